@@ -1,0 +1,50 @@
+import js from '@eslint/js'
+import nx from '@nx/eslint-plugin'
+import tseslint from 'typescript-eslint'
+
+/** Who may import whom: docs/architecture.md draws it, this rule keeps it true. Scopes are the `nx.tags` of each package.json. */
+const may = {
+  oci: [], linux: [], erofs: ['linux'],
+  archive: ['oci'], layers: ['oci', 'archive'], store: ['oci', 'linux'], images: ['oci', 'store'],
+  intake: ['oci', 'archive', 'layers', 'store', 'linux'], snapshots: ['oci', 'layers', 'erofs', 'linux', 'archive'], containers: ['oci', 'linux'],
+  queue: ['oci'], api: ['oci'], platform: ['oci'],
+  gateway: ['oci', 'api', 'archive', 'intake', 'images', 'store', 'queue', 'platform'],
+  ingest: ['oci', 'archive', 'images', 'store', 'queue', 'platform'],
+  extractor: ['oci', 'archive', 'layers', 'store', 'linux', 'queue', 'platform'],
+  storage: ['oci', 'images', 'store', 'queue', 'platform'],
+  runtime: ['oci', 'api', 'layers', 'snapshots', 'containers', 'linux', 'store', 'images', 'queue', 'platform'],
+  standalone: ['platform', 'queue', 'linux', 'gateway', 'ingest', 'extractor', 'storage', 'runtime'],
+  cli: ['oci', 'api'],
+}
+const NEST = ['@nestjs/*', '@nestjs/*/*', 'bullmq', 'ioredis']
+
+export default tseslint.config(
+  { ignores: ['**/dist/**', '**/node_modules/**', '**/*.mjs', '**/vitest.config.ts'] },
+  js.configs.recommended,
+  ...tseslint.configs.strictTypeChecked,
+  {
+    linterOptions: { reportUnusedDisableDirectives: 'error' },
+    languageOptions: { parserOptions: { project: [`${import.meta.dirname}/tsconfig.lint.json`], tsconfigRootDir: import.meta.dirname } },
+    plugins: { '@nx': nx },
+    rules: {
+      '@nx/enforce-module-boundaries': ['error', {
+        enforceBuildableLibDependency: false,
+        allow: [],
+        depConstraints: Object.entries(may).map(([scope, libs]) => ({
+          sourceTag: `scope:${scope}`,
+          onlyDependOnLibsWithTags: [`scope:${scope}`, ...libs.map((lib) => `scope:${lib}`)],
+        })),
+      }],
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/no-extraneous-class': ['error', { allowWithDecorator: true }],
+      '@typescript-eslint/no-confusing-void-expression': 'off',
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      '@typescript-eslint/consistent-type-imports': 'off',
+    },
+  },
+  {
+    // Domain libraries are plain TypeScript: usable without the framework and without Redis.
+    files: Object.keys(may).filter((scope) => !['queue', 'platform'].includes(scope)).map((lib) => `libs/${lib}/**/*.ts`),
+    rules: { 'no-restricted-imports': ['error', { patterns: [{ group: NEST, message: 'Nest and Redis live in apps, libs/platform and libs/queue.' }] }] },
+  },
+)
