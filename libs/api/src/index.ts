@@ -1,1 +1,6 @@
-export {}
+export * from './common.js'
+export * from './containers.js'
+export * from './images.js'
+export * from './jobs.js'
+export * from './problem.js'
+export * from './system.js'

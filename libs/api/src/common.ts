@@ -1,0 +1,20 @@
+import { isDigest, type ChainId, type DiffId, type Digest } from '@strata/oci'
+import { z } from 'zod'
+
+const pattern = '^sha256:[0-9a-f]{64}$'
+const digestOf = <T extends Digest>(description: string) => z.custom<T>(isDigest, 'not a sha256 digest').meta({ type: 'string', pattern, description })
+export const digest = digestOf<Digest>('sha256:<64 hex digits>')
+export const diffId = digestOf<DiffId>("digest of the layer's uncompressed tar")
+export const chainId = digestOf<ChainId>('identity of this layer on those below it')
+
+/** A flag in a query: `?force`, `?force=1|0|true|false`. */
+export const flag = (fallback: boolean) =>
+  z
+    .enum(['', '1', '0', 'true', 'false'])
+    .optional()
+    .transform((value) => (value === undefined ? fallback : value !== '0' && value !== 'false'))
+    .meta({ type: 'boolean', default: fallback })
+
+export const uuid = z.uuid().meta({ description: 'an id that the client may choose' })
+/** Bytes of a JSON string as the machine stores it: no NUL, which no argument, name or variable can hold. */
+export const text = (max: number) => z.string().max(max).refine((value) => !value.includes('\0'), 'holds a NUL')

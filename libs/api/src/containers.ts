@@ -1,0 +1,61 @@
+import { z } from 'zod'
+import { digest, flag, text, uuid } from './common.js'
+
+const words = z.array(text(131_072)).max(10_000)
+export const CONTAINER_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
+
+/** `POST /v1/containers`. Options mean what docker's of the same name mean. */
+export const createContainerSchema = z
+  .strictObject({
+    image: text(300).min(1),
+    command: words.optional().meta({ description: "replaces the image's Cmd" }),
+    entrypoint: words.optional().meta({ description: "replaces the image's Entrypoint, and drops its Cmd" }),
+    env: z.array(text(131_072).regex(/^[^=]+(=|$)/, 'is not NAME=VALUE')).max(10_000).optional(),
+    workdir: text(4096).optional(),
+    user: text(256).optional(),
+    hostname: z.string().regex(/^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?$/).optional(),
+    name: z.string().regex(CONTAINER_NAME).optional(),
+    network: z.enum(['none', 'host']).optional().meta({ description: 'none: only lo. Default none' }),
+    autoRemove: z.boolean().optional(),
+    attach: z.boolean().optional().meta({ description: 'a reader will follow the logs with ?attach: nothing is rotated away or removed before it came (10 s at most after the end)' }),
+  })
+  .meta({ id: 'CreateContainer' })
+export type CreateContainer = z.infer<typeof createContainerSchema>
+
+export const CONTAINER_STATES = ['created', 'running', 'exited'] as const
+export const containerSchema = z
+  .object({
+    id: z.string().meta({ description: '64 hex digits' }),
+    name: z.string(),
+    image: z.string().meta({ description: 'as it was asked for' }),
+    imageId: digest,
+    node: z.string(),
+    command: z.array(z.string()),
+    state: z.enum(CONTAINER_STATES),
+    createdAt: z.iso.datetime(),
+    startedAt: z.iso.datetime().optional(),
+    finishedAt: z.iso.datetime().optional(),
+    pid: z.number().int().optional(),
+    exitCode: z.number().int().optional(),
+    reason: z.string().optional().meta({ description: 'why it ended without its own exit code: start interrupted, …' }),
+    autoRemove: z.boolean(),
+    network: z.enum(['none', 'host']),
+  })
+  .meta({ id: 'Container' })
+export type ContainerView = z.infer<typeof containerSchema>
+export const containerListSchema = z.object({ containers: z.array(containerSchema) }).meta({ id: 'ContainerList' })
+
+export const launchQuery = z.object({ job: uuid.optional(), wait: flag(true) })
+export const listContainersQuery = z.object({ all: flag(false) })
+export const waitResultSchema = z.object({ exitCode: z.number().int(), reason: z.string().optional() }).meta({ id: 'WaitResult' })
+export type WaitResult = z.infer<typeof waitResultSchema>
+export const logsQuery = z.object({
+  follow: flag(false),
+  attach: flag(false).meta({ description: 'as follow, and output is never rotated away before this reader had it' }),
+  stream: z.enum(['stdout', 'stderr']).optional().meta({ description: 'that stream alone, bare; else docker’s frames: byte 0 stream (1|2), bytes 4–7 length, big-endian' }),
+  tail: z.union([z.literal('all'), z.coerce.number().int().nonnegative().max(1_000_000_000)]).optional(),
+})
+export type LogsQuery = z.infer<typeof logsQuery>
+export const stopSchema = z.strictObject({ timeout: z.number().int().min(-1).max(86_400).optional().meta({ description: 'seconds before SIGKILL; default 10, -1 never' }) }).meta({ id: 'StopRequest' })
+export const killSchema = z.strictObject({ signal: z.string().regex(/^(SIG)?[A-Z0-9+-]{1,12}$/).optional().meta({ description: 'a name, with SIG or without, or a number; default KILL' }) }).meta({ id: 'KillRequest' })
+export const removeContainerQuery = z.object({ force: flag(false) })

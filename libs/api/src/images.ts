@@ -1,0 +1,60 @@
+import { z } from 'zod'
+import { chainId, diffId, digest, flag, text } from './common.js'
+import { jobQuery } from './jobs.js'
+
+const imageBase = {
+  id: digest.meta({ description: "the image's id: its config's digest" }),
+  digest: digest.meta({ description: "its manifest's digest" }),
+  names: z.array(z.string()).meta({ description: 'short forms, sorted; empty for an image without a tag' }),
+  size: z.number().int().meta({ description: 'bytes of its layers as they are kept' }),
+  created: z.string().optional(),
+}
+export const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
+export type ImageSummary = z.infer<typeof imageSummarySchema>
+export const imageListSchema = z.object({ images: z.array(imageSummarySchema) }).meta({ id: 'ImageList' })
+
+export const imageSchema = z
+  .object({
+    ...imageBase,
+    mediaType: z.string(),
+    architecture: z.string(),
+    os: z.string(),
+    config: z.object({
+      user: z.string(),
+      env: z.array(z.string()),
+      entrypoint: z.array(z.string()),
+      cmd: z.array(z.string()),
+      workdir: z.string(),
+      volumes: z.array(z.string()),
+      exposedPorts: z.array(z.string()),
+      labels: z.record(z.string(), z.string()),
+      stopSignal: z.string(),
+    }),
+    layers: z.array(z.object({ digest, diffId, chainId, size: z.number().int(), mediaType: z.string() })).meta({ description: 'lowest first' }),
+    history: z.array(
+      z.object({
+        created: z.string().optional(),
+        createdBy: z.string(),
+        comment: z.string(),
+        diffId: diffId.optional().meta({ description: 'the layer this step made; none for a step of metadata only' }),
+      }),
+    ),
+  })
+  .meta({ id: 'Image' })
+export type ImageView = z.infer<typeof imageSchema>
+
+export const loadQuery = jobQuery.extend({
+  name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
+  prepare: flag(true).meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
+})
+export const loadResultSchema = z
+  .object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) })
+  .meta({ id: 'LoadResult' })
+export type LoadResult = z.infer<typeof loadResultSchema>
+
+export const removeImageQuery = z.object({ force: flag(false) })
+export const removeImageResultSchema = z.object({ untagged: z.array(z.string()), deleted: z.array(digest) }).meta({ id: 'RemovedImage' })
+export type RemoveImageResult = z.infer<typeof removeImageResultSchema>
+export const tagSchema = z.object({ name: text(300).min(1) }).meta({ id: 'TagRequest' })
+export const mountResultSchema = z.object({ id: digest, path: z.string().meta({ description: "the image's root, read-only, on the node" }) }).meta({ id: 'MountedImage' })
+export type MountResult = z.infer<typeof mountResultSchema>

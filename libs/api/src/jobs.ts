@@ -1,0 +1,34 @@
+import { ERROR_CODES } from '@strata/oci'
+import { z } from 'zod'
+import { flag, uuid } from './common.js'
+
+/**
+ * What a request became: read, followed and cancelled from the first byte of its body on.
+ * `receiving` bytes arrive · `waiting` no worker has it yet · `active` a worker is at it · `completed` `failed` `cancelled` its end, kept for a day.
+ */
+export const JOB_STATES = ['receiving', 'waiting', 'active', 'completed', 'failed', 'cancelled'] as const
+export const JOB_KINDS = ['load', 'launch', 'prepare'] as const
+
+export const jobSchema = z
+  .object({
+    id: uuid,
+    kind: z.enum(JOB_KINDS),
+    state: z.enum(JOB_STATES),
+    step: z.string().meta({ description: 'what is being done, in a word or two: receiving, resolving, extracting, preparing, naming …' }),
+    bytes: z.number().int().nonnegative().meta({ description: 'bytes taken in so far' }),
+    entries: z.number().int().nonnegative().meta({ description: 'archive entries read so far' }),
+    total: z.number().int().nonnegative().optional().meta({ description: 'bytes to come in all, where known' }),
+    createdAt: z.iso.datetime(),
+    updatedAt: z.iso.datetime(),
+    result: z.unknown().optional().meta({ description: 'of a completed job: what its request would have answered' }),
+    error: z.object({ code: z.enum(ERROR_CODES), message: z.string() }).optional(),
+  })
+  .meta({ id: 'Job' })
+export type JobView = z.infer<typeof jobSchema>
+export type JobState = JobView['state']
+
+export const jobQuery = z.object({
+  job: uuid.optional().meta({ description: 'names the job beforehand; a used id is 409 job_exists' }),
+  wait: flag(true).meta({ description: 'false: answer 202 with Location at once' }),
+})
+export const isTerminal = (state: JobState): boolean => state === 'completed' || state === 'failed' || state === 'cancelled'
