@@ -1,1 +1,3 @@
-export {}
+export * from './container.js'
+export * from './containers.js'
+export * from './log-types.js'

@@ -1,0 +1,32 @@
+/** A piece of a container's output, exactly as it was written. */
+export interface LogChunk {
+  /** 1 stdout, 2 stderr. */
+  readonly stream: 1 | 2
+  readonly bytes: Buffer
+  /** When the first byte of the piece was read from the container: RFC 3339 with nanoseconds. */
+  readonly time: string
+}
+
+export interface LogOptions {
+  /** Goes on until the container has exited and all is read; without it, ends at what is there. */
+  readonly follow?: boolean | undefined
+  /** Only the last so many lines of both streams together. */
+  readonly tail?: number | undefined
+  /** One stream only. */
+  readonly stream?: 1 | 2 | undefined
+  /** This is the foreground reader: output it has not had yet is not rotated away. */
+  readonly foreground?: boolean | undefined
+  /** Ends the iteration (without an error). */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface LogLimits {
+  /** A generation is closed at about this size. */
+  readonly maxBytes: number
+  /** How many generations are kept, the current one among them. */
+  readonly generations: number
+  /** How much is kept for a foreground reader that lags; past it, the reader gets `limit_exceeded`. */
+  readonly heldBytes: number
+}
+
+export const LOG_LIMITS: LogLimits = { maxBytes: 10 * 2 ** 20, generations: 3, heldBytes: 2 ** 30 }
