@@ -1,1 +1,7 @@
-export {}
+export { FLAG, KIND, typeBits, type Kind, type SparseRange, type Xattr } from './kind.js'
+export type { IndexColumns } from './columns.js'
+export { LayerIndex } from './layer-index.js'
+export { IndexBuilder, type IndexLimits } from './index-builder.js'
+export { ACTION, LayerDelta, type Action } from './layer-delta.js'
+export { TreeMerger, mergeLayers } from './tree-merger.js'
+export { MergedTree } from './merged-tree.js'

@@ -1,0 +1,66 @@
+/**
+ * A layer's index as columns: one typed array a field, one place in each an entry.
+ *
+ * Entry 0 is the root. Entries stand breadth first, the children of a directory next to each other and sorted by the bytes of their names, so that
+ * the same tree has one index only, a directory is a range, and merging needs no look-up table.
+ */
+export interface EntryColumns {
+  /** Seconds since 1970; may be negative. */
+  readonly mtime: Float64Array
+  /** Bytes of a file as it is read; else 0. */
+  readonly size: Float64Array
+  /** By kind: file, where its data begin in the tar; link, the entry it names; char and block, major × 2^20 + minor; else 0. */
+  readonly value: Float64Array
+  readonly parent: Uint32Array
+  /** `names[textEnd[i - 1], nameEnd[i])` is the name, `names[nameEnd[i], textEnd[i])` a symbolic link's target or a lower link's path. */
+  readonly nameEnd: Uint32Array
+  readonly textEnd: Uint32Array
+  readonly uid: Uint32Array
+  readonly gid: Uint32Array
+  readonly nanos: Uint32Array
+  /** Permission bits with set-uid, set-gid, sticky; no type bits. */
+  readonly mode: Uint16Array
+  readonly kind: Uint8Array
+  readonly flags: Uint8Array
+}
+
+/** Rows sorted by owner; a row's name and value lie in `bytes` as names and texts do above. */
+export interface XattrColumns {
+  readonly owner: Uint32Array
+  readonly nameEnd: Uint32Array
+  readonly valueEnd: Uint32Array
+  readonly bytes: Buffer
+}
+
+/** Rows sorted by owner, then offset. */
+export interface SparseColumns {
+  readonly offset: Float64Array
+  readonly size: Float64Array
+  readonly data: Float64Array
+  readonly owner: Uint32Array
+}
+
+export interface IndexColumns {
+  /** Bytes of the layer's tar. */
+  readonly tarSize: number
+  readonly entries: EntryColumns
+  readonly names: Buffer
+  readonly xattrs: XattrColumns
+  readonly sparse: SparseColumns
+}
+
+/** The first row of a sorted owner column that is not below `entry`. */
+export function lowerBound(owner: Uint32Array, entry: number): number {
+  let low = 0
+  let high = owner.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (owner[middle]! < entry) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** Device numbers as the kernel holds them (include/linux/kdev_t.h): 12 bits of major, 20 of minor. */
+export const MAX_MAJOR = 0xfff
+export const MAX_MINOR = 0xfffff

@@ -1,0 +1,2 @@
+import type { IndexColumns } from './columns.js'
+export function validate(_columns: IndexColumns): void { /* follows */ }
