@@ -1,1 +1,9 @@
-export {}
+export * from './connection.js'
+export * from './contracts.js'
+export * from './failure.js'
+export * from './journal.js'
+export * from './nodes.js'
+export * from './producer.js'
+export * from './seal.js'
+export * from './signals.js'
+export * from './worker.js'

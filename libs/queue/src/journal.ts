@@ -1,0 +1,178 @@
+import { asStrataError, isErrorCode, StrataError, type ErrorCode } from '@strata/oci'
+import type { Redis } from 'ioredis'
+import { orUnavailable } from './connection.js'
+import { CHANNEL, KEY } from './keys.js'
+import type { Signals } from './signals.js'
+
+export type JournalState = 'receiving' | 'waiting' | 'active' | 'completed' | 'failed' | 'cancelled'
+export type JournalKind = 'load' | 'launch' | 'prepare'
+
+/** A request that became a job, as `GET /v1/jobs/:id` shows it. Times are ISO 8601. */
+export interface JournalRecord {
+  readonly id: string
+  readonly kind: JournalKind
+  readonly state: JournalState
+  readonly step: string
+  readonly bytes: number
+  readonly entries: number
+  readonly total?: number
+  readonly createdAt: string
+  readonly updatedAt: string
+  readonly result?: unknown
+  readonly error?: { code: ErrorCode; message: string }
+}
+export interface JournalChange {
+  readonly state?: 'waiting' | 'active'
+  readonly step?: string
+  readonly bytes?: number
+  readonly entries?: number
+}
+
+const KEPT_SECONDS = 24 * 3600
+const REMEMBERED_SECONDS = 30 * 24 * 3600
+
+/** One write: nothing changes a record that has ended, so that a worker which comes late cannot undo the end. */
+const WRITE = `
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state or state == 'completed' or state == 'failed' or state == 'cancelled' then return 0 end
+if ARGV[2] ~= '' and ARGV[2] ~= state then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+redis.call('HINCRBY', KEYS[1], 'seq', 1)
+if ARGV[3] == '1' then
+  redis.call('EXPIRE', KEYS[1], ${KEPT_SECONDS})
+  redis.call('SET', KEYS[2], '1', 'EX', ${REMEMBERED_SECONDS})
+end
+redis.call('PUBLISH', '${CHANNEL.changed}', ARGV[1])
+return 1`
+
+/**
+ * The records of requests: made at the first byte, followed by anyone, ended once.
+ *
+ *     create ─▶ receiving ─▶ waiting ─▶ active ─▶ completed | failed | cancelled      (an end is final; kept a day)
+ * Progress is written at most 5 times a second by whoever does the work: the caller bounds it.
+ */
+export class Journal {
+  constructor(
+    private readonly redis: Redis,
+    private readonly signals: Signals,
+  ) {}
+
+  /** `job_exists` where the id was used, also long ago. */
+  async create(id: string, kind: JournalKind, state: 'receiving' | 'waiting', total?: number): Promise<void> {
+    const now = new Date().toISOString()
+    const fields = { id, kind, state, step: state, bytes: '0', entries: '0', createdAt: now, updatedAt: now, seq: '1', ...(total === undefined ? {} : { total: String(total) }) }
+    await orUnavailable(
+      (async () => {
+        if ((await this.redis.exists(KEY.jobWas(id))) === 1 || (await this.redis.hsetnx(KEY.job(id), 'id', id)) === 0) {
+          throw new StrataError('job_exists', `the job id ${id} was used before`)
+        }
+        await this.redis.multi().hset(KEY.job(id), fields).zadd(KEY.jobs, Date.now(), id).zremrangebyscore(KEY.jobs, 0, Date.now() - REMEMBERED_SECONDS * 1000).exec()
+      })(),
+    )
+  }
+
+  async update(id: string, change: JournalChange): Promise<boolean> {
+    return this.#write(id, '', false, { ...change })
+  }
+
+  async complete(id: string, result: unknown): Promise<boolean> {
+    return this.#write(id, '', true, { state: 'completed', step: 'done', result: JSON.stringify(result) })
+  }
+
+  /** Ends the record; the code `cancelled` makes it cancelled, any other failed. */
+  async fail(id: string, error: unknown): Promise<boolean> {
+    const { code, message } = asStrataError(error)
+    return this.#write(id, '', true, { state: code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify({ code, message }) })
+  }
+
+  /** Asks all of the request's work to stop, wherever it is. What no worker has yet ends here and now. */
+  async cancel(id: string): Promise<JournalRecord> {
+    const record = await this.get(id)
+    await this.stopWork(id)
+    await this.#write(id, 'waiting', true, { state: 'cancelled', error: JSON.stringify({ code: 'cancelled', message: 'cancelled by request' }) })
+    return record
+  }
+
+  /** Aborts all work of the request, without ending its record: whoever calls this ends it. */
+  async stopWork(id: string): Promise<void> {
+    await orUnavailable(this.redis.multi().set(KEY.cancel(id), '1', 'EX', KEPT_SECONDS).publish(CHANNEL.cancelled, id).exec())
+  }
+
+  /** `job_not_found`, or `job_expired` for one that ended more than a day ago. */
+  async get(id: string): Promise<JournalRecord> {
+    return orUnavailable(
+      (async () => {
+        const fields = await this.redis.hgetall(KEY.job(id))
+        if (fields['state'] !== undefined) return toRecord(fields)
+        if ((await this.redis.exists(KEY.jobWas(id))) === 1) throw new StrataError('job_expired', `the job ${id} ended more than a day ago; its record is no longer kept`)
+        throw new StrataError('job_not_found', `there is no job ${id}`)
+      })(),
+    )
+  }
+
+  /** The newest first, at most `limit`. */
+  async list(limit: number): Promise<JournalRecord[]> {
+    return orUnavailable(
+      (async () => {
+        const ids = await this.redis.zrevrange(KEY.jobs, 0, limit - 1)
+        const records = await Promise.all(ids.map((id) => this.redis.hgetall(KEY.job(id))))
+        return records.filter((fields) => fields['state'] !== undefined).map(toRecord)
+      })(),
+    )
+  }
+
+  /** The record now, then at each change, until it has ended or `signal` aborts. Changes that come faster than they are read are joined. */
+  async *follow(id: string, signal: AbortSignal): AsyncGenerator<JournalRecord> {
+    let wake: (() => void) | undefined
+    let stale = true
+    const notify = (): void => {
+      stale = true
+      wake?.()
+    }
+    const stopListening = this.signals.onChange(id, notify)
+    signal.addEventListener('abort', notify)
+    try {
+      while (!signal.aborted) {
+        if (!stale) await new Promise<void>((resolve) => (wake = resolve))
+        if (signal.aborted) return
+        stale = false
+        const record = await this.get(id)
+        yield record
+        if (record.state === 'completed' || record.state === 'failed' || record.state === 'cancelled') return
+      }
+    } finally {
+      stopListening()
+      signal.removeEventListener('abort', notify)
+    }
+  }
+
+  /** The record once it has ended. */
+  async end(id: string, signal: AbortSignal): Promise<JournalRecord> {
+    let last: JournalRecord | undefined
+    for await (const record of this.follow(id, signal)) last = record
+    if (!last || signal.aborted) throw new StrataError('cancelled', 'the request was given up')
+    return last
+  }
+
+  async #write(id: string, only: string, ends: boolean, fields: Record<string, string | number | undefined>): Promise<boolean> {
+    const flat = Object.entries({ ...fields, updatedAt: new Date().toISOString() }).flatMap(([key, value]) => (value === undefined ? [] : [key, String(value)]))
+    return (await orUnavailable(this.redis.eval(WRITE, 2, KEY.job(id), KEY.jobWas(id), id, only, ends ? '1' : '0', ...flat))) === 1
+  }
+}
+
+function toRecord(fields: Record<string, string>): JournalRecord {
+  const error = fields['error'] === undefined ? undefined : (JSON.parse(fields['error']) as { code: unknown; message: string })
+  return {
+    id: fields['id'] ?? '',
+    kind: (fields['kind'] ?? 'load') as JournalKind,
+    state: (fields['state'] ?? 'failed') as JournalState,
+    step: fields['step'] ?? '',
+    bytes: Number(fields['bytes']),
+    entries: Number(fields['entries']),
+    ...(fields['total'] === undefined ? {} : { total: Number(fields['total']) }),
+    createdAt: fields['createdAt'] ?? '',
+    updatedAt: fields['updatedAt'] ?? '',
+    ...(fields['result'] === undefined ? {} : { result: JSON.parse(fields['result']) as unknown }),
+    ...(error === undefined ? {} : { error: { code: isErrorCode(error.code) ? error.code : 'internal', message: error.message } }),
+  }
+}

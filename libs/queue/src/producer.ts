@@ -1,0 +1,95 @@
+import { StrataError } from '@strata/oci'
+import { FlowProducer, Queue, type JobsOptions } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { orUnavailable } from './connection.js'
+import { CONTRACTS, type JobData, type JobName } from './contracts.js'
+import { BULL_PREFIX } from './keys.js'
+
+/** A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids hold no colon. */
+export interface NewJob<N extends JobName> {
+  readonly name: N
+  readonly queue: string
+  readonly id: string
+  readonly data: JobData<N>
+}
+/** The job that waits for another. */
+export interface ParentJob {
+  readonly queue: string
+  readonly id: string
+}
+
+const DAY = 24 * 3600
+/** A failing child wakes its parent at once, which then stops the siblings and ends with the child's own reason. */
+const CHILD = { continueParentOnFailure: true } satisfies JobsOptions
+const KEEP = { attempts: 1, removeOnComplete: { age: DAY, count: 10_000 }, removeOnFail: { age: DAY, count: 10_000 } } satisfies JobsOptions
+
+function checked<N extends JobName>(job: NewJob<N>): NewJob<N> {
+  const result = CONTRACTS[job.name].data.safeParse(job.data)
+  if (result.success) return job
+  throw new StrataError('bad_request', `the job ${job.name} is not valid: ${result.error.issues[0]?.path.join('.') ?? ''}: ${result.error.issues[0]?.message ?? ''}`)
+}
+
+/** Adds jobs. Commands fail with `queue_unavailable` while Redis is away, never hang. */
+export class Producer {
+  readonly #queues = new Map<string, Queue>()
+  readonly #flows: FlowProducer
+
+  constructor(private readonly redis: Redis) {
+    this.#flows = new FlowProducer({ connection: redis, prefix: BULL_PREFIX })
+    this.#flows.on('error', () => undefined)
+  }
+
+  queue(name: string): Queue {
+    let queue = this.#queues.get(name)
+    if (!queue) {
+      queue = new Queue(name, { connection: this.redis, prefix: BULL_PREFIX, defaultJobOptions: KEEP })
+      queue.on('error', () => undefined)
+      this.#queues.set(name, queue)
+    }
+    return queue
+  }
+
+  async add<N extends JobName>(job: NewJob<N>, parent?: ParentJob): Promise<void> {
+    const { name, data, id } = checked(job)
+    await this.#ready()
+    const options = parent ? { jobId: id, ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } } : { jobId: id }
+    await orUnavailable(this.queue(job.queue).add(name, data, options))
+  }
+
+  /** A job that starts when its children have ended, all well or one badly. Added as one. */
+  async addFlow<N extends JobName, C extends JobName>(job: NewJob<N>, children: readonly NewJob<C>[], parent?: ParentJob): Promise<void> {
+    if (children.length === 0) return this.add(job, parent)
+    checked(job)
+    await this.#ready()
+    const ownParent = parent ? { ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } } : {}
+    await orUnavailable(
+      this.#flows.add({
+        name: job.name,
+        queueName: job.queue,
+        data: job.data,
+        opts: { jobId: job.id, ...KEEP, ...ownParent },
+        children: children.map(checked).map((child) => ({ name: child.name, queueName: child.queue, data: child.data, opts: { jobId: child.id, ...KEEP, ...CHILD } })),
+      }),
+    )
+  }
+
+  /** Adds `job` again and again, every `milliseconds`; one schedule however many ask. */
+  async schedule<N extends JobName>(job: NewJob<N>, milliseconds: number): Promise<void> {
+    const { name, data, id } = checked(job)
+    await this.queue(job.queue).upsertJobScheduler(id, { every: milliseconds }, { name, data, opts: { ...KEEP, removeOnComplete: true } })
+  }
+
+  async has(job: ParentJob): Promise<boolean> {
+    return (await orUnavailable(this.queue(job.queue).getJob(job.id))) !== undefined
+  }
+
+  /** BullMQ waits for a first connection however long; a request must not. */
+  async #ready(): Promise<void> {
+    await orUnavailable(this.redis.ping())
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close()))
+    await this.#flows.close()
+  }
+}

@@ -1,0 +1,183 @@
+import { randomUUID } from 'node:crypto'
+import { StrataError, parseDiffId, parseDigest } from '@strata/oci'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { Journal, JobWorker, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
+import { TestRedis } from './testing/index.js'
+
+let redis: TestRedis
+const open: { close(): Promise<void> | void }[] = []
+beforeAll(async () => {
+  redis = await TestRedis.start()
+})
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one.close()
+})
+afterAll(async () => {
+  await redis.remove()
+})
+
+async function client() {
+  const fast = producerConnection(redis.url)
+  await whenReady(fast)
+  const signals = new Signals(redis.url)
+  const journal = new Journal(fast, signals)
+  const producer = new Producer(fast)
+  open.push({ close: () => fast.disconnect() }, signals, producer)
+  return { journal, producer, signals, fast }
+}
+
+async function worker<K extends QueueKind>(kind: K, queue: string, handlers: Handlers<K>, concurrency = 1) {
+  const slow = workerConnection(redis.url)
+  const { journal, signals } = await client()
+  const made = new JobWorker(slow, journal, signals, { kind, queue, handlers, concurrency })
+  open.push({ close: () => slow.disconnect() }, made)
+  return made
+}
+
+const layer = (n: number): LayerRef => {
+  const digest = `sha256:${String(n).padStart(64, '0')}`
+  return { digest: parseDigest(digest), diffId: parseDiffId(digest), size: n }
+}
+const children = (root: string, count: number) => Array.from({ length: count }, (_, n) => ({ name: 'extract' as const, queue: QUEUES.extract, id: `${root}-x${n}`, data: { root, layer: layer(n) } }))
+const never = new AbortController().signal
+
+describe('jobs', () => {
+  it('a parent gives up its worker for its children and ends the request with its own result', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    let runs = 0
+    await worker('ingest', QUEUES.ingest, {
+      load: async ({ root }, context) => {
+        runs++
+        await context.children(children(root, 3))
+        return { images: [] }
+      },
+    })
+    await worker('extract', QUEUES.extract, { extract: () => Promise.resolve({ node: 'n', made: true }) })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed', result: { images: [] } })
+    expect(runs).toBe(2)
+  })
+
+  it('a failing child ends its parent with the child’s own code and sentence, and stops its siblings', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    let stopped = 0
+    await worker('ingest', QUEUES.ingest, {
+      load: async ({ root }, context) => {
+        await context.children(children(root, 3))
+        return { images: [] }
+      },
+    })
+    await worker(
+      'extract',
+      QUEUES.extract,
+      {
+        extract: async ({ layer }, context) => {
+          if (layer.size === 1) throw new StrataError('digest_mismatch', 'the layer is not what its manifest says')
+          await new Promise((resolve) => context.signal.addEventListener('abort', resolve))
+          stopped++
+          throw context.signal.reason
+        },
+      },
+      2,
+    )
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'digest_mismatch', message: 'the layer is not what its manifest says' } })
+    await expect.poll(() => stopped).toBeGreaterThanOrEqual(1)
+  })
+
+  it('a cancelled request whose children no worker has wakes and ends as cancelled', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    let waiting = false
+    await worker('ingest', QUEUES.ingest, {
+      load: async ({ root }, context) => {
+        context.signal.throwIfAborted()
+        waiting = true
+        await journal.update(root, { state: 'active' })
+        await context.children([{ name: 'extract', queue: QUEUES.extractOn('absent'), id: `${root}-x`, data: { root, layer: layer(1) } }])
+        return { images: [] }
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    await expect.poll(() => waiting).toBe(true)
+    await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren()).toBe(true)
+    await journal.cancel(root)
+    expect(await journal.end(root, never)).toMatchObject({ state: 'cancelled' })
+  })
+
+  it('a child of another worker’s flow may itself have the parent that waits', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const image = { id: layer(1).digest, digest: layer(2).digest, layers: [layer(3)] }
+    await worker('ingest', QUEUES.ingest, {
+      load: async ({ root }, context) => {
+        await context.children([{ name: 'place', queue: QUEUES.runtime, id: `${root}-place`, data: { root, purpose: 'assemble', image, mount: false } }])
+        return { images: [] }
+      },
+    })
+    await worker('runtime', QUEUES.runtime, {
+      place: async ({ root }) => {
+        await producer.addFlow(
+          { name: 'assemble', queue: QUEUES.runtimeOn('a'), id: `${root}-assemble`, data: { root, image, mount: false } },
+          [{ name: 'extract', queue: QUEUES.extractOn('a'), id: `${root}-a0`, data: { root, layer: layer(3) } }],
+          { queue: QUEUES.ingest, id: root },
+        )
+        return { node: 'a' }
+      },
+    })
+    await worker('extract', QUEUES.extractOn('a'), { extract: () => Promise.reject(new StrataError('layer_missing', 'gone')) })
+    await worker('runtime.node', QUEUES.runtimeOn('a'), {
+      assemble: async ({ image }, context) => {
+        await context.children([])
+        return { node: 'a', id: image.id, path: '' }
+      },
+      launch: () => Promise.reject(new Error('not here')),
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: true } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'layer_missing' } })
+  })
+
+  it('refuses a job whose data does not fit, on the producer’s side and on the worker’s', async () => {
+    const { producer, journal } = await client()
+    const root = randomUUID()
+    await expect(producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root: 'x', upload: root, prepare: true } })).rejects.toMatchObject({ code: 'bad_request' })
+    await worker('ingest', QUEUES.ingest, { load: () => Promise.resolve({ images: [] }) })
+    await journal.create(root, 'load', 'waiting')
+    await producer.queue(QUEUES.ingest).add('load', { root }, { jobId: root })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'bad_request' } })
+  })
+
+  it('fails fast while Redis is away, and works again by itself', async () => {
+    const { journal, producer } = await client()
+    await worker('ingest', QUEUES.ingest, { load: () => Promise.resolve({ images: [] }) })
+    await redis.kill()
+    const root = randomUUID()
+    const started = performance.now()
+    await expect(journal.create(root, 'load', 'waiting')).rejects.toMatchObject({ code: 'queue_unavailable' })
+    await expect(producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })).rejects.toMatchObject({ code: 'queue_unavailable' })
+    expect(performance.now() - started).toBeLessThan(6_000)
+    await redis.start()
+    await expect.poll(() => orUnavailable(journal.create(root, 'load', 'waiting')).then(() => true, () => false), { timeout: 10_000 }).toBe(true)
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
+  })
+})
+
+describe('the journal', () => {
+  it('knows a used id, and an end is final', async () => {
+    const { journal } = await client()
+    const id = randomUUID()
+    await journal.create(id, 'launch', 'receiving', 5)
+    await expect(journal.create(id, 'load', 'waiting')).rejects.toMatchObject({ code: 'job_exists' })
+    await journal.fail(id, new StrataError('upload_interrupted', 'the client left'))
+    expect(await journal.complete(id, 1)).toBe(false)
+    expect(await journal.get(id)).toMatchObject({ state: 'failed', total: 5, error: { code: 'upload_interrupted' } })
+    await expect(journal.get(randomUUID())).rejects.toMatchObject({ code: 'job_not_found' })
+  })
+})

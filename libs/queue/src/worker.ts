@@ -1,0 +1,138 @@
+import { StrataError } from '@strata/oci'
+import { UnrecoverableError, WaitingChildrenError, Worker, type Job } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
+import { decodeFailure, encodeFailure } from './failure.js'
+import type { Journal, JournalChange } from './journal.js'
+import { BULL_PREFIX } from './keys.js'
+import { Producer, type NewJob } from './producer.js'
+import type { Signals } from './signals.js'
+
+/** What a handler gets beside its data. */
+export interface JobContext {
+  readonly id: string
+  readonly queue: string
+  /** Aborts with a `cancelled` error when the request is cancelled; may be aborted from the start: the handler then cleans up and throws. */
+  readonly signal: AbortSignal
+  /** Writes to the request's journal. The handler bounds the rate: at most 5 a second. */
+  progress(change: JournalChange): Promise<void>
+  /**
+   * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until they have ended; the handler then runs
+   * again from its start. Resolves when all of them have ended well; throws the first failed child's own error otherwise, after the
+   * children that no worker had yet were taken away and the others told to stop.
+   */
+  children(jobs: readonly NewJob<JobName>[]): Promise<void>
+}
+export type Handler<N extends JobName> = (data: JobData<N>, context: JobContext) => Promise<JobResult<N>>
+export type Handlers<K extends QueueKind> = { readonly [N in (typeof QUEUE_JOBS)[K][number]]: Handler<N> }
+
+export interface WorkerOptions<K extends QueueKind> {
+  readonly kind: K
+  readonly queue: string
+  readonly handlers: Handlers<K>
+  readonly concurrency: number
+  /** Something failed that no caller will see: for the log. */
+  readonly onError?: (error: Error) => void
+}
+
+/** How the queue treats a worker that stops answering (DESIGN, Jobs, 7). */
+const STALLS = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 10 }
+
+/**
+ * Works a queue. Data and result are checked against the contract on this side too; a root job's end is written to the journal; a job name
+ * of the queue without a handler stops the process at its start instead of counting as done.
+ */
+export class JobWorker<K extends QueueKind> {
+  readonly #worker: Worker
+  readonly #producer: Producer
+
+  constructor(
+    redis: Redis,
+    private readonly journal: Journal,
+    private readonly signals: Signals,
+    private readonly options: WorkerOptions<K>,
+  ) {
+    const missing = QUEUE_JOBS[options.kind].filter((name) => !(name in options.handlers))
+    if (missing.length > 0) throw new StrataError('internal', `the worker of ${options.queue} has no handler for ${missing.join(', ')}: add one where the service makes its worker`)
+    this.#producer = new Producer(redis)
+    this.#worker = new Worker(options.queue, (job, token) => this.#run(job, token ?? ''), {
+      connection: redis,
+      prefix: BULL_PREFIX,
+      concurrency: options.concurrency,
+      drainDelay: 5,
+      ...STALLS,
+    })
+    this.#worker.on('error', (error) => options.onError?.(error))
+    // A job that stalled too often is failed by the queue itself: its request must still end.
+    this.#worker.on('failed', (job, error) => {
+      if (job && error.message.includes('stalled more than')) void this.#endBadly(job, decodeFailure(error.message)).catch(() => undefined)
+    })
+    signals.onCancelled((id) => void this.#wakeParent(id).catch(() => undefined))
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.close()
+    await this.#producer.close()
+  }
+
+  async #run(job: Job, token: string): Promise<unknown> {
+    const name = job.name as JobName
+    try {
+      if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name)) throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)
+      const parsed = CONTRACTS[name].data.safeParse(job.data)
+      if (!parsed.success) throw new StrataError('bad_request', `the job ${name} is not valid: ${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? ''}`)
+      const result: unknown = CONTRACTS[name].result.parse(await this.#handle(name, job, token, parsed.data))
+      if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data) await this.journal.complete(parsed.data.root, result)
+      return result
+    } catch (error) {
+      if (error instanceof WaitingChildrenError) throw error
+      await this.#endBadly(job, error)
+      throw new UnrecoverableError(encodeFailure(error))
+    }
+  }
+
+  async #handle(name: JobName, job: Job, token: string, data: JobData<JobName>): Promise<unknown> {
+    const root = 'root' in data ? data.root : undefined
+    const watch = root === undefined ? undefined : await this.signals.watchCancel(root)
+    try {
+      const context: JobContext = {
+        id: job.id ?? '',
+        queue: this.options.queue,
+        signal: watch?.controller.signal ?? new AbortController().signal,
+        progress: async (change) => void (root === undefined || (await this.journal.update(root, change))),
+        children: (jobs) => this.#children(job, token, jobs),
+      }
+      const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]
+      if (!handler) throw new StrataError('internal', `no handler for ${name}`)
+      return await handler(data, context)
+    } finally {
+      watch?.done()
+    }
+  }
+
+  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[]): Promise<void> {
+    const known = (job.data as { added?: string[] }).added ?? []
+    const fresh = jobs.filter(({ id }) => !known.includes(id))
+    for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
+    if (fresh.length > 0) await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
+    const failed = Object.values(await job.getIgnoredChildrenFailures())
+    if (failed[0] !== undefined) {
+      await job.removeUnprocessedChildren()
+      const { root } = job.data as { root?: string }
+      if (root !== undefined) await this.journal.stopWork(root)
+      throw decodeFailure(failed[0])
+    }
+    if (await job.moveToWaitingChildren(token)) throw new WaitingChildrenError()
+  }
+
+  /** A cancelled request whose job waits for children that no worker has: they go, and the job wakes to clean up. */
+  async #wakeParent(id: string): Promise<void> {
+    const job = await this.#producer.queue(this.options.queue).getJob(id)
+    if (job && (await job.isWaitingChildren())) await job.removeUnprocessedChildren()
+  }
+
+  async #endBadly(job: Job, error: unknown): Promise<void> {
+    const { root } = job.data as { root?: unknown }
+    if (!job.parent && typeof root === 'string') await this.journal.fail(root, error)
+  }
+}
