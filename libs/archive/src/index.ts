@@ -1,1 +1,3 @@
 export * from './listing.js'
+export * from './tar-entry.js'
+export { TarReader } from './tar-reader.js'

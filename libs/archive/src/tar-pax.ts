@@ -1,0 +1,143 @@
+import { StrataError } from '@strata/oci'
+import type { TarEntry, Xattr } from './tar-entry.js'
+
+/**
+ * Extended headers: records `<length> <key>=<value>\n`.
+ * Sources: POSIX.1-2024 pax "pax Extended Header"; GNU tar manual "Storing Sparse Files"; tar(5) of libarchive.
+ */
+export interface PaxRecords {
+  path?: Buffer
+  linkpath?: Buffer
+  size?: number
+  uid?: number
+  gid?: number
+  mtime?: { readonly seconds: number; readonly nanos: number }
+  xattrs?: Xattr[]
+  sparse?: PaxSparse
+}
+
+/** GNU's three ways of saying it: 0.0 pairs of records, 0.1 one list, 1.0 the map in front of the data. */
+export interface PaxSparse {
+  major?: string
+  minor?: string
+  name?: Buffer
+  realSize?: number
+  /** Offset, size, offset, size, … of 0.0 and 0.1. */
+  numbers: number[]
+}
+
+const SCHILY = 'SCHILY.xattr.'
+const LIBARCHIVE = 'LIBARCHIVE.xattr.'
+/** More on one file no file system keeps; and each is compared with those before it. */
+const MAX_XATTRS = 1024
+const invalid = (why: string): StrataError => new StrataError('archive_invalid', `a tar extended header is not valid: ${why}`)
+
+/**
+ * Reads the records of one header. `bytes` must stay unchanged while the records are used: they hold views of it.
+ *
+ * A global header may set attributes only. Readers disagree about one that names a path or a size (Go's ignores it, GNU's obeys), and an
+ * archive that two programs read differently is how entries get smuggled in, so it is refused.
+ */
+export function parsePax(bytes: Buffer, scope: 'local' | 'global'): PaxRecords {
+  const records: PaxRecords = {}
+  let at = 0
+  while (at < bytes.length) {
+    let length = 0
+    let i = at
+    for (; i < bytes.length && bytes[i] !== 0x20; i++) {
+      const digit = bytes[i]! - 0x30
+      if (digit < 0 || digit > 9 || i - at > 9) throw invalid('a record has no length')
+      length = length * 10 + digit
+    }
+    const end = at + length
+    if (i >= end || end > bytes.length || bytes[end - 1] !== 0x0a) throw invalid("a record's length is wrong")
+    const equals = bytes.indexOf(0x3d, i + 1)
+    if (equals <= i + 1 || equals > end - 2) throw invalid('a record has no key')
+    applyRecord(records, bytes.toString('latin1', i + 1, equals), bytes.subarray(equals + 1, end - 1), scope)
+    at = end
+  }
+  return records
+}
+
+function applyRecord(records: PaxRecords, key: string, value: Buffer, scope: 'local' | 'global'): void {
+  if (key.startsWith(SCHILY)) return setXattr(records, Buffer.from(key.slice(SCHILY.length), 'latin1'), value, true)
+  if (key.startsWith(LIBARCHIVE)) {
+    return setXattr(records, percentDecoded(key.slice(LIBARCHIVE.length)), Buffer.from(value.toString('latin1'), 'base64'), false)
+  }
+  const isWhere = key === 'path' || key === 'linkpath' || key === 'size' || key.startsWith('GNU.sparse.')
+  if (isWhere && scope === 'global') throw invalid(`a global header must not set ${key}`)
+  // An empty value takes a record back: what the 512-byte header says counts again.
+  switch (key) {
+    case 'path': records.path = value.length > 0 ? text(value, key) : undefined; break
+    case 'linkpath': records.linkpath = value.length > 0 ? text(value, key) : undefined; break
+    case 'size': records.size = value.length > 0 ? wholeNumber(value, key) : undefined; break
+    case 'uid': records.uid = value.length > 0 ? wholeNumber(value, key) : undefined; break
+    case 'gid': records.gid = value.length > 0 ? wholeNumber(value, key) : undefined; break
+    case 'mtime': records.mtime = value.length > 0 ? time(value) : undefined; break
+    default: if (key.startsWith('GNU.sparse.')) applySparse((records.sparse ??= { numbers: [] }), key.slice('GNU.sparse.'.length), value)
+  }
+}
+
+function applySparse(sparse: PaxSparse, key: string, value: Buffer): void {
+  switch (key) {
+    case 'major': sparse.major = value.toString('latin1'); break
+    case 'minor': sparse.minor = value.toString('latin1'); break
+    case 'name': sparse.name = text(value, 'GNU.sparse.name'); break
+    case 'size': case 'realsize': sparse.realSize = wholeNumber(value, 'GNU.sparse.realsize'); break
+    case 'offset': if (sparse.numbers.length % 2 === 1) throw invalid('GNU.sparse.offset stands twice')
+      sparse.numbers.push(wholeNumber(value, key)); break
+    case 'numbytes': if (sparse.numbers.length % 2 === 0) throw invalid('GNU.sparse.numbytes has no offset')
+      sparse.numbers.push(wholeNumber(value, key)); break
+    case 'map': sparse.numbers = value.length === 0 ? [] : value.toString('latin1').split(',').map((part) => wholeNumber(Buffer.from(part, 'latin1'), 'GNU.sparse.map')); break
+  }
+}
+
+function setXattr(records: PaxRecords, name: Buffer, value: Buffer, wins: boolean): void {
+  if (name.length === 0 || name.includes(0)) throw invalid("an extended attribute's name is not valid")
+  const xattrs = (records.xattrs ??= [])
+  const there = xattrs.findIndex(([other]) => other.equals(name))
+  if (there < 0 && xattrs.length >= MAX_XATTRS) throw new StrataError('limit_exceeded', `a tar entry has more than ${MAX_XATTRS} extended attributes`)
+  if (there < 0) xattrs.push([name, value])
+  else if (wins) xattrs[there] = [name, value]
+}
+
+function text(value: Buffer, key: string): Buffer {
+  if (value.includes(0)) throw invalid(`${key} holds a NUL byte`)
+  return value
+}
+
+function wholeNumber(value: Buffer, key: string): number {
+  const digits = value.toString('latin1', 0, 20)
+  const number = /^[0-9]{1,16}$/.test(digits) && value.length <= 20 ? Number(digits) : NaN
+  if (!Number.isSafeInteger(number)) throw invalid(`${key} is not a number`)
+  return number
+}
+
+/** `-1.25` is second -2 and 750,000,000 ns: nanoseconds always count forward. Digits beyond the ninth are cut. */
+function time(value: Buffer): { seconds: number; nanos: number } {
+  const match = /^(-?)([0-9]{1,15})(?:\.([0-9]*))?$/.exec(value.toString('latin1', 0, 64))
+  if (!match) throw invalid('mtime is not a time')
+  const seconds = Number(match[2])
+  const nanos = Number((match[3] ?? '').slice(0, 9).padEnd(9, '0'))
+  if (match[1] === '') return { seconds, nanos }
+  return nanos === 0 ? { seconds: 0 - seconds, nanos } : { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos }
+}
+
+function percentDecoded(name: string): Buffer {
+  return Buffer.from(name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))), 'latin1')
+}
+
+/** Attributes of the file header that `records` overrides; paths and sizes are the reader's business. */
+export function applyAttributes(entry: TarEntry, records: PaxRecords): void {
+  if (records.uid !== undefined) entry.uid = records.uid
+  if (records.gid !== undefined) entry.gid = records.gid
+  if (records.mtime !== undefined) {
+    entry.mtime = records.mtime.seconds
+    entry.mtimeNanos = records.mtime.nanos
+  }
+  if (records.xattrs !== undefined) entry.xattrs = entry.xattrs.length === 0 ? records.xattrs : mergedXattrs(entry.xattrs, records.xattrs)
+}
+
+function mergedXattrs(below: readonly Xattr[], above: readonly Xattr[]): Xattr[] {
+  return [...below.filter(([name]) => !above.some(([other]) => other.equals(name))), ...above]
+}
