@@ -1,1 +1,6 @@
-export {}
+export * from './blobs.js'
+export { FolderStore } from './folder/folder-store.js'
+export * from './keys.js'
+export * from './object-store.js'
+export * from './records.js'
+export * from './uploads.js'

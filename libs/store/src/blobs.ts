@@ -1,0 +1,204 @@
+import { createHash } from 'node:crypto'
+import type { Readable } from 'node:stream'
+import { isDigest, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { z } from 'zod'
+import { digestInKey, freshDataKey, keys, PREFIX } from './keys.js'
+import { listAll, localObjects, type ByteRange, type Etag, type ObjectStore } from './object-store.js'
+import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from './records.js'
+import { interrupted, Uploads } from './uploads.js'
+
+const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
+export const blobRecordSchema = z.object({
+  /** Key of the bytes. */
+  data: z.string().max(1024),
+  /** Of the blob as it travels, in bytes. */
+  size: z.number().int().nonnegative(),
+  /** Of a layer: the digest of its uncompressed tar, once that is proven. */
+  diffId: digest.transform((value) => value as DiffId).optional(),
+  /** The uploads that count on it. Ended ones may still be named; only live ones matter. */
+  holders: z.array(z.string().max(64)),
+})
+export type BlobRecord = z.infer<typeof blobRecordSchema>
+
+/** Bytes that the caller has proven to have a digest, under a `data/` key of its own. */
+export interface ProvenData {
+  readonly data: string
+  readonly size: number
+  readonly diffId?: DiffId
+}
+
+/**
+ * Blobs by digest. A blob's record, at its digest's key, makes bytes visible that lie elsewhere; so a digest is seen only when its bytes are proven, and bytes
+ * are never moved or copied.
+ *
+ * **A blob that someone counts on is never collected.** Whoever needs digest D for upload U puts U among the holders of D's record by compare-and-set: `hold` when it
+ * is there, `commit` with bytes of its own when it is not. U's record lives from before the first hold until after the names are visible. The collector lists blob
+ * records with their ETags, *then* the live uploads, *then* reads all references, and replaces what nobody needs by a tombstone *if its ETag is still that of the list*;
+ * only then it deletes the bytes. Every hold changes the record, so a collector that has not seen it fails; whoever ended before the second step has its name read in the
+ * third. A writer that meets a tombstone takes it for absence and replaces it. store-model.ts tries every interleaving of exactly these steps.
+ *
+ * The model has no upload that is ended while its owner still works (stopped for long, then let go). Such an owner is told by `upload_interrupted`: after each hold
+ * its record is looked for. And a record whose bytes are gone is taken for absent.
+ */
+export class BlobStore {
+  readonly #records: Records<BlobRecord>
+  readonly #uploads: Uploads
+
+  constructor(private readonly store: ObjectStore) {
+    this.#records = new Records(store, blobRecordSchema, 'the record of blob')
+    this.#uploads = new Uploads(store)
+  }
+
+  /** The record; `undefined` for none and for a tombstone. */
+  async stat(digest: Digest): Promise<BlobRecord | undefined> {
+    return this.#records.read(keys.blob(digest))
+  }
+
+  /**
+   * Holds a blob that is there. `false`: it is not, so its bytes are wanted (`commit`).
+   * @throws StrataError `upload_interrupted` if the upload has been ended
+   */
+  async hold(digest: Digest, upload: string): Promise<boolean> {
+    return (await this.#hold(keys.blob(digest), upload)).held !== undefined
+  }
+
+  /**
+   * Makes proven bytes the blob's, held by the upload; if the blob is there already, holds that and deletes the bytes given. May be run again with the same `data`,
+   * also at the same time.
+   * @throws StrataError `upload_interrupted` if the upload has been ended
+   */
+  async commit(digest: Digest, proven: ProvenData, upload: string): Promise<'created' | 'existing'> {
+    const key = keys.blob(digest)
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const { held, seen } = await this.#hold(key, upload)
+      if (held) {
+        if (held.data === proven.data) return 'created'
+        await this.store.delete([proven.data])
+        return 'existing'
+      }
+      // A record whose bytes are gone keeps its holders: they count on the digest, and get bytes again.
+      const { data, size, diffId } = proven
+      const known = diffId ?? seen?.value?.diffId
+      const record: BlobRecord = { data, size, ...(known ? { diffId: known } : {}), holders: [...new Set([...(seen?.value?.holders ?? []), upload])] }
+      const etag = await this.#records.write(key, record, seen)
+      if (etag === undefined) continue
+      if (await this.#isLive(upload)) return 'created'
+      await this.#records.retire(key, { value: record, etag })
+      interrupted(upload)
+    }
+    throw changedTooOften(key)
+  }
+
+  /** Small bytes at hand as a blob (a manifest, a config): put and committed, or held if there. */
+  async add(digest: Digest, bytes: Uint8Array, upload: string): Promise<'created' | 'existing'> {
+    verify(digest, bytes)
+    if (await this.hold(digest, upload)) return 'existing'
+    const data = freshDataKey(upload)
+    await this.store.put(data, bytes)
+    return this.commit(digest, { data, size: bytes.length }, upload)
+  }
+
+  /**
+   * Notes the diffID that a layer's blob was found to have.
+   * @throws StrataError `not_found` if the blob is not there, `digest_mismatch` if another diffID was proven before
+   */
+  async prove(digest: Digest, diffId: DiffId): Promise<void> {
+    await this.#records.update(keys.blob(digest), (record) => {
+      if (!record) throw absent(digest)
+      if (record.diffId === diffId) return undefined
+      if (record.diffId) throw new StrataError('digest_mismatch', `blob ${digest} has the diffID ${record.diffId}, not ${diffId}`)
+      return { ...record, diffId }
+    })
+  }
+
+  /**
+   * The blob's bytes as a stream, unverified: they were proven when committed.
+   * @throws StrataError `not_found`
+   */
+  async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
+    // A record may be replaced, and its bytes deleted, between the two reads: then the next record has others.
+    for (let last: string | undefined; ; ) {
+      const record = await this.stat(digest)
+      if (!record || record.data === last) throw absent(digest)
+      const object = await this.store.get(record.data, range)
+      if (object) return { size: object.size, body: object.body }
+      last = record.data
+    }
+  }
+
+  /**
+   * The whole blob in memory, verified against its digest.
+   * @throws StrataError `not_found`, `limit_exceeded`, `corrupt`
+   */
+  async read(digest: Digest, maxBytes: number): Promise<Buffer> {
+    for (let last: string | undefined; ; ) {
+      const record = await this.stat(digest)
+      if (!record || record.data === last) throw absent(digest)
+      const object = await this.store.read(record.data, maxBytes)
+      if (object) {
+        verify(digest, object.bytes, 'corrupt')
+        return object.bytes
+      }
+      last = record.data
+    }
+  }
+
+  /** The file that holds the blob's bytes, if the store's objects are files of this machine. @throws StrataError `not_found` */
+  async localPath(digest: Digest): Promise<string | undefined> {
+    const local = localObjects(this.store)
+    if (!local) return undefined
+    const record = await this.stat(digest)
+    if (!record) throw absent(digest)
+    return local.localPath(record.data)
+  }
+
+  /** All blob records, in the order of their digests, each with the ETag that its value had. */
+  async *list(): AsyncGenerator<{ readonly digest: Digest; readonly record: BlobRecord; readonly etag: Etag }> {
+    for await (const { key, value, etag } of this.#records.list(PREFIX.blobs)) {
+      const digest = digestInKey(key)
+      if (digest) yield { digest, record: value, etag }
+    }
+  }
+
+  /**
+   * Deletes what an ended upload wrote and no blob uses; gives the number of objects and bytes. In this order: the data is listed, then it is made sure that the
+   * upload does not live (else nothing is done), then blob records are read: what one of them points to stays. `digests` are all that its data can have become, for a
+   * caller who knows them (from the list of what came); without them every record of the store is read.
+   */
+  async sweepUpload(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
+    const unused = new Map<string, number>()
+    for await (const { key, size } of listAll(this.store, keys.dataOf(upload))) unused.set(key, size)
+    if (unused.size === 0 || (await this.#isLive(upload))) return { objects: 0, bytes: 0 }
+    if (digests) for (const digest of new Set(digests)) unused.delete((await this.stat(digest))?.data ?? '')
+    else for await (const { record } of this.list()) unused.delete(record.data)
+    await this.store.delete([...unused.keys()])
+    return { objects: unused.size, bytes: [...unused.values()].reduce((sum, size) => sum + size, 0) }
+  }
+
+  /** Adds the holder if there is a record with bytes; `seen` is what was there otherwise, to be written over. */
+  async #hold(key: string, upload: string): Promise<{ held: BlobRecord; seen: undefined } | { held: undefined; seen: Found<BlobRecord> | undefined }> {
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const seen = await this.#records.find(key)
+      if (!seen?.value) return { held: undefined, seen }
+      const { value } = seen
+      if (!value.holders.includes(upload) && !(await this.#records.write(key, { ...value, holders: [...value.holders, upload] }, seen))) continue
+      if (!(await this.#isLive(upload))) interrupted(upload)
+      if (await this.store.stat(value.data)) return { held: value, seen: undefined }
+      return { held: undefined, seen: await this.#records.find(key) }
+    }
+    throw changedTooOften(key)
+  }
+
+  async #isLive(upload: string): Promise<boolean> {
+    return (await this.#uploads.get(upload)) !== undefined
+  }
+}
+
+function absent(digest: Digest): StrataError {
+  return new StrataError('not_found', `blob ${digest} is not in the store`)
+}
+
+function verify(digest: Digest, bytes: Uint8Array, code: 'corrupt' | 'digest_mismatch' = 'digest_mismatch'): void {
+  const actual = createHash('sha256').update(bytes).digest('hex')
+  if (digest !== `sha256:${actual}`) throw new StrataError(code, `blob ${digest} has bytes with the digest sha256:${actual}`)
+}

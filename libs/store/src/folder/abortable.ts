@@ -1,0 +1,32 @@
+import { StrataError } from '@strata/oci'
+
+export function cancelled(): StrataError {
+  return new StrataError('cancelled', 'the write was cancelled')
+}
+
+/**
+ * The source's chunks until `signal` aborts: then it ends with `cancelled` at once, also while the source gives nothing. The source is told without
+ * waiting: a generator that hangs in an `await` would not hear it.
+ */
+export async function* abortable(source: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  const chunks = source[Symbol.asyncIterator]()
+  const aborted = Promise.withResolvers<never>()
+  aborted.promise.catch(() => undefined)
+  const abort = () => aborted.reject(cancelled())
+  signal?.addEventListener('abort', abort)
+  let ended = false
+  try {
+    for (;;) {
+      if (signal?.aborted) throw cancelled()
+      const next = await Promise.race([chunks.next(), aborted.promise])
+      if (next.done) {
+        ended = true
+        return
+      }
+      yield next.value
+    }
+  } finally {
+    signal?.removeEventListener('abort', abort)
+    if (!ended) void Promise.resolve(chunks.return?.()).catch(() => undefined)
+  }
+}

@@ -1,0 +1,306 @@
+import { closeSync, mkdirSync, openSync, renameSync, rmdirSync } from 'node:fs'
+import { chmod, link, open, unlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { Readable } from 'node:stream'
+import { asStrataError, StrataError } from '@strata/oci'
+import { checkKey, checkPrefix } from '../keys.js'
+import {
+  MAX_RECORD_BYTES,
+  type ByteRange,
+  type ByteSource,
+  type ConditionalRemove,
+  type Etag,
+  type ListedObject,
+  type LocalObjects,
+  type ObjectInfo,
+  type ObjectPage,
+  type ObjectStore,
+} from '../object-store.js'
+import { abortable, cancelled } from './abortable.js'
+import { BackgroundSync } from './background-sync.js'
+import { StripedLocks } from './locks.js'
+import { contentEtag, etagNow, isErrno, openObject, statObject } from './object-file.js'
+import { Scratch } from './scratch.js'
+import { walkKeys } from './walk.js'
+
+const PAGE = 1_000
+const READ_CHUNK = 1024 * 1024
+
+/**
+ * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet and `<root>/locks`. Any number of processes and threads
+ * of one machine may have it open.
+ *
+ * A file gets its name when it is complete: by link(2), which fails if the name is taken (`put`, `create`), or by rename(2) under the key's lock after its tag
+ * was compared (`replace`). Durability: see BackgroundSync.
+ */
+export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
+  readonly #objects: string
+  private constructor(
+    root: string,
+    private readonly scratch: Scratch,
+    private readonly locks: StripedLocks,
+    private readonly durability: BackgroundSync,
+  ) {
+    this.#objects = join(root, 'objects')
+  }
+
+  /** Makes the folder if need be, and removes what processes that died left in `tmp`. `sync` makes a folder's file system durable. */
+  static async open(root: string, options: { sync?: (folder: string) => Promise<void> } = {}): Promise<FolderStore> {
+    return guarded(async () => {
+      mkdirSync(join(root, 'objects'), { recursive: true, mode: 0o700 })
+      const scratch = await Scratch.open(join(root, 'tmp'))
+      return new FolderStore(root, scratch, new StripedLocks(join(root, 'locks')), new BackgroundSync(root, options.sync))
+    })
+  }
+
+  async put(key: string, source: ByteSource, options: { signal?: AbortSignal } = {}): Promise<ObjectInfo> {
+    const path = this.localPath(key)
+    if (options.signal?.aborted) throw cancelled()
+    const draft = this.scratch.path()
+    try {
+      await guarded(() => open(draft, 'wx', 0o444)).then(async (file) => {
+        try {
+          await writeAll(file.writeFile.bind(file), source, options.signal)
+        } finally {
+          await file.close()
+        }
+      })
+      if (!(await guarded(() => this.#name(draft, path)))) throw new StrataError('internal', `the key ${key} was used before`)
+    } finally {
+      await unlink(draft).catch(() => undefined)
+    }
+    this.durability.committed()
+    return this.#mustStat(key)
+  }
+
+  async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
+    const path = this.localPath(key)
+    if (range && !(Number.isSafeInteger(range.start) && Number.isSafeInteger(range.end) && 0 <= range.start && range.start <= range.end))
+      throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
+    return guarded(async () => {
+      const object = await openObject(path)
+      if (!object) return undefined
+      const { handle, bytes, size, etag } = object
+      const start = Math.min(range?.start ?? 0, size)
+      const end = Math.min(range?.end ?? size, size)
+      if (bytes || start === end) {
+        await handle.close()
+        return { size, etag, body: Readable.from(start === end ? [] : [bytes!.subarray(start, end)], { objectMode: false }) }
+      }
+      return { size, etag, body: handle.createReadStream({ start, end: end - 1, highWaterMark: READ_CHUNK }) }
+    })
+  }
+
+  async read(key: string, maxBytes: number): Promise<{ readonly bytes: Buffer; readonly etag: Etag } | undefined> {
+    const path = this.localPath(key)
+    return guarded(async () => {
+      const object = await openObject(path)
+      if (!object) return undefined
+      try {
+        if (object.size > maxBytes) throw new StrataError('limit_exceeded', `${key} has ${object.size} bytes; at most ${maxBytes} are read`)
+        return { bytes: object.bytes ?? (await object.handle.readFile()), etag: object.etag }
+      } finally {
+        await object.handle.close()
+      }
+    })
+  }
+
+  async stat(key: string): Promise<ObjectInfo | undefined> {
+    const path = this.localPath(key)
+    return guarded(() => statObject(path))
+  }
+
+  async create(key: string, bytes: Uint8Array): Promise<Etag | undefined> {
+    const path = this.localPath(key)
+    return this.#withDraft(bytes, async (draft) => ((await this.#name(draft, path)) ? this.#tagOf(path, bytes) : undefined))
+  }
+
+  async replace(key: string, bytes: Uint8Array, etag: Etag): Promise<Etag | undefined> {
+    const path = this.localPath(key)
+    return this.#withDraft(bytes, (draft) =>
+      this.locks.exclusively(key, () => {
+        if (etagNow(path) !== etag) return undefined
+        renameSync(draft, path)
+        return this.#tagOf(path, bytes)
+      }),
+    )
+  }
+
+  async list(prefix: string, options: { after?: string; limit?: number } = {}): Promise<ObjectPage> {
+    checkPrefix(prefix)
+    const limit = options.limit ?? PAGE
+    if (!(limit >= 1)) throw new StrataError('bad_request', `a page of ${limit} objects cannot be listed`)
+    return guarded(async () => {
+      const keys: string[] = []
+      let more = false
+      for await (const key of walkKeys(this.#objects, prefix, options.after ?? '')) {
+        more = keys.length === Math.min(limit, PAGE)
+        if (more) break
+        keys.push(key)
+      }
+      const last = keys.at(-1)
+      return { objects: await this.#listed(keys), ...(more && last !== undefined ? { next: last } : {}) }
+    })
+  }
+
+  async delete(keys: readonly string[]): Promise<void> {
+    for (const key of keys) await this.#remove(key, () => true)
+  }
+
+  async removeUnchanged(key: string, etag: Etag): Promise<boolean> {
+    return this.#remove(key, (path) => etagNow(path) === etag)
+  }
+
+  localPath(key: string): string {
+    return join(this.#objects, checkKey(key))
+  }
+
+  async createLocal(key: string): Promise<string> {
+    const path = this.localPath(key)
+    return guarded(async () => {
+      // The file is there before the path is given away: an empty folder may be removed by a delete at any time.
+      await inFolderOf(path, () => closeSync(openSync(path, 'wx', 0o644)))
+      return path
+    })
+  }
+
+  async sealLocal(key: string): Promise<ObjectInfo> {
+    const path = this.localPath(key)
+    await guarded(() => chmod(path, 0o444))
+    this.durability.committed()
+    return this.#mustStat(key)
+  }
+
+  close(): Promise<void> {
+    this.durability.close()
+    this.scratch.close()
+    this.locks.close()
+    return Promise.resolve()
+  }
+
+  /** Gives a finished draft its name; `false` if the name is taken. */
+  async #name(draft: string, path: string): Promise<boolean> {
+    try {
+      await inFolderOf(path, () => link(draft, path))
+      return true
+    } catch (error) {
+      if (isErrno(error, 'EEXIST')) return false
+      throw error
+    }
+  }
+
+  async #withDraft(bytes: Uint8Array, commit: (draft: string) => Promise<Etag | undefined>): Promise<Etag | undefined> {
+    const draft = this.scratch.path()
+    return guarded(async () => {
+      try {
+        await writeFile(draft, bytes, { flag: 'wx', mode: 0o444 })
+        const etag = await commit(draft)
+        if (etag !== undefined) this.durability.committed()
+        return etag
+      } finally {
+        await unlink(draft).catch(() => undefined)
+      }
+    })
+  }
+
+  #tagOf(path: string, bytes: Uint8Array): Etag | undefined {
+    return bytes.length <= MAX_RECORD_BYTES ? contentEtag(bytes) : etagNow(path)
+  }
+
+  async #mustStat(key: string): Promise<ObjectInfo> {
+    const info = await this.stat(key)
+    if (!info) throw new StrataError('store_unavailable', `${key} is gone right after it was written`)
+    return info
+  }
+
+  /** Sixteen at a time: a page's objects are read for their tags. What has gone since is left out. */
+  async #listed(keys: readonly string[]): Promise<ListedObject[]> {
+    const objects: ListedObject[] = []
+    for (let at = 0; at < keys.length; at += 16) {
+      const infos = await Promise.all(keys.slice(at, at + 16).map(async (key) => ({ key, info: await statObject(join(this.#objects, key)) })))
+      for (const { key, info } of infos) if (info) objects.push({ key, ...info })
+    }
+    return objects
+  }
+
+  async #remove(key: string, mayGo: (path: string) => boolean): Promise<boolean> {
+    const path = this.localPath(key)
+    return guarded(async () => {
+      // Taken away under the lock, unlinked outside of it: freeing the blocks of a large file takes long.
+      const grave = this.scratch.path()
+      const gone = await this.locks.exclusively(key, () => mayGo(path) && moveIfThere(path, grave))
+      if (!gone) return false
+      await unlink(grave)
+      this.#removeEmptyFolders(dirname(path))
+      return true
+    })
+  }
+
+  #removeEmptyFolders(folder: string): void {
+    for (; folder.length > this.#objects.length; folder = dirname(folder)) {
+      try {
+        rmdirSync(folder)
+      } catch {
+        return // not empty, or another was quicker
+      }
+    }
+  }
+}
+
+async function writeAll(write: (data: AsyncIterable<Uint8Array> | Uint8Array) => Promise<void>, source: ByteSource, signal: AbortSignal | undefined): Promise<void> {
+  if (source instanceof Uint8Array) return guarded(() => write(source))
+  // The source's own errors come out as they are; what the disk says becomes one of ours.
+  let fault: { error: unknown } | undefined
+  async function* watched(chunks: AsyncIterable<Uint8Array>) {
+    try {
+      yield* abortable(chunks, signal)
+    } catch (error) {
+      fault = { error }
+      throw error
+    }
+  }
+  try {
+    await write(watched(source))
+  } catch (error) {
+    if (fault) throw fault.error
+    throw asStoreError(error)
+  }
+}
+
+/** Runs `work`, which makes something at `path`, making its folder as often as it is missing: a delete elsewhere may take it away in between. */
+async function inFolderOf<T>(path: string, work: () => T | Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT') || attempt === 20) throw error
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    }
+  }
+}
+
+function moveIfThere(from: string, to: string): boolean {
+  try {
+    renameSync(from, to)
+    return true
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
+    throw error
+  }
+}
+
+async function guarded<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw asStoreError(error)
+  }
+}
+
+function asStoreError(error: unknown): StrataError {
+  if (error instanceof StrataError) return error
+  const message = error instanceof Error ? error.message : String(error)
+  if (isErrno(error, 'ENOSPC', 'EDQUOT')) return new StrataError('storage_full', `the store's folder has no space left: ${message}`, { cause: error })
+  if (error instanceof Error && 'code' in error) return new StrataError('store_unavailable', `the store's folder failed: ${message}`, { cause: error })
+  return asStrataError(error)
+}

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto'
+import { fstatSync, openSync, closeSync, readFileSync, type BigIntStats } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../object-store.js'
+
+/** An object's file, open: `bytes` are there if it is small enough to be a record. Whoever opens it closes `handle`. */
+export interface OpenObject extends ObjectInfo {
+  readonly handle: FileHandle
+  readonly bytes: Buffer | undefined
+}
+
+/** `undefined` if there is none. */
+export async function openObject(path: string): Promise<OpenObject | undefined> {
+  const handle = await open(path, 'r').catch(ifAbsent)
+  if (!handle) return undefined
+  try {
+    const stat = await handle.stat({ bigint: true })
+    const bytes = stat.size <= MAX_RECORD_BYTES ? await handle.readFile() : undefined
+    return { handle, bytes, size: Number(stat.size), etag: bytes ? contentEtag(bytes) : fileEtag(stat) }
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
+}
+
+export async function statObject(path: string): Promise<ObjectInfo | undefined> {
+  const object = await openObject(path)
+  await object?.handle.close()
+  return object && { size: object.size, etag: object.etag }
+}
+
+/** For the few system calls under a lock, where nothing may be awaited. */
+export function etagNow(path: string): Etag | undefined {
+  let fd: number
+  try {
+    fd = openSync(path, 'r')
+  } catch (error) {
+    return ifAbsent(error)
+  }
+  try {
+    const stat = fstatSync(fd, { bigint: true })
+    return stat.size <= MAX_RECORD_BYTES ? contentEtag(readFileSync(fd)) : fileEtag(stat)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** As S3 tags a small object: by its content. */
+export function contentEtag(bytes: Uint8Array): Etag {
+  return createHash('sha256').update(bytes).digest('hex').slice(0, 32) as Etag
+}
+
+/** A larger object is not read to be tagged: it is never changed, so the file itself identifies it. */
+function fileEtag(stat: BigIntStats): Etag {
+  return `${stat.ino}-${stat.size}-${stat.mtimeNs}` as Etag
+}
+
+export function isErrno(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(String(error.code))
+}
+
+function ifAbsent(error: unknown): undefined {
+  if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+  throw error
+}

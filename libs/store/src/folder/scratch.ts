@@ -1,0 +1,55 @@
+import { randomUUID } from 'node:crypto'
+import { closeSync, constants, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { flock } from '@strata/linux'
+
+const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
+
+/**
+ * A folder of this process for files that are not objects yet, or no longer. Its owner holds a flock on it for life, so that the next process to open the
+ * store knows which folders have no owner any more and removes them. (A pid would not do: several pid namespaces may share a store.)
+ */
+export class Scratch {
+  #next = 0
+  private constructor(
+    readonly folder: string,
+    private readonly fd: number,
+  ) {}
+
+  static async open(parent: string): Promise<Scratch> {
+    mkdirSync(parent, { recursive: true, mode: 0o700 })
+    // Held over "make and lock": a folder just made, not locked yet, looks like a dead process's.
+    const gate = openSync(parent, O_FOLDER)
+    try {
+      while (!flock(gate, 'ex', { nonblock: true })) await delay(5)
+      for (const name of readdirSync(parent)) removeIfDead(join(parent, name))
+      const folder = join(parent, randomUUID())
+      mkdirSync(folder, { mode: 0o700 })
+      const fd = openSync(folder, O_FOLDER)
+      flock(fd, 'ex', { nonblock: true })
+      return new Scratch(folder, fd)
+    } finally {
+      closeSync(gate)
+    }
+  }
+
+  /** A path that nobody has used. */
+  path(): string {
+    return join(this.folder, String(this.#next++))
+  }
+
+  close(): void {
+    rmSync(this.folder, { recursive: true, force: true })
+    closeSync(this.fd)
+  }
+}
+
+function removeIfDead(folder: string): void {
+  const fd = openSync(folder, O_FOLDER)
+  try {
+    if (flock(fd, 'ex', { nonblock: true })) rmSync(folder, { recursive: true, force: true })
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,119 @@
+import { randomUUID } from 'node:crypto'
+import { digestFromHex, hexOf, isDigest, parseReference, StrataError, type Digest, type DiffId, type Reference, type Repository, type Tag } from '@strata/oci'
+
+/**
+ * Every key of the store, in one place.
+ * ```
+ * data/<upload>/<name>                     bytes, written once under a fresh id
+ * uploads/<upload>                         record: who is writing, and what came
+ * blobs/sha256/<hex>                       record: where a blob's bytes are, its length, which uploads hold it
+ * index/v1/<hex>                           a layer's index, by diffID
+ * images/<repository>/_tags/<tag>          record: a name
+ * images/<repository>/_digests/<hex>       record: an image of that repository, by its manifest's digest
+ * images/_digests/<hex>                    the same for an image that never had a name
+ * ```
+ * A repository is written as it is, slashes too, as registries do. No component of one can begin with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and
+ * `_digests` say where it ends, and `a` with a component named `tags` below it cannot be mistaken for `a`'s tags.
+ */
+export const keys = {
+  data: (upload: string, name: string) => `data/${checkUploadId(upload)}/${checkSegment(name)}`,
+  /** All bytes of one upload. */
+  dataOf: (upload: string) => `data/${checkUploadId(upload)}/`,
+  upload: (upload: string) => `uploads/${checkUploadId(upload)}`,
+  blob: (digest: Digest) => `blobs/sha256/${checkedHex(digest)}`,
+  index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
+  tag: (repository: Repository, tag: Tag) => `${imagesOf(repository)}_tags/${checkSegment(tag)}`,
+  imageDigest: (repository: Repository | undefined, digest: Digest) => `${imagesOf(repository)}_digests/${checkedHex(digest)}`,
+} as const
+
+/** Prefixes to list. */
+export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/sha256/', indexes: 'index/v1/', images: 'images/' } as const
+
+/** A key below `data/` that nobody has used: also when a job runs twice at once, each run writes under keys of its own. */
+export function freshDataKey(upload: string): string {
+  return keys.data(upload, randomUUID())
+}
+
+/** What a key below `images/` says. Exactly one of `tag` and `digest` is there. */
+export type ImageKey =
+  | { readonly repository: Repository; readonly tag: Tag; readonly digest: undefined }
+  | { readonly repository: Repository | undefined; readonly tag: undefined; readonly digest: Digest }
+
+/** The reverse of `keys.tag` and `keys.imageDigest`. `undefined` for a key that neither makes. */
+export function parseImageKey(key: string): ImageKey | undefined {
+  const match = /^images\/(?:(.+)\/)?_(tags|digests)\/([^/]+)$/.exec(key)
+  const [, repository, kind, last] = match ?? []
+  if (last === undefined) return undefined
+  try {
+    if (kind === 'digests') return { repository: repository === undefined ? undefined : checkRepository(repository as Repository), tag: undefined, digest: digestFromHex(last) }
+    if (repository === undefined) return undefined
+    const reference = parseReference(`${repository}:${last}`)
+    return reference.repository === repository && reference.tag ? { repository: reference.repository, tag: reference.tag, digest: undefined } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The digest in a key of `blobs/` or `index/`; `undefined` for any other key. */
+export function digestInKey(key: string): Digest | undefined {
+  const hex = /^(?:blobs\/sha256|index\/v1)\/([0-9a-f]{64})$/.exec(key)?.[1]
+  return hex === undefined ? undefined : digestFromHex(hex)
+}
+
+/** The upload that a `data/` or `uploads/` key belongs to. */
+export function uploadInKey(key: string): string | undefined {
+  return /^(?:data\/([^/]+)\/[^/]+|uploads\/([^/]+))$/.exec(key)?.slice(1).find((id) => id !== undefined)
+}
+
+const SEGMENT = /^[A-Za-z0-9._:@+=,!'()*~-]{1,255}$/
+const PARTIAL = /^[A-Za-z0-9._:@+=,!'()*~-]{0,255}$/
+const MAX_KEY = 1024
+
+function isSegment(text: string): boolean {
+  return SEGMENT.test(text) && text !== '.' && text !== '..'
+}
+
+/**
+ * A key is segments joined by `/`, at most 1,024 characters: each of 1 to 255 letters, digits and `._:@+=,!'()*~-`, none of them `.` or `..`. So a key is a relative
+ * path that stays below its root, has the same bytes in a folder, a URL's path and an S3 request, and sorts alike everywhere.
+ * @throws StrataError `bad_request`
+ */
+export function checkKey(key: string): string {
+  if (key.length > MAX_KEY || !key.split('/').every(isSegment)) throw new StrataError('bad_request', `${JSON.stringify(key.slice(0, 200))} cannot be an object's key`)
+  return key
+}
+
+/** What can begin a key: whole segments, then possibly a part of one. */
+export function checkPrefix(prefix: string): string {
+  const segments = prefix.split('/')
+  const last = segments.pop() ?? ''
+  if (prefix.length > MAX_KEY || !segments.every(isSegment) || !PARTIAL.test(last)) throw new StrataError('bad_request', `${JSON.stringify(prefix.slice(0, 200))} cannot begin an object's key`)
+  return prefix
+}
+
+/** An upload's id is chosen by a client (its job's id), so it is checked like one. */
+export function checkUploadId(id: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id)) throw new StrataError('bad_request', `${JSON.stringify(id.slice(0, 100))} cannot be an upload's id: 1 to 64 letters, digits, - and _`)
+  return id
+}
+
+function checkSegment(text: string): string {
+  if (!isSegment(text)) throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 200))} cannot be part of an object's key`)
+  return text
+}
+
+/** Types are promises only: a digest or repository that was cast, not parsed, ends here and not as a path. */
+function checkedHex(digest: Digest): string {
+  if (!isDigest(digest)) throw new StrataError('bad_request', `${JSON.stringify(String(digest).slice(0, 100))} is not a sha256 digest`)
+  return hexOf(digest)
+}
+
+function checkRepository(repository: Repository): Repository {
+  const reference: Reference = parseReference(repository)
+  if (reference.repository !== repository || reference.tag || reference.digest) throw new StrataError('name_invalid', `${JSON.stringify(repository)} is not a repository's full name`)
+  return repository
+}
+
+function imagesOf(repository: Repository | undefined): string {
+  return repository === undefined ? PREFIX.images : `${PREFIX.images}${checkRepository(repository)}/`
+}

@@ -1,0 +1,101 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { parseJson, StrataError } from '@strata/oci'
+import { z } from 'zod'
+import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './object-store.js'
+
+/** A record as it was read. `value` is `undefined` for a tombstone: it was there, and is gone. */
+export interface Found<T> {
+  readonly value: T | undefined
+  readonly etag: Etag
+}
+
+/** What `update`'s function gives to make the record a tombstone. */
+export const GONE = Symbol('gone')
+
+/** With eight writers on one record a loop needs a handful; this many means that something is wrong. */
+export const CAS_ATTEMPTS = 200
+
+const envelopeSchema = z.object({ rev: z.string(), value: z.unknown() })
+
+/**
+ * JSON objects of one shape, changed by compare-and-set only. As stored: `{"rev": <random>, "value": {…}}`; a tombstone has no `value`.
+ *
+ * `rev` is fresh in each write, so that no two writes have one ETag: without it a record that was A, B and A again would take a `replace` from someone who
+ * saw the first A only (tried on MinIO). Everything in the store that can change is written here and nowhere else.
+ */
+export class Records<T> {
+  constructor(
+    readonly store: ObjectStore,
+    private readonly schema: z.ZodType<T>,
+    /** For messages: `the record of blob …`. */
+    private readonly what: string,
+  ) {}
+
+  /** @throws StrataError `corrupt` if what is there is no such record */
+  async find(key: string): Promise<Found<T> | undefined> {
+    const object = await this.store.read(key, MAX_RECORD_BYTES)
+    return object && { value: this.#decode(key, object.bytes), etag: object.etag }
+  }
+
+  /** The value; a tombstone's as an absent record's is `undefined`. */
+  async read(key: string): Promise<T | undefined> {
+    return (await this.find(key))?.value
+  }
+
+  /** Writes over `seen`, which is what `find` gave; `undefined`: it has changed since. */
+  async write(key: string, value: T, seen: Found<T> | undefined): Promise<Etag | undefined> {
+    return this.#put(key, value, seen)
+  }
+
+  /** Ends the record if it is still as seen. On a store with a lock of its own nothing is left; elsewhere the tombstone stays. */
+  async retire(key: string, seen: Found<T>): Promise<boolean> {
+    const locked = conditionalRemove(this.store)
+    if (locked) return locked.removeUnchanged(key, seen.etag)
+    return (await this.#put(key, undefined, seen)) !== undefined
+  }
+
+  /**
+   * Changes the record by compare-and-set, as often as it takes. `change` sees the value (`undefined`: none) and gives the next one, `GONE`, or `undefined` to leave
+   * it as it is; it may be called several times. The promise is of the value that stands then.
+   * @throws StrataError `store_unavailable` if others were quicker 200 times
+   */
+  async update(key: string, change: (value: T | undefined) => T | typeof GONE | undefined): Promise<T | undefined> {
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      if (attempt > 1) await delay(Math.random() * Math.min(2 ** attempt, 50))
+      const seen = await this.find(key)
+      const next = change(seen?.value)
+      if (next === undefined) return seen?.value
+      if (next === GONE) {
+        if (seen?.value === undefined || (await this.retire(key, seen))) return undefined
+      } else if (await this.write(key, next, seen)) return next
+    }
+    throw changedTooOften(key)
+  }
+
+  /** All records below a prefix, tombstones left out, in the order of their keys. The ETag is of the value given. */
+  async *list(prefix: string): AsyncGenerator<{ readonly key: string; readonly value: T; readonly etag: Etag }> {
+    for await (const { key } of listAll(this.store, prefix)) {
+      const found = await this.find(key)
+      if (found?.value !== undefined) yield { key, value: found.value, etag: found.etag }
+    }
+  }
+
+  async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
+    const bytes = Buffer.from(JSON.stringify({ rev: randomBytes(12).toString('base64url'), value }))
+    if (bytes.length > MAX_RECORD_BYTES) throw new StrataError('limit_exceeded', `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`)
+    return seen ? this.store.replace(key, bytes, seen.etag) : this.store.create(key, bytes)
+  }
+
+  #decode(key: string, bytes: Buffer): T | undefined {
+    const { value } = parseJson(envelopeSchema, bytes, `${this.what} ${key}`, 'corrupt')
+    if (value === undefined) return undefined
+    const parsed = this.schema.safeParse(value)
+    if (!parsed.success) throw new StrataError('corrupt', `${this.what} ${key} is not of its shape: ${parsed.error.issues[0]?.message ?? 'unknown'}`)
+    return parsed.data
+  }
+}
+
+export function changedTooOften(key: string): StrataError {
+  return new StrataError('store_unavailable', `the record ${key} was changed by others ${CAS_ATTEMPTS} times while it was to be written`)
+}
