@@ -1,3 +1,6 @@
 export * from './listing.js'
 export * from './tar-entry.js'
 export { TarReader } from './tar-reader.js'
+export * from './image-archive.js'
+export { resolveArchive, type ResolveOptions } from './resolve.js'
+export type { ReadSmall } from './resolve-files.js'

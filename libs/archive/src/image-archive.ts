@@ -1,0 +1,55 @@
+import { StrataError, diffIdsOf, type Compression, type DiffId, type ImageConfig, type Reference } from '@strata/oci'
+import type { BlobSource } from './listing.js'
+import type { ArchiveFile } from './resolve-files.js'
+
+/** image-spec, config.md: as written there, so any part may be an empty text. */
+export interface Platform {
+  readonly os: string
+  readonly architecture: string
+  readonly variant?: string | undefined
+}
+
+export interface ArchiveLayer {
+  readonly blob: BlobSource
+  readonly compression: Compression
+  /** Proven where `compression` is `none`; else what the config says. */
+  readonly diffId: DiffId
+}
+
+/** An image found in an archive, with where each of its parts lies. */
+export interface ArchiveImage {
+  readonly config: BlobSource
+  /** The manifest's bytes as the archive has them; absent where it has none (docker before 25, podman's docker-archive). */
+  readonly manifest?: BlobSource
+  /** Lowest first. May be empty: a config alone is an image. */
+  readonly layers: readonly ArchiveLayer[]
+  /** Each with a tag, none twice. Empty: the image is untagged. */
+  readonly names: readonly Reference[]
+  readonly platform: Platform
+}
+
+const GO_NAMES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
+/** What this machine runs, in Go's words, which images use. */
+export const HOST_PLATFORM: Platform = { os: 'linux', architecture: GO_NAMES[process.arch] ?? process.arch }
+
+export function platformOf(config: ImageConfig): Platform {
+  return { os: config.os, architecture: config.architecture, ...(config.variant ? { variant: config.variant } : {}) }
+}
+
+/** The layers' files against the config, which lists as many diffIDs; `label` says in a message which image it is. */
+export function layersOf(files: readonly ArchiveFile[], config: ImageConfig, label: string): ArchiveLayer[] {
+  const diffIds = diffIdsOf(config)
+  if (diffIds.length !== files.length) {
+    throw new StrataError('archive_invalid', `the image ${label} has ${files.length} ${files.length === 1 ? 'layer' : 'layers'}, but its config lists ${diffIds.length}`)
+  }
+  return files.map((file, at) => layerOf(file, diffIds[at]!))
+}
+
+function layerOf({ path, entry, blob }: ArchiveFile, diffId: DiffId): ArchiveLayer {
+  if (entry.layerError) throw new StrataError(entry.layerError.code, entry.layerError.message)
+  const compression = entry.compression ?? 'none'
+  if (compression === 'none' && blob.digest !== diffId) {
+    throw new StrataError('digest_mismatch', `the layer ${path} is ${blob.digest}, but the image’s config lists ${diffId} there`)
+  }
+  return { blob, compression, diffId }
+}

@@ -1,0 +1,54 @@
+import { StrataError } from '@strata/oci'
+import { HOST_PLATFORM, type ArchiveImage, type Platform } from './image-archive.js'
+import type { ArchiveListing } from './listing.js'
+import { resolveDocker } from './resolve-docker.js'
+import { ArchiveFiles, type ReadSmall } from './resolve-files.js'
+import { nameAs, type ResolvedImage } from './resolve-names.js'
+import { layoutManifests, resolveLayout } from './resolve-oci.js'
+
+export interface ResolveOptions {
+  /**
+   * The caller's name for the archive's one image, in place of those written in it. Without a tag it takes the bare tag the archive
+   * gives, else `latest`. With several images in the archive: `bad_request`.
+   */
+  readonly name?: string
+  /** Which manifest of an index for several platforms is wanted; this machine's, on linux, unless said otherwise. */
+  readonly platform?: Platform
+}
+
+/**
+ * Finds the images of an archive: docker's legacy form (1.10 to 24), OCI layouts, and both in one (docker 25 and later), by any tool.
+ *
+ * What it gives has been checked as far as the archive alone can say: every file named is in the archive, digests are those computed in flight,
+ * each image has as many layers as its config lists, a plain layer is the one that its config lists. A packed layer's diffID is the config's
+ * claim until it has been inflated. Files that no image names are not looked at.
+ *
+ * Errors: `not_an_image`, `archive_invalid`, `digest_mismatch`, `layer_missing`, `limit_exceeded`, `name_invalid`, `unsupported`, `bad_request`,
+ * and a layer's own `layerError`.
+ */
+export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSmall, options: ResolveOptions = {}): Promise<ArchiveImage[]> {
+  const files = new ArchiveFiles(listing, readSmall)
+  const platform = options.platform ?? HOST_PLATFORM
+  const index = files.find('index.json')
+  const legacy = files.find('manifest.json')
+  let images: ResolvedImage[] = []
+  if (legacy) images = await resolveDocker(files, legacy, index ? await layoutManifests(files, index) : [])
+  if (images.length === 0 && index) images = await resolveLayout(files, index, platform)
+  if (images.length === 0) throw notAnImage(files, Boolean(legacy ?? index))
+  return options.name === undefined ? images.map(({ image }) => image) : nameAs(images, options.name)
+}
+
+const ROOT_FOLDERS = new Set(['bin', 'boot', 'dev', 'etc', 'home', 'lib', 'opt', 'proc', 'root', 'sbin', 'sys', 'tmp', 'usr', 'var'])
+
+function notAnImage(files: ArchiveFiles, listsNone: boolean): StrataError {
+  if (listsNone) return new StrataError('not_an_image', 'the archive lists no image')
+  const tops = files.topNames()
+  if (tops.length === 0) return new StrataError('not_an_image', 'the archive is empty')
+  const lacks = 'it has neither manifest.json nor index.json'
+  const folders = tops.filter((name) => ROOT_FOLDERS.has(name))
+  if (folders.length >= 2) {
+    return new StrataError('not_an_image', `the archive looks like a root file system (${folders.slice(0, 5).join(', ')}), not like an image: ${lacks}`)
+  }
+  if (tops.includes('repositories')) return new StrataError('not_an_image', `the archive was written by a docker older than 1.10, which Strata does not read: ${lacks}`)
+  return new StrataError('not_an_image', `the archive is not an image: ${lacks}`)
+}
