@@ -1,0 +1,110 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { objectStoreSuite } from '../testing/object-store-suite.js'
+import { FolderStore } from './folder-store.js'
+
+const quiet = { sync: () => Promise.resolve() }
+/** Files below `folder`, and folders with nothing in them. */
+function filesIn(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    return entry.isDirectory() && readdirSync(path).length > 0 ? filesIn(path) : [path]
+  })
+}
+
+objectStoreSuite('folder', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'strata-store-'))
+  const store = await FolderStore.open(root, quiet)
+  return {
+    store,
+    leftovers: () => Promise.resolve(readdirSync(join(root, 'tmp')).flatMap((name) => readdirSync(join(root, 'tmp', name)))),
+    dispose: async () => {
+      await store.close()
+      rmSync(root, { recursive: true })
+    },
+  }
+})
+
+describe('FolderStore', () => {
+  let root: string
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'strata-store-'))
+  })
+  afterEach(() => rmSync(root, { recursive: true }))
+
+  it('leaves no folder behind when its last object goes', async () => {
+    const store = await FolderStore.open(root, quiet)
+    await store.put('data/u/a/b', Buffer.from('x'))
+    await store.delete(['data/u/a/b'])
+    expect(readdirSync(join(root, 'objects'))).toEqual([])
+    await store.close()
+    expect(readdirSync(join(root, 'tmp'))).toEqual([])
+  })
+
+  it('removes what a process that died left, and nothing of one that lives', async () => {
+    const alive = await FolderStore.open(root, quiet)
+    const [mine] = readdirSync(join(root, 'tmp'))
+    mkdirSync(join(root, 'tmp', 'of-the-dead'))
+    writeFileSync(join(root, 'tmp', 'of-the-dead', '0'), 'half an object')
+    const second = await FolderStore.open(root, quiet)
+    const folders = readdirSync(join(root, 'tmp'))
+    expect(folders).toHaveLength(2)
+    expect(folders).toContain(mine)
+    await alive.put('data/u/1', Buffer.from('still writes'))
+    await second.close()
+    await alive.close()
+  })
+
+  it('gives files to write in place, read-only once sealed', async () => {
+    const store = await FolderStore.open(root, quiet)
+    const path = await store.createLocal('data/u/1')
+    await expect(store.createLocal('data/u/1')).rejects.toMatchObject({ code: 'store_unavailable' })
+    writeFileSync(path, 'written by a thread', { flag: 'r+' })
+    const info = await store.sealLocal('data/u/1')
+    expect(info.size).toBe(19)
+    expect(statSync(path).mode & 0o777).toBe(0o444)
+    expect((await store.read('data/u/1', 100))?.bytes.toString()).toBe('written by a thread')
+    expect(store.localPath('data/u/1')).toBe(path)
+    await store.close()
+  })
+
+  it('refuses a second put to a key, and keeps the first', async () => {
+    const store = await FolderStore.open(root, quiet)
+    await store.put('data/u/1', Buffer.from('first'))
+    await expect(store.put('data/u/1', Buffer.from('second'))).rejects.toMatchObject({ code: 'internal' })
+    expect((await store.read('data/u/1', 100))?.bytes.toString()).toBe('first')
+    await store.close()
+  })
+
+  it('removes a record only if it is unchanged', async () => {
+    const store = await FolderStore.open(root, quiet)
+    const first = (await store.create('uploads/a', Buffer.from('1')))!
+    const second = (await store.replace('uploads/a', Buffer.from('2'), first))!
+    expect(await store.removeUnchanged('uploads/a', first)).toBe(false)
+    expect(await store.removeUnchanged('uploads/a', second)).toBe(true)
+    expect(await store.removeUnchanged('uploads/a', second)).toBe(false)
+    expect(filesIn(join(root, 'objects'))).toEqual([])
+    await store.close()
+  })
+
+  it('says that a folder cannot be used', async () => {
+    writeFileSync(join(root, 'file'), '')
+    await expect(FolderStore.open(join(root, 'file'), quiet)).rejects.toMatchObject({ code: 'store_unavailable' })
+  })
+
+  it('loses no increment of four processes at once', async () => {
+    const store = await FolderStore.open(root, quiet)
+    await store.create('uploads/counter', Buffer.from('0'))
+    const program = new URL('../testing/increment.mjs', import.meta.url).pathname
+    const children = Array.from({ length: 4 }, () => spawn(process.execPath, ['--experimental-transform-types', '--conditions=@strata/source', '--no-warnings', program, root, 'uploads/counter', '50'], { stdio: ['ignore', 'ignore', 'inherit'] }))
+    const codes = await Promise.all(children.map(async (child) => ((await once(child, 'exit')) as [number])[0]))
+    expect(codes).toEqual([0, 0, 0, 0])
+    expect((await store.read('uploads/counter', 10))?.bytes.toString()).toBe('200')
+    await store.close()
+    expect(readdirSync(join(root, 'tmp'))).toEqual([])
+  }, 60_000)
+})
