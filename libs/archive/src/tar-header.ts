@@ -45,6 +45,11 @@ export function checkHeader(block: Buffer, at: number, view: DataView): HeaderCh
   return field === sum || field === signedSum(block, at) ? 'good' : 'bad'
 }
 
+/** Whether bytes begin like a tar: a header with a good checksum, or the zeros that a tar of no entries consists of. Their name says nothing. */
+export function looksLikeTar(head: Buffer): boolean {
+  return head.length >= BLOCK && checkHeader(head, 0, new DataView(head.buffer, head.byteOffset, BLOCK)) !== 'bad'
+}
+
 function restOfField(block: Buffer, from: number, to: number): number {
   let sum = 0
   for (let i = from; i < to; i++) sum += SPACE - block[i]!

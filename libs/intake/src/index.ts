@@ -1,1 +1,1 @@
-export {}
+export { createIntake, INTAKE_LIMITS, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from './intake.js'

@@ -1,0 +1,133 @@
+import { once } from 'node:events'
+import type { Readable } from 'node:stream'
+import { COMPRESSION_HEAD, decompressor, detectCompression } from '@strata/archive'
+import { StrataError } from '@strata/oci'
+
+/** Takes a piece; a promise means: no more before it is done. */
+export type Accept = (piece: Buffer) => Promise<void> | undefined
+
+/**
+ * A client's body. It is watched from the start, so that a client that leaves while the intake waits for a worker is noticed; it is never destroyed here: whoever
+ * owns the connection may still want to answer on it.
+ */
+export class Body {
+  private readonly gone = new AbortController()
+
+  constructor(private readonly stream: Readable) {
+    stream.pause()
+    const interrupted = (why: string, cause?: unknown): void => {
+      this.gone.abort(new StrataError('upload_interrupted', `the upload was interrupted: ${why}`, { cause }))
+    }
+    if (stream.destroyed && !stream.readableEnded) interrupted('its connection was closed', stream.errored)
+    stream.once('error', (error) => interrupted(error.message, error))
+    stream.once('close', () => {
+      if (!stream.readableEnded) interrupted('its connection was closed')
+    })
+  }
+
+  /** Aborted, with the error to reject with, when the client has gone before the end. */
+  get interrupted(): AbortSignal {
+    return this.gone.signal
+  }
+
+  /** The body unpacked, whatever it is packed with, into `accept`, to its end. Rejects with `stop`'s reason at once when that is aborted. */
+  async pump(accept: Accept, onBytes: (length: number) => void, idleMs: number, stop: AbortSignal): Promise<void> {
+    const idle = new AbortController()
+    const seconds = idleMs / 1000
+    const timer = setTimeout(() => idle.abort(new StrataError('upload_interrupted', `no byte of the upload came for ${seconds} seconds`)), idleMs)
+    const ended = new AbortController()
+    const all = AbortSignal.any([stop, idle.signal, ended.signal])
+    try {
+      const unpacked = unpacker(accept, all)
+      await flow(this.stream, (piece) => {
+        onBytes(piece.length)
+        const full = unpacked.accept(piece)
+        if (full === undefined) return void timer.refresh()
+        // The client waits for us, not we for it: its time does not run.
+        clearTimeout(timer)
+        return full.then(() => void timer.refresh())
+      }, AbortSignal.any([all, unpacked.failed]))
+      clearTimeout(timer)
+      await unpacked.end()
+    } finally {
+      clearTimeout(timer)
+      ended.abort()
+    }
+  }
+}
+
+/** From the first bytes on: what `accept` gets is plain. */
+function unpacker(accept: Accept, stop: AbortSignal): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
+  const failed = new AbortController()
+  let head: Buffer | undefined = Buffer.alloc(0)
+  let forward: Accept = accept
+  let finish = (): Promise<void> => Promise.resolve()
+
+  const begin = (first: Buffer): Promise<void> | undefined => {
+    head = undefined
+    const compression = detectCompression(first)
+    if (compression !== 'none') {
+      const plain = decompressor(compression, { of: 'archive' })
+      const done = flow(plain, accept, stop).finally(() => plain.destroy())
+      done.catch((error: unknown) => failed.abort(error))
+      forward = (piece) => (plain.write(piece) ? undefined : once(plain, 'drain', { signal: AbortSignal.any([stop, failed.signal]) }).then(() => undefined, () => undefined))
+      finish = () => {
+        plain.end()
+        return done
+      }
+    }
+    return forward(first)
+  }
+  return {
+    accept: (piece) => {
+      if (head === undefined) return forward(piece)
+      head = Buffer.concat([head, piece])
+      return head.length < COMPRESSION_HEAD ? undefined : begin(head)
+    },
+    end: async () => {
+      if (head !== undefined && head.length > 0) await begin(head)
+      await finish()
+    },
+    failed: failed.signal,
+  }
+}
+
+/** By events, not `for await`: no promise for each piece, and the end of this does not destroy the stream. */
+function flow(stream: Readable, accept: Accept, stop: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let isWaiting = false
+    let hasEnded = false
+    const settle = (act: () => void): void => {
+      stream.off('data', onData).off('end', onEnd).off('error', onError)
+      stop.removeEventListener('abort', onStop)
+      stream.pause()
+      act()
+    }
+    const fail = (error: unknown): void => settle(() => reject(error as Error))
+    const onStop = (): void => fail(stop.reason)
+    const onError = (error: Error): void => fail(error)
+    const onEnd = (): void => {
+      hasEnded = true
+      if (!isWaiting) settle(resolve)
+    }
+    const onData = (piece: Buffer): void => {
+      const full = accept(piece)
+      if (full === undefined) return
+      isWaiting = true
+      stream.pause()
+      full.then(
+        () => {
+          isWaiting = false
+          if (stop.aborted) return
+          if (hasEnded) settle(resolve)
+          else stream.resume()
+        },
+        fail,
+      )
+    }
+    if (stop.aborted) return onStop()
+    stop.addEventListener('abort', onStop)
+    stream.on('data', onData).once('end', onEnd).once('error', onError)
+    stream.resume()
+  })
+}

@@ -1,0 +1,158 @@
+/**
+ * One thread fills slots, two threads read them: the body's way into the intake. A slot is free when both have passed it; that is the backpressure, down to the client.
+ *
+ * Slots are filled to the brim, so every 512-byte header, of the archive or of a layer in it, lies whole in one slot. An empty slot is the end.
+ *
+ * Words: how many slots were filled, and passed by each reader. A waiter sleeps on a word's value, so whoever gives up changes the words that others may sleep on:
+ * `abort` makes `filled` negative for the readers.
+ */
+export const SLOT_SIZE = 1024 * 1024
+const SLOTS = 8
+const GIVEN_UP = -1
+const WORD = { filled: 0, written: 1, hashed: 2, entries: 3, indexes: 4, lengths: 5 } as const
+const WORDS_SIZE = 4 * (WORD.lengths + SLOTS)
+/** What a reader has passed when nobody waits for it any more. */
+const ALL = 0x3fffffff
+
+export type Reader = 'written' | 'hashed'
+
+export function createRing(): SharedArrayBuffer {
+  return new SharedArrayBuffer(SLOTS * SLOT_SIZE + WORDS_SIZE)
+}
+
+function wordsOf(ring: SharedArrayBuffer): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(ring, SLOTS * SLOT_SIZE, WORD.lengths + SLOTS)
+}
+
+/** The filling side. It never blocks its thread. */
+export class RingWriter {
+  private readonly words: Int32Array<SharedArrayBuffer>
+  private readonly slots: Uint8Array
+  private filled = 0
+  private at = 0
+
+  constructor(ring: SharedArrayBuffer) {
+    this.words = wordsOf(ring)
+    this.slots = new Uint8Array(ring, 0, SLOTS * SLOT_SIZE)
+    this.words.fill(0)
+  }
+
+  /** Copies a piece in. A promise is returned only if there was no room for all of it; until it is done, nothing else may be written. */
+  write(piece: Uint8Array): Promise<void> | undefined {
+    const copied = this.copy(piece, 0)
+    return copied === piece.length ? undefined : this.writeRest(piece, copied)
+  }
+
+  async end(): Promise<void> {
+    if (this.at > 0) {
+      await this.room()
+      this.publish()
+    }
+    await this.room()
+    this.publish()
+  }
+
+  /** Readers stop at once, at whatever they wait for. */
+  abort(): void {
+    for (const [word, value] of [[WORD.filled, GIVEN_UP], [WORD.written, ALL], [WORD.hashed, ALL], [WORD.indexes, ALL]] as const) {
+      Atomics.store(this.words, word, value)
+      Atomics.notify(this.words, word)
+    }
+  }
+
+  /** How many entries the hashing reader has met. */
+  get entries(): number {
+    return Atomics.load(this.words, WORD.entries)
+  }
+
+  /** One index less on its way. */
+  indexStored(): void {
+    Atomics.sub(this.words, WORD.indexes, 1)
+    Atomics.notify(this.words, WORD.indexes)
+  }
+
+  private async writeRest(piece: Uint8Array, from: number): Promise<void> {
+    for (let at = from; at < piece.length; at = this.copy(piece, at)) await this.room()
+  }
+
+  private copy(piece: Uint8Array, from: number): number {
+    let at = from
+    while (at < piece.length && this.isFree()) {
+      const part = Math.min(piece.length - at, SLOT_SIZE - this.at)
+      this.slots.set(at === 0 && part === piece.length ? piece : piece.subarray(at, at + part), (this.filled % SLOTS) * SLOT_SIZE + this.at)
+      at += part
+      this.at += part
+      if (this.at === SLOT_SIZE) this.publish()
+    }
+    return at
+  }
+
+  private publish(): void {
+    this.words[WORD.lengths + (this.filled % SLOTS)] = this.at
+    this.at = 0
+    this.filled++
+    // After an abort the word must stay as it is, or a reader that is late would go on.
+    Atomics.compareExchange(this.words, WORD.filled, this.filled - 1, this.filled)
+    Atomics.notify(this.words, WORD.filled)
+  }
+
+  private isFree(): boolean {
+    return this.filled - Math.min(Atomics.load(this.words, WORD.written), Atomics.load(this.words, WORD.hashed)) < SLOTS
+  }
+
+  private async room(): Promise<void> {
+    for (const word of [WORD.written, WORD.hashed]) {
+      for (;;) {
+        const passed = Atomics.load(this.words, word)
+        if (this.filled - passed < SLOTS) break
+        await Atomics.waitAsync(this.words, word, passed).value
+      }
+    }
+  }
+}
+
+/** The writer gave up: another part of the intake failed, or nobody wants it any more. */
+export class RingAborted extends Error {}
+
+/** A reading side: it blocks its thread, so it lives in a worker. */
+export class RingReader {
+  private readonly words: Int32Array<SharedArrayBuffer>
+  private readonly slots: Buffer[]
+
+  constructor(ring: SharedArrayBuffer, private readonly reader: Reader) {
+    this.words = wordsOf(ring)
+    this.slots = Array.from({ length: SLOTS }, (_, i) => Buffer.from(ring, i * SLOT_SIZE, SLOT_SIZE))
+  }
+
+  /** Hands over what comes, a slot at a time, until the end. A view is valid during its call. */
+  read(each: (view: Buffer) => void): void {
+    for (let passed = 0; ; passed++) {
+      this.waitWhile(WORD.filled, (filled) => filled === passed)
+      const slot = passed % SLOTS
+      const length = this.words[WORD.lengths + slot]!
+      if (length === 0) return
+      each(length === SLOT_SIZE ? this.slots[slot]! : this.slots[slot]!.subarray(0, length))
+      Atomics.add(this.words, WORD[this.reader], 1)
+      Atomics.notify(this.words, WORD[this.reader])
+    }
+  }
+
+  countEntry(): void {
+    Atomics.add(this.words, WORD.entries, 1)
+  }
+
+  /** Before an index is sent: at most two are on their way, for each may be large. */
+  indexLeaves(): void {
+    this.waitWhile(WORD.indexes, (onTheWay) => onTheWay >= 2)
+    Atomics.add(this.words, WORD.indexes, 1)
+  }
+
+  private waitWhile(word: number, isEarly: (value: number) => boolean): void {
+    for (;;) {
+      const value = Atomics.load(this.words, word)
+      if (Atomics.load(this.words, WORD.filled) === GIVEN_UP) throw new RingAborted()
+      if (!isEarly(value)) return
+      Atomics.wait(this.words, word, value)
+    }
+  }
+}
