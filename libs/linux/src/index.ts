@@ -1,1 +1,15 @@
-export {}
+/**
+ * System calls that Node lacks, as synchronous functions. What fails throws a SystemError whose `code` is the errno's name.
+ * Paths are text or bytes; no function follows a symbolic link at the end of a path unless it says so.
+ */
+export { SystemError, type Path } from './libc.js'
+export * from './lock.js'
+export * from './loop.js'
+export * from './mount.js'
+export * from './mount-fs.js'
+export * from './mount-table.js'
+export * from './net.js'
+export * from './paths.js'
+export * from './process-info.js'
+export * from './spawn.js'
+export * from './xattrs.js'

@@ -1,0 +1,96 @@
+import { createRequire } from 'node:module'
+import type { LibraryHandle } from 'koffi'
+
+/**
+ * The one place where C is called. Every function is bound at its first call: loading koffi takes some 20 ms, which a process
+ * that makes no such call should not pay.
+ */
+export type NativeArgument = number | Uint8Array | null
+export type NativeFunction = (...args: NativeArgument[]) => number
+/** `int`, `uint`, `long`, `ulong` as in C; `ptr` is a Buffer or null. */
+export type NativeType = 'int' | 'uint' | 'long' | 'ulong' | 'ptr'
+
+const require = createRequire(import.meta.url)
+type Koffi = typeof import('koffi')
+let koffi: Koffi | undefined
+let libc: LibraryHandle | undefined
+
+function load(): LibraryHandle {
+  koffi ??= require('koffi') as Koffi
+  libc ??= koffi.load('libc.so.6')
+  return libc
+}
+
+export function bind(name: string, args: readonly NativeType[], result: NativeType = 'int'): NativeFunction {
+  let bound: NativeFunction | undefined
+  return (...values) => {
+    bound ??= load().func(name, result, args.map((type) => (type === 'ptr' ? 'void *' : type))) as NativeFunction
+    return bound(...values)
+  }
+}
+
+/** A system call that glibc has no function for, or not in every version in use. */
+export function bindSyscall(number: number, args: readonly NativeType[]): NativeFunction {
+  const call = bind('syscall', ['long', ...args], 'long')
+  return (...values) => call(number, ...values)
+}
+
+/** Whether this glibc has the function: some came later than the oldest one we run on. */
+export function has(name: string): boolean {
+  try {
+    load().func(name, 'int', [])
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** What a failed call throws: `code` is the errno's name, as in errors of node:fs. */
+export class SystemError extends Error {
+  override readonly name = 'SystemError'
+  constructor(readonly code: string, readonly errno: number, readonly call: string, detail: string) {
+    super(`${call}: ${code}${detail ? `: ${detail}` : ''}`)
+  }
+}
+
+export function systemError(errno: number, call: string, detail = ''): SystemError {
+  load()
+  const code = Object.entries(koffi?.os.errno ?? {}).find(([, value]) => value === errno)?.[0] ?? `E${errno}`
+  return new SystemError(code, errno, call, detail)
+}
+
+/** The address of a buffer, for structures that hold pointers. The buffer must outlive the call: keep a reference to it. */
+export function addressOf(buffer: Uint8Array): bigint {
+  load()
+  return koffi?.address(buffer) ?? 0n
+}
+
+/** errno of the last call; only valid directly after it. */
+export function lastErrno(): number {
+  return koffi?.errno() ?? 0
+}
+
+/** The result, or the error if it is -1. */
+export function check(result: number, call: string, detail = ''): number {
+  if (result < 0) throw systemError(lastErrno(), call, detail)
+  return result
+}
+
+export type Path = Buffer | string
+
+/** A name as C wants it. A zero byte in it would name another file than was checked: refused. */
+export function cString(text: Path): Buffer {
+  const bytes = typeof text === 'string' ? Buffer.from(text) : text
+  if (bytes.includes(0)) throw new SystemError('EINVAL', 22, 'path', 'a name has a zero byte')
+  const terminated = Buffer.allocUnsafe(bytes.length + 1)
+  terminated.set(bytes)
+  terminated[bytes.length] = 0
+  return terminated
+}
+
+/** For messages. */
+export function show(path: Path): string {
+  return typeof path === 'string' ? path : path.toString()
+}
+
+export const AT_FDCWD = -100
