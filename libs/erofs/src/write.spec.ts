@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest'
+import { TYPE } from './format.js'
+import { ErofsError, type ErofsSource } from './source.js'
+import { MadeTree, oddTree, type MadeInode } from './testing/made-tree.js'
+import { readErofs } from './testing/reader.js'
+import { writeErofs } from './write.js'
+
+function imageOf(source: ErofsSource): Buffer {
+  const chunks: Buffer[] = []
+  const { bytes } = writeErofs(source, (chunk) => chunks.push(Buffer.from(chunk)))
+  const image = Buffer.concat(chunks)
+  expect(image.length).toBe(bytes)
+  return image
+}
+
+const DIRECTORY = TYPE.directory | 0o755
+const oneFile = (file: Partial<MadeInode>, blocks = 100): MadeTree => new MadeTree([{ mode: DIRECTORY, children: { f: 1 } }, { mode: TYPE.file | 0o600, ...file }], [{ blocks }])
+
+describe('writeErofs', () => {
+  it('writes what an independent reader finds again', () => {
+    const tree = oddTree([{ blocks: 4, tag: 'a' }, { blocks: 2, tag: 'b' }])
+    const found = readErofs(imageOf(tree))
+    expect(found.byPath).toEqual(tree.expected())
+    expect(found.data.get('/first')).toEqual({ device: 0, offset: 512 })
+    expect(found.data.get('/second')).toEqual({ device: 1, offset: 0 })
+    expect(found.data.get('/empty')).toBeUndefined()
+  })
+
+  it('writes an empty root', () => {
+    expect([...readErofs(imageOf(new MadeTree([{ mode: DIRECTORY }]))).byPath.keys()]).toEqual([''])
+  })
+
+  it('writes the same bytes again', () => {
+    const devices = [{ blocks: 4 }, { blocks: 2 }]
+    expect(imageOf(oddTree(devices)).equals(imageOf(oddTree(devices)))).toBe(true)
+  })
+
+  it('keeps the root where 16 bits reach, whatever the number of devices', () => {
+    const devices = Array.from({ length: 10_000 }, () => ({ blocks: 1 }))
+    expect(readErofs(imageOf(new MadeTree([{ mode: DIRECTORY }], devices))).byPath.size).toBe(1)
+  })
+
+  it('puts the devices behind each other, to the last block of 32 bits', () => {
+    const image = imageOf(oneFile({ size: 512, offset: 0xfffffff0 * 512 - 512 }, 0xfffffff0))
+    expect(readErofs(image).data.get('/f')).toEqual({ device: 0, offset: 0xfffffff0 * 512 - 512 })
+  })
+
+  it.each<[string, ErofsSource, string]>([
+    ['more than 2 TiB', oneFile({ size: 1 }, 0xffffffff), 'EFBIG'],
+    ['data beyond their device', oneFile({ size: 513, offset: 99 * 512 }), 'EINVAL'],
+    ['data that begin within a block', oneFile({ size: 1, offset: 100 }), 'EINVAL'],
+    ['data on no device', oneFile({ size: 1, device: 1 }), 'EINVAL'],
+    ['a root that is a file', new MadeTree([{ mode: TYPE.file | 0o644 }]), 'EINVAL'],
+    ['a name of 256 bytes', new MadeTree([{ mode: DIRECTORY, children: { ['n'.repeat(256)]: 1 } }, { mode: TYPE.file | 0o644 }]), 'ENAMETOOLONG'],
+    ['an unknown attribute', oneFile({ xattrs: [['system.other', Buffer.alloc(1)]] }), 'EINVAL'],
+    ['too many attributes', oneFile({ xattrs: Array.from({ length: 5 }, (_, index) => [`user.${index}`, Buffer.alloc(0xffff)] as const) }), 'E2BIG'],
+    ['an empty link', oneFile({ mode: TYPE.symlink | 0o777, symlink: '' }), 'EINVAL'],
+    ['a device number that Linux cannot hold', oneFile({ mode: TYPE.char | 0o600, major: 4096 }), 'EINVAL'],
+  ])('refuses %s', (_what, source, code) => {
+    expect(() => writeErofs(source, () => undefined)).toThrow(expect.objectContaining({ name: 'ErofsError', code }) as ErofsError)
+  })
+
+  it('writes in chunks of a bounded size', () => {
+    let largest = 0
+    writeErofs(oddTree([{ blocks: 4 }, { blocks: 2 }]), (chunk) => (largest = Math.max(largest, chunk.length)))
+    expect(largest).toBeLessThanOrEqual(256 * 1024)
+  })
+})
