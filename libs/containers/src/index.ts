@@ -1,3 +1,3 @@
 export * from './container.js'
 export * from './containers.js'
-export * from './log-types.js'
+export * from './log/types.js'

@@ -1,0 +1,45 @@
+import type { ContainerRecord, ContainerState } from './container.js'
+import type { ContainerLog } from './log/container-log.js'
+import type { Monitor } from './monitor.js'
+
+/** A container in memory: its record, who waits for it, and a queue through which all that changes it goes, one at a time. */
+export class Entry {
+  monitor: Monitor | undefined
+  /** It was removed; its id is not in the registry any more. */
+  removed = false
+  /** Open `wait`s and `logs`. */
+  holders = 0
+  /** Somebody was told how it ended. */
+  collected = false
+  /** autoRemove's patience for one who has not come yet. */
+  patience: NodeJS.Timeout | undefined
+  readonly #listeners = new Set<() => void>()
+  #queue: Promise<unknown> = Promise.resolve()
+
+  constructor(public record: ContainerRecord, readonly log: ContainerLog) {}
+
+  get state(): ContainerState {
+    return this.record.state
+  }
+
+  get ended(): boolean {
+    return this.removed || this.state.status === 'exited'
+  }
+
+  /** Runs `work` when all that was asked for before has ended. */
+  async alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work)
+    this.#queue = turn.catch(() => undefined)
+    return await turn
+  }
+
+  /** Calls after each change of the record. Answers how to stop it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  changed(): void {
+    for (const listener of [...this.#listeners]) listener()
+  }
+}
