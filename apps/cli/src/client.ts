@@ -1,0 +1,133 @@
+import { request, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import type { Problem } from '@strata/api'
+import type { Readable } from 'node:stream'
+import type { Endpoint } from './endpoint.js'
+import { CliError, reasonOf, UnreachableError } from './errors.js'
+
+export type Method = 'GET' | 'POST' | 'DELETE'
+export interface Call {
+  readonly body?: unknown
+  readonly signal?: AbortSignal
+}
+export interface Upload {
+  readonly bytes: Readable
+  /** Known for a file; without it the body travels chunked. */
+  readonly length?: number | undefined
+}
+
+const MAX_ANSWER = 64 * 1024 * 1024
+
+/**
+ * The REST API over a unix socket or TCP. Every call has a connection of its own: streams that end early are simply closed.
+ * Every failure is a CliError: what the service answered as a problem (`Error response: …`), or why it could not be reached.
+ */
+export class Client {
+  constructor(readonly endpoint: Endpoint) {}
+
+  /** The JSON answer; `undefined` where the answer has no body. */
+  async call<T>(method: Method, path: string, { body, signal }: Call = {}): Promise<T> {
+    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
+    const { outgoing, answer } = this.#open(method, path, payload && { 'content-type': 'application/json', 'content-length': payload.length }, signal)
+    outgoing.end(payload)
+    return this.#json<T>(await answer)
+  }
+
+  /** The body as it comes: logs, events. Ends early through `signal`. */
+  async stream(path: string, signal?: AbortSignal): Promise<IncomingMessage> {
+    const { outgoing, answer } = this.#open('GET', path, undefined, signal)
+    outgoing.end()
+    return this.#successful(await answer)
+  }
+
+  /** Sends an archive. The service may answer before it took every byte: then the rest is not sent. */
+  async upload<T>(path: string, { bytes, length }: Upload, signal: AbortSignal): Promise<T> {
+    const { outgoing, answer } = this.#open('POST', path, { 'content-type': 'application/x-tar', ...(length === undefined ? {} : { 'content-length': length }) }, signal)
+    // Not `pipeline`: at an early answer it would destroy the request, and the answer with it.
+    const readFailed = new Promise<never>((_resolve, reject) => {
+      bytes.once('error', (error) => {
+        outgoing.destroy()
+        reject(new CliError(`reading the archive failed: ${reasonOf(error)}`, { cause: error }))
+      })
+    })
+    bytes.pipe(outgoing)
+    try {
+      const response = await Promise.race([answer, readFailed])
+      bytes.unpipe(outgoing)
+      return await this.#json<T>(response)
+    } finally {
+      bytes.destroy()
+      outgoing.destroy()
+    }
+  }
+
+  #open(method: Method, path: string, headers: OutgoingHttpHeaders | undefined, signal: AbortSignal | undefined): { outgoing: ClientRequest; answer: Promise<IncomingMessage> } {
+    const { endpoint } = this
+    const token = endpoint.kind === 'tcp' ? endpoint.token : undefined
+    const outgoing = request({
+      ...(endpoint.kind === 'unix' ? { socketPath: endpoint.socketPath } : { host: endpoint.host, port: endpoint.port }),
+      method,
+      path,
+      headers: { accept: 'application/json', ...headers, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) },
+      agent: false,
+      ...(signal && { signal }),
+    })
+    const answer = new Promise<IncomingMessage>((resolve, reject) => {
+      outgoing.once('response', resolve)
+      // Stays for the whole request: after the answer came, what breaks shows in the answer's stream.
+      outgoing.on('error', (error) => reject(this.#unreachable(error)))
+    })
+    // Whoever aborts a call may no longer await it.
+    answer.catch(() => undefined)
+    return { outgoing, answer }
+  }
+
+  async #json<T>(response: IncomingMessage): Promise<T> {
+    const text = await this.#text(await this.#successful(response))
+    if (text === '') return undefined as T
+    try {
+      return JSON.parse(text) as T
+    } catch (error) {
+      throw new CliError(`${this.endpoint.name} did not answer in JSON: is it Strata?`, { cause: error })
+    }
+  }
+
+  async #successful(response: IncomingMessage): Promise<IncomingMessage> {
+    const status = response.statusCode ?? 0
+    if (status >= 200 && status < 300) return response
+    const problem = asProblem(await this.#text(response))
+    if (problem) throw new CliError(`Error response: ${problem.detail}`, { code: problem.code })
+    throw new CliError(`${this.endpoint.name} answered ${status} ${response.statusMessage ?? ''}`.trimEnd())
+  }
+
+  async #text(response: IncomingMessage): Promise<string> {
+    const chunks: Buffer[] = []
+    let size = 0
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
+        size += chunk.length
+        if (size > MAX_ANSWER) throw new CliError(`${this.endpoint.name} answered with more than ${MAX_ANSWER} bytes`)
+        chunks.push(chunk)
+      }
+    } catch (error) {
+      throw error instanceof CliError ? error : this.#unreachable(error as NodeJS.ErrnoException)
+    }
+    return Buffer.concat(chunks).toString()
+  }
+
+  #unreachable(error: NodeJS.ErrnoException): UnreachableError {
+    const { name } = this.endpoint
+    if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') return new UnreachableError(`Cannot connect to Strata at ${name}. Is it running? (strata up)`, { cause: error })
+    if (error.code === 'EACCES' || error.code === 'EPERM') return new UnreachableError(`permission denied while connecting to Strata at ${name}: be root, or of the socket's group`, { cause: error })
+    if (error.code === 'ECONNRESET' || error.code === 'EPIPE') return new UnreachableError(`the connection to Strata at ${name} broke before its answer was whole`, { cause: error })
+    return new UnreachableError(`cannot talk to Strata at ${name}: ${error.message}`, { cause: error })
+  }
+}
+
+function asProblem(text: string): Problem | undefined {
+  try {
+    const value = JSON.parse(text) as Partial<Problem> | null
+    return typeof value?.detail === 'string' && typeof value.code === 'string' ? (value as Problem) : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,79 @@
+import type { ContainerView, WaitResult } from '@strata/api'
+import { InvalidArgumentError, type Command } from 'commander'
+import { print, type Context } from '../context.js'
+import { every } from '../every.js'
+import { shortId } from '../format/table.js'
+import { ago, humanDuration } from '../format/units.js'
+import { printList, withListOptions, type ListOptions } from '../list.js'
+
+const at = (id: string): string => `/v1/containers/${encodeURIComponent(id)}`
+
+export function containerCommands(program: Command, context: Context): void {
+  withListOptions(program.command('ps').description('list containers').option('-a, --all', 'also those that do not run')).action(async (options: ListOptions & { all?: boolean }) => {
+    const { containers } = await context.client().call<{ containers: ContainerView[] }>('GET', `/v1/containers?all=${options.all ?? false}`)
+    const now = Date.now()
+    printList(containers, options, {
+      header: ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'NAMES'],
+      rows: (one) => [[shortId(one.id), one.image, commandText(one.command), ago(one.createdAt, now), status(one, now), one.name]],
+      id: (one) => shortId(one.id),
+    })
+  })
+
+  program
+    .command('wait')
+    .description('wait until containers end, and print their exit codes')
+    .argument('<container...>')
+    .action(async (names: string[]) => {
+      const codes = new Map<string, number>()
+      await every(
+        names,
+        async (name) => void codes.set(name, (await context.client().call<WaitResult>('POST', `${at(name)}/wait`)).exitCode),
+        (name) => print(String(codes.get(name))),
+      )
+    })
+
+  program
+    .command('stop')
+    .description('stop containers: their stop signal, then SIGKILL')
+    .argument('<container...>')
+    .option('-t, --timeout <seconds>', 'seconds before SIGKILL (default 10); -1 for never', wholeNumber)
+    .action(async (names: string[], { timeout }: { timeout?: number }) => {
+      const body = timeout === undefined ? {} : { timeout }
+      await every(names, (name) => context.client().call('POST', `${at(name)}/stop`, { body }), print)
+    })
+
+  program
+    .command('kill')
+    .description('send a signal to containers')
+    .argument('<container...>')
+    .option('-s, --signal <signal>', 'name or number', 'KILL')
+    .action(async (names: string[], { signal }: { signal: string }) => {
+      await every(names, (name) => context.client().call('POST', `${at(name)}/kill`, { body: { signal: signal.toUpperCase() } }), print)
+    })
+
+  program
+    .command('rm')
+    .description('remove containers')
+    .argument('<container...>')
+    .option('-f, --force', 'also one that runs: it is killed')
+    .action(async (names: string[], { force }: { force?: boolean }) => {
+      await every(names, (name) => context.client().call('DELETE', `${at(name)}?force=${force ?? false}`), print)
+    })
+}
+
+/** As docker shows it: in quotes, twenty characters at most. */
+export function commandText(command: readonly string[]): string {
+  const text = command.join(' ')
+  return `"${text.length > 20 ? `${text.slice(0, 19)}…` : text}"`
+}
+
+export function status(one: ContainerView, now: number): string {
+  if (one.state === 'created') return 'Created'
+  if (one.state === 'running') return `Up ${humanDuration(now - Date.parse(one.startedAt ?? one.createdAt))}`
+  return `Exited (${one.exitCode ?? 0}) ${ago(one.finishedAt, now)}${one.reason === undefined ? '' : `: ${one.reason}`}`
+}
+
+function wholeNumber(text: string): number {
+  if (!/^-?\d{1,9}$/.test(text)) throw new InvalidArgumentError('Not a whole number.')
+  return Number(text)
+}

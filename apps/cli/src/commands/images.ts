@@ -1,0 +1,71 @@
+import type { ImageSummary, MountResult, RemoveImageResult } from '@strata/api'
+import type { Command } from 'commander'
+import { print, type Context } from '../context.js'
+import { every } from '../every.js'
+import { shortId } from '../format/table.js'
+import { ago, humanSize } from '../format/units.js'
+import { printList, withListOptions, type ListOptions } from '../list.js'
+
+const at = (reference: string): string => `/v1/images/${encodeURIComponent(reference)}`
+
+export function imageCommands(program: Command, context: Context): void {
+  withListOptions(program.command('images').description('list images')).action(async (options: ListOptions) => {
+    const { images } = await context.client().call<{ images: ImageSummary[] }>('GET', '/v1/images')
+    const now = Date.now()
+    printList(images, options, {
+      header: ['REPOSITORY', 'TAG', 'IMAGE ID', 'CREATED', 'SIZE'],
+      rows: (image) => (image.names.length > 0 ? image.names : ['']).map((name) => [...splitName(name), shortId(image.id), ago(image.created, now), humanSize(image.size)]),
+      id: (image) => shortId(image.id),
+    })
+  })
+
+  program
+    .command('tag')
+    .description('give an image another name')
+    .argument('<image>')
+    .argument('<name>')
+    .action(async (image: string, name: string) => {
+      await context.client().call('POST', `${at(image)}/tag`, { body: { name } })
+    })
+
+  program
+    .command('rmi')
+    .description('take names away from images; with its last name an image goes')
+    .argument('<image...>')
+    .option('-f, --force', 'also by an id that has several names')
+    .action(async (names: string[], { force }: { force?: boolean }) => {
+      const results = new Map<string, RemoveImageResult>()
+      await every(
+        names,
+        async (name) => void results.set(name, await context.client().call<RemoveImageResult>('DELETE', `${at(name)}?force=${force ?? false}`)),
+        (name) => {
+          for (const untagged of results.get(name)?.untagged ?? []) print(`Untagged: ${untagged}`)
+          for (const deleted of results.get(name)?.deleted ?? []) print(`Deleted: ${deleted}`)
+        },
+      )
+    })
+
+  program
+    .command('mount')
+    .description("mount an image's root read-only, and print where")
+    .argument('<image>')
+    .action(async (image: string) => {
+      print((await context.client().call<MountResult>('POST', `${at(image)}/mount`)).path)
+    })
+
+  program
+    .command('umount')
+    .description('undo mount')
+    .argument('<image...>')
+    .action(async (names: string[]) => {
+      await every(names, (name) => context.client().call('DELETE', `${at(name)}/mount`), print)
+    })
+}
+
+/** `localhost:5000/x:1` → repository and tag; what has none is `<none>`. */
+export function splitName(name: string): [repository: string, tag: string] {
+  if (name === '') return ['<none>', '<none>']
+  const bare = name.split('@', 1)[0] ?? name
+  const colon = bare.lastIndexOf(':')
+  return colon > bare.lastIndexOf('/') ? [bare.slice(0, colon), bare.slice(colon + 1)] : [bare, '<none>']
+}

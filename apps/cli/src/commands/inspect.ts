@@ -1,0 +1,38 @@
+import type { ErrorCode } from '@strata/oci'
+import type { Command } from 'commander'
+import type { Client } from '../client.js'
+import { complain, type Context } from '../context.js'
+import { CliError } from '../errors.js'
+
+export function inspectCommand(program: Command, context: Context): void {
+  program
+    .command('inspect')
+    .description('all that is known of containers or images, as a JSON array')
+    .argument('<name...>', 'a container or an image; a container goes first')
+    .action(async (names: string[]) => {
+      const client = context.client()
+      const found: unknown[] = []
+      for (const name of names) {
+        const object = await lookUp(client, name)
+        if (object === undefined) {
+          complain(`no such object: ${name}`)
+          process.exitCode = 1
+        } else found.push(object)
+      }
+      process.stdout.write(`${JSON.stringify(found, undefined, 4)}\n`)
+    })
+}
+
+// A name that cannot be one of the kind asked for is none of it.
+const ABSENT: readonly ErrorCode[] = ['container_not_found', 'image_not_found', 'not_found', 'name_invalid', 'bad_request']
+
+async function lookUp(client: Client, name: string): Promise<unknown> {
+  for (const kind of ['containers', 'images']) {
+    try {
+      return await client.call<unknown>('GET', `/v1/${kind}/${encodeURIComponent(name)}`)
+    } catch (error) {
+      if (!(error instanceof CliError && error.code !== undefined && ABSENT.includes(error.code))) throw error
+    }
+  }
+  return undefined
+}

@@ -1,0 +1,41 @@
+import type { InfoView, VersionView } from '@strata/api'
+import type { Command } from 'commander'
+import { print, type Context } from '../context.js'
+import { printable } from '../format/table.js'
+import { withFormat, type ListOptions } from '../list.js'
+
+export function systemCommands(program: Command, context: Context, clientVersion: string): void {
+  withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(async ({ format }: ListOptions) => {
+    const info = await context.client().call<InfoView>('GET', '/v1/info')
+    if (format === 'json') print(JSON.stringify(info))
+    else for (const line of infoLines(info)) print(printable(line))
+  })
+
+  withFormat(program.command('version').description('versions of this client and of the service')).action(async ({ format }: ListOptions) => {
+    const client = { version: clientVersion, node: process.versions.node }
+    if (format !== 'json') print(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
+    const server = await context.client().call<VersionView>('GET', '/v1/version')
+    if (format === 'json') print(JSON.stringify({ client, server }))
+    else print(`Server:\n Version:  ${server.version}\n API:      ${server.api}\n Node.js:  ${server.node}`)
+  })
+}
+
+function infoLines({ version, images, containers, nodes }: InfoView): string[] {
+  const { running, exited, created } = containers
+  return [
+    `Version: ${version}`,
+    `Images: ${images}`,
+    `Containers: ${running + exited + created}`,
+    ` Running: ${running}`,
+    ` Exited: ${exited}`,
+    ` Created: ${created}`,
+    `Nodes: ${nodes.length}`,
+    ...nodes.flatMap((node) => [
+      ` ${node.id}`,
+      `  Snapshotter: ${node.driver} (${node.driverReason})`,
+      `  Runtime: ${node.runtime}`,
+      `  Kernel: ${node.kernel}`,
+      ...node.warnings.map((warning) => `  WARNING: ${warning}`),
+    ]),
+  ]
+}

@@ -1,0 +1,108 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { print } from '../context.js'
+import { DEFAULT_DATA, DEFAULT_SOCKET } from '../endpoint.js'
+import { CliError, reasonOf } from '../errors.js'
+import { probe, runningService, SERVICE_MAIN } from '../service.js'
+import { exitCodeOf, onSignals } from '../signals.js'
+
+interface UpOptions {
+  readonly detach?: boolean
+  readonly data: string
+  readonly socket: string
+  readonly listen?: string
+}
+
+const POLL = 50
+/** As much of the log's end as can hold the line that says why. */
+const TAIL = 64 * 1024
+
+export function upCommand(program: Command): void {
+  program
+    .command('up')
+    .description('start Strata on this machine')
+    .option('-d, --detach', 'in the background; returns when it is ready')
+    .option('--data <dir>', 'the folder for everything that is kept', DEFAULT_DATA)
+    .option('--socket <path>', 'the unix socket to listen on', DEFAULT_SOCKET)
+    .option('--listen <host:port>', 'listen on TCP as well; a token is needed there')
+    .action(async (options: UpOptions) => {
+      const data = resolve(options.data)
+      const socket = resolve(options.socket)
+      const environment = { ...process.env, STRATA_DATA: data, STRATA_SOCKET: socket, STRATA_LISTEN: options.listen ?? '' }
+      if (!existsSync(SERVICE_MAIN)) throw new CliError('not built yet: run `npm run build` in the checkout')
+      // An error, where docker compose says nothing: the one that runs may have another folder than was asked for.
+      if ((await probe(socket)) !== 'absent') {
+        const pid = runningService(socket)?.pid
+        throw new CliError(`Strata is already running at unix://${socket}${pid === undefined ? '' : ` (pid ${pid})`}`)
+      }
+      if (options.detach) await detach(data, socket, environment)
+      // In the foreground this process becomes the service: its signals, output and exit code need nobody in between.
+      else process.execve!(process.execPath, [process.execPath, SERVICE_MAIN], environment)
+    })
+}
+
+async function detach(data: string, socket: string, environment: NodeJS.ProcessEnv): Promise<void> {
+  const path = join(data, 'strata.log')
+  const log = openLog(data, path)
+  const before = fstatSync(log).size
+  const child = spawn(process.execPath, [SERVICE_MAIN], { detached: true, stdio: ['ignore', log, log], env: environment, cwd: '/' })
+  const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
+    child.kill('SIGTERM')
+    process.exit(exitCodeOf(signal))
+  })
+  try {
+    if (!(await isUp(child, socket))) throw new CliError(`Strata did not start: ${lastLine(log, path, before)}`)
+  } finally {
+    release()
+    child.unref()
+    closeSync(log)
+  }
+  print(`Strata is running at unix://${socket} (pid ${child.pid ?? ''}, log ${path})`)
+  if (socket !== DEFAULT_SOCKET) print(`For the other commands: export STRATA_HOST=unix://${socket}`)
+}
+
+function openLog(data: string, path: string): number {
+  try {
+    mkdirSync(data, { recursive: true, mode: 0o700 })
+    return openSync(path, 'a+', 0o600)
+  } catch (error) {
+    throw new CliError(`cannot write ${path}: ${reasonOf(error)}. Start as root, or choose another folder with --data`, { cause: error })
+  }
+}
+
+async function isUp(child: ChildProcess, socket: string): Promise<boolean> {
+  let ended = false
+  child.once('exit', () => (ended = true))
+  child.once('error', () => (ended = true))
+  for (;;) {
+    if ((await probe(socket)) === 'ready') return true
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- set by the listeners above
+    if (ended) return false
+    await sleep(POLL)
+  }
+}
+
+/** Why it ended: the last line it wrote, or the message of that line where it is a log record. */
+function lastLine(log: number, path: string, since: number): string {
+  const { size } = fstatSync(log)
+  const start = Math.max(since, size - TAIL)
+  const buffer = Buffer.alloc(size - start)
+  const read = readSync(log, buffer, 0, buffer.length, start)
+  const lines = buffer.toString('utf8', 0, read).split('\n').filter((line) => line.trim() !== '')
+  const records = lines.map(errorOf)
+  return records.findLast((message) => message !== undefined) ?? lines.at(-1) ?? `it ended without a word; see ${path}`
+}
+
+/** The sentence of a line on stderr that begins `strata: `, or of a pino record of level error (50) or fatal. */
+function errorOf(line: string): string | undefined {
+  if (line.startsWith('strata: ')) return line.slice('strata: '.length)
+  try {
+    const record = JSON.parse(line) as { level?: unknown; msg?: unknown } | null
+    return typeof record?.level === 'number' && record.level >= 50 && typeof record.msg === 'string' ? record.msg : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,60 @@
+import { readFileSync } from 'node:fs'
+import { Command, type CommanderError } from 'commander'
+import { containerCommands } from './commands/containers.js'
+import { downCommand } from './commands/down.js'
+import { imageCommands } from './commands/images.js'
+import { inspectCommand } from './commands/inspect.js'
+import { jobsCommand } from './commands/jobs.js'
+import { loadCommand } from './commands/load.js'
+import { logsCommand } from './commands/logs.js'
+import { runCommand } from './commands/run.js'
+import { systemCommands } from './commands/system.js'
+import { upCommand } from './commands/up.js'
+import type { Context } from './context.js'
+import { flagName, unknownCommand } from './docker.js'
+import { CliError, EXIT_NOT_RUN } from './errors.js'
+
+/** All commands. Parsing throws CliError for what is not understood; help and versions are printed, and throw one with exit code 0. */
+export function createProgram(context: Context): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+  const program = new Command('strata')
+    .description('Container images in, layers apart, containers out.')
+    .version(`Strata version ${version}`, '-v, --version')
+    .helpCommand(true)
+    // `strata run -e A=1 image cmd -e x`: a command's options are its own, and run's end at the image.
+    .enablePositionalOptions()
+    .showSuggestionAfterError(false)
+    .configureOutput({ writeErr: () => undefined, outputError: () => undefined })
+    .addHelpText('after', '\nEnvironment: STRATA_HOST (unix:///… or http://host:port), STRATA_TOKEN')
+  upCommand(program)
+  downCommand(program)
+  systemCommands(program, context, version)
+  loadCommand(program, context)
+  imageCommands(program, context)
+  inspectCommand(program, context)
+  runCommand(program, context)
+  containerCommands(program, context)
+  logsCommand(program, context)
+  jobsCommand(program, context)
+  // Whatever is no command arrives here as an argument.
+  program.allowExcessArguments().action((_options: object, command: Command) => {
+    const [name] = command.args
+    if (name === undefined) program.outputHelp()
+    else throw new CliError(unknownCommand(name), { exitCode: EXIT_NOT_RUN })
+  })
+  program.exitOverride((error) => refuse('strata', error))
+  for (const command of program.commands) command.exitOverride((error) => refuse(`strata ${command.name()}`, error))
+  return program
+}
+
+/** docker's exit codes: 125 for a flag it does not know or whose value is wrong, 1 for too few or too many words. */
+function refuse(command: string, error: CommanderError): never {
+  if (error.exitCode === 0) throw new CliError('', { exitCode: 0 })
+  const help = `See '${command} --help'`
+  if (error.code === 'commander.unknownOption') {
+    const flag = /'(.*)'/s.exec(error.message)?.[1] ?? ''
+    throw new CliError(`the flag ${flagName(flag)} is not supported. ${help}`, { exitCode: EXIT_NOT_RUN, speaker: command })
+  }
+  const usage = error.code === 'commander.missingArgument' || error.code === 'commander.excessArguments'
+  throw new CliError(`${error.message.replace(/^error: /, '').replace(/\.$/, '')}. ${help}`, { exitCode: usage ? 1 : EXIT_NOT_RUN, speaker: command })
+}

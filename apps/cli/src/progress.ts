@@ -1,0 +1,77 @@
+import { humanSize } from './format/units.js'
+import { printable } from './format/table.js'
+
+/** How a load is shown while it goes on. Never on stdout: that is for the result. */
+export interface Progress {
+  /** Bytes sent so far, of `total` where known. */
+  sent(bytes: number, total: number | undefined): void
+  /** What the service is doing now. */
+  step(name: string): void
+  /** Nothing more comes; leaves the terminal's line clean. */
+  close(): void
+}
+
+interface Output {
+  write(text: string): unknown
+  readonly columns?: number
+}
+type Clock = () => number
+
+export const noProgress: Progress = { sent: () => undefined, step: () => undefined, close: () => undefined }
+
+const REDRAW = 100
+const BAR = 30
+
+function amount(bytes: number, total: number | undefined, milliseconds: number): string {
+  const rate = milliseconds > 0 ? `  ${humanSize((bytes / milliseconds) * 1000)}/s` : ''
+  return total === undefined ? `${humanSize(bytes)}${rate}` : `${humanSize(bytes)}/${humanSize(total)}  ${percent(bytes, total)}%${rate}`
+}
+
+function percent(bytes: number, total: number): number {
+  return total === 0 ? 100 : Math.min(100, Math.floor((bytes / total) * 100))
+}
+
+/** One line that is drawn over and over, at most ten times a second. */
+export function barProgress(output: Output, now: Clock = Date.now): Progress {
+  const start = now()
+  let drawn = 0
+  const draw = (text: string): void => {
+    output.write(`\r${text.slice(0, Math.max(0, (output.columns ?? 80) - 1))}\x1b[K`)
+  }
+  return {
+    sent(bytes, total) {
+      const time = now()
+      if (time - drawn < REDRAW && bytes !== total) return
+      drawn = time
+      const filled = total === undefined ? 0 : Math.round((percent(bytes, total) / 100) * BAR)
+      const bar = total === undefined ? '' : `[${'='.repeat(filled)}${filled < BAR ? '>' : ''}${' '.repeat(Math.max(0, BAR - filled - 1))}]  `
+      draw(`sending ${bar}${amount(bytes, total, time - start)}`)
+    },
+    step: (name) => draw(printable(name)),
+    close: () => output.write('\r\x1b[K'),
+  }
+}
+
+/** Plain lines for a pipe or a log file: every tenth of a known length (else every 100 MB), at most one a second, and each new step. */
+export function lineProgress(output: Output, now: Clock = Date.now): Progress {
+  const start = now()
+  let said = start
+  let mark = 0
+  let last = ''
+  return {
+    sent(bytes, total) {
+      const reached = Math.floor(bytes / (total === undefined ? 100_000_000 : Math.max(1, total / 10)))
+      const complete = bytes === total
+      const time = now()
+      if (reached <= mark || (!complete && time - said < 1000)) return
+      mark = reached
+      said = time
+      output.write(`sending ${amount(bytes, total, time - start)}\n`)
+    },
+    step(name) {
+      if (name !== last) output.write(`${printable(name)}\n`)
+      last = name
+    },
+    close: () => undefined,
+  }
+}

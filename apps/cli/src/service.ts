@@ -1,0 +1,56 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Client } from './client.js'
+import { unixEndpoint } from './endpoint.js'
+import { CliError, UnreachableError } from './errors.js'
+
+/** The process that `up` starts: all services in one. Never imported, only started. */
+export const SERVICE_MAIN = fileURLToPath(new URL('../../standalone/dist/main.js', import.meta.url))
+
+/** Whether something answers on the socket: `ready`, or an answer that says it is not (yet). */
+export async function probe(socketPath: string): Promise<'ready' | 'starting' | 'absent'> {
+  try {
+    const answer = await new Client(unixEndpoint(socketPath)).stream('/v1/health/ready')
+    answer.destroy()
+    return 'ready'
+  } catch (error) {
+    if (error instanceof UnreachableError) return 'absent'
+    if (error instanceof CliError) return 'starting'
+    throw error
+  }
+}
+
+/** One process, told from a later one with the same number by its start time. */
+export interface Running {
+  readonly pid: number
+  readonly startTime: string
+}
+
+/** Who wrote `<socket>.pid`, if it still runs: a number that another program got meanwhile does not count. */
+export function runningService(socketPath: string): Running | undefined {
+  const text = readText(`${socketPath}.pid`)?.trim() ?? ''
+  if (!/^[1-9]\d{0,9}$/.test(text)) return undefined
+  const pid = Number(text)
+  const startTime = startTimeOf(pid)
+  const argv = readText(`/proc/${pid}/cmdline`)?.split('\0') ?? []
+  return startTime !== undefined && argv.includes(SERVICE_MAIN) ? { pid, startTime } : undefined
+}
+
+export function isRunning({ pid, startTime }: Running): boolean {
+  return startTimeOf(pid) === startTime
+}
+
+/** Field 22 of /proc/PID/stat (proc_pid_stat(5)); `undefined` for no process, and for one that has ended but was not waited for. */
+function startTimeOf(pid: number): string | undefined {
+  // The second field is the program's name in parentheses, with anything in it.
+  const fields = readText(`/proc/${pid}/stat`)?.replace(/^.*\) /s, '').split(' ')
+  return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
