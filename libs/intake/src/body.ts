@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
 import { COMPRESSION_HEAD, decompressor, detectCompression } from '@strata/archive'
-import { StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/oci'
 
 /** Takes a piece; a promise means: no more before it is done. */
 export type Accept = (piece: Buffer) => Promise<void> | undefined
@@ -70,7 +70,9 @@ function unpacker(accept: Accept, stop: AbortSignal): { accept: Accept; end(): P
       const plain = decompressor(compression, { of: 'archive' })
       const done = flow(plain, accept, stop).finally(() => plain.destroy())
       done.catch((error: unknown) => failed.abort(error))
-      forward = (piece) => (plain.write(piece) ? undefined : once(plain, 'drain', { signal: AbortSignal.any([stop, failed.signal]) }).then(() => undefined, () => undefined))
+      const either = AbortSignal.any([stop, failed.signal])
+      // What ends the wait early ends the whole flow by its own way.
+      forward = (piece) => (plain.write(piece) ? undefined : once(plain, 'drain', { signal: either }).then(() => undefined, () => undefined))
       finish = () => {
         plain.end()
         return done
@@ -103,7 +105,7 @@ function flow(stream: Readable, accept: Accept, stop: AbortSignal): Promise<void
       stream.pause()
       act()
     }
-    const fail = (error: unknown): void => settle(() => reject(error as Error))
+    const fail = (error: unknown): void => settle(() => reject(asStrataError(error)))
     const onStop = (): void => fail(stop.reason)
     const onError = (error: Error): void => fail(error)
     const onEnd = (): void => {
@@ -126,6 +128,7 @@ function flow(stream: Readable, accept: Accept, stop: AbortSignal): Promise<void
       )
     }
     if (stop.aborted) return onStop()
+    if (stream.readableEnded) return resolve()
     stop.addEventListener('abort', onStop)
     stream.on('data', onData).once('end', onEnd).once('error', onError)
     stream.resume()

@@ -7,11 +7,10 @@ import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { decodeListing, type ArchiveEntry } from '@strata/archive'
+import { concat, file, FIXTURES, header, openFixture, ZEROS } from '@strata/archive/testing'
 import { keys, listAll, FolderStore } from '@strata/store'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createIntake, type Intake, type IntakeProgress, type ReceiveOptions } from './index.js'
-import { FIXTURES, openFixture } from '../../archive/src/testing/fixtures.js'
-import { concat, file, header, ZEROS } from '../../archive/src/testing/tar-bytes.js'
 
 let root: string
 let store: FolderStore
@@ -33,7 +32,11 @@ const cut = (bytes: Buffer, piece: () => number): Readable =>
     for (let at = 0; at < bytes.length; ) yield bytes.subarray(at, (at += piece()))
   })())
 const whole = (bytes: Buffer): Readable => cut(bytes, () => 65_536)
-const dataKeys = async (upload: string): Promise<string[]> => (await Array.fromAsync(listAll(store, keys.dataOf(upload)))).map(({ key }) => key)
+async function dataKeys(upload: string): Promise<string[]> {
+  const found: string[] = []
+  for await (const { key } of listAll(store, keys.dataOf(upload))) found.push(key)
+  return found
+}
 
 async function receive(body: Readable, options: Partial<ReceiveOptions> = {}) {
   const upload = randomUUID()

@@ -65,9 +65,15 @@ export class WorkerPairs {
     stop.throwIfAborted()
     while (this.busy.size >= this.limit) await this.turn(stop)
     if (this.isClosed) throw new StrataError('cancelled', 'the service is stopping')
-    const pair = this.idle !== undefined && !this.idle.isBroken ? this.idle : new WorkerPair()
+    const { idle } = this
     this.idle = undefined
+    if (idle?.isBroken === false) {
+      this.busy.add(idle)
+      return idle
+    }
+    const pair = new WorkerPair()
     this.busy.add(pair)
+    await idle?.end() // one of its threads died; the other goes as well
     return pair
   }
 

@@ -4,6 +4,8 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { constants, createZstdDecompress } from 'node:zlib'
 
+export * from './tar-bytes.js'
+
 /** The archives of fixtures/README.md. */
 export const FIXTURES = [
   'docker20-odd.tar',
