@@ -1,5 +1,7 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { World } from './testing/world.js'
+import { newId, World } from './testing/world.js'
 
 let world: World
 beforeAll(async () => {
@@ -10,8 +12,151 @@ afterAll(async () => {
 })
 
 describe('a container', () => {
-  it('runs, and tells its exit code and output', async () => {
+  it('runs, tells its exit code and output, and leaves nothing', async () => {
     expect(await world.run(['sh', '-c', 'echo out; echo err >&2; exit 7'])).toEqual({ code: 7, stdout: 'out\n', stderr: 'err\n' })
     expect(world.leaks()).toEqual([])
+  })
+
+  it.each([
+    [['/bin/no-such'], 'command_not_found', 127],
+    [['no-such'], 'command_not_found', 127],
+    [['/etc/not-executable'], 'command_not_executable', 126],
+    [['/etc'], 'command_not_executable', 126],
+  ])('%j ends as docker ends it', async (command, code, exit) => {
+    const id = await world.claim(command)
+    await expect(world.containers.launch(id)).rejects.toMatchObject({ code })
+    await expect(world.containers.launch(id)).rejects.toMatchObject({ code })
+    expect(await world.containers.wait(id)).toMatchObject({ code: exit })
+    await world.containers.remove(id)
+    expect(world.leaks()).toEqual([])
+  })
+
+  it('has the default capabilities, filter, namespaces and masked paths', async () => {
+    const { stdout } = await world.run(['sh', '-c', 'grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status; head -c 1 /proc/kcore | wc -c; touch /proc/sys/x /sys/x 2>&1; mount -t tmpfs x /tmp 2>&1; cat /proc/self/cgroup | grep -v ":/$"; echo $$; ls /proc/self/fd'])
+    expect(stdout).toContain('CapEff:\t00000000a80425fb')
+    expect(stdout).toContain('CapBnd:\t00000000a80425fb')
+    expect(stdout).toContain('Seccomp:\t2')
+    expect(stdout).toContain('touch: /sys/x: Read-only file system')
+    expect(stdout).toMatch(/mount: .*(denied|not permitted)/)
+    // Its first process is 1, and nothing of ours is open in it: 0, 1, 2 and the folder that ls reads.
+    expect(stdout).toMatch(/\n1\n0\n1\n2\n3\n$/)
+  })
+
+  it('finds the user, groups and home in its own root', async () => {
+    const { stdout } = await world.run(['sh', '-c', 'id; echo $HOME; pwd; grep CapEff /proc/self/status'], { user: 'web', workdir: '/made/for it' })
+    expect(stdout).toBe('uid=1000(web) gid=1001(web) groups=50(staff),1001(web)\n/home/web\n/made/for it\nCapEff:\t0000000000000000\n')
+  })
+
+  it('has hostname, hosts, resolv.conf and variables', async () => {
+    const { stdout } = await world.run(['sh', '-c', 'hostname; cat /etc/hostname; echo $HOSTNAME $A $PATH; grep -c localhost /etc/hosts; ls -l /etc/resolv.conf | grep -c ^-'], { hostname: 'box', env: ['A=b c'] })
+    expect(stdout).toBe('box\nbox\nbox b c /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n2\n1\n')
+  })
+
+  it('without a network has lo, up, and nothing else', async () => {
+    const { stdout } = await world.run(['sh', '-c', 'ip -o -4 addr; ip -o link'], { network: 'none' })
+    expect(stdout).toMatch(/^1: lo +inet 127\.0\.0\.1\/8/)
+    expect(stdout).toContain('1: lo: <LOOPBACK,UP,LOWER_UP>')
+    expect(stdout.split('\n').filter((line) => line.includes('UP,'))).toHaveLength(1)
+  })
+
+  it("with the host's network has that", async () => {
+    const { stdout } = await world.run(['readlink', '/proc/self/ns/net'], { network: 'host' })
+    expect(stdout.trim()).toBe(execFileSync('readlink', ['/proc/self/ns/net'], { encoding: 'utf8' }).trim())
+  })
+
+  it('can have a read-only root', async () => {
+    const { stdout } = await world.run(['sh', '-c', 'touch /x 2>&1 || echo no; touch /dev/shm/x && echo yes'], { readOnly: true })
+    expect(stdout).toMatch(/Read-only.*\nno\nyes\n/)
+  })
+
+  it('makes the folders of VOLUMEs', async () => {
+    const id = newId()
+    const claim = world.claimOf({ command: ['sh', '-c', 'ls -d /data/deep && touch /data/deep/x'] })
+    const config = { User: '', ExposedPorts: [], Env: undefined, Entrypoint: undefined, Cmd: undefined, Volumes: ['/data/deep'], WorkingDir: '', Labels: {}, StopSignal: '', Hostname: '' }
+    await world.containers.claim(id, { ...claim, image: { ...claim.image, config } })
+    await world.containers.launch(id)
+    expect(await world.containers.wait(id)).toEqual({ code: 0 })
+    await world.containers.remove(id)
+  })
+
+  it('runs in a cgroup of its own below the node', async () => {
+    const id = await world.start(['sleep', '1000'])
+    const { state } = world.containers.get(id)
+    expect(state.status === 'running' && readFileSync(`/proc/${state.pid}/cgroup`, 'latin1')).toContain(`/strata-${world.options.node}/${id}`)
+    await world.containers.remove(id, { force: true })
+    expect(world.leaks()).toEqual([])
+  })
+})
+
+describe('signals', () => {
+  it('stops by TERM where it is heard, and by KILL where it is not', async () => {
+    const polite = await world.start(['sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.05; done'])
+    const deaf = await world.start(['sleep', '1000'])
+    for await (const chunk of world.containers.logs(polite, { follow: true })) if (chunk.bytes.includes('ready')) break
+    expect(await world.containers.stop(polite)).toEqual({ code: 3 })
+    expect(await world.containers.stop(deaf, { timeoutSeconds: 0.2 })).toEqual({ code: 137 })
+    expect(await world.containers.stop(deaf)).toEqual({ code: 137 })
+    await expect(world.containers.kill(deaf)).rejects.toMatchObject({ code: 'container_not_running' })
+    for (const id of [polite, deaf]) await world.containers.remove(id)
+  })
+
+  it('kills by name and number, and refuses what is no signal', async () => {
+    const id = await world.start(['sleep', '1000'])
+    await expect(world.containers.kill(id, 'NOPE')).rejects.toMatchObject({ code: 'bad_request' })
+    await world.containers.kill(id, 'SIGKILL')
+    expect(await world.containers.wait(id)).toEqual({ code: 137 })
+    await world.containers.remove(id)
+  })
+})
+
+describe('the registry', () => {
+  it('refuses what is running, taken, removed or unknown', async () => {
+    const { containers } = world
+    const id = await world.start(['sleep', '1000'], {}, { name: 'one' })
+    await expect(containers.remove(id)).rejects.toMatchObject({ code: 'container_running' })
+    await expect(world.claim(['true'], {}, { name: 'one' })).rejects.toMatchObject({ code: 'container_exists' })
+    expect(containers.find('one').id).toBe(id)
+    expect(containers.find(id.slice(0, 10)).id).toBe(id)
+    expect((await containers.claim(id, world.claimOf({ command: ['false'] }))).name).toBe('one')
+    await containers.remove(id, { force: true })
+    await containers.remove(id, { force: true })
+    await expect(containers.claim(id, world.claimOf({ command: ['true'] }))).rejects.toMatchObject({ code: 'container_not_found' })
+    expect(() => containers.get(id)).toThrow('there is no container')
+    await expect(containers.claim('x', world.claimOf({ command: ['true'] }))).rejects.toMatchObject({ code: 'bad_request' })
+    await expect(containers.claim(newId(), world.claimOf({}))).rejects.toMatchObject({ code: 'nothing_to_run' })
+  })
+
+  it('starts a number once, however often it is asked', async () => {
+    const id = await world.claim(['sh', '-c', 'echo once'])
+    await Promise.all([world.containers.launch(id), world.containers.launch(id), world.containers.launch(id)])
+    await world.containers.wait(id)
+    await world.containers.launch(id)
+    expect((await world.output(id)).toString()).toBe('once\n')
+    await world.containers.remove(id)
+  })
+
+  it('stops a launch that is cancelled before the runtime has it', async () => {
+    const id = await world.claim(['sh', '-c', 'echo ran'])
+    await expect(world.containers.launch(id, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'cancelled' })
+    expect((await world.output(id)).toString()).toBe('')
+    await world.containers.remove(id)
+  })
+
+  it('removes an autoRemove container once its end and output were told', async () => {
+    const id = await world.claim(['sh', '-c', 'echo seen'], {}, { autoRemove: true })
+    const gone = new Promise<void>((resolve) => world.containers.onChange((changed, record) => changed === id && !record && resolve()))
+    const output = world.output(id, { follow: true })
+    const exit = world.containers.wait(id)
+    await world.containers.launch(id)
+    expect(await exit).toEqual({ code: 0 })
+    expect((await output).toString()).toBe('seen\n')
+    await gone
+    expect(() => world.containers.get(id)).toThrow('there is no container')
+    expect(world.leaks()).toEqual([])
+  })
+
+  it('refuses a second process for the node', async () => {
+    const { Containers } = await import('./containers.js')
+    await expect(Containers.open(world.options)).rejects.toMatchObject({ code: 'driver_unavailable' })
   })
 })

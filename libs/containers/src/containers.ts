@@ -261,11 +261,9 @@ export class Containers {
     const record: ContainerRecord = { ...entry.record, starts: number, bootId: this.#bootId, state: { status: 'created' } }
     await this.#attempt(entry, async () => {
       // The number must be on disk before the runtime hears of the container; making root and bundle runs nothing.
-      const prepared = this.#launcher.prepare(record, this.#store.folderOf(record.id))
-      await Promise.all([this.#save(entry, record, { durable: true }), prepared]).catch(async (error: unknown) => {
-        await prepared.catch(() => undefined)
-        throw error
-      })
+      // Both to their end, whatever comes of one: what follows writes the record again.
+      const steps = await Promise.allSettled([this.#save(entry, record, { durable: true }), this.#launcher.prepare(record, this.#store.folderOf(record.id))])
+      for (const step of steps) if (step.status === 'rejected') throw step.reason
       signal?.throwIfAborted()
       await this.#running(entry, await this.#launcher.run(record, entry.log.path))
     }, signal)

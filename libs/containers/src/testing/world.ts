@@ -13,7 +13,7 @@ export const newId = (): string => randomBytes(32).toString('hex')
 
 /** Overlays of one busybox tree, mounted by hand: what the snapshotter does, small. */
 class OverlayRoots implements ContainerRoots {
-  constructor(readonly lower: string, private readonly folder: string) {}
+  constructor(public lower: string, private readonly folder: string) {}
 
   async mount(container: ContainerRecord): Promise<string> {
     const [upper, work, merged] = ['upper', 'work', 'merged'].map((name) => join(this.folder, container.id, name)) as [string, string, string]
@@ -36,19 +36,29 @@ class OverlayRoots implements ContainerRoots {
 
 /** One node on this machine for a test: real runc and conmon, a busybox root, folders of its own. */
 export class World {
-  private constructor(public containers: Containers, readonly folder: string, readonly options: ContainersOptions, readonly lower: string, readonly warnings: readonly string[]) {}
+  private constructor(public containers: Containers, readonly folder: string, readonly options: ContainersOptions, private readonly roots: OverlayRoots, readonly warnings: readonly string[]) {}
 
   static async make(overrides: Partial<ContainersOptions> = {}): Promise<World> {
     const folder = await mkdtemp('/var/tmp/strata-containers-')
     const lower = join(folder, 'lower')
     await makeBusybox(lower)
     const warnings: string[] = []
+    const roots = new OverlayRoots(lower, join(folder, 'roots'))
     const node = `test-${randomBytes(4).toString('hex')}`
     const options: ContainersOptions = {
-      node, folder: join(folder, 'containers'), runFolder: join('/run', `strata-${node}`), roots: new OverlayRoots(lower, join(folder, 'roots')),
+      node, folder: join(folder, 'containers'), runFolder: join('/run', `strata-${node}`), roots,
       warn: (message) => warnings.push(message), ...overrides,
     }
-    return new World(await Containers.open(options), folder, options, lower, warnings)
+    return new World(await Containers.open(options), folder, options, roots, warnings)
+  }
+
+  /** Containers made from here on have a root of their own making. Answers its path. */
+  async useRoot(make: (root: string) => Promise<unknown>): Promise<string> {
+    const root = await mkdtemp(join(this.folder, 'root-'))
+    await makeBusybox(root)
+    await make(root)
+    this.roots.lower = root
+    return root
   }
 
   /** As after the service was killed: a new one over the same folders. What the old one holds in memory is let go of, unasked. */
