@@ -22,7 +22,8 @@ const SPECS = [
 ] as const
 
 /** Bytes of an entry, an xattr row and a sparse row in all their columns. */
-const ROW = { entries: 54, xattrs: 12, sparse: 28 }
+const ROW = { entries: 0, xattrs: 0, sparse: 0 }
+for (const [group, , Type] of SPECS) ROW[group] += Type.BYTES_PER_ELEMENT
 
 // The columns are used as they lie in memory; a big-endian machine would read them wrongly, so it does not get that far.
 if (endianness() !== 'LE') throw new Error('layer indexes need a little-endian machine')
