@@ -41,8 +41,8 @@ export type ImageKey =
 
 /** The reverse of `keys.tag` and `keys.imageDigest`. `undefined` for a key that neither makes. */
 export function parseImageKey(key: string): ImageKey | undefined {
-  const match = /^images\/(?:(.+)\/)?_(tags|digests)\/([^/]+)$/.exec(key)
-  const [, repository, kind, last] = match ?? []
+  const parts: (string | undefined)[] = /^images\/(?:(.+)\/)?_(tags|digests)\/([^/]+)$/.exec(key) ?? []
+  const [, repository, kind, last] = parts
   if (last === undefined) return undefined
   try {
     if (kind === 'digests') return { repository: repository === undefined ? undefined : checkRepository(repository as Repository), tag: undefined, digest: digestFromHex(last) }
@@ -62,7 +62,7 @@ export function digestInKey(key: string): Digest | undefined {
 
 /** The upload that a `data/` or `uploads/` key belongs to. */
 export function uploadInKey(key: string): string | undefined {
-  return /^(?:data\/([^/]+)\/[^/]+|uploads\/([^/]+))$/.exec(key)?.slice(1).find((id) => id !== undefined)
+  return /^(?:data\/([^/]+)\/[^/]+|uploads\/([^/]+))$/.exec(key)?.slice(1).find(Boolean)
 }
 
 const SEGMENT = /^[A-Za-z0-9._:@+=,!'()*~-]{1,255}$/

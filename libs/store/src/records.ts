@@ -14,9 +14,9 @@ export interface Found<T> {
 export const GONE = Symbol('gone')
 
 /** With eight writers on one record a loop needs a handful; this many means that something is wrong. */
-export const CAS_ATTEMPTS = 200
+export const CAS_ATTEMPTS = 100
 
-const envelopeSchema = z.object({ rev: z.string(), value: z.unknown() })
+const envelopeSchema = z.object({ rev: z.string(), value: z.unknown().optional() })
 
 /**
  * JSON objects of one shape, changed by compare-and-set only. As stored: `{"rev": <random>, "value": {…}}`; a tombstone has no `value`.
@@ -58,7 +58,7 @@ export class Records<T> {
   /**
    * Changes the record by compare-and-set, as often as it takes. `change` sees the value (`undefined`: none) and gives the next one, `GONE`, or `undefined` to leave
    * it as it is; it may be called several times. The promise is of the value that stands then.
-   * @throws StrataError `store_unavailable` if others were quicker 200 times
+   * @throws StrataError `store_unavailable` if others were quicker 100 times
    */
   async update(key: string, change: (value: T | undefined) => T | typeof GONE | undefined): Promise<T | undefined> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {

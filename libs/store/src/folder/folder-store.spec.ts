@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
+import { withoutAbilities } from '../testing/temporary-store.js'
 import { FolderStore } from './folder-store.js'
 
 const quiet = { sync: () => Promise.resolve() }
@@ -16,18 +17,20 @@ function filesIn(folder: string): string[] {
   })
 }
 
-objectStoreSuite('folder', async () => {
+const make = (abilities: boolean) => async () => {
   const root = mkdtempSync(join(tmpdir(), 'strata-store-'))
   const store = await FolderStore.open(root, quiet)
   return {
-    store,
+    store: abilities ? store : withoutAbilities(store),
     leftovers: () => Promise.resolve(readdirSync(join(root, 'tmp')).flatMap((name) => readdirSync(join(root, 'tmp', name)))),
     dispose: async () => {
       await store.close()
       rmSync(root, { recursive: true })
     },
   }
-})
+}
+objectStoreSuite('folder', make(true))
+objectStoreSuite('folder, its abilities unused', make(false))
 
 describe('FolderStore', () => {
   let root: string

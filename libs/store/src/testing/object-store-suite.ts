@@ -32,7 +32,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect(left).toEqual([])
     })
     const bytesOf = async (key: string, range?: { start: number; end: number }) => collect((await store.get(key, range))!.body)
-    const keysOf = async (prefix: string) => (await Array.fromAsync(listAll(store, prefix))).map(({ key }) => key)
+    const keysOf = async (prefix: string) => (await gather(listAll(store, prefix))).map(({ key }) => key)
     const fresh = () => `data/u/${randomUUID()}`
 
     it('gives back what was put, whole and in ranges', async () => {
@@ -230,7 +230,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       const reading = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>
       const parts = [(await reading.next()).value as Buffer]
       await store.delete([key])
-      const rest = await Array.fromAsync({ [Symbol.asyncIterator]: () => reading }).catch(() => undefined)
+      const rest = await gather({ [Symbol.asyncIterator]: () => reading }).catch(() => undefined)
       if (rest) expect(Buffer.concat([...parts, ...rest]).equals(bytes)).toBe(true)
       expect(await store.stat(key)).toBeUndefined()
     })
@@ -255,10 +255,10 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       const seen = (await records.find(key))!
       expect(await records.retire(key, seen)).toBe(true)
       expect(await records.read(key)).toBeUndefined()
-      expect(await Array.fromAsync(records.list('images/'))).toEqual([])
+      expect(await gather(records.list('images/'))).toEqual([])
       expect(await records.write(key, { text: 'late' }, seen)).toBeUndefined()
       await records.update(key, (value) => ({ text: value ? 'there' : 'anew' }))
-      expect((await Array.fromAsync(records.list('images/'))).map(({ value }) => value)).toEqual([{ text: 'anew' }])
+      expect((await gather(records.list('images/'))).map(({ value }) => value)).toEqual([{ text: 'anew' }])
     })
 
     it('lists by prefix in the order of bytes, with the tags that reading gives', async () => {
@@ -344,6 +344,12 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect(await store.replace(key, a, second)).toBeDefined()
     })
   })
+}
+
+async function gather<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
 }
 
 async function collect(body: Readable): Promise<Buffer> {

@@ -1,0 +1,171 @@
+import { digestOf, parseDiffId, type Digest } from '@strata/oci'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BlobStore } from './blobs.js'
+import { freshDataKey, keys } from './keys.js'
+import { listAll, type ObjectStore } from './object-store.js'
+import { Records } from './records.js'
+import { blobRecordSchema } from './blobs.js'
+import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
+import { Uploads } from './uploads.js'
+
+const bytes = Buffer.from('a layer, perhaps')
+const digest = digestOf(bytes)
+
+describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('BlobStore on %s', (kind) => {
+  let store: ObjectStore
+  let dispose: () => Promise<void>
+  let blobs: BlobStore
+  let uploads: Uploads
+  beforeEach(async () => {
+    const temporary = await temporaryStore()
+    dispose = temporary.dispose
+    store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
+    blobs = new BlobStore(store)
+    uploads = new Uploads(store)
+    for (const id of ['a', 'b']) await uploads.create(id, { job: { kind: 'load', id }, request: {} })
+  })
+  afterEach(() => dispose())
+
+  const proven = async (upload: string) => {
+    const data = freshDataKey(upload)
+    await store.put(data, bytes)
+    return { data, size: bytes.length }
+  }
+  const dataKeys = async () => {
+    const found: string[] = []
+    for await (const { key } of listAll(store, 'data/')) found.push(key)
+    return found
+  }
+  /** What the collector does: the record ends if it is as it was read. */
+  const collect = async (of: Digest) => {
+    const records = new Records(store, blobRecordSchema, 'the record of blob')
+    const seen = (await records.find(keys.blob(of)))!
+    expect(await records.retire(keys.blob(of), seen)).toBe(true)
+    await store.delete([seen.value!.data])
+  }
+
+  it('shows a blob when it is committed, and not before', async () => {
+    const mine = await proven('a')
+    expect(await blobs.stat(digest)).toBeUndefined()
+    expect(await blobs.hold(digest, 'a')).toBe(false)
+    await expect(blobs.read(digest, 100)).rejects.toMatchObject({ code: 'not_found' })
+    expect(await blobs.commit(digest, mine, 'a')).toBe('created')
+    expect(await blobs.stat(digest)).toEqual({ ...mine, holders: ['a'] })
+    expect(await blobs.read(digest, 100)).toEqual(bytes)
+    const { size, body } = await blobs.open(digest, { start: 2, end: 7 })
+    expect(size).toBe(bytes.length)
+    expect(Buffer.concat((await body.toArray()) as Buffer[]).toString()).toBe('layer')
+  })
+
+  it('keeps bytes once: who comes later holds what is there', async () => {
+    const first = await proven('a')
+    await blobs.commit(digest, first, 'a')
+    expect(await blobs.commit(digest, await proven('b'), 'b')).toBe('existing')
+    expect(await dataKeys()).toEqual([first.data])
+    expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
+    expect(await blobs.hold(digest, 'b')).toBe(true)
+    expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
+  })
+
+  it('of many who commit at once one creates, all hold, and one copy stays', async () => {
+    const ids = Array.from({ length: 10 }, (_, i) => `many-${i}`)
+    for (const id of ids) await uploads.create(id, { job: { kind: 'load', id }, request: {} })
+    const ends = await Promise.all(ids.map(async (id) => blobs.commit(digest, await proven(id), id)))
+    expect(ends.filter((end) => end === 'created')).toHaveLength(1)
+    const record = (await blobs.stat(digest))!
+    expect([...record.holders].sort()).toEqual([...ids].sort())
+    expect(await dataKeys()).toEqual([record.data])
+  })
+
+  it('ends the same when run again', async () => {
+    const mine = await proven('a')
+    expect(await blobs.commit(digest, mine, 'a')).toBe('created')
+    expect(await blobs.commit(digest, mine, 'a')).toBe('created')
+    expect(await blobs.read(digest, 100)).toEqual(bytes)
+  })
+
+  it('takes a tombstone for absence, and a record whose bytes are gone', async () => {
+    await blobs.commit(digest, await proven('a'), 'a')
+    await collect(digest)
+    expect(await blobs.stat(digest)).toBeUndefined()
+    expect(await blobs.hold(digest, 'b')).toBe(false)
+    const anew = await proven('b')
+    expect(await blobs.commit(digest, anew, 'b')).toBe('created')
+    await store.delete([anew.data])
+    expect(await blobs.hold(digest, 'a')).toBe(false)
+    await expect(blobs.read(digest, 100)).rejects.toMatchObject({ code: 'not_found' })
+    expect(await blobs.commit(digest, await proven('a'), 'a')).toBe('created')
+    expect(await blobs.read(digest, 100)).toEqual(bytes)
+    expect((await blobs.stat(digest))?.holders).toEqual(['b', 'a'])
+  })
+
+  it('makes a stale collector fail: a hold changes the record', async () => {
+    await blobs.commit(digest, await proven('a'), 'a')
+    const records = new Records(store, blobRecordSchema, 'the record of blob')
+    const seen = (await records.find(keys.blob(digest)))!
+    expect(await blobs.hold(digest, 'b')).toBe(true)
+    expect(await records.retire(keys.blob(digest), seen)).toBe(false)
+  })
+
+  it('stops an owner whose upload was ended', async () => {
+    await blobs.commit(digest, await proven('b'), 'b')
+    await uploads.end('a')
+    await expect(blobs.hold(digest, 'a')).rejects.toMatchObject({ code: 'upload_interrupted' })
+    const other = Buffer.from('other')
+    await expect(blobs.add(digestOf(other), other, 'a')).rejects.toMatchObject({ code: 'upload_interrupted' })
+    expect(await blobs.stat(digestOf(other))).toBeUndefined()
+  })
+
+  it('notes a diffID once it is proven', async () => {
+    const [diffId, other] = [parseDiffId(digestOf('tar')), parseDiffId(digestOf('other'))]
+    await expect(blobs.prove(digest, diffId)).rejects.toMatchObject({ code: 'not_found' })
+    await blobs.commit(digest, await proven('a'), 'a')
+    await blobs.prove(digest, diffId)
+    await blobs.prove(digest, diffId)
+    expect((await blobs.stat(digest))?.diffId).toBe(diffId)
+    await expect(blobs.prove(digest, other)).rejects.toMatchObject({ code: 'digest_mismatch' })
+    await blobs.hold(digest, 'b')
+    expect((await blobs.stat(digest))?.diffId).toBe(diffId)
+  })
+
+  it('verifies what it reads whole, and what is added', async () => {
+    const mine = await proven('a')
+    const wrong = digestOf('something else')
+    await blobs.commit(wrong, mine, 'a')
+    await expect(blobs.read(wrong, 100)).rejects.toMatchObject({ code: 'corrupt' })
+    await expect(blobs.add(wrong, bytes, 'a')).rejects.toMatchObject({ code: 'digest_mismatch' })
+    expect(await blobs.add(digest, bytes, 'a')).toBe('created')
+    expect(await blobs.add(digest, bytes, 'b')).toBe('existing')
+    await expect(blobs.read(digest, 3)).rejects.toMatchObject({ code: 'limit_exceeded' })
+  })
+
+  it('gives a path where objects are files', async () => {
+    await blobs.commit(digest, await proven('a'), 'a')
+    const path = await blobs.localPath(digest)
+    if (kind === 'a store with the verbs alone') expect(path).toBeUndefined()
+    else expect(path).toMatch(/\/objects\/data\/a\//)
+  })
+
+  it.each(['known', 'unknown'])('sweeps what an ended upload left, and nothing that a blob uses; digests %s', async (digests) => {
+    const kept = await proven('a')
+    await blobs.commit(digest, kept, 'a')
+    await proven('a')
+    const other = await proven('b')
+    const known = digests === 'known' ? [digest, digestOf('never came')] : undefined
+    expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
+    expect(await dataKeys()).toHaveLength(3)
+    await uploads.end('a')
+    expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 1, bytes: bytes.length })
+    expect(await dataKeys()).toEqual([kept.data, other.data])
+    expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
+  })
+
+  it('lists records, not tombstones', async () => {
+    await blobs.commit(digest, await proven('a'), 'a')
+    await blobs.add(digestOf('gone'), Buffer.from('gone'), 'a')
+    await collect(digestOf('gone'))
+    const found: Digest[] = []
+    for await (const entry of blobs.list()) found.push(entry.digest)
+    expect(found).toEqual([digest])
+  })
+})

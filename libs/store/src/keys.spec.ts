@@ -1,0 +1,46 @@
+import { digestOf, parseDiffId, parseReference, type Digest, type Repository, type Tag } from '@strata/oci'
+import { describe, expect, it } from 'vitest'
+import { checkKey, digestInKey, freshDataKey, keys, parseImageKey, uploadInKey } from './keys.js'
+
+const digest = digestOf('x')
+const hex = digest.slice(7)
+const repository = (name: string) => parseReference(name).repository
+
+describe('keys', () => {
+  it('are as drawn', () => {
+    expect(keys.data('u1', '7')).toBe('data/u1/7')
+    expect(keys.upload('u1')).toBe('uploads/u1')
+    expect(keys.blob(digest)).toBe(`blobs/sha256/${hex}`)
+    expect(keys.index(parseDiffId(digest))).toBe(`index/v1/${hex}`)
+    expect(keys.tag(repository('fx/odd'), '3' as Tag)).toBe('images/docker.io/fx/odd/_tags/3')
+    expect(keys.imageDigest(repository('localhost:5000/x'), digest)).toBe(`images/localhost:5000/x/_digests/${hex}`)
+    expect(keys.imageDigest(undefined, digest)).toBe(`images/_digests/${hex}`)
+    expect(freshDataKey('u1')).not.toBe(freshDataKey('u1'))
+  })
+
+  it.each(['fx/odd', 'busybox', 'localhost/tags/digests/tags', 'a.b/c__d/e-f', 'HOST/x', 'h:5000/a', `${'a/'.repeat(120)}b`])('of images say what they were made of: %s', (name) => {
+    const it = repository(name)
+    expect(parseImageKey(checkKey(keys.tag(it, 'v1.0-X_y' as Tag)))).toEqual({ repository: it, tag: 'v1.0-X_y', digest: undefined })
+    expect(parseImageKey(checkKey(keys.imageDigest(it, digest)))).toEqual({ repository: it, tag: undefined, digest })
+    expect(parseImageKey(keys.imageDigest(undefined, digest))).toEqual({ repository: undefined, tag: undefined, digest })
+  })
+
+  it.each(['images/x', 'images/_tags/a', 'images/docker.io/x/_tags/', 'images/docker.io/x/_digests/abc', 'images/docker.io/../x/_tags/a', 'images/docker.io/x/_tags/a/b', 'images/x/_tags/a', 'blobs/sha256/ff'])('that none of them made are known: %s', (key) => {
+    expect(parseImageKey(key)).toBeUndefined()
+  })
+
+  it('refuse what was cast and not parsed', () => {
+    expect(() => keys.blob('sha256:../../x' as Digest)).toThrow(expect.objectContaining({ code: 'bad_request' }))
+    expect(() => keys.tag('docker.io/../../x' as Repository, 'a' as Tag)).toThrow(expect.objectContaining({ code: 'name_invalid' }))
+    expect(() => keys.tag(repository('x'), '../a' as Tag)).toThrow(expect.objectContaining({ code: 'bad_request' }))
+    for (const id of ['', '..', 'a/b', 'x'.repeat(65), '-a', 'a b']) expect(() => keys.upload(id)).toThrow(expect.objectContaining({ code: 'bad_request' }))
+  })
+
+  it('tell digests and uploads', () => {
+    expect(digestInKey(keys.blob(digest))).toBe(digest)
+    expect(digestInKey(`blobs/sha256/${hex}0`)).toBeUndefined()
+    expect(uploadInKey('data/u1/7')).toBe('u1')
+    expect(uploadInKey('uploads/u1')).toBe('u1')
+    expect(uploadInKey('images/u1')).toBeUndefined()
+  })
+})

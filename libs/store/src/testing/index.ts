@@ -1,0 +1,2 @@
+export * from './object-store-suite.js'
+export * from './temporary-store.js'
