@@ -1,1 +1,7 @@
-export {}
+export * from './config.js'
+export * from './doors.js'
+export * from './http-app.js'
+export * from './logging.js'
+export * from './problem-filter.js'
+export * from './problem.js'
+export * from './token.js'

@@ -10,7 +10,7 @@ import { z } from 'zod'
  * | `load` | `ingest` | makes images of an upload whose bytes have come | the images |
  * | `extract` | `extract`, `extract.<node>` | proves a layer, indexes it, makes it usable on the node that works | the node |
  * | `place` | `runtime` | finds a node (the one that takes it) and adds `launch` or `assemble` there, with an `extract` child for each layer it lacks | the node |
- * | `assemble` | `runtime.<node>` | the image's read-only root | the node, the path where asked |
+ * | `assemble` | `runtime.<node>` | the image's read-only root | the node |
  * | `launch` | `runtime.<node>` | a container's process, at most once | the container |
  * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job | what was done |
  *
@@ -64,14 +64,14 @@ export const CONTRACTS = {
   place: {
     data: z.discriminatedUnion('purpose', [
       z.object({ root, purpose: z.literal('launch'), launch: launchSpecSchema }),
-      z.object({ root, purpose: z.literal('assemble'), image: imageRef, mount: z.boolean() }),
+      z.object({ root, purpose: z.literal('assemble'), image: imageRef }),
     ]),
     result: z.object({ node: nodeId }),
     endsRoot: false,
   },
   assemble: {
-    data: z.object({ root, image: imageRef, mount: z.boolean() }),
-    result: z.object({ node: nodeId, id: digest, path: z.string() }),
+    data: z.object({ root, image: imageRef }),
+    result: z.object({ node: nodeId, id: digest }),
     endsRoot: true,
   },
   launch: {

@@ -7,6 +7,8 @@
  *     strata:cancel:<id>         the request is to stop
  *     strata:node:<id>           a node's registration, renewed; gone when the node is
  *     strata:containers:<node>   hash: container id → its record, as its node published it
+ *     strata:nodes               set: the ids of all nodes that ever registered
+ *     strata:placed              hash: container id → the node that took it
  *     strata:names               hash: container name → container id, claimed before a launch
  * Channels: strata:changed (an id whose journal changed), strata:cancelled (an id that is to stop).
  */
@@ -19,6 +21,7 @@ export const KEY = {
   node: (id: string) => `strata:node:${id}`,
   nodes: 'strata:nodes',
   containers: (node: string) => `strata:containers:${node}`,
+  placed: 'strata:placed',
   names: 'strata:names',
 }
 export const CHANNEL = { changed: 'strata:changed', cancelled: 'strata:cancelled' }

@@ -61,6 +61,16 @@ export class NodeDirectory {
     return nodeSchema.parse(JSON.parse(text))
   }
 
+  /** Which node a container is placed on: the first that asks gets it, and every later one is told who did. */
+  async claimContainer(container: string, node: string): Promise<string> {
+    await orUnavailable(this.redis.hsetnx(KEY.placed, container, node))
+    return (await orUnavailable(this.redis.hget(KEY.placed, container))) ?? node
+  }
+
+  async forgetContainer(container: string): Promise<void> {
+    await orUnavailable(this.redis.hdel(KEY.placed, container))
+  }
+
   /** Claims a container's name; false where another container has it. */
   async claimName(name: string, container: string): Promise<boolean> {
     return (await orUnavailable(this.redis.eval(CLAIM, 1, KEY.names, name, container))) === 1

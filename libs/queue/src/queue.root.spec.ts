@@ -116,14 +116,14 @@ describe('jobs', () => {
     const image = { id: layer(1).digest, digest: layer(2).digest, layers: [layer(3)] }
     await worker('ingest', QUEUES.ingest, {
       load: async ({ root }, context) => {
-        await context.children([{ name: 'place', queue: QUEUES.runtime, id: `${root}-place`, data: { root, purpose: 'assemble', image, mount: false } }])
+        await context.children([{ name: 'place', queue: QUEUES.runtime, id: `${root}-place`, data: { root, purpose: 'assemble', image } }])
         return { images: [] }
       },
     })
     await worker('runtime', QUEUES.runtime, {
       place: async ({ root }) => {
         await producer.addFlow(
-          { name: 'assemble', queue: QUEUES.runtimeOn('a'), id: `${root}-assemble`, data: { root, image, mount: false } },
+          { name: 'assemble', queue: QUEUES.runtimeOn('a'), id: `${root}-assemble`, data: { root, image } },
           [{ name: 'extract', queue: QUEUES.extractOn('a'), id: `${root}-a0`, data: { root, layer: layer(3) } }],
           { queue: QUEUES.ingest, id: root },
         )
@@ -134,7 +134,7 @@ describe('jobs', () => {
     await worker('runtime.node', QUEUES.runtimeOn('a'), {
       assemble: async ({ image }, context) => {
         await context.children([])
-        return { node: 'a', id: image.id, path: '' }
+        return { node: 'a', id: image.id }
       },
       launch: () => Promise.reject(new Error('not here')),
     })

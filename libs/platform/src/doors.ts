@@ -1,0 +1,83 @@
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { connect } from 'node:net'
+import { dirname } from 'node:path'
+import { StrataError } from '@strata/oci'
+
+/** Where a service listens. */
+export type Door =
+  | { readonly kind: 'unix'; readonly path: string; readonly mode: number; readonly group?: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+
+/** `unix:///path` or `host:port`, `[v6]:port`. */
+export function parseTcpDoor(text: string): Door {
+  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[^:[\]]*)):(?<port>[0-9]{1,5})$/.exec(text)
+  const port = Number(match?.groups?.['port'])
+  if (!match || port > 65_535) throw new StrataError('bad_request', `${JSON.stringify(text)} is not HOST:PORT`)
+  return { kind: 'tcp', host: match.groups?.['v6'] ?? match.groups?.['host'] ?? '', port }
+}
+
+export function doorText(door: Door): string {
+  return door.kind === 'unix' ? `unix://${door.path}` : `http://${door.host.includes(':') ? `[${door.host}]` : door.host}:${door.port}`
+}
+
+/**
+ * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is an error that says what to do.
+ * Long bodies are bounded by the service's own idle limit, so the server's own time limit for a whole request is off.
+ */
+export async function openDoor(door: Door, handler: RequestListener): Promise<Server> {
+  const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 60_000, maxHeaderSize: 32 * 1024 }, handler)
+  if (door.kind === 'unix') {
+    mkdirSync(dirname(door.path), { recursive: true })
+    if (existsSync(door.path)) await removeStaleSocket(door.path)
+  }
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(explain(door, error)))
+    // Nobody may connect before the mode is right.
+    const mask = process.umask(0o117)
+    if (door.kind === 'unix') server.listen(door.path, resolve)
+    else server.listen(door.port, door.host, resolve)
+    process.umask(mask)
+  })
+  if (door.kind === 'unix') {
+    const group = door.group === undefined ? undefined : groupId(door.group)
+    if (group !== undefined) chownSync(door.path, process.getuid?.() ?? 0, group)
+    chmodSync(door.path, door.mode)
+  }
+  return server
+}
+
+async function removeStaleSocket(path: string): Promise<void> {
+  const alive = await new Promise<boolean>((resolve) => {
+    const socket = connect(path)
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('close', () => socket.destroy())
+    socket.once('connect', () => socket.destroy())
+  })
+  if (alive) throw new StrataError('bad_request', `Strata is already running on ${path}: stop it with \`strata down --socket ${path}\`, or name another socket`)
+  rmSync(path, { force: true })
+}
+
+function explain(door: Door, error: NodeJS.ErrnoException): Error {
+  const where = doorText(door)
+  if (error.code === 'EADDRINUSE') return new StrataError('bad_request', `${where} is taken: stop what listens there, or choose another with --listen`, { cause: error })
+  if (error.code === 'EACCES') return new StrataError('bad_request', `no right to listen on ${where}: start as root, or choose another place`, { cause: error })
+  if (error.code === 'EADDRNOTAVAIL') return new StrataError('bad_request', `${where} is no address of this machine`, { cause: error })
+  return new StrataError('bad_request', `cannot listen on ${where}: ${error.message}`, { cause: error })
+}
+
+function groupId(name: string): number | undefined {
+  const line = readFileSync('/etc/group', 'utf8').split('\n').find((text) => text.startsWith(`${name}:`))
+  const id = Number(line?.split(':')[2])
+  return Number.isInteger(id) ? id : undefined
+}
+
+/** Ends a server: no new requests, idle connections closed at once, busy ones after `milliseconds` at the latest. */
+export async function closeDoor(server: Server, milliseconds: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  server.closeIdleConnections()
+  const timer = setTimeout(() => server.closeAllConnections(), milliseconds)
+  await closed
+  clearTimeout(timer)
+}

@@ -1,0 +1,60 @@
+import { createServer, type RequestListener } from 'node:http'
+import { StandardSchemaValidationPipe, type INestApplicationContext, type Type } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
+import { StrataError } from '@strata/oci'
+import { Logger } from 'nestjs-pino'
+import { ProblemFilter } from './problem-filter.js'
+
+/** A JSON body of a request, not of an image. */
+const MAX_JSON_BODY = 4 * 1024 * 1024
+
+/**
+ * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
+ *
+ * JSON bodies are parsed; every other body is left in the socket for its controller to read, however long it is.
+ */
+export async function createHttpApp(module: Type | object): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
+  let handler: RequestListener | undefined
+  const adapter = new FastifyAdapter({
+    bodyLimit: MAX_JSON_BODY,
+    routerOptions: { maxParamLength: 2_000 },
+    forceCloseConnections: true,
+    serverFactory: (listener: RequestListener) => createServer((handler = listener)),
+  })
+  const app = await NestFactory.create<NestFastifyApplication>(module as Type, adapter, { bodyParser: false, bufferLogs: true, abortOnError: false })
+  app.useLogger(app.get(Logger))
+  const fastify = adapter.getInstance()
+  fastify.removeAllContentTypeParsers()
+  fastify.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    try {
+      done(null, body.length === 0 ? {} : JSON.parse(body.toString()))
+    } catch {
+      done(new StrataError('bad_request', 'the body is not JSON'))
+    }
+  })
+  app.useGlobalFilters(new ProblemFilter())
+  app.useGlobalPipes(validation())
+  await app.init()
+  await fastify.ready()
+  if (!handler) throw new StrataError('internal', 'the HTTP server was not made')
+  return { app, handler }
+}
+
+/** Every parameter with a schema is checked by it; the first thing that is wrong is named. */
+function validation(): StandardSchemaValidationPipe {
+  return new StandardSchemaValidationPipe({
+    exceptionFactory: (issues) => {
+      const path = issues[0]?.path?.map((part) => (typeof part === 'object' ? String(part.key) : String(part))).join('.')
+      return new StrataError('bad_request', `${path ? `${path}: ` : ''}${issues[0]?.message ?? 'not valid'}`)
+    },
+  })
+}
+
+/** A service without HTTP. */
+export async function createService(module: Type | object): Promise<INestApplicationContext> {
+  const app = await NestFactory.createApplicationContext(module as Type, { bufferLogs: true, abortOnError: false })
+  app.useLogger(app.get(Logger))
+  return app
+}
