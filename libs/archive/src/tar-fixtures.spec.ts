@@ -44,7 +44,7 @@ async function theirs(tar: Buffer): Promise<Row[]> {
   reader.end(tar)
   for await (const entry of reader) {
     const { name, type, size, mode, uid, mtime, linkname } = entry.header
-    rows.push([name, String(TYPES.get(type ?? '')), size ?? 0, (mode ?? 0) & 0o7777, uid ?? 0, Math.floor((mtime?.getTime() ?? 0) / 1000), linkname ?? '', hashOf(await buffer(entry))])
+    rows.push([name, String(TYPES.get(type)), size, mode & 0o7777, uid, Math.floor(mtime.getTime() / 1000), linkname || '', hashOf(await buffer(entry))])
   }
   return rows
 }
