@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { constants, watch, type FSWatcher } from 'node:fs'
 import { mkdir, open, rename, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { closedGenerations, CURRENT, isAbsent } from './generations.js'
@@ -16,6 +16,7 @@ export class ContainerLog {
   readonly #readers = new Set<{ number: number }>()
   #expected = false
   #timer: NodeJS.Timeout | undefined
+  #watcher: FSWatcher | undefined
 
   /** @param warn told when a look failed; the next one tries again */
   constructor(readonly folder: string, private readonly limits: LogLimits, private readonly warn: (message: string) => void) {}
@@ -55,14 +56,18 @@ export class ContainerLog {
     let size = 0
     let at = performance.now()
     const look = async (): Promise<void> => {
-      const now = performance.now()
       const next = await this.rotate(bundle)
-      // At the pace of the writer: again when half of what is left could be full.
+      const now = performance.now()
       const pace = Math.max(0, next - size) / Math.max(1, now - at)
-      const wait = pace > 0 ? (this.limits.maxBytes - next) / pace / 2 : SLOWEST_MS
       size = next
       at = now
-      if (this.#timer) this.#arm(look, Math.min(SLOWEST_MS, Math.max(FASTEST_MS, wait)))
+      if (!this.#timer) return
+      // At the pace of the writer: again when half of what is left could be full. A silent one is woken for; the slow look is for where that is not told.
+      this.#arm(look, pace > 0 ? (this.limits.maxBytes - next) / pace / 2 : SLOWEST_MS)
+      if (pace === 0) {
+        this.#watcher = watch(this.folder, () => this.#arm(look, FASTEST_MS))
+        this.#watcher.on('error', () => this.#watcher?.close())
+      }
     }
     this.#arm(look, FASTEST_MS)
   }
@@ -70,16 +75,21 @@ export class ContainerLog {
   stopKeeping(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
+    this.#watcher?.close()
   }
 
   #arm(look: () => Promise<void>, wait: number): void {
     clearTimeout(this.#timer)
+    this.#watcher?.close()
     this.#timer = setTimeout(() => {
+      this.#watcher?.close()
       look().catch((error: unknown) => {
+        // Between two looks the container may have been removed, folder and all.
+        if (!this.#timer) return
         this.warn(`cannot keep the log in ${this.folder}: ${String(error)}`)
-        if (this.#timer) this.#arm(look, SLOWEST_MS)
+        this.#arm(look, SLOWEST_MS)
       })
-    }, wait).unref()
+    }, Math.min(SLOWEST_MS, Math.max(FASTEST_MS, wait))).unref()
   }
 
   /** One look: closes the current generation if it is full, drops what is too old. Answers the current one's size. */
