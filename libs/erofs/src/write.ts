@@ -39,21 +39,22 @@ export function writeErofs(source: ErofsSource, write: (chunk: Buffer) => void):
 
 function writeHead(source: ErofsSource, layout: Layout, out: Output): void {
   out.padTo(SUPERBLOCK)
-  const { bytes, at } = out.take(SUPERBLOCK_SIZE)
-  bytes.writeUInt32LE(MAGIC, at)
-  bytes[at + 12] = BLOCK_BITS
-  bytes.writeUInt16LE(layout.nid[0]!, at + 14)
-  bytes.writeBigUInt64LE(BigInt(source.inodeCount), at + 16)
-  bytes.writeUInt32LE(layout.metadataBlocks, at + 36)
+  const at = out.take(SUPERBLOCK_SIZE)
+  const { bytes, view } = out
+  view.setUint32(at, MAGIC, true)
+  view.setUint8(at + 12, BLOCK_BITS)
+  view.setUint16(at + 14, layout.nid[0]!, true)
+  view.setBigUint64(at + 16, BigInt(source.inodeCount), true)
+  view.setUint32(at + 36, layout.metadataBlocks, true)
   bytes.set(source.uuid.subarray(0, 16), at + 48)
-  bytes.writeUInt32LE(FEATURE_DEVICES, at + 80)
-  bytes.writeUInt16LE(source.devices.length, at + 86)
-  bytes.writeUInt16LE((SUPERBLOCK + SUPERBLOCK_SIZE) / DEVICE_SLOT, at + 88)
+  view.setUint32(at + 80, FEATURE_DEVICES, true)
+  view.setUint16(at + 86, source.devices.length, true)
+  view.setUint16(at + 88, (SUPERBLOCK + SUPERBLOCK_SIZE) / DEVICE_SLOT, true)
   source.devices.forEach((device, number) => {
     const slot = out.take(DEVICE_SLOT)
-    slot.bytes.write((device.tag ?? '').slice(0, 64), slot.at, 64, 'latin1')
-    slot.bytes.writeUInt32LE(device.blocks, slot.at + 64)
-    slot.bytes.writeUInt32LE(layout.deviceBlock[number]!, slot.at + 68)
+    bytes.write((device.tag ?? '').slice(0, 64), slot, 64, 'latin1')
+    view.setUint32(slot + 64, device.blocks, true)
+    view.setUint32(slot + 68, layout.deviceBlock[number]!, true)
   })
 }
 
@@ -61,22 +62,23 @@ function writeInode(source: ErofsSource, layout: Layout, inode: number, out: Out
   const mode = source.mode(inode)
   const type = mode & S_IFMT
   if (DIRENT_TYPE[type] === undefined) throw new ErofsError('EINVAL', `inode ${inode} is of no type that EROFS knows`)
-  const xattrs = xattrBytes(source.xattrs(inode))
-  const { bytes, at } = out.take(INODE)
-  const size = type === TYPE.file ? source.size(inode) : layout.size[inode]!
-  bytes.writeUInt16LE(1 | ((layout.tail[inode]! > 0 ? LAYOUT.inline : LAYOUT.plain) << 1), at)
-  bytes.writeUInt16LE(countField(xattrs.length), at + 2)
-  bytes.writeUInt16LE(mode, at + 4)
-  writeUint64(bytes, size, at + 8)
-  bytes.writeUInt32LE(addressField(source, layout, inode, type), at + 16)
-  bytes.writeUInt32LE(inode + 1, at + 20)
-  bytes.writeUInt32LE(source.uid(inode), at + 24)
-  bytes.writeUInt32LE(source.gid(inode), at + 28)
+  const xattrs = source.xattrs(inode)
+  const encoded = xattrs.length === 0 ? undefined : xattrBytes(xattrs)
+  const at = out.take(INODE)
+  const { view } = out
+  view.setUint16(at, 1 | ((layout.tail[inode]! > 0 ? LAYOUT.inline : LAYOUT.plain) << 1), true)
+  view.setUint16(at + 2, countField(encoded?.length ?? 0), true)
+  view.setUint16(at + 4, mode, true)
+  setInt64(view, at + 8, type === TYPE.file ? source.size(inode) : layout.size[inode]!)
+  view.setUint32(at + 16, addressField(source, layout, inode, type), true)
+  view.setUint32(at + 20, inode + 1, true)
+  view.setUint32(at + 24, source.uid(inode), true)
+  view.setUint32(at + 28, source.gid(inode), true)
   // A time before 1970 is its two's complement: the kernel takes the field as signed.
-  writeUint64(bytes, source.mtime(inode), at + 32)
-  bytes.writeUInt32LE(source.mtimeNanos(inode), at + 40)
-  bytes.writeUInt32LE(type === TYPE.directory ? 2 + layout.subdirectories[inode]! : source.links(inode), at + 44)
-  if (xattrs.length > 0) out.put(xattrs)
+  setInt64(view, at + 32, source.mtime(inode))
+  view.setUint32(at + 40, source.mtimeNanos(inode), true)
+  view.setUint32(at + 44, type === TYPE.directory ? 2 + layout.subdirectories[inode]! : source.links(inode), true)
+  if (encoded) out.put(encoded)
 }
 
 /** The inode's field that is a block address or a device number. */
@@ -112,17 +114,18 @@ function dataBlock(source: ErofsSource, layout: Layout, inode: number): number {
 }
 
 /** Safe integers, negative ones as two's complement. Without BigInt, which would make an object for each. */
-function writeUint64(bytes: Buffer, value: number, at: number): void {
-  bytes.writeUInt32LE(value >>> 0, at)
-  bytes.writeInt32LE(Math.floor(value / 0x1_0000_0000), at + 4)
+function setInt64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value, true)
+  view.setInt32(at + 4, Math.floor(value / 0x1_0000_0000), true)
 }
 
 /** Contents of directories and symbolic links: whole blocks in one place, the tail in another. */
 class Contents {
   readonly #name = new Uint8Array(256)
-  #block = Buffer.alloc(BLOCK)
+  readonly #block = Buffer.alloc(BLOCK)
+  readonly #view = new DataView(this.#block.buffer, this.#block.byteOffset, BLOCK)
   /** Of the block being filled: where its entries and its names have come to. Names are laid from the front of a buffer of their own, for the number of entries decides where they begin. */
-  #names = Buffer.alloc(BLOCK)
+  readonly #names = Buffer.alloc(BLOCK)
   #entries = 0
   #namesEnd = 0
 
@@ -161,12 +164,11 @@ class Contents {
       if (this.#entries * DIRENT + this.#namesEnd + DIRENT + length > BLOCK) this.#emitBlock(emit, false)
       const at = this.#entries * DIRENT
       const child = dirent === SELF ? inode : dirent === PARENT ? source.parent(inode) : source.direntInode(dirent)
-      this.#block.writeUInt32LE(layout.nid[child]!, at)
+      this.#view.setUint32(at, layout.nid[child]!, true)
+      this.#view.setUint32(at + 4, 0, true)
       // The name's place within the names; where those begin is added when the block is full.
-      this.#block.writeUInt32LE(0, at + 4)
-      this.#block.writeUInt16LE(this.#namesEnd, at + 8)
-      this.#block[at + 10] = DIRENT_TYPE[source.mode(child) & S_IFMT]!
-      this.#block[at + 11] = 0
+      this.#view.setUint16(at + 8, this.#namesEnd, true)
+      this.#view.setUint16(at + 10, DIRENT_TYPE[source.mode(child) & S_IFMT]!, true)
       if (dirent >= 0) source.copyName(dirent, this.#names, this.#namesEnd)
       else this.#names.fill(0x2e, this.#namesEnd, this.#namesEnd + length)
       this.#entries++
@@ -178,7 +180,7 @@ class Contents {
   #emitBlock(emit: (block: Buffer, length: number, isLast: boolean) => void, isLast: boolean): void {
     const block = this.#block
     const start = this.#entries * DIRENT
-    for (let at = 0; at < start; at += DIRENT) block.writeUInt16LE(block.readUInt16LE(at + 8) + start, at + 8)
+    for (let at = 8; at < start; at += DIRENT) this.#view.setUint16(at, this.#view.getUint16(at, true) + start, true)
     const end = start + this.#namesEnd
     block.set(this.#names.subarray(0, this.#namesEnd), start)
     block.fill(0, end)

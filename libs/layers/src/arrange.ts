@@ -143,8 +143,9 @@ function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order
       names.append(inodes.texts.bytes, inodes.textStart[inode], inodes.textEnd[inode])
       entries.textEnd[entry] = names.end
     }
-    for (const [name, value] of inodes.xattrs.get(inode) ?? []) xattrs.add(entry, name, value)
-    const pieces = inodes.sparse.get(inode)
+    const flags = entries.flags[entry]!
+    if ((flags & FLAG.xattrs) !== 0) for (const [name, value] of inodes.xattrs.get(inode)!) xattrs.add(entry, name, value)
+    const pieces = (flags & FLAG.sparse) !== 0 ? inodes.sparse.get(inode)! : undefined
     if (pieces) sparse.add(entry, pieces)
     checkData(entries, entry, pieces, names, tarSize)
   }

@@ -31,9 +31,9 @@ describe('paths', () => {
 
   it.each(['.', './', '/'])('%s is the root, and must be a directory', (path) => {
     expect(mergeLayers([layerOf({ path, type: 'directory', mode: 0o711, uid: 5 })]).mode(0)).toBe(0o40711)
-    expect(() => layerOf({ path, type: 'symlink', link: '/etc' })).toThrow(refused(/is the root, and not a directory/))
+    expect(() => layerOf({ path, type: 'symlink', target: '/etc' })).toThrow(refused(/is the root, and not a directory/))
     expect(() => layerOf({ path })).toThrow(refused(/is the root/))
-    expect(() => layerOf('x', { path, type: 'hardlink', link: 'x' })).toThrow(refused(/is the root/))
+    expect(() => layerOf('x', { path, type: 'hardlink', target: 'x' })).toThrow(refused(/is the root/))
   })
 
   it('makes missing parents up', () => {
@@ -42,8 +42,8 @@ describe('paths', () => {
   })
 
   it.each([['symlink', /symbolic link/], ['file', /non-directory/], ['fifo', /non-directory/]] as const)('refuses what lies below a %s', (type, message) => {
-    expect(() => layerOf({ path: 'a', type, link: 'b' }, 'a/c')).toThrow(refused(message))
-    expect(() => layerOf({ path: 'a', type, link: 'b' }, 'a/c/d')).toThrow(refused(message))
+    expect(() => layerOf({ path: 'a', type, target: 'b' }, 'a/c')).toThrow(refused(message))
+    expect(() => layerOf({ path: 'a', type, target: 'b' }, 'a/c/d')).toThrow(refused(message))
   })
 })
 
@@ -61,7 +61,7 @@ describe('a name that comes twice', () => {
     expect(shownOf('a/b/c', 'a/d', 'a')).toEqual(['f600 a'])
     expect(shownOf('a/b/c', 'a', 'a/')).toEqual(['d700 a'])
     expect(shownOf('a/b/c', 'a', 'a/', 'a/x')).toEqual(['d700 a', 'f600 a/x'])
-    expect(shownOf('a/b/c', { path: 'a', type: 'symlink', link: 'z' }, 'a/', 'a/b/x')).toEqual(['d700 a', 'd755 a/b', 'f600 a/b/x'])
+    expect(shownOf('a/b/c', { path: 'a', type: 'symlink', target: 'z' }, 'a/', 'a/b/x')).toEqual(['d700 a', 'd755 a/b', 'f600 a/b/x'])
   })
 
   it('costs no more when directory and file alternate', () => {
@@ -71,7 +71,7 @@ describe('a name that comes twice', () => {
 })
 
 describe('hard links', () => {
-  const link = (path: string, target: string): Given => ({ path, type: 'hardlink', link: target })
+  const link = (path: string, target: string): Given => ({ path, type: 'hardlink', target })
   const groups = (...given: (Given | string)[]): string[][] => linked(mergeLayers([layerOf(...given)]))
 
   it.each<[string, (Given | string)[]]>([
@@ -79,7 +79,7 @@ describe('hard links', () => {
     ['forward', [link('z', 'a'), 'a']],
     ['to a name that sorts later', ['z', link('a', 'z')]],
     ['with an unclean target', ['a', link('z', '/./a')]],
-    ['to a symbolic link', [{ path: 'a', type: 'symlink', link: 'x' }, link('z', 'a')]],
+    ['to a symbolic link', [{ path: 'a', type: 'symlink', target: 'x' }, link('z', 'a')]],
     ['to a device', [{ path: 'a', type: 'char', devMajor: 1, devMinor: 3 }, link('z', 'a')]],
   ])('%s', (_what, given) => {
     expect(groups(...given)).toEqual([['a', 'z']])
@@ -111,7 +111,7 @@ describe('hard links', () => {
   })
 
   it('are not followed through symbolic links (CVE-2026-24842)', () => {
-    const index = layerOf('etc/passwd', { path: 'up', type: 'symlink', link: '..' }, link('x', 'up/etc/passwd'))
+    const index = layerOf('etc/passwd', { path: 'up', type: 'symlink', target: '..' }, link('x', 'up/etc/passwd'))
     expect(() => mergeLayers([index])).toThrow(refused(/"x" names "up\/etc\/passwd", which is neither in its layer nor below it/))
   })
 })
@@ -162,7 +162,7 @@ describe('attributes', () => {
   })
 
   it.each(['', 'x\0y', 'x'.repeat(4096)])('a symbolic link to %j is refused', (link) => {
-    expect(() => layerOf({ path: 'a', type: 'symlink', link })).toThrow(refused(/target that no link can have/))
+    expect(() => layerOf({ path: 'a', type: 'symlink', target: link })).toThrow(refused(/target that no link can have/))
   })
 
   it('drops what would steer the machine, keeps the rest sorted', () => {

@@ -95,12 +95,19 @@ export class IndexBuilder implements TarSink {
   #folderOf(path: Buffer): number {
     const parts = this.#parts
     const above = parts[parts.length - 2]!
-    if (above === this.#lastAbove.length && this.#lastAbove.equals(path.subarray(0, above))) return this.#lastFolder
+    if (this.#isLastAbove(path, above)) return this.#lastFolder
     let folder = 0
     for (let part = 0; part < parts.length - 2 && folder !== SKIPPED; part += 2) folder = this.#descend(path, folder, parts[part]!, parts[part + 1]!)
     this.#lastAbove = Buffer.from(path.subarray(0, above))
     this.#lastFolder = folder
     return folder
+  }
+
+  #isLastAbove(path: Buffer, length: number): boolean {
+    const last = this.#lastAbove
+    if (last.length !== length) return false
+    for (let index = length - 1; index >= 0; index--) if (last[index] !== path[index]) return false
+    return true
   }
 
   #descend(path: Buffer, folder: number, start: number, end: number): number {

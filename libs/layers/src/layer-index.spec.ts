@@ -7,7 +7,7 @@ import { mergeLayers } from './tree-merger.js'
 
 const index = layerOf(
   { path: 'dir', type: 'directory' }, { path: 'dir/b', size: 1000, xattrs: [[Buffer.from('user.a'), Buffer.from('1')], [Buffer.from('user.b'), Buffer.alloc(0)]] }, 'dir/a',
-  { path: 'link', type: 'symlink', link: 'dir/a' }, { path: 'hard', type: 'hardlink', link: 'dir/b' }, { path: 'below', type: 'hardlink', link: '/x/./y' },
+  { path: 'link', type: 'symlink', target: 'dir/a' }, { path: 'hard', type: 'hardlink', target: 'dir/b' }, { path: 'below', type: 'hardlink', target: '/x/./y' },
   { path: 'sparse', size: 10_000, storedSize: 3, sparse: [{ offset: 512, size: 3, dataOffset: 4096 }, { offset: 10_000, size: 0, dataOffset: 4099 }] },
   { path: 'hole', size: 10_000, storedSize: 0, sparse: [] }, { path: 'dev', type: 'char', devMajor: 1, devMinor: 300 }, 'x/.wh.gone', 'x/.wh..wh..opq',
 )

@@ -127,8 +127,8 @@ export class LayerIndex {
     return joinPath(parts)
   }
 
-  xattrs(entry: number): Xattr[] {
-    if ((this.flags(entry) & FLAG.xattrs) === 0) return []
+  xattrs(entry: number): readonly Xattr[] {
+    if ((this.flags(entry) & FLAG.xattrs) === 0) return NO_XATTRS
     const { owner, nameEnd, valueEnd, bytes } = this.#columns.xattrs
     const found: Xattr[] = []
     for (let row = lowerBound(owner, entry); owner[row] === entry; row++) {
@@ -158,6 +158,7 @@ export class LayerIndex {
   }
 }
 
+const NO_XATTRS: readonly Xattr[] = []
 const SLASH = Buffer.from('/')
 
 export function joinPath(parts: readonly Buffer[]): Buffer {

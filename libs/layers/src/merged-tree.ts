@@ -187,7 +187,7 @@ export class MergedTree {
     return this.#index(inode).text(this.entry(inode))
   }
 
-  xattrs(inode: number): Xattr[] {
+  xattrs(inode: number): readonly Xattr[] {
     return this.#index(inode).xattrs(this.entry(inode))
   }
 }

@@ -8,7 +8,7 @@ import { mergeLayers, TreeMerger } from './tree-merger.js'
 
 const stack = (...layers: (Given | string)[][]): LayerIndex[] => layers.map((given) => layerOf(...given))
 const view = (...layers: (Given | string)[][]): string[] => shown(mergeLayers(stack(...layers)))
-const link = (path: string, target: string): Given => ({ path, type: 'hardlink', link: target })
+const link = (path: string, target: string): Given => ({ path, type: 'hardlink', target })
 /** What the last layer asks of a driver. */
 const last = (...layers: (Given | string)[][]): string[] => {
   const merger = new TreeMerger()
@@ -27,7 +27,7 @@ describe('one layer over another', () => {
 
   it('puts directories over files and files over directories', () => {
     expect(view(['a'], ['a/b'])).toEqual(['d755 a', 'f600 a/b'])
-    expect(view([{ path: 'a', type: 'symlink', link: 'x' }], ['a/b'])).toEqual(['d755 a', 'f600 a/b'])
+    expect(view([{ path: 'a', type: 'symlink', target: 'x' }], ['a/b'])).toEqual(['d755 a', 'f600 a/b'])
     expect(view(['a/b/c'], ['a'])).toEqual(['f600 a'])
     expect(view(['a/b/c'], ['a'], ['a/'])).toEqual(['d700 a'])
   })
@@ -102,7 +102,7 @@ describe('what a layer asks of a driver with a folder for each', () => {
 
 describe('the merged tree', () => {
   it('finds names by their paths, and follows nothing', () => {
-    const tree = mergeLayers(stack(['a/b/c', { path: 'l', type: 'symlink', link: 'a' }]))
+    const tree = mergeLayers(stack(['a/b/c', { path: 'l', type: 'symlink', target: 'a' }]))
     const found = (path: string): string | undefined => {
       const node = tree.lookup(path)
       return node === undefined ? undefined : tree.path(node).toString()

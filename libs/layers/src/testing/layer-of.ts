@@ -6,7 +6,8 @@ import type { LayerIndex } from '../layer-index.js'
 export interface Given extends Partial<Omit<TarEntry, 'path' | 'link' | 'type'>> {
   readonly path: string | Buffer
   readonly type?: keyof typeof ENTRY
-  readonly link?: string | Buffer
+  /** Of links. (`link` is a method of strings, which an entry may also be.) */
+  readonly target?: string | Buffer
 }
 
 /** The index of a tar with these entries, in this order. A text alone is an empty file, or a directory if it ends with a slash. */
@@ -18,7 +19,7 @@ export function layerOf(...given: readonly (Given | string)[]): LayerIndex {
     const entry = new TarEntry()
     offset += 512
     const type: EntryType = ENTRY[each.type ?? 'file']
-    Object.assign(entry, { mode: type === ENTRY.directory ? 0o700 : 0o600, storedSize: each.size ?? 0, dataOffset: offset, ...each, path: Buffer.from(each.path), link: Buffer.from(each.link ?? ''), type })
+    Object.assign(entry, { mode: type === ENTRY.directory ? 0o700 : 0o600, storedSize: each.size ?? 0, dataOffset: offset, ...each, path: Buffer.from(each.path), link: Buffer.from(each.target ?? ''), type })
     offset += Math.ceil(entry.storedSize / 512) * 512
     builder.entry(entry)
     builder.entryEnd()
