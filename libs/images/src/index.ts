@@ -1,1 +1,3 @@
-export {}
+export * from './image.js'
+export { Images } from './images.js'
+export type { Removal, Removed } from './remove.js'

@@ -1,0 +1,47 @@
+import { isDigest, type ChainId, type Digest, type DiffId, type ImageConfig } from '@strata/oci'
+import { z } from 'zod'
+
+const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
+
+export const imageSchema = z.object({
+  /** The digest of the config: what docker calls the image's id. */
+  id: digest,
+  /** The digest of the manifest: what a registry calls it. Images with one id and several digests differ in how their layers are packed. */
+  digest,
+  /** Of the manifest, as in its descriptor. */
+  mediaType: z.string().max(256),
+  manifestSize: z.number().int().nonnegative(),
+  /** Bytes of its layers as they are kept, and how many. */
+  size: z.number().int().nonnegative(),
+  layers: z.number().int().nonnegative(),
+  created: z.string().max(100).optional(),
+})
+/** An image as every name's record carries it, so that a list reads names only, no manifest and no config. */
+export type Image = z.infer<typeof imageSchema>
+
+/** An image and all of its names in short form (`fx/odd:3`), sorted; none: it is listed as `<none>`. */
+export interface NamedImage extends Image {
+  readonly names: readonly string[]
+}
+
+export interface ImageLayer {
+  /** Of the blob as it is kept. */
+  readonly digest: Digest
+  readonly diffId: DiffId
+  readonly chainId: ChainId
+  readonly size: number
+  readonly mediaType: string
+}
+export interface HistoryStep {
+  readonly created: string | undefined
+  readonly createdBy: string
+  readonly comment: string
+  /** The layer that this step made; `undefined` for one that changed the config only. */
+  readonly diffId: DiffId | undefined
+}
+/** All of an image, read from its manifest and config. Layers lowest first. */
+export interface ImageDetails extends NamedImage {
+  readonly config: ImageConfig
+  readonly layerList: readonly ImageLayer[]
+  readonly history: readonly HistoryStep[]
+}

@@ -1,0 +1,162 @@
+import { randomUUID } from 'node:crypto'
+import { MAX_JSON_BYTES, parseTagged, StrataError, type Digest, type ErrorCode, type Reference } from '@strata/oci'
+import { BlobStore, CAS_ATTEMPTS, changedTooOften, keys, Uploads, type ObjectStore } from '@strata/store'
+import type { Image, ImageDetails, NamedImage } from './image.js'
+import { blobsOf, historyOf, layersOf, readManifest, type ReadImage } from './manifest.js'
+import { groupByImage, keyOfName, Names } from './names.js'
+import { removeImage, type Removal, type Removed } from './remove.js'
+import { findById, meaningOf, notFound } from './resolve.js'
+
+/**
+ * Images by name, over the store: `images/` holds names only, each a record that carries the image's ids and sizes; manifests, configs and layers are blobs.
+ *
+ * An image is there as long as a name of it is: a tag, or an entry by digest. Whoever writes a name holds everything that the image is made of for an upload that
+ * lives until the name is visible; so no name ever stands for an image that the collector has taken.
+ */
+export class Images {
+  readonly #names: Names
+  readonly #blobs: BlobStore
+  readonly #uploads: Uploads
+
+  constructor(store: ObjectStore) {
+    this.#names = new Names(store)
+    this.#blobs = new BlobStore(store)
+    this.#uploads = new Uploads(store)
+  }
+
+  /**
+   * Adds an image: its manifest (bytes as they are to be kept) as a blob, then the names, each by compare-and-set. Without names it is kept by its digest. Config
+   * and layers must be in the store. Run twice or side by side it ends the same.
+   * @throws StrataError `not_an_image`, `layer_missing`, `upload_interrupted`
+   */
+  async put(manifest: Uint8Array, names: readonly Reference[], upload: string): Promise<Image> {
+    const read = await readManifest(manifest, this.#blobs).catch((error: unknown) => {
+      throw ifNotFound(error, 'layer_missing', 'the image has no config')
+    })
+    await this.#blobs.add(read.image.digest, manifest, upload)
+    await this.#holdAll(read, upload)
+    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, upload)
+    return read.image
+  }
+
+  /** One row an image (a manifest's digest), with all its names: named ones first, newest first. Reads names only. */
+  async list(): Promise<NamedImage[]> {
+    return groupByImage(await this.#names.all())
+  }
+
+  /**
+   * The image that `text` means: an id or digest in full, a name in short or full form (`latest` understood), the unique beginning of an id. A name takes one read.
+   * @throws StrataError `image_not_found`, `image_ambiguous`, `name_invalid`
+   */
+  async resolve(text: string): Promise<Image> {
+    const meaning = meaningOf(text)
+    if (meaning.name && !meaning.name.digest && meaning.name.tag) {
+      const image = await this.#names.records.read(keys.tag(meaning.name.repository, meaning.name.tag))
+      if (image) return image
+    }
+    const entries = await this.#names.all()
+    const { name } = meaning
+    const found = name?.digest
+      ? entries.find((entry) => entry.name.repository === name.repository && entry.image.digest === name.digest)?.image
+      : findById(groupByImage(entries), meaning)
+    if (!found) throw notFound(text)
+    return found
+  }
+
+  /**
+   * All of an image.
+   * @throws as `resolve`; `corrupt` if its manifest or config is gone or changed
+   */
+  async inspect(text: string): Promise<ImageDetails> {
+    const image = await this.resolve(text)
+    const read = await this.#read(image)
+    const names = (await this.list()).find(({ digest }) => digest === image.digest)?.names ?? []
+    return { ...image, names, config: read.config, layerList: layersOf(read), history: historyOf(read) }
+  }
+
+  /**
+   * Gives the image that `source` means one more name. The image that had it before stays, without that name.
+   * @throws as `resolve`; `bad_request` if the name has a digest
+   */
+  async tag(source: string, name: string): Promise<Image> {
+    const target = parseTagged(name)
+    if (target.digest) throw new StrataError('bad_request', `${JSON.stringify(name)} has a digest: a tag cannot be given to it`)
+    const image = await this.resolve(source)
+    const upload = randomUUID()
+    await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
+    try {
+      await this.#holdAll(await this.#read(image), upload)
+      await this.#setName(target, image, upload)
+    } finally {
+      await this.#uploads.end(upload)
+    }
+    return image
+  }
+
+  /** docker's `rmi`: see `removeImage`. */
+  async remove(removal: Removal): Promise<Removed> {
+    return removeImage(this.#names, removal)
+  }
+
+  /**
+   * Every blob that an image refers to, each once. For the collector, so it fails rather than leave one out.
+   * @throws StrataError `corrupt` if a manifest cannot be read
+   */
+  async *references(): AsyncGenerator<Digest> {
+    const seen = new Set<Digest>()
+    for (const image of await this.list()) {
+      const { manifest } = await this.#read(image)
+      for (const digest of blobsOf(image.digest, manifest)) {
+        if (seen.has(digest)) continue
+        seen.add(digest)
+        yield digest
+      }
+    }
+  }
+
+  async #read(image: Image): Promise<ReadImage> {
+    try {
+      return await readManifest(await this.#blobs.read(image.digest, MAX_JSON_BYTES), this.#blobs)
+    } catch (error) {
+      throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
+    }
+  }
+
+  async #holdAll({ image, manifest }: ReadImage, upload: string): Promise<void> {
+    for (const digest of blobsOf(image.digest, manifest))
+      if (!(await this.#blobs.hold(digest, upload))) throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
+  }
+
+  /** Points a name at an image. What had the tag before gets an entry by digest first, so that it is never without a name. */
+  async #setName(name: Reference | undefined, image: Image, upload: string): Promise<void> {
+    const key = keyOfName(name, image)
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const seen = await this.#names.records.find(key)
+      if (seen?.value?.digest === image.digest) return
+      if (seen?.value && name) await this.#keepByDigest(name, seen.value, upload)
+      if (await this.#names.records.write(key, image, seen)) return
+    }
+    throw changedTooOften(key)
+  }
+
+  /**
+   * Makes the entry by digest, if there is none. It stays also when the tag is then not moved: another who moves it may have found the entry and count on it. (So an image
+   * that is removed while its tag is moved may stay as `<none>`, whole.) An image that lacks blobs is left to go.
+   */
+  async #keepByDigest(name: Reference, image: Image, upload: string): Promise<void> {
+    const key = keys.imageDigest(name.repository, image.digest)
+    const seen = await this.#names.records.find(key)
+    if (seen?.value) return
+    try {
+      await this.#holdAll(await this.#read(image), upload)
+    } catch (error) {
+      if (error instanceof StrataError && ['corrupt', 'layer_missing'].includes(error.code)) return
+      throw error
+    }
+    await this.#names.records.write(key, image, seen)
+  }
+}
+
+function ifNotFound(error: unknown, code: ErrorCode, what: string): unknown {
+  return error instanceof StrataError && error.code === 'not_found' ? new StrataError(code, `${what}: ${error.message}`, { cause: error }) : error
+}

@@ -1,0 +1,53 @@
+import { chainIds, diffIdsOf, digestOf, imageConfigSchema, isManifestType, layerMediaType, manifestSchema, MAX_JSON_BYTES, MEDIA, parseJson, StrataError, type Digest, type ImageConfig, type Manifest } from '@strata/oci'
+import type { BlobStore } from '@strata/store'
+import type { HistoryStep, Image, ImageLayer } from './image.js'
+
+/** A manifest with its config, checked against each other. */
+export interface ReadImage {
+  readonly image: Image
+  readonly manifest: Manifest
+  readonly config: ImageConfig
+}
+
+/** @throws StrataError `not_an_image` if the manifest is none, or has not the layers that its config has */
+export async function readManifest(bytes: Uint8Array, blobs: BlobStore): Promise<ReadImage> {
+  const digest = digestOf(bytes)
+  const manifest = parseJson(manifestSchema, bytes, `manifest ${digest}`, 'not_an_image')
+  if (manifest.mediaType !== undefined && !isManifestType(manifest.mediaType)) throw new StrataError('not_an_image', `manifest ${digest} says that it is ${JSON.stringify(manifest.mediaType.slice(0, 100))}`)
+  const id = manifest.config.digest
+  const config = parseJson(imageConfigSchema, await blobs.read(id, MAX_JSON_BYTES), `config ${id}`, 'not_an_image')
+  const diffIds = diffIdsOf(config)
+  if (diffIds.length !== manifest.layers.length) throw new StrataError('not_an_image', `manifest ${digest} has ${manifest.layers.length} layers, its config ${diffIds.length}`)
+  const image: Image = {
+    id,
+    digest,
+    mediaType: manifest.mediaType ?? MEDIA.manifest,
+    manifestSize: bytes.length,
+    size: manifest.layers.reduce((sum, layer) => sum + layer.size, 0),
+    layers: manifest.layers.length,
+    ...(config.created ? { created: config.created.slice(0, 100) } : {}),
+  }
+  return { image, manifest, config }
+}
+
+export function layersOf({ manifest, config }: ReadImage): ImageLayer[] {
+  const diffIds = diffIdsOf(config)
+  const chain = chainIds(diffIds)
+  return manifest.layers.map(({ digest, size, mediaType }, i) => ({ digest, size, mediaType: mediaType ?? layerMediaType('none'), diffId: diffIds[i]!, chainId: chain[i]! }))
+}
+
+/** Steps that are not `empty_layer` made the layers, in their order (image-spec, config.md, "history"). */
+export function historyOf({ config }: ReadImage): HistoryStep[] {
+  const diffIds = diffIdsOf(config).values()
+  return (config.history ?? []).map((step) => ({
+    created: step.created ?? undefined,
+    createdBy: step.created_by,
+    comment: step.comment,
+    diffId: step.empty_layer ? undefined : diffIds.next().value,
+  }))
+}
+
+/** Every blob that the image is made of. */
+export function blobsOf(digest: Digest, manifest: Manifest): Set<Digest> {
+  return new Set([digest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)])
+}
