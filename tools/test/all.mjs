@@ -1,0 +1,99 @@
+// All tests of all packages: `npm test`. The last line is the totals.
+import { spawn } from 'node:child_process'
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { missingPackages } from '../setup/system-packages.mjs'
+import { leftovers, newLeftovers } from './leftovers.mjs'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+// Short: unix sockets lie below it, and their paths have 107 bytes.
+const folder = mkdtempSync('/tmp/strata-')
+const total = { passed: 0, failed: 0, skipped: [] }
+let interrupted = false
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => (interrupted = true))
+
+const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map(dirname).sort()
+const before = leftovers(folder)
+await pureTests()
+await rootTests()
+await checkLeftovers()
+rmSync(folder, { recursive: true, force: true })
+process.exitCode = summary()
+
+/** Nx runs them and remembers those whose inputs are unchanged; their results are among what it brings back. */
+async function pureTests() {
+  const tested = packages.filter((name) => JSON.parse(readFileSync(join(ROOT, name, 'package.json'), 'utf8')).scripts?.test)
+  for (const name of tested) rmSync(resultFile(name, 'pure'), { force: true })
+  const ok = await run(['node_modules/nx/dist/bin/nx.js', 'run-many', '-t', 'test', '--output-style=static'], ROOT)
+  for (const name of tested) collect(name, 'pure')
+  if (!ok && total.failed === 0) fail('nx failed, though no test did')
+}
+
+/** One package after the other: they share the machine's mounts, loop devices and cgroups. */
+async function rootTests() {
+  const why = whyNoRootTests()
+  for (const name of packages) {
+    const specs = globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) })
+    if (specs.length === 0 || interrupted) continue
+    if (why) {
+      total.skipped.push(...specs.map((spec) => ({ name: `${name}/${spec}`, reason: why })))
+      continue
+    }
+    rmSync(resultFile(name, 'root'), { force: true })
+    print(`\n> root tests of ${name}\n`)
+    await run([join(ROOT, 'tools/test/run.mjs'), 'root'], join(ROOT, name))
+    collect(name, 'root')
+  }
+}
+
+function whyNoRootTests() {
+  if (process.platform !== 'linux') return 'it needs Linux'
+  if (process.getuid() !== 0) return 'it needs root'
+  const missing = missingPackages().map(({ command }) => command)
+  return missing.length > 0 ? `it needs ${missing.join(', ')}` : undefined
+}
+
+async function checkLeftovers() {
+  for (const line of await newLeftovers(before, folder)) fail(`left behind by the tests: ${line}`)
+}
+
+function summary() {
+  const { passed, failed, skipped } = total
+  for (const { name, reason } of skipped) print(`skipped: ${name}: ${reason}`)
+  const strict = process.env.CI === 'true' && skipped.length > 0
+  if (strict) print('CI=true: a test that is skipped is a failure.')
+  if (interrupted) print('interrupted')
+  print(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`)
+  return failed > 0 || strict || interrupted || passed === 0 ? 1 : 0
+}
+
+function collect(name, kind) {
+  const file = resultFile(name, kind)
+  if (!existsSync(file)) return interrupted ? undefined : fail(`the ${kind} tests of ${name} came to no result`)
+  const { passed, failed, skipped } = JSON.parse(readFileSync(file, 'utf8'))
+  total.passed += passed
+  total.failed += failed
+  total.skipped.push(...skipped.map((test) => ({ ...test, name: `${name}: ${test.name}` })))
+}
+
+function resultFile(name, kind) {
+  return join(ROOT, name, `.test-results/${kind}.json`)
+}
+
+function fail(sentence) {
+  total.failed += 1
+  print(`failed: ${sentence}`)
+}
+
+function print(line) {
+  process.stdout.write(`${line}\n`)
+}
+
+/** A script on this Node; true if it ended well. */
+function run(args, cwd) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder } })
+    child.on('exit', (code) => resolve(code === 0))
+  })
+}

@@ -1,0 +1,27 @@
+import { rmSync, writeFileSync } from 'node:fs'
+
+/**
+ * A vitest reporter that writes `{passed, failed, skipped: [{name, reason}]}` to STRATA_TEST_RESULT. vitest's own JSON leaves out why a test was
+ * skipped: the text given to `context.skip(reason)`. A file that cannot be loaded, a failed hook of a suite and an unhandled error count as failures.
+ */
+export default class CountReporter {
+  onInit() {
+    // A run that dies must not leave the last run's numbers.
+    rmSync(process.env.STRATA_TEST_RESULT, { force: true })
+  }
+
+  onTestRunEnd(modules, unhandledErrors) {
+    const result = { passed: 0, failed: unhandledErrors.length, skipped: [] }
+    for (const module of modules) {
+      result.failed += module.errors().length
+      for (const suite of module.children.allSuites()) result.failed += suite.errors().length
+      for (const test of module.children.allTests()) {
+        const { state, note } = test.result()
+        if (state === 'passed') result.passed += 1
+        else if (state === 'failed') result.failed += 1
+        else result.skipped.push({ name: test.fullName, reason: note ?? 'no reason given' })
+      }
+    }
+    writeFileSync(process.env.STRATA_TEST_RESULT, `${JSON.stringify(result, undefined, 1)}\n`)
+  }
+}

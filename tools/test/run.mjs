@@ -1,0 +1,20 @@
+// `node ../../tools/test/run.mjs pure|root` in a package: its tests of that kind, the result in .test-results/<kind>.json.
+import { spawn } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const [kind, ...filters] = process.argv.slice(2)
+if (kind !== 'pure' && kind !== 'root') {
+  process.stderr.write('usage: node tools/test/run.mjs pure|root [vitest arguments]\n')
+  process.exit(2)
+}
+const root = fileURLToPath(new URL('../..', import.meta.url))
+mkdirSync('.test-results', { recursive: true })
+const vitest = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--root', '.', '--config', join(root, 'vitest.config.ts')]
+const reporters = ['--reporter', 'default', '--reporter', join(root, 'tools/test/reporter.mjs')]
+const child = spawn(join(root, 'node_modules/.bin/node'), [...vitest, ...reporters, ...filters], {
+  stdio: ['ignore', 'inherit', 'inherit'],
+  env: { ...process.env, STRATA_TEST_KIND: kind, STRATA_TEST_RESULT: join(process.cwd(), `.test-results/${kind}.json`) },
+})
+child.on('exit', (code) => process.exit(code ?? 1))
