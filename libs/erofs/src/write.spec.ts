@@ -60,9 +60,51 @@ describe('writeErofs', () => {
     expect(() => writeErofs(source, () => undefined)).toThrow(expect.objectContaining({ name: 'ErofsError', code }) as ErofsError)
   })
 
-  it('writes in chunks of a bounded size', () => {
+  it('writes a million inodes in chunks of a bounded size, with few bytes of memory for each', () => {
+    const before = process.memoryUsage().arrayBuffers
+    let most = 0
     let largest = 0
-    writeErofs(oddTree([{ blocks: 4 }, { blocks: 2 }]), (chunk) => (largest = Math.max(largest, chunk.length)))
+    const { bytes } = writeErofs(new WideTree(1000), (chunk) => {
+      largest = Math.max(largest, chunk.length)
+      most = Math.max(most, process.memoryUsage().arrayBuffers - before)
+    })
+    expect(bytes).toBeGreaterThan(80_000_000)
     expect(largest).toBeLessThanOrEqual(256 * 1024)
+    expect(most).toBeLessThan(32 * 1024 * 1024)
   })
 })
+
+/** `width` directories of `width` empty files, computed and not kept: inode and dirent numbers follow each other. */
+class WideTree implements ErofsSource {
+  readonly uuid = Buffer.alloc(16)
+  readonly devices = []
+  readonly #none: [] = []
+
+  constructor(readonly width: number) {}
+
+  get inodeCount(): number {
+    return 1 + this.width + this.width * this.width
+  }
+
+  mode = (inode: number): number => (inode <= this.width ? DIRECTORY : TYPE.file | 0o644)
+  parent = (): number => 0
+  firstDirent = (inode: number): number => inode * this.width
+  direntCount = (): number => this.width
+  direntInode = (dirent: number): number => dirent + 1
+  nameLength = (): number => 8
+  copyName = (dirent: number, target: Uint8Array, at: number): void => {
+    for (let digit = 7, rest = dirent; digit >= 0; digit--, rest = Math.floor(rest / 10)) target[at + digit] = 0x30 + (rest % 10)
+  }
+  xattrs = (): [] => this.#none
+  symlink = (): Buffer => Buffer.alloc(0)
+  links = (): number => 1
+  uid = (): number => 0
+  gid = (): number => 0
+  mtime = (): number => 0
+  mtimeNanos = (): number => 0
+  size = (): number => 0
+  device = (): number => 0
+  offset = (): number => 0
+  major = (): number => 0
+  minor = (): number => 0
+}

@@ -75,7 +75,10 @@ export class PlaceTable {
   }
 
   find(folder: number, bytes: Uint8Array, start: number, end: number): number {
-    const hash = this.#hashOf(folder, bytes, start, end)
+    return this.#find(this.#hashOf(folder, bytes, start, end), folder, bytes, start, end)
+  }
+
+  #find(hash: number, folder: number, bytes: Uint8Array, start: number, end: number): number {
     const mask = this.#slots.length - 1
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const place = this.#slots[slot]! - 1
@@ -85,10 +88,10 @@ export class PlaceTable {
   }
 
   findOrAdd(folder: number, bytes: Uint8Array, start: number, end: number): number {
-    const found = this.find(folder, bytes, start, end)
+    const hash = this.#hashOf(folder, bytes, start, end)
+    const found = this.#find(hash, folder, bytes, start, end)
     if (found !== NONE) return found
     if (this.count * 2 >= this.#slots.length) this.#rehash()
-    const hash = this.#hashOf(folder, bytes, start, end)
     const place = this.#add(folder, hash, bytes, start, end)
     this.#insert(place)
     return place
