@@ -1,1 +1,2 @@
-export {}
+export { gatewayConfigSchema, type GatewayConfig } from './config.js'
+export { startGateway, type Gateway } from './gateway.js'

@@ -7,12 +7,17 @@ export const digest = digestOf<Digest>('sha256:<64 hex digits>')
 export const diffId = digestOf<DiffId>("digest of the layer's uncompressed tar")
 export const chainId = digestOf<ChainId>('identity of this layer on those below it')
 
-/** A flag in a query: `?force`, `?force=1|0|true|false`. */
-export const flag = (fallback: boolean) =>
+/** A flag in a query: `?force`, `?force=1|0|true|false`; `undefined` where it is not there. */
+export const optionalFlag = () =>
   z
     .enum(['', '1', '0', 'true', 'false'])
     .optional()
-    .transform((value) => (value === undefined ? fallback : value !== '0' && value !== 'false'))
+    .transform((value) => (value === undefined ? undefined : value !== '0' && value !== 'false'))
+    .meta({ type: 'boolean' })
+/** The same with what its absence means. */
+export const flag = (fallback: boolean) =>
+  optionalFlag()
+    .transform((value) => value ?? fallback)
     .meta({ type: 'boolean', default: fallback })
 
 export const uuid = z.uuid().meta({ description: 'an id that the client may choose' })

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { chainId, diffId, digest, flag, text } from './common.js'
+import { chainId, diffId, digest, flag, optionalFlag, text } from './common.js'
 import { jobQuery } from './jobs.js'
 
 const imageBase = {
@@ -45,7 +45,7 @@ export type ImageView = z.infer<typeof imageSchema>
 
 export const loadQuery = jobQuery.extend({
   name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
-  prepare: flag(true).meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
+  prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
 })
 export const loadResultSchema = z
   .object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) })

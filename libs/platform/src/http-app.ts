@@ -12,9 +12,9 @@ const MAX_JSON_BODY = 4 * 1024 * 1024
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
  *
- * JSON bodies are parsed; every other body is left in the socket for its controller to read, however long it is.
+ * `prepare` adds to the application before its routes are made. JSON bodies are parsed; every other body is left in the socket for its controller to read, however long it is.
  */
-export async function createHttpApp(module: Type | object): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
+export async function createHttpApp(module: Type | object, prepare?: (app: NestFastifyApplication) => void): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const adapter = new FastifyAdapter({
     bodyLimit: MAX_JSON_BODY,
@@ -36,6 +36,7 @@ export async function createHttpApp(module: Type | object): Promise<{ app: NestF
   })
   app.useGlobalFilters(new ProblemFilter())
   app.useGlobalPipes(validation())
+  prepare?.(app)
   await app.init()
   await fastify.ready()
   if (!handler) throw new StrataError('internal', 'the HTTP server was not made')

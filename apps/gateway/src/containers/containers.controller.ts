@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto'
+import { pipeline } from 'node:stream/promises'
+import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, Req, Res } from '@nestjs/common'
+import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
+import {
+  containerListSchema,
+  containerSchema,
+  createContainerSchema,
+  killSchema,
+  launchQuery,
+  listContainersQuery,
+  logsQuery,
+  removeContainerQuery,
+  stopSchema,
+  waitResultSchema,
+  type ContainerView,
+  type CreateContainer,
+  type LogsQuery,
+  type WaitResult,
+} from '@strata/api'
+import { NodeDirectory } from '@strata/queue'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { answersProblems } from '../problems.js'
+import { ContainerDirectory } from './container-directory.js'
+import { LaunchService } from './launch.service.js'
+import { NodeDoors } from './node-doors.js'
+
+const ref = z.string().min(1).max(128)
+
+@ApiTags('containers')
+@Controller('v1/containers')
+export class ContainersController {
+  constructor(
+    private readonly launches: LaunchService,
+    private readonly containers: ContainerDirectory,
+    private readonly nodes: NodeDirectory,
+    private readonly doors: NodeDoors,
+  ) {}
+
+  @Post()
+  @ApiOperation({ summary: 'Launches a container from an image' })
+  @ApiResponse({ status: 201, standardSchema: containerSchema })
+  @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })
+  @answersProblems('image_not_found', 'nothing_to_run', 'container_exists', 'launch_failed', 'command_not_found', 'command_not_executable', 'node_unavailable', 'queue_unavailable', 'job_exists')
+  async launch(@Body({ schema: createContainerSchema }) body: CreateContainer, @Query({ schema: launchQuery }) query: z.infer<typeof launchQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<ContainerView | { id: string }> {
+    const job = query.job ?? randomUUID()
+    const id = await this.launches.launch(body, job)
+    void reply.header('location', query.wait ? `/v1/containers/${id}` : `/v1/jobs/${job}`)
+    if (query.wait) return this.launches.launched(id, job, closedSignal(reply))
+    void reply.status(202)
+    return { id }
+  }
+
+  @Get()
+  @ApiOperation({ summary: 'The running containers; with ?all every one' })
+  @ApiResponse({ status: 200, standardSchema: containerListSchema })
+  async list(@Query({ schema: listContainersQuery }) query: z.infer<typeof listContainersQuery>): Promise<{ containers: ContainerView[] }> {
+    return { containers: (await this.containers.list()).filter(({ state }) => query.all || state === 'running') }
+  }
+
+  @Get(':id')
+  @ApiOperation({ summary: 'A container by id, name, or the beginning of its id' })
+  @ApiResponse({ status: 200, standardSchema: containerSchema })
+  @answersProblems('container_not_found', 'container_ambiguous')
+  async get(@Param('id', { schema: ref }) id: string): Promise<ContainerView> {
+    return this.containers.find(id)
+  }
+
+  @Post(':id/wait')
+  @HttpCode(200)
+  @ApiOperation({ summary: 'Answers when the container has exited' })
+  @ApiResponse({ status: 200, standardSchema: waitResultSchema })
+  @answersProblems('container_not_found', 'node_unavailable')
+  async wait(@Param('id', { schema: ref }) id: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<WaitResult> {
+    return this.#ask<WaitResult>('POST', id, '/wait', undefined, closedSignal(reply))
+  }
+
+  @Get(':id/logs')
+  @ApiOperation({ summary: 'The container’s output' })
+  @ApiResponse({ status: 200, content: { 'application/vnd.docker.multiplexed-stream': {}, 'application/octet-stream': {} } })
+  @answersProblems('container_not_found', 'node_unavailable')
+  async logs(@Param('id', { schema: ref }) id: string, @Query({ schema: logsQuery }) _checked: LogsQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    const { node, container } = await this.#locate(id)
+    const query = request.url.includes('?') ? request.url.slice(request.url.indexOf('?')) : ''
+    const answer = await this.doors.stream(node, 'GET', `/containers/${container}/logs${query}`, undefined, closedSignal(reply))
+    reply.hijack()
+    reply.raw.writeHead(200, { 'content-type': answer.headers['content-type'] ?? 'application/octet-stream', 'cache-control': 'no-store' })
+    reply.raw.flushHeaders()
+    // Who leaves early ends the stream; a node that died cuts it, so that the client sees an error and not an end.
+    await pipeline(answer, reply.raw).catch(() => reply.raw.destroy())
+  }
+
+  @Post(':id/stop')
+  @HttpCode(204)
+  @ApiOperation({ summary: 'Asks it to end, then ends it' })
+  @answersProblems('container_not_found', 'node_unavailable')
+  async stop(@Param('id', { schema: ref }) id: string, @Body({ schema: stopSchema.optional() }) body?: z.infer<typeof stopSchema>): Promise<void> {
+    await this.#ask('POST', id, '/stop', body ?? {})
+  }
+
+  @Post(':id/kill')
+  @HttpCode(204)
+  @ApiOperation({ summary: 'Sends it a signal' })
+  @answersProblems('container_not_found', 'container_not_running', 'node_unavailable')
+  async kill(@Param('id', { schema: ref }) id: string, @Body({ schema: killSchema.optional() }) body?: z.infer<typeof killSchema>): Promise<void> {
+    await this.#ask('POST', id, '/kill', body ?? {})
+  }
+
+  @Delete(':id')
+  @HttpCode(204)
+  @ApiOperation({ summary: 'Removes it; with ?force also while it runs' })
+  @answersProblems('container_not_found', 'container_running', 'node_unavailable')
+  async remove(@Param('id', { schema: ref }) id: string, @Query({ schema: removeContainerQuery }) query: z.infer<typeof removeContainerQuery>): Promise<void> {
+    await this.#ask('DELETE', id, `?force=${query.force}`)
+  }
+
+  async #locate(id: string) {
+    const container = await this.containers.find(id)
+    return { container: container.id, node: await this.nodes.get(container.node) }
+  }
+
+  async #ask<T>(method: string, id: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+    const { node, container } = await this.#locate(id)
+    return this.doors.json<T>(node, method, `/containers/${container}${path}`, body, signal)
+  }
+}
+
+function closedSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController()
+  reply.raw.on('close', () => gone.abort())
+  return gone.signal
+}

@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto'
+import { Inject, Injectable } from '@nestjs/common'
+import type { ContainerView, CreateContainer } from '@strata/api'
+import { Images } from '@strata/images'
+import { StrataError } from '@strata/oci'
+import { secretFromFile } from '@strata/platform'
+import { Journal, NodeDirectory, Producer, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { ContainerDirectory } from './container-directory.js'
+import { imageRef } from './image-ref.js'
+import { randomName } from './names.js'
+import { NodeDoors } from './node-doors.js'
+
+/** Turns a request into a `place` job; which node takes it, and all that follows, is the nodes' matter. */
+@Injectable()
+export class LaunchService {
+  readonly #sealer: Sealer
+
+  constructor(
+    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+    private readonly images: Images,
+    private readonly journal: Journal,
+    private readonly producer: Producer,
+    private readonly nodes: NodeDirectory,
+    private readonly doors: NodeDoors,
+    private readonly containers: ContainerDirectory,
+  ) {
+    this.#sealer = new Sealer(Buffer.from(secretFromFile(config.STRATA_NODE_SECRET_FILE)))
+  }
+
+  /** Resolves with the container's id when the job is queued. */
+  async launch(request: CreateContainer, job: string): Promise<string> {
+    const image = await this.images.inspect(request.image)
+    await this.doors.anyNode()
+    const container = randomBytes(32).toString('hex')
+    await this.journal.create(job, 'launch', 'waiting')
+    try {
+      const name = await this.#claimName(request.name, container)
+      const secret: SealedSpec = { env: request.env ?? [], ...(request.command ? { command: request.command } : {}), ...(request.entrypoint ? { entrypoint: request.entrypoint } : {}) }
+      const { workdir, user, hostname } = request
+      const launch = {
+        container,
+        name,
+        imageName: request.image,
+        image: imageRef(image),
+        sealed: this.#sealer.seal(secret, container),
+        ...(workdir === undefined ? {} : { workdir }),
+        ...(user === undefined ? {} : { user }),
+        ...(hostname === undefined ? {} : { hostname }),
+        network: request.network ?? 'none',
+        autoRemove: request.autoRemove ?? false,
+        attach: request.attach ?? false,
+      }
+      await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'launch', launch } })
+      return container
+    } catch (error) {
+      await this.journal.fail(job, error).catch(() => undefined)
+      throw error
+    }
+  }
+
+  /** The container, once it was launched; the launch's own error otherwise. */
+  async launched(container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
+    const { error } = await this.journal.end(job, signal)
+    if (error) throw new StrataError(error.code, error.message)
+    return this.containers.find(container)
+  }
+
+  async #claimName(wanted: string | undefined, container: string): Promise<string> {
+    if (wanted !== undefined) {
+      if (await this.nodes.claimName(wanted, container)) return wanted
+      throw new StrataError('container_exists', `the name ${wanted} is used by another container: remove that (strata rm ${wanted}), or choose another name`)
+    }
+    for (let attempt = 0; ; attempt++) {
+      const name = randomName(attempt)
+      if (await this.nodes.claimName(name, container)) return name
+    }
+  }
+}

@@ -1,0 +1,72 @@
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
+import { isErrorCode, StrataError } from '@strata/oci'
+import { secretFromFile } from '@strata/platform'
+import { NodeDirectory, type NodeRecord } from '@strata/queue'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+
+/**
+ * The nodes' internal doors: logs, wait, stop and mounts are asked of the node itself, over HTTP on a unix socket or TCP, with the shared
+ * secret. A node's problem comes out as the error it was.
+ */
+@Injectable()
+export class NodeDoors implements OnApplicationShutdown {
+  readonly #secret: string
+  readonly #agent = new Agent({ keepAlive: true })
+
+  constructor(
+    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+    private readonly nodes: NodeDirectory,
+  ) {
+    this.#secret = secretFromFile(config.STRATA_NODE_SECRET_FILE)
+  }
+
+  /** Some node that is alive; a request that needs one is refused at once where there is none. */
+  async anyNode(): Promise<NodeRecord> {
+    const [node] = await this.nodes.list()
+    if (!node) throw new StrataError('node_unavailable', 'no node is running: start one with `strata up`')
+    return node
+  }
+
+  async json<T>(node: NodeRecord, method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+    const answer = await this.stream(node, method, path, body, signal)
+    return JSON.parse((await text(answer)) || 'null') as T
+  }
+
+  /** The answer, its body unread. */
+  async stream(node: NodeRecord, method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
+    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
+    const address = node.door.startsWith('unix://') ? { socketPath: node.door.slice('unix://'.length) } : urlParts(node.door)
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+      const request = httpRequest({
+        ...address,
+        agent: this.#agent,
+        method,
+        path,
+        ...(signal ? { signal } : {}),
+        headers: { 'x-strata-secret': this.#secret, ...(payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {}) },
+      })
+      request.once('response', resolve)
+      request.once('error', (cause) => reject(signal?.aborted ? new StrataError('cancelled', 'the request was given up') : new StrataError('node_unavailable', `the node ${node.id} does not answer`, { cause })))
+      request.end(payload)
+    })
+    if ((answer.statusCode ?? 500) < 400) return answer
+    const problem = JSON.parse(await text(answer)) as { code?: unknown; detail?: unknown }
+    throw new StrataError(isErrorCode(problem.code) ? problem.code : 'internal', String(problem.detail))
+  }
+
+  onApplicationShutdown(): void {
+    this.#agent.destroy()
+  }
+}
+
+function urlParts(door: string): { host: string; port: number } {
+  const { hostname, port } = new URL(door)
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
+}
+
+async function text(message: IncomingMessage): Promise<string> {
+  const pieces: Buffer[] = []
+  for await (const piece of message as AsyncIterable<Buffer>) pieces.push(piece)
+  return Buffer.concat(pieces).toString('utf8')
+}

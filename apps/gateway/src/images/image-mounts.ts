@@ -1,0 +1,37 @@
+import { randomUUID } from 'node:crypto'
+import { Injectable } from '@nestjs/common'
+import type { MountResult } from '@strata/api'
+import type { Image, ImageDetails } from '@strata/images'
+import { StrataError } from '@strata/oci'
+import { Journal, NodeDirectory, Producer, QUEUES } from '@strata/queue'
+import { imageRef } from '../containers/image-ref.js'
+import { NodeDoors } from '../containers/node-doors.js'
+
+/** An image's root as a folder on a node: assembled there by jobs, then mounted through the node's door. */
+@Injectable()
+export class ImageMounts {
+  constructor(
+    private readonly journal: Journal,
+    private readonly producer: Producer,
+    private readonly nodes: NodeDirectory,
+    private readonly doors: NodeDoors,
+  ) {}
+
+  async mount(image: ImageDetails): Promise<MountResult> {
+    await this.doors.anyNode()
+    const job = randomUUID()
+    const ref = imageRef(image)
+    await this.journal.create(job, 'prepare', 'waiting')
+    await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'assemble', image: ref } })
+    const { error, result } = await this.journal.end(job, new AbortController().signal)
+    if (error) throw new StrataError(error.code, error.message)
+    const { node } = result as { node: string }
+    return this.doors.json<MountResult>(await this.nodes.get(node), 'POST', '/mounts', ref)
+  }
+
+  async umount(image: Image): Promise<void> {
+    let removed = false
+    for (const node of await this.nodes.list()) removed = (await this.doors.json<{ removed: boolean }>(node, 'DELETE', `/mounts/${image.id}`)).removed || removed
+    if (!removed) throw new StrataError('not_found', `the image ${image.id} is not mounted`)
+  }
+}

@@ -1,0 +1,37 @@
+import type { ImageSummary, ImageView } from '@strata/api'
+import type { ImageDetails, NamedImage } from '@strata/images'
+
+const created = (value: string | undefined): { created?: string } => (value === undefined ? {} : { created: value })
+
+export function imageSummary(image: NamedImage): ImageSummary {
+  const { id, digest, names, size, layers } = image
+  return { id, digest, names: [...names], size, layers, ...created(image.created) }
+}
+
+export function imageView(image: ImageDetails): ImageView {
+  const { id, digest, names, size, mediaType } = image
+  const config = image.config.config
+  return {
+    id,
+    digest,
+    names: [...names],
+    size,
+    mediaType,
+    ...created(image.created),
+    architecture: image.config.architecture,
+    os: image.config.os,
+    config: {
+      user: config?.User ?? '',
+      env: config?.Env ?? [],
+      entrypoint: config?.Entrypoint ?? [],
+      cmd: config?.Cmd ?? [],
+      workdir: config?.WorkingDir ?? '',
+      volumes: config?.Volumes ?? [],
+      exposedPorts: config?.ExposedPorts ?? [],
+      labels: config?.Labels ?? {},
+      stopSignal: config?.StopSignal ?? '',
+    },
+    layers: [...image.layerList],
+    history: image.history.map((step) => ({ createdBy: step.createdBy, comment: step.comment, ...created(step.created), ...(step.diffId ? { diffId: step.diffId } : {}) })),
+  }
+}

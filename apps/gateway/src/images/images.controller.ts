@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto'
+import { Body, Controller, Delete, Get, HttpCode, Inject, Logger, Param, Post, Put, Query, Req, Res } from '@nestjs/common'
+import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
+import {
+  imageListSchema,
+  imageSchema,
+  loadQuery,
+  loadResultSchema,
+  mountResultSchema,
+  removeImageQuery,
+  removeImageResultSchema,
+  tagSchema,
+  type ImageSummary,
+  type ImageView,
+  type MountResult,
+  type RemoveImageResult,
+} from '@strata/api'
+import { Images } from '@strata/images'
+import { StrataError } from '@strata/oci'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { ContainerDirectory } from '../containers/container-directory.js'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { answerEarly } from '../early-answer.js'
+import { answersProblems } from '../problems.js'
+import { ImageMounts } from './image-mounts.js'
+import { imageSummary, imageView } from './image-views.js'
+import { LoadService } from './load.service.js'
+
+const ref = z.string().min(1).max(512)
+type LoadQuery = z.infer<typeof loadQuery>
+
+@ApiTags('images')
+@Controller('v1/images')
+export class ImagesController {
+  readonly #logger = new Logger('images')
+
+  constructor(
+    private readonly images: Images,
+    private readonly loads: LoadService,
+    private readonly mounts: ImageMounts,
+    private readonly containers: ContainerDirectory,
+    @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
+  ) {}
+
+  @Post()
+  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip or zstd' })
+  @ApiBody({ schema: { type: 'string', format: 'binary' } })
+  @ApiResponse({ status: 201, standardSchema: loadResultSchema })
+  @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
+  @answersProblems('archive_invalid', 'archive_truncated', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid', 'unsupported', 'upload_interrupted', 'job_exists', 'queue_unavailable', 'storage_full')
+  async load(@Query({ schema: loadQuery }) query: LoadQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    reply.hijack()
+    const { raw } = request
+    const response = reply.raw
+    const gone = new AbortController()
+    response.on('close', () => gone.abort())
+    const job = query.job ?? randomUUID()
+    const length = raw.headers['content-length']
+    try {
+      await this.loads.receive(raw, { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, name: query.name, ...(length === undefined ? {} : { total: Number(length) }) })
+      if (!query.wait) {
+        response.writeHead(202, { location: `/v1/jobs/${job}`, 'content-length': 0 }).end()
+        return
+      }
+      const result = JSON.stringify(await this.loads.result(job, gone.signal))
+      response.writeHead(201, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(result), location: `/v1/jobs/${job}` }).end(result)
+    } catch (error) {
+      if (!(error instanceof StrataError) || error.code === 'internal') this.#logger.error(error)
+      await answerEarly(raw, response, error)
+    }
+  }
+
+  @Put()
+  @ApiOperation({ summary: 'As POST: for clients that upload files by PUT (curl -T)' })
+  @ApiBody({ schema: { type: 'string', format: 'binary' } })
+  @ApiResponse({ status: 201, standardSchema: loadResultSchema })
+  async loadByPut(@Query({ schema: loadQuery }) query: LoadQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    return this.load(query, request, reply)
+  }
+
+  @Get()
+  @ApiOperation({ summary: 'All images, the newest first' })
+  @ApiResponse({ status: 200, standardSchema: imageListSchema })
+  async list(): Promise<{ images: ImageSummary[] }> {
+    return { images: (await this.images.list()).map(imageSummary) }
+  }
+
+  @Get(':ref')
+  @ApiOperation({ summary: 'An image by name, digest or the beginning of its id' })
+  @ApiResponse({ status: 200, standardSchema: imageSchema })
+  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid')
+  async get(@Param('ref', { schema: ref }) name: string): Promise<ImageView> {
+    return imageView(await this.images.inspect(name))
+  }
+
+  @Delete(':ref')
+  @ApiOperation({ summary: 'Takes a name away; with the last one the image' })
+  @ApiResponse({ status: 200, standardSchema: removeImageResultSchema })
+  @answersProblems('image_not_found', 'image_ambiguous', 'image_has_tags', 'image_in_use')
+  async remove(@Param('ref', { schema: ref }) name: string, @Query({ schema: removeImageQuery }) query: z.infer<typeof removeImageQuery>): Promise<RemoveImageResult> {
+    return this.images.remove({ ref: name, force: query.force, inUse: async ({ id }) => (await this.containers.list()).some(({ imageId }) => imageId === id) })
+  }
+
+  @Post(':ref/tag')
+  @HttpCode(201)
+  @ApiOperation({ summary: 'Gives the image one more name' })
+  @ApiBody({ standardSchema: tagSchema } as object)
+  @ApiResponse({ status: 201 })
+  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid')
+  async tag(@Param('ref', { schema: ref }) name: string, @Body({ schema: tagSchema }) body: z.infer<typeof tagSchema>): Promise<void> {
+    await this.images.tag(name, body.name)
+  }
+
+  @Post(':ref/mount')
+  @HttpCode(200)
+  @ApiOperation({ summary: 'Mounts the image’s root read-only on a node' })
+  @ApiResponse({ status: 200, standardSchema: mountResultSchema })
+  @answersProblems('image_not_found', 'node_unavailable', 'layer_missing')
+  async mount(@Param('ref', { schema: ref }) name: string): Promise<MountResult> {
+    return this.mounts.mount(await this.images.inspect(name))
+  }
+
+  @Delete(':ref/mount')
+  @HttpCode(204)
+  @ApiOperation({ summary: 'Takes that mount away' })
+  @ApiResponse({ status: 204 })
+  @answersProblems('image_not_found', 'not_found')
+  async umount(@Param('ref', { schema: ref }) name: string): Promise<void> {
+    await this.mounts.umount(await this.images.resolve(name))
+  }
+}

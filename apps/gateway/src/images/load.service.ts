@@ -1,0 +1,100 @@
+import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
+import type { LoadResult } from '@strata/api'
+import { createIntake, type Intake, type Received } from '@strata/intake'
+import { asStrataError, parseReference, StrataError } from '@strata/oci'
+import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
+import { BlobStore, FolderStore, Uploads } from '@strata/store'
+import type { IncomingMessage } from 'node:http'
+
+export interface LoadRequest {
+  readonly job: string
+  readonly prepare: boolean
+  readonly name?: string | undefined
+  /** Bytes to come, where the client said so. */
+  readonly total?: number | undefined
+}
+
+/** Shows observers that the owner lives; they wait many of these before they take it for dead. */
+const HEARTBEAT_MS = 5_000
+
+/**
+ * Takes an archive in: the job and the upload's record at the first byte, the bytes, then the `load` job, which needs nothing but the upload's id.
+ *
+ * What goes wrong before the job is queued ends the upload here, and nothing of it stays. A gateway that dies in the middle leaves a record
+ * that no longer changes: the storage service ends that upload.
+ */
+@Injectable()
+export class LoadService implements OnApplicationShutdown {
+  readonly #logger = new Logger('load')
+  readonly #intake: Intake
+  readonly #uploads: Uploads
+  readonly #blobs: BlobStore
+
+  constructor(
+    @Inject(FolderStore) store: FolderStore,
+    private readonly journal: Journal,
+    private readonly signals: Signals,
+    private readonly producer: Producer,
+  ) {
+    this.#intake = createIntake({ store })
+    this.#uploads = new Uploads(store)
+    this.#blobs = new BlobStore(store)
+  }
+
+  /** Resolves when all bytes are in and the job is queued. */
+  async receive(body: IncomingMessage, request: LoadRequest): Promise<void> {
+    if (request.name !== undefined) parseReference(request.name)
+    const { job } = request
+    await this.journal.create(job, 'load', 'receiving', request.total)
+    const cancel = await this.signals.watchCancel(job)
+    try {
+      await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: { prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      const received = await this.#takeIn(body, job, cancel.controller)
+      await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
+      await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
+      await this.producer.add({ name: 'load', queue: QUEUES.ingest, id: job, data: { root: job, upload: job, prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+    } catch (error) {
+      await this.#endBadly(job, error)
+      throw error
+    } finally {
+      cancel.done()
+    }
+  }
+
+  /** The end of a job as its request answers it. */
+  async result(job: string, signal: AbortSignal): Promise<LoadResult> {
+    const { error, result } = await this.journal.end(job, signal)
+    if (error) throw new StrataError(error.code, error.message)
+    return result as LoadResult
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.#intake.close()
+  }
+
+  async #takeIn(body: IncomingMessage, upload: string, cancel: AbortController): Promise<Received> {
+    const beat = setInterval(() => {
+      // The record gone means that the upload was ended by another: then there is nothing to go on for.
+      this.#uploads.touch(upload).catch((error: unknown) => cancel.abort(asStrataError(error)))
+    }, HEARTBEAT_MS)
+    try {
+      return await this.#intake.receive(body, {
+        upload,
+        signal: cancel.signal,
+        // Redis away must not stop an upload on its way: progress is for people.
+        onProgress: ({ bytes, entries }) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
+      })
+    } finally {
+      clearInterval(beat)
+    }
+  }
+
+  async #endBadly(job: string, error: unknown): Promise<void> {
+    const clean = async (work: () => Promise<unknown>): Promise<void> => {
+      await work().catch((failure: unknown) => this.#logger.warn(`ending upload ${job}: ${String(failure)}`))
+    }
+    await clean(() => this.#uploads.end(job))
+    await clean(() => this.#blobs.sweepUpload(job))
+    await clean(() => this.journal.fail(job, error))
+  }
+}
