@@ -110,6 +110,12 @@ describe('the merged tree', () => {
     expect(['', '/', 'a/b/c', '/a//b/', 'l', 'l/b', 'a/x', '..', 'a/b/c/d'].map(found)).toEqual(['', '', 'a/b/c', 'a/b', 'l', undefined, undefined, undefined, undefined])
   })
 
+  it('of no layers is an empty root, and the merger goes on from the first', () => {
+    const merger = new TreeMerger()
+    expect([merger.tree().nodeCount, merger.tree().mode(0)]).toEqual([1, 0o40755])
+    expect(merger.apply(layerOf('a')).layer).toBe(0)
+  })
+
   it('does not depend on the order of the tar', () => {
     const entries = ['b/x', 'a', 'c/d/e', { path: 'c', type: 'directory' as const, mode: 0o5 }]
     expect(layerOf('z', 'y', 'x').encode().equals(layerOf('x', 'y', 'z').encode())).toBe(true)

@@ -32,7 +32,7 @@ export class TreeMerger {
   /** The tree of the layers applied so far; of none, an empty root. The merger may go on. */
   tree(): MergedTree {
     // An image of no layers is one empty folder, which is what the index of an empty tar holds.
-    if (this.#layers.length === 0) this.apply(new IndexBuilder().finish(0))
+    if (this.#layers.length === 0) return mergeLayers([new IndexBuilder().finish(0)])
     return this.#nodes.tree()
   }
 
