@@ -34,6 +34,7 @@ export interface ByteRange {
  *   is a fault of the caller: a driver may refuse it, and may as well overwrite.
  * - *Records*, small (at most `MAX_RECORD_BYTES`) and known by content or by a user's name, so that many may write them at once. They change by
  *   `create` (nothing may be there) and `replace` (what is there must be what was read) only. Both are atomic, across processes and machines.
+ *   What follows from its key and is never replaced (a layer's index) is written by `create` too, and may be larger.
  *
  * **ETags.** As on S3, a record's is the hash of its content: written A, B, A again, it has the first tag again, and a `replace` that should
  * have failed succeeds. So every record carries a fresh random `rev` in each write; `Records` (records.ts) sees to it, and nothing else writes records.
@@ -53,7 +54,7 @@ export interface ByteRange {
 export interface ObjectStore {
   /**
    * Writes bytes under a fresh key, in flat memory, whatever the stream's length. The source is pulled only as fast as it can be written.
-   * If it fails, or `signal` aborts, the promise rejects, the source is told (`return()`), and nothing is left in the store.
+   * If it fails, or `signal` aborts, the promise rejects, the source is told (`return()`, if it was begun), and nothing is left in the store.
    */
   put(key: string, source: ByteSource, options?: { signal?: AbortSignal }): Promise<ObjectInfo>
   /**

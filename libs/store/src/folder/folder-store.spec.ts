@@ -65,7 +65,7 @@ describe('FolderStore', () => {
   it('gives files to write in place, read-only once sealed', async () => {
     const store = await FolderStore.open(root, quiet)
     const path = await store.createLocal('data/u/1')
-    await expect(store.createLocal('data/u/1')).rejects.toMatchObject({ code: 'store_unavailable' })
+    await expect(store.createLocal('data/u/1')).rejects.toMatchObject({ code: 'internal' })
     writeFileSync(path, 'written by a thread', { flag: 'r+' })
     const info = await store.sealLocal('data/u/1')
     expect(info.size).toBe(19)

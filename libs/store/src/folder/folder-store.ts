@@ -65,7 +65,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
           await file.close()
         }
       })
-      if (!(await guarded(() => this.#name(draft, path)))) throw new StrataError('internal', `the key ${key} was used before`)
+      if (!(await guarded(() => this.#name(draft, path)))) throw usedBefore(key)
     } finally {
       await unlink(draft).catch(() => undefined)
     }
@@ -159,7 +159,9 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     const path = this.localPath(key)
     return guarded(async () => {
       // The file is there before the path is given away: an empty folder may be removed by a delete at any time.
-      await inFolderOf(path, () => closeSync(openSync(path, 'wx', 0o644)))
+      await inFolderOf(path, () => closeSync(openSync(path, 'wx', 0o644))).catch((error: unknown) => {
+        throw isErrno(error, 'EEXIST') ? usedBefore(key) : error
+      })
       return path
     })
   }
@@ -277,6 +279,10 @@ async function inFolderOf<T>(path: string, work: () => T | Promise<T>): Promise<
       mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
     }
   }
+}
+
+function usedBefore(key: string): StrataError {
+  return new StrataError('internal', `the key ${key} was used before`)
 }
 
 function moveIfThere(from: string, to: string): boolean {
