@@ -15,8 +15,14 @@ export class WorkerPair {
 
   constructor() {
     this.workers = (['writer', 'hasher'] satisfies Role[]).map((role) => {
-      // What the main thread was started with (a test's loader, an inspector) is nothing for these.
-      const worker = new Worker(WORKER, { workerData: { role, ring: this.ring } satisfies WorkerData, execArgv: [], name: `intake ${role}` })
+      const worker = new Worker(WORKER, {
+        workerData: { role, ring: this.ring } satisfies WorkerData,
+        name: `intake ${role}`,
+        // What the main thread was started with (a test's loader, an inspector) is nothing for these.
+        execArgv: [],
+        // Views of the ring are all the garbage they make; by default that is let grow to 48 MB a thread before it is looked at.
+        resourceLimits: { maxYoungGenerationSizeMb: 4 },
+      })
       worker.on('error', () => (this.isBroken = true)).on('exit', () => (this.isBroken = true))
       worker.unref()
       return worker
