@@ -43,7 +43,7 @@ export async function prepareRoot(record: ContainerRecord, root: string, folder:
 /** Writes an OCI bundle anew (runtime-spec, bundle.md). Whatever an earlier try left in it goes. It holds the environment, so nobody else may read it. */
 export async function writeBundle(bundle: string, spec: Spec): Promise<void> {
   await rm(bundle, { recursive: true, force: true })
-  await mkdir(join(bundle, 'exits'), { recursive: true, mode: 0o700 })
+  await mkdir(bundle, { recursive: true, mode: 0o700 })
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 })
 }
 

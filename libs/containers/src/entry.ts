@@ -1,4 +1,5 @@
-import type { ContainerRecord, ContainerState } from './container.js'
+import { StrataError } from '@strata/oci'
+import type { ContainerExit, ContainerRecord, ContainerState } from './container.js'
 import type { ContainerLog } from './log/container-log.js'
 import type { Monitor } from './monitor.js'
 
@@ -11,8 +12,6 @@ export class Entry {
   holders = 0
   /** Somebody was told how it ended. */
   collected = false
-  /** autoRemove's patience for one who has not come yet. */
-  patience: NodeJS.Timeout | undefined
   readonly #listeners = new Set<() => void>()
   #queue: Promise<unknown> = Promise.resolve()
 
@@ -39,7 +38,30 @@ export class Entry {
     return () => this.#listeners.delete(listener)
   }
 
+  /** How it ended, once it has: `undefined` when aborted before; rejects when the container is removed. */
+  async exit(signal?: AbortSignal): Promise<ContainerExit | undefined> {
+    for (;;) {
+      const { state } = this
+      if (state.status === 'exited') return { code: state.code, ...(state.reason === undefined ? {} : { reason: state.reason }) }
+      if (this.removed) throw notFound(this.record.id)
+      if (signal?.aborted) return undefined
+      await new Promise<void>((resolve) => {
+        const stop = this.onChange(() => done())
+        const done = (): void => {
+          stop()
+          signal?.removeEventListener('abort', done)
+          resolve()
+        }
+        signal?.addEventListener('abort', done)
+      })
+    }
+  }
+
   changed(): void {
     for (const listener of [...this.#listeners]) listener()
   }
+}
+
+export function notFound(ref: string): StrataError {
+  return new StrataError('container_not_found', `there is no container ${JSON.stringify(ref.slice(0, 64))}`)
 }

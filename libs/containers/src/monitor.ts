@@ -66,7 +66,7 @@ export class Monitor {
         pid = posixSpawn({
           file: request.conmon,
           argv: [
-            'conmon', '--api-version', '1', '--sync', '--cid', id, '--cuuid', id, '--name', id.slice(0, 12), '--bundle', bundle, '--persist-dir', bundle, '--exit-dir', join(bundle, 'exits'),
+            'conmon', '--api-version', '1', '--sync', '--cid', id, '--cuuid', id, '--name', id.slice(0, 12), '--bundle', bundle, '--persist-dir', bundle,
             '--runtime', driver.path, ...driver.globalArgs.flatMap((arg) => ['--runtime-arg', arg]), '--container-pidfile', join(bundle, 'pidfile'),
             '--log-path', `k8s-file:${request.log}`, '--no-sync-log', '--full-attach', '--log-level', 'warning',
           ],

@@ -14,3 +14,12 @@ export function parseSignal(text: string): string {
   }
   throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 50))} is not a signal`)
 }
+
+/** An image's StopSignal that names no signal is as good as none: it must not make a container unstoppable. */
+export function stopSignalOf(text: string | undefined): string {
+  try {
+    return text ? parseSignal(text) : 'TERM'
+  } catch {
+    return 'TERM'
+  }
+}

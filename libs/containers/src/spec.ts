@@ -58,17 +58,17 @@ export interface SpecFacts {
 /** config.json of runtime-spec 1.2: the members that are set. Everything docker's default container has; no terminal, no rlimits, noNewPrivileges false as there. */
 export function buildSpec(facts: SpecFacts) {
   const capabilities = [...DEFAULT_CAPABILITIES]
-  const { home: _, ...user } = facts.user
+  const { uid, gid, additionalGids } = facts.user
   return {
-    ociVersion: '1.0.2',
+    ociVersion: '1.2.0',
     process: {
       terminal: false,
-      user,
+      user: { uid, gid, additionalGids },
       args: facts.args,
       env: facts.env,
       cwd: facts.cwd,
       // Who is not root gets only the bound, as execve(2) would leave it.
-      capabilities: user.uid === 0 ? { bounding: capabilities, effective: capabilities, permitted: capabilities } : { bounding: capabilities },
+      capabilities: uid === 0 ? { bounding: capabilities, effective: capabilities, permitted: capabilities } : { bounding: capabilities },
       noNewPrivileges: false,
     },
     root: { path: facts.root, readonly: facts.readOnly },

@@ -1,0 +1,148 @@
+import { readFileSync } from 'node:fs'
+import { asStrataError, StrataError } from '@strata/oci'
+import type { ContainerRecord, ContainerState } from './container.js'
+import type { Entry } from './entry.js'
+import type { Launcher, Observed } from './launcher.js'
+import type { Monitor } from './monitor.js'
+
+/** The exit code of what nobody saw end, as containerd's UnknownExitStatus. */
+const UNKNOWN = 255
+const NOT_RUN = 125
+const EXIT_CODES: Partial<Record<string, number>> = { command_not_found: 127, command_not_executable: 126 }
+
+/** What a lifecycle needs of its node. */
+export interface LifecycleNode {
+  readonly launcher: Launcher
+  readonly collectMs: number
+  folderOf(id: string): string
+  save(entry: Entry, record: ContainerRecord, options?: { durable: boolean }): Promise<void>
+  /** A container has exited, is recorded and cleaned. */
+  exited(entry: Entry): void
+  /** The service lets go: what ends now is the next one's to record. */
+  isClosed(): boolean
+  warn(entry: Entry, what: string, error: unknown): void
+}
+
+/** A container's way through its states: created, running, exited. Every method is called in the entry's turn (`alone`). */
+export class Lifecycle {
+  readonly #bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+
+  constructor(private readonly node: LifecycleNode) {}
+
+  /** Records the number, then runs. Does not throw for what the record then says: `exited` with the error. */
+  async start(entry: Entry, number: number, signal?: AbortSignal): Promise<void> {
+    const record: ContainerRecord = { ...entry.record, starts: number, bootId: this.#bootId, state: { status: 'created' } }
+    // At once, so that whatever goes wrong from here on is recorded as this start's end.
+    entry.record = record
+    await this.#attempt(entry, async () => {
+      signal?.throwIfAborted()
+      // The number must be on disk before the runtime hears of the container; making root and bundle runs nothing.
+      // Both to their end, whatever comes of one: what follows writes the record again.
+      const steps = await Promise.allSettled([this.node.save(entry, record, { durable: true }), this.node.launcher.prepare(record, this.node.folderOf(record.id))])
+      for (const step of steps) if (step.status === 'rejected') throw step.reason
+      signal?.throwIfAborted()
+      await this.#running(entry, await this.node.launcher.run(record, entry.log.path))
+    }, signal)
+  }
+
+  /** Goes on with a start that is on record, from what was found of it. */
+  async resume(entry: Entry, observed: Observed, signal?: AbortSignal): Promise<void> {
+    switch (observed.found) {
+      case 'running':
+        return await this.#running(entry, observed)
+      case 'exited':
+        return await this.#exited(entry, { code: observed.code })
+      case 'lost':
+        return await this.#exited(entry, { code: NOT_RUN, reason: 'start interrupted' })
+      case 'failed':
+        return await this.#failed(entry, observed.error)
+      case 'nothing':
+        return await this.#attempt(entry, async () => {
+          await this.node.launcher.clean(entry.record)
+          await this.node.launcher.prepare(entry.record, this.node.folderOf(entry.record.id))
+          signal?.throwIfAborted()
+          await this.#running(entry, await this.node.launcher.run(entry.record, entry.log.path))
+        }, signal)
+    }
+  }
+
+  async #attempt(entry: Entry, work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      await this.#failed(entry, signal?.aborted ? new StrataError('cancelled', 'the launch was cancelled', { cause: error }) : asStrataError(error))
+    }
+  }
+
+  async #failed(entry: Entry, error: StrataError): Promise<void> {
+    await this.#exited(entry, { code: EXIT_CODES[error.code] ?? NOT_RUN, reason: error.message, error: error.code })
+  }
+
+  async #running(entry: Entry, { pid, monitor }: { readonly pid: number; readonly monitor: Monitor }): Promise<void> {
+    entry.monitor = monitor
+    const startedAt = entry.state.status === 'running' ? entry.state.startedAt : new Date().toISOString()
+    await this.node.save(entry, { ...entry.record, state: { status: 'running', pid, startedAt } })
+    entry.log.keep(this.node.launcher.bundleOf(entry.record.id))
+    if (entry.record.attached) {
+      entry.log.expectReader(true)
+      setTimeout(() => entry.log.expectReader(false), this.node.collectMs).unref()
+    }
+    void monitor.ended.then(() => entry.alone(() => this.#ended(entry))).catch((error: unknown) => this.node.warn(entry, 'cannot record the end of', error))
+  }
+
+  /** Its monitor has ended. */
+  async #ended(entry: Entry): Promise<void> {
+    if (this.node.isClosed() || entry.state.status !== 'running') return
+    const observed = await this.observe(entry)
+    if (observed.found === 'exited') await this.#exited(entry, { code: observed.code })
+    else await this.#exited(entry, { code: UNKNOWN, reason: 'its monitor was killed, so its process was too' })
+  }
+
+  /** The end of a start. The record first: whoever starts anew after it only has to clean. */
+  async #exited(entry: Entry, exit: { code: number; reason?: string; error?: StrataError['code'] }): Promise<void> {
+    const startedAt = entry.state.status === 'running' ? { startedAt: entry.state.startedAt } : {}
+    const state: ContainerState = { status: 'exited', ...exit, ...startedAt, finishedAt: new Date().toISOString() }
+    entry.log.stopKeeping()
+    entry.monitor = undefined
+    try {
+      await this.node.save(entry, { ...entry.record, state })
+    } catch (error) {
+      // Who waits is told all the same. Nothing is cleaned: with the bundle the exit code stays, and the next service reads it there.
+      this.node.warn(entry, 'cannot record the end of', error)
+      entry.record = { ...entry.record, state }
+      entry.changed()
+      return
+    }
+    await this.clean(entry)
+    this.node.exited(entry)
+  }
+
+  async clean(entry: Entry): Promise<void> {
+    try {
+      await this.node.launcher.clean(entry.record)
+    } catch (error) {
+      this.node.warn(entry, 'cannot clean up after', error)
+    }
+  }
+
+  /** In the boot of the start; after another nothing of it can be there, and the runtime's word is worth nothing. */
+  async observe(entry: Entry): Promise<Observed> {
+    return entry.record.bootId === this.#bootId ? await this.node.launcher.observe(entry.record) : { found: 'lost' }
+  }
+
+  /** After a crash: brings the record to what is. A start that ran nothing is left for `start` to go on with. */
+  async recover(entry: Entry): Promise<void> {
+    const { record, state } = entry
+    if (state.status === 'exited') {
+      if (this.node.launcher.isUnclean(record.id)) await this.clean(entry)
+      this.node.exited(entry)
+    } else if (state.status === 'running') {
+      const observed = await this.observe(entry)
+      if (observed.found === 'running' || observed.found === 'exited') await this.resume(entry, observed)
+      else await this.#exited(entry, { code: UNKNOWN, reason: record.bootId === this.#bootId ? 'its monitor was killed, so its process was too' : 'the machine was restarted' })
+    } else if (record.starts > 0) {
+      const observed = await this.observe(entry)
+      if (observed.found !== 'nothing') await this.resume(entry, observed)
+    }
+  }
+}
