@@ -1,7 +1,7 @@
 import { buffer } from 'node:stream/consumers'
 import { isDeepStrictEqual } from 'node:util'
 import { digestOf, hexOf } from '@strata/oci'
-import { pack, type HeaderArgument } from 'tar-stream'
+import { pack } from 'tar-stream'
 
 /** One thing of a tree; a file unless it says otherwise. Owner root, mode 0755 for folders and 0644 for files unless given. */
 export type TreeEntry =
@@ -28,7 +28,7 @@ const MTIME = new Date('2024-01-01T00:00:00Z')
 export function makeLayer(tree: Tree): Promise<Buffer> {
   const tar = pack()
   for (const [name, entry] of tree) {
-    const header: HeaderArgument = { name, mtime: MTIME, mode: 'mode' in entry && entry.mode !== undefined ? entry.mode : 'folder' in entry ? 0o755 : 0o644 }
+    const header = { name, mtime: MTIME, mode: 'mode' in entry && entry.mode !== undefined ? entry.mode : 'folder' in entry ? 0o755 : 0o644 }
     if ('content' in entry) tar.entry(header, entry.content)
     else if ('folder' in entry) tar.entry({ ...header, type: 'directory' })
     else if ('symlink' in entry) tar.entry({ ...header, type: 'symlink', linkname: entry.symlink })
