@@ -1,4 +1,5 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { mountTable } from '@strata/linux'
@@ -9,14 +10,17 @@ const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in
 /** This node's cgroups, `/strata-<node>` in each hierarchy (v1, v2 or both): a leaf a container, which the runtime makes, and one for the monitors. */
 export class Cgroups {
   readonly #hierarchies: readonly string[]
-  /** Where a service manager counts processes: leaving its group there is what lets conmon outlive the service. */
+  /** Where a service manager counts processes, and we are in a group of its making: leaving it there is what lets conmon outlive the service. */
   readonly #managed: readonly string[]
 
   /** @param name `strata-<node>` */
   constructor(private readonly name: string) {
     const mounts = mountTable().filter((mount) => mount.fsType === 'cgroup' || mount.fsType === 'cgroup2')
     this.#hierarchies = [...new Set(mounts.map((mount) => mount.mountPoint))]
-    this.#managed = mounts.filter((mount) => mount.fsType === 'cgroup2' || mount.superOptions.includes('name=systemd')).map((mount) => mount.mountPoint)
+    const ours = readFileSync('/proc/self/cgroup', 'latin1').split('\n')
+    this.#managed = mounts
+      .filter((mount) => mount.fsType === 'cgroup2' ? ours.some((line) => /^0::\/./.test(line)) : mount.superOptions.includes('name=systemd') && ours.some((line) => /^\d+:name=systemd:\/./.test(line)))
+      .map((mount) => mount.mountPoint)
   }
 
   /** For the spec's `cgroupsPath`. */
@@ -24,16 +28,14 @@ export class Cgroups {
     return `/${this.name}/${id}`
   }
 
-  /** Moves a monitor out of the service's own group. What cannot be done is left: it only matters to a service manager that kills by group. */
-  adoptMonitor(pid: number): void {
+  /**
+   * Moves a monitor out of the service's own group. Never in the way of a launch: the kernel takes 5 ms and more to move a process (it waits for
+   * an RCU grace period with all forks held up). What cannot be done is left: it only matters to a manager that kills by group.
+   */
+  async adoptMonitor(pid: number): Promise<void> {
     for (const hierarchy of this.#managed) {
-      try {
-        const folder = join(hierarchy, this.name, MONITORS)
-        mkdirSync(folder, { recursive: true })
-        writeFileSync(join(folder, 'cgroup.procs'), String(pid))
-      } catch {
-        continue
-      }
+      const folder = join(hierarchy, this.name, MONITORS)
+      await mkdir(folder, { recursive: true }).then(() => writeFile(join(folder, 'cgroup.procs'), String(pid))).catch(() => undefined)
     }
   }
 

@@ -45,7 +45,7 @@ async function begin(command: readonly string[]): Promise<void> {
 const prepare = () => launcher.prepare(record, store.folderOf(record.id))
 const log = () => join(store.folderOf(record.id), 'log/current')
 const bundle = () => launcher.bundleOf(record.id)
-const spawn = () => Monitor.spawn({ conmon: findProgram('conmon'), driver, id: record.id, bundle: bundle(), log: log(), spawned: () => undefined })
+const spawn = () => Monitor.spawn({ conmon: findProgram('conmon'), driver, id: record.id, bundle: bundle(), log: log() })
 const reopen = async (): Promise<void> => {
   world.containers = await Containers.open(world.options)
 }

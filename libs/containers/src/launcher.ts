@@ -47,11 +47,10 @@ export class Launcher {
 
   /** From a prepared bundle to a running process. When it throws nothing has run, and `clean` is due. */
   async run(record: ContainerRecord, log: string): Promise<{ pid: number; monitor: Monitor }> {
-    const monitor = Monitor.spawn({
-      conmon: this.conmon, driver: this.driver, id: record.id, bundle: this.bundleOf(record.id), log, spawned: (pid) => this.cgroups.adoptMonitor(pid),
-    })
+    const monitor = Monitor.spawn({ conmon: this.conmon, driver: this.driver, id: record.id, bundle: this.bundleOf(record.id), log })
     const pid = await monitor.created
     await this.#start(record, pid)
+    if (monitor.pid !== undefined) void this.cgroups.adoptMonitor(monitor.pid)
     return { pid, monitor }
   }
 

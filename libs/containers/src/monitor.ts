@@ -20,8 +20,6 @@ export interface MonitorRequest {
   readonly bundle: string
   /** The log's path (k8s-file). */
   readonly log: string
-  /** Told the monitor's pid as soon as it has one. */
-  readonly spawned: (pid: number) => void
 }
 
 /**
@@ -37,7 +35,7 @@ export class Monitor {
   readonly #created = Promise.withResolvers<number>()
   #line = ''
 
-  private constructor(fd: number, first: string, failure: () => Promise<StrataError>) {
+  private constructor(fd: number, first: string, readonly pid: number | undefined, failure: () => Promise<StrataError>) {
     const ended = Promise.withResolvers<undefined>()
     this.ended = ended.promise
     this.#created.promise.catch(() => undefined)
@@ -79,8 +77,7 @@ export class Monitor {
         closeSync(ours)
         throw error
       }
-      request.spawned(pid)
-      const monitor = new Monitor(ours, '', async () => createError(await readFile(join(bundle, 'conmon.err'), 'utf8').catch(() => '')))
+      const monitor = new Monitor(ours, '', pid, async () => createError(await readFile(join(bundle, 'conmon.err'), 'utf8').catch(() => '')))
       void monitor.ended.then(() => reap(pid))
       return monitor
     } finally {
@@ -113,7 +110,7 @@ export class Monitor {
         throw error
       }
     }
-    return new Monitor(fd, first.toString('utf8', 0, length), () => Promise.resolve(new StrataError('launch_failed', 'the monitor ended before the container was created')))
+    return new Monitor(fd, first.toString('utf8', 0, length), undefined, () => Promise.resolve(new StrataError('launch_failed', 'the monitor ended before the container was created')))
   }
 
   /** The pid of the created container's process, once there is one; rejects with why it could not be created. Of an adopted one it may have been read before. */
