@@ -1,1 +1,2 @@
-export {}
+export { extractorConfigSchema, type ExtractorConfig } from './config.js'
+export { ExtractorModule } from './extractor.module.js'

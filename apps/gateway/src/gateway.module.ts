@@ -1,8 +1,8 @@
-import { Inject, Injectable, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { Injectable, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { APP_GUARD } from '@nestjs/core'
 import { Images } from '@strata/images'
 import { loggingModule } from '@strata/platform'
-import { Journal, NodeDirectory, Producer, producerConnection, Signals } from '@strata/queue'
+import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
 import { FolderStore } from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from './config.js'
 import { ContainerDirectory } from './containers/container-directory.js'
@@ -16,23 +16,16 @@ import { JobsController } from './jobs/jobs.controller.js'
 import { SystemController } from './system/system.controller.js'
 import { TokenGuard } from './token-guard.js'
 
-const REDIS = Symbol('redis')
-type RedisClient = ReturnType<typeof producerConnection>
-
 /** Lets go of what the providers below opened. */
 @Injectable()
 class Closer implements OnApplicationShutdown {
   constructor(
-    @Inject(REDIS) private readonly redis: RedisClient,
-    private readonly signals: Signals,
-    private readonly producer: Producer,
-    @Inject(FolderStore) private readonly store: FolderStore,
+    private readonly queue: QueueClient,
+    private readonly store: FolderStore,
   ) {}
 
   async onApplicationShutdown(): Promise<void> {
-    await this.producer.close()
-    this.signals.close()
-    this.redis.disconnect()
+    await this.queue.close()
     await this.store.close()
   }
 }
@@ -46,12 +39,12 @@ export class GatewayModule {
       controllers: [ImagesController, JobsController, ContainersController, SystemController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
-        { provide: REDIS, useFactory: () => producerConnection(config.STRATA_REDIS) },
         { provide: FolderStore, useFactory: () => FolderStore.open(config.STRATA_STORE) },
-        { provide: Signals, useFactory: () => new Signals(config.STRATA_REDIS) },
-        { provide: Journal, useFactory: (redis: RedisClient, signals: Signals) => new Journal(redis, signals), inject: [REDIS, Signals] },
-        { provide: Producer, useFactory: (redis: RedisClient) => new Producer(redis), inject: [REDIS] },
-        { provide: NodeDirectory, useFactory: (redis: RedisClient) => new NodeDirectory(redis), inject: [REDIS] },
+        { provide: QueueClient, useFactory: () => QueueClient.forRequests(config.STRATA_REDIS) },
+        { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
+        { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },
+        { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
+        { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
         { provide: Images, useFactory: (store: FolderStore) => new Images(store), inject: [FolderStore] },
         { provide: APP_GUARD, useClass: TokenGuard },
         NodeDoors,

@@ -1,1 +1,2 @@
-export {}
+export { ingestConfigSchema, type IngestConfig } from './config.js'
+export { IngestModule } from './ingest.module.js'

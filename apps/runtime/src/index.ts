@@ -1,1 +1,2 @@
-export {}
+export { runtimeConfigSchema, type RuntimeConfig } from './config.js'
+export { startRuntime } from './runtime.js'

@@ -20,22 +20,23 @@ import { z } from 'zod'
 const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
 const diffId = z.custom<DiffId>(isDigest, 'not a sha256 digest')
 const root = z.uuid()
-const nodeId = z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/)
+const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/)
 export const CONTAINER_ID = /^[0-9a-f]{64}$/
 
 export const layerRefSchema = z.object({ digest, diffId, size: z.number().int().nonnegative() })
 /** A layer as a job names it: the blob that holds it, and what it is once inflated. */
 export type LayerRef = z.infer<typeof layerRefSchema>
 
-const imageRef = z.object({ id: digest, digest, layers: z.array(layerRefSchema).max(10_000) })
-export type ImageRef = z.infer<typeof imageRef>
+/** An image as jobs name it. */
+export const imageRefSchema = z.object({ id: digest, digest, layers: z.array(layerRefSchema).max(10_000) })
+export type ImageRef = z.infer<typeof imageRefSchema>
 
 /** What of a request to launch may stand in clear. `sealed` holds command, entrypoint and environment, readable by nodes only (seal.ts). */
 export const launchSpecSchema = z.object({
   container: z.string().regex(CONTAINER_ID),
   name: z.string(),
   imageName: z.string(),
-  image: imageRef,
+  image: imageRefSchema,
   sealed: z.string().max(4 * 1024 * 1024),
   workdir: z.string().optional(),
   user: z.string().optional(),
@@ -64,13 +65,13 @@ export const CONTRACTS = {
   place: {
     data: z.discriminatedUnion('purpose', [
       z.object({ root, purpose: z.literal('launch'), launch: launchSpecSchema }),
-      z.object({ root, purpose: z.literal('assemble'), image: imageRef }),
+      z.object({ root, purpose: z.literal('assemble'), image: imageRefSchema }),
     ]),
     result: z.object({ node: nodeId }),
     endsRoot: false,
   },
   assemble: {
-    data: z.object({ root, image: imageRef }),
+    data: z.object({ root, image: imageRefSchema }),
     result: z.object({ node: nodeId, id: digest }),
     endsRoot: true,
   },

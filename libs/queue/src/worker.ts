@@ -5,17 +5,24 @@ import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type
 import { decodeFailure, encodeFailure } from './failure.js'
 import type { Journal, JournalChange } from './journal.js'
 import { BULL_PREFIX } from './keys.js'
-import { Producer, type NewJob } from './producer.js'
+import { Producer, type NewJob, type ParentJob } from './producer.js'
 import type { Signals } from './signals.js'
 
 /** What a handler gets beside its data. */
 export interface JobContext {
   readonly id: string
   readonly queue: string
+  /** The job that waits for this one, if one does. */
+  readonly parent: ParentJob | undefined
   /** Aborts with a `cancelled` error when the request is cancelled; may be aborted from the start: the handler then cleans up and throws. */
   readonly signal: AbortSignal
   /** Writes to the request's journal. The handler bounds the rate: at most 5 a second. */
   progress(change: JournalChange): Promise<void>
+  /**
+   * Ends the request well now, for a handler that still has to clean up what a second run would need: a crash after this leaves a request that
+   * is done, not one that cannot be done again. Nothing where the job is a child. Returning does the same later.
+   */
+  complete(result: unknown): Promise<void>
   /**
    * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until they have ended; the handler then runs
    * again from its start. Resolves when all of them have ended well; throws the first failed child's own error otherwise, after the
@@ -98,8 +105,10 @@ export class JobWorker<K extends QueueKind> {
       const context: JobContext = {
         id: job.id ?? '',
         queue: this.options.queue,
+        parent: job.parent?.id === undefined ? undefined : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
         signal: watch?.controller.signal ?? new AbortController().signal,
         progress: async (change) => void (root === undefined || (await this.journal.update(root, change))),
+        complete: async (result) => void (job.parent || root === undefined || (await this.journal.complete(root, result))),
         children: (jobs) => this.#children(job, token, jobs),
       }
       const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]

@@ -2,21 +2,42 @@ import { Injectable } from '@nestjs/common'
 import { containerSchema, type ContainerView } from '@strata/api'
 import { StrataError } from '@strata/oci'
 import { NodeDirectory } from '@strata/queue'
+import { NodeDoors } from './node-doors.js'
 
-/** All nodes' containers, as the nodes published them. */
+/**
+ * All nodes' containers. Where they are is read from what nodes publish; how they are, command and all, is asked of the node itself, and taken
+ * from what it published last if it does not answer.
+ */
 @Injectable()
 export class ContainerDirectory {
-  constructor(private readonly nodes: NodeDirectory) {}
+  constructor(
+    private readonly nodes: NodeDirectory,
+    private readonly doors: NodeDoors,
+  ) {}
 
   /** The newest first. */
   async list(): Promise<ContainerView[]> {
-    const views = (await this.nodes.containers()).map((value) => containerSchema.parse(value))
-    return views.sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+    const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
+    const asked = await Promise.all(
+      alive.map(async (node) => ({ id: node.id, views: await this.doors.json<unknown[]>(node, 'GET', '/containers').then((views) => views.map(parse), () => undefined) })),
+    )
+    const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
+    return [...known.filter(({ node }) => !answered.has(node)), ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+  }
+
+  async published(): Promise<ContainerView[]> {
+    return (await this.nodes.containers()).map(parse)
+  }
+
+  async get(text: string): Promise<ContainerView> {
+    const found = await this.find(text)
+    const node = await this.nodes.get(found.node).catch(() => undefined)
+    return node ? parse(await this.doors.json(node, 'GET', `/containers/${found.id}`)) : found
   }
 
   /** By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a prefix. */
   async find(text: string): Promise<ContainerView> {
-    const all = await this.list()
+    const all = await this.published()
     const exact = all.find(({ id }) => id === text) ?? all.find(({ name }) => name === text)
     if (exact) return exact
     const fits = /^[0-9a-f]+$/.test(text) ? all.filter(({ id }) => id.startsWith(text)) : []
@@ -25,4 +46,8 @@ export class ContainerDirectory {
     if (!found) throw new StrataError('container_not_found', `no such container: ${text}`)
     return found
   }
+}
+
+function parse(value: unknown): ContainerView {
+  return containerSchema.parse(value)
 }

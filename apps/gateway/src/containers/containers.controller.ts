@@ -64,7 +64,7 @@ export class ContainersController {
   @ApiResponse({ status: 200, standardSchema: containerSchema })
   @answersProblems('container_not_found', 'container_ambiguous')
   async get(@Param('id', { schema: ref }) id: string): Promise<ContainerView> {
-    return this.containers.find(id)
+    return this.containers.get(id)
   }
 
   @Post(':id/wait')

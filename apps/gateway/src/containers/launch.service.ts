@@ -63,7 +63,7 @@ export class LaunchService {
   async launched(container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
     const { error } = await this.journal.end(job, signal)
     if (error) throw new StrataError(error.code, error.message)
-    return this.containers.find(container)
+    return this.containers.get(container)
   }
 
   async #claimName(wanted: string | undefined, container: string): Promise<string> {

@@ -99,7 +99,7 @@ export class ImagesController {
   @ApiResponse({ status: 200, standardSchema: removeImageResultSchema })
   @answersProblems('image_not_found', 'image_ambiguous', 'image_has_tags', 'image_in_use')
   async remove(@Param('ref', { schema: ref }) name: string, @Query({ schema: removeImageQuery }) query: z.infer<typeof removeImageQuery>): Promise<RemoveImageResult> {
-    return this.images.remove({ ref: name, force: query.force, inUse: async ({ id }) => (await this.containers.list()).some(({ imageId }) => imageId === id) })
+    return this.images.remove({ ref: name, force: query.force, inUse: async ({ id }) => (await this.containers.published()).some(({ imageId }) => imageId === id) })
   }
 
   @Post(':ref/tag')

@@ -1,4 +1,4 @@
-import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
+import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
 import { createIntake, type Intake, type Received } from '@strata/intake'
 import { asStrataError, parseReference, StrataError } from '@strata/oci'
@@ -31,7 +31,7 @@ export class LoadService implements OnApplicationShutdown {
   readonly #blobs: BlobStore
 
   constructor(
-    @Inject(FolderStore) store: FolderStore,
+    store: FolderStore,
     private readonly journal: Journal,
     private readonly signals: Signals,
     private readonly producer: Producer,

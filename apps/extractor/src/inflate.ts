@@ -1,0 +1,71 @@
+import { createHash } from 'node:crypto'
+import { open, writeFile } from 'node:fs/promises'
+import { pipeline } from 'node:stream/promises'
+import type { Readable } from 'node:stream'
+import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader } from '@strata/archive'
+import { IndexBuilder } from '@strata/layers'
+import { digestFromHex, StrataError, type Digest } from '@strata/oci'
+
+export interface InflateTask {
+  readonly blob: Digest
+  readonly diffId: Digest
+  /** The layer's bytes as they travel, or where they can be read. */
+  readonly source: string
+  readonly tar: string
+  /** Where the index is to be written; none where the store has it already. */
+  readonly index: string | undefined
+}
+
+/**
+ * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. What does not match is refused.
+ * The files are the caller's to remove then.
+ */
+export async function inflate(task: InflateTask, source: Readable): Promise<void> {
+  const travelled = createHash('sha256')
+  const inside = createHash('sha256')
+  const builder = task.index === undefined ? undefined : new IndexBuilder()
+  const reader = builder && new TarReader(builder)
+  const file = await open(task.tar, 'wx', 0o600)
+  let size = 0
+  try {
+    let head: Buffer = Buffer.alloc(0)
+    const pieces = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+    while (head.length < COMPRESSION_HEAD) {
+      const next = await pieces.next()
+      if (next.done) break
+      head = Buffer.concat([head, next.value])
+    }
+    await pipeline(
+      async function* () {
+        for (let piece: Buffer = head; ; ) {
+          travelled.update(piece)
+          yield piece
+          const next = await pieces.next()
+          if (next.done) return
+          piece = next.value
+        }
+      },
+      decompressor(detectCompression(head)),
+      async (plain: AsyncIterable<Buffer>) => {
+        for await (const piece of plain) {
+          const written = file.write(piece)
+          inside.update(piece)
+          reader?.write(piece)
+          size += piece.length
+          for (let { bytesWritten } = await written; bytesWritten < piece.length; ) bytesWritten += (await file.write(piece, bytesWritten)).bytesWritten
+        }
+      },
+    )
+    const blob = digestFromHex(travelled.digest('hex'))
+    if (blob !== task.blob) throw new StrataError('corrupt', `the layer ${task.blob} in the store is damaged: its bytes are ${blob}`)
+    const diffId = digestFromHex(inside.digest('hex'))
+    if (diffId !== task.diffId) throw new StrataError('digest_mismatch', `the layer ${task.blob} unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
+    if (reader && builder && task.index !== undefined) {
+      reader.end()
+      await writeFile(task.index, builder.finish(size).encode(), { mode: 0o600 })
+    }
+  } finally {
+    await file.close()
+    source.destroy()
+  }
+}

@@ -1,0 +1,140 @@
+import { randomUUID } from 'node:crypto'
+import { constants } from 'node:fs'
+import { chmod, copyFile, link, mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
+import { LayerIndex, type LayerFolder } from '@strata/layers'
+import { flock } from '@strata/linux'
+import { StrataError, type DiffId } from '@strata/oci'
+import type { LayerRef } from '@strata/queue'
+import { keys, type BlobStore, type LocalObjects, type ObjectStore } from '@strata/store'
+import { inflateInThread } from './run-worker.js'
+
+/** An index of ten million entries with long names. */
+const MAX_INDEX_BYTES = 2 ** 31
+
+/**
+ * Makes layers usable on this node, each once however many ask: an uncompressed tar with its index, in the layer folder.
+ *
+ * A plain layer's tar is a link to the blob's own file; a packed one is inflated once, and in that pass proven and indexed. An index that
+ * the store has is not made again. A layer appears by a rename, so one that is there is whole.
+ */
+export class LayerMaker {
+  readonly #making = new Map<DiffId, Promise<boolean>>()
+
+  constructor(
+    private readonly store: ObjectStore & LocalObjects,
+    private readonly blobs: BlobStore,
+    private readonly folder: LayerFolder,
+  ) {}
+
+  /** What a killed process left half-made. The lock on `tmp` tells whether another extractor of this node still works there. */
+  static async open(store: ObjectStore & LocalObjects, blobs: BlobStore, folder: LayerFolder): Promise<LayerMaker> {
+    const temporary = join(folder.path, 'tmp')
+    await mkdir(temporary, { recursive: true, mode: 0o700 })
+    const lock = await open(folder.path, 'r')
+    if (!flock(lock.fd, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another extractor works in ${folder.path}: every node needs a folder of its own`)
+    await rm(temporary, { recursive: true, force: true })
+    await mkdir(temporary, { mode: 0o700 })
+    const maker = new LayerMaker(store, blobs, folder)
+    maker.#lock = lock
+    return maker
+  }
+  #lock: { close(): Promise<void> } | undefined
+
+  /** True if this call made it. Who comes while it is being made waits for that, and takes over if its maker was cancelled. */
+  async ensure(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+    for (;;) {
+      signal.throwIfAborted()
+      if (this.folder.has(layer.diffId)) {
+        // The layer is here, which proves nothing about a blob of other bytes that claims to be it.
+        if ((await this.blobs.stat(layer.digest))?.diffId === layer.diffId) return false
+      }
+      const running = this.#making.get(layer.diffId)
+      if (!running) break
+      await running.catch(() => undefined)
+    }
+    const making = this.#make(layer, signal)
+    this.#making.set(layer.diffId, making)
+    try {
+      return await making
+    } finally {
+      this.#making.delete(layer.diffId)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#lock?.close()
+  }
+
+  async #make(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+    const temporary = join(this.folder.path, 'tmp', randomUUID())
+    await mkdir(temporary, { mode: 0o700 })
+    try {
+      const tar = join(temporary, 'layer.tar')
+      const index = join(temporary, 'index')
+      const known = await this.#storedIndex(layer.diffId)
+      const source = await this.#source(layer)
+      if (layer.digest === layer.diffId && known) await this.#linkPlain(source, tar, known.tarSize, layer)
+      else await inflateInThread({ blob: layer.digest, diffId: layer.diffId, source, tar, index: known ? undefined : index }, signal)
+      if (known) await writeFile(index, known.bytes, { mode: 0o600 })
+      else await this.#keepIndex(layer.diffId, index)
+      await this.blobs.prove(layer.digest, layer.diffId)
+      if (this.folder.has(layer.diffId)) return false
+      await chmod(tar, 0o444)
+      await chmod(index, 0o444)
+      await rename(temporary, this.folder.folderOf(layer.diffId))
+      return true
+    } finally {
+      await rm(temporary, { recursive: true, force: true })
+    }
+  }
+
+  /** The file of the blob. Its bytes gone is said as what it is to the reader: a layer that is missing. */
+  async #source(layer: LayerRef): Promise<string> {
+    const record = await this.blobs.stat(layer.digest)
+    const info = record && (await this.store.stat(record.data))
+    if (!record || !info) throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
+    if (info.size !== record.size) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it has ${info.size} bytes of ${record.size}`)
+    return this.store.localPath(record.data)
+  }
+
+  async #linkPlain(source: string, tar: string, size: number, layer: LayerRef): Promise<void> {
+    if (await isPacked(source)) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it is not a plain tar`)
+    if (size !== layer.size) throw new StrataError('corrupt', `the index of layer ${layer.diffId} speaks of ${size} bytes, the layer has ${layer.size}`)
+    // Another file system, or one without links: a copy, which shares its blocks where the file system can.
+    await link(source, tar).catch(() => copyFile(source, tar, constants.COPYFILE_FICLONE))
+  }
+
+  /** The store's index, if it is there and sound; an unsound one is made again. */
+  async #storedIndex(diffId: DiffId): Promise<{ bytes: Buffer; tarSize: number } | undefined> {
+    const found = await this.store.read(keys.index(diffId), MAX_INDEX_BYTES)
+    if (!found) return undefined
+    try {
+      return { bytes: found.bytes, tarSize: LayerIndex.decode(found.bytes).tarSize }
+    } catch (error) {
+      if (error instanceof StrataError && error.code === 'corrupt') return undefined
+      throw error
+    }
+  }
+
+  async #keepIndex(diffId: DiffId, file: string): Promise<void> {
+    const handle = await open(file, 'r')
+    try {
+      await this.store.create(keys.index(diffId), await handle.readFile())
+    } finally {
+      await handle.close()
+    }
+  }
+}
+
+async function isPacked(path: string): Promise<boolean> {
+  const handle = await open(path, 'r')
+  try {
+    const head = Buffer.alloc(COMPRESSION_HEAD)
+    const { bytesRead } = await handle.read(head, 0, head.length, 0)
+    return detectCompression(head.subarray(0, bytesRead)) !== 'none'
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,45 @@
+import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { Images } from '@strata/images'
+import { loggingModule } from '@strata/platform'
+import { QueueClient, QUEUES } from '@strata/queue'
+import { BlobStore, FolderStore, Uploads } from '@strata/store'
+import type { IngestConfig } from './config.js'
+import { Loader } from './loader.js'
+
+/** Works the `ingest` queue from the service's start to its end. */
+@Injectable()
+export class IngestWorker implements OnApplicationShutdown {
+  readonly #logger = new Logger('ingest')
+  readonly #queue: QueueClient
+
+  constructor(
+    private readonly store: FolderStore,
+    config: IngestConfig,
+  ) {
+    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store))
+    this.#queue = QueueClient.forWork(config.STRATA_REDIS)
+    this.#queue.serve({
+      kind: 'ingest',
+      queue: QUEUES.ingest,
+      concurrency: config.STRATA_INGEST_CONCURRENCY,
+      handlers: { load: (data, context) => loader.load(data, context) },
+      onError: (error) => this.#logger.warn(error.message),
+    })
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.#queue.close()
+    await this.store.close()
+  }
+}
+
+@Module({})
+export class IngestModule {
+  static register(config: IngestConfig): DynamicModule {
+    return {
+      module: IngestModule,
+      imports: [loggingModule(config.STRATA_LOG_LEVEL)],
+      providers: [{ provide: IngestWorker, useFactory: async () => new IngestWorker(await FolderStore.open(config.STRATA_STORE), config) }],
+    }
+  }
+}

@@ -1,0 +1,152 @@
+import { buffer } from 'node:stream/consumers'
+import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource } from '@strata/archive'
+import type { Images } from '@strata/images'
+import { digestOf, familiarReference, MAX_JSON_BYTES, StrataError, type Digest } from '@strata/oci'
+import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
+import { freshDataKey, keys, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
+import { makeManifest } from './manifest.js'
+
+type Load = JobData<'load'>
+/** 100,000 entries with names of 4,096 bytes, doubled by JSON's escapes, at the worst. */
+const MAX_LISTING_BYTES = 1024 * 1024 * 1024
+
+/**
+ * The `load` job: images of an upload whose bytes are in the store.
+ *
+ * Every step may be run again, also by another worker at the same time, and ends the same: blobs by compare-and-set, children by fixed
+ * ids, names by compare-and-set. Names are set last, so that nothing is half-visible; from then on (`committing`) the load is finished, never ended.
+ */
+export class Loader {
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly blobs: BlobStore,
+    private readonly uploads: Uploads,
+    private readonly images: Images,
+  ) {}
+
+  async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
+    try {
+      return await this.#run(data, context)
+    } catch (error) {
+      // A load that waits for its layers gives up its worker by an error of the queue's own; only ours end the upload.
+      if (error instanceof StrataError) await this.#end(data.upload)
+      throw error
+    }
+  }
+
+  async #run({ root, upload, prepare, name }: Load, context: JobContext): Promise<JobResult<'load'>> {
+    const { signal } = context
+    signal.throwIfAborted()
+    const listing = (await this.uploads.get(upload))?.listing
+    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+    await context.progress({ state: 'active', step: 'resolving' })
+    const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), name === undefined ? {} : { name })
+    for (const image of found) await this.#keepBlobs(image, upload, signal)
+
+    await context.progress({ step: 'extracting' })
+    const layers = uniqueLayers(found)
+    const unproven = await this.#unproven(layers)
+    const children: NewJob<'extract' | 'place'>[] = unproven.map((layer, index) => ({
+      name: 'extract',
+      queue: QUEUES.extract,
+      id: `${root}-extract-${index}-${layer.blob.digest.slice(7, 19)}`,
+      data: { root, layer: layerRef(layer) },
+    }))
+    await context.children(children)
+    signal.throwIfAborted()
+
+    const manifests = await Promise.all(found.map(async (image) => (image.manifest ? this.#bytes(image.manifest) : makeManifest(image))))
+    if (prepare) {
+      await context.progress({ step: 'preparing' })
+      await context.children(
+        found.map((image, index) => ({
+          name: 'place',
+          queue: QUEUES.runtime,
+          id: `${root}-prepare-${index}`,
+          data: { root, purpose: 'assemble', image: { id: image.config.digest, digest: digestOf(manifests[index] ?? ''), layers: image.layers.map(layerRef) } },
+        })),
+      )
+    }
+    signal.throwIfAborted()
+
+    await this.uploads.update(upload, (record) => ({ ...record, state: 'committing' }))
+    await context.progress({ step: 'naming' })
+    const images: JobResult<'load'>['images'] = []
+    for (const [index, image] of found.entries()) {
+      const { id, digest } = await this.images.put(manifests[index] ?? Buffer.alloc(0), image.names, upload)
+      images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length })
+    }
+    await context.complete({ images })
+    await this.uploads.end(upload)
+    await this.blobs.sweepUpload(upload, digestsOf(found))
+    return { images }
+  }
+
+  /** Config, manifest and layers become blobs, held for this upload. */
+  async #keepBlobs(image: ArchiveImage, upload: string, signal: AbortSignal): Promise<void> {
+    const layers = image.layers.map(({ blob }) => blob)
+    for (const source of [image.config, ...(image.manifest ? [image.manifest] : []), ...layers]) {
+      signal.throwIfAborted()
+      await this.#keepBlob(source, upload)
+    }
+    for (const { blob, compression, diffId } of image.layers) if (compression === 'none') await this.blobs.prove(blob.digest, diffId)
+  }
+
+  /** A large entry is an object of its own and becomes the blob where it lies; a small one is cut out of the gathered ones. */
+  async #keepBlob({ digest, size, at }: BlobSource, upload: string): Promise<void> {
+    if (await this.blobs.hold(digest, upload)) return
+    const whole = at.offset === 0 && (await this.store.stat(at.object))?.size === size
+    const data = whole ? at.object : freshDataKey(upload)
+    if (!whole) {
+      const found = await this.store.get(at.object, { start: at.offset, end: at.offset + size })
+      if (!found) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+      await this.store.put(data, found.body)
+    }
+    await this.blobs.commit(digest, { data, size }, upload)
+  }
+
+  /** Layers that nobody has proven yet: the blob's diffID is not known, or is known and its index is not there. */
+  async #unproven(layers: readonly ArchiveLayer[]): Promise<ArchiveLayer[]> {
+    const proven = await Promise.all(
+      layers.map(async ({ blob, diffId }) => {
+        const known = (await this.blobs.stat(blob.digest))?.diffId
+        if (known !== undefined && known !== diffId) throw new StrataError('digest_mismatch', `the layer ${blob.digest} unpacks to ${known}, but the image's config lists ${diffId}`)
+        return known !== undefined && (await this.store.stat(keys.index(diffId))) !== undefined
+      }),
+    )
+    return layers.filter((_, index) => !proven[index])
+  }
+
+  async #listing(key: string): Promise<Buffer> {
+    const found = await this.store.read(key, MAX_LISTING_BYTES)
+    if (!found) throw new StrataError('upload_interrupted', 'the list of what the upload brought is gone')
+    return found.bytes
+  }
+
+  async #bytes({ digest, size, at }: BlobSource): Promise<Buffer> {
+    if (size > MAX_JSON_BYTES) throw new StrataError('limit_exceeded', `${digest} has ${size} bytes; the limit for JSON is ${MAX_JSON_BYTES}`)
+    const found = await this.store.get(at.object, { start: at.offset, end: at.offset + size })
+    if (!found) throw new StrataError('upload_interrupted', `what the upload brought is gone: ${digest}`)
+    return buffer(found.body)
+  }
+
+  /** The load has failed: its holds count no more, and what it brought goes. */
+  async #end(upload: string): Promise<void> {
+    await this.uploads.end(upload)
+    await this.blobs.sweepUpload(upload)
+  }
+}
+
+/** Each layer once, however many images share it. */
+function uniqueLayers(images: readonly ArchiveImage[]): ArchiveLayer[] {
+  return [...new Map(images.flatMap(({ layers }) => layers).map((layer) => [`${layer.blob.digest} ${layer.diffId}`, layer])).values()]
+}
+
+/** Every blob that this load made or found: what of the upload's bytes they point to stays. */
+function digestsOf(images: readonly ArchiveImage[]): Digest[] {
+  return images.flatMap(({ config, manifest, layers }) => [config, ...(manifest ? [manifest] : []), ...layers.map(({ blob }) => blob)].map(({ digest }) => digest))
+}
+
+function layerRef({ blob, diffId }: ArchiveLayer): LayerRef {
+  return { digest: blob.digest, diffId, size: blob.size }
+}

@@ -1,0 +1,36 @@
+import { rmdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { ContainerRecord, ContainerRoots } from '@strata/containers'
+import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
+import { mountTable } from '@strata/linux'
+
+/** Containers' writable roots: a snapshot each, under the container's id, mounted at `<folder>/<id>`. */
+export class SnapshotRoots implements ContainerRoots {
+  constructor(
+    private readonly snapshots: Snapshotter,
+    private readonly folder: string,
+  ) {}
+
+  async mount({ id, image }: ContainerRecord): Promise<string> {
+    const target = this.#target(id)
+    if (mountTable().some(({ mountPoint }) => mountPoint === target)) return target
+    mountAll(await this.snapshots.prepare(parseSnapshotKey(id), image.chainId), target)
+    return target
+  }
+
+  unmount({ id }: ContainerRecord): Promise<void> {
+    unmountAll(this.#target(id))
+    return Promise.resolve()
+  }
+
+  async remove({ id }: ContainerRecord): Promise<void> {
+    const target = this.#target(id)
+    unmountAll(target)
+    await rmdir(target).catch(() => undefined)
+    await this.snapshots.remove(parseSnapshotKey(id))
+  }
+
+  #target(id: string): string {
+    return join(this.folder, id)
+  }
+}

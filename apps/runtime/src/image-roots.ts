@@ -1,0 +1,31 @@
+import { LayerFolder } from '@strata/layers'
+import { chainIdOf, type ChainId } from '@strata/oci'
+import { QUEUES, type ImageRef, type NewJob } from '@strata/queue'
+import type { Snapshotter } from '@strata/snapshots'
+
+/** Images' read-only roots, of the layers that the extractor of this node has made usable. */
+export class ImageRoots {
+  constructor(
+    private readonly snapshots: Snapshotter,
+    private readonly layers: LayerFolder,
+    private readonly node: string,
+  ) {}
+
+  /** An `extract` child for each layer that is not on this node; none where the root is assembled already. */
+  async missing(root: string, image: ImageRef): Promise<NewJob<'extract'>[]> {
+    if (await this.snapshots.isAssembled(this.chainId(image))) return []
+    const absent = new Map(image.layers.filter(({ diffId }) => !this.layers.has(diffId)).map((layer) => [layer.diffId, layer]))
+    // Named by what it is: several images of one request may ask for the same layer, each for its own parent.
+    return [...absent.values()].map((layer, index) => ({ name: 'extract', queue: QUEUES.extractOn(this.node), id: `${root}-${image.id.slice(7, 19)}-${index}-${layer.digest.slice(7, 19)}`, data: { root, layer } }))
+  }
+
+  async assemble(image: ImageRef, signal: AbortSignal): Promise<ChainId> {
+    const chainId = this.chainId(image)
+    if (await this.snapshots.isAssembled(chainId)) return chainId
+    return this.snapshots.assemble(image.layers.map(({ diffId }) => this.layers.paths(diffId)), signal)
+  }
+
+  chainId(image: ImageRef): ChainId {
+    return chainIdOf(image.layers.map(({ diffId }) => diffId))
+  }
+}

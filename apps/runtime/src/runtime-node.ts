@@ -1,0 +1,88 @@
+import { mkdirSync } from 'node:fs'
+import { release } from 'node:os'
+import { join } from 'node:path'
+import { Logger } from '@nestjs/common'
+import type { ContainerView } from '@strata/api'
+import { Containers, type ContainerRecord } from '@strata/containers'
+import { LayerFolder } from '@strata/layers'
+import { makePrivateMount } from '@strata/linux'
+import { StrataError } from '@strata/oci'
+import { secretFromFile } from '@strata/platform'
+import { QueueClient, QUEUES, Sealer } from '@strata/queue'
+import { createSnapshotter, type Snapshotter } from '@strata/snapshots'
+import { BlobStore, FolderStore } from '@strata/store'
+import type { RuntimeConfig } from './config.js'
+import { containerView } from './container-view.js'
+import { SnapshotRoots } from './container-roots.js'
+import { ImageMounts } from './image-mounts.js'
+import { ImageRoots } from './image-roots.js'
+import { NodeJobs } from './node-jobs.js'
+import { Publisher } from './publisher.js'
+
+/**
+ * One node's roots, mounts and containers. `start` brings disk, runtime and kernel into agreement before a job is taken; `close` takes no more jobs
+ * and lets go of everything: containers, and the mounts they need, stay.
+ */
+export class RuntimeNode {
+  readonly #logger = new Logger('runtime')
+  #publisher: Publisher | undefined
+
+  private constructor(
+    private readonly config: RuntimeConfig,
+    private readonly store: FolderStore,
+    private readonly snapshots: Snapshotter,
+    readonly containers: Containers,
+    readonly mounts: ImageMounts,
+    private readonly queue: QueueClient,
+  ) {}
+
+  static async start(config: RuntimeConfig): Promise<RuntimeNode> {
+    if (process.getuid?.() !== 0) throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
+    const folder = config.STRATA_NODE_FOLDER
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makePrivateMount(folder)
+    const logger = new Logger('runtime')
+    const store = await FolderStore.open(config.STRATA_STORE)
+    const snapshots = await createSnapshotter({ folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS })
+    const containers = await Containers.open({
+      node: config.STRATA_NODE,
+      folder: join(folder, 'containers'),
+      runFolder: config.STRATA_RUN_FOLDER,
+      roots: new SnapshotRoots(snapshots, join(folder, 'roots')),
+      warn: (message) => logger.warn(message),
+    })
+    for (const warning of containers.warnings) logger.warn(warning)
+    return new RuntimeNode(config, store, snapshots, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS))
+  }
+
+  /** Makes the node known at its door, and takes jobs. */
+  serve(door: string): void {
+    const { STRATA_NODE: id, STRATA_NODE_FOLDER: folder, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
+    const sealer = new Sealer(Buffer.from(secretFromFile(this.config.STRATA_NODE_SECRET_FILE)))
+    const roots = new ImageRoots(this.snapshots, new LayerFolder(join(folder, 'layers')), id)
+    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer)
+    const onError = (error: Error): void => this.#logger.warn(error.message)
+    const record = { id, door, driver: this.snapshots.name, driverReason: 'it worked when it was tried in the node’s folder', runtime: 'runc', kernel: release(), warnings: [...this.containers.warnings] }
+    this.#publisher = new Publisher(this.queue.nodes, record, this.containers, (message) => this.#logger.warn(message))
+    this.queue.serve({ kind: 'runtime', queue: QUEUES.runtime, concurrency, handlers: jobs.shared, onError })
+    this.queue.serve({ kind: 'runtime.node', queue: QUEUES.runtimeOn(id), concurrency, handlers: jobs.own, onError })
+  }
+
+  view(record: ContainerRecord): ContainerView {
+    return containerView(record, this.config.STRATA_NODE)
+  }
+
+  /** What has happened so far can be seen through any gateway. */
+  async published(): Promise<void> {
+    await this.#publisher?.settled()
+  }
+
+  async close(): Promise<void> {
+    await this.#publisher?.close()
+    await this.queue.close()
+    await this.containers.close()
+    await this.snapshots.releaseRoots()
+    await this.snapshots.close()
+    await this.store.close()
+  }
+}

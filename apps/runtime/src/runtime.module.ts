@@ -1,0 +1,23 @@
+import { Module, type DynamicModule } from '@nestjs/common'
+import { APP_GUARD } from '@nestjs/core'
+import { loggingModule } from '@strata/platform'
+import { RUNTIME_CONFIG, type RuntimeConfig } from './config.js'
+import { DoorController } from './door.controller.js'
+import { DoorGuard } from './door-guard.js'
+import { RuntimeNode } from './runtime-node.js'
+
+@Module({})
+export class RuntimeModule {
+  static register(config: RuntimeConfig): DynamicModule {
+    return {
+      module: RuntimeModule,
+      imports: [loggingModule(config.STRATA_LOG_LEVEL)],
+      controllers: [DoorController],
+      providers: [
+        { provide: RUNTIME_CONFIG, useValue: config },
+        { provide: RuntimeNode, useFactory: () => RuntimeNode.start(config) },
+        { provide: APP_GUARD, useClass: DoorGuard },
+      ],
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import type { Redis } from 'ioredis'
+import { producerConnection, workerConnection, type RedisUrl } from './connection.js'
+import type { QueueKind } from './contracts.js'
+import { Journal } from './journal.js'
+import { NodeDirectory } from './nodes.js'
+import { Producer } from './producer.js'
+import { Signals } from './signals.js'
+import { JobWorker, type WorkerOptions } from './worker.js'
+
+/**
+ * All that a process needs of Redis, on one connection and one subscription; every worker adds a connection of its own to wait on.
+ *
+ * `forRequests`: commands fail at once while Redis is away, since a person waits. `forWork`: they wait, and work goes on when it is back.
+ */
+export class QueueClient {
+  readonly signals: Signals
+  readonly journal: Journal
+  readonly producer: Producer
+  readonly nodes: NodeDirectory
+  readonly #workers: { close(): Promise<void> }[] = []
+
+  private constructor(
+    private readonly redis: Redis,
+    url: RedisUrl,
+  ) {
+    this.signals = new Signals(url)
+    this.journal = new Journal(redis, this.signals)
+    this.producer = new Producer(redis)
+    this.nodes = new NodeDirectory(redis)
+  }
+
+  static forRequests(url: RedisUrl): QueueClient {
+    return new QueueClient(producerConnection(url), url)
+  }
+
+  static forWork(url: RedisUrl): QueueClient {
+    return new QueueClient(workerConnection(url), url)
+  }
+
+  /** Works a queue until `close`. */
+  serve<K extends QueueKind>(options: WorkerOptions<K>): void {
+    this.#workers.push(new JobWorker(this.redis, this.journal, this.signals, options))
+  }
+
+  /** Takes no more jobs, awaits those under way, then lets go. */
+  async close(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.close()))
+    await this.producer.close()
+    this.signals.close()
+    this.redis.disconnect()
+  }
+}
