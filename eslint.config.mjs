@@ -14,7 +14,7 @@ const may = {
   extractor: ['oci', 'archive', 'layers', 'store', 'linux', 'queue', 'platform'],
   storage: ['oci', 'images', 'store', 'queue', 'platform'],
   runtime: ['oci', 'api', 'layers', 'snapshots', 'containers', 'linux', 'store', 'images', 'queue', 'platform'],
-  standalone: ['platform', 'queue', 'linux', 'gateway', 'ingest', 'extractor', 'storage', 'runtime'],
+  standalone: ['oci', 'platform', 'queue', 'linux', 'gateway', 'ingest', 'extractor', 'storage', 'runtime'],
   cli: ['oci', 'api'],
 }
 // The boundary rule reads Nx's cached graph and skips itself, with a warning only, where there is none. Within an Nx task the graph is fresh already.

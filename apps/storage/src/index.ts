@@ -1,1 +1,2 @@
-export {}
+export { storageConfigSchema, type StorageConfig } from './config.js'
+export { StorageModule } from './storage.module.js'

@@ -1,0 +1,107 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Logger } from '@nestjs/common'
+import { flock } from '@strata/linux'
+import { StrataError } from '@strata/oci'
+import { orUnavailable, producerConnection } from '@strata/queue'
+
+const START_MS = 15_000
+/** unix(7): a socket's path has at most 107 bytes. */
+const MAX_SOCKET_PATH = 107
+
+/**
+ * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly). It is a child of ours; one that an
+ * earlier, killed process left behind still holds the folder's socket and goes on being used.
+ */
+export class PrivateRedis {
+  readonly #logger = new Logger('redis')
+  #stopping = false
+
+  private constructor(
+    private readonly folder: string,
+    private readonly lock: number,
+    private child: ChildProcess | undefined,
+  ) {}
+
+  static async start(folder: string): Promise<PrivateRedis> {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    if (Buffer.byteLength(join(folder, 'redis.sock')) > MAX_SOCKET_PATH) throw new StrataError('bad_request', `the data folder's path is too long for a socket in it: ${folder}`)
+    const lock = openSync(join(folder, 'lock'), 'w', 0o600)
+    if (!flock(lock, 'ex', { nonblock: true })) {
+      closeSync(lock)
+      throw new StrataError('bad_request', `Strata is already running on ${folder}: stop it with \`strata down\`, or name another data folder`)
+    }
+    const redis = new PrivateRedis(folder, lock, undefined)
+    if (!(await redis.#answers())) await redis.#spawn()
+    return redis
+  }
+
+  /** Ends it, whoever started it; what it holds is on disk. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    const client = producerConnection(this.#url)
+    await once(client, 'ready')
+    // The answer to a shutdown is the end of the connection.
+    await client.shutdown().catch(() => undefined)
+    client.disconnect()
+    const child = this.child
+    if (child && child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once('exit', resolve))
+    closeSync(this.lock)
+  }
+
+  get #url(): string {
+    return `unix://${join(this.folder, 'redis.sock')}`
+  }
+
+  async #spawn(): Promise<void> {
+    const log = openSync(join(this.folder, 'redis.log'), 'a', 0o600)
+    const options = { '--port': '0', '--unixsocket': 'redis.sock', '--unixsocketperm': '600', '--dir': this.folder, '--save': '', '--appendonly': 'yes', '--appendfsync': 'everysec', '--maxmemory-policy': 'noeviction', '--daemonize': 'no' }
+    const child = spawn('redis-server', Object.entries(options).flat(), { stdio: ['ignore', log, log], cwd: this.folder })
+    closeSync(log)
+    this.child = child
+    let failure: Error | undefined
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      failure = new StrataError('queue_unavailable', error.code === 'ENOENT' ? 'redis-server is not installed: install it (apt-get install redis-server), or name one with STRATA_REDIS' : `redis-server: ${error.message}`)
+    })
+    child.once('exit', (code, signal) => {
+      failure ??= new StrataError('queue_unavailable', `redis-server ended (${signal ?? String(code)}): ${lastLine(join(this.folder, 'redis.log'))}`)
+      // Services wait for it and go on when it is back.
+      if (!this.#stopping && started) this.#spawn().catch((error: unknown) => this.#logger.error(error))
+    })
+    let started = false
+    const until = performance.now() + START_MS
+    while (!(await this.#answers())) {
+      if (failure) throw failure
+      if (performance.now() > until) throw new StrataError('queue_unavailable', `redis-server does not answer: ${lastLine(join(this.folder, 'redis.log'))}`)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    started = true
+  }
+
+  async #answers(): Promise<boolean> {
+    const client = producerConnection(this.#url)
+    try {
+      if (!(await once(client, 'ready'))) return false
+      return (await orUnavailable(client.ping())) === 'PONG'
+    } catch {
+      return false
+    } finally {
+      client.disconnect()
+    }
+  }
+}
+
+/** True when the event comes, false when an error comes first. */
+async function once(client: ReturnType<typeof producerConnection>, event: 'ready'): Promise<boolean> {
+  if (client.status === event) return true
+  return new Promise((resolve) => {
+    client.once(event, () => resolve(true))
+    client.once('error', () => resolve(false))
+    client.once('close', () => resolve(false))
+  })
+}
+
+function lastLine(path: string): string {
+  return readFileSync(path, 'utf8').trimEnd().split('\n').at(-1) ?? ''
+}

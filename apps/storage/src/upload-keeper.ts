@@ -1,0 +1,55 @@
+import { StrataError } from '@strata/oci'
+import { QUEUES, type JobResult, type Journal, type Producer } from '@strata/queue'
+import type { BlobStore, Etag, LiveUpload, Uploads } from '@strata/store'
+
+/**
+ * Looks after uploads whose owner died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the *observer's* clock).
+ *
+ * One that was still receiving is ended and what it brought is deleted. One whose bytes are in has a job that finishes it; where there is
+ * none (the gateway died before it could add it, or Redis lost it), the job is added.
+ */
+export class UploadKeeper {
+  readonly #seen = new Map<string, { etag: Etag; since: number }>()
+
+  constructor(
+    private readonly uploads: Uploads,
+    private readonly blobs: BlobStore,
+    private readonly journal: Journal,
+    private readonly producer: Producer,
+    private readonly silenceMs: number,
+  ) {}
+
+  async sweep(): Promise<JobResult<'sweep'>> {
+    const result: JobResult<'sweep'> = { ended: [], queued: [] }
+    const live = new Set<string>()
+    for await (const upload of this.uploads.listLive()) {
+      live.add(upload.id)
+      if (!this.#isSilent(upload)) continue
+      const job = { name: 'load', queue: QUEUES.ingest, id: upload.id } as const
+      if (upload.state === 'receiving' || upload.job.kind !== 'load') {
+        if (await this.#end(upload)) result.ended.push(upload.id)
+      } else if (!(await this.producer.has(job))) {
+        const { prepare, name } = upload.request
+        await this.producer.add({ ...job, data: { root: upload.id, upload: upload.id, prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}) } })
+        result.queued.push(upload.id)
+      }
+    }
+    for (const id of this.#seen.keys()) if (!live.has(id)) this.#seen.delete(id)
+    return result
+  }
+
+  #isSilent({ id, etag }: LiveUpload): boolean {
+    const now = performance.now()
+    const seen = this.#seen.get(id)
+    if (seen?.etag === etag) return now - seen.since >= this.silenceMs
+    this.#seen.set(id, { etag, since: now })
+    return false
+  }
+
+  async #end({ id, etag }: LiveUpload): Promise<boolean> {
+    if (!(await this.uploads.abandon(id, etag))) return false
+    await this.blobs.sweepUpload(id)
+    await this.journal.fail(id, new StrataError('upload_interrupted', 'the gateway that took the upload is gone: send it again'))
+    return true
+  }
+}
