@@ -72,12 +72,12 @@ export interface ContainerExit {
   readonly reason?: string
 }
 
-/** Where the containers' writable roots come from: the snapshotter, as the node's service wires it. All three are idempotent. */
+/** Where the containers' writable roots come from: the snapshotter, as the node's service wires it. All three are idempotent; the last two also get ids of which no record is left. */
 export interface ContainerRoots {
   /** The container's writable root, mounted; its absolute path. Also after a crash or a reboot. */
   mount(container: ContainerRecord): Promise<string>
   /** Takes the mount away and keeps what was written. */
-  unmount(container: ContainerRecord): Promise<void>
+  unmount(container: { readonly id: string }): Promise<void>
   /** Drops what was written, unmounted before. */
-  remove(container: ContainerRecord): Promise<void>
+  remove(container: { readonly id: string }): Promise<void>
 }

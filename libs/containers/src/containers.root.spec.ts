@@ -88,6 +88,26 @@ describe('a container', () => {
   })
 })
 
+describe('a node', () => {
+  it('may have folders with long names: no socket in them is bound by its path', async () => {
+    const long = await World.make({ runFolder: `/run/strata-${'long-'.repeat(20)}${process.pid}` })
+    expect(await long.run(['echo', 'x'])).toEqual({ code: 0, stdout: 'x\n', stderr: '' })
+    expect(await long.end()).toEqual([])
+  })
+
+  it('has its own containers, beside another on the same machine', async () => {
+    const other = await World.make()
+    const [here, there] = [await world.start(['sleep', '1000']), await other.start(['sleep', '1000'])]
+    await other.restart()
+    await world.restart()
+    expect(world.containers.list().map(({ id, state }) => [id, state.status])).toEqual([[here, 'running']])
+    expect(other.containers.list().map(({ id, state }) => [id, state.status])).toEqual([[there, 'running']])
+    await world.containers.remove(here, { force: true })
+    expect(other.containers.get(there).state.status).toBe('running')
+    expect(await other.end()).toEqual([])
+  })
+})
+
 describe('signals', () => {
   it('stops by TERM where it is heard, and by KILL where it is not', async () => {
     const polite = await world.start(['sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.05; done'])

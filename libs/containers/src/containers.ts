@@ -287,11 +287,9 @@ export class Containers {
     const bundles = await readdir(this.#bundles).catch(() => [])
     const ids = new Set([...leftovers, ...bundles, ...(await this.#driver.list()), ...this.#cgroups.list()].filter((id) => !this.#entries.has(id)))
     for (const id of ids) {
-      // All that cleaning and the roots' owner need is the id: what the record said is gone.
-      const stranger = { version: 1, id, createdAt: '', starts: 0, state: { status: 'created' } } as unknown as ContainerRecord
       await killMonitors(this.#launcher.bundleOf(id))
-      await this.#launcher.clean(stranger)
-      if (isContainerId(id)) await this.options.roots.remove(stranger)
+      await this.#launcher.clean({ id })
+      if (isContainerId(id)) await this.options.roots.remove({ id })
       if (leftovers.includes(id)) await this.#store.drop(id)
     }
   }

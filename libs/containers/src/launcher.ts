@@ -97,12 +97,12 @@ export class Launcher {
   }
 
   /** Takes away all that a launch made, except the record and what was written: process, runtime's state, monitor, mount, bundle, cgroup. Idempotent. */
-  async clean(record: ContainerRecord): Promise<void> {
-    const bundle = this.bundleOf(record.id)
-    await this.driver.delete(record.id)
+  async clean(container: { readonly id: string }): Promise<void> {
+    const bundle = this.bundleOf(container.id)
+    await this.driver.delete(container.id)
     await this.#endMonitor(bundle)
-    await this.roots.unmount(record)
-    await this.cgroups.remove(record.id)
+    await this.roots.unmount(container)
+    await this.cgroups.remove(container.id)
     // Last: while it is there, `isUnclean`.
     await rm(bundle, { recursive: true, force: true })
   }

@@ -93,10 +93,15 @@ class Bell {
     this.#rung = false
     if (this.#watching) return
     this.#watching = true
-    const watcher = watch(this.source.folder, () => this.#wake())
-    watcher.on('error', () => watcher.close())
     const timer = setInterval(() => this.#wake(), POLL_MS)
-    this.#stop.push(() => watcher.close(), () => clearInterval(timer))
+    this.#stop.push(() => clearInterval(timer))
+    try {
+      const watcher = watch(this.source.folder, () => this.#wake())
+      watcher.on('error', () => watcher.close())
+      this.#stop.push(() => watcher.close())
+    } catch {
+      return // not yet there, or gone, or no more watches to be had: the slow look does
+    }
   }
 
   async rings(): Promise<void> {

@@ -12,7 +12,7 @@ import { leaksOf } from './leaks.js'
 export const newId = (): string => randomBytes(32).toString('hex')
 
 /** Overlays of one busybox tree, mounted by hand: what the snapshotter does, small. */
-class OverlayRoots implements ContainerRoots {
+export class OverlayRoots implements ContainerRoots {
   constructor(public lower: string, private readonly folder: string) {}
 
   async mount(container: ContainerRecord): Promise<string> {
@@ -22,13 +22,13 @@ class OverlayRoots implements ContainerRoots {
     return merged
   }
 
-  unmount(container: ContainerRecord): Promise<void> {
+  unmount(container: { readonly id: string }): Promise<void> {
     const merged = join(this.folder, container.id, 'merged')
     if (mountTable().some((entry) => entry.mountPoint === merged)) umount(merged, MNT_DETACH)
     return Promise.resolve()
   }
 
-  async remove(container: ContainerRecord): Promise<void> {
+  async remove(container: { readonly id: string }): Promise<void> {
     await this.unmount(container)
     await rm(join(this.folder, container.id), { recursive: true, force: true })
   }
