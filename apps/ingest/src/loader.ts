@@ -39,13 +39,12 @@ export class Loader {
     signal.throwIfAborted()
     const listing = (await this.uploads.get(upload))?.listing
     if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
-    await context.progress({ state: 'active', step: 'resolving' })
+    if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
     const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), name === undefined ? {} : { name })
     for (const image of found) await this.#keepBlobs(image, upload, signal)
 
-    await context.progress({ step: 'extracting' })
-    const layers = uniqueLayers(found)
-    const unproven = await this.#unproven(layers)
+    const unproven = await this.#unproven(uniqueLayers(found))
+    if (unproven.length > 0) await context.progress({ step: 'extracting' })
     const children: NewJob<'extract' | 'place'>[] = unproven.map((layer, index) => ({
       name: 'extract',
       queue: QUEUES.extract,
@@ -78,7 +77,7 @@ export class Loader {
     }
     await context.complete({ images })
     await this.uploads.end(upload)
-    await this.blobs.sweepUpload(upload, digestsOf(found))
+    await this.blobs.sweepUpload(upload, [...digestsOf(found), ...images.map(({ digest }) => digest)])
     return { images }
   }
 

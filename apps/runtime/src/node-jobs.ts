@@ -38,7 +38,7 @@ export class NodeJobs {
   async #place(data: JobData<'place'>, context: JobContext): Promise<{ node: string }> {
     context.signal.throwIfAborted()
     const { root } = data
-    await context.progress({ state: 'active', step: 'placing' })
+    if (!context.parent) await context.progress({ state: 'active', step: 'placing' })
     if (data.purpose === 'assemble') {
       const children = await this.roots.missing(root, data.image)
       const job = { name: 'assemble', queue: QUEUES.runtimeOn(this.node), id: context.parent ? `${context.id}-on-${this.node}` : root, data: { root, image: data.image } } as const

@@ -14,6 +14,8 @@ export interface JobContext {
   readonly queue: string
   /** The job that waits for this one, if one does. */
   readonly parent: ParentJob | undefined
+  /** This run follows one that gave up its worker for its children. */
+  readonly resumed: boolean
   /** Aborts with a `cancelled` error when the request is cancelled; may be aborted from the start: the handler then cleans up and throws. */
   readonly signal: AbortSignal
   /** Writes to the request's journal. The handler bounds the rate: at most 5 a second. */
@@ -105,6 +107,7 @@ export class JobWorker<K extends QueueKind> {
       const context: JobContext = {
         id: job.id ?? '',
         queue: this.options.queue,
+        resumed: 'added' in (job.data as object),
         parent: job.parent?.id === undefined ? undefined : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
         signal: watch?.controller.signal ?? new AbortController().signal,
         progress: async (change) => void (root === undefined || (await this.journal.update(root, change))),

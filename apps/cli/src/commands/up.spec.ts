@@ -1,0 +1,86 @@
+import { execFile, spawn } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+
+/** A service that does what `up` and `down` count on, and nothing else. FAIL: it ends at once, with a reason. */
+const SERVICE = `
+import { createServer } from 'node:http'
+import { rmSync, writeFileSync } from 'node:fs'
+const { STRATA_SOCKET: socket, STRATA_DATA, STRATA_LISTEN, FAIL } = process.env
+if (FAIL) { console.error(JSON.stringify({ level: 30, msg: 'hello' })); console.error('strata: ' + FAIL); console.error('Node.js v24'); process.exit(3) }
+let asked = 0
+createServer((request, response) => response.writeHead(++asked > 3 ? 200 : 503).end()).listen(socket, () => {
+  writeFileSync(socket + '.pid', process.pid + '\\n')
+  console.log(JSON.stringify({ data: STRATA_DATA, listen: STRATA_LISTEN }))
+})
+process.on('SIGTERM', () => { rmSync(socket); rmSync(socket + '.pid'); process.exit(5) })
+`
+let root: string
+let bin: string
+let socket: string
+let data: string
+
+beforeAll(async () => {
+  // A checkout in small, so that the stand-in lies where the real service would.
+  root = await mkdtemp(join(tmpdir(), 'strata-up-'))
+  const from = fileURLToPath(new URL('../..', import.meta.url))
+  const app = join(root, 'apps/cli')
+  for (const part of ['bin', 'dist', 'package.json']) await cp(join(from, part), join(app, part), { recursive: true })
+  await symlink(join(from, '../../node_modules'), join(root, 'node_modules'))
+  await mkdir(join(root, 'apps/standalone/dist'), { recursive: true })
+  await writeFile(join(root, 'apps/standalone/package.json'), '{"type":"module"}')
+  await writeFile(join(root, 'apps/standalone/dist/main.js'), SERVICE)
+  bin = join(app, 'bin/strata.mjs')
+  socket = join(root, 's.sock')
+  data = join(root, 'data')
+})
+afterAll(async () => {
+  await strata(['down', '--socket', socket])
+  await rm(root, { recursive: true })
+})
+
+function strata(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    const child = execFile(bin, args, { env: { ...process.env, ...environment } }, (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }))
+  })
+}
+
+it('starts in the background, refuses a second start, and stops', async () => {
+  const up = await strata(['up', '-d', '--data', data, '--socket', socket])
+  expect(up).toMatchObject({ code: 0, stderr: '' })
+  expect(up.stdout).toContain(`Strata is running at unix://${socket} (pid `)
+  expect(up.stdout).toContain(`STRATA_HOST=unix://${socket}`)
+  expect(await readFile(join(data, 'strata.log'), 'utf8')).toBe(`${JSON.stringify({ data, listen: '' })}\n`)
+  const again = await strata(['up', '-d', '--data', data, '--socket', socket])
+  expect(again.code).toBe(1)
+  expect(again.stderr).toMatch(/^strata: Strata is already running at unix:.*\(pid \d+\)\n$/)
+  expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0, stdout: 'Strata is stopped; containers run on\n' })
+  expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0, stdout: `Strata is not running at unix://${socket}\n` })
+})
+
+it('says why it did not start', async () => {
+  const result = await strata(['up', '-d', '--data', data, '--socket', socket], { FAIL: 'runc is missing: apt install runc' })
+  expect(result).toMatchObject({ code: 1, stdout: '', stderr: 'strata: Strata did not start: runc is missing: apt install runc\n' })
+})
+
+it('is the service itself in the foreground: its output, signals and exit code', async () => {
+  const child = spawn(bin, ['up', '--data', data, '--socket', socket, '--listen', '127.0.0.1:1'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  const line = await new Promise<Buffer>((resolve) => child.stdout.once('data', resolve))
+  expect(JSON.parse(line.toString())).toEqual({ data, listen: '127.0.0.1:1' })
+  child.kill('SIGTERM')
+  expect(await ended).toBe(5)
+})
+
+it('never signals a process that only has the number of an old service', async () => {
+  const bystander = spawn('sleep', ['1000'])
+  await writeFile(`${socket}.pid`, `${bystander.pid ?? 0}\n`)
+  expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0 })
+  expect(bystander.signalCode).toBeNull()
+  expect(() => process.kill(bystander.pid ?? 0, 0)).not.toThrow()
+  bystander.kill()
+  await rm(`${socket}.pid`)
+})
