@@ -1,1 +1,6 @@
-export {}
+export type { LayerFiles, Snapshotter } from './snapshotter.js'
+export { parseSnapshotKey, type SnapshotInfo, type SnapshotKey, type Usage } from './snapshot.js'
+export { mountAll, unmountAll, type Mount } from './mounts.js'
+export { createSnapshotter, type SnapshotterOptions } from './create-snapshotter.js'
+export { probe, type ProbeResult } from './probe.js'
+export type { Variant } from './variant.js'

@@ -1,0 +1,59 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { makePrivateMount, mountAt, umount } from '@strata/linux'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { createSnapshotter } from './create-snapshotter.js'
+import { mountAll, unmountAll } from './mounts.js'
+import { probe } from './probe.js'
+
+let folder: string
+beforeEach(() => {
+  folder = makePrivateMount(mkdtempSync('/var/tmp/strata-create-'))
+})
+afterEach(() => {
+  umount(folder)
+  rmSync(folder, { recursive: true })
+})
+
+it('tells of every way whether it works here and why, and leaves nothing', async () => {
+  const results = await probe(folder)
+  expect(results.map(({ driver }) => driver)).toEqual(['erofs', 'erofs', 'overlay'])
+  expect(results.find(({ driver }) => driver === 'overlay')).toMatchObject({ ok: true, reason: 'an image was assembled, mounted, read and written here' })
+  expect(readdirSync(folder)).toEqual([])
+})
+
+it('takes the first that works, or just the one asked for', async () => {
+  const first = (await probe(folder)).find(({ ok }) => ok)!
+  const chosen = await createSnapshotter({ folder })
+  expect(chosen.name).toBe(first.driver)
+  await chosen.close()
+  const asked = await createSnapshotter({ folder: join(folder, 'other'), driver: 'overlay' })
+  expect(asked.name).toBe('overlay')
+  await asked.close()
+})
+
+it('refuses with the reason what does not work in this very folder', async () => {
+  // On overlayfs an upper folder and a file-backed EROFS are both impossible: as in a container without a volume.
+  const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(folder, name))
+  for (const path of [lower!, upper!, work!]) mkdirSync(path)
+  mountAll([{ type: 'overlay', source: 'overlay', options: [`lowerdir+=${lower!}`, `upperdir=${upper!}`, `workdir=${work!}`] }], merged!)
+  try {
+    await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'erofs', erofs: 'file' })).rejects.toMatchObject({ code: 'driver_unavailable', message: expect.stringMatching(/erofs \(files\): .*ENOTBLK/) as unknown })
+    await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'overlay' })).rejects.toMatchObject({ code: 'driver_unavailable' })
+    expect(readdirSync(join(merged!, 'node'))).toEqual([])
+  } finally {
+    unmountAll(merged!)
+  }
+})
+
+it('mounts overlays whose paths hold what separates options', () => {
+  const odd = join(folder, 'a:b,c\\d e')
+  const target = join(folder, 'target')
+  for (const name of ['lower', 'upper', 'work']) mkdirSync(join(odd, name), { recursive: true })
+  writeFileSync(join(odd, 'lower', 'file'), '')
+  mountAll([{ type: 'overlay', source: 'overlay', options: [`lowerdir+=${odd}/lower`, `upperdir=${odd}/upper`, `workdir=${odd}/work`] }], target)
+  expect(existsSync(join(target, 'file'))).toBe(true)
+  unmountAll(target)
+  expect(mountAt(target)).toBeUndefined()
+  unmountAll(join(folder, 'not-there'))
+})

@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto'
+import { closeSync, createReadStream, renameSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { attachLoop, mountFs, type LoopDevice } from '@strata/linux'
+import { StrataError, type ChainId } from '@strata/oci'
+import { withWorkFolders } from '../discard.js'
+import type { SnapshotFolder } from '../folder.js'
+import { isObject, readRecord } from '../record.js'
+import type { RootDriver } from '../root-driver.js'
+import { runWorker } from '../run-worker.js'
+import type { LayerFiles } from '../snapshotter.js'
+import { METADATA, SIDE } from './write-root.js'
+
+/** root.json */
+interface RootRecord {
+  /** The tars that hold data, in the order of the device slots. */
+  readonly tars: readonly { readonly path: string; readonly size: number }[]
+  readonly side: number
+  /** Of the metadata, hex. */
+  readonly sha256: string
+}
+
+/**
+ * One EROFS per image: metadata of our own over the layers' tars, which stay where they are. Mounting it takes the files themselves where the kernel can
+ * (Linux 6.12, and not where they lie on overlayfs), else a loop device for each, which goes when the mount goes.
+ */
+export class ErofsDriver implements RootDriver {
+  readonly name = 'erofs'
+
+  constructor(
+    readonly folder: SnapshotFolder,
+    readonly backing: 'file' | 'loop',
+  ) {}
+
+  async assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
+    await withWorkFolders(this.folder, async (fresh) => {
+      const work = fresh()
+      const { devices, side, sha256 } = await runWorker({ task: 'erofs', layers, chainId, folder: work }, signal)
+      const tars = devices.map((layer) => ({ path: layers[layer]!.tar, size: statSync(layers[layer]!.tar).size }))
+      writeFileSync(join(work, 'root.json'), JSON.stringify({ tars, side, sha256 } satisfies RootRecord))
+      renameSync(work, this.folder.root(chainId))
+    })
+  }
+
+  isAssembled(chainId: ChainId): boolean {
+    const record = this.#record(chainId)
+    return record !== undefined && this.#files(chainId, record).every(({ path, size }) => statSync(path, { throwIfNoEntry: false })?.size === size)
+  }
+
+  async mount(chainId: ChainId, target: string): Promise<void> {
+    const record = this.#record(chainId)
+    if (!record) throw new StrataError('not_found', `there is no root of ${chainId} on this node`)
+    const metadata = join(this.folder.root(chainId), METADATA)
+    // The kernel believes what the metadata say: bytes that are not those we wrote never reach it.
+    const hash = createHash('sha256')
+    await pipeline(createReadStream(metadata), hash)
+    if (hash.digest('hex') !== record.sha256) throw new StrataError('corrupt', `the metadata of root ${chainId} are damaged`)
+    this.#mountFiles([metadata, ...this.#files(chainId, record).map(({ path }) => path)], target)
+  }
+
+  #mountFiles(files: readonly string[], target: string): void {
+    const loops: LoopDevice[] = []
+    try {
+      if (this.backing === 'loop') for (const file of files) loops.push(attachLoop(file, { readOnly: true, autoclear: true }))
+      const [source, ...devices] = this.backing === 'loop' ? loops.map(({ device }) => device) : files
+      mountFs({ fstype: 'erofs', source: { path: source! }, options: devices.map((path) => ['device', { path }]), target, readOnly: true, nosuid: true, nodev: true })
+    } finally {
+      // From here on the mount alone holds them.
+      for (const { fd } of loops) closeSync(fd)
+    }
+  }
+
+  collect(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  #record(chainId: ChainId): RootRecord | undefined {
+    return readRecord(this.folder.rootRecord(chainId), isRootRecord)
+  }
+
+  #files(chainId: ChainId, record: RootRecord): RootRecord['tars'] {
+    return record.side === 0 ? record.tars : [...record.tars, { path: join(this.folder.root(chainId), SIDE), size: record.side }]
+  }
+}
+
+function isRootRecord(value: unknown): value is RootRecord {
+  return isObject(value) && typeof value['side'] === 'number' && typeof value['sha256'] === 'string' && Array.isArray(value['tars'])
+    && value['tars'].every((tar) => isObject(tar) && typeof tar['path'] === 'string' && typeof tar['size'] === 'number')
+}

@@ -1,0 +1,36 @@
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { StrataError } from '@strata/oci'
+import { LayerIndex } from '@strata/layers'
+import type { LayerFiles } from './snapshotter.js'
+
+/** A layer's tar, open, and its index, which were found to be of one size. */
+export interface OpenLayer {
+  readonly tar: number
+  readonly index: LayerIndex
+}
+
+/** Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`. */
+export function withLayers<T>(layers: readonly LayerFiles[], work: (open: readonly OpenLayer[]) => T): T {
+  const open: OpenLayer[] = []
+  try {
+    for (const layer of layers) {
+      const index = LayerIndex.decode(present(layer, 'index', () => readFileSync(layer.index)))
+      const tar = present(layer, 'tar', () => openSync(layer.tar, 'r'))
+      open.push({ tar, index })
+      const { size } = fstatSync(tar)
+      if (size !== index.tarSize) throw new StrataError('corrupt', `layer ${layer.diffId}: its tar has ${size} bytes, its index speaks of ${index.tarSize}`)
+    }
+    return work(open)
+  } finally {
+    for (const { tar } of open) closeSync(tar)
+  }
+}
+
+function present<T>(layer: LayerFiles, what: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    throw new StrataError('layer_missing', `layer ${layer.diffId}: its ${what} is not on this node`, { cause: error })
+  }
+}

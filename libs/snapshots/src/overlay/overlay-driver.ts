@@ -1,0 +1,119 @@
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { chainIds, hexOf, isDigest, StrataError, type ChainId } from '@strata/oci'
+import { discard, withWorkFolders } from '../discard.js'
+import { withLocks } from '../file-lock.js'
+import type { SnapshotFolder } from '../folder.js'
+import { mountAll } from '../mounts.js'
+import { OVERLAY_OPTIONS } from '../overlay-options.js'
+import { isObject, readRecord } from '../record.js'
+import type { RootDriver } from '../root-driver.js'
+import { runWorker } from '../run-worker.js'
+import type { LayerFiles } from '../snapshotter.js'
+import { bootId } from './synced.js'
+
+/** root.json: the chain ids of the layers' folders, lowest first. */
+interface RootRecord {
+  readonly layers: readonly ChainId[]
+}
+
+/**
+ * Unpacked folders, stacked by overlayfs. A layer's folder depends on what lies below it (whiteouts of nothing are left out, links into lower layers are copies),
+ * so it is kept under its chain id, and shared by all images that begin with the same layers.
+ */
+export class OverlayDriver implements RootDriver {
+  readonly name = 'overlay'
+  readonly #syncing = new Set<Promise<undefined>>()
+
+  constructor(readonly folder: SnapshotFolder) {}
+
+  async assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
+    const chain = chainIds(layers.map(({ diffId }) => diffId))
+    // Held until the root names them: a layer that nothing names may be collected. From the lowest up, as everyone does.
+    const locks = chain.map((id) => this.#lock(id))
+    const made = await withLocks(locks, () => withWorkFolders(this.folder, (fresh) => this.#make(chainId, chain, layers, fresh, signal)), signal)
+    if (made.length > 0) this.#syncInBackground(made)
+  }
+
+  /** Gives the layers that it had to unpack. */
+  async #make(chainId: ChainId, chain: readonly ChainId[], layers: readonly LayerFiles[], fresh: () => string, signal: AbortSignal): Promise<ChainId[]> {
+    const missing = chain.map((id, place) => ({ id, place })).filter(({ id }) => !this.#hasLayer(id)).map((layer) => ({ ...layer, work: fresh() }))
+    for (const { work, id } of missing) {
+      mkdirSync(work, { mode: 0o700 })
+      writeFileSync(join(work, 'unsynced'), bootId())
+      await discard(this.folder, this.folder.layer(id))
+    }
+    if (missing.length > 0) await runWorker({ task: 'unpack', layers, missing: missing.map(({ place, work }) => ({ place, folder: join(work, 'fs') })) }, signal)
+    for (const { id, work } of missing) renameSync(work, this.folder.layer(id))
+    const work = fresh()
+    mkdirSync(work, { mode: 0o700 })
+    writeFileSync(join(work, 'root.json'), JSON.stringify({ layers: chain } satisfies RootRecord))
+    renameSync(work, this.folder.root(chainId))
+    return missing.map(({ id }) => id)
+  }
+
+  /** Until it is done, and if it fails, the layers are unpacked anew after the next boot: nothing worse. */
+  #syncInBackground(made: readonly ChainId[]): void {
+    const marks = made.map((id) => this.#mark(id))
+    const sync = runWorker({ task: 'synced', marks, folder: this.folder.path }).catch(() => undefined)
+    this.#syncing.add(sync)
+    void sync.then(() => this.#syncing.delete(sync))
+  }
+
+  isAssembled(chainId: ChainId): boolean {
+    return this.#record(chainId)?.layers.every((id) => this.#hasLayer(id)) ?? false
+  }
+
+  mount(chainId: ChainId, target: string): Promise<void> {
+    const record = this.#record(chainId)
+    if (!record) return Promise.reject(new StrataError('not_found', `there is no root of ${chainId} on this node`))
+    // overlayfs wants two folders at least: empty ones below change nothing.
+    const lower = [...record.layers.map((id) => this.#files(id)).reverse(), ...this.folder.empties]
+    const options = ['ro', 'nosuid', 'nodev', ...OVERLAY_OPTIONS, ...lower.map((path) => `lowerdir+=${path}`)]
+    return Promise.resolve(mountAll([{ type: 'overlay', source: 'overlay', options }], target))
+  }
+
+  /** Removes the layers that no root names. One that is being given to a root is locked until the root names it. */
+  async collect(): Promise<void> {
+    for (const id of this.folder.chains('layers').reverse()) {
+      await withLocks([this.#lock(id)], async () => {
+        const named = this.folder.chains('roots').some((root) => this.#record(root)?.layers.includes(id))
+        if (!named) await discard(this.folder, this.folder.layer(id))
+      })
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#syncing)
+  }
+
+  #record(chainId: ChainId): RootRecord | undefined {
+    return readRecord(this.folder.rootRecord(chainId), isRootRecord)
+  }
+
+  #hasLayer(id: ChainId): boolean {
+    if (!statSync(this.#files(id), { throwIfNoEntry: false })) return false
+    try {
+      return readFileSync(this.#mark(id), 'utf8') === bootId()
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
+      throw error
+    }
+  }
+
+  #files(id: ChainId): string {
+    return join(this.folder.layer(id), 'fs')
+  }
+
+  #mark(id: ChainId): string {
+    return join(this.folder.layer(id), 'unsynced')
+  }
+
+  #lock(id: ChainId): string {
+    return this.folder.lock(`layer-${hexOf(id)}`)
+  }
+}
+
+function isRootRecord(value: unknown): value is RootRecord {
+  return isObject(value) && Array.isArray(value['layers']) && value['layers'].every(isDigest)
+}

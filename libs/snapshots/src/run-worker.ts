@@ -1,0 +1,49 @@
+import { Worker } from 'node:worker_threads'
+import { isErrorCode, StrataError } from '@strata/oci'
+import type { WorkerReply, WorkerRequest, WorkerResults, WorkerTask } from './worker-task.js'
+
+/** A thread loads compiled code, also where these sources run as they are (tests). */
+const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
+
+/** Starting a thread takes as long as merging a large image, so the last one that became free is kept. It keeps no process alive. */
+let idle: Worker | undefined
+
+/** Runs the task in a thread. Aborted, it ends with `cancelled` as soon as the thread looks up; what it was making lies in `tmp`. */
+export async function runWorker<T extends WorkerTask>(task: T, signal?: AbortSignal): Promise<WorkerResults[T['task']]> {
+  const worker = takeWorker()
+  worker.ref()
+  const stop = new Int32Array(new SharedArrayBuffer(4))
+  const done = Promise.withResolvers<WorkerReply>()
+  const onAbort = (): void => void Atomics.store(stop, 0, 1)
+  const onExit = (code: number): void => done.reject(new StrataError('internal', `the worker ended with ${code} and no answer`))
+  if (signal?.aborted) onAbort()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  worker.on('message', done.resolve).on('error', done.reject).on('exit', onExit)
+  try {
+    worker.postMessage({ task, stop } satisfies WorkerRequest)
+    const reply = await done.promise
+    giveBack(worker)
+    if ('result' in reply) return reply.result as WorkerResults[T['task']]
+    throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    worker.off('message', done.resolve).off('error', done.reject).off('exit', onExit)
+  }
+}
+
+function takeWorker(): Worker {
+  const kept = idle
+  idle = undefined
+  if (kept) return kept
+  const worker = new Worker(WORKER, { execArgv: [], trackUnmanagedFds: false })
+  worker.once('exit', () => {
+    if (idle === worker) idle = undefined
+  })
+  return worker
+}
+
+function giveBack(worker: Worker): void {
+  worker.unref()
+  if (idle) void worker.terminate()
+  else idle = worker
+}

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto'
+import { closeSync, openSync, readlinkSync, readSync } from 'node:fs'
+import { lgetxattr, llistxattr } from '@strata/linux'
+import { walkTree, type Visited } from '../tree.js'
+
+/**
+ * A tree as it is mounted, one JSON line an entry, sorted by the paths' bytes, in the form of the fixtures' listings (libs/archive/fixtures/README.md):
+ * path (what is no UTF-8 as `\xNN`) and its bytes, type, mode, owner, whole seconds of mtime; size and sha256, target, device, xattrs where there are.
+ * No mount below it is entered.
+ */
+export function readTree(root: string): string[] {
+  const lines: { path: Buffer; line: string }[] = []
+  walkTree(root, (visited) => lines.push({ path: visited.path, line: JSON.stringify(describe(visited)) }))
+  return lines.sort((a, b) => Buffer.compare(a.path, b.path)).map(({ line }) => line)
+}
+
+function describe({ path, at, stats }: Visited): Record<string, unknown> {
+  const line: Record<string, unknown> = {
+    path: readable(path), pathBase64: path.toString('base64'), type: '', mode: `0o${(stats.mode & 0o7777).toString(8)}`,
+    uid: stats.uid, gid: stats.gid, mtime: Math.floor(stats.mtimeMs / 1000),
+  }
+  if (stats.isFile()) Object.assign(line, { type: 'file', size: stats.size, sha256: sha256Of(at) })
+  else if (stats.isSymbolicLink()) Object.assign(line, { type: 'symlink', target: readable(readlinkSync(at, { encoding: 'buffer' })) })
+  else if (stats.isDirectory()) line['type'] = 'dir'
+  else if (stats.isFIFO()) line['type'] = 'fifo'
+  else Object.assign(line, { type: stats.isCharacterDevice() ? 'char' : 'block', rdev: device(stats.rdev) })
+  const names = llistxattr(at).sort((a, b) => Buffer.compare(a, b))
+  if (names.length > 0) line['xattrs'] = Object.fromEntries(names.map((name) => [name.toString(), lgetxattr(at, name)?.toString('base64')]))
+  return line
+}
+
+/** The kernel's encoding: 12 bits of major within 20 of minor. */
+function device(rdev: number): [major: number, minor: number] {
+  return [(rdev >>> 8) & 0xfff, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)]
+}
+
+function sha256Of(path: Buffer): string {
+  const hash = createHash('sha256')
+  const buffer = Buffer.allocUnsafe(1024 * 1024)
+  const fd = openSync(path, 'r')
+  try {
+    for (let read = readSync(fd, buffer); read > 0; read = readSync(fd, buffer)) hash.update(buffer.subarray(0, read))
+  } finally {
+    closeSync(fd)
+  }
+  return hash.digest('hex')
+}
+
+function readable(bytes: Buffer): string {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  let text = ''
+  for (let at = 0; at < bytes.length; ) {
+    const length = [1, 2, 3, 4].find((size) => {
+      try {
+        decoder.decode(bytes.subarray(at, at + size))
+        return at + size <= bytes.length
+      } catch {
+        return false
+      }
+    })
+    text += length === undefined ? `\\x${bytes[at]!.toString(16).padStart(2, '0')}` : bytes.toString('utf8', at, at + length)
+    at += length ?? 1
+  }
+  return text
+}

@@ -1,0 +1,367 @@
+import { execFileSync } from 'node:child_process'
+import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { concat, file, fixtureListing, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import { makePrivateMount, mountAt, umount } from '@strata/linux'
+import { chainIdOf, type DiffId, type StrataError } from '@strata/oci'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { mountAll, unmountAll } from '../mounts.js'
+import { parseSnapshotKey } from '../snapshot.js'
+import type { LayerFiles, Snapshotter } from '../snapshotter.js'
+import { leftoversOf } from './leftovers.js'
+import { storeFixture, storeLayer } from './make-layers.js'
+import { readTree } from './rootfs-listing.js'
+
+/** Checks that a driver does not pass, and why it need not. A name that no check has is an error. */
+export interface Departure {
+  readonly reason: string
+  readonly tests: readonly string[]
+}
+/** A driver on the folder; called again on the same folder it stands for the next start. */
+export type SnapshotterFactory = (folder: string) => Promise<Snapshotter>
+
+interface Place {
+  readonly snapshots: Snapshotter
+  /** The driver's. */
+  readonly folder: string
+  /** For layers' files. */
+  readonly layers: string
+  /** To mount at; whoever is not root may go there. */
+  readonly target: string
+  readonly create: SnapshotterFactory
+}
+type Check = (place: Place) => Promise<void>
+
+const dir = (name: string, fields: Parameters<typeof header>[0] | object = {}): Buffer => header({ name, type: '5', mode: 0o755, uid: 0, gid: 0, ...fields })
+const tar = (...parts: Uint8Array[]): Buffer => concat(...parts, ZEROS)
+const key = parseSnapshotKey
+const codeOf = async (promise: Promise<unknown>): Promise<string> => promise.then(() => 'no error', (error: unknown) => (error as StrataError).code)
+const byPath = (root: string): Record<string, Record<string, unknown>> =>
+  Object.fromEntries(readTree(root).map((line) => JSON.parse(line) as Record<string, unknown>).map((entry) => [String(entry['path']), entry]))
+
+const CHECKS: Record<string, Check> = {
+  'shows the reference image line by line': async ({ snapshots, layers }) => {
+    const chainId = await snapshots.assemble(await storeFixture(layers, 'docker20-odd.tar'))
+    expect(readTree(await snapshots.root(chainId))).toEqual(await fixtureListing())
+  },
+
+  'stacks 127 layers, each over the one below': async ({ snapshots, layers, target }) => {
+    const stack = Array.from({ length: 127 }, (_, n) => storeLayer(layers, tar(
+      file(`layer-${n}`, `${n}`), file('same', `from ${n}`), ...(n > 0 && n % 2 === 0 ? [file(`.wh.layer-${n - 1}`, '')] : []),
+    )))
+    const chainId = await snapshots.assemble(stack)
+    mountAll(await snapshots.prepare(key('many'), chainId), target)
+    expect(readFileSync(join(target, 'same'), 'utf8')).toBe('from 126')
+    expect(readdirSync(target).sort()).toEqual(['same', ...Array.from({ length: 64 }, (_, n) => `layer-${2 * n}`)].sort())
+    expect(readFileSync(join(target, 'layer-42'), 'utf8')).toBe('42')
+  },
+
+  'makes a root of no layers': async ({ snapshots }) => {
+    const chainId = await snapshots.assemble([])
+    expect(chainId).toBe(chainIdOf([]))
+    expect(byPath(await snapshots.root(chainId))).toEqual({ '': expect.objectContaining({ type: 'dir', mode: '0o755', uid: 0, gid: 0, mtime: 0 }) as unknown })
+  },
+
+  'keeps attributes: nanoseconds, times before 1970, large ids, special bits, extended attributes': async ({ snapshots, layers }) => {
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(
+      paxHeader(pax('mtime', '-1.5') + pax('uid', '4000000000') + pax('SCHILY.xattr.user.note', 'hello') + pax('SCHILY.xattr.trusted.overlay.opaque', 'y')),
+      file('odd', 'x', { mode: 0o6751 }),
+      paxHeader(pax('mtime', '1000000000.123456789')), dir('folder', { mode: 0o1777 }), file('folder/in', 'y', { mtime: 5 }),
+      paxHeader(pax('mtime', '3.000000001')), header({ name: 'link', type: '2', link: '/etc/passwd', mtime: 3 }),
+    ))])
+    const root = await snapshots.root(chainId)
+    const odd = lstatSync(join(root, 'odd'), { bigint: true })
+    expect([odd.mtimeNs, odd.uid, Number(odd.mode) & 0o7777]).toEqual([-1_500_000_000n, 4_000_000_000n, 0o6751])
+    expect(byPath(root)['odd']?.['xattrs']).toEqual({ 'user.note': Buffer.from('hello').toString('base64') })
+    expect(lstatSync(join(root, 'folder'), { bigint: true }).mtimeNs).toBe(1_000_000_000_123_456_789n)
+    expect(lstatSync(join(root, 'folder')).mode & 0o7777).toBe(0o1777)
+    expect(lstatSync(join(root, 'link'), { bigint: true }).mtimeNs).toBe(3_000_000_001n)
+  },
+
+  'keeps hard links within a layer, and the data of those into lower layers': async ({ snapshots, layers }) => {
+    const chainId = await snapshots.assemble([
+      storeLayer(layers, tar(dir('d'), file('d/a', 'data', { mode: 0o640 }), header({ name: 'b', type: '1', link: 'd/a' }))),
+      storeLayer(layers, tar(header({ name: 'c', type: '1', link: 'd/a' }), header({ name: 'e', type: '1', link: 'c' }))),
+    ])
+    const root = await snapshots.root(chainId)
+    const [a, b, c, e] = ['d/a', 'b', 'c', 'e'].map((name) => statSync(join(root, name)))
+    expect(a!.ino).toBe(b!.ino)
+    expect(c!.ino).toBe(e!.ino)
+    expect(readFileSync(join(root, 'e'), 'utf8')).toBe('data')
+    expect(c!.mode & 0o777).toBe(0o640)
+  },
+
+  'hides what whiteouts and opaque folders hide, whatever it was': async ({ snapshots, layers }) => {
+    const chainId = await snapshots.assemble([
+      storeLayer(layers, tar(dir('d', { mode: 0o700 }), file('d/a', ''), dir('d/sub'), file('d/sub/x', ''), dir('o'), file('o/old', ''), file('was-file', ''), dir('was-folder'), file('was-folder/x', ''))),
+      storeLayer(layers, tar(file('d/.wh.a', ''), file('d/.wh.sub', ''), file('o/.wh..wh..opq', ''), file('o/new', ''), dir('was-file'), file('was-file/y', ''), file('was-folder', ''), file('.wh.nothing', ''))),
+    ])
+    const tree = byPath(await snapshots.root(chainId))
+    expect(Object.keys(tree)).toEqual(['', 'd', 'o', 'o/new', 'was-file', 'was-file/y', 'was-folder'])
+    // The second layer only implies `d`: it stays as it was below.
+    expect(tree['d']?.['mode']).toBe('0o700')
+    expect(tree['was-folder']?.['type']).toBe('file')
+  },
+
+  'reads the last file of a tar that lacks its padding': async ({ snapshots, layers }) => {
+    const content = 'z'.repeat(700)
+    const chainId = await snapshots.assemble([storeLayer(layers, concat(file('first', 'a'), header({ name: 'last', size: 700 }), Buffer.from(content)))])
+    const root = await snapshots.root(chainId)
+    expect(readFileSync(join(root, 'last'), 'utf8')).toBe(content)
+    expect(readFileSync(join(root, 'first'), 'utf8')).toBe('a')
+  },
+
+  'keeps the holes of a sparse file of 100 GB': async ({ snapshots, layers, folder }) => {
+    const size = 100 * 1024 ** 3
+    const records = pax('GNU.sparse.major', '1') + pax('GNU.sparse.minor', '0') + pax('GNU.sparse.name', 'big') + pax('GNU.sparse.realsize', String(size))
+    const map = Buffer.alloc(512)
+    map.write(`2\n0\n4\n${size - 512}\n512\n`)
+    const data = concat(map, Buffer.concat([Buffer.from('head')], 4), Buffer.alloc(512, 't'))
+    const layer = storeLayer(layers, tar(paxHeader(records), header({ name: 'GNUSparseFile.0/big', size: data.length }), Buffer.concat([data], Math.ceil(data.length / 512) * 512)))
+    const chainId = await snapshots.assemble([layer])
+    const path = join(await snapshots.root(chainId), 'big')
+    expect(statSync(path).size).toBe(size)
+    expect(execFileSync('head', ['-c', '6', path])).toEqual(Buffer.from('head\0\0'))
+    expect(execFileSync('tail', ['-c', '514', path])).toEqual(Buffer.from(`\0\0${'t'.repeat(512)}`))
+    expect(Number(execFileSync('du', ['-sx', '--block-size=1', folder]).toString().split('\t')[0])).toBeLessThan(1024 ** 2)
+  },
+
+  'takes paths of 4,096 bytes and folders 1,000 deep, and removes them again': async ({ snapshots, layers }) => {
+    const long = Array.from({ length: 16 }, (_, n) => `${n}`.padStart(255, 'n')).join('/')
+    const deep = Array.from({ length: 1000 }, () => 'd').join('/')
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(
+      paxHeader(pax('path', long)), file('x', 'at the end'), paxHeader(pax('path', `${deep}/f`)), file('x', 'deep'),
+      paxHeader(pax('path', `${deep}/hard`) + pax('linkpath', long)), header({ name: 'x', type: '1', link: 'x' }),
+    ))])
+    const tree = byPath(await snapshots.root(chainId))
+    expect(tree[long]).toMatchObject({ type: 'file', size: 10 })
+    expect(tree[`${deep}/f`]).toMatchObject({ type: 'file', size: 4 })
+    expect(tree[`${deep}/hard`]?.['sha256']).toBe(tree[long]?.['sha256'])
+  },
+
+  'follows no link that a layer brings: a file outside stays as it was (CVE-2019-14271 and its kin)': async ({ snapshots, layers, target }) => {
+    const canary = join(layers, 'canary')
+    writeFileSync(canary, 'untouched', { mode: 0o600 })
+    utimesSync(canary, 1, 1)
+    const chainId = await snapshots.assemble([
+      storeLayer(layers, tar(header({ name: 'out', type: '2', link: layers }), header({ name: 'file', type: '2', link: canary }))),
+      storeLayer(layers, tar(file('out/canary', 'overwritten', { mode: 0o777 }), file('file', 'overwritten', { mode: 0o777 }))),
+    ])
+    mountAll(await snapshots.prepare(key('canary'), chainId), target)
+    expect(readFileSync(join(target, 'out/canary'), 'utf8')).toBe('overwritten')
+    expect(readFileSync(join(target, 'file'), 'utf8')).toBe('overwritten')
+    expect([readFileSync(canary, 'utf8'), statSync(canary).mode & 0o777, statSync(canary).mtimeMs]).toEqual(['untouched', 0o600, 1000])
+  },
+
+  'mounts a root once, read-only, nosuid and nodev': async ({ snapshots, layers }) => {
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', '')))])
+    const [path, again] = await Promise.all([snapshots.root(chainId), snapshots.root(chainId)])
+    expect(again).toBe(path)
+    expect(mountAt(path)?.options).toEqual(expect.arrayContaining(['ro', 'nosuid', 'nodev']))
+    expect(() => writeFileSync(join(path, 'g'), '')).toThrow(/EROFS/)
+    umount(path)
+    expect(mountAt(path)).toBeUndefined()
+  },
+
+  'assembles a stack once for all who ask at the same time': async ({ snapshots, layers, folder }) => {
+    const stack = [storeLayer(layers, tar(file('f', 'once')))]
+    const ids = await Promise.all(Array.from({ length: 20 }, () => snapshots.assemble(stack)))
+    const [made] = readdirSync(join(folder, 'roots'))
+    const before = statSync(join(folder, 'roots', made!)).ino
+    await snapshots.assemble(stack)
+    expect(new Set(ids).size).toBe(1)
+    expect(statSync(join(folder, 'roots', made!)).ino).toBe(before)
+    expect(readdirSync(join(folder, 'tmp'))).toEqual([])
+  },
+
+  'shares a folder with another driver of the same kind': async ({ snapshots, layers, folder, create }) => {
+    const other = await create(folder)
+    try {
+      const stack = [storeLayer(layers, tar(file('f', 'shared'))), storeLayer(layers, tar(file('g', '')))]
+      const ids = await Promise.all([snapshots.assemble(stack), other.assemble(stack), other.assemble(stack.slice(0, 1)), snapshots.assemble(stack.slice(0, 1))])
+      expect(ids[0]).toBe(ids[1])
+      expect(await snapshots.root(ids[0])).toBe(await other.root(ids[0]))
+      await other.removeRoot(ids[2])
+      expect(readFileSync(join(await other.root(ids[0]), 'f'), 'utf8')).toBe('shared')
+    } finally {
+      await other.close()
+    }
+  },
+
+  'gives a snapshot what its root has, and keeps its changes to itself': async ({ snapshots, layers, target }) => {
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(dir('./', { mode: 0o751, uid: 12, gid: 34, mtime: 77 }), file('f', 'old'), file('gone', '')))])
+    mountAll(await snapshots.prepare(key('c1'), chainId), target)
+    expect(readTree(target)).toEqual(readTree(await snapshots.root(chainId)))
+    writeFileSync(join(target, 'f'), 'new')
+    rmSync(join(target, 'gone'))
+    expect(readFileSync(join(await snapshots.root(chainId), 'f'), 'utf8')).toBe('old')
+    const usage = await snapshots.usage(key('c1'))
+    expect(usage.inodes).toBe(3)
+    unmountAll(target)
+    mountAll(await snapshots.mounts(key('c1')), target)
+    expect(readdirSync(target)).toEqual(['f'])
+    expect(readFileSync(join(target, 'f'), 'utf8')).toBe('new')
+  },
+
+  'honours set-user-id programs and devices in a snapshot, though its root is nosuid and nodev': async ({ snapshots, layers, target }) => {
+    const id = readFileSync(realpathSync('/usr/bin/id'))
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(
+      file('id', id, { mode: 0o4755, uid: 0, gid: 0 }), header({ name: 'zero', type: '3', major: 1, minor: 5, mode: 0o666, uid: 0, gid: 0 }), dir('./'),
+    ))])
+    mountAll(await snapshots.prepare(key('suid'), chainId), target)
+    expect(execFileSync(join(target, 'id'), ['-u'], { uid: 1000, gid: 1000 }).toString()).toBe('0\n')
+    expect(execFileSync('head', ['-c', '4', join(target, 'zero')])).toEqual(Buffer.alloc(4))
+  },
+
+  'gives a view that cannot be written': async ({ snapshots, layers, target }) => {
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', 'x')))])
+    mountAll(await snapshots.view(key('v'), chainId), target)
+    expect(readFileSync(join(target, 'f'), 'utf8')).toBe('x')
+    expect(() => writeFileSync(join(target, 'f'), 'y')).toThrow(/EROFS/)
+    expect(await codeOf(snapshots.remove(key('v')))).toBe('container_running')
+  },
+
+  'prepares the same key again, and refuses it for anything else': async ({ snapshots, layers }) => {
+    const [one, two] = [await snapshots.assemble([storeLayer(layers, tar(file('1', '')))]), await snapshots.assemble([storeLayer(layers, tar(file('2', '')))])]
+    const mounts = await snapshots.prepare(key('k'), one)
+    expect(await snapshots.prepare(key('k'), one)).toEqual(mounts)
+    expect(await codeOf(snapshots.prepare(key('k'), two))).toBe('container_exists')
+    expect(await codeOf(snapshots.view(key('k'), one))).toBe('container_exists')
+    expect(await snapshots.stat(key('k'))).toEqual({ key: 'k', kind: 'writable', chainId: one })
+    await snapshots.view(key('a'), two)
+    const found = []
+    for await (const info of snapshots.walk()) found.push(info.key)
+    expect(found).toEqual(['a', 'k'])
+  },
+
+  'says what is not there, and removes what is not there without a word': async ({ snapshots }) => {
+    const chainId = chainIdOf([`sha256:${'0'.repeat(64)}` as DiffId])
+    expect(await codeOf(snapshots.root(chainId))).toBe('not_found')
+    expect(await codeOf(snapshots.prepare(key('x'), chainId))).toBe('not_found')
+    expect(await codeOf(snapshots.mounts(key('x')))).toBe('not_found')
+    expect(await codeOf(snapshots.stat(key('x')))).toBe('not_found')
+    expect(await codeOf(snapshots.usage(key('x')))).toBe('not_found')
+    expect(await snapshots.isAssembled(chainId)).toBe(false)
+    await snapshots.remove(key('x'))
+    await snapshots.removeRoot(chainId)
+  },
+
+  'refuses to remove what is in use': async ({ snapshots, layers, target }) => {
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', '')))])
+    mountAll(await snapshots.prepare(key('c'), chainId), target)
+    expect(await codeOf(snapshots.remove(key('c')))).toBe('container_running')
+    expect(await codeOf(snapshots.removeRoot(chainId))).toBe('image_in_use')
+    expect(await snapshots.releaseRoots()).toEqual([chainId])
+    unmountAll(target)
+    expect(await codeOf(snapshots.removeRoot(chainId))).toBe('image_in_use')
+    expect(await snapshots.releaseRoots()).toEqual([])
+    // Released, it is mounted again for whoever needs it.
+    mountAll(await snapshots.mounts(key('c')), target)
+    unmountAll(target)
+    await snapshots.remove(key('c'))
+    await snapshots.removeRoot(chainId)
+    expect(await snapshots.isAssembled(chainId)).toBe(false)
+  },
+
+  'outlives its process, and what a dead one left half-made goes at the next start': async ({ snapshots, layers, folder, target, create }) => {
+    const stack = [storeLayer(layers, tar(file('f', 'kept')))]
+    const chainId = await snapshots.assemble(stack)
+    mountAll(await snapshots.prepare(key('c'), chainId), target)
+    writeFileSync(join(target, 'mine'), '')
+    await snapshots.close()
+    mkdirSync(join(folder, 'tmp', 'half', 'made'), { recursive: true })
+    writeFileSync(join(folder, 'locks', 'root-of-a-dead-one'), '')
+    const next = await create(folder)
+    try {
+      expect(readdirSync(join(folder, 'tmp'))).toEqual([])
+      expect(await next.isAssembled(chainId)).toBe(true)
+      expect(readFileSync(join(await next.root(chainId), 'f'), 'utf8')).toBe('kept')
+      expect(readdirSync(target).sort()).toEqual(['f', 'mine'])
+      expect(await next.prepare(key('c'), chainId)).toHaveLength(1)
+    } finally {
+      await next.close()
+    }
+  },
+
+  'assembles anew what was damaged, and never mounts it': async ({ snapshots, layers, folder }) => {
+    const stack = [storeLayer(layers, tar(file('f', 'again')))]
+    const chainId = await snapshots.assemble(stack)
+    writeFileSync(join(folder, 'roots', readdirSync(join(folder, 'roots'))[0]!, 'root.json'), '')
+    expect(await snapshots.isAssembled(chainId)).toBe(false)
+    expect(await codeOf(snapshots.root(chainId))).toBe('not_found')
+    await snapshots.assemble(stack)
+    expect(readFileSync(join(await snapshots.root(chainId), 'f'), 'utf8')).toBe('again')
+  },
+
+  'ends with cancelled and leaves nothing when the signal aborts': async ({ snapshots, layers, folder }) => {
+    const stack = Array.from({ length: 30 }, (_, n) => storeLayer(layers, tar(...Array.from({ length: 50 }, (_, m) => file(`${n}-${m}`, 'x')))))
+    const abort = new AbortController()
+    const cancelled = snapshots.assemble(stack, abort.signal)
+    abort.abort()
+    expect(await codeOf(cancelled)).toBe('cancelled')
+    expect(await codeOf(snapshots.assemble(stack, abort.signal))).toBe('cancelled')
+    const chainId = await snapshots.assemble(stack)
+    expect(readTree(await snapshots.root(chainId))).toHaveLength(1501)
+    expect(readdirSync(join(folder, 'locks'))).toEqual([])
+  },
+
+  'refuses layers that are not there or not as their index says, and leaves nothing': async ({ snapshots, layers, folder }) => {
+    const good = storeLayer(layers, tar(file('f', 'x'.repeat(5000))))
+    const cut: LayerFiles = { ...good, tar: join(layers, 'cut') }
+    writeFileSync(cut.tar, readFileSync(good.tar).subarray(0, 1024))
+    const bad: LayerFiles = { ...good, index: join(layers, 'bad') }
+    writeFileSync(bad.index, Buffer.alloc(100))
+    const lost = storeLayer(layers, tar(header({ name: 'l', type: '1', link: 'nowhere' })))
+    expect(await codeOf(snapshots.assemble([{ ...good, tar: join(layers, 'none') }]))).toBe('layer_missing')
+    expect(await codeOf(snapshots.assemble([{ ...good, index: join(layers, 'none') }]))).toBe('layer_missing')
+    expect(await codeOf(snapshots.assemble([cut]))).toBe('corrupt')
+    expect(await codeOf(snapshots.assemble([bad]))).toBe('corrupt')
+    expect(await codeOf(snapshots.assemble([lost]))).toBe('layer_invalid')
+    expect(readdirSync(join(folder, 'roots'))).toEqual([])
+    expect(readdirSync(join(folder, 'layers'))).toEqual([])
+    expect(readdirSync(join(folder, 'tmp'))).toEqual([])
+  },
+}
+
+/** The conformance suite: whoever writes a driver runs it, once for each way the driver can be set. Needs root. Afterwards nothing may be left over. */
+export function describeSnapshotter(name: string, create: SnapshotterFactory, options: { readonly skip?: readonly Departure[] } = {}): void {
+  const skipped = new Map((options.skip ?? []).flatMap(({ reason, tests }) => tests.map((test) => [test, reason] as const)))
+  for (const test of skipped.keys()) if (!(test in CHECKS)) throw new Error(`${name} skips ${JSON.stringify(test)}, which is no check`)
+
+  describe(`snapshotter ${name}`, () => {
+    let base: string
+    let place: Place
+
+    beforeEach(async () => {
+      // Not /tmp, which may be a file system in memory that lacks what drivers need.
+      base = makePrivateMount(mkdtempSync('/var/tmp/strata-snapshots-'))
+      chmodSync(base, 0o755)
+      for (const folder of ['layers', 'target']) mkdirSync(join(base, folder))
+      const folder = join(base, 'driver')
+      place = { snapshots: await create(folder), folder, layers: join(base, 'layers'), target: join(base, 'target'), create }
+    })
+
+    afterEach(async () => {
+      await place.snapshots.close().catch(() => undefined)
+      const last = await create(place.folder)
+      unmountAll(place.target)
+      const keys = []
+      for await (const { key: found } of last.walk()) keys.push(found)
+      for (const found of keys) await last.remove(found)
+      const chains = readdirSync(join(place.folder, 'roots')).map((hex) => `sha256:${hex}`)
+      for (const chainId of chains) await last.removeRoot(chainId as Parameters<Snapshotter['removeRoot']>[0])
+      await last.close()
+      const left = leftoversOf(place.folder)
+      umount(base)
+      rmSync(base, { recursive: true })
+      expect(left).toEqual([])
+      expect(existsSync(base)).toBe(false)
+    })
+
+    for (const [test, check] of Object.entries(CHECKS)) {
+      const reason = skipped.get(test)
+      if (reason === undefined) it(test, () => check(place))
+      else it.skip(`${test} (${reason})`, () => undefined)
+    }
+  })
+}
