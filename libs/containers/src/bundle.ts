@@ -23,21 +23,27 @@ export async function prepareRoot(record: ContainerRecord, root: string, folder:
   try {
     paths.requireKernelFolders()
     const user = resolveUser(request.user ?? image.config?.User ?? '', paths.readSmall('/etc/passwd'), paths.readSmall('/etc/group'))
-    for (const { destination } of files) paths.makeFile(destination)
+    // Without links, so that the runtime has none to follow when the image's /proc is not what is there any more.
+    const mounted = files.map(({ source, destination }) => ({ source, destination: outsideProc(paths.makeFile(destination), destination) }))
     for (const folder of ['/proc', '/dev', '/sys']) paths.makeFolder(folder)
     for (const volume of image.config?.Volumes ?? []) paths.makeFolder(`/${volume}`)
-    const cwd = paths.makeFolder(workdirOf(image.config, request))
-    // There a name may stand for a file that the *runtime* holds open (CVE-2024-21626). Links were resolved, so this is where it would be.
-    if (cwd === '/proc' || cwd.startsWith('/proc/')) throw new StrataError('launch_failed', `the working directory ${JSON.stringify(workdirOf(image.config, request).slice(0, 200))} lies in /proc`)
+    const workdir = workdirOf(image.config, request)
+    const cwd = outsideProc(paths.makeFolder(workdir), `the working directory ${JSON.stringify(workdir.slice(0, 200))}`)
     const arch = ARCHITECTURES[process.arch]
     if (!arch) throw new StrataError('unsupported', `there is no seccomp policy for ${process.arch} processors`)
     return buildSpec({
       args: argsOf(image, request), env: envOf(image.config, request, { hostname: name, home: user.home }), cwd, user, hostname: name, network, readOnly: request.readOnly ?? false,
-      root, cgroupsPath, files, thermal: thermalPaths(), seccomp: defaultSeccomp(arch, DEFAULT_CAPABILITIES, release()),
+      root, cgroupsPath, files: mounted, thermal: thermalPaths(), seccomp: defaultSeccomp(arch, DEFAULT_CAPABILITIES, release()),
     })
   } finally {
     paths.close()
   }
+}
+
+/** In /proc a name may stand for a file that the *runtime* holds open (CVE-2024-21626). `path` has no links, so this is where it would be. */
+function outsideProc(path: string, what: string): string {
+  if (path === '/proc' || path.startsWith('/proc/')) throw new StrataError('launch_failed', `${what} lies in /proc`)
+  return path
 }
 
 /** Writes an OCI bundle anew (runtime-spec, bundle.md). Whatever an earlier try left in it goes. It holds the environment, so nobody else may read it. */

@@ -147,6 +147,11 @@ describe('mount targets', () => {
     expect(await readdir(join(root, 'etc'))).not.toContain('hostname')
   })
 
+  it('in /proc, where links may mean the runtime itself, are refused', async () => {
+    await world.useRoot((root) => symlink('/proc/self/environ', join(root, 'etc/hosts')))
+    expect(await refused()).toBe('/etc/hosts lies in /proc')
+  })
+
   it('that are something else are refused', async () => {
     await world.useRoot((root) => mkdir(join(root, 'etc/hosts')))
     expect(await refused()).toBe("the image's /etc/hosts is a folder, which /etc/hosts cannot be")
