@@ -1,0 +1,214 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createReadStream, existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+import { fileURLToPath } from 'node:url'
+import { mountTable, umount } from '@strata/linux'
+
+export type Service = 'gateway' | 'ingest' | 'extractor' | 'storage' | 'runtime'
+const MAIN = fileURLToPath(new URL('../../../../apps/standalone/dist/main.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../../../apps/cli/bin/strata.mjs', import.meta.url))
+
+export interface Answer {
+  readonly status: number
+  readonly headers: IncomingMessage['headers']
+  readonly bytes: Buffer
+  json<T>(): T
+}
+export interface Output {
+  readonly code: number
+  readonly stdout: Buffer
+  readonly stderr: string
+}
+
+/** A Strata of the test's own: real processes, real Redis, a data folder on disk, reached through its socket only. */
+export class StrataUnderTest {
+  readonly #processes = new Map<string, ChildProcess>()
+  #log = ''
+
+  private constructor(
+    readonly folder: string,
+    private readonly environment: Record<string, string>,
+  ) {}
+
+  /** `groups`: which services share a process; all in one if left out. */
+  static async start(options: { environment?: Record<string, string>; groups?: readonly (readonly Service[])[] } = {}): Promise<StrataUnderTest> {
+    // Not below /tmp: that may be a tmpfs or an overlay, and real nodes keep layers on a disk.
+    const strata = new StrataUnderTest(await mkdtemp('/var/tmp/strata-e2e-'), options.environment ?? {})
+    try {
+      await strata.startProcesses(options.groups)
+    } catch (error) {
+      await strata.remove()
+      throw error
+    }
+    return strata
+  }
+
+  get data(): string {
+    return join(this.folder, 'data')
+  }
+  get socket(): string {
+    return join(this.folder, 's.sock')
+  }
+  /** What the processes wrote to stderr. */
+  get log(): string {
+    return this.#log
+  }
+  /** By their services, joined with commas. */
+  pid(group: string): number {
+    return this.#processes.get(group)?.pid ?? -1
+  }
+
+  /** The first group has the private Redis; the others find it. */
+  async startProcesses(groups: readonly (readonly Service[])[] = [['gateway', 'ingest', 'extractor', 'storage', 'runtime']]): Promise<void> {
+    for (const [index, group] of groups.entries()) await this.startGroup(group, index === 0)
+    await this.ready()
+  }
+
+  async startGroup(group: readonly Service[], first = false): Promise<void> {
+    const name = group.join(',')
+    const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        STRATA_LOG_LEVEL: 'warn',
+        STRATA_DATA: this.data,
+        STRATA_SOCKET: this.socket,
+        STRATA_SERVICES: name,
+        ...(first ? {} : { STRATA_REDIS: `unix://${join(this.data, 'redis', 'redis.sock')}` }),
+        ...this.environment,
+      },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    this.#processes.set(name, child)
+    child.stderr?.on('data', (text: Buffer) => (this.#log += text.toString()))
+    if (first) await until(() => child.exitCode !== null || existsSync(join(this.data, 'redis', 'redis.sock')), 'Redis is up')
+    if (child.exitCode !== null) throw new Error(`Strata ended: ${this.#log}`)
+  }
+
+  async ready(): Promise<void> {
+    await until(async () => {
+      if ([...this.#processes.values()].some((child) => child.exitCode !== null)) throw new Error(`Strata ended: ${this.#log}`)
+      return (await this.request('GET', '/v1/health/ready').catch(() => undefined))?.status === 200
+    }, 'ready')
+  }
+
+  /** Ends one process (by its services joined with commas) or all, and waits until it is gone. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM', group?: string): Promise<void> {
+    for (const [name, child] of [...this.#processes].reverse()) {
+      if (group !== undefined && name !== group) continue
+      if (child.exitCode === null && child.signalCode === null) {
+        const gone = new Promise((resolve) => child.once('exit', resolve))
+        child.kill(signal)
+        await gone
+      }
+      this.#processes.delete(name)
+    }
+  }
+
+  /** Stops all and removes all; throws if containers, mounts or processes of this Strata are still there. */
+  async dispose(): Promise<void> {
+    for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
+    for (const { id } of await this.images()) await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
+    await this.stop()
+    const left = await this.leftovers()
+    await this.remove()
+    if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`)
+  }
+
+  /** After `stop`: what of this Strata is outside its folder, or mounted, or running. */
+  async leftovers(): Promise<string[]> {
+    const mounts = mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.data}/node/`)).map(({ mountPoint }) => `mount ${mountPoint}`)
+    const processes: string[] = []
+    for (const pid of await readdir('/proc')) {
+      if (!/^\d+$/.test(pid)) continue
+      const command = readFileSyncOr(`/proc/${pid}/cmdline`).replaceAll('\0', ' ')
+      if (command.includes(this.folder)) processes.push(`process ${pid}: ${command.slice(0, 200)}`)
+    }
+    return [...mounts, ...processes]
+  }
+
+  async remove(): Promise<void> {
+    await this.stop('SIGKILL')
+    for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`)).reverse()) umount(mountPoint, 2)
+    await rm(this.folder, { recursive: true, force: true })
+  }
+
+  /** A request through the socket. A string or object body is JSON; a stream is sent as it comes (chunked unless `length` is given). */
+  async request(method: string, path: string, body?: unknown, options: { length?: number; signal?: AbortSignal } = {}): Promise<Answer> {
+    const answer = await this.open(method, path, body, options)
+    const bytes = await buffer(answer)
+    return { status: answer.statusCode ?? 0, headers: answer.headers, bytes, json: <T>() => JSON.parse(bytes.toString()) as T }
+  }
+
+  async open(method: string, path: string, body?: unknown, options: { length?: number; signal?: AbortSignal } = {}): Promise<IncomingMessage> {
+    const isStream = body instanceof Readable
+    const json = body === undefined || isStream ? undefined : Buffer.from(JSON.stringify(body))
+    return new Promise((resolve, reject) => {
+      const request = httpRequest({
+        socketPath: this.socket,
+        method,
+        path,
+        agent: false,
+        ...(options.signal ? { signal: options.signal } : {}),
+        headers: { ...(json ? { 'content-type': 'application/json', 'content-length': json.length } : {}), ...(options.length === undefined ? {} : { 'content-length': options.length }) },
+      })
+      request.once('response', resolve)
+      request.once('error', reject)
+      if (isStream) pipeline(body, request).catch(() => undefined)
+      else request.end(json)
+    })
+  }
+
+  /** Loads an archive; throws the problem if it is refused. */
+  async load(archive: string | Readable, query = ''): Promise<{ images: { id: string; digest: string; names: string[]; layers: number }[] }> {
+    const answer = await this.request('POST', `/v1/images${query}`, typeof archive === 'string' ? createReadStream(archive) : archive)
+    if (answer.status !== 201) throw new Error(`load: ${answer.status} ${answer.bytes.toString()}`)
+    return answer.json()
+  }
+
+  async images(): Promise<{ id: string; digest: string; names: string[] }[]> {
+    return (await this.request('GET', '/v1/images')).json<{ images: [] }>().images
+  }
+
+  async containers(): Promise<{ id: string; name: string; state: string; exitCode?: number; reason?: string; pid?: number }[]> {
+    return (await this.request('GET', '/v1/containers?all')).json<{ containers: [] }>().containers
+  }
+
+  /** The CLI, as a person calls it. */
+  async cli(args: readonly string[], options: { input?: Readable } = {}): Promise<Output> {
+    const child = this.spawnCli(args)
+    const stdout: Buffer[] = []
+    let stderr = ''
+    child.stdout?.on('data', (piece: Buffer) => stdout.push(piece))
+    child.stderr?.on('data', (piece: Buffer) => (stderr += piece.toString()))
+    if (options.input && child.stdin) pipeline(options.input, child.stdin).catch(() => undefined)
+    else child.stdin?.end()
+    const code = await new Promise<number>((resolve) => child.once('close', (exit, signal) => resolve(exit ?? (signal === 'SIGKILL' ? 137 : 143))))
+    return { code, stdout: Buffer.concat(stdout), stderr }
+  }
+
+  spawnCli(args: readonly string[]): ChildProcess {
+    return spawn(process.execPath, [CLI, ...args], { env: { PATH: process.env['PATH'] ?? '', STRATA_HOST: `unix://${this.socket}` }, stdio: ['pipe', 'pipe', 'pipe'] })
+  }
+}
+
+/** Waits for a state; gives up with its name after a minute. */
+export async function until(state: () => boolean | Promise<boolean>, name: string, seconds = 60): Promise<void> {
+  const end = performance.now() + seconds * 1000
+  while (!(await state())) {
+    if (performance.now() > end) throw new Error(`waited ${seconds} s in vain for: ${name}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+function readFileSyncOr(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
