@@ -1,5 +1,5 @@
 #!/bin/sh
-":" //; here=$(readlink -f "$0"); app=${here%/bin/*}; node=${app%/apps/*}/node_modules/.bin/node; [ -x "$node" ] && [ -f "$app/dist/main.js" ] && exec "$node" --disable-sigusr1 "$app/dist/main.js" "$@"; exec node "$here" "$@"
+":" //; here=$(readlink -f "$0"); app=${here%/bin/*}; node=${app%/apps/*}/node_modules/.bin/node; [ -x "$node" ] && [ -f "$app/dist/main.js" ] && exec "$node" "$app/dist/main.js" "$@"; exec node "$here" "$@"
 // This file is both: `sh` runs the line above, which becomes the checkout's own Node with no process in between (half the start of a
 // command, and signals reach it alone). `node strata.mjs` (any Node from 20 on) skips that line as a string and a comment, and goes on here.
 import { spawn } from 'node:child_process'
@@ -31,12 +31,12 @@ if (!existsSync(main)) refuse('not built yet: run `npm run build` in the checkou
 else if (Number(process.versions.node.split('.')[0]) >= 24) await import(main)
 else {
   const node = ownNode()
-  const args = ['--disable-sigusr1', main, ...process.argv.slice(2)]
+  const args = [main, ...process.argv.slice(2)]
   if (node === undefined) refuse('its Node.js 24 is not installed: run `npm install` in the checkout')
   else if (process.execve !== undefined) process.execve(node, [node, ...args], process.env)
   else {
     const child = spawn(node, args, { stdio: 'inherit' })
-    for (const signal of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR2'])
+    for (const signal of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2'])
       process.on(signal, () => {
         // The keys of a terminal reach the whole process group, the child too.
         const typed = (signal === 'SIGINT' || signal === 'SIGQUIT') && process.stdin.isTTY

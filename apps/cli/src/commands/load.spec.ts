@@ -2,7 +2,7 @@ import { truncate, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { sendJson, sendProblem, ServiceDouble } from '../testing/service-double.js'
+import { sendJson, ServiceDouble } from '../testing/service-double.js'
 import { outcome, start, strata } from '../testing/strata.js'
 
 const digest = `sha256:${'a'.repeat(64)}`
@@ -44,7 +44,12 @@ it.each([['-'], []])('sends a pipe in chunks: load -q %s', async (...file) => {
 
 it('takes a refusal that comes before all bytes were sent', async () => {
   await using service = await ServiceDouble.start()
-  service.on('POST /v1/images early', (_seen, response) => sendProblem(response, 400, 'archive_invalid', 'this is no tar archive'))
+  service.on('POST /v1/images early', (_seen, response) => {
+    // As the gateway: the answer is whole, and what still comes is dropped for a while before the connection closes.
+    const problem = JSON.stringify({ type: 'about:blank', title: 'Bad Request', status: 400, code: 'archive_invalid', detail: 'this is no tar archive' })
+    response.writeHead(400, { 'content-type': 'application/problem+json', 'content-length': problem.length, connection: 'close' })
+    response.write(problem)
+  })
   const archive = join(service.folder, 'big.tar')
   await writeFile(archive, '')
   await truncate(archive, 1e9)

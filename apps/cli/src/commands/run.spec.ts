@@ -61,7 +61,7 @@ it('loses nothing through a pipe that pauses, and holds the service back meanwhi
       hash.update(piece)
       sent += piece.length
       if (!response.write(frame(1, piece))) {
-        if (sent > 1024 * 1024) blocked.resolve(undefined)
+        if (sent > 128 * 1024) blocked.resolve(undefined)
         await once(response, 'drain')
       }
     }

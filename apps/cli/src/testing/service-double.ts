@@ -62,8 +62,10 @@ export class ServiceDouble implements AsyncDisposable {
     const path = `${seen.method} ${seen.url.split('?')[0] ?? ''}`.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/, '{job}')
     const early = this.routes.get(`${path} early`)
     request.on('error', () => undefined)
-    if (early) early(seen, response)
-    else {
+    if (early) {
+      early(seen, response)
+      request.resume()
+    } else {
       const chunks: Buffer[] = []
       try {
         for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
