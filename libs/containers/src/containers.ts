@@ -233,7 +233,7 @@ export class Containers {
       if (entry.removed) return
       if (entry.state.status === 'running') throw new StrataError('container_running', `container ${id.slice(0, 12)} has been started meanwhile`)
       await this.#store.bury(id)
-      if (entry.record.starts > 0) await this.#launcher.clean(entry.record)
+      if (this.#launcher.isUnclean(id)) await this.#launcher.clean(entry.record)
       await this.options.roots.remove(entry.record)
       await this.#store.drop(id)
       this.#entries.delete(id)
