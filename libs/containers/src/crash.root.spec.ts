@@ -50,6 +50,10 @@ const reopen = async (): Promise<void> => {
   world.containers = await Containers.open(world.options)
 }
 const timesRun = async (): Promise<number> => (await world.output(record.id)).toString().split('ran\n').length - 1
+/** Until the process has written its line. */
+async function heard(): Promise<void> {
+  for await (const chunk of world.containers.logs(record.id, { follow: true })) if (chunk.bytes.includes('ran\n')) return
+}
 
 describe('a service that dies', () => {
   afterEach(async () => {
@@ -94,6 +98,7 @@ describe('a service that dies', () => {
     await reopen()
     expect(world.containers.get(record.id).state).toMatchObject({ status: 'running' })
     await world.containers.launch(record.id)
+    await heard()
     await world.containers.stop(record.id, { timeoutSeconds: 0 })
     expect(await timesRun()).toBe(1)
   })
@@ -106,6 +111,7 @@ describe('a service that dies', () => {
     monitor.release()
     await reopen()
     expect(world.containers.get(record.id).state).toMatchObject({ status: 'running' })
+    await heard()
     await world.containers.stop(record.id, { timeoutSeconds: 0 })
     expect(await timesRun()).toBe(1)
   })
@@ -117,6 +123,7 @@ describe('a service that dies', () => {
     monitor.release()
     await reopen()
     expect(world.containers.get(record.id).state).toMatchObject({ status: 'running', pid })
+    await heard()
     await world.containers.kill(record.id)
     expect(await world.containers.wait(record.id)).toEqual({ code: 137 })
     expect(await timesRun()).toBe(1)
@@ -201,6 +208,7 @@ describe('a service that dies', () => {
     record = world.containers.get(id)
     await world.restart()
     expect(world.containers.get(id)).toEqual(record)
+    await heard()
     await world.containers.kill(id)
     expect(await world.containers.wait(id)).toEqual({ code: 137 })
     expect((await world.output(id)).toString()).toBe('ran\n')
