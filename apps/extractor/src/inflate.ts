@@ -23,8 +23,7 @@ export interface InflateTask {
 export async function inflate(task: InflateTask, source: Readable): Promise<void> {
   const travelled = createHash('sha256')
   const inside = createHash('sha256')
-  const builder = task.index === undefined ? undefined : new IndexBuilder()
-  const reader = builder && new TarReader(builder)
+  const walk = task.index === undefined ? undefined : startWalk(task.index)
   const file = await open(task.tar, 'wx', 0o600)
   let size = 0
   try {
@@ -50,7 +49,7 @@ export async function inflate(task: InflateTask, source: Readable): Promise<void
         for await (const piece of plain) {
           const written = file.write(piece)
           inside.update(piece)
-          reader?.write(piece)
+          walk?.reader.write(piece)
           size += piece.length
           for (let { bytesWritten } = await written; bytesWritten < piece.length; ) bytesWritten += (await file.write(piece, bytesWritten)).bytesWritten
         }
@@ -60,12 +59,17 @@ export async function inflate(task: InflateTask, source: Readable): Promise<void
     if (blob !== task.blob) throw new StrataError('corrupt', `the layer ${task.blob} in the store is damaged: its bytes are ${blob}`)
     const diffId = digestFromHex(inside.digest('hex'))
     if (diffId !== task.diffId) throw new StrataError('digest_mismatch', `the layer ${task.blob} unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
-    if (reader && builder && task.index !== undefined) {
-      reader.end()
-      await writeFile(task.index, builder.finish(size).encode(), { mode: 0o600 })
+    if (walk) {
+      walk.reader.end()
+      await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
     }
   } finally {
     await file.close()
     source.destroy()
   }
+}
+
+function startWalk(index: string): { index: string; builder: IndexBuilder; reader: TarReader } {
+  const builder = new IndexBuilder()
+  return { index, builder, reader: new TarReader(builder) }
 }

@@ -15,8 +15,9 @@ const DRAIN_MS = 10_000
 /** The public door: opens all that the configuration names, or none. */
 export async function startGateway(config: GatewayConfig): Promise<Gateway> {
   const doors: Door[] = []
-  if (config.STRATA_SOCKET) doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
   if (config.STRATA_LISTEN) doors.push(parseTcpDoor(config.STRATA_LISTEN))
+  // The socket last: whoever is answered there finds every other door open.
+  if (config.STRATA_SOCKET) doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
   if (doors.length === 0) throw new StrataError('bad_request', 'the gateway has no door: set STRATA_SOCKET or STRATA_LISTEN')
   const { app, handler } = await createHttpApp(GatewayModule.register(config), serveDocs)
   const servers: Server[] = []

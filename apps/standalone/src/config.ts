@@ -34,7 +34,7 @@ export interface Layout {
  * Where things lie, all following from the data folder:
  *
  *     <data>/store/        objects          <data>/node/      layers, roots, containers of this node
- *     <data>/redis/        the private one  <data>/secrets/   token, node-secret
+ *     <data>/redis/        the private one  <data>/token, <data>/node-secret
  *     /run/strata/<node>/  what must not survive a reboot
  * The node's id follows from the data folder too, so that two of them on one machine are two nodes.
  */
@@ -52,8 +52,8 @@ export function layoutOf(config: StandaloneConfig, environment: NodeJS.ProcessEn
       STRATA_NODE: node,
       STRATA_NODE_FOLDER: join(data, 'node'),
       STRATA_RUN_FOLDER: `/run/strata/${node}`,
-      STRATA_TOKEN_FILE: join(data, 'secrets', 'token'),
-      STRATA_NODE_SECRET_FILE: join(data, 'secrets', 'node-secret'),
+      STRATA_TOKEN_FILE: join(data, 'token'),
+      STRATA_NODE_SECRET_FILE: join(data, 'node-secret'),
       ...environment,
       STRATA_SOCKET: config.STRATA_SOCKET,
     },

@@ -83,7 +83,8 @@ export class PrivateRedis {
     const client = producerConnection(this.#url)
     try {
       if (!(await once(client, 'ready'))) return false
-      return (await orUnavailable(client.ping())) === 'PONG'
+      await orUnavailable(client.ping())
+      return true
     } catch {
       return false
     } finally {

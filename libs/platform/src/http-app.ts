@@ -1,5 +1,5 @@
 import { createServer, type RequestListener } from 'node:http'
-import { StandardSchemaValidationPipe, type INestApplicationContext, type Type } from '@nestjs/common'
+import { StandardSchemaValidationPipe, type DynamicModule, type INestApplicationContext } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
@@ -14,7 +14,7 @@ const MAX_JSON_BODY = 4 * 1024 * 1024
  *
  * `prepare` adds to the application before its routes are made. JSON bodies are parsed; every other body is left in the socket for its controller to read, however long it is.
  */
-export async function createHttpApp(module: Type | object, prepare?: (app: NestFastifyApplication) => void): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
+export async function createHttpApp(module: DynamicModule, prepare?: (app: NestFastifyApplication) => void): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const adapter = new FastifyAdapter({
     bodyLimit: MAX_JSON_BODY,
@@ -22,7 +22,7 @@ export async function createHttpApp(module: Type | object, prepare?: (app: NestF
     forceCloseConnections: true,
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
   })
-  const app = await NestFactory.create<NestFastifyApplication>(module as Type, adapter, { bodyParser: false, bufferLogs: true, abortOnError: false })
+  const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, bufferLogs: true, abortOnError: false })
   app.useLogger(app.get(Logger))
   const fastify = adapter.getInstance()
   fastify.removeAllContentTypeParsers()
@@ -54,8 +54,8 @@ function validation(): StandardSchemaValidationPipe {
 }
 
 /** A service without HTTP. */
-export async function createService(module: Type | object): Promise<INestApplicationContext> {
-  const app = await NestFactory.createApplicationContext(module as Type, { bufferLogs: true, abortOnError: false })
+export async function createService(module: DynamicModule): Promise<INestApplicationContext> {
+  const app = await NestFactory.createApplicationContext(module, { bufferLogs: true, abortOnError: false })
   app.useLogger(app.get(Logger))
   return app
 }

@@ -28,6 +28,7 @@ export interface JournalChange {
   readonly entries?: number
 }
 
+const ENDS: ReadonlySet<JournalState> = new Set(['completed', 'failed', 'cancelled'])
 const KEPT_SECONDS = 24 * 3600
 const REMEMBERED_SECONDS = 30 * 24 * 3600
 
@@ -124,21 +125,21 @@ export class Journal {
   /** The record now, then at each change, until it has ended or `signal` aborts. Changes that come faster than they are read are joined. */
   async *follow(id: string, signal: AbortSignal): AsyncGenerator<JournalRecord> {
     let wake: (() => void) | undefined
-    let stale = true
+    const news = { unread: true }
     const notify = (): void => {
-      stale = true
+      news.unread = true
       wake?.()
     }
     const stopListening = this.signals.onChange(id, notify)
     signal.addEventListener('abort', notify)
     try {
       while (!signal.aborted) {
-        if (!stale) await new Promise<void>((resolve) => (wake = resolve))
+        if (!news.unread) await new Promise<void>((resolve) => (wake = resolve))
         if (signal.aborted) return
-        stale = false
+        news.unread = false
         const record = await this.get(id)
         yield record
-        if (record.state === 'completed' || record.state === 'failed' || record.state === 'cancelled') return
+        if (ENDS.has(record.state)) return
       }
     } finally {
       stopListening()
@@ -148,14 +149,13 @@ export class Journal {
 
   /** The record once it has ended. */
   async end(id: string, signal: AbortSignal): Promise<JournalRecord> {
-    let last: JournalRecord | undefined
-    for await (const record of this.follow(id, signal)) last = record
-    if (!last || signal.aborted) throw new StrataError('cancelled', 'the request was given up')
-    return last
+    for await (const record of this.follow(id, signal)) if (ENDS.has(record.state)) return record
+    throw new StrataError('cancelled', 'the request was given up')
   }
 
   async #write(id: string, only: string, ends: boolean, fields: Record<string, string | number | undefined>): Promise<boolean> {
-    const flat = Object.entries({ ...fields, updatedAt: new Date().toISOString() }).flatMap(([key, value]) => (value === undefined ? [] : [key, String(value)]))
+    const all: Record<string, string | number | undefined> = { ...fields, updatedAt: new Date().toISOString() }
+    const flat = Object.entries(all).flatMap(([key, value]) => (value === undefined ? [] : [key, String(value)]))
     return (await orUnavailable(this.redis.eval(WRITE, 2, KEY.job(id), KEY.jobWas(id), id, only, ends ? '1' : '0', ...flat))) === 1
   }
 }

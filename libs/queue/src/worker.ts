@@ -110,8 +110,12 @@ export class JobWorker<K extends QueueKind> {
         resumed: 'added' in (job.data as object),
         parent: job.parent?.id === undefined ? undefined : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
         signal: watch?.controller.signal ?? new AbortController().signal,
-        progress: async (change) => void (root === undefined || (await this.journal.update(root, change))),
-        complete: async (result) => void (job.parent || root === undefined || (await this.journal.complete(root, result))),
+        progress: async (change) => {
+          if (root !== undefined) await this.journal.update(root, change)
+        },
+        complete: async (result) => {
+          if (!job.parent && root !== undefined) await this.journal.complete(root, result)
+        },
         children: (jobs) => this.#children(job, token, jobs),
       }
       const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]

@@ -2,6 +2,7 @@ import { Controller, Get, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { API_VERSION, infoSchema, versionSchema, type InfoView, type VersionView } from '@strata/api'
 import { Images } from '@strata/images'
+import { asStrataError } from '@strata/oci'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { ContainerDirectory } from '../containers/container-directory.js'
@@ -48,7 +49,7 @@ export class SystemController {
   async ready(@Res({ passthrough: true }) reply: FastifyReply): Promise<{ status: string; reason?: string }> {
     const reason = await this.nodes.list().then(
       (nodes) => (nodes.length > 0 ? undefined : 'no node is running'),
-      (error: Error) => error.message,
+      (error: unknown) => asStrataError(error).message,
     )
     if (reason === undefined) return { status: 'ready' }
     void reply.status(503)

@@ -84,7 +84,7 @@ export class StrataUnderTest {
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     this.#processes.set(name, child)
-    child.stderr?.on('data', (text: Buffer) => (this.#log += text.toString()))
+    child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
     if (first) await until(() => child.exitCode !== null || existsSync(join(this.data, 'redis', 'redis.sock')), 'Redis is up')
     if (child.exitCode !== null) throw new Error(`Strata ended: ${this.#log}`)
   }
