@@ -36,10 +36,10 @@ export class NodeJobs {
   }
 
   async #place(data: JobData<'place'>, context: JobContext): Promise<{ node: string }> {
-    context.signal.throwIfAborted()
     const { root } = data
     if (!context.parent) await context.progress({ state: 'active', step: 'placing' })
     if (data.purpose === 'assemble') {
+      context.signal.throwIfAborted()
       const children = await this.roots.missing(root, data.image)
       const job = { name: 'assemble', queue: QUEUES.runtimeOn(this.node), id: context.parent ? `${context.id}-on-${this.node}` : root, data: { root, image: data.image } } as const
       if (!(await this.queue.producer.has(job))) await this.queue.producer.addFlow(job, children, context.parent)
@@ -48,13 +48,14 @@ export class NodeJobs {
     const { launch } = data
     const node = await this.queue.nodes.claimContainer(launch.container, this.node)
     try {
+      context.signal.throwIfAborted()
       if (node === this.node) await this.containers.claim(launch.container, await this.#claim(launch))
       const job = { name: 'launch', queue: QUEUES.runtimeOn(node), id: root, data: { root, launch } } as const
       // A container that another node took before it died: that node's jobs find out themselves what is there.
       if (!(await this.queue.producer.has(job))) await this.queue.producer.addFlow(job, node === this.node ? await this.roots.missing(root, launch.image) : [])
       return { node }
     } catch (error) {
-      if (!this.#isClaimed(launch.container)) {
+      if (node === this.node && !this.#isClaimed(launch.container)) {
         await this.queue.nodes.forgetContainer(launch.container)
         await this.queue.nodes.releaseName(launch.name, launch.container)
       }

@@ -1,3 +1,4 @@
+import { containerSchema } from '@strata/api'
 import type { Containers, ContainerRecord } from '@strata/containers'
 import type { NodeDirectory, NodeRecord } from '@strata/queue'
 import { publicView } from './container-view.js'
@@ -13,6 +14,8 @@ export class Publisher {
   readonly #timer: NodeJS.Timeout
   readonly #unlisten: () => void
   #tail: Promise<void>
+  /** By container: known here when the record is gone. */
+  readonly #names = new Map<string, string>()
 
   constructor(
     private readonly directory: NodeDirectory,
@@ -45,6 +48,12 @@ export class Publisher {
     const unknown = await this.directory.register(this.node)
     if (!first && !unknown) return
     const records = this.containers.list()
+    for (const { id, name } of records) if (name !== undefined) this.#names.set(id, name)
+    const present = new Set(records.map(({ id }) => id))
+    // Removed, but this node's process died before it said so.
+    for (const { id, name } of (await this.directory.published(this.node.id)).map((view) => containerSchema.parse(view))) {
+      if (!present.has(id)) await this.directory.withdraw(this.node.id, id, name)
+    }
     await this.directory.publishAll(this.node.id, new Map(records.map((record) => [record.id, publicView(record, this.node.id)])))
     for (const { id, name } of records) {
       await this.directory.claimContainer(id, this.node.id)
@@ -53,7 +62,11 @@ export class Publisher {
   }
 
   async #one(id: string, record: ContainerRecord | undefined): Promise<void> {
-    if (record) return this.directory.publish(this.node.id, id, publicView(record, this.node.id))
-    await this.directory.withdraw(this.node.id, id)
+    if (record) {
+      if (record.name !== undefined) this.#names.set(id, record.name)
+      return this.directory.publish(this.node.id, id, publicView(record, this.node.id))
+    }
+    await this.directory.withdraw(this.node.id, id, this.#names.get(id))
+    this.#names.delete(id)
   }
 }

@@ -9,11 +9,12 @@ import { makePrivateMount } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import { secretFromFile } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
-import { createSnapshotter, type Snapshotter } from '@strata/snapshots'
+import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, FolderStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
 import { containerView } from './container-view.js'
 import { SnapshotRoots } from './container-roots.js'
+import { driverReason } from './driver-reason.js'
 import { ImageMounts } from './image-mounts.js'
 import { ImageRoots } from './image-roots.js'
 import { NodeJobs } from './node-jobs.js'
@@ -31,6 +32,7 @@ export class RuntimeNode {
     private readonly config: RuntimeConfig,
     private readonly store: FolderStore,
     private readonly snapshots: Snapshotter,
+    private readonly driverReason: string,
     readonly containers: Containers,
     readonly mounts: ImageMounts,
     private readonly queue: QueueClient,
@@ -43,7 +45,9 @@ export class RuntimeNode {
     makePrivateMount(folder)
     const logger = new Logger('runtime')
     const store = await FolderStore.open(config.STRATA_STORE)
-    const snapshots = await createSnapshotter({ folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS })
+    const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
+    const reason = driverReason(wanted, await probe(wanted.folder))
+    const snapshots = await createSnapshotter(wanted)
     const containers = await Containers.open({
       node: config.STRATA_NODE,
       folder: join(folder, 'containers'),
@@ -51,8 +55,8 @@ export class RuntimeNode {
       roots: new SnapshotRoots(snapshots, join(folder, 'roots')),
       warn: (message) => logger.warn(message),
     })
-    for (const warning of containers.warnings) logger.warn(warning)
-    return new RuntimeNode(config, store, snapshots, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS))
+    for (const warning of containers.runtime.warnings) logger.warn(warning)
+    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS))
   }
 
   /** Makes the node known at its door, and takes jobs. */
@@ -62,7 +66,7 @@ export class RuntimeNode {
     const roots = new ImageRoots(this.snapshots, new LayerFolder(join(folder, 'layers')), id)
     const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer)
     const onError = (error: Error): void => this.#logger.warn(error.message)
-    const record = { id, door, driver: this.snapshots.name, driverReason: 'it worked when it was tried in the node’s folder', runtime: 'runc', kernel: release(), warnings: [...this.containers.warnings] }
+    const record = { id, door, driver: this.snapshots.name, driverReason: this.driverReason, runtime: this.containers.runtime.version, kernel: release(), warnings: [...this.containers.runtime.warnings] }
     this.#publisher = new Publisher(this.queue.nodes, record, this.containers, (message) => this.#logger.warn(message))
     this.queue.serve({ kind: 'runtime', queue: QUEUES.runtime, concurrency, handlers: jobs.shared, onError })
     this.queue.serve({ kind: 'runtime.node', queue: QUEUES.runtimeOn(id), concurrency, handlers: jobs.own, onError })

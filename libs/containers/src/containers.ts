@@ -15,7 +15,7 @@ import { ContainerLog } from './log/container-log.js'
 import { LOG_LIMITS, type LogChunk, type LogLimits, type LogOptions } from './log/types.js'
 import { RecordStore } from './record-store.js'
 import { Runc } from './runc.js'
-import type { RuntimeDriver } from './runtime-driver.js'
+import type { RuntimeAbout, RuntimeDriver } from './runtime-driver.js'
 import { parseSignal, stopSignalOf } from './signals.js'
 
 export interface ContainersOptions {
@@ -53,7 +53,7 @@ export class Containers {
   readonly #lifecycle: Lifecycle
   readonly #driver: RuntimeDriver
   readonly #autoRemove: AutoRemove
-  #warnings: readonly string[] = []
+  #about: RuntimeAbout = { version: '', warnings: [] }
   #closed = false
 
   private constructor(private readonly options: ContainersOptions, conmon: string, private readonly lock: number) {
@@ -93,9 +93,9 @@ export class Containers {
     }
   }
 
-  /** What a person should know at start-up (an old runc). */
-  get warnings(): readonly string[] {
-    return this.#warnings
+  /** The runtime's version in a line (`runc version 1.3.6`), and what a person should know of it at start-up (an old runc). */
+  get runtime(): RuntimeAbout {
+    return this.#about
   }
 
   /**
@@ -279,7 +279,7 @@ export class Containers {
         await this.#lifecycle.recover(entry)
       }
     }))
-    this.#warnings = await this.#driver.warnings()
+    this.#about = await this.#driver.about()
   }
 
   /** What this node has in the runtime, among bundles and cgroups but not on disk; and folders whose removal was interrupted. */

@@ -1,7 +1,7 @@
 import { StrataError } from '@strata/oci'
 import { z } from 'zod'
 import { runProgram } from './program.js'
-import type { RuntimeDriver, RuntimeState } from './runtime-driver.js'
+import type { RuntimeAbout, RuntimeDriver, RuntimeState } from './runtime-driver.js'
 
 const stateSchema = z.object({ status: z.string(), pid: z.number().int().nonnegative() })
 const ABSENT = /does not exist/
@@ -14,9 +14,9 @@ export class Runc implements RuntimeDriver {
     this.globalArgs = [`--root=${root}`]
   }
 
-  async warnings(): Promise<string[]> {
+  async about(): Promise<RuntimeAbout> {
     const { stdout } = await runProgram([this.path, '--version'], this.scratch)
-    return runcWarnings(stdout)
+    return { version: (stdout.split('\n')[0] ?? '').slice(0, 100) || this.path, warnings: runcWarnings(stdout) }
   }
 
   async start(id: string): Promise<void> {

@@ -5,12 +5,17 @@ export interface RuntimeState {
   readonly pid: number
 }
 
+export interface RuntimeAbout {
+  readonly version: string
+  readonly warnings: readonly string[]
+}
+
 /** An OCI runtime's command line (runtime-spec, runtime.md, "Operations"). `create` is conmon's to call, with `path` and `globalArgs`. */
 export interface RuntimeDriver {
   readonly path: string
   readonly globalArgs: readonly string[]
-  /** What a person should know of this runtime at start-up. */
-  warnings(): Promise<string[]>
+  /** Its name and version in a line, and what a person should know of it at start-up. */
+  about(): Promise<RuntimeAbout>
   /** Lets the created process run. Fails with `launch_failed` and the runtime's words. */
   start(id: string): Promise<void>
   /** False if there is no process to signal. `signal` as in `TERM`, or a number. */

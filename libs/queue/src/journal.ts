@@ -134,8 +134,10 @@ export class Journal {
     signal.addEventListener('abort', notify)
     try {
       while (!signal.aborted) {
-        if (!news.unread) await new Promise<void>((resolve) => (wake = resolve))
-        if (signal.aborted) return
+        if (!news.unread) {
+          await new Promise<void>((resolve) => (wake = resolve))
+          continue
+        }
         news.unread = false
         const record = await this.get(id)
         yield record

@@ -8,7 +8,7 @@
  *     strata:node:<id>           a node's registration, renewed; gone when the node is
  *     strata:containers:<node>   hash: container id → its record, as its node published it
  *     strata:nodes               set: the ids of all nodes that ever registered
- *     strata:placed              hash: container id → the node that took it
+ *     strata:placed:<container>  the node that took it; expires a day after its removal
  *     strata:names               hash: container name → container id, claimed before a launch
  * Channels: strata:changed (an id whose journal changed), strata:cancelled (an id that is to stop).
  */
@@ -21,7 +21,7 @@ export const KEY = {
   node: (id: string) => `strata:node:${id}`,
   nodes: 'strata:nodes',
   containers: (node: string) => `strata:containers:${node}`,
-  placed: 'strata:placed',
+  placed: (container: string) => `strata:placed:${container}`,
   names: 'strata:names',
 }
 export const CHANNEL = { changed: 'strata:changed', cancelled: 'strata:cancelled' }

@@ -18,6 +18,7 @@ export const nodeSchema = z.object({
 export type NodeRecord = z.infer<typeof nodeSchema>
 
 const TTL_MS = 15_000
+const PLACED_SECONDS = 24 * 3600
 
 /** A lua claim: the name is ours if it is free, or ours already. */
 const CLAIM = `local owner = redis.call('HGET', KEYS[1], ARGV[1])
@@ -63,12 +64,13 @@ export class NodeDirectory {
 
   /** Which node a container is placed on: the first that asks gets it, and every later one is told who did. */
   async claimContainer(container: string, node: string): Promise<string> {
-    await orUnavailable(this.redis.hsetnx(KEY.placed, container, node))
-    return (await orUnavailable(this.redis.hget(KEY.placed, container))) ?? node
+    await orUnavailable(this.redis.set(KEY.placed(container), node, 'NX'))
+    return (await orUnavailable(this.redis.get(KEY.placed(container)))) ?? node
   }
 
+  /** Only for one that no node has: a container that was there is withdrawn. */
   async forgetContainer(container: string): Promise<void> {
-    await orUnavailable(this.redis.hdel(KEY.placed, container))
+    await orUnavailable(this.redis.del(KEY.placed(container)))
   }
 
   /** Claims a container's name; false where another container has it. */
@@ -91,8 +93,18 @@ export class NodeDirectory {
     await work.exec()
   }
 
-  async withdraw(node: string, container: string): Promise<void> {
-    await this.redis.hdel(KEY.containers(node), container)
+  /**
+   * A removed container: its name is free, then it is not shown any more. Where it was placed is remembered for longer than its request may run
+   * again: another node must not take it then.
+   */
+  async withdraw(node: string, container: string, name: string | undefined): Promise<void> {
+    if (name !== undefined) await this.releaseName(name, container)
+    await this.redis.multi().expire(KEY.placed(container), PLACED_SECONDS).hdel(KEY.containers(node), container).exec()
+  }
+
+  /** What this node published last, as JSON values. */
+  async published(node: string): Promise<unknown[]> {
+    return (await this.redis.hvals(KEY.containers(node))).map((text) => JSON.parse(text) as unknown)
   }
 
   /** Every node's containers as published: JSON values, in no order. */

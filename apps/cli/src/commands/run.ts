@@ -98,7 +98,11 @@ async function run(client: Client, body: CreateContainer, options: RunOptions): 
     containerId = container.id
     if (early !== undefined) pass(client, containerId, early)
     if (options.detach) print(container.id)
-    else process.exitCode = await attend(client, container.id)
+    else {
+      process.exitCode = await attend(client, container.id)
+      // The node removes it by itself; asked for too, so that it and its name are gone when we are.
+      if (options.rm) await client.call('DELETE', `/v1/containers/${container.id}`).catch(() => undefined)
+    }
   } finally {
     release()
   }
