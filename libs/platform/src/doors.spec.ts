@@ -1,0 +1,61 @@
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { closeDoor, doorText, openDoor, parseTcpDoor, type Door } from './doors.js'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'strata-door-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+const unix = (): Door => ({ kind: 'unix', path: join(folder, 's'), mode: 0o660 })
+
+function get(socketPath: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    request({ socketPath, path: '/' }, (answer) => {
+      answer.resume()
+      resolve(answer.statusCode)
+    })
+      .once('error', reject)
+      .end()
+  })
+}
+
+describe('doors', () => {
+  it('a socket has its mode, answers, and is gone when closed', async () => {
+    const server = await openDoor(unix(), (_request, response) => void response.writeHead(204).end())
+    expect(statSync(join(folder, 's')).mode & 0o777).toBe(0o660)
+    expect(await get(join(folder, 's'))).toBe(204)
+    await closeDoor(server, 100)
+    expect(existsSync(join(folder, 's'))).toBe(false)
+  })
+
+  it('a socket that answers is not taken over, one whose owner died is', async () => {
+    const server = await openDoor(unix(), (_request, response) => void response.end())
+    await expect(openDoor(unix(), () => undefined)).rejects.toThrow(/already running on .*strata down/)
+    await closeDoor(server, 100)
+    writeFileSync(join(folder, 's'), '')
+    await closeDoor(await openDoor(unix(), () => undefined), 100)
+  })
+
+  it('a port that is taken is said so', async () => {
+    const server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, () => undefined)
+    const { port } = server.address() as { port: number }
+    await expect(openDoor({ kind: 'tcp', host: '127.0.0.1', port }, () => undefined)).rejects.toThrow(new RegExp(`127.0.0.1:${port} is taken`))
+    await closeDoor(server, 100)
+  })
+
+  it.each([
+    ['127.0.0.1:80', 'http://127.0.0.1:80'],
+    [':8080', 'http://:8080'],
+    ['[::1]:9', 'http://[::1]:9'],
+  ])('reads %s', (text, shown) => {
+    expect(doorText(parseTcpDoor(text))).toBe(shown)
+  })
+
+  it.each(['80', 'a:b', 'a:70000', '::1:80', ''])('refuses %j', (text) => {
+    expect(() => parseTcpDoor(text)).toThrow(/is not HOST:PORT/)
+  })
+})
