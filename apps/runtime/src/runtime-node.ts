@@ -1,11 +1,11 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, rmdirSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
 import type { ContainerView } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { LayerFolder } from '@strata/layers'
-import { makePrivateMount } from '@strata/linux'
+import { makePrivateMount, mountTable, umount } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import { secretFromFile } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
@@ -88,5 +88,17 @@ export class RuntimeNode {
     await this.snapshots.releaseRoots()
     await this.snapshots.close()
     await this.store.close()
+    this.#tidy()
+  }
+
+  /** Outside the data folder nothing stays, unless a container needs it: the next start makes it again. */
+  #tidy(): void {
+    const { STRATA_NODE_FOLDER: folder, STRATA_RUN_FOLDER: run } = this.config
+    try {
+      if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${folder}/`))) umount(folder)
+      for (const empty of ['bundles', 'runc', '']) rmdirSync(join(run, empty))
+    } catch {
+      // In use: by a container, or by another service of this node.
+    }
   }
 }

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { createReadStream, existsSync, readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
@@ -19,6 +20,12 @@ export interface Answer {
   readonly bytes: Buffer
   json<T>(): T
 }
+/** Where a node keeps its things, as the composition root lays them out. */
+export interface TestNode {
+  readonly id: string
+  readonly folder: string
+  readonly run: string
+}
 export interface Output {
   readonly code: number
   readonly stdout: Buffer
@@ -28,6 +35,7 @@ export interface Output {
 /** A Strata of the test's own: real processes, real Redis, a data folder on disk, reached through its socket only. */
 export class StrataUnderTest {
   readonly #processes = new Map<string, ChildProcess>()
+  readonly #nodes = new Map<string, TestNode>()
   #log = ''
 
   private constructor(
@@ -51,6 +59,13 @@ export class StrataUnderTest {
   get data(): string {
     return join(this.folder, 'data')
   }
+  /** The nodes that were ever started: one, unless a test started more. */
+  get nodes(): readonly TestNode[] {
+    return [...this.#nodes.values()]
+  }
+  get node(): TestNode {
+    return this.nodes[0] ?? this.#addNode(this.environment)
+  }
   get socket(): string {
     return join(this.folder, 's.sock')
   }
@@ -69,17 +84,20 @@ export class StrataUnderTest {
     await this.ready()
   }
 
-  async startGroup(group: readonly Service[], first = false): Promise<void> {
-    const name = group.join(',')
+  /** Also a second node: `name` tells it from another group of the same services, `environment` gives it a folder and an id of its own. */
+  async startGroup(group: readonly Service[], first = false, options: { name?: string; environment?: Record<string, string> } = {}): Promise<void> {
+    const name = options.name ?? group.join(',')
+    if (group.includes('runtime')) this.#addNode({ ...this.environment, ...options.environment })
     const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
       env: {
         PATH: process.env['PATH'] ?? '',
         STRATA_LOG_LEVEL: 'warn',
         STRATA_DATA: this.data,
         STRATA_SOCKET: this.socket,
-        STRATA_SERVICES: name,
+        STRATA_SERVICES: group.join(','),
         ...(first ? {} : { STRATA_REDIS: `unix://${join(this.data, 'redis', 'redis.sock')}` }),
         ...this.environment,
+        ...options.environment,
       },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
@@ -114,14 +132,14 @@ export class StrataUnderTest {
     for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
     for (const { id } of await this.images()) await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
     await this.stop()
-    const left = await this.leftovers()
+    const left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
     await this.remove()
     if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`)
   }
 
   /** After `stop`: what of this Strata is outside its folder, or mounted, or running. */
   async leftovers(): Promise<string[]> {
-    const mounts = mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.data}/node/`)).map(({ mountPoint }) => `mount ${mountPoint}`)
+    const mounts = mountTable().filter(({ mountPoint }) => this.nodes.some(({ folder }) => mountPoint.startsWith(`${folder}/`))).map(({ mountPoint }) => `mount ${mountPoint}`)
     const processes: string[] = []
     for (const pid of await readdir('/proc')) {
       if (!/^\d+$/.test(pid)) continue
@@ -135,6 +153,14 @@ export class StrataUnderTest {
     await this.stop('SIGKILL')
     for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`)).reverse()) umount(mountPoint, 2)
     await rm(this.folder, { recursive: true, force: true })
+    for (const { run } of this.nodes) await rm(run, { recursive: true, force: true })
+  }
+
+  #addNode(environment: Record<string, string>): TestNode {
+    const id = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(this.data).digest('hex').slice(0, 8)}`
+    const node = { id, folder: environment['STRATA_NODE_FOLDER'] ?? join(this.data, 'node'), run: environment['STRATA_RUN_FOLDER'] ?? `/run/strata/${id}` }
+    this.#nodes.set(id, node)
+    return node
   }
 
   /** A request through the socket. A string or object body is JSON; a stream is sent as it comes (chunked unless `length` is given). */
@@ -202,6 +228,34 @@ export async function until(state: () => boolean | Promise<boolean>, name: strin
   while (!(await state())) {
     if (performance.now() > end) throw new Error(`waited ${seconds} s in vain for: ${name}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** What of a node's containers is there, a line each: for when all are removed. Its cgroups and run folder lie outside the data. */
+export function leftOnNode({ id, folder, run }: TestNode): string[] {
+  const places: [string, string[]][] = [
+    [join(folder, 'containers'), ['lock', 'removed']],
+    [join(folder, 'roots'), []],
+    [join(folder, 'snapshots', 'snapshots'), []],
+    [join(folder, 'snapshots', 'tmp'), []],
+    [join(folder, 'layers', 'tmp'), []],
+    [run, ['bundles', 'runc', 'door.sock']],
+    [join(run, 'bundles'), []],
+    [join(run, 'runc'), []],
+    ...mountTable().filter(({ fsType }) => fsType.startsWith('cgroup')).map(({ mountPoint }): [string, string[]] => [join(mountPoint, `strata-${id}`), []]),
+  ]
+  return places.flatMap(([place, fine]) => namesIn(place).filter((name) => !fine.includes(name) && !isCgroupFile(place, name)).map((name) => join(place, name)))
+}
+
+function isCgroupFile(place: string, name: string): boolean {
+  return place.startsWith('/sys/') && !lstatSync(join(place, name), { throwIfNoEntry: false })?.isDirectory()
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
   }
 }
 
