@@ -11,7 +11,13 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync('/tmp/strata-')
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => (interrupted = true))
+let running
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    interrupted = true
+    running?.kill(signal)
+  })
+}
 
 const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map(dirname).sort()
 const before = leftovers(folder)
@@ -93,7 +99,7 @@ function print(line) {
 /** A script on this Node; true if it ended well. */
 function run(args, cwd) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder } })
-    child.on('exit', (code) => resolve(code === 0))
+    running = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder } })
+    running.on('exit', (code) => resolve(code === 0))
   })
 }

@@ -17,4 +17,5 @@ const child = spawn(join(root, 'node_modules/.bin/node'), [...vitest, ...reporte
   stdio: ['ignore', 'inherit', 'inherit'],
   env: { ...process.env, STRATA_TEST_KIND: kind, STRATA_TEST_RESULT: join(process.cwd(), `.test-results/${kind}.json`) },
 })
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
 child.on('exit', (code) => process.exit(code ?? 1))

@@ -1,0 +1,243 @@
+import { readFileSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { layerOf, loadBusybox } from './testing/busybox-image.js'
+import { StrataUnderTest, until, type Output } from './testing/strata.js'
+
+let strata: StrataUnderTest
+beforeAll(async () => {
+  strata = await StrataUnderTest.start()
+  const over = await layerOf({
+    'etc/passwd': { content: 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n' },
+    'etc/group': { content: 'root:x:0:\nweb:x:1001:\nstaff:x:50:web\n' },
+    'etc/plain': { content: 'x' },
+    script: { content: '#!/bin/sh\necho "entry $*"\n', mode: 0o755 },
+  })
+  await loadBusybox(strata, 't/box', [over], { Env: ['PATH=/bin', 'FROM=image'], Cmd: ['echo', 'by default'], Volumes: { '/data/deep': {} }, WorkingDir: '/tmp' })
+  await loadBusybox(strata, 't/entry', [over], { Entrypoint: ['/script'], Cmd: ['of the image'] })
+})
+afterAll(async () => {
+  await strata.dispose()
+})
+
+const run = (...args: string[]): Promise<Output> => strata.cli(['run', '--rm', ...args])
+const sh = async (script: string, ...options: string[]): Promise<string> => {
+  const { code, stdout, stderr } = await run(...options, 't/box', 'sh', '-c', script)
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  return stdout.toString()
+}
+
+describe('what strata run shows', () => {
+  it('stdout and stderr apart, and the exit code', async () => {
+    expect(await run('t/box', 'sh', '-c', 'echo out; echo err >&2; exit 7')).toEqual({ code: 7, stdout: Buffer.from('out\n'), stderr: 'err\n' })
+  })
+
+  it.each([
+    ['0', 0, 'exit 0'],
+    ['255', 255, 'exit 255'],
+    ['128 + the signal', 137, 'kill -9 $$'],
+  ])('the exit code %s', async (_, code, script) => {
+    // A container's first process is spared its own signals: a child's death is what a shell reports.
+    expect((await run('t/box', 'sh', '-c', `sh -c '${script}'; exit $?`)).code).toBe(code)
+  })
+
+  it.each([
+    ['125 where Strata cannot', 125, ['t/none'], 't/none'],
+    ['125 for an option that is not there', 125, ['--privileged', 't/box'], '--privileged'],
+    ['125 for a user that is not there', 125, ['-u', 'nobody-here', 't/box'], 'nobody-here'],
+    ['126 for what is no program', 126, ['t/box', '/etc/plain'], '/etc/plain'],
+    ['126 for a folder', 126, ['t/box', '/etc'], '/etc'],
+    ['127 for what is not there', 127, ['t/box', 'no-such-program'], 'no-such-program'],
+  ])('%s, with one sentence', async (_, code, args, words) => {
+    const output = await run(...args)
+    expect(output).toMatchObject({ code, stdout: Buffer.alloc(0) })
+    expect(output.stderr).toContain(words)
+    expect(output.stderr.trimEnd().split('\n')).toHaveLength(1)
+  })
+
+  it('-d prints the id, which finds the container', async () => {
+    const { stdout } = await strata.cli(['run', '-d', 't/box', 'true'])
+    const id = stdout.toString().trim()
+    expect(id).toMatch(/^[0-9a-f]{64}$/)
+    expect((await strata.cli(['wait', id.slice(0, 8)])).stdout.toString()).toBe('0\n')
+    expect((await strata.cli(['rm', id.slice(0, 8)])).code).toBe(0)
+  })
+})
+
+describe('what the container is given', () => {
+  it('the image’s command, entrypoint, and what replaces them', async () => {
+    const outputs = await Promise.all([run('t/box'), run('t/entry'), run('t/entry', 'a', 'b'), run('--entrypoint', '/bin/echo', 't/entry', 'mine'), run('--entrypoint', '/bin/pwd', 't/entry')])
+    expect(outputs.map(({ stdout }) => stdout.toString())).toEqual(['by default\n', 'entry of the image\n', 'entry a b\n', 'mine\n', '/\n'])
+  })
+
+  it('environment of the image, of a file, of the command line, in this order', async () => {
+    const file = join(strata.folder, 'env')
+    await writeFile(file, '# a comment\nFILE=file\nBOTH=file\n')
+    expect(await sh('echo $FROM $FILE $BOTH "$SPACED" $HOME', '--env-file', file, '-e', 'BOTH=line', '-e', 'SPACED=a  b')).toBe('image file line a  b /root\n')
+  })
+
+  it('working directory, made where it is missing; user by name and number, with their groups', async () => {
+    expect(await sh('pwd')).toBe('/tmp\n')
+    expect(await sh('pwd', '-w', '/made/for/it')).toBe('/made/for/it\n')
+    expect(await sh('id -u; id -g; id -G; echo $HOME', '-u', 'web')).toBe('1000\n1001\n1001 50\n/home/web\n')
+    expect(await sh('id -u; id -g', '-u', '77:88')).toBe('77\n88\n')
+  })
+
+  it('its own name, and the files of the network', async () => {
+    expect(await sh('hostname; cat /etc/hostname; grep -c inside /etc/hosts; grep localhost /etc/hosts | head -1', '--hostname', 'inside')).toBe('inside\ninside\n1\n127.0.0.1\tlocalhost\n')
+    const id = await strata.cli(['run', '-d', 't/box', 'hostname'])
+    const container = id.stdout.toString().trim()
+    await strata.cli(['wait', container])
+    expect((await strata.cli(['logs', container])).stdout.toString()).toBe(`${container.slice(0, 12)}\n`)
+    await strata.cli(['rm', container])
+    const nameserver = /^nameserver .*/m.exec(readFileSync('/etc/resolv.conf', 'utf8'))?.[0] ?? ''
+    expect(await sh('cat /etc/resolv.conf', '--network', 'host')).toContain(nameserver)
+  })
+
+  it('no network but lo, which is up; or the machine’s', async () => {
+    expect(await sh('ls /sys/class/net; ip -o -4 addr show lo | grep -c 127.0.0.1/8; cat /proc/net/dev | grep -vc lo:')).toBe('lo\n1\n2\n')
+    expect((await sh('ip -o link | cut -d: -f2', '--network', 'host')).split('\n').filter(Boolean).map((name) => name.trim().split('@')[0])).toEqual(
+      readFileSync('/proc/net/dev', 'utf8').split('\n').slice(2).filter(Boolean).map((line) => line.split(':')[0]?.trim()).sort(byKernelIndex),
+    )
+  })
+
+  it('folders for its volumes, in its own writable layer', async () => {
+    expect(await sh('touch /data/deep/x && ls /data/deep')).toBe('x\n')
+    expect(await sh('ls /data/deep')).toBe('')
+  })
+})
+
+describe('what holds the container', () => {
+  it('the field’s default capabilities, the seccomp filter, masked and read-only paths', async () => {
+    const status = await sh('grep -E "^(CapEff|CapBnd|Seccomp):" /proc/self/status')
+    // moby's 14.
+    expect(status).toMatch(/CapEff:\s+00000000a80425fb\n/)
+    expect(status).toMatch(/CapBnd:\s+00000000a80425fb\n/)
+    expect(status).toMatch(/Seccomp:\s+2\n/)
+    expect(await sh('grep ^CapEff: /proc/self/status', '-u', 'web')).toMatch(/CapEff:\s+0{16}\n/)
+    expect(await sh('cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware | wc -l; echo 1 2>/dev/null > /proc/sys/kernel/hostname || echo refused')).toBe('0\n0\nrefused\n')
+    expect((await run('t/box', 'mount', '-t', 'tmpfs', 'none', '/tmp')).code).not.toBe(0)
+    expect((await run('t/box', 'unshare', '-m', 'true')).code).not.toBe(0)
+  })
+
+  it('namespaces and a cgroup of its own', async () => {
+    const inside = (await sh('for n in mnt uts pid ipc cgroup net; do readlink /proc/self/ns/$n; done')).trim().split('\n')
+    const ours = await Promise.all(['mnt', 'uts', 'pid', 'ipc', 'cgroup', 'net'].map(async (name) => (await import('node:fs/promises')).readlink(`/proc/self/ns/${name}`)))
+    expect(inside).toHaveLength(6)
+    for (const [index, name] of inside.entries()) expect(name).not.toBe(ours[index])
+    expect(await sh('echo $$')).toBe('1\n')
+
+    const id = (await strata.cli(['run', '-d', 't/box', 'sleep', '1000'])).stdout.toString().trim()
+    const { pid } = (await strata.request('GET', `/v1/containers/${id}`)).json<{ pid: number }>()
+    expect(await readFile(`/proc/${pid}/cgroup`, 'utf8')).toContain(`/strata-${strata.node.id}/${id}`)
+    await strata.cli(['rm', '-f', id])
+  })
+})
+
+describe('what the CLI does to containers', () => {
+  const start = async (...args: string[]): Promise<string> => (await strata.cli(['run', '-d', ...args])).stdout.toString().trim()
+  const state = async (id: string): Promise<string> => (await strata.request('GET', `/v1/containers/${id}`)).json<{ state: string }>().state
+
+  it('logs so far, the last of them, and following', async () => {
+    const id = await start('t/box', 'sh', '-c', 'echo one; echo two >&2; echo three; while [ ! -e /go ]; do usleep 10000; done; echo four')
+    await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'one\nthree\n', 'three lines')
+    expect((await strata.cli(['logs', id])).stderr).toBe('two\n')
+    expect((await strata.cli(['logs', '--tail', '1', id])).stdout.toString()).toBe('three\n')
+    const following = strata.cli(['logs', '-f', '--tail', '1', id])
+    await writeFile(join(strata.node.folder, 'roots', id, 'go'), '')
+    expect((await following).stdout.toString()).toBe('three\nfour\n')
+    await strata.cli(['rm', id])
+  })
+
+  it('the API’s logs: docker’s frames, or one stream bare', async () => {
+    const id = await start('t/box', 'sh', '-c', 'echo out; echo err >&2')
+    await strata.cli(['wait', id])
+    const framed = (await strata.request('GET', `/v1/containers/${id}/logs`)).bytes
+    const frames: Record<number, string> = {}
+    for (let at = 0; at < framed.length; at += 8 + framed.readUInt32BE(at + 4)) {
+      expect([...framed.subarray(at + 1, at + 4)]).toEqual([0, 0, 0])
+      frames[framed[at]!] = (frames[framed[at]!] ?? '') + framed.toString('utf8', at + 8, at + 8 + framed.readUInt32BE(at + 4))
+    }
+    expect(frames).toEqual({ 1: 'out\n', 2: 'err\n' })
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('out\n')
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stderr&tail=1`)).bytes.toString()).toBe('err\n')
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout&tail=0`)).bytes.toString()).toBe('')
+    await strata.cli(['rm', id])
+  })
+
+  it('stop asks, then kills', async () => {
+    const polite = await start('t/box', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do usleep 10000; done')
+    const stubborn = await start('t/box', 'sh', '-c', 'trap "" TERM; echo ready; while :; do usleep 10000; done')
+    for (const id of [polite, stubborn]) await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'ready\n', 'the trap is set')
+    expect(await strata.cli(['stop', polite])).toMatchObject({ code: 0, stdout: Buffer.from(`${polite}\n`) })
+    expect((await strata.cli(['wait', polite])).stdout.toString()).toBe('3\n')
+    await strata.cli(['stop', '-t', '0', stubborn])
+    expect((await strata.cli(['wait', stubborn])).stdout.toString()).toBe('137\n')
+    await strata.cli(['rm', polite, stubborn])
+  })
+
+  it('kill sends a signal; rm takes what ended, and what runs with -f', async () => {
+    const id = await start('t/box', 'sh', '-c', 'trap "echo heard; exit 0" USR1; echo ready; while :; do usleep 10000; done')
+    await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'ready\n', 'the trap is set')
+    expect((await strata.cli(['rm', id])).stderr).toContain('running')
+    await strata.cli(['kill', '-s', 'usr1', id])
+    expect((await strata.cli(['wait', id])).stdout.toString()).toBe('0\n')
+    expect((await strata.cli(['kill', id])).code).toBe(1)
+    expect((await strata.cli(['rm', id])).code).toBe(0)
+    const running = await start('t/box', 'sleep', '1000')
+    expect((await strata.cli(['rm', '-f', running])).code).toBe(0)
+    expect((await strata.request('GET', `/v1/containers/${running}`)).status).toBe(404)
+  })
+
+  it('ps shows what runs, ps -a all, with the command, which Redis never had', async () => {
+    const [ended, running] = [await start('--name', 'ended', 't/box', 'true'), await start('--name', 'going', 't/box', 'sleep', '1000')]
+    await strata.cli(['wait', ended])
+    expect((await strata.cli(['ps', '-q'])).stdout.toString()).toBe(`${running.slice(0, 12)}\n`)
+    const all = (await strata.cli(['ps', '-a'])).stdout.toString()
+    expect(all).toMatch(/going/)
+    expect(all).toMatch(/ended/)
+    expect(all).toContain('"sleep 1000"')
+    expect(all).toContain('Exited (0)')
+    await strata.cli(['rm', '-f', ended, running])
+  })
+
+  it('passes Ctrl-C on, and ends as the container does', async () => {
+    const child = strata.spawnCli(['run', '--rm', 't/box', 'sh', '-c', 'trap "echo interrupted; exit 9" INT; echo ready; while :; do usleep 10000; done'])
+    let text = ''
+    child.stdout?.on('data', (piece: Buffer) => (text += piece.toString()))
+    await until(() => text === 'ready\n', 'the trap is set')
+    child.kill('SIGINT')
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(9)
+    expect(text).toBe('ready\ninterrupted\n')
+  })
+})
+
+describe('names', () => {
+  it('are one container’s, until it is removed, also after a new start of the services', async () => {
+    const first = (await strata.cli(['run', '-d', '--name', 'unique', 't/box', 'true'])).stdout.toString().trim()
+    await strata.cli(['wait', 'unique'])
+    const second = await strata.cli(['run', '--name', 'unique', 't/box', 'true'])
+    expect(second).toMatchObject({ code: 125 })
+    expect(second.stderr).toContain('unique')
+    expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'unique' })).status).toBe(409)
+    await strata.stop('SIGKILL')
+    await strata.startProcesses()
+    expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'unique' })).status).toBe(409)
+    await strata.cli(['rm', first])
+    const third = await strata.request('POST', '/v1/containers', { image: 't/box', name: 'unique' })
+    expect(third.status).toBe(201)
+    await strata.cli(['rm', '-f', 'unique'])
+  })
+
+  it('are free as soon as run --rm has ended, and after a launch that failed', async () => {
+    for (let times = 0; times < 3; times++) expect((await run('--name', 'again', 't/box', 'true')).code).toBe(0)
+    for (let times = 0; times < 2; times++) expect((await run('--name', 'failing', '-u', 'nobody-here', 't/box')).code).toBe(125)
+    expect((await run('--name', 'failing', 't/box', 'true')).code).toBe(0)
+  })
+})
+
+const order = (name: string): number => Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'))
+function byKernelIndex(a: string | undefined, b: string | undefined): number {
+  return order(a ?? '') - order(b ?? '')
+}
