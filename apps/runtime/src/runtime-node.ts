@@ -21,6 +21,12 @@ import { NodeJobs } from './node-jobs.js'
 import { Publisher } from './publisher.js'
 
 /**
+ * Of the node's folder what mounts are made in: each a private mount of its own. Not the folder as a whole, for no hard link leads into another mount,
+ * and then every layer would be copied from the store instead of linked.
+ */
+const MOUNTED = ['snapshots', 'roots', 'mounts'] as const
+
+/**
  * One node's roots, mounts and containers. `start` brings disk, runtime and kernel into agreement before a job is taken; `close` takes no more jobs
  * and lets go of everything: containers, and the mounts they need, stay.
  */
@@ -42,7 +48,7 @@ export class RuntimeNode {
     if (process.getuid?.() !== 0) throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
     const folder = config.STRATA_NODE_FOLDER
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    makePrivateMount(folder)
+    for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const logger = new Logger('runtime')
     const store = await FolderStore.open(config.STRATA_STORE)
     const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
@@ -64,7 +70,7 @@ export class RuntimeNode {
     const { STRATA_NODE: id, STRATA_NODE_FOLDER: folder, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
     const sealer = new Sealer(Buffer.from(secretFromFile(this.config.STRATA_NODE_SECRET_FILE)))
     const roots = new ImageRoots(this.snapshots, new LayerFolder(join(folder, 'layers')), id)
-    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer)
+    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, () => this.published())
     const onError = (error: Error): void => this.#logger.warn(error.message)
     const record = { id, door, driver: this.snapshots.name, driverReason: this.driverReason, runtime: this.containers.runtime.version, kernel: release(), warnings: [...this.containers.runtime.warnings] }
     this.#publisher = new Publisher(this.queue.nodes, record, this.containers, (message) => this.#logger.warn(message))
@@ -95,7 +101,9 @@ export class RuntimeNode {
   #tidy(): void {
     const { STRATA_NODE_FOLDER: folder, STRATA_RUN_FOLDER: run } = this.config
     try {
-      if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${folder}/`))) umount(folder)
+      for (const path of MOUNTED.map((name) => join(folder, name))) {
+        if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) umount(path)
+      }
       for (const empty of ['bundles', 'runc', '']) rmdirSync(join(run, empty))
     } catch {
       // In use: by a container, or by another service of this node.
