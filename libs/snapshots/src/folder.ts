@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, realpathSync, rmSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { hexOf, parseChainId, type ChainId } from '@strata/oci'
 import { flock } from '@strata/linux'
 import type { SnapshotKey } from './snapshot.js'
+
+const ASK_EVERY_MS = 10
 
 /**
  * Where everything of a driver lies:
@@ -45,9 +48,9 @@ export class SnapshotFolder {
     return { folder, first: flock(folder.tmpLock, 'ex', { nonblock: true }) }
   }
 
-  /** From here on we live, and the next to come is not the first. */
-  share(): void {
-    flock(this.tmpLock, 'sh')
+  /** From here on we live, and the next to come is not the first. Waits for the first to be done with removing; never by blocking the thread, which may be its own. */
+  async share(): Promise<void> {
+    while (!flock(this.tmpLock, 'sh', { nonblock: true })) await setTimeout(ASK_EVERY_MS)
   }
 
   close(): void {

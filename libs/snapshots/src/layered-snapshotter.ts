@@ -29,9 +29,14 @@ export class LayeredSnapshotter implements Snapshotter {
   /** Removes first what dead processes left, if no living one works on the folder. */
   static async open(folder: SnapshotFolder, first: boolean, driver: RootDriver): Promise<LayeredSnapshotter> {
     const snapshotter = new LayeredSnapshotter(folder, driver)
-    if (first) await snapshotter.#clean()
-    folder.share()
-    return snapshotter
+    try {
+      if (first) await snapshotter.#clean()
+      await folder.share()
+      return snapshotter
+    } catch (error) {
+      folder.close()
+      throw error
+    }
   }
 
   get name(): 'erofs' | 'overlay' {

@@ -11,12 +11,11 @@ export class SingleFlight<T> {
     if (!signal) return flight.result
     const aborted = Promise.withResolvers<never>()
     const onAbort = (): void => {
-      // Whoever comes after the last one gave up must start anew, not join what is being ended.
-      if (--flight.waiting === 0) {
-        this.#flights.delete(key)
-        flight.abort.abort()
-      }
       aborted.reject(cancelled())
+      if (--flight.waiting > 0) return
+      // Whoever comes from now on must start anew, not join what is being ended.
+      this.#flights.delete(key)
+      flight.abort.abort()
     }
     signal.addEventListener('abort', onAbort, { once: true })
     try {
