@@ -99,7 +99,7 @@ function print(line) {
 /** A script on this Node; true if it ended well. */
 function run(args, cwd) {
   return new Promise((resolve) => {
-    running = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder } })
+    running = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile') } })
     running.on('exit', (code) => resolve(code === 0))
   })
 }
