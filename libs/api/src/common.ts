@@ -1,8 +1,8 @@
-import { isDigest, type ChainId, type DiffId, type Digest } from '@strata/oci'
+import type { ChainId, DiffId, Digest } from '@strata/oci'
 import { z } from 'zod'
 
-const pattern = '^sha256:[0-9a-f]{64}$'
-const digestOf = <T extends Digest>(description: string) => z.custom<T>(isDigest, 'not a sha256 digest').meta({ type: 'string', pattern, description })
+/** As a pattern, not as a function: the API's description is made from it. */
+const digestOf = <T extends Digest>(description: string) => z.string().regex(/^sha256:[0-9a-f]{64}$/, 'not a sha256 digest').meta({ description }) as unknown as z.ZodType<T, T>
 export const digest = digestOf<Digest>('sha256:<64 hex digits>')
 export const diffId = digestOf<DiffId>("digest of the layer's uncompressed tar")
 export const chainId = digestOf<ChainId>('identity of this layer on those below it')
