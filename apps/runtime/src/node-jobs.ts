@@ -1,6 +1,6 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
-import { imageConfigSchema, MAX_JSON_BYTES, parseJson, StrataError } from '@strata/oci'
-import { QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
+import { asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, StrataError } from '@strata/oci'
+import { QUEUES, sealedSchema, WaitingForChildren, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
 
@@ -17,6 +17,8 @@ export class NodeJobs {
     private readonly containers: Containers,
     private readonly blobs: BlobStore,
     private readonly sealer: Sealer,
+    /** Resolves when what has happened so far can be seen through any gateway. */
+    private readonly published: () => Promise<void>,
   ) {}
 
   readonly shared: Handlers<'runtime'> = { place: (data, context) => this.#place(data, context) }
@@ -27,12 +29,26 @@ export class NodeJobs {
       return { node: this.node, id: image.id }
     },
     launch: async ({ launch }, context) => {
-      await context.children([])
-      await context.progress({ step: 'launching' })
-      await this.#assembled(launch.image, context.signal)
-      await this.containers.launch(launch.container, { signal: context.signal })
+      try {
+        await context.children([])
+        await context.progress({ step: 'launching' })
+        await this.#assembled(launch.image, context.signal)
+        await this.containers.launch(launch.container, { signal: context.signal })
+      } catch (error) {
+        if (error instanceof WaitingForChildren) throw error
+        await this.#notLaunched(launch, asStrataError(error))
+        throw error
+      }
+      await this.published()
       return { node: this.node, container: launch.container }
     },
+  }
+
+  /** The container stays, with the reason, as any that has ended; it goes with its name if it was to be removed, or was taken back. */
+  async #notLaunched({ container, autoRemove }: LaunchSpec, error: StrataError): Promise<void> {
+    await this.containers.refuse(container, error)
+    if ((autoRemove || error.code === 'cancelled') && this.#isClaimed(container)) await this.containers.remove(container)
+    await this.published()
   }
 
   async #place(data: JobData<'place'>, context: JobContext): Promise<{ node: string }> {

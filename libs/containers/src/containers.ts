@@ -150,6 +150,17 @@ export class Containers {
     })
   }
 
+  /**
+   * The caller cannot launch start `start` (default 1), because of `error`: the record says so, as of a launch that failed. Fine if that start is
+   * on record already, or the container is gone.
+   */
+  async refuse(id: string, error: StrataError, start = 1): Promise<void> {
+    const entry = this.#entries.get(id)
+    await entry?.alone(async () => {
+      if (!entry.removed && start > entry.record.starts && entry.state.status !== 'running') await this.#lifecycle.refuse(entry, start, error)
+    })
+  }
+
   /** `container_not_found` if there is none (any more). */
   get(id: string): ContainerRecord {
     return this.#entry(id).record

@@ -45,6 +45,12 @@ export class Lifecycle {
     }, signal)
   }
 
+  /** Records a start that cannot even be tried: `exited` with the error. */
+  async refuse(entry: Entry, number: number, error: StrataError): Promise<void> {
+    entry.record = { ...entry.record, starts: number, bootId: this.#bootId }
+    await this.#failed(entry, error)
+  }
+
   /** Goes on with a start that is on record, from what was found of it. */
   async resume(entry: Entry, observed: Observed, signal?: AbortSignal): Promise<void> {
     switch (observed.found) {

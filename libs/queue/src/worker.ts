@@ -1,5 +1,5 @@
 import { StrataError } from '@strata/oci'
-import { UnrecoverableError, WaitingChildrenError, Worker, type Job } from 'bullmq'
+import { UnrecoverableError, WaitingChildrenError as WaitingForChildren, Worker, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
 import { decodeFailure, encodeFailure } from './failure.js'
@@ -7,6 +7,9 @@ import type { Journal, JournalChange } from './journal.js'
 import { BULL_PREFIX } from './keys.js'
 import { Producer, type NewJob, type ParentJob } from './producer.js'
 import type { Signals } from './signals.js'
+
+/** How a handler ends that gives up its worker for its children. */
+export { WaitingForChildren }
 
 /** What a handler gets beside its data. */
 export interface JobContext {
@@ -27,7 +30,7 @@ export interface JobContext {
   complete(result: unknown): Promise<void>
   /**
    * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until they have ended; the handler then runs
-   * again from its start. Resolves when all of them have ended well; throws the first failed child's own error otherwise, after the
+   * again from its start: what it throws for that, `WaitingForChildren`, is to be let through. Resolves when all of them have ended well; throws the first failed child's own error otherwise, after the
    * children that no worker had yet were taken away and the others told to stop.
    */
   children(jobs: readonly NewJob<JobName>[]): Promise<void>
@@ -94,7 +97,7 @@ export class JobWorker<K extends QueueKind> {
       if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data) await this.journal.complete(parsed.data.root, result)
       return result
     } catch (error) {
-      if (error instanceof WaitingChildrenError) throw error
+      if (error instanceof WaitingForChildren) throw error
       await this.#endBadly(job, error)
       throw new UnrecoverableError(encodeFailure(error))
     }
@@ -138,7 +141,7 @@ export class JobWorker<K extends QueueKind> {
       if (root !== undefined) await this.journal.stopWork(root)
       throw decodeFailure(failed[0])
     }
-    if (await job.moveToWaitingChildren(token)) throw new WaitingChildrenError()
+    if (await job.moveToWaitingChildren(token)) throw new WaitingForChildren()
   }
 
   /** A cancelled request whose job waits for children that no worker has: they go, and the job wakes to clean up. */

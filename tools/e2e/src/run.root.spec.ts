@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, readlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
@@ -85,7 +85,7 @@ describe('what the container is given', () => {
   })
 
   it('its own name, and the files of the network', async () => {
-    expect(await sh('hostname; cat /etc/hostname; grep -c inside /etc/hosts; grep localhost /etc/hosts | head -1', '--hostname', 'inside')).toBe('inside\ninside\n1\n127.0.0.1\tlocalhost\n')
+    expect(await sh('hostname; cat /etc/hostname; head -1 /etc/hosts', '--hostname', 'inside')).toBe('inside\ninside\n127.0.0.1\tlocalhost\n')
     const id = await strata.cli(['run', '-d', 't/box', 'hostname'])
     const container = id.stdout.toString().trim()
     await strata.cli(['wait', container])
@@ -123,7 +123,7 @@ describe('what holds the container', () => {
 
   it('namespaces and a cgroup of its own', async () => {
     const inside = (await sh('for n in mnt uts pid ipc cgroup net; do readlink /proc/self/ns/$n; done')).trim().split('\n')
-    const ours = await Promise.all(['mnt', 'uts', 'pid', 'ipc', 'cgroup', 'net'].map(async (name) => (await import('node:fs/promises')).readlink(`/proc/self/ns/${name}`)))
+    const ours = await Promise.all(['mnt', 'uts', 'pid', 'ipc', 'cgroup', 'net'].map((name) => readlink(`/proc/self/ns/${name}`)))
     expect(inside).toHaveLength(6)
     for (const [index, name] of inside.entries()) expect(name).not.toBe(ours[index])
     expect(await sh('echo $$')).toBe('1\n')
@@ -139,14 +139,17 @@ describe('what the CLI does to containers', () => {
   const start = async (...args: string[]): Promise<string> => (await strata.cli(['run', '-d', ...args])).stdout.toString().trim()
   const state = async (id: string): Promise<string> => (await strata.request('GET', `/v1/containers/${id}`)).json<{ state: string }>().state
 
-  it('logs so far, the last of them, and following', async () => {
-    const id = await start('t/box', 'sh', '-c', 'echo one; echo two >&2; echo three; while [ ! -e /go ]; do usleep 10000; done; echo four')
-    await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'one\nthree\n', 'three lines')
-    expect((await strata.cli(['logs', id])).stderr).toBe('two\n')
+  it('logs so far, the last of them, and those to come', async () => {
+    const id = await start('t/box', 'sh', '-c', 'echo one; echo two; echo three; while [ ! -e /go ]; do usleep 10000; done; echo four')
+    await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'one\ntwo\nthree\n', 'three lines')
     expect((await strata.cli(['logs', '--tail', '1', id])).stdout.toString()).toBe('three\n')
-    const following = strata.cli(['logs', '-f', '--tail', '1', id])
+    const following = strata.spawnCli(['logs', '-f', '--tail', '1', id])
+    let followed = ''
+    following.stdout?.on('data', (piece: Buffer) => (followed += piece.toString()))
+    await until(() => followed === 'three\n', 'the last line so far')
     await writeFile(join(strata.node.folder, 'roots', id, 'go'), '')
-    expect((await following).stdout.toString()).toBe('three\nfour\n')
+    await new Promise((resolve) => following.once('close', resolve))
+    expect(followed).toBe('three\nfour\n')
     await strata.cli(['rm', id])
   })
 
