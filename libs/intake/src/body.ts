@@ -1,10 +1,19 @@
 import { once } from 'node:events'
+import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { COMPRESSION_HEAD, decompressor, detectCompression } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/oci'
 
 /** Takes a piece; a promise means: no more before it is done. */
 export type Accept = (piece: Buffer) => Promise<void> | undefined
+
+/**
+ * Gives a copied piece's memory back at once. Left to the collector, the 64 KiB that the HTTP parser allocates for each piece make it go over the whole heap
+ * every 32 MB: three quarters of the processor time of an upload. Nobody else sees a request's pieces; of another stream's we cannot know.
+ */
+function giveBack({ buffer, byteLength }: Buffer): void {
+  if (byteLength === buffer.byteLength && buffer instanceof ArrayBuffer) buffer.transfer(0)
+}
 
 /**
  * A client's body. It is watched from the start, so that a client that leaves while the intake waits for a worker is noticed; it is never destroyed here: whoever
@@ -38,7 +47,7 @@ export class Body {
     const ended = new AbortController()
     const all = AbortSignal.any([stop, idle.signal, ended.signal])
     try {
-      const unpacked = unpacker(accept, all)
+      const unpacked = unpacker(this.stream instanceof IncomingMessage ? givingBack(accept) : accept, all)
       await flow(this.stream, (piece) => {
         onBytes(piece.length)
         const full = unpacked.accept(piece)
@@ -53,6 +62,15 @@ export class Body {
       clearTimeout(timer)
       ended.abort()
     }
+  }
+}
+
+function givingBack(accept: Accept): Accept {
+  return (piece) => {
+    const full = accept(piece)
+    if (full !== undefined) return full.then(() => giveBack(piece))
+    giveBack(piece)
+    return undefined
   }
 }
 
