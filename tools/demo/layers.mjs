@@ -8,12 +8,11 @@ export function layerEntries(data, diffId, limit = 6) {
   const [file] = globSync(`**/index/v1/${hexOf(diffId)}`, { cwd: data })
   if (!file) return undefined
   const index = LayerIndex.decode(readFileSync(`${data}/${file}`))
-  const count = index.count - 1
-  const picked = []
-  for (let entry = 1; entry <= count && picked.length < limit; entry++) {
-    if ((index.flags(entry) & FLAG.implied) === 0 && (count <= limit || index.kind(entry) !== KIND.directory)) picked.push(line(index, entry))
-  }
-  return { count, picked, more: count - picked.length }
+  const entries = []
+  // Entry 0 is the root; a folder that the tar only implies has no entry of its own there.
+  for (let entry = 1; entry < index.count; entry++) if ((index.flags(entry) & FLAG.implied) === 0) entries.push(entry)
+  const shown = entries.length <= limit ? entries : entries.filter((entry) => index.kind(entry) !== KIND.directory).slice(0, limit)
+  return { count: entries.length, picked: shown.map((entry) => line(index, entry)), more: entries.length - shown.length }
 }
 
 function line(index, entry) {

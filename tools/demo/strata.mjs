@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, readFile, rm, statfs } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, rmdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { command, dim, print } from './terminal.mjs'
 
@@ -11,6 +11,7 @@ const OVERLAYFS = 0x794c7630
 export class Strata {
   interrupted = false
   #children = new Set()
+  #runFolders = []
 
   static async in(folder) {
     // A container's writable layer cannot lie on overlayfs, which a checkout within a container mostly does.
@@ -39,6 +40,7 @@ export class Strata {
     command(['up', '-d', '--data', this.data])
     await this.quiet(['up', '-d', '--data', this.data, '--socket', this.socket])
     const info = JSON.parse(await this.quiet(['info', '--format', 'json']).catch(() => '{}'))
+    this.#runFolders = (info.nodes ?? []).map(({ id }) => `/run/strata/${id}`)
     for (const { driver, driverReason, kernel } of info.nodes ?? []) print(`  ${dim(`Linux ${kernel}; storage driver ${driver}: ${driverReason}`)}`)
   }
 
@@ -94,9 +96,12 @@ export class Strata {
     const containers = await this.quiet(['ps', '-a', '-q']).catch(() => '')
     for (const id of containers.split('\n').filter(Boolean)) await attempt(['rm', '-f', id])
     await attempt(['down', '--socket', this.socket])
-    // An image's root stays mounted for the next start, which this data folder will not see.
-    for (const point of (await mountsBelow(this.data)).reverse()) await unmount(point).catch((error) => void left.push(`${point}: ${error.message}`))
-    if ((await mountsBelow(this.data)).length === 0) await rm(this.data, { recursive: true, force: true })
+    // An image's root stays mounted, and the node's folders stay, for the next start; this data folder will see none.
+    for (const folder of [this.data, ...this.#runFolders]) {
+      for (const point of (await mountsBelow(folder)).reverse()) await unmount(point).catch((error) => void left.push(`${point}: ${error.message}`))
+      if ((await mountsBelow(folder)).length === 0) await rm(folder, { recursive: true, force: true })
+    }
+    await rmdir('/run/strata').catch(() => undefined)
     await rm(this.socket, { force: true })
     return left
   }

@@ -1,23 +1,107 @@
-import { readFileSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { fixtureListing, openFixture } from '@strata/archive/testing'
-import { StrataUnderTest } from './testing/strata.js'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { buffer } from 'node:stream/consumers'
+import { Readable } from 'node:stream'
+import { FIXTURES, openFixture, type FixtureName } from '@strata/archive/testing'
+import type { ImageView } from '@strata/api'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { objectsOf } from './testing/store-state.js'
+import { StrataUnderTest, until } from './testing/strata.js'
 
 let strata: StrataUnderTest
 beforeAll(async () => {
-  strata = await StrataUnderTest.start()
+  strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false' } })
 })
 afterAll(async () => {
   await strata.dispose()
 })
+afterEach(async () => {
+  for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+})
 
-describe('a first look', () => {
-  it('loads an archive, shows its layers, runs a container', async () => {
-    const { images } = await strata.load(openFixture('docker20-odd.tar'))
-    expect(images).toMatchObject([{ names: ['fx/odd:3'], layers: 3 }])
-    const run = await strata.cli(['run', '--rm', '--entrypoint', '/bin/busybox', 'fx/odd:3', 'echo', 'hello'])
-    expect(run).toMatchObject({ code: 0, stdout: Buffer.from('hello\n'), stderr: '' })
-    expect(readFileSync('/proc/mounts', 'utf8')).toContain(strata.data)
-    expect((await fixtureListing()).length).toBeGreaterThan(100)
+const odd = { names: ['fx/odd:3'], layers: 3 }
+const PLAIN = 'sha256:8988f14c4782'
+const PACKED = 'sha256:079b1a0533db'
+/** Names, number of layers, and how the id begins: that of the config's bytes, which tools of one family share. */
+const EXPECTED: Record<FixtureName, { names: string[]; layers: number; id: string }[]> = {
+  'docker20-odd.tar': [{ ...odd, id: PLAIN }],
+  'docker20-multi.tar.gz': [
+    { names: ['fx/busybox:1'], layers: 1, id: 'sha256:6eb34e3bfe87' },
+    { names: ['fx/odd:2'], layers: 2, id: 'sha256:74592797530d' },
+    { ...odd, id: PLAIN },
+  ],
+  'docker20-empty.tar': [{ names: ['fx/empty:1'], layers: 1, id: 'sha256:d08d422533dc' }],
+  'docker28-odd.tar': [{ ...odd, id: PLAIN }],
+  'docker28-containerd-gzip.tar': [{ ...odd, id: PACKED }],
+  'podman4-docker-archive.tar': [{ ...odd, names: ['localhost/fx/odd:3'], id: PLAIN }],
+  'podman4-oci-archive.tar': [{ ...odd, names: ['localhost/fx/odd:3'], id: PACKED }],
+  'skopeo-oci-gzip.tar': [{ ...odd, id: PACKED }],
+  'skopeo-oci-zstd.tar': [{ ...odd, id: PACKED }],
+}
+
+const expectLoaded = (images: unknown, name: FixtureName): void => {
+  expect(images).toMatchObject(EXPECTED[name].map(({ names, layers, id }) => ({ names, layers, id: expect.stringMatching(`^${id}`) as string })))
+}
+
+describe('every fixture loads', () => {
+  it.each(FIXTURES)('%s: by POST with a length, by PUT chunked, by the CLI from a pipe', async (name) => {
+    const bytes = await buffer(openFixture(name))
+    const posted = await strata.request('POST', '/v1/images', Readable.from([bytes]), { length: bytes.length })
+    expect(posted.status, posted.bytes.toString()).toBe(201)
+    const first = posted.json<{ images: unknown }>()
+    expectLoaded(first.images, name)
+    await until(async () => (await objectsOf(strata, 'uploads/')).length === 0, 'the upload is over')
+    const before = await objectsOf(strata, 'images/', 'blobs/', 'data/')
+
+    const put = await strata.request('PUT', '/v1/images', Readable.from([bytes]))
+    expect(put.status, put.bytes.toString()).toBe(201)
+    expect(put.json()).toEqual(first)
+
+    const { code, stdout, stderr } = await strata.cli(['load', '-q'], { input: Readable.from([bytes]) })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout.toString().trimEnd().split('\n')).toEqual(EXPECTED[name].flatMap(({ names }) => names.map((of) => `Loaded image: ${of}`)))
+
+    await until(async () => (await objectsOf(strata, 'uploads/')).length === 0, 'the uploads are over')
+    expect(await objectsOf(strata, 'images/', 'blobs/', 'data/'), 'what is loaded again moves nothing and leaves nothing').toEqual(before)
+    expect((await strata.images()).flatMap(({ names }) => names).sort()).toEqual(EXPECTED[name].flatMap(({ names }) => names).sort())
   })
+
+  it('one by curl from a pipe, as the manual says', async () => {
+    const curl = spawn('curl', ['-sS', '--unix-socket', strata.socket, '-T', '-', 'http://localhost/v1/images'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    openFixture('docker28-odd.tar').pipe(curl.stdin)
+    const [answer] = await Promise.all([buffer(curl.stdout), once(curl, 'close')])
+    expectLoaded((JSON.parse(answer.toString()) as { images: unknown }).images, 'docker28-odd.tar')
+  })
+})
+
+it('shows layers and history', async () => {
+  await strata.load(openFixture('docker28-containerd-gzip.tar'))
+  const image = (await strata.request('GET', `/v1/images/${encodeURIComponent('fx/odd:3')}`)).json<ImageView>()
+  expect(image).toMatchObject({
+    id: expect.stringMatching(`^${PACKED}`) as string,
+    names: ['fx/odd:3'],
+    architecture: 'amd64',
+    os: 'linux',
+    config: { user: 'web', workdir: '/home', volumes: ['/data'], exposedPorts: ['8080/tcp'] },
+    layers: [
+      { diffId: expect.stringMatching(/^sha256:807953b6/) as string, size: 1_215_482, mediaType: expect.stringContaining('gzip') as string },
+      { diffId: expect.stringMatching(/^sha256:3782d6d3/) as string, size: 16_126 },
+      { diffId: expect.stringMatching(/^sha256:4689fcb4/) as string, size: 362 },
+    ],
+  })
+  const [lowest, above] = image.layers
+  expect(lowest?.chainId, 'the lowest layer’s chainID is its diffID').toBe(lowest?.diffId)
+  expect(above?.chainId).not.toBe(above?.diffId)
+  expect(image.size).toBe(1_215_482 + 16_126 + 362)
+  expect(image.history.flatMap(({ diffId }) => diffId ?? [])).toEqual(image.layers.map(({ diffId }) => diffId))
+  const { code, stdout } = await strata.cli(['inspect', 'fx/odd:3'])
+  expect({ code, ids: (JSON.parse(stdout.toString()) as ImageView[]).map(({ id }) => id) }).toEqual({ code: 0, ids: [image.id] })
+})
+
+it('an image of no files loads, and to run it answers clearly', async () => {
+  await strata.load(openFixture('docker20-empty.tar'))
+  const { code, stdout, stderr } = await strata.cli(['run', '--rm', 'fx/empty:1'])
+  expect({ code, stdout: stdout.toString() }).toEqual({ code: 125, stdout: '' })
+  expect(stderr.trimEnd().split('\n')).toHaveLength(1)
+  expect(stderr).toMatch(/no command|nothing to run/i)
 })

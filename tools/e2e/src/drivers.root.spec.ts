@@ -1,0 +1,56 @@
+import { readFileSync } from 'node:fs'
+import { FIXTURES, fixtureListing, openFixture } from '@strata/archive/testing'
+import { readTree } from '@strata/snapshots/testing'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { StrataUnderTest } from './testing/strata.js'
+
+const KINDS = {
+  erofs: { STRATA_SNAPSHOTTER: 'erofs', STRATA_EROFS: 'file' },
+  overlay: { STRATA_SNAPSHOTTER: 'overlay' },
+  'erofs on loop devices': { STRATA_SNAPSHOTTER: 'erofs', STRATA_EROFS: 'loop' },
+}
+
+describe.each(Object.entries(KINDS))('%s', (_, environment) => {
+  let strata: StrataUnderTest
+  beforeAll(async () => {
+    strata = await StrataUnderTest.start({ environment: { ...environment, STRATA_PREPARE: 'false' } })
+  })
+  afterAll(async () => {
+    await strata.dispose()
+  })
+
+  const mountPoints = (): string[] => readFileSync('/proc/mounts', 'utf8').split('\n').map((line) => line.split(' ')[1] ?? '')
+
+  it.each(FIXTURES.filter((name) => name !== 'docker20-empty.tar'))('fx/odd:3 of %s, mounted, is as listed', async (fixture) => {
+    const { images } = await strata.load(openFixture(fixture))
+    const name = images.flatMap(({ names }) => names).find((of) => of.endsWith('fx/odd:3')) ?? ''
+    const mounted = await strata.cli(['mount', name])
+    expect(mounted).toMatchObject({ code: 0, stderr: '' })
+    const path = mounted.stdout.toString().trimEnd()
+    expect(path.startsWith(`${strata.data}/node/`), path).toBe(true)
+    expect(readTree(path)).toEqual(await fixtureListing())
+    expect(mountPoints()).toContain(path)
+    expect(await strata.cli(['umount', name])).toMatchObject({ code: 0, stderr: '' })
+    for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+  })
+
+  it('an image of no files is an empty folder', async () => {
+    await strata.load(openFixture('docker20-empty.tar'))
+    const { stdout } = await strata.cli(['mount', 'fx/empty:1'])
+    expect(readTree(stdout.toString().trimEnd())).toEqual([])
+    expect((await strata.cli(['umount', 'fx/empty:1'])).code).toBe(0)
+  })
+
+  it('a container runs from it, and the root it shares is not changed', async () => {
+    await strata.load(openFixture('docker28-odd.tar'))
+    const script = 'echo x > /added; rm -rf /etc; echo done'
+    const run = await strata.cli(['run', '--rm', '-u', '0', '--entrypoint', '/bin/busybox', 'fx/odd:3', 'sh', '-c', script])
+    expect(run).toEqual({ code: 0, stdout: Buffer.from('done\n'), stderr: '' })
+    const { stdout } = await strata.cli(['mount', 'fx/odd:3'])
+    expect(readTree(stdout.toString().trimEnd())).toEqual(await fixtureListing())
+  })
+})
+
+it('a driver that does not exist is one sentence', async () => {
+  await expect(StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: 'zfs' } })).rejects.toThrow(/STRATA_SNAPSHOTTER/)
+})
