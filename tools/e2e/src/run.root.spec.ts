@@ -137,7 +137,6 @@ describe('what holds the container', () => {
 
 describe('what the CLI does to containers', () => {
   const start = async (...args: string[]): Promise<string> => (await strata.cli(['run', '-d', ...args])).stdout.toString().trim()
-  const state = async (id: string): Promise<string> => (await strata.request('GET', `/v1/containers/${id}`)).json<{ state: string }>().state
 
   it('logs so far, the last of them, and those to come', async () => {
     const id = await start('t/box', 'sh', '-c', 'echo one; echo two; echo three; while [ ! -e /go ]; do usleep 10000; done; echo four')
