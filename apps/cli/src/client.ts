@@ -1,8 +1,11 @@
-import { request, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import type { Problem } from '@strata/api'
 import type { Readable } from 'node:stream'
 import type { Endpoint } from './endpoint.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
+
+// Not by `import`: that asks for every export of the module, and node:http answers with the whole of fetch and WebSocket, as long a start as all of Node's.
+const { request } = process.getBuiltinModule('node:http')
 
 export type Method = 'GET' | 'POST' | 'DELETE'
 export interface Call {
