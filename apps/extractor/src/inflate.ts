@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { open, writeFile } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import type { Readable } from 'node:stream'
@@ -9,7 +10,7 @@ import { digestFromHex, StrataError, type Digest } from '@strata/oci'
 export interface InflateTask {
   readonly blob: Digest
   readonly diffId: Digest
-  /** The layer's bytes as they travel, or where they can be read. */
+  /** The file of the layer's bytes as they travel. */
   readonly source: string
   readonly tar: string
   /** Where the index is to be written; none where the store has it already. */
@@ -56,13 +57,18 @@ export async function inflate(task: InflateTask, source: Readable): Promise<void
       },
     )
     const blob = digestFromHex(travelled.digest('hex'))
-    if (blob !== task.blob) throw new StrataError('corrupt', `the layer ${task.blob} in the store is damaged: its bytes are ${blob}`)
+    if (blob !== task.blob) throw damaged(task.blob, blob)
     const diffId = digestFromHex(inside.digest('hex'))
     if (diffId !== task.diffId) throw new StrataError('digest_mismatch', `the layer ${task.blob} unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
     if (walk) {
       walk.reader.end()
       await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
     }
+  } catch (error) {
+    if (!(error instanceof StrataError) || error.message.includes(task.blob)) throw error
+    // What cannot be unpacked was sent so, or has changed since: only all of its bytes can tell.
+    const found = await digestOfFile(task.source)
+    throw found === task.blob ? new StrataError(error.code, `the layer ${task.blob}: ${error.message}`, { cause: error }) : damaged(task.blob, found)
   } finally {
     await file.close()
     source.destroy()
@@ -72,4 +78,14 @@ export async function inflate(task: InflateTask, source: Readable): Promise<void
 function startWalk(index: string): { index: string; builder: IndexBuilder; reader: TarReader } {
   const builder = new IndexBuilder()
   return { index, builder, reader: new TarReader(builder) }
+}
+
+function damaged(blob: Digest, found: Digest): StrataError {
+  return new StrataError('corrupt', `the layer ${blob} in the store is damaged: its bytes are ${found}`)
+}
+
+async function digestOfFile(path: string): Promise<Digest> {
+  const hash = createHash('sha256')
+  for await (const piece of createReadStream(path, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>) hash.update(piece)
+  return digestFromHex(hash.digest('hex'))
 }

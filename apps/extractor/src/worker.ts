@@ -10,7 +10,8 @@ const reply: InflateReply = await inflate(task, createReadStream(task.source, { 
   () => ({ done: true }) as const,
   (error: unknown) => {
     const { code, message } = asStrataError(error)
-    return { code, message }
+    // The tar's reader speaks of archives; here the archive is a layer.
+    return { code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code, message }
   },
 )
 parentPort?.postMessage(reply)

@@ -1,0 +1,95 @@
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { loadBusybox } from './testing/busybox-image.js'
+import { leftOnNode, StrataUnderTest, until, type Service } from './testing/strata.js'
+
+const NODE: readonly Service[] = ['extractor', 'runtime']
+interface View {
+  readonly id: string
+  readonly node: string
+  readonly state: string
+}
+
+let strata: StrataUnderTest
+const nodeEnvironment = (id: string): Record<string, string> => ({ STRATA_NODE: `${strata.node.id}-${id}`, STRATA_NODE_FOLDER: join(strata.data, `node-${id}`), STRATA_RUN_FOLDER: `/run/strata/${strata.node.id}-${id}` })
+const startNode = (id: string): Promise<void> => strata.startGroup(NODE, false, { name: id, environment: nodeEnvironment(id) })
+const nodes = async (): Promise<string[]> => (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
+beforeAll(async () => {
+  strata = await StrataUnderTest.start({ groups: [['gateway', 'ingest', 'storage', 'extractor', 'runtime']] })
+  await startNode('b')
+  await until(async () => (await nodes()).length === 2, 'two nodes')
+  await loadBusybox(strata, 't/box')
+})
+afterAll(async () => {
+  await strata.dispose()
+})
+
+const launch = async (...command: string[]): Promise<View> => {
+  const answer = await strata.request('POST', '/v1/containers', { image: 't/box', command })
+  expect(answer.status, answer.bytes.toString()).toBe(201)
+  return answer.json<View>()
+}
+const get = async (id: string): Promise<View> => (await strata.request('GET', `/v1/containers/${id}`)).json<View>()
+const LOOP = ['sh', '-c', 'trap "echo stopped; exit 4" TERM; echo here; while :; do usleep 10000; done']
+
+it('two nodes on one machine share the work; each container is reached where it is, also when the other node stops', async () => {
+  const [first, second] = [strata.node.id, `${strata.node.id}-b`] as [string, string]
+  const running: View[] = []
+  // Whoever is free takes it: with many at once both do.
+  await until(async () => {
+    running.push(...(await Promise.all(Array.from({ length: 6 }, () => launch(...LOOP)))))
+    return new Set(running.map(({ node }) => node)).size === 2
+  }, 'containers on both')
+  expect(new Set(running.map(({ node }) => node))).toEqual(new Set([first, second]))
+
+  for (const node of [first, second]) {
+    const { id } = running.find((one) => one.node === node)!
+    await until(async () => (await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString() === 'here\n', 'its first word')
+    const waiting = strata.request('POST', `/v1/containers/${id}/wait`)
+    expect((await strata.request('POST', `/v1/containers/${id}/stop`, {})).status).toBe(204)
+    expect((await waiting).json()).toEqual({ exitCode: 4 })
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('here\nstopped\n')
+    expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
+    running.splice(running.findIndex((one) => one.id === id), 1)
+  }
+
+  const [onFirst, onSecond] = [running.find(({ node }) => node === first)!, running.find(({ node }) => node === second) ?? (await onNode(second))]
+  if (!running.includes(onSecond)) running.push(onSecond)
+  await strata.stop('SIGTERM', 'b')
+  const refused = await strata.request('POST', `/v1/containers/${onSecond.id}/stop`, {})
+  expect(refused.status).toBe(503)
+  expect(refused.json()).toMatchObject({ code: 'node_unavailable' })
+  expect(refused.json<{ detail: string }>().detail).toContain(second)
+  expect((await strata.cli(['logs', onSecond.id])).stderr).toContain(second)
+  // Its last state is still shown, and the containers of the other go on.
+  expect(await get(onSecond.id)).toMatchObject({ node: second, state: 'running' })
+  expect(await get(onFirst.id)).toMatchObject({ node: first, state: 'running' })
+  expect((await launch('true')).node).toBe(first)
+  expect(await nodes()).toEqual([first])
+
+  await startNode('b')
+  await until(async () => (await nodes()).length === 2, 'it is back')
+  expect(await get(onSecond.id)).toMatchObject({ node: second, state: 'running' })
+  expect((await strata.request('POST', `/v1/containers/${onSecond.id}/stop`, {})).status).toBe(204)
+  expect((await strata.request('GET', `/v1/containers/${onSecond.id}/logs?stream=stdout`)).bytes.toString()).toBe('here\nstopped\n')
+
+  for (const { id } of await strata.containers()) expect((await strata.request('DELETE', `/v1/containers/${id}?force`)).status).toBe(204)
+  for (const node of strata.nodes) expect(leftOnNode(node)).toEqual([])
+})
+
+it('two processes cannot be one node', async () => {
+  await strata.startGroup(['runtime'], false, { name: 'again', environment: nodeEnvironment('b') })
+  await until(() => strata.log.includes('another process serves'), 'it says so')
+  await strata.stop('SIGTERM', 'again')
+})
+
+async function onNode(node: string): Promise<View> {
+  let found: View | undefined
+  await until(async () => {
+    const made = await launch(...LOOP)
+    if (made.node === node) found = made
+    else await strata.request('DELETE', `/v1/containers/${made.id}?force`)
+    return found !== undefined
+  }, `a container on ${node}`)
+  return found!
+}
