@@ -58,10 +58,10 @@ export class WorkerPair {
   }
 }
 
-/** At most `limit` pairs at once; who comes later waits for one, in order. One idle pair stays. */
+/** At most `limit` pairs at once; who comes later waits for one, in order. One idle pair is there from the start and stays: two threads take longer to start than a small archive takes to come. */
 export class WorkerPairs {
   private readonly busy = new Set<WorkerPair>()
-  private idle: WorkerPair | undefined
+  private idle: WorkerPair | undefined = new WorkerPair()
   private readonly waiting: (() => void)[] = []
   private isClosed = false
 
