@@ -35,7 +35,8 @@ function takeWorker(): Worker {
   const kept = idle
   idle = undefined
   if (kept) return kept
-  const worker = new Worker(WORKER, { execArgv: [], trackUnmanagedFds: false })
+  // What it works on lies in typed arrays; by default short-lived objects may fill 48 MB before they are looked at.
+  const worker = new Worker(WORKER, { execArgv: [], trackUnmanagedFds: false, resourceLimits: { maxYoungGenerationSizeMb: 8 } })
   worker.once('exit', () => {
     if (idle === worker) idle = undefined
   })
