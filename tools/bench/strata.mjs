@@ -15,7 +15,7 @@ export class Strata {
     strata.socket = join(strata.data, 'strata.sock')
     strata.environment = { STRATA_DATA: strata.data, STRATA_SOCKET: strata.socket, STRATA_HOST: `unix://${strata.socket}`, STRATA_LOG_LEVEL: 'warn' }
     // As `strata up` starts it.
-    strata.process = await start(join(ROOT, 'node_modules/.bin/node'), [...(process.env.NODEFLAGS?.split(' ') ?? []), join(ROOT, 'apps/standalone/dist/main.js')], {
+    strata.process = await start(join(ROOT, 'node_modules/.bin/node'), [join(ROOT, 'apps/standalone/dist/main.js')], {
       env: { ...strata.environment, MALLOC_ARENA_MAX: '1' },
       log: join(folder, 'strata.log'),
       isReady: () => spawnSync('curl', ['-sf', '--unix-socket', strata.socket, 'http://strata/v1/health/ready']).status === 0,
