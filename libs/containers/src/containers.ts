@@ -13,6 +13,7 @@ import { killMonitors, Launcher } from './launcher.js'
 import { Lifecycle } from './lifecycle.js'
 import { ContainerLog } from './log/container-log.js'
 import { LOG_LIMITS, type LogChunk, type LogLimits, type LogOptions } from './log/types.js'
+import { dropPipeNames } from './pipe.js'
 import { RecordStore } from './record-store.js'
 import { Runc } from './runc.js'
 import type { RuntimeAbout, RuntimeDriver } from './runtime-driver.js'
@@ -84,6 +85,7 @@ export class Containers {
     const lock = openSync(join(options.folder, 'lock'), 'w', 0o600)
     try {
       if (!flock(lock, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
+      dropPipeNames(options.runFolder)
       const containers = new Containers(options, conmon, lock)
       await containers.#reconcile()
       return containers

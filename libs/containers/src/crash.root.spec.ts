@@ -91,6 +91,12 @@ describe('a service that dies', () => {
     })
   })
 
+  it('with a pipe whose name it had not taken away yet', async () => {
+    await world.containers.close()
+    mkfifo(join(world.options.runFolder, '.pipe-1-0'), 0o600)
+    await reopen()
+  })
+
   it('while the runtime creates: it is started at the next start', async () => {
     await begin(LOOP)
     await prepare()

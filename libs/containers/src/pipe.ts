@@ -1,14 +1,15 @@
-import { closeSync, constants, mkdirSync, openSync, unlinkSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readdirSync, unlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { mkfifo } from '@strata/linux'
 
+const PREFIX = '.pipe-'
 let made = 0
 
 /** A pipe, as Node has none: a FIFO that loses its name at once. The reading end does not block. Both close on exec; the caller closes `write`. */
 export function makePipe(folder: string): { read: number; write: number } {
   mkdirSync(folder, { recursive: true })
-  const path = join(folder, `.pipe-${process.pid}-${made++}`)
+  const path = join(folder, `${PREFIX}${process.pid}-${made++}`)
   mkfifo(path, 0o600)
   try {
     const read = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
@@ -21,6 +22,11 @@ export function makePipe(folder: string): { read: number; write: number } {
   } finally {
     unlinkSync(path)
   }
+}
+
+/** The names that a process killed in the middle of `makePipe` left. Only where no other lives that makes pipes there. */
+export function dropPipeNames(folder: string): void {
+  for (const name of readdirSync(folder)) if (name.startsWith(PREFIX)) unlinkSync(join(folder, name))
 }
 
 /** A pipe's reading end in the event loop (no thread waits in read(2)). It owns the descriptor. */

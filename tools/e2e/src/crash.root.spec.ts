@@ -1,0 +1,99 @@
+import { randomInt, randomUUID } from 'node:crypto'
+import { createServer, type AddressInfo, type Server } from 'node:net'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { pidStartTime } from '@strata/linux'
+import { loadBusybox } from './testing/busybox-image.js'
+import { leftOnNode, StrataUnderTest, until } from './testing/strata.js'
+
+const KILLS = 20
+const EACH = 10
+const RUNTIME = ['runtime'] as const
+
+interface Accepted {
+  readonly id: string
+  readonly job: string
+  readonly token: string
+}
+
+let strata: StrataUnderTest
+let listener: Server
+const heard = new Map<string, number>()
+beforeAll(async () => {
+  listener = createServer((connection) => {
+    let text = ''
+    connection.on('data', (piece) => {
+      text += piece.toString()
+      if (!text.endsWith('\n')) return
+      heard.set(text.trim(), (heard.get(text.trim()) ?? 0) + 1)
+      connection.end()
+    })
+    connection.on('error', () => undefined)
+  })
+  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
+  strata = await StrataUnderTest.start({ groups: [['gateway', 'ingest', 'extractor', 'storage'], RUNTIME] })
+  await loadBusybox(strata, 't/box')
+})
+afterAll(async () => {
+  listener.close()
+  await strata.dispose()
+})
+
+async function launch(): Promise<Accepted | undefined> {
+  const [job, token] = [randomUUID(), randomUUID()]
+  const { port } = listener.address() as AddressInfo
+  const answer = await strata.request('POST', `/v1/containers?wait=false&job=${job}`, {
+    image: 't/box',
+    network: 'host',
+    command: ['sh', '-c', 'echo $TOKEN | nc 127.0.0.1 $PORT'],
+    env: [`TOKEN=${token}`, `PORT=${port}`],
+  })
+  return answer.status === 202 ? { id: answer.json<{ id: string }>().id, job, token } : undefined
+}
+
+it('a runtime that is killed twenty times starts each container once', async () => {
+  const runners = await Promise.all(Array.from({ length: 3 }, async () => {
+    const answer = await strata.request('POST', '/v1/containers', { image: 't/box', command: ['sh', '-c', 'trap "echo end; exit 6" TERM; while :; do usleep 10000; done'] })
+    const { id, pid } = answer.json<{ id: string; pid: number }>()
+    return { id, pid, since: pidStartTime(pid) }
+  }))
+
+  const accepted: Accepted[] = []
+  for (let kill = 0; kill < KILLS; kill++) {
+    const before = heard.size
+    const some = randomInt(1, EACH)
+    // Some are on their way, some not yet taken, some done.
+    const batch = Promise.all(Array.from({ length: EACH }, launch))
+    await until(() => heard.size >= before + some, `${some} more reports`)
+    await strata.stop('SIGKILL', 'runtime')
+    accepted.push(...(await batch).filter((one) => one !== undefined))
+    await strata.startGroup(RUNTIME)
+  }
+  expect(accepted.length).toBe(KILLS * EACH)
+
+  const states = new Map<string, { state: string; exitCode?: number; reason?: string }>()
+  await until(async () => {
+    states.clear()
+    for (const container of await strata.containers()) states.set(container.id, container)
+    return accepted.every(({ id }) => states.get(id)?.state === 'exited')
+  }, 'every container has ended', 120)
+  for (const { job } of accepted) await until(async () => ['completed', 'failed'].includes((await strata.request('GET', `/v1/jobs/${job}`)).json<{ state: string }>().state), 'its job has ended', 60)
+
+  const interrupted = accepted.filter(({ id }) => states.get(id)?.exitCode === 125)
+  console.log(`${accepted.length} containers, ${KILLS} kills: ${interrupted.length} starts interrupted, ${interrupted.filter(({ token }) => heard.has(token)).length} of them heard`)
+  for (const { id, token } of accepted) {
+    const end = states.get(id)
+    if (end?.exitCode === 125) expect({ times: Math.min(heard.get(token) ?? 0, 1), reason: end.reason }).toEqual({ times: heard.get(token) ?? 0, reason: 'start interrupted' })
+    else expect({ end, times: heard.get(token) }).toMatchObject({ end: { exitCode: 0 }, times: 1 })
+  }
+  expect(interrupted.length).toBeLessThan(accepted.length / 50)
+
+  for (const { id, pid, since } of runners) {
+    expect((await strata.request('GET', `/v1/containers/${id}`)).json()).toMatchObject({ state: 'running', pid })
+    expect(pidStartTime(pid)).toBe(since)
+    await strata.request('POST', `/v1/containers/${id}/stop`, {})
+    expect((await strata.request('POST', `/v1/containers/${id}/wait`)).json()).toEqual({ exitCode: 6 })
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('end\n')
+  }
+  for (const { id } of await strata.containers()) expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
+  expect(leftOnNode(strata.node)).toEqual([])
+}, 600_000)
