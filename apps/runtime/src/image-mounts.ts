@@ -16,7 +16,9 @@ export class ImageMounts {
     const target = join(this.folder, hexOf(image.id))
     unmountAll(target)
     await mkdir(target, { recursive: true })
-    mountAll(await this.snapshots.view(this.#key(image.id), chainIdOf(image.layers.map(({ diffId }) => diffId))), target)
+    const mounts = await this.snapshots.view(this.#key(image.id), chainIdOf(image.layers.map(({ diffId }) => diffId)))
+    // For people to look at on the host: an image's set-user-id programs and devices must do nothing there.
+    mountAll(mounts.map((mount) => ({ ...mount, options: ['nosuid', 'nodev', ...mount.options] })), target)
     return target
   }
 

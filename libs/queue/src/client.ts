@@ -29,8 +29,11 @@ export class QueueClient {
     this.nodes = new NodeDirectory(redis)
   }
 
-  static forRequests(url: RedisUrl): QueueClient {
-    return new QueueClient(producerConnection(url), url)
+  /** Resolves when Redis has answered, or has been found away: the first request must not be the one that finds the connection half-made. */
+  static async forRequests(url: RedisUrl): Promise<QueueClient> {
+    const redis = producerConnection(url)
+    await new Promise<void>((resolve) => redis.once('ready', resolve).once('close', resolve))
+    return new QueueClient(redis, url)
   }
 
   static forWork(url: RedisUrl): QueueClient {

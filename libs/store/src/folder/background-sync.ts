@@ -32,7 +32,7 @@ export class BackgroundSync {
 
   #start(): void {
     this.#timer = undefined
-    // A failed sync is tried again with the next commit's: what is not known to be synced is checked after an unclean end anyway.
+    // A failed sync is tried again with the next commit's: until then a loss of power may take what was committed.
     this.#running = this.sync(this.folder).catch(() => undefined).then(() => {
       this.#running = undefined
       if (this.#again) this.committed()
