@@ -112,13 +112,11 @@ export class LayeredSnapshotter implements Snapshotter {
 
   #create({ key, kind, chainId }: SnapshotInfo, root: string, work: string): void {
     mkdirSync(work, { mode: 0o700 })
-    if (kind === 'view') mkdirSync(join(work, 'lower'), { mode: 0o755 })
-    else {
-      mkdirSync(join(work, 'work'), { mode: 0o700 })
-      mkdirSync(join(work, 'upper'), { mode: 0o755 })
-      // The merged root folder shows the upper folder's attributes, so they have to be the image's.
-      copyAttributes(root, join(work, 'upper'))
-    }
+    const top = join(work, kind === 'view' ? 'lower' : 'upper')
+    mkdirSync(top, { mode: 0o755 })
+    if (kind === 'writable') mkdirSync(join(work, 'work'), { mode: 0o700 })
+    // The merged root folder shows the topmost folder's attributes, so they have to be the image's.
+    copyAttributes(root, top)
     writeFileSync(join(work, 'snapshot.json'), JSON.stringify({ kind, chainId } satisfies SnapshotRecord))
     try {
       renameSync(work, this.folder.snapshot(key))

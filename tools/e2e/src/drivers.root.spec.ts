@@ -37,13 +37,13 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
   it('an image of no files is an empty folder', async () => {
     await strata.load(openFixture('docker20-empty.tar'))
     const { stdout } = await strata.cli(['mount', 'fx/empty:1'])
-    expect(readTree(stdout.toString().trimEnd())).toEqual([])
+    expect(readTree(stdout.toString().trimEnd()).map((line) => (JSON.parse(line) as { path: string }).path)).toEqual([''])
     expect((await strata.cli(['umount', 'fx/empty:1'])).code).toBe(0)
   })
 
   it('a container runs from it, and the root it shares is not changed', async () => {
     await strata.load(openFixture('docker28-odd.tar'))
-    const script = 'echo x > /added; rm -rf /etc; echo done'
+    const script = 'echo x > /added; rm /etc/passwd; echo done'
     const run = await strata.cli(['run', '--rm', '-u', '0', '--entrypoint', '/bin/busybox', 'fx/odd:3', 'sh', '-c', script])
     expect(run).toEqual({ code: 0, stdout: Buffer.from('done\n'), stderr: '' })
     const { stdout } = await strata.cli(['mount', 'fx/odd:3'])

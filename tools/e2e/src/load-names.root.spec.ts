@@ -99,7 +99,7 @@ describe('names', () => {
 
   it('a name that is none is refused', async () => {
     const id = await load(['n/one:1'])
-    for (const name of ['UPPER/case', '../../etc/passwd', 'a//b', 'x:', '_tags/x', `${'a/'.repeat(200)}a`, 'x\0y', 'a:b@sha256:00', ' ', 'a/_digests/b:1', '.', '..']) {
+    for (const name of ['docker.io/Upper/case', 'x:y:z', '../../etc/passwd', 'a//b', 'x:', '_tags/x', `${'a/'.repeat(200)}a`, 'x\0y', 'a:b@sha256:00', ' ', 'a/_digests/b:1', '.', '..']) {
       const answer = await tag(id, name)
       expect(answer.status, JSON.stringify(name)).toBe(400)
       expect(answer.json<{ code: string }>().code, JSON.stringify(name)).toMatch(/^(name_invalid|bad_request)$/)

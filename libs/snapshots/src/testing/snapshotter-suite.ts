@@ -214,8 +214,9 @@ const CHECKS: Record<string, Check> = {
   },
 
   'gives a view that cannot be written': async ({ snapshots, layers, target }) => {
-    const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', 'x')))])
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(dir('./', { mode: 0o751, uid: 12, gid: 34, mtime: 77 }), file('f', 'x')))])
     mountAll(await snapshots.view(key('v'), chainId), target)
+    expect(readTree(target)).toEqual(readTree(await snapshots.root(chainId)))
     expect(readFileSync(join(target, 'f'), 'utf8')).toBe('x')
     expect(() => writeFileSync(join(target, 'f'), 'y')).toThrow(/EROFS/)
     expect(await codeOf(snapshots.remove(key('v')))).toBe('container_running')
