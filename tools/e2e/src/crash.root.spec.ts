@@ -1,6 +1,9 @@
 import { randomInt, randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { createServer, type AddressInfo, type Server } from 'node:net'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pidStartTime } from '@strata/linux'
 import { loadBusybox } from './testing/busybox-image.js'
 import { leftOnNode, StrataUnderTest, until } from './testing/strata.js'
@@ -8,6 +11,7 @@ import { leftOnNode, StrataUnderTest, until } from './testing/strata.js'
 const KILLS = 20
 const EACH = 10
 const RUNTIME = ['runtime'] as const
+const OTHERS = ['gateway', 'ingest', 'extractor', 'storage'] as const
 
 interface Accepted {
   readonly id: string
@@ -30,7 +34,7 @@ beforeAll(async () => {
     connection.on('error', () => undefined)
   })
   await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
-  strata = await StrataUnderTest.start({ groups: [['gateway', 'ingest', 'extractor', 'storage'], RUNTIME] })
+  strata = await StrataUnderTest.start({ groups: [OTHERS, RUNTIME] })
   await loadBusybox(strata, 't/box')
 })
 afterAll(async () => {
@@ -97,3 +101,39 @@ it('a runtime that is killed twenty times starts each container once', async () 
   for (const { id } of await strata.containers()) expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
   expect(leftOnNode(strata.node)).toEqual([])
 }, 600_000)
+
+it('a launch that is taken back while no node is there leaves nothing when one comes', async () => {
+  await strata.stop('SIGKILL', 'runtime')
+  const job = randomUUID()
+  expect((await strata.request('POST', `/v1/containers?wait=false&job=${job}`, { image: 't/box', name: 'waiting' })).status).toBe(202)
+  expect((await strata.request('DELETE', `/v1/jobs/${job}`)).status).toBeLessThan(300)
+  expect((await strata.request('GET', `/v1/jobs/${job}`)).json()).toMatchObject({ state: 'cancelled' })
+  expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'waiting' })).status).toBe(409)
+  await strata.startGroup(RUNTIME)
+  await until(async () => (await strata.cli(['run', '--rm', '--name', 'waiting', 't/box', 'true'])).code === 0, 'its name is free')
+  expect(await strata.containers()).toEqual([])
+})
+
+describe('a Redis that lost everything', () => {
+  const isKnown = async (): Promise<void> => {
+    await until(async () => (await strata.containers()).length === 1, 'it is published again')
+    expect(await strata.containers()).toMatchObject([{ name: 'kept', state: 'running' }])
+    expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'kept' })).status).toBe(409)
+  }
+
+  it('while a node runs, and before it starts: its containers and their names are known again', async () => {
+    const { pid } = (await strata.request('POST', '/v1/containers', { image: 't/box', name: 'kept', command: ['sleep', '1000'] })).json<{ pid: number }>()
+    const redis = new Redis({ path: join(strata.data, 'redis', 'redis.sock') })
+    await redis.flushall()
+    redis.disconnect()
+    await isKnown()
+
+    await strata.stop()
+    await rm(join(strata.data, 'redis', 'appendonlydir'), { recursive: true })
+    await strata.startProcesses([OTHERS, RUNTIME])
+    await isKnown()
+    expect(await strata.containers()).toMatchObject([{ pid }])
+    expect((await strata.request('DELETE', '/v1/containers/kept?force')).status).toBe(204)
+    expect((await strata.cli(['run', '--rm', '--name', 'kept', 't/box', 'true'])).code).toBe(0)
+  })
+})

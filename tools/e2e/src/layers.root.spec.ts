@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { watch } from 'node:fs'
 import { open, readdir, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -72,6 +72,22 @@ describe('a node that lost its layers', () => {
     const results = (await extractions()).filter(({ made }) => made)
     expect(results.map(({ diffId }) => diffId).sort()).toEqual(layers.map(({ diffId }) => diffId).sort())
     await removeAll()
+  })
+})
+
+describe('a launch that is taken back while its layers are made', () => {
+  it('stops that work, and leaves neither container nor name', async () => {
+    const job = randomUUID()
+    const launching = strata.request('POST', `/v1/containers?job=${job}`, { image: 't/gzip', name: 'hasty', command: ['true'] })
+    await until(async () => (await redis.llen(`${queue()}:active`)) > 0, 'a layer is worked on')
+    await strata.request('DELETE', `/v1/jobs/${job}`)
+    expect((await launching).json()).toMatchObject({ code: 'cancelled' })
+    await until(async () => (await redis.llen(`${queue()}:active`)) === 0, 'no layer is worked on')
+    expect(await redis.llen(`${queue()}:wait`)).toBe(0)
+    expect((await made()).length).toBeLessThan(layers.length - 2)
+    expect(await strata.containers()).toEqual([])
+    expect(leftOnNode(strata.node)).toEqual([])
+    expect((await strata.cli(['run', '--rm', '--name', 'hasty', 't/gzip', 'true'])).code).toBe(0)
   })
 })
 
