@@ -1,8 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 
+let isInterrupted = false
+// Whoever runs the next command ends by an error then, and stops what it has started.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => (isInterrupted = true))
+
 /** Runs a command to its end and returns what it wrote; an error if it fails. */
 export function run(program, args, env = {}) {
+  if (isInterrupted) throw new Error('interrupted')
   const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 64 * 1024 * 1024 })
   if (error) throw error
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}: ${stderr.trim() || stdout.trim()}`)
