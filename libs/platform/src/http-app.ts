@@ -3,8 +3,10 @@ import { StandardSchemaValidationPipe, type DynamicModule, type INestApplication
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
+import type { FastifyReply } from 'fastify'
 import { Logger } from 'nestjs-pino'
 import { ProblemFilter } from './problem-filter.js'
+import { PROBLEM_TYPE, toProblem } from './problem.js'
 
 /** A JSON body of a request, not of an image. */
 const MAX_JSON_BODY = 4 * 1024 * 1024
@@ -20,6 +22,11 @@ export async function createHttpApp(module: DynamicModule, prepare?: (app: NestF
     bodyLimit: MAX_JSON_BODY,
     routerOptions: { maxParamLength: 2_000 },
     forceCloseConnections: true,
+    // What the server refuses before a route is found: a path that is no text.
+    frameworkErrors: (error: Error, _request: unknown, reply: FastifyReply) => {
+      const { body } = toProblem(new StrataError('bad_request', error.message))
+      void reply.status(body.status).type(PROBLEM_TYPE).send(body)
+    },
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
   })
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, bufferLogs: true, abortOnError: false })
