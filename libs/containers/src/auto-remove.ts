@@ -1,8 +1,8 @@
 import type { Entry } from './entry.js'
 
 /**
- * Removes exited `autoRemove` containers that nobody holds: at once if somebody was told of the end, else after a while, since who made the
- * container may be on the way to ask for its end and output.
+ * Removes exited `autoRemove` containers that nobody holds: at once if somebody was told of the end, and the foreground reader came where one is
+ * expected; else after a while, since who made the container may be on the way to ask for its end or output.
  */
 export class AutoRemove {
   readonly #patience = new Map<Entry, NodeJS.Timeout>()
@@ -28,7 +28,8 @@ export class AutoRemove {
       this.#patience.delete(entry)
       if (entry.holders === 0 && !this.#closed) void this.remove(entry)
     }
-    this.#patience.set(entry, setTimeout(go, entry.collected ? 0 : this.collectMs))
+    const isTold = entry.collected && (entry.attended || !entry.record.attached)
+    this.#patience.set(entry, setTimeout(go, isTold ? 0 : this.collectMs))
   }
 
   close(): void {

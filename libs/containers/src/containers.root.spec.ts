@@ -175,6 +175,16 @@ describe('the registry', () => {
     expect(world.leaks()).toEqual([])
   })
 
+  it('keeps one with a foreground reader until that has come, however early its end was told', async () => {
+    const id = await world.start(['echo', 'seen'], {}, { autoRemove: true, attached: true })
+    const gone = new Promise<void>((resolve) => world.containers.onChange((changed, record) => changed === id && !record && resolve()))
+    expect(await world.containers.wait(id)).toEqual({ code: 0 })
+    // Another container's whole life: far longer than a removal takes.
+    await world.run(['true'])
+    expect((await world.output(id, { follow: true, foreground: true })).toString()).toBe('seen\n')
+    await gone
+  })
+
   it('refuses a second process for the node', async () => {
     const { Containers } = await import('./containers.js')
     await expect(Containers.open(world.options)).rejects.toMatchObject({ code: 'driver_unavailable' })

@@ -204,6 +204,7 @@ export class Containers {
    */
   async *logs(id: string, options: LogOptions = {}): AsyncGenerator<LogChunk, void, undefined> {
     const entry = this.#entry(id)
+    if (options.foreground) entry.attended = true
     const release = this.#autoRemove.hold(entry)
     try {
       yield* entry.log.read({ ended: () => entry.ended, onEnd: (wake) => entry.onChange(wake) }, options)

@@ -12,6 +12,8 @@ export class Entry {
   holders = 0
   /** Somebody was told how it ended. */
   collected = false
+  /** Its foreground reader has come. */
+  attended = false
   readonly #listeners = new Set<() => void>()
   #queue: Promise<unknown> = Promise.resolve()
 
