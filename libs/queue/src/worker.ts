@@ -119,7 +119,7 @@ export class JobWorker<K extends QueueKind> {
         complete: async (result) => {
           if (!job.parent && root !== undefined) await this.journal.complete(root, result)
         },
-        children: (jobs) => this.#children(job, token, jobs),
+        children: (jobs) => this.#children(job, token, jobs, watch?.controller.signal),
       }
       const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]
       if (!handler) throw new StrataError('internal', `no handler for ${name}`)
@@ -129,7 +129,7 @@ export class JobWorker<K extends QueueKind> {
     }
   }
 
-  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[]): Promise<void> {
+  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[], cancelled: AbortSignal | undefined): Promise<void> {
     const known = (job.data as { added?: string[] }).added ?? []
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
@@ -141,7 +141,11 @@ export class JobWorker<K extends QueueKind> {
       if (root !== undefined) await this.journal.stopWork(root)
       throw decodeFailure(failed[0])
     }
-    if (await job.moveToWaitingChildren(token)) throw new WaitingForChildren()
+    if (await job.moveToWaitingChildren(token)) {
+      // A cancel that came before this found nobody who waits to be woken.
+      if (cancelled?.aborted) await this.#wakeParent(job.id ?? '')
+      throw new WaitingForChildren()
+    }
   }
 
   /** A cancelled request whose job waits for children that no worker has: they go, and the job wakes to clean up. */

@@ -28,7 +28,7 @@ export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
 /** Waits until nothing is under way, then gives all that a refused load may not add to. A layer's index may stay: it is made from bytes alone, and says nothing of any image. */
 export async function settledStore(strata: StrataUnderTest): Promise<string[]> {
   let left: string[] = []
-  await until(async () => (left = await unfinished(strata)).length === 0, 'nothing left of any upload').catch((error: unknown) => {
+  await until(async () => (left = await unfinished(strata)).length === 0, 'nothing left of any upload', 20).catch((error: unknown) => {
     throw new Error(`left in the store: ${left.join(', ')}`, { cause: error })
   })
   return objectsOf(strata, 'data/', 'uploads/', 'blobs/', 'images/')

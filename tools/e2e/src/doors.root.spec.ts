@@ -1,0 +1,85 @@
+import { readFileSync, statSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { StrataUnderTest } from './testing/strata.js'
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+let strata: StrataUnderTest
+let url: string
+let listen: string
+beforeAll(async () => {
+  listen = `127.0.0.1:${await freePort()}`
+  url = `http://${listen}`
+  strata = await StrataUnderTest.start({ environment: { STRATA_LISTEN: listen } })
+})
+afterAll(async () => {
+  await strata.dispose()
+})
+
+describe('the doors', () => {
+  it('the socket is for its owner and group', () => {
+    expect((statSync(strata.socket).mode & 0o777).toString(8)).toBe('660')
+  })
+
+  it('TCP needs the token, which only root can read', async () => {
+    const file = join(strata.data, 'token')
+    expect((statSync(file).mode & 0o777).toString(8)).toBe('600')
+    const token = readFileSync(file, 'utf8').trim()
+    const status = async (authorization?: string): Promise<number> => (await fetch(`${url}/v1/info`, { headers: authorization === undefined ? {} : { authorization } })).status
+    expect(await status()).toBe(401)
+    for (const wrong of [`Bearer ${token}x`, `Bearer ${'0'.repeat(64)}`, 'Bearer ', `Basic ${token}`, token]) expect(await status(wrong), wrong).toBe(401)
+    expect(await status(`Bearer ${token}`)).toBe(200)
+    const refusal = await fetch(`${url}/v1/images`)
+    expect(refusal.headers.get('content-type')).toMatch(/^application\/problem\+json/)
+    expect(await refusal.json()).toMatchObject({ status: 401, code: 'unauthorized' })
+  })
+
+  it('the description is open, OpenAPI 3.1, and tells every route', async () => {
+    expect((await fetch(`${url}/docs`)).status).toBe(200)
+    const described = (await (await fetch(`${url}/docs/openapi.json`)).json()) as { openapi: string; paths: Record<string, Record<string, { responses: object }>>; components: { schemas: object } }
+    expect(described.openapi).toMatch(/^3\.1\./)
+    const routes = Object.entries(described.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+    expect(routes.sort()).toEqual([
+      'DELETE /v1/containers/{id}', 'DELETE /v1/images/{ref}', 'DELETE /v1/images/{ref}/mount', 'DELETE /v1/jobs/{id}',
+      'GET /v1/containers', 'GET /v1/containers/{id}', 'GET /v1/containers/{id}/logs', 'GET /v1/health/live', 'GET /v1/health/ready', 'GET /v1/images', 'GET /v1/images/{ref}',
+      'GET /v1/info', 'GET /v1/jobs', 'GET /v1/jobs/{id}', 'GET /v1/jobs/{id}/events', 'GET /v1/version',
+      'POST /v1/containers', 'POST /v1/containers/{id}/kill', 'POST /v1/containers/{id}/stop', 'POST /v1/containers/{id}/wait',
+      'POST /v1/images', 'POST /v1/images/{ref}/mount', 'POST /v1/images/{ref}/tag', 'PUT /v1/images',
+    ])
+    for (const name of ['Image', 'ImageList', 'Job', 'Container', 'CreateContainer', 'Problem', 'LoadResult']) expect(described.components.schemas).toHaveProperty(name)
+    for (const [, reference] of JSON.stringify(described).matchAll(/"#\/components\/schemas\/(\w+)"/g)) expect(described.components.schemas).toHaveProperty(reference!)
+  })
+
+  it.each([['GET', '/nothing', 404], ['PATCH', '/v1/images', 404], ['POST', '/v1/version', 404]])('%s %s is a problem', async (method, path, status) => {
+    const answer = await strata.request(method, path)
+    expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/)
+    expect(answer.json()).toMatchObject({ type: 'about:blank', status, code: 'not_found' })
+  })
+})
+
+describe('what is taken is said in one sentence', () => {
+  const refusedStart = async (environment: Record<string, string>): Promise<string> => {
+    const error = await StrataUnderTest.start({ environment }).then(() => new Error('it started'), (thrown: unknown) => thrown as Error)
+    return error.message
+  }
+
+  it('a port', async () => {
+    expect(await refusedStart({ STRATA_LISTEN: listen })).toMatch(/strata: .* is taken: [^\n]+\n?$/)
+  })
+  it('a socket', async () => {
+    expect(await refusedStart({ STRATA_SOCKET: strata.socket })).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+  })
+  it('a data folder', async () => {
+    expect(await refusedStart({ STRATA_DATA: strata.data })).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+  })
+})
