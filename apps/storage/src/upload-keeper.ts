@@ -1,15 +1,16 @@
 import { StrataError } from '@strata/oci'
 import { QUEUES, type JobResult, type Journal, type Producer } from '@strata/queue'
-import type { BlobStore, Etag, LiveUpload, Uploads } from '@strata/store'
+import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
 
 /**
  * Looks after uploads whose owner died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the *observer's* clock).
  *
  * One that was still receiving is ended and what it brought is deleted. One whose bytes are in has a job that finishes it; where there is
- * none (the gateway died before it could add it, or Redis lost it), the job is added.
+ * none (the gateway died before it could add it, or Redis lost it), the job is added. A request that is said to be receiving and has no upload
+ * (its gateway died before it made one, or this service before it could say so) is ended too.
  */
 export class UploadKeeper {
-  readonly #seen = new Map<string, { etag: Etag; since: number }>()
+  readonly #seen = new Map<string, { state: string; since: number }>()
 
   constructor(
     private readonly uploads: Uploads,
@@ -24,7 +25,7 @@ export class UploadKeeper {
     const live = new Set<string>()
     for await (const upload of this.uploads.listLive()) {
       live.add(upload.id)
-      if (!this.#isSilent(upload)) continue
+      if (!this.#isSilent(upload.id, upload.etag)) continue
       const job = { name: 'load', queue: QUEUES.ingest, id: upload.id } as const
       if (upload.state === 'receiving' || upload.job.kind !== 'load') {
         if (await this.#end(upload)) result.ended.push(upload.id)
@@ -34,22 +35,34 @@ export class UploadKeeper {
         result.queued.push(upload.id)
       }
     }
+    for (const { id, kind, state, updatedAt } of await this.journal.list(NEWEST_JOBS)) {
+      if (kind !== 'load' || state !== 'receiving' || live.has(id)) continue
+      live.add(id)
+      if (this.#isSilent(id, updatedAt)) await this.journal.fail(id, interrupted())
+    }
     for (const id of this.#seen.keys()) if (!live.has(id)) this.#seen.delete(id)
     return result
   }
 
-  #isSilent({ id, etag }: LiveUpload): boolean {
+  #isSilent(id: string, state: string): boolean {
     const now = performance.now()
     const seen = this.#seen.get(id)
-    if (seen?.etag === etag) return now - seen.since >= this.silenceMs
-    this.#seen.set(id, { etag, since: now })
+    if (seen?.state === state) return now - seen.since >= this.silenceMs
+    this.#seen.set(id, { state, since: now })
     return false
   }
 
   async #end({ id, etag }: LiveUpload): Promise<boolean> {
     if (!(await this.uploads.abandon(id, etag))) return false
     await this.blobs.sweepUpload(id)
-    await this.journal.fail(id, new StrataError('upload_interrupted', 'the gateway that took the upload is gone: send it again'))
+    await this.journal.fail(id, interrupted())
     return true
   }
+}
+
+/** As many as can be receiving at once, by far. */
+const NEWEST_JOBS = 1_000
+
+function interrupted(): StrataError {
+  return new StrataError('upload_interrupted', 'the gateway that took the upload is gone: send it again')
 }

@@ -32,6 +32,14 @@ const ENDS: ReadonlySet<JournalState> = new Set(['completed', 'failed', 'cancell
 const KEPT_SECONDS = 24 * 3600
 const REMEMBERED_SECONDS = 30 * 24 * 3600
 
+/** The id is used, and the record there, in one step: a crash leaves both or neither. */
+const CREATE = `
+if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[2] - ${REMEMBERED_SECONDS * 1000})
+return 1`
+
 /** One write: nothing changes a record that has ended, so that a worker which comes late cannot undo the end. */
 const WRITE = `
 local state = redis.call('HGET', KEYS[1], 'state')
@@ -62,14 +70,8 @@ export class Journal {
   async create(id: string, kind: JournalKind, state: 'receiving' | 'waiting', total?: number): Promise<void> {
     const now = new Date().toISOString()
     const fields = { id, kind, state, step: state, bytes: '0', entries: '0', createdAt: now, updatedAt: now, seq: '1', ...(total === undefined ? {} : { total: String(total) }) }
-    await orUnavailable(
-      (async () => {
-        if ((await this.redis.exists(KEY.jobWas(id))) === 1 || (await this.redis.hsetnx(KEY.job(id), 'id', id)) === 0) {
-          throw new StrataError('job_exists', `the job id ${id} was used before`)
-        }
-        await this.redis.multi().hset(KEY.job(id), fields).zadd(KEY.jobs, Date.now(), id).zremrangebyscore(KEY.jobs, 0, Date.now() - REMEMBERED_SECONDS * 1000).exec()
-      })(),
-    )
+    const made = await orUnavailable(this.redis.eval(CREATE, 3, KEY.job(id), KEY.jobWas(id), KEY.jobs, id, Date.now(), ...Object.entries(fields).flat()))
+    if (made !== 1) throw new StrataError('job_exists', `the job id ${id} was used before`)
   }
 
   async update(id: string, change: JournalChange): Promise<boolean> {

@@ -34,8 +34,9 @@ export class LaunchService {
     await this.doors.anyNode()
     const container = randomBytes(32).toString('hex')
     await this.journal.create(job, 'launch', 'waiting')
+    let name: string | undefined
     try {
-      const name = await this.#claimName(request.name, container)
+      name = await this.#claimName(request.name, container)
       const secret: SealedSpec = { env: request.env ?? [], ...(request.command ? { command: request.command } : {}), ...(request.entrypoint ? { entrypoint: request.entrypoint } : {}) }
       const { workdir, user, hostname } = request
       const launch = {
@@ -54,9 +55,16 @@ export class LaunchService {
       await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'launch', launch } })
       return container
     } catch (error) {
-      await this.journal.fail(job, error).catch(() => undefined)
+      await this.#giveUp(job, name, container, error)
       throw error
     }
+  }
+
+  /** As well as it can be done: Redis may be what is away. A job that was queued though its answer was lost must not start what the caller was told had failed. */
+  async #giveUp(job: string, name: string | undefined, container: string, error: unknown): Promise<void> {
+    await this.journal.stopWork(job).catch(() => undefined)
+    await this.journal.fail(job, error).catch(() => undefined)
+    if (name !== undefined) await this.nodes.releaseName(name, container).catch(() => undefined)
   }
 
   /** The container, once it was launched; the launch's own error otherwise. */

@@ -103,7 +103,7 @@ export class StrataUnderTest {
     })
     this.#processes.set(name, child)
     child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
-    if (first) await until(() => child.exitCode !== null || existsSync(join(this.data, 'redis', 'redis.sock')), 'Redis is up')
+    if (first && this.environment['STRATA_REDIS'] === undefined) await until(() => child.exitCode !== null || existsSync(join(this.data, 'redis', 'redis.sock')), 'Redis is up')
     if (child.exitCode !== null) throw new Error(`Strata ended: ${this.#log}`)
   }
 
