@@ -132,7 +132,7 @@ async function dump(redis: Redis): Promise<string[]> {
       kind === 'hash' ? await redis.hgetall(key)
       : kind === 'list' ? await redis.lrange(key, 0, -1)
       : kind === 'set' ? await redis.smembers(key)
-      : kind === 'zset' ? await redis.zrange(key, 0, -1)
+      : kind === 'zset' ? await redis.zrange(key, '0', '-1')
       : kind === 'stream' ? await redis.xrange(key, '-', '+')
       : await redis.get(key)
     texts.push(`${key} ${JSON.stringify(value)}`)

@@ -138,7 +138,7 @@ const queue = (): string => `strata-q:extract.${strata.node.id}`
 
 /** What the node's `extract` jobs since the last start answered. */
 async function extractions(): Promise<{ diffId: string; made: boolean }[]> {
-  const ids = await redis.zrange(`${queue()}:completed`, 0, -1)
+  const ids = await redis.zrange(`${queue()}:completed`, '0', '-1')
   return Promise.all(ids.map(async (id) => {
     const { data, returnvalue } = await redis.hgetall(`${queue()}:${id}`)
     const { layer } = JSON.parse(data ?? '') as { layer: { diffId: string } }
@@ -163,5 +163,5 @@ function gzipArchive(name: string, layers: readonly GzipLayer[]): Promise<Buffer
   const config = JSON.stringify({ architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: { Env: ['PATH=/bin'] }, rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) } })
   const Config = `${hexOf(digestOf(config))}.json`
   const manifest = [{ Config, RepoTags: [name], Layers: layers.map(({ blob }) => `${hexOf(blob)}.tar.gz`) }]
-  return makeLayer(new Map([...layers.map(({ blob, packed }) => [`${hexOf(blob)}.tar.gz`, { content: packed }] as const), [Config, { content: config }], ['manifest.json', { content: JSON.stringify(manifest) }]]))
+  return makeLayer(new Map<string, { content: string | Buffer }>([...layers.map(({ blob, packed }) => [`${hexOf(blob)}.tar.gz`, { content: packed }] as const), [Config, { content: config }], ['manifest.json', { content: JSON.stringify(manifest) }]]))
 }
