@@ -100,13 +100,17 @@ export class RuntimeNode {
   /** Outside the data folder nothing stays, unless a container needs it: the next start makes it again. */
   #tidy(): void {
     const { STRATA_NODE_FOLDER: folder, STRATA_RUN_FOLDER: run } = this.config
-    try {
-      for (const path of MOUNTED.map((name) => join(folder, name))) {
-        if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) umount(path)
+    for (const path of MOUNTED.map((name) => join(folder, name))) {
+      if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) umount(path)
+    }
+    for (const name of ['bundles', 'runc', '']) {
+      try {
+        rmdirSync(join(run, name))
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        // Not made, or in use: by a container, or by another service of this node.
+        if (code !== 'ENOENT' && code !== 'ENOTEMPTY') throw error
       }
-      for (const empty of ['bundles', 'runc', '']) rmdirSync(join(run, empty))
-    } catch {
-      // In use: by a container, or by another service of this node.
     }
   }
 }
