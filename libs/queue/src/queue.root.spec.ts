@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { StrataError, parseDiffId, parseDigest } from '@strata/oci'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { Job } from 'bullmq'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Journal, JobWorker, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
 import { TestRedis } from './testing/index.js'
 
@@ -40,6 +41,7 @@ const layer = (n: number): LayerRef => {
 }
 const children = (root: string, count: number) => Array.from({ length: count }, (_, n) => ({ name: 'extract' as const, queue: QUEUES.extract, id: `${root}-x${n}`, data: { root, layer: layer(n) } }))
 const never = new AbortController().signal
+const aborted = (signal: AbortSignal) => new Promise<void>((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve())))
 
 describe('jobs', () => {
   it('a parent gives up its worker for its children and ends the request with its own result', async () => {
@@ -53,7 +55,13 @@ describe('jobs', () => {
         return { images: [] }
       },
     })
-    await worker('extract', QUEUES.extract, { extract: () => Promise.resolve({ node: 'n', made: true }) })
+    await worker('extract', QUEUES.extract, {
+      extract: async () => {
+        // Children that end before their parent waits cost it no second run.
+        await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren()).toBe(true)
+        return { node: 'n', made: true }
+      },
+    })
     await journal.create(root, 'load', 'waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed', result: { images: [] } })
@@ -76,7 +84,7 @@ describe('jobs', () => {
       {
         extract: async ({ layer }, context) => {
           if (layer.size === 1) throw new StrataError('digest_mismatch', 'the layer is not what its manifest says')
-          await new Promise((resolve) => context.signal.addEventListener('abort', resolve))
+          await aborted(context.signal)
           stopped++
           throw context.signal.reason
         },
@@ -87,6 +95,38 @@ describe('jobs', () => {
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'digest_mismatch', message: 'the layer is not what its manifest says' } })
     await expect.poll(() => stopped).toBeGreaterThanOrEqual(1)
+  })
+
+  it('a child that fails before its parent waits still wakes it at once', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const wait = Job.prototype.moveToWaitingChildren
+    const delayed = vi.spyOn(Job.prototype, 'moveToWaitingChildren').mockImplementation(async function (this: Job, token, options) {
+      await expect.poll(async () => Object.keys(await this.getIgnoredChildrenFailures())).toHaveLength(1)
+      return wait.call(this, token, options)
+    })
+    open.push({ close: () => delayed.mockRestore() })
+    await worker('ingest', QUEUES.ingest, {
+      load: async ({ root }, context) => {
+        await context.children(children(root, 2))
+        return { images: [] }
+      },
+    })
+    await worker(
+      'extract',
+      QUEUES.extract,
+      {
+        extract: async ({ layer }, context) => {
+          if (layer.size === 1) throw new StrataError('digest_mismatch', 'not the layer')
+          await aborted(context.signal)
+          throw context.signal.reason
+        },
+      },
+      2,
+    )
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'digest_mismatch' } })
   })
 
   it('a cancelled request whose children no worker has wakes and ends as cancelled', async () => {

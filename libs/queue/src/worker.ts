@@ -134,18 +134,24 @@ export class JobWorker<K extends QueueKind> {
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
     if (fresh.length > 0) await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
-    const failed = Object.values(await job.getIgnoredChildrenFailures())
-    if (failed[0] !== undefined) {
-      await job.removeUnprocessedChildren()
-      const { root } = job.data as { root?: string }
-      if (root !== undefined) await this.journal.stopWork(root)
-      throw decodeFailure(failed[0])
-    }
+    const failed = await this.#stopIfOneFailed(job)
+    if (failed !== undefined) throw decodeFailure(failed)
     if (await job.moveToWaitingChildren(token)) {
-      // A cancel that came before this found nobody who waits to be woken.
+      // A cancel or a failure that came before this found nobody who waits to be woken: the siblings' ends wake the parent then.
       if (cancelled?.aborted) await this.#wakeParent(job.id ?? '')
+      await this.#stopIfOneFailed(job)
       throw new WaitingForChildren()
     }
+  }
+
+  /** Where a child has failed: takes away its siblings that no worker has, tells the others to stop, and gives the failure. */
+  async #stopIfOneFailed(job: Job): Promise<string | undefined> {
+    const [failed] = Object.values(await job.getIgnoredChildrenFailures())
+    if (failed === undefined) return undefined
+    const { root } = job.data as { root?: string }
+    if (root !== undefined) await this.journal.stopWork(root)
+    await job.removeUnprocessedChildren()
+    return failed
   }
 
   /** A cancelled request whose job waits for children that no worker has: they go, and the job wakes to clean up. */
