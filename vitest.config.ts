@@ -14,5 +14,7 @@ export default defineConfig({
     fileParallelism: kind === 'pure',
     testTimeout: kind === 'root' ? 120_000 : 20_000,
     hookTimeout: 120_000,
+    // A state that is waited for may take its time on a busy machine: the test's own time limit is the bound.
+    expect: { poll: { timeout: 30_000 } },
   },
 })

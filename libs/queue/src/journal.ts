@@ -1,6 +1,7 @@
 import { asStrataError, isErrorCode, StrataError, type ErrorCode } from '@strata/oci'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
+import { encodeFailure } from './failure.js'
 import { CHANNEL, KEY } from './keys.js'
 import type { Signals } from './signals.js'
 
@@ -96,9 +97,12 @@ export class Journal {
     return record
   }
 
-  /** Aborts all work of the request, without ending its record: whoever calls this ends it. */
-  async stopWork(id: string): Promise<void> {
-    await orUnavailable(this.redis.multi().set(KEY.cancel(id), '1', 'EX', KEPT_SECONDS).publish(CHANNEL.cancelled, id).exec())
+  /**
+   * Aborts all work of the request for `reason`, without ending its record: whoever calls this ends it. Of several reasons the first counts, so that a
+   * request ends as what stopped it, also where the work that was stopped is asked first.
+   */
+  async stopWork(id: string, reason: unknown = new StrataError('cancelled', 'cancelled by request')): Promise<void> {
+    await orUnavailable(this.redis.multi().set(KEY.cancel(id), encodeFailure(reason), 'EX', KEPT_SECONDS, 'NX').publish(CHANNEL.cancelled, id).exec())
   }
 
   /** `job_not_found`, or `job_expired` for one that ended more than a day ago. */

@@ -100,12 +100,11 @@ describe('jobs', () => {
   it('a child that fails before its parent waits still wakes it at once', async () => {
     const { journal, producer } = await client()
     const root = randomUUID()
-    const wait = Job.prototype.moveToWaitingChildren
     const delayed = vi.spyOn(Job.prototype, 'moveToWaitingChildren').mockImplementation(async function (this: Job, token, options) {
       await expect.poll(async () => Object.keys(await this.getIgnoredChildrenFailures())).toHaveLength(1)
-      return wait.call(this, token, options)
+      delayed.mockRestore()
+      return this.moveToWaitingChildren(token, options)
     })
-    open.push({ close: () => delayed.mockRestore() })
     await worker('ingest', QUEUES.ingest, {
       load: async ({ root }, context) => {
         await context.children(children(root, 2))

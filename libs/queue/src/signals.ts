@@ -1,6 +1,6 @@
-import { StrataError } from '@strata/oci'
 import type { Redis } from 'ioredis'
 import { CHANNEL, KEY } from './keys.js'
+import { decodeFailure } from './failure.js'
 import { workerConnection, type RedisUrl } from './connection.js'
 
 /**
@@ -21,7 +21,7 @@ export class Signals {
     this.#reader = workerConnection(url)
     this.#subscriber.on('message', (channel: string, id: string) => {
       if (channel === CHANNEL.changed) this.#changed.get(id)?.forEach((listener) => listener())
-      else this.#stop(id)
+      else void this.#check(id)
     })
     this.#subscriber.on('ready', () => {
       this.#changed.forEach((listeners) => listeners.forEach((listener) => listener()))
@@ -40,12 +40,12 @@ export class Signals {
     }
   }
 
-  /** Calls `listener` for each request that is cancelled, while this process is connected. */
+  /** Calls `listener` for each request whose work is to stop, while this process is connected. */
   onCancelled(listener: (id: string) => void): void {
     this.#cancelled.add(listener)
   }
 
-  /** A signal that aborts (with a `cancelled` error) when the request `id` is cancelled, or was already. */
+  /** A signal that aborts, with the reason, when the request's work is to stop (`cancelled`, or the failure of a part of it), or was to already. */
   async watchCancel(id: string): Promise<{ controller: AbortController; done: () => void }> {
     const controller = new AbortController()
     const watchers = this.#watched.get(id) ?? new Set()
@@ -59,11 +59,9 @@ export class Signals {
   }
 
   async #check(id: string): Promise<void> {
-    if ((await this.#reader.exists(KEY.cancel(id)).catch(() => 0)) === 1) this.#stop(id)
-  }
-
-  #stop(id: string): void {
-    this.#watched.get(id)?.forEach((controller) => controller.abort(new StrataError('cancelled', 'cancelled by request')))
+    const reason = await this.#reader.get(KEY.cancel(id)).catch(() => null)
+    if (reason === null) return
+    this.#watched.get(id)?.forEach((controller) => controller.abort(decodeFailure(reason)))
     this.#cancelled.forEach((listener) => listener(id))
   }
 

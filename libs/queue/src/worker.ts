@@ -19,7 +19,7 @@ export interface JobContext {
   readonly parent: ParentJob | undefined
   /** This run follows one that gave up its worker for its children. */
   readonly resumed: boolean
-  /** Aborts with a `cancelled` error when the request is cancelled; may be aborted from the start: the handler then cleans up and throws. */
+  /** Aborts when the request is cancelled or another part of it failed, with that as its reason; may be aborted from the start: the handler then cleans up and throws the reason. */
   readonly signal: AbortSignal
   /** Writes to the request's journal. The handler bounds the rate: at most 5 a second. */
   progress(change: JournalChange): Promise<void>
@@ -135,21 +135,22 @@ export class JobWorker<K extends QueueKind> {
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
     if (fresh.length > 0) await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
     const failed = await this.#stopIfOneFailed(job)
-    if (failed !== undefined) throw decodeFailure(failed)
-    if (await job.moveToWaitingChildren(token)) {
-      // A cancel or a failure that came before this found nobody who waits to be woken: the siblings' ends wake the parent then.
-      if (cancelled?.aborted) await this.#wakeParent(job.id ?? '')
-      await this.#stopIfOneFailed(job)
-      throw new WaitingForChildren()
-    }
+    if (failed) throw failed
+    const waits = await job.moveToWaitingChildren(token)
+    // A cancel or a failure that came before this found nobody who waits to be woken: the siblings' ends wake the parent then.
+    if (waits && cancelled?.aborted) await this.#wakeParent(job.id ?? '')
+    const failedMeanwhile = await this.#stopIfOneFailed(job)
+    if (waits) throw new WaitingForChildren()
+    if (failedMeanwhile) throw failedMeanwhile
   }
 
   /** Where a child has failed: takes away its siblings that no worker has, tells the others to stop, and gives the failure. */
-  async #stopIfOneFailed(job: Job): Promise<string | undefined> {
-    const [failed] = Object.values(await job.getIgnoredChildrenFailures())
-    if (failed === undefined) return undefined
+  async #stopIfOneFailed(job: Job): Promise<StrataError | undefined> {
+    const [reason] = Object.values(await job.getIgnoredChildrenFailures())
+    if (reason === undefined) return undefined
+    const failed = decodeFailure(reason)
     const { root } = job.data as { root?: string }
-    if (root !== undefined) await this.journal.stopWork(root)
+    if (root !== undefined) await this.journal.stopWork(root, failed)
     await job.removeUnprocessedChildren()
     return failed
   }
