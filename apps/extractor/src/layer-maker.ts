@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
 import { LayerIndex, type LayerFolder } from '@strata/layers'
 import { flock } from '@strata/linux'
-import { StrataError, type DiffId } from '@strata/oci'
+import { step, StrataError, type DiffId } from '@strata/oci'
 import type { LayerRef } from '@strata/queue'
 import { keys, type BlobStore, type LocalObjects, type ObjectStore } from '@strata/store'
 import { inflateInThread } from './run-worker.js'
@@ -77,13 +77,18 @@ export class LayerMaker {
       const source = await this.#source(layer)
       if (layer.digest === layer.diffId && known) await this.#linkPlain(source, tar, known.tarSize, layer)
       else await inflateInThread({ blob: layer.digest, diffId: layer.diffId, source, tar, index: known ? undefined : index }, signal)
+      step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(layer.diffId, index)
+      step('extract.index-kept')
       await this.blobs.prove(layer.digest, layer.diffId)
+      step('extract.proven')
       if (this.folder.has(layer.diffId)) return false
       await chmod(tar, 0o444)
       await chmod(index, 0o444)
+      step('extract.renaming')
       await rename(temporary, this.folder.folderOf(layer.diffId))
+      step('extract.renamed')
       return true
     } finally {
       await rm(temporary, { recursive: true, force: true })

@@ -1,7 +1,7 @@
 import { buffer } from 'node:stream/consumers'
 import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource } from '@strata/archive'
 import type { Images } from '@strata/images'
-import { digestOf, familiarReference, MAX_JSON_BYTES, StrataError, type Digest } from '@strata/oci'
+import { digestOf, familiarReference, MAX_JSON_BYTES, step, StrataError, type Digest } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
 import { freshDataKey, keys, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
 import { makeManifest } from './manifest.js'
@@ -41,7 +41,9 @@ export class Loader {
     if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
     const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), name === undefined ? {} : { name })
+    step('load.listed')
     for (const image of found) await this.#keepBlobs(image, upload, signal)
+    step('load.blobs-committed')
 
     const unproven = await this.#unproven(uniqueLayers(found))
     if (unproven.length > 0) await context.progress({ step: 'extracting' })
@@ -69,6 +71,7 @@ export class Loader {
     signal.throwIfAborted()
 
     await this.uploads.update(upload, (record) => ({ ...record, state: 'committing' }))
+    step('load.committing')
     await context.progress({ step: 'naming' })
     const images: JobResult<'load'>['images'] = []
     for (const [index, image] of found.entries()) {
@@ -76,7 +79,9 @@ export class Loader {
       images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length })
     }
     await context.complete({ images })
+    step('load.completed')
     await this.uploads.end(upload)
+    step('load.upload-ended')
     await this.blobs.sweepUpload(upload, [...digestsOf(found), ...images.map(({ digest }) => digest)])
     return { images }
   }

@@ -1,5 +1,5 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
-import { asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, StrataError } from '@strata/oci'
+import { asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
 import { QUEUES, sealedSchema, WaitingForChildren, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
@@ -63,12 +63,15 @@ export class NodeJobs {
     }
     const { launch } = data
     const node = await this.queue.nodes.claimContainer(launch.container, this.node)
+    step('launch.claimed')
     try {
       context.signal.throwIfAborted()
       if (node === this.node) await this.containers.claim(launch.container, await this.#claim(launch))
+      step('launch.recorded')
       const job = { name: 'launch', queue: QUEUES.runtimeOn(node), id: root, data: { root, launch } } as const
       // A container that another node took before it died: that node's jobs find out themselves what is there.
       if (!(await this.queue.producer.has(job))) await this.queue.producer.addFlow(job, node === this.node ? await this.roots.missing(root, launch.image) : [])
+      step('launch.placed')
       return { node }
     } catch (error) {
       if (node === this.node && !this.#isClaimed(launch.container)) {

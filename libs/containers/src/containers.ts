@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { flock } from '@strata/linux'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, step, StrataError } from '@strata/oci'
 import { AutoRemove } from './auto-remove.js'
 import { Cgroups } from './cgroups.js'
 import { checkClaim, checkId, isContainerId } from './claim.js'
@@ -247,9 +247,12 @@ export class Containers {
       if (entry.removed) return
       if (entry.state.status === 'running') throw new StrataError('container_running', `container ${id.slice(0, 12)} has been started meanwhile`)
       await this.#store.bury(id)
+      step('remove.container-buried')
       if (this.#launcher.isUnclean(id)) await this.#launcher.clean(entry.record)
       await this.options.roots.remove(entry.record)
+      step('remove.root-removed')
       await this.#store.drop(id)
+      step('remove.record-dropped')
       this.#entries.delete(id)
       entry.removed = true
       entry.changed()

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { raiseLoopback } from '@strata/linux'
-import { asStrataError, type StrataError } from '@strata/oci'
+import { asStrataError, step, type StrataError } from '@strata/oci'
 import { prepareRoot, writeBundle } from './bundle.js'
 import type { Cgroups } from './cgroups.js'
 import type { ContainerRecord, ContainerRoots } from './container.js'
@@ -43,13 +43,16 @@ export class Launcher {
   async prepare(record: ContainerRecord, folder: string): Promise<void> {
     const root = await this.roots.mount(record)
     await writeBundle(this.bundleOf(record.id), await prepareRoot(record, root, folder, this.cgroups.pathOf(record.id)))
+    step('launch.prepared')
   }
 
   /** From a prepared bundle to a running process. When it throws nothing has run, and `clean` is due. */
   async run(record: ContainerRecord, log: string): Promise<{ pid: number; monitor: Monitor }> {
     const monitor = Monitor.spawn({ conmon: this.conmon, driver: this.driver, id: record.id, bundle: this.bundleOf(record.id), log })
     const pid = await monitor.created
+    step('launch.created')
     await this.#start(record, pid)
+    step('launch.started')
     if (monitor.pid !== undefined) void this.cgroups.adoptMonitor(monitor.pid)
     return { pid, monitor }
   }

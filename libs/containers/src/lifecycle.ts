@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, step, StrataError } from '@strata/oci'
 import type { ContainerRecord, ContainerState } from './container.js'
 import type { Entry } from './entry.js'
 import type { Launcher, Observed } from './launcher.js'
@@ -38,11 +38,16 @@ export class Lifecycle {
       signal?.throwIfAborted()
       // The number must be on disk before the runtime hears of the container; making root and bundle runs nothing.
       // Both to their end, whatever comes of one: what follows writes the record again.
-      const steps = await Promise.allSettled([this.node.save(entry, record, { durable: true }), this.node.launcher.prepare(record, this.node.folderOf(record.id))])
+      const steps = await Promise.allSettled([this.#number(entry, record), this.node.launcher.prepare(record, this.node.folderOf(record.id))])
       for (const step of steps) if (step.status === 'rejected') throw step.reason
       signal?.throwIfAborted()
       await this.#running(entry, await this.node.launcher.run(record, entry.log.path))
     }, signal)
+  }
+
+  async #number(entry: Entry, record: ContainerRecord): Promise<void> {
+    await this.node.save(entry, record, { durable: true })
+    step('launch.numbered')
   }
 
   /** Records a start that cannot even be tried: `exited` with the error. */
@@ -88,6 +93,7 @@ export class Lifecycle {
     entry.monitor = monitor
     const startedAt = entry.state.status === 'running' ? entry.state.startedAt : new Date().toISOString()
     await this.node.save(entry, { ...entry.record, state: { status: 'running', pid, startedAt } })
+    step('launch.running-recorded')
     entry.log.keep(this.node.launcher.bundleOf(entry.record.id))
     if (entry.record.attached) {
       entry.log.expectReader(true)
@@ -119,7 +125,9 @@ export class Lifecycle {
       entry.changed()
       return
     }
+    step('launch.exit-recorded')
     await this.clean(entry)
+    step('launch.cleaned')
     this.node.exited(entry)
   }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { MAX_JSON_BYTES, parseTagged, StrataError, type Digest, type ErrorCode, type Reference } from '@strata/oci'
+import { MAX_JSON_BYTES, parseTagged, step, StrataError, type Digest, type ErrorCode, type Reference } from '@strata/oci'
 import { BlobStore, CAS_ATTEMPTS, changedTooOften, keys, Uploads, type ObjectStore } from '@strata/store'
 import type { Image, ImageDetails, NamedImage } from './image.js'
 import { blobsOf, historyOf, layersOf, readManifest, type ReadImage } from './manifest.js'
@@ -34,6 +34,7 @@ export class Images {
       throw ifNotFound(error, 'layer_missing', 'the image has no config')
     })
     await this.#blobs.add(read.image.digest, manifest, upload)
+    step('load.manifest-written')
     await this.#holdAll(read, upload)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, upload)
     return read.image
@@ -134,7 +135,9 @@ export class Images {
       const seen = await this.#names.records.find(key)
       if (seen?.value?.digest === image.digest) return
       if (seen?.value && name) await this.#keepByDigest(name, seen.value, upload)
-      if (await this.#names.records.write(key, image, seen)) return
+      if (!(await this.#names.records.write(key, image, seen))) continue
+      step('load.name-set')
+      return
     }
     throw changedTooOften(key)
   }

@@ -1,4 +1,4 @@
-import { StrataError, type Digest } from '@strata/oci'
+import { step, StrataError, type Digest } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften } from '@strata/store'
 import type { Image, NamedImage } from './image.js'
 import { groupByImage, namesOf, type NameEntry, type Names } from './names.js'
@@ -32,6 +32,7 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
     const last = entries.every(({ name, image, key }) => key === tag.key || !name.tag || image.digest !== tag.image.digest)
     if (last) await refuseInUse(removal, [tag.image])
     if (!(await names.records.retire(tag.key, tag.found))) continue
+    step('remove.name-retired')
     // Looked at again: who takes the other tag away at the same time sees this one gone, or we see that one gone.
     const rest = (await names.all()).filter(({ image }) => image.digest === tag.image.digest)
     const untagged = namesOf([tag])
@@ -68,7 +69,10 @@ async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): P
 /** Tags first: an image half removed is still found by its digest. `false` if a name was changed by another meanwhile and stands. */
 async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<boolean> {
   let complete = true
-  for (const { key, found } of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag))) complete = (await names.records.retire(key, found)) && complete
+  for (const { key, found } of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag))) {
+    complete = (await names.records.retire(key, found)) && complete
+    step('remove.name-retired')
+  }
   return complete
 }
 

@@ -1,6 +1,6 @@
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, step, StrataError } from '@strata/oci'
 import { keys, listAll, type LocalObjects, type ObjectStore } from '@strata/store'
 import { Body } from './body.js'
 import type { Answer, LayerIndexed } from './messages.js'
@@ -145,6 +145,7 @@ class Reception {
         return ring.write(piece)
       },
       (length) => {
+        if (this.bytes === 0) step('load.first-bytes')
         this.bytes += length
         this.report(ring.entries, false)
       },

@@ -11,10 +11,10 @@ export const STEPS = [
   'load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.completed', 'load.upload-ended',
   // A layer made usable on a node, by its extractor. `fetched`: the bytes are in the node's temporary folder; `renaming`: all is ready but the name.
   'extract.fetched', 'extract.index-kept', 'extract.proven', 'extract.renaming', 'extract.renamed',
-  // An image's root on a node.
-  'assemble.assembling', 'assemble.assembled',
+  // An image's root on a node. `made`: all is ready but the name.
+  'assemble.made', 'assemble.committed',
   // A container's launch. `claimed`: its id is this node's; `recorded`: it is on the node's disk; `placed`: the launch is queued there; `numbered`: this start is on disk, before the runtime hears of it.
-  'launch.claimed', 'launch.recorded', 'launch.placed', 'launch.prepared', 'launch.numbered', 'launch.created', 'launch.started', 'launch.running-recorded', 'launch.exit-recorded', 'launch.cleaned',
+  'launch.claimed', 'launch.recorded', 'launch.placed', 'launch.numbered', 'launch.prepared', 'launch.created', 'launch.started', 'launch.running-recorded', 'launch.exit-recorded', 'launch.cleaned',
   // An image's names go, one after another; a container: tombstone, root, record.
   'remove.name-retired', 'remove.container-buried', 'remove.root-removed', 'remove.record-dropped',
   // A collection, in the order of its protocol: see the collector. `tombstoned` and `bytes-deleted` are passed once a blob or batch.

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { step, StrataError } from '@strata/oci'
 import { UnrecoverableError, WaitingChildrenError as WaitingForChildren, Worker, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
@@ -134,6 +134,7 @@ export class JobWorker<K extends QueueKind> {
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
     if (fresh.length > 0) await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
+    if (fresh.length > 0) step('load.children-added')
     const failed = await this.#stopIfOneFailed(job)
     if (failed) throw failed
     const waits = await job.moveToWaitingChildren(token)

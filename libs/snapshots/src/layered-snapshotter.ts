@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { chainIdOf, hexOf, isDigest, StrataError, type ChainId } from '@strata/oci'
+import { chainIdOf, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
 import { lgetxattr, llistxattr, lsetxattr, lutimes, mountAt, mountTable, umount, type MountEntry } from '@strata/linux'
 import { deleteTree, discard, withWorkFolders } from './discard.js'
 import { withLocks } from './file-lock.js'
@@ -62,6 +62,7 @@ export class LayeredSnapshotter implements Snapshotter {
       // What is there cannot be mounted (again): a tar has gone, or it is from before a loss of power. A mount of it goes on without its name.
       await discard(this.folder, this.folder.root(chainId))
       await this.driver.assemble(chainId, layers, abort)
+      step('assemble.committed')
       return undefined
     }, abort))
     return chainId

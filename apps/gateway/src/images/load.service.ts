@@ -1,7 +1,7 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
 import { createIntake, type Intake, type Received } from '@strata/intake'
-import { asStrataError, parseReference, StrataError } from '@strata/oci'
+import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
 import { BlobStore, FolderStore, Uploads } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
@@ -46,13 +46,17 @@ export class LoadService implements OnApplicationShutdown {
     if (request.name !== undefined) parseReference(request.name)
     const { job } = request
     await this.journal.create(job, 'load', 'receiving', request.total)
+    step('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     try {
       await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: { prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      step('load.upload-made')
       const received = await this.#takeIn(body, job, cancel.controller)
       await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
+      step('load.received')
       await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
       await this.producer.add({ name: 'load', queue: QUEUES.ingest, id: job, data: { root: job, upload: job, prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      step('load.queued')
     } catch (error) {
       await this.#endBadly(job, error)
       throw error

@@ -3,7 +3,7 @@ import { closeSync, createReadStream, renameSync, statSync, writeFileSync } from
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { attachLoop, mountFs, type LoopDevice } from '@strata/linux'
-import { StrataError, type ChainId } from '@strata/oci'
+import { step, StrataError, type ChainId } from '@strata/oci'
 import { withWorkFolders } from '../discard.js'
 import type { SnapshotFolder } from '../folder.js'
 import { isObject, readRecord } from '../record.js'
@@ -39,6 +39,7 @@ export class ErofsDriver implements RootDriver {
       const { devices, side, sha256 } = await runWorker({ task: 'erofs', layers, chainId, folder: work }, signal)
       const tars = devices.map((layer) => ({ path: layers[layer]!.tar, size: statSync(layers[layer]!.tar).size }))
       writeFileSync(join(work, 'root.json'), JSON.stringify({ tars, side, sha256 } satisfies RootRecord))
+      step('assemble.made')
       renameSync(work, this.folder.root(chainId))
     })
   }

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { chainIds, hexOf, isDigest, StrataError, type ChainId } from '@strata/oci'
+import { chainIds, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
 import { discard, withWorkFolders } from '../discard.js'
 import { withLocks } from '../file-lock.js'
 import type { SnapshotFolder } from '../folder.js'
@@ -48,6 +48,7 @@ export class OverlayDriver implements RootDriver {
     const work = fresh()
     mkdirSync(work, { mode: 0o700 })
     writeFileSync(join(work, 'root.json'), JSON.stringify({ layers: chain } satisfies RootRecord))
+    step('assemble.made')
     renameSync(work, this.folder.root(chainId))
     return missing.map(({ id }) => id)
   }
