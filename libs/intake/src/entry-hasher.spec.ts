@@ -2,7 +2,8 @@ import { TarReader, decodeListing } from '@strata/archive'
 import { concat, file, ZEROS } from '@strata/archive/testing'
 import { StrataError } from '@strata/oci'
 import { describe, expect, it } from 'vitest'
-import { EntryHasher, type Indexer } from './entry-hasher.js'
+import { EntryHasher } from './entry-hasher.js'
+import type { Indexer } from './file-hasher.js'
 
 function hashed(archive: Buffer, indexer: () => Indexer) {
   const indexed: string[] = []

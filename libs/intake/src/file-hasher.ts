@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto'
+import { detectCompression, looksLikeTar, TarReader, type ArchiveEntry, type TarSink } from '@strata/archive'
+import { asStrataError, digestFromHex, type Compression, type Digest, type DiffId } from '@strata/oci'
+
+/** A sink that makes a layer's index of what it sees: `IndexBuilder` of @strata/layers. */
+export interface Indexer extends TarSink {
+  /** `tarSize`: all bytes of the layer. */
+  finish(tarSize: number): { encode(): Buffer }
+}
+
+/** What is known of a file of the archive once all its bytes were seen. */
+export interface FileFacts {
+  readonly digest: Digest
+  readonly compression: Compression
+  /** Where the file is a plain tar that could be indexed. */
+  readonly diffId?: DiffId
+  readonly layerError?: NonNullable<ArchiveEntry['layerError']>
+}
+
+/**
+ * One file's bytes, once, in order: its digest; if it is a plain tar, whatever its name, the layer's index in the same pass. A file that cannot be
+ * a layer stays a file, with the reason noted: it may be no image's layer at all.
+ */
+export class FileHasher {
+  private readonly hash = createHash('sha256')
+  private compression: Compression | undefined
+  private layer: { readonly reader: TarReader; readonly indexer: Indexer } | undefined
+  private layerError: FileFacts['layerError']
+  private size = 0
+
+  constructor(private readonly newIndexer: () => Indexer) {}
+
+  /** The first view holds the first block whole, if the file has one. */
+  write(view: Buffer): void {
+    this.hash.update(view)
+    this.size += view.length
+    if (this.compression === undefined) this.begin(view)
+    if (this.layer !== undefined) this.walk((layer) => layer.reader.write(view))
+  }
+
+  end(): { facts: FileFacts; index: Buffer | undefined } {
+    const digest = digestFromHex(this.hash.digest('hex'))
+    const index = this.walk((layer) => {
+      layer.reader.end()
+      return layer.indexer.finish(this.size).encode()
+    })
+    const facts: FileFacts = {
+      digest,
+      compression: this.compression ?? 'none',
+      ...(this.layerError === undefined ? {} : { layerError: this.layerError }),
+      ...(index === undefined ? {} : { diffId: digest as DiffId }),
+    }
+    return { facts, index }
+  }
+
+  private begin(head: Buffer): void {
+    this.compression = detectCompression(head)
+    if (!looksLikeTar(head)) return
+    const indexer = this.newIndexer()
+    this.layer = { reader: new TarReader(indexer), indexer }
+  }
+
+  private walk<T>(step: (layer: NonNullable<FileHasher['layer']>) => T): T | undefined {
+    if (this.layer === undefined) return undefined
+    try {
+      return step(this.layer)
+    } catch (error) {
+      this.layer = undefined
+      const { code, message } = asStrataError(error)
+      this.layerError = { code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code, message }
+      return undefined
+    }
+  }
+}
