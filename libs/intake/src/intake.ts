@@ -1,11 +1,11 @@
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
-import { asStrataError, step, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/oci'
 import { keys, listAll, type LocalObjects, type ObjectStore } from '@strata/store'
-import { Body } from './body.js'
-import type { Answer, LayerIndexed } from './messages.js'
+import type { LayerIndexed } from './messages.js'
+import type { Mouth, Taken } from './mouth.js'
 import { LISTING_NAME, SMALL_NAME } from './placement.js'
-import { RingWriter } from './ring.js'
+import { StreamMouth } from './stream-mouth.js'
 import { WorkerPairs, type WorkerPair } from './worker-pairs.js'
 
 export interface IntakeLimits {
@@ -58,27 +58,20 @@ const DEFAULT_PAIRS = 4
 export function createIntake(options: { store: ObjectStore & LocalObjects; atOnce?: number }): Intake {
   const pairs = new WorkerPairs(options.atOnce ?? DEFAULT_PAIRS)
   return {
-    receive: (body, receive) => new Reception(options.store, body, receive).run(pairs),
+    receive: (body, receive) => new Reception(options.store, new StreamMouth(body), receive).run(pairs),
     close: () => pairs.close(),
   }
 }
 
-/** One archive's way in: the main thread fills the ring and minds the store, the pair does the work. */
+/** One archive's way in: a mouth takes it, this minds the store. */
 class Reception {
-  private readonly limits: IntakeLimits
-  private readonly body: Body
   /** The first thing that goes wrong, whatever it is, ends everything else. */
   private readonly failure = new AbortController()
   private readonly stop: AbortSignal
-  private readonly storing = new Set<Promise<void>>()
-  private bytes = 0
-  private plainBytes = 0
   private reportedAt = 0
 
-  constructor(private readonly store: ObjectStore & LocalObjects, body: Readable, private readonly options: ReceiveOptions) {
-    this.limits = { ...INTAKE_LIMITS, ...options.limits }
-    this.body = new Body(body)
-    this.stop = AbortSignal.any([this.failure.signal, this.body.interrupted, ...(options.signal ? [options.signal] : [])])
+  constructor(private readonly store: ObjectStore & LocalObjects, private readonly mouth: Mouth, private readonly options: ReceiveOptions) {
+    this.stop = AbortSignal.any([this.failure.signal, ...(mouth.interrupted ? [mouth.interrupted] : []), ...(options.signal ? [options.signal] : [])])
   }
 
   async run(pairs: WorkerPairs): Promise<Received> {
@@ -99,7 +92,7 @@ class Reception {
     const { upload } = this.options
     const small = await this.store.createLocal(keys.data(upload, SMALL_NAME))
     try {
-      return await this.receive(pair, dirname(small))
+      return await this.seal(await this.take(pair, dirname(small)))
     } catch (error) {
       const left: string[] = []
       for await (const { key } of listAll(this.store, keys.dataOf(upload))) left.push(key)
@@ -108,83 +101,38 @@ class Reception {
     }
   }
 
-  private async receive(pair: WorkerPair, folder: string): Promise<Received> {
-    const ring = new RingWriter(pair.ring)
-    const abort = (): void => ring.abort()
-    this.stop.addEventListener('abort', abort)
-    const answered = pair.run(
-      { keyPrefix: keys.dataOf(this.options.upload), folder, entries: this.limits.entries },
-      (index) => this.keepIndex(index, ring),
-      (answer) => {
-        if (answer.kind === 'failed') this.failure.abort(new StrataError(answer.code, answer.message))
-      },
-    )
-    try {
-      if (this.stop.aborted) abort()
-      await this.fill(ring)
-    } catch (error) {
-      this.failure.abort(error)
-    } finally {
-      // Also after a failure: the pair is free, and its files are closed, only when both have answered.
-      await answered
-      await Promise.all(this.storing)
-      this.stop.removeEventListener('abort', abort)
-    }
+  private take(pair: WorkerPair, folder: string): Promise<Taken> {
+    return this.mouth.take(pair, {
+      keyPrefix: keys.dataOf(this.options.upload),
+      folder,
+      limits: { ...INTAKE_LIMITS, ...this.options.limits },
+      stop: this.stop,
+      fail: (error) => this.failure.abort(error),
+      keepIndex: (index) => this.keepIndex(index),
+      report: (progress) => this.report(progress, false),
+    })
+  }
+
+  private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
+    await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => this.failure.abort(error))
+  }
+
+  private async seal({ large, listing, entries, bytes }: Taken): Promise<Received> {
     this.stop.throwIfAborted()
-    return this.seal(await answered)
-  }
-
-  private async fill(ring: RingWriter): Promise<void> {
-    await this.body.pump(
-      (piece) => {
-        this.plainBytes += piece.length
-        if (this.plainBytes > this.limits.bytes) {
-          this.failure.abort(new StrataError('limit_exceeded', `the archive has more than ${this.limits.bytes} bytes`))
-          return undefined
-        }
-        return ring.write(piece)
-      },
-      (length) => {
-        if (this.bytes === 0) step('load.first-bytes')
-        this.bytes += length
-        this.report(ring.entries, false)
-      },
-      this.limits.idleMs,
-      this.stop,
-    )
-    if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
-    await ring.end()
-  }
-
-  private keepIndex({ diffId, bytes }: LayerIndexed, ring: RingWriter): void {
-    const stored = this.store
-      .create(keys.index(diffId), bytes)
-      .then(() => undefined, (error: unknown) => this.failure.abort(error))
-      .finally(() => {
-        ring.indexStored()
-        this.storing.delete(stored)
-      })
-    this.storing.add(stored)
-  }
-
-  private async seal(answers: Answer[]): Promise<Received> {
-    const written = answers.find((answer) => answer.kind === 'written')
-    const hashed = answers.find((answer) => answer.kind === 'hashed')
-    if (!written || !hashed) throw new StrataError('internal', 'an intake worker gave no answer')
     const { upload } = this.options
-    for (const name of [SMALL_NAME, ...written.large]) await this.store.sealLocal(keys.data(upload, name))
-    const listing = keys.data(upload, LISTING_NAME)
-    await this.store.put(listing, hashed.listing)
+    for (const name of [SMALL_NAME, ...large]) await this.store.sealLocal(keys.data(upload, name))
+    const key = keys.data(upload, LISTING_NAME)
+    await this.store.put(key, listing)
     this.stop.throwIfAborted()
-    this.report(hashed.entries, true)
-    return { listing, entries: hashed.entries, bytes: this.bytes }
+    this.report({ bytes, entries }, true)
+    return { listing: key, entries, bytes }
   }
 
-  private report(entries: number, isLast: boolean): void {
+  private report(progress: IntakeProgress, isLast: boolean): void {
     const now = performance.now()
     if (!isLast && now - this.reportedAt < PROGRESS_MS) return
     this.reportedAt = now
-    this.options.onProgress?.({ bytes: this.bytes, entries })
+    this.options.onProgress?.(progress)
   }
 
   /** What the caller is told: of several things that went wrong in one moment, what stopped the rest. */

@@ -1,0 +1,34 @@
+import type { IntakeLimits, IntakeProgress } from './intake.js'
+import type { LayerIndexed } from './messages.js'
+import type { WorkerPair } from './worker-pairs.js'
+
+/** How an archive's bytes come in. Whatever the way, the same archive comes to the same objects, list and errors. */
+export interface Mouth {
+  /** Aborted, with the error to reject with, when there will be no more bytes. */
+  readonly interrupted: AbortSignal | undefined
+  /** Drives the pair until the archive is in; when it settles, neither thread works on it any more. */
+  take(pair: WorkerPair, task: Task): Promise<Taken>
+}
+
+/** What a mouth needs of the reception that it works for. */
+export interface Task {
+  readonly keyPrefix: string
+  /** Where the upload's objects lie; `small` is there already. */
+  readonly folder: string
+  readonly limits: IntakeLimits
+  /** Aborted by the first thing that goes wrong, whatever it is. */
+  readonly stop: AbortSignal
+  fail(error: unknown): void
+  /** Resolves, never rejects, when the index is in the store or all has failed. */
+  keepIndex(index: LayerIndexed): Promise<void>
+  report(progress: IntakeProgress): void
+}
+
+export interface Taken {
+  /** Names of the objects that files of their own went to. */
+  readonly large: readonly string[]
+  readonly listing: Uint8Array
+  readonly entries: number
+  /** As they travelled. */
+  readonly bytes: number
+}
