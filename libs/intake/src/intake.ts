@@ -1,10 +1,12 @@
-import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { asStrataError, StrataError } from '@strata/oci'
-import { keys, listAll, type LocalObjects, type ObjectStore } from '@strata/store'
+import { keys, localObjects, type ObjectStore } from '@strata/store'
+import type { Destination } from './destination.js'
+import { LocalDestination } from './local-destination.js'
 import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
-import { LISTING_NAME, SMALL_NAME } from './placement.js'
+import { ObjectDestination } from './object-destination.js'
+import { LISTING_NAME } from './placement.js'
 import { StreamMouth } from './stream-mouth.js'
 import { WorkerPairs, type WorkerPair } from './worker-pairs.js'
 
@@ -55,10 +57,14 @@ export interface Intake {
 const PROGRESS_MS = 200
 const DEFAULT_PAIRS = 4
 
-export function createIntake(options: { store: ObjectStore & LocalObjects; atOnce?: number }): Intake {
-  const pairs = new WorkerPairs(options.atOnce ?? DEFAULT_PAIRS)
+/** A store whose objects are files has them written in place by threads; to another one they go as streams, from this thread. */
+export function createIntake(options: { store: ObjectStore; atOnce?: number }): Intake {
+  const { store, atOnce = DEFAULT_PAIRS } = options
+  const local = localObjects(store)
+  const pairs = new WorkerPairs(atOnce, local ? ['writer', 'hasher'] : ['hasher'])
+  const destination = (upload: string): Destination => (local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload))
   return {
-    receive: (body, receive) => new Reception(options.store, new StreamMouth(body), receive).run(pairs),
+    receive: (body, receive) => new Reception(store, destination(receive.upload), new StreamMouth(body), receive).run(pairs),
     close: () => pairs.close(),
   }
 }
@@ -70,7 +76,7 @@ class Reception {
   private readonly stop: AbortSignal
   private reportedAt = 0
 
-  constructor(private readonly store: ObjectStore & LocalObjects, private readonly mouth: Mouth, private readonly options: ReceiveOptions) {
+  constructor(private readonly store: ObjectStore, private readonly destination: Destination, private readonly mouth: Mouth, private readonly options: ReceiveOptions) {
     this.stop = AbortSignal.any([this.failure.signal, ...(mouth.interrupted ? [mouth.interrupted] : []), ...(options.signal ? [options.signal] : [])])
   }
 
@@ -87,24 +93,22 @@ class Reception {
     }
   }
 
-  /** The object of small files is made first, and making it twice fails: who has it owns all data of this upload, and may remove it. */
   private async claimed(pair: WorkerPair): Promise<Received> {
-    const { upload } = this.options
-    const small = await this.store.createLocal(keys.data(upload, SMALL_NAME))
+    await this.destination.claim()
     try {
-      return await this.seal(await this.take(pair, dirname(small)))
+      return await this.seal(await this.take(pair))
     } catch (error) {
-      const left: string[] = []
-      for await (const { key } of listAll(this.store, keys.dataOf(upload))) left.push(key)
-      await this.store.delete(left)
+      // A store that is away keeps what it has until the upload is swept; the caller is told why it failed, not that.
+      await this.destination.discard().catch(() => undefined)
       throw error
     }
   }
 
-  private take(pair: WorkerPair, folder: string): Promise<Taken> {
+  private take(pair: WorkerPair): Promise<Taken> {
     return this.mouth.take(pair, {
       keyPrefix: keys.dataOf(this.options.upload),
-      folder,
+      folder: this.destination.folder,
+      write: (ring) => this.write(ring),
       limits: { ...INTAKE_LIMITS, ...this.options.limits },
       stop: this.stop,
       fail: (error) => this.failure.abort(error),
@@ -113,15 +117,19 @@ class Reception {
     })
   }
 
+  private async write(ring: SharedArrayBuffer): Promise<void> {
+    const { entries } = { ...INTAKE_LIMITS, ...this.options.limits }
+    await this.destination.write(ring, { entries }, this.stop).catch((error: unknown) => this.failure.abort(error))
+  }
+
   private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
     await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => this.failure.abort(error))
   }
 
   private async seal({ large, listing, entries, bytes }: Taken): Promise<Received> {
     this.stop.throwIfAborted()
-    const { upload } = this.options
-    for (const name of [SMALL_NAME, ...large]) await this.store.sealLocal(keys.data(upload, name))
-    const key = keys.data(upload, LISTING_NAME)
+    await this.destination.seal(large)
+    const key = keys.data(this.options.upload, LISTING_NAME)
     await this.store.put(key, listing)
     this.stop.throwIfAborted()
     this.report({ bytes, entries }, true)

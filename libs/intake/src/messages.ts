@@ -2,8 +2,9 @@ import type { DiffId, ErrorCode } from '@strata/oci'
 
 /** What main tells a pair of workers, and what they answer. A job is answered exactly once, by `written`, `hashed`, `failed` or `aborted`. */
 export interface Job {
-  /** What the keys of the upload's objects begin with, and the folder that holds them; `small` is there already. */
+  /** What the keys of the upload's objects begin with. */
   readonly keyPrefix: string
+  /** For the writer: the folder that holds them; `small` is there already. */
   readonly folder: string
   readonly entries: number
 }

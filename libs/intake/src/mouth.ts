@@ -13,8 +13,10 @@ export interface Mouth {
 /** What a mouth needs of the reception that it works for. */
 export interface Task {
   readonly keyPrefix: string
-  /** Where the upload's objects lie; `small` is there already. */
+  /** Where the upload's objects lie, for the writing thread; `small` is there already. Empty: the store is no folder, there is no such thread, and `write` writes. */
   readonly folder: string
+  /** Reads the ring as its writer where there is no thread for that; else there is nothing to do. Resolves, never rejects, when it is at the end or all has failed. */
+  write(ring: SharedArrayBuffer): Promise<void>
   readonly limits: IntakeLimits
   /** Aborted by the first thing that goes wrong, whatever it is. */
   readonly stop: AbortSignal

@@ -114,6 +114,37 @@ export class RingWriter {
 /** The writer gave up: another part of the intake failed, or nobody wants it any more. */
 export class RingAborted extends Error {}
 
+/** A reading side that leaves its thread to others while it waits. */
+export class AsyncRingReader {
+  private readonly words: Int32Array<SharedArrayBuffer>
+
+  constructor(private readonly ring: SharedArrayBuffer, private readonly reader: Reader) {
+    this.words = wordsOf(ring)
+  }
+
+  /** Hands over what comes, a slot at a time, until the end. A view is valid until what `each` gave is done. */
+  async read(each: (view: Buffer) => Promise<void> | undefined): Promise<void> {
+    for (let passed = 0; ; passed++) {
+      await this.filled(passed)
+      const slot = passed % SLOTS
+      const length = this.words[WORD.lengths + slot]!
+      if (length === 0) return
+      await each(Buffer.from(this.ring, slot * SLOT_SIZE, length))
+      Atomics.add(this.words, WORD[this.reader], 1)
+      Atomics.notify(this.words, WORD[this.reader])
+    }
+  }
+
+  private async filled(passed: number): Promise<void> {
+    for (;;) {
+      const value = Atomics.load(this.words, WORD.filled)
+      if (value === GIVEN_UP) throw new RingAborted()
+      if (value !== passed) return
+      await Atomics.waitAsync(this.words, WORD.filled, value).value
+    }
+  }
+}
+
 /** A reading side: it blocks its thread, so it lives in a worker. */
 export class RingReader {
   private readonly words: Int32Array<SharedArrayBuffer>

@@ -39,14 +39,16 @@ export class StreamMouth implements Mouth {
         if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
       },
     )
+    const written = task.write(pair.ring)
     try {
       if (task.stop.aborted) abort()
       await this.fill(ring, task)
     } catch (error) {
       task.fail(error)
     } finally {
-      // Also after a failure: the pair is free, and its files are closed, only when both have answered.
+      // Also after a failure: the pair is free, and nothing is written any more, only when all have answered.
       await answered
+      await written
       await Promise.all(storing)
       task.stop.removeEventListener('abort', abort)
     }
@@ -80,7 +82,7 @@ export class StreamMouth implements Mouth {
   private taken(answers: Answer[]): Taken {
     const written = answers.find((answer) => answer.kind === 'written')
     const hashed = answers.find((answer) => answer.kind === 'hashed')
-    if (!written || !hashed) throw new StrataError('internal', 'an intake worker gave no answer')
-    return { large: written.large, listing: hashed.listing, entries: hashed.entries, bytes: this.bytes }
+    if (!hashed) throw new StrataError('internal', 'an intake worker gave no answer')
+    return { large: written?.large ?? [], listing: hashed.listing, entries: hashed.entries, bytes: this.bytes }
   }
 }

@@ -7,14 +7,14 @@ import { createRing } from './ring.js'
 /** Compiled files only: Node's threads take no TypeScript in packages, so sources run by a test use the build's. */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
-/** Both threads and their ring. Warm ones are kept: starting two threads takes longer than a small archive. */
+/** Both threads (the hasher alone, where the writing is another's) and their ring. Warm ones are kept: starting two threads takes longer than a small archive. */
 export class WorkerPair {
   readonly ring = createRing()
   private readonly workers: Worker[]
   isBroken = false
 
-  constructor() {
-    this.workers = (['writer', 'hasher'] satisfies Role[]).map((role) => {
+  constructor(roles: readonly Role[] = ['writer', 'hasher']) {
+    this.workers = roles.map((role) => {
       const worker = new Worker(WORKER, {
         workerData: { role, ring: this.ring } satisfies WorkerData,
         name: `intake ${role}`,
@@ -29,7 +29,7 @@ export class WorkerPair {
     })
   }
 
-  /** Starts the job and resolves with both answers. A thread that dies answers `failed`; `early` is told each answer as it comes. */
+  /** Starts the job and resolves with the answers. A thread that dies answers `failed`; `early` is told each answer as it comes. */
   async run(job: Job, onIndex: (index: LayerIndexed) => void, early: (answer: Answer) => void): Promise<Answer[]> {
     return Promise.all(this.workers.map((worker) => this.ask(worker, job, onIndex).then((answer) => (early(answer), answer))))
   }
@@ -61,11 +61,13 @@ export class WorkerPair {
 /** At most `limit` pairs at once; who comes later waits for one, in order. One idle pair is there from the start and stays: two threads take longer to start than a small archive takes to come. */
 export class WorkerPairs {
   private readonly busy = new Set<WorkerPair>()
-  private idle: WorkerPair | undefined = new WorkerPair()
+  private idle: WorkerPair | undefined
   private readonly waiting: (() => void)[] = []
   private isClosed = false
 
-  constructor(private readonly limit: number) {}
+  constructor(private readonly limit: number, private readonly roles?: readonly Role[]) {
+    this.idle = new WorkerPair(roles)
+  }
 
   async acquire(stop: AbortSignal): Promise<WorkerPair> {
     stop.throwIfAborted()
@@ -77,7 +79,7 @@ export class WorkerPairs {
       this.busy.add(idle)
       return idle
     }
-    const pair = new WorkerPair()
+    const pair = new WorkerPair(this.roles)
     this.busy.add(pair)
     await idle?.end() // one of its threads died; the other goes as well
     return pair

@@ -54,6 +54,7 @@ export interface ByteRange {
 export interface ObjectStore {
   /**
    * Writes bytes under a fresh key, in flat memory, whatever the stream's length. The source is pulled only as fast as it can be written.
+   * A chunk is lent: its memory is the source's again, to be written over, when the next one is asked for.
    * If it fails, or `signal` aborts, the promise rejects, the source is told (`return()`, if it was begun), and nothing is left in the store.
    */
   put(key: string, source: ByteSource, options?: { signal?: AbortSignal }): Promise<ObjectInfo>

@@ -95,6 +95,21 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect(await bytesOf(key, { start: size - 5, end: size })).toEqual(piece.subarray(MIB - 39 - 5, MIB - 39))
     })
 
+    it('is done with a chunk when it asks for the next: one memory serves all of them', async () => {
+      const key = fresh()
+      const lent = Buffer.from(new SharedArrayBuffer(300_000))
+      async function* source() {
+        for (let round = 0; round < 120; round++) {
+          yield lent.fill(round)
+          await turn()
+        }
+      }
+      await store.put(key, source())
+      const bytes = await bytesOf(key)
+      expect(bytes.length).toBe(36_000_000)
+      for (let round = 0; round < 120; round++) expect(bytes.subarray(round * 300_000, (round + 1) * 300_000).every((byte) => byte === round), `chunk ${round}`).toBe(true)
+    })
+
     it('knows absent from empty', async () => {
       const key = fresh()
       expect(await store.stat(key)).toBeUndefined()

@@ -1,0 +1,56 @@
+import { TarReader } from '@strata/archive'
+import { StrataError } from '@strata/oci'
+import { keys, type ObjectStore } from '@strata/store'
+import type { Destination } from './destination.js'
+import { ObjectWriter } from './object-writer.js'
+import { LISTING_NAME } from './placement.js'
+import { AsyncRingReader } from './ring.js'
+
+/** An object that says whose the upload's data is: a `put` tells nobody that its key was used. */
+const CLAIM_NAME = 'claim'
+
+/** Objects of a store that is no folder: bytes go there from the ring while they arrive. */
+export class ObjectDestination implements Destination {
+  readonly folder = ''
+  private readonly written: string[]
+
+  constructor(private readonly store: ObjectStore, private readonly upload: string) {
+    // The list of what came is written by the intake itself, the last of all.
+    this.written = [CLAIM_NAME, LISTING_NAME]
+  }
+
+  async claim(): Promise<void> {
+    const claimed = await this.store.create(keys.data(this.upload, CLAIM_NAME), Buffer.alloc(0))
+    if (claimed === undefined) throw new StrataError('internal', `the upload ${this.upload} has data already`)
+  }
+
+  async write(ring: SharedArrayBuffer, limits: { readonly entries: number }, stop: AbortSignal): Promise<void> {
+    const writer = new ObjectWriter({
+      put: (name, source) => {
+        this.written.push(name)
+        return this.store.put(keys.data(this.upload, name), source, { signal: stop }).then(() => undefined)
+      },
+    })
+    const tar = new TarReader(writer, limits)
+    try {
+      await new AsyncRingReader(ring, 'written').read((view) => {
+        tar.write(view)
+        return writer.handOver()
+      })
+      tar.end()
+      await writer.finish()
+    } catch (error) {
+      await writer.fail(error)
+      throw error
+    }
+  }
+
+  seal(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  /** By the keys that it used: nothing is listed while a client waits. */
+  async discard(): Promise<void> {
+    await this.store.delete(this.written.map((name) => keys.data(this.upload, name)))
+  }
+}
