@@ -1,8 +1,9 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { LayerFolder } from '@strata/layers'
+import { StrataError } from '@strata/oci'
 import { loggingModule } from '@strata/platform'
 import { QueueClient, QUEUES, type Handlers } from '@strata/queue'
-import { BlobStore, FolderStore } from '@strata/store'
+import { BlobStore, localObjects, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
 
@@ -13,7 +14,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
   readonly #queue: QueueClient
 
   private constructor(
-    private readonly store: FolderStore,
+    private readonly store: ObjectStore,
     private readonly maker: LayerMaker,
     config: ExtractorConfig,
   ) {
@@ -25,8 +26,10 @@ export class ExtractorWorker implements OnApplicationShutdown {
   }
 
   static async start(config: ExtractorConfig): Promise<ExtractorWorker> {
-    const store = await FolderStore.open(config.STRATA_STORE)
-    const maker = await LayerMaker.open(store, new BlobStore(store), new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER)))
+    const store = await openStore(config)
+    const local = localObjects(store)
+    if (!local) throw new StrataError('unsupported', 'layers are made from a store that is a folder of this machine only')
+    const maker = await LayerMaker.open(local, new BlobStore(store), new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER)))
     return new ExtractorWorker(store, maker, config)
   }
 

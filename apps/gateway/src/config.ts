@@ -1,11 +1,11 @@
+import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 /** The gateway's environment. */
 export const gatewayConfigSchema = z.object({
   /** `unix:///socket` or `redis://…`. */
   STRATA_REDIS: z.string().min(1),
-  /** Folder of the object store. */
-  STRATA_STORE: z.string().min(1),
+  ...storeConfigShape,
   /** Unix socket to listen on; access is by its file mode (0660, group strata where there is one). */
   STRATA_SOCKET: z.string().min(1).optional(),
   /** HOST:PORT to listen on as well; every request needs the token. */
@@ -17,6 +17,6 @@ export const gatewayConfigSchema = z.object({
   /** Whether a load assembles the image's root too, where the client says nothing. */
   STRATA_PREPARE: z.stringbool().default(true),
   STRATA_LOG_LEVEL: z.string().default('info'),
-})
+}).check(checkStoreConfig)
 export type GatewayConfig = z.infer<typeof gatewayConfigSchema>
 export const GATEWAY_CONFIG = Symbol('gateway config')

@@ -1,9 +1,9 @@
-import { Injectable, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { Inject, Injectable, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { APP_GUARD } from '@nestjs/core'
 import { Images } from '@strata/images'
 import { loggingModule } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
-import { FolderStore } from '@strata/store'
+import { OBJECT_STORE, openStore, type ObjectStore } from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from './config.js'
 import { ContainerDirectory } from './containers/container-directory.js'
 import { ContainersController } from './containers/containers.controller.js'
@@ -21,7 +21,7 @@ import { TokenGuard } from './token-guard.js'
 class Closer implements OnApplicationShutdown {
   constructor(
     private readonly queue: QueueClient,
-    private readonly store: FolderStore,
+    @Inject(OBJECT_STORE) private readonly store: ObjectStore,
   ) {}
 
   async onApplicationShutdown(): Promise<void> {
@@ -39,13 +39,13 @@ export class GatewayModule {
       controllers: [ImagesController, JobsController, ContainersController, SystemController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
-        { provide: FolderStore, useFactory: () => FolderStore.open(config.STRATA_STORE) },
+        { provide: OBJECT_STORE, useFactory: () => openStore(config) },
         { provide: QueueClient, useFactory: () => QueueClient.forRequests(config.STRATA_REDIS) },
         { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
         { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },
         { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
         { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
-        { provide: Images, useFactory: (store: FolderStore) => new Images(store), inject: [FolderStore] },
+        { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
         { provide: APP_GUARD, useClass: TokenGuard },
         NodeDoors,
         ContainerDirectory,

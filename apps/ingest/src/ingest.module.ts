@@ -2,7 +2,7 @@ import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutd
 import { Images } from '@strata/images'
 import { loggingModule } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
-import { BlobStore, FolderStore, Uploads } from '@strata/store'
+import { BlobStore, openStore, Uploads, type ObjectStore } from '@strata/store'
 import type { IngestConfig } from './config.js'
 import { Loader } from './loader.js'
 
@@ -13,7 +13,7 @@ export class IngestWorker implements OnApplicationShutdown {
   readonly #queue: QueueClient
 
   constructor(
-    private readonly store: FolderStore,
+    private readonly store: ObjectStore,
     config: IngestConfig,
   ) {
     const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store))
@@ -39,7 +39,7 @@ export class IngestModule {
     return {
       module: IngestModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: IngestWorker, useFactory: async () => new IngestWorker(await FolderStore.open(config.STRATA_STORE), config) }],
+      providers: [{ provide: IngestWorker, useFactory: async () => new IngestWorker(await openStore(config), config) }],
     }
   }
 }

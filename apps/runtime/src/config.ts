@@ -1,8 +1,9 @@
+import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 export const runtimeConfigSchema = z.object({
   STRATA_REDIS: z.string().min(1),
-  STRATA_STORE: z.string().min(1),
+  ...storeConfigShape,
   /** This node's id: lower-case letters, digits, `-`. */
   STRATA_NODE: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/),
   /** This node's own folder, on a file system where layers can be mounted. */
@@ -18,6 +19,6 @@ export const runtimeConfigSchema = z.object({
   /** Launches at a time. */
   STRATA_LAUNCH_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(4),
   STRATA_LOG_LEVEL: z.string().default('info'),
-})
+}).check(checkStoreConfig)
 export type RuntimeConfig = z.infer<typeof runtimeConfigSchema>
 export const RUNTIME_CONFIG = Symbol('runtime config')

@@ -10,7 +10,7 @@ import { StrataError } from '@strata/oci'
 import { secretFromFile } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
-import { BlobStore, FolderStore } from '@strata/store'
+import { BlobStore, openStore, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
 import { containerView } from './container-view.js'
 import { SnapshotRoots } from './container-roots.js'
@@ -36,7 +36,7 @@ export class RuntimeNode {
 
   private constructor(
     private readonly config: RuntimeConfig,
-    private readonly store: FolderStore,
+    private readonly store: ObjectStore,
     private readonly snapshots: Snapshotter,
     private readonly driverReason: string,
     readonly containers: Containers,
@@ -50,7 +50,7 @@ export class RuntimeNode {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const logger = new Logger('runtime')
-    const store = await FolderStore.open(config.STRATA_STORE)
+    const store = await openStore(config)
     const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
     const reason = driverReason(wanted, await probe(wanted.folder))
     const snapshots = await createSnapshotter(wanted)

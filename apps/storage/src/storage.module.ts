@@ -1,7 +1,7 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { loggingModule } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
-import { BlobStore, FolderStore, Uploads } from '@strata/store'
+import { BlobStore, openStore, Uploads, type ObjectStore } from '@strata/store'
 import type { StorageConfig } from './config.js'
 import { UploadKeeper } from './upload-keeper.js'
 
@@ -12,7 +12,7 @@ export class StorageWorker implements OnApplicationShutdown {
   readonly #queue: QueueClient
 
   constructor(
-    private readonly store: FolderStore,
+    private readonly store: ObjectStore,
     config: StorageConfig,
   ) {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
@@ -34,7 +34,7 @@ export class StorageModule {
     return {
       module: StorageModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: StorageWorker, useFactory: async () => new StorageWorker(await FolderStore.open(config.STRATA_STORE), config) }],
+      providers: [{ provide: StorageWorker, useFactory: async () => new StorageWorker(await openStore(config), config) }],
     }
   }
 }

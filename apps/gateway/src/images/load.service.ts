@@ -1,9 +1,9 @@
-import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
+import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
 import { createIntake, type Intake, type Received } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, FolderStore, Uploads } from '@strata/store'
+import { BlobStore, localObjects, OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 
 export interface LoadRequest {
@@ -31,12 +31,14 @@ export class LoadService implements OnApplicationShutdown {
   readonly #blobs: BlobStore
 
   constructor(
-    store: FolderStore,
+    @Inject(OBJECT_STORE) store: ObjectStore,
     private readonly journal: Journal,
     private readonly signals: Signals,
     private readonly producer: Producer,
   ) {
-    this.#intake = createIntake({ store })
+    const local = localObjects(store)
+    if (!local) throw new StrataError('unsupported', 'archives are taken into a store that is a folder of this machine only')
+    this.#intake = createIntake({ store: local })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
   }

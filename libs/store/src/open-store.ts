@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+import { StrataError } from '@strata/oci'
+import { z } from 'zod'
+import { FolderStore } from './folder/folder-store.js'
+import type { ObjectStore } from './object-store.js'
+
+/** Where services that inject their dependencies find the process's `ObjectStore`. */
+export const OBJECT_STORE = Symbol('object store')
+
+const BUCKET = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])$/
+const set = z.string().min(1)
+
+/** The variables that say where the store is. A service spreads them into its own and adds `checkStoreConfig`. */
+export const storeConfigShape = {
+  STRATA_STORE: z
+    .string()
+    .refine((text) => isAbsolute(text) || BUCKET.test(text), "must be a folder's absolute path or s3://BUCKET")
+    .describe("The object store: a folder's absolute path, or s3://BUCKET. The same for all services"),
+  STRATA_S3_ENDPOINT: z
+    .url({ protocol: /^https?$/, error: 'must be http://HOST[:PORT] or https://HOST[:PORT]' })
+    .refine(hasNoPath, 'must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind')
+    .optional()
+    .describe('The S3 server: http://HOST[:PORT] or https://HOST[:PORT]. Needed with s3://'),
+  STRATA_S3_REGION: set.default('us-east-1').describe('The region of the bucket'),
+  STRATA_S3_ACCESS_KEY: set.optional().describe('Access key. Needed with s3://'),
+  STRATA_S3_SECRET_KEY: set.optional().describe('Secret key. With s3://, this or STRATA_S3_SECRET_KEY_FILE is needed'),
+  STRATA_S3_SECRET_KEY_FILE: set.optional().describe('File that holds the secret key'),
+}
+export type StoreConfig = z.infer<z.ZodObject<typeof storeConfigShape>>
+
+/** What `s3://` needs beside itself. Told together with all else that is wrong, so what it is given may be anything. */
+export const checkStoreConfig = z.superRefine<StoreConfig>(
+  (config, context) => {
+    const missing = (variable: keyof StoreConfig, message: string): void => {
+      if (config[variable] === undefined) context.addIssue({ code: 'custom', path: [variable], message })
+    }
+    if (typeof config.STRATA_STORE !== 'string' || !config.STRATA_STORE.startsWith('s3://')) return
+    missing('STRATA_S3_ENDPOINT', 'is needed, since STRATA_STORE is s3://')
+    missing('STRATA_S3_ACCESS_KEY', 'is needed, since STRATA_STORE is s3://')
+    const { STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file } = config
+    if (file === undefined) missing('STRATA_S3_SECRET_KEY', 'is needed, or STRATA_S3_SECRET_KEY_FILE, since STRATA_STORE is s3://')
+    else if (key !== undefined) context.addIssue({ code: 'custom', path: ['STRATA_S3_SECRET_KEY_FILE'], message: 'cannot be given together with STRATA_S3_SECRET_KEY' })
+  },
+  { when: () => true },
+)
+
+/** The store that a valid configuration names, ready for use. */
+export async function openStore(config: StoreConfig): Promise<ObjectStore> {
+  const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
+  if (bucket === undefined) return FolderStore.open(config.STRATA_STORE)
+  secretKey(config)
+  throw new StrataError('unsupported', `the store s3://${bucket} cannot be opened yet`)
+}
+
+function secretKey({ STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file }: StoreConfig): string {
+  if (file === undefined) return key!
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new StrataError('store_unavailable', `STRATA_S3_SECRET_KEY_FILE cannot be read: ${(error as Error).message}`, { cause: error })
+  }
+  if (text === '') throw new StrataError('store_unavailable', `STRATA_S3_SECRET_KEY_FILE, ${file}, is empty`)
+  return text
+}
+
+function hasNoPath(text: string): boolean {
+  const { pathname, search, hash, username, password } = new URL(text)
+  return pathname === '/' && `${search}${hash}${username}${password}` === ''
+}
