@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { MAX_JSON_BYTES, parseTagged, step, StrataError, type Digest, type ErrorCode, type Reference } from '@strata/oci'
+import { diffIdsOf, MAX_JSON_BYTES, parseTagged, step, StrataError, type DiffId, type Digest, type ErrorCode, type Reference } from '@strata/oci'
 import { BlobStore, CAS_ATTEMPTS, changedTooOften, keys, Uploads, type ObjectStore } from '@strata/store'
 import type { Image, ImageDetails, NamedImage } from './image.js'
 import { blobsOf, historyOf, layersOf, readManifest, type ReadImage } from './manifest.js'
@@ -100,17 +100,46 @@ export class Images {
   }
 
   /**
-   * Every blob that an image refers to, each once. For the collector, so it fails rather than leave one out.
+   * Every blob that an image refers to, each once. For the collector, so it fails rather than leave one out. `without`: manifests of images to leave out.
    * @throws StrataError `corrupt` if a manifest cannot be read
    */
-  async *references(): AsyncGenerator<Digest> {
+  async *references(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<Digest> {
     const seen = new Set<Digest>()
-    for (const image of await this.list()) {
-      const { manifest } = await this.#read(image)
+    for await (const { image, manifest } of this.#all(without)) {
       for (const digest of blobsOf(image.digest, manifest)) {
         if (seen.has(digest)) continue
         seen.add(digest)
         yield digest
+      }
+    }
+  }
+
+  /**
+   * The layers of every image, lowest first. `without` as above.
+   * @throws StrataError `corrupt` if a manifest or config cannot be read
+   */
+  async *stacks(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<readonly DiffId[]> {
+    for await (const { config } of this.#all(without)) yield diffIdsOf(config)
+  }
+
+  /** The images without a tag that nobody uses: what docker calls dangling. */
+  async untagged(inUse: (image: Image) => boolean): Promise<NamedImage[]> {
+    return (await this.list()).filter((image) => image.names.length === 0 && !inUse(image))
+  }
+
+  /** Takes the image's entries by digest away, and nothing else: one that was given a tag meanwhile stays under that. */
+  async removeUntagged(digest: Digest): Promise<void> {
+    for (const { name, key, image, found } of await this.#names.all()) if (!name.tag && image.digest === digest) await this.#names.records.retire(key, found)
+  }
+
+  /** Every image read. One that was removed since it was listed is left out: its blobs may be gone. */
+  async *#all(without: ReadonlySet<Digest>): AsyncGenerator<ReadImage> {
+    for (const image of await this.list()) {
+      if (without.has(image.digest)) continue
+      try {
+        yield await this.#read(image)
+      } catch (error) {
+        if ((await this.list()).some(({ digest }) => digest === image.digest)) throw error
       }
     }
   }

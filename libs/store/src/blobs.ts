@@ -20,6 +20,14 @@ export const blobRecordSchema = z.object({
 })
 export type BlobRecord = z.infer<typeof blobRecordSchema>
 
+/** A blob as a list shows it. */
+export interface ListedBlob {
+  readonly digest: Digest
+  readonly record: BlobRecord
+  readonly etag: Etag
+  readonly recordSize: number
+}
+
 /** Bytes that the caller has proven to have a digest, under a `data/` key of its own. */
 export interface ProvenData {
   readonly data: string
@@ -152,12 +160,22 @@ export class BlobStore {
     return local.localPath(record.data)
   }
 
-  /** All blob records, in the order of their digests, each with the ETag that its value had. */
-  async *list(): AsyncGenerator<{ readonly digest: Digest; readonly record: BlobRecord; readonly etag: Etag }> {
-    for await (const { key, value, etag } of this.#records.list(PREFIX.blobs)) {
+  /** All blob records, in the order of their digests, each with the ETag that its value had, and its size as an object. */
+  async *list(): AsyncGenerator<ListedBlob> {
+    for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs)) {
       const digest = digestInKey(key)
-      if (digest) yield { digest, record: value, etag }
+      if (digest) yield { digest, record: value, etag, recordSize: size }
     }
+  }
+
+  /** The collector's: ends a record that nobody counts on, if it is as it was listed; else somebody does, and nothing happens. Its bytes are the caller's to delete then. */
+  async retire({ digest, record, etag }: ListedBlob): Promise<boolean> {
+    return this.#records.retire(keys.blob(digest), { value: record, etag })
+  }
+
+  /** The collector's: leaves out holders that have ended, if the record is as it was listed. */
+  async prune({ digest, record, etag }: ListedBlob, holders: readonly string[]): Promise<boolean> {
+    return (await this.#records.write(keys.blob(digest), { ...record, holders: [...holders] }, { value: record, etag })) !== undefined
   }
 
   /**

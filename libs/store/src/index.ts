@@ -1,4 +1,5 @@
 export * from './blobs.js'
+export * from './collector.js'
 export { FolderStore } from './folder/folder-store.js'
 export * from './keys.js'
 export * from './object-store.js'

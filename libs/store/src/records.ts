@@ -10,6 +10,14 @@ export interface Found<T> {
   readonly etag: Etag
 }
 
+/** A record as a list shows it. */
+export interface ListedRecord<T> {
+  readonly key: string
+  readonly value: T
+  readonly etag: Etag
+  readonly size: number
+}
+
 /** What `update`'s function gives to make the record a tombstone. */
 export const GONE = Symbol('gone')
 
@@ -73,16 +81,19 @@ export class Records<T> {
     throw changedTooOften(key)
   }
 
-  /** All records below a prefix, tombstones left out, in the order of their keys. The ETag is of the value given. */
-  async *list(prefix: string): AsyncGenerator<{ readonly key: string; readonly value: T; readonly etag: Etag }> {
-    for await (const { key } of listAll(this.store, prefix)) {
-      const found = await this.find(key)
-      if (found?.value !== undefined) yield { key, value: found.value, etag: found.etag }
+  /** All records below a prefix, tombstones left out, in the order of their keys. ETag and size (bytes as stored) are of the value given. */
+  async *list(prefix: string): AsyncGenerator<ListedRecord<T>> {
+    for await (const { key, size } of listAll(this.store, prefix)) {
+      // On a store where tombstones stay there may be many: the list alone tells them.
+      if (size === TOMBSTONE_BYTES) continue
+      const object = await this.store.read(key, MAX_RECORD_BYTES)
+      const value = object && this.#decode(key, object.bytes)
+      if (value !== undefined) yield { key, value, etag: object!.etag, size: object!.bytes.length }
     }
   }
 
   async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
-    const bytes = Buffer.from(JSON.stringify({ rev: randomBytes(12).toString('base64url'), value }))
+    const bytes = encode(value)
     if (bytes.length > MAX_RECORD_BYTES) throw new StrataError('limit_exceeded', `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`)
     return seen ? this.store.replace(key, bytes, seen.etag) : this.store.create(key, bytes)
   }
@@ -95,6 +106,18 @@ export class Records<T> {
     return parsed.data
   }
 }
+
+function encode(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify({ rev: randomBytes(12).toString('base64url'), value }))
+}
+
+/** How many bytes the value has as a record in the store. */
+export function recordBytes(value: unknown): number {
+  return encode(value).length
+}
+
+/** All tombstones have this size, and nothing else has. */
+export const TOMBSTONE_BYTES = recordBytes(undefined)
 
 export function changedTooOften(key: string): StrataError {
   return new StrataError('store_unavailable', `the record ${key} was changed by others ${CAS_ATTEMPTS} times while it was to be written`)

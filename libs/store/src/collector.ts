@@ -1,0 +1,209 @@
+import { statSync } from 'node:fs'
+import { step, type Digest, type DiffId } from '@strata/oci'
+import { BlobStore, type ListedBlob } from './blobs.js'
+import { digestInKey, PREFIX, uploadInKey } from './keys.js'
+import { conditionalRemove, listAll, localObjects, type ListedObject, type ObjectStore } from './object-store.js'
+import { recordBytes, TOMBSTONE_BYTES } from './records.js'
+import { Uploads } from './uploads.js'
+
+export interface Tally {
+  readonly count: number
+  /** Sizes of objects, not of blocks on a disk. */
+  readonly bytes: number
+}
+
+/** What a collection took out of the store; of a dry run, what it would take. */
+export interface StoreCollection {
+  /** Blobs that nothing refers to and no upload holds: their data. */
+  readonly blobs: Tally
+  /** Objects below `data/` that no blob's record names. */
+  readonly data: Tally
+  /** Layers' indexes that no blob's record names. */
+  readonly indexes: Tally
+  /** Records that ended or got shorter, and by how much. */
+  readonly records: Tally
+  /** All of the above: the store's objects are smaller by exactly this. */
+  readonly bytes: number
+  /** Of these bytes, those of files that have another name (a node's layer): on disk until that goes too. */
+  readonly linked: number
+  /** Tombstones that stand in the store afterwards. */
+  readonly tombstones: Tally
+}
+
+export interface CollectOptions {
+  /** Every blob that something visible refers to. Called once, at its place in the protocol. May give one twice; must not leave one out: it throws instead. */
+  readonly references: () => AsyncIterable<Digest>
+  readonly dryRun: boolean
+  readonly signal?: AbortSignal
+}
+
+/** Also the diffIDs of layers whose indexes go: who keeps things by them elsewhere may let go of those as well. */
+export interface Collected {
+  readonly report: StoreCollection
+  readonly indexes: readonly DiffId[]
+}
+
+/** Objects looked after at once. */
+const AT_ONCE = 16
+const DELETED_AT_ONCE = 500
+
+/**
+ * Takes away what nobody counts on. Any number may run at once, beside any number of uploads and removals, and each may die at any line: the next one does the rest.
+ *
+ * **Blobs** go by the protocol of BlobStore (store-model.ts tries every interleaving):
+ *  1. all blob records are listed, each with its ETag;
+ *  2. *then* the live uploads;
+ *  3. *then* everything that is referred to is read;
+ *  4. a record that nothing refers to and no live upload holds becomes a tombstone *if its ETag is still that of step 1*; only then its bytes are deleted.
+ *
+ * Whoever counts on a blob holds it for an upload that lives until a name makes the reference visible. Did the hold come after 1, it changed the record, and 4 fails. Did it come
+ * before and the upload lives in 2, the blob stays. Has the upload ended before 2, its name was visible before 3. A hold that finds the tombstone takes the blob for absent.
+ * The record is ended before the bytes: who dies in between leaves bytes without a record, which the next paragraph is about.
+ *
+ * **Data** (`data/<upload>/…`, keys that are never written again) that no record names goes in the order data, *then* live uploads, *then* records. A record is made to name
+ * data only by the upload that wrote it, while that lives. So what belongs to no live upload and is in no record read after that is in none ever again.
+ *
+ * **Indexes** (`index/v1/<diffID>`) that no record names go in the order indexes, *then* records. They have no holders and no tombstones, also on S3, since nothing is lost with one: it follows
+ * from the layer, what is written under its key is always the same, and whoever misses it makes it again (`extract`). So nobody may take an index's absence for an error, and each race that is left
+ * ends with an index that is absent until it is next wanted, whatever the order of its writes and deletes:
+ *   - an upload under way has made it, and no record of the layer is there yet (the layer is then indexed once more, by `extract`);
+ *   - a load finds the index of a layer that was removed before and does not make it, while this run, which listed the records earlier, deletes it.
+ *
+ * **Records** of uploads that were ended by one who died before deleting the record have a key that is never used again: they are deleted. Holders that have ended are
+ * left out of the records that stay, or a layer that is loaded every hour would grow a record without bound.
+ */
+export class Collector {
+  readonly #blobs: BlobStore
+  readonly #uploads: Uploads
+
+  constructor(private readonly store: ObjectStore) {
+    this.#blobs = new BlobStore(store)
+    this.#uploads = new Uploads(store)
+  }
+
+  /** @throws what `references` throws (then nothing was deleted), `store_unavailable`, and the signal's reason */
+  async collect(options: CollectOptions): Promise<Collected> {
+    const sum = new Sums()
+    const doomed = await this.#collectBlobs(options, sum)
+    const indexes = await this.#collectUnnamed(options, doomed, sum)
+    await this.#collectEndedUploads(options, sum)
+    return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
+  }
+
+  /** Gives the digests of the blobs that went (or would go). */
+  async #collectBlobs({ references, dryRun, signal }: CollectOptions, sum: Sums): Promise<Set<Digest>> {
+    const listed: ListedBlob[] = []
+    for await (const blob of this.#blobs.list()) listed.push(blob)
+    step('collect.blobs-listed')
+    const live = await this.#liveUploads()
+    step('collect.uploads-listed')
+    const referred = new Set<Digest>()
+    for await (const digest of references()) referred.add(digest)
+    step('collect.references-read')
+
+    const doomed = new Set<Digest>()
+    await each(listed, signal, async (blob) => {
+      const { digest, record } = blob
+      const holders = record.holders.filter((upload) => live.has(upload))
+      if (referred.has(digest) || holders.length > 0) {
+        const shorter = recordBytes(record) - recordBytes({ ...record, holders })
+        if (shorter > 0 && (dryRun || (await this.#blobs.prune(blob, holders)))) sum.add('records', shorter)
+        return
+      }
+      const data = await this.store.stat(record.data)
+      const linked = data ? this.#isLinked(record.data) : false
+      // Not as it was listed: somebody counts on it by now, or another collector was quicker.
+      if (!dryRun && !(await this.#blobs.retire(blob))) return
+      if (!dryRun) step('collect.tombstoned')
+      doomed.add(digest)
+      sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
+      if (!data) return
+      if (!dryRun) await this.store.delete([record.data])
+      if (!dryRun) step('collect.bytes-deleted')
+      sum.add('blobs', data.size, linked)
+    })
+    return doomed
+  }
+
+  /** Data and indexes that no record names. Gives the diffIDs of those indexes. */
+  async #collectUnnamed({ dryRun, signal }: CollectOptions, doomed: ReadonlySet<Digest>, sum: Sums): Promise<DiffId[]> {
+    const data = new Map<string, ListedObject>()
+    for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
+    const indexes = new Map<DiffId, ListedObject>()
+    for await (const object of listAll(this.store, PREFIX.indexes)) {
+      const diffId = digestInKey(object.key)
+      if (diffId) indexes.set(diffId as DiffId, object)
+    }
+    const live = await this.#liveUploads()
+    for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
+    for await (const { digest, record } of this.#blobs.list()) {
+      data.delete(record.data)
+      if (record.diffId && !doomed.has(digest)) indexes.delete(record.diffId)
+    }
+    for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key))
+    for (const { size } of indexes.values()) sum.add('indexes', size)
+    if (!dryRun) await this.#delete([...data.keys(), ...[...indexes.values()].map(({ key }) => key)], signal)
+    return [...indexes.keys()]
+  }
+
+  async #collectEndedUploads({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
+    const ended: string[] = []
+    for await (const { key, size } of listAll(this.store, PREFIX.uploads)) if (size === TOMBSTONE_BYTES) ended.push(key)
+    for (const _ of ended) sum.add('records', TOMBSTONE_BYTES)
+    if (!dryRun) await this.#delete(ended, signal)
+  }
+
+  async #tombstones(more: number): Promise<Tally> {
+    let count = this.#tombstonesStay ? more : 0
+    for (const prefix of [PREFIX.blobs, PREFIX.images]) for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) count++
+    return { count, bytes: count * TOMBSTONE_BYTES }
+  }
+
+  async #liveUploads(): Promise<Set<string>> {
+    const live = new Set<string>()
+    for await (const { id } of this.#uploads.listLive()) live.add(id)
+    return live
+  }
+
+  async #delete(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    for (let at = 0; at < keys.length; at += DELETED_AT_ONCE) {
+      signal?.throwIfAborted()
+      await this.store.delete(keys.slice(at, at + DELETED_AT_ONCE))
+      step('collect.bytes-deleted')
+    }
+  }
+
+  get #tombstonesStay(): boolean {
+    return conditionalRemove(this.store) === undefined
+  }
+
+  #isLinked(key: string): boolean {
+    const path = localObjects(this.store)?.localPath(key)
+    return path !== undefined && (statSync(path, { throwIfNoEntry: false })?.nlink ?? 0) > 1
+  }
+}
+
+type Kind = 'blobs' | 'data' | 'indexes' | 'records'
+
+class Sums {
+  readonly #tallies: Record<Kind, { count: number; bytes: number }> = { blobs: { count: 0, bytes: 0 }, data: { count: 0, bytes: 0 }, indexes: { count: 0, bytes: 0 }, records: { count: 0, bytes: 0 } }
+  #linked = 0
+
+  add(kind: Kind, bytes: number, linked = false): void {
+    this.#tallies[kind].count++
+    this.#tallies[kind].bytes += bytes
+    if (linked) this.#linked += bytes
+  }
+
+  report(tombstones: Tally): StoreCollection {
+    const bytes = Object.values(this.#tallies).reduce((sum, tally) => sum + tally.bytes, 0)
+    return { ...this.#tallies, bytes, linked: this.#linked, tombstones }
+  }
+}
+
+async function each<T>(items: readonly T[], signal: AbortSignal | undefined, work: (item: T) => Promise<void>): Promise<void> {
+  for (let at = 0; at < items.length; at += AT_ONCE) {
+    signal?.throwIfAborted()
+    await Promise.all(items.slice(at, at + AT_ONCE).map(work))
+  }
+}
