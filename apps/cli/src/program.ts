@@ -8,6 +8,7 @@ import { jobsCommand } from './commands/jobs.js'
 import { loadCommand } from './commands/load.js'
 import { logsCommand } from './commands/logs.js'
 import { runCommand } from './commands/run.js'
+import { serviceCommands } from './commands/services.js'
 import { systemCommands } from './commands/system.js'
 import { upCommand } from './commands/up.js'
 import type { Context } from './context.js'
@@ -28,6 +29,7 @@ export function createProgram(context: Context): Command {
     .addHelpText('after', '\nEnvironment: STRATA_HOST (unix:///… or http://host:port), STRATA_TOKEN')
   upCommand(program)
   downCommand(program)
+  serviceCommands(program)
   systemCommands(program, context, version)
   loadCommand(program, context)
   imageCommands(program, context)

@@ -4,8 +4,13 @@ import { Client } from './client.js'
 import { unixEndpoint } from './endpoint.js'
 import { CliError, UnreachableError } from './errors.js'
 
-/** The process that `up` starts: all services in one. Never imported, only started. */
-export const SERVICE_MAIN = fileURLToPath(new URL('../../standalone/dist/main.js', import.meta.url))
+/** What starts an app. Never imported, only started. */
+export function serviceMain(app: string): string {
+  return fileURLToPath(new URL(`../../${app}/dist/main.js`, import.meta.url))
+}
+
+/** The process that `up` starts: all services in one. */
+export const SERVICE_MAIN = serviceMain('standalone')
 
 /** Whether something answers on the socket: `ready`, or an answer that says it is not (yet). */
 export async function probe(socketPath: string): Promise<'ready' | 'starting' | 'absent'> {

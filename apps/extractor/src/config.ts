@@ -1,16 +1,13 @@
+import { absolutePath, nodeId, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 export const extractorConfigSchema = z.object({
-  STRATA_REDIS: z.string().min(1),
+  ...serviceConfigShape,
   ...storeConfigShape,
-  /** This node's id: lower-case letters, digits, `-`. */
-  STRATA_NODE: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/),
-  /** This node's own folder; layers lie in `layers` below it. */
-  STRATA_NODE_FOLDER: z.string().min(1),
-  /** Layers inflated at a time. */
-  STRATA_EXTRACT_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(2),
-  STRATA_LOG_LEVEL: z.string().default('info'),
+  STRATA_NODE: nodeId.describe('The id of this node, the same for its extractor and its runtime: lower-case letters, digits and -'),
+  STRATA_NODE_FOLDER: absolutePath.describe('The folder of this node: layers, roots, containers. The same for its extractor and its runtime, and for no other node'),
+  STRATA_EXTRACT_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(2).describe('How many layers are inflated at a time'),
 }).check(checkStoreConfig)
 export type ExtractorConfig = z.infer<typeof extractorConfigSchema>
 export const layersFolder = (nodeFolder: string): string => `${nodeFolder}/layers`

@@ -1,7 +1,7 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { LayerFolder } from '@strata/layers'
 import { StrataError } from '@strata/oci'
-import { loggingModule } from '@strata/platform'
+import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type Handlers } from '@strata/queue'
 import { BlobStore, localObjects, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
@@ -12,8 +12,9 @@ import { LayerMaker } from './layer-maker.js'
 export class ExtractorWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('extractor')
   readonly #queue: QueueClient
+  readonly readiness: Readiness
 
-  private constructor(
+  constructor(
     private readonly store: ObjectStore,
     private readonly maker: LayerMaker,
     config: ExtractorConfig,
@@ -21,6 +22,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
     const node = config.STRATA_NODE
     const handlers: Handlers<'extract'> = { extract: async ({ layer }, { signal }) => ({ node, made: await maker.ensure(layer, signal) }) }
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
+    this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const onError = (error: Error): void => this.#logger.warn(error.message)
     for (const queue of [QUEUES.extract, QUEUES.extractOn(node)]) this.#queue.serve({ kind: 'extract', queue, concurrency: config.STRATA_EXTRACT_CONCURRENCY, handlers, onError })
   }

@@ -1,2 +1,1 @@
-export { extractorConfigSchema, type ExtractorConfig } from './config.js'
-export { ExtractorModule } from './extractor.module.js'
+export { extractor } from './extractor.js'

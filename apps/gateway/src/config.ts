@@ -1,22 +1,20 @@
+import { absolutePath, hostPort, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 /** The gateway's environment. */
-export const gatewayConfigSchema = z.object({
-  /** `unix:///socket` or `redis://…`. */
-  STRATA_REDIS: z.string().min(1),
-  ...storeConfigShape,
-  /** Unix socket to listen on; access is by its file mode (0660, group strata where there is one). */
-  STRATA_SOCKET: z.string().min(1).optional(),
-  /** HOST:PORT to listen on as well; every request needs the token. */
-  STRATA_LISTEN: z.string().min(1).optional(),
-  /** Holds the token of the TCP door; made at the first start. */
-  STRATA_TOKEN_FILE: z.string().min(1),
-  /** Holds the secret that the gateway and all nodes share; made at the first start. */
-  STRATA_NODE_SECRET_FILE: z.string().min(1),
-  /** Whether a load assembles the image's root too, where the client says nothing. */
-  STRATA_PREPARE: z.stringbool().default(true),
-  STRATA_LOG_LEVEL: z.string().default('info'),
-}).check(checkStoreConfig)
+export const gatewayConfigSchema = z
+  .object({
+    ...serviceConfigShape,
+    ...storeConfigShape,
+    STRATA_SOCKET: absolutePath.optional().describe('The unix socket to listen on; access is by its file mode (0660, group strata where there is one)'),
+    STRATA_LISTEN: hostPort.optional().describe('HOST:PORT to listen on; every request needs the token there, but for /docs and /v1/health'),
+    STRATA_TOKEN_FILE: absolutePath.optional().describe('The file of the token of STRATA_LISTEN; the same token for all gateways'),
+    STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),
+    STRATA_PREPARE: z.stringbool().default(true).describe('Whether a load assembles the root of the image too, where the client does not say'),
+  })
+  .refine((config) => config.STRATA_SOCKET !== undefined || config.STRATA_LISTEN !== undefined, { path: ['STRATA_LISTEN'], error: 'the gateway has no door: set STRATA_LISTEN or STRATA_SOCKET', when: () => true })
+  .refine((config) => config.STRATA_LISTEN === undefined || config.STRATA_TOKEN_FILE !== undefined, { path: ['STRATA_TOKEN_FILE'], error: 'is needed with STRATA_LISTEN', when: () => true })
+  .check(checkStoreConfig)
 export type GatewayConfig = z.infer<typeof gatewayConfigSchema>
 export const GATEWAY_CONFIG = Symbol('gateway config')

@@ -1,7 +1,7 @@
 import { Inject, Injectable, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { APP_GUARD } from '@nestjs/core'
 import { Images } from '@strata/images'
-import { loggingModule } from '@strata/platform'
+import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
 import { OBJECT_STORE, openStore, type ObjectStore } from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from './config.js'
@@ -30,6 +30,15 @@ class Closer implements OnApplicationShutdown {
   }
 }
 
+function readiness(queue: QueueClient, store: ObjectStore): Readiness {
+  return new Readiness({
+    redis: () => queue.answers(),
+    store: () => storeAnswers(store),
+    // Redis away tells nothing about nodes.
+    node: () => queue.nodes.list().then((nodes) => nodes.length > 0, () => true),
+  })
+}
+
 @Module({})
 export class GatewayModule {
   static register(config: GatewayConfig): DynamicModule {
@@ -46,6 +55,7 @@ export class GatewayModule {
         { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
         { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
         { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
+        { provide: Readiness, useFactory: readiness, inject: [QueueClient, OBJECT_STORE] },
         { provide: APP_GUARD, useClass: TokenGuard },
         NodeDoors,
         ContainerDirectory,

@@ -1,28 +1,26 @@
 import type { Server } from 'node:http'
-import { StrataError } from '@strata/oci'
-import { closeDoor, createHttpApp, openDoor, parseTcpDoor, type Door } from '@strata/platform'
-import type { GatewayConfig } from './config.js'
+import { closeDoor, createHttpApp, doorText, openDoor, parseTcpDoor, Readiness, type Door, type RunningService, type Service } from '@strata/platform'
+import { gatewayConfigSchema, type GatewayConfig } from './config.js'
 import { serveDocs } from './docs.js'
 import { GatewayModule } from './gateway.module.js'
 
-export interface Gateway {
-  readonly doors: readonly Door[]
-  close(): Promise<void>
+export const gateway: Service<typeof gatewayConfigSchema> = {
+  name: 'gateway',
+  summary: 'The public door: the REST API, on a unix socket, TCP, or both. Any number of them serve alike.',
+  config: gatewayConfigSchema,
+  start: startGateway,
 }
 
-const DRAIN_MS = 10_000
-
-/** The public door: opens all that the configuration names, or none. */
-export async function startGateway(config: GatewayConfig): Promise<Gateway> {
+/** Opens all doors that the configuration names, or none. */
+async function startGateway(config: GatewayConfig): Promise<RunningService> {
   const doors: Door[] = []
-  if (config.STRATA_LISTEN) doors.push(parseTcpDoor(config.STRATA_LISTEN))
+  if (config.STRATA_LISTEN !== undefined) doors.push(parseTcpDoor(config.STRATA_LISTEN))
   // The socket last: whoever is answered there finds every other door open.
-  if (config.STRATA_SOCKET) doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
-  if (doors.length === 0) throw new StrataError('bad_request', 'the gateway has no door: set STRATA_SOCKET or STRATA_LISTEN')
+  if (config.STRATA_SOCKET !== undefined) doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
   const { app, handler } = await createHttpApp(GatewayModule.register(config), serveDocs)
   const servers: Server[] = []
   const close = async (): Promise<void> => {
-    await Promise.all(servers.map((server) => closeDoor(server, DRAIN_MS)))
+    await Promise.all(servers.map((server) => closeDoor(server, config.STRATA_DRAIN_MS)))
     await app.close()
   }
   try {
@@ -31,5 +29,6 @@ export async function startGateway(config: GatewayConfig): Promise<Gateway> {
     await close()
     throw error
   }
-  return { doors, close }
+  const readiness = app.get(Readiness)
+  return { doors: doors.map(doorText), notReady: () => readiness.notReady(), close }
 }

@@ -1,2 +1,1 @@
-export { gatewayConfigSchema, type GatewayConfig } from './config.js'
-export { startGateway, type Gateway } from './gateway.js'
+export { gateway } from './gateway.js'

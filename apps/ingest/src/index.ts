@@ -1,2 +1,1 @@
-export { ingestConfigSchema, type IngestConfig } from './config.js'
-export { IngestModule } from './ingest.module.js'
+export { ingest } from './ingest.js'

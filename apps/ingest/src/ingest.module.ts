@@ -1,6 +1,6 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
-import { loggingModule } from '@strata/platform'
+import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { BlobStore, openStore, Uploads, type ObjectStore } from '@strata/store'
 import type { IngestConfig } from './config.js'
@@ -11,6 +11,7 @@ import { Loader } from './loader.js'
 export class IngestWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('ingest')
   readonly #queue: QueueClient
+  readonly readiness: Readiness
 
   constructor(
     private readonly store: ObjectStore,
@@ -18,6 +19,7 @@ export class IngestWorker implements OnApplicationShutdown {
   ) {
     const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store))
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
+    this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     this.#queue.serve({
       kind: 'ingest',
       queue: QUEUES.ingest,

@@ -1,6 +1,6 @@
 import { Inject, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
-import { sameSecret, secretFromFile } from '@strata/platform'
+import { readSecretFile, sameSecret } from '@strata/platform'
 import type { FastifyRequest } from 'fastify'
 import { RUNTIME_CONFIG, type RuntimeConfig } from './config.js'
 
@@ -9,7 +9,7 @@ import { RUNTIME_CONFIG, type RuntimeConfig } from './config.js'
 export class DoorGuard implements CanActivate {
   readonly #secret: string
   constructor(@Inject(RUNTIME_CONFIG) config: RuntimeConfig) {
-    this.#secret = secretFromFile(config.STRATA_NODE_SECRET_FILE)
+    this.#secret = readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')
   }
 
   canActivate(context: ExecutionContext): boolean {

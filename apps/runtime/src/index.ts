@@ -1,2 +1,1 @@
-export { runtimeConfigSchema, type RuntimeConfig } from './config.js'
-export { startRuntime } from './runtime.js'
+export { runtime } from './runtime.js'

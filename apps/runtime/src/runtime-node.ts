@@ -7,7 +7,7 @@ import { Containers, type ContainerRecord } from '@strata/containers'
 import { LayerFolder } from '@strata/layers'
 import { makePrivateMount, mountTable, umount } from '@strata/linux'
 import { StrataError } from '@strata/oci'
-import { secretFromFile } from '@strata/platform'
+import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, openStore, type ObjectStore } from '@strata/store'
@@ -33,6 +33,7 @@ const MOUNTED = ['snapshots', 'roots', 'mounts'] as const
 export class RuntimeNode {
   readonly #logger = new Logger('runtime')
   #publisher: Publisher | undefined
+  readonly readiness = new Readiness({ redis: () => this.queue.answers(), store: () => storeAnswers(this.store) })
 
   private constructor(
     private readonly config: RuntimeConfig,
@@ -68,7 +69,7 @@ export class RuntimeNode {
   /** Makes the node known at its door, and takes jobs. */
   serve(door: string): void {
     const { STRATA_NODE: id, STRATA_NODE_FOLDER: folder, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
-    const sealer = new Sealer(Buffer.from(secretFromFile(this.config.STRATA_NODE_SECRET_FILE)))
+    const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
     const roots = new ImageRoots(this.snapshots, new LayerFolder(join(folder, 'layers')), id)
     const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, () => this.published())
     const onError = (error: Error): void => this.#logger.warn(error.message)

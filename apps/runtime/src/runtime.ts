@@ -1,23 +1,38 @@
+import type { Server } from 'node:http'
 import { join } from 'node:path'
-import { closeDoor, createHttpApp, doorText, openDoor, type Door } from '@strata/platform'
-import type { RuntimeConfig } from './config.js'
+import { closeDoor, createHttpApp, doorText, openDoor, parseTcpDoor, type Door, type RunningService, type Service } from '@strata/platform'
+import { runtimeConfigSchema, type RuntimeConfig } from './config.js'
 import { RuntimeModule } from './runtime.module.js'
 import { RuntimeNode } from './runtime-node.js'
 
-const DRAIN_MS = 5_000
+export const runtime: Service<typeof runtimeConfigSchema> = {
+  name: 'runtime',
+  summary: 'Roots, mounts and containers of its node. One for each node, as root.',
+  config: runtimeConfigSchema,
+  start: startRuntime,
+}
 
 /** The node's service: reconciled, its door open, then known to others and taking jobs. */
-export async function startRuntime(config: RuntimeConfig): Promise<{ close(): Promise<void> }> {
+async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
   const { app, handler } = await createHttpApp(RuntimeModule.register(config))
   const node = app.get(RuntimeNode)
-  const door: Door = { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 }
+  const door: Door = config.STRATA_DOOR_LISTEN === undefined ? { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 } : parseTcpDoor(config.STRATA_DOOR_LISTEN)
   const server = await openDoor(door, handler)
-  node.serve(doorText(door))
+  const address = config.STRATA_DOOR_ADDRESS ?? doorText(boundDoor(door, server))
+  node.serve(address)
   return {
+    doors: [address],
+    notReady: () => node.readiness.notReady(),
     close: async () => {
-      await closeDoor(server, DRAIN_MS)
+      await closeDoor(server, config.STRATA_DRAIN_MS)
       await node.close()
       await app.close()
     },
   }
+}
+
+/** With the port that the kernel chose, where 0 was asked for. */
+function boundDoor(door: Door, server: Server): Door {
+  const address = server.address()
+  return door.kind === 'tcp' && address !== null && typeof address === 'object' ? { ...door, port: address.port } : door
 }

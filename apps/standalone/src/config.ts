@@ -1,31 +1,34 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
+import { gateway } from '@strata/gateway'
+import { absolutePath, serviceConfigShape } from '@strata/platform'
 import { z } from 'zod'
 
 export const SERVICES = ['gateway', 'ingest', 'extractor', 'storage', 'runtime'] as const
-export type Service = (typeof SERVICES)[number]
+export type ServiceName = (typeof SERVICES)[number]
 
-/** The environment of all services in one process; every variable of a service that is set counts over what follows from these. */
+/** The environment of several services in one process; every variable of a service that is set counts over what follows from these. */
 export const standaloneConfigSchema = z.object({
-  /** Everything that is kept. */
-  STRATA_DATA: z.string().startsWith('/', 'must be an absolute path').default('/var/lib/strata'),
-  STRATA_SOCKET: z.string().startsWith('/', 'must be an absolute path').default('/run/strata/strata.sock'),
-  STRATA_LISTEN: z.string().optional(),
-  /** Which services this process runs, with commas; all if left out. */
+  STRATA_DATA: absolutePath.default('/var/lib/strata').describe('The folder of everything that is kept'),
+  STRATA_SOCKET: absolutePath.default('/run/strata/strata.sock').describe('The unix socket to listen on'),
+  STRATA_LISTEN: gateway.config.shape.STRATA_LISTEN,
   STRATA_SERVICES: z
     .string()
     .default(SERVICES.join(','))
     .transform((text) => text.split(',').map((name) => name.trim()))
-    .pipe(z.array(z.enum(SERVICES)).min(1)),
-  /** Another Redis than the private one, which is then not started. */
-  STRATA_REDIS: z.string().optional(),
+    .pipe(z.array(z.enum(SERVICES)).min(1))
+    .describe('Which services this process runs, with commas'),
+  STRATA_REDIS: serviceConfigShape.STRATA_REDIS.optional().describe('Another Redis than the private one, which is then not started'),
+  STRATA_DRAIN_MS: serviceConfigShape.STRATA_DRAIN_MS,
 })
 export type StandaloneConfig = z.infer<typeof standaloneConfigSchema>
 
 export interface Layout {
   readonly data: string
   readonly redisFolder: string
+  /** Of both secrets; made at the first start. */
+  readonly secretFiles: readonly string[]
   /** Environment of every service. */
   readonly environment: NodeJS.ProcessEnv
 }
@@ -43,18 +46,19 @@ export function layoutOf(config: StandaloneConfig, environment: NodeJS.ProcessEn
   const data = realpathSync(config.STRATA_DATA)
   const node = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
   const redisFolder = join(data, 'redis')
+  const secretFiles = { STRATA_TOKEN_FILE: environment['STRATA_TOKEN_FILE'] ?? join(data, 'token'), STRATA_NODE_SECRET_FILE: environment['STRATA_NODE_SECRET_FILE'] ?? join(data, 'node-secret') }
   return {
     data,
     redisFolder,
+    secretFiles: Object.values(secretFiles),
     environment: {
       STRATA_REDIS: `unix://${join(redisFolder, 'redis.sock')}`,
       STRATA_STORE: join(data, 'store'),
       STRATA_NODE: node,
       STRATA_NODE_FOLDER: join(data, 'node'),
       STRATA_RUN_FOLDER: `/run/strata/${node}`,
-      STRATA_TOKEN_FILE: join(data, 'token'),
-      STRATA_NODE_SECRET_FILE: join(data, 'node-secret'),
       ...environment,
+      ...secretFiles,
       STRATA_SOCKET: config.STRATA_SOCKET,
     },
   }

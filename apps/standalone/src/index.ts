@@ -1,3 +1,3 @@
-export { layoutOf, SERVICES, standaloneConfigSchema, type Layout, type Service, type StandaloneConfig } from './config.js'
+export { layoutOf, SERVICES, standaloneConfigSchema, type Layout, type ServiceName, type StandaloneConfig } from './config.js'
 export { PrivateRedis } from './private-redis.js'
-export { startServices, type Running } from './standalone.js'
+export { checkServices, startServices } from './standalone.js'

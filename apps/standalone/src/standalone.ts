@@ -1,35 +1,36 @@
-import { createService, readConfig } from '@strata/platform'
-import { extractorConfigSchema, ExtractorModule } from '@strata/extractor'
-import { gatewayConfigSchema, startGateway } from '@strata/gateway'
-import { ingestConfigSchema, IngestModule } from '@strata/ingest'
-import { runtimeConfigSchema, startRuntime } from '@strata/runtime'
-import { storageConfigSchema, StorageModule } from '@strata/storage'
-import type { Layout, Service } from './config.js'
+import { checkConfig, readConfig, type RunningService, type Service } from '@strata/platform'
+import { extractor } from '@strata/extractor'
+import { gateway } from '@strata/gateway'
+import { ingest } from '@strata/ingest'
+import { runtime } from '@strata/runtime'
+import { storage } from '@strata/storage'
+import type { Layout, ServiceName } from './config.js'
 
-export interface Running {
-  close(): Promise<void>
+interface Startable {
+  readonly config: Service['config']
+  start(environment: NodeJS.ProcessEnv): Promise<RunningService>
 }
 
-type Start = (environment: NodeJS.ProcessEnv) => Promise<Running>
-
-const START: Readonly<Record<Service, Start>> = {
-  ingest: (environment) => createService(IngestModule.register(readConfig(ingestConfigSchema, environment))),
-  extractor: (environment) => createService(ExtractorModule.register(readConfig(extractorConfigSchema, environment))),
-  storage: (environment) => createService(StorageModule.register(readConfig(storageConfigSchema, environment))),
-  runtime: (environment) => startRuntime(readConfig(runtimeConfigSchema, environment)),
-  gateway: (environment) => startGateway(readConfig(gatewayConfigSchema, environment)),
+function startable<S extends Service['config']>({ config, start }: Service<S>): Startable {
+  return { config, start: (environment) => start(readConfig(config, environment)) }
 }
+const SERVICE: Readonly<Record<ServiceName, Startable>> = { ingest: startable(ingest), extractor: startable(extractor), storage: startable(storage), runtime: startable(runtime), gateway: startable(gateway) }
 /** The door opens last, and closes first: who gets in finds the others at work. */
-const ORDER: readonly Service[] = ['extractor', 'runtime', 'storage', 'ingest', 'gateway']
+const ORDER: readonly ServiceName[] = ['extractor', 'runtime', 'storage', 'ingest', 'gateway']
+
+/** Throws all that is wrong with the environment of these services, before any of them starts. */
+export function checkServices(services: readonly ServiceName[], { environment }: Layout): void {
+  checkConfig(services.map((name) => SERVICE[name].config), environment)
+}
 
 /** All or some of the services in this process. If one does not start, those that did are closed again. */
-export async function startServices(services: readonly Service[], { environment }: Layout): Promise<Running> {
-  const running: Running[] = []
+export async function startServices(services: readonly ServiceName[], { environment }: Layout): Promise<{ close(): Promise<void> }> {
+  const running: RunningService[] = []
   const close = async (): Promise<void> => {
     for (const one of running.splice(0).reverse()) await one.close()
   }
   try {
-    for (const service of ORDER.filter((name) => services.includes(name))) running.push(await START[service](environment))
+    for (const service of ORDER.filter((name) => services.includes(name))) running.push(await SERVICE[service].start(environment))
   } catch (error) {
     await close()
     throw error

@@ -1,2 +1,1 @@
-export { storageConfigSchema, type StorageConfig } from './config.js'
-export { StorageModule } from './storage.module.js'
+export { storage } from './storage.js'

@@ -1,5 +1,5 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
-import { loggingModule } from '@strata/platform'
+import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { BlobStore, openStore, Uploads, type ObjectStore } from '@strata/store'
 import type { StorageConfig } from './config.js'
@@ -10,12 +10,14 @@ import { UploadKeeper } from './upload-keeper.js'
 export class StorageWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('storage')
   readonly #queue: QueueClient
+  readonly readiness: Readiness
 
   constructor(
     private readonly store: ObjectStore,
     config: StorageConfig,
   ) {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
+    this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const keeper = new UploadKeeper(new Uploads(store), new BlobStore(store), this.#queue.journal, this.#queue.producer, config.STRATA_UPLOAD_SILENCE_MS)
     const onError = (error: Error): void => this.#logger.warn(error.message)
     this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 1, handlers: { sweep: () => keeper.sweep() }, onError })

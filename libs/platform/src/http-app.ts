@@ -1,5 +1,5 @@
 import { createServer, type RequestListener } from 'node:http'
-import { StandardSchemaValidationPipe, type DynamicModule, type INestApplicationContext } from '@nestjs/common'
+import { StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
@@ -7,9 +7,13 @@ import type { FastifyReply } from 'fastify'
 import { Logger } from 'nestjs-pino'
 import { ProblemFilter } from './problem-filter.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
+import type { Readiness } from './readiness.js'
+import type { RunningService } from './service.js'
 
 /** A JSON body of a request, not of an image. */
 const MAX_JSON_BODY = 4 * 1024 * 1024
+/** What stands in the way of a start is thrown, for the process to say in a sentence; the framework would log it first, with its stack. */
+const QUIET = { bufferLogs: true, autoFlushLogs: false, abortOnError: false }
 
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
@@ -29,8 +33,9 @@ export async function createHttpApp(module: DynamicModule, prepare?: (app: NestF
     },
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
   })
-  const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, bufferLogs: true, abortOnError: false })
+  const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, ...QUIET })
   app.useLogger(app.get(Logger))
+  app.flushLogs()
   const fastify = adapter.getInstance()
   fastify.removeAllContentTypeParsers()
   fastify.addContentTypeParser('*', (_request, _payload, done) => done(null))
@@ -60,9 +65,11 @@ function validation(): StandardSchemaValidationPipe {
   })
 }
 
-/** A service without HTTP. */
-export async function createService(module: DynamicModule): Promise<INestApplicationContext> {
-  const app = await NestFactory.createApplicationContext(module, { bufferLogs: true, abortOnError: false })
+/** A service without HTTP: `worker` is the provider of the module that does its work. */
+export async function startWorker(module: DynamicModule, worker: Type<{ readonly readiness: Readiness }>): Promise<RunningService> {
+  const app = await NestFactory.createApplicationContext(module, QUIET)
   app.useLogger(app.get(Logger))
-  return app
+  app.flushLogs()
+  const { readiness } = app.get(worker)
+  return { doors: [], notReady: () => readiness.notReady(), close: () => app.close() }
 }

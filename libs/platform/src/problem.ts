@@ -10,6 +10,8 @@ export const PROBLEMS: Readonly<Record<ErrorCode, { readonly status: number; rea
   unsupported: { status: 415, title: 'Strata does not read this' },
   archive_invalid: { status: 400, title: 'The archive is not valid' },
   archive_truncated: { status: 400, title: 'The archive ends too early' },
+  archive_changed: { status: 409, title: 'The archive changed while it was read' },
+  descriptor_refused: { status: 415, title: 'The descriptor cannot be used: send the bytes' },
   not_an_image: { status: 400, title: 'The archive holds no image' },
   digest_mismatch: { status: 400, title: 'Bytes and digest do not match' },
   layer_missing: { status: 400, title: 'A layer is missing' },

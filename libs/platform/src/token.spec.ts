@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { sameSecret, secretFromFile } from './token.js'
+import { makeSecretFile, readSecretFile, sameSecret } from './token.js'
 
 let folder: string
 beforeEach(() => {
@@ -13,16 +13,32 @@ afterEach(() => rmSync(folder, { recursive: true }))
 describe('a secret in a file', () => {
   it('is made once, for its owner alone, and leaves nothing else', () => {
     const path = join(folder, 'deep', 'token')
-    const secret = secretFromFile(path)
+    makeSecretFile(path)
+    const secret = readSecretFile(path, 'STRATA_X')
     expect(secret).toMatch(/^[0-9a-f]{64}$/)
-    expect(secretFromFile(path)).toBe(secret)
+    makeSecretFile(path)
+    expect(readSecretFile(path, 'STRATA_X')).toBe(secret)
     expect(statSync(path).mode & 0o777).toBe(0o600)
     expect(readdirSync(join(folder, 'deep'))).toEqual(['token'])
   })
 
   it('is what a person wrote there', () => {
-    writeFileSync(join(folder, 'token'), 'mine\n')
-    expect(secretFromFile(join(folder, 'token'))).toBe('mine')
+    writeFileSync(join(folder, 'token'), 'a person wrote this\n')
+    makeSecretFile(join(folder, 'token'))
+    expect(readSecretFile(join(folder, 'token'), 'STRATA_X')).toBe('a person wrote this')
+  })
+
+  it.each([
+    ['no file', undefined, 'is not there'],
+    ['an empty file', ' \n', 'is not there, or empty'],
+    ['a few letters', 'mine\n', 'has 4 characters'],
+  ])('%s is refused in a sentence with the variable and without the secret', (_, content, words) => {
+    const path = join(folder, 'secret')
+    if (content !== undefined) writeFileSync(path, content)
+    const read = (): string => readSecretFile(path, 'STRATA_X')
+    expect(read).toThrow(/^STRATA_X: /)
+    expect(read).toThrow(words)
+    expect(read).not.toThrow('mine')
   })
 
   it('is compared whatever the lengths', () => {

@@ -1,11 +1,13 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { chmodSync, closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { StrataError } from '@strata/oci'
 
-/** A secret of 32 random bytes in a 0600 file, made at the first start: hex text, whole or not there, the same for all who race to make it. */
-export function secretFromFile(path: string): string {
-  const existing = read(path)
-  if (existing !== undefined) return existing
+const MIN_LENGTH = 16
+
+/** Makes a secret of 32 random bytes in a 0600 file, hex text, if the file is not there: whole or not at all, the same for all who race to make it. */
+export function makeSecretFile(path: string): void {
+  if (read(path) !== undefined) return
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
   const file = openSync(temporary, 'wx', 0o600)
@@ -20,7 +22,17 @@ export function secretFromFile(path: string): string {
     rmSync(temporary, { force: true })
   }
   chmodSync(path, 0o600)
-  return readFileSync(path, 'utf8').trim()
+}
+
+/**
+ * The secret of a file that must be there: one that services on several machines share cannot be made by each of them. `variable` is what names the file, for the
+ * sentence that says so.
+ */
+export function readSecretFile(path: string, variable: string): string {
+  const secret = read(path)
+  if (secret === undefined) throw new StrataError('bad_request', `${variable}: ${path} is not there, or empty: make it once and give it to all who share it (openssl rand -hex 32 > FILE)`)
+  if (secret.length < MIN_LENGTH) throw new StrataError('bad_request', `${variable}: the secret in ${path} has ${secret.length} characters; at least ${MIN_LENGTH} are needed`)
+  return secret
 }
 
 function read(path: string): string | undefined {

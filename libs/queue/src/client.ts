@@ -40,6 +40,14 @@ export class QueueClient {
     return new QueueClient(workerConnection(url), url)
   }
 
+  /** Whether Redis answers now; asked again only when it has told. While it is away, at once. */
+  async answers(): Promise<boolean> {
+    if (this.redis.status !== 'ready') return false
+    this.#ping ??= this.redis.ping().finally(() => (this.#ping = undefined))
+    return (await this.#ping) === 'PONG'
+  }
+  #ping: Promise<string> | undefined
+
   /** Works a queue until `close`. */
   serve<K extends QueueKind>(options: WorkerOptions<K>): void {
     this.#workers.push(new JobWorker(this.redis, this.journal, this.signals, options))

@@ -3,7 +3,7 @@ import { Inject, Injectable } from '@nestjs/common'
 import type { ContainerView, CreateContainer } from '@strata/api'
 import { Images } from '@strata/images'
 import { StrataError } from '@strata/oci'
-import { secretFromFile } from '@strata/platform'
+import { readSecretFile } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { ContainerDirectory } from './container-directory.js'
@@ -25,7 +25,7 @@ export class LaunchService {
     private readonly doors: NodeDoors,
     private readonly containers: ContainerDirectory,
   ) {
-    this.#sealer = new Sealer(Buffer.from(secretFromFile(config.STRATA_NODE_SECRET_FILE)))
+    this.#sealer = new Sealer(Buffer.from(readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
   }
 
   /** Resolves with the container's id when the job is queued. */

@@ -1,7 +1,7 @@
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
 import { isErrorCode, StrataError } from '@strata/oci'
-import { secretFromFile } from '@strata/platform'
+import { readSecretFile } from '@strata/platform'
 import { NodeDirectory, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 
@@ -18,7 +18,7 @@ export class NodeDoors implements OnApplicationShutdown {
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
     private readonly nodes: NodeDirectory,
   ) {
-    this.#secret = secretFromFile(config.STRATA_NODE_SECRET_FILE)
+    this.#secret = readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')
   }
 
   /** Some node that is alive; a request that needs one is refused at once where there is none. */

@@ -2,10 +2,11 @@ import { Controller, Get, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { API_VERSION, infoSchema, versionSchema, type InfoView, type VersionView } from '@strata/api'
 import { Images } from '@strata/images'
-import { asStrataError } from '@strata/oci'
+import { Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { ContainerDirectory } from '../containers/container-directory.js'
+import { Open } from '../token-guard.js'
 import { VERSION } from '../version.js'
 
 @ApiTags('system')
@@ -15,6 +16,7 @@ export class SystemController {
     private readonly images: Images,
     private readonly containers: ContainerDirectory,
     private readonly nodes: NodeDirectory,
+    private readonly readiness: Readiness,
   ) {}
 
   @Get('version')
@@ -39,20 +41,18 @@ export class SystemController {
   }
 
   @Get('health/live')
+  @Open()
   @ApiOperation({ summary: 'The process answers' })
   live(): { status: string } {
     return { status: 'live' }
   }
 
   @Get('health/ready')
-  @ApiOperation({ summary: 'Requests can be served: Redis answers and a node is there; else 503 with the reason' })
-  async ready(@Res({ passthrough: true }) reply: FastifyReply): Promise<{ status: string; reason?: string }> {
-    const reason = await this.nodes.list().then(
-      (nodes) => (nodes.length > 0 ? undefined : 'no node is running'),
-      (error: unknown) => asStrataError(error).message,
-    )
-    if (reason === undefined) return { status: 'ready' }
-    void reply.status(503)
-    return { status: 'not ready', reason }
+  @Open()
+  @ApiOperation({ summary: 'Requests can be served: Redis and the store answer, and a node is there; else 503 with the reasons' })
+  async ready(@Res({ passthrough: true }) reply: FastifyReply): Promise<ReadyAnswer['body']> {
+    const { status, body } = readyAnswer(await this.readiness.notReady())
+    void reply.status(status)
+    return body
   }
 }

@@ -1,0 +1,4 @@
+import { runService } from '@strata/platform'
+import { runtime } from './runtime.js'
+
+await runService(runtime)

@@ -1,0 +1,4 @@
+import { runService } from '@strata/platform'
+import { storage } from './storage.js'
+
+await runService(storage)

@@ -1,0 +1,10 @@
+import { startWorker, type Service } from '@strata/platform'
+import { storageConfigSchema } from './config.js'
+import { StorageModule, StorageWorker } from './storage.module.js'
+
+export const storage: Service<typeof storageConfigSchema> = {
+  name: 'storage',
+  summary: 'Keeps what is kept: ends uploads whose owner died. Any number of them share the work.',
+  config: storageConfigSchema,
+  start: (config) => startWorker(StorageModule.register(config), StorageWorker),
+}

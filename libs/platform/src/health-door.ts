@@ -1,0 +1,28 @@
+import type { RequestListener } from 'node:http'
+import { closeDoor, openDoor, parseTcpDoor, type Door } from './doors.js'
+import { readyAnswer, type NotReady } from './readiness.js'
+
+const CLOSE_MS = 100
+
+/**
+ * `GET /health/live`: 200 as long as the process answers. `GET /health/ready`: 200, or 503 with the reasons. Opened before the service starts and closed after it
+ * has ended, so that both can be told. `at`: HOST:PORT or the path of a unix socket.
+ */
+export async function openHealth(at: string, notReady: () => Promise<readonly NotReady[]>): Promise<{ readonly door: Door; close(): Promise<void> }> {
+  const door: Door = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpDoor(at)
+  const server = await openDoor(door, healthListener(notReady))
+  return { door, close: () => closeDoor(server, CLOSE_MS) }
+}
+
+function healthListener(notReady: () => Promise<readonly NotReady[]>): RequestListener {
+  return (request, response) => {
+    const answer = (status: number, body: unknown): void => {
+      const text = JSON.stringify(body)
+      response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }).end(request.method === 'HEAD' ? undefined : text)
+    }
+    request.resume()
+    if (request.url === '/health/live') answer(200, { status: 'live' })
+    else if (request.url === '/health/ready') void notReady().then(readyAnswer).then(({ status, body }) => answer(status, body))
+    else answer(404, { status: 'not found' })
+  }
+}

@@ -1,0 +1,36 @@
+import { asStrataError } from '@strata/oci'
+
+/**
+ * The life of a process of Strata: `main` runs to its end, then the process exits with 0; with 1 and a sentence on stderr if it throws.
+ *
+ * `ending` resolves at the first SIGTERM or SIGINT, `main` then lets go and returns. The second signal ends the process at once, with 1: whatever is
+ * under way is done again by others, as after a crash.
+ */
+export async function runProcess(main: (ending: Promise<void>) => Promise<void>): Promise<never> {
+  let asked = false
+  const ending = new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => {
+        if (asked) process.exit(1)
+        asked = true
+        resolve()
+      })
+    }
+  })
+  try {
+    await main(ending)
+    return process.exit(0)
+  } catch (error) {
+    const { code, message, cause, stack } = asStrataError(error)
+    process.stderr.write(`strata: ${message}\n`)
+    if (code === 'internal') process.stderr.write(`${String((cause as Error | undefined)?.stack ?? stack)}\n`)
+    return process.exit(1)
+  }
+}
+
+/** Waits for `work`, `milliseconds` at most: false if it is still under way then. */
+export async function awaited(work: Promise<void>, milliseconds: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<false>((resolve) => (timer = setTimeout(() => resolve(false), milliseconds)))
+  return Promise.race([work.then(() => true), late]).finally(() => clearTimeout(timer))
+}
