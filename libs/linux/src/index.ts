@@ -3,6 +3,7 @@
  * Paths are text or bytes; no function follows a symbolic link at the end of a path unless it says so.
  */
 export { SystemError, type Path } from './libc.js'
+export * from './boot-id.js'
 export * from './copy.js'
 export * from './lock.js'
 export * from './loop.js'

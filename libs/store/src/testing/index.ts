@@ -1,2 +1,3 @@
 export * from './object-store-suite.js'
+export * from './put-image.js'
 export * from './temporary-store.js'

@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto'
+import { familiarReference, isDigest, manifestSchema, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
+import { z } from 'zod'
+import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs.js'
+import { digestInKey, keys, parseImageKey, PREFIX, uploadInKey } from '../keys.js'
+import { listAll, type ConditionalRemove, type ObjectStore } from '../object-store.js'
+import { Records } from '../records.js'
+import { Uploads } from '../uploads.js'
+
+/** Of an image's name, what matters here: its manifest. */
+const nameSchema = z.object({ digest: z.custom<Digest>(isDigest) })
+
+/**
+ * Looks at `tail`, keys of what may not have reached the disk when the power went, and drops what did not. Afterwards, of the objects in it:
+ * - a blob that is there has its bytes: their digest was compared;
+ * - an image that is there has its manifest, its config and all of its layers: one that lacks any of them is gone with all its names;
+ * - an upload that is there has all that came, or had not all of it yet (whoever keeps uploads ends those);
+ * - indexes are gone: they are made again when they are wanted.
+ *
+ * Nobody else may have the store open. Idempotent. Bytes that nothing needs any more are left to the collector. `warn` gets a line for each image and upload.
+ */
+export async function mendTail(store: ObjectStore & ConditionalRemove, tail: readonly string[], warn: (message: string) => void): Promise<void> {
+  const below = (prefix: string) => tail.filter((key) => key.startsWith(prefix))
+  await store.delete(below(PREFIX.indexes))
+  const unproven = new Set(below(PREFIX.data))
+  const lost = new Set<Digest>()
+  const blobs = new Records<BlobRecord>(store, blobRecordSchema, 'the record of blob')
+  for (const key of below(PREFIX.blobs)) {
+    const digest = digestInKey(key)
+    const record = await readable(blobs, key)
+    if (record && digest && (await isWhole(store, digest, record, unproven))) {
+      unproven.delete(record.data)
+      continue
+    }
+    await store.delete([key])
+    if (digest) lost.add(digest)
+  }
+  await dropImages(store, new Set(below(PREFIX.images)), lost, warn)
+  await dropUploads(store, below(PREFIX.uploads), unproven, warn)
+}
+
+/** Bytes that were on disk before are not read again: what happens to those later is the scrub's to find. */
+async function isWhole(store: ObjectStore, digest: Digest, { data, size }: BlobRecord, tail: ReadonlySet<string>): Promise<boolean> {
+  if ((await store.stat(data))?.size !== size) return false
+  if (!tail.has(data)) return true
+  const object = await store.get(data)
+  const hash = createHash('sha256')
+  for await (const piece of object?.body ?? []) hash.update(piece as Buffer)
+  return digest === `sha256:${hash.digest('hex')}`
+}
+
+/** Of an image with a name in the tail all is looked for; of the others, whether they need something that was lost. */
+async function dropImages(store: ObjectStore, tail: ReadonlySet<string>, lost: ReadonlySet<Digest>, warn: (message: string) => void): Promise<void> {
+  if (tail.size === 0 && lost.size === 0) return
+  const records = new Records(store, nameSchema, 'the record of image name')
+  const images = new Map<Digest, string[]>()
+  const drop = async (key: string, what: string) => {
+    await store.delete([key])
+    warn(`image ${nameOf(key)} is gone: ${what} had not reached the disk when the machine went down`)
+  }
+  for await (const { key } of listAll(store, PREFIX.images)) {
+    const name = await readable(records, key)
+    if (name) images.set(name.digest, [...(images.get(name.digest) ?? []), key])
+    else if (tail.has(key)) await drop(key, 'its name')
+  }
+  const blobs = new BlobStore(store)
+  for (const [manifest, names] of images) {
+    const lack = await lackOf(blobs, manifest, names.some((key) => tail.has(key)) ? undefined : lost)
+    if (lack) for (const key of names) await drop(key, `blob ${lack}`)
+  }
+}
+
+/** A blob of the image that is not there, or, if `among` is given, that is in it. */
+async function lackOf(blobs: BlobStore, manifest: Digest, among: ReadonlySet<Digest> | undefined): Promise<Digest | undefined> {
+  if (among?.has(manifest)) return manifest
+  let needed: Digest[]
+  try {
+    const { config, layers } = parseJson(manifestSchema, await blobs.read(manifest, MAX_JSON_BYTES), `manifest ${manifest}`, 'corrupt')
+    needed = [config.digest, ...layers.map(({ digest }) => digest)]
+  } catch (error) {
+    if (!(error instanceof StrataError) || !['not_found', 'corrupt'].includes(error.code)) throw error
+    return among ? undefined : manifest
+  }
+  for (const digest of needed) if (among ? among.has(digest) : !(await blobs.stat(digest))) return digest
+  return undefined
+}
+
+/** Uploads of which bytes were to be worked on that are no proven blob: nobody hashes those again. One still receiving is ended by its keeper, as after any crash. */
+async function dropUploads(store: ObjectStore, records: readonly string[], unproven: ReadonlySet<string>, warn: (message: string) => void): Promise<void> {
+  const uploads = new Uploads(store)
+  const ids = new Set([...records, ...unproven].map(uploadInKey))
+  for (const id of ids) {
+    if (id === undefined) continue
+    const key = keys.upload(id)
+    const upload = await uploads.get(id).catch(ifCorrupt)
+    if (upload === null) await store.delete([key])
+    else if (!upload || upload.state === 'receiving' || ![...unproven].some((data) => uploadInKey(data) === id)) continue
+    else await uploads.end(id)
+    warn(`upload ${id} is over: what it brought had not reached the disk when the machine went down`)
+  }
+}
+
+/** `undefined` also for what is no record: pages that were never written are empty or zeros. */
+async function readable<T>(records: Records<T>, key: string): Promise<T | undefined> {
+  return (await records.read(key).catch(ifCorrupt)) ?? undefined
+}
+
+function ifCorrupt(error: unknown): null {
+  if (error instanceof StrataError && ['corrupt', 'limit_exceeded'].includes(error.code)) return null
+  throw error
+}
+
+function nameOf(key: string): string {
+  const name = parseImageKey(key)
+  if (!name) return key
+  return name.tag ? familiarReference(name) : `${name.repository ?? '<none>'}@${name.digest}`
+}
