@@ -120,6 +120,28 @@ export class TarReader {
     this.base += length
   }
 
+  /** How many of the bytes that come next are looked at by nobody: who reads from a file need not read them. Infinite behind the tar's end. */
+  get unread(): number {
+    if (this.state === State.end) return Infinity
+    if (this.state === State.skip || (this.state === State.data && !this.wanted)) return this.remaining
+    return this.state === State.padding ? this.padding : 0
+  }
+
+  /** Stands for a `write` of that many bytes, of those that are `unread`. */
+  pass(count: number): void {
+    this.base += count
+    if (count === 0 || this.state === State.end) return
+    if (this.state === State.padding) {
+      this.padding -= count
+      if (this.padding === 0) this.state = State.header
+      return
+    }
+    this.remaining -= count
+    if (this.remaining > 0) return
+    if (this.state === State.data) this.dataEnd()
+    else this.state = this.padding > 0 ? State.padding : State.header
+  }
+
   /** No more bytes come. Throws `archive_truncated` unless the last entry is whole. */
   end(): void {
     const isBetweenEntries = this.state === State.header && this.cutLength === 0 && !this.hasPendingExtension()

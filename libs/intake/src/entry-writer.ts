@@ -65,6 +65,6 @@ export class EntryWriter implements TarSink {
   }
 }
 
-function writeAll(file: number, bytes: Buffer, position: number): void {
+export function writeAll(file: number, bytes: Buffer, position: number): void {
   for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, position + at)
 }

@@ -1,1 +1,2 @@
 export { createIntake, INTAKE_LIMITS, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from './intake.js'
+export type { ArchiveFile } from './file-mouth.js'

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import { asStrataError, StrataError } from '@strata/oci'
 import { keys, localObjects, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
+import { FileMouth, isPlain, streamOf, type ArchiveFile } from './file-mouth.js'
 import { LocalDestination } from './local-destination.js'
 import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
@@ -50,6 +51,11 @@ export interface Intake {
    * `store_unavailable`, `upload_interrupted` (client gone or silent). An aborted `signal` rejects with its reason if that is a StrataError, else with `cancelled`.
    */
   receive(body: Readable, options: ReceiveOptions): Promise<Received>
+  /**
+   * The same for a file, which is read at any place, by several threads at once. It stays open, and the caller's to close, once this has settled. A file that somebody writes to meanwhile
+   * comes in as anything or nothing, but never with a digest that is not its bytes'; the caller sees to it whether it was changed. Rejects also with `archive_changed`: it became shorter.
+   */
+  receiveFile(file: ArchiveFile, options: ReceiveOptions): Promise<Received>
   /** Ends the threads. Abort and await what is under way first. */
   close(): Promise<void>
 }
@@ -63,8 +69,14 @@ export function createIntake(options: { store: ObjectStore; atOnce?: number }): 
   const local = localObjects(store)
   const pairs = new WorkerPairs(atOnce, local ? ['writer', 'hasher'] : ['hasher'])
   const destination = (upload: string): Destination => (local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload))
+  const receiveBy = (mouth: Mouth, receive: ReceiveOptions): Promise<Received> => new Reception(store, destination(receive.upload), mouth, receive).run(pairs)
   return {
-    receive: (body, receive) => new Reception(store, destination(receive.upload), new StreamMouth(body), receive).run(pairs),
+    receive: (body, receive) => receiveBy(new StreamMouth(body), receive),
+    receiveFile: async (file, receive) => {
+      if (local && (await isPlain(file))) return receiveBy(new FileMouth(file), receive)
+      const stream = streamOf(file)
+      return receiveBy(new StreamMouth(stream.body), receive).finally(() => stream.close())
+    },
     close: () => pairs.close(),
   }
 }

@@ -1,6 +1,7 @@
 import type { DiffId, ErrorCode } from '@strata/oci'
+import type { FileFacts } from './file-hasher.js'
 
-/** What main tells a pair of workers, and what they answer. A job is answered exactly once, by `written`, `hashed`, `failed` or `aborted`. */
+/** What main tells a pair of workers, and what they answer. A job is answered exactly once. */
 export interface Job {
   /** What the keys of the upload's objects begin with. */
   readonly keyPrefix: string
@@ -9,10 +10,39 @@ export interface Job {
   readonly entries: number
 }
 
+/** Of an archive in a file: one thread reads the headers; then all copy and hash, by the plan; then the one that planned lists. `control` and `plan` are shared memory (file-control.ts, file-plan.ts). */
+export interface PlanJob {
+  readonly kind: 'plan'
+  readonly fd: number
+  readonly size: number
+  readonly keyPrefix: string
+  readonly entries: number
+  readonly control: SharedArrayBuffer
+}
+export interface CopyJob {
+  readonly kind: 'copy'
+  readonly fd: number
+  readonly folder: string
+  readonly plan: SharedArrayBuffer
+  readonly control: SharedArrayBuffer
+}
+export interface ListJob {
+  readonly kind: 'list'
+  readonly files: readonly KnownFile[]
+}
+export type FileJob = PlanJob | CopyJob | ListJob
+export interface KnownFile {
+  /** Its entry's number. */
+  readonly entry: number
+  readonly facts: FileFacts
+}
+
 export type Answer =
   /** Entry numbers that have a file of their own. */
   | { readonly kind: 'written'; readonly large: string[] }
   | { readonly kind: 'hashed'; readonly listing: Uint8Array; readonly entries: number }
+  | { readonly kind: 'planned'; readonly plan: SharedArrayBuffer }
+  | { readonly kind: 'copied'; readonly files: KnownFile[] }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'aborted' }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { StrataError } from '@strata/oci'
-import type { Answer, Job, LayerIndexed, Role, WorkerData } from './messages.js'
+import type { Answer, FileJob, Job, LayerIndexed, Role, WorkerData } from './messages.js'
 import { createRing } from './ring.js'
 
 /** Compiled files only: Node's threads take no TypeScript in packages, so sources run by a test use the build's. */
@@ -30,11 +30,16 @@ export class WorkerPair {
   }
 
   /** Starts the job and resolves with the answers. A thread that dies answers `failed`; `early` is told each answer as it comes. */
-  async run(job: Job, onIndex: (index: LayerIndexed) => void, early: (answer: Answer) => void): Promise<Answer[]> {
+  async run(job: Job | FileJob, onIndex: (index: LayerIndexed) => void, early: (answer: Answer) => void): Promise<Answer[]> {
     return Promise.all(this.workers.map((worker) => this.ask(worker, job, onIndex).then((answer) => (early(answer), answer))))
   }
 
-  private ask(worker: Worker, job: Job, onIndex: (index: LayerIndexed) => void): Promise<Answer> {
+  /** A job for one thread, always the same. */
+  lead(job: FileJob): Promise<Answer> {
+    return this.ask(this.workers[0]!, job, () => undefined)
+  }
+
+  private ask(worker: Worker, job: Job | FileJob, onIndex: (index: LayerIndexed) => void): Promise<Answer> {
     return new Promise((resolve) => {
       const settle = (answer: Answer): void => {
         // Every listener goes: one left behind would keep this job's indexes for as long as the thread lives.

@@ -1,10 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { TarReader, type TarSink } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError, type DiffId } from '@strata/oci'
 import { EntryHasher } from './entry-hasher.js'
 import { EntryWriter } from './entry-writer.js'
-import type { Answer, Job, LayerIndexed, WorkerData } from './messages.js'
+import { FileWorker } from './file-worker.js'
+import type { Answer, FileJob, Job, LayerIndexed, WorkerData } from './messages.js'
 import { RingAborted, RingReader } from './ring.js'
 
 /** A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and answers once. */
@@ -18,6 +19,11 @@ function send(message: Answer | LayerIndexed, bytes?: Uint8Array): void {
 /** Bytes with a memory of their own: that can be transferred, and a clone of a part would copy the whole. */
 function owned(bytes: Buffer): Uint8Array {
   return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes)
+}
+
+function sendIndex(diffId: DiffId, index: Buffer): void {
+  const bytes = owned(index)
+  send({ kind: 'index', diffId, bytes }, bytes)
 }
 
 function split(reader: RingReader, sink: TarSink, job: Job): void {
@@ -43,15 +49,24 @@ function hash(job: Job): Answer {
     keyOf: (name) => job.keyPrefix + name,
     newIndexer: () => new IndexBuilder(),
     indexed: (diffId, index) => {
-      const bytes = owned(index)
       reader.indexLeaves()
-      send({ kind: 'index', diffId, bytes }, bytes)
+      sendIndex(diffId, index)
     },
     counted: () => reader.countEntry(),
   })
   split(reader, hasher, job)
   const { bytes, entries } = hasher.listing()
   return { kind: 'hashed', listing: owned(bytes), entries }
+}
+
+let files: FileWorker | undefined
+
+function takeFile(job: FileJob): Answer {
+  files ??= new FileWorker(sendIndex)
+  if (job.kind === 'plan') return files.plan(job)
+  if (job.kind === 'copy') return files.copy(job)
+  const { listing, entries } = files.list(job)
+  return { kind: 'hashed', listing: owned(listing), entries }
 }
 
 function refusal(error: unknown): Answer {
@@ -63,10 +78,11 @@ function refusal(error: unknown): Answer {
   return { kind: 'failed', code: fault.code, message: fault.message }
 }
 
-port.on('message', (job: Job) => {
+port.on('message', (job: Job | FileJob) => {
   let answer: Answer
   try {
-    answer = role === 'writer' ? write(job) : hash(job)
+    if ('kind' in job) answer = takeFile(job)
+    else answer = role === 'writer' ? write(job) : hash(job)
   } catch (error) {
     answer = refusal(error)
   }

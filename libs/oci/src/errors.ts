@@ -8,7 +8,7 @@ export const ERROR_CODES = [
   // what the caller sent
   'bad_request', 'unauthorized', 'not_found', 'unsupported',
   // archives and images
-  'archive_invalid', 'archive_truncated', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid',
+  'archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid',
   'image_not_found', 'image_in_use', 'image_ambiguous', 'image_has_tags',
   // jobs and uploads
   'job_not_found', 'job_exists', 'job_expired', 'cancelled', 'upload_interrupted', 'poisoned',

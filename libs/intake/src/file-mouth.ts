@@ -1,0 +1,120 @@
+import { once } from 'node:events'
+import { createReadStream, read as readCallback, type ReadStream } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { promisify } from 'node:util'
+import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
+import { step, StrataError } from '@strata/oci'
+import { FileControl } from './file-control.js'
+import { FilePlan } from './file-plan.js'
+import type { Answer, FileJob, LayerIndexed } from './messages.js'
+import type { Mouth, Taken, Task } from './mouth.js'
+import { WorkerPair } from './worker-pairs.js'
+
+/** A regular file, open for reading. Whoever opened it closes it. */
+export interface ArchiveFile {
+  readonly fd: number
+  readonly size: number
+}
+
+const read = promisify(readCallback)
+
+/** Whether the archive is packed by nothing, so that its headers can be found without reading all of it. */
+export async function isPlain({ fd }: ArchiveFile): Promise<boolean> {
+  const head = Buffer.alloc(COMPRESSION_HEAD)
+  await read(fd, head, 0, head.length, 0)
+  return detectCompression(head) === 'none'
+}
+
+/** The file from its first byte on. `close` is done when nothing reads it any more. */
+export function streamOf({ fd, size }: ArchiveFile): { readonly body: ReadStream; close(): Promise<void> } {
+  const body = createReadStream('', { fd, autoClose: false, start: 0, end: Math.max(size - 1, 0), highWaterMark: 1024 * 1024 })
+  return {
+    body,
+    close: async () => {
+      if (body.closed) return
+      const closed = once(body, 'close')
+      body.destroy()
+      await closed
+    },
+  }
+}
+
+const PROGRESS_MS = 100
+/** More threads than this find the memory's speed, not more cores. */
+const MOST_THREADS = 8
+/** A thread is worth starting for a file that takes longer than the start. */
+const WORTH_A_THREAD = 64 * 1024 * 1024
+
+/**
+ * A plain archive in a file: its headers are read first, then all threads take its files, the largest first, each from the archive to its place in one pass. Only for stores
+ * whose objects are files.
+ */
+export class FileMouth implements Mouth {
+  readonly interrupted = undefined
+  private readonly control = new FileControl()
+
+  constructor(private readonly file: ArchiveFile, private readonly cores = availableParallelism()) {}
+
+  async take(pair: WorkerPair, task: Task): Promise<Taken> {
+    const stop = (): void => this.control.stop()
+    task.stop.addEventListener('abort', stop)
+    const timer = setInterval(() => task.report({ bytes: this.control.bytes, entries: this.control.entries }), PROGRESS_MS)
+    const storing: Promise<void>[] = []
+    const onIndex = (index: LayerIndexed): void => void storing.push(task.keepIndex(index).then(() => this.control.indexStored()))
+    try {
+      if (task.stop.aborted) stop()
+      return await this.work(pair, task, onIndex)
+    } finally {
+      await Promise.all(storing)
+      clearInterval(timer)
+      task.stop.removeEventListener('abort', stop)
+    }
+  }
+
+  private async work(pair: WorkerPair, task: Task, onIndex: (index: LayerIndexed) => void): Promise<Taken> {
+    const { fd, size } = this.file
+    const { keyPrefix, folder, limits } = task
+    if (size === 0) throw new StrataError('archive_invalid', 'the upload is empty')
+    if (size > limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${limits.bytes} bytes`)
+    step('load.first-bytes')
+    const control = this.control.memory
+    const planned = expect('planned', await pair.lead({ kind: 'plan', fd, size, keyPrefix, entries: limits.entries, control }), task)
+    const plan = new FilePlan(planned.plan)
+    const copied = await this.copy(pair, { kind: 'copy', fd, folder, plan: planned.plan, control }, plan, task, onIndex)
+    const hashed = expect('hashed', await pair.lead({ kind: 'list', files: copied.flatMap((answer) => expect('copied', answer, task).files) }), task)
+    return { large: largeOf(plan), listing: hashed.listing, entries: hashed.entries, bytes: size }
+  }
+
+  private async copy(pair: WorkerPair, job: FileJob, plan: FilePlan, task: Task, onIndex: (index: LayerIndexed) => void): Promise<Answer[]> {
+    const early = (answer: Answer): void => {
+      if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
+    }
+    const more = Math.min(this.cores, MOST_THREADS, worthwhile(plan)) - 2
+    const others = more > 0 ? new WorkerPair(Array<'hasher'>(more).fill('hasher')) : undefined
+    try {
+      const [own, theirs] = await Promise.all([pair.run(job, onIndex, early), others?.run(job, onIndex, early)])
+      return [...own, ...(theirs ?? [])]
+    } finally {
+      await others?.end()
+    }
+  }
+}
+
+function expect<K extends Answer['kind']>(kind: K, answer: Answer, task: Task): Extract<Answer, { kind: K }> {
+  task.stop.throwIfAborted()
+  if (answer.kind === kind) return answer as Extract<Answer, { kind: K }>
+  if (answer.kind === 'failed') throw new StrataError(answer.code, answer.message)
+  throw new StrataError('internal', `an intake worker answered ${answer.kind} where ${kind} was asked for`)
+}
+
+function largeOf(plan: FilePlan): string[] {
+  const names: string[] = []
+  for (let i = 0; i < plan.length && plan.pieces(i) > 0; i++) names.push(String(plan.file(i).entry))
+  return names
+}
+
+function worthwhile(plan: FilePlan): number {
+  let count = 0
+  while (count < Math.min(plan.length, MOST_THREADS) && plan.file(count).size >= WORTH_A_THREAD) count++
+  return count
+}
