@@ -11,8 +11,8 @@ interface Startable {
   start(environment: NodeJS.ProcessEnv): Promise<RunningService>
 }
 
-function startable<S extends Service['config']>({ config, start }: Service<S>): Startable {
-  return { config, start: (environment) => start(readConfig(config, environment)) }
+function startable<S extends Service['config']>(service: Service<S>): Startable {
+  return { config: service.config, start: (environment) => service.start(readConfig(service.config, environment)) }
 }
 const SERVICE: Readonly<Record<ServiceName, Startable>> = { ingest: startable(ingest), extractor: startable(extractor), storage: startable(storage), runtime: startable(runtime), gateway: startable(gateway) }
 /** The door opens last, and closes first: who gets in finds the others at work. */

@@ -30,8 +30,10 @@ export function withoutEmpty(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv 
   return Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''))
 }
 
+type Fields = Readonly<Record<string, z.ZodType | undefined>>
+
 function missing(schema: z.ZodObject, name: string, message: string): string {
-  const field = schema.shape[name]
+  const field = (schema.shape as Fields)[name]
   // A rule over several variables has its own words, and may speak of one that can be left out.
   return field === undefined || field.safeParse(undefined).success ? message : `is missing${field.description === undefined ? '' : ` (${field.description})`}`
 }
@@ -47,10 +49,10 @@ function unknown(own: ReadonlySet<string>, names: readonly string[]): string[] {
 
 /** All variables of a schema for `--help`: name, default, description. */
 export function describeConfig(schema: z.ZodObject): string {
-  return Object.entries(schema.shape)
+  return Object.entries(schema.shape as Readonly<Record<string, z.ZodType>>)
     .map(([name, field]) => {
       const absent = field.safeParse(undefined)
-      const state = !absent.success ? 'needed' : absent.data === undefined ? 'optional' : `default ${String(absent.data)}`
+      const state = !absent.success ? 'needed' : absent.data === undefined ? 'optional' : `default ${String(absent.data as string | number | boolean)}`
       return `  ${name}  (${state})\n      ${field.description ?? ''}\n`
     })
     .join('')

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
 import type { z } from 'zod'
@@ -43,18 +44,17 @@ export function runService<S extends z.ZodObject<typeof serviceConfigShape>>(ser
     if (argument !== undefined) throw new StrataError('bad_request', `${service.name} takes no arguments but --help: its configuration is its environment`)
 
     const config = readConfig(service.config, process.env)
-    let running: RunningService | undefined
-    let state: 'starting' | 'draining' | undefined = 'starting'
-    const notReady = async (): Promise<readonly NotReady[]> => (state === undefined && running ? running.notReady() : [state ?? 'starting'])
-    const health = config.STRATA_HEALTH === undefined ? undefined : await openHealth(config.STRATA_HEALTH, notReady)
-    running = await Promise.race([service.start(config), ending.then(() => undefined)])
-    // Stopped before it served: nothing is under way, and what it has opened ends with the process.
+    let notReady = (): Promise<readonly NotReady[]> => Promise.resolve(['starting'])
+    const health = config.STRATA_HEALTH === undefined ? undefined : await openHealth(config.STRATA_HEALTH, () => notReady())
+    const starting = service.start(config)
+    // Told to end before it serves: a start that hangs is left as it is, any other is brought to its end, so that it can let go of all that it took.
+    const running = await Promise.race([starting, ending.then(() => sleep(config.STRATA_DRAIN_MS, undefined))])
     if (!running) return
-    state = undefined
+    notReady = () => running.notReady()
     const logger = new Logger(service.name)
     logger.log(['running', ...running.doors, ...(health ? [`health at ${doorText(health.door)}`] : [])].join(', '))
     await ending
-    state = 'draining'
+    notReady = () => Promise.resolve(['draining'])
     if (!(await awaited(running.close(), config.STRATA_DRAIN_MS))) logger.warn(`what was under way after ${config.STRATA_DRAIN_MS} ms is left`)
     await health?.close()
   })
