@@ -1,5 +1,5 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource } from '@strata/archive'
+import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource, type MadeBlob } from '@strata/archive'
 import type { Images } from '@strata/images'
 import { digestOf, familiarReference, MAX_JSON_BYTES, step, StrataError, type Digest } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
@@ -97,7 +97,12 @@ export class Loader {
   }
 
   /** A large entry is an object of its own and becomes the blob where it lies; a small one is cut out of the gathered ones. */
-  async #keepBlob({ digest, size, at }: BlobSource, upload: string): Promise<void> {
+  async #keepBlob(source: BlobSource | MadeBlob, upload: string): Promise<void> {
+    if ('bytes' in source) {
+      await this.blobs.add(source.digest, source.bytes, upload)
+      return
+    }
+    const { digest, size, at } = source
     if (await this.blobs.hold(digest, upload)) return
     const whole = at.offset === 0 && (await this.store.stat(at.object))?.size === size
     const data = whole ? at.object : freshDataKey(upload)

@@ -1,5 +1,5 @@
 import { StrataError, diffIdsOf, type Compression, type DiffId, type ImageConfig, type Reference } from '@strata/oci'
-import type { BlobSource } from './listing.js'
+import type { BlobSource, MadeBlob } from './listing.js'
 import type { ArchiveFile } from './resolve-files.js'
 
 /** image-spec, config.md: as written there, so any part may be an empty text. */
@@ -18,7 +18,8 @@ export interface ArchiveLayer {
 
 /** An image found in an archive, with where each of its parts lies. */
 export interface ArchiveImage {
-  readonly config: BlobSource
+  /** Made where the archive has none: docker before 1.10. */
+  readonly config: BlobSource | MadeBlob
   /** The manifest's bytes as the archive has them; absent where it has none (docker before 25, podman's docker-archive). */
   readonly manifest?: BlobSource
   /** Lowest first. May be empty: a config alone is an image. */

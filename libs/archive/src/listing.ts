@@ -37,6 +37,13 @@ export interface BlobSource {
   readonly at: ArchivePlace
 }
 
+/** Bytes that are in no archive: made of what is in one. */
+export interface MadeBlob {
+  readonly digest: Digest
+  readonly size: number
+  readonly bytes: Buffer
+}
+
 export function encodeListing(listing: ArchiveListing): Buffer {
   return Buffer.from(JSON.stringify(listing))
 }

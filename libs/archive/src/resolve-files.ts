@@ -34,6 +34,11 @@ export class ArchiveFiles {
     return [...new Set(Array.from(this.#byPath.keys(), (path) => path.split('/', 1)[0]!))]
   }
 
+  /** Every path, in the archive's order. */
+  paths(): string[] {
+    return [...this.#byPath.keys()]
+  }
+
   /** The file at a path of the archive, or undefined: nothing is there, or no file. */
   find(path: string): ArchiveFile | undefined {
     const passed = new Set<string>()

@@ -90,7 +90,6 @@ describe('hostile and broken archives', () => {
     ['nothing', [], 'not_an_image', 'the archive is empty'],
     ['files', [['a', 'b']], 'not_an_image', 'the archive is not an image: it has neither manifest.json nor index.json'],
     ['a root file system', [['./bin/', { folder: true }], ['./etc/passwd', 'root'], ['./usr/', { folder: true }]], 'not_an_image', 'the archive looks like a root file system (bin, etc, usr), not like an image: it has neither manifest.json nor index.json'],
-    ['docker before 1.10', [['repositories', '{}'], ['l/layer.tar', layer]], 'not_an_image', /older than 1\.10/],
     ['manifest.json that is a folder', [['manifest.json', { folder: true }]], 'not_an_image', /neither manifest\.json/],
     ['no image listed', [docker([])], 'not_an_image', 'the archive lists no image'],
     ['a path above the archive', [docker([{ Config: '../c.json', Layers: [] }])], 'archive_invalid', 'manifest.json names "../c.json", a path outside the archive'],

@@ -2,6 +2,7 @@ import { StrataError } from '@strata/oci'
 import { HOST_PLATFORM, type ArchiveImage, type Platform } from './image-archive.js'
 import type { ArchiveListing } from './listing.js'
 import { resolveDocker } from './resolve-docker.js'
+import { isDockerV1, resolveDockerV1 } from './resolve-docker-v1.js'
 import { ArchiveFiles, type ReadSmall } from './resolve-files.js'
 import { nameAs, type ResolvedImage } from './resolve-names.js'
 import { layoutManifests, resolveLayout } from './resolve-oci.js'
@@ -17,7 +18,7 @@ export interface ResolveOptions {
 }
 
 /**
- * Finds the images of an archive: docker's legacy form (1.10 to 24), OCI layouts, and both in one (docker 25 and later), by any tool.
+ * Finds the images of an archive: docker's before 1.10, its later form (to 24), OCI layouts, and both in one (docker 25 and later), by any tool.
  *
  * What it gives has been checked as far as the archive alone can say: every file named is in the archive, digests are those computed in flight,
  * each image has as many layers as its config lists, a plain layer is the one that its config lists. A packed layer's diffID is the config's
@@ -34,6 +35,7 @@ export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSma
   let images: ResolvedImage[] = []
   if (legacy) images = await resolveDocker(files, legacy, index ? await layoutManifests(files, index) : [])
   if (images.length === 0 && index) images = await resolveLayout(files, index, platform)
+  if (!legacy && !index && isDockerV1(files)) images = await resolveDockerV1(files)
   if (images.length === 0) throw notAnImage(files, Boolean(legacy ?? index))
   return options.name === undefined ? images.map(({ image }) => image) : nameAs(images, options.name)
 }
@@ -49,6 +51,5 @@ function notAnImage(files: ArchiveFiles, listsNone: boolean): StrataError {
   if (folders.length >= 2) {
     return new StrataError('not_an_image', `the archive looks like a root file system (${folders.slice(0, 5).join(', ')}), not like an image: ${lacks}`)
   }
-  if (tops.includes('repositories')) return new StrataError('not_an_image', `the archive was written by a docker older than 1.10, which Strata does not read: ${lacks}`)
   return new StrataError('not_an_image', `the archive is not an image: ${lacks}`)
 }
