@@ -33,6 +33,22 @@ function read(tar: Uint8Array, piece = tar.length, limits: Partial<TarLimits> = 
   reader.end()
   return seen
 }
+/** As from a file: what is unread is passed over. Without data. */
+function readHeaders(tar: Uint8Array, window: number): string[] {
+  const seen: string[] = []
+  const reader = new TarReader({ entry: (e) => (seen.push(`${e.path.toString('latin1')}:${e.type}:${e.size}:${e.dataOffset}:${JSON.stringify(e.sparse)}`), false), data: () => expect.unreachable(), entryEnd: () => void seen.push('end') })
+  for (let at = 0; at < tar.length; ) {
+    reader.write(tar.subarray(at, at + window))
+    at = Math.min(at + window, tar.length)
+    while (reader.unread > 0 && at < tar.length) {
+      const count = Math.min(reader.unread, tar.length - at)
+      reader.pass(count)
+      at += count
+    }
+  }
+  reader.end()
+  return seen
+}
 const brief = (tar: Uint8Array) => read(tar).map((e) => `${e.path}:${e.type}:${e.data}`)
 const codeOf = (act: () => unknown): unknown => {
   try {
@@ -102,6 +118,9 @@ describe('TarReader', () => {
       expect(read(whole)).toMatchObject(expected)
       expect(read(whole)).toHaveLength(expected.length)
       for (const piece of [1, 7, 511, 512, 513, 1024]) expect(read(whole, piece)).toEqual(read(whole))
+      const headers = read(whole).flatMap((e) => [`${e.path}:${e.type}:${e.size}:${e.dataOffset}:${JSON.stringify(e.sparse)}`, 'end'])
+      for (const window of [1, 100, 512, 1536, whole.length]) expect(readHeaders(whole, window)).toEqual(headers)
+      expect(readHeaders(concat(whole, Buffer.alloc(2000, 'x')), 512)).toEqual(headers)
     })
   }
 
@@ -119,6 +138,8 @@ describe('TarReader', () => {
     const tar = concat(paxHeader(pax('path', 'long')), header({ name: '././@LongLink', type: 'K', size: 5 }), block('link\0'), file('f', 'x'.repeat(700)))
     const dataEnd = tar.length - 324
     for (let length = 1; length < dataEnd; length += 13) expect(codeOf(() => read(tar.subarray(0, length))), `cut at ${length}`).toBe('archive_truncated')
+    for (const length of [512, 1024, 1536, 2048, 2560, dataEnd - 1]) expect(codeOf(() => readHeaders(tar.subarray(0, length), 512)), `cut at ${length}`).toBe('archive_truncated')
+    expect(codeOf(() => readHeaders(tar.subarray(0, dataEnd), 512))).toBe('no error')
     for (const length of [512, 1024, 1536, 2048, 2560, dataEnd - 1]) expect(codeOf(() => read(tar.subarray(0, length))), `cut at ${length}`).toBe('archive_truncated')
     expect(codeOf(() => read(tar.subarray(0, dataEnd)))).toBe('no error')
   })

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
-import { createReadStream, read as readCallback, type ReadStream } from 'node:fs'
+import { read as readCallback } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
 import { step, StrataError } from '@strata/oci'
@@ -26,8 +27,9 @@ export async function isPlain({ fd }: ArchiveFile): Promise<boolean> {
 }
 
 /** The file from its first byte on. `close` is done when nothing reads it any more. */
-export function streamOf({ fd, size }: ArchiveFile): { readonly body: ReadStream; close(): Promise<void> } {
-  const body = createReadStream('', { fd, autoClose: false, start: 0, end: Math.max(size - 1, 0), highWaterMark: 1024 * 1024 })
+export function streamOf(file: ArchiveFile): { readonly body: Readable; close(): Promise<void> } {
+  // Not a ReadStream: to destroy it closes the descriptor, whatever it was told.
+  const body = Readable.from(piecesOf(file), { objectMode: false, highWaterMark: STREAM_PIECE })
   return {
     body,
     close: async () => {
@@ -39,6 +41,17 @@ export function streamOf({ fd, size }: ArchiveFile): { readonly body: ReadStream
   }
 }
 
+async function* piecesOf({ fd, size }: ArchiveFile): AsyncGenerator<Buffer> {
+  for (let at = 0; at < size; ) {
+    const piece = Buffer.allocUnsafeSlow(Math.min(STREAM_PIECE, size - at))
+    const { bytesRead } = await read(fd, piece, 0, piece.length, at)
+    if (bytesRead === 0) return
+    yield piece.subarray(0, bytesRead)
+    at += bytesRead
+  }
+}
+
+const STREAM_PIECE = 1024 * 1024
 const PROGRESS_MS = 100
 /** More threads than this find the memory's speed, not more cores. */
 const MOST_THREADS = 8
