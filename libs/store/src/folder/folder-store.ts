@@ -193,7 +193,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     const path = this.localPath(key)
     return guarded(async () => {
       // The file is there before the path is given away: an empty folder may be removed by a delete at any time.
-      await inFolderOf(path, () => closeSync(openSync(path, 'wx', 0o644))).catch((error: unknown) => {
+      await this.#inFolderOf(path, () => closeSync(openSync(path, 'wx', 0o644))).catch((error: unknown) => {
         throw isErrno(error, 'EEXIST') ? usedBefore(key) : error
       })
       return path
@@ -217,7 +217,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   /** Gives a finished draft its name; `false` if the name is taken. */
   async #name(draft: string, path: string): Promise<boolean> {
     try {
-      await inFolderOf(path, () => link(draft, path))
+      await this.#inFolderOf(path, () => link(draft, path))
       return true
     } catch (error) {
       if (isErrno(error, 'EEXIST')) return false
@@ -278,12 +278,30 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     })
   }
 
+  /** Runs `work`, which makes something at `path`, making its folder as often as it is missing: a delete elsewhere may take it away in between. */
+  async #inFolderOf<T>(path: string, work: () => T | Promise<T>): Promise<T> {
+    try {
+      for (let attempt = 0; ; attempt++) {
+        try {
+          return await work()
+        } catch (error) {
+          if (!isErrno(error, 'ENOENT') || attempt === 20) throw error
+          mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+        }
+      }
+    } catch (error) {
+      this.#removeEmptyFolders(dirname(path))
+      throw error
+    }
+  }
+
   #removeEmptyFolders(folder: string): void {
     for (; folder.length > this.#objects.length; folder = dirname(folder)) {
       try {
         rmdirSync(folder)
-      } catch {
-        return // not empty, or another was quicker
+      } catch (error) {
+        // Not empty; or not there: not all of them were made, or another was quicker.
+        if (!isErrno(error, 'ENOENT')) return
       }
     }
   }
@@ -306,18 +324,6 @@ async function writeAll(write: (data: AsyncIterable<Uint8Array> | Uint8Array) =>
   } catch (error) {
     if (fault) throw fault.error
     throw asStoreError(error)
-  }
-}
-
-/** Runs `work`, which makes something at `path`, making its folder as often as it is missing: a delete elsewhere may take it away in between. */
-async function inFolderOf<T>(path: string, work: () => T | Promise<T>): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await work()
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT') || attempt === 20) throw error
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    }
   }
 }
 

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readdirSync, rmdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { mount, umount } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { FolderStore } from './folder-store.js'
@@ -44,5 +45,70 @@ describe('FolderStore on a disk of 4 MiB', () => {
 
     await store.delete(['data/u/3'])
     await store.put('data/u/4', randomBytes(2 * MIB))
+  })
+})
+
+/** Each link, file and folder takes one of the file system's inodes: so many are left that the write fails at its first step, its second, … until it succeeds. */
+describe('FolderStore where no file can be made', () => {
+  const INODES = 400
+  let root: string
+  let store: FolderStore
+  beforeEach(async () => {
+    root = mkdtempSync(join(tmpdir(), 'strata-inodes-'))
+    mount('tmpfs', root, 'tmpfs', 0, `size=16m,nr_inodes=${INODES}`)
+    store = await FolderStore.open(join(root, 'store'), { sync: () => Promise.resolve() })
+  })
+  afterEach(async () => {
+    await store.close()
+    umount(root)
+    rmdirSync(root)
+  })
+  const allFiles = () => readdirSync(root, { recursive: true }).map(String).filter((path) => !path.startsWith('filler-') && !path.startsWith('store/locks/')).sort()
+  function fill(): string[] {
+    const fillers: string[] = []
+    for (;;) {
+      const path = join(root, `filler-${fillers.length}`)
+      try {
+        writeFileSync(path, '')
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'ENOSPC' })
+        return fillers
+      }
+      fillers.push(path)
+    }
+  }
+
+  it.each([
+    ['put', (key: string) => store.put(key, randomBytes(1000))],
+    ['a stream put', (key: string) => store.put(key, Readable.from([randomBytes(1000), randomBytes(1000)]))],
+    ['create', (key: string) => store.create(key, randomBytes(1000))],
+    ['createLocal', (key: string) => store.createLocal(key)],
+    ['replace', async (key: string) => store.replace('uploads/there', randomBytes(1000), (await store.stat('uploads/there'))!.etag).then(() => store.create(key, randomBytes(10)))],
+  ])('%s says storage_full at every step, leaves nothing, and works when there is room', async (_, write) => {
+    await store.create('uploads/there', randomBytes(1000))
+    await store.stat('uploads/there')
+    const fillers = fill()
+    const before = allFiles()
+    let refused = 0
+    for (; ; refused++) {
+      expect(refused).toBeLessThan(20)
+      const outcome = await write('data/some/upload').then(() => undefined, (error: unknown) => error)
+      if (outcome === undefined) break
+      expect(outcome).toMatchObject({ code: 'storage_full' })
+      expect(allFiles()).toEqual(before)
+      rmSync(fillers.pop()!)
+    }
+    expect(refused).toBeGreaterThan(0)
+    expect((await store.list('data/')).objects.map(({ key }) => key)).toEqual(['data/some/upload'])
+  })
+
+  it('is opened on a full disk, in this boot and in another, so that room can be made', async () => {
+    await store.put('data/some/upload', randomBytes(1000))
+    const fillers = fill()
+    for (const filler of fillers.splice(0, 3)) rmSync(filler)
+    const again = await FolderStore.open(join(root, 'store'), { sync: () => Promise.resolve(), boot: 'another' })
+    await again.delete(['data/some/upload'])
+    expect((await again.list('')).objects).toEqual([])
+    await again.close()
   })
 })
