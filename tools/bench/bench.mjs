@@ -1,40 +1,69 @@
 #!/usr/bin/env node
-import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { benchLoad } from './load.mjs'
-import { benchMemory } from './memory.mjs'
-import { benchRun } from './launch.mjs'
+import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
+import { benchMemory } from './benches/memory.mjs'
+import { benchRun, RUN_PEERS } from './benches/run.mjs'
+import { Interrupted } from './processes.mjs'
+import { machine, publish } from './report.mjs'
+import { Workspace } from './workspace.mjs'
 
-const USAGE = `Strata beside docker, in one run on this machine; the table goes to stdout as Markdown. As root.
+const USAGE = `Strata beside its peers, in one run on this machine. As root. Prints a table, and writes it into docs/performance.md, its plot into docs/plots/.
 
-  bench load FILE     an archive in, until its image's root is mounted and a file of each layer was read
-  bench run FILE      \`run --rm IMAGE true\`, the whole command
-  bench memory FILE   what two loads and a launch at once take
+  bench load FILE       an archive in, until its image's root is mounted and a file of each layer was read
+  bench run FILE        \`run --rm IMAGE true\`, the whole command
+  bench memory FILE     what two loads and a launch at once take, in one process and in five
 
-  --rounds N          5 for load, 20 for run
-  --folder DIR        where both keep their data, on a real disk (/var/tmp/strata-bench)
-  --no-docker         Strata alone
+  --rounds N            5 for load, 20 for run, 3 for memory
+  --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
+  --ways a,b            of ${WAYS.join(', ')}: all (load)
+  --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
+  --no-write            print only
 `
+const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string' }, folder: { type: 'string', default: '/var/tmp/strata-bench' }, 'no-docker': { type: 'boolean', default: false }, help: { type: 'boolean' } },
+  options: {
+    rounds: { type: 'string' },
+    peers: { type: 'string' },
+    ways: { type: 'string' },
+    folder: { type: 'string', default: '/var/tmp/strata-bench' },
+    'no-write': { type: 'boolean', default: false },
+    help: { type: 'boolean' },
+  },
 })
-const [what, file] = positionals
-const benches = { load: benchLoad, run: benchRun, memory: benchMemory }
-if (values.help || file === undefined || !Object.hasOwn(benches, what)) {
-  process.stdout.write(USAGE)
-  process.exit(values.help ? 0 : 1)
-}
-const rounds = values.rounds === undefined ? undefined : Number(values.rounds)
-process.stdout.write(`${machine()}\n\n`)
-process.stdout.write(`${await benches[what]({ file: resolve(file), folder: values.folder, withDocker: !values['no-docker'], ...(rounds && { rounds }) })}\n`)
+const [name, file] = positionals
+if (values.help || !Object.hasOwn(BENCHES, name ?? '')) refuse(USAGE, values.help ? 0 : 1)
+if (!existsSync(join(import.meta.dirname, '../../apps/standalone/dist/main.js'))) refuse('Not built yet: run `npm test` or `npm run build` first.\n')
+if (process.getuid() !== 0) refuse('Mounts and containers need root.\n')
+if (file === undefined || !existsSync(file)) refuse(`${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`)
 
-function machine() {
-  const [cpu] = /^model name\s*: (.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.slice(1) ?? ['unknown processor']
-  const output = (program, args) => spawnSync(program, args, { encoding: 'utf8' }).stdout.trim()
-  const load = readFileSync('/proc/loadavg', 'utf8').split(' ').slice(0, 3).join(' ')
-  return `${new Date().toISOString().slice(0, 16)}Z; ${output('nproc', [])} × ${cpu}; Linux ${output('uname', ['-r'])}; load before: ${load}`
+const list = (text, known) => {
+  const names = text?.split(',').filter(Boolean)
+  const unknown = names?.find((each) => !known.includes(each))
+  if (unknown !== undefined) refuse(`${unknown} is none of ${known.join(', ')}\n`)
+  return names && { names }
+}
+const peers = list(values.peers, name === 'run' ? RUN_PEERS : LOAD_PEERS)?.names
+const ways = list(values.ways, WAYS)?.names
+const rounds = values.rounds === undefined ? undefined : Number(values.rounds)
+const workspace = Workspace.create(resolve(values.folder))
+const where = machine(workspace.folder)
+try {
+  const result = await BENCHES[name]({ workspace, file: resolve(file), ...(rounds && { rounds }), ...(peers && { peers }), ...(ways && { ways }) })
+  publish(name, { ...result, machine: where }, !values['no-write'])
+  process.exitCode = result.isFailed ? 1 : 0
+} catch (error) {
+  process.stderr.write(error instanceof Interrupted ? 'interrupted\n' : `${error.stack}\n`)
+  process.exitCode = 1
+} finally {
+  workspace.remove()
+}
+process.exit()
+
+function refuse(text, code = 1) {
+  ;(code === 0 ? process.stdout : process.stderr).write(text)
+  process.exit(code)
 }

@@ -1,0 +1,155 @@
+import { closeSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, warm } from '../archive.mjs'
+import { Peaks } from '../peaks.mjs'
+import { bars } from '../plot.mjs'
+import { Interrupted, run } from '../processes.mjs'
+import { median, spread, table } from '../report.mjs'
+import { Containerd } from '../sides/containerd.mjs'
+import { Docker } from '../sides/docker.mjs'
+import { Minio } from '../sides/minio.mjs'
+import { Podman } from '../sides/podman.mjs'
+import { Strata, StrataWay } from '../sides/strata.mjs'
+import { Tar } from '../sides/tar.mjs'
+import { Umoci } from '../sides/umoci.mjs'
+
+/**
+ * A side: `name`, `version`, perhaps a `note`; `isPeer` where ratios may be to it, `isOurs` for Strata.
+ *   load(file, peaks)   the archive in; `peaks` hears of each process that does it, `watch(peaks)` names the daemon's
+ *   mount(image)        the folder of the image's root, read-only where the side mounts roots at all
+ *   clear(image)        unmounted, and nothing of the image left; an error if something is
+ */
+const OTHERS = { docker: Docker, podman: Podman, containerd: Containerd, umoci: Umoci, tar: Tar }
+export const LOAD_PEERS = Object.keys(OTHERS)
+export const WAYS = ['curl', 'path', 'pipe', 'minio']
+
+/** What DESIGN's budget allows, as a part of the fastest peer. */
+const BARS = { curl: 8, path: 15 }
+
+/**
+ * Rounds of every side, one after another. Each begins with nothing of the image there and the file in the page cache, and ends when the image's root is mounted and a
+ * file of each layer was read; then, timed from the same start, all of it is forced to the disk. The first round of each warms up and is left out.
+ */
+export async function benchLoad({ workspace, file, rounds = 5, peers = LOAD_PEERS, ways = WAYS }) {
+  const archive = await describe(file)
+  const { sides, absent } = await startSides(workspace, file, peers, ways)
+  const rows = new Map(sides.map((side) => [side, []]))
+  for (let round = 0; round <= rounds; round++) {
+    for (const side of [...sides]) {
+      let result
+      try {
+        result = await oneRound(side, file, archive, workspace.folder)
+      } catch (error) {
+        // A side that fails is told and left out from here on: the others' rounds are not lost with it.
+        if (error instanceof Interrupted) throw error
+        process.stderr.write(`${side.name}: ${error.message}\n`)
+        absent.push(`${side.name} (failed in round ${round}: ${error.message.split('\n')[0].slice(0, 200)})`)
+        sides.splice(sides.indexOf(side), 1)
+        rows.delete(side)
+        continue
+      }
+      process.stderr.write(`${round} ${side.name}: ${JSON.stringify(result)}\n`)
+      if (round > 0) rows.get(side).push(result)
+    }
+  }
+  return result(archive, rows, absent, rounds)
+}
+
+async function startSides(workspace, file, peers, ways) {
+  const [sides, absent] = [[], []]
+  for (const [name, Side] of Object.entries(OTHERS)) {
+    const reason = peers.includes(name) ? Side.absent() : 'left out by --peers'
+    if (reason === undefined) sides.push(await Side.start(workspace, file))
+    else absent.push(`${name} (${reason})`)
+  }
+  const onFolder = ways.some((way) => way !== 'minio') ? await Strata.start(workspace) : undefined
+  if (ways.includes('curl')) sides.push(new StrataWay(onFolder, 'curl', 'Strata, HTTP (curl)'))
+  if (ways.includes('path')) sides.push(new StrataWay(onFolder, 'path', 'Strata, by path', '`strata load FILE`'))
+  if (ways.includes('pipe')) sides.push(new StrataWay(onFolder, 'pipe', 'Strata, pipe', '`cat FILE | strata load`'))
+  if (ways.includes('minio') && Minio.absent()) absent.push(`Strata on MinIO (${Minio.absent()})`)
+  else if (ways.includes('minio')) sides.push(new StrataWay(await Strata.start(workspace, { onMinio: true }), 'curl', 'Strata on MinIO (curl)', 'blobs in a MinIO on the same disk'))
+  return { sides, absent }
+}
+
+async function oneRound(side, file, archive, folder) {
+  warm(file)
+  touchMemory(folder, statSync(file).size)
+  await run('sync', ['-f', folder])
+  const peaks = new Peaks()
+  try {
+    side.watch(peaks)
+    const before = performance.now()
+    await side.load(file, peaks)
+    const loaded = seconds(before)
+    const root = await side.mount(archive.image)
+    for (const probe of archive.probes) readFileSync(join(root, probe))
+    const mounted = seconds(before)
+    await run('sync', ['-f', folder])
+    const synced = seconds(before)
+    const result = { loaded, mounted, synced, peaks: peaks.end() }
+    await side.clear(archive.image)
+    return result
+  } finally {
+    peaks.end()
+  }
+}
+
+/** A virtual machine may have given free memory back to its host, and the first to use it again waits several times as long as the copy itself. So that falls on nobody's round. */
+function touchMemory(folder, size) {
+  const path = join(folder, 'touched')
+  const file = openSync(path, 'w')
+  const piece = Buffer.alloc(8 * 1024 * 1024, 1)
+  for (let written = 0; written < 1.5 * size; ) written += writeSync(file, piece)
+  closeSync(file)
+  rmSync(path)
+}
+
+function seconds(since) {
+  return (performance.now() - since) / 1000
+}
+
+function result(archive, rows, absent, rounds) {
+  const measured = [...rows].map(([side, times]) => ({ side, of: (field) => times.map((time) => time[field]), peaks: peaksOf(times) }))
+  const fastest = (field) => {
+    const peers = measured.filter(({ side }) => side.isPeer)
+    return peers.length === 3 ? peers.reduce((best, peer) => (median(peer.of(field)) < median(best.of(field)) ? peer : best)) : undefined
+  }
+  const ratio = (row, field) => {
+    const best = fastest(field)
+    if (!best) return 'not comparable'
+    const quotient = median(best.of(field)) / median(row.of(field))
+    return row === best ? '1' : quotient >= 1 ? `1/${quotient.toFixed(1)}` : `${(1 / quotient).toFixed(1)}`
+  }
+  const head = ['', 'to mounted, s: median (least–most)', 'of the fastest', 'with a closing sync, s', 'of the fastest', 'peak memory of each process, MiB']
+  const lines = measured.map((row) => [row.side.name, spread(row.of('mounted'), 2), ratio(row, 'mounted'), spread(row.of('synced'), 2), ratio(row, 'synced'), row.peaks])
+  const best = fastest('mounted')
+  const verdicts = Object.entries(BARS).flatMap(([way, bar]) => {
+    const ours = measured.find(({ side }) => side.way === way && !side.strata?.minio)
+    if (!ours || !best) return []
+    const quotient = median(best.of('mounted')) / median(ours.of('mounted'))
+    return [`- ${ours.side.name}: 1/${quotient.toFixed(1)} of ${best.side.name}; the bar is 1/${bar}: **${quotient >= bar ? 'kept' : 'missed'}**`]
+  })
+  const notes = measured.filter(({ side }) => side.note).map(({ side }) => `${side.name}: ${side.note}.`)
+  const text = [
+    `${(archive.size / 1e9).toFixed(2)} GB, ${archive.entries} entries, ${archive.probes.length} layers; ${rounds} rounds after a first one. ${[...new Set(measured.map(({ side }) => side.version))].join('; ')}.`,
+    '',
+    table(head, lines),
+    '',
+    ...(best ? [`The fastest peer is ${best.side.name}.`, '', ...verdicts] : [`**Not comparable**: the fastest of docker, podman and containerd is only known with all three.`]),
+    ...(absent.length > 0 ? ['', `Absent: ${absent.join('; ')}.`] : []),
+    ...(notes.length > 0 ? ['', notes.join(' ')] : []),
+  ].join('\n')
+  const title = `A ${(archive.size / 1e9).toFixed(2)} GB archive to a mounted root`
+  return { text, plot: { title, svg: bars(`${title}, seconds: median, least and most`, 's', measured.map(({ side, of }) => ({ label: side.name, value: median(of('mounted')), least: Math.min(...of('mounted')), most: Math.max(...of('mounted')), isOurs: side.isOurs }))) } }
+}
+
+/** The largest of all rounds, of the processes that matter. */
+function peaksOf(times) {
+  const most = {}
+  for (const { peaks } of times) for (const [name, peak] of Object.entries(peaks)) most[name] = Math.max(most[name] ?? 0, peak)
+  return Object.entries(most)
+    .filter(([, peak]) => peak >= 10)
+    .sort((a, b) => b[1] - a[1])
+    .map(([name, peak]) => `${name} ${peak.toFixed(0)}`)
+    .join(', ')
+}
