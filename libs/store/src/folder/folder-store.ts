@@ -1,8 +1,7 @@
-import { closeSync, mkdirSync, openSync, renameSync, rmdirSync, statSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, renameSync, rmdirSync } from 'node:fs'
 import { chmod, link, open, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
-import { bootId } from '@strata/linux'
 import { asStrataError, StrataError } from '@strata/oci'
 import { checkKey, checkPrefix } from '../keys.js'
 import {
@@ -18,26 +17,15 @@ import {
   type ObjectStore,
 } from '../object-store.js'
 import { abortable, cancelled } from './abortable.js'
-import { BackgroundSync, syncFileSystem } from './background-sync.js'
-import { firstOfBoot } from './first-of-boot.js'
+import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { StripedLocks } from './locks.js'
 import { mendTail } from './mend-tail.js'
 import { contentEtag, etagNow, isErrno, openObject, statObject } from './object-file.js'
 import { Scratch } from './scratch.js'
-import { SyncMarkFile } from './sync-mark.js'
 import { walkKeys } from './walk.js'
 
 const PAGE = 1_000
 const READ_CHUNK = 1024 * 1024
-
-export interface FolderStoreOptions {
-  /** Makes a folder's whole file system durable; coreutils' `sync -f` if left out. */
-  readonly sync?: (folder: string) => Promise<void>
-  /** Gets a sentence for each image or upload that was lost with the power, and for a sync that fails; a process warning if left out. */
-  readonly warn?: (message: string) => void
-  /** Names the kernel's run. */
-  readonly boot?: string
-}
 
 /**
  * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet and `<root>/locks`. Any number of processes and threads
@@ -46,9 +34,8 @@ export interface FolderStoreOptions {
  * A file gets its name when it is complete: by link(2), which fails if the name is taken (`put`, `create`), or by rename(2) under the key's lock after its tag
  * was compared (`replace`).
  *
- * **Durability.** A commit survives any process's death at once, and a loss of power after the next sync of the file system, which is started at most 5 s later
- * (BackgroundSync). `<root>/synced` tells up to where the disk is known to be right; the first to open the store in another boot looks at all that came later and
- * drops what is damaged (firstOfBoot, mendTail). Who has the store open sees none of it.
+ * **Durability.** A commit survives any process's death at once, and a loss of power after the next sync of the file system, which is started at most 5 s later. The first
+ * to open the store in another boot looks at what was committed after the last sync and drops what is damaged (DurableFolder, mendTail): who has the store open sees none of it.
  */
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
@@ -56,27 +43,19 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     root: string,
     private readonly scratch: Scratch,
     private readonly locks: StripedLocks,
-    private readonly mark: SyncMarkFile,
-    private readonly durability: BackgroundSync,
+    private readonly durable: DurableFolder,
   ) {
     this.#objects = join(root, 'objects')
   }
 
   /** Makes the folder if need be, removes what processes that died left in `tmp`, and mends what a loss of power did, if it is the first of its boot. */
-  static async open(root: string, options: FolderStoreOptions = {}): Promise<FolderStore> {
-    const { sync = syncFileSystem, warn = (message) => process.emitWarning(message), boot = bootId() } = options
+  static async open(root: string, options: DurableFolderOptions = {}): Promise<FolderStore> {
     return guarded(async () => {
-      const objects = join(root, 'objects')
-      mkdirSync(objects, { recursive: true, mode: 0o700 })
-      const scratch = await Scratch.open(join(root, 'tmp'))
-      const mark = new SyncMarkFile(root)
-      const cover = () => {
-        const syncedAt = Date.now()
-        return () => mark.write({ boot, syncedAt })
-      }
-      const store = new FolderStore(root, scratch, new StripedLocks(join(root, 'locks')), mark, new BackgroundSync(root, { sync, cover, warn }))
+      mkdirSync(join(root, 'objects'), { recursive: true, mode: 0o700 })
+      const durable = new DurableFolder(root, options)
+      const store = new FolderStore(root, await Scratch.open(join(root, 'tmp')), new StripedLocks(join(root, 'locks')), durable)
       try {
-        await firstOfBoot({ root, objects, mark, boot, sync, mend: (tail) => mendTail(store, tail, warn) })
+        await durable.recover(['objects/'], (tail) => mendTail(store, tail.map((path) => path.slice('objects/'.length)), durable.warn))
       } catch (error) {
         await store.close()
         throw error
@@ -101,7 +80,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     } finally {
       await unlink(draft).catch(() => undefined)
     }
-    this.durability.committed()
+    this.durable.committed()
     return this.#mustStat(key)
   }
 
@@ -151,7 +130,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     const path = this.localPath(key)
     return this.#withDraft(bytes, async (draft) => {
       // A name may reach the disk before the bytes behind it (XFS), and what is on disk must not be lost to its successor.
-      if (this.#isOnDisk(path)) await makeDurable(draft)
+      if (this.durable.isOnDisk(path)) await makeDurable(draft)
       return this.locks.exclusively(key, () => {
         if (etagNow(path) !== etag) return undefined
         renameSync(draft, path)
@@ -203,12 +182,12 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async sealLocal(key: string): Promise<ObjectInfo> {
     const path = this.localPath(key)
     await guarded(() => chmod(path, 0o444))
-    this.durability.committed()
+    this.durable.committed()
     return this.#mustStat(key)
   }
 
   close(): Promise<void> {
-    this.durability.close()
+    this.durable.close()
     this.scratch.close()
     this.locks.close()
     return Promise.resolve()
@@ -231,18 +210,12 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
       try {
         await writeFile(draft, bytes, { flag: 'wx', mode: 0o444 })
         const etag = await commit(draft)
-        if (etag !== undefined) this.durability.committed()
+        if (etag !== undefined) this.durable.committed()
         return etag
       } finally {
         await unlink(draft).catch(() => undefined)
       }
     })
-  }
-
-  #isOnDisk(path: string): boolean {
-    const changed = statSync(path, { throwIfNoEntry: false })?.ctimeMs
-    const syncedAt = this.mark.read()?.syncedAt
-    return changed !== undefined && (syncedAt === undefined || changed <= syncedAt)
   }
 
   #tagOf(path: string, bytes: Uint8Array): Etag | undefined {
