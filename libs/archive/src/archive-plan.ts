@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto'
+import { familiarReference, formatReference, hexOf, MEDIA, type Digest, type Reference } from '@strata/oci'
+import { writeHeader, zerosAfter, END_OF_TAR } from './tar-write.js'
+
+/** `oci`: an image layout (image-spec, image-layout.md). `docker`: the same with `manifest.json`, which every docker, podman, skopeo and containerd read too. */
+export type ArchiveFormat = 'docker' | 'oci'
+
+/** What is to be in an archive: everything by digest, the manifest's bytes at hand. */
+export interface SavedImage {
+  readonly manifest: { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer }
+  readonly config: { readonly digest: Digest; readonly size: number }
+  /** Lowest first. */
+  readonly layers: readonly { readonly digest: Digest; readonly size: number }[]
+  /** Each with a tag. */
+  readonly names: readonly Reference[]
+}
+
+/** A part of an archive: bytes of its own, or those of a blob. */
+export type ArchivePiece = { readonly bytes: Buffer } | { readonly blob: Digest; readonly size: number }
+
+/** An archive before a byte of it is read: its length is known, and so is what lies at any offset. */
+export interface ArchivePlan {
+  readonly size: number
+  /** Of two plans equal only if their archives have the same bytes. */
+  readonly etag: string
+  readonly pieces: readonly ArchivePiece[]
+}
+
+/**
+ * The archive of images, the same bytes for the same images always and everywhere: no time, no owner, blobs in the order in which the images name them, each once.
+ * `without` leaves layers out that the receiver has; the manifests name them all the same.
+ */
+export function planArchive(images: readonly SavedImage[], format: ArchiveFormat, without: ReadonlySet<Digest> = new Set()): ArchivePlan {
+  const pieces: ArchivePiece[] = []
+  const file = (name: string, content: Buffer | { blob: Digest; size: number }): void => {
+    const size = Buffer.isBuffer(content) ? content.length : content.size
+    pieces.push({ bytes: writeHeader({ name, size }) }, Buffer.isBuffer(content) ? { bytes: content } : content, { bytes: zerosAfter(size) })
+  }
+  const folder = (name: string): void => void pieces.push({ bytes: writeHeader({ name, size: 0 }) })
+  file('oci-layout', json({ imageLayoutVersion: '1.0.0' }))
+  file('index.json', json({ schemaVersion: 2, mediaType: MEDIA.index, manifests: images.flatMap(descriptors) }))
+  if (format === 'docker') file('manifest.json', json(images.map(dockerItem)))
+  folder('blobs/')
+  folder('blobs/sha256/')
+  const written = new Set(without)
+  for (const { manifest, config, layers } of images) {
+    const blobs = [{ digest: manifest.digest, content: manifest.bytes }, ...[config, ...layers].map(({ digest, size }) => ({ digest, content: { blob: digest, size } }))]
+    for (const { digest, content } of blobs) {
+      if (written.has(digest)) continue
+      written.add(digest)
+      file(pathOf(digest), content)
+    }
+  }
+  pieces.push({ bytes: END_OF_TAR })
+  const hash = createHash('sha256')
+  let size = 0
+  for (const piece of pieces) {
+    hash.update('bytes' in piece ? piece.bytes : piece.blob)
+    size += lengthOf(piece)
+  }
+  return { size, etag: hash.digest('hex'), pieces: pieces.filter((piece) => lengthOf(piece) > 0) }
+}
+
+/** The bytes of a plan from `start` to `end` (exclusive). `open` gives a part of a blob's bytes; it is asked for one at a time. */
+export async function* archiveBytes(
+  plan: ArchivePlan,
+  range: { readonly start: number; readonly end: number },
+  open: (blob: Digest, range: { start: number; end: number }) => Promise<AsyncIterable<Uint8Array>>,
+): AsyncGenerator<Uint8Array> {
+  let at = 0
+  for (const piece of plan.pieces) {
+    const length = lengthOf(piece)
+    const start = Math.max(0, range.start - at)
+    const end = Math.min(length, range.end - at)
+    at += length
+    if (start >= end) continue
+    if ('bytes' in piece) yield piece.bytes.subarray(start, end)
+    else yield* await open(piece.blob, { start, end })
+  }
+}
+
+function lengthOf(piece: ArchivePiece): number {
+  return 'bytes' in piece ? piece.bytes.length : piece.size
+}
+
+/** As docker 25 writes them: one a name, the name in full for containerd and docker, the tag for who follows the specification. */
+function descriptors({ manifest, names }: SavedImage): object[] {
+  const descriptor = { mediaType: manifest.mediaType, digest: manifest.digest, size: manifest.bytes.length }
+  if (names.length === 0) return [descriptor]
+  return names.map((name) => ({ ...descriptor, annotations: { 'io.containerd.image.name': formatReference(name), 'org.opencontainers.image.ref.name': name.tag } }))
+}
+
+function dockerItem({ config, layers, names }: SavedImage): object {
+  return { Config: pathOf(config.digest), RepoTags: names.length > 0 ? names.map(familiarReference) : null, Layers: layers.map(({ digest }) => pathOf(digest)) }
+}
+
+function pathOf(digest: Digest): string {
+  return `blobs/sha256/${hexOf(digest)}`
+}
+
+function json(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}
