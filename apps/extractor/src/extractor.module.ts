@@ -1,9 +1,8 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { LayerFolder } from '@strata/layers'
-import { StrataError } from '@strata/oci'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type Handlers } from '@strata/queue'
-import { BlobStore, localObjects, openStore, type ObjectStore } from '@strata/store'
+import { BlobStore, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
 
@@ -29,9 +28,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
 
   static async start(config: ExtractorConfig): Promise<ExtractorWorker> {
     const store = await openStore(config)
-    const local = localObjects(store)
-    if (!local) throw new StrataError('unsupported', 'layers are made from a store that is a folder of this machine only')
-    const maker = await LayerMaker.open(local, new BlobStore(store), new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER)))
+    const maker = await LayerMaker.open(store, new BlobStore(store), new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER)))
     return new ExtractorWorker(store, maker, config)
   }
 

@@ -1,91 +1,135 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { open, writeFile } from 'node:fs/promises'
+import { createWriteStream } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { Transform, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { Readable } from 'node:stream'
 import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { digestFromHex, StrataError, type Digest } from '@strata/oci'
+import { asStrataError, digestFromHex, StrataError, type Digest } from '@strata/oci'
 
 export interface InflateTask {
   readonly blob: Digest
+  /** The blob's own digest for a layer that travels as a plain tar. */
   readonly diffId: Digest
-  /** The file of the layer's bytes as they travel. */
-  readonly source: string
   readonly tar: string
   /** Where the index is to be written; none where the store has it already. */
   readonly index: string | undefined
 }
 
+/** What is small is written together: up to this much waits for the write before it. */
+const WRITE_AHEAD = 2 * 1024 * 1024
+
 /**
- * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. What does not match is refused.
- * The files are the caller's to remove then.
+ * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. What does not match is refused: `corrupt` if the bytes
+ * are not the blob's, `digest_mismatch`, `layer_invalid` or `limit_exceeded` if they are. The files are the caller's to remove then.
  */
-export async function inflate(task: InflateTask, source: Readable): Promise<void> {
-  const travelled = createHash('sha256')
-  const inside = createHash('sha256')
+export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<void> {
+  const bytes = new Travelling(source)
+  const inside = task.blob === task.diffId ? undefined : createHash('sha256')
   const walk = task.index === undefined ? undefined : startWalk(task.index)
-  const file = await open(task.tar, 'wx', 0o600)
   let size = 0
+  const stop = (): void => void source.destroy(asStrataError(signal?.reason))
+  signal?.addEventListener('abort', stop)
   try {
-    let head: Buffer = Buffer.alloc(0)
-    const pieces = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>
-    while (head.length < COMPRESSION_HEAD) {
-      const next = await pieces.next()
-      if (next.done) break
-      head = Buffer.concat([head, next.value])
-    }
+    signal?.throwIfAborted()
     await pipeline(
-      async function* () {
-        for (let piece: Buffer = head; ; ) {
-          travelled.update(piece)
-          yield piece
-          const next = await pieces.next()
-          if (next.done) return
-          piece = next.value
-        }
-      },
-      decompressor(detectCompression(head)),
-      async (plain: AsyncIterable<Buffer>) => {
-        for await (const piece of plain) {
-          const written = file.write(piece)
-          inside.update(piece)
-          walk?.reader.write(piece)
-          size += piece.length
-          for (let { bytesWritten } = await written; bytesWritten < piece.length; ) bytesWritten += (await file.write(piece, bytesWritten)).bytesWritten
-        }
-      },
+      bytes.pieces(),
+      decompressor(inside ? detectCompression(await bytes.head()) : 'none'),
+      look((piece) => {
+        inside?.update(piece)
+        walk?.reader.write(piece)
+        size += piece.length
+      }),
+      createWriteStream(task.tar, { flags: 'wx', mode: 0o600, highWaterMark: WRITE_AHEAD }),
     )
-    const blob = digestFromHex(travelled.digest('hex'))
-    if (blob !== task.blob) throw damaged(task.blob, blob)
-    const diffId = digestFromHex(inside.digest('hex'))
-    if (diffId !== task.diffId) throw new StrataError('digest_mismatch', `the layer ${task.blob} unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
-    if (walk) {
-      walk.reader.end()
-      await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
-    }
+    const diffId = inside && digestFromHex(inside.digest('hex'))
+    if (diffId !== undefined && diffId !== task.diffId) throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
+    walk?.reader.end()
+    await expectBlob(task.blob, bytes)
+    if (walk) await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
   } catch (error) {
-    if (!(error instanceof StrataError) || error.message.includes(task.blob)) throw error
-    // What cannot be unpacked was sent so, or has changed since: only all of its bytes can tell.
-    const found = await digestOfFile(task.source)
-    throw found === task.blob ? new StrataError(error.code, `the layer ${task.blob}: ${error.message}`, { cause: error }) : damaged(task.blob, found)
+    signal?.throwIfAborted()
+    if (!(error instanceof StrataError) || !OF_THE_LAYER.has(error.code)) throw error
+    // It was sent so, or has changed since: only all of its bytes can tell.
+    await expectBlob(task.blob, bytes)
+    throw new StrataError(error.code, `the layer ${task.blob}${error.code === 'digest_mismatch' ? '' : ':'} ${error.message}`, { cause: error })
   } finally {
-    await file.close()
+    signal?.removeEventListener('abort', stop)
     source.destroy()
   }
+}
+
+/** What a layer's content is refused for; all else is of the store or the disk. */
+const OF_THE_LAYER: ReadonlySet<string> = new Set(['layer_invalid', 'archive_invalid', 'archive_truncated', 'limit_exceeded', 'unsupported', 'digest_mismatch'])
+
+/** Reads on to the blob's end, whoever has stopped in its middle. */
+async function expectBlob(blob: Digest, bytes: Travelling): Promise<void> {
+  const found = await bytes.digest()
+  if (found !== blob) throw new StrataError('corrupt', `the layer ${blob} in the store is damaged: its bytes are ${found}`)
+}
+
+/** A blob's bytes on their way, hashed; whoever takes them may stop, and what he left is hashed too. */
+class Travelling {
+  private readonly hash = createHash('sha256')
+  private readonly source: AsyncIterator<Buffer>
+  private readonly taken: AsyncGenerator<Buffer>
+  private unread: Buffer = Buffer.alloc(0)
+
+  constructor(source: Readable) {
+    // Its error is the iterator's to tell, which listens in its turns only.
+    source.on('error', () => undefined)
+    this.source = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+    this.taken = this.take()
+  }
+
+  /** To be asked for before the pieces are taken. */
+  async head(): Promise<Buffer> {
+    while (this.unread.length < COMPRESSION_HEAD) {
+      const next = await this.source.next()
+      if (next.done) break
+      this.unread = Buffer.concat([this.unread, next.value])
+    }
+    return this.unread
+  }
+
+  pieces(): AsyncGenerator<Buffer> {
+    return this.taken
+  }
+
+  async digest(): Promise<Digest> {
+    await this.taken.return(undefined)
+    for (const rest = this.take(); !(await rest.next()).done; );
+    return digestFromHex(this.hash.digest('hex'))
+  }
+
+  /** Its end leaves the source open. */
+  private async *take(): AsyncGenerator<Buffer> {
+    const { unread } = this
+    this.unread = Buffer.alloc(0)
+    this.hash.update(unread)
+    yield unread
+    for (let next = await this.source.next(); !next.done; next = await this.source.next()) {
+      this.hash.update(next.value)
+      yield next.value
+    }
+  }
+}
+
+/** Shows each piece on its way. */
+function look(at: (piece: Buffer) => void): Transform {
+  return new Transform({
+    transform(piece: Buffer, _encoding, done) {
+      try {
+        at(piece)
+      } catch (error) {
+        return done(error as Error)
+      }
+      done(null, piece)
+    },
+  })
 }
 
 function startWalk(index: string): { index: string; builder: IndexBuilder; reader: TarReader } {
   const builder = new IndexBuilder()
   return { index, builder, reader: new TarReader(builder) }
-}
-
-function damaged(blob: Digest, found: Digest): StrataError {
-  return new StrataError('corrupt', `the layer ${blob} in the store is damaged: its bytes are ${found}`)
-}
-
-async function digestOfFile(path: string): Promise<Digest> {
-  const hash = createHash('sha256')
-  for await (const piece of createReadStream(path, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>) hash.update(piece)
-  return digestFromHex(hash.digest('hex'))
 }

@@ -7,7 +7,8 @@ import { LayerIndex, type LayerFolder } from '@strata/layers'
 import { flock } from '@strata/linux'
 import { step, StrataError, type DiffId } from '@strata/oci'
 import type { LayerRef } from '@strata/queue'
-import { keys, type BlobStore, type LocalObjects, type ObjectStore } from '@strata/store'
+import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
+import { inflate, type InflateTask } from './inflate.js'
 import { inflateInThread } from './run-worker.js'
 
 /** An index of ten million entries with long names. */
@@ -16,20 +17,20 @@ const MAX_INDEX_BYTES = 2 ** 31
 /**
  * Makes layers usable on this node, each once however many ask: an uncompressed tar with its index, in the layer folder.
  *
- * A plain layer's tar is a link to the blob's own file; a packed one is inflated once, and in that pass proven and indexed. An index that
- * the store has is not made again. A layer appears by a rename, so one that is there is whole.
+ * Where the store's objects are files, a plain layer's tar is a link to the blob's own; else its bytes come from the store, hashed on their way. A packed one is
+ * inflated once, and in that pass proven and indexed. An index that the store has is not made again. A layer appears by a rename, so one that is there is whole.
  */
 export class LayerMaker {
   readonly #making = new Map<DiffId, Promise<boolean>>()
 
   constructor(
-    private readonly store: ObjectStore & LocalObjects,
+    private readonly store: ObjectStore,
     private readonly blobs: BlobStore,
     private readonly folder: LayerFolder,
   ) {}
 
   /** What a killed process left half-made. The lock on `tmp` tells whether another extractor of this node still works there. */
-  static async open(store: ObjectStore & LocalObjects, blobs: BlobStore, folder: LayerFolder): Promise<LayerMaker> {
+  static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
     await mkdir(temporary, { recursive: true, mode: 0o700 })
     const lock = await open(folder.path, 'r')
@@ -74,9 +75,14 @@ export class LayerMaker {
       const tar = join(temporary, 'layer.tar')
       const index = join(temporary, 'index')
       const known = await this.#storedIndex(layer.diffId)
-      const source = await this.#source(layer)
-      if (layer.digest === layer.diffId && known) await this.#linkPlain(source, tar, known.tarSize, layer)
-      else await inflateInThread({ blob: layer.digest, diffId: layer.diffId, source, tar, index: known ? undefined : index }, signal)
+      const isKnownPlain = layer.digest === layer.diffId && known !== undefined
+      if (isKnownPlain && known.tarSize !== layer.size)
+        throw new StrataError('corrupt', `the index of layer ${layer.diffId} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
+      const file = await this.#source(layer)
+      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index }
+      if (file === undefined) await this.#fetch(task, isKnownPlain, signal)
+      else if (isKnownPlain) await linkPlain(file, tar, layer)
+      else await inflateInThread(task, file, signal)
       step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(layer.diffId, index)
@@ -95,20 +101,29 @@ export class LayerMaker {
     }
   }
 
-  /** The file of the blob. Its bytes gone is said as what it is to the reader: a layer that is missing. */
-  async #source(layer: LayerRef): Promise<string> {
+  /** The blob is there, and whole; its file, where the store has files. Its bytes gone is said as what it is to the reader: a layer that is missing. */
+  async #source(layer: LayerRef): Promise<string | undefined> {
     const record = await this.blobs.stat(layer.digest)
     const info = record && (await this.store.stat(record.data))
     if (!record || !info) throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
     if (info.size !== record.size) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it has ${info.size} bytes of ${record.size}`)
-    return this.store.localPath(record.data)
+    return localObjects(this.store)?.localPath(record.data)
   }
 
-  async #linkPlain(source: string, tar: string, size: number, layer: LayerRef): Promise<void> {
-    if (await isPacked(source)) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it is not a plain tar`)
-    if (size !== layer.size) throw new StrataError('corrupt', `the index of layer ${layer.diffId} speaks of ${size} bytes, the layer has ${layer.size}`)
-    // Another file system, or one without links: a copy, which shares its blocks where the file system can.
-    await link(source, tar).catch(() => copyFile(source, tar, constants.COPYFILE_FICLONE))
+  /** What only has to be hashed and written needs no thread. Bytes that came badly are asked for once more: it may have been the way. */
+  async #fetch(task: InflateTask, isKnownPlain: boolean, signal: AbortSignal): Promise<void> {
+    const attempt = async (): Promise<void> => {
+      const { body } = await this.blobs.open(task.blob)
+      await (isKnownPlain ? inflate(task, body, signal) : inflateInThread(task, body, signal))
+    }
+    try {
+      await attempt()
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof StrataError && (error.code === 'corrupt' || error.code === 'store_unavailable'))) throw error
+      await rm(task.tar, { force: true })
+      await attempt()
+    }
   }
 
   /** The store's index, if it is there and sound; an unsound one is made again. */
@@ -142,4 +157,10 @@ async function isPacked(path: string): Promise<boolean> {
   } finally {
     await handle.close()
   }
+}
+
+async function linkPlain(source: string, tar: string, layer: LayerRef): Promise<void> {
+  if (await isPacked(source)) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it is not a plain tar`)
+  // Another file system, or one without links: a copy, which shares its blocks where the file system can.
+  await link(source, tar).catch(() => copyFile(source, tar, constants.COPYFILE_FICLONE))
 }

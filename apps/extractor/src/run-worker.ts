@@ -1,25 +1,38 @@
-import { Worker } from 'node:worker_threads'
+import { MessageChannel, Worker } from 'node:worker_threads'
+import type { Readable } from 'node:stream'
 import { isErrorCode, StrataError } from '@strata/oci'
+import { convey } from './conveyor.js'
 import type { InflateTask } from './inflate.js'
-import type { InflateReply } from './worker.js'
+import type { InflateJob, InflateReply } from './worker.js'
 
 /** Threads run compiled code, also where the sources run as they are (tests). */
 const FILE = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
-/** `inflate` in a thread of its own, which an abort ends wherever it is. */
-export async function inflateInThread(task: InflateTask, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  const worker = new Worker(FILE, { workerData: task, execArgv: [] })
-  const stop = (): void => void worker.terminate()
-  signal.addEventListener('abort', stop, { once: true })
+/** `inflate` in a thread of its own, which an abort ends wherever it is. The bytes are those of a file, or a stream's of this thread, which is destroyed in the end. */
+export async function inflateInThread(task: InflateTask, from: string | Readable, signal: AbortSignal): Promise<void> {
+  const stream = typeof from === 'string' ? undefined : from
+  const belt = stream && new MessageChannel()
   try {
-    const reply = await new Promise<InflateReply>((resolve, reject) => {
-      worker.once('message', resolve)
-      worker.once('error', reject)
-      worker.once('exit', () => reject(signal.aborted ? (signal.reason as Error) : new StrataError('internal', 'the inflating thread ended without an answer')))
-    })
-    if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
+    signal.throwIfAborted()
+    const job: InflateJob = { task, from: typeof from === 'string' ? from : belt!.port2 }
+    const worker = new Worker(FILE, { workerData: job, transferList: belt ? [belt.port2] : [], execArgv: [] })
+    const stop = (): void => void worker.terminate()
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      const replied = new Promise<InflateReply>((resolve, reject) => {
+        worker.once('message', resolve)
+        worker.once('error', reject)
+        worker.once('exit', () => reject(signal.aborted ? (signal.reason as Error) : new StrataError('internal', 'the inflating thread ended without an answer')))
+      })
+      if (belt) void convey(stream, belt.port1)
+      const reply = await replied
+      if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
+    } finally {
+      signal.removeEventListener('abort', stop)
+      await worker.terminate()
+    }
   } finally {
-    signal.removeEventListener('abort', stop)
+    belt?.port1.close()
+    stream?.destroy()
   }
 }

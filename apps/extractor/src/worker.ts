@@ -1,12 +1,19 @@
 import { createReadStream } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { asStrataError } from '@strata/oci'
+import { conveyed } from './conveyor.js'
 import { inflate, type InflateTask } from './inflate.js'
 
+/** Where the blob's bytes are: in a file, or on their way through a port. */
+export interface InflateJob {
+  readonly task: InflateTask
+  readonly from: string | MessagePort
+}
 export type InflateReply = { readonly done: true } | { readonly code: string; readonly message: string }
 
-const task = workerData as InflateTask
-const reply: InflateReply = await inflate(task, createReadStream(task.source, { highWaterMark: 1024 * 1024 })).then(
+const { task, from } = workerData as InflateJob
+const source = typeof from === 'string' ? createReadStream(from, { highWaterMark: 1024 * 1024 }) : conveyed(from)
+const reply: InflateReply = await inflate(task, source).then(
   () => ({ done: true }) as const,
   (error: unknown) => {
     const { code, message } = asStrataError(error)

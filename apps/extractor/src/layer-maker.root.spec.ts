@@ -1,0 +1,219 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable, Transform } from 'node:stream'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { TarReader } from '@strata/archive'
+import { concat, file, header, ZEROS } from '@strata/archive/testing'
+import { IndexBuilder, LayerFolder } from '@strata/layers'
+import { digestFromHex, StrataError, type Digest, type DiffId } from '@strata/oci'
+import type { LayerRef } from '@strata/queue'
+import { BlobStore, freshDataKey, keys, Uploads, type ObjectStore } from '@strata/store'
+import { temporaryStore, withoutAbilities } from '@strata/store/testing'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { LayerMaker } from './layer-maker.js'
+
+const digestOf = (bytes: Uint8Array): Digest => digestFromHex(createHash('sha256').update(bytes).digest('hex'))
+const tar = concat(header({ name: 'etc/', type: '5' }), file('etc/hosts', 'localhost'), file('big', randomBytes(5_000_000)), ZEROS)
+const diffId = digestOf(tar) as DiffId
+const upload = 'u'
+const never = new AbortController().signal
+
+function indexOf(layer: Buffer): Buffer {
+  const builder = new IndexBuilder()
+  const reader = new TarReader(builder)
+  reader.write(layer)
+  reader.end()
+  return builder.finish(layer.length).encode()
+}
+
+/** What each body goes through on its way out of the store. */
+type Fault = (body: Readable) => Readable
+
+function faulty(store: ObjectStore, fault: () => Fault | undefined): ObjectStore {
+  return {
+    ...withoutAbilities(store),
+    get: async (key, range) => {
+      const found = await store.get(key, range)
+      const bend = key.startsWith('data/') ? fault() : undefined
+      return found && bend ? { ...found, body: bend(found.body) } : found
+    },
+  }
+}
+
+/** After so many bytes something else happens. */
+function after(bytes: number, then: (stream: Transform, piece: Buffer) => void): Fault {
+  let passed = 0
+  return (body) => {
+    const bent = new Transform({
+      transform(piece: Buffer, _encoding, done) {
+        passed += piece.length
+        if (passed >= bytes) then(this, piece)
+        else this.push(piece)
+        done()
+      },
+    })
+    body.on('error', (error) => bent.destroy(error))
+    bent.on('close', () => body.destroy())
+    return body.pipe(bent)
+  }
+}
+const breaks = (bytes: number) => after(bytes, (stream) => void stream.destroy(new StrataError('store_unavailable', 'the connection broke')))
+const lies = (bytes: number) => after(bytes, (stream, piece) => void stream.push(Buffer.alloc(piece.length)))
+const hangs = (bytes: number, then: () => void) => after(bytes, (stream) => (stream.pause(), then()))
+
+function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: () => Promise<void> }>, hasFiles: boolean): void {
+  describe(`layers from ${name}`, () => {
+    let store: ObjectStore
+    let blobs: BlobStore
+    let dispose: () => Promise<void>
+    let folder: LayerFolder
+    let maker: LayerMaker
+    let fault: Fault[] = []
+
+    beforeAll(async () => {
+      const opened = await open()
+      ;({ dispose } = opened)
+      store = hasFiles ? opened.store : faulty(opened.store, () => fault.shift())
+      blobs = new BlobStore(store)
+      await new Uploads(store).create(upload, { job: { kind: 'load', id: 'j' }, request: {} })
+    })
+    afterAll(() => dispose())
+    beforeEach(async () => {
+      fault = []
+      folder = new LayerFolder(mkdtempSync(join(tmpdir(), 'strata-layers-')))
+      maker = await LayerMaker.open(store, blobs, folder)
+    })
+    afterEach(async () => {
+      await maker.close()
+      rmSync(folder.path, { recursive: true })
+    })
+
+    async function blob(bytes: Buffer, of: DiffId = diffId, digest = digestOf(bytes), size = bytes.length): Promise<LayerRef> {
+      const data = freshDataKey(upload)
+      await store.put(data, bytes)
+      await blobs.commit(digest, { data, size }, upload)
+      return { digest, diffId: of, size }
+    }
+    /** A plain layer of its own with its index, as an upload leaves it. */
+    async function plain(size = 5_000_000): Promise<{ layer: LayerRef; bytes: Buffer }> {
+      const bytes = concat(file('big', randomBytes(size)), ZEROS)
+      const layer = await blob(bytes, digestOf(bytes) as DiffId)
+      await store.create(keys.index(layer.diffId), indexOf(bytes))
+      return { layer, bytes }
+    }
+    const packed = (bytes = tar) => blob(gzipSync(concat(bytes)), digestOf(bytes) as DiffId)
+    function expectLayer(bytes: Buffer): void {
+      const paths = folder.paths(digestOf(bytes) as DiffId)
+      expect(readFileSync(paths.tar).equals(bytes)).toBe(true)
+      expect(readFileSync(paths.index).equals(indexOf(bytes))).toBe(true)
+      for (const path of [paths.tar, paths.index]) expect(statSync(path).mode & 0o7777).toBe(0o444)
+      expect(readdirSync(join(folder.path, 'tmp'))).toEqual([])
+    }
+    async function refused(layer: LayerRef, signal = never): Promise<{ code: string; message: string }> {
+      const error: unknown = await maker.ensure(layer, signal).then(() => new Error('made'), (caught: unknown) => caught)
+      expect(readdirSync(folder.path)).toEqual(['tmp'])
+      expect(readdirSync(join(folder.path, 'tmp'))).toEqual([])
+      return error as StrataError
+    }
+
+    it('plain, with the index of another node', async () => {
+      const { layer, bytes } = await plain()
+      const before = await store.stat(keys.index(layer.diffId))
+      expect(await maker.ensure(layer, never)).toBe(true)
+      expectLayer(bytes)
+      expect(await store.stat(keys.index(layer.diffId))).toEqual(before)
+      expect((await blobs.stat(layer.digest))?.diffId).toBe(layer.diffId)
+      expect(await maker.ensure(layer, never)).toBe(false)
+    })
+
+    it('plain, with no index or an unsound one', async () => {
+      const bytes = concat(file('one', randomUUID()), ZEROS)
+      const layer = await blob(bytes, digestOf(bytes) as DiffId)
+      expect(await maker.ensure(layer, never)).toBe(true)
+      expectLayer(bytes)
+      expect((await store.read(keys.index(layer.diffId), 2 ** 20))?.bytes.equals(indexOf(bytes))).toBe(true)
+
+      const other = concat(file('two', randomUUID()), ZEROS)
+      await store.create(keys.index(digestOf(other) as DiffId), Buffer.from('no index'))
+      expect(await maker.ensure(await blob(other, digestOf(other) as DiffId), never)).toBe(true)
+      expectLayer(other)
+    })
+
+    it('packed, once for all who ask', async () => {
+      for (const pack of [gzipSync, zstdCompressSync]) {
+        const bytes = concat(file('some', randomBytes(3_000_000)), ZEROS)
+        const layer = await blob(pack(bytes), digestOf(bytes) as DiffId)
+        const made = await Promise.all(Array.from({ length: 5 }, () => maker.ensure(layer, never)))
+        expect(made.filter(Boolean)).toHaveLength(1)
+        expectLayer(bytes)
+      }
+    })
+
+    it('several side by side', async () => {
+      const layers = await Promise.all([plain(), plain(), packed(concat(file('x', randomUUID()), ZEROS)), packed()])
+      expect(await Promise.all(layers.map((each) => maker.ensure('layer' in each ? each.layer : each, never)))).toEqual([true, true, true, true])
+      expectLayer(tar)
+    })
+
+    it('refuses what is not there, and what is not it', async () => {
+      expect(await refused({ digest: digestOf(randomBytes(9)), diffId, size: 9 })).toMatchObject({ code: 'layer_missing' })
+      const some = randomBytes(2_000_000)
+      expect(await refused(await blob(some, digestOf(some) as DiffId, digestOf(some), some.length + 1))).toMatchObject({ code: 'corrupt' })
+      const other = digestOf(randomBytes(9)) as DiffId
+      expect(await refused(await blob(gzipSync(concat(file('y', randomUUID()), ZEROS)), other))).toMatchObject({ code: 'digest_mismatch' })
+      expect(await refused(await blob(gzipSync(randomBytes(3000)), other))).toMatchObject({ code: 'layer_invalid' })
+      const cut = gzipSync(concat(file('cut', randomBytes(3_000_000)), ZEROS)).subarray(0, 2_000_000)
+      const { code, message } = await refused(await blob(cut, other))
+      expect({ code, message }).toEqual({ code: 'layer_invalid', message: `the layer ${digestOf(cut)}: the layer's gzip stream is cut short` })
+    })
+
+    it('says when bytes in the store are not the blob\'s', async () => {
+      const right = gzipSync(concat(file('z', randomBytes(3_000_000)), ZEROS))
+      const wrong = Buffer.from(right)
+      wrong.fill(0, 1_000_000, 1_000_100)
+      const { code, message } = await refused(await blob(wrong, diffId, digestOf(right)))
+      expect({ code, message }).toEqual({ code: 'corrupt', message: `the layer ${digestOf(right)} in the store is damaged: its bytes are ${digestOf(wrong)}` })
+    })
+
+    if (hasFiles) return
+
+    it('a body that breaks or lies is asked for once more', async () => {
+      for (const bend of [breaks, lies]) {
+        const { layer, bytes } = await plain()
+        fault = [bend(2_000_000)]
+        expect(await maker.ensure(layer, never)).toBe(true)
+        expectLayer(bytes)
+        const inside = concat(file('w', randomBytes(4_000_000)), ZEROS)
+        const other = await packed(inside)
+        fault = [bend(2_000_000)]
+        expect(await maker.ensure(other, never)).toBe(true)
+        expectLayer(inside)
+      }
+    })
+
+    it('and no more than once', async () => {
+      for (const { layer } of [await plain(), { layer: await packed(concat(file('v', randomBytes(3_000_000)), ZEROS)) }]) {
+        fault = [breaks(1_500_000), breaks(1_500_000)]
+        expect(await refused(layer)).toMatchObject({ code: 'store_unavailable', message: 'the connection broke' })
+        fault = [lies(1_500_000), lies(1_500_000)]
+        expect(await refused(layer)).toMatchObject({ code: 'corrupt' })
+      }
+    })
+
+    it('is stopped while the store is silent', async () => {
+      for (const { layer } of [await plain(), { layer: await packed(concat(file('t', randomBytes(3_000_000)), ZEROS)) }]) {
+        const stop = new AbortController()
+        fault = [hangs(1_000_000, () => stop.abort(new StrataError('cancelled', 'enough')))]
+        expect(await refused(layer, stop.signal)).toMatchObject({ message: 'enough' })
+      }
+    })
+  })
+}
+
+suite('a folder', temporaryStore, true)
+suite('a store without files', async () => {
+  const { store, dispose } = await temporaryStore()
+  return { store: withoutAbilities(store), dispose }
+}, false)
