@@ -47,6 +47,20 @@ export const loadQuery = jobQuery.extend({
   name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
   prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
 })
+/** A load whose body is not the archive, but names a file that the caller has open: over the unix socket only. */
+export const DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
+const statNumber = z.string().regex(/^[0-9]{1,20}$/)
+export const descriptorSchema = z
+  .object({
+    fd: z.number().int().min(0).max(2 ** 31 - 1).meta({ description: 'its number in the process that connected, which keeps it open until it is answered' }),
+    dev: statNumber.meta({ description: 'st_dev, decimal, as the other fields of stat' }),
+    ino: statNumber,
+    size: statNumber,
+    mtimeNs: z.string().regex(/^-?[0-9]{1,20}$/),
+  })
+  .meta({ id: 'Descriptor' })
+export type Descriptor = z.infer<typeof descriptorSchema>
+
 export const loadResultSchema = z
   .object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) })
   .meta({ id: 'LoadResult' })

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { Body, Controller, Delete, Get, HttpCode, Inject, Logger, Param, Post, Put, Query, Req, Res } from '@nestjs/common'
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
@@ -23,9 +24,11 @@ import { ContainerDirectory } from '../containers/container-directory.js'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { answerEarly } from '../early-answer.js'
 import { answersProblems } from '../problems.js'
+import { openCallersFile } from './callers-file.js'
+import { namesDescriptor, readDescriptor } from './descriptor-body.js'
 import { ImageMounts } from './image-mounts.js'
 import { imageSummary, imageView } from './image-views.js'
-import { LoadService } from './load.service.js'
+import { LoadService, type LoadRequest } from './load.service.js'
 
 const ref = z.string().min(1).max(512)
 type LoadQuery = z.infer<typeof loadQuery>
@@ -48,7 +51,7 @@ export class ImagesController {
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
-  @answersProblems('archive_invalid', 'archive_truncated', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid', 'unsupported', 'upload_interrupted', 'job_exists', 'queue_unavailable', 'storage_full')
+  @answersProblems('archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid', 'unsupported', 'upload_interrupted', 'job_exists', 'queue_unavailable', 'storage_full')
   async load(@Query({ schema: loadQuery }) query: LoadQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     reply.hijack()
     const { raw } = request
@@ -56,9 +59,10 @@ export class ImagesController {
     const gone = new AbortController()
     response.on('close', () => gone.abort())
     const job = query.job ?? randomUUID()
-    const length = raw.headers['content-length']
+    const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, name: query.name }
     try {
-      await this.loads.receive(raw, { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, name: query.name, ...(length === undefined ? {} : { total: Number(length) }) })
+      if (namesDescriptor(raw)) await this.loadFile(raw, options, gone.signal)
+      else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
       if (!query.wait) {
         response.writeHead(202, { location: `/v1/jobs/${job}`, 'content-length': 0 }).end()
         return
@@ -68,6 +72,15 @@ export class ImagesController {
     } catch (error) {
       if (!(error instanceof StrataError) || error.code === 'internal') this.#logger.error(error)
       await answerEarly(raw, response, error)
+    }
+  }
+
+  private async loadFile(request: IncomingMessage, options: LoadRequest, gone: AbortSignal): Promise<void> {
+    const file = openCallersFile(request.socket, await readDescriptor(request))
+    try {
+      await this.loads.receive({ file, gone }, { ...options, total: file.size })
+    } finally {
+      file.close()
     }
   }
 
@@ -129,4 +142,9 @@ export class ImagesController {
   async umount(@Param('ref', { schema: ref }) name: string): Promise<void> {
     await this.mounts.umount(await this.images.resolve(name))
   }
+}
+
+function lengthOf({ headers }: IncomingMessage): number | undefined {
+  const length = headers['content-length']
+  return length === undefined ? undefined : Number(length)
 }

@@ -1,10 +1,11 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
-import { createIntake, type Intake, type Received } from '@strata/intake'
+import { createIntake, type Intake, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, localObjects, OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
+import type { CallersFile } from './callers-file.js'
 
 export interface LoadRequest {
   readonly job: string
@@ -13,6 +14,9 @@ export interface LoadRequest {
   /** Bytes to come, where the client said so. */
   readonly total?: number | undefined
 }
+
+/** Where the archive comes from: the request's body, or a file that the caller has open; `gone` is aborted when the caller has left. */
+export type LoadSource = { readonly body: IncomingMessage } | { readonly file: CallersFile; readonly gone: AbortSignal }
 
 /** Shows observers that the owner lives; they wait many of these before they take it for dead. */
 const HEARTBEAT_MS = 5_000
@@ -36,15 +40,13 @@ export class LoadService implements OnApplicationShutdown {
     private readonly signals: Signals,
     private readonly producer: Producer,
   ) {
-    const local = localObjects(store)
-    if (!local) throw new StrataError('unsupported', 'archives are taken into a store that is a folder of this machine only')
-    this.#intake = createIntake({ store: local })
+    this.#intake = createIntake({ store })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
   }
 
   /** Resolves when all bytes are in and the job is queued. */
-  async receive(body: IncomingMessage, request: LoadRequest): Promise<void> {
+  async receive(source: LoadSource, request: LoadRequest): Promise<void> {
     if (request.name !== undefined) parseReference(request.name)
     const { job } = request
     await this.journal.create(job, 'load', 'receiving', request.total)
@@ -53,7 +55,7 @@ export class LoadService implements OnApplicationShutdown {
     try {
       await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: { prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
       step('load.upload-made')
-      const received = await this.#takeIn(body, job, cancel.controller)
+      const received = await this.#takeIn(source, job, cancel.controller)
       await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       step('load.received')
       await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
@@ -78,20 +80,36 @@ export class LoadService implements OnApplicationShutdown {
     await this.#intake.close()
   }
 
-  async #takeIn(body: IncomingMessage, upload: string, cancel: AbortController): Promise<Received> {
+  async #takeIn(source: LoadSource, upload: string, cancel: AbortController): Promise<Received> {
     const beat = setInterval(() => {
       // The record gone means that the upload was ended by another: then there is nothing to go on for.
       this.#uploads.touch(upload).catch((error: unknown) => cancel.abort(asStrataError(error)))
     }, HEARTBEAT_MS)
     try {
-      return await this.#intake.receive(body, {
+      const options = {
         upload,
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
-        onProgress: ({ bytes, entries }) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
-      })
+        onProgress: ({ bytes, entries }: IntakeProgress) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
+      }
+      return 'body' in source ? await this.#intake.receive(source.body, options) : await this.#readIn(source.file, source.gone, options)
     } finally {
       clearInterval(beat)
+    }
+  }
+
+  async #readIn(file: CallersFile, gone: AbortSignal, options: ReceiveOptions & { readonly signal: AbortSignal }): Promise<Received> {
+    const left = AbortSignal.any([options.signal, gone])
+    try {
+      const received = await this.#intake.receiveFile(file, { ...options, signal: left })
+      file.throwIfChanged()
+      return received
+    } catch (error) {
+      if (options.signal.aborted) throw error
+      if (gone.aborted) throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed', { cause: error })
+      // A file that is being written to looks broken in any way.
+      file.throwIfChanged()
+      throw error
     }
   }
 

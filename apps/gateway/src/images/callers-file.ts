@@ -1,0 +1,115 @@
+import { closeSync, fstatSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import type { Descriptor } from '@strata/api'
+import { descriptorOf, isReadable, mountTable, openPidfd, peerCredentials, peerPidfd, pidfdIsAlive } from '@strata/linux'
+import { StrataError } from '@strata/oci'
+import { systemSocketOf } from './system-socket.js'
+
+/** A caller's open file: the same open file that the caller has, for reading at any place. `close` it in the end. */
+export interface CallersFile {
+  readonly fd: number
+  readonly size: number
+  /** @throws StrataError `archive_changed` if the file is no longer as the caller named it */
+  throwIfChanged(): void
+  close(): void
+}
+
+/**
+ * Takes over a descriptor of the process that connected.
+ *
+ * We are root and the caller may be nobody, so what we can open is no measure. We open nothing: pidfd_getfd(2) gives the caller's own open file, with the access that the caller got when *it*
+ * opened it; one that is not open for reading (O_WRONLY, O_PATH) is refused by its own flags, not by what somebody looked up before. So nothing is read that the caller could not read itself,
+ * in any mount namespace, and no moment is there between check and use. (Opening /proc/<pid>/fd/<n> would open the file anew, with our rights.)
+ *
+ * The process must be the one that connected, and still act for that user: a pidfd of the connection where the kernel has it, and /proc/<pid> owned by the user who connected. The kernel
+ * gives that folder to root while a process runs a setuid program, whose files are not its caller's. Before 6.5 the pid may have been used again; by the same check that is another process of the
+ * same user, which the caller may look into anyway.
+ *
+ * File systems that a user's own program answers for could let a reading thread hang: they are refused before anything is asked of them, and so are callers in another user namespace, who can mount them.
+ *
+ * @throws StrataError `descriptor_refused`: the bytes may still be sent; `archive_changed`
+ */
+export function openCallersFile(socket: Socket, named: Descriptor): CallersFile {
+  const fd = takeDescriptor(socket, named.fd)
+  const close = (): void => closeSync(fd)
+  try {
+    checkIdentity(fd, named)
+    throwIfChanged(fd, named)
+    return { fd, size: Number(named.size), throwIfChanged: () => throwIfChanged(fd, named), close }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+function takeDescriptor(socket: Socket, number: number): number {
+  const connection = systemSocketOf(socket)
+  if (socket.remoteAddress !== undefined || connection === undefined) throw refused('descriptors are taken over a unix socket only')
+  return attempt(() => {
+    const { pid, uid } = peerCredentials(connection.fd)
+    if (pid <= 0) throw refused('the caller is in another pid namespace')
+    const pidfd = peerPidfd(connection.fd) ?? openPidfd(pid)
+    try {
+      return descriptorFrom(pidfd, pid, uid, number)
+    } finally {
+      closeSync(pidfd)
+    }
+  })
+}
+
+function descriptorFrom(pidfd: number, pid: number, uid: number, number: number): number {
+  const checkProcess = (): void => {
+    if (statSync(`/proc/${pid}`).uid !== uid) throw refused('the process that connected does not act for its user')
+    if (readlinkSync(`/proc/${pid}/ns/user`) !== readlinkSync('/proc/self/ns/user')) throw refused('the caller is in another user namespace')
+    // Last: as long as it lives its pid is nobody else's, so all above was said of it.
+    if (!pidfdIsAlive(pidfd)) throw refused('the process that connected has ended')
+  }
+  checkProcess()
+  const fd = descriptorOf(pidfd, number)
+  try {
+    checkProcess()
+    if (!isReadable(fd)) throw refused(`descriptor ${number} is not open for reading`)
+    checkFileSystem(fd, pid)
+    return fd
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** Programs of users, and other machines, that may never answer. */
+const MAY_HANG = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|autofs)/
+
+function checkFileSystem(fd: number, pid: number): void {
+  const id = /^mnt_id:\s*([0-9]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
+  const mounted = mountTable(pid).find((mount) => String(mount.id) === id)
+  if (mounted === undefined) throw refused('the file lies where the caller has nothing mounted')
+  if (MAY_HANG.test(mounted.fsType)) throw refused(`files on ${mounted.fsType} are not read in place`)
+}
+
+function checkIdentity(fd: number, named: Descriptor): void {
+  const status = attempt(() => fstatSync(fd, { bigint: true }))
+  if (!status.isFile()) throw refused(`descriptor ${named.fd} is no regular file`)
+  if (String(status.dev) !== named.dev || String(status.ino) !== named.ino) throw refused(`descriptor ${named.fd} is another file than was named`)
+  if (status.size > BigInt(Number.MAX_SAFE_INTEGER)) throw refused('the file is too large')
+}
+
+function throwIfChanged(fd: number, named: Descriptor): void {
+  const status = fstatSync(fd, { bigint: true })
+  if (String(status.size) === named.size && String(status.mtimeNs) === named.mtimeNs) return
+  throw new StrataError('archive_changed', 'the archive was changed while it was read: load it again when nobody writes to it')
+}
+
+/** What the kernel refuses, it refuses for reasons of its own: the caller sends the bytes. */
+function attempt<T>(act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    if (error instanceof StrataError) throw error
+    throw refused(error instanceof Error ? error.message : String(error), error)
+  }
+}
+
+function refused(why: string, cause?: unknown): StrataError {
+  return new StrataError('descriptor_refused', `the archive cannot be read in place: ${why}`, { cause })
+}
