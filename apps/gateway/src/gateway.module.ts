@@ -13,6 +13,8 @@ import { ImageMounts } from './images/image-mounts.js'
 import { ImagesController } from './images/images.controller.js'
 import { LoadService } from './images/load.service.js'
 import { JobsController } from './jobs/jobs.controller.js'
+import { CollectionController } from './system/collection.controller.js'
+import { DiskUsage } from './system/disk-usage.js'
 import { SystemController } from './system/system.controller.js'
 import { TokenGuard } from './token-guard.js'
 
@@ -45,7 +47,7 @@ export class GatewayModule {
     return {
       module: GatewayModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      controllers: [ImagesController, JobsController, ContainersController, SystemController],
+      controllers: [ImagesController, JobsController, ContainersController, SystemController, CollectionController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
         { provide: OBJECT_STORE, useFactory: () => openStore(config) },
@@ -62,6 +64,7 @@ export class GatewayModule {
         LaunchService,
         LoadService,
         ImageMounts,
+        DiskUsage,
         Closer,
       ],
     }

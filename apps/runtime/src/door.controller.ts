@@ -1,7 +1,7 @@
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, Res } from '@nestjs/common'
-import { digest, killSchema, logsQuery, removeContainerQuery, stopSchema, type ContainerView, type LogsQuery, type WaitResult } from '@strata/api'
+import { digest, killSchema, logsQuery, removeContainerQuery, stopSchema, type ContainerView, type LogsQuery, type NodeUsage, type WaitResult } from '@strata/api'
 import type { Digest } from '@strata/oci'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
@@ -69,6 +69,11 @@ export class DoorController {
   async remove(@Param('id', { schema: id }) container: string, @Query({ schema: removeContainerQuery }) { force }: z.infer<typeof removeContainerQuery>): Promise<void> {
     await this.node.containers.remove(container, { force })
     await this.node.published()
+  }
+
+  @Get('usage')
+  usage(): Promise<NodeUsage> {
+    return this.node.usage()
   }
 
   @Post('mounts')

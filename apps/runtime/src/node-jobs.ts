@@ -3,6 +3,10 @@ import { asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, Stra
 import { QUEUES, sealedSchema, WaitingForChildren, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
+import type { NodeCleaner } from './node-cleaner.js'
+
+/** How often each layer of an image is asked for again. */
+const MOST_ASKED = 5
 
 /**
  * What a node does for others: takes a request from the shared queue (`place`), and carries it out on its own (`assemble`, `launch`).
@@ -17,22 +21,22 @@ export class NodeJobs {
     private readonly containers: Containers,
     private readonly blobs: BlobStore,
     private readonly sealer: Sealer,
+    private readonly cleaner: NodeCleaner,
     /** Resolves when what has happened so far can be seen through any gateway. */
     private readonly published: () => Promise<void>,
   ) {}
 
   readonly shared: Handlers<'runtime'> = { place: (data, context) => this.#place(data, context) }
   readonly own: Handlers<'runtime.node'> = {
-    assemble: async ({ image }, context) => {
-      await context.children([])
-      await this.#assembled(image, context.signal)
+    assemble: async ({ root, image }, context) => {
+      await this.#assembled(root, image, context)
       return { node: this.node, id: image.id }
     },
-    launch: async ({ launch }, context) => {
+    launch: async ({ root, launch }, context) => {
       try {
         await context.children([])
         await context.progress({ step: 'launching' })
-        await this.#assembled(launch.image, context.signal)
+        await this.#assembled(root, launch.image, context)
         await this.containers.launch(launch.container, { signal: context.signal })
       } catch (error) {
         if (error instanceof WaitingForChildren) throw error
@@ -42,6 +46,7 @@ export class NodeJobs {
       await this.published()
       return { node: this.node, container: launch.container }
     },
+    clean: (data) => this.cleaner.clean(data),
   }
 
   /** The container stays, with the reason, as any that has ended; it goes with its name if it was to be removed, or was taken back. */
@@ -87,7 +92,7 @@ export class NodeJobs {
     const { workdir, user, hostname, network } = launch
     return {
       name: launch.name,
-      image: { name: launch.imageName, id: launch.image.id, chainId: this.roots.chainId(launch.image), config: config.config },
+      image: { name: launch.imageName, id: launch.image.id, chainId: this.roots.chainId(launch.image), layers: launch.image.layers.map(({ diffId }) => diffId), config: config.config },
       request: { ...this.sealer.open(sealedSchema, launch.sealed, launch.container), workdir, user, hostname, network },
       autoRemove: launch.autoRemove,
       attached: launch.attach,
@@ -98,10 +103,25 @@ export class NodeJobs {
     return this.containers.list().some(({ id }) => id === container)
   }
 
-  async #assembled(image: ImageRef, signal: AbortSignal): Promise<void> {
-    await this.roots.assemble(image, signal).catch((error: unknown) => {
-      if (error instanceof StrataError && error.code === 'not_found') throw new StrataError('layer_missing', error.message, { cause: error })
-      throw error
-    })
+  /**
+   * Makes the root of layers that are on this node. One that was there when the job was placed, or was made for it, may have gone since, by a cleaning: then it is asked for again.
+   * Not for ever: a layer that is made and gone each time is a fault of the node's.
+   */
+  async #assembled(root: string, image: ImageRef, context: JobContext): Promise<void> {
+    await context.children([])
+    const ask = async (): Promise<void> => {
+      const missing = await this.roots.missing(root, image, `again-${context.asked}-`)
+      if (missing.length > 0 && context.asked > MOST_ASKED * image.layers.length) throw new StrataError('layer_missing', `the layers of ${image.id} are made on ${this.node} and gone again`)
+      await context.children(missing)
+    }
+    await ask()
+    try {
+      await this.roots.assemble(image, context.signal)
+    } catch (error) {
+      const isGone = error instanceof StrataError && (error.code === 'not_found' || error.code === 'layer_missing')
+      if (!isGone) throw error
+      await ask()
+      throw new StrataError('layer_missing', error.message, { cause: error })
+    }
   }
 }

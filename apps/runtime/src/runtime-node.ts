@@ -2,8 +2,9 @@ import { mkdirSync, rmdirSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
-import type { ContainerView } from '@strata/api'
+import type { ContainerView, NodeUsage } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
+import { Images } from '@strata/images'
 import { LayerFolder } from '@strata/layers'
 import { makePrivateMount, mountTable, umount } from '@strata/linux'
 import { StrataError } from '@strata/oci'
@@ -17,7 +18,9 @@ import { SnapshotRoots } from './container-roots.js'
 import { driverReason } from './driver-reason.js'
 import { ImageMounts } from './image-mounts.js'
 import { ImageRoots } from './image-roots.js'
+import { NodeCleaner } from './node-cleaner.js'
 import { NodeJobs } from './node-jobs.js'
+import { nodeUsage } from './node-usage.js'
 import { Publisher } from './publisher.js'
 
 /**
@@ -32,6 +35,7 @@ const MOUNTED = ['snapshots', 'roots', 'mounts'] as const
  */
 export class RuntimeNode {
   readonly #logger = new Logger('runtime')
+  readonly cleaner: NodeCleaner
   #publisher: Publisher | undefined
   readonly readiness = new Readiness({ redis: () => this.queue.answers(), store: () => storeAnswers(this.store) })
 
@@ -43,7 +47,10 @@ export class RuntimeNode {
     readonly containers: Containers,
     readonly mounts: ImageMounts,
     private readonly queue: QueueClient,
-  ) {}
+    private readonly layers: LayerFolder,
+  ) {
+    this.cleaner = new NodeCleaner(snapshots, layers, containers, new Images(store), store)
+  }
 
   static async start(config: RuntimeConfig): Promise<RuntimeNode> {
     if (process.getuid?.() !== 0) throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
@@ -63,15 +70,15 @@ export class RuntimeNode {
       warn: (message) => logger.warn(message),
     })
     for (const warning of containers.runtime.warnings) logger.warn(warning)
-    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS))
+    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS), new LayerFolder(join(folder, 'layers')))
   }
 
   /** Makes the node known at its door, and takes jobs. */
   serve(door: string): void {
-    const { STRATA_NODE: id, STRATA_NODE_FOLDER: folder, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
+    const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
     const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
-    const roots = new ImageRoots(this.snapshots, new LayerFolder(join(folder, 'layers')), id)
-    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, () => this.published())
+    const roots = new ImageRoots(this.snapshots, this.layers, id)
+    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, () => this.published())
     const onError = (error: Error): void => this.#logger.warn(error.message)
     const record = { id, door, driver: this.snapshots.name, driverReason: this.driverReason, runtime: this.containers.runtime.version, kernel: release(), warnings: [...this.containers.runtime.warnings] }
     this.#publisher = new Publisher(this.queue.nodes, record, this.containers, (message) => this.#logger.warn(message))
@@ -81,6 +88,10 @@ export class RuntimeNode {
 
   view(record: ContainerRecord): ContainerView {
     return containerView(record, this.config.STRATA_NODE)
+  }
+
+  usage(): Promise<NodeUsage> {
+    return nodeUsage(this.snapshots, this.layers, this.containers)
   }
 
   /** What has happened so far can be seen through any gateway. */

@@ -1,11 +1,16 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
-import { BlobStore, openStore, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, openStore, Uploads, type ObjectStore } from '@strata/store'
+import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
 import { UploadKeeper } from './upload-keeper.js'
 
-/** Works the `storage` queue, and sees to it that the sweep comes round, once however many replicas there are. */
+/** A collection takes long, and uploads must be looked over meanwhile. */
+const CONCURRENCY = 4
+
+/** Works the `storage` queue, and sees to it that sweep and collection come round, once however many replicas there are. */
 @Injectable()
 export class StorageWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('storage')
@@ -19,9 +24,18 @@ export class StorageWorker implements OnApplicationShutdown {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const keeper = new UploadKeeper(new Uploads(store), new BlobStore(store), this.#queue.journal, this.#queue.producer, config.STRATA_UPLOAD_SILENCE_MS)
+    const { journal, producer, nodes } = this.#queue
+    const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
-    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 1, handlers: { sweep: () => keeper.sweep() }, onError })
+    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: CONCURRENCY, handlers: { sweep: () => keeper.sweep(), 'collect-due': () => collection.due(), collect: (data, context) => collection.run(data, context) }, onError })
     this.#queue.producer.schedule({ name: 'sweep', queue: QUEUES.storage, id: 'sweep', data: {} }, config.STRATA_SWEEP_INTERVAL_MS).catch(onError)
+    this.#scheduleCollection(config.STRATA_GC_INTERVAL).catch(onError)
+  }
+
+  async #scheduleCollection(milliseconds: number): Promise<void> {
+    const due = { name: 'collect-due', queue: QUEUES.storage, id: 'collect-due', data: {} } as const
+    if (milliseconds > 0) await this.#queue.producer.schedule(due, milliseconds)
+    else await this.#queue.producer.unschedule(due)
   }
 
   async onApplicationShutdown(): Promise<void> {

@@ -1,4 +1,4 @@
-import type { ChainId, Digest, ErrorCode, ImageConfig } from '@strata/oci'
+import type { ChainId, DiffId, Digest, ErrorCode, ImageConfig } from '@strata/oci'
 
 /** `none`: a network namespace of its own with only `lo`, up. `host`: the machine's network. */
 export type Network = 'none' | 'host'
@@ -27,6 +27,8 @@ export interface ContainerImage {
   /** The config's digest. */
   readonly id: Digest
   readonly chainId: ChainId
+  /** Its layers, lowest first: what the root is made of, should it have to be made again. */
+  readonly layers?: readonly DiffId[]
   /** The `config` member of the image's config. */
   readonly config: ImageConfig['config']
 }

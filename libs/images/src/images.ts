@@ -122,6 +122,25 @@ export class Images {
     for await (const { config } of this.#all(without)) yield diffIdsOf(config)
   }
 
+  /** How many images there are, how many of them are used, and the bytes of their blobs, each counted once; `reclaimable` are those of blobs that no used image has. */
+  async usage(isUsed: (image: Image) => boolean): Promise<{ total: number; active: number; bytes: number; reclaimable: number }> {
+    const sizes = new Map<Digest, number>()
+    const used = new Set<Digest>()
+    let [total, active] = [0, 0]
+    for await (const { image, manifest } of this.#all(new Set())) {
+      const isActive = isUsed(image)
+      total++
+      if (isActive) active++
+      for (const { digest, size } of [{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers]) {
+        sizes.set(digest, size)
+        if (isActive) used.add(digest)
+      }
+    }
+    const bytesOf = (digests: Iterable<Digest>): number => [...digests].reduce((sum, digest) => sum + (sizes.get(digest) ?? 0), 0)
+    const bytes = bytesOf(sizes.keys())
+    return { total, active, bytes, reclaimable: bytes - bytesOf(used) }
+  }
+
   /** The images without a tag that nobody uses: what docker calls dangling. */
   async untagged(inUse: (image: Image) => boolean): Promise<NamedImage[]> {
     return (await this.list()).filter((image) => image.names.length === 0 && !inUse(image))
@@ -136,11 +155,12 @@ export class Images {
   async *#all(without: ReadonlySet<Digest>): AsyncGenerator<ReadImage> {
     for (const image of await this.list()) {
       if (without.has(image.digest)) continue
-      try {
-        yield await this.#read(image)
-      } catch (error) {
-        if ((await this.list()).some(({ digest }) => digest === image.digest)) throw error
-      }
+      const read = await this.#read(image).catch(async () => {
+        // Looked at again: it may even have been loaded again.
+        const isThere = (await this.list()).some(({ digest }) => digest === image.digest)
+        return isThere ? this.#read(image) : undefined
+      })
+      if (read) yield read
     }
   }
 

@@ -19,6 +19,8 @@ export const STEPS = [
   'remove.name-retired', 'remove.container-buried', 'remove.root-removed', 'remove.record-dropped',
   // A collection, in the order of its protocol: see the collector. `tombstoned` and `bytes-deleted` are passed once a blob or batch.
   'collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted',
+  // Its part on a node, once a root or layer.
+  'clean.root-removed', 'clean.layer-removed',
 ] as const
 export type Step = (typeof STEPS)[number]
 

@@ -13,6 +13,9 @@ import { z } from 'zod'
  * | `assemble` | `runtime.<node>` | the image's read-only root | the node |
  * | `launch` | `runtime.<node>` | a container's process, at most once | the container |
  * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job | what was done |
+ * | `collect-due` | `storage` | queues a `collect` of its own request, if none is under way; added by the schedule | whether it did |
+ * | `collect` | `storage` | takes what nobody needs out of the store, then has every live node do the same by `clean` | what was freed |
+ * | `clean` | `runtime.<node>` | takes roots and layers that nobody needs off the node | what was freed |
  *
  * Laws: data is small (ids, digests, names), no content and no secret in clear; every job may run twice, even at the same time, and ends the
  * same. `root` is the request that all jobs of a tree belong to: its id is the id of the REST job, of the journal, and of the cancel record.
@@ -51,6 +54,25 @@ export type LaunchSpec = z.infer<typeof launchSpecSchema>
 export const sealedSchema = z.object({ command: z.array(z.string()).optional(), entrypoint: z.array(z.string()).optional(), env: z.array(z.string()) })
 export type SealedSpec = z.infer<typeof sealedSchema>
 
+/** A number of things, and their bytes. */
+const tally = z.object({ count: z.number().int().nonnegative(), bytes: z.number().int() })
+
+/** What a dry run takes for removed already. */
+const absentSchema = z.object({
+  /** Manifests of images. */
+  images: z.array(digest).max(10_000),
+  containers: z.array(z.string().regex(CONTAINER_ID)).max(10_000),
+  /** Layers whose index the store would have no more. */
+  indexes: z.array(diffId).max(10_000),
+})
+
+/** What `clean` freed on its node, or would free: bytes on disk, a file of several names counted with the last of them. */
+const nodeCleaningSchema = z.object({ roots: tally, layers: tally, bytes: z.number().int() })
+export type NodeCleaning = z.infer<typeof nodeCleaningSchema>
+
+/** What `collect` took out of the store, or would take (StoreCollection of `@strata/store`). */
+const storeCollectionSchema = z.object({ blobs: tally, data: tally, indexes: tally, records: tally, partialUploads: tally, bytes: z.number().int(), linked: z.number().int(), tombstones: tally })
+
 export const CONTRACTS = {
   load: {
     data: z.object({ root, upload: root, prepare: z.boolean(), name: z.string().optional() }),
@@ -85,6 +107,37 @@ export const CONTRACTS = {
     result: z.object({ ended: z.array(z.string()), queued: z.array(z.string()) }),
     endsRoot: false,
   },
+  'collect-due': {
+    data: z.object({}),
+    result: z.object({ queued: z.boolean() }),
+    endsRoot: false,
+  },
+  collect: {
+    data: z.object({
+      root,
+      dryRun: z.boolean(),
+      /** Images without a tag that no container uses go first. */
+      untagged: z.boolean(),
+      /** Of a dry run: containers that are to be taken for removed. */
+      absentContainers: z.array(z.string().regex(CONTAINER_ID)).max(10_000),
+    }),
+    result: z.object({
+      dryRun: z.boolean(),
+      /** Images without a tag that went, by their ids. */
+      images: z.array(digest),
+      store: storeCollectionSchema,
+      nodes: z.array(z.discriminatedUnion('done', [nodeCleaningSchema.extend({ node: nodeId, done: z.literal(true) }), z.object({ node: nodeId, done: z.literal(false), reason: z.string() })])),
+      /** Freed in all, in the store and on its nodes; what a node's layer and a blob share is counted once. */
+      bytes: z.number().int(),
+    }),
+    endsRoot: true,
+  },
+  // Without a root: its failure is a node's that could not do its part, not the request's.
+  clean: {
+    data: z.object({ dryRun: z.boolean(), absent: absentSchema }),
+    result: nodeCleaningSchema,
+    endsRoot: false,
+  },
 } as const satisfies Record<string, { data: z.ZodType; result: z.ZodType; endsRoot: boolean }>
 
 export type JobName = keyof typeof CONTRACTS
@@ -96,8 +149,8 @@ export const QUEUE_JOBS = {
   ingest: ['load'],
   extract: ['extract'],
   runtime: ['place'],
-  'runtime.node': ['assemble', 'launch'],
-  storage: ['sweep'],
+  'runtime.node': ['assemble', 'launch', 'clean'],
+  storage: ['sweep', 'collect-due', 'collect'],
 } as const satisfies Record<string, readonly JobName[]>
 export type QueueKind = keyof typeof QUEUE_JOBS
 

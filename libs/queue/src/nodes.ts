@@ -56,6 +56,11 @@ export class NodeDirectory {
     )
   }
 
+  /** The ids of all nodes that ever registered, also of those that do not live. */
+  async known(): Promise<string[]> {
+    return (await orUnavailable(this.redis.smembers(KEY.nodes))).sort()
+  }
+
   async get(id: string): Promise<NodeRecord> {
     const text = await orUnavailable(this.redis.get(KEY.node(id)))
     if (text === null) throw new StrataError('node_unavailable', `the node ${id} does not answer`)

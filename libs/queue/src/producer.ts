@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/oci'
 import { FlowProducer, Queue, type JobsOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
-import { CONTRACTS, type JobData, type JobName } from './contracts.js'
+import { CONTRACTS, type JobData, type JobName, type JobResult } from './contracts.js'
+import { decodeFailure } from './failure.js'
 import { BULL_PREFIX } from './keys.js'
 
 /** A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids hold no colon. */
@@ -79,8 +81,41 @@ export class Producer {
     await this.queue(job.queue).upsertJobScheduler(id, { every: milliseconds }, { name, data, opts: { ...KEEP, removeOnComplete: true } })
   }
 
+  /** Ends that schedule, if there is one. */
+  async unschedule({ queue, id }: ParentJob): Promise<void> {
+    await this.queue(queue).removeJobScheduler(id)
+  }
+
   async has(job: ParentJob): Promise<boolean> {
     return (await orUnavailable(this.queue(job.queue).getJob(job.id))) !== undefined
+  }
+
+  /**
+   * The job's result once it has ended, wherever it is worked; its own failure if it failed.
+   * @throws StrataError `queue_unavailable` if the job is not known (any more), and the signal's reason
+   */
+  async result<N extends JobName>({ name, queue, id }: NewJob<N>, signal: AbortSignal): Promise<JobResult<N>> {
+    for (let wait = 20; ; wait = Math.min(wait * 2, 250)) {
+      signal.throwIfAborted()
+      const job = await orUnavailable(this.queue(queue).getJob(id))
+      if (!job) throw new StrataError('queue_unavailable', `Redis has lost the job ${name}`)
+      if (job.finishedOn !== undefined) {
+        if (job.failedReason) throw decodeFailure(job.failedReason)
+        return CONTRACTS[name].result.parse(job.returnvalue) as JobResult<N>
+      }
+      await delay(wait, undefined, { signal }).catch(() => signal.throwIfAborted())
+    }
+  }
+
+  /** Takes a job away that no worker has yet; nothing if it is gone or under way. */
+  async withdraw({ queue, id }: ParentJob): Promise<void> {
+    await this.queue(queue).remove(id)
+  }
+
+  /** How many jobs of this name wait in the queue or are under way. */
+  async pending(name: JobName, queue: string): Promise<number> {
+    const jobs = await orUnavailable(this.queue(queue).getJobs(['active', 'waiting', 'waiting-children']))
+    return jobs.filter((job) => job.name === name).length
   }
 
   /** BullMQ waits for a first connection however long; a request must not. */

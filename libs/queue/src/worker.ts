@@ -17,6 +17,8 @@ export interface JobContext {
   readonly queue: string
   /** The job that waits for this one, if one does. */
   readonly parent: ParentJob | undefined
+  /** How many children this job has asked for in all its runs. */
+  readonly asked: number
   /** This run follows one that gave up its worker for its children. */
   readonly resumed: boolean
   /** Aborts when the request is cancelled or another part of it failed, with that as its reason; may be aborted from the start: the handler then cleans up and throws the reason. */
@@ -110,6 +112,7 @@ export class JobWorker<K extends QueueKind> {
       const context: JobContext = {
         id: job.id ?? '',
         queue: this.options.queue,
+        asked: (job.data as { added?: string[] }).added?.length ?? 0,
         resumed: 'added' in (job.data as object),
         parent: job.parent?.id === undefined ? undefined : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
         signal: watch?.controller.signal ?? new AbortController().signal,

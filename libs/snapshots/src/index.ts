@@ -1,5 +1,5 @@
 export type { LayerFiles, Snapshotter } from './snapshotter.js'
-export { parseSnapshotKey, type SnapshotInfo, type SnapshotKey, type Usage } from './snapshot.js'
+export { parseSnapshotKey, type RootInfo, type SnapshotInfo, type SnapshotKey, type Usage } from './snapshot.js'
 export { mountAll, unmountAll, type Mount } from './mounts.js'
 export { createSnapshotter, type SnapshotterOptions } from './create-snapshotter.js'
 export { probe, type ProbeResult } from './probe.js'

@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { chainIdOf, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
 import { lgetxattr, llistxattr, lsetxattr, lutimes, mountAt, mountTable, umount, type MountEntry } from '@strata/linux'
@@ -11,7 +11,7 @@ import { isObject, readRecord } from './record.js'
 import type { RootDriver } from './root-driver.js'
 import { runWorker } from './run-worker.js'
 import { SingleFlight } from './single-flight.js'
-import { parseSnapshotKey, type SnapshotInfo, type SnapshotKey, type Usage } from './snapshot.js'
+import { parseSnapshotKey, type RootInfo, type SnapshotInfo, type SnapshotKey, type Usage } from './snapshot.js'
 import type { LayerFiles, Snapshotter } from './snapshotter.js'
 
 /** snapshot.json */
@@ -174,15 +174,37 @@ export class LayeredSnapshotter implements Snapshotter {
     await discard(this.folder, snapshot)
   }
 
-  removeRoot(chainId: ChainId): Promise<void> {
+  removeRoot(chainId: ChainId, isNeeded = () => false): Promise<Usage> {
     return withLocks([this.#lock(chainId)], async () => {
       const child = this.folder.keys().find((key) => this.#find(key)?.chainId === chainId)
       if (child !== undefined) throw new StrataError('image_in_use', `the root ${chainId} has a snapshot, ${child}`)
       const user = this.#unmountIdle(chainId)
       if (user !== undefined) throw new StrataError('image_in_use', `the root ${chainId} is in use at ${user}`)
+      const freed = await this.rootUsage([chainId])
+      if (isNeeded()) return { bytes: 0, inodes: 0 }
       await discard(this.folder, this.folder.root(chainId))
       await this.driver.collect()
+      return freed
     })
+  }
+
+  async *roots(): AsyncIterable<RootInfo> {
+    for (const chainId of this.folder.chains('roots')) {
+      const table = mountTable()
+      const root = mountAt(this.folder.mountPoint(chainId), table)
+      yield await Promise.resolve({ chainId, layers: this.driver.layersOf(chainId) ?? [], usedAt: root && userOf(root, table)?.mountPoint })
+    }
+  }
+
+  async rootUsage(chainIds: readonly ChainId[]): Promise<Usage> {
+    let [bytes, inodes] = [0, 0]
+    for (const folder of this.driver.foldersOf(chainIds)) {
+      if (!existsSync(folder)) continue
+      const usage = await runWorker({ task: 'usage', folder })
+      bytes += usage.bytes
+      inodes += usage.inodes
+    }
+    return { bytes, inodes }
   }
 
   async releaseRoots(): Promise<ChainId[]> {

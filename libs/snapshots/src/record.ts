@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isDigest, type DiffId } from '@strata/oci'
 
 /**
  * A small JSON file of our own. Undefined if it is not there or is not whole: after a loss of power a file may be empty that was renamed into place,
@@ -23,4 +24,8 @@ export function readRecord<T>(path: string, isRecord: (value: unknown) => value 
 
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+export function isStack(value: unknown): value is readonly DiffId[] {
+  return Array.isArray(value) && value.every(isDigest)
 }

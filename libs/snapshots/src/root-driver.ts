@@ -1,4 +1,4 @@
-import type { ChainId } from '@strata/oci'
+import type { ChainId, DiffId } from '@strata/oci'
 import type { LayerFiles } from './snapshotter.js'
 
 /** What a driver adds: how a root is kept and mounted. All else (keys, locks, writable children, use) is the same for all: layered-snapshotter.ts. */
@@ -10,6 +10,10 @@ export interface RootDriver {
   isAssembled(chainId: ChainId): boolean
   /** Read-only, nosuid, nodev, at a folder that is there. */
   mount(chainId: ChainId, target: string): Promise<void>
+  /** The layers of a root that is there whole, lowest first. */
+  layersOf(chainId: ChainId): readonly DiffId[] | undefined
+  /** What goes from the disk with these roots: their folders, and what no other root needs. */
+  foldersOf(chainIds: readonly ChainId[]): string[]
   /** After the root's folder has gone: what no other root needs of what it was made of. */
   collect(): Promise<void>
   /** Waits for what goes on in the background. */

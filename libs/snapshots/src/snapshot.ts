@@ -1,4 +1,4 @@
-import { StrataError, type ChainId } from '@strata/oci'
+import { StrataError, type ChainId, type DiffId } from '@strata/oci'
 
 /** The name of a snapshot: a folder's name too, so its grammar is narrow. */
 export type SnapshotKey = string & { readonly __brand: 'SnapshotKey' }
@@ -16,6 +16,14 @@ export interface SnapshotInfo {
   readonly kind: 'writable' | 'view'
   /** The root that it is a child of. */
   readonly chainId: ChainId
+}
+
+export interface RootInfo {
+  readonly chainId: ChainId
+  /** Lowest first; none of a root that cannot be used any more (another driver's, or from before a loss of power). */
+  readonly layers: readonly DiffId[]
+  /** Where a mount stands on it: an overlay above it, or one more mount of the same. Snapshots that are not mounted are not told here: `walk`. */
+  readonly usedAt: string | undefined
 }
 
 export interface Usage {

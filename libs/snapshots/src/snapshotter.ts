@@ -1,6 +1,6 @@
 import type { ChainId, DiffId } from '@strata/oci'
 import type { Mount } from './mounts.js'
-import type { SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
+import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
 
 /**
  * Storage for the file systems of images and containers on one node, copy-on-write.
@@ -85,8 +85,17 @@ export interface Snapshotter {
   /** Ends a snapshot with all it holds; nothing if it is not there. Refused (`container_running`) while it is mounted. */
   remove(key: SnapshotKey): Promise<void>
 
-  /** Unmounts and deletes a root; nothing if it is not there. Refused (`image_in_use`) while a snapshot or a mount is on it. */
-  removeRoot(chainId: ChainId): Promise<void>
+  /**
+   * Unmounts and deletes a root, and gives what that freed; nothing if it is not there. Refused (`image_in_use`) while a snapshot or a mount is on it. As slow as it has files.
+   * `isNeeded` is asked last, and nothing happens in between: who is known there to need the root finds it, and who comes later finds it gone.
+   */
+  removeRoot(chainId: ChainId, isNeeded?: () => boolean): Promise<Usage>
+
+  /** Every root, in the order of their chain ids. */
+  roots(): AsyncIterable<RootInfo>
+
+  /** What removing these roots would free: what other roots need as well is left out. As slow as they have files. */
+  rootUsage(chainIds: readonly ChainId[]): Promise<Usage>
 
   /** Unmounts every root that no mount uses; it is mounted again when needed. Gives those that stay. For a node that is being shut down. */
   releaseRoots(): Promise<ChainId[]>

@@ -22,7 +22,9 @@ export interface StoreCollection {
   readonly indexes: Tally
   /** Records that ended or got shorter, and by how much. */
   readonly records: Tally
-  /** All of the above: the store's objects are smaller by exactly this. */
+  /** Writes that ended in the middle, where the store keeps such: no objects. */
+  readonly partialUploads: Tally
+  /** All of the above but the partial uploads: the store's objects are smaller by exactly this. */
   readonly bytes: number
   /** Of these bytes, those of files that have another name (a node's layer): on disk until that goes too. */
   readonly linked: number
@@ -183,10 +185,11 @@ export class Collector {
   }
 }
 
-type Kind = 'blobs' | 'data' | 'indexes' | 'records'
+const KINDS = ['blobs', 'data', 'indexes', 'records', 'partialUploads'] as const
+type Kind = (typeof KINDS)[number]
 
 class Sums {
-  readonly #tallies: Record<Kind, { count: number; bytes: number }> = { blobs: { count: 0, bytes: 0 }, data: { count: 0, bytes: 0 }, indexes: { count: 0, bytes: 0 }, records: { count: 0, bytes: 0 } }
+  readonly #tallies = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, bytes: 0 }])) as Record<Kind, { count: number; bytes: number }>
   #linked = 0
 
   add(kind: Kind, bytes: number, linked = false): void {
@@ -196,7 +199,7 @@ class Sums {
   }
 
   report(tombstones: Tally): StoreCollection {
-    const bytes = Object.values(this.#tallies).reduce((sum, tally) => sum + tally.bytes, 0)
+    const bytes = KINDS.reduce((sum, kind) => (kind === 'partialUploads' ? sum : sum + this.#tallies[kind].bytes), 0)
     return { ...this.#tallies, bytes, linked: this.#linked, tombstones }
   }
 }

@@ -3,10 +3,10 @@ import { closeSync, createReadStream, renameSync, statSync, writeFileSync } from
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { attachLoop, mountFs, type LoopDevice } from '@strata/linux'
-import { step, StrataError, type ChainId } from '@strata/oci'
+import { step, StrataError, type ChainId, type DiffId } from '@strata/oci'
 import { withWorkFolders } from '../discard.js'
 import type { SnapshotFolder } from '../folder.js'
-import { isObject, readRecord } from '../record.js'
+import { isObject, isStack, readRecord } from '../record.js'
 import type { RootDriver } from '../root-driver.js'
 import { runWorker } from '../run-worker.js'
 import type { LayerFiles } from '../snapshotter.js'
@@ -14,6 +14,8 @@ import { METADATA, SIDE } from './write-root.js'
 
 /** root.json */
 interface RootRecord {
+  /** Of its layers, lowest first. */
+  readonly diffIds: readonly DiffId[]
   /** The tars that hold data, in the order of the device slots. */
   readonly tars: readonly { readonly path: string; readonly size: number }[]
   readonly side: number
@@ -38,7 +40,7 @@ export class ErofsDriver implements RootDriver {
       const work = fresh()
       const { devices, side, sha256 } = await runWorker({ task: 'erofs', layers, chainId, folder: work }, signal)
       const tars = devices.map((layer) => ({ path: layers[layer]!.tar, size: statSync(layers[layer]!.tar).size }))
-      writeFileSync(join(work, 'root.json'), JSON.stringify({ tars, side, sha256 } satisfies RootRecord))
+      writeFileSync(join(work, 'root.json'), JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), tars, side, sha256 } satisfies RootRecord))
       step('assemble.made')
       renameSync(work, this.folder.root(chainId))
     })
@@ -72,6 +74,14 @@ export class ErofsDriver implements RootDriver {
     }
   }
 
+  layersOf(chainId: ChainId): readonly DiffId[] | undefined {
+    return this.#record(chainId)?.diffIds
+  }
+
+  foldersOf(chainIds: readonly ChainId[]): string[] {
+    return chainIds.map((chainId) => this.folder.root(chainId))
+  }
+
   collect(): Promise<void> {
     return Promise.resolve()
   }
@@ -90,6 +100,6 @@ export class ErofsDriver implements RootDriver {
 }
 
 function isRootRecord(value: unknown): value is RootRecord {
-  return isObject(value) && typeof value['side'] === 'number' && typeof value['sha256'] === 'string' && Array.isArray(value['tars'])
+  return isObject(value) && typeof value['side'] === 'number' && typeof value['sha256'] === 'string' && isStack(value['diffIds']) && Array.isArray(value['tars'])
     && value['tars'].every((tar) => isObject(tar) && typeof tar['path'] === 'string' && typeof tar['size'] === 'number')
 }

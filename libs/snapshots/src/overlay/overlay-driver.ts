@@ -1,19 +1,20 @@
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { chainIds, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
+import { chainIds, hexOf, isDigest, step, StrataError, type ChainId, type DiffId } from '@strata/oci'
 import { discard, withWorkFolders } from '../discard.js'
 import { withLocks } from '../file-lock.js'
 import type { SnapshotFolder } from '../folder.js'
 import { mountAll } from '../mounts.js'
 import { OVERLAY_OPTIONS } from '../overlay-options.js'
-import { isObject, readRecord } from '../record.js'
+import { isObject, isStack, readRecord } from '../record.js'
 import type { RootDriver } from '../root-driver.js'
 import { runWorker } from '../run-worker.js'
 import type { LayerFiles } from '../snapshotter.js'
 import { bootId } from './synced.js'
 
-/** root.json: the chain ids of the layers' folders, lowest first. */
+/** root.json: the layers, lowest first, by what they are and by the chain ids of their folders. */
 interface RootRecord {
+  readonly diffIds: readonly DiffId[]
   readonly layers: readonly ChainId[]
 }
 
@@ -47,7 +48,7 @@ export class OverlayDriver implements RootDriver {
     for (const { id, work } of missing) renameSync(work, this.folder.layer(id))
     const work = fresh()
     mkdirSync(work, { mode: 0o700 })
-    writeFileSync(join(work, 'root.json'), JSON.stringify({ layers: chain } satisfies RootRecord))
+    writeFileSync(join(work, 'root.json'), JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), layers: chain } satisfies RootRecord))
     step('assemble.made')
     renameSync(work, this.folder.root(chainId))
     return missing.map(({ id }) => id)
@@ -72,6 +73,17 @@ export class OverlayDriver implements RootDriver {
     const lower = [...record.layers.map((id) => this.#files(id)).reverse(), ...this.folder.empties]
     const options = ['ro', 'nosuid', 'nodev', ...OVERLAY_OPTIONS, ...lower.map((path) => `lowerdir+=${path}`)]
     return Promise.resolve(mountAll([{ type: 'overlay', source: 'overlay', options }], target))
+  }
+
+  layersOf(chainId: ChainId): readonly DiffId[] | undefined {
+    return this.#record(chainId)?.diffIds
+  }
+
+  foldersOf(chainIds: readonly ChainId[]): string[] {
+    const named = (ids: readonly ChainId[]): Set<ChainId> => new Set(ids.flatMap((id) => this.#record(id)?.layers ?? []))
+    const staying = named(this.folder.chains('roots').filter((id) => !chainIds.includes(id)))
+    const layers = [...named(chainIds)].filter((id) => !staying.has(id))
+    return [...chainIds.map((id) => this.folder.root(id)), ...layers.map((id) => this.folder.layer(id))]
   }
 
   /** Removes the layers that no root names. One that is being given to a root is locked until the root names it. */
@@ -116,5 +128,5 @@ export class OverlayDriver implements RootDriver {
 }
 
 function isRootRecord(value: unknown): value is RootRecord {
-  return isObject(value) && Array.isArray(value['layers']) && value['layers'].every(isDigest)
+  return isObject(value) && isStack(value['diffIds']) && Array.isArray(value['layers']) && value['layers'].every(isDigest)
 }

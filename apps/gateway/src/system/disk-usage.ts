@@ -1,0 +1,52 @@
+import { Injectable } from '@nestjs/common'
+import type { DiskUsage as DiskUsageView, NodeUsage } from '@strata/api'
+import { Images } from '@strata/images'
+import { NodeDirectory } from '@strata/queue'
+import { ContainerDirectory } from '../containers/container-directory.js'
+import { NodeDoors } from '../containers/node-doors.js'
+
+type Usage = DiskUsageView['images']
+const NOTHING: Usage = { total: 0, active: 0, bytes: 0, reclaimable: 0 }
+
+/** docker's `system df`: images from their manifests, the rest asked of each node. */
+@Injectable()
+export class DiskUsage {
+  constructor(
+    private readonly images: Images,
+    private readonly containers: ContainerDirectory,
+    private readonly nodes: NodeDirectory,
+    private readonly doors: NodeDoors,
+  ) {}
+
+  async measure(): Promise<DiskUsageView> {
+    const [containers, nodes] = await Promise.all([this.containers.list(), this.#nodes()])
+    const used = new Set<string>(containers.map(({ imageId }) => imageId))
+    const running = new Set(containers.filter(({ state }) => state === 'running').map(({ id }) => id))
+    const written = nodes.flatMap((node) => node.containers)
+    return {
+      images: await this.images.usage(({ id }) => used.has(id)),
+      containers: { total: containers.length, active: running.size, bytes: sum(written), reclaimable: sum(written.filter(({ id }) => !running.has(id))) },
+      layers: nodes.map(({ layers }) => layers).reduce(add, NOTHING),
+      nodes,
+    }
+  }
+
+  async #nodes(): Promise<DiskUsageView['nodes']> {
+    const alive = new Map((await this.nodes.list()).map((node) => [node.id, node]))
+    return Promise.all(
+      (await this.nodes.known()).map(async (id) => {
+        const node = alive.get(id)
+        const usage = node && (await this.doors.json<NodeUsage>(node, 'GET', '/usage').catch(() => undefined))
+        return { node: id, answers: usage !== undefined, ...(usage ?? { containers: [], layers: NOTHING }) }
+      }),
+    )
+  }
+}
+
+function sum(items: readonly { readonly bytes: number }[]): number {
+  return items.reduce((total, { bytes }) => total + bytes, 0)
+}
+
+function add(a: Usage, b: Usage): Usage {
+  return { total: a.total + b.total, active: a.active + b.active, bytes: a.bytes + b.bytes, reclaimable: a.reclaimable + b.reclaimable }
+}

@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto'
+import type { Image, Images } from '@strata/images'
+import { asStrataError, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { QUEUES, type JobContext, type JobData, type JobResult, type Journal, type NewJob, type NodeDirectory, type Producer } from '@strata/queue'
+import type { Collector } from '@strata/store'
+import { z } from 'zod'
+
+type Collect = JobData<'collect'>
+type NodePart = JobResult<'collect'>['nodes'][number]
+
+/** What counts here of a container that a node has published. */
+const publishedSchema = z.object({ id: z.string(), imageId: z.string() })
+
+/** Whether a node that works for long still lives is asked this often. */
+const ASK_MS = 1_000
+/** What a job may name of one kind. A dry run beyond that tells too little rather than too much. */
+const MOST_NAMED = 10_000
+
+/**
+ * The `collect` job: the store first, then every node that lives, all at once, since what a node needs follows from what the store has. A node that does not answer is
+ * told of in the report, and does its part at the next collection.
+ *
+ * It may run twice, also at the same time: the collector's protocol stands that. The report is then that of the run that ended.
+ */
+export class Collection {
+  constructor(
+    private readonly collector: Collector,
+    private readonly images: Images,
+    private readonly journal: Journal,
+    private readonly producer: Producer,
+    private readonly nodes: NodeDirectory,
+  ) {}
+
+  /** The schedule's job: a collection is a request like any other, in the list of jobs, unless one waits or is under way. */
+  async due(): Promise<JobResult<'collect-due'>> {
+    if ((await this.producer.pending('collect', QUEUES.storage)) > 0) return { queued: false }
+    const id = randomUUID()
+    await this.journal.create(id, 'collect', 'waiting')
+    await this.producer.add({ name: 'collect', queue: QUEUES.storage, id, data: { root: id, dryRun: false, untagged: false, absentContainers: [] } })
+    return { queued: true }
+  }
+
+  async run(data: Collect, context: JobContext): Promise<JobResult<'collect'>> {
+    const { signal } = context
+    signal.throwIfAborted()
+    await context.progress({ state: 'active', step: 'collecting' })
+    const untagged = data.untagged ? await this.#removeUntagged(data) : []
+    const absent = data.dryRun ? new Set(untagged.map(({ digest }) => digest)) : new Set<Digest>()
+    const { report, indexes } = await this.collector.collect({ references: () => this.images.references(absent), dryRun: data.dryRun, signal })
+    await context.progress({ step: 'cleaning nodes' })
+    const nodes = await this.#cleanNodes(data, { images: [...absent], indexes }, signal)
+    const bytes = report.bytes + report.partialUploads.bytes - report.linked + nodes.reduce((sum, node) => sum + (node.done ? node.bytes : 0), 0)
+    return { dryRun: data.dryRun, images: untagged.map(({ id }) => id), store: report, nodes, bytes }
+  }
+
+  async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Image[]> {
+    const containers = (await this.nodes.containers()).map((view) => publishedSchema.parse(view)).filter(({ id }) => !absentContainers.includes(id))
+    const images = await this.images.untagged(({ id }) => containers.some(({ imageId }) => imageId === id))
+    if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)
+    return images
+  }
+
+  async #cleanNodes({ root, dryRun, absentContainers }: Collect, { images, indexes }: { images: readonly Digest[]; indexes: readonly DiffId[] }, signal: AbortSignal): Promise<NodePart[]> {
+    const alive = new Set((await this.nodes.list()).map(({ id }) => id))
+    const absent = dryRun ? { images: images.slice(0, MOST_NAMED), indexes: indexes.slice(0, MOST_NAMED), containers: absentContainers } : { images: [], indexes: [], containers: [] }
+    return Promise.all(
+      (await this.nodes.known()).map(async (node) => {
+        if (!alive.has(node)) return { node, done: false as const, reason: `the node ${node} does not answer` }
+        try {
+          return { node, done: true as const, ...(await this.#clean(node, { name: 'clean', queue: QUEUES.runtimeOn(node), id: `${root}-clean-${node}`, data: { dryRun, absent } }, signal)) }
+        } catch (error) {
+          if (signal.aborted) throw error
+          return { node, done: false as const, reason: asStrataError(error).message }
+        }
+      }),
+    )
+  }
+
+  /** Waits as long as the node lives. A job that no longer has anyone waiting is taken back if it has not begun. */
+  async #clean(node: string, job: NewJob<'clean'>, signal: AbortSignal): Promise<JobResult<'clean'>> {
+    const gone = new AbortController()
+    const timer = setInterval(() => {
+      this.nodes.get(node).catch((error: unknown) => {
+        if (error instanceof StrataError && error.code === 'node_unavailable') gone.abort(error)
+      })
+    }, ASK_MS)
+    try {
+      await this.producer.add(job)
+      return await this.producer.result(job, AbortSignal.any([signal, gone.signal]))
+    } catch (error) {
+      await this.producer.withdraw(job).catch(() => undefined)
+      throw error
+    } finally {
+      clearInterval(timer)
+    }
+  }
+}
