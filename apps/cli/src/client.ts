@@ -10,6 +10,8 @@ const { request } = process.getBuiltinModule('node:http')
 export type Method = 'GET' | 'POST' | 'DELETE'
 export interface Call {
   readonly body?: unknown
+  /** The body's media type, if it is not plain JSON. */
+  readonly type?: string
   readonly signal?: AbortSignal
 }
 export interface Upload {
@@ -28,9 +30,9 @@ export class Client {
   constructor(readonly endpoint: Endpoint) {}
 
   /** The JSON answer; `undefined` where the answer has no body. */
-  async call<T>(method: Method, path: string, { body, signal }: Call = {}): Promise<T> {
+  async call<T>(method: Method, path: string, { body, type = 'application/json', signal }: Call = {}): Promise<T> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
-    const { outgoing, answer } = this.#open(method, path, payload && { 'content-type': 'application/json', 'content-length': payload.length }, signal)
+    const { outgoing, answer } = this.#open(method, path, payload && { 'content-type': type, 'content-length': payload.length }, signal)
     outgoing.end(payload)
     return this.#json<T>(await answer)
   }

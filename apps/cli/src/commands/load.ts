@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import type { JobView, LoadResult } from '@strata/api'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Descriptor, DESCRIPTOR_TYPE, JobView, LoadResult } from '@strata/api'
 import type { Command } from 'commander'
-import type { Client, Upload } from '../client.js'
+import { openArchive, type Archive } from '../archive.js'
+import type { Client } from '../client.js'
 import { print, type Context } from '../context.js'
-import { CliError, reasonOf } from '../errors.js'
+import { CliError } from '../errors.js'
 import { serverEvents } from '../events.js'
 import { barProgress, lineProgress, noProgress, type Progress } from '../progress.js'
 import { exitCodeOf, onSignals } from '../signals.js'
@@ -27,7 +28,7 @@ export function loadCommand(program: Command, context: Context): void {
     .action(async (file: string | undefined, options: LoadOptions) => {
       if (file !== undefined && options.input !== undefined) throw new CliError('load takes one archive: FILE or -i FILE')
       const client = context.client()
-      const archive = await openArchive(options.input ?? file)
+      const archive = openArchive(options.input ?? file)
       const progress = options.quiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
       const result = await load(client, archive, options.name, progress)
       for (const image of result.images) {
@@ -37,29 +38,12 @@ export function loadCommand(program: Command, context: Context): void {
     })
 }
 
-/** A regular file has a length; a pipe, and what a shell opened for us at some offset, has none. */
-async function openArchive(path: string | undefined): Promise<Upload> {
-  if (path === undefined || path === '-') {
-    if (process.stdin.isTTY) throw new CliError('load reads an archive from stdin or a file, and stdin is a terminal: strata load FILE')
-    return { bytes: process.stdin }
-  }
-  try {
-    const file = await open(path)
-    const status = await file.stat()
-    if (status.isDirectory()) {
-      await file.close()
-      throw new CliError(`${path} is a folder: load takes an archive (tar -C ${path} -c . | strata load)`)
-    }
-    return { bytes: file.createReadStream({ highWaterMark: 1024 * 1024 }), length: status.isFile() ? status.size : undefined }
-  } catch (error) {
-    if (error instanceof CliError) throw error
-    throw new CliError(`open ${path}: ${reasonOf(error)}`, { cause: error })
-  }
-}
+/** Not imported: a command that starts fast loads no schemas. */
+const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
-async function load(client: Client, archive: Upload, name: string | undefined, progress: Progress): Promise<LoadResult> {
+async function load(client: Client, archive: Archive, name: string | undefined, progress: Progress): Promise<LoadResult> {
   const job = randomUUID()
-  const query = new URLSearchParams({ job, ...(name === undefined ? {} : { name }) })
+  const path = `/v1/images?${new URLSearchParams({ job, ...(name === undefined ? {} : { name }) }).toString()}`
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
@@ -68,18 +52,40 @@ async function load(client: Client, archive: Upload, name: string | undefined, p
     const leave = (): void => cancelled.reject(new CliError('the load was cancelled', { exitCode: exitCodeOf(signal) }))
     client.call('DELETE', `/v1/jobs/${job}`, { signal: ended.signal }).then(leave, leave)
   })
+  const follow = (until: AbortSignal): void => void followJob(client, job, progress, until)
+  const descriptor = client.endpoint.kind === 'unix' ? archive.descriptor() : undefined
   try {
-    const upload = client.upload<LoadResult>(`/v1/images?${query.toString()}`, archive, ended.signal)
-    countBytes(archive, progress, () => void followSteps(client, job, progress, ended.signal))
+    const named = descriptor && nameDescriptor(client, path, descriptor, follow, ended.signal)
+    const loaded = await Promise.race([named, cancelled.promise])
+    if (loaded) return loaded
+    const bytes = archive.bytes()
+    const upload = client.upload<LoadResult>(path, { bytes, length: archive.length }, ended.signal)
+    countBytes(bytes, archive.length, progress, () => follow(ended.signal))
     return await Promise.race([upload, cancelled.promise])
   } finally {
     release()
     ended.abort()
     progress.close()
+    archive.close()
   }
 }
 
-function countBytes({ bytes, length }: { bytes: Readable; length?: number | undefined }, progress: Progress, whole: () => void): void {
+/** The service reads the file by itself. `undefined` where it cannot: then nothing has happened yet, and the bytes are to be sent. */
+async function nameDescriptor(client: Client, path: string, descriptor: Descriptor, follow: (until: AbortSignal) => void, signal: AbortSignal): Promise<LoadResult | undefined> {
+  const answered = new AbortController()
+  try {
+    const loaded = client.call<LoadResult>('POST', path, { body: descriptor, type: TYPE, signal })
+    follow(AbortSignal.any([signal, answered.signal]))
+    return await loaded
+  } catch (error) {
+    if (error instanceof CliError && error.code === 'descriptor_refused') return undefined
+    throw error
+  } finally {
+    answered.abort()
+  }
+}
+
+function countBytes(bytes: Readable, length: number | undefined, progress: Progress, whole: () => void): void {
   let sent = 0
   bytes.on('data', (chunk: Buffer) => {
     sent += chunk.length
@@ -88,16 +94,32 @@ function countBytes({ bytes, length }: { bytes: Readable; length?: number | unde
   bytes.once('end', whole)
 }
 
+const NOT_YET_MS = 50
+
 /** Only to show something: whatever fails here, the request's own answer says how the load ended. */
-async function followSteps(client: Client, job: string, progress: Progress, signal: AbortSignal): Promise<void> {
+async function followJob(client: Client, job: string, progress: Progress, signal: AbortSignal): Promise<void> {
+  if (progress === noProgress) return
   try {
-    const body = await client.stream(`/v1/jobs/${job}/events`, signal)
+    const body = await eventsOf(client, job, signal)
     for await (const { event, data } of serverEvents(body)) {
       if (signal.aborted || event === 'end') return
-      const { state, step } = JSON.parse(data) as Partial<JobView>
-      if (typeof step === 'string' && state !== 'receiving') progress.step(step)
+      const { state, step, bytes, total } = JSON.parse(data) as Partial<JobView>
+      if (state === 'receiving') progress.sent(bytes ?? 0, total)
+      else if (typeof step === 'string') progress.step(step)
     }
   } catch {
     return
+  }
+}
+
+/** A job is there a moment after its request began. */
+async function eventsOf(client: Client, job: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
+  for (;;) {
+    try {
+      return await client.stream(`/v1/jobs/${job}/events`, signal)
+    } catch (error) {
+      if (!(error instanceof CliError) || error.code !== 'job_not_found') throw error
+      await sleep(NOT_YET_MS, undefined, { signal })
+    }
   }
 }
