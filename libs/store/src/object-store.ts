@@ -116,6 +116,35 @@ export function conditionalRemove(store: ObjectStore): (ObjectStore & Conditiona
   return 'removeUnchanged' in store ? (store as ObjectStore & ConditionalRemove) : undefined
 }
 
+/** An ability of stores that can let others read: S3 servers. */
+export interface PresignedReads {
+  /** A URL with which anybody may read the object, whole or a range, for so many seconds (at most 7 days). Nothing is asked: the object may be absent. */
+  presignedGet(key: string, seconds: number): Promise<string>
+}
+
+export function presignedReads(store: ObjectStore): (ObjectStore & PresignedReads) | undefined {
+  return 'presignedGet' in store ? (store as ObjectStore & PresignedReads) : undefined
+}
+
+/** A `put` that is under way, or whose process died. It takes space and is no object. */
+export interface PartialUpload {
+  readonly key: string
+  /** By the server's clock. */
+  readonly startedAt: Date
+  /** Takes it away; a `put` that still writes it fails. Idempotent. */
+  abort(): Promise<void>
+}
+
+/** An ability of stores in which a writer that died leaves something that is no object: unfinished multipart uploads stay until somebody aborts them. */
+export interface PartialUploads {
+  /** Those below a prefix, all unless told. Slow, as every list is. */
+  listPartial(prefix?: string): AsyncGenerator<PartialUpload>
+}
+
+export function partialUploads(store: ObjectStore): (ObjectStore & PartialUploads) | undefined {
+  return 'listPartial' in store ? (store as ObjectStore & PartialUploads) : undefined
+}
+
 /** All pages of a list, one after the other. */
 export async function* listAll(store: ObjectStore, prefix: string): AsyncGenerator<ListedObject> {
   let after: string | undefined

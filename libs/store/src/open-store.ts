@@ -4,6 +4,7 @@ import { StrataError } from '@strata/oci'
 import { z } from 'zod'
 import { FolderStore } from './folder/folder-store.js'
 import type { ObjectStore } from './object-store.js'
+import { S3Store } from './s3/s3-store.js'
 
 /** Where services that inject their dependencies find the process's `ObjectStore`. */
 export const OBJECT_STORE = Symbol('object store')
@@ -49,8 +50,8 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
 export async function openStore(config: StoreConfig): Promise<ObjectStore> {
   const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
   if (bucket === undefined) return FolderStore.open(config.STRATA_STORE)
-  secretKey(config)
-  throw new StrataError('unsupported', `the store s3://${bucket} cannot be opened yet`)
+  const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
+  return S3Store.open({ endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket })
 }
 
 function secretKey({ STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file }: StoreConfig): string {

@@ -16,7 +16,7 @@ import {
   type ObjectPage,
   type ObjectStore,
 } from '../object-store.js'
-import { abortable, cancelled } from './abortable.js'
+import { abortable, cancelled } from '../abortable.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { StripedLocks } from './locks.js'
 import { mendTail } from './mend-tail.js'

@@ -1,0 +1,100 @@
+import { StrataError } from '@strata/oci'
+import type { Etag, ObjectInfo } from '../object-store.js'
+import type { Part } from './part-buffers.js'
+import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
+import { S3Failure } from './s3-failure.js'
+import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
+
+/** Parts on their way at a time; one more is being filled. */
+const IN_FLIGHT = 2
+/** S3's limit. */
+const MAX_PARTS = 10_000
+
+/**
+ * An upload in parts under a fresh key. Nobody sees an object until `complete`. A part that fails is sent again; if it fails for good, `failed` aborts, so that
+ * a source that is silent is not waited for.
+ */
+export class Multipart {
+  readonly #tags: Etag[] = []
+  readonly #flying = new Set<Promise<void>>()
+  readonly #failure = new AbortController()
+  #size = 0
+  #count = 0
+
+  private constructor(
+    private readonly client: S3Client,
+    private readonly key: string,
+    private readonly uploadId: string,
+  ) {}
+
+  static async begin(client: S3Client, key: string, signal: AbortSignal | undefined): Promise<Multipart> {
+    const options = { patience: STREAM_PATIENCE_MS, signal }
+    return new Multipart(client, key, await client.attempt(async () => parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text), options))
+  }
+
+  /** Aborts with a part's error as its reason. */
+  get failed(): AbortSignal {
+    return this.#failure.signal
+  }
+
+  /** Resolves when the next part may come. */
+  async add(part: Part): Promise<void> {
+    this.#failure.signal.throwIfAborted()
+    if (this.#count === MAX_PARTS) throw new StrataError('limit_exceeded', `an object has more than ${this.#size} bytes; that is as many as an S3 server takes`)
+    const at = this.#count++
+    this.#size += part.bytes.byteLength
+    const sending = this.#send(at, part)
+      .catch((error: unknown) => this.#failure.abort(error))
+      .finally(() => {
+        part.release()
+        this.#flying.delete(sending)
+      })
+    this.#flying.add(sending)
+    if (this.#flying.size >= IN_FLIGHT) await Promise.race(this.#flying)
+    this.#failure.signal.throwIfAborted()
+  }
+
+  /** The object is there, whole, when it resolves. Tried again where an answer was lost: an upload that is gone then is one that was completed. */
+  async complete(): Promise<ObjectInfo> {
+    await Promise.all(this.#flying)
+    this.#failure.signal.throwIfAborted()
+    const { client, key } = this
+    const body = completeXml(this.#tags)
+    const etag = await client.attempt(
+      async (unsure) => {
+        try {
+          return parseCompleted((await client.send({ method: 'POST', key, query: { uploadId: this.uploadId }, body })).text)
+        } catch (error) {
+          if (!(unsure && error instanceof S3Failure && error.code === 'NoSuchUpload')) throw error
+          return etagFrom((await client.send({ method: 'HEAD', key })).headers.etag)
+        }
+      },
+      { patience: STREAM_PATIENCE_MS },
+    )
+    return { size: this.#size, etag }
+  }
+
+  /** Nothing is left of it on a server that answers; elsewhere the storage service's sweep finds it. */
+  async abort(): Promise<void> {
+    this.#failure.abort()
+    await Promise.all(this.#flying)
+    await abortUpload(this.client, this.key, this.uploadId)
+  }
+
+  async #send(at: number, { bytes }: Part): Promise<void> {
+    const query = { partNumber: String(at + 1), uploadId: this.uploadId }
+    const { signal } = this.#failure
+    this.#tags[at] = await this.client.attempt(async () => etagFrom((await this.client.send({ method: 'PUT', key: this.key, query, body: bytes, signal })).headers.etag), { patience: STREAM_PATIENCE_MS, signal })
+  }
+}
+
+/** Idempotent. */
+export async function abortUpload(client: S3Client, key: string, uploadId: string): Promise<void> {
+  await client.attempt(async () => {
+    try {
+      await client.send({ method: 'DELETE', key, query: { uploadId } })
+    } catch (error) {
+      if (!(error instanceof S3Failure && error.code === 'NoSuchUpload')) throw error
+    }
+  })
+}

@@ -1,0 +1,57 @@
+/** As large as a part: fewer, larger requests make no upload faster (docs/performance.md), and this much is held for each that is on its way. */
+export const PART_SIZE = 16 * 1024 * 1024
+const KEPT = 3
+
+/** Buffers of one part each, used again: what the streams of a process take does not grow with what goes through them. */
+export class PartBuffers {
+  readonly #free: Buffer[] = []
+
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(PART_SIZE)
+  }
+
+  giveBack(buffer: Buffer): void {
+    if (this.#free.length < KEPT) this.#free.push(buffer)
+  }
+}
+
+/** Bytes of an object, in order, all but the last of one size. Whoever is done with them calls `release`. */
+export interface Part {
+  readonly bytes: Uint8Array
+  release(): void
+}
+
+/**
+ * A stream in parts. Its chunks are copied, for who makes them may use their memory again as soon as the next one is asked for; a source of no bytes is one empty
+ * part. Bytes that are at hand anyway are cut as they are.
+ */
+export async function* partsOf(source: AsyncIterable<Uint8Array> | Uint8Array, buffers: PartBuffers): AsyncGenerator<Part> {
+  if (source instanceof Uint8Array) {
+    for (let at = 0; at === 0 || at < source.byteLength; at += PART_SIZE) yield { bytes: source.subarray(at, at + PART_SIZE), release: () => undefined }
+    return
+  }
+  let buffer: Buffer | undefined
+  let filled = 0
+  let any = false
+  const part = (): Part => {
+    const [full, length] = [buffer!, filled]
+    ;[buffer, filled, any] = [undefined, 0, true]
+    return { bytes: full.subarray(0, length), release: () => buffers.giveBack(full) }
+  }
+  try {
+    for await (const chunk of source) {
+      for (let at = 0; at < chunk.byteLength; ) {
+        buffer ??= buffers.take()
+        const piece = chunk.subarray(at, at + PART_SIZE - filled)
+        buffer.set(piece, filled)
+        filled += piece.byteLength
+        at += piece.byteLength
+        if (filled === PART_SIZE) yield part()
+      }
+    }
+    if (buffer) yield part()
+    else if (!any) yield { bytes: new Uint8Array(), release: () => undefined }
+  } finally {
+    if (buffer) buffers.giveBack(buffer)
+  }
+}

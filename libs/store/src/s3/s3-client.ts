@@ -1,0 +1,140 @@
+import http, { type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import https from 'node:https'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Client } from 'minio'
+import { cancelled } from '../abortable.js'
+import { asStoreError, S3Failure } from './s3-failure.js'
+import { errorFrom } from './s3-xml.js'
+
+export interface S3Config {
+  /** `http://HOST[:PORT]` or `https://…`. */
+  readonly endpoint: string
+  readonly region: string
+  readonly accessKey: string
+  readonly secretKey: string
+  readonly bucket: string
+}
+
+export interface S3Request {
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
+  /** None: the request is about the bucket. */
+  readonly key?: string
+  readonly query?: Readonly<Record<string, string>>
+  readonly headers?: OutgoingHttpHeaders
+  readonly body?: Uint8Array
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How long a request that somebody waits for is tried again. */
+export const PATIENCE_MS = 2_500
+/** The same for a stream under way: it outlives a server that is started again. */
+export const STREAM_PATIENCE_MS = 10_000
+/** A connection that is not made in this time is none. */
+const CONNECT_MS = 2_000
+/** A server that takes or gives no byte for so long has gone. Slow ones hash and sync before they answer. */
+const SILENCE_MS = 15_000
+const MAX_TEXT = 8 * 1024 * 1024
+/** Of a signature. Servers compare clocks with about as much leeway. */
+const SIGNED_SECONDS = 900
+
+/**
+ * Requests to one bucket, each signed in its URL with the payload left out (the `minio` package's presigned URLs): bytes are not hashed here, what they
+ * are is proven by their digest. The package's own requests are not used: they know no end of waiting and no abort, keep the connection of a 503 for ever, and
+ * take half a list for a whole one.
+ */
+export class S3Client {
+  readonly #signer: Client
+  readonly #transport: typeof http | typeof https
+  /** Two sets of connections: however many bodies stand open, a short request finds one. */
+  readonly #short: http.Agent
+  readonly #bodies: http.Agent
+
+  constructor(readonly config: S3Config) {
+    const { protocol, hostname, port } = new URL(config.endpoint)
+    const secure = protocol === 'https:'
+    this.#transport = secure ? https : http
+    const agent = (maxSockets: number): http.Agent => new this.#transport.Agent({ keepAlive: true, maxSockets, scheduling: 'lifo' })
+    this.#short = agent(64)
+    this.#bodies = agent(256)
+    const { region, accessKey, secretKey } = config
+    this.#signer = new Client({ endPoint: hostname.replace(/^\[|\]$/g, ''), ...(port === '' ? {} : { port: Number(port) }), useSSL: secure, region, accessKey, secretKey })
+  }
+
+  /** A URL with which anybody may make this request. */
+  async presign(method: string, key: string | undefined, seconds: number, query: Readonly<Record<string, string>> = {}): Promise<string> {
+    return this.#signer.presignedUrl(method, this.config.bucket, key ?? '', seconds, query)
+  }
+
+  /** Runs `work` until it succeeds or fails for good, or `patience` is over. `unsure`: an earlier try may have done its work, its answer was lost. */
+  async attempt<T>(work: (unsure: boolean) => Promise<T>, { patience = PATIENCE_MS, signal }: { patience?: number; signal?: AbortSignal | undefined } = {}): Promise<T> {
+    const until = Date.now() + patience
+    let unsure = false
+    for (let pause = 25; ; pause = Math.min(pause * 2, 800)) {
+      try {
+        return await work(unsure)
+      } catch (error) {
+        if (signal?.aborted) throw cancelled()
+        if (!(error instanceof S3Failure && error.retryable && Date.now() + pause < until)) throw asStoreError(error, this.config.endpoint, this.config.bucket)
+        unsure ||= error.ambiguous
+      }
+      await delay(pause * (0.5 + Math.random()))
+    }
+  }
+
+  /** One try: the answer as its head arrives, if it says 2xx. The caller reads its body, or destroys it. @throws S3Failure */
+  async open(request: S3Request): Promise<IncomingMessage> {
+    const answer = await this.#exchange(request, request.method === 'GET' && request.key !== undefined ? this.#bodies : this.#short)
+    const status = answer.statusCode ?? 0
+    if (status >= 200 && status < 300) return answer
+    throw errorFrom(status, answer.headers, await textOf(answer).catch(() => ''))
+  }
+
+  /** One try of a request with a small answer. @throws S3Failure */
+  async send(request: S3Request): Promise<{ readonly headers: http.IncomingHttpHeaders; readonly text: string }> {
+    const answer = await this.open(request)
+    return { headers: answer.headers, text: await textOf(answer) }
+  }
+
+  close(): void {
+    this.#short.destroy()
+    this.#bodies.destroy()
+  }
+
+  async #exchange({ method, key, query, headers, body, signal }: S3Request, agent: http.Agent): Promise<IncomingMessage> {
+    const url = new URL(await this.presign(method, key, SIGNED_SECONDS, query))
+    if (signal?.aborted) throw cancelled()
+    return new Promise((resolve, reject) => {
+      const length = body || method === 'PUT' || method === 'POST' ? { 'content-length': body?.byteLength ?? 0 } : {}
+      const request = this.#transport.request(url, { method, agent, timeout: SILENCE_MS, headers: { ...length, ...headers }, ...(signal ? { signal } : {}) })
+      request.on('error', (error) => reject(S3Failure.ofNetwork(error)))
+      request.on('timeout', () => request.destroy(new Error('silent for too long')))
+      request.on('response', (answer) => {
+        answer.on('error', () => undefined) // its reader sees it, if there is one
+        resolve(answer)
+      })
+      request.on('socket', (socket) => {
+        if (!socket.connecting) return
+        const late = setTimeout(() => request.destroy(Object.assign(new Error('no connection'), { code: 'EHOSTUNREACH' })), CONNECT_MS)
+        socket.once('connect', () => clearTimeout(late))
+        socket.once('close', () => clearTimeout(late))
+      })
+      request.end(body)
+    })
+  }
+}
+
+/** @throws S3Failure if it breaks off, or has no end */
+async function textOf(answer: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  try {
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      size += chunk.length
+      if (size > MAX_TEXT) throw S3Failure.ofNonsense(`it has more than ${MAX_TEXT} bytes`)
+      chunks.push(chunk)
+    }
+  } catch (error) {
+    throw error instanceof S3Failure ? error : S3Failure.ofNetwork(error as Error)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

@@ -1,0 +1,251 @@
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import type { IncomingMessage } from 'node:http'
+import { StrataError } from '@strata/oci'
+import { abortable, cancelled } from '../abortable.js'
+import { checkKey, checkPrefix } from '../keys.js'
+import type { ByteRange, ByteSource, Etag, ObjectInfo, ObjectPage, ObjectStore, PartialUpload, PartialUploads, PresignedReads } from '../object-store.js'
+import { abortUpload, Multipart } from './multipart.js'
+import { PartBuffers, partsOf, type Part } from './part-buffers.js'
+import { ResumingBody } from './resuming-body.js'
+import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
+import { isAbsent, isPreconditionFailed, S3Failure } from './s3-failure.js'
+import { deleteXml, etagFrom, parseDeleted, parseList, parseUploads } from './s3-xml.js'
+
+/** S3's limit for a list and for a delete. */
+const PAGE = 1_000
+
+/**
+ * Objects in a bucket of an S3 server, by standard S3 alone: `If-None-Match: *` and `If-Match` on a PUT, ranges, ListObjectsV2, multipart uploads. A short object is one
+ * PUT; a stream becomes parts. What fails on the way is tried again within a bounded time where that is safe (docs/decisions: the S3 driver).
+ */
+export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
+  readonly #buffers = new PartBuffers()
+
+  private constructor(private readonly client: S3Client) {}
+
+  /** Makes the bucket if it is missing and the key may. @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket */
+  static async open(config: S3Config): Promise<S3Store> {
+    const client = new S3Client(config)
+    try {
+      await client.attempt(async () => {
+        try {
+          await client.send({ method: 'GET', query: { 'list-type': '2', 'max-keys': '1' } })
+        } catch (error) {
+          if (!(error instanceof S3Failure && error.code === 'NoSuchBucket')) throw error
+          await makeBucket(client)
+        }
+      })
+    } catch (error) {
+      client.close()
+      throw error
+    }
+    return new S3Store(client)
+  }
+
+  async put(key: string, source: ByteSource, { signal }: { signal?: AbortSignal } = {}): Promise<ObjectInfo> {
+    checkKey(key)
+    if (signal?.aborted) throw cancelled()
+    const stop = new AbortController()
+    const parts = partsOf(source instanceof Uint8Array ? source : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal), this.#buffers)
+    const first = (await parts.next()).value as Part
+    const second = await parts.next().catch((error: unknown) => {
+      first.release()
+      throw error
+    })
+    if (second.done) return this.#putOnce(key, first, signal)
+    const upload = await Multipart.begin(this.client, key, signal)
+    upload.failed.addEventListener('abort', () => stop.abort())
+    try {
+      await upload.add(first)
+      await upload.add(second.value)
+      for await (const part of parts) await upload.add(part)
+      if (signal?.aborted) throw cancelled()
+      return await upload.complete()
+    } catch (error) {
+      const reason: unknown = upload.failed.aborted ? upload.failed.reason : error
+      await parts.return(undefined)
+      await upload.abort().catch(() => undefined)
+      await this.delete([key]).catch(() => undefined) // the answer to its completion may be what failed
+      throw reason
+    }
+  }
+
+  async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
+    checkKey(key)
+    if (range && !(Number.isSafeInteger(range.start) && Number.isSafeInteger(range.end) && 0 <= range.start && range.start <= range.end))
+      throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
+    const answer = range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
+    if (answer === 'absent') return undefined
+    if (answer === undefined) {
+      const info = await this.stat(key)
+      return info && { ...info, body: Readable.from([], { objectMode: false }) }
+    }
+    const etag = etagFrom(answer.headers.etag)
+    const { start, end, size } = extentOf(answer)
+    const rest = (at: number, signal: AbortSignal): Promise<IncomingMessage> => this.client.attempt(() => this.#reopen(key, { start: at, end }, etag, signal), { patience: STREAM_PATIENCE_MS, signal })
+    return { size, etag, body: new ResumingBody(answer, start, end, rest) }
+  }
+
+  async read(key: string, maxBytes: number): Promise<{ readonly bytes: Buffer; readonly etag: Etag } | undefined> {
+    const object = await this.get(key)
+    if (!object) return undefined
+    if (object.size > maxBytes) {
+      object.body.destroy()
+      throw new StrataError('limit_exceeded', `${key} has ${object.size} bytes; at most ${maxBytes} are read`)
+    }
+    return { bytes: Buffer.concat((await object.body.toArray()) as Buffer[], object.size), etag: object.etag }
+  }
+
+  async stat(key: string): Promise<ObjectInfo | undefined> {
+    checkKey(key)
+    return this.client.attempt(async () => {
+      try {
+        const { headers } = await this.client.send({ method: 'HEAD', key })
+        return { size: Number(headers['content-length']), etag: etagFrom(headers.etag) }
+      } catch (error) {
+        if (isAbsent(error)) return undefined
+        if (!(error instanceof S3Failure && error.status === 404 && error.code === '')) throw error
+        // A HEAD that says no more may mean the bucket.
+        await this.client.send({ method: 'GET', query: { 'list-type': '2', 'max-keys': '1', prefix: key } })
+        return undefined
+      }
+    })
+  }
+
+  async create(key: string, bytes: Uint8Array): Promise<Etag | undefined> {
+    return this.#putIf(key, bytes, { 'if-none-match': '*' })
+  }
+
+  async replace(key: string, bytes: Uint8Array, etag: Etag): Promise<Etag | undefined> {
+    return this.#putIf(key, bytes, { 'if-match': `"${etag}"` })
+  }
+
+  async list(prefix: string, options: { after?: string; limit?: number } = {}): Promise<ObjectPage> {
+    checkPrefix(prefix)
+    const limit = options.limit ?? PAGE
+    if (!(limit >= 1)) throw new StrataError('bad_request', `a page of ${limit} objects cannot be listed`)
+    const query = { 'list-type': '2', 'max-keys': String(Math.min(limit, PAGE)), prefix, ...(options.after === undefined ? {} : { 'start-after': options.after }) }
+    const { objects, more } = await this.client.attempt(async () => parseList((await this.client.send({ method: 'GET', query })).text))
+    const last = objects.at(-1)?.key
+    return { objects, ...(more && last !== undefined ? { next: last } : {}) }
+  }
+
+  async delete(keys: readonly string[]): Promise<void> {
+    keys.forEach(checkKey)
+    for (let at = 0; at < keys.length; at += PAGE) {
+      const body = deleteXml(keys.slice(at, at + PAGE))
+      const headers = { 'content-md5': createHash('md5').update(body).digest('base64') }
+      await this.client.attempt(async () => {
+        const failed = parseDeleted((await this.client.send({ method: 'POST', query: { delete: '' }, headers, body })).text)
+        if (failed) throw failed
+      })
+    }
+  }
+
+  async presignedGet(key: string, seconds: number): Promise<string> {
+    return this.client.presign('GET', checkKey(key), seconds)
+  }
+
+  async *listPartial(prefix = ''): AsyncGenerator<PartialUpload> {
+    checkPrefix(prefix)
+    let marker: Readonly<Record<string, string>> | undefined = {}
+    do {
+      const page = await this.#partialPage(prefix, marker)
+      for (const { Key: key, UploadId: id, Initiated: startedAt } of page.Upload) yield { key, startedAt, abort: () => abortUpload(this.client, key, id) }
+      marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined
+    } while (marker)
+  }
+
+  close(): Promise<void> {
+    this.client.close()
+    return Promise.resolve()
+  }
+
+  async #putOnce(key: string, { bytes, release }: Part, signal: AbortSignal | undefined): Promise<ObjectInfo> {
+    try {
+      const send = async (): Promise<Etag> => etagFrom((await this.client.send({ method: 'PUT', key, body: bytes, signal })).headers.etag)
+      return { size: bytes.byteLength, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
+    } catch (error) {
+      await this.delete([key]).catch(() => undefined) // the server may have taken it all the same
+      throw error
+    } finally {
+      release()
+    }
+  }
+
+  /**
+   * A PUT with a condition. If an answer was lost, the write may have been done, and then the condition fails at the next try by our own doing: what is there
+   * tells, for no two writes of a record have the same bytes (`rev`).
+   */
+  async #putIf(key: string, bytes: Uint8Array, condition: Record<string, string>): Promise<Etag | undefined> {
+    checkKey(key)
+    return this.client.attempt(async (unsure) => {
+      try {
+        return etagFrom((await this.client.send({ method: 'PUT', key, body: bytes, headers: condition })).headers.etag)
+      } catch (error) {
+        if (isAbsent(error)) return undefined
+        if (!isPreconditionFailed(error)) throw error
+        return unsure ? this.#tagIfHolding(key, bytes) : undefined
+      }
+    })
+  }
+
+  async #tagIfHolding(key: string, bytes: Uint8Array): Promise<Etag | undefined> {
+    const info = await this.stat(key)
+    if (info?.size !== bytes.byteLength) return undefined
+    const found = await this.read(key, info.size)
+    return found?.bytes.equals(bytes) ? found.etag : undefined
+  }
+
+  async #partialPage(prefix: string, marker: Readonly<Record<string, string>>): Promise<ReturnType<typeof parseUploads>> {
+    return this.client.attempt(async () => parseUploads((await this.client.send({ method: 'GET', query: { uploads: '', prefix, ...marker } })).text))
+  }
+
+  /** `undefined`: the range begins behind the object's end. */
+  async #openBody(key: string, range: ByteRange | undefined): Promise<IncomingMessage | 'absent' | undefined> {
+    try {
+      return await this.client.open({ method: 'GET', key, ...(range ? { headers: rangeHeader(range) } : {}) })
+    } catch (error) {
+      if (isAbsent(error)) return 'absent'
+      if (error instanceof S3Failure && error.status === 416) return undefined
+      throw error
+    }
+  }
+
+  /** The rest of a body that broke off. */
+  async #reopen(key: string, range: ByteRange, etag: Etag, signal: AbortSignal): Promise<IncomingMessage> {
+    try {
+      return await this.client.open({ method: 'GET', key, headers: { ...rangeHeader(range), 'if-match': `"${etag}"` }, signal })
+    } catch (error) {
+      if (isAbsent(error) || isPreconditionFailed(error)) throw new StrataError('store_unavailable', `${key} was changed or deleted while it was read`, { cause: error })
+      throw error
+    }
+  }
+}
+
+async function makeBucket(client: S3Client): Promise<void> {
+  const { region, bucket, endpoint } = client.config
+  // The one region that must not be named.
+  const body = region === 'us-east-1' ? undefined : Buffer.from(`<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>${region}</LocationConstraint></CreateBucketConfiguration>`)
+  try {
+    await client.send({ method: 'PUT', ...(body ? { body } : {}) })
+  } catch (error) {
+    if (!(error instanceof S3Failure)) throw error
+    if (error.code === 'BucketAlreadyOwnedByYou' || error.code === 'BucketAlreadyExists' || error.retryable) throw S3Failure.ofAnswer(503, error.code, error.message)
+    throw new StrataError('store_unavailable', `there is no bucket ${bucket} at ${endpoint}, and it cannot be made with this access key (${error.message})`, { cause: error })
+  }
+}
+
+function rangeHeader({ start, end }: ByteRange): { readonly range: string } {
+  return { range: `bytes=${start}-${end - 1}` }
+}
+
+/** Which bytes an answer holds, and how many the object has. */
+function extentOf(answer: IncomingMessage): { readonly start: number; readonly end: number; readonly size: number } {
+  const { 'content-range': range, 'content-length': length } = answer.headers
+  if (answer.statusCode === 200) return { start: 0, end: Number(length), size: Number(length) }
+  const [start, last, size] = (/^bytes (\d+)-(\d+)\/(\d+)$/.exec(range ?? '')?.slice(1) ?? []).map(Number)
+  if (start === undefined || last === undefined || size === undefined) throw S3Failure.ofNonsense(`no range ${String(range)}`)
+  return { start, end: last + 1, size }
+}

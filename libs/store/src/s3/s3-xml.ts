@@ -1,0 +1,92 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { XMLParser, XMLValidator } from 'fast-xml-parser'
+import { z } from 'zod'
+import type { Etag, ListedObject } from '../object-store.js'
+import { S3Failure } from './s3-failure.js'
+
+// Nothing is taken for a number or left out: keys and tags are text, whatever they look like.
+const parser = new XMLParser({ parseTagValue: false, htmlEntities: true, ignoreDeclaration: true, isArray: (name) => ['Contents', 'Upload', 'Error'].includes(name) })
+const error = z.object({ Code: z.string().default(''), Message: z.string().default('') })
+const list = z.object({
+  IsTruncated: z.enum(['true', 'false']),
+  Contents: z.array(z.object({ Key: z.string(), Size: z.coerce.number().int(), ETag: z.string() })).default([]),
+})
+const uploads = z.object({
+  IsTruncated: z.enum(['true', 'false']),
+  NextKeyMarker: z.string().default(''),
+  NextUploadIdMarker: z.string().default(''),
+  Upload: z.array(z.object({ Key: z.string(), UploadId: z.string().min(1), Initiated: z.coerce.date() })).default([]),
+})
+
+/**
+ * The element `root` of an answer. Half an answer must not count as a whole one: who reads too few names of images would take the rest for
+ * garbage. So the text has to be well-formed to its end, and of its shape.
+ */
+function parse<T>(text: string, root: string, schema: z.ZodType<T>): T {
+  const valid = XMLValidator.validate(text)
+  if (valid !== true) throw S3Failure.ofNonsense(valid.err.msg)
+  const document = parser.parse(text) as Record<string, unknown>
+  // An empty element is parsed as an empty text.
+  const element = Array.isArray(document[root]) ? (document[root] as unknown[])[0] : document[root]
+  const parsed = schema.safeParse(element === '' ? {} : element)
+  if (!parsed.success) throw S3Failure.ofNonsense(`no ${root}`, parsed.error)
+  return parsed.data
+}
+
+/** The failure that an answer tells of. HEAD has no body: some servers say in a header what is wrong. */
+export function errorFrom(status: number, headers: IncomingHttpHeaders, text: string): S3Failure {
+  const { Code, Message } = parseError(text)
+  return S3Failure.ofAnswer(status, Code || String(headers['x-minio-error-code'] ?? ''), Message)
+}
+
+function parseError(text: string): z.infer<typeof error> {
+  try {
+    return parse(text, 'Error', error)
+  } catch {
+    return { Code: '', Message: '' }
+  }
+}
+
+export function parseList(text: string): { readonly objects: ListedObject[]; readonly more: boolean } {
+  const { Contents, IsTruncated } = parse(text, 'ListBucketResult', list)
+  return { objects: Contents.map(({ Key, Size, ETag }) => ({ key: Key, size: Size, etag: etagFrom(ETag) })), more: IsTruncated === 'true' }
+}
+
+export function parseUploads(text: string): z.infer<typeof uploads> {
+  return parse(text, 'ListMultipartUploadsResult', uploads)
+}
+
+export function parseUploadId(text: string): string {
+  return parse(text, 'InitiateMultipartUploadResult', z.object({ UploadId: z.string().min(1) })).UploadId
+}
+
+/** The tag of the object that is made. The answer begins before the work is done, so what is wrong may stand in a body with the status 200. */
+export function parseCompleted(text: string): Etag {
+  const failed = parseError(text)
+  if (failed.Code) throw S3Failure.ofAnswer(failed.Code === 'NoSuchUpload' ? 404 : 500, failed.Code, failed.Message)
+  return etagFrom(parse(text, 'CompleteMultipartUploadResult', z.object({ ETag: z.string() })).ETag)
+}
+
+/** The first key that could not be deleted. */
+export function parseDeleted(text: string): S3Failure | undefined {
+  const { Error: errors } = parse(text, 'DeleteResult', z.object({ Error: z.array(error).optional() }))
+  const real = errors?.find(({ Code }) => Code !== 'NoSuchKey')
+  return real && S3Failure.ofAnswer(500, real.Code, real.Message)
+}
+
+export function completeXml(tags: readonly Etag[]): Buffer {
+  const parts = tags.map((tag, at) => `<Part><PartNumber>${at + 1}</PartNumber><ETag>"${tag}"</ETag></Part>`)
+  return Buffer.from(`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${parts.join('')}</CompleteMultipartUpload>`)
+}
+
+/** Keys are `checkKey`ed: of what XML minds they may have an apostrophe only, which it does not mind here. */
+export function deleteXml(keys: readonly string[]): Buffer {
+  return Buffer.from(`<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>${keys.map((key) => `<Object><Key>${key}</Key></Object>`).join('')}</Delete>`)
+}
+
+/** Servers write tags with quotes and without. */
+export function etagFrom(text: string | undefined): Etag {
+  const tag = (text ?? '').replace(/^(W\/)?"|"$|&quot;/g, '')
+  if (tag === '') throw S3Failure.ofNonsense('no ETag')
+  return tag as Etag
+}
