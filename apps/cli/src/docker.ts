@@ -4,7 +4,7 @@
  */
 const DOCKER_COMMANDS = new Set(
   ('attach bake build builder buildx checkpoint commit compose config container context cp create diff events exec export history image import init login logout ' +
-    'manifest network node pause plugin port pull push rename restart save scout search secret service stack start stats swarm system top trust unpause update volume').split(' '),
+    'manifest network node pause plugin port pull push rename restart save scout search secret service stack start stats swarm top trust unpause update volume').split(' '),
 )
 
 export function unknownCommand(name: string): string {

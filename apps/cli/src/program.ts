@@ -45,7 +45,10 @@ export function createProgram(context: Context): Command {
     else throw new CliError(unknownCommand(name), { exitCode: EXIT_NOT_RUN })
   })
   program.exitOverride((error) => refuse('strata', error))
-  for (const command of program.commands) command.exitOverride((error) => refuse(`strata ${command.name()}`, error))
+  for (const command of program.commands) {
+    command.exitOverride((error) => refuse(`strata ${command.name()}`, error))
+    for (const part of command.commands) part.exitOverride((error) => refuse(`strata ${command.name()} ${part.name()}`, error))
+  }
   return program
 }
 

@@ -1,14 +1,24 @@
 import type { InfoView, VersionView } from '@strata/api'
 import type { Command } from 'commander'
 import { print, type Context } from '../context.js'
+import { CliError, EXIT_NOT_RUN } from '../errors.js'
 import { printable } from '../format/table.js'
 import { withFormat, type ListOptions } from '../list.js'
+import { diskCommands } from './prune.js'
 
 export function systemCommands(program: Command, context: Context, clientVersion: string): void {
   withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(async ({ format }: ListOptions) => {
     const info = await context.client().call<InfoView>('GET', '/v1/info')
     if (format === 'json') print(JSON.stringify(info))
     else for (const line of infoLines(info)) print(printable(line))
+  })
+
+  const system = program.command('system').description('disk usage, and what to do about it')
+  diskCommands(system, context)
+  system.allowExcessArguments().action(() => {
+    const [name] = system.args
+    if (name === undefined) system.outputHelp()
+    else throw new CliError(`'system ${name}' is not a strata command. See 'strata system --help'`, { exitCode: EXIT_NOT_RUN })
   })
 
   withFormat(program.command('version').description('versions of this client and of the service')).action(async ({ format }: ListOptions) => {

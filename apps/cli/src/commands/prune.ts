@@ -1,0 +1,110 @@
+import type { CollectRequest, CollectResult, ContainerView, DiskUsage } from '@strata/api'
+import type { Command } from 'commander'
+import { complain, print, type Context } from '../context.js'
+import { CliError } from '../errors.js'
+import { humanSize } from '../format/units.js'
+import { printable, table } from '../format/table.js'
+import { withFormat, type ListOptions } from '../list.js'
+
+interface PruneOptions {
+  readonly force?: boolean
+  readonly dryRun?: boolean
+}
+
+const WARNING = `WARNING! This will remove:
+  - all stopped containers
+  - all images without a tag that no container uses
+  - what no image, container, mount or running job needs: in the store and on every node
+
+Are you sure you want to continue? [y/N] `
+
+/** docker's `system df` and `system prune`. */
+export function diskCommands(system: Command, context: Context): void {
+  withFormat(system.command('df').description('show disk usage')).action(async ({ format }: ListOptions) => {
+    const usage = await context.client().call<DiskUsage>('GET', '/v1/system/df')
+    if (format === 'json') print(JSON.stringify(usage))
+    else process.stdout.write(usageTable(usage))
+    warnOfAbsent(usage.nodes.filter(({ answers }) => !answers).map(({ node }) => ({ node, reason: `the node ${node} does not answer` })))
+  })
+
+  system
+    .command('prune')
+    .description('remove stopped containers, images without a tag, and all data that nothing needs any more')
+    .option('-f, --force', 'do not ask')
+    .option('--dry-run', 'only say what would be removed')
+    .action(async ({ force, dryRun }: PruneOptions) => {
+      if (!force && !dryRun && !(await isSure())) throw new CliError('nothing was removed')
+      await prune(context, dryRun ?? false)
+    })
+}
+
+/** A container that is started, or taken by another, in the very moment stays; the service refuses to remove it. */
+async function prune(context: Context, dryRun: boolean): Promise<void> {
+  const client = context.client()
+  const { containers } = await client.call<{ containers: ContainerView[] }>('GET', '/v1/containers?all=true')
+  const stopped = containers.filter(({ state }) => state !== 'running').map(({ id }) => id)
+  const sizes = stopped.length === 0 ? new Map<string, number>() : sizesOf(await client.call<DiskUsage>('GET', '/v1/system/df'))
+  const gone: string[] = []
+  for (const id of stopped) {
+    if (dryRun) gone.push(id)
+    else await client.call('DELETE', `/v1/containers/${id}`).then(() => gone.push(id), complainOf)
+  }
+  const body: CollectRequest = dryRun ? { dryRun, untagged: true, absentContainers: stopped } : { untagged: true }
+  const result = await client.call<CollectResult>('POST', '/v1/gc', { body })
+  printGroup(dryRun ? 'Containers to delete' : 'Deleted Containers', gone)
+  printGroup(dryRun ? 'Images to delete' : 'Deleted Images', result.images)
+  printGroup(dryRun ? 'Data to delete' : 'Deleted Data', dataLines(result))
+  warnOfAbsent(result.nodes.flatMap((node) => (node.done ? [] : [node])))
+  const written = gone.reduce((sum, id) => sum + (sizes.get(id) ?? 0), 0)
+  print(`Total ${dryRun ? 'reclaimable' : 'reclaimed'} space: ${humanSize(result.bytes + written)}`)
+}
+
+function sizesOf({ nodes }: DiskUsage): Map<string, number> {
+  return new Map(nodes.flatMap(({ containers }) => containers.map(({ id, bytes }) => [id, bytes] as const)))
+}
+
+function dataLines({ store, nodes }: CollectResult): string[] {
+  const { blobs, data, indexes, partialUploads } = store
+  const line = (place: string, parts: readonly (readonly [string, { count: number; bytes: number }])[]): string[] => {
+    const there = parts.filter(([, { count }]) => count > 0).map(([what, { count, bytes }]) => `${count} ${what} (${humanSize(bytes)})`)
+    return there.length > 0 ? [`${place}: ${there.join(', ')}`] : []
+  }
+  return [
+    ...line('store', [['blobs', blobs], ['left-over objects', data], ['indexes', indexes], ['unfinished uploads', partialUploads]]),
+    ...nodes.flatMap((node) => (node.done ? line(`node ${node.node}`, [['roots', node.roots], ['layers', node.layers]]) : [])),
+  ]
+}
+
+function printGroup(title: string, lines: readonly string[]): void {
+  if (lines.length > 0) print(`${title}:\n${lines.map(printable).join('\n')}\n`)
+}
+
+function warnOfAbsent(nodes: readonly { readonly node: string; readonly reason: string }[]): void {
+  for (const { reason } of nodes) complain(printable(reason))
+  if (nodes.length > 0) process.exitCode = 1
+}
+
+function complainOf(error: unknown): void {
+  if (!(error instanceof CliError)) throw error
+  complain(error.message)
+  process.exitCode = 1
+}
+
+/** As docker: a line is read wherever stdin comes from, and only y goes on. */
+async function isSure(): Promise<boolean> {
+  process.stdout.write(WARNING)
+  let text = ''
+  for await (const piece of process.stdin.setEncoding('utf8') as AsyncIterable<string>) {
+    text += piece
+    if (text.includes('\n')) break
+  }
+  process.stdin.pause()
+  return text.split('\n', 1)[0]?.trim().toLowerCase() === 'y'
+}
+
+function usageTable({ images, containers, layers }: DiskUsage): string {
+  const rows = ([['Images', images], ['Containers', containers], ['Layers on nodes', layers]] as const).map(([type, { total, active, bytes, reclaimable }]) => [
+    type, String(total), String(active), humanSize(bytes), `${humanSize(reclaimable)}${bytes > 0 ? ` (${Math.trunc((reclaimable * 100) / bytes)}%)` : ''}`,
+  ])
+  return table(['TYPE', 'TOTAL', 'ACTIVE', 'SIZE', 'RECLAIMABLE'], rows)
+}
