@@ -8,7 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createIntake, type Intake, type ReceiveOptions } from './index.js'
 
 /** What happens to a key's bytes before the store has them; it may throw, or wait. */
-type Fault = (key: string, chunk: number) => Promise<void> | undefined
+type Fault = (key: string, chunk: number) => Promise<undefined> | undefined
 
 let inner: ObjectStore
 let dispose: () => Promise<void>
@@ -105,7 +105,7 @@ describe('an intake into a store that fails', () => {
 
   it('that hangs holds the client up, and can be left', async () => {
     for (const leave of [true, false]) {
-      const hangs = Promise.withResolvers<void>()
+      const hangs = Promise.withResolvers<undefined>()
       const stop = new AbortController()
       let read = 0
       fault = (key, chunk) => (key.endsWith('/1') && chunk === 1 ? hangs.promise : undefined)
@@ -118,10 +118,10 @@ describe('an intake into a store that fails', () => {
       if (leave) {
         stop.abort()
         await expect(received).rejects.toMatchObject({ code: 'cancelled' })
-        hangs.resolve()
+        hangs.resolve(undefined)
         expect(await dataKeys(upload)).toEqual([])
       } else {
-        hangs.resolve()
+        hangs.resolve(undefined)
         expect((await received).entries).toBe(33)
         expect((await inner.read(keys.data(upload, '1'), layer.length))?.bytes.equals(layer)).toBe(true)
       }
