@@ -25,8 +25,8 @@ export class TokenGuard implements CanActivate {
     // A unix socket has no remote address.
     if (request.raw.socket.remoteAddress === undefined) return true
     if (this.reflector.get<boolean | undefined>(OPEN, context.getHandler())) return true
-    const [scheme, given] = (request.headers.authorization ?? '').split(' ')
-    if (scheme?.toLowerCase() === 'bearer' && given !== undefined && this.#token !== undefined && sameSecret(given, this.#token)) return true
+    const given = /^bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1]
+    if (given !== undefined && this.#token !== undefined && sameSecret(given, this.#token)) return true
     throw new StrataError('unauthorized', 'this door needs the token: send `Authorization: Bearer <token>` (the CLI takes it from STRATA_TOKEN)')
   }
 }

@@ -9,7 +9,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { objectsOf, settledStore } from './testing/store-state.js'
 import { StrataUnderTest, until } from './testing/strata.js'
 
-const ALL = 'gateway,ingest,extractor,storage,runtime'
 const MEBIBYTE = 1024 * 1024
 let strata: StrataUnderTest
 beforeAll(async () => {
@@ -20,7 +19,7 @@ afterAll(async () => {
 })
 
 /** Peak of resident memory, in bytes. */
-const peak = (): number => 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${strata.pid(ALL)}/status`, 'utf8'))?.[1])
+const peak = (): number => 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1])
 const job = async (id: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
 
 /** Entries of empty files as a tar, a thousand headers in a piece. */

@@ -1,5 +1,4 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
@@ -88,7 +87,7 @@ describe('a launch that is taken back', () => {
 describe('secrets', () => {
   it('of environment and arguments are in nothing that Redis holds or is told, nor in the log', async () => {
     const [inEnvironment, inCommand, inEntrypoint] = ['e', 'c', 'p'].map((kind) => `canary-${kind}-${randomBytes(8).toString('hex')}`) as [string, string, string]
-    const redis = new Redis({ path: join(strata.data, 'redis', 'redis.sock') })
+    const redis = new Redis({ path: strata.redisSocket })
     const seen: string[] = []
     // All that any client sends while containers live, not only what is left of it.
     const monitor = await redis.monitor()

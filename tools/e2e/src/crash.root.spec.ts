@@ -123,7 +123,7 @@ describe('a Redis that lost everything', () => {
 
   it('while a node runs, and before it starts: its containers and their names are known again', async () => {
     const { pid } = (await strata.request('POST', '/v1/containers', { image: 't/box', name: 'kept', command: ['sleep', '1000'] })).json<{ pid: number }>()
-    const redis = new Redis({ path: join(strata.data, 'redis', 'redis.sock') })
+    const redis = new Redis({ path: strata.redisSocket })
     await redis.flushall()
     redis.disconnect()
     await isKnown()

@@ -1,9 +1,8 @@
 import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { StrataUnderTest } from './testing/strata.js'
+import { StrataUnderTest, type Topology } from './testing/strata.js'
 
 /** A port that was free a moment ago. */
 async function freePort(): Promise<number> {
@@ -32,7 +31,7 @@ describe('the doors', () => {
   })
 
   it('TCP needs the token, which only root can read', async () => {
-    const file = join(strata.data, 'token')
+    const file = strata.tokenFile
     expect((statSync(file).mode & 0o777).toString(8)).toBe('600')
     const token = readFileSync(file, 'utf8').trim()
     const status = async (authorization?: string): Promise<number> => (await fetch(`${url}/v1/info`, { headers: authorization === undefined ? {} : { authorization } })).status
@@ -68,8 +67,8 @@ describe('the doors', () => {
 })
 
 describe('what is taken is said in one sentence', () => {
-  const refusedStart = async (environment: Record<string, string>): Promise<string> => {
-    const error = await StrataUnderTest.start({ environment }).then(() => new Error('it started'), (thrown: unknown) => thrown as Error)
+  const refusedStart = async (environment: Record<string, string>, topology?: Topology): Promise<string> => {
+    const error = await StrataUnderTest.start({ environment, ...(topology ? { topology } : {}) }).then(() => new Error('it started'), (thrown: unknown) => thrown as Error)
     return error.message
   }
 
@@ -80,6 +79,8 @@ describe('what is taken is said in one sentence', () => {
     expect(await refusedStart({ STRATA_SOCKET: strata.socket })).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
   })
   it('a data folder', async () => {
-    expect(await refusedStart({ STRATA_DATA: strata.data })).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+    const first = await StrataUnderTest.start({ topology: 'standalone' })
+    expect(await refusedStart({ STRATA_DATA: first.data }, 'standalone')).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+    await first.dispose()
   })
 })

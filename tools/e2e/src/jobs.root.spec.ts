@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { Redis } from 'ioredis'
@@ -85,7 +84,7 @@ describe('a load as a job', () => {
     expect(await job(randomUUID())).toMatchObject({ status: 404, code: 'job_not_found' })
     const id = randomUUID()
     await strata.load(openFixture('docker20-empty.tar'), `?job=${id}`)
-    const redis = new Redis({ path: join(strata.data, 'redis', 'redis.sock') })
+    const redis = new Redis({ path: strata.redisSocket })
     await redis.pexpire(`strata:job:${id}`, 1)
     await until(async () => (await redis.exists(`strata:job:${id}`)) === 0, 'the record expired')
     redis.disconnect()

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { watch } from 'node:fs'
-import { open, readdir, rm, truncate } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
@@ -8,8 +8,8 @@ import { Redis } from 'ioredis'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { makeLayer } from '@strata/archive/testing'
 import { digestOf, hexOf, type Digest } from '@strata/oci'
-import { BlobStore, FolderStore } from '@strata/store'
 import { busyboxLayer } from './testing/busybox-image.js'
+import { damage } from './testing/store-state.js'
 import { leftOnNode, StrataUnderTest, until } from './testing/strata.js'
 
 const MEBIBYTE = 1024 * 1024
@@ -33,7 +33,7 @@ beforeAll(async () => {
     layers = [...layers, pack(await makeLayer(new Map([[`big-${n}`, { content: Buffer.concat(Array.from({ length: 64 }, () => piece)) }]])))]
   }
   await strata.load(Readable.from([await gzipArchive('t/gzip', layers)]))
-  redis = new Redis({ path: join(strata.data, 'redis', 'redis.sock'), lazyConnect: true })
+  redis = new Redis({ path: strata.redisSocket, lazyConnect: true })
 })
 afterAll(async () => {
   redis.disconnect()
@@ -92,31 +92,18 @@ describe('a launch that is taken back while its layers are made', () => {
 })
 
 describe('a layer that is damaged in the store', () => {
-  let file: string
-  let whole: Buffer
-  beforeEach(async () => {
-    const store = await FolderStore.open(join(strata.data, 'store'))
-    file = (await new BlobStore(store).localPath(layers[1]!.blob)) ?? ''
-    await store.close()
-    whole = layers[1]!.packed
-  })
-  // As it was, for the next test.
-  const mend = async (): Promise<void> => {
-    const handle = await open(file, 'w', 0o444)
-    await handle.writeFile(whole)
-    await handle.close()
-  }
-
   it.each([
-    ['gone', () => rm(file), 'layer_missing', 'is not in the store'],
-    ['cut', () => truncate(file, whole.length >> 1), 'corrupt', 'damaged'],
-    ['cut, and as long as it was', () => overwriteHalf(file, whole.length), 'corrupt', 'damaged'],
-  ])('%s: the launch fails with the reason, and the other layers’ work stops', async (_, damage, code, words) => {
-    await damage()
+    ['gone', () => undefined, 'layer_missing', 'is not in the store'],
+    ['cut', (whole: Buffer) => whole.subarray(0, whole.length >> 1), 'corrupt', 'damaged'],
+    // Random bytes: of zeros a gzip stream may make very many before it is found to be damaged.
+    ['cut, and as long as it was', (whole: Buffer) => Buffer.concat([whole.subarray(0, whole.length >> 1), randomBytes(whole.length - (whole.length >> 1))]), 'corrupt', 'damaged'],
+  ])('%s: the launch fails with the reason, and the other layers’ work stops', async (_, damaged, code, words) => {
+    const { blob, packed } = layers[1]!
+    await damage(strata, blob, damaged(packed))
     const answer = await launch()
     expect(answer.json()).toMatchObject({ code })
     expect(answer.json<{ detail: string }>().detail).toContain(words)
-    expect(answer.json<{ detail: string }>().detail).toContain(layers[1]!.blob)
+    expect(answer.json<{ detail: string }>().detail).toContain(blob)
 
     await until(async () => (await redis.llen(`${queue()}:active`)) === 0, 'no layer is worked on')
     expect(await redis.llen(`${queue()}:wait`)).toBe(0)
@@ -127,7 +114,8 @@ describe('a layer that is damaged in the store', () => {
     expect((await strata.containers())[0]?.reason).toContain(words)
     await removeAll()
 
-    await mend()
+    // As it was, for the next test.
+    await damage(strata, blob, packed)
     expect((await launch()).status).toBe(201)
     await until(async () => (await strata.containers()).every(({ state }) => state === 'exited'), 'it has run')
     await removeAll()
@@ -144,13 +132,6 @@ async function extractions(): Promise<{ diffId: string; made: boolean }[]> {
     const { layer } = JSON.parse(data ?? '') as { layer: { diffId: string } }
     return { diffId: layer.diffId, made: (JSON.parse(returnvalue ?? '') as { made: boolean }).made }
   }))
-}
-
-/** With random bytes: of zeros a gzip stream may make very many before it is found to be damaged. */
-async function overwriteHalf(file: string, length: number): Promise<void> {
-  const handle = await open(file, 'r+')
-  await handle.write(randomBytes(length >> 1), 0, length >> 1, length >> 1)
-  await handle.close()
 }
 
 function pack(tar: Buffer): GzipLayer {

@@ -1,27 +1,30 @@
-import { readdir, readFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { listAll, type ObjectStore } from '@strata/store'
 import { until, type StrataUnderTest } from './strata.js'
 
-const folderOf = (strata: StrataUnderTest): string => join(strata.data, 'store', 'objects')
+/** As stored (records.ts): a tombstone has no value. */
+interface Envelope {
+  readonly value?: { readonly data?: string }
+}
+const RECORDS = /^(blobs|images|uploads)\//
 
-/** The keys of the store's objects below the prefixes (`data/`, `uploads/`, `blobs/`, `images/`), sorted. */
+async function envelope(store: ObjectStore, key: string): Promise<Envelope> {
+  const found = await store.read(key, 1024 * 1024)
+  return found ? (JSON.parse(found.bytes.toString()) as Envelope) : {}
+}
+
+/** The keys of the store's objects below the prefixes (`data/`, `uploads/`, `blobs/`, `images/`), sorted; without tombstones. */
 export async function objectsOf(strata: StrataUnderTest, ...prefixes: string[]): Promise<string[]> {
-  const root = folderOf(strata)
-  const read = () => readdir(root, { recursive: true, withFileTypes: true })
-  // A folder of the tree may go while it is read; then all is read again.
-  let found = await read().catch(again)
-  while (found === undefined) found = await read().catch(again)
-  const keys = found.filter((entry) => entry.isFile()).map((entry) => relative(root, join(entry.parentPath, entry.name)))
-  return keys.filter((key) => prefixes.some((prefix) => key.startsWith(prefix))).sort()
+  const store = await strata.store()
+  const keys: string[] = []
+  for (const prefix of prefixes) for await (const { key } of listAll(store, prefix)) if (!RECORDS.test(key) || (await envelope(store, key)).value !== undefined) keys.push(key)
+  return keys.sort()
 }
 
 /** Uploads, and bytes that no blob's record points to: there are none once every load has ended, well or badly. */
 export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
   const left = new Set(await objectsOf(strata, 'uploads/', 'data/'))
-  for (const key of await objectsOf(strata, 'blobs/')) {
-    const record = await readFile(join(folderOf(strata), key), 'utf8').then((text) => JSON.parse(text) as { value?: { data: string } }, () => ({ value: undefined }))
-    left.delete(record.value?.data ?? '')
-  }
+  const store = await strata.store()
+  for await (const { key } of listAll(store, 'blobs/')) left.delete((await envelope(store, key)).value?.data ?? '')
   return [...left]
 }
 
@@ -34,6 +37,11 @@ export async function settledStore(strata: StrataUnderTest): Promise<string[]> {
   return objectsOf(strata, 'data/', 'uploads/', 'blobs/', 'images/')
 }
 
-function again(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error
+/** What a blob's bytes become by a fault that is not ours: others, or none at all. */
+export async function damage(strata: StrataUnderTest, blob: string, bytes: Buffer | undefined): Promise<void> {
+  const store = await strata.store()
+  const { value } = await envelope(store, `blobs/${blob.replace(':', '/')}`)
+  if (value?.data === undefined) throw new Error(`${blob} is not in the store`)
+  await store.delete([value.data])
+  if (bytes) await store.put(value.data, bytes)
 }

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { createReadStream, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
@@ -9,9 +9,11 @@ import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
 import { mountTable, umount } from '@strata/linux'
+import { openStore, type ObjectStore } from '@strata/store'
+import { RedisServer } from './redis-server.js'
+import { makeSecrets, processes, SERVICES, standalone, testTopology, tokenFile, type Ground, type Service, type Topology } from './topology.js'
 
-export type Service = 'gateway' | 'ingest' | 'extractor' | 'storage' | 'runtime'
-const MAIN = fileURLToPath(new URL('../../../../apps/standalone/dist/main.js', import.meta.url))
+export type { Service, Topology } from './topology.js'
 export const CLI = fileURLToPath(new URL('../../../../apps/cli/bin/strata.mjs', import.meta.url))
 
 export interface Answer {
@@ -32,22 +34,43 @@ export interface Output {
   readonly stderr: string
 }
 
-/** A Strata of the test's own: real processes, real Redis, a data folder on disk, reached through its socket only. */
+export interface RequestOptions {
+  readonly length?: number
+  readonly signal?: AbortSignal
+  /** Of another gateway than the first. */
+  readonly socket?: string
+}
+export interface StrataOptions {
+  /** For every process, over what the topology sets. */
+  readonly environment?: Record<string, string>
+  /** Which services are started, and stopped, together; all if left out. */
+  readonly groups?: readonly (readonly Service[])[]
+  /** STRATA_TEST_TOPOLOGY if left out. */
+  readonly topology?: Topology
+}
+
+/** A Strata of the test's own: real processes, real Redis, a store of its own, reached through its socket only. */
 export class StrataUnderTest {
-  readonly #processes = new Map<string, ChildProcess>()
+  readonly #processes: { readonly group: string; readonly services: readonly Service[]; readonly child: ChildProcess }[] = []
   readonly #nodes = new Map<string, TestNode>()
+  readonly #redis: RedisServer
+  #store: Promise<ObjectStore> | undefined
   #log = ''
 
   private constructor(
     readonly folder: string,
+    readonly topology: Topology,
     private readonly environment: Record<string, string>,
-  ) {}
+  ) {
+    this.#redis = new RedisServer(join(this.data, 'redis'))
+  }
 
-  /** `groups`: which services share a process; all in one if left out. */
-  static async start(options: { environment?: Record<string, string>; groups?: readonly (readonly Service[])[] } = {}): Promise<StrataUnderTest> {
+  static async start(options: StrataOptions = {}): Promise<StrataUnderTest> {
     // Not below /tmp: that may be a tmpfs or an overlay, and real nodes keep layers on a disk.
-    const strata = new StrataUnderTest(await mkdtemp('/var/tmp/strata-e2e-'), options.environment ?? {})
+    const strata = new StrataUnderTest(await mkdtemp('/var/tmp/strata-e2e-'), options.topology ?? testTopology(), options.environment ?? {})
     try {
+      mkdirSync(strata.data, { mode: 0o711 })
+      if (strata.topology === 'processes') makeSecrets(strata)
       await strata.startProcesses(options.groups)
     } catch (error) {
       await strata.remove()
@@ -69,62 +92,69 @@ export class StrataUnderTest {
   get socket(): string {
     return join(this.folder, 's.sock')
   }
+  get tokenFile(): string {
+    return tokenFile(this.topology, this)
+  }
+  get redisSocket(): string {
+    return join(this.data, 'redis', 'redis.sock')
+  }
+  /** The store, seen beside the services. */
+  store(): Promise<ObjectStore> {
+    return (this.#store ??= openStore({ STRATA_S3_REGION: 'us-east-1', ...this.#ground(this.node).store }))
+  }
   /** What the processes wrote to stderr. */
   get log(): string {
     return this.#log
   }
-  /** By their services, joined with commas. */
-  pid(group: string): number {
-    return this.#processes.get(group)?.pid ?? -1
+  /** Of the process that runs the service; of a certain group, where several have one. */
+  pid(service: Service, group?: string): number {
+    return this.#processes.find((one) => one.services.includes(service) && (group === undefined || one.group === group))?.child.pid ?? -1
   }
 
-  /** The first group has the private Redis; the others find it. */
-  async startProcesses(groups: readonly (readonly Service[])[] = [['gateway', 'ingest', 'extractor', 'storage', 'runtime']]): Promise<void> {
+  /** With Redis: standalone, the first group has the private one and the others find it. */
+  async startProcesses(groups: readonly (readonly Service[])[] = [SERVICES]): Promise<void> {
+    if (this.topology === 'processes' && this.environment['STRATA_REDIS'] === undefined && !this.#redis.isRunning) await this.#redis.start()
     for (const [index, group] of groups.entries()) await this.startGroup(group, index === 0)
     await this.ready()
   }
 
-  /** Also a second node: `name` tells it from another group of the same services, `environment` gives it a folder and an id of its own. */
+  /**
+   * A group is known by its services, joined with commas, or by `name`: also a second node, or a second gateway with a socket of its own, for which `environment` has
+   * an id, folders and addresses.
+   */
   async startGroup(group: readonly Service[], first = false, options: { name?: string; environment?: Record<string, string> } = {}): Promise<void> {
     const name = options.name ?? group.join(',')
-    if (group.includes('runtime')) this.#addNode({ ...this.environment, ...options.environment })
-    const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
-      env: {
-        PATH: process.env['PATH'] ?? '',
-        STRATA_LOG_LEVEL: 'warn',
-        STRATA_DATA: this.data,
-        STRATA_SOCKET: this.socket,
-        STRATA_SERVICES: group.join(','),
-        ...(first ? {} : { STRATA_REDIS: `unix://${join(this.data, 'redis', 'redis.sock')}` }),
-        ...this.environment,
-        ...options.environment,
-      },
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    this.#processes.set(name, child)
-    child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
-    if (first && this.environment['STRATA_REDIS'] === undefined) await until(() => child.exitCode !== null || existsSync(join(this.data, 'redis', 'redis.sock')), 'Redis is up')
-    if (child.exitCode !== null) throw new Error(`Strata ended: ${this.#log}`)
+    const given = { ...this.environment, ...options.environment }
+    const node = group.includes('runtime') ? this.#addNode(given) : this.node
+    const url = `unix://${this.redisSocket}`
+    const programs = this.topology === 'standalone' ? standalone(group, this.#ground(node), first ? undefined : url) : processes(group, this.#ground(node), url)
+    for (const { main, services, environment } of programs) {
+      const child = spawn(process.execPath, ['--enable-source-maps', main], {
+        env: { PATH: process.env['PATH'] ?? '', STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      })
+      this.#processes.push({ group: name, services, child })
+      child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
+      if (this.topology === 'standalone' && first && this.environment['STRATA_REDIS'] === undefined) await until(() => child.exitCode !== null || existsSync(this.redisSocket), 'Redis is up')
+      if (child.exitCode !== null) throw new Error(`Strata ended: ${this.#log}`)
+    }
   }
 
   async ready(): Promise<void> {
     await until(async () => {
-      if ([...this.#processes.values()].some((child) => child.exitCode !== null)) throw new Error(`Strata ended: ${this.#log}`)
+      if (this.#processes.some(({ child }) => child.exitCode !== null)) throw new Error(`Strata ended: ${this.#log}`)
       return (await this.request('GET', '/v1/health/ready').catch(() => undefined))?.status === 200
     }, 'ready')
   }
 
-  /** Ends one process (by its services joined with commas) or all, and waits until it is gone. */
+  /** Ends one group or all, and waits until its processes are gone. All by SIGTERM: Redis too; by SIGKILL it stays, as a private one does. */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM', group?: string): Promise<void> {
-    for (const [name, child] of [...this.#processes].reverse()) {
-      if (group !== undefined && name !== group) continue
-      if (child.exitCode === null && child.signalCode === null) {
-        const gone = new Promise((resolve) => child.once('exit', resolve))
-        child.kill(signal)
-        await gone
-      }
-      this.#processes.delete(name)
+    for (const one of [...this.#processes].reverse()) {
+      if (group !== undefined && one.group !== group) continue
+      await end(one.child, signal)
+      this.#processes.splice(this.#processes.indexOf(one), 1)
     }
+    if (group === undefined && signal === 'SIGTERM') await this.#redis.stop()
   }
 
   /** Stops all and removes all; throws if containers, mounts or processes of this Strata are still there. */
@@ -150,10 +180,16 @@ export class StrataUnderTest {
   }
 
   async remove(): Promise<void> {
+    await this.#store?.then((store) => store.close(), () => undefined)
     await this.stop('SIGKILL')
+    await this.#redis.stop('SIGKILL')
     for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`)).reverse()) umount(mountPoint, 2)
     await rm(this.folder, { recursive: true, force: true })
     for (const { run } of this.nodes) await rm(run, { recursive: true, force: true })
+  }
+
+  #ground(node: TestNode): Ground {
+    return { folder: this.folder, data: this.data, socket: this.socket, node, store: { STRATA_STORE: join(this.data, 'store') } }
   }
 
   #addNode(environment: Record<string, string>): TestNode {
@@ -164,18 +200,18 @@ export class StrataUnderTest {
   }
 
   /** A request through the socket. A string or object body is JSON; a stream is sent as it comes (chunked unless `length` is given). */
-  async request(method: string, path: string, body?: unknown, options: { length?: number; signal?: AbortSignal } = {}): Promise<Answer> {
+  async request(method: string, path: string, body?: unknown, options: RequestOptions = {}): Promise<Answer> {
     const answer = await this.open(method, path, body, options)
     const bytes = await buffer(answer)
     return { status: answer.statusCode ?? 0, headers: answer.headers, bytes, json: <T>() => JSON.parse(bytes.toString()) as T }
   }
 
-  async open(method: string, path: string, body?: unknown, options: { length?: number; signal?: AbortSignal } = {}): Promise<IncomingMessage> {
+  async open(method: string, path: string, body?: unknown, options: RequestOptions = {}): Promise<IncomingMessage> {
     const isStream = body instanceof Readable
     const json = body === undefined || isStream ? undefined : Buffer.from(JSON.stringify(body))
     return new Promise((resolve, reject) => {
       const request = httpRequest({
-        socketPath: this.socket,
+        socketPath: options.socket ?? this.socket,
         method,
         path,
         agent: false,
@@ -220,6 +256,13 @@ export class StrataUnderTest {
   spawnCli(args: readonly string[]): ChildProcess {
     return spawn(process.execPath, [CLI, ...args], { env: { PATH: process.env['PATH'] ?? '', STRATA_HOST: `unix://${this.socket}` }, stdio: ['pipe', 'pipe', 'pipe'] })
   }
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const gone = new Promise((resolve) => child.once('exit', resolve))
+  child.kill(signal)
+  await gone
 }
 
 /** Waits for a state; gives up with its name after a minute. */
