@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto'
+import { encodeListing, type ArchiveEntry } from '@strata/archive'
+import { listArchive, makeArchive, makeLayer } from '@strata/archive/testing'
+import { Images } from '@strata/images'
+import { digestOf, StrataError, type DiffId } from '@strata/oci'
+import type { JobContext, JobName, NewJob } from '@strata/queue'
+import { BlobStore, keys, listAll, Uploads, type ObjectStore } from '@strata/store'
+import { temporaryStore, withoutAbilities } from '@strata/store/testing'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Loader } from './loader.js'
+
+const upload = 'u'
+const LARGE = 1024 * 1024
+const load = { root: upload, upload, prepare: false }
+
+for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a store without files', withoutAbilities]] as const) {
+  describe(`a load from ${name}`, () => {
+    let store: ObjectStore
+    let dispose: () => Promise<void>
+    let blobs: BlobStore
+    let uploads: Uploads
+    let loader: Loader
+    let children: NewJob<JobName>[]
+    let small: Buffer
+    let large: Buffer
+
+    const context = (): JobContext => ({
+      id: upload, queue: 'ingest', parent: undefined, asked: 0, resumed: false, signal: new AbortController().signal,
+      progress: () => Promise.resolve(),
+      complete: () => Promise.resolve(),
+      children: (jobs) => Promise.resolve(void children.push(...jobs)),
+    })
+    const dataKeys = async (): Promise<string[]> => {
+      const found: string[] = []
+      for await (const { key } of listAll(store, keys.dataOf(upload))) found.push(key)
+      return found
+    }
+
+    /** As an intake leaves it: what is large has an object of its own, the rest is one. */
+    async function takeIn(tar: Buffer): Promise<void> {
+      await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+      const gathered: Buffer[] = []
+      let end = 0
+      const entries: ArchiveEntry[] = []
+      for (const [number, entry] of listArchive(tar).listing.entries.entries()) {
+        if (!entry.at) entries.push(entry)
+        else {
+          const bytes = tar.subarray(entry.at.offset, entry.at.offset + entry.size)
+          const isLarge = bytes.length >= LARGE
+          entries.push({ ...entry, at: { object: keys.data(upload, isLarge ? String(number) : 'small'), offset: isLarge ? 0 : end } })
+          if (isLarge) await store.put(keys.data(upload, String(number)), bytes)
+          else {
+            gathered.push(bytes)
+            end += bytes.length
+          }
+          if (entry.diffId) await store.create(keys.index(entry.diffId), Buffer.from('an index'))
+        }
+      }
+      await store.put(keys.data(upload, 'small'), Buffer.concat(gathered))
+      await store.put(keys.data(upload, 'listing'), encodeListing({ entries }))
+      await uploads.update(upload, (record) => ({ ...record, state: 'received', listing: keys.data(upload, 'listing') }))
+    }
+
+    beforeEach(async () => {
+      const opened = await temporaryStore()
+      ;({ dispose } = opened)
+      store = strip(opened.store)
+      blobs = new BlobStore(store)
+      uploads = new Uploads(store)
+      loader = new Loader(store, blobs, uploads, new Images(store))
+      children = []
+      small = await makeLayer(new Map([['a', { content: 'small' }]]))
+      large = await makeLayer(new Map([['b', { content: randomBytes(2 * LARGE) }]]))
+    })
+    afterEach(() => dispose())
+
+    it('keeps large blobs where they lie, cuts small ones out, and leaves nothing else', async () => {
+      await takeIn(await makeArchive({ names: ['one/two:3'], layers: [small, large] }))
+      const { images } = await loader.load(load, context())
+      expect(images).toMatchObject([{ names: ['one/two:3'], layers: 2 }])
+      expect(children).toEqual([])
+      const manifest = images[0]!.digest
+      const config = images[0]!.id
+      const kept: string[] = []
+      for (const digest of [manifest, config, digestOf(small), digestOf(large)]) {
+        kept.push((await blobs.stat(digest))!.data)
+        await blobs.read(digest, 8 * LARGE)
+      }
+      expect((await blobs.stat(digestOf(large)))?.data).toMatch(/^data\/u\/\d+$/)
+      expect((await blobs.stat(digestOf(large)))?.diffId).toBe(digestOf(large))
+      expect(await dataKeys()).toEqual(kept.sort())
+      expect(await uploads.get(upload)).toBeUndefined()
+      expect((await new Images(store).resolve('one/two:3')).digest).toBe(manifest)
+    })
+
+    it('asks for a layer that is not proven', async () => {
+      const other = digestOf(small) as DiffId
+      const archive = await makeArchive({ names: ['x:1'], layers: [small, large] })
+      await takeIn(archive)
+      await store.delete([keys.index(other)])
+      await loader.load(load, context())
+      expect(children).toMatchObject([{ name: 'extract', data: { layer: { digest: other, diffId: other, size: small.length } } }])
+    })
+
+    it('ends with what the store says, and nothing of it stays', async () => {
+      await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
+      const failing: ObjectStore = { ...withoutAbilities(store), put: () => Promise.reject(new StrataError('storage_full', 'the bucket is full')) }
+      const bad = new Loader(failing, new BlobStore(failing), new Uploads(failing), new Images(failing))
+      await expect(bad.load(load, context())).rejects.toMatchObject({ code: 'storage_full', message: 'the bucket is full' })
+      expect(await uploads.get(upload)).toBeUndefined()
+      for await (const { key } of listAll(store, 'images/')) expect.unreachable(key)
+      await expect(loader.load(load, context())).rejects.toMatchObject({ code: 'upload_interrupted' })
+    })
+  })
+}
