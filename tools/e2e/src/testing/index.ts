@@ -1,0 +1,3 @@
+export * from './busybox-image.js'
+export * from './store-state.js'
+export * from './strata.js'

@@ -1,0 +1,104 @@
+import { randomUUID } from 'node:crypto'
+import type { Service } from '@strata/e2e/testing'
+import type { Step } from '@strata/oci'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { archiveOf } from './testing/images.js'
+import { STORES } from './testing/stores.js'
+import { World } from './testing/world.js'
+
+/** What must be so in the end: the problems that are left, none when all is well. */
+type Expected = () => Promise<readonly string[]>
+
+const problem = (is: boolean, what: string): readonly string[] => (is ? [] : [what])
+
+describe.each(STORES)('on %s, a service that is killed at', (store) => {
+  let world: World
+  beforeAll(async () => {
+    world = await World.start(store)
+    expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
+  })
+  afterAll(async () => {
+    for (const [what, seconds] of world.healed) console.log(`${store}: ${what}: all right ${seconds.toFixed(1)} s after the last death`)
+    await world.dispose()
+  })
+
+  /** A load each, one killed after the other. `interrupted`: its gateway died before all bytes were in, so it ends; else it goes on and ends well. */
+  async function loads(service: Service, steps: readonly Step[], interrupted: readonly Step[] = []): Promise<void> {
+    const expected: Expected[] = []
+    for (const step of steps) {
+      const [name, job] = [`t/${step.replace('.', '-')}`, randomUUID()]
+      const archive = await archiveOf([name])
+      const answer = await world.killAt(service, step, () => world.load(archive, job))
+      expected.push(async () => {
+        const { state, error } = await world.job(job)
+        const listed = (await world.names()).includes(`${name}:latest`)
+        if (interrupted.includes(step)) return problem(state === 'failed' && error?.code === 'upload_interrupted' && !listed, `the load killed at ${step} is ${state}, ${error?.code ?? 'without error'}, ${listed ? 'listed' : 'not listed'}`)
+        return problem(state === 'completed' && listed, `the load killed at ${step} is ${state} ${error?.message ?? ''}, ${listed ? 'listed' : 'not listed'}`)
+      })
+      void answer
+    }
+    await world.right(`${service} killed at ${steps.length} steps of load`, async () => (await Promise.all(expected.map((one) => one()))).flat())
+    expect(await runnable(await world.names())).toEqual([])
+  }
+
+  /** Of the images, those that no container could be launched from. */
+  async function runnable(names: readonly string[]): Promise<string[]> {
+    const failed: string[] = []
+    for (const image of names) {
+      const { code, stderr } = await world.strata.cli(['run', '--rm', image, 'true'])
+      if (code !== 0) failed.push(`${image}: ${code} ${stderr}`)
+    }
+    return failed
+  }
+
+  it('the steps of load: gateway', async () => {
+    await loads('gateway', ['load.journal-made', 'load.upload-made', 'load.first-bytes', 'load.received', 'load.queued'], ['load.journal-made', 'load.upload-made', 'load.first-bytes'])
+  })
+
+  it('the steps of load: ingest', async () => {
+    await loads('ingest', ['load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.completed', 'load.upload-ended'])
+  })
+
+  it('the steps of load: extractor, and the root made by runtime', async () => {
+    await loads('extractor', ['extract.fetched', 'extract.index-kept', 'extract.proven', 'extract.renaming', 'extract.renamed'])
+    await loads('runtime', ['assemble.made', 'assemble.committed'])
+  })
+
+  it('the steps of launch: every process runs once', async () => {
+    const steps: Step[] = ['launch.claimed', 'launch.recorded', 'launch.placed', 'launch.numbered', 'launch.prepared', 'launch.created', 'launch.started', 'launch.running-recorded', 'launch.exit-recorded', 'launch.cleaned']
+    const expected: Expected[] = []
+    for (const step of steps) {
+      const { token, body } = world.witness.container('t/base')
+      const job = randomUUID()
+      await world.killAt('runtime', step, () => world.strata.request('POST', `/v1/containers?job=${job}`, { ...body, name: step }))
+      expected.push(async () => {
+        const container = await world.container(step)
+        const times = world.witness.times(token)
+        return problem(container?.state === 'exited' && container.exitCode === 0 && times === 1, `the launch killed at ${step} is ${container?.state ?? 'not there'} ${container?.exitCode ?? ''} ${container?.reason ?? ''}, and ran ${times} times`)
+      })
+    }
+    await world.right(`runtime killed at ${steps.length} steps of launch`, async () => (await Promise.all(expected.map((one) => one()))).flat())
+  })
+
+  it('the steps of removing a container', async () => {
+    const steps: Step[] = ['remove.container-buried', 'remove.root-removed', 'remove.record-dropped']
+    for (const step of steps) {
+      const made = await world.strata.request('POST', '/v1/containers', { image: 't/base', name: step, command: ['sleep', '1000'] })
+      expect(made.status, made.bytes.toString()).toBe(201)
+      await world.killAt('runtime', step, () => world.strata.request('DELETE', `/v1/containers/${step}?force`))
+    }
+    await world.right(`runtime killed at ${steps.length} steps of removing a container`, async () =>
+      (await Promise.all(steps.map(async (step) => problem((await world.container(step)) === undefined, `the container whose removal was killed at ${step} is still there`)))).flat())
+  })
+
+  it('the steps of removing an image: what was begun is finished by asking again', async () => {
+    const tags = ['t/two:1', 't/two:2', 't/two:3']
+    const { images } = (await world.load(await archiveOf(tags), randomUUID())).json<{ images: { id: string }[] }>()
+    const remove = () => world.strata.request('DELETE', `/v1/images/${encodeURIComponent(images[0]!.id)}?force`)
+    await world.killAt('gateway', 'remove.name-retired', remove)
+    await world.right('gateway killed in the removal of an image')
+    expect((await world.names()).filter((name) => tags.includes(name)).length).toBe(2)
+    expect((await remove()).status).toBe(200)
+    await world.right('the same removal, again', async () => problem(!(await world.names()).some((name) => tags.includes(name)), 'a name of the image is still there'))
+  })
+})

@@ -1,0 +1,155 @@
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { ContainerView, ImageView, JobView } from '@strata/api'
+import type { StrataUnderTest, TestNode } from '@strata/e2e/testing'
+import { mountTable } from '@strata/linux'
+import { digestFromHex, parseDigest, type Digest } from '@strata/oci'
+import { BlobStore, listAll, PREFIX, Uploads, type BlobRecord } from '@strata/store'
+import type { TestStore } from './stores.js'
+
+/**
+ * Looks from outside (API, store, the node's disk, the kernel) for what must not be: something listed that is not whole, something that belongs to nothing. It knows
+ * nothing of what the services think.
+ */
+export class Checker {
+  readonly #blobs: BlobStore
+  readonly #uploads: Uploads
+  /** Bytes below `data/` never change, so each object is hashed once. */
+  readonly #hashed = new Map<string, Digest>()
+
+  constructor(
+    private readonly strata: StrataUnderTest,
+    private readonly store: TestStore,
+  ) {
+    this.#blobs = new BlobStore(store.objects)
+    this.#uploads = new Uploads(store.objects)
+  }
+
+  /** A line for each thing that is wrong; none when nothing is under way and all is well. */
+  async problems(): Promise<string[]> {
+    const records = new Map<Digest, BlobRecord>()
+    for await (const { digest, record } of this.#blobs.list()) records.set(digest, record)
+    const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all')).containers
+    return [
+      ...(await this.#jobs()),
+      ...(await this.#images(records)),
+      ...(await this.#blobsWithoutBytes(records)),
+      ...(await this.#leftInStore(records)),
+      ...containers.filter(({ state }) => state === 'created').map(({ id }) => `container ${id} never came to run`),
+      ...this.strata.nodes.flatMap((node) => leftOnNode(node, containers.filter((container) => container.node === node.id))),
+    ]
+  }
+
+  /** Blobs that no image needs: to be asked after a collection. */
+  async unreachable(): Promise<string[]> {
+    const needed = new Set<string>()
+    for (const { id, digest } of await this.strata.images()) for (const one of [id, digest, ...(await this.#image(digest)).layers.map((layer) => layer.digest)]) needed.add(one)
+    const left: string[] = []
+    for await (const { digest } of this.#blobs.list()) if (!needed.has(digest)) left.push(`blob ${digest} is kept, and no image needs it`)
+    return left
+  }
+
+  async #jobs(): Promise<string[]> {
+    const { jobs } = await this.#api<{ jobs: JobView[] }>('/v1/jobs')
+    return jobs.filter(({ state }) => ['receiving', 'waiting', 'active'].includes(state)).map(({ id, kind, state, step }) => `job ${id} (${kind}) is ${state}: ${step}`)
+  }
+
+  /** Every image that is listed is whole: each of its blobs is there, and its bytes are what its digest says. */
+  async #images(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
+    const problems: string[] = []
+    for (const { digest, names } of await this.strata.images()) {
+      const name = names[0] ?? digest
+      const image = await this.#image(digest)
+      for (const blob of [digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest)) {
+        const record = records.get(blob)
+        if (!record) problems.push(`image ${name} lacks blob ${blob}`)
+        else if ((await this.#digestOf(record.data)) !== blob) problems.push(`image ${name}: the bytes of blob ${blob} are not its own`)
+      }
+    }
+    return problems
+  }
+
+  async #blobsWithoutBytes(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
+    const problems: string[] = []
+    for (const [digest, { data, size }] of records) {
+      const info = await this.store.objects.stat(data)
+      if (info?.size !== size) problems.push(`blob ${digest} has ${info ? `${info.size} bytes` : 'no bytes'} instead of ${size}`)
+    }
+    return problems
+  }
+
+  async #leftInStore(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
+    const left: string[] = []
+    for await (const { id, state } of this.#uploads.listLive()) left.push(`upload ${id} is ${state}`)
+    const used = new Set([...records.values()].map(({ data }) => data))
+    for await (const { key } of listAll(this.store.objects, PREFIX.data)) if (!used.has(key)) left.push(`object ${key} belongs to no blob`)
+    return [...left, ...(await this.store.unfinished())]
+  }
+
+  async #digestOf(key: string): Promise<Digest | undefined> {
+    const known = this.#hashed.get(key)
+    if (known) return known
+    const object = await this.store.objects.get(key)
+    if (!object) return undefined
+    const hash = createHash('sha256')
+    await pipeline(object.body, hash)
+    const digest = digestFromHex(hash.digest('hex'))
+    this.#hashed.set(key, digest)
+    return digest
+  }
+
+  #image(ref: string): Promise<ImageView> {
+    return this.#api<ImageView>(`/v1/images/${encodeURIComponent(ref)}`)
+  }
+
+  async #api<T>(path: string): Promise<T> {
+    const answer = await this.strata.request('GET', path)
+    if (answer.status !== 200) throw new Error(`GET ${path}: ${answer.status} ${answer.bytes.toString()}`)
+    return answer.json<T>()
+  }
+}
+
+/** What of containers is on a node, its disk and in its kernel, and belongs to none that is listed; what runs must be of one that is said to be running. */
+function leftOnNode({ id, folder, run }: TestNode, containers: readonly ContainerView[]): string[] {
+  const all = new Set(containers.map((container) => container.id))
+  const running = new Set(containers.filter(({ state }) => state === 'running').map((container) => container.id))
+  const none = new Set<string>()
+  const places: [string, ReadonlySet<string>][] = [
+    [join(folder, 'containers'), all],
+    [join(folder, 'snapshots', 'snapshots'), all],
+    [join(folder, 'roots'), all],
+    [join(folder, 'snapshots', 'tmp'), none],
+    [join(folder, 'layers', 'tmp'), none],
+    [join(run, 'bundles'), running],
+    [join(run, 'runc'), running],
+  ]
+  const mounts = mountTable()
+  return [
+    ...places.flatMap(([place, fine]) => foldersIn(place).filter((name) => name !== 'removed' && !fine.has(name)).map((name) => `left: ${join(place, name)}`)),
+    ...mounts.filter(({ mountPoint }) => mountPoint.startsWith(join(folder, 'roots/'))).map(({ mountPoint }) => mountPoint).filter((path) => !running.has(path.slice(-64))).map((path) => `mounted: ${path}`),
+    ...mounts.filter(({ fsType }) => fsType.startsWith('cgroup')).flatMap(({ mountPoint }) => foldersIn(join(mountPoint, `strata-${id}`)).filter((name) => /^[0-9a-f]{64}$/.test(name) && !running.has(name)).map((name) => `cgroup: ${name}`)),
+    ...processesNaming(run).filter((line) => ![...running].some((one) => line.includes(one))).map((line) => `process: ${line}`),
+  ]
+}
+
+/** Monitors and runtimes of the node, by their command lines, which name its run folder. */
+function processesNaming(run: string): string[] {
+  return foldersIn('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+      return command.includes(`${run}/`) ? [`${pid} ${command.slice(0, 300)}`] : []
+    } catch {
+      return []
+    }
+  })
+}
+
+function foldersIn(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name)
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,41 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Step } from '@strata/oci'
+import { until } from '@strata/e2e/testing'
+
+const PRELOAD = new URL('../../stop-at.mjs', import.meta.url)
+
+/** Orders to stop at a step, which the preload of every service under test obeys: see stop-at.mjs. */
+export class Orders {
+  readonly #folder = mkdtempSync('/var/tmp/strata-orders-')
+
+  /** Of the services that are to obey. */
+  get environment(): Record<string, string> {
+    return { STOP_AT: this.#folder, NODE_OPTIONS: `--import ${PRELOAD.href}` }
+  }
+
+  /** The service that passes the step for the nth time from now on gets the signal right there. */
+  give(step: Step, signal: 'SIGKILL' | 'SIGSTOP', nth = 1): void {
+    rmSync(`${this.#order(step)}.taken`, { force: true })
+    writeFileSync(this.#order(step), `${signal} ${nth}`)
+  }
+
+  /** Waits until one did; gives its process. */
+  async taken(step: Step): Promise<number> {
+    const taken = `${this.#order(step)}.taken`
+    await until(() => existsSync(taken), `a service passes ${step}`, 30)
+    return Number(readFileSync(taken, 'utf8'))
+  }
+
+  withdraw(step: Step): void {
+    rmSync(this.#order(step), { force: true })
+  }
+
+  remove(): void {
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  #order(step: Step): string {
+    return join(this.#folder, step)
+  }
+}
