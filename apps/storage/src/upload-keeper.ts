@@ -10,7 +10,8 @@ import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
  * (its gateway died before it made one, or this service before it could say so) is ended too.
  */
 export class UploadKeeper {
-  readonly #seen = new Map<string, { state: string; since: number }>()
+  readonly #seen = new Map<string, { state: string; since: number; times: number }>()
+  #sweeping: Promise<JobResult<'sweep'>> | undefined
 
   constructor(
     private readonly uploads: Uploads,
@@ -20,7 +21,12 @@ export class UploadKeeper {
     private readonly silenceMs: number,
   ) {}
 
-  async sweep(): Promise<JobResult<'sweep'>> {
+  /** One at a time: who comes while one is under way gets its result. */
+  sweep(): Promise<JobResult<'sweep'>> {
+    return (this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined)))
+  }
+
+  async #sweep(): Promise<JobResult<'sweep'>> {
     const result: JobResult<'sweep'> = { ended: [], queued: [] }
     const live = new Set<string>()
     for await (const upload of this.uploads.listLive()) {
@@ -47,9 +53,12 @@ export class UploadKeeper {
   #isSilent(id: string, state: string): boolean {
     const now = performance.now()
     const seen = this.#seen.get(id)
-    if (seen?.state === state) return now - seen.since >= this.silenceMs
-    this.#seen.set(id, { state, since: now })
-    return false
+    if (seen?.state !== state) {
+      this.#seen.set(id, { state, since: now, times: 1 })
+      return false
+    }
+    seen.times++
+    return seen.times >= LOOKS && now - seen.since >= this.silenceMs
   }
 
   async #end({ id, etag }: LiveUpload): Promise<boolean> {
@@ -59,6 +68,11 @@ export class UploadKeeper {
     return true
   }
 }
+
+/**
+ * The clock alone is not enough: while store or Redis were away, owners could not say that they live, and nobody looked either. Who has been seen unchanged only before and after that has had no chance.
+ */
+const LOOKS = 3
 
 /** As many as can be receiving at once, by far. */
 const NEWEST_JOBS = 1_000

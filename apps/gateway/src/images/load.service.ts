@@ -19,7 +19,7 @@ export interface LoadRequest {
 export type LoadSource = { readonly body: IncomingMessage } | { readonly file: CallersFile; readonly gone: AbortSignal }
 
 /** Shows observers that the owner lives; they wait many of these before they take it for dead. */
-const HEARTBEAT_MS = 5_000
+const HEARTBEAT_MS = 2_000
 
 /**
  * Takes an archive in: the job and the upload's record at the first byte, the bytes, then the `load` job, which needs nothing but the upload's id.
