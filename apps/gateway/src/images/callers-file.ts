@@ -21,8 +21,8 @@ export interface CallersFile {
  * opened it; one that is not open for reading (O_WRONLY, O_PATH) is refused by its own flags, not by what somebody looked up before. So nothing is read that the caller could not read itself,
  * in any mount namespace, and no moment is there between check and use. (Opening /proc/<pid>/fd/<n> would open the file anew, with our rights.)
  *
- * The process must be the one that connected, and still act for that user: a pidfd of the connection where the kernel has it, and /proc/<pid> owned by the user who connected. The kernel
- * gives that folder to root while a process runs a setuid program, whose files are not its caller's. Before 6.5 the pid may have been used again; by the same check that is another process of the
+ * The process must be the one that connected, and still act for that user: a pidfd of the connection where the kernel has it, and /proc/<pid>/fd owned by the user who connected. The kernel
+ * gives that folder (not /proc/<pid> itself) to root while a process runs a program with rights of its own, whose files are not its caller's. Before 6.5 the pid may have been used again; by the same check that is another process of the
  * same user, which the caller may look into anyway.
  *
  * File systems that a user's own program answers for could let a reading thread hang: they are refused before anything is asked of them, and so are callers in another user namespace, who can mount them.
@@ -59,7 +59,7 @@ function takeDescriptor(socket: Socket, number: number): number {
 
 function descriptorFrom(pidfd: number, pid: number, uid: number, number: number): number {
   const checkProcess = (): void => {
-    if (statSync(`/proc/${pid}`).uid !== uid) throw refused('the process that connected does not act for its user')
+    if (statSync(`/proc/${pid}/fd`).uid !== uid) throw refused('the process that connected does not act for its user')
     if (readlinkSync(`/proc/${pid}/ns/user`) !== readlinkSync('/proc/self/ns/user')) throw refused('the caller is in another user namespace')
     // Last: as long as it lives its pid is nobody else's, so all above was said of it.
     if (!pidfdIsAlive(pidfd)) throw refused('the process that connected has ended')
