@@ -2,7 +2,7 @@ import { statSync } from 'node:fs'
 import { step, type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
-import { conditionalRemove, listAll, localObjects, type ListedObject, type ObjectStore } from './object-store.js'
+import { conditionalRemove, listAll, localObjects, partialUploads, type ListedObject, type ObjectStore, type PartialUpload } from './object-store.js'
 import { recordBytes, TOMBSTONE_BYTES } from './records.js'
 import { Uploads } from './uploads.js'
 
@@ -71,6 +71,8 @@ const DELETED_AT_ONCE = 500
  *   - an upload under way has made it, and no record of the layer is there yet (the layer is then indexed once more, by `extract`);
  *   - a load finds the index of a layer that was removed before and does not make it, while this run, which listed the records earlier, deletes it.
  *
+ * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are aborted, in the order partial uploads, *then* live uploads: an upload's record is there before the first byte of its data.
+ *
  * **Records** of uploads that were ended by one who died before deleting the record have a key that is never used again: they are deleted. Holders that have ended are
  * left out of the records that stay, or a layer that is loaded every hour would grow a record without bound.
  */
@@ -88,6 +90,7 @@ export class Collector {
     const sum = new Sums()
     const doomed = await this.#collectBlobs(options, sum)
     const indexes = await this.#collectUnnamed(options, doomed, sum)
+    await this.#collectPartial(options, sum)
     await this.#collectEndedUploads(options, sum)
     return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
   }
@@ -146,6 +149,16 @@ export class Collector {
     for (const { size } of indexes.values()) sum.add('indexes', size)
     if (!dryRun) await this.#delete([...data.keys(), ...[...indexes.values()].map(({ key }) => key)], signal)
     return [...indexes.keys()]
+  }
+
+  async #collectPartial({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
+    const partial: PartialUpload[] = []
+    for await (const one of partialUploads(this.store)?.listPartial() ?? []) if (uploadInKey(one.key) !== undefined) partial.push(one)
+    const live = await this.#liveUploads()
+    await each(partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')), signal, async (one) => {
+      sum.add('partialUploads', await one.size())
+      if (!dryRun) await one.abort()
+    })
   }
 
   async #collectEndedUploads({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {

@@ -131,6 +131,8 @@ export interface PartialUpload {
   readonly key: string
   /** By the server's clock. */
   readonly startedAt: Date
+  /** Bytes that it takes: of what was written of it so far. */
+  size(): Promise<number>
   /** Takes it away; a `put` that still writes it fails. Idempotent. */
   abort(): Promise<void>
 }

@@ -3,7 +3,7 @@ import type { Etag, ObjectInfo } from '../object-store.js'
 import type { Part } from './part-buffers.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
 import { S3Failure } from './s3-failure.js'
-import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
+import { completeXml, etagFrom, parseCompleted, parseParts, parseUploadId } from './s3-xml.js'
 
 /** Parts on their way at a time; one more is being filled. */
 const IN_FLIGHT = 2
@@ -97,4 +97,21 @@ export async function abortUpload(client: S3Client, key: string, uploadId: strin
       if (!(error instanceof S3Failure && error.code === 'NoSuchUpload')) throw error
     }
   })
+}
+
+/** Of the parts that have come; 0 for an upload that is over. */
+export async function uploadSize(client: S3Client, key: string, uploadId: string): Promise<number> {
+  let size = 0
+  for (let marker: string | undefined = '0'; marker !== undefined; ) {
+    const query: Readonly<Record<string, string>> = { uploadId, 'part-number-marker': marker }
+    try {
+      const page = await client.attempt(async () => parseParts((await client.send({ method: 'GET', key, query })).text))
+      size += page.bytes
+      marker = page.next
+    } catch (error) {
+      if (error instanceof S3Failure && error.code === 'NoSuchUpload') return 0
+      throw error
+    }
+  }
+  return size
 }

@@ -5,7 +5,7 @@ import { StrataError } from '@strata/oci'
 import { abortable, cancelled } from '../abortable.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type { ByteRange, ByteSource, Etag, ObjectInfo, ObjectPage, ObjectStore, PartialUpload, PartialUploads, PresignedReads } from '../object-store.js'
-import { abortUpload, Multipart } from './multipart.js'
+import { abortUpload, Multipart, uploadSize } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
 import { ResumingBody } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
@@ -152,7 +152,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     let marker: Readonly<Record<string, string>> | undefined = {}
     do {
       const page = await this.#partialPage(prefix, marker)
-      for (const { Key: key, UploadId: id, Initiated: startedAt } of page.Upload) yield { key, startedAt, abort: () => abortUpload(this.client, key, id) }
+      for (const { Key: key, UploadId: id, Initiated: startedAt } of page.Upload) yield { key, startedAt, size: () => uploadSize(this.client, key, id), abort: () => abortUpload(this.client, key, id) }
       marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined
     } while (marker)
   }

@@ -5,7 +5,7 @@ import type { Etag, ListedObject } from '../object-store.js'
 import { S3Failure } from './s3-failure.js'
 
 // Nothing is taken for a number or left out: keys and tags are text, whatever they look like.
-const parser = new XMLParser({ parseTagValue: false, htmlEntities: true, ignoreDeclaration: true, isArray: (name) => ['Contents', 'Upload', 'Error'].includes(name) })
+const parser = new XMLParser({ parseTagValue: false, htmlEntities: true, ignoreDeclaration: true, isArray: (name) => ['Contents', 'Upload', 'Part', 'Error'].includes(name) })
 const error = z.object({ Code: z.string().default(''), Message: z.string().default('') })
 const list = z.object({
   IsTruncated: z.enum(['true', 'false']),
@@ -16,6 +16,11 @@ const uploads = z.object({
   NextKeyMarker: z.string().default(''),
   NextUploadIdMarker: z.string().default(''),
   Upload: z.array(z.object({ Key: z.string(), UploadId: z.string().min(1), Initiated: z.coerce.date() })).default([]),
+})
+const parts = z.object({
+  IsTruncated: z.enum(['true', 'false']),
+  NextPartNumberMarker: z.string().default(''),
+  Part: z.array(z.object({ Size: z.coerce.number().int() })).default([]),
 })
 
 /**
@@ -54,6 +59,11 @@ export function parseList(text: string): { readonly objects: ListedObject[]; rea
 
 export function parseUploads(text: string): z.infer<typeof uploads> {
   return parse(text, 'ListMultipartUploadsResult', uploads)
+}
+
+export function parseParts(text: string): { readonly bytes: number; readonly next: string | undefined } {
+  const { IsTruncated, NextPartNumberMarker, Part } = parse(text, 'ListPartsResult', parts)
+  return { bytes: Part.reduce((sum, { Size }) => sum + Size, 0), next: IsTruncated === 'true' ? NextPartNumberMarker : undefined }
 }
 
 export function parseUploadId(text: string): string {
