@@ -37,9 +37,9 @@ export class Client {
     return this.#json<T>(await answer)
   }
 
-  /** The body as it comes: logs, events. Ends early through `signal`. */
-  async stream(path: string, signal?: AbortSignal): Promise<IncomingMessage> {
-    const { outgoing, answer } = this.#open('GET', path, undefined, signal)
+  /** The body as it comes: logs, events, archives. Ends early through `signal`. */
+  async stream(path: string, signal?: AbortSignal, headers?: OutgoingHttpHeaders): Promise<IncomingMessage> {
+    const { outgoing, answer } = this.#open('GET', path, headers, signal)
     outgoing.end()
     return this.#successful(await answer)
   }

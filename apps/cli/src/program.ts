@@ -8,6 +8,7 @@ import { jobsCommand } from './commands/jobs.js'
 import { loadCommand } from './commands/load.js'
 import { logsCommand } from './commands/logs.js'
 import { runCommand } from './commands/run.js'
+import { saveCommand } from './commands/save.js'
 import { serviceCommands } from './commands/services.js'
 import { systemCommands } from './commands/system.js'
 import { upCommand } from './commands/up.js'
@@ -32,6 +33,7 @@ export function createProgram(context: Context): Command {
   serviceCommands(program)
   systemCommands(program, context, version)
   loadCommand(program, context)
+  saveCommand(program, context)
   imageCommands(program, context)
   inspectCommand(program, context)
   runCommand(program, context)

@@ -9,6 +9,7 @@ import { ContainerDirectory } from './containers/container-directory.js'
 import { ContainersController } from './containers/containers.controller.js'
 import { LaunchService } from './containers/launch.service.js'
 import { NodeDoors } from './containers/node-doors.js'
+import { ArchivesController } from './images/archives.controller.js'
 import { ImageMounts } from './images/image-mounts.js'
 import { ImagesController } from './images/images.controller.js'
 import { LoadService } from './images/load.service.js'
@@ -47,7 +48,7 @@ export class GatewayModule {
     return {
       module: GatewayModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      controllers: [ImagesController, JobsController, ContainersController, SystemController, CollectionController],
+      controllers: [ImagesController, ArchivesController, JobsController, ContainersController, SystemController, CollectionController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
         { provide: OBJECT_STORE, useFactory: () => openStore(config) },

@@ -1,5 +1,5 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource, type MadeBlob } from '@strata/archive'
+import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
 import type { Images } from '@strata/images'
 import { digestOf, familiarReference, MAX_JSON_BYTES, step, StrataError, type Digest } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
@@ -40,7 +40,7 @@ export class Loader {
     const listing = (await this.uploads.get(upload))?.listing
     if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), name === undefined ? {} : { name })
+    const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), { isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
     step('load.listed')
     for (const image of found) await this.#keepBlobs(image, upload, signal)
     step('load.blobs-committed')
@@ -97,7 +97,11 @@ export class Loader {
   }
 
   /** A large entry is an object of its own and becomes the blob where it lies; a small one is cut out of the gathered ones. */
-  async #keepBlob(source: BlobSource | MadeBlob, upload: string): Promise<void> {
+  async #keepBlob(source: BlobSource | MadeBlob | KeptBlob, upload: string): Promise<void> {
+    if ('kept' in source) {
+      if (await this.blobs.hold(source.digest, upload)) return
+      throw new StrataError('layer_missing', `the layer ${source.digest} is not in the archive, and was removed here meanwhile`)
+    }
     if ('bytes' in source) {
       await this.blobs.add(source.digest, source.bytes, upload)
       return
@@ -112,6 +116,10 @@ export class Loader {
       await this.store.put(data, found.body)
     }
     await this.blobs.commit(digest, { data, size }, upload)
+  }
+
+  async #isKept(digest: Digest, size: number): Promise<boolean> {
+    return (await this.blobs.stat(digest))?.size === size
   }
 
   /** Layers that nobody has proven yet: the blob's diffID is not known, or is known and its index is not there. */

@@ -8,7 +8,7 @@ export function makeManifest(image: ArchiveImage): Buffer {
       schemaVersion: 2,
       mediaType: MEDIA.manifest,
       config: { mediaType: MEDIA.config, digest: image.config.digest, size: image.config.size },
-      layers: image.layers.map(({ blob, compression }) => ({ mediaType: layerMediaType(compression), digest: blob.digest, size: blob.size })),
+      layers: image.layers.map(({ blob, compression }) => ({ mediaType: layerMediaType(compression ?? 'none'), digest: blob.digest, size: blob.size })),
     }),
   )
 }

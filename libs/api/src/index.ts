@@ -1,3 +1,4 @@
+export * from './archives.js'
 export * from './collection.js'
 export * from './common.js'
 export * from './containers.js'

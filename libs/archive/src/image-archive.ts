@@ -1,5 +1,5 @@
 import { StrataError, diffIdsOf, type Compression, type DiffId, type ImageConfig, type Reference } from '@strata/oci'
-import type { BlobSource, MadeBlob } from './listing.js'
+import type { BlobSource, KeptBlob, MadeBlob } from './listing.js'
 import type { ArchiveFile } from './resolve-files.js'
 
 /** image-spec, config.md: as written there, so any part may be an empty text. */
@@ -10,8 +10,9 @@ export interface Platform {
 }
 
 export interface ArchiveLayer {
-  readonly blob: BlobSource
-  readonly compression: Compression
+  readonly blob: BlobSource | KeptBlob
+  /** `undefined` for a layer that the archive leaves out because the receiver has it. */
+  readonly compression: Compression | undefined
   /** Proven where `compression` is `none`; else what the config says. */
   readonly diffId: DiffId
 }
@@ -37,13 +38,13 @@ export function platformOf(config: ImageConfig): Platform {
   return { os: config.os, architecture: config.architecture, ...(config.variant ? { variant: config.variant } : {}) }
 }
 
-/** The layers' files against the config, which lists as many diffIDs; `label` says in a message which image it is. */
-export function layersOf(files: readonly ArchiveFile[], config: ImageConfig, label: string): ArchiveLayer[] {
+/** The layers against the config, which lists as many diffIDs; `label` says in a message which image it is. */
+export function layersOf(layers: readonly (ArchiveFile | KeptBlob)[], config: ImageConfig, label: string): ArchiveLayer[] {
   const diffIds = diffIdsOf(config)
-  if (diffIds.length !== files.length) {
-    throw new StrataError('archive_invalid', `the image ${label} has ${files.length} ${files.length === 1 ? 'layer' : 'layers'}, but its config lists ${diffIds.length}`)
+  if (diffIds.length !== layers.length) {
+    throw new StrataError('archive_invalid', `the image ${label} has ${layers.length} ${layers.length === 1 ? 'layer' : 'layers'}, but its config lists ${diffIds.length}`)
   }
-  return files.map((file, at) => layerOf(file, diffIds[at]!))
+  return layers.map((layer, at) => ('kept' in layer ? { blob: layer, compression: undefined, diffId: diffIds[at]! } : layerOf(layer, diffIds[at]!)))
 }
 
 function layerOf({ path, entry, blob }: ArchiveFile, diffId: DiffId): ArchiveLayer {

@@ -44,6 +44,13 @@ export interface MadeBlob {
   readonly bytes: Buffer
 }
 
+/** A blob that the archive names and leaves out, and the store has. */
+export interface KeptBlob {
+  readonly digest: Digest
+  readonly size: number
+  readonly kept: true
+}
+
 export function encodeListing(listing: ArchiveListing): Buffer {
   return Buffer.from(JSON.stringify(listing))
 }

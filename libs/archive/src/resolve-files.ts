@@ -22,7 +22,8 @@ export class ArchiveFiles {
   readonly #byPath = new Map<string, ArchiveEntry>()
   #jsonBytes = 0
 
-  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall) {
+  /** `isKept`: whether a blob that the archive leaves out is in the store. */
+  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall, readonly isKept: (digest: Digest, size: number) => Promise<boolean>) {
     for (const entry of listing.entries) {
       const path = cleanPath(entry.name)
       if (path !== undefined && path !== '') this.#byPath.set(path, entry)

@@ -2,6 +2,7 @@ import {
   formatReference, imageConfigSchema, indexSchema, isIndexType, isManifestType, manifestSchema, MEDIA, StrataError, type Descriptor, type Digest, type Manifest,
 } from '@strata/oci'
 import { layersOf, platformOf, type Platform } from './image-archive.js'
+import type { KeptBlob } from './listing.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
 import { mergeNames, namesOfAnnotations, type ArchiveNames, type ResolvedImage } from './resolve-names.js'
 
@@ -41,13 +42,11 @@ export async function layoutImage(files: ArchiveFiles, found: LayoutManifest): P
   const { file, manifest, names } = found
   const label = names.names[0] ? formatReference(names.names[0]) : file.blob.digest
   const config = await configOf(files, found)
-  const layers = manifest.layers.map((layer) => {
-    const blob = present(files, layer)
-    if (!blob) throw new StrataError('layer_missing', `the layer ${layer.digest} of the image ${label} is not in the archive`)
-    if (layer.mediaType?.endsWith('+encrypted')) throw new StrataError('unsupported', `the layer ${layer.digest} of the image ${label} is encrypted`)
-    return blob
-  })
-  const image = { config: config.file.blob, manifest: file.blob, layers: layersOf(layers, config.parsed, label), names: names.names, platform: platformOf(config.parsed) }
+  const layers = await Promise.all(manifest.layers.map(async (layer) => present(files, layer) ?? keptBlob(files, layer)))
+  const missing = manifest.layers.filter((_, at) => layers[at] === undefined).map(({ digest }) => digest)
+  if (missing.length > 0) throw new StrataError('layer_missing', missingText(missing, label))
+  for (const { digest, mediaType } of manifest.layers) if (mediaType?.endsWith('+encrypted')) throw new StrataError('unsupported', `the layer ${digest} of the image ${label} is encrypted`)
+  const image = { config: config.file.blob, manifest: file.blob, layers: layersOf(layers.filter((layer) => layer !== undefined), config.parsed, label), names: names.names, platform: platformOf(config.parsed) }
   return { image, bareTag: names.bareTag }
 }
 
@@ -113,6 +112,15 @@ function present(files: ArchiveFiles, { digest, size }: Descriptor): ArchiveFile
   const file = files.findBlob(digest)
   if (file && file.blob.size !== size) throw new StrataError('archive_invalid', `the blob ${digest} has ${file.blob.size} bytes; the archive’s manifests say ${size}`)
   return file
+}
+
+async function keptBlob(files: ArchiveFiles, { digest, size }: Descriptor): Promise<KeptBlob | undefined> {
+  return (await files.isKept(digest, size)) ? { digest, size, kept: true } : undefined
+}
+
+function missingText([first = '', ...others]: readonly string[], label: string): string {
+  if (others.length === 0) return `the layer ${first} of the image ${label} is neither in the archive nor here`
+  return `${others.length + 1} layers of the image ${label} are neither in the archive nor here: ${[first, ...others].join(', ')}`
 }
 
 /** BuildKit's provenance beside the platforms' manifests. */

@@ -116,7 +116,7 @@ describe('hostile and broken archives', () => {
     ['a manifest that is not there', [['index.json', index([descriptor(manifest(), MEDIA.manifest)])]], 'archive_invalid', `index.json names the manifest ${digestOf(manifest())}, which is not in the archive`],
     ['a blob of another length', [...one, ['index.json', index([{ ...descriptor(manifest(), MEDIA.manifest), size: 3 }])]], 'archive_invalid', /the archive’s manifests say 3/],
     ['no config blob', [blob(manifest()), blob(layer), ['index.json', index([descriptor(manifest(), MEDIA.manifest)])]], 'archive_invalid', /the config sha256:\w+ of the manifest/],
-    ['no layer blob', [blob(manifest()), blob(config()), ['index.json', index([descriptor(manifest(), MEDIA.manifest, refName('a:1'))])]], 'layer_missing', `the layer ${digestOf(layer)} of the image docker.io/library/a:1 is not in the archive`],
+    ['no layer blob', [blob(manifest()), blob(config()), ['index.json', index([descriptor(manifest(), MEDIA.manifest, refName('a:1'))])]], 'layer_missing', `the layer ${digestOf(layer)} of the image docker.io/library/a:1 is neither in the archive nor here`],
     ['other platforms only', [blob(forArm), blob(armConfig), blob(manifest(config([layer], 's390x'))), blob(wide), ['index.json', index([descriptor(wide, MEDIA.index)])]], 'unsupported', 'the archive has the image for linux/arm64, linux/s390x, but not for linux/amd64'],
     ['an index of nothing that is there', [blob(wide), ['index.json', index([descriptor(wide, MEDIA.index)])]], 'archive_invalid', /none of the manifests of the index/],
     ['an index in an index in an index …', [...one, ...deep.map(blob), ['index.json', index([descriptor(deep[0]!, MEDIA.index)])]], 'limit_exceeded', /more than 4 indexes/],

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError, type Digest } from '@strata/oci'
 import { HOST_PLATFORM, type ArchiveImage, type Platform } from './image-archive.js'
 import type { ArchiveListing } from './listing.js'
 import { resolveDocker } from './resolve-docker.js'
@@ -15,6 +15,8 @@ export interface ResolveOptions {
   readonly name?: string
   /** Which manifest of an index for several platforms is wanted; this machine's, on linux, unless said otherwise. */
   readonly platform?: Platform
+  /** Whether the store has a layer that an OCI layout names and leaves out (`strata save --since`); without it none is there. */
+  readonly isKept?: (digest: Digest, size: number) => Promise<boolean>
 }
 
 /**
@@ -28,7 +30,7 @@ export interface ResolveOptions {
  * and a layer's own `layerError`.
  */
 export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSmall, options: ResolveOptions = {}): Promise<ArchiveImage[]> {
-  const files = new ArchiveFiles(listing, readSmall)
+  const files = new ArchiveFiles(listing, readSmall, options.isKept ?? (() => Promise.resolve(false)))
   const platform = options.platform ?? HOST_PLATFORM
   const index = files.find('index.json')
   const legacy = files.find('manifest.json')

@@ -39,6 +39,7 @@ export interface RequestOptions {
   readonly signal?: AbortSignal
   /** Of another gateway than the first. */
   readonly socket?: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 export interface StrataOptions {
   /** For every process, over what the topology sets. */
@@ -216,7 +217,7 @@ export class StrataUnderTest {
         path,
         agent: false,
         ...(options.signal ? { signal: options.signal } : {}),
-        headers: { ...(json ? { 'content-type': 'application/json', 'content-length': json.length } : {}), ...(options.length === undefined ? {} : { 'content-length': options.length }) },
+        headers: { ...options.headers, ...(json ? { 'content-type': 'application/json', 'content-length': json.length } : {}), ...(options.length === undefined ? {} : { 'content-length': options.length }) },
       })
       request.once('response', resolve)
       request.once('error', reject)

@@ -1,0 +1,82 @@
+import { pipeline } from 'node:stream/promises'
+import { Controller, Get, Inject, Param, Query, Req, Res } from '@nestjs/common'
+import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
+import { archiveQuery } from '@strata/api'
+import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
+import { Images, readContents } from '@strata/images'
+import { familiarReference, parseTagged, type Digest } from '@strata/oci'
+import { BlobStore, OBJECT_STORE, type ObjectStore } from '@strata/store'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { requestedRange } from '../byte-range.js'
+import { answersProblems } from '../problems.js'
+
+type ArchiveQuery = z.infer<typeof archiveQuery>
+
+/**
+ * Images out, as archives: streamed from the blobs, without a temporary file. The length is known beforehand, and the same images give the same bytes, so a
+ * download that broke goes on by `Range` with `If-Range`, also at another gateway.
+ */
+@ApiTags('images')
+@Controller('v1/images')
+export class ArchivesController {
+  readonly #blobs: BlobStore
+
+  constructor(
+    private readonly images: Images,
+    @Inject(OBJECT_STORE) store: ObjectStore,
+  ) {
+    this.#blobs = new BlobStore(store)
+  }
+
+  @Get(':ref/archive')
+  @ApiOperation({ summary: 'The image, or several, as an archive that docker, podman and others load' })
+  @ApiResponse({ status: 200, content: { 'application/x-tar': { schema: { type: 'string', format: 'binary' } } } })
+  @ApiResponse({ status: 206, description: 'the part that Range asks for' })
+  @ApiResponse({ status: 416, description: 'no such part' })
+  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid', 'corrupt')
+  async archive(@Param('ref', { schema: z.string().min(1).max(512) }) first: string, @Query({ schema: archiveQuery }) query: ArchiveQuery, @Req() { raw: request }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    const plan = await this.#plan([first, ...query.also], query)
+    reply.hijack()
+    const response = reply.raw
+    const etag = `"${plan.etag}"`
+    const { 'if-range': ifRange } = request.headers
+    const range = ifRange === undefined || ifRange === etag ? requestedRange(request.headers.range, plan.size) : undefined
+    const common = { 'accept-ranges': 'bytes', etag, 'content-type': 'application/x-tar' }
+    if (range === 'unsatisfiable') {
+      response.writeHead(416, { ...common, 'content-range': `bytes */${plan.size}`, 'content-length': 0 }).end()
+      return
+    }
+    const { start, end } = range ?? { start: 0, end: plan.size }
+    response.writeHead(range ? 206 : 200, { ...common, 'content-length': end - start, ...(range ? { 'content-range': `bytes ${start}-${end - 1}/${plan.size}` } : {}) })
+    if (request.method === 'HEAD') {
+      response.end()
+      return
+    }
+    // A client that leaves, and a blob that cannot be read on: either way the connection ends before the length that was promised.
+    await pipeline(archiveBytes(plan, { start, end }, async (blob, part) => (await this.#blobs.open(blob, part)).body), response).catch(() => response.destroy())
+  }
+
+  async #plan(wanted: readonly string[], { format, since, have }: ArchiveQuery): Promise<ArchivePlan> {
+    const saved = new Map<Digest, SavedImage>()
+    for (const text of wanted) {
+      const { names, ...image } = await this.images.inspect(text)
+      const meant = parsedName(text)
+      const named = meant && names.includes(familiarReference(meant)) ? [meant] : []
+      const known = saved.get(image.digest)
+      saved.set(image.digest, known ? { ...known, names: [...known.names, ...named] } : { ...(await readContents(image, this.#blobs)), names: named })
+    }
+    const without = new Set(have)
+    for (const text of since) for (const { digest } of (await readContents(await this.images.resolve(text), this.#blobs)).layers) without.add(digest)
+    return planArchive([...saved.values()], format, without)
+  }
+}
+
+/** An image that was asked for by its id has no name in the archive, as with `docker save`. */
+function parsedName(text: string): ReturnType<typeof parseTagged> | undefined {
+  try {
+    return parseTagged(text)
+  } catch {
+    return undefined
+  }
+}
