@@ -37,8 +37,9 @@ export class Multipart {
     return this.#failure.signal
   }
 
-  /** Resolves when the next part may come. */
+  /** Resolves when the part is on its way: the next one can be filled meanwhile. */
   async add(part: Part): Promise<void> {
+    while (this.#flying.size >= IN_FLIGHT) await Promise.race(this.#flying)
     this.#failure.signal.throwIfAborted()
     if (this.#count === MAX_PARTS) throw new StrataError('limit_exceeded', `an object has more than ${this.#size} bytes; that is as many as an S3 server takes`)
     const at = this.#count++
@@ -50,8 +51,6 @@ export class Multipart {
         this.#flying.delete(sending)
       })
     this.#flying.add(sending)
-    if (this.#flying.size >= IN_FLIGHT) await Promise.race(this.#flying)
-    this.#failure.signal.throwIfAborted()
   }
 
   /** The object is there, whole, when it resolves. Tried again where an answer was lost: an upload that is gone then is one that was completed. */

@@ -39,7 +39,7 @@ export class TestS3 implements S3Config {
   ) {}
 
   /** The bucket is not made: opening a store does that. @throws what `whyNoTestS3` says */
-  static async start(server: S3Server = 'minio'): Promise<TestS3> {
+  static async start(server: S3Server = 'minio', below = tmpdir()): Promise<TestS3> {
     if (GIVEN !== undefined) {
       const { origin, username, password } = new URL(GIVEN)
       return new TestS3(server, origin, decodeURIComponent(username), decodeURIComponent(password), undefined)
@@ -47,7 +47,7 @@ export class TestS3 implements S3Config {
     const why = whyNoTestS3(server)
     if (why !== undefined) throw new Error(why)
     const key = (): string => randomBytes(12).toString('hex')
-    const one = new TestS3(server, `http://127.0.0.1:${await freePort()}`, key(), key(), mkdtempSync(join(tmpdir(), 'strata-s3-')))
+    const one = new TestS3(server, `http://127.0.0.1:${await freePort()}`, key(), key(), mkdtempSync(join(below, 'strata-s3-')))
     await one.start()
     return one
   }
