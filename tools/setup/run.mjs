@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { installNpmPackages } from './npm-packages.mjs'
 import { missingPackages, installSystemPackages, installHint } from './system-packages.mjs'
+import { buildS3Servers } from './s3-servers.mjs'
 import { build, fail, say } from './steps.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -25,6 +26,7 @@ if (missing.length > 0 && task !== 'test' && !isRoot) fail(`Not installed: ${mis
 if (missing.length > 0 && isRoot) installSystemPackages(missing)
 installNpmPackages(ROOT)
 build(ROOT)
+if (task === 'test' && process.platform === 'linux') buildS3Servers(ROOT)
 
 const script = SCRIPTS[task]
 if (script) {

@@ -87,30 +87,28 @@ export class Multipart {
   }
 }
 
-/** Idempotent. */
-export async function abortUpload(client: S3Client, key: string, uploadId: string): Promise<void> {
-  await client.attempt(async () => {
-    try {
-      await client.send({ method: 'DELETE', key, query: { uploadId } })
-    } catch (error) {
-      if (!(error instanceof S3Failure && error.code === 'NoSuchUpload')) throw error
-    }
-  })
-}
-
 /** Of the parts that have come; 0 for an upload that is over. */
 export async function uploadSize(client: S3Client, key: string, uploadId: string): Promise<number> {
   let size = 0
   for (let marker: string | undefined = '0'; marker !== undefined; ) {
     const query: Readonly<Record<string, string>> = { uploadId, 'part-number-marker': marker }
-    try {
-      const page = await client.attempt(async () => parseParts((await client.send({ method: 'GET', key, query })).text))
-      size += page.bytes
-      marker = page.next
-    } catch (error) {
-      if (error instanceof S3Failure && error.code === 'NoSuchUpload') return 0
-      throw error
-    }
+    const page = await client.attempt(async () => unlessOver(async () => parseParts((await client.send({ method: 'GET', key, query })).text)))
+    size += page?.bytes ?? 0
+    marker = page?.next
   }
   return size
+}
+
+/** Idempotent. */
+export async function abortUpload(client: S3Client, key: string, uploadId: string): Promise<void> {
+  await client.attempt(async () => unlessOver(async () => client.send({ method: 'DELETE', key, query: { uploadId } })))
+}
+
+async function unlessOver<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof S3Failure && error.code === 'NoSuchUpload') return undefined
+    throw error
+  }
 }
