@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs'
 import { step, type Digest, type DiffId } from '@strata/oci'
+import { abortBegun } from './begun.js'
 import { BlobStore, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, listAll, localObjects, partialUploads, type ListedObject, type ObjectStore, type PartialUpload } from './object-store.js'
@@ -141,6 +142,7 @@ export class Collector {
     }
     const live = await this.#liveUploads()
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
+    if (!dryRun) await abortBegun(this.store, data.keys())
     for await (const { digest, record } of this.#blobs.list()) {
       data.delete(record.data)
       if (record.diffId && !doomed.has(digest)) indexes.delete(record.diffId)
@@ -163,8 +165,11 @@ export class Collector {
 
   async #collectEndedUploads({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
     const ended: string[] = []
-    for await (const { key, size } of listAll(this.store, PREFIX.uploads)) if (size === TOMBSTONE_BYTES) ended.push(key)
-    for (const _ of ended) sum.add('records', TOMBSTONE_BYTES)
+    for await (const { key, size } of listAll(this.store, PREFIX.uploads)) {
+      if (size !== TOMBSTONE_BYTES) continue
+      ended.push(key)
+      sum.add('records', size)
+    }
     if (!dryRun) await this.#delete(ended, signal)
   }
 

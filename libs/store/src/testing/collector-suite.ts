@@ -1,0 +1,262 @@
+import { randomBytes } from 'node:crypto'
+import { digestOf, type Digest, type DiffId } from '@strata/oci'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BlobStore } from '../blobs.js'
+import { Collector, type StoreCollection } from '../collector.js'
+import { freshDataKey, keys } from '../keys.js'
+import { listAll, partialUploads, type ObjectStore } from '../object-store.js'
+import { TOMBSTONE_BYTES } from '../records.js'
+import { Uploads } from '../uploads.js'
+import type { StoreUnderTest } from './object-store-suite.js'
+
+const MUTATIONS = ['put', 'create', 'replace', 'delete', 'removeUnchanged'] as const
+
+/** The laws of Collector as tests, on any driver. */
+export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>): void {
+  describe(`collector on ${name}`, () => {
+    let under: StoreUnderTest
+    let store: ObjectStore
+    let blobs: BlobStore
+    let uploads: Uploads
+    /** What names refer to. */
+    let referred: Set<Digest>
+    beforeEach(async () => {
+      under = await make()
+      store = under.store
+      blobs = new BlobStore(store)
+      uploads = new Uploads(store)
+      referred = new Set()
+    })
+    afterEach(() => under.dispose())
+
+    const begin = (id: string) => uploads.create(id, { job: { kind: 'load', id }, request: {} })
+    const add = async (upload: string, bytes: Buffer = randomBytes(1_000)) => {
+      const digest = digestOf(bytes)
+      await blobs.add(digest, bytes, upload)
+      return digest
+    }
+    /** A layer's blob, proven, with its index. */
+    const addLayer = async (upload: string) => {
+      const digest = await add(upload)
+      await blobs.prove(digest, digest as DiffId)
+      await store.create(keys.index(digest as DiffId), randomBytes(300))
+      return digest
+    }
+    const collect = async (options: { dryRun?: boolean; on?: ObjectStore; meanwhile?: () => Promise<void> } = {}) =>
+      (
+        await new Collector(options.on ?? store).collect({
+          dryRun: options.dryRun ?? false,
+          references: async function* () {
+            await options.meanwhile?.()
+            yield* [...referred]
+          },
+        })
+      ).report
+    const objects = async () => {
+      const found = new Map<string, number>()
+      for await (const { key, size } of listAll(store, '')) found.set(key, size)
+      return found
+    }
+    const sizeOf = (found: ReadonlyMap<string, number>) => [...found.values()].reduce((sum, size) => sum + size, 0)
+    /** What is there, tombstones apart, by the first part of its key. */
+    const left = async () => Object.groupBy([...(await objects())].filter(([, size]) => size !== TOMBSTONE_BYTES).map(([key]) => key), (key) => key.split('/', 1)[0]!)
+    const nothing = (report: StoreCollection) => ({ ...report, bytes: report.bytes, tombstones: undefined })
+    const expectNothing = (report: StoreCollection) => {
+      const none = { count: 0, bytes: 0 }
+      expect(nothing(report)).toEqual({ blobs: none, data: none, indexes: none, records: none, partialUploads: none, bytes: 0, linked: 0, tombstones: undefined })
+    }
+
+    it('frees what nothing needs, to the byte, and says so beforehand', async () => {
+      const before = sizeOf(await objects())
+      await begin('u')
+      await addLayer('u')
+      await add('u')
+      await store.put(freshDataKey('u'), randomBytes(500))
+      await store.create(keys.index(digestOf(Buffer.from('gone')) as DiffId), randomBytes(200))
+      await uploads.end('u')
+      const full = await objects()
+      const foretold = await collect({ dryRun: true })
+      expect(await objects()).toEqual(full)
+      const report = await collect()
+      expect(report).toEqual(foretold)
+      expect(report).toMatchObject({ blobs: { count: 2, bytes: 2_000 }, data: { count: 1, bytes: 500 }, indexes: { count: 2, bytes: 500 }, records: { count: 2 } })
+      const after = await objects()
+      expect(sizeOf(full) - sizeOf(after)).toBe(report.bytes)
+      expect(sizeOf(after) - before).toBe(report.tombstones.bytes)
+      expect(await left()).toEqual({})
+      const again = await collect()
+      expectNothing(again)
+      expect(again.tombstones).toEqual(report.tombstones)
+    })
+
+    it('keeps what something refers to, and what a live upload holds or has written', async () => {
+      await begin('ended')
+      const named = await addLayer('ended')
+      const shared = await addLayer('ended')
+      referred.add(named)
+      await begin('live')
+      expect(await blobs.hold(shared, 'live')).toBe(true)
+      const own = await add('live')
+      const underway = freshDataKey('live')
+      await store.put(underway, randomBytes(100))
+      await uploads.end('ended')
+      const report = await collect()
+      expect(report).toMatchObject({ blobs: { count: 0 }, data: { count: 0 }, indexes: { count: 0 } })
+      for (const digest of [named, shared, own]) expect((await blobs.read(digest, 2_000)).length).toBe(1_000)
+      expect(await store.stat(underway)).toBeDefined()
+      expect((await left())['index']).toHaveLength(2)
+      await uploads.end('live')
+      referred.clear()
+      expect(await collect()).toMatchObject({ blobs: { count: 3 }, data: { count: 1 }, indexes: { count: 2 } })
+      expect(await left()).toEqual({})
+    })
+
+    it('leaves ended holders out of the records that stay', async () => {
+      await begin('first')
+      const digest = await add('first')
+      referred.add(digest)
+      for (let i = 0; i < 5; i++) {
+        await begin(`u${i}`)
+        await blobs.hold(digest, `u${i}`)
+        if (i !== 3) await uploads.end(`u${i}`)
+      }
+      await uploads.end('first')
+      const before = sizeOf(await objects())
+      const report = await collect()
+      expect((await blobs.stat(digest))?.holders).toEqual(['u3'])
+      expect(before - sizeOf(await objects())).toBe(report.bytes)
+      expectNothing(await collect())
+    })
+
+    it('lets a hold that comes after the list win, and a name that is visible before the references are read', async () => {
+      await begin('old')
+      const [held, named, gone] = [await add('old'), await add('old'), await add('old')]
+      await uploads.end('old')
+      await begin('new')
+      const report = await collect({
+        meanwhile: async () => {
+          // Between the lists and the decision: as late as anyone can come.
+          expect(await blobs.hold(held, 'new')).toBe(true)
+          await begin('brief')
+          await blobs.hold(named, 'brief')
+          referred.add(named)
+          await uploads.end('brief')
+        },
+      })
+      expect(report.blobs.count).toBe(1)
+      expect(await blobs.stat(gone)).toBeUndefined()
+      for (const digest of [held, named]) expect((await blobs.read(digest, 2_000)).length).toBe(1_000)
+    })
+
+    it('a blob that was collected can come again', async () => {
+      const bytes = randomBytes(700)
+      for (const upload of ['a', 'b', 'c']) {
+        await begin(upload)
+        const digest = await add(upload, bytes)
+        expect(await blobs.read(digest, 1_000)).toEqual(bytes)
+        await uploads.end(upload)
+        expect((await collect()).blobs).toEqual({ count: 1, bytes: 700 })
+        expect(await blobs.hold(digest, upload).catch((error: unknown) => (error as { code: string }).code)).toBe(false)
+      }
+      expect(await left()).toEqual({})
+    })
+
+    it('dies at any write, and the next one does the rest', async () => {
+      for (let writes = 0; ; writes++) {
+        referred.clear()
+        const upload = `u${writes}`
+        await begin(upload)
+        const kept = await addLayer(upload)
+        referred.add(kept)
+        for (let i = 0; i < 3; i++) await addLayer(upload)
+        await store.put(freshDataKey(upload), randomBytes(50))
+        await uploads.end(upload)
+        const survived = await collect({ on: dyingAfter(store, writes) }).then(() => true, () => false)
+        expect((await blobs.read(kept, 2_000)).length).toBe(1_000)
+        await collect()
+        expect((await blobs.read(kept, 2_000)).length).toBe(1_000)
+        const { blobs: records = [], data = [], index = [], uploads: live = [] } = await left()
+        expect([records.length, data.length, index.length, live.length]).toEqual([1, 1, 1, 0])
+        if (survived) return
+      }
+    }, 60_000)
+
+    it('any number at once end as one does', async () => {
+      await begin('u')
+      const kept = await addLayer('u')
+      referred.add(kept)
+      for (let i = 0; i < 20; i++) await addLayer('u')
+      await uploads.end('u')
+      const full = sizeOf(await objects())
+      const reports = await Promise.all(Array.from({ length: 4 }, () => collect()))
+      expect(reports.reduce((sum, { blobs: { count } }) => sum + count, 0)).toBe(20)
+      expect(reports.reduce((sum, { blobs, records }) => sum + blobs.bytes + records.bytes, 0)).toBeLessThanOrEqual(full)
+      await collect()
+      expect((await blobs.read(kept, 2_000)).length).toBe(1_000)
+      expect(await left()).toMatchObject({ blobs: [expect.anything()], data: [expect.anything()], index: [expect.anything()] })
+      expectNothing(await collect())
+    })
+
+    it('takes away what a store keeps of writes that ended in the middle, but not of those under way', async (context) => {
+      const partial = partialUploads(store)
+      if (!partial) return context.skip()
+      const open = Promise.withResolvers<undefined>()
+      async function* endless() {
+        for (let i = 0; i < 3; i++) yield Buffer.alloc(20 * 1024 * 1024)
+        await open.promise
+      }
+      await begin('live')
+      const puts = ['live', 'dead'].map((upload) => store.put(freshDataKey(upload), endless()).then(() => 'put', () => 'failed'))
+      await expect.poll(() => gather(partial.listPartial()), { timeout: 20_000 }).toHaveLength(2)
+      const foretold = await collect({ dryRun: true })
+      expect(foretold.partialUploads.count).toBe(1)
+      expect((await collect()).partialUploads.count).toBe(1)
+      open.resolve(undefined)
+      expect(await Promise.all(puts)).toEqual(['put', 'failed'])
+      expect(await gather(partial.listPartial())).toEqual([])
+    }, 60_000)
+
+    it('stops when it is told to, and deletes nothing when the references cannot be read', async () => {
+      await begin('u')
+      await add('u')
+      await uploads.end('u')
+      const before = await objects()
+      const collector = new Collector(store)
+      // eslint-disable-next-line require-yield -- references that fail before the first
+      const references = async function* (): AsyncGenerator<Digest> {
+        await Promise.resolve()
+        throw new Error('a manifest is damaged')
+      }
+      await expect(collector.collect({ dryRun: false, references })).rejects.toThrow('a manifest is damaged')
+      const nobody = async function* (): AsyncGenerator<Digest> {
+        yield* await Promise.resolve([])
+      }
+      await expect(collector.collect({ dryRun: false, references: nobody, signal: AbortSignal.abort(new Error('told to')) })).rejects.toThrow('told to')
+      expect(await objects()).toEqual(before)
+    })
+  })
+}
+
+/** The same store for a process that dies after so many writes: each later one, and every read, fails. */
+function dyingAfter(store: ObjectStore, writes: number): ObjectStore {
+  let left = writes
+  let dead = false
+  return new Proxy(store, {
+    get: (target, property) => {
+      const member: unknown = Reflect.get(target, property, target)
+      if (typeof member !== 'function') return member
+      return (...args: unknown[]): unknown => {
+        if ((MUTATIONS as readonly unknown[]).includes(property) && left-- <= 0) dead = true
+        // Which gives a path, not a promise.
+        if (dead && property !== 'localPath') return Promise.reject(new Error('killed'))
+        return (member as (...args: unknown[]) => unknown).apply(target, args)
+      }
+    },
+  })
+}
+
+async function gather<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
