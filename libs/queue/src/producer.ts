@@ -23,7 +23,10 @@ export interface ParentJob {
 const DAY = 24 * 3600
 /** A failing child wakes its parent at once, which then stops the siblings and ends with the child's own reason. */
 const CHILD = { continueParentOnFailure: true } satisfies JobsOptions
-const KEEP = { attempts: 1, removeOnComplete: { age: DAY, count: 10_000 }, removeOnFail: { age: DAY, count: 10_000 } } satisfies JobsOptions
+/** Of each queue. What a request came to is in the journal, for a day; a job that has ended is only wanted by who asked for it, a moment later, so that Redis does not grow with what is past. */
+const KEEP = { attempts: 1, removeOnComplete: { age: DAY, count: 500 }, removeOnFail: { age: DAY, count: 1_000 } } satisfies JobsOptions
+/** BullMQ's own stream of events, which none of us reads: its default is 10,000 a queue. */
+const STREAMS = { events: { maxLen: 500 } }
 
 function checked<N extends JobName>(job: NewJob<N>): NewJob<N> {
   const result = CONTRACTS[job.name].data.safeParse(job.data)
@@ -44,7 +47,7 @@ export class Producer {
   queue(name: string): Queue {
     let queue = this.#queues.get(name)
     if (!queue) {
-      queue = new Queue(name, { connection: this.redis, prefix: BULL_PREFIX, defaultJobOptions: KEEP })
+      queue = new Queue(name, { connection: this.redis, prefix: BULL_PREFIX, defaultJobOptions: KEEP, streams: STREAMS })
       queue.on('error', () => undefined)
       this.#queues.set(name, queue)
     }

@@ -189,7 +189,6 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   close(): Promise<void> {
     this.durable.close()
     this.scratch.close()
-    this.locks.close()
     return Promise.resolve()
   }
 

@@ -10,41 +10,27 @@ const PATIENCE_MS = 60_000
 
 /** Locks between processes (and threads) for keys: one of 256 files by the key's hash, so that their number does not grow with the keys. */
 export class StripedLocks {
-  readonly #fds = new Map<string, number>()
-
   constructor(private readonly folder: string) {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
 
   /**
-   * Runs `work` alone among all who lock this key. It must be synchronous: the lock belongs to the open file, so a second run of this process would
-   * be let in. Waiting is not: a blocking flock would stop the whole event loop for as long as another process is stopped with the lock in hand.
+   * Runs `work` alone among all who lock this key. It is synchronous: nobody holds a lock for longer than a few system calls. Waiting is not: a blocking
+   * flock would stop the whole event loop for as long as another process is stopped with the lock in hand.
    */
   async exclusively<T>(key: string, work: () => T): Promise<T> {
-    const fd = this.#fdOf(key)
-    const start = performance.now()
-    for (let wait = 0.5; !flock(fd, 'ex', { nonblock: true }); wait = Math.min(wait * 2, 20)) {
-      if (performance.now() - start > PATIENCE_MS) throw new StrataError('store_unavailable', `the store's lock for ${key} is held by another process for ${PATIENCE_MS / 1000} s`)
-      await delay(Math.random() * wait)
-    }
+    const stripe = createHash('sha256').update(key).digest('hex').slice(0, 2)
+    // Opened anew each time, some microseconds: kept open, every store of a process would come to hold 256 descriptors.
+    const fd = openSync(join(this.folder, stripe), 'a', 0o600)
     try {
+      const start = performance.now()
+      for (let wait = 0.5; !flock(fd, 'ex', { nonblock: true }); wait = Math.min(wait * 2, 20)) {
+        if (performance.now() - start > PATIENCE_MS) throw new StrataError('store_unavailable', `the store's lock for ${key} is held by another process for ${PATIENCE_MS / 1000} s`)
+        await delay(Math.random() * wait)
+      }
       return work()
     } finally {
-      flock(fd, 'un')
+      closeSync(fd)
     }
-  }
-
-  close(): void {
-    for (const fd of this.#fds.values()) closeSync(fd)
-    this.#fds.clear()
-  }
-
-  #fdOf(key: string): number {
-    const stripe = createHash('sha256').update(key).digest('hex').slice(0, 2)
-    const known = this.#fds.get(stripe)
-    if (known !== undefined) return known
-    const fd = openSync(join(this.folder, stripe), 'a', 0o600)
-    this.#fds.set(stripe, fd)
-    return fd
   }
 }
