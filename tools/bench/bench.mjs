@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchChurn } from './benches/churn.mjs'
 import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
 import { benchMemory } from './benches/memory.mjs'
 import { benchRun, RUN_PEERS } from './benches/run.mjs'
@@ -14,19 +15,25 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench load FILE       an archive in, until its image's root is mounted and a file of each layer was read
   bench run FILE        \`run --rm IMAGE true\`, the whole command
   bench memory FILE     what two loads and a launch at once take, in one process and in five
+  bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
   --rounds N            5 for load, 20 for run, 3 for memory
+  --count N             2000 for churn
+  --minio               blobs in MinIO, not in a folder (churn)
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
   --ways a,b            of ${WAYS.join(', ')}: all (load)
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
   --no-write            print only
 `
-const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory }
+const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, churn: benchChurn }
+const WITHOUT_FILE = ['churn', 'blobs']
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string' },
+    count: { type: 'string' },
+    minio: { type: 'boolean', default: false },
     peers: { type: 'string' },
     ways: { type: 'string' },
     folder: { type: 'string', default: '/var/tmp/strata-bench' },
@@ -38,7 +45,7 @@ const [name, file] = positionals
 if (values.help || !Object.hasOwn(BENCHES, name ?? '')) refuse(USAGE, values.help ? 0 : 1)
 if (!existsSync(join(import.meta.dirname, '../../apps/standalone/dist/main.js'))) refuse('Not built yet: run `npm test` or `npm run build` first.\n')
 if (process.getuid() !== 0) refuse('Mounts and containers need root.\n')
-if (file === undefined || !existsSync(file)) refuse(`${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`)
+if (!WITHOUT_FILE.includes(name) && (file === undefined || !existsSync(file))) refuse(`${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`)
 
 const list = (text, known) => {
   const names = text?.split(',').filter(Boolean)
@@ -48,11 +55,11 @@ const list = (text, known) => {
 }
 const peers = list(values.peers, name === 'run' ? RUN_PEERS : LOAD_PEERS)?.names
 const ways = list(values.ways, WAYS)?.names
-const rounds = values.rounds === undefined ? undefined : Number(values.rounds)
+const [rounds, count] = [values.rounds, values.count].map((text) => (text === undefined ? undefined : Number(text)))
 const workspace = Workspace.create(resolve(values.folder))
 const where = machine(workspace.folder)
 try {
-  const result = await BENCHES[name]({ workspace, file: resolve(file), ...(rounds && { rounds }), ...(peers && { peers }), ...(ways && { ways }) })
+  const result = await BENCHES[name]({ workspace, ...(file && { file: resolve(file) }), onMinio: values.minio, ...(rounds && { rounds }), ...(count && { count }), ...(peers && { peers }), ...(ways && { ways }) })
   publish(name, { ...result, machine: where }, !values['no-write'])
   process.exitCode = result.isFailed ? 1 : 0
 } catch (error) {

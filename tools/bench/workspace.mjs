@@ -31,7 +31,7 @@ export class Workspace {
   remove() {
     for (const pid of this.#processes()) signal(pid, 'SIGKILL')
     this.unmount(this.folder)
-    for (const name of readdirSync(this.folder)) forgetNode(join(this.folder, name))
+    for (const name of readdirSync(this.folder)) rmSync(join('/run/strata', nodeOf(join(this.folder, name))), { recursive: true, force: true })
     this.unmount(this.run)
     for (const folder of [this.run, this.folder]) rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
   }
@@ -47,10 +47,9 @@ export class Workspace {
   }
 }
 
-/** What a Strata with this data folder keeps outside it (standalone's config.ts). */
-function forgetNode(data) {
-  const node = `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
-  rmSync(join('/run/strata', node), { recursive: true, force: true })
+/** The node's id of a Strata with this data folder; what it keeps outside of it carries that (standalone's config.ts). */
+export function nodeOf(data) {
+  return `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
 }
 
 function describes(pid) {

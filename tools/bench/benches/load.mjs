@@ -55,19 +55,37 @@ export async function benchLoad({ workspace, file, rounds = 5, peers = LOAD_PEER
   return result(archive, rows, absent, rounds)
 }
 
+/** Who cannot take part is named, with the reason; the others go on. */
 async function startSides(workspace, file, peers, ways) {
   const [sides, absent] = [[], []]
-  for (const [name, Side] of Object.entries(OTHERS)) {
-    const reason = peers.includes(name) ? Side.absent() : 'left out by --peers'
-    if (reason === undefined) sides.push(await Side.start(workspace, file))
-    else absent.push(`${name} (${reason})`)
+  const attempt = async (name, start) => {
+    try {
+      sides.push(...(await start()))
+    } catch (error) {
+      if (error instanceof Interrupted) throw error
+      process.stderr.write(`${name}: ${error.message}\n`)
+      absent.push(`${name} (${error.message.split('\n')[0].slice(0, 200)})`)
+    }
   }
-  const onFolder = ways.some((way) => way !== 'minio') ? await Strata.start(workspace) : undefined
-  if (ways.includes('curl')) sides.push(new StrataWay(onFolder, 'curl', 'Strata, HTTP (curl)'))
-  if (ways.includes('path')) sides.push(new StrataWay(onFolder, 'path', 'Strata, by path', '`strata load FILE`'))
-  if (ways.includes('pipe')) sides.push(new StrataWay(onFolder, 'pipe', 'Strata, pipe', '`cat FILE | strata load`'))
-  if (ways.includes('minio') && Minio.absent()) absent.push(`Strata on MinIO (${Minio.absent()})`)
-  else if (ways.includes('minio')) sides.push(new StrataWay(await Strata.start(workspace, { onMinio: true }), 'curl', 'Strata on MinIO (curl)', 'blobs in a MinIO on the same disk'))
+  for (const [name, Side] of Object.entries(OTHERS)) {
+    await attempt(name, async () => {
+      const reason = peers.includes(name) ? Side.absent() : 'left out by --peers'
+      if (reason !== undefined) throw new Error(reason)
+      return [await Side.start(workspace, file)]
+    })
+  }
+  if (ways.some((way) => way !== 'minio')) {
+    const strata = await Strata.start(workspace)
+    if (ways.includes('curl')) sides.push(new StrataWay(strata, 'curl', 'Strata, HTTP (curl)'))
+    if (ways.includes('path')) sides.push(new StrataWay(strata, 'path', 'Strata, by path', '`strata load FILE`'))
+    if (ways.includes('pipe')) sides.push(new StrataWay(strata, 'pipe', 'Strata, pipe', '`cat FILE | strata load`'))
+  }
+  if (ways.includes('minio')) {
+    await attempt('Strata on MinIO', async () => {
+      if (Minio.absent()) throw new Error(Minio.absent())
+      return [new StrataWay(await Strata.start(workspace, { onMinio: true }), 'curl', 'Strata on MinIO (curl)', 'blobs in a MinIO on the same disk')]
+    })
+  }
   return { sides, absent }
 }
 

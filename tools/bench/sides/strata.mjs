@@ -1,33 +1,70 @@
-import { rmSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ask, end, run, start } from '../processes.mjs'
 import { memory } from '../peaks.mjs'
+import { nodeOf } from '../workspace.mjs'
 import { Minio } from './minio.mjs'
 
 const ROOT = join(import.meta.dirname, '../../..')
 const CLI = join(ROOT, 'node_modules/.bin/strata')
 
-/** All services in one process, with a data folder that begins empty; its blobs in a folder, or in a MinIO of its own. */
+const SERVICES = ['gateway', 'ingest', 'extractor', 'storage', 'runtime']
+
+/** A Strata with a data folder that begins empty: all services in one process or each in its own, the blobs in a folder or in a MinIO of its own. */
 export class Strata {
-  static async start(workspace, { onMinio = false } = {}) {
+  #children = []
+
+  static async start(workspace, { onMinio = false, isSeparate = false } = {}) {
     const strata = new Strata()
     strata.workspace = workspace
+    strata.data = workspace.part('strata')
+    strata.socket = join(strata.data, 'strata.sock')
+    strata.environment = { STRATA_HOST: `unix://${strata.socket}` }
     strata.minio = onMinio ? await Minio.start(workspace) : undefined
-    await strata.#up()
+    strata.processes = await (isSeparate ? strata.#startEach() : strata.#startOne())
+    strata.idle = Object.fromEntries(Object.entries(strata.processes).map(([name, pid]) => [name, memory(pid).now]))
     return strata
   }
 
-  async #up() {
-    this.data = this.workspace.part('strata')
-    this.socket = join(this.data, 'strata.sock')
-    this.environment = { STRATA_HOST: `unix://${this.socket}` }
-    // As `strata up` starts it.
-    this.process = await start(join(ROOT, 'node_modules/.bin/node'), [join(ROOT, 'apps/standalone/dist/main.js')], {
-      env: { STRATA_DATA: this.data, STRATA_SOCKET: this.socket, STRATA_LOG_LEVEL: 'warn', MALLOC_ARENA_MAX: '1', ...this.minio?.environment() },
-      log: join(this.workspace.folder, 'strata.log'),
-      isReady: () => ask('curl', ['-sf', '--unix-socket', this.socket, 'http://strata/v1/health/ready']) !== undefined,
+  /** As `strata up` starts it. */
+  async #startOne() {
+    const environment = { STRATA_DATA: this.data, STRATA_SOCKET: this.socket }
+    this.redis = join(this.data, 'redis/redis.sock')
+    return { strata: await this.#startApp('standalone', environment, () => this.#answers(this.socket, '/v1/health/ready')) }
+  }
+
+  /** As `strata gateway`, `strata ingest`, … start them, on a Redis that stands beside them. */
+  async #startEach() {
+    this.redis = join(this.data, 'redis.sock')
+    const redis = await start('redis-server', ['--port', '0', '--unixsocket', this.redis, '--dir', this.data, '--save', '', '--maxmemory-policy', 'noeviction'], { log: join(this.data, 'redis.log'), isReady: () => ask('redis-cli', ['-s', this.redis, 'ping']) === 'PONG' })
+    this.#children.push(redis)
+    const node = nodeOf(this.data)
+    const secret = join(this.data, 'node-secret')
+    writeFileSync(secret, randomBytes(32).toString('hex'), { mode: 0o600 })
+    const environment = { STRATA_REDIS: `unix://${this.redis}`, STRATA_STORE: join(this.data, 'store'), STRATA_SOCKET: this.socket, STRATA_NODE: node, STRATA_NODE_FOLDER: join(this.data, 'node'), STRATA_RUN_FOLDER: join('/run/strata', node), STRATA_NODE_SECRET_FILE: secret }
+    const processes = {}
+    // The gateway last: it is ready when the others can be reached.
+    for (const service of [...SERVICES.slice(1), SERVICES[0]]) {
+      const health = join(this.data, `${service}.sock`)
+      const [socket, path] = service === 'gateway' ? [this.socket, '/v1/health/ready'] : [health, '/health/ready']
+      processes[service] = await this.#startApp(service, { ...environment, ...(service !== 'gateway' && { STRATA_HEALTH: health }) }, () => this.#answers(socket, path))
+    }
+    return processes
+  }
+
+  async #startApp(app, environment, isReady) {
+    const child = await start(join(ROOT, 'node_modules/.bin/node'), [join(ROOT, 'apps', app, 'dist/main.js')], {
+      env: { STRATA_LOG_LEVEL: 'warn', MALLOC_ARENA_MAX: '1', ...environment, ...this.minio?.environment() },
+      log: join(this.data, `${app}.log`),
+      isReady,
     })
-    this.idle = memory(this.process.pid).now
+    this.#children.push(child)
+    return child.pid
+  }
+
+  #answers(socket, path) {
+    return ask('curl', ['-sf', '--unix-socket', socket, `http://strata${path}`]) !== undefined
   }
 
   get version() {
@@ -35,7 +72,7 @@ export class Strata {
   }
 
   watch(peaks) {
-    peaks.watch(this.process.pid, 'strata')
+    for (const [name, pid] of Object.entries(this.processes)) peaks.watch(pid, name)
     if (this.minio) peaks.watch(this.minio.process.pid, 'minio')
   }
 
@@ -64,25 +101,21 @@ export class Strata {
     return run('curl', ['-sSf', '-X', method, '--unix-socket', this.socket, `http://strata${path}`])
   }
 
-  /** Nothing is there any more: a service that has run, on empty folders. */
-  async clear() {
-    await this.#down()
-    await this.minio?.fresh()
-    await this.#up()
+  /** The image goes, and with it all that a load makes. */
+  async clear(image) {
+    await this.request('DELETE', `/v1/images/${encodeURIComponent(image)}`)
+    await this.request('POST', '/v1/gc')
+    const { images, layers } = JSON.parse(await this.request('GET', '/v1/system/df'))
+    if (images.bytes + layers.bytes > 0) throw new Error(`Strata kept something: ${JSON.stringify({ images, layers })}`)
   }
 
   runCommand(image, command) {
     return [CLI, ['run', '--rm', image, ...command], { env: this.environment }]
   }
 
-  async #down() {
-    if (this.process) await end(this.process)
-    this.workspace.unmount(this.data)
-    rmSync(this.data, { recursive: true, force: true })
-  }
-
   async stop() {
-    await this.#down()
+    for (const child of this.#children.reverse()) await end(child)
+    this.workspace.unmount(this.data)
     await this.minio?.stop()
   }
 }
@@ -107,6 +140,6 @@ export class StrataWay {
 
   async clear(image) {
     await this.strata.unmount(image)
-    await this.strata.clear()
+    await this.strata.clear(image)
   }
 }
