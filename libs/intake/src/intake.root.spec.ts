@@ -2,9 +2,9 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { concat, file, ZEROS } from '@strata/archive/testing'
-import { keys } from '@strata/store'
-import { temporaryStore, withoutAbilities } from '@strata/store/testing'
-import { expect, it } from 'vitest'
+import { keys, S3Store, type ObjectStore } from '@strata/store'
+import { temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
+import { describe, expect, it } from 'vitest'
 import { createIntake } from './index.js'
 import { intakeSuite } from './testing/intake-suite.js'
 
@@ -13,6 +13,21 @@ intakeSuite('a store without files', async () => {
   const { store, dispose } = await temporaryStore()
   return { store: withoutAbilities(store), dispose }
 })
+
+const why = whyNoTestS3('minio')
+if (why === undefined) intakeSuite('MinIO', minio)
+else describe('an intake into MinIO', () => it('keeps its promises', (context) => context.skip(why)))
+
+async function minio(): Promise<{ store: ObjectStore; dispose: () => Promise<void> }> {
+  const s3 = await TestS3.start()
+  const store = await S3Store.open(s3)
+  const dispose = async (): Promise<void> => {
+    for await (const { key } of store.listPartial()) expect.unreachable(key)
+    await store.close()
+    await s3.remove()
+  }
+  return { store, dispose }
+}
 
 it('files of a folder are the bytes themselves, and read-only', async () => {
   const { store, dispose } = await temporaryStore()

@@ -1,9 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { concat, file, ZEROS } from '@strata/archive/testing'
+import { concat, file, header, ZEROS } from '@strata/archive/testing'
 import { StrataError } from '@strata/oci'
-import { BlobStore, keys, listAll, type ByteSource, type ObjectStore } from '@strata/store'
-import { temporaryStore, withoutAbilities } from '@strata/store/testing'
+import { BlobStore, keys, listAll, S3Store, type ByteSource, type ObjectStore } from '@strata/store'
+import { temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createIntake, type Intake, type ReceiveOptions } from './index.js'
 
@@ -98,7 +98,7 @@ describe('an intake into a store that fails', () => {
     }
     await expect(intake.receive(body(), { upload })).rejects.toMatchObject({ code: 'store_unavailable', message: 'the store is away' })
     isAway = false
-    expect(await dataKeys(upload)).toEqual(['1', 'claim'].map((name) => keys.data(upload, name)))
+    expect(await dataKeys(upload)).toEqual(['1', '1.begun', '32.begun', 'claim', 'small.begun'].map((name) => keys.data(upload, name)))
     await new BlobStore(inner).sweepUpload(upload)
     expect(await dataKeys(upload)).toEqual([])
   })
@@ -126,5 +126,32 @@ describe('an intake into a store that fails', () => {
         expect((await inner.read(keys.data(upload, '1'), layer.length))?.bytes.equals(layer)).toBe(true)
       }
     }
+  })
+})
+
+const why = whyNoTestS3('minio')
+describe.skipIf(why !== undefined)('an intake into a MinIO that is killed in the middle', () => {
+  it(`ends with a sentence, and once it is back and swept nothing of it is there${why === undefined ? '' : ` (${why})`}`, async () => {
+    const s3 = await TestS3.start()
+    const store = await S3Store.open(s3)
+    const other = createIntake({ store })
+    const upload = randomUUID()
+    let killed: Promise<void> | undefined
+    const large = Readable.from((function* () {
+      const piece = Buffer.alloc(pieces)
+      yield header({ name: 'large', size: 2_000 * pieces })
+      for (let i = 0; i < 2_000; i++) yield piece
+    })())
+    const received = other.receive(large, { upload, onProgress: ({ bytes }) => void (bytes > 60_000_000 && (killed ??= s3.kill())) })
+    await expect(received).rejects.toMatchObject({ code: 'store_unavailable', message: expect.stringMatching(/^the S3 server at http:\/\/127\.0\.0\.1:\d+ (cannot be reached|broke off) \([^)]*\)$/) as string })
+    await s3.start()
+    await new BlobStore(store).sweepUpload(upload)
+    for await (const { key } of listAll(store, '')) expect.unreachable(key)
+    // MinIO started anew tells of unfinished uploads by their whole key only.
+    for await (const { key } of store.listPartial(keys.data(upload, '0'))) expect.unreachable(key)
+    expect((await other.receive(body(), { upload: randomUUID() })).entries).toBe(33)
+    await other.close()
+    await store.close()
+    await s3.remove()
   })
 })

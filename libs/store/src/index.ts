@@ -1,3 +1,4 @@
+export * from './begun.js'
 export * from './blobs.js'
 export * from './collector.js'
 export { FolderStore } from './folder/folder-store.js'
