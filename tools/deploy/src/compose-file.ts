@@ -1,0 +1,43 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parse } from 'yaml'
+
+export const ROOT = join(import.meta.dirname, '../../..')
+export const COMPOSE_FILE = join(ROOT, 'docker-compose.yml')
+
+/** Of a service in docker-compose.yml, what is looked at here. */
+export interface ComposeService {
+  readonly image: string
+  readonly build?: string | { readonly context: string; readonly dockerfile: string; readonly target: string }
+  readonly entrypoint?: readonly string[]
+  readonly command?: readonly string[]
+  readonly environment?: Readonly<Record<string, string | number>>
+  readonly volumes?: readonly string[]
+  readonly networks?: readonly string[]
+  readonly network_mode?: string
+  readonly ports?: readonly string[]
+  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>
+  readonly healthcheck?: { readonly test: readonly string[] }
+  readonly privileged?: boolean
+  readonly pid?: string
+  readonly restart?: string
+}
+export interface ComposeFile {
+  readonly services: Readonly<Record<string, ComposeService>>
+  readonly volumes: Readonly<Record<string, unknown>>
+  readonly networks: Readonly<Record<string, { readonly internal?: boolean }>>
+}
+
+/** docker-compose.yml with its aliases merged and `${NAME:-default}` replaced, as compose does it. */
+export function readComposeFile(environment: Readonly<Record<string, string>> = {}): ComposeFile {
+  const text = readFileSync(COMPOSE_FILE, 'utf8')
+    .replace(/\$\{([A-Z_]+):-([^}]*)\}/g, (_, name: string, absent: string) => environment[name] || absent)
+    .replaceAll('$$', '$')
+  return parse(text, { merge: true }) as ComposeFile
+}
+
+/** Host side and container side of `a:b[:mode]`. */
+export function mountOf(volume: string): { readonly source: string; readonly target: string; readonly mode: string } {
+  const [source = '', target = '', mode = 'rw'] = volume.split(':')
+  return { source, target, mode }
+}
