@@ -137,6 +137,57 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await rows()).toEqual([])
   })
 
+  describe('of a writer that was stopped for long, while its upload was finished by another', () => {
+    /** The store as the writer sees it: all of `meanwhile` happens just before it writes the name. */
+    const stoppedBefore = (key: string, meanwhile: () => Promise<void>): Images => {
+      let once: Promise<void> | undefined
+      const pause = async (written: string): Promise<void> => void (written === key && (await (once ??= meanwhile())))
+      return new Images(new Proxy(store, {
+        get: (target, verb) => {
+          const method = Reflect.get(target, verb) as unknown
+          if (typeof method !== 'function') return method
+          if (verb !== 'create' && verb !== 'replace') return method.bind(target) as unknown
+          return async (written: string, ...rest: unknown[]) => {
+            await pause(written)
+            return method.call(target, written, ...rest) as unknown
+          }
+        },
+      }))
+    }
+    const keyOf = (name: string) => keys.tag(parseTagged(name).repository, parseTagged(name).tag!)
+
+    it('no name that was removed since comes back', async () => {
+      const { manifest } = await make(['base'])
+      const names = ['a:1', 'a:2'].map(parseTagged)
+      const old = stoppedBefore(keyOf('a:2'), async () => {
+        await images.put(manifest, names, 'u')
+        await new Uploads(store).end('u')
+        for (const name of ['a:1', 'a:2']) await remove(name)
+      })
+      await expect(old.put(manifest, names, 'u')).rejects.toMatchObject({ code: expect.stringMatching('upload_interrupted|layer_missing') as string })
+      expect(await rows()).toEqual([])
+    })
+
+    it('a name that was given to another image since stays with that', async () => {
+      const [first, second] = [await make(['one']), await load(['two'], ['b:1'])]
+      const names = ['a:1', 'a:2'].map(parseTagged)
+      const old = stoppedBefore(keyOf('a:1'), async () => {
+        await images.put(first.manifest, names, 'u')
+        await new Uploads(store).end('u')
+        for (const name of ['a:1', 'a:2']) await images.tag('b:1', name)
+      })
+      await expect(old.put(first.manifest, names, 'u')).rejects.toMatchObject({ code: 'upload_interrupted' })
+      expect(await rows()).toContainEqual({ id: second.id, names: ['a:1', 'a:2', 'b:1'] })
+    })
+
+    it('a name that it took over is as it was', async () => {
+      const [first, second] = [await make(['one']), await load(['two'], ['a:1'])]
+      const old = stoppedBefore(keyOf('a:1'), () => new Uploads(store).end('u'))
+      await expect(old.put(first.manifest, [parseTagged('a:1')], 'u')).rejects.toMatchObject({ code: 'upload_interrupted' })
+      expect((await images.resolve('a:1')).id).toBe(second.id)
+    })
+  })
+
   it('gives names, and leaves the image that had one before', async () => {
     const [first, second] = [await load(['one'], ['a:1']), await load(['two'], ['b:1'])]
     await images.tag('b:1', 'a:1')

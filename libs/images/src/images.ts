@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { diffIdsOf, MAX_JSON_BYTES, parseTagged, step, StrataError, type DiffId, type Digest, type ErrorCode, type Reference } from '@strata/oci'
-import { BlobStore, CAS_ATTEMPTS, changedTooOften, keys, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, CAS_ATTEMPTS, changedTooOften, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
 import type { Image, ImageDetails, NamedImage } from './image.js'
 import { blobsOf, historyOf, layersOf, readManifest, type ReadImage } from './manifest.js'
 import { groupByImage, keyOfName, Names } from './names.js'
@@ -164,6 +164,10 @@ export class Images {
     }
   }
 
+  async #isLive(upload: string): Promise<boolean> {
+    return (await this.#uploads.get(upload)) !== undefined
+  }
+
   async #read(image: Image): Promise<ReadImage> {
     try {
       return await readManifest(await this.#blobs.read(image.digest, MAX_JSON_BYTES), this.#blobs)
@@ -177,14 +181,26 @@ export class Images {
       if (!(await this.#blobs.hold(digest, upload))) throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
   }
 
-  /** Points a name at an image. What had the tag before gets an entry by digest first, so that it is never without a name. */
+  /**
+   * Points a name at an image. What had the tag before gets an entry by digest first, so that it is never without a name. Who works for an upload that was ended (stopped for
+   * long, then let go) sets no name any more: the upload was finished by another, and what was done to the name since is newer.
+   */
   async #setName(name: Reference | undefined, image: Image, upload: string): Promise<void> {
     const key = keyOfName(name, image)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#names.records.find(key)
       if (seen?.value?.digest === image.digest) return
       if (seen?.value && name) await this.#keepByDigest(name, seen.value, upload)
-      if (!(await this.#names.records.write(key, image, seen))) continue
+      // Only after the look at the name: what others did to it since the upload's end was there to be seen, or makes the write fail.
+      if (!(await this.#isLive(upload))) interrupted(upload)
+      const etag = await this.#names.records.write(key, image, seen)
+      if (etag === undefined) continue
+      if (!(await this.#isLive(upload))) {
+        // Ended in between, and then the name may have come and gone again, with the image's blobs: it is as it was.
+        const written = { value: image, etag }
+        await (seen?.value ? this.#names.records.write(key, seen.value, written) : this.#names.records.retire(key, written))
+        interrupted(upload)
+      }
       step('load.name-set')
       return
     }
