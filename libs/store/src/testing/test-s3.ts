@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { Client } from 'minio'
 import type { S3Config } from '../s3/s3-client.js'
 
 export const S3_SERVERS = ['minio', 'versitygw'] as const
@@ -18,6 +19,10 @@ const GIVEN = process.env['STRATA_TEST_S3']
 /** Why this server cannot be started here; `undefined` if it can, or if `STRATA_TEST_S3` names one that is there and takes its place. */
 export function whyNoTestS3(server: S3Server): string | undefined {
   if (GIVEN !== undefined || existsSync(join(BIN, server))) return undefined
+  return howToGet(server)
+}
+
+function howToGet(server: S3Server): string {
   return `it needs ${server}: install Go 1.24 or later and run \`node tools/setup/s3-servers.mjs\`, or set STRATA_TEST_S3=http://ACCESS_KEY:SECRET_KEY@HOST:PORT`
 }
 
@@ -40,12 +45,14 @@ export class TestS3 implements S3Config {
 
   /** The bucket is not made: opening a store does that. @throws what `whyNoTestS3` says */
   static async start(server: S3Server = 'minio', below = tmpdir()): Promise<TestS3> {
-    if (GIVEN !== undefined) {
-      const { origin, username, password } = new URL(GIVEN)
-      return new TestS3(server, origin, decodeURIComponent(username), decodeURIComponent(password), undefined)
-    }
-    const why = whyNoTestS3(server)
-    if (why !== undefined) throw new Error(why)
+    if (GIVEN === undefined) return TestS3.startOwn(server, below)
+    const { origin, username, password } = new URL(GIVEN)
+    return new TestS3(server, origin, decodeURIComponent(username), decodeURIComponent(password), undefined)
+  }
+
+  /** One that can be killed, whatever `STRATA_TEST_S3` says. */
+  static async startOwn(server: S3Server = 'minio', below = tmpdir()): Promise<TestS3> {
+    if (!existsSync(join(BIN, server))) throw new Error(howToGet(server))
     const key = (): string => randomBytes(12).toString('hex')
     const one = new TestS3(server, `http://127.0.0.1:${await freePort()}`, key(), key(), mkdtempSync(join(below, 'strata-s3-')))
     await one.start()
@@ -97,11 +104,22 @@ export class TestS3 implements S3Config {
     await exit
   }
 
-  /** Kills it and takes its folder away. A named server keeps its bucket. */
+  /** Kills it and takes its folder away. Of a named server the bucket goes. */
   async remove(): Promise<void> {
-    if (this.folder === undefined) return
+    if (this.folder === undefined) return this.#removeBucket()
     await this.kill()
     rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  async #removeBucket(): Promise<void> {
+    const { hostname, port, protocol } = new URL(this.endpoint)
+    const client = new Client({ endPoint: hostname, ...(port === '' ? {} : { port: Number(port) }), useSSL: protocol === 'https:', region: this.region, accessKey: this.accessKey, secretKey: this.secretKey })
+    if (!(await client.bucketExists(this.bucket))) return
+    const names: string[] = []
+    for await (const { name } of client.listObjectsV2(this.bucket, '', true) as AsyncIterable<{ name: string }>) names.push(name)
+    if (names.length > 0) await client.removeObjects(this.bucket, names)
+    for await (const { key } of client.listIncompleteUploads(this.bucket, '', true) as AsyncIterable<{ key: string }>) await client.removeIncompleteUpload(this.bucket, key)
+    await client.removeBucket(this.bucket)
   }
 
   async #serves(): Promise<boolean> {

@@ -10,6 +10,7 @@ import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
 import { mountTable, umount } from '@strata/linux'
 import { openStore, type ObjectStore } from '@strata/store'
+import { TestS3 } from '@strata/store/testing'
 import { RedisServer } from './redis-server.js'
 import { makeSecrets, processes, SERVICES, standalone, testTopology, tokenFile, type Ground, type Service, type Topology } from './topology.js'
 
@@ -48,6 +49,8 @@ export interface StrataOptions {
   readonly groups?: readonly (readonly Service[])[]
   /** STRATA_TEST_TOPOLOGY if left out. */
   readonly topology?: Topology
+  /** If left out, a folder standalone, MinIO for processes. A server given is the caller's to remove. */
+  readonly store?: 'folder' | TestS3
 }
 
 /** A Strata of the test's own: real processes, real Redis, a store of its own, reached through its socket only. */
@@ -62,13 +65,20 @@ export class StrataUnderTest {
     readonly folder: string,
     readonly topology: Topology,
     private readonly environment: Record<string, string>,
+    /** Where the store is no folder. */
+    readonly s3: TestS3 | undefined,
+    private readonly ownS3: boolean,
   ) {
     this.#redis = new RedisServer(join(this.data, 'redis'))
   }
 
   static async start(options: StrataOptions = {}): Promise<StrataUnderTest> {
     // Not below /tmp: that may be a tmpfs or an overlay, and real nodes keep layers on a disk.
-    const strata = new StrataUnderTest(await mkdtemp('/var/tmp/strata-e2e-'), options.topology ?? testTopology(), options.environment ?? {})
+    const folder = await mkdtemp('/var/tmp/strata-e2e-')
+    const topology = options.topology ?? testTopology()
+    const ownS3 = options.store === undefined && topology === 'processes'
+    const s3 = ownS3 ? await TestS3.start('minio', '/var/tmp') : options.store === 'folder' ? undefined : options.store
+    const strata = new StrataUnderTest(folder, topology, options.environment ?? {}, s3, ownS3)
     try {
       mkdirSync(strata.data, { mode: 0o711 })
       if (strata.topology === 'processes') makeSecrets(strata)
@@ -137,13 +147,14 @@ export class StrataUnderTest {
       this.#processes.push({ group: name, services, child })
       child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
       if (this.topology === 'standalone' && first && this.environment['STRATA_REDIS'] === undefined) await until(() => child.exitCode !== null || existsSync(this.redisSocket), 'Redis is up')
-      if (child.exitCode !== null) throw new Error(`Strata ended: ${this.#log}`)
+      if (child.exitCode !== null) throw await this.#ended(child)
     }
   }
 
   async ready(): Promise<void> {
     await until(async () => {
-      if (this.#processes.some(({ child }) => child.exitCode !== null)) throw new Error(`Strata ended: ${this.#log}`)
+      const dead = this.#processes.find(({ child }) => child.exitCode !== null)
+      if (dead) throw await this.#ended(dead.child)
       return (await this.request('GET', '/v1/health/ready').catch(() => undefined))?.status === 200
     }, 'ready')
   }
@@ -184,13 +195,20 @@ export class StrataUnderTest {
     await this.#store?.then((store) => store.close(), () => undefined)
     await this.stop('SIGKILL')
     await this.#redis.stop('SIGKILL')
+    if (this.ownS3) await this.s3?.remove()
     for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`)).reverse()) umount(mountPoint, 2)
     await rm(this.folder, { recursive: true, force: true })
     for (const { run } of this.nodes) await rm(run, { recursive: true, force: true })
   }
 
+  /** With all that it wrote: that may come after its end. */
+  async #ended(child: ChildProcess): Promise<Error> {
+    if (child.stderr?.closed === false) await new Promise((resolve) => child.stderr?.once('close', resolve))
+    return new Error(`Strata ended: ${this.#log}`)
+  }
+
   #ground(node: TestNode): Ground {
-    return { folder: this.folder, data: this.data, socket: this.socket, node, store: { STRATA_STORE: join(this.data, 'store') } }
+    return { folder: this.folder, data: this.data, socket: this.socket, node, store: { STRATA_STORE: join(this.data, 'store'), ...(this.s3?.environment() as Record<string, string> | undefined) } }
   }
 
   #addNode(environment: Record<string, string>): TestNode {
