@@ -176,6 +176,7 @@ describe('jobs', () => {
         return { node: 'a', id: image.id }
       },
       launch: () => Promise.reject(new Error('not here')),
+      clean: () => Promise.reject(new Error('not here')),
     })
     await journal.create(root, 'load', 'waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: true } })
