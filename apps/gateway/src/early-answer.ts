@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { bytesLeft } from '@strata/intake'
 import { PROBLEM_TYPE, toProblem } from '@strata/platform'
 
 const DRAIN_BYTES = 64 * 1024 * 1024
@@ -22,9 +23,10 @@ export async function answerEarly(request: IncomingMessage, response: ServerResp
 }
 
 async function drain(request: IncomingMessage): Promise<void> {
-  if (request.complete || request.destroyed) return
+  const most = Math.min(bytesLeft(request) ?? Infinity, DRAIN_BYTES)
+  if (request.complete || request.destroyed || most === 0) return
   await new Promise<void>((resolve) => {
-    let left = DRAIN_BYTES
+    let left = most
     const done = (): void => {
       clearTimeout(timer)
       request.off('data', onData).off('end', done).off('close', done).off('error', done)
@@ -32,7 +34,7 @@ async function drain(request: IncomingMessage): Promise<void> {
     }
     const onData = (piece: Buffer): void => {
       left -= piece.length
-      if (left < 0) done()
+      if (left <= 0) done()
     }
     const timer = setTimeout(done, DRAIN_MS)
     request.unpipe()

@@ -1,3 +1,4 @@
+import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { asStrataError, StrataError } from '@strata/oci'
 import { keys, localObjects, type ObjectStore } from '@strata/store'
@@ -8,6 +9,7 @@ import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
 import { ObjectDestination } from './object-destination.js'
 import { LISTING_NAME } from './placement.js'
+import { SocketMouth } from './socket-mouth.js'
 import { StreamMouth } from './stream-mouth.js'
 import { WorkerPairs, type WorkerPair } from './worker-pairs.js'
 
@@ -46,6 +48,7 @@ export interface Intake {
   /**
    * Takes in an archive, plain or packed by gzip or zstd, as it comes: every file of it is hashed and written once, what is a plain tar is indexed in flight (`index/v1/…`),
    * and the list of all is written last. Memory is flat. The body is neither destroyed nor drained when it is refused.
+   * A request's socket may be taken from Node for that: its connection must not be used again (`Connection: close`), and of a refused one `bytesLeft` are to be drained.
    *
    * Rejects, with nothing of the upload left in the store: `archive_truncated`, `archive_invalid`, `unsupported` (a sparse file), `limit_exceeded`, `storage_full`,
    * `store_unavailable`, `upload_interrupted` (client gone or silent). An aborted `signal` rejects with its reason if that is a StrataError, else with `cancelled`.
@@ -71,7 +74,7 @@ export function createIntake(options: { store: ObjectStore; atOnce?: number }): 
   const destination = (upload: string): Destination => (local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload))
   const receiveBy = (mouth: Mouth, receive: ReceiveOptions): Promise<Received> => new Reception(store, destination(receive.upload), mouth, receive).run(pairs)
   return {
-    receive: (body, receive) => receiveBy(new StreamMouth(body), receive),
+    receive: (body, receive) => receiveBy((local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
     receiveFile: async (file, receive) => {
       if (local && (await isPlain(file))) return receiveBy(new FileMouth(file), receive)
       const stream = streamOf(file)

@@ -8,6 +8,18 @@ export interface Job {
   /** For the writer: the folder that holds them; `small` is there already. */
   readonly folder: string
   readonly entries: number
+  /** Where the writer itself takes the bytes from; without it they are put into the ring. */
+  readonly socket?: SocketJob
+}
+export interface SocketJob {
+  readonly fd: number
+  /** Bytes that came from it already. */
+  readonly first: Uint8Array
+  /** How many are still to come; behind them are others' bytes. */
+  readonly rest: number
+  readonly idleMs: number
+  /** An Int64: bytes received so far, `first` too. */
+  readonly received: SharedArrayBuffer
 }
 
 /** Of an archive in a file: one thread reads the headers; then all copy and hash, by the plan; then the one that planned lists. `control` and `plan` are shared memory (file-control.ts, file-plan.ts). */

@@ -158,7 +158,7 @@ export class RingReader {
   /** Hands over what comes, a slot at a time, until the end. A view is valid during its call. */
   read(each: (view: Buffer) => void): void {
     for (let passed = 0; ; passed++) {
-      this.waitWhile(WORD.filled, (filled) => filled === passed)
+      waitWhile(this.words, WORD.filled, (filled) => filled === passed)
       const slot = passed % SLOTS
       const length = this.words[WORD.lengths + slot]!
       if (length === 0) return
@@ -174,16 +174,52 @@ export class RingReader {
 
   /** Before an index is sent: at most two are on their way, for each may be large. */
   indexLeaves(): void {
-    this.waitWhile(WORD.indexes, (onTheWay) => onTheWay >= 2)
+    waitWhile(this.words, WORD.indexes, (onTheWay) => onTheWay >= 2)
     Atomics.add(this.words, WORD.indexes, 1)
   }
+}
 
-  private waitWhile(word: number, isEarly: (value: number) => boolean): void {
-    for (;;) {
-      const value = Atomics.load(this.words, word)
-      if (Atomics.load(this.words, WORD.filled) === GIVEN_UP) throw new RingAborted()
-      if (!isEarly(value)) return
-      Atomics.wait(this.words, word, value)
+/** The writing reader as the one that fills: its thread takes the bytes from where they come by itself. */
+export class RingFiller {
+  private readonly words: Int32Array<SharedArrayBuffer>
+
+  constructor(private readonly ring: SharedArrayBuffer) {
+    this.words = wordsOf(ring)
+  }
+
+  /** `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more come. A full slot is shown to the other reader, then handed to `each`. */
+  run(fill: (room: Buffer) => number, each: (view: Buffer) => void): void {
+    for (let filled = 0; ; filled++) {
+      waitWhile(this.words, WORD.hashed, (hashed) => filled - hashed >= SLOTS)
+      const slot = filled % SLOTS
+      const length = fillUp(Buffer.from(this.ring, slot * SLOT_SIZE, SLOT_SIZE), fill)
+      this.words[WORD.lengths + slot] = length
+      Atomics.compareExchange(this.words, WORD.filled, filled, filled + 1)
+      Atomics.notify(this.words, WORD.filled)
+      if (length === 0) return
+      each(Buffer.from(this.ring, slot * SLOT_SIZE, length))
     }
+  }
+
+  /** @throws RingAborted */
+  throwIfAborted(): void {
+    if (Atomics.load(this.words, WORD.filled) === GIVEN_UP) throw new RingAborted()
+  }
+}
+
+function fillUp(slot: Buffer, fill: (room: Buffer) => number): number {
+  for (let at = 0; ; ) {
+    const length = at < slot.length ? fill(slot.subarray(at)) : 0
+    if (length === 0) return at
+    at += length
+  }
+}
+
+function waitWhile(words: Int32Array<SharedArrayBuffer>, word: number, isEarly: (value: number) => boolean): void {
+  for (;;) {
+    const value = Atomics.load(words, word)
+    if (Atomics.load(words, WORD.filled) === GIVEN_UP) throw new RingAborted()
+    if (!isEarly(value)) return
+    Atomics.wait(words, word, value)
   }
 }

@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream'
 import { step, StrataError } from '@strata/oci'
 import { Body } from './body.js'
-import type { Answer } from './messages.js'
 import type { Mouth, Taken, Task } from './mouth.js'
-import { RingWriter } from './ring.js'
+import { takeByRing } from './ring-run.js'
+import type { RingWriter } from './ring.js'
 import type { WorkerPair } from './worker-pairs.js'
 
 /** A body of any origin: the main thread fills the ring, one thread writes, the other hashes. */
@@ -21,39 +21,8 @@ export class StreamMouth implements Mouth {
   }
 
   async take(pair: WorkerPair, task: Task): Promise<Taken> {
-    const ring = new RingWriter(pair.ring)
-    const abort = (): void => ring.abort()
-    task.stop.addEventListener('abort', abort)
-    const storing = new Set<Promise<void>>()
-    const { keyPrefix, folder, limits } = task
-    const answered = pair.run(
-      { keyPrefix, folder, entries: limits.entries },
-      (index) => {
-        const stored = task.keepIndex(index).then(() => {
-          ring.indexStored()
-          storing.delete(stored)
-        })
-        storing.add(stored)
-      },
-      (answer) => {
-        if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
-      },
-    )
-    const written = task.write(pair.ring)
-    try {
-      if (task.stop.aborted) abort()
-      await this.fill(ring, task)
-    } catch (error) {
-      task.fail(error)
-    } finally {
-      // Also after a failure: the pair is free, and nothing is written any more, only when all have answered.
-      await answered
-      await written
-      await Promise.all(storing)
-      task.stop.removeEventListener('abort', abort)
-    }
-    task.stop.throwIfAborted()
-    return this.taken(await answered)
+    const taken = await takeByRing(pair, task, (ring) => this.fill(ring, task))
+    return { ...taken, bytes: this.bytes }
   }
 
   private async fill(ring: RingWriter, task: Task): Promise<void> {
@@ -77,12 +46,5 @@ export class StreamMouth implements Mouth {
     )
     if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     await ring.end()
-  }
-
-  private taken(answers: Answer[]): Taken {
-    const written = answers.find((answer) => answer.kind === 'written')
-    const hashed = answers.find((answer) => answer.kind === 'hashed')
-    if (!hashed) throw new StrataError('internal', 'an intake worker gave no answer')
-    return { large: written?.large ?? [], listing: hashed.listing, entries: hashed.entries, bytes: this.bytes }
   }
 }

@@ -5,8 +5,9 @@ import { asStrataError, StrataError, type DiffId } from '@strata/oci'
 import { EntryHasher } from './entry-hasher.js'
 import { EntryWriter } from './entry-writer.js'
 import { FileWorker } from './file-worker.js'
-import type { Answer, FileJob, Job, LayerIndexed, WorkerData } from './messages.js'
-import { RingAborted, RingReader } from './ring.js'
+import type { Answer, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
+import { RingAborted, RingFiller, RingReader } from './ring.js'
+import { SocketSource } from './socket-source.js'
 
 /** A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and answers once. */
 const { role, ring } = workerData as WorkerData
@@ -32,10 +33,19 @@ function split(reader: RingReader, sink: TarSink, job: Job): void {
   tar.end()
 }
 
+function splitSocket(socket: SocketJob, sink: TarSink, job: Job): void {
+  const tar = new TarReader(sink, { entries: job.entries })
+  const filler = new RingFiller(ring)
+  const source = new SocketSource(socket, () => filler.throwIfAborted())
+  filler.run((room) => source.fill(room), (view) => tar.write(view))
+  tar.end()
+}
+
 function write(job: Job): Answer {
   const writer = new EntryWriter(job.folder)
   try {
-    split(new RingReader(ring, 'written'), writer, job)
+    if (job.socket === undefined) split(new RingReader(ring, 'written'), writer, job)
+    else splitSocket(job.socket, writer, job)
     writer.finish()
     return { kind: 'written', large: writer.large }
   } finally {

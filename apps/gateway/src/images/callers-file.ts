@@ -1,9 +1,8 @@
 import { closeSync, fstatSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import type { Descriptor } from '@strata/api'
-import { descriptorOf, isReadable, mountTable, openPidfd, peerCredentials, peerPidfd, pidfdIsAlive } from '@strata/linux'
+import { descriptorOf, isReadable, mountTable, openPidfd, peerCredentials, peerPidfd, pidfdIsAlive, systemSocketOf } from '@strata/linux'
 import { StrataError } from '@strata/oci'
-import { systemSocketOf } from './system-socket.js'
 
 /** A caller's open file: the same open file that the caller has, for reading at any place. `close` it in the end. */
 export interface CallersFile {

@@ -56,6 +56,8 @@ export class ImagesController {
     reply.hijack()
     const { raw } = request
     const response = reply.raw
+    // The intake may take the socket from Node, whose parser then does not know where the body ended.
+    response.shouldKeepAlive = false
     const gone = new AbortController()
     response.on('close', () => gone.abort())
     const job = query.job ?? randomUUID()
