@@ -1,6 +1,6 @@
 // Preloaded into services under test (`NODE_OPTIONS=--import file:///…/stop-at.mjs`): the process that passes a step with an order waiting for it stops right there.
 //
-// An order is a file `$STOP_AT/<step>` that holds a signal and at which pass it is due: `SIGKILL 2`. Who carries it out first names itself in `<step>.taken`,
+// An order is a file `$STOP_AT/<step>` that holds a signal and at which pass it is due (`SIGKILL 2`), and may name the only request that it is about. Who carries it out first names itself in `<step>.taken`,
 // so that the test waits for that and not for a while. (A step is rare, so a look at the disk at each costs a test nothing.)
 import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { join } from 'node:path'
 const folder = process.env.STOP_AT
 
 if (folder !== undefined) {
-  subscribe('strata:step', (step) => {
+  subscribe('strata:step', ({ step, of }) => {
     const order = join(folder, step)
     let text
     try {
@@ -17,8 +17,9 @@ if (folder !== undefined) {
     } catch {
       return
     }
-    const [signal, passes] = text.split(' ')
-    if (Number(passes) > 1) return writeFileSync(order, `${signal} ${passes - 1}`)
+    const [signal, passes, only] = text.split(' ')
+    if (only !== undefined && only !== of) return
+    if (Number(passes) > 1) return writeFileSync(order, [signal, passes - 1, only].join(' ').trimEnd())
     writeFileSync(order, String(process.pid))
     renameSync(order, `${order}.taken`)
     process.kill(process.pid, signal)

@@ -41,7 +41,7 @@ export class Loader {
     if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
     const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), { isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
-    step('load.listed')
+    step('load.listed', upload)
     for (const image of found) await this.#keepBlobs(image, upload, signal)
     step('load.blobs-committed')
 

@@ -7,11 +7,11 @@ it('tells who listens, at once, and nobody else', () => {
   const listen = (message: unknown): void => void heard.push(message)
   step('load.received')
   subscribe(STEP_CHANNEL, listen)
-  step('load.queued')
-  expect(heard).toEqual(['load.queued'])
+  step('load.queued', 'a')
+  expect(heard).toEqual([{ step: 'load.queued', of: 'a' }])
   unsubscribe(STEP_CHANNEL, listen)
   step('load.received')
-  expect(heard).toEqual(['load.queued'])
+  expect(heard).toHaveLength(1)
 })
 
 it('names each step once', () => {

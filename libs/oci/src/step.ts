@@ -24,11 +24,15 @@ export const STEPS = [
 ] as const
 export type Step = (typeof STEPS)[number]
 
-/** The channel of `node:diagnostics_channel` that steps are published on, each as its name, in the thread and the moment in which it is passed. */
+/** What the channel of `node:diagnostics_channel` carries. `of` says whose step it is, where that is a request: its id. */
+export interface PassedStep {
+  readonly step: Step
+  readonly of?: string | undefined
+}
 export const STEP_CHANNEL = 'strata:step'
 const steps = channel(STEP_CHANNEL)
 
 /** Says that a step was just passed. Without a subscriber this is one comparison; a subscriber runs before the next line of the caller, so it can stop the process right there. */
-export function step(name: Step): void {
-  if (steps.hasSubscribers) steps.publish(name)
+export function step(name: Step, of?: string): void {
+  if (steps.hasSubscribers) steps.publish({ step: name, of } satisfies PassedStep)
 }

@@ -14,10 +14,10 @@ export class Orders {
     return { STOP_AT: this.#folder, NODE_OPTIONS: `--import ${PRELOAD.href}` }
   }
 
-  /** The service that passes the step for the nth time from now on gets the signal right there. */
-  give(step: Step, signal: 'SIGKILL' | 'SIGSTOP', nth = 1): void {
+  /** The service that passes the step for the nth time from now on gets the signal right there; `only`: counted for that request alone. */
+  give(step: Step, signal: 'SIGKILL' | 'SIGSTOP', { nth = 1, only }: { nth?: number; only?: string } = {}): void {
     rmSync(`${this.#order(step)}.taken`, { force: true })
-    writeFileSync(this.#order(step), `${signal} ${nth}`)
+    writeFileSync(this.#order(step), only === undefined ? `${signal} ${nth}` : `${signal} ${nth} ${only}`)
   }
 
   /** Waits until one did; gives its process. */
