@@ -1,8 +1,8 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { LayerFolder } from '@strata/layers'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES, type Handlers } from '@strata/queue'
-import { BlobStore, openStore, type ObjectStore } from '@strata/store'
+import { QueueClient, QUEUES, type Handlers, type LayerRef } from '@strata/queue'
+import { BlobStore, DurableFolder, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
 
@@ -16,10 +16,11 @@ export class ExtractorWorker implements OnApplicationShutdown {
   constructor(
     private readonly store: ObjectStore,
     private readonly maker: LayerMaker,
+    private readonly durable: DurableFolder,
     config: ExtractorConfig,
   ) {
     const node = config.STRATA_NODE
-    const handlers: Handlers<'extract'> = { extract: async ({ layer }, { signal }) => ({ node, made: await maker.ensure(layer, signal) }) }
+    const handlers: Handlers<'extract'> = { extract: async ({ layer }, { signal }) => ({ node, made: await this.#make(layer, signal) }) }
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const onError = (error: Error): void => this.#logger.warn(error.message)
@@ -27,14 +28,24 @@ export class ExtractorWorker implements OnApplicationShutdown {
   }
 
   static async start(config: ExtractorConfig): Promise<ExtractorWorker> {
-    const store = await openStore(config)
-    const maker = await LayerMaker.open(store, new BlobStore(store), new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER)))
-    return new ExtractorWorker(store, maker, config)
+    const logger = new Logger('extractor')
+    const store = await openStore(config, (message) => logger.warn(message))
+    const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
+    const durable = new DurableFolder(layers.path, { warn: (message) => logger.warn(message) })
+    await durable.recover([''], (tail) => layers.removeHolding(tail))
+    return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers), durable, config)
+  }
+
+  async #make(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+    const made = await this.maker.ensure(layer, signal)
+    if (made) this.durable.committed()
+    return made
   }
 
   async onApplicationShutdown(): Promise<void> {
     await this.#queue.close()
     await this.maker.close()
+    this.durable.close()
     await this.store.close()
   }
 }

@@ -1,4 +1,4 @@
-import { Inject, Injectable, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { Inject, Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { APP_GUARD } from '@nestjs/core'
 import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
@@ -51,7 +51,7 @@ export class GatewayModule {
       controllers: [ImagesController, ArchivesController, JobsController, ContainersController, SystemController, CollectionController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
-        { provide: OBJECT_STORE, useFactory: () => openStore(config) },
+        { provide: OBJECT_STORE, useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)) },
         { provide: QueueClient, useFactory: () => QueueClient.forRequests(config.STRATA_REDIS) },
         { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
         { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },

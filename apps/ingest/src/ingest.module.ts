@@ -41,7 +41,7 @@ export class IngestModule {
     return {
       module: IngestModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: IngestWorker, useFactory: async () => new IngestWorker(await openStore(config), config) }],
+      providers: [{ provide: IngestWorker, useFactory: async () => new IngestWorker(await openStore(config, (message) => new Logger('ingest').warn(message)), config) }],
     }
   }
 }

@@ -9,6 +9,8 @@ export class ImageRoots {
     private readonly snapshots: Snapshotter,
     private readonly layers: LayerFolder,
     private readonly node: string,
+    /** Called when a root was made. */
+    private readonly made: () => void,
   ) {}
 
   /** An `extract` child for each layer that is not on this node; none where the root is assembled already. `round` tells jobs for the same layers apart that are asked for again. */
@@ -22,7 +24,9 @@ export class ImageRoots {
   async assemble(image: ImageRef, signal: AbortSignal): Promise<ChainId> {
     const chainId = this.chainId(image)
     if (await this.snapshots.isAssembled(chainId)) return chainId
-    return this.snapshots.assemble(image.layers.map(({ diffId }) => this.layers.paths(diffId)), signal)
+    await this.snapshots.assemble(image.layers.map(({ diffId }) => this.layers.paths(diffId)), signal)
+    this.made()
+    return chainId
   }
 
   chainId(image: ImageRef): ChainId {

@@ -11,10 +11,11 @@ import { StrataError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
-import { BlobStore, openStore, type ObjectStore } from '@strata/store'
+import { BlobStore, openStore, type DurableFolder, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
 import { containerView } from './container-view.js'
 import { SnapshotRoots } from './container-roots.js'
+import { openDurableRoots } from './durable-roots.js'
 import { driverReason } from './driver-reason.js'
 import { ImageMounts } from './image-mounts.js'
 import { ImageRoots } from './image-roots.js'
@@ -48,6 +49,7 @@ export class RuntimeNode {
     readonly mounts: ImageMounts,
     private readonly queue: QueueClient,
     private readonly layers: LayerFolder,
+    private readonly durable: DurableFolder,
   ) {
     this.cleaner = new NodeCleaner(snapshots, layers, containers, new Images(store), store)
   }
@@ -58,7 +60,10 @@ export class RuntimeNode {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const logger = new Logger('runtime')
-    const store = await openStore(config)
+    const warn = (message: string): void => logger.warn(message)
+    const store = await openStore(config, warn)
+    const layers = new LayerFolder(join(folder, 'layers'))
+    const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
     const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
     const reason = driverReason(wanted, await probe(wanted.folder))
     const snapshots = await createSnapshotter(wanted)
@@ -67,17 +72,17 @@ export class RuntimeNode {
       folder: join(folder, 'containers'),
       runFolder: config.STRATA_RUN_FOLDER,
       roots: new SnapshotRoots(snapshots, join(folder, 'roots')),
-      warn: (message) => logger.warn(message),
+      warn,
     })
     for (const warning of containers.runtime.warnings) logger.warn(warning)
-    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS), new LayerFolder(join(folder, 'layers')))
+    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS), layers, durable)
   }
 
   /** Makes the node known at its door, and takes jobs. */
   serve(door: string): void {
     const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
     const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
-    const roots = new ImageRoots(this.snapshots, this.layers, id)
+    const roots = new ImageRoots(this.snapshots, this.layers, id, () => this.durable.committed())
     const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, () => this.published())
     const onError = (error: Error): void => this.#logger.warn(error.message)
     const record = { id, door, driver: this.snapshots.name, driverReason: this.driverReason, runtime: this.containers.runtime.version, kernel: release(), warnings: [...this.containers.runtime.warnings] }
@@ -105,6 +110,7 @@ export class RuntimeNode {
     await this.containers.close()
     await this.snapshots.releaseRoots()
     await this.snapshots.close()
+    this.durable.close()
     await this.store.close()
     this.#tidy()
   }

@@ -50,7 +50,7 @@ export class StorageModule {
     return {
       module: StorageModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: StorageWorker, useFactory: async () => new StorageWorker(await openStore(config), config) }],
+      providers: [{ provide: StorageWorker, useFactory: async () => new StorageWorker(await openStore(config, (message) => new Logger('storage').warn(message)), config) }],
     }
   }
 }

@@ -52,6 +52,12 @@ export class LayerFolder {
     }, 0)
   }
 
+  /** Takes away every layer that one of these files is of; they are named relative to the folder. */
+  async removeHolding(files: readonly string[]): Promise<void> {
+    const holders = new Set(files.map((file) => `sha256:${file.split('/')[0]!}`))
+    for (const diffId of this.list()) if (holders.has(diffId)) await this.remove(diffId)
+  }
+
   /**
    * Takes a layer away by one rename, within this turn of the event loop; the promise is of its bytes being deleted. Nothing if it is not there. Whether somebody needs it is the caller's to know.
    * A killed process leaves it in `tmp`, which the extractor empties at its start.

@@ -1,6 +1,7 @@
 export * from './begun.js'
 export * from './blobs.js'
 export * from './collector.js'
+export { DurableFolder, type DurableFolderOptions } from './folder/durable-folder.js'
 export { FolderStore } from './folder/folder-store.js'
 export * from './keys.js'
 export * from './object-store.js'

@@ -46,10 +46,13 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
   { when: () => true },
 )
 
-/** The store that a valid configuration names, ready for use. */
-export async function openStore(config: StoreConfig): Promise<ObjectStore> {
+/**
+ * The store that a valid configuration names, ready for use. `warn` gets a sentence for each image and upload that a loss of power has taken from a folder
+ * (mend-tail.ts), and for what else is not as it should be; a process warning if left out.
+ */
+export async function openStore(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
   const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
-  if (bucket === undefined) return FolderStore.open(config.STRATA_STORE)
+  if (bucket === undefined) return FolderStore.open(config.STRATA_STORE, warn ? { warn } : {})
   const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
   return S3Store.open({ endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket })
 }

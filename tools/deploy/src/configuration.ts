@@ -64,6 +64,6 @@ function row([name, field]: readonly [string, z.ZodType]): string {
   // As one would write it, where that is not what it comes to (1h and 3600000).
   const written: unknown = z.toJSONSchema(field, { io: 'input', unrepresentable: 'any' }).default
   const absent = field.safeParse(undefined)
-  const value = !absent.success ? '**needed**' : absent.data === undefined ? '' : `\`${typeof written === 'string' ? written : String(absent.data as number | boolean)}\``
+  const value = !absent.success ? '**needed**' : absent.data === undefined ? '' : `\`${typeof written === 'string' ? written : JSON.stringify(absent.data)}\``
   return `| \`${name}\` | ${value} | ${field.description ?? ''} |`
 }

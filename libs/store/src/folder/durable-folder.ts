@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { bootId, flock } from '@strata/linux'
@@ -41,10 +41,11 @@ export class DurableFolder {
   }
 
   /**
-   * The first in a boot calls `mend` with the paths of files below `prefixes` that may not have reached the disk in an earlier boot: relative to the root, in order. Who comes
+   * Makes the folder if need be. The first in a boot calls `mend` with the paths of files below `prefixes` that may not have reached the disk in an earlier boot: relative to the root, in order. Who comes
    * meanwhile waits. It may die at any line: the mark is written last, so the next one does it again.
    */
   async recover(prefixes: readonly string[], mend: (tail: readonly string[]) => Promise<void>): Promise<void> {
+    mkdirSync(this.root, { recursive: true, mode: 0o700 })
     if (this.#mark.read()?.boot === this.#boot) return
     const lock = openSync(join(this.root, 'synced.lock'), 'a', 0o600)
     try {
@@ -86,8 +87,8 @@ export class DurableFolder {
 
   async #changedSince(time: number, prefixes: readonly string[]): Promise<string[]> {
     const paths: string[] = []
-    for (const prefix of prefixes)
-      for await (const path of walkKeys(this.root, prefix, '')) if ((statSync(join(this.root, path), { throwIfNoEntry: false })?.ctimeMs ?? -Infinity) >= time) paths.push(path)
+    const changed = (path: string) => statSync(join(this.root, path), { throwIfNoEntry: false })?.ctimeMs ?? -Infinity
+    for (const prefix of prefixes) for await (const path of walkKeys(this.root, prefix, '')) if (!path.startsWith('synced') && changed(path) >= time) paths.push(path)
     return paths
   }
 }
