@@ -8,7 +8,7 @@ const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as con
 const interval = z
   .string()
   .regex(/^(?:0|off|\d{1,6}(?:ms|s|m|h|d))$/, 'must be a number with ms, s, m, h or d, as 90s or 1h; or 0 or off')
-  .transform((text) => (text === 'off' ? 0 : Number.parseInt(text) * (UNITS[/[a-z]+$/.exec(text)?.[0] as keyof typeof UNITS] ?? 1)))
+  .transform((text) => (text === 'off' || text === '0' ? 0 : Number.parseInt(text) * UNITS[text.replace(/^\d+/, '') as keyof typeof UNITS]))
   .refine((milliseconds) => milliseconds === 0 || milliseconds >= 1_000, 'must be a second or more, or 0')
 
 export const storageConfigSchema = z.object({

@@ -128,11 +128,11 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
         else await collect()
       }
     })
-    let working = true
+    const working = new AbortController()
     const collecting = (async () => {
-      while (working) await collect()
+      while (!working.signal.aborted) await collect()
     })()
-    await Promise.all(clients).finally(() => (working = false))
+    await Promise.all(clients).finally(() => working.abort())
     await collecting
     await expectWhole(store)
     const images = new Images(store)

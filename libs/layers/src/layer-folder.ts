@@ -62,15 +62,15 @@ export class LayerFolder {
    * Takes a layer away by one rename, within this turn of the event loop; the promise is of its bytes being deleted. Nothing if it is not there. Whether somebody needs it is the caller's to know.
    * A killed process leaves it in `tmp`, which the extractor empties at its start.
    */
-  remove(diffId: DiffId): Promise<void> {
+  async remove(diffId: DiffId): Promise<void> {
     const aside = join(this.path, 'tmp', randomUUID())
     mkdirSync(join(this.path, 'tmp'), { recursive: true, mode: 0o700 })
     try {
       renameSync(this.folderOf(diffId), aside)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Promise.resolve()
-      return Promise.reject(error as Error)
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+      throw error
     }
-    return rm(aside, { recursive: true, force: true })
+    await rm(aside, { recursive: true, force: true })
   }
 }

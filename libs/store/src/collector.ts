@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs'
 import { step, type Digest, type DiffId } from '@strata/oci'
 import { abortBegun } from './begun.js'
+import { begunIn } from './begun.js'
 import { BlobStore, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, listAll, localObjects, partialUploads, type ListedObject, type ObjectStore, type PartialUpload } from './object-store.js'
@@ -91,7 +92,6 @@ export class Collector {
     const sum = new Sums()
     const doomed = await this.#collectBlobs(options, sum)
     const indexes = await this.#collectUnnamed(options, doomed, sum)
-    await this.#collectPartial(options, sum)
     await this.#collectEndedUploads(options, sum)
     return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
   }
@@ -132,7 +132,8 @@ export class Collector {
   }
 
   /** Data and indexes that no record names. Gives the diffIDs of those indexes. */
-  async #collectUnnamed({ dryRun, signal }: CollectOptions, doomed: ReadonlySet<Digest>, sum: Sums): Promise<DiffId[]> {
+  async #collectUnnamed(options: CollectOptions, doomed: ReadonlySet<Digest>, sum: Sums): Promise<DiffId[]> {
+    const { dryRun, signal } = options
     const data = new Map<string, ListedObject>()
     for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
     const indexes = new Map<DiffId, ListedObject>()
@@ -149,15 +150,21 @@ export class Collector {
     }
     for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key))
     for (const { size } of indexes.values()) sum.add('indexes', size)
+    await this.#collectPartial(options, begunIn(data.keys()), sum)
     if (!dryRun) await this.#delete([...data.keys(), ...[...indexes.values()].map(({ key }) => key)], signal)
     return [...indexes.keys()]
   }
 
-  async #collectPartial({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
-    const partial: PartialUpload[] = []
-    for await (const one of partialUploads(this.store)?.listPartial() ?? []) if (uploadInKey(one.key) !== undefined) partial.push(one)
+  /** `begun`: keys of dead uploads, for a server that was started anew since tells of these only when it is asked. */
+  async #collectPartial({ dryRun, signal }: CollectOptions, begun: readonly string[], sum: Sums): Promise<void> {
+    const store = partialUploads(this.store)
+    if (!store) return
+    const partial = new Map<string, PartialUpload>()
+    const add = (one: PartialUpload): unknown => uploadInKey(one.key) !== undefined && partial.set(`${one.key} ${one.startedAt.getTime()}`, one)
+    for await (const one of store.listPartial()) add(one)
+    for (const key of begun) for await (const one of store.listPartial(key)) add(one)
     const live = await this.#liveUploads()
-    await each(partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')), signal, async (one) => {
+    await each([...partial.values()].filter(({ key }) => !live.has(uploadInKey(key) ?? '')), signal, async (one) => {
       sum.add('partialUploads', await one.size())
       if (!dryRun) await one.abort()
     })
