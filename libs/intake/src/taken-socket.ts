@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
-import { duplicate, systemSocketOf, type SystemSocket } from '@strata/linux'
+import { setImmediate } from 'node:timers/promises'
+import { duplicate, systemSocketOf } from '@strata/linux'
 
 /** How many bytes of a body are still in the socket, where the HTTP parser cannot know it. */
 const left = new WeakMap<IncomingMessage, number>()
@@ -27,22 +28,26 @@ export class TakenSocket {
   readonly first: Buffer
   readonly rest: number
 
-  private constructor(private readonly request: IncomingMessage, socket: SystemSocket, length: number, readonly fd: number) {
-    // Reading from the message makes Node read from the socket; while we have it, it must not.
-    request._read = () => undefined
-    socket.readStop()
+  private constructor(private readonly request: IncomingMessage, length: number, readonly fd: number) {
     const pieces: Buffer[] = []
     for (let piece = request.read() as Buffer | null; piece !== null; piece = request.read() as Buffer | null) pieces.push(piece)
-    socket.readStop()
     this.first = Buffer.concat(pieces)
     this.rest = length - this.first.length
     left.set(request, this.rest)
   }
 
-  /** Before anything of the body was read, all in one turn of the event loop. `undefined` if the connection is already gone. */
-  static take(request: IncomingMessage, length: number): TakenSocket | undefined {
+  /** Before anything of the body was read. `undefined` if the connection is already gone. */
+  static async take(request: IncomingMessage, length: number): Promise<TakenSocket | undefined> {
+    // Reading from the message makes Node read from the socket; while we have it, it must not.
+    request._read = () => undefined
+    // Node may have been asked for more a moment ago, and does so in this turn of the event loop, whatever is said meanwhile.
+    await setImmediate()
     const socket = systemSocketOf(request.socket)
-    return socket && !request.destroyed ? new TakenSocket(request, socket, length, duplicate(socket.fd)) : undefined
+    if (socket === undefined || request.destroyed) return undefined
+    request.socket.pause()
+    socket.readStop()
+    socket.reading = false
+    return new TakenSocket(request, length, duplicate(socket.fd))
   }
 
   /** `received`: bytes of the body that came in all. What is left is Node's again, to be read and dropped. */
@@ -52,6 +57,6 @@ export class TakenSocket {
     left.set(this.request, rest)
     Reflect.deleteProperty(this.request, '_read')
     // The message believes that it has asked for more already. Where all has come nothing is read: a client that has closed its sending side would be answered by the parser.
-    if (rest > 0 && !this.request.destroyed) systemSocketOf(this.request.socket)?.readStart()
+    if (rest > 0 && !this.request.destroyed) this.request._read(rest)
   }
 }

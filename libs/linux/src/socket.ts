@@ -13,6 +13,8 @@ const EAGAIN = 11
 /** What lies below a socket of Node's, and what lets Node read from it and not. */
 export interface SystemSocket {
   readonly fd: number
+  /** Whether Node believes that it reads. */
+  reading?: boolean
   readStart(): unknown
   readStop(): unknown
 }
