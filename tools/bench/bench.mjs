@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchBlobs } from './benches/blobs.mjs'
 import { benchChurn } from './benches/churn.mjs'
 import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
 import { benchMemory } from './benches/memory.mjs'
@@ -15,9 +16,10 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench load FILE       an archive in, until its image's root is mounted and a file of each layer was read
   bench run FILE        \`run --rm IMAGE true\`, the whole command
   bench memory FILE     what two loads and a launch at once take, in one process and in five
+  bench blobs           a stream into the store and out of it, beside a bare presigned upload
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
-  --rounds N            5 for load, 20 for run, 3 for memory
+  --rounds N            5 for load and blobs, 20 for run, 3 for memory
   --count N             2000 for churn
   --minio               blobs in MinIO, not in a folder (churn)
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
@@ -25,7 +27,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
   --no-write            print only
 `
-const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, churn: benchChurn }
+const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, blobs: benchBlobs, churn: benchChurn }
 const WITHOUT_FILE = ['churn', 'blobs']
 
 const { values, positionals } = parseArgs({
