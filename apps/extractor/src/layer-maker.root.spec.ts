@@ -9,8 +9,8 @@ import { concat, file, header, ZEROS } from '@strata/archive/testing'
 import { IndexBuilder, LayerFolder } from '@strata/layers'
 import { digestFromHex, StrataError, type Digest, type DiffId } from '@strata/oci'
 import type { LayerRef } from '@strata/queue'
-import { BlobStore, freshDataKey, keys, Uploads, type ObjectStore } from '@strata/store'
-import { temporaryStore, withoutAbilities } from '@strata/store/testing'
+import { BlobStore, freshDataKey, keys, S3Store, Uploads, type ObjectStore } from '@strata/store'
+import { temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { LayerMaker } from './layer-maker.js'
 
@@ -217,3 +217,13 @@ suite('a store without files', async () => {
   const { store, dispose } = await temporaryStore()
   return { store: withoutAbilities(store), dispose }
 }, false)
+
+const why = whyNoTestS3('minio')
+if (why === undefined) suite('MinIO', minio, false)
+else describe('layers from MinIO', () => it('are made', (context) => context.skip(why)))
+
+async function minio(): Promise<{ store: ObjectStore; dispose: () => Promise<void> }> {
+  const s3 = await TestS3.start()
+  const store = await S3Store.open(s3)
+  return { store, dispose: () => store.close().then(() => s3.remove()) }
+}
