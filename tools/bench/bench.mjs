@@ -21,7 +21,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
 
   --rounds N            5 for load and blobs, 20 for run, 3 for memory
   --count N             2000 for churn
-  --minio               blobs in MinIO, not in a folder (churn)
+  --minio               blobs in MinIO, not in a folder (memory, churn): a result of its own
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
   --ways a,b            of ${WAYS.join(', ')}: all (load)
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
@@ -62,7 +62,7 @@ const workspace = Workspace.create(resolve(values.folder))
 const where = machine(workspace.folder)
 try {
   const result = await BENCHES[name]({ workspace, ...(file && { file: resolve(file) }), onMinio: values.minio, ...(rounds && { rounds }), ...(count && { count }), ...(peers && { peers }), ...(ways && { ways }) })
-  publish(name, { ...result, machine: where }, !values['no-write'])
+  publish(values.minio ? `${name}-minio` : name, { ...result, machine: where }, !values['no-write'])
   process.exitCode = result.isFailed ? 1 : 0
 } catch (error) {
   process.stderr.write(error instanceof Interrupted ? 'interrupted\n' : `${error.stack}\n`)

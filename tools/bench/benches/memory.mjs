@@ -2,6 +2,7 @@ import { describe, warm } from '../archive.mjs'
 import { Peaks } from '../peaks.mjs'
 import { run } from '../processes.mjs'
 import { median, table } from '../report.mjs'
+import { Minio } from '../sides/minio.mjs'
 import { Strata } from '../sides/strata.mjs'
 
 /** DESIGN's budget, MiB. */
@@ -9,17 +10,18 @@ const EACH = 300
 const OVER_IDLE = 150
 
 /** The services' peaks while two loads and a launch go on at once: all in one process, over what it holds when it has just started, and each in its own. */
-export async function benchMemory({ workspace, file, rounds = 3 }) {
+export async function benchMemory({ workspace, file, rounds = 3, onMinio = false }) {
+  if (onMinio && Minio.absent()) throw new Error(Minio.absent())
   const { image } = await describe(file)
   const [one, each] = [[], []]
   for (let round = 0; round < rounds; round++) {
-    one.push(await oneRound(workspace, file, image, { isSeparate: false }))
-    each.push(await oneRound(workspace, file, image, { isSeparate: true }))
+    one.push(await oneRound(workspace, file, image, { isSeparate: false, onMinio }))
+    each.push(await oneRound(workspace, file, image, { isSeparate: true, onMinio }))
   }
   const isOver = (row) => (row.name === 'all in one' ? row.two - row.idle > OVER_IDLE : row.two > EACH)
   const rows = [...rowsOf(one), ...rowsOf(each)].map((row) => (row.name === 'strata' ? { ...row, name: 'all in one' } : row))
   const cells = rows.map((row) => [row.name, row.idle.toFixed(0), row.one.toFixed(0), row.two.toFixed(0), row.name === 'all in one' ? `idle + ${OVER_IDLE} = ${(row.idle + OVER_IDLE).toFixed(0)}` : `${EACH}`, isOver(row) ? '**missed**' : 'kept'])
-  const text = [`MiB, medians of ${rounds} rounds, each with services that have just started.`, '', table(['process', 'idle', 'peak of a first load', 'peak of two loads and a launch at once', 'bar', ''], cells)].join('\n')
+  const text = [`MiB, medians of ${rounds} rounds, each with services that have just started; blobs in ${onMinio ? 'MinIO' : 'a folder'}.`, '', table(['process', 'idle', 'peak of a first load', 'peak of two loads and a launch at once', 'bar', ''], cells)].join('\n')
   return { text, isFailed: rows.some(isOver) }
 }
 
