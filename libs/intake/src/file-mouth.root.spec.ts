@@ -143,9 +143,9 @@ describe('a file on its way', () => {
     write(concat(file('one', randomBytes(60_000_000)), file('two', randomBytes(50_000_000)), ZEROS))
     const fd = openSync(path(), 'r+')
     const upload = nextUpload()
-    let isOver = false
-    const received = refusal(sides[1]!.intake.receiveFile({ fd, size: statSync(path()).size }, { upload })).finally(() => (isOver = true))
-    for (let at = 1024; !isOver; at = (at + 7_000_001) % 110_000_000) {
+    const over = new AbortController()
+    const received = refusal(sides[1]!.intake.receiveFile({ fd, size: statSync(path()).size }, { upload })).finally(() => over.abort())
+    for (let at = 1024; !over.signal.aborted; at = (at + 7_000_001) % 110_000_000) {
       writeSync(fd, randomBytes(100_000), 0, 100_000, Math.max(at, 1024))
       await new Promise(setImmediate)
     }

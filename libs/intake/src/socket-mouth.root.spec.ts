@@ -203,7 +203,11 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
         outcomes = []
         const upload = nextUpload()
         const socket = open(server())
-        options = { onProgress: ({ bytes }) => void (bytes > 2_000_000 && socket[leave]()) }
+        options = {
+          onProgress: ({ bytes }) => {
+            if (bytes > 2_000_000) socket[leave]()
+          },
+        }
         socket.write(head(upload, archive.length))
         socket.write(archive.subarray(0, 3_000_000))
         expect(await outcome()).toMatchObject({ result: 'upload_interrupted' })
@@ -228,7 +232,12 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
       const stop = new AbortController()
       const upload = nextUpload()
       const socket = open(server())
-      options = { signal: stop.signal, onProgress: ({ bytes }) => void (bytes >= 2_000_000 && stop.abort()) }
+      options = {
+        signal: stop.signal,
+        onProgress: ({ bytes }) => {
+          if (bytes >= 2_000_000) stop.abort()
+        },
+      }
       socket.write(head(upload, archive.length))
       socket.write(archive.subarray(0, 2_000_000))
       expect(await answerOf(socket)).toContain('cancelled')

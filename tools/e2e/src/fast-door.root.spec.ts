@@ -195,7 +195,7 @@ describe('strata load', () => {
   /** Runs a shell line in which $STRATA is the command; also tells how many bytes the command read. */
   async function shell(line: string, options: { host?: string; under?: readonly string[]; environment?: Record<string, string> } = {}): Promise<{ code: number; stdout: string; stderr: string; read: number }> {
     const [program, ...args] = [...(options.under ?? []), 'sh', '-c', line]
-    const child = spawn(program!, args, {
+    const child = spawn(program, args, {
       env: { PATH: process.env['PATH'] ?? '', STRATA: `${process.execPath} ${CLI}`, STRATA_HOST: options.host ?? `unix://${strata.socket}`, NODE_OPTIONS: COUNTING, ...options.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     })

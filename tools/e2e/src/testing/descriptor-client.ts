@@ -38,7 +38,7 @@ connection.once('connect', () => {
 export function nameDescriptor(socket: string, { under = [], ...naming }: Naming, headers: Record<string, string> = {}): Promise<{ status: number; code?: string; detail?: string; images?: { names: string[] }[] }> {
   const [program, ...args] = [...under, process.execPath, '-e', CLIENT, JSON.stringify({ socket, ...naming }), JSON.stringify(headers)]
   return new Promise((resolve, reject) => {
-    execFile(program!, args, (error, stdout, stderr) => {
+    execFile(program, args, (error, stdout, stderr) => {
       if (error) reject(new Error(`${error.message}${stderr}`))
       else resolve(JSON.parse(stdout) as { status: number })
     })
