@@ -11,14 +11,14 @@ type Expected = () => Promise<readonly string[]>
 
 const problem = (is: boolean, what: string): readonly string[] => (is ? [] : [what])
 
-describe.each(STORES)('on %s, a service that is killed at', (store) => {
+describe.each(STORES)('on %s, a service that is killed at', { timeout: 300_000 }, (store) => {
   let world: World
   beforeAll(async () => {
     world = await World.start(store)
     expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
   })
   afterAll(async () => {
-    for (const [what, seconds] of world.healed) console.log(`${store}: ${what}: all right ${seconds.toFixed(1)} s after the last death`)
+    world.report()
     await world.dispose()
   })
 
@@ -28,27 +28,16 @@ describe.each(STORES)('on %s, a service that is killed at', (store) => {
     for (const step of steps) {
       const [name, job] = [`t/${step.replace('.', '-')}`, randomUUID()]
       const archive = await archiveOf([name])
-      const answer = await world.killAt(service, step, () => world.load(archive, job))
+      await world.killAt(service, step, () => world.load(archive, job))
       expected.push(async () => {
         const { state, error } = await world.job(job)
         const listed = (await world.names()).includes(`${name}:latest`)
         if (interrupted.includes(step)) return problem(state === 'failed' && error?.code === 'upload_interrupted' && !listed, `the load killed at ${step} is ${state}, ${error?.code ?? 'without error'}, ${listed ? 'listed' : 'not listed'}`)
         return problem(state === 'completed' && listed, `the load killed at ${step} is ${state} ${error?.message ?? ''}, ${listed ? 'listed' : 'not listed'}`)
       })
-      void answer
     }
     await world.right(`${service} killed at ${steps.length} steps of load`, async () => (await Promise.all(expected.map((one) => one()))).flat())
-    expect(await runnable(await world.names())).toEqual([])
-  }
-
-  /** Of the images, those that no container could be launched from. */
-  async function runnable(names: readonly string[]): Promise<string[]> {
-    const failed: string[] = []
-    for (const image of names) {
-      const { code, stderr } = await world.strata.cli(['run', '--rm', image, 'true'])
-      if (code !== 0) failed.push(`${image}: ${code} ${stderr}`)
-    }
-    return failed
+    expect(await world.notLaunchable(await world.names())).toEqual([])
   }
 
   it('the steps of load: gateway', async () => {
@@ -100,5 +89,22 @@ describe.each(STORES)('on %s, a service that is killed at', (store) => {
     expect((await world.names()).filter((name) => tags.includes(name)).length).toBe(2)
     expect((await remove()).status).toBe(200)
     await world.right('the same removal, again', async () => problem(!(await world.names()).some((name) => tags.includes(name)), 'a name of the image is still there'))
+  })
+  it('the steps of a collection: nothing that is needed goes, and in the end nothing else stays', async () => {
+    const steps: Step[] = ['collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted']
+    const jobs: string[] = []
+    for (const step of steps) {
+      const [name, job] = [`t/${step.replace('.', '-')}`, randomUUID()]
+      expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
+      expect((await world.strata.request('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
+      await world.killAt('storage', step, () => world.strata.request('POST', `/v1/gc?job=${job}`))
+      jobs.push(job)
+    }
+    await world.right(`storage killed at ${steps.length} steps of a collection`, async () =>
+      (await Promise.all(jobs.map(async (job) => (await world.job(job)).state))).flatMap((state) => problem(state === 'completed', `a collection is ${state}`)))
+    expect((await world.strata.request('POST', '/v1/gc')).status).toBe(200)
+    expect(await world.checker.unreachable()).toEqual([])
+    await world.right('the collection after that')
+    expect(await world.notLaunchable(['t/base'])).toEqual([])
   })
 })

@@ -71,6 +71,17 @@ export class Checker {
     return problems
   }
 
+  /** The blobs that an image should have and has not, also while much goes on. */
+  async lacking(digest: Digest | string): Promise<string[]> {
+    const image = await this.#image(digest)
+    const lacking: string[] = []
+    for (const blob of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest)) {
+      const record = await this.#blobs.stat(blob)
+      if (!record || !(await this.store.objects.stat(record.data))) lacking.push(blob)
+    }
+    return lacking
+  }
+
   async #blobsWithoutBytes(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
     const problems: string[] = []
     for (const [digest, { data, size }] of records) {

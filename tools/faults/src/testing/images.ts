@@ -12,19 +12,28 @@ export function ownLayer(size = 60_000): Promise<Buffer> {
   return makeLayer(new Map([['own', { content: randomBytes(size) }]]))
 }
 
-/**
- * An archive of one image: busybox, and above it the given layers (one of its own if none are given), packed by gzip, so that they have to be inflated, proven and
- * indexed on their way in.
- */
-export async function archiveOf(names: readonly string[], above?: readonly Buffer[]): Promise<Buffer> {
-  const layers = [await busyboxLayer(), ...(above ?? [await ownLayer()])]
+/** A layer as it travels, and what its image says that it unpacks to. */
+export interface PackedLayer {
+  readonly bytes: Buffer
+  readonly diffId: string
+}
+
+/** Packed by gzip, so that it has to be inflated, proven and indexed on its way in. */
+export function packed(layer: Buffer): PackedLayer {
+  return { bytes: gzipSync(layer, { level: 1 }), diffId: digestOf(layer) }
+}
+
+/** An archive of one image: busybox, and above it the given layers, a packed one of its own if none are given. */
+export async function archiveOf(names: readonly string[], above?: readonly PackedLayer[]): Promise<Buffer> {
+  const busybox = await busyboxLayer()
+  const layers: readonly PackedLayer[] = [{ bytes: busybox, diffId: digestOf(busybox) }, ...(above ?? [packed(await ownLayer())])]
   const files = new Map<string, { content: Buffer | string }>()
-  const Layers = layers.map((layer, place) => {
-    const path = `${hexOf(digestOf(layer))}.tar`
-    files.set(path, { content: place === 0 ? layer : gzipSync(layer, { level: 1 }) })
+  const Layers = layers.map(({ bytes }) => {
+    const path = `${hexOf(digestOf(bytes))}.tar`
+    files.set(path, { content: bytes })
     return path
   })
-  const config = JSON.stringify({ architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: { Env: ['PATH=/bin'] }, rootfs: { type: 'layers', diff_ids: layers.map((layer) => digestOf(layer)) } })
+  const config = JSON.stringify({ architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: { Env: ['PATH=/bin'] }, rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) } })
   files.set('config.json', { content: config })
   files.set('manifest.json', { content: JSON.stringify([{ Config: 'config.json', RepoTags: names, Layers }]) })
   return makeLayer(files)

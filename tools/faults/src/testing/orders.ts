@@ -22,9 +22,12 @@ export class Orders {
 
   /** Waits until one did; gives its process. */
   async taken(step: Step): Promise<number> {
-    const taken = `${this.#order(step)}.taken`
-    await until(() => existsSync(taken), `a service passes ${step}`, 30)
-    return Number(readFileSync(taken, 'utf8'))
+    await until(() => this.wasTaken(step), `a service passes ${step}`)
+    return Number(readFileSync(`${this.#order(step)}.taken`, 'utf8'))
+  }
+
+  wasTaken(step: Step): boolean {
+    return existsSync(`${this.#order(step)}.taken`)
   }
 
   withdraw(step: Step): void {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { openStore, partialUploads, storeConfigShape, type ObjectStore } from '@strata/store'
 import { TestS3 } from '@strata/store/testing'
 import { z } from 'zod'
+import { TroubledProxy } from './proxy.js'
 
 const storeConfig = z.object(storeConfigShape)
 
@@ -13,8 +14,9 @@ export interface TestStore {
   readonly environment: Record<string, string>
   /** The same store, opened by the test: it looks from outside. */
   readonly objects: ObjectStore
-  /** The server, where there is one. */
+  /** The server, where there is one, and what the services reach it through. */
   readonly server?: TestS3
+  readonly proxy?: TroubledProxy
   /** What of unfinished writes lies there, a line each. */
   unfinished(): Promise<string[]>
   remove(): Promise<void>
@@ -23,28 +25,31 @@ export interface TestStore {
 /** Those that every fault is tried on. */
 export const STORES: readonly TestStore['name'][] = ['folder', 'minio']
 
-export function openTestStore(name: TestStore['name'], folder: string): Promise<TestStore> {
-  return name === 'folder' ? folderStore(folder) : minioStore()
+/** In the folder, unless the environment names a place of its own. */
+export function openTestStore(name: TestStore['name'], folder: string, environment: Record<string, string>): Promise<TestStore> {
+  return name === 'folder' ? folderStore(environment['STRATA_STORE'] ?? join(folder, 'store')) : minioStore()
 }
 
 async function folderStore(folder: string): Promise<TestStore> {
-  const environment = { STRATA_STORE: join(folder, 'store') }
+  const environment = { STRATA_STORE: folder }
   const objects = await openStore(storeConfig.parse(environment))
-  return { name: 'folder', environment, objects, unfinished: () => filesBelow(join(folder, 'store', 'tmp')), remove: () => objects.close() }
+  return { name: 'folder', environment, objects, unfinished: () => filesBelow(join(folder, 'tmp')), remove: () => objects.close() }
 }
 
 async function minioStore(): Promise<TestStore> {
   const server = await TestS3.start('minio')
-  const environment = server.environment() as Record<string, string>
-  const objects = await openStore(storeConfig.parse(environment))
+  const proxy = await TroubledProxy.start(server.endpoint)
+  const objects = await openStore(storeConfig.parse(server.environment()))
+  const environment = { ...(server.environment() as Record<string, string>), STRATA_S3_ENDPOINT: proxy.url }
   return {
-    name: 'minio', environment, objects, server,
+    name: 'minio', environment, objects, server, proxy,
     unfinished: async () => {
       const left: string[] = []
       for await (const { key } of partialUploads(objects)?.listPartial() ?? []) left.push(`multipart upload of ${key}`)
       return left
     },
     remove: async () => {
+      proxy.close()
       await objects.close()
       await server.remove()
     },

@@ -30,13 +30,15 @@ export class World {
     readonly checker: Checker,
   ) {}
 
-  static async start(kind: TestStore['name'], environment: Record<string, string> = {}): Promise<World> {
+  /** `environment` may make places of its own in the world's folder. */
+  static async start(kind: TestStore['name'], environment: (folder: string) => Record<string, string> = () => ({})): Promise<World> {
     const folder = await mkdtemp('/var/tmp/strata-faults-')
-    const [store, redis, witness, orders] = [await openTestStore(kind, folder), await TestRedis.start(), await Witness.start(), new Orders()]
+    const own = environment(folder)
+    const [store, redis, witness, orders] = [await openTestStore(kind, folder, own), await TestRedis.start(), await Witness.start(), new Orders()]
     const strata = await StrataUnderTest.start({
       topology: 'processes',
       groups: SERVICES.map((service) => [service]),
-      environment: { ...compileCache, ...orders.environment, ...store.environment, STRATA_REDIS: redis.url, ...environment },
+      environment: { ...compileCache, ...orders.environment, ...store.environment, STRATA_REDIS: redis.url, ...own },
     })
     return new World(folder, store, redis, orders, witness, strata, new Checker(strata, store))
   }
@@ -90,8 +92,27 @@ export class World {
     return (await this.strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
   }
 
+  /** Says how long things took to be right again: for a test's output, and docs/failures.md. */
+  report(): void {
+    for (const [what, seconds] of this.healed) console.log(`${this.store.name}: ${what}: right after ${seconds.toFixed(1)} s`)
+  }
+
   async names(): Promise<string[]> {
     return (await this.strata.images()).flatMap(({ names }) => names)
+  }
+
+  /** Of the images, those that no container could be launched from. */
+  async notLaunchable(images: readonly string[]): Promise<string[]> {
+    const failed: string[] = []
+    for (const image of images) {
+      const made = await this.strata.request('POST', '/v1/containers', { image, command: ['true'] })
+      if (made.status === 201) {
+        const { id } = made.json<ContainerView>()
+        await this.strata.request('POST', `/v1/containers/${id}/wait`)
+        await this.strata.request('DELETE', `/v1/containers/${id}`)
+      } else failed.push(`${image}: ${made.status} ${made.bytes.toString()}`)
+    }
+    return failed
   }
 
   async container(id: string): Promise<ContainerView | undefined> {

@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { gzipSync } from 'node:zlib'
+import type { JobView } from '@strata/api'
+import { header } from '@strata/archive/testing'
+import { until } from '@strata/e2e/testing'
+import { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { archiveOf } from './testing/images.js'
+import { STORES } from './testing/stores.js'
+import { World } from './testing/world.js'
+
+const CANCELLED_WITHIN_MS = 2_000
+
+/** A body of which some has come, and the rest does not. */
+function unfinished(): PassThrough {
+  const body = new PassThrough()
+  body.on('error', () => undefined)
+  body.write(header({ name: 'big', size: 50_000_000 }))
+  body.write(Buffer.alloc(700_000))
+  return body
+}
+
+describe.each(STORES)('on %s', { timeout: 300_000 }, (store) => {
+  let world: World
+  let second: string
+  beforeAll(async () => {
+    world = await World.start(store)
+    second = join(world.strata.folder, 'second.sock')
+    await world.strata.startGroup(['gateway'], false, { name: 'second gateway', environment: { STRATA_SOCKET: second } })
+    expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
+  })
+  afterAll(async () => {
+    world.report()
+    await world.dispose()
+  })
+  const state = async (id: string): Promise<string> => {
+    const job: Partial<JobView> = await world.job(id)
+    return `${job.state ?? 'unknown'} ${job.step ?? ''}`
+  }
+
+  it('a gateway that dies while a body arrives: the CLI says so and exits 1, the job says why', async () => {
+    const input = unfinished()
+    const cli = world.strata.cli(['load'], { input })
+    let job: JobView | undefined
+    await until(async () => {
+      job = (await world.strata.request('GET', '/v1/jobs')).json<{ jobs: JobView[] }>().jobs.find((one) => one.state === 'receiving' && one.bytes > 500_000)
+      return job !== undefined
+    }, 'bytes arrive')
+    await world.kill('gateway')
+    const { code, stderr } = await cli
+    input.destroy()
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/connection|interrupted|gateway|service/i) as string })
+    await world.strata.ready()
+    await world.right('a gateway killed while a body arrived', async () => ((await state(job!.id)).startsWith('failed') ? [] : [`the job is ${await state(job!.id)}`]))
+    expect(await world.job(job!.id)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
+  })
+
+  describe('cancelled through another gateway, within 2 s and with nothing left:', () => {
+    /** The request is under way in the state; it is cancelled through the second gateway. */
+    async function cancelled(what: string, id: string, reached: (state: string) => boolean): Promise<void> {
+      await until(async () => reached(await state(id)), what)
+      const since = performance.now()
+      expect((await world.strata.request('DELETE', `/v1/jobs/${id}`, undefined, { socket: second })).status).toBeLessThan(300)
+      await until(async () => (await state(id)).startsWith('cancelled'), `${what}: cancelled`)
+      expect(performance.now() - since, what).toBeLessThan(CANCELLED_WITHIN_MS)
+    }
+
+    it('a load that is receiving, waiting, and waiting for its layers', async () => {
+      const [receiving, waiting, extracting] = [randomUUID(), randomUUID(), randomUUID()]
+      const body = unfinished()
+      const answer = world.strata.request('POST', `/v1/images?job=${receiving}`, body)
+      await cancelled('receiving', receiving, (now) => now.startsWith('receiving'))
+      expect((await answer).json()).toMatchObject({ code: 'cancelled' })
+      body.destroy()
+
+      await world.strata.stop('SIGTERM', 'extractor')
+      const extracted = world.load(await archiveOf(['t/gone-1']), extracting)
+      await cancelled('extracting', extracting, (now) => now === 'active extracting')
+      expect((await extracted).json()).toMatchObject({ code: 'cancelled' })
+
+      await world.strata.stop('SIGTERM', 'ingest')
+      const waited = world.load(await archiveOf(['t/gone-2']), waiting)
+      await cancelled('waiting', waiting, (now) => now.startsWith('waiting'))
+      expect((await waited).json()).toMatchObject({ code: 'cancelled' })
+      await world.strata.startGroup(['extractor'])
+      await world.strata.startGroup(['ingest'])
+      await world.right('loads cancelled', async () => (await world.names()).filter((name) => name.startsWith('t/gone')).map((name) => `${name} is there`))
+    })
+
+    it('a load whose layer is being inflated', async () => {
+      const id = randomUUID()
+      // Members of a gzip file may follow one another: one that gives 1 MB of zeros, 1,500 times.
+      const piece = gzipSync(Buffer.alloc(1_000_000), { level: 1 })
+      const layer = Buffer.concat([gzipSync(header({ name: 'zeros', size: 1_500_000_000 })), ...Array.from({ length: 1_500 }, () => piece), gzipSync(Buffer.alloc(2048))])
+      const answer = world.load(await archiveOf(['t/gone-3'], [{ bytes: layer, diffId: `sha256:${'0'.repeat(64)}` }]), id)
+      await cancelled('inflating', id, (now) => now === 'active extracting')
+      expect((await answer).json()).toMatchObject({ code: 'cancelled' })
+      await world.right('a load cancelled while its layer was inflated')
+    })
+
+    it('a launch that no node has, and one that waits for a layer', async () => {
+      const archive = await archiveOf(['t/unprepared'])
+      expect((await world.load(archive, randomUUID(), '&prepare=false')).status).toBe(201)
+      const [placing, extracting] = [randomUUID(), randomUUID()]
+      const launch = (job: string, image: string) => world.strata.request('POST', `/v1/containers?job=${job}`, { image, command: ['true'] })
+      await world.strata.stop('SIGTERM', 'extractor')
+      const second = launch(extracting, 't/unprepared')
+      await cancelled('waiting for a layer', extracting, (now) => now.startsWith('active'))
+      expect((await second).json()).toMatchObject({ code: 'cancelled' })
+      await world.strata.stop('SIGTERM', 'runtime')
+      const first = launch(placing, 't/base')
+      await cancelled('waiting for a node', placing, (now) => now.startsWith('waiting'))
+      expect((await first).json()).toMatchObject({ code: 'cancelled' })
+      await world.strata.startGroup(['extractor'])
+      await world.strata.startGroup(['runtime'])
+      await world.right('launches cancelled', async () => (await world.strata.containers()).map(({ id }) => `container ${id} is there`))
+    })
+  })
+
+  it('a job that kills its worker each time ends as poisoned, and the others go on', async () => {
+    const poison = randomUUID()
+    const redis = new Redis(world.redis.url.replace('unix://', ''))
+    world.orders.give('load.listed', 'SIGKILL', { only: poison })
+    const answer = world.load(await archiveOf(['t/poison']), poison)
+    await world.orders.taken('load.listed')
+    // Each death costs the time of a lock. That eight came before is what the queue counts in the job.
+    await redis.hincrby(`strata-q:ingest:${poison}`, 'stc', 8)
+    redis.disconnect()
+    for (let death = 1; (await state(poison)).startsWith('active'); death++) {
+      world.orders.give('load.listed', 'SIGKILL', { only: poison })
+      await world.kill('ingest')
+      expect((await world.load(await archiveOf([`t/other-${death}`]), randomUUID())).status).toBe(201)
+      await until(async () => world.orders.wasTaken('load.listed') || !(await state(poison)).startsWith('active'), 'it kills again, or is given up')
+      expect(death).toBeLessThan(12)
+    }
+    world.orders.withdraw('load.listed')
+    expect((await answer).json()).toMatchObject({ code: 'poisoned' })
+    await world.right('a poisoned job', async () => ((await world.names()).includes('t/poison:latest') ? ['the poisoned image is there'] : []))
+    expect((await world.load(await archiveOf(['t/after']), randomUUID())).status).toBe(201)
+    expect(await world.notLaunchable(['t/after', 't/other-1'])).toEqual([])
+  })
+})
