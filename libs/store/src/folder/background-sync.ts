@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 
 export interface SyncOptions {
-  /** Makes a folder's whole file system durable. */
+  /** Makes a folder's whole file system durable; coreutils' `sync -f` if left out. */
   readonly sync?: (folder: string) => Promise<void>
   /** Called when a sync starts; what it gives is called when that sync is done, and speaks of nothing that came later. */
   readonly cover?: () => () => Promise<void>
@@ -73,7 +73,7 @@ export class BackgroundSync {
 
 export const SYNC_DELAY_MS = 5_000
 
-export function syncFileSystem(folder: string): Promise<void> {
+function syncFileSystem(folder: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn('sync', ['-f', folder], { stdio: 'ignore' })
     child.on('error', reject)

@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from 'n
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { bootId, flock } from '@strata/linux'
-import { BackgroundSync, syncFileSystem } from './background-sync.js'
+import { BackgroundSync } from './background-sync.js'
 import { MARGIN_MS, SyncMarkFile } from './sync-mark.js'
 import { walkKeys } from './walk.js'
 
@@ -23,7 +23,6 @@ export interface DurableFolderOptions {
  */
 export class DurableFolder {
   readonly #mark: SyncMarkFile
-  readonly #sync: (folder: string) => Promise<void>
   readonly #boot: string
   readonly #background: BackgroundSync
   readonly warn: (message: string) => void
@@ -34,10 +33,9 @@ export class DurableFolder {
     options: DurableFolderOptions = {},
   ) {
     this.#mark = new SyncMarkFile(root)
-    this.#sync = options.sync ?? syncFileSystem
     this.#boot = options.boot ?? bootId()
     this.warn = options.warn ?? ((message) => process.emitWarning(message))
-    this.#background = new BackgroundSync(root, { sync: this.#sync, warn: this.warn, cover: () => this.#cover(Date.now()) })
+    this.#background = new BackgroundSync(root, { ...(options.sync ? { sync: options.sync } : {}), warn: this.warn, cover: () => this.#cover(Date.now()) })
   }
 
   /**
@@ -54,12 +52,11 @@ export class DurableFolder {
       if (last?.boot === this.#boot) return
       for (const name of readdirSync(this.root)) if (name.startsWith('synced.') && name !== 'synced.lock') rmSync(join(this.root, name))
       const tail = await this.#changedSince(last ? last.syncedAt - MARGIN_MS : -Infinity, prefixes)
-      const done = this.#cover(Date.now())
-      if (tail.length > 0) {
-        await mend(tail)
-        await this.#sync(this.root)
-      }
-      await done()
+      const now = Date.now()
+      if (tail.length > 0) await mend(tail)
+      // What was mended is not on disk yet: until it is, the tail begins where it began.
+      await this.#cover(tail.length > 0 ? Math.min(last?.syncedAt ?? 0, now) : now)()
+      if (tail.length > 0) this.committed()
     } finally {
       closeSync(lock)
     }

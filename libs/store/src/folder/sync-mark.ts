@@ -37,8 +37,12 @@ export class SyncMarkFile {
     }
   }
 
-  /** Durable when the promise resolves. */
+  /**
+   * Not made durable: an older mark that comes back after a loss of power says less, which does no harm. Only where the clock was set back would it say more: then the mark is on
+   * disk when the promise resolves.
+   */
   async write({ boot, syncedAt }: SyncMark): Promise<void> {
+    const last = this.read()
     const draft = join(this.root, `synced.${randomUUID()}`)
     try {
       await symlink(`${boot} ${syncedAt}`, draft)
@@ -46,6 +50,7 @@ export class SyncMarkFile {
     } finally {
       await rm(draft, { force: true })
     }
+    if (!last || syncedAt >= last.syncedAt) return
     const folder = await open(this.root, 'r')
     try {
       await folder.sync()
