@@ -6,7 +6,7 @@ import type { ContainerView, NodeUsage } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { LayerFolder } from '@strata/layers'
-import { makePrivateMount, mountTable, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
@@ -119,7 +119,8 @@ export class RuntimeNode {
   #tidy(): void {
     const { STRATA_NODE_FOLDER: folder, STRATA_RUN_FOLDER: run } = this.config
     for (const path of MOUNTED.map((name) => join(folder, name))) {
-      if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) umount(path)
+      // Detached: the last sync may still have it open, in a process of its own.
+      if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) umount(path, MNT_DETACH)
     }
     for (const name of ['bundles', 'runc', '']) {
       try {
