@@ -141,7 +141,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     /** The store as the writer sees it: all of `meanwhile` happens just before it writes the name. */
     const stoppedBefore = (key: string, meanwhile: () => Promise<void>): Images => {
       let once: Promise<void> | undefined
-      const pause = async (written: string): Promise<void> => void (written === key && (await (once ??= meanwhile())))
+      const pause = async (written: string): Promise<void> => {
+        if (written === key) await (once ??= meanwhile())
+      }
       return new Images(new Proxy(store, {
         get: (target, verb) => {
           const method = Reflect.get(target, verb) as unknown

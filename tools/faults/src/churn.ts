@@ -28,7 +28,7 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
   const path = (image: string): string => `/v1/images/${encodeURIComponent(image)}`
   const { strata } = world
 
-  const acts: Readonly<Record<string, { readonly weight: number; readonly fine: readonly number[]; act(): Promise<{ status: number; bytes: Buffer }> }>> = {
+  const acts: Readonly<Record<string, { readonly weight: number; readonly fine: readonly number[]; readonly act: () => Promise<{ status: number; bytes: Buffer }> }>> = {
     load: {
       weight: 6, fine: [201],
       act: async () => world.load(await archiveOf([name()], Array.from({ length: randomInt(1, 4) }, () => layers[randomInt(LAYERS)]!)), randomUUID(), randomInt(3) > 0 ? '&prepare=false' : ''),

@@ -28,7 +28,7 @@ describe.each(STORES)('on %s, Redis', (store) => {
   })
 
   /** Loads and launches are under way when Redis goes. */
-  async function underWay(): Promise<{ ended(): Promise<void>; problems(): Promise<string[]> }> {
+  async function underWay(): Promise<{ readonly ended: () => Promise<void>; readonly problems: () => Promise<string[]> }> {
     const launches = Array.from({ length: 3 }, () => world.witness.container('t/base'))
     const archives = await Promise.all(['t/one', 't/two', 't/three'].map(async (name) => archiveOf([name])))
     const requests = [

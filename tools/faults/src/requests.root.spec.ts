@@ -45,6 +45,7 @@ describe.each(STORES)('on %s', { timeout: 300_000 }, (store) => {
     const cli = world.strata.cli(['load'], { input })
     let job: JobView | undefined
     await until(async () => {
+      input.write(Buffer.alloc(100_000))
       job = (await world.strata.request('GET', '/v1/jobs')).json<{ jobs: JobView[] }>().jobs.find((one) => one.state === 'receiving' && one.bytes > 500_000)
       return job !== undefined
     }, 'bytes arrive')
@@ -109,7 +110,8 @@ describe.each(STORES)('on %s', { timeout: 300_000 }, (store) => {
       const second = launch(extracting, 't/unprepared')
       await cancelled('waiting for a layer', extracting, (now) => now.startsWith('active'))
       expect((await second).json()).toMatchObject({ code: 'cancelled' })
-      await world.strata.stop('SIGTERM', 'runtime')
+      // Killed, so that it still counts as a node.
+      await world.strata.stop('SIGKILL', 'runtime')
       const first = launch(placing, 't/base')
       await cancelled('waiting for a node', placing, (now) => now.startsWith('waiting'))
       expect((await first).json()).toMatchObject({ code: 'cancelled' })

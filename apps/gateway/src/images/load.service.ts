@@ -82,8 +82,11 @@ export class LoadService implements OnApplicationShutdown {
 
   async #takeIn(source: LoadSource, upload: string, cancel: AbortController): Promise<Received> {
     const beat = setInterval(() => {
-      // The record gone means that the upload was ended by another: then there is nothing to go on for.
-      this.#uploads.touch(upload).catch((error: unknown) => cancel.abort(asStrataError(error)))
+      this.#uploads.touch(upload).catch((error: unknown) => {
+        // The record gone means that the upload was ended by another: then there is nothing to go on for. A store that is away for a moment is the bytes' own matter: they wait longer.
+        const { code } = asStrataError(error)
+        if (code === 'upload_interrupted') cancel.abort(error)
+      })
     }, HEARTBEAT_MS)
     try {
       const options = {
