@@ -1,5 +1,6 @@
 import { existsSync, renameSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
+import { asStrataError } from '@strata/oci'
 import type { SnapshotFolder } from './folder.js'
 import { runWorker } from './run-worker.js'
 
@@ -24,7 +25,7 @@ export async function deleteTree(path: string): Promise<void> {
   }
 }
 
-/** Gives out names in `tmp` for work in progress; what of them is still there at the end, since the work failed, is removed. */
+/** Gives out names in `tmp` for work in progress; what of them is still there at the end, since the work failed, is removed. A full disk is `storage_full`. */
 export async function withWorkFolders<T>(folder: SnapshotFolder, work: (fresh: () => string) => T | Promise<T>): Promise<T> {
   const made: string[] = []
   try {
@@ -33,6 +34,8 @@ export async function withWorkFolders<T>(folder: SnapshotFolder, work: (fresh: (
       made.push(path)
       return path
     })
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).code === 'ENOSPC' ? asStrataError(error) : error
   } finally {
     for (const path of made) if (existsSync(path)) await deleteTree(path)
   }

@@ -1,0 +1,48 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { concat, file, ZEROS } from '@strata/archive/testing'
+import { makePrivateMount, umount } from '@strata/linux'
+import { expect, it } from 'vitest'
+import { leftoversOf, readTree, storeLayer } from './testing/index.js'
+import { nameOf, openSnapshotter, VARIANTS } from './variant.js'
+
+const MIB = 1024 * 1024
+const ROOM = 8 * MIB
+
+it.each(VARIANTS.map((variant) => [nameOf(variant), variant] as const))('%s: a root that there is no room for is refused as storage_full, at every point, and leaves nothing; with room it is made', async (_, variant) => {
+  const base = makePrivateMount(mkdtempSync('/var/tmp/strata-full-'))
+  const disk = join(base, 'disk')
+  mkdirSync(disk)
+  execFileSync('truncate', ['-s', `${ROOM + 4 * MIB}`, `${disk}.ext4`])
+  execFileSync('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', `${disk}.ext4`])
+  execFileSync('mount', ['-o', 'loop', `${disk}.ext4`, disk])
+  // Small files whose data is not aligned to blocks go to the side; large ones stay where they are.
+  const stack = Array.from({ length: 3 }, (_layer, n) => storeLayer(base, concat(...Array.from({ length: 400 }, (_file, m) => file(`${n}/${m}-${'x'.repeat(100)}`, 'y'.repeat(700))), ZEROS)))
+  const folder = join(disk, 'driver')
+  const snapshots = await openSnapshotter(folder, variant)
+  try {
+    const filler = join(disk, 'filler')
+    let refused = 0
+    for (let room = 0; ; room += 512 * 1024) {
+      expect(room).toBeLessThan(ROOM)
+      expect(() => writeFileSync(filler, Buffer.alloc(2 * ROOM))).toThrow('ENOSPC')
+      truncateSync(filler, Math.max(0, statSync(filler).size - room))
+      const failure: unknown = await snapshots.assemble(stack).then(() => undefined, (error: unknown) => error)
+      if (failure === undefined) break
+      refused++
+      expect(failure).toMatchObject({ code: 'storage_full' })
+      for (const name of ['roots', 'layers', 'tmp']) expect(readdirSync(join(folder, name)), name).toEqual([])
+      rmSync(filler)
+    }
+    expect(refused).toBeGreaterThan(0)
+    const chainId = await snapshots.assemble(stack)
+    expect(readTree(await snapshots.root(chainId))).toHaveLength(1 + 3 * 401)
+    await snapshots.removeRoot(chainId)
+  } finally {
+    await snapshots.close()
+    expect(leftoversOf(folder)).toEqual([])
+    for (const path of [disk, base]) umount(path)
+    rmSync(base, { recursive: true })
+  }
+})
