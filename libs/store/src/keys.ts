@@ -11,6 +11,7 @@ import { digestFromHex, hexOf, isDigest, parseReference, StrataError, type Diges
  * images/<repository>/_tags/<tag>          record: a name
  * images/<repository>/_digests/<hex>       record: an image of that repository, by its manifest's digest
  * images/_digests/<hex>                    the same for an image that never had a name
+ * partial/<key>                            the s3 driver's own, never listed: bytes are being put under that key
  * ```
  * A repository is written as it is, slashes too, as registries do. No component of one can begin with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and
  * `_digests` say where it ends, and `a` with a component named `tags` below it cannot be mistaken for `a`'s tags.

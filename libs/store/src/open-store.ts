@@ -19,8 +19,8 @@ export const storeConfigShape = {
     .refine((text) => isAbsolute(text) || BUCKET.test(text), "must be a folder's absolute path or s3://BUCKET")
     .describe("The object store: a folder's absolute path, or s3://BUCKET. The same for all services"),
   STRATA_S3_ENDPOINT: z
-    .url({ protocol: /^https?$/, error: 'must be http://HOST[:PORT] or https://HOST[:PORT]' })
-    .refine(hasNoPath, 'must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind')
+    .string()
+    .refine(isOrigin, 'must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind')
     .optional()
     .describe('The S3 server: http://HOST[:PORT] or https://HOST[:PORT]. Needed with s3://'),
   STRATA_S3_REGION: set.default('us-east-1').describe('The region of the bucket'),
@@ -69,7 +69,8 @@ function secretKey({ STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file 
   return text
 }
 
-function hasNoPath(text: string): boolean {
-  const { pathname, search, hash, username, password } = new URL(text)
-  return pathname === '/' && `${search}${hash}${username}${password}` === ''
+function isOrigin(text: string): boolean {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false
+  const { href, origin } = new URL(text)
+  return href === `${origin}/`
 }

@@ -1,9 +1,12 @@
 import { StrataError } from '@strata/oci'
+import { cancelled } from '../abortable.js'
 import type { Etag, ObjectInfo } from '../object-store.js'
 import type { Part } from './part-buffers.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
+import { abandon, noteOf } from './partial-uploads.js'
+import { remove, soon } from './tidy.js'
 import { S3Failure } from './s3-failure.js'
-import { completeXml, etagFrom, parseCompleted, parseParts, parseUploadId } from './s3-xml.js'
+import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
 /** Parts on their way at a time; one more is being filled. */
 const IN_FLIGHT = 2
@@ -18,6 +21,7 @@ export class Multipart {
   readonly #tags: Etag[] = []
   readonly #flying = new Set<Promise<void>>()
   readonly #failure = new AbortController()
+  readonly #over = new AbortController()
   #size = 0
   #count = 0
 
@@ -29,10 +33,19 @@ export class Multipart {
 
   static async begin(client: S3Client, key: string, signal: AbortSignal | undefined): Promise<Multipart> {
     const options = { patience: STREAM_PATIENCE_MS, signal }
-    return new Multipart(client, key, await client.attempt(async () => parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text), options))
+    await client.attempt(() => client.send({ method: 'PUT', key: noteOf(key), signal }), options)
+    try {
+      const id = await client.attempt(async () => parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text), options)
+      const upload = new Multipart(client, key, id)
+      signal?.addEventListener('abort', () => upload.#failure.abort(cancelled()), { signal: upload.#over.signal })
+      return upload
+    } catch (error) {
+      await soon((limit) => abandon(client, key, limit))
+      throw error
+    }
   }
 
-  /** Aborts with a part's error as its reason. */
+  /** Aborts when nothing more can come of it; its reason is what `put` is to throw: a part's error, or `cancelled`. */
   get failed(): AbortSignal {
     return this.#failure.signal
   }
@@ -70,45 +83,24 @@ export class Multipart {
       },
       { patience: STREAM_PATIENCE_MS },
     )
+    this.#over.abort()
+    // With the note goes what an earlier try to begin may have begun, whose answer was lost.
+    await soon((limit) => abandon(client, key, limit))
     return { size: this.#size, etag }
   }
 
-  /** Nothing is left of it on a server that answers; elsewhere the storage service's sweep finds it. */
+  /** Nothing is left of it, nor of the object that it may have become, on a server that answers; elsewhere the storage service's sweep finds it. */
   async abort(): Promise<void> {
+    this.#over.abort()
     this.#failure.abort()
     await Promise.all(this.#flying)
-    await abortUpload(this.client, this.key, this.uploadId)
+    await soon((limit) => abandon(this.client, this.key, limit))
+    await soon((limit) => remove(this.client, this.key, limit))
   }
 
   async #send(at: number, { bytes }: Part): Promise<void> {
     const query = { partNumber: String(at + 1), uploadId: this.uploadId }
     const { signal } = this.#failure
     this.#tags[at] = await this.client.attempt(async () => etagFrom((await this.client.send({ method: 'PUT', key: this.key, query, body: bytes, signal })).headers.etag), { patience: STREAM_PATIENCE_MS, signal })
-  }
-}
-
-/** Of the parts that have come; 0 for an upload that is over. */
-export async function uploadSize(client: S3Client, key: string, uploadId: string): Promise<number> {
-  let size = 0
-  for (let marker: string | undefined = '0'; marker !== undefined; ) {
-    const query: Readonly<Record<string, string>> = { uploadId, 'part-number-marker': marker }
-    const page = await client.attempt(async () => unlessOver(async () => parseParts((await client.send({ method: 'GET', key, query })).text)))
-    size += page?.bytes ?? 0
-    marker = page?.next
-  }
-  return size
-}
-
-/** Idempotent. */
-export async function abortUpload(client: S3Client, key: string, uploadId: string): Promise<void> {
-  await client.attempt(async () => unlessOver(async () => client.send({ method: 'DELETE', key, query: { uploadId } })))
-}
-
-async function unlessOver<T>(work: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await work()
-  } catch (error) {
-    if (error instanceof S3Failure && error.code === 'NoSuchUpload') return undefined
-    throw error
   }
 }

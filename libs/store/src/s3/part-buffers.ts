@@ -33,12 +33,8 @@ export async function* partsOf(source: AsyncIterable<Uint8Array> | Uint8Array, b
   }
   let buffer: Buffer | undefined
   let filled = 0
-  let any = false
-  const part = (): Part => {
-    const [full, length] = [buffer!, filled]
-    ;[buffer, filled, any] = [undefined, 0, true]
-    return { bytes: full.subarray(0, length), release: () => buffers.giveBack(full) }
-  }
+  let parts = 0
+  const partOf = (bytes: Buffer, length: number): Part => ({ bytes: bytes.subarray(0, length), release: () => buffers.giveBack(bytes) })
   try {
     for await (const chunk of source) {
       for (let at = 0; at < chunk.byteLength; ) {
@@ -47,11 +43,19 @@ export async function* partsOf(source: AsyncIterable<Uint8Array> | Uint8Array, b
         buffer.set(piece, filled)
         filled += piece.byteLength
         at += piece.byteLength
-        if (filled === PART_SIZE) yield part()
+        if (filled < PART_SIZE) continue
+        // From here it is the part's: `release` gives it back.
+        const full = buffer
+        buffer = undefined
+        filled = 0
+        parts++
+        yield partOf(full, PART_SIZE)
       }
     }
-    if (buffer) yield part()
-    else if (!any) yield { bytes: new Uint8Array(), release: () => undefined }
+    const last = buffer
+    buffer = undefined
+    if (last) yield partOf(last, filled)
+    else if (parts === 0) yield { bytes: new Uint8Array(), release: () => undefined }
   } finally {
     if (buffer) buffers.giveBack(buffer)
   }

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
+import { StrataError } from '@strata/oci'
 
 /** A server that gives nothing for so long, while somebody waits, has gone. */
 const SILENCE_MS = 15_000
@@ -87,14 +88,14 @@ export class ResumingBody extends Readable {
   #finish(): void {
     clearTimeout(this.#timer)
     this.#answer?.resume()
-    if (this.#at > this.end) this.destroy(new Error(`a body has more than ${this.end} bytes`))
+    if (this.#at > this.end) this.destroy(new StrataError('store_unavailable', `the S3 server gives a body more than the ${this.end} bytes that it announced`))
     else this.push(null)
   }
 
   async #resume(): Promise<void> {
     this.#opening = true
     try {
-      if (++this.#empty > EMPTY_ANSWERS) throw new Error(`a body breaks off at byte ${this.#at} of ${this.end}, again and again`)
+      if (++this.#empty > EMPTY_ANSWERS) throw new StrataError('store_unavailable', `the S3 server breaks a body off at byte ${this.#at} of ${this.end}, again and again`)
       const answer = await this.open(this.#at, this.#over.signal)
       if (this.destroyed) answer.destroy()
       else this.#follow(answer)

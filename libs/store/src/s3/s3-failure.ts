@@ -2,7 +2,8 @@ import { StrataError } from '@strata/oci'
 
 /** Answers after which the same request may succeed. */
 const RETRYABLE_STATUS: readonly number[] = [408, 409, 425, 429, 500, 502, 503, 504]
-const RETRYABLE_CODE: readonly string[] = ['RequestTimeout', 'IncompleteBody', 'SlowDown', 'InternalError']
+// AccessDenied: so MinIO tells of a write into a folder that a delete of its last object is just taking away (tried). Who really has no right is told a little later.
+const RETRYABLE_CODE: readonly string[] = ['RequestTimeout', 'IncompleteBody', 'SlowDown', 'InternalError', 'AccessDenied']
 /** The request never reached a server. */
 const UNSENT: readonly string[] = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENETDOWN', 'EHOSTDOWN']
 
@@ -60,6 +61,6 @@ export function asStoreError(error: unknown, endpoint: string, bucket: string): 
   if (code === 'NoSuchBucket') return told(`there is no bucket ${bucket} at ${endpoint}`)
   if (code === 'InvalidAccessKeyId') return told(`the S3 server at ${endpoint} does not know the access key`)
   if (code === 'SignatureDoesNotMatch') return told(`the S3 server at ${endpoint} refuses the secret key: it is not the access key's`)
-  if (code === 'AccessDenied') return told(`the S3 server at ${endpoint} does not let this access key use the bucket ${bucket}`)
+  if (code === 'AccessDenied') return told(`the S3 server at ${endpoint} does not let this access key use the bucket ${bucket} (${message})`)
   return told(`the S3 server at ${endpoint} ${message}`)
 }

@@ -5,12 +5,14 @@ import { StrataError } from '@strata/oci'
 import { abortable, cancelled } from '../abortable.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type { ByteRange, ByteSource, Etag, ObjectInfo, ObjectPage, ObjectStore, PartialUpload, PartialUploads, PresignedReads } from '../object-store.js'
-import { abortUpload, Multipart, uploadSize } from './multipart.js'
+import { Multipart } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
+import { NOTES, partialUploads } from './partial-uploads.js'
 import { ResumingBody } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
 import { isAbsent, isPreconditionFailed, S3Failure } from './s3-failure.js'
-import { deleteXml, etagFrom, parseDeleted, parseList, parseUploads } from './s3-xml.js'
+import { remove, soon } from './tidy.js'
+import { deleteXml, etagFrom, parseDeleted, parseList } from './s3-xml.js'
 
 /** S3's limit for a list and for a delete. */
 const PAGE = 1_000
@@ -49,24 +51,21 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     const stop = new AbortController()
     const parts = partsOf(source instanceof Uint8Array ? source : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal), this.#buffers)
     const first = (await parts.next()).value as Part
-    const second = await parts.next().catch((error: unknown) => {
-      first.release()
-      throw error
-    })
-    if (second.done) return this.#putOnce(key, first, signal)
-    const upload = await Multipart.begin(this.client, key, signal)
-    upload.failed.addEventListener('abort', () => stop.abort())
+    let second: IteratorResult<Part> | undefined
+    let upload: Multipart | undefined
     try {
+      second = await parts.next()
+      if (second.done) return await this.#putOnce(key, first, signal)
+      upload = await Multipart.begin(this.client, key, signal)
+      upload.failed.addEventListener('abort', () => stop.abort())
       await upload.add(first)
       await upload.add(second.value)
       for await (const part of parts) await upload.add(part)
-      if (signal?.aborted) throw cancelled()
       return await upload.complete()
     } catch (error) {
-      const reason: unknown = upload.failed.aborted ? upload.failed.reason : error
+      const reason: unknown = upload?.failed.aborted ? upload.failed.reason : error
       await parts.return(undefined)
-      await upload.abort().catch(() => undefined)
-      await this.delete([key]).catch(() => undefined) // the answer to its completion may be what failed
+      await upload?.abort()
       throw reason
     }
   }
@@ -75,14 +74,13 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     checkKey(key)
     if (range && !(Number.isSafeInteger(range.start) && Number.isSafeInteger(range.end) && 0 <= range.start && range.start <= range.end))
       throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
-    const answer = range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
-    if (answer === 'absent') return undefined
-    if (answer === undefined) {
+    const opened = range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
+    if (opened === 'absent') return undefined
+    if (opened === undefined) {
       const info = await this.stat(key)
       return info && { ...info, body: Readable.from([], { objectMode: false }) }
     }
-    const etag = etagFrom(answer.headers.etag)
-    const { start, end, size } = extentOf(answer)
+    const { answer, etag, start, end, size } = opened
     const rest = (at: number, signal: AbortSignal): Promise<IncomingMessage> => this.client.attempt(() => this.#reopen(key, { start: at, end }, etag, signal), { patience: STREAM_PATIENCE_MS, signal })
     return { size, etag, body: new ResumingBody(answer, start, end, rest) }
   }
@@ -128,7 +126,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     const query = { 'list-type': '2', 'max-keys': String(Math.min(limit, PAGE)), prefix, ...(options.after === undefined ? {} : { 'start-after': options.after }) }
     const { objects, more } = await this.client.attempt(async () => parseList((await this.client.send({ method: 'GET', query })).text))
     const last = objects.at(-1)?.key
-    return { objects, ...(more && last !== undefined ? { next: last } : {}) }
+    return { objects: objects.filter(({ key }) => !key.startsWith(NOTES)).map(({ key, size, etag }) => ({ key, size, etag })), ...(more && last !== undefined ? { next: last } : {}) }
   }
 
   async delete(keys: readonly string[]): Promise<void> {
@@ -148,13 +146,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   }
 
   async *listPartial(prefix = ''): AsyncGenerator<PartialUpload> {
-    checkPrefix(prefix)
-    let marker: Readonly<Record<string, string>> | undefined = {}
-    do {
-      const page = await this.#partialPage(prefix, marker)
-      for (const { Key: key, UploadId: id, Initiated: startedAt } of page.Upload) yield { key, startedAt, size: () => uploadSize(this.client, key, id), abort: () => abortUpload(this.client, key, id) }
-      marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined
-    } while (marker)
+    yield* partialUploads(this.client, checkPrefix(prefix))
   }
 
   close(): Promise<void> {
@@ -162,15 +154,15 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     return Promise.resolve()
   }
 
-  async #putOnce(key: string, { bytes, release }: Part, signal: AbortSignal | undefined): Promise<ObjectInfo> {
+  async #putOnce(key: string, part: Part, signal: AbortSignal | undefined): Promise<ObjectInfo> {
     try {
-      const send = async (): Promise<Etag> => etagFrom((await this.client.send({ method: 'PUT', key, body: bytes, signal })).headers.etag)
-      return { size: bytes.byteLength, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
+      const send = async (): Promise<Etag> => etagFrom((await this.client.send({ method: 'PUT', key, body: part.bytes, signal })).headers.etag)
+      return { size: part.bytes.byteLength, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
     } catch (error) {
-      await this.delete([key]).catch(() => undefined) // the server may have taken it all the same
+      await soon((limit) => remove(this.client, key, limit)) // the server may have taken it all the same
       throw error
     } finally {
-      release()
+      part.release()
     }
   }
 
@@ -198,14 +190,10 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     return found?.bytes.equals(bytes) ? found.etag : undefined
   }
 
-  async #partialPage(prefix: string, marker: Readonly<Record<string, string>>): Promise<ReturnType<typeof parseUploads>> {
-    return this.client.attempt(async () => parseUploads((await this.client.send({ method: 'GET', query: { uploads: '', prefix, ...marker } })).text))
-  }
-
   /** `undefined`: the range begins behind the object's end. */
-  async #openBody(key: string, range: ByteRange | undefined): Promise<IncomingMessage | 'absent' | undefined> {
+  async #openBody(key: string, range: ByteRange | undefined): Promise<OpenBody | 'absent' | undefined> {
     try {
-      return await this.client.open({ method: 'GET', key, ...(range ? { headers: rangeHeader(range) } : {}) })
+      return bodyOf(await this.client.open({ method: 'GET', key, ...(range ? { headers: rangeHeader(range) } : {}) }))
     } catch (error) {
       if (isAbsent(error)) return 'absent'
       if (error instanceof S3Failure && error.status === 416) return undefined
@@ -241,11 +229,19 @@ function rangeHeader({ start, end }: ByteRange): { readonly range: string } {
   return { range: `bytes=${start}-${end - 1}` }
 }
 
-/** Which bytes an answer holds, and how many the object has. */
-function extentOf(answer: IncomingMessage): { readonly start: number; readonly end: number; readonly size: number } {
-  const { 'content-range': range, 'content-length': length } = answer.headers
-  if (answer.statusCode === 200) return { start: 0, end: Number(length), size: Number(length) }
-  const [start, last, size] = (/^bytes (\d+)-(\d+)\/(\d+)$/.exec(range ?? '')?.slice(1) ?? []).map(Number)
-  if (start === undefined || last === undefined || size === undefined) throw S3Failure.ofNonsense(`no range ${String(range)}`)
-  return { start, end: last + 1, size }
+/** An answer, which bytes it holds, and of what. */
+interface OpenBody extends ObjectInfo {
+  readonly answer: IncomingMessage
+  readonly start: number
+  readonly end: number
+}
+
+function bodyOf(answer: IncomingMessage): OpenBody {
+  const { 'content-range': range, 'content-length': length, etag } = answer.headers
+  const whole = /^\d+$/.exec(length ?? '')
+  const part = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(range ?? '')
+  if (answer.statusCode === 206 && part) return { answer, start: Number(part[1]), end: Number(part[2]) + 1, size: Number(part[3]), etag: etagFrom(etag) }
+  if (answer.statusCode === 200 && whole) return { answer, start: 0, end: Number(length), size: Number(length), etag: etagFrom(etag) }
+  answer.destroy()
+  throw S3Failure.ofNonsense('a body without its length')
 }

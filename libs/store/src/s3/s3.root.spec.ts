@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { listAll } from '../object-store.js'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
-import { S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
+import { partialKeys, S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 import { S3Store } from './s3-store.js'
 
 describe.each(S3_SERVERS)('%s', (server) => {
@@ -18,12 +18,12 @@ describe.each(S3_SERVERS)('%s', (server) => {
   afterAll(() => s3.remove())
 
   objectStoreSuite('s3', async () => {
-    const store = await S3Store.open({ ...s3, endpoint: s3.endpoint, bucket: `${s3.bucket}-${bucket++}` })
+    const store = await S3Store.open(s3.config({ bucket: `${s3.bucket}-${bucket++}` }))
     return {
       store,
-      leftovers: () => Array.fromAsync(store.listPartial(), ({ key }) => key),
+      leftovers: () => partialKeys(store),
       dispose: async () => {
-        await store.delete(await Array.fromAsync(listAll(store, ''), ({ key }) => key))
+        for await (const { key } of listAll(store, '')) await store.delete([key])
         await store.close()
       },
     }

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'minio'
+import type { PartialUploads } from '../object-store.js'
 import type { S3Config } from '../s3/s3-client.js'
 
 export const S3_SERVERS = ['minio', 'versitygw'] as const
@@ -30,7 +31,7 @@ function howToGet(server: S3Server): string {
  * An S3 server for tests: a real one on a free port of 127.0.0.1, with keys, a bucket's name and a folder of its own. With `STRATA_TEST_S3` it is the one named there,
  * a bucket of it, and can be neither killed nor started.
  */
-export class TestS3 implements S3Config {
+export class TestS3 {
   readonly region = 'us-east-1'
   readonly bucket = `strata-${randomUUID()}`
   #process: ChildProcess | undefined
@@ -40,7 +41,8 @@ export class TestS3 implements S3Config {
     readonly endpoint: string,
     readonly accessKey: string,
     readonly secretKey: string,
-    private readonly folder: string | undefined,
+    /** Where it keeps everything; `undefined` with `STRATA_TEST_S3`. */
+    readonly folder: string | undefined,
   ) {}
 
   /** The bucket is not made: opening a store does that. @throws what `whyNoTestS3` says */
@@ -57,6 +59,12 @@ export class TestS3 implements S3Config {
     const one = new TestS3(server, `http://127.0.0.1:${await freePort()}`, key(), key(), mkdtempSync(join(below, 'strata-s3-')))
     await one.start()
     return one
+  }
+
+  /** What `S3Store.open` takes, with changes. */
+  config(changes: Partial<S3Config> = {}): S3Config {
+    const { endpoint, region, accessKey, secretKey, bucket } = this
+    return { endpoint, region, accessKey, secretKey, bucket, ...changes }
   }
 
   /** What a service needs to use the bucket as its store. */
@@ -136,6 +144,13 @@ export class TestS3 implements S3Config {
     if (this.folder === undefined) throw new Error('the server that STRATA_TEST_S3 names cannot be killed or started')
     return this.folder
   }
+}
+
+/** The keys of what is being put in parts. */
+export async function partialKeys(store: PartialUploads): Promise<string[]> {
+  const keys: string[] = []
+  for await (const { key } of store.listPartial()) keys.push(key)
+  return keys
 }
 
 async function freePort(): Promise<number> {

@@ -1,0 +1,233 @@
+import { execFile } from 'node:child_process'
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { Client } from 'minio'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { HostileProxy, type Fault } from '../testing/hostile-proxy.js'
+import { partialKeys, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
+import { S3Store } from './s3-store.js'
+
+const MIB = 1024 * 1024
+const why = whyNoTestS3('minio')
+const unavailable = { code: 'store_unavailable' }
+
+describe('S3Store and a hostile server', () => {
+  if (why !== undefined) {
+    it('comes to good ends', (context) => context.skip(why))
+    return
+  }
+  let s3: TestS3
+  let proxy: HostileProxy
+  let bucket: string
+  /** Through the proxy. */
+  let store: S3Store
+  /** Looks past it. */
+  let plain: S3Store
+  beforeAll(async () => {
+    s3 = await TestS3.start()
+  })
+  afterAll(() => s3.remove())
+  beforeEach(async () => {
+    proxy = await HostileProxy.start(s3.endpoint)
+    bucket = `b-${randomUUID()}`
+    plain = await S3Store.open(s3.config({ bucket }))
+    store = await S3Store.open(s3.config({ bucket, endpoint: proxy.endpoint }))
+  })
+  afterEach(async () => {
+    proxy.fault = () => undefined
+    expect(await partial()).toEqual([])
+    await store.close()
+    await plain.close()
+    await proxy.close()
+  })
+
+  const fresh = (): string => `data/u/${randomUUID()}`
+  const partial = (): Promise<string[]> => partialKeys(plain)
+  const everything = async (): Promise<string[]> => (await plain.list('')).objects.map(({ key }) => key)
+  const collect = async (key: string): Promise<Buffer> => Buffer.concat((await (await store.get(key))!.body.toArray()) as Buffer[])
+  const piecesOf = async function* (bytes: Buffer): AsyncGenerator<Buffer> {
+    for (let at = 0; at < bytes.length; at += MIB) yield await Promise.resolve(bytes.subarray(at, at + MIB))
+  }
+  /** Each request, told by its method and the names of its query, meets the fault the first time that it comes. */
+  const once = (fault: Fault, concerns: (request: IncomingMessage) => boolean = () => true): void => {
+    const met = new Set<string>()
+    proxy.fault = (request) => {
+      const { pathname, searchParams } = new URL(request.url!, 'http://s3')
+      const name = `${request.method} ${pathname} ${searchParams.get('partNumber') ?? ''} ${[...searchParams.keys()].filter((key) => !key.startsWith('X-')).join()} ${request.headers['if-match'] ?? ''}`
+      if (met.has(name) || !concerns(request)) return undefined
+      met.add(name)
+      return fault
+    }
+  }
+  /** All verbs, one after the other; each has to do its work. */
+  const useAll = async (): Promise<void> => {
+    const [small, large] = [randomBytes(1000), randomBytes(40 * MIB)]
+    const [a, b] = [fresh(), fresh()]
+    expect((await store.put(a, small)).size).toBe(small.length)
+    expect((await store.put(b, piecesOf(large))).size).toBe(large.length)
+    expect((await store.read(a, 1000))?.bytes.equals(small)).toBe(true)
+    expect((await collect(b)).equals(large)).toBe(true)
+    expect((await store.stat(b))?.size).toBe(large.length)
+    const first = await store.create('uploads/x', Buffer.from('first'))
+    expect(first).toBeDefined()
+    expect(await store.create('uploads/x', Buffer.from('other'))).toBeUndefined()
+    const second = await store.replace('uploads/x', Buffer.from('second'), first!)
+    expect(second).toBeDefined()
+    expect(await store.replace('uploads/x', Buffer.from('third'), first!)).toBeUndefined()
+    expect(await store.read('uploads/x', 100)).toEqual({ bytes: Buffer.from('second'), etag: second })
+    expect((await store.list('')).objects.map(({ key }) => key)).toEqual([a, b, 'uploads/x'].sort())
+    await store.delete([a, b, 'uploads/x'])
+    expect(await everything()).toEqual([])
+  }
+
+  it.each<[string, Fault]>([
+    ['slow', { kind: 'slow', ms: 100 }],
+    ['busy', { kind: 'status', status: 503, code: 'SlowDown' }],
+    ['broken by a proxy', { kind: 'status', status: 502 }],
+    ['deaf: it does what it is asked, and its answers are lost', { kind: 'answer lost' }],
+    ['cutting its answers short', { kind: 'answer cut', after: 7 }],
+  ])('does all its work with a server that is %s, at the first try of each request', async (_, fault) => {
+    once(fault)
+    await useAll()
+  })
+
+  it('says in one sentence what a server answers that stays busy', async () => {
+    proxy.fault = () => ({ kind: 'status', status: 503, code: 'SlowDown' })
+    const told = { ...unavailable, message: expect.stringMatching(`^the S3 server at ${proxy.endpoint} answers 503 SlowDown`) as string }
+    const works = [store.read('data/u/x', 1), store.create('uploads/x', Buffer.from('x')), store.list(''), store.delete(['data/u/x'])]
+    await Promise.all(works.map((work) => expect(work).rejects.toMatchObject(told)))
+    await expect(store.stat('data/u/x')).rejects.toMatchObject(unavailable)
+  })
+
+  it('reads on where an answer broke off, again and again', async () => {
+    const key = fresh()
+    const bytes = randomBytes(9 * MIB + 5)
+    await plain.put(key, bytes)
+    let cuts = 0
+    proxy.fault = ({ method }) => (method === 'GET' && cuts++ < 20 ? { kind: 'answer cut', after: 300_000 + cuts } : undefined)
+    expect((await collect(key)).equals(bytes)).toBe(true)
+    expect(cuts).toBe(21)
+  })
+
+  it('ends a body with an error if the server never gives the rest', async () => {
+    const key = fresh()
+    await plain.put(key, randomBytes(4 * MIB))
+    proxy.fault = () => ({ kind: 'answer cut', after: 0 })
+    const { body } = (await store.get(key))!
+    await expect(body.toArray()).rejects.toMatchObject({ ...unavailable, message: expect.stringMatching(/breaks a body off at byte 0 of/) as string })
+  })
+
+  it('never goes on with another state of an object', async () => {
+    const etag = await plain.create('index/v1/x', Buffer.alloc(3 * MIB, 'a'))
+    once({ kind: 'answer cut', after: MIB })
+    const { body } = (await store.get('index/v1/x'))!
+    const reading = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+    await reading.next()
+    await plain.replace('index/v1/x', Buffer.alloc(3 * MIB, 'b'), etag!)
+    const rest = async (): Promise<void> => {
+      for (let next = await reading.next(); !next.done; next = await reading.next()) expect(next.value.includes('b')).toBe(false)
+    }
+    await expect(rest()).rejects.toMatchObject({ ...unavailable, message: 'index/v1/x was changed or deleted while it was read' })
+  })
+
+  it('takes half a list for none', async () => {
+    for (let i = 0; i < 30; i++) await plain.put(`data/u/${String(i).padStart(2, '0')}`, Buffer.from('x'))
+    once({ kind: 'answer halved' })
+    expect((await store.list('data/')).objects).toHaveLength(30)
+    proxy.fault = () => ({ kind: 'answer halved' })
+    await expect(store.list('data/')).rejects.toMatchObject(unavailable)
+  })
+
+  it('sends a part again that was reset in the middle, and ends cleanly if that does not help', async () => {
+    const bytes = randomBytes(50 * MIB)
+    const isPart = ({ url }: IncomingMessage): boolean => url!.includes('partNumber=2')
+    once({ kind: 'request cut', after: 3 * MIB }, isPart)
+    const key = fresh()
+    await store.put(key, piecesOf(bytes))
+    expect((await collect(key)).equals(bytes)).toBe(true)
+    await store.delete([key])
+    proxy.fault = (request) => (isPart(request) ? { kind: 'request cut', after: 3 * MIB } : undefined)
+    await expect(store.put(fresh(), piecesOf(bytes))).rejects.toMatchObject(unavailable)
+    expect(await everything()).toEqual([])
+  })
+
+  it('ends at once when aborted while the server is silent', async () => {
+    const abort = new AbortController()
+    proxy.fault = ({ url }) => (url!.includes('partNumber=1&') ? { kind: 'silent' } : undefined)
+    const put = store.put(fresh(), piecesOf(randomBytes(90 * MIB)), { signal: abort.signal })
+    const refused = expect(put).rejects.toMatchObject({ code: 'cancelled' })
+    await expect.poll(() => proxy.requests.some((line) => line.includes('partNumber=1&'))).toBe(true)
+    abort.abort()
+    await refused
+    expect(await everything()).toEqual([])
+  })
+
+  it('gives back the connection of a body that nobody reads, and reads on later', async () => {
+    const key = fresh()
+    const bytes = randomBytes(30 * MIB)
+    await plain.put(key, bytes)
+    const { body } = (await store.get(key))!
+    const reading = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+    const parts = [(await reading.next()).value as Buffer]
+    const open = await proxy.connections()
+    await expect.poll(() => proxy.connections()).toBeLessThan(open)
+    for (let next = await reading.next(); !next.done; next = await reading.next()) parts.push(next.value)
+    expect(Buffer.concat(parts).equals(bytes)).toBe(true)
+  })
+
+  it('tells wrong keys, a bucket that cannot be made and a server that is none, at the start', async () => {
+    const config = s3.config({ bucket: 'not-there' })
+    await expect(S3Store.open({ ...config, accessKey: 'nobody' })).rejects.toMatchObject({ ...unavailable, message: `the S3 server at ${s3.endpoint} does not know the access key` })
+    await expect(S3Store.open({ ...config, secretKey: 'wrong-secret' })).rejects.toMatchObject({ ...unavailable, message: `the S3 server at ${s3.endpoint} refuses the secret key: it is not the access key's` })
+    proxy.fault = ({ method }) => (method === 'PUT' ? { kind: 'status', status: 403, code: 'AccessDenied' } : undefined)
+    await expect(S3Store.open({ ...config, endpoint: proxy.endpoint })).rejects.toMatchObject({ ...unavailable, message: expect.stringMatching(/^there is no bucket not-there at .*, and it cannot be made with this access key/) as string })
+    await expect(S3Store.open({ ...config, endpoint: 'http://127.0.0.1:9' })).rejects.toMatchObject({ ...unavailable, message: 'the S3 server at http://127.0.0.1:9 cannot be reached (ECONNREFUSED)' })
+  })
+
+  it('tells a bucket that vanished from an object that is not there', async () => {
+    const config = s3.config({ bucket: `gone-${randomUUID()}` })
+    const other = await S3Store.open(config)
+    const { hostname, port } = new URL(s3.endpoint)
+    await new Client({ endPoint: hostname, port: Number(port), useSSL: false, region: s3.region, accessKey: s3.accessKey, secretKey: s3.secretKey }).removeBucket(config.bucket)
+    const told = { ...unavailable, message: `there is no bucket ${config.bucket} at ${s3.endpoint}` }
+    const works: (() => Promise<unknown>)[] = [
+      () => other.stat('data/u/x'), () => other.get('data/u/x'), () => other.read('data/u/x', 1), () => other.put('data/u/x', Buffer.from('x')), () => other.put('data/u/x', piecesOf(Buffer.alloc(20 * MIB))),
+      () => other.create('uploads/x', Buffer.from('x')), () => other.replace('uploads/x', Buffer.from('x'), 'e' as never), () => other.list(''), () => other.delete(['data/u/x']),
+    ]
+    for (const work of works) await expect(work()).rejects.toMatchObject(told)
+    await other.close()
+  })
+
+  it('lets anybody read by a presigned URL, for its time', async () => {
+    const key = "data/u/._:@+=,!'()*~-"
+    await store.put(key, Buffer.from('0123456789'))
+    const url = await store.presignedGet(key, 60)
+    expect(await (await fetch(url)).text()).toBe('0123456789')
+    const part = await fetch(url, { headers: { range: 'bytes=2-4' } })
+    expect([part.status, await part.text()]).toEqual([206, '234'])
+    expect((await fetch(url, { method: 'PUT', body: 'x' })).status).toBe(403)
+    const brief = await store.presignedGet(key, 1)
+    await expect.poll(async () => (await fetch(brief)).status).toBe(403)
+    await store.delete([key])
+  })
+
+  it('deletes more keys than one request takes', async () => {
+    const keys = Array.from({ length: 1_001 }, (_, i) => `data/u/${i}`)
+    await Promise.all(keys.slice(-3).map((key) => store.put(key, Buffer.from('x'))))
+    await store.delete(keys)
+    expect(await everything()).toEqual([])
+    expect(proxy.requests.filter((line) => line.startsWith('POST') && line.includes('?delete'))).toHaveLength(2)
+  })
+
+  it('puts a gibibyte in the memory of a few parts', async () => {
+    const script = fileURLToPath(new URL('../testing/put-stream.mjs', import.meta.url))
+    const key = fresh()
+    const config = JSON.stringify(s3.config({ bucket }))
+    const { stdout } = await promisify(execFile)(process.execPath, ['--experimental-transform-types', '--no-warnings', '--conditions=@strata/source', script, config, key, '1024'])
+    expect((await plain.stat(key))?.size).toBe(1024 * MIB)
+    expect(Number(stdout)).toBeLessThan(150 * MIB)
+    await plain.delete([key])
+  })
+})

@@ -1,0 +1,85 @@
+import type { PartialUpload } from '../object-store.js'
+import type { S3Client } from './s3-client.js'
+import { S3Failure } from './s3-failure.js'
+import { parseList, parseParts, parseUploads } from './s3-xml.js'
+
+/**
+ * Before an upload in parts begins, an empty object notes its key; it goes when the upload is over. For MinIO lists unfinished uploads of all keys from its memory only:
+ * after it was started again they are there still, but only who knows the key can find them.
+ */
+export const NOTES = 'partial/'
+
+export function noteOf(key: string): string {
+  return `${NOTES}${key}`
+}
+
+/** Ends all uploads in parts to a key, and its note. Idempotent. */
+export async function abandon(client: S3Client, key: string, signal?: AbortSignal): Promise<void> {
+  await client.attempt(
+    async () => {
+      for (const { id } of await uploadsOf(client, key, signal)) await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
+      await client.send({ method: 'DELETE', key: noteOf(key), signal })
+    },
+    { signal },
+  )
+}
+
+/** What is being put in parts, or was by a process that died: what the server lists, and what notes lead to. One for each key. */
+export async function* partialUploads(client: S3Client, prefix: string): AsyncGenerator<PartialUpload> {
+  const known = new Set<string>()
+  const partial = (key: string, startedAt: Date): PartialUpload => ({ key, startedAt, size: () => sizeOf(client, key), abort: () => abandon(client, key) })
+  for await (const { key, startedAt } of allUploads(client)) {
+    if (known.has(key) || !key.startsWith(prefix)) continue
+    known.add(key)
+    yield partial(key, startedAt)
+  }
+  let after: string | undefined
+  do {
+    const query = { 'list-type': '2', prefix: noteOf(prefix), ...(after === undefined ? {} : { 'start-after': after }) }
+    const { objects, more } = await client.attempt(async () => parseList((await client.send({ method: 'GET', query })).text))
+    for (const { key: note, modified } of objects) {
+      const key = note.slice(NOTES.length)
+      if (!known.has(key)) yield partial(key, modified)
+    }
+    after = more ? objects.at(-1)?.key : undefined
+  } while (after !== undefined)
+}
+
+/** Bytes of the parts that have come. */
+async function sizeOf(client: S3Client, key: string): Promise<number> {
+  let size = 0
+  for (const { id } of await client.attempt(() => uploadsOf(client, key))) {
+    for (let marker: string | undefined = '0'; marker !== undefined; ) {
+      const query: Readonly<Record<string, string>> = { uploadId: id, 'part-number-marker': marker }
+      const page = await client.attempt(() => unlessOver(async () => parseParts((await client.send({ method: 'GET', key, query })).text)))
+      size += page?.bytes ?? 0
+      marker = page?.next
+    }
+  }
+  return size
+}
+
+/** A list with the whole key as its prefix is the one that MinIO reads from its disks. */
+async function uploadsOf(client: S3Client, key: string, signal?: AbortSignal): Promise<{ readonly id: string }[]> {
+  const { Upload } = parseUploads((await client.send({ method: 'GET', query: { uploads: '', prefix: key }, signal })).text)
+  return Upload.filter((one) => one.Key === key).map(({ UploadId }) => ({ id: UploadId }))
+}
+
+async function* allUploads(client: S3Client): AsyncGenerator<{ readonly key: string; readonly startedAt: Date }> {
+  let marker: Readonly<Record<string, string>> | undefined = {}
+  do {
+    const query: Readonly<Record<string, string>> = { uploads: '', ...marker }
+    const page = await client.attempt(async () => parseUploads((await client.send({ method: 'GET', query })).text))
+    for (const { Key: key, Initiated: startedAt } of page.Upload) yield { key, startedAt }
+    marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined
+  } while (marker)
+}
+
+async function unlessOver<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof S3Failure && error.code === 'NoSuchUpload') return undefined
+    throw error
+  }
+}
