@@ -2,8 +2,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { benchBlobs } from './benches/blobs.mjs'
-import { benchChurn } from './benches/churn.mjs'
 import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
 import { benchMemory } from './benches/memory.mjs'
 import { benchRun, RUN_PEERS } from './benches/run.mjs'
@@ -27,7 +25,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
   --no-write            print only
 `
-const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, blobs: benchBlobs, churn: benchChurn }
+const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, blobs: imported('benchBlobs', 'blobs'), churn: imported('benchChurn', 'churn') }
 const WITHOUT_FILE = ['churn', 'blobs']
 
 const { values, positionals } = parseArgs({
@@ -71,6 +69,11 @@ try {
   workspace.remove()
 }
 process.exit()
+
+/** Of a bench that uses the checkout's own packages, which are there only when they are built. */
+function imported(bench, name) {
+  return async (options) => (await import(`./benches/${name}.mjs`))[bench](options)
+}
 
 function refuse(text, code = 1) {
   ;(code === 0 ? process.stdout : process.stderr).write(text)
