@@ -6,7 +6,7 @@ import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
  * Looks after uploads whose owner died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the *observer's* clock).
  *
  * One that was still receiving is ended and what it brought is deleted. One whose bytes are in has a job that finishes it; where there is
- * none (the gateway died before it could add it, or Redis lost it), the job is added. A request that is said to be receiving and has no upload
+ * none (the gateway died before it could add it, or Redis lost it), the job is added; where it has failed and did not end its upload, that is done here. A request that is said to be receiving and has no upload
  * (its gateway died before it made one, or this service before it could say so) is ended too.
  */
 export class UploadKeeper {
@@ -39,6 +39,9 @@ export class UploadKeeper {
         const { prepare, name } = upload.request
         await this.producer.add({ ...job, data: { root: upload.id, upload: upload.id, prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}) } })
         result.queued.push(upload.id)
+      } else if (await this.producer.hasFailed(job)) {
+        // Poisoned, or the store was away when it was to clean up after itself.
+        if (await this.#end(upload)) result.ended.push(upload.id)
       }
     }
     for (const { id, kind, state, updatedAt } of await this.journal.list(NEWEST_JOBS)) {

@@ -121,6 +121,11 @@ export class Producer {
     return jobs.filter((job) => job.name === name).length
   }
 
+  /** Whether it has failed for good: by its worker's word, or because its workers died too often. */
+  async hasFailed(job: ParentJob): Promise<boolean> {
+    return (await orUnavailable(this.queue(job.queue).getJobState(job.id))) === 'failed'
+  }
+
   /** BullMQ waits for a first connection however long; a request must not. */
   async #ready(): Promise<void> {
     await orUnavailable(this.redis.ping())

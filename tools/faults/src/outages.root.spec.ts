@@ -134,13 +134,8 @@ describe('MinIO', () => {
 
 describe('a disk that is full', () => {
   it.each(['store', 'node'] as const)('under the %s: each write of a load may be the one that fails; it is refused whole, and all goes on when there is room', async (which) => {
-    const disks: SmallDisk[] = []
-    const world = await World.start('folder', (folder): Record<string, string> => {
-      const disk = SmallDisk.make(folder, which, 64)
-      disks.push(disk)
-      return which === 'node' ? { STRATA_NODE_FOLDER: disk.path } : { STRATA_STORE: join(disk.path, 'objects') }
-    })
-    const disk = disks[0]!
+    const disk = SmallDisk.make(64)
+    const world = await World.start('folder', which === 'node' ? { STRATA_NODE_FOLDER: disk.path } : { STRATA_STORE: join(disk.path, 'objects') })
     try {
       expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
       const layer = await ownLayer(3_000_000)

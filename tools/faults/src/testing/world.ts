@@ -30,15 +30,13 @@ export class World {
     readonly checker: Checker,
   ) {}
 
-  /** `environment` may make places of its own in the world's folder. */
-  static async start(kind: TestStore['name'], environment: (folder: string) => Record<string, string> = () => ({})): Promise<World> {
+  static async start(kind: TestStore['name'], environment: Record<string, string> = {}): Promise<World> {
     const folder = await mkdtemp('/var/tmp/strata-faults-')
-    const own = environment(folder)
-    const [store, redis, witness, orders] = [await openTestStore(kind, folder, own), await TestRedis.start(), await Witness.start(), new Orders()]
+    const [store, redis, witness, orders] = [await openTestStore(kind, folder, environment), await TestRedis.start(), await Witness.start(), new Orders()]
     const strata = await StrataUnderTest.start({
       topology: 'processes',
       groups: SERVICES.map((service) => [service]),
-      environment: { ...compileCache, ...orders.environment, ...store.environment, STRATA_REDIS: redis.url, ...own },
+      environment: { ...compileCache, ...orders.environment, ...store.environment, STRATA_REDIS: redis.url, ...environment },
     })
     return new World(folder, store, redis, orders, witness, strata, new Checker(strata, store))
   }
