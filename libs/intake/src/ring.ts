@@ -187,17 +187,19 @@ export class RingFiller {
     this.words = wordsOf(ring)
   }
 
-  /** `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more come. A full slot is shown to the other reader, then handed to `each`. */
+  /**
+   * `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more come. They are handed to `each` a share of a slot at a time, for while this thread
+   * is busy with them the sender's buffer, a fraction of a slot, runs full; the other reader is shown whole slots.
+   */
   run(fill: (room: Buffer) => number, each: (view: Buffer) => void): void {
     for (let filled = 0; ; filled++) {
       waitWhile(this.words, WORD.hashed, (hashed) => filled - hashed >= SLOTS)
       const slot = filled % SLOTS
-      const length = fillUp(Buffer.from(this.ring, slot * SLOT_SIZE, SLOT_SIZE), fill)
+      const length = fillUp(Buffer.from(this.ring, slot * SLOT_SIZE, SLOT_SIZE), fill, each)
       this.words[WORD.lengths + slot] = length
       Atomics.compareExchange(this.words, WORD.filled, filled, filled + 1)
       Atomics.notify(this.words, WORD.filled)
       if (length === 0) return
-      each(Buffer.from(this.ring, slot * SLOT_SIZE, length))
     }
   }
 
@@ -207,11 +209,18 @@ export class RingFiller {
   }
 }
 
-function fillUp(slot: Buffer, fill: (room: Buffer) => number): number {
+const SHARE = SLOT_SIZE / 4
+
+function fillUp(slot: Buffer, fill: (room: Buffer) => number, each: (view: Buffer) => void): number {
+  let handed = 0
   for (let at = 0; ; ) {
     const length = at < slot.length ? fill(slot.subarray(at)) : 0
-    if (length === 0) return at
     at += length
+    if (at > handed && (length === 0 || at - handed >= SHARE)) {
+      each(slot.subarray(handed, at))
+      handed = at
+    }
+    if (length === 0) return at
   }
 }
 
