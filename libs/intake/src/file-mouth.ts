@@ -66,7 +66,7 @@ export class FileMouth implements Mouth {
   readonly interrupted = undefined
   private readonly control = new FileControl()
 
-  constructor(private readonly file: ArchiveFile, private readonly cores = availableParallelism()) {}
+  constructor(private readonly file: ArchiveFile) {}
 
   async take(pair: WorkerPair, task: Task): Promise<Taken> {
     const stop = (): void => this.control.stop()
@@ -102,7 +102,7 @@ export class FileMouth implements Mouth {
     const early = (answer: Answer): void => {
       if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
     }
-    const more = Math.min(this.cores, MOST_THREADS, worthwhile(plan)) - 2
+    const more = Math.min(availableParallelism(), MOST_THREADS, worthwhile(plan)) - 2
     const others = more > 0 ? new WorkerPair(Array<'hasher'>(more).fill('hasher')) : undefined
     try {
       const [own, theirs] = await Promise.all([pair.run(job, onIndex, early), others?.run(job, onIndex, early)])
