@@ -4,7 +4,7 @@ import { concat, file, header, ZEROS } from '@strata/archive/testing'
 import { StrataError } from '@strata/oci'
 import { BlobStore, keys, listAll, S3Store, type ByteSource, type ObjectStore } from '@strata/store'
 import { temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import { createIntake, type Intake, type ReceiveOptions } from './index.js'
 
 /** What happens to a key's bytes before the store has them; it may throw, or wait. */
@@ -133,8 +133,10 @@ const why = whyNoTestS3('minio')
 describe.skipIf(why !== undefined)('an intake into a MinIO that is killed in the middle', () => {
   it(`ends with a sentence, and once it is back and swept nothing of it is there${why === undefined ? '' : ` (${why})`}`, async () => {
     const s3 = await TestS3.start()
+    onTestFinished(() => s3.remove())
     const store = await S3Store.open(s3)
     const other = createIntake({ store })
+    onTestFinished(() => other.close())
     const upload = randomUUID()
     let killed: Promise<void> | undefined
     const large = Readable.from((function* () {
@@ -150,8 +152,6 @@ describe.skipIf(why !== undefined)('an intake into a MinIO that is killed in the
     // MinIO started anew tells of unfinished uploads by their whole key only.
     for await (const { key } of store.listPartial(keys.data(upload, '0'))) expect.unreachable(key)
     expect((await other.receive(body(), { upload: randomUUID() })).entries).toBe(33)
-    await other.close()
     await store.close()
-    await s3.remove()
   })
 })
