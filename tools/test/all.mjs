@@ -9,6 +9,8 @@ import { leftovers, newLeftovers } from './leftovers.mjs'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 // Short: unix sockets lie below it, and their paths have 107 bytes.
 const folder = mkdtempSync('/tmp/strata-')
+/** What is of services that run apart only: their tests run once, with the others of that kind. */
+const APART = 'src/apart/**'
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
 let running
@@ -23,6 +25,7 @@ const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map
 const before = leftovers(folder)
 await pureTests()
 await rootTests()
+await testsOfProcesses()
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()
@@ -46,10 +49,29 @@ async function rootTests() {
       total.skipped.push(...specs.map((spec) => ({ name: `${name}/${spec}`, reason: why })))
       continue
     }
-    rmSync(resultFile(name, 'root'), { force: true })
     print(`\n> root tests of ${name}\n`)
-    await run([join(ROOT, 'tools/test/run.mjs'), 'root'], join(ROOT, name))
-    collect(name, 'root')
+    await rootTestsOf(name, name === 'tools/e2e' ? ['--exclude', APART] : [])
+  }
+}
+
+async function rootTestsOf(name, filters, env = {}) {
+  rmSync(resultFile(name, 'root'), { force: true })
+  await run([join(ROOT, 'tools/test/run.mjs'), 'root', ...filters], join(ROOT, name), env)
+  collect(name, 'root')
+}
+
+/** The whole of Strata once more, as it is deployed: every service a process of its own, on one MinIO for all tests. */
+async function testsOfProcesses() {
+  if (interrupted) return
+  const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
+  const why = whyNoRootTests() ?? whyNoTestS3('minio')
+  if (why) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: why })
+  print('\n> root tests of tools/e2e, every service its own process, on MinIO\n')
+  const s3 = await TestS3.start('minio', '/var/tmp')
+  try {
+    await rootTestsOf('tools/e2e', [], { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url })
+  } finally {
+    await s3.remove()
   }
 }
 
@@ -97,9 +119,9 @@ function print(line) {
 }
 
 /** A script on this Node; true if it ended well. */
-function run(args, cwd) {
+function run(args, cwd, env = {}) {
   return new Promise((resolve) => {
-    running = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile') } })
+    running = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env } })
     running.on('exit', (code) => resolve(code === 0))
   })
 }

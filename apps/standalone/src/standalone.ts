@@ -4,7 +4,7 @@ import { gateway } from '@strata/gateway'
 import { ingest } from '@strata/ingest'
 import { runtime } from '@strata/runtime'
 import { storage } from '@strata/storage'
-import type { Layout, ServiceName } from './config.js'
+import { standaloneConfigSchema, type Layout, type ServiceName } from './config.js'
 
 interface Startable {
   readonly config: Service['config']
@@ -20,7 +20,7 @@ const ORDER: readonly ServiceName[] = ['extractor', 'runtime', 'storage', 'inges
 
 /** Throws all that is wrong with the environment of these services, before any of them starts. */
 export function checkServices(services: readonly ServiceName[], { environment }: Layout): void {
-  checkConfig(services.map((name) => SERVICE[name].config), environment)
+  checkConfig([standaloneConfigSchema, ...services.map((name) => SERVICE[name].config)], environment)
 }
 
 /** All or some of the services in this process. If one does not start, those that did are closed again. */

@@ -4,6 +4,9 @@ import { StrataError } from '@strata/oci'
 import { NodeDirectory } from '@strata/queue'
 import { NodeDoors } from './node-doors.js'
 
+/** A node that is connected and says nothing for so long is taken for one that does not answer. */
+const LIST_MS = 3_000
+
 /**
  * All nodes' containers. Where they are is read from what nodes publish; how they are, command and all, is asked of the node itself, and taken
  * from what it published last if it does not answer.
@@ -19,7 +22,7 @@ export class ContainerDirectory {
   async list(): Promise<ContainerView[]> {
     const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
     const asked = await Promise.all(
-      alive.map(async (node) => ({ id: node.id, views: await this.doors.json<unknown[]>(node, 'GET', '/containers').then((views) => views.map(parse), () => undefined) })),
+      alive.map(async (node) => ({ id: node.id, views: await this.doors.json<unknown[]>(node, 'GET', '/containers', undefined, AbortSignal.timeout(LIST_MS)).then((views) => views.map(parse), () => undefined) })),
     )
     const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
     return [...known.filter(({ node }) => !answered.has(node)), ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))

@@ -1,9 +1,12 @@
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
 import { isErrorCode, StrataError } from '@strata/oci'
 import { readSecretFile } from '@strata/platform'
 import { NodeDirectory, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+
+const CONNECT_MS = 2_000
 
 /**
  * The nodes' internal doors: logs, wait, stop and mounts are asked of the node itself, over HTTP on a unix socket or TCP, with the shared
@@ -47,17 +50,27 @@ export class NodeDoors implements OnApplicationShutdown {
         headers: { 'x-strata-secret': this.#secret, ...(payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {}) },
       })
       request.once('response', resolve)
+      request.once('socket', (socket) => givenUp(socket, CONNECT_MS))
       request.once('error', (cause) => reject(signal?.aborted ? new StrataError('cancelled', 'the request was given up') : new StrataError('node_unavailable', `the node ${node.id} does not answer`, { cause })))
       request.end(payload)
     })
     if ((answer.statusCode ?? 500) < 400) return answer
     const problem = JSON.parse(await text(answer)) as { code?: unknown; detail?: unknown }
+    // What the node has against this gateway is not the caller's to mend.
+    if (answer.statusCode === 401) throw new StrataError('node_unavailable', `the node ${node.id} has another secret than this gateway: give both the same STRATA_NODE_SECRET_FILE`)
     throw new StrataError(isErrorCode(problem.code) ? problem.code : 'internal', String(problem.detail))
   }
 
   onApplicationShutdown(): void {
     this.#agent.destroy()
   }
+}
+
+/** Ends a socket that is not connected in time: a machine that is gone answers nothing at all, for minutes. */
+function givenUp(socket: Socket, milliseconds: number): void {
+  if (!socket.connecting) return
+  const timer = setTimeout(() => socket.destroy(new Error('no connection in time')), milliseconds)
+  socket.once('connect', () => clearTimeout(timer)).once('close', () => clearTimeout(timer))
 }
 
 function urlParts(door: string): { host: string; port: number } {

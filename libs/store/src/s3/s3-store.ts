@@ -220,7 +220,8 @@ async function makeBucket(client: S3Client): Promise<void> {
     await client.send({ method: 'PUT', ...(body ? { body } : {}) })
   } catch (error) {
     if (!(error instanceof S3Failure)) throw error
-    if (error.code === 'BucketAlreadyOwnedByYou' || error.code === 'BucketAlreadyExists' || error.retryable) throw S3Failure.ofAnswer(503, error.code, error.message)
+    if (error.code === 'BucketAlreadyOwnedByYou') return
+    if (error.code === 'BucketAlreadyExists' || error.retryable) throw S3Failure.ofAnswer(503, error.code, error.message)
     throw new StrataError('store_unavailable', `there is no bucket ${bucket} at ${endpoint}, and it cannot be made with this access key (${error.message})`, { cause: error })
   }
 }

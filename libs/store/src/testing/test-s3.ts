@@ -72,6 +72,11 @@ export class TestS3 {
     return { STRATA_STORE: `s3://${this.bucket}`, STRATA_S3_ENDPOINT: this.endpoint, STRATA_S3_REGION: this.region, STRATA_S3_ACCESS_KEY: this.accessKey, STRATA_S3_SECRET_KEY: this.secretKey }
   }
 
+  /** As `STRATA_TEST_S3` names it to others. */
+  get url(): string {
+    return this.endpoint.replace('://', `://${this.accessKey}:${this.secretKey}@`)
+  }
+
   /** False with `STRATA_TEST_S3`: `kill` and `start` throw. */
   get own(): boolean {
     return this.folder !== undefined

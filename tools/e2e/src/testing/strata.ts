@@ -12,7 +12,7 @@ import { mountTable, umount } from '@strata/linux'
 import { openStore, type ObjectStore } from '@strata/store'
 import { TestS3 } from '@strata/store/testing'
 import { RedisServer } from './redis-server.js'
-import { makeSecrets, processes, SERVICES, standalone, testTopology, tokenFile, type Ground, type Service, type Topology } from './topology.js'
+import { healthSocket, makeSecrets, processes, SERVICES, standalone, testTopology, tokenFile, type Ground, type Service, type Topology } from './topology.js'
 
 export type { Service, Topology } from './topology.js'
 export const CLI = fileURLToPath(new URL('../../../../apps/cli/bin/strata.mjs', import.meta.url))
@@ -57,7 +57,8 @@ export interface StrataOptions {
 export class StrataUnderTest {
   readonly #processes: { readonly group: string; readonly services: readonly Service[]; readonly child: ChildProcess }[] = []
   readonly #nodes = new Map<string, TestNode>()
-  readonly #redis: RedisServer
+  /** Of services that run apart. */
+  readonly redis: RedisServer
   #store: Promise<ObjectStore> | undefined
   #log = ''
 
@@ -69,7 +70,7 @@ export class StrataUnderTest {
     readonly s3: TestS3 | undefined,
     private readonly ownS3: boolean,
   ) {
-    this.#redis = new RedisServer(join(this.data, 'redis'))
+    this.redis = new RedisServer(join(this.data, 'redis'))
   }
 
   static async start(options: StrataOptions = {}): Promise<StrataUnderTest> {
@@ -124,7 +125,7 @@ export class StrataUnderTest {
 
   /** With Redis: standalone, the first group has the private one and the others find it. */
   async startProcesses(groups: readonly (readonly Service[])[] = [SERVICES]): Promise<void> {
-    if (this.topology === 'processes' && this.environment['STRATA_REDIS'] === undefined && !this.#redis.isRunning) await this.#redis.start()
+    if (this.topology === 'processes' && this.environment['STRATA_REDIS'] === undefined && !this.redis.isRunning) await this.redis.start()
     for (const [index, group] of groups.entries()) await this.startGroup(group, index === 0)
     await this.ready()
   }
@@ -138,7 +139,7 @@ export class StrataUnderTest {
     const given = { ...this.environment, ...options.environment }
     const node = group.includes('runtime') ? this.#addNode(given) : this.node
     const url = `unix://${this.redisSocket}`
-    const programs = this.topology === 'standalone' ? standalone(group, this.#ground(node), first ? undefined : url) : processes(group, this.#ground(node), url)
+    const programs = this.topology === 'standalone' ? standalone(group, this.#ground(node), first ? undefined : url) : processes(group, this.#ground(node), url, options.name)
     for (const { main, services, environment } of programs) {
       const child = spawn(process.execPath, ['--enable-source-maps', main], {
         env: { PATH: process.env['PATH'] ?? '', STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
@@ -159,23 +160,38 @@ export class StrataUnderTest {
     }, 'ready')
   }
 
-  /** Ends one group or all, and waits until its processes are gone. All by SIGTERM: Redis too; by SIGKILL it stays, as a private one does. */
-  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM', group?: string): Promise<void> {
+  /** What a service that runs apart says of its health. */
+  async health(service: Service, question: 'live' | 'ready', group?: string): Promise<{ status: number; reasons?: string[] }> {
+    const answer = await this.request('GET', `/health/${question}`, undefined, { socket: healthSocket(this, service, group) })
+    return { ...answer.json<{ reasons?: string[] }>(), status: answer.status }
+  }
+
+  /**
+   * Ends one group or all, and waits until its processes are gone; gives their exit codes. All by SIGTERM: Redis too; by SIGKILL it stays, as a private
+   * one does.
+   */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM', group?: string): Promise<(number | null)[]> {
+    const codes: (number | null)[] = []
     for (const one of [...this.#processes].reverse()) {
       if (group !== undefined && one.group !== group) continue
-      await end(one.child, signal)
+      codes.push(await end(one.child, signal))
       this.#processes.splice(this.#processes.indexOf(one), 1)
     }
-    if (group === undefined && signal === 'SIGTERM') await this.#redis.stop()
+    if (group === undefined && signal === 'SIGTERM') await this.redis.stop()
+    return codes
   }
 
   /** Stops all and removes all; throws if containers, mounts or processes of this Strata are still there. */
   async dispose(): Promise<void> {
-    for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
-    for (const { id } of await this.images()) await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
-    await this.stop()
-    const left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
-    await this.remove()
+    let left: string[]
+    try {
+      for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
+      for (const { id } of await this.images()) await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
+      await this.stop()
+      left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
+    } finally {
+      await this.remove()
+    }
     if (left.length > 0) throw new Error(`left over: ${left.join('; ')}`)
   }
 
@@ -194,7 +210,7 @@ export class StrataUnderTest {
   async remove(): Promise<void> {
     await this.#store?.then((store) => store.close(), () => undefined)
     await this.stop('SIGKILL')
-    await this.#redis.stop('SIGKILL')
+    await this.redis.stop('SIGKILL')
     if (this.ownS3) await this.s3?.remove()
     for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`)).reverse()) umount(mountPoint, 2)
     await rm(this.folder, { recursive: true, force: true })
@@ -277,11 +293,12 @@ export class StrataUnderTest {
   }
 }
 
-async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
   const gone = new Promise((resolve) => child.once('exit', resolve))
   child.kill(signal)
   await gone
+  return child.exitCode
 }
 
 /** Waits for a state; gives up with its name after a minute. */

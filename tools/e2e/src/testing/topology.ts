@@ -40,7 +40,8 @@ export function standalone(group: readonly Service[], ground: Ground, redis: str
   return [{ main: mainOf('standalone'), services: group, environment }]
 }
 
-export function processes(group: readonly Service[], ground: Ground, redis: string): Program[] {
+/** `name`: of this group, where another has the same services. */
+export function processes(group: readonly Service[], ground: Ground, redis: string, name: string | undefined): Program[] {
   const common = { STRATA_REDIS: redis, ...ground.store }
   const node = { STRATA_NODE: ground.node.id, STRATA_NODE_FOLDER: ground.node.folder }
   const own: Readonly<Record<Service, Record<string, string>>> = {
@@ -50,7 +51,12 @@ export function processes(group: readonly Service[], ground: Ground, redis: stri
     extractor: node,
     runtime: { ...node, STRATA_RUN_FOLDER: ground.node.run, STRATA_NODE_SECRET_FILE: join(ground.data, 'node-secret'), STRATA_DOOR_LISTEN: '127.0.0.1:0' },
   }
-  return group.map((service) => ({ main: mainOf(service), services: [service], environment: { ...common, ...own[service] } }))
+  return group.map((service) => ({ main: mainOf(service), services: [service], environment: { ...common, ...own[service], STRATA_HEALTH: healthSocket(ground, service, name) } }))
+}
+
+/** Of services that run apart. */
+export function healthSocket(ground: Pick<Ground, 'folder'>, service: Service, name: string | undefined): string {
+  return join(ground.folder, 'health', name === undefined ? service : `${name}.${service}`)
 }
 
 /** The files that a person makes before services are started apart: each side has its own. */
