@@ -9,6 +9,12 @@ export function serviceMain(app: string): string {
   return fileURLToPath(new URL(`../../${app}/dist/main.js`, import.meta.url))
 }
 
+/**
+ * What Node.js is told for a service, before the script's path. The young generation of the main thread: by default it may grow to 16 MiB three times over, and does while large
+ * bodies arrive; 4 MiB take 50 to 60 MiB off the idle memory and the peak of two loads.
+ */
+export const NODE_FLAGS = ['--max-semi-space-size=4']
+
 /** The process that `up` starts: all services in one. */
 export const SERVICE_MAIN = serviceMain('standalone')
 

@@ -6,7 +6,7 @@ import type { Command } from 'commander'
 import { print } from '../context.js'
 import { DEFAULT_DATA, DEFAULT_SOCKET } from '../endpoint.js'
 import { CliError, reasonOf } from '../errors.js'
-import { probe, runningService, SERVICE_MAIN } from '../service.js'
+import { NODE_FLAGS, probe, runningService, SERVICE_MAIN } from '../service.js'
 import { exitCodeOf, onSignals } from '../signals.js'
 
 interface UpOptions {
@@ -41,7 +41,7 @@ export function upCommand(program: Command): void {
       }
       if (options.detach) await detach(data, socket, environment)
       // In the foreground this process becomes the service: its signals, output and exit code need nobody in between.
-      else process.execve!(process.execPath, [process.execPath, SERVICE_MAIN], environment)
+      else process.execve!(process.execPath, [process.execPath, ...NODE_FLAGS, SERVICE_MAIN], environment)
     })
 }
 
@@ -49,7 +49,7 @@ async function detach(data: string, socket: string, environment: NodeJS.ProcessE
   const path = join(data, 'strata.log')
   const log = openLog(data, path)
   const before = fstatSync(log).size
-  const child = spawn(process.execPath, [SERVICE_MAIN], { detached: true, stdio: ['ignore', log, log], env: environment, cwd: '/' })
+  const child = spawn(process.execPath, [...NODE_FLAGS, SERVICE_MAIN], { detached: true, stdio: ['ignore', log, log], env: environment, cwd: '/' })
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
     child.kill('SIGTERM')
     process.exit(exitCodeOf(signal))
