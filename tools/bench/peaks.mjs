@@ -29,7 +29,8 @@ export class Peaks {
       for (const pid of tree(root)) {
         const peak = attempt(() => memory(pid).peak)
         // A name is taken at each look: a process has its parent's until its own exec.
-        if (peak !== undefined) this.#found.set(pid, { name: pid === root && label !== undefined ? label : (command(pid) ?? this.#found.get(pid)?.name), peak })
+        const name = pid === root && label !== undefined ? label : (command(pid) ?? this.#found.get(pid)?.name)
+        if (peak !== undefined && name !== undefined) this.#found.set(pid, { name, peak })
       }
     }
   }
