@@ -7,8 +7,8 @@ import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
 import { UploadKeeper } from './upload-keeper.js'
 
-/** A collection takes long, and uploads must be looked over meanwhile. */
-const CONCURRENCY = 4
+/** A collection takes long, most of it waiting for nodes, and uploads must be looked over meanwhile. */
+const CONCURRENCY = 16
 
 /** Works the `storage` queue, and sees to it that sweep and collection come round, once however many replicas there are. */
 @Injectable()

@@ -99,12 +99,18 @@ export class Collector {
   /** Gives the digests of the blobs that went (or would go). */
   async #collectBlobs({ references, dryRun, signal }: CollectOptions, sum: Sums): Promise<Set<Digest>> {
     const listed: ListedBlob[] = []
-    for await (const blob of this.#blobs.list()) listed.push(blob)
+    for await (const blob of this.#blobs.list()) {
+      signal?.throwIfAborted()
+      listed.push(blob)
+    }
     step('collect.blobs-listed')
     const live = await this.#liveUploads()
     step('collect.uploads-listed')
     const referred = new Set<Digest>()
-    for await (const digest of references()) referred.add(digest)
+    for await (const digest of references()) {
+      signal?.throwIfAborted()
+      referred.add(digest)
+    }
     step('collect.references-read')
 
     const doomed = new Set<Digest>()
@@ -145,6 +151,7 @@ export class Collector {
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
     if (!dryRun) await abortBegun(this.store, data.keys())
     for await (const { digest, record } of this.#blobs.list()) {
+      signal?.throwIfAborted()
       data.delete(record.data)
       if (record.diffId && !doomed.has(digest)) indexes.delete(record.diffId)
     }

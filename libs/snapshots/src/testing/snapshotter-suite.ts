@@ -3,10 +3,10 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync,
 import { join } from 'node:path'
 import { concat, file, fixtureListing, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { makePrivateMount, mountAt, umount } from '@strata/linux'
-import { chainIdOf, type DiffId, type StrataError } from '@strata/oci'
+import { chainIdOf, type ChainId, type DiffId, type StrataError } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { mountAll, unmountAll } from '../mounts.js'
-import { parseSnapshotKey } from '../snapshot.js'
+import { parseSnapshotKey, type RootInfo } from '../snapshot.js'
 import type { LayerFiles, Snapshotter } from '../snapshotter.js'
 import { leftoversOf } from './leftovers.js'
 import { storeFixture, storeLayer } from './make-layers.js'
@@ -245,6 +245,34 @@ const CHECKS: Record<string, Check> = {
     expect(await snapshots.isAssembled(chainId)).toBe(false)
     await snapshots.remove(key('x'))
     await snapshots.removeRoot(chainId)
+  },
+
+  'tells its roots, what they are made of and where they are used, and what removing them frees': async ({ snapshots, layers, target, folder }) => {
+    const [base, one, two] = [file('base', 'x'.repeat(9_000)), file('one', 'y'.repeat(5_000)), file('two', 'z'.repeat(7_000))].map((entry) => storeLayer(layers, tar(entry))) as [LayerFiles, LayerFiles, LayerFiles]
+    const first = await snapshots.assemble([base, one])
+    const second = await snapshots.assemble([base, two])
+    const roots = async () => {
+      const found = new Map<ChainId, RootInfo>()
+      for await (const root of snapshots.roots()) found.set(root.chainId, root)
+      return found
+    }
+    expect(await roots()).toEqual(new Map([first, second].sort().map((chainId) => [chainId, { chainId, layers: [base, chainId === first ? one : two].map(({ diffId }) => diffId), usedAt: undefined }])))
+    mountAll(await snapshots.prepare(key('c'), first), target)
+    expect((await roots()).get(first)?.usedAt).toBe(target)
+    unmountAll(target)
+    expect((await roots()).get(first)?.usedAt).toBeUndefined()
+    await snapshots.remove(key('c'))
+
+    const both = await snapshots.rootUsage([first, second])
+    expect(await snapshots.removeRoot(first, () => true)).toEqual({ bytes: 0, inodes: 0 })
+    expect(await snapshots.isAssembled(first)).toBe(true)
+    const freed = [await snapshots.removeRoot(first), await snapshots.removeRoot(second)]
+    // Whatever the two share goes with the second.
+    expect(freed[0]!.bytes).toBeLessThanOrEqual(freed[1]!.bytes + 4_096)
+    expect({ bytes: freed[0]!.bytes + freed[1]!.bytes, inodes: freed[0]!.inodes + freed[1]!.inodes }).toEqual(both)
+    expect(['roots', 'layers'].flatMap((name) => readdirSync(join(folder, name)))).toEqual([])
+    expect(await snapshots.rootUsage([first, second])).toEqual({ bytes: 0, inodes: 0 })
+    expect(await snapshots.removeRoot(first)).toEqual({ bytes: 0, inodes: 0 })
   },
 
   'refuses to remove what is in use': async ({ snapshots, layers, target }) => {
