@@ -5,15 +5,15 @@ import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { until } from '@strata/e2e/testing'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { onEachStore } from './testing/each-store.js'
 import { archiveOf, packed, ownLayer } from './testing/images.js'
 import { SmallDisk } from './testing/small-disk.js'
-import { STORES } from './testing/stores.js'
 import { World } from './testing/world.js'
 
 /** What a request came to, also where its connection broke. */
 const status = (answer: Promise<{ readonly status: number }>): Promise<number> => answer.then((one) => one.status, () => 0)
 
-describe.each(STORES)('on %s, Redis', (store) => {
+onEachStore('on %s, Redis', (store) => {
   let world: World
   let pid: number
   beforeAll(async () => {
@@ -71,10 +71,10 @@ describe.each(STORES)('on %s, Redis', (store) => {
   })
 })
 
-describe('MinIO', () => {
+onEachStore('%s away', (store) => {
   let world: World
   beforeAll(async () => {
-    world = await World.start('minio')
+    world = await World.start(store)
     expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
   })
   afterEach(() => {
@@ -130,9 +130,9 @@ describe('MinIO', () => {
     expect((await world.load(archive, randomUUID())).status).toBe(201)
     expect(await world.notLaunchable([`t/${trouble}`])).toEqual([])
   })
-})
+}, ['minio'])
 
-describe('a disk that is full', () => {
+describe('a disk that is full', { timeout: 300_000 }, () => {
   it.each(['store', 'node'] as const)('under the %s: each write of a load may be the one that fails; it is refused whole, and all goes on when there is room', async (which) => {
     const disk = SmallDisk.make(64)
     const world = await World.start('folder', which === 'node' ? { STRATA_NODE_FOLDER: disk.path } : { STRATA_STORE: join(disk.path, 'objects') })

@@ -7,8 +7,8 @@ import { header } from '@strata/archive/testing'
 import { until } from '@strata/e2e/testing'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { onEachStore } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
-import { STORES } from './testing/stores.js'
 import { World } from './testing/world.js'
 
 const CANCELLED_WITHIN_MS = 2_000
@@ -22,7 +22,7 @@ function unfinished(): PassThrough {
   return body
 }
 
-describe.each(STORES)('on %s', { timeout: 300_000 }, (store) => {
+onEachStore('on %s', (store) => {
   let world: World
   let second: string
   beforeAll(async () => {

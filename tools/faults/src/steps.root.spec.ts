@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Service } from '@strata/e2e/testing'
 import type { Step } from '@strata/oci'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { onEachStore } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
-import { STORES } from './testing/stores.js'
 import { World } from './testing/world.js'
 
 /** What must be so in the end: the problems that are left, none when all is well. */
@@ -11,7 +11,7 @@ type Expected = () => Promise<readonly string[]>
 
 const problem = (is: boolean, what: string): readonly string[] => (is ? [] : [what])
 
-describe.each(STORES)('on %s, a service that is killed at', { timeout: 300_000 }, (store) => {
+onEachStore('on %s, a service that is killed at', (store) => {
   let world: World
   beforeAll(async () => {
     world = await World.start(store)

@@ -4,15 +4,15 @@ import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { header } from '@strata/archive/testing'
 import { until } from '@strata/e2e/testing'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { onEachStore } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
-import { STORES } from './testing/stores.js'
 import { World } from './testing/world.js'
 
 /** The fault itself: longer than a job's lock (10 s) and than an upload may be silent (8 s). */
 const STOPPED_MS = 15_000
 
-describe.each(STORES)('on %s, a service that is stopped for 15 s and let go', { timeout: 300_000 }, (store) => {
+onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
   let world: World
   let second: string
   beforeAll(async () => {
