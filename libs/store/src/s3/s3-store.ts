@@ -220,14 +220,10 @@ async function makeBucket(client: S3Client): Promise<void> {
     await client.send({ method: 'PUT', ...(body ? { body } : {}) })
   } catch (error) {
     if (!(error instanceof S3Failure)) throw error
-<<<<<<< HEAD
+    // Made by another process meanwhile.
     if (error.code === 'BucketAlreadyOwnedByYou') return
-    if (error.code === 'BucketAlreadyExists' || error.retryable) throw S3Failure.ofAnswer(503, error.code, error.message)
-=======
-    // Made by another process meanwhile: looked at again.
-    if (error.code === 'BucketAlreadyOwnedByYou' || error.code === 'BucketAlreadyExists') throw S3Failure.ofAnswer(409, error.code, error.message)
+    if (error.code === 'BucketAlreadyExists') throw S3Failure.ofAnswer(503, error.code, error.message)
     if (error.retryable && error.code !== 'AccessDenied') throw error
->>>>>>> 5be4daf (store: a bucket that may not be made is told as such)
     throw new StrataError('store_unavailable', `there is no bucket ${bucket} at ${endpoint}, and it cannot be made with this access key (${error.message})`, { cause: error })
   }
 }
