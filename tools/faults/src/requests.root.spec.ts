@@ -130,17 +130,19 @@ onEachStore('on %s', (store) => {
     // Each death costs the time of a lock. That eight came before is what the queue counts in the job.
     await redis.hincrby(`strata-q:ingest:${poison}`, 'stc', 8)
     redis.disconnect()
+    const others: ReturnType<World['load']>[] = []
     for (let death = 1; (await state(poison)).startsWith('active'); death++) {
       world.orders.give('load.listed', 'SIGKILL', { only: poison })
       await world.kill('ingest')
-      expect((await world.load(await archiveOf([`t/other-${death}`]), randomUUID())).status).toBe(201)
+      others.push(world.load(await archiveOf([`t/other-${death}`]), randomUUID()))
       await until(async () => world.orders.wasTaken('load.listed') || !(await state(poison)).startsWith('active'), 'it kills again, or is given up')
       expect(death).toBeLessThan(12)
     }
     world.orders.withdraw('load.listed')
     expect((await answer).json()).toMatchObject({ code: 'poisoned' })
+    // One may have been at work beside it when it killed their worker; then it was run again.
+    expect((await Promise.all(others)).map(({ status }) => status)).toEqual(others.map(() => 201))
     await world.right('a poisoned job', async () => ((await world.names()).includes('t/poison:latest') ? ['the poisoned image is there'] : []))
-    expect((await world.load(await archiveOf(['t/after']), randomUUID())).status).toBe(201)
-    expect(await world.notLaunchable(['t/after', 't/other-1'])).toEqual([])
+    expect(await world.notLaunchable(['t/other-1'])).toEqual([])
   })
 })
