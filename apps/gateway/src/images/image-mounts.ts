@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { Injectable } from '@nestjs/common'
 import type { MountResult } from '@strata/api'
-import type { Image, ImageDetails } from '@strata/images'
-import { StrataError } from '@strata/oci'
+import type { ImageDetails } from '@strata/images'
+import { StrataError, type Digest } from '@strata/oci'
 import { Journal, NodeDirectory, Producer, QUEUES } from '@strata/queue'
 import { imageRef } from '../containers/image-ref.js'
 import { NodeDoors } from '../containers/node-doors.js'
@@ -29,9 +29,9 @@ export class ImageMounts {
     return this.doors.json<MountResult>(await this.nodes.get(node), 'POST', '/mounts', ref)
   }
 
-  async umount(image: Image): Promise<void> {
+  async umount(id: Digest): Promise<void> {
     let removed = false
-    for (const node of await this.nodes.list()) removed = (await this.doors.json<{ removed: boolean }>(node, 'DELETE', `/mounts/${image.id}`)).removed || removed
-    if (!removed) throw new StrataError('not_found', `the image ${image.id} is not mounted`)
+    for (const node of await this.nodes.list()) removed = (await this.doors.json<{ removed: boolean }>(node, 'DELETE', `/mounts/${id}`)).removed || removed
+    if (!removed) throw new StrataError('not_found', `the image ${id} is not mounted`)
   }
 }

@@ -17,7 +17,7 @@ import {
   type RemoveImageResult,
 } from '@strata/api'
 import { Images } from '@strata/images'
-import { StrataError } from '@strata/oci'
+import { isDigest, StrataError } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { ContainerDirectory } from '../containers/container-directory.js'
@@ -142,7 +142,12 @@ export class ImagesController {
   @ApiResponse({ status: 204 })
   @answersProblems('image_not_found', 'not_found')
   async umount(@Param('ref', { schema: ref }) name: string): Promise<void> {
-    await this.mounts.umount(await this.images.resolve(name))
+    // By its id also when the image itself is removed: its mount stays until somebody takes it away.
+    const id = await this.images.resolve(name).then((image) => image.id, (error: unknown) => {
+      if (isDigest(name)) return name
+      throw error
+    })
+    await this.mounts.umount(id)
   }
 }
 
