@@ -1,6 +1,6 @@
 import { TarReader } from '@strata/archive'
 import { StrataError } from '@strata/oci'
-import { abortBegun, begunKey, keys, type ByteSource, type ObjectStore } from '@strata/store'
+import { keys, type ByteSource, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
 import { ObjectWriter } from './object-writer.js'
 import { LISTING_NAME } from './placement.js'
@@ -13,7 +13,6 @@ const CLAIM_NAME = 'claim'
 export class ObjectDestination implements Destination {
   readonly folder = ''
   private readonly written: string[]
-  private readonly begun: string[] = []
 
   constructor(private readonly store: ObjectStore, private readonly upload: string) {
     // The list of what came is written by the intake itself, the last of all.
@@ -49,18 +48,12 @@ export class ObjectDestination implements Destination {
 
   /** By the keys that it used: nothing is listed while a client waits. */
   async discard(): Promise<void> {
-    await abortBegun(this.store, this.begun)
-    await this.store.delete([...this.begun, ...this.written])
+    await this.store.delete(this.written)
   }
 
   private async put(name: string, source: ByteSource, stop: AbortSignal): Promise<void> {
     const key = keys.data(this.upload, name)
     this.written.push(key)
-    if (!(source instanceof Uint8Array)) {
-      const begun = begunKey(key)
-      this.begun.push(begun)
-      await this.store.put(begun, Buffer.alloc(0), { signal: stop })
-    }
     await this.store.put(key, source, { signal: stop })
   }
 }

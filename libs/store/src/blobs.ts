@@ -2,9 +2,8 @@ import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { isDigest, StrataError, type Digest, type DiffId } from '@strata/oci'
 import { z } from 'zod'
-import { abortBegun } from './begun.js'
 import { digestInKey, freshDataKey, keys, PREFIX } from './keys.js'
-import { listAll, localObjects, type ByteRange, type Etag, type ObjectStore } from './object-store.js'
+import { listAll, localObjects, partialUploads, type ByteRange, type Etag, type ObjectStore } from './object-store.js'
 import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from './records.js'
 import { interrupted, Uploads } from './uploads.js'
 
@@ -188,7 +187,7 @@ export class BlobStore {
     const unused = new Map<string, number>()
     for await (const { key, size } of listAll(this.store, keys.dataOf(upload))) unused.set(key, size)
     if (unused.size === 0 || (await this.#isLive(upload))) return { objects: 0, bytes: 0 }
-    await abortBegun(this.store, unused.keys())
+    for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(upload)) ?? []) await partial.abort()
     if (digests) for (const digest of new Set(digests)) unused.delete((await this.stat(digest))?.data ?? '')
     else for await (const { record } of this.list()) unused.delete(record.data)
     await this.store.delete([...unused.keys()])

@@ -1,7 +1,5 @@
 import { statSync } from 'node:fs'
 import { step, type Digest, type DiffId } from '@strata/oci'
-import { abortBegun } from './begun.js'
-import { begunIn } from './begun.js'
 import { BlobStore, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, listAll, localObjects, partialUploads, type ListedObject, type ObjectStore, type PartialUpload } from './object-store.js'
@@ -149,7 +147,6 @@ export class Collector {
     }
     const live = await this.#liveUploads()
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
-    if (!dryRun) await abortBegun(this.store, data.keys())
     for await (const { digest, record } of this.#blobs.list()) {
       signal?.throwIfAborted()
       data.delete(record.data)
@@ -157,21 +154,18 @@ export class Collector {
     }
     for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key))
     for (const { size } of indexes.values()) sum.add('indexes', size)
-    await this.#collectPartial(options, begunIn(data.keys()), sum)
+    await this.#collectPartial(options, sum)
     if (!dryRun) await this.#delete([...data.keys(), ...[...indexes.values()].map(({ key }) => key)], signal)
     return [...indexes.keys()]
   }
 
-  /** `begun`: keys of dead uploads, for a server that was started anew since tells of these only when it is asked. */
-  async #collectPartial({ dryRun, signal }: CollectOptions, begun: readonly string[], sum: Sums): Promise<void> {
+  async #collectPartial({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
     const store = partialUploads(this.store)
     if (!store) return
-    const partial = new Map<string, PartialUpload>()
-    const add = (one: PartialUpload): unknown => uploadInKey(one.key) !== undefined && partial.set(`${one.key} ${one.startedAt.getTime()}`, one)
-    for await (const one of store.listPartial()) add(one)
-    for (const key of begun) for await (const one of store.listPartial(key)) add(one)
+    const partial: PartialUpload[] = []
+    for await (const one of store.listPartial()) if (uploadInKey(one.key) !== undefined) partial.push(one)
     const live = await this.#liveUploads()
-    await each([...partial.values()].filter(({ key }) => !live.has(uploadInKey(key) ?? '')), signal, async (one) => {
+    await each(partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')), signal, async (one) => {
       sum.add('partialUploads', await one.size())
       if (!dryRun) await one.abort()
     })

@@ -1,4 +1,3 @@
-export * from './begun.js'
 export * from './blobs.js'
 export * from './collector.js'
 export { DurableFolder, type DurableFolderOptions } from './folder/durable-folder.js'
