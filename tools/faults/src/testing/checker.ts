@@ -32,11 +32,10 @@ export class Checker {
     const records = new Map<Digest, BlobRecord>()
     for await (const { digest, record } of this.#blobs.list()) records.set(digest, record)
     const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all')).containers
+    // At once: how long a look takes counts as time until all is right.
+    const found = await Promise.all([this.#jobs(), this.#images(records), this.#blobsWithoutBytes(records), this.#leftInStore(records)])
     return [
-      ...(await this.#jobs()),
-      ...(await this.#images(records)),
-      ...(await this.#blobsWithoutBytes(records)),
-      ...(await this.#leftInStore(records)),
+      ...found.flat(),
       ...containers.filter(({ state }) => state === 'created').map(({ id }) => `container ${id} never came to run`),
       ...this.strata.nodes.flatMap((node) => leftOnNode(node, containers.filter((container) => container.node === node.id))),
     ]
@@ -58,17 +57,17 @@ export class Checker {
 
   /** Every image that is listed is whole: each of its blobs is there, and its bytes are what its digest says. */
   async #images(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
-    const problems: string[] = []
-    for (const { digest, names } of await this.strata.images()) {
+    const images = await this.strata.images()
+    const problems = await Promise.all(images.map(async ({ digest, names }) => {
       const name = names[0] ?? digest
       const image = await this.#image(digest)
-      for (const blob of [digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest)) {
+      return Promise.all([digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest).map(async (blob) => {
         const record = records.get(blob)
-        if (!record) problems.push(`image ${name} lacks blob ${blob}`)
-        else if ((await this.#digestOf(record.data)) !== blob) problems.push(`image ${name}: the bytes of blob ${blob} are not its own`)
-      }
-    }
-    return problems
+        if (!record) return `image ${name} lacks blob ${blob}`
+        return (await this.#digestOf(record.data)) === blob ? [] : `image ${name}: the bytes of blob ${blob} are not its own`
+      }))
+    }))
+    return problems.flat(2)
   }
 
   /** The blobs that an image should have and has not, also while much goes on. */
@@ -83,12 +82,11 @@ export class Checker {
   }
 
   async #blobsWithoutBytes(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
-    const problems: string[] = []
-    for (const [digest, { data, size }] of records) {
+    const problems = await Promise.all([...records].map(async ([digest, { data, size }]) => {
       const info = await this.store.objects.stat(data)
-      if (info?.size !== size) problems.push(`blob ${digest} has ${info ? `${info.size} bytes` : 'no bytes'} instead of ${size}`)
-    }
-    return problems
+      return info?.size === size ? [] : `blob ${digest} has ${info ? `${info.size} bytes` : 'no bytes'} instead of ${size}`
+    }))
+    return problems.flat()
   }
 
   async #leftInStore(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
