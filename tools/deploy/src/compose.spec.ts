@@ -77,14 +77,14 @@ describe('docker-compose.yml', () => {
     expect([portOf(STRATA_LISTEN), portOf(STRATA_HOST)]).toEqual([Number(container), Number(container)])
   })
 
-  it('runs a node: two services with one folder, the runtime’s mounts shared with the host', () => {
+  it('runs a node: two services with one folder, the runtime among the processes and cgroups of the host', () => {
     const { STRATA_DOOR_LISTEN, STRATA_DOOR_ADDRESS, STRATA_NODE, STRATA_NODE_FOLDER, STRATA_RUN_FOLDER } = environmentOf('runtime')
     expect(STRATA_DOOR_ADDRESS).toBe(`http://runtime:${portOf(STRATA_DOOR_LISTEN)}`)
     expect(environmentOf('extractor')).toMatchObject({ STRATA_NODE, STRATA_NODE_FOLDER })
     const holds = (name: string, path: string | undefined) => mountsOf(name).find(({ target }) => path?.startsWith(`${target}/`))
-    expect(holds('extractor', STRATA_NODE_FOLDER)).toMatchObject({ source: '/var/lib/strata' })
-    expect(holds('runtime', STRATA_NODE_FOLDER)).toEqual({ source: '/var/lib/strata', target: '/var/lib/strata', mode: 'rshared' })
-    expect(holds('runtime', STRATA_RUN_FOLDER)).toEqual({ source: '/run/strata', target: '/run/strata', mode: 'rshared' })
+    expect(holds('extractor', STRATA_NODE_FOLDER)).toEqual({ source: '/var/lib/strata', target: '/var/lib/strata', mode: 'rw' })
+    expect(holds('runtime', STRATA_NODE_FOLDER)).toEqual({ source: '/var/lib/strata', target: '/var/lib/strata', mode: 'rw' })
+    expect(holds('runtime', STRATA_RUN_FOLDER)).toEqual({ source: '/run/strata', target: '/run/strata', mode: 'rw' })
     expect(service('runtime')).toMatchObject({ privileged: true, pid: 'host' })
     expect(service('runtime').entrypoint?.join(' ')).toBe('nsenter --target 1 --cgroup -- strata')
   })
