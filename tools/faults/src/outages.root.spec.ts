@@ -130,7 +130,7 @@ onEachStore('%s away', (store) => {
     expect((await world.load(archive, randomUUID())).status).toBe(201)
     expect(await world.notLaunchable([`t/${trouble}`])).toEqual([])
   })
-}, ['minio'])
+}, { stores: ['minio'] })
 
 describe('a disk that is full', { timeout: 300_000 }, () => {
   it.each(['store', 'node'] as const)('under the %s: each write of a load may be the one that fails; it is refused whole, and all goes on when there is room', async (which) => {

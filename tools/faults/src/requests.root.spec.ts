@@ -145,4 +145,4 @@ onEachStore('on %s', (store) => {
     await world.right('a poisoned job', async () => ((await world.names()).includes('t/poison:latest') ? ['the poisoned image is there'] : []))
     expect(await world.notLaunchable(['t/other-1'])).toEqual([])
   })
-})
+}, { oneByOne: true })
