@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { installNpmPackages } from './npm-packages.mjs'
-import { missingPackages, installSystemPackages, installHint } from './system-packages.mjs'
+import { isCommand, missingForTests, missingPackages, installSystemPackages, installHint } from './system-packages.mjs'
 import { buildS3Servers } from './s3-servers.mjs'
 import { build, fail, say } from './steps.mjs'
 
@@ -23,7 +23,8 @@ if (!isRoot && task === 'demo') fail('Mounts and containers need root: run `sudo
 const missing = process.platform === 'linux' ? missingPackages() : []
 if (missing.length > 0 && task !== 'test' && !isRoot) fail(`Not installed: ${missing.map(({ name }) => name).join(', ')}. Run this as root, or first: ${installHint(missing)}`)
 // Without root `npm test` runs what it can, and says what it left out.
-if (missing.length > 0 && isRoot) installSystemPackages(missing)
+const wanted = [...missing, ...(task === 'test' && isCommand('apt-get') ? missingForTests() : [])]
+if (wanted.length > 0 && isRoot) installSystemPackages(wanted)
 installNpmPackages(ROOT)
 build(ROOT)
 if (task === 'test' && process.platform === 'linux') buildS3Servers(ROOT)

@@ -10,6 +10,8 @@ const PACKAGES = [
   { name: 'conmon', command: 'conmon', why: 'watches over each container, keeps its output and its exit code' },
   { name: 'busybox-static', command: 'busybox', why: 'the programs in the demo’s and the tests’ images' },
 ]
+/** What only tests use: without root, or without apt-get, those tests are skipped, with a reason. */
+const FOR_TESTS = [{ name: 'docker-compose', command: 'docker-compose', why: 'reads docker-compose.yml, in a test' }]
 
 const FOLDERS = [...new Set([...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'])]
 
@@ -26,6 +28,10 @@ export function isCommand(name) {
 
 export function missingPackages() {
   return PACKAGES.filter(({ command }) => !isCommand(command))
+}
+
+export function missingForTests() {
+  return FOR_TESTS.filter(({ command }) => !isCommand(command))
 }
 
 export function installHint(packages) {

@@ -47,6 +47,7 @@ describe('the images of the real tools’ archives', () => {
     expect(images.map(shape)).toEqual(expected[name])
     for (const image of images) {
       expect(image.platform).toEqual({ os: 'linux', architecture: 'amd64' })
+      if ('bytes' in image.config) throw new Error('these archives have their configs')
       const config = parseJson(imageConfigSchema, await readSmall(image.config), 'the config')
       expect(config.rootfs.diff_ids).toEqual(image.layers.map(({ diffId }) => diffId))
     }
