@@ -52,7 +52,7 @@ export function describeConfig(schema: z.ZodObject): string {
   return Object.entries(schema.shape as Readonly<Record<string, z.ZodType>>)
     .map(([name, field]) => {
       const absent = field.safeParse(undefined)
-      const state = !absent.success ? 'needed' : absent.data === undefined ? 'optional' : `default ${String(absent.data as string | number | boolean)}`
+      const state = !absent.success ? 'needed' : absent.data === undefined ? 'optional' : `default ${absent.data as string}`
       return `  ${name}  (${state})\n      ${field.description ?? ''}\n`
     })
     .join('')
