@@ -55,7 +55,7 @@ export interface StrataOptions {
 
 /** A Strata of the test's own: real processes, real Redis, a store of its own, reached through its socket only. */
 export class StrataUnderTest {
-  readonly #processes: { readonly group: string; readonly services: readonly Service[]; readonly child: ChildProcess }[] = []
+  readonly #processes: { readonly group: string; readonly services: readonly Service[]; readonly child: ChildProcess; readonly health: string | undefined }[] = []
   readonly #nodes = new Map<string, TestNode>()
   /** Of services that run apart. */
   readonly redis: RedisServer
@@ -145,7 +145,7 @@ export class StrataUnderTest {
         env: { PATH: process.env['PATH'] ?? '', STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
         stdio: ['ignore', 'ignore', 'pipe'],
       })
-      this.#processes.push({ group: name, services, child })
+      this.#processes.push({ group: name, services, child, health: environment['STRATA_HEALTH'] })
       child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
       if (this.topology === 'standalone' && first && this.environment['STRATA_REDIS'] === undefined) await until(() => child.exitCode !== null || existsSync(this.redisSocket), 'Redis is up')
       if (child.exitCode !== null) throw await this.#ended(child)
@@ -156,8 +156,15 @@ export class StrataUnderTest {
     await until(async () => {
       const dead = this.#processes.find(({ child }) => child.exitCode !== null)
       if (dead) throw await this.#ended(dead.child)
-      return (await this.request('GET', '/v1/health/ready').catch(() => undefined))?.status === 200
+      if (!(await this.#answers('/v1/health/ready', this.socket))) return false
+      // What a killed node said of itself is still believed for a while: services that run apart are asked themselves.
+      const asked = await Promise.all(this.#processes.map(async ({ health }) => health === undefined || this.#answers('/health/ready', health)))
+      return asked.every(Boolean)
     }, 'ready')
+  }
+
+  async #answers(path: string, socket: string): Promise<boolean> {
+    return (await this.request('GET', path, undefined, { socket }).catch(() => undefined))?.status === 200
   }
 
   /** What a service that runs apart says of its health. */
