@@ -2,32 +2,37 @@ import { truncate, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { sendJson, ServiceDouble } from '../testing/service-double.js'
+import { sendJson, sendProblem, ServiceDouble } from '../testing/service-double.js'
 import { outcome, start, strata } from '../testing/strata.js'
 
 const digest = `sha256:${'a'.repeat(64)}`
 const loaded = { images: [{ id: digest, digest, names: ['fx/odd:3', 'fx/odd:4'], layers: 2 }, { id: digest, digest, names: [], layers: 1 }] }
 const printed = `Loaded image: fx/odd:3\nLoaded image: fx/odd:4\nLoaded image ID: ${digest}\n`
 
-it('sends a file with its length, and says in plain lines how it goes', async () => {
+it('names a file’s descriptor, sends the file with its length where that is refused, and says in plain lines how it goes', async () => {
   await using service = await ServiceDouble.start()
   const archive = join(service.folder, 'a.tar')
   const bytes = Buffer.alloc(3_000_000, 'x')
   await writeFile(archive, bytes)
   // The load ends only after its step was told, so that the line must be there.
   const load = Promise.withResolvers<ServerResponse>()
-  service.on('POST /v1/images', (_seen, response) => load.resolve(response))
+  service.on('POST /v1/images', (seen, response) => {
+    if (seen.headers['content-type'] === 'application/x-tar') load.resolve(response)
+    else sendProblem(response, 415, 'descriptor_refused', 'it is on another machine')
+  })
   service.on('GET /v1/jobs/{job}/events', (_seen, events) => {
     events.writeHead(200, { 'content-type': 'text/event-stream' })
     events.write('event: progress\ndata: {"state":"active","step":"extracting"}\n\n')
     events.end('event: end\ndata: {"state":"completed","step":"naming"}\n\n')
-    events.on('close', () => void load.promise.then((response) => sendJson(response, 201, loaded)))
+    // Each of the two tries is followed.
+    events.on('close', () => void load.promise.then((response) => response.headersSent || sendJson(response, 201, loaded)))
   })
   const result = await strata(service, ['load', archive, '--name', 'n:1'])
-  const post = await service.asked('POST', '/v1/images')
-  expect(post.headers['content-length']).toBe('3000000')
-  expect(post.body.equals(bytes)).toBe(true)
-  expect(post.url).toMatch(/^\/v1\/images\?job=[0-9a-f-]{36}&name=n%3A1$/)
+  const [named, post] = service.seen.filter(({ method }) => method === 'POST')
+  expect(JSON.parse(named!.body.toString())).toMatchObject({ fd: expect.any(Number) as number, size: '3000000' })
+  expect(post!.headers['content-length']).toBe('3000000')
+  expect(post!.body.equals(bytes)).toBe(true)
+  expect(post!.url).toMatch(/^\/v1\/images\?job=[0-9a-f-]{36}&name=n%3A1$/)
   expect(result).toMatchObject({ code: 0, stdout: printed })
   expect(result.stderr).toMatch(/^sending 3MB\/3MB {2}100%.*\nextracting\n$/)
 })
