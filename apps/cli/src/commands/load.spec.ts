@@ -21,11 +21,14 @@ it('names a file’s descriptor, sends the file with its length where that is re
     else sendProblem(response, 415, 'descriptor_refused', 'it is on another machine')
   })
   service.on('GET /v1/jobs/{job}/events', (_seen, events) => {
-    events.writeHead(200, { 'content-type': 'text/event-stream' })
-    events.write('event: progress\ndata: {"state":"active","step":"extracting"}\n\n')
-    events.end('event: end\ndata: {"state":"completed","step":"naming"}\n\n')
-    // Each of the two tries is followed.
-    events.on('close', () => void load.promise.then((response) => response.headersSent || sendJson(response, 201, loaded)))
+    void load.promise.then((response) => {
+      // The first try was followed too.
+      if (events.destroyed) return
+      events.writeHead(200, { 'content-type': 'text/event-stream' })
+      events.write('event: progress\ndata: {"state":"active","step":"extracting"}\n\n')
+      events.end('event: end\ndata: {"state":"completed","step":"naming"}\n\n')
+      events.on('close', () => sendJson(response, 201, loaded))
+    })
   })
   const result = await strata(service, ['load', archive, '--name', 'n:1'])
   const [named, post] = service.seen.filter(({ method }) => method === 'POST')
