@@ -136,7 +136,7 @@ describe('what the caller may not read does not come in', () => {
   })
 
   it('over TCP', async () => {
-    const token = readFileSync(join(strata.data, 'token'), 'utf8').trim()
+    const token = readFileSync(strata.tokenFile, 'utf8').trim()
     expect(await nameDescriptor(listen, { path: fileWith(archive) }, { authorization: `Bearer ${token}` })).toMatchObject(REFUSED)
   })
 
@@ -230,7 +230,7 @@ describe('strata load', () => {
   it('sends the bytes where it must: a pipe, a part of a file, TCP, a refused descriptor', async () => {
     const path = fileWith(big)
     const padded = fileWith(Buffer.concat([Buffer.alloc(512, 'x'), big]))
-    const token = readFileSync(join(strata.data, 'token'), 'utf8').trim()
+    const token = readFileSync(strata.tokenFile, 'utf8').trim()
     const ways: Parameters<typeof shell>[] = [
       [`cat ${path} | $STRATA load -q`],
       [`{ dd bs=512 count=1 of=/dev/null status=none; $STRATA load -q; } < ${padded}`],
