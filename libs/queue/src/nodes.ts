@@ -41,10 +41,8 @@ export class NodeDirectory {
     return known === 0 || exists === 0
   }
 
-  /** The node ends. One that has no container may never come back, so it is not known any more either. */
   async unregister(id: string): Promise<void> {
     await this.redis.del(KEY.node(id))
-    if ((await this.redis.hlen(KEY.containers(id))) === 0) await this.redis.srem(KEY.nodes, id)
   }
 
   /** The nodes that are alive. */
@@ -58,7 +56,7 @@ export class NodeDirectory {
     )
   }
 
-  /** The ids of all nodes that registered, also of those that do not live: a node that was killed is to come back. */
+  /** The ids of all nodes that ever registered, also of those that do not live. */
   async known(): Promise<string[]> {
     return (await orUnavailable(this.redis.smembers(KEY.nodes))).sort()
   }
