@@ -3,10 +3,11 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { appendFileSync, chmodSync, constants, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync, writeSync, closeSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { JobView } from '@strata/api'
 import { header, makeArchive, makeLayer } from '@strata/archive/testing'
+import { MS_BIND, mount, umount } from '@strata/linux'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { nameDescriptor, type Naming } from './testing/descriptor-client.js'
 import { settledStore } from './testing/store-state.js'
@@ -15,6 +16,7 @@ import { CLI, StrataUnderTest, until } from './testing/strata.js'
 const O_PATH = 0o10000000
 /** A user without rights, in the group that may use the socket. */
 const NOBODY = ['setpriv', '--reuid', '65534', '--regid', '0', '--clear-groups'] as const
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
 const STOP_AT = new URL('../../faults/stop-at.mjs', import.meta.url).href
 
 let strata: StrataUnderTest
@@ -27,8 +29,11 @@ beforeAll(async () => {
   await once(server, 'listening')
   listen = `127.0.0.1:${(server.address() as { port: number }).port}`
   await new Promise((resolve) => server.close(resolve))
-  folder = mkdtempSync(join(tmpdir(), 'strata-fast-door-'))
+  folder = mkdtempSync('/var/tmp/strata-fast-door-')
   chmodSync(folder, 0o755)
+  // Where the checkout itself lies, a user without rights may not come.
+  mkdirSync(checkout())
+  mount(ROOT, checkout(), 'none', MS_BIND)
   stops = join(folder, 'stops')
   mkdirSync(stops)
   strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: listen, STOP_AT: stops, NODE_OPTIONS: `--import ${STOP_AT}` } })
@@ -37,11 +42,15 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await strata.dispose()
+  umount(checkout())
   rmSync(folder, { recursive: true, force: true })
 })
 afterEach(async () => {
   for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${encodeURIComponent(id)}?force`)
 })
+
+const checkout = () => join(folder, 'checkout')
+const reachable = (path: string) => (path.startsWith(ROOT) ? join(checkout(), relative(ROOT, path)) : path)
 
 function fileWith(bytes: Buffer | string, mode = 0o600, owner?: number): string {
   const path = join(folder, randomUUID())
@@ -50,7 +59,7 @@ function fileWith(bytes: Buffer | string, mode = 0o600, owner?: number): string 
   chmodSync(path, mode)
   return path
 }
-const name = (naming: Naming) => nameDescriptor(strata.socket, naming)
+const name = (naming: Naming) => nameDescriptor(strata.socket, { node: reachable(process.execPath), ...naming })
 const names = async () => (await strata.images()).flatMap((image) => image.names)
 const job = async (id: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
 const LOADED = { status: 201, images: [{ names: ['fast/door:1'] }] }
@@ -196,7 +205,7 @@ describe('strata load', () => {
   async function shell(line: string, options: { host?: string; under?: readonly string[]; environment?: Record<string, string> } = {}): Promise<{ code: number; stdout: string; stderr: string; read: number }> {
     const [program, ...args] = [...(options.under ?? []), 'sh', '-c', line]
     const child = spawn(program, args, {
-      env: { PATH: process.env['PATH'] ?? '', STRATA: `${process.execPath} ${CLI}`, STRATA_HOST: options.host ?? `unix://${strata.socket}`, NODE_OPTIONS: COUNTING, ...options.environment },
+      env: { PATH: process.env['PATH'] ?? '', STRATA: `${reachable(process.execPath)} ${reachable(CLI)}`, STRATA_HOST: options.host ?? `unix://${strata.socket}`, NODE_OPTIONS: COUNTING, ...options.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let [stdout, stderr] = ['', '']

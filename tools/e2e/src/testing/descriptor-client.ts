@@ -12,6 +12,8 @@ export interface Naming {
   readonly under?: readonly string[]
   /** Connects as this user, and is root again before it opens the file: what a setuid program looks like that a caller has become. */
   readonly connectAs?: number
+  /** Node where the client can reach it; the test's own if left out. */
+  readonly node?: string
 }
 
 const CLIENT = `
@@ -35,8 +37,8 @@ connection.once('connect', () => {
 `
 
 /** What the service answers to it. */
-export function nameDescriptor(socket: string, { under = [], ...naming }: Naming, headers: Record<string, string> = {}): Promise<{ status: number; code?: string; detail?: string; images?: { names: string[] }[] }> {
-  const [program, ...args] = [...under, process.execPath, '-e', CLIENT, JSON.stringify({ socket, ...naming }), JSON.stringify(headers)]
+export function nameDescriptor(socket: string, { under = [], node = process.execPath, ...naming }: Naming, headers: Record<string, string> = {}): Promise<{ status: number; code?: string; detail?: string; images?: { names: string[] }[] }> {
+  const [program, ...args] = [...under, node, '-e', CLIENT, JSON.stringify({ socket, ...naming }), JSON.stringify(headers)]
   return new Promise((resolve, reject) => {
     execFile(program, args, (error, stdout, stderr) => {
       if (error) reject(new Error(`${error.message}${stderr}`))
