@@ -139,9 +139,11 @@ describe('a download that breaks', () => {
       service.on('data', (bytes) => {
         left -= bytes.length
         client.write(bytes)
-        if (left < 0) client.destroy()
+        if (left < 0) client.destroySoon()
       })
-      for (const one of [client, service]) one.on('error', () => undefined).on('close', () => [client, service].forEach((other) => other.destroy()))
+      // What has been written goes out first, so that it is known how much came.
+      service.on('error', () => undefined).on('close', () => client.destroySoon())
+      client.on('error', () => undefined).on('close', () => service.destroy())
     })
     await new Promise<void>((resolve) => proxy.listen(socket, resolve))
     const file = join(folder, 'resumed.tar')
