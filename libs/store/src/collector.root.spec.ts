@@ -28,5 +28,5 @@ describe.each(S3_SERVERS)('%s', (server) => {
         await store.close()
       },
     }
-  })
+  }, { hasPartial: true })
 })
