@@ -35,7 +35,7 @@ async function demo() {
   print(bold('Strata: container images in, layers apart, containers out.'))
 
   title(1, given ? `Your archive: ${given}` : 'An image without a Dockerfile')
-  const archive = given ? resolve(process.env.STRATA_CALLER_DIR ?? '.', given) : await makeArchive()
+  const archive = given ? resolve(process.env.CALLER_DIR ?? '.', given) : await makeArchive()
 
   title(2, 'All services in one process, with a Redis of their own')
   await strata.up()

@@ -35,6 +35,6 @@ if (script) {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => signal !== 'SIGINT' && child.kill(signal))
   const node = join(ROOT, 'node_modules/.bin/node')
   if (!existsSync(join(ROOT, script))) fail(`${script} is not in this checkout.`)
-  const child = spawn(node, [script, ...args], { cwd: ROOT, stdio: 'inherit', env: { ...process.env, PATH: `${join(ROOT, 'node_modules/.bin')}:${process.env.PATH}`, STRATA_CALLER_DIR: process.env.INIT_CWD ?? process.cwd() } })
+  const child = spawn(node, [script, ...args], { cwd: ROOT, stdio: 'inherit', env: { ...process.env, PATH: `${join(ROOT, 'node_modules/.bin')}:${process.env.PATH}`, CALLER_DIR: process.env.INIT_CWD ?? process.cwd() } })
   child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)))
 } else say('ready')
