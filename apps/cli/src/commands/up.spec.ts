@@ -66,6 +66,12 @@ it('says why it did not start', async () => {
   expect(result).toMatchObject({ code: 1, stdout: '', stderr: 'strata: Strata did not start: runc is missing: apt install runc\n' })
 })
 
+it('says all of it, where that is a list', async () => {
+  const why = 'the configuration is not valid:\n  STRATA_A: is missing\n  STRATA_B: is no number'
+  const result = await strata(['up', '-d', '--data', data, '--socket', socket], { FAIL: why })
+  expect(result).toMatchObject({ code: 1, stdout: '', stderr: `strata: Strata did not start: ${why}\n` })
+})
+
 it('is the service itself in the foreground: its output, signals and exit code', async () => {
   const child = spawn(bin, ['up', '--data', data, '--socket', socket, '--listen', '127.0.0.1:1'], { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))

@@ -86,20 +86,23 @@ async function isUp(child: ChildProcess, socket: string): Promise<boolean> {
   }
 }
 
-/** Why it ended: the last line it wrote, or the message of that line where it is a log record. */
+/** Why it ended: the last error it told, all of it, or the last line it wrote. */
 function lastLine(log: number, path: string, since: number): string {
   const { size } = fstatSync(log)
   const start = Math.max(since, size - TAIL)
   const buffer = Buffer.alloc(size - start)
   const read = readSync(log, buffer, 0, buffer.length, start)
   const lines = buffer.toString('utf8', 0, read).split('\n').filter((line) => line.trim() !== '')
-  const records = lines.map(errorOf)
+  const records = lines.map((line, at) => errorOf(line, lines.slice(at + 1)))
   return records.findLast((message) => message !== undefined) ?? lines.at(-1) ?? `it ended without a word; see ${path}`
 }
 
-/** The sentence of a line on stderr that begins `strata: `, or of a pino record of level error (50) or fatal. */
-function errorOf(line: string): string | undefined {
-  if (line.startsWith('strata: ')) return line.slice('strata: '.length)
+/** The sentence of a line on stderr that begins `strata: `, with the list below it (all that is wrong with a configuration), or of a pino record of level error (50) or fatal. */
+function errorOf(line: string, below: readonly string[]): string | undefined {
+  if (line.startsWith('strata: ')) {
+    const end = below.findIndex((next) => !next.startsWith('  '))
+    return [line.slice('strata: '.length), ...below.slice(0, end < 0 ? undefined : end)].join('\n')
+  }
   try {
     const record = JSON.parse(line) as { level?: unknown; msg?: unknown } | null
     return typeof record?.level === 'number' && record.level >= 50 && typeof record.msg === 'string' ? record.msg : undefined
