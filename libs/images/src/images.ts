@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { diffIdsOf, MAX_JSON_BYTES, parseTagged, step, StrataError, type DiffId, type Digest, type ErrorCode, type Reference } from '@strata/oci'
 import { BlobStore, CAS_ATTEMPTS, changedTooOften, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
+import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage } from './image.js'
 import { blobsOf, historyOf, layersOf, readManifest, type ReadImage } from './manifest.js'
 import { groupByImage, keyOfName, Names } from './names.js'
@@ -50,10 +51,27 @@ export class Images {
    * @throws StrataError `image_not_found`, `image_ambiguous`, `name_invalid`
    */
   async resolve(text: string): Promise<Image> {
+    return (await this.#find(text)).image
+  }
+
+  /**
+   * What the image that `text` means consists of, and the name that was meant, if it was a tag's. Reads the manifest, and for a name no other name.
+   * @throws as `resolve`; `corrupt` if its manifest is gone or changed
+   */
+  async contents(text: string): Promise<ImageContents & { readonly name: Reference | undefined }> {
+    const { image, name } = await this.#find(text)
+    try {
+      return { ...(await readContents(image, this.#blobs)), name }
+    } catch (error) {
+      throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
+    }
+  }
+
+  async #find(text: string): Promise<{ readonly image: Image; readonly name: Reference | undefined }> {
     const meaning = meaningOf(text)
     if (meaning.name && !meaning.name.digest && meaning.name.tag) {
       const image = await this.#names.records.read(keys.tag(meaning.name.repository, meaning.name.tag))
-      if (image) return image
+      if (image) return { image, name: meaning.name }
     }
     const entries = await this.#names.all()
     const { name } = meaning
@@ -61,7 +79,7 @@ export class Images {
       ? entries.find((entry) => entry.name.repository === name.repository && entry.image.digest === name.digest)?.image
       : findById(groupByImage(entries), meaning)
     if (!found) throw notFound(text)
-    return found
+    return { image: found, name: undefined }
   }
 
   /**

@@ -1,4 +1,4 @@
 export * from './image.js'
 export { Images } from './images.js'
 export type { Removal, Removed } from './remove.js'
-export { readContents, type ImageContents } from './contents.js'
+export type { ImageContents } from './contents.js'

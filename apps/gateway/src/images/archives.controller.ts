@@ -3,8 +3,8 @@ import { Controller, Get, Inject, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { archiveQuery } from '@strata/api'
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
-import { Images, readContents } from '@strata/images'
-import { familiarReference, parseTagged, type Digest } from '@strata/oci'
+import { Images } from '@strata/images'
+import type { Digest } from '@strata/oci'
 import { BlobStore, OBJECT_STORE, type ObjectStore } from '@strata/store'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
@@ -60,23 +60,13 @@ export class ArchivesController {
   async #plan(wanted: readonly string[], { format, since, have }: ArchiveQuery): Promise<ArchivePlan> {
     const saved = new Map<Digest, SavedImage>()
     for (const text of wanted) {
-      const { names, ...image } = await this.images.inspect(text)
-      const meant = parsedName(text)
-      const named = meant && names.includes(familiarReference(meant)) ? [meant] : []
-      const known = saved.get(image.digest)
-      saved.set(image.digest, known ? { ...known, names: [...known.names, ...named] } : { ...(await readContents(image, this.#blobs)), names: named })
+      // An image that was asked for by its id has no name in the archive, as with `docker save`.
+      const { name, ...contents } = await this.images.contents(text)
+      const { digest } = contents.manifest
+      saved.set(digest, { ...contents, names: [...(saved.get(digest)?.names ?? []), ...(name ? [name] : [])] })
     }
     const without = new Set(have)
-    for (const text of since) for (const { digest } of (await readContents(await this.images.resolve(text), this.#blobs)).layers) without.add(digest)
+    for (const text of since) for (const { digest } of (await this.images.contents(text)).layers) without.add(digest)
     return planArchive([...saved.values()], format, without)
-  }
-}
-
-/** An image that was asked for by its id has no name in the archive, as with `docker save`. */
-function parsedName(text: string): ReturnType<typeof parseTagged> | undefined {
-  try {
-    return parseTagged(text)
-  } catch {
-    return undefined
   }
 }
