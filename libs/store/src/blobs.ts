@@ -160,9 +160,13 @@ export class BlobStore {
     return local.localPath(record.data)
   }
 
-  /** All blob records, in the order of their digests, each with the ETag that its value had, and its size as an object. */
-  async *list(): AsyncGenerator<ListedBlob> {
-    for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs)) {
+  /**
+   * All blob records, in the order of their digests, each with the ETag that its value had, and its size as an object. Those that are as an earlier list showed them are not
+   * read again.
+   */
+  async *list(earlier: readonly ListedBlob[] = []): AsyncGenerator<ListedBlob> {
+    const known = new Map(earlier.map(({ digest, record, etag, recordSize }) => [keys.blob(digest), { key: keys.blob(digest), value: record, etag, size: recordSize }]))
+    for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs, known)) {
       const digest = digestInKey(key)
       if (digest) yield { digest, record: value, etag, recordSize: size }
     }

@@ -88,14 +88,14 @@ export class Collector {
   /** @throws what `references` throws (then nothing was deleted), `store_unavailable`, and the signal's reason */
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
-    const doomed = await this.#collectBlobs(options, sum)
-    const indexes = await this.#collectUnnamed(options, doomed, sum)
+    const { listed, doomed } = await this.#collectBlobs(options, sum)
+    const indexes = await this.#collectUnnamed(options, listed, doomed, sum)
     await this.#collectEndedUploads(options, sum)
     return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
   }
 
-  /** Gives the digests of the blobs that went (or would go). */
-  async #collectBlobs({ references, dryRun, signal }: CollectOptions, sum: Sums): Promise<Set<Digest>> {
+  /** Gives the records as listed, and the digests of the blobs that went (or would go). */
+  async #collectBlobs({ references, dryRun, signal }: CollectOptions, sum: Sums): Promise<{ listed: ListedBlob[]; doomed: Set<Digest> }> {
     const listed: ListedBlob[] = []
     for await (const blob of this.#blobs.list()) {
       signal?.throwIfAborted()
@@ -132,11 +132,11 @@ export class Collector {
       if (!dryRun) step('collect.bytes-deleted')
       sum.add('blobs', data.size, linked)
     })
-    return doomed
+    return { listed, doomed }
   }
 
   /** Data and indexes that no record names. Gives the diffIDs of those indexes. */
-  async #collectUnnamed(options: CollectOptions, doomed: ReadonlySet<Digest>, sum: Sums): Promise<DiffId[]> {
+  async #collectUnnamed(options: CollectOptions, listed: readonly ListedBlob[], doomed: ReadonlySet<Digest>, sum: Sums): Promise<DiffId[]> {
     const { dryRun, signal } = options
     const data = new Map<string, ListedObject>()
     for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
@@ -147,7 +147,7 @@ export class Collector {
     }
     const live = await this.#liveUploads()
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
-    for await (const { digest, record } of this.#blobs.list()) {
+    for await (const { digest, record } of this.#blobs.list(listed)) {
       signal?.throwIfAborted()
       data.delete(record.data)
       if (record.diffId && !doomed.has(digest)) indexes.delete(record.diffId)

@@ -81,11 +81,19 @@ export class Records<T> {
     throw changedTooOften(key)
   }
 
-  /** All records below a prefix, tombstones left out, in the order of their keys. ETag and size (bytes as stored) are of the value given. */
-  async *list(prefix: string): AsyncGenerator<ListedRecord<T>> {
-    for await (const { key, size } of listAll(this.store, prefix)) {
+  /**
+   * All records below a prefix, tombstones left out, in the order of their keys. ETag and size (bytes as stored) are of the value given. Those of `known` (by key) that the list
+   * shows with the ETag they had are not read again: no two writes have one.
+   */
+  async *list(prefix: string, known?: ReadonlyMap<string, ListedRecord<T>>): AsyncGenerator<ListedRecord<T>> {
+    for await (const { key, size, etag } of listAll(this.store, prefix)) {
       // On a store where tombstones stay there may be many: the list alone tells them.
       if (size === TOMBSTONE_BYTES) continue
+      const same = known?.get(key)
+      if (same?.etag === etag) {
+        yield same
+        continue
+      }
       const object = await this.store.read(key, MAX_RECORD_BYTES)
       const value = object && this.#decode(key, object.bytes)
       if (value !== undefined) yield { key, value, etag: object!.etag, size: object!.bytes.length }

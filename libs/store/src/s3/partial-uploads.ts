@@ -28,7 +28,7 @@ export async function abandon(client: S3Client, key: string, signal?: AbortSigna
 export async function* partialUploads(client: S3Client, prefix: string): AsyncGenerator<PartialUpload> {
   const known = new Set<string>()
   const partial = (key: string, startedAt: Date): PartialUpload => ({ key, startedAt, size: () => sizeOf(client, key), abort: () => abandon(client, key) })
-  for await (const { key, startedAt } of allUploads(client)) {
+  for await (const { key, startedAt } of allUploads(client, prefix)) {
     if (known.has(key) || !key.startsWith(prefix)) continue
     known.add(key)
     yield partial(key, startedAt)
@@ -65,10 +65,10 @@ async function uploadsOf(client: S3Client, key: string, signal?: AbortSignal): P
   return Upload.filter((one) => one.Key === key).map(({ UploadId }) => ({ id: UploadId }))
 }
 
-async function* allUploads(client: S3Client): AsyncGenerator<{ readonly key: string; readonly startedAt: Date }> {
+async function* allUploads(client: S3Client, prefix: string): AsyncGenerator<{ readonly key: string; readonly startedAt: Date }> {
   let marker: Readonly<Record<string, string>> | undefined = {}
   do {
-    const query: Readonly<Record<string, string>> = { uploads: '', ...marker }
+    const query: Readonly<Record<string, string>> = { uploads: '', prefix, ...marker }
     const page = await client.attempt(async () => parseUploads((await client.send({ method: 'GET', query })).text))
     for (const { Key: key, Initiated: startedAt } of page.Upload) yield { key, startedAt }
     marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined

@@ -19,7 +19,7 @@ const PAGE = 1_000
 
 /**
  * Objects in a bucket of an S3 server, by standard S3 alone: `If-None-Match: *` and `If-Match` on a PUT, ranges, ListObjectsV2, multipart uploads. A short object is one
- * PUT; a stream becomes parts. What fails on the way is tried again within a bounded time where that is safe (docs/decisions/0021).
+ * PUT; a stream becomes parts. What fails on the way is tried again within a bounded time where that is safe (docs/decisions/0023).
  */
 export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   readonly #buffers = new PartBuffers()

@@ -3,7 +3,7 @@ import { digestOf, type Digest, type DiffId } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs.js'
 import { Collector, type StoreCollection } from '../collector.js'
-import { freshDataKey, keys } from '../keys.js'
+import { freshDataKey, keys, PREFIX } from '../keys.js'
 import { listAll, partialUploads, type ObjectStore } from '../object-store.js'
 import { TOMBSTONE_BYTES } from '../records.js'
 import { Uploads } from '../uploads.js'
@@ -217,16 +217,36 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       }, 60_000)
     }
 
+    it('reads each record once, however often it has to be looked for', async () => {
+      await begin('u')
+      for (let i = 0; i < 5; i++) await addLayer('u')
+      const read: string[] = []
+      const watched = new Proxy(store, {
+        get: (target, name) => {
+          const value: unknown = Reflect.get(target, name)
+          if (typeof value !== 'function') return value
+          return (...args: unknown[]): unknown => {
+            if (name === 'read' && String(args[0]).startsWith(PREFIX.blobs)) read.push(String(args[0]))
+            return Reflect.apply(value, target, args)
+          }
+        },
+      })
+      const nobody = async function* (): AsyncGenerator<Digest> {
+        yield* await Promise.resolve([])
+      }
+      await new Collector(watched).collect({ dryRun: false, references: nobody })
+      expect(read).toHaveLength(5)
+      expect(new Set(read).size).toBe(5)
+    })
+
     it('stops when it is told to, and deletes nothing when the references cannot be read', async () => {
       await begin('u')
       await add('u')
       await uploads.end('u')
       const before = await objects()
       const collector = new Collector(store)
-      // eslint-disable-next-line require-yield -- references that fail before the first
       const references = async function* (): AsyncGenerator<Digest> {
-        await Promise.resolve()
-        throw new Error('a manifest is damaged')
+        yield await Promise.reject<Digest>(new Error('a manifest is damaged'))
       }
       await expect(collector.collect({ dryRun: false, references })).rejects.toThrow('a manifest is damaged')
       const nobody = async function* (): AsyncGenerator<Digest> {
