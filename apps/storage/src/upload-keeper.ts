@@ -11,6 +11,8 @@ import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
  */
 export class UploadKeeper {
   readonly #seen = new Map<string, { state: string; since: number; times: number }>()
+  /** Requests that are no longer receiving, and so never will be: most of a day's, which need not be read at every sweep. */
+  readonly #past = new Set<string>()
   #sweeping: Promise<JobResult<'sweep'>> | undefined
 
   constructor(
@@ -44,8 +46,10 @@ export class UploadKeeper {
         if (await this.#end(upload)) result.ended.push(upload.id)
       }
     }
-    for (const { id, kind, state, updatedAt } of await this.journal.list(NEWEST_JOBS)) {
-      if (kind !== 'load' || state !== 'receiving' || live.has(id)) continue
+    if (this.#past.size > REMEMBERED) this.#past.clear()
+    for (const { id, kind, state, updatedAt } of await this.journal.list(NEWEST_JOBS, this.#past)) {
+      if (kind !== 'load' || state !== 'receiving') this.#past.add(id)
+      if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
       if (this.#isSilent(id, updatedAt)) await this.journal.fail(id, interrupted())
     }
@@ -79,6 +83,7 @@ const LOOKS = 3
 
 /** As many as can be receiving at once, by far. */
 const NEWEST_JOBS = 1_000
+const REMEMBERED = 10 * NEWEST_JOBS
 
 function interrupted(): StrataError {
   return new StrataError('upload_interrupted', 'the gateway that took the upload is gone: send it again')

@@ -117,11 +117,11 @@ export class Journal {
     )
   }
 
-  /** The newest first, at most `limit`. */
-  async list(limit: number): Promise<JournalRecord[]> {
+  /** The newest first, at most `limit`; of these, those of `except` are neither read nor given. */
+  async list(limit: number, except?: ReadonlySet<string>): Promise<JournalRecord[]> {
     return orUnavailable(
       (async () => {
-        const ids = await this.redis.zrevrange(KEY.jobs, 0, limit - 1)
+        const ids = (await this.redis.zrevrange(KEY.jobs, 0, limit - 1)).filter((id) => !except?.has(id))
         const records = await Promise.all(ids.map((id) => this.redis.hgetall(KEY.job(id))))
         return records.filter((fields) => fields['state'] !== undefined).map(toRecord)
       })(),
