@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { PassThrough } from 'node:stream'
 import type { JobView } from '@strata/api'
-import { header, openFixture } from '@strata/archive/testing'
+import { openFixture } from '@strata/archive/testing'
 import { TestRedis } from '@strata/queue/testing'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { objectsOf, settledStore } from './testing/store-state.js'
 import { StrataUnderTest, until } from './testing/strata.js'
+import { unfinishedBody } from './testing/unfinished-body.js'
 
 let strata: StrataUnderTest
 let redis: TestRedis
@@ -18,15 +18,6 @@ afterEach(async () => {
 afterAll(async () => {
   await redis.remove()
 })
-
-/** A body that never ends by itself: an archive's entry of which some has come. */
-function unfinished(): PassThrough {
-  const body = new PassThrough()
-  body.on('error', () => undefined)
-  body.write(header({ name: 'big', size: 50_000_000 }))
-  body.write(Buffer.alloc(700_000))
-  return body
-}
 
 describe('Redis', () => {
   it('away: every request that needs it is a 503 within 3 s, and all works again by itself when it is back', async () => {
@@ -70,7 +61,7 @@ describe('a gateway that dies in the middle of a body', () => {
     const before = await settledStore(strata)
     const id = randomUUID()
     const job = async (): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
-    const body = unfinished()
+    const body = unfinishedBody()
     const answer = strata.request('POST', `/v1/images?job=${id}`, body).catch((error: unknown) => error)
     await until(async () => {
       body.write(Buffer.alloc(100_000))

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import type { JobView } from '@strata/api'
 import { header } from '@strata/archive/testing'
-import { until } from '@strata/e2e/testing'
+import { unfinishedBody, until } from '@strata/e2e/testing'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { onEachStore } from './testing/each-store.js'
@@ -12,15 +11,6 @@ import { archiveOf } from './testing/images.js'
 import { World } from './testing/world.js'
 
 const CANCELLED_WITHIN_MS = 2_000
-
-/** A body of which some has come, and the rest does not. */
-function unfinished(): PassThrough {
-  const body = new PassThrough()
-  body.on('error', () => undefined)
-  body.write(header({ name: 'big', size: 50_000_000 }))
-  body.write(Buffer.alloc(700_000))
-  return body
-}
 
 onEachStore('on %s', (store) => {
   let world: World
@@ -41,7 +31,7 @@ onEachStore('on %s', (store) => {
   }
 
   it('a gateway that dies while a body arrives: the CLI says so and exits 1, the job says why', async () => {
-    const input = unfinished()
+    const input = unfinishedBody()
     const cli = world.strata.cli(['load'], { input })
     let job: JobView | undefined
     await until(async () => {
@@ -70,7 +60,7 @@ onEachStore('on %s', (store) => {
 
     it('a load that is receiving, waiting, and waiting for its layers', async () => {
       const [receiving, waiting, extracting] = [randomUUID(), randomUUID(), randomUUID()]
-      const body = unfinished()
+      const body = unfinishedBody()
       const answer = world.strata.request('POST', `/v1/images?job=${receiving}`, body)
       await cancelled('receiving', receiving, (now) => now.startsWith('receiving'))
       expect((await answer).json()).toMatchObject({ code: 'cancelled' })
