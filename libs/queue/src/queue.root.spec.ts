@@ -11,6 +11,7 @@ beforeAll(async () => {
   redis = await TestRedis.start()
 })
 afterEach(async () => {
+  vi.restoreAllMocks()
   for (const one of open.splice(0).reverse()) await one.close()
 })
 afterAll(async () => {
@@ -100,7 +101,9 @@ describe('jobs', () => {
   it('a child that fails before its parent waits still wakes it at once', async () => {
     const { journal, producer } = await client()
     const root = randomUUID()
+    let aboutToWait = false
     const delayed = vi.spyOn(Job.prototype, 'moveToWaitingChildren').mockImplementation(async function (this: Job, token, options) {
+      aboutToWait = true
       await expect.poll(async () => Object.keys(await this.getIgnoredChildrenFailures())).toHaveLength(1)
       delayed.mockRestore()
       return this.moveToWaitingChildren(token, options)
@@ -116,6 +119,8 @@ describe('jobs', () => {
       QUEUES.extract,
       {
         extract: async ({ layer }, context) => {
+          // Sooner, and the parent would see the failure before it thinks of waiting.
+          await expect.poll(() => aboutToWait).toBe(true)
           if (layer.size === 1) throw new StrataError('digest_mismatch', 'not the layer')
           await aborted(context.signal)
           throw context.signal.reason
