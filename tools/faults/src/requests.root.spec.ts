@@ -19,6 +19,7 @@ onEachStore('on %s', (store) => {
     world = await World.start(store)
     second = join(world.strata.folder, 'second.sock')
     await world.strata.startGroup(['gateway'], false, { name: 'second gateway', environment: { STRATA_SOCKET: second } })
+    await world.strata.ready()
     expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
   })
   afterAll(async () => {

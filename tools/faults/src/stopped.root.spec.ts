@@ -4,7 +4,7 @@ import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { header } from '@strata/archive/testing'
 import { until } from '@strata/e2e/testing'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { onEachStore } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
 import { World } from './testing/world.js'
@@ -20,13 +20,22 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     second = join(world.strata.folder, 'second.sock')
     await world.strata.startGroup(['gateway'], false, { name: 'second gateway', environment: { STRATA_SOCKET: second } })
     await world.strata.startGroup(['ingest'], false, { name: 'second ingest' })
+    await world.strata.ready()
     for (const name of ['t/base', 't/needed']) expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
   })
   afterAll(async () => {
     world.report()
     await world.dispose()
   })
+  const stopped: number[] = []
+  const taken: World['orders']['taken'] = async (step) => {
+    const pid = await world.orders.taken(step)
+    stopped.push(pid)
+    return pid
+  }
   const letGo = (...pids: number[]): void => pids.forEach((pid) => process.kill(pid, 'SIGCONT'))
+  // Also where a test fails before it does so: the next one needs them, and so does the end.
+  afterEach(() => letGo(...stopped.splice(0)))
   const bySecond = (method: string, path: string) => world.strata.request(method, path, undefined, { socket: second })
 
   it('a gateway in the middle of a body, and an ingest in the middle of naming: what others did meanwhile stays', async () => {
@@ -34,19 +43,19 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     const names = ['t/stopped:1', 't/stopped:2']
     world.orders.give('load.name-set', 'SIGSTOP')
     const load = world.load(await archiveOf(names), named)
-    const ingest = await world.orders.taken('load.name-set')
+    const ingest = await taken('load.name-set')
     world.orders.give('load.first-bytes', 'SIGSTOP')
     const body = new PassThrough()
     body.on('error', () => undefined)
     body.write(header({ name: 'big', size: 50_000_000 }))
     const answer = world.strata.request('POST', `/v1/images?job=${interrupted}`, body).then(({ status }) => status, () => 'no answer')
-    const gateway = await world.orders.taken('load.first-bytes')
-    const stopped = delay(STOPPED_MS)
+    const gateway = await taken('load.first-bytes')
+    const longEnough = delay(STOPPED_MS)
 
     await until(async () => (await bySecond('GET', `/v1/jobs/${named}`)).json<{ state: string }>().state === 'completed', 'the other ingest ends the load')
     for (const name of names) expect((await bySecond('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
     await until(async () => (await bySecond('GET', `/v1/jobs/${interrupted}`)).json<{ state: string }>().state === 'failed', 'the upload that came no further is ended')
-    await stopped
+    await longEnough
     letGo(ingest, gateway)
     body.end(Buffer.alloc(100_000))
     expect((await load).status).toBe(201)
@@ -59,10 +68,10 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     const { token, body } = world.witness.container('t/base')
     world.orders.give('launch.created', 'SIGSTOP')
     const launched = world.strata.request('POST', '/v1/containers', { ...body, name: 'stopped' })
-    const pids = [await world.orders.taken('launch.created')]
+    const pids = [await taken('launch.created')]
     world.orders.give('extract.renaming', 'SIGSTOP')
     const extracted = world.load(await archiveOf(['t/extracted']), randomUUID())
-    pids.push(await world.orders.taken('extract.renaming'))
+    pids.push(await taken('extract.renaming'))
 
     await delay(STOPPED_MS)
     letGo(...pids)
@@ -78,7 +87,7 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     expect((await world.strata.request('DELETE', '/v1/images/t%2Fagain')).status).toBe(200)
     world.orders.give('collect.references-read', 'SIGSTOP')
     const collected = world.strata.request('POST', '/v1/gc')
-    const storage = await world.orders.taken('collect.references-read')
+    const storage = await taken('collect.references-read')
     expect((await world.load(archive, randomUUID())).status).toBe(201)
     await delay(STOPPED_MS)
     letGo(storage)
