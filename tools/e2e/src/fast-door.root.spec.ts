@@ -129,10 +129,10 @@ describe('what the caller may not read does not come in', () => {
     for (const fd of [-1, 2 ** 31, 1.5, '3', null]) expect(await name({ path, lie: { fd } })).toMatchObject({ status: 400, code: 'bad_request' })
     expect(await name({ path, lie: { ino: '1' } })).toMatchObject(REFUSED)
     expect(await name({ path, lie: { dev: '1' } })).toMatchObject(REFUSED)
-    // Open here, in the test's own process, not in the client's.
-    const mine = openSync(path, 'r')
-    expect(await name({ path: fileWith('x'), lie: { fd: mine } })).toMatchObject(REFUSED)
-    closeSync(mine)
+    // Open here, in the test's own process, and not in the client's, which has fewer files open.
+    const mine = Array.from({ length: 100 }, () => openSync(path, 'r'))
+    expect(await name({ path: fileWith('x'), lie: { fd: Math.max(...mine) } })).toMatchObject(REFUSED)
+    mine.forEach((fd) => closeSync(fd))
     expect(await names()).toEqual([])
   })
 
