@@ -1,4 +1,4 @@
-import { isDigest, type DiffId, type Digest } from '@strata/oci'
+import { isDigest, PLATFORM, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
 /**
@@ -75,7 +75,14 @@ const storeCollectionSchema = z.object({ blobs: tally, data: tally, indexes: tal
 
 export const CONTRACTS = {
   load: {
-    data: z.object({ root, upload: root, prepare: z.boolean(), name: z.string().optional() }),
+    data: z.object({
+      root,
+      upload: root,
+      prepare: z.boolean(),
+      name: z.string().optional(),
+      /** By default the worker's own, or the only one in the archive. */
+      platform: z.union([z.literal('all'), z.string().regex(PLATFORM)]).optional(),
+    }),
     result: z.object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) }),
     endsRoot: true,
   },

@@ -15,6 +15,7 @@ interface LoadOptions {
   readonly input?: string
   readonly quiet?: boolean
   readonly name?: string
+  readonly platform?: string
 }
 
 export function loadCommand(program: Command, context: Context): void {
@@ -24,13 +25,14 @@ export function loadCommand(program: Command, context: Context): void {
     .argument('[file]', 'the archive; - or none is stdin')
     .option('-i, --input <file>', 'the archive, as docker load takes it')
     .option('--name <name>', 'the name for an image whose archive gives none, or only a bare tag')
+    .option('--platform <platform>', 'which platform of an image that has several: os/arch, or all to keep every one')
     .option('-q, --quiet', 'no progress')
     .action(async (file: string | undefined, options: LoadOptions) => {
       if (file !== undefined && options.input !== undefined) throw new CliError('load takes one archive: FILE or -i FILE')
       const client = context.client()
       const archive = openArchive(options.input ?? file)
       const progress = options.quiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
-      const result = await load(client, archive, options.name, progress)
+      const result = await load(client, archive, options, progress)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
         if (image.names.length === 0) print(`Loaded image ID: ${image.id}`)
@@ -41,9 +43,9 @@ export function loadCommand(program: Command, context: Context): void {
 /** Not imported: a command that starts fast loads no schemas. */
 const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
-async function load(client: Client, archive: Archive, name: string | undefined, progress: Progress): Promise<LoadResult> {
+async function load(client: Client, archive: Archive, { name, platform }: LoadOptions, progress: Progress): Promise<LoadResult> {
   const job = randomUUID()
-  const path = `/v1/images?${new URLSearchParams({ job, ...(name === undefined ? {} : { name }) }).toString()}`
+  const path = `/v1/images?${new URLSearchParams({ job, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }).toString()}`
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
