@@ -1,5 +1,7 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { Readable } from 'node:stream'
 import { FIXTURES, openFixture, type FixtureName } from '@strata/archive/testing'
@@ -70,6 +72,21 @@ describe('every fixture loads', () => {
     const [answer] = await Promise.all([buffer(curl.stdout), once(curl, 'close')])
     expectLoaded((JSON.parse(answer.toString()) as { images: unknown }).images, 'docker28-odd.tar')
   })
+})
+
+it.each(['xz', 'bzip2'])('an archive packed by %s, as a body and as a file that the service reads', async (program) => {
+  const packed = execFileSync(program, ['-1', '-c'], { input: await buffer(openFixture('docker20-odd.tar')), maxBuffer: 64 * 1024 * 1024 })
+  expectLoaded((await strata.load(Readable.from([packed]))).images, 'docker20-odd.tar')
+  const folder = await mkdtemp('/var/tmp/strata-packed-')
+  try {
+    const file = join(folder, 'no-name-for-it')
+    await writeFile(file, packed)
+    expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 0, stderr: '' })
+    await truncate(file, packed.length - 100)
+    expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 1, stderr: expect.stringContaining(`the archive's ${program} stream is cut short`) as string })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 })
 
 it('shows layers and history', async () => {

@@ -21,7 +21,7 @@ interface LoadOptions {
 export function loadCommand(program: Command, context: Context): void {
   program
     .command('load')
-    .description('load images from an archive: docker save, podman save, OCI layout; plain, gzip or zstd')
+    .description('load images from an archive: docker save, podman save, OCI layout; plain, gzip, zstd, bzip2 or xz')
     .argument('[file]', 'the archive; - or none is stdin')
     .option('-i, --input <file>', 'the archive, as docker load takes it')
     .option('--name <name>', 'the name for an image whose archive gives none, or only a bare tag')

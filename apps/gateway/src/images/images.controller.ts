@@ -48,7 +48,7 @@ export class ImagesController {
   ) {}
 
   @Post()
-  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip or zstd' })
+  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz' })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
