@@ -1,9 +1,9 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
+import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
 import { digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
-import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
-import { freshDataKey, keys, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
+import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
+import { freshDataKey, keys, uploadInKey, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
 import { makeManifest } from './manifest.js'
 
 type Load = JobData<'load'>
@@ -40,7 +40,8 @@ export class Loader {
     const listing = (await this.uploads.get(upload))?.listing
     if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), {
+    const entries = decodeListing(await this.#listing(listing))
+    const found = await resolveArchive(entries, (source) => this.#bytes(source), {
       isKept: (digest, size) => this.#isKept(digest, size),
       ...(name === undefined ? {} : { name }),
       ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),
@@ -84,14 +85,27 @@ export class Loader {
       const { id, digest } = image.whole
         ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, upload)
         : await this.images.put(manifests[index] ?? Buffer.alloc(0), image.names, upload)
-      images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length })
+      images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length, ...platformsOf(image) })
     }
-    await context.complete({ images })
+    const result = { images, found: { ...originOf(entries), layers: await this.#tally(uniqueLayers(all), upload) } }
+    await context.complete(result)
     step('load.completed')
     await this.uploads.end(upload)
     step('load.upload-ended')
     await this.blobs.sweepUpload(upload, [...digestsOf(all), ...images.map(({ digest }) => digest)])
-    return { images }
+    return result
+  }
+
+  /** A layer came new if its bytes are this upload's: so a second run says the same. */
+  async #tally(layers: readonly ArchiveLayer[], upload: string): Promise<LoadReport['layers']> {
+    const tally = { new: { count: 0, bytes: 0 }, known: { count: 0, bytes: 0 } }
+    for (const { digest, size } of new Map(layers.map(({ blob }) => [blob.digest, blob])).values()) {
+      const data = (await this.blobs.stat(digest))?.data ?? ''
+      const kind = tally[uploadInKey(data) === upload ? 'new' : 'known']
+      kind.count++
+      kind.bytes += size
+    }
+    return tally
   }
 
   /** Config, manifest and layers become blobs, held for this upload. */
@@ -176,6 +190,12 @@ function digestsOf(images: readonly ArchiveImage[]): Digest[] {
   return images.flatMap(({ config, manifest, layers, whole }) =>
     [config, ...(manifest ? [manifest] : []), ...layers.map(({ blob }) => blob), ...(whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])].map(({ digest }) => digest),
   )
+}
+
+/** What the caller is told of an image of several platforms. */
+function platformsOf({ platform, whole, missing }: ArchiveImage): { platforms?: string[]; missing?: string[] } {
+  if (!whole) return {}
+  return { platforms: [platform, ...whole.others.map((other) => other.platform)].map(formatPlatform), ...(missing ? { missing: [...missing] } : {}) }
 }
 
 /** What the image's names record of it. Every image of a layout has a manifest. */

@@ -64,8 +64,25 @@ export const descriptorSchema = z
   .meta({ id: 'Descriptor' })
 export type Descriptor = z.infer<typeof descriptorSchema>
 
+const tally = z.object({ count: z.number().int(), bytes: z.number().int() })
 export const loadResultSchema = z
-  .object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) })
+  .object({
+    images: z.array(
+      z.object({
+        id: digest,
+        digest,
+        names: z.array(z.string()),
+        layers: z.number().int(),
+        platforms: z.array(z.string()).optional().meta({ description: 'with platform=all, of an image that has several or attachments: those that came' }),
+        missing: z.array(z.string()).optional().meta({ description: 'platforms that its index names and the archive has not' }),
+      }),
+    ),
+    found: z.object({
+      format: z.enum(['docker-v1', 'docker', 'oci', 'docker+oci']),
+      writer: z.string().optional().meta({ description: 'the tool that wrote the archive, or the library of several, where its names show that' }),
+      layers: z.object({ new: tally, known: tally.meta({ description: 'layers that were here already: bytes that are kept once' }) }),
+    }).optional(),
+  })
   .meta({ id: 'LoadResult' })
 export type LoadResult = z.infer<typeof loadResultSchema>
 

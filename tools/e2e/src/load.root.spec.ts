@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { Readable } from 'node:stream'
 import { FIXTURES, openFixture, type FixtureName } from '@strata/archive/testing'
-import type { ImageView } from '@strata/api'
+import type { ImageView, LoadResult } from '@strata/api'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { settledStore } from './testing/store-state.js'
 import { StrataUnderTest } from './testing/strata.js'
@@ -50,13 +50,18 @@ describe('every fixture loads', () => {
     const bytes = await buffer(openFixture(name))
     const posted = await strata.request('POST', '/v1/images', Readable.from([bytes]), { length: bytes.length })
     expect(posted.status, posted.bytes.toString()).toBe(201)
-    const first = posted.json<{ images: unknown }>()
+    const first = posted.json<LoadResult>()
     expectLoaded(first.images, name)
     const before = await settledStore(strata)
 
     const put = await strata.request('PUT', '/v1/images', Readable.from([bytes]))
     expect(put.status, put.bytes.toString()).toBe(201)
-    expect(put.json()).toEqual(first)
+    expect(put.json<{ images: unknown }>().images).toEqual(first.images)
+    const [brought, again] = [first.found!.layers, put.json<LoadResult>().found!.layers]
+    expect(again, 'what came once is here already').toEqual({
+      new: { count: 0, bytes: 0 },
+      known: { count: brought.new.count + brought.known.count, bytes: brought.new.bytes + brought.known.bytes },
+    })
 
     const { code, stdout, stderr } = await strata.cli(['load', '-q'], { input: Readable.from([bytes]) })
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })

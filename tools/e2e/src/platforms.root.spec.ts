@@ -85,7 +85,7 @@ describe('an archive with several platforms', () => {
 
   it('of a sparse one what is here is kept under the index’s digest, and the rest may come later', async () => {
     const { layout, top, host, other, index } = await several()
-    expect((await load(await layout.tar(top, [host.digest]), '?platform=all')).body.images).toMatchObject([{ id: other.id, digest: index.digest }])
+    expect((await load(await layout.tar(top, [host.digest]), '?platform=all')).body.images).toMatchObject([{ id: other.id, digest: index.digest, platforms: [`linux/${OTHER}`], missing: [`linux/${HOST}`] }])
     expect(await strata.images()).toMatchObject([{ platforms: [`linux/${OTHER}`] }])
     expect((await load(await layout.tar(top, [other.digest]), '?platform=all')).body.images).toMatchObject([{ id: host.id, digest: index.digest }])
     expect((await strata.images()).map(({ digest, platforms }) => [digest, platforms?.sort()])).toEqual([[index.digest, [`linux/${HOST}`, `linux/${OTHER}`].sort()]])

@@ -8,6 +8,7 @@ import type { Client } from '../client.js'
 import { print, type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { serverEvents } from '../events.js'
+import { loadReport } from '../format/load-report.js'
 import { barProgress, lineProgress, noProgress, type Progress } from '../progress.js'
 import { exitCodeOf, onSignals } from '../signals.js'
 
@@ -33,6 +34,7 @@ export function loadCommand(program: Command, context: Context): void {
       const archive = openArchive(options.input ?? file)
       const progress = options.quiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
       const result = await load(client, archive, options, progress)
+      if (result.found && !options.quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
         if (image.names.length === 0) print(`Loaded image ID: ${image.id}`)
