@@ -11,13 +11,13 @@ export const ARCHIVE_HEAD = 10
 
 const XZ = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])
 /** `BZh`, the size of a block, and what the first block, or the end of a stream of none, begins with: a tar's first name can be `BZh9`. */
-const BZIP2 = /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/
+const [BZIP2, BZIP2_BODIES] = [/^BZh[1-9]/, ['314159265359', '177245385090']]
 
 /** By content, as `detectCompression`. */
 export function detectArchiveCompression(head: Uint8Array): ArchiveCompression {
   const bytes = Buffer.from(head.buffer, head.byteOffset, Math.min(head.byteLength, ARCHIVE_HEAD))
   if (bytes.subarray(0, XZ.length).equals(XZ)) return 'xz'
-  if (BZIP2.test(bytes.toString('latin1'))) return 'bzip2'
+  if (BZIP2.test(bytes.toString('latin1')) && BZIP2_BODIES.includes(bytes.subarray(4).toString('hex'))) return 'bzip2'
   return detectCompression(head)
 }
 

@@ -24,9 +24,9 @@ export function originOf({ entries }: ArchiveListing): ArchiveOrigin {
 
 function writerOf(format: ArchiveOrigin['format'], names: readonly string[], all: ReadonlySet<string>): string | undefined {
   if (format === 'docker-v1') return 'docker before 1.10'
-  // Nobody else has what leads to the rest at the front.
-  if (all.has('index.json') && names[0] === 'oci-layout' && names[1] === 'index.json') return 'strata'
   if (format === 'oci') return undefined
+  // Nobody else has what leads to the rest at the front.
+  if (names.slice(0, 3).join() === 'oci-layout,index.json,manifest.json') return 'strata'
   if (format === 'docker+oci') return all.has('repositories') ? 'docker 25 or later' : 'containerd (docker, nerdctl, ctr)'
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name))
   if (has(CONFIG_BY_DIGEST)) return 'go-containerregistry (crane, kaniko)'

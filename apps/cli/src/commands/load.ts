@@ -23,7 +23,7 @@ export function loadCommand(program: Command, context: Context): void {
   program
     .command('load')
     .description('load images from an archive: docker save, podman save, OCI layout; plain, gzip, zstd, bzip2 or xz')
-    .argument('[file]', 'the archive; - or none is stdin')
+    .argument('[file]', 'the archive, or the folder of an OCI image layout; - or none is stdin')
     .option('-i, --input <file>', 'the archive, as docker load takes it')
     .option('--name <name>', 'the name for an image whose archive gives none, or only a bare tag')
     .option('--platform <platform>', 'which platform of an image that has several: os/arch, or all to keep every one')
