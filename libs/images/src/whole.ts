@@ -1,6 +1,6 @@
-import { formatPlatform, indexSchema, manifestSchema, matchesPlatform, MAX_JSON_BYTES, MEDIA, parseJson, parsePlatform, StrataError, type Descriptor, type Digest, type Platform } from '@strata/oci'
+import { documentSchema, formatPlatform, matchesPlatform, MAX_JSON_BYTES, MEDIA, parseJson, parsePlatform, StrataError, type Descriptor, type Digest, type Platform } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
-import { z } from 'zod'
+import type { z } from 'zod'
 import type { Image } from './image.js'
 
 /** The manifest of the image for a platform; of the one that is meant, if none is given. @throws StrataError `unsupported` */
@@ -59,8 +59,6 @@ export async function readWhole(image: Image, blobs: BlobStore): Promise<WholeCo
 async function childrenOf(digest: Digest, blobs: BlobStore): Promise<Digest[]> {
   return (parseDocument(await blobs.read(digest, MAX_JSON_BYTES), digest).manifests ?? []).map((child) => child.digest)
 }
-
-const documentSchema = z.union([manifestSchema, indexSchema])
 
 function parseDocument(bytes: Uint8Array, digest: Digest): z.infer<typeof documentSchema> {
   return parseJson(documentSchema, bytes, `manifest ${digest}`, 'corrupt')

@@ -43,6 +43,9 @@ export const indexSchema = z.object({
 /** image-spec, image-index.md. */
 export type Index = z.infer<typeof indexSchema>
 
+/** Either: what a name may stand for. */
+export const documentSchema = z.union([manifestSchema, indexSchema])
+
 const text = z.string().nullish().transform((value) => value ?? '')
 export const imageConfigSchema = z.object({
   architecture: text,
