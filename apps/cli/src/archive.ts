@@ -2,6 +2,7 @@ import { closeSync, createReadStream, fstatSync, openSync, readFileSync } from '
 import type { Readable } from 'node:stream'
 import type { Descriptor } from '@strata/api'
 import { CliError, reasonOf } from './errors.js'
+import { isLayoutFolder, layoutBytes } from './layout-folder.js'
 
 /** What `strata load` was given. */
 export interface Archive {
@@ -23,13 +24,18 @@ export function openArchive(path: string | undefined): Archive {
     const fd = openSync(path, 'r')
     if (fstatSync(fd).isDirectory()) {
       closeSync(fd)
-      throw new CliError(`${path} is a folder: load takes an archive (tar -C ${path} -c . | strata load)`)
+      if (isLayoutFolder(path)) return folderArchive(path)
+      throw new CliError(`${path} is a folder, and no OCI image layout: load takes an archive (tar -C ${path} -c . | strata load)`)
     }
     return fileArchive(fd)
   } catch (error) {
     if (error instanceof CliError) throw error
     throw new CliError(`open ${path}: ${reasonOf(error)}`, { cause: error })
   }
+}
+
+function folderArchive(path: string): Archive {
+  return { length: undefined, descriptor: () => undefined, bytes: () => layoutBytes(path), close: () => undefined }
 }
 
 function fileArchive(fd: number): Archive {

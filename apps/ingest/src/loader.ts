@@ -1,9 +1,9 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
-import type { Images } from '@strata/images'
-import { digestOf, familiarReference, MAX_JSON_BYTES, step, StrataError, type Digest } from '@strata/oci'
-import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
-import { freshDataKey, keys, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
+import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
+import type { Images, Whole } from '@strata/images'
+import { digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
+import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
+import { freshDataKey, keys, uploadInKey, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
 import { makeManifest } from './manifest.js'
 
 type Load = JobData<'load'>
@@ -34,18 +34,25 @@ export class Loader {
     }
   }
 
-  async #run({ root, upload, prepare, name }: Load, context: JobContext): Promise<JobResult<'load'>> {
+  async #run({ root, upload, prepare, name, platform }: Load, context: JobContext): Promise<JobResult<'load'>> {
     const { signal } = context
     signal.throwIfAborted()
     const listing = (await this.uploads.get(upload))?.listing
     if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), { isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
+    const entries = decodeListing(await this.#listing(listing))
+    const found = await resolveArchive(entries, (source) => this.#bytes(source), {
+      isKept: (digest, size) => this.#isKept(digest, size),
+      ...(name === undefined ? {} : { name }),
+      ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),
+    })
     step('load.listed', upload)
-    for (const image of found) await this.#keepBlobs(image, upload, signal)
+    const all = found.flatMap((image) => [image, ...(image.whole?.others ?? [])])
+    for (const image of all) await this.#keepBlobs(image, upload, signal)
+    for (const { whole } of found) for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : []) await this.#keepBlob(source, upload)
     step('load.blobs-committed')
 
-    const unproven = await this.#unproven(uniqueLayers(found))
+    const unproven = await this.#unproven(uniqueLayers(all))
     if (unproven.length > 0) await context.progress({ step: 'extracting' })
     const children: NewJob<'extract' | 'place'>[] = unproven.map((layer, index) => ({
       name: 'extract',
@@ -75,15 +82,30 @@ export class Loader {
     await context.progress({ step: 'naming' })
     const images: JobResult<'load'>['images'] = []
     for (const [index, image] of found.entries()) {
-      const { id, digest } = await this.images.put(manifests[index] ?? Buffer.alloc(0), image.names, upload)
-      images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length })
+      const { id, digest } = image.whole
+        ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, upload)
+        : await this.images.put(manifests[index] ?? Buffer.alloc(0), image.names, upload)
+      images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length, ...platformsOf(image) })
     }
-    await context.complete({ images })
+    const result = { images, found: { ...originOf(entries), layers: await this.#tally(uniqueLayers(all), upload) } }
+    await context.complete(result)
     step('load.completed')
     await this.uploads.end(upload)
     step('load.upload-ended')
-    await this.blobs.sweepUpload(upload, [...digestsOf(found), ...images.map(({ digest }) => digest)])
-    return { images }
+    await this.blobs.sweepUpload(upload, [...digestsOf(all), ...images.map(({ digest }) => digest)])
+    return result
+  }
+
+  /** A layer came new if its bytes are this upload's: so a second run says the same. */
+  async #tally(layers: readonly ArchiveLayer[], upload: string): Promise<LoadReport['layers']> {
+    const tally = { new: { count: 0, bytes: 0 }, known: { count: 0, bytes: 0 } }
+    for (const { digest, size } of new Map(layers.map(({ blob }) => [blob.digest, blob])).values()) {
+      const data = (await this.blobs.stat(digest))?.data ?? ''
+      const kind = tally[uploadInKey(data) === upload ? 'new' : 'known']
+      kind.count++
+      kind.bytes += size
+    }
+    return tally
   }
 
   /** Config, manifest and layers become blobs, held for this upload. */
@@ -116,6 +138,10 @@ export class Loader {
       await this.store.put(data, found.body)
     }
     await this.blobs.commit(digest, { data, size }, upload)
+  }
+
+  async #rootOf({ root }: ArchiveWhole): Promise<Buffer> {
+    return 'bytes' in root ? root.bytes : this.#bytes(root)
   }
 
   async #isKept(digest: Digest, size: number): Promise<boolean> {
@@ -161,7 +187,21 @@ function uniqueLayers(images: readonly ArchiveImage[]): ArchiveLayer[] {
 
 /** Every blob that this load made or found: what of the upload's bytes they point to stays. */
 function digestsOf(images: readonly ArchiveImage[]): Digest[] {
-  return images.flatMap(({ config, manifest, layers }) => [config, ...(manifest ? [manifest] : []), ...layers.map(({ blob }) => blob)].map(({ digest }) => digest))
+  return images.flatMap(({ config, manifest, layers, whole }) =>
+    [config, ...(manifest ? [manifest] : []), ...layers.map(({ blob }) => blob), ...(whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])].map(({ digest }) => digest),
+  )
+}
+
+/** What the caller is told of an image of several platforms. */
+function platformsOf({ platform, whole, missing }: ArchiveImage): { platforms?: string[]; missing?: string[] } {
+  if (!whole) return {}
+  return { platforms: [platform, ...whole.others.map((other) => other.platform)].map(formatPlatform), ...(missing ? { missing: [...missing] } : {}) }
+}
+
+/** What the image's names record of it. Every image of a layout has a manifest. */
+function wholeOf(image: ArchiveImage, { others, documents }: ArchiveWhole): Whole {
+  const images = [image, ...others].map(({ manifest, platform }) => ({ digest: manifest!.digest, platform: formatPlatform(platform) }))
+  return { manifest: image.manifest!.digest, parts: [...images, ...documents.map(({ digest }) => ({ digest }))] }
 }
 
 function layerRef({ blob, diffId }: ArchiveLayer): LayerRef {

@@ -38,8 +38,8 @@ export class UploadKeeper {
       if (upload.state === 'receiving' || upload.job.kind !== 'load') {
         if (await this.#end(upload)) result.ended.push(upload.id)
       } else if (!(await this.producer.has(job))) {
-        const { prepare, name } = upload.request
-        await this.producer.add({ ...job, data: { root: upload.id, upload: upload.id, prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}) } })
+        const { prepare, name, platform } = upload.request
+        await this.producer.add({ ...job, data: { root: upload.id, upload: upload.id, prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}), ...(typeof platform === 'string' ? { platform } : {}) } })
         result.queued.push(upload.id)
       } else if (await this.producer.hasFailed(job)) {
         // Poisoned, or the store was away when it was to clean up after itself.

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { digest, text } from './common.js'
+import { digest, platform, text } from './common.js'
 
 /** A parameter that may come once, several times, or with commas. */
 const several = <T extends string>(item: z.ZodType<T, T>) =>
@@ -12,6 +12,7 @@ const several = <T extends string>(item: z.ZodType<T, T>) =>
 /** `GET /v1/images/:ref/archive`. */
 export const archiveQuery = z.object({
   format: z.enum(['docker', 'oci']).default('docker').meta({ description: 'docker: an OCI layout with manifest.json, which docker, podman, skopeo and containerd load; oci: the layout alone' }),
+  platform: platform.optional().meta({ description: 'of images kept with all their platforms: this one alone' }),
   also: several(text(512)).meta({ description: 'more images for the same archive' }),
   since: several(text(512)).meta({ description: 'images that the receiver has: their layers are left out' }),
   have: several(digest).meta({ description: 'digests of layers that the receiver has: they are left out' }),

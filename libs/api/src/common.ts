@@ -1,4 +1,4 @@
-import type { ChainId, DiffId, Digest } from '@strata/oci'
+import { PLATFORM, type ChainId, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
 /** As a pattern, not as a function: the API's description is made from it. */
@@ -6,6 +6,8 @@ const digestOf = <T extends Digest>(description: string) => z.string().regex(/^s
 export const digest = digestOf<Digest>('sha256:<64 hex digits>')
 export const diffId = digestOf<DiffId>("digest of the layer's uncompressed tar")
 export const chainId = digestOf<ChainId>('identity of this layer on those below it')
+
+export const platform = z.string().regex(PLATFORM, 'not os/arch or os/arch/variant, as linux/arm64')
 
 /** A flag in a query: `?force`, `?force=1|0|true|false`; `undefined` where it is not there. */
 export const optionalFlag = () =>

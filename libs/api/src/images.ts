@@ -1,14 +1,16 @@
 import { z } from 'zod'
-import { chainId, diffId, digest, flag, optionalFlag, text } from './common.js'
+import { chainId, diffId, digest, flag, optionalFlag, platform, text } from './common.js'
 import { jobQuery } from './jobs.js'
 
 const imageBase = {
   id: digest.meta({ description: "the image's id: its config's digest" }),
-  digest: digest.meta({ description: "its manifest's digest" }),
+  digest: digest.meta({ description: "its manifest's digest; of an image kept with all its platforms, the index's" }),
   names: z.array(z.string()).meta({ description: 'short forms, sorted; empty for an image without a tag' }),
   size: z.number().int().meta({ description: 'bytes of its layers as they are kept' }),
   created: z.string().optional(),
+  platforms: z.array(z.string()).optional().meta({ description: 'of an image kept with all its platforms: those that are here' }),
 }
+export const imageQuery = z.object({ platform: platform.optional().meta({ description: 'of an image kept with several platforms: which is meant' }) })
 export const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
 export type ImageSummary = z.infer<typeof imageSummarySchema>
 export const imageListSchema = z.object({ images: z.array(imageSummarySchema) }).meta({ id: 'ImageList' })
@@ -45,6 +47,7 @@ export type ImageView = z.infer<typeof imageSchema>
 
 export const loadQuery = jobQuery.extend({
   name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
+  platform: z.union([z.literal('all'), platform]).optional().meta({ description: "which platform of an image that has several, `all` to keep every one and what is attached; by default this machine's, or the only one in the archive" }),
   prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
 })
 /** A load whose body is not the archive, but names a file that the caller has open: over the unix socket only. */
@@ -61,8 +64,25 @@ export const descriptorSchema = z
   .meta({ id: 'Descriptor' })
 export type Descriptor = z.infer<typeof descriptorSchema>
 
+const tally = z.object({ count: z.number().int(), bytes: z.number().int() })
 export const loadResultSchema = z
-  .object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) })
+  .object({
+    images: z.array(
+      z.object({
+        id: digest,
+        digest,
+        names: z.array(z.string()),
+        layers: z.number().int(),
+        platforms: z.array(z.string()).optional().meta({ description: 'with platform=all, of an image that has several or attachments: those that came' }),
+        missing: z.array(z.string()).optional().meta({ description: 'platforms that its index names and the archive has not' }),
+      }),
+    ),
+    found: z.object({
+      format: z.enum(['docker-v1', 'docker', 'oci', 'docker+oci']),
+      writer: z.string().optional().meta({ description: 'the tool that wrote the archive, or the library of several, where its names show that' }),
+      layers: z.object({ new: tally, known: tally.meta({ description: 'layers that were here already: bytes that are kept once' }) }),
+    }).optional(),
+  })
   .meta({ id: 'LoadResult' })
 export type LoadResult = z.infer<typeof loadResultSchema>
 

@@ -5,12 +5,26 @@ import { writeHeader, zerosAfter, END_OF_TAR } from './tar-write.js'
 /** `oci`: an image layout (image-spec, image-layout.md). `docker`: the same with `manifest.json`, which every docker, podman, skopeo and containerd read too. */
 export type ArchiveFormat = 'docker' | 'oci'
 
+interface Sized {
+  readonly digest: Digest
+  readonly size: number
+}
+
 /** What is to be in an archive: everything by digest, the manifest's bytes at hand. */
 export interface SavedImage {
+  /** What the names stand for: a manifest, or an index. */
   readonly manifest: { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer }
-  readonly config: { readonly digest: Digest; readonly size: number }
+  readonly config: Sized
   /** Lowest first. */
-  readonly layers: readonly { readonly digest: Digest; readonly size: number }[]
+  readonly layers: readonly Sized[]
+  /** The rest of an image with all its platforms and attachments. The image above is one of them, which `manifest.json` lists. */
+  readonly whole?: {
+    readonly documents: readonly Sized[]
+    /** Those of the documents that no index of the image names. */
+    readonly attached: readonly (Sized & { readonly mediaType: string })[]
+    readonly blobs: readonly Sized[]
+    readonly layers: readonly Sized[]
+  }
   /** Each with a tag. */
   readonly names: readonly Reference[]
 }
@@ -43,8 +57,9 @@ export function planArchive(images: readonly SavedImage[], format: ArchiveFormat
   folder('blobs/')
   folder('blobs/sha256/')
   const written = new Set(without)
-  for (const { manifest, config, layers } of images) {
-    const blobs = [{ digest: manifest.digest, content: manifest.bytes }, ...[config, ...layers].map(({ digest, size }) => ({ digest, content: { blob: digest, size } }))]
+  for (const { manifest, config, layers, whole } of images) {
+    const others = whole ? [...whole.documents, ...whole.blobs, ...whole.layers] : []
+    const blobs = [{ digest: manifest.digest, content: manifest.bytes }, ...[config, ...layers, ...others].map(({ digest, size }) => ({ digest, content: { blob: digest, size } }))]
     for (const { digest, content } of blobs) {
       if (written.has(digest)) continue
       written.add(digest)
@@ -84,10 +99,11 @@ function lengthOf(piece: ArchivePiece): number {
 }
 
 /** As docker 25 writes them: one a name, the name in full for containerd and docker, the tag for who follows the specification. */
-function descriptors({ manifest, names }: SavedImage): object[] {
+function descriptors({ manifest, names, whole }: SavedImage): object[] {
   const descriptor = { mediaType: manifest.mediaType, digest: manifest.digest, size: manifest.bytes.length }
-  if (names.length === 0) return [descriptor]
-  return names.map((name) => ({ ...descriptor, annotations: { 'io.containerd.image.name': formatReference(name), 'org.opencontainers.image.ref.name': name.tag } }))
+  const named = names.map((name) => ({ ...descriptor, annotations: { 'io.containerd.image.name': formatReference(name), 'org.opencontainers.image.ref.name': name.tag } }))
+  const attached = (whole?.attached ?? []).map(({ mediaType, digest, size }) => ({ mediaType, digest, size }))
+  return [...(named.length > 0 ? named : [descriptor]), ...attached]
 }
 
 function dockerItem({ config, layers, names }: SavedImage): object {

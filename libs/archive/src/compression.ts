@@ -22,10 +22,15 @@ export interface DecompressorOptions {
 }
 
 /** Little enough to be no bomb: a small file of zeros packs far beyond any ratio. */
-const RATIO_FREE = 16 * 1024 * 1024
+export const RATIO_FREE = 16 * 1024 * 1024
 /** Each member costs a decoder, and the smallest has 9 bytes. */
 const MAX_MEMBERS = 1_000_000
-const CHUNK = 1024 * 1024
+export const CHUNK = 1024 * 1024
+export const MAX_RATIO = 1000
+
+export function tooLarge(what: string, ratio: number): StrataError {
+  return new StrataError('limit_exceeded', `the ${what} unpacks to more than ${ratio} times its size`)
+}
 
 /**
  * Packed bytes in, plain bytes out, off the main thread. Any number of gzip members or zstd frames one after another; zstd windows up to 128 MiB. Zeros behind the
@@ -56,7 +61,7 @@ class Decompressor extends Duplex {
   constructor(private readonly compression: 'gzip' | 'zstd', options: DecompressorOptions) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     this.of = options.of ?? 'layer'
-    this.maxRatio = options.maxRatio ?? 1000
+    this.maxRatio = options.maxRatio ?? MAX_RATIO
     this.inner = this.open()
   }
 
@@ -90,7 +95,7 @@ class Decompressor extends Duplex {
     inner.on('data', (chunk: Buffer) => {
       this.bytesOut += chunk.length
       if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio) {
-        this.destroy(new StrataError('limit_exceeded', `the ${this.of} unpacks to more than ${this.maxRatio} times its size`))
+        this.destroy(tooLarge(this.of, this.maxRatio))
       } else if (!this.push(chunk)) inner.pause()
     })
     inner.on('error', (error) => this.destroy(this.fault(error)))

@@ -1,13 +1,6 @@
-import { StrataError, diffIdsOf, type Compression, type DiffId, type ImageConfig, type Reference } from '@strata/oci'
+import { StrataError, diffIdsOf, type Compression, type DiffId, type ImageConfig, type Platform, type Reference } from '@strata/oci'
 import type { BlobSource, KeptBlob, MadeBlob } from './listing.js'
 import type { ArchiveFile } from './resolve-files.js'
-
-/** image-spec, config.md: as written there, so any part may be an empty text. */
-export interface Platform {
-  readonly os: string
-  readonly architecture: string
-  readonly variant?: string | undefined
-}
 
 export interface ArchiveLayer {
   readonly blob: BlobSource | KeptBlob
@@ -28,14 +21,22 @@ export interface ArchiveImage {
   /** Each with a tag, none twice. Empty: the image is untagged. */
   readonly names: readonly Reference[]
   readonly platform: Platform
+  /** Platforms that an index names for this image and that are not in the archive, as `linux/arm64`. */
+  readonly missing?: readonly string[]
+  /** Where all of an image is wanted and there is more than this. */
+  readonly whole?: ArchiveWhole
 }
 
-const GO_NAMES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
-/** What this machine runs, in Go's words, which images use. */
-export const HOST_PLATFORM: Platform = { os: 'linux', architecture: GO_NAMES[process.arch] ?? process.arch }
-
-export function platformOf(config: ImageConfig): Platform {
-  return { os: config.os, architecture: config.architecture, ...(config.variant ? { variant: config.variant } : {}) }
+/** All that an image's name stands for: its other platforms, and what is attached to it. */
+export interface ArchiveWhole {
+  /** What the names stand for: an index; the image's own manifest where that has attachments only. */
+  readonly root: BlobSource | MadeBlob
+  /** The image for each other platform, without names. */
+  readonly others: readonly ArchiveImage[]
+  /** Indexes below the root and manifests of attestations, signatures and the like: kept as they are. */
+  readonly documents: readonly BlobSource[]
+  /** What those manifests name. */
+  readonly blobs: readonly BlobSource[]
 }
 
 /** The layers against the config, which lists as many diffIDs; `label` says in a message which image it is. */

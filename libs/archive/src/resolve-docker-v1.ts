@@ -1,6 +1,6 @@
-import { digestOf, formatReference, imageConfigSchema, MAX_JSON_BYTES, parseJson, StrataError, type DiffId } from '@strata/oci'
+import { digestOf, formatReference, imageConfigSchema, MAX_JSON_BYTES, parseJson, platformOf, StrataError, type DiffId } from '@strata/oci'
 import { z } from 'zod'
-import { layersOf, platformOf } from './image-archive.js'
+import { layersOf } from './image-archive.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
 import { distinct, namesOfRepoTags, type ResolvedImage } from './resolve-names.js'
 

@@ -1,6 +1,6 @@
-import { imageConfigSchema, formatReference, isDigest, StrataError, type Digest } from '@strata/oci'
+import { imageConfigSchema, formatReference, isDigest, platformOf, StrataError, type Digest } from '@strata/oci'
 import { z } from 'zod'
-import { layersOf, platformOf } from './image-archive.js'
+import { layersOf } from './image-archive.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
 import { distinct, namesOfRepoTags, type ResolvedImage } from './resolve-names.js'
 import { layoutImage, type LayoutManifest } from './resolve-oci.js'

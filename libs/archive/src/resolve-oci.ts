@@ -1,7 +1,7 @@
 import {
-  formatReference, imageConfigSchema, indexSchema, isIndexType, isManifestType, manifestSchema, MEDIA, StrataError, type Descriptor, type Digest, type Manifest,
+  formatPlatform, formatReference, imageConfigSchema, indexSchema, isIndexType, isManifestType, manifestSchema, matchesPlatform, MEDIA, platformOf, StrataError, type Descriptor, type Digest, type Manifest, type Platform,
 } from '@strata/oci'
-import { layersOf, platformOf, type Platform } from './image-archive.js'
+import { layersOf } from './image-archive.js'
 import type { KeptBlob } from './listing.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
 import { mergeNames, namesOfAnnotations, type ArchiveNames, type ResolvedImage } from './resolve-names.js'
@@ -15,14 +15,37 @@ export interface LayoutManifest {
   readonly names: ArchiveNames
 }
 
+/** A file of the layout and how something names it. */
+export interface Described {
+  readonly descriptor: Descriptor
+  readonly file: ArchiveFile
+}
+
+/** What a name of `index.json` stands for, and what is below it. */
+export interface LayoutGroup {
+  /** One; several where `index.json` itself lists an image's platforms. */
+  readonly roots: Described[]
+  /** Of images, one a platform. */
+  readonly manifests: LayoutManifest[]
+  /** Indexes below the roots. */
+  readonly indexes: Described[]
+  /** Manifests of attestations and other artifacts. */
+  readonly attached: Described[]
+  /** Named and not in the archive. */
+  readonly absent: Descriptor[]
+}
+
+/** Which of several platforms is wanted: the one asked for, or this machine's, where the only other one will do as well. */
+export type PlatformChoice = { readonly asked: Platform } | { readonly host: Platform }
+
 /** A real layout has one index below `index.json`, or two. */
 const MAX_INDEX_DEPTH = 4
 
 /** The images of an OCI layout (image-spec, image-layout.md): one for each name of `index.json`, of several platforms the one that suits. */
-export async function resolveLayout(files: ArchiveFiles, index: ArchiveFile, platform: Platform): Promise<ResolvedImage[]> {
+export async function resolveLayout(files: ArchiveFiles, index: ArchiveFile, choice: PlatformChoice): Promise<ResolvedImage[]> {
   const chosen = new Map<Digest, LayoutManifest>()
-  for (const manifests of await imagesOfIndex(files, index)) {
-    const found = await forPlatform(files, manifests, platform)
+  for (const group of await groupsOfIndex(files, index)) {
+    const found = await forPlatform(files, group, choice)
     if (!found) continue
     const known = chosen.get(found.file.blob.digest)
     chosen.set(found.file.blob.digest, known ? { ...known, names: mergeNames(known.names, found.names) } : found)
@@ -34,7 +57,7 @@ export async function resolveLayout(files: ArchiveFiles, index: ArchiveFile, pla
 
 /** All manifests of the layout, of every platform. */
 export async function layoutManifests(files: ArchiveFiles, index: ArchiveFile): Promise<LayoutManifest[]> {
-  return (await imagesOfIndex(files, index)).flat()
+  return (await groupsOfIndex(files, index)).flatMap(({ manifests }) => manifests)
 }
 
 /** One image, its parts checked against its manifest and config. */
@@ -46,7 +69,7 @@ export async function layoutImage(files: ArchiveFiles, found: LayoutManifest): P
   const missing = manifest.layers.filter((_, at) => layers[at] === undefined).map(({ digest }) => digest)
   if (missing.length > 0) throw new StrataError('layer_missing', missingText(missing, label))
   for (const { digest, mediaType } of manifest.layers) if (mediaType?.endsWith('+encrypted')) throw new StrataError('unsupported', `the layer ${digest} of the image ${label} is encrypted`)
-  const image = { config: config.file.blob, manifest: file.blob, layers: layersOf(layers.filter((layer) => layer !== undefined), config.parsed, label), names: names.names, platform: platformOf(config.parsed) }
+  const image = { config: config.file.blob, manifest: file.blob, layers: layersOf(layers.filter((layer) => layer !== undefined), config.parsed, label), names: names.names, platform: found.platform ?? platformOf(config.parsed) }
   return { image, bareTag: names.bareTag }
 }
 
@@ -56,18 +79,33 @@ async function configOf(files: ArchiveFiles, { file, manifest }: LayoutManifest)
   return { file: config, parsed: await files.json(config, imageConfigSchema) }
 }
 
-/** For each image of `index.json` its manifests, one a platform. */
-async function imagesOfIndex(files: ArchiveFiles, file: ArchiveFile): Promise<LayoutManifest[][]> {
-  const images = new Map<string, LayoutManifest[]>()
+/** What the index says of a manifest, else its config. */
+export async function platformOfManifest(files: ArchiveFiles, found: LayoutManifest): Promise<Platform> {
+  return found.platform ?? platformOf((await configOf(files, found)).parsed)
+}
+
+/** Whether all that the manifest needs is in the archive, or, its layers, here. */
+export async function isComplete(files: ArchiveFiles, { manifest }: LayoutManifest): Promise<boolean> {
+  if (!present(files, manifest.config)) return false
+  for (const layer of manifest.layers) if (!(present(files, layer) ?? (await keptBlob(files, layer)))) return false
+  return true
+}
+
+/** The images of `index.json`, those of one name together. */
+export async function groupsOfIndex(files: ArchiveFiles, file: ArchiveFile): Promise<LayoutGroup[]> {
+  const groups = new Map<string, LayoutGroup>()
   for (const [at, descriptor] of (await files.json(file, indexSchema)).manifests.entries()) {
     if (isAttestation(descriptor)) continue
     const blob = present(files, descriptor)
     if (!blob) throw new StrataError('archive_invalid', `index.json names the manifest ${descriptor.digest}, which is not in the archive`)
     const names = namesOfAnnotations(descriptor.annotations)
     const key = imageKey(descriptor, names) ?? `${at}`
-    images.set(key, [...(images.get(key) ?? []), ...(await manifestsBelow(files, blob, descriptor, names, 1))])
+    const group = groups.get(key) ?? { roots: [], manifests: [], indexes: [], attached: [], absent: [] }
+    groups.set(key, group)
+    group.roots.push({ descriptor, file: blob })
+    await walk(files, { descriptor, file: blob }, names, group, 1)
   }
-  return [...images.values()]
+  return [...groups.values()]
 }
 
 /** Descriptors of one name that differ in platform are one image; some tools write those into `index.json` itself. */
@@ -75,40 +113,64 @@ function imageKey(descriptor: Descriptor, { names, bareTag }: ArchiveNames): str
   return descriptor.platform ? (names[0] ? formatReference(names[0]) : bareTag) : undefined
 }
 
-/** The manifests of images at and below a descriptor. Those of other platforms may be absent: docker saves what it has. */
-async function manifestsBelow(files: ArchiveFiles, file: ArchiveFile, descriptor: Descriptor, names: ArchiveNames, depth: number): Promise<LayoutManifest[]> {
+/** Sorts what is at and below a descriptor into the group. Manifests of other platforms may be absent: docker saves what it has. */
+async function walk(files: ArchiveFiles, at: Described, names: ArchiveNames, group: LayoutGroup, depth: number): Promise<void> {
+  const { descriptor, file } = at
   if (!isIndexType(descriptor.mediaType)) {
-    if (descriptor.mediaType !== undefined && !isManifestType(descriptor.mediaType)) return []
+    if (descriptor.mediaType !== undefined && !isManifestType(descriptor.mediaType)) return
     const manifest = await files.json(file, manifestSchema)
-    return isArtifact(manifest) ? [] : [{ file, manifest, platform: descriptor.platform ?? undefined, names }]
+    if (isArtifact(manifest)) group.attached.push(at)
+    else group.manifests.push({ file, manifest, platform: descriptor.platform ?? undefined, names })
+    return
   }
   if (depth > MAX_INDEX_DEPTH) throw new StrataError('limit_exceeded', `the archive has more than ${MAX_INDEX_DEPTH} indexes inside each other`)
-  const children = (await files.json(file, indexSchema)).manifests.filter((child) => !isAttestation(child))
-  const there = children.flatMap((child) => {
+  if (depth > 1) group.indexes.push(at)
+  const children = (await files.json(file, indexSchema)).manifests
+  let isEmpty = children.length > 0
+  for (const child of children) {
     const blob = present(files, child)
-    return blob ? [{ child, blob }] : []
-  })
-  if (children.length > 0 && there.length === 0) throw new StrataError('archive_invalid', `none of the manifests of the index ${file.blob.digest} is in the archive`)
-  const found: LayoutManifest[] = []
-  for (const { child, blob } of there) found.push(...(await manifestsBelow(files, blob, child, names, depth + 1)))
-  return found
+    if (!blob) {
+      if (!isAttestation(child)) group.absent.push(child)
+      continue
+    }
+    if (isAttestation(child)) {
+      group.attached.push({ descriptor: child, file: blob })
+      continue
+    }
+    isEmpty = false
+    await walk(files, { descriptor: child, file: blob }, names, group, depth + 1)
+  }
+  if (isEmpty && children.some((child) => !isAttestation(child))) throw new StrataError('archive_invalid', `none of the manifests of the index ${file.blob.digest} is in the archive`)
 }
 
-/** The manifest for `wanted`, else the only one. */
-async function forPlatform(files: ArchiveFiles, manifests: readonly LayoutManifest[], wanted: Platform): Promise<LayoutManifest | undefined> {
-  const distinct = [...new Map(manifests.map((found) => [found.file.blob.digest, found])).values()]
-  if (distinct.length <= 1) return distinct[0]
-  const platforms: string[] = []
-  for (const found of distinct) {
-    const platform = found.platform ?? platformOf((await configOf(files, found)).parsed)
-    if (platform.os === wanted.os && platform.architecture === wanted.architecture && (!wanted.variant || platform.variant === wanted.variant)) return found
-    platforms.push([platform.os, platform.architecture, platform.variant].filter(Boolean).join('/'))
-  }
-  throw new StrataError('unsupported', `the archive has the image for ${platforms.join(', ')}, but not for ${wanted.os}/${wanted.architecture}`)
+/** The manifest for the platform wanted. Where nobody asked for one, the only one there is. */
+async function forPlatform(files: ArchiveFiles, group: LayoutGroup, choice: PlatformChoice): Promise<LayoutManifest | undefined> {
+  const distinct = distinctManifests(group)
+  if (distinct.length === 0 || (distinct.length === 1 && 'host' in choice)) return distinct[0]
+  const wanted = 'asked' in choice ? choice.asked : choice.host
+  const there = await Promise.all(distinct.map(async (found) => ({ found, platform: await platformOfManifest(files, found) })))
+  const matching = there.filter(({ platform }) => matchesPlatform(platform, wanted))
+  // Of variants the plain one first.
+  const best = matching.find(({ platform }) => matchesPlatform(wanted, platform)) ?? matching[0]
+  if (best) return best.found
+  const complete: typeof there = []
+  for (const one of there) if (await isComplete(files, one.found)) complete.push(one)
+  if ('host' in choice && complete.length === 1) return complete[0]?.found
+  throw new StrataError('unsupported', notForText(complete.map(({ platform }) => platform), group.absent, wanted))
+}
+
+export function distinctManifests({ manifests }: LayoutGroup): LayoutManifest[] {
+  return [...new Map(manifests.map((found) => [found.file.blob.digest, found])).values()]
+}
+
+export function notForText(there: readonly Platform[], absent: readonly Descriptor[], wanted: Platform): string {
+  const named = absent.flatMap(({ platform }) => (platform ? [formatPlatform(platform)] : []))
+  const without = named.length > 0 ? ` (its index also names ${named.join(', ')}, which the archive leaves out)` : ''
+  return `the archive has the image for ${there.map(formatPlatform).join(', ') || 'no platform in full'}, but not for ${formatPlatform(wanted)}${without}`
 }
 
 /** The blob of a descriptor, whose length must be what the descriptor says. */
-function present(files: ArchiveFiles, { digest, size }: Descriptor): ArchiveFile | undefined {
+export function present(files: ArchiveFiles, { digest, size }: Descriptor): ArchiveFile | undefined {
   const file = files.findBlob(digest)
   if (file && file.blob.size !== size) throw new StrataError('archive_invalid', `the blob ${digest} has ${file.blob.size} bytes; the archive’s manifests say ${size}`)
   return file
@@ -124,11 +186,14 @@ function missingText([first = '', ...others]: readonly string[], label: string):
 }
 
 /** BuildKit's provenance beside the platforms' manifests. */
-function isAttestation({ platform, annotations }: Descriptor): boolean {
+export function isAttestation({ platform, annotations }: Descriptor): boolean {
   return annotations['vnd.docker.reference.type'] === 'attestation-manifest' || (platform?.os === 'unknown' && platform.architecture === 'unknown')
 }
 
-/** Not a container image but a signature, a chart, an attestation (image-spec, manifest.md, "Guidelines for Artifact Usage"). */
-function isArtifact({ config }: Manifest): boolean {
-  return config.mediaType !== undefined && config.mediaType !== MEDIA.config && config.mediaType !== 'application/vnd.docker.container.image.v1+json'
+/** Not a container image but a signature, a chart, an attestation (image-spec, manifest.md, "Guidelines for Artifact Usage"); some give themselves an image's config all the same. */
+function isArtifact({ config, layers }: Manifest): boolean {
+  if (config.mediaType !== undefined && config.mediaType !== MEDIA.config && config.mediaType !== 'application/vnd.docker.container.image.v1+json') return true
+  return layers.length > 0 && layers.every(({ mediaType }) => mediaType !== undefined && !LAYER_TYPE.test(mediaType))
 }
+
+const LAYER_TYPE = /^application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\b/

@@ -20,7 +20,7 @@ async function archive(entries: Entries): Promise<Buffer> {
   return buffer(tar)
 }
 
-async function resolve(entries: Entries, options: ResolveOptions = { platform: { os: 'linux', architecture: 'amd64' } }) {
+async function resolve(entries: Entries, options: ResolveOptions = { host: { os: 'linux', architecture: 'amd64' } }) {
   const { listing, readSmall } = listArchive(await archive(entries))
   return resolveArchive(listing, readSmall, options)
 }
@@ -117,7 +117,7 @@ describe('hostile and broken archives', () => {
     ['a blob of another length', [...one, ['index.json', index([{ ...descriptor(manifest(), MEDIA.manifest), size: 3 }])]], 'archive_invalid', /the archive’s manifests say 3/],
     ['no config blob', [blob(manifest()), blob(layer), ['index.json', index([descriptor(manifest(), MEDIA.manifest)])]], 'archive_invalid', /the config sha256:\w+ of the manifest/],
     ['no layer blob', [blob(manifest()), blob(config()), ['index.json', index([descriptor(manifest(), MEDIA.manifest, refName('a:1'))])]], 'layer_missing', `the layer ${digestOf(layer)} of the image docker.io/library/a:1 is neither in the archive nor here`],
-    ['other platforms only', [blob(forArm), blob(armConfig), blob(manifest(config([layer], 's390x'))), blob(wide), ['index.json', index([descriptor(wide, MEDIA.index)])]], 'unsupported', 'the archive has the image for linux/arm64, linux/s390x, but not for linux/amd64'],
+    ['other platforms only', [blob(layer), blob(forArm), blob(armConfig), blob(config([layer], 's390x')), blob(manifest(config([layer], 's390x'))), blob(wide), ['index.json', index([descriptor(wide, MEDIA.index)])]], 'unsupported', 'the archive has the image for linux/arm64, linux/s390x, but not for linux/amd64'],
     ['an index of nothing that is there', [blob(wide), ['index.json', index([descriptor(wide, MEDIA.index)])]], 'archive_invalid', /none of the manifests of the index/],
     ['an index in an index in an index …', [...one, ...deep.map(blob), ['index.json', index([descriptor(deep[0]!, MEDIA.index)])]], 'limit_exceeded', /more than 4 indexes/],
     ['both manifest and index', [blob(manifest(config(), [layer], { manifests: [] })), ['index.json', index([descriptor(manifest(config(), [layer], { manifests: [] }), MEDIA.manifest)])]], 'archive_invalid', /manifests/],

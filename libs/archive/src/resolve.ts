@@ -1,11 +1,12 @@
-import { StrataError, type Digest } from '@strata/oci'
-import { HOST_PLATFORM, type ArchiveImage, type Platform } from './image-archive.js'
+import { HOST_PLATFORM, matchesPlatform, StrataError, type Digest, type Platform } from '@strata/oci'
+import type { ArchiveImage } from './image-archive.js'
 import type { ArchiveListing } from './listing.js'
 import { resolveDocker } from './resolve-docker.js'
 import { isDockerV1, resolveDockerV1 } from './resolve-docker-v1.js'
 import { ArchiveFiles, type ReadSmall } from './resolve-files.js'
 import { nameAs, type ResolvedImage } from './resolve-names.js'
-import { layoutManifests, resolveLayout } from './resolve-oci.js'
+import { layoutManifests, notForText, resolveLayout } from './resolve-oci.js'
+import { resolveWholeLayout } from './resolve-whole.js'
 
 export interface ResolveOptions {
   /**
@@ -13,8 +14,13 @@ export interface ResolveOptions {
    * gives, else `latest`. With several images in the archive: `bad_request`.
    */
   readonly name?: string
-  /** Which manifest of an index for several platforms is wanted; this machine's, on linux, unless said otherwise. */
-  readonly platform?: Platform
+  /**
+   * Which of an image's platforms is wanted: then no other is taken. `all`: the image is kept as its index has it, with what is attached to it. By default this machine's,
+   * or the only one that the archive has.
+   */
+  readonly platform?: Platform | 'all'
+  /** In this machine's stead. */
+  readonly host?: Platform
   /** Whether the store has a layer that an OCI layout names and leaves out (`strata save --since`); without it none is there. */
   readonly isKept?: (digest: Digest, size: number) => Promise<boolean>
 }
@@ -31,15 +37,22 @@ export interface ResolveOptions {
  */
 export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSmall, options: ResolveOptions = {}): Promise<ArchiveImage[]> {
   const files = new ArchiveFiles(listing, readSmall, options.isKept ?? (() => Promise.resolve(false)))
-  const platform = options.platform ?? HOST_PLATFORM
+  const { platform, host = HOST_PLATFORM } = options
   const index = files.find('index.json')
   const legacy = files.find('manifest.json')
   let images: ResolvedImage[] = []
-  if (legacy) images = await resolveDocker(files, legacy, index ? await layoutManifests(files, index) : [])
-  if (images.length === 0 && index) images = await resolveLayout(files, index, platform)
+  // `manifest.json` lists one platform of each image; who asks for another wants the layout, where there is one.
+  if (legacy && !(platform && index)) images = await resolveDocker(files, legacy, index ? await layoutManifests(files, index) : [])
+  if (images.length === 0 && index) images = await (platform === 'all' ? resolveWholeLayout(files, index, host) : resolveLayout(files, index, platform ? { asked: platform } : { host }))
+  if (images.length === 0 && legacy && index) images = await resolveDocker(files, legacy, [])
   if (!legacy && !index && isDockerV1(files)) images = await resolveDockerV1(files)
   if (images.length === 0) throw notAnImage(files, Boolean(legacy ?? index))
+  if (platform && platform !== 'all') expectPlatform(images, platform)
   return options.name === undefined ? images.map(({ image }) => image) : nameAs(images, options.name)
+}
+
+function expectPlatform(images: readonly ResolvedImage[], wanted: Platform): void {
+  for (const { image } of images) if (!matchesPlatform(image.platform, wanted)) throw new StrataError('unsupported', notForText([image.platform], [], wanted))
 }
 
 const ROOT_FOLDERS = new Set(['bin', 'boot', 'dev', 'etc', 'home', 'lib', 'opt', 'proc', 'root', 'sbin', 'sys', 'tmp', 'usr', 'var'])

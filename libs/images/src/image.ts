@@ -3,10 +3,23 @@ import { z } from 'zod'
 
 const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
 
+/** A manifest or index that is kept with an image, and of which platform it is, if it is an image's. */
+const partSchema = z.object({ digest, platform: z.string().max(100).optional() })
+export type ImagePart = z.infer<typeof partSchema>
+
+/** What is here of an image that was loaded with all its platforms and attachments. */
+export const wholeSchema = z.object({
+  /** The image that is meant where no platform is asked for: `id`, `layers` and `created` are its. */
+  manifest: digest,
+  /** That one, the other platforms', indexes below the first, attestations, signatures: what an index names and is not among these was never here. */
+  parts: z.array(partSchema).min(1).max(2_000),
+})
+export type Whole = z.infer<typeof wholeSchema>
+
 export const imageSchema = z.object({
   /** The digest of the config: what docker calls the image's id. */
   id: digest,
-  /** The digest of the manifest: what a registry calls it. Images with one id and several digests differ in how their layers are packed. */
+  /** The digest of the manifest, or of the index of several platforms: what a registry calls it. Images with one id and several digests differ in how their layers are packed. */
   digest,
   /** Of the manifest, as in its descriptor. */
   mediaType: z.string().max(256),
@@ -15,6 +28,7 @@ export const imageSchema = z.object({
   size: z.number().int().nonnegative(),
   layers: z.number().int().nonnegative(),
   created: z.string().max(100).optional(),
+  whole: wholeSchema.optional(),
 })
 /** An image as every name's record carries it, so that a list reads names only, no manifest and no config. */
 export type Image = z.infer<typeof imageSchema>

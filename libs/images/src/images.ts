@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { diffIdsOf, MAX_JSON_BYTES, parseTagged, step, StrataError, type DiffId, type Digest, type ErrorCode, type Reference } from '@strata/oci'
+import { diffIdsOf, digestOf, formatPlatform, matchesPlatform, MAX_JSON_BYTES, parseTagged, platformOf, step, StrataError, type DiffId, type Digest, type ErrorCode, type Platform, type Reference } from '@strata/oci'
 import { BlobStore, CAS_ATTEMPTS, changedTooOften, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
-import type { Image, ImageDetails, NamedImage } from './image.js'
-import { blobsOf, historyOf, layersOf, readManifest, type ReadImage } from './manifest.js'
+import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
+import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
 import { groupByImage, keyOfName, Names } from './names.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { findById, meaningOf, notFound } from './resolve.js'
+import { manifestFor, readWhole, united } from './whole.js'
 
 /**
  * Images by name, over the store: `images/` holds names only, each a record that carries the image's ids and sizes; manifests, configs and layers are blobs.
@@ -36,9 +37,29 @@ export class Images {
     })
     await this.#blobs.add(read.image.digest, manifest, upload)
     step('load.manifest-written')
-    await this.#holdAll(read, upload)
+    await this.#holdAll({ ...read, blobs: blobsOf(read) }, upload)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, upload)
     return read.image
+  }
+
+  /**
+   * Adds an image with all of its platforms and what is attached to it: `root` is what its names stand for, an index, or the image's manifest where that has attachments only. All that
+   * `whole` names, and what that names, must be in the store.
+   * @throws as `put`
+   */
+  async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], upload: string): Promise<Image> {
+    const { image: meant } = await readManifest(await this.#blobs.read(whole.manifest, MAX_JSON_BYTES), this.#blobs)
+    const digest = digestOf(root)
+    await this.#blobs.add(digest, root, upload)
+    step('load.manifest-written')
+    const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
+    const { layers } = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
+      throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
+    })
+    const image = { ...unsized, size: layers.reduce((sum, layer) => sum + layer.size, 0) }
+    await this.#holdAll(await this.#readAll(image), upload)
+    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, image, upload)
+    return image
   }
 
   /** One row an image (a manifest's digest), with all its names: named ones first, newest first. Reads names only. */
@@ -55,13 +76,15 @@ export class Images {
   }
 
   /**
-   * What the image that `text` means consists of, and the name that was meant, if it was a tag's. Reads the manifest, and for a name no other name.
-   * @throws as `resolve`; `corrupt` if its manifest is gone or changed
+   * What the image that `text` means consists of, of one with several platforms all, or the one asked for; and the name that was meant, if it was a tag's. Reads the
+   * manifest, and for a name no other name.
+   * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest is gone or changed
    */
-  async contents(text: string): Promise<ImageContents & { readonly name: Reference | undefined }> {
+  async contents(text: string, platform?: Platform): Promise<ImageContents & { readonly name: Reference | undefined }> {
     const { image, name } = await this.#find(text)
     try {
-      return { ...(await readContents(image, this.#blobs)), name }
+      if (platform) expectPlatform(await this.#read(image, platform), platform)
+      return { ...(await readContents(image, this.#blobs, platform)), name }
     } catch (error) {
       throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
     }
@@ -83,14 +106,15 @@ export class Images {
   }
 
   /**
-   * All of an image.
-   * @throws as `resolve`; `corrupt` if its manifest or config is gone or changed
+   * All of an image; of one with several platforms, of that one, or of the one that is meant without.
+   * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest or config is gone or changed
    */
-  async inspect(text: string): Promise<ImageDetails> {
+  async inspect(text: string, platform?: Platform): Promise<ImageDetails> {
     const image = await this.resolve(text)
-    const read = await this.#read(image)
+    const read = await this.#read(image, platform)
+    if (platform) expectPlatform(read, platform)
     const names = (await this.list()).find(({ digest }) => digest === image.digest)?.names ?? []
-    return { ...image, names, config: read.config, layerList: layersOf(read), history: historyOf(read) }
+    return { ...read.image, names, config: read.config, layerList: layersOf(read), history: historyOf(read) }
   }
 
   /**
@@ -104,7 +128,7 @@ export class Images {
     const upload = randomUUID()
     await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
     try {
-      await this.#holdAll(await this.#read(image), upload)
+      await this.#holdAll(await this.#readAll(image), upload)
       await this.#setName(target, image, upload)
     } finally {
       await this.#uploads.end(upload)
@@ -123,8 +147,8 @@ export class Images {
    */
   async *references(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<Digest> {
     const seen = new Set<Digest>()
-    for await (const { image, manifest } of this.#all(without)) {
-      for (const digest of blobsOf(image.digest, manifest)) {
+    for await (const { blobs } of this.#all(without)) {
+      for (const digest of blobs.keys()) {
         if (seen.has(digest)) continue
         seen.add(digest)
         yield digest
@@ -145,11 +169,11 @@ export class Images {
     const sizes = new Map<Digest, number>()
     const used = new Set<Digest>()
     let [total, active] = [0, 0]
-    for await (const { image, manifest } of this.#all(new Set())) {
+    for await (const { image, blobs } of this.#all(new Set())) {
       const isActive = isUsed(image)
       total++
       if (isActive) active++
-      for (const { digest, size } of [{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers]) {
+      for (const [digest, size] of blobs) {
         sizes.set(digest, size)
         if (isActive) used.add(digest)
       }
@@ -170,13 +194,13 @@ export class Images {
   }
 
   /** Every image read. One that was removed since it was listed is left out: its blobs may be gone. */
-  async *#all(without: ReadonlySet<Digest>): AsyncGenerator<ReadImage> {
+  async *#all(without: ReadonlySet<Digest>): AsyncGenerator<WithBlobs> {
     for (const image of await this.list()) {
       if (without.has(image.digest)) continue
-      const read = await this.#read(image).catch(async () => {
+      const read = await this.#readAll(image).catch(async () => {
         // Looked at again: it may even have been loaded again.
-        const isThere = (await this.list()).some(({ digest }) => digest === image.digest)
-        return isThere ? this.#read(image) : undefined
+        const isThere = (await this.list()).find(({ digest }) => digest === image.digest)
+        return isThere && this.#readAll(isThere)
       })
       if (read) yield read
     }
@@ -186,16 +210,29 @@ export class Images {
     return (await this.#uploads.get(upload)) !== undefined
   }
 
-  async #read(image: Image): Promise<ReadImage> {
+  async #read(image: Image, platform?: Platform): Promise<ReadImage> {
     try {
-      return await readManifest(await this.#blobs.read(image.digest, MAX_JSON_BYTES), this.#blobs)
+      const read = await readManifest(await this.#blobs.read(manifestFor(image, platform), MAX_JSON_BYTES), this.#blobs)
+      const { digest, mediaType, manifestSize, size, whole } = image
+      return whole ? { ...read, image: { ...read.image, digest, mediaType, manifestSize, size, whole } } : read
     } catch (error) {
       throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
     }
   }
 
-  async #holdAll({ image, manifest }: ReadImage, upload: string): Promise<void> {
-    for (const digest of blobsOf(image.digest, manifest))
+  async #readAll(image: Image): Promise<WithBlobs> {
+    const read = await this.#read(image)
+    if (!image.whole) return { ...read, blobs: blobsOf(read) }
+    try {
+      const { documents, blobs, layers } = await readWhole(image, this.#blobs)
+      return { ...read, blobs: new Map([{ digest: image.digest, size: image.manifestSize }, ...documents, ...blobs, ...layers].map(({ digest, size }) => [digest, size])) }
+    } catch (error) {
+      throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
+    }
+  }
+
+  async #holdAll({ image, blobs }: WithBlobs, upload: string): Promise<void> {
+    for (const digest of blobs.keys())
       if (!(await this.#blobs.hold(digest, upload))) throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
   }
 
@@ -207,15 +244,17 @@ export class Images {
     const key = keyOfName(name, image)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#names.records.find(key)
-      if (seen?.value?.digest === image.digest) return
-      if (seen?.value && name) await this.#keepByDigest(name, seen.value, upload)
+      const isSame = seen?.value?.digest === image.digest
+      const wanted = isSame ? united(seen.value, image) : image
+      if (wanted === seen?.value) return
+      if (seen?.value && name && !isSame) await this.#keepByDigest(name, seen.value, upload)
       // Only after the look at the name: what others did to it since the upload's end was there to be seen, or makes the write fail.
       if (!(await this.#isLive(upload))) interrupted(upload)
-      const etag = await this.#names.records.write(key, image, seen)
+      const etag = await this.#names.records.write(key, wanted, seen)
       if (etag === undefined) continue
       if (!(await this.#isLive(upload))) {
         // Ended in between, and then the name may have come and gone again, with the image's blobs: it is as it was.
-        const written = { value: image, etag }
+        const written = { value: wanted, etag }
         await (seen?.value ? this.#names.records.write(key, seen.value, written) : this.#names.records.retire(key, written))
         interrupted(upload)
       }
@@ -232,15 +271,26 @@ export class Images {
   async #keepByDigest(name: Reference, image: Image, upload: string): Promise<void> {
     const key = keys.imageDigest(name.repository, image.digest)
     const seen = await this.#names.records.find(key)
-    if (seen?.value) return
+    const wanted = seen?.value ? united(seen.value, image) : image
+    if (wanted === seen?.value) return
     try {
-      await this.#holdAll(await this.#read(image), upload)
+      await this.#holdAll(await this.#readAll(image), upload)
     } catch (error) {
       if (error instanceof StrataError && ['corrupt', 'layer_missing'].includes(error.code)) return
       throw error
     }
-    await this.#names.records.write(key, image, seen)
+    await this.#names.records.write(key, wanted, seen)
   }
+}
+
+/** An image with every blob that it consists of, and their sizes. */
+interface WithBlobs extends ReadImage {
+  readonly blobs: ReadonlyMap<Digest, number>
+}
+
+function expectPlatform({ image, config }: ReadImage, wanted: Platform): void {
+  if (image.whole || matchesPlatform(platformOf(config), wanted)) return
+  throw new StrataError('unsupported', `the image ${image.digest} is for ${formatPlatform(platformOf(config))}, not for ${formatPlatform(wanted)}`)
 }
 
 function ifNotFound(error: unknown, code: ErrorCode, what: string): unknown {

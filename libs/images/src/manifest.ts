@@ -1,5 +1,6 @@
 import { chainIds, diffIdsOf, digestOf, imageConfigSchema, isManifestType, layerMediaType, manifestSchema, MAX_JSON_BYTES, MEDIA, parseJson, StrataError, type Digest, type ImageConfig, type Manifest } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
+import { z } from 'zod'
 import type { HistoryStep, Image, ImageLayer } from './image.js'
 
 /** A manifest with its config, checked against each other. */
@@ -47,7 +48,13 @@ export function historyOf({ config }: ReadImage): HistoryStep[] {
   }))
 }
 
-/** Every blob that the image is made of. */
-export function blobsOf(digest: Digest, manifest: Manifest): Set<Digest> {
-  return new Set([digest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)])
+/** Every blob that the image is made of, and its size. */
+export function blobsOf({ image, manifest }: ReadImage): Map<Digest, number> {
+  return new Map([{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers].map(({ digest, size }) => [digest, size]))
+}
+
+/** Of a manifest or an index, as in its descriptor. */
+export function mediaTypeOf(document: Uint8Array): string {
+  const { mediaType, manifests } = parseJson(z.object({ mediaType: z.string().max(256).optional(), manifests: z.unknown() }), document, 'an image’s manifest', 'not_an_image')
+  return mediaType ?? (manifests === undefined ? MEDIA.manifest : MEDIA.index)
 }

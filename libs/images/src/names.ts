@@ -1,6 +1,7 @@
 import { familiarReference, type Reference } from '@strata/oci'
 import { keys, parseImageKey, PREFIX, Records, type Found, type ImageKey, type ObjectStore } from '@strata/store'
 import { imageSchema, type Image, type NamedImage } from './image.js'
+import { united } from './whole.js'
 
 /** One record below `images/`: a tag, or an entry by digest, and the image that it stands for. */
 export interface NameEntry {
@@ -35,7 +36,7 @@ export class Names {
 
 /** One row an image: entries grouped by the manifest's digest, those with names first, then newest first. */
 export function groupByImage(entries: readonly NameEntry[]): NamedImage[] {
-  const images = Object.values(Object.groupBy(entries, ({ image }) => image.digest)).map((group) => ({ ...group![0]!.image, names: namesOf(group!) }))
+  const images = Object.values(Object.groupBy(entries, ({ image }) => image.digest)).map((group) => ({ ...group!.map(({ image }) => image).reduce(united), names: namesOf(group!) }))
   return images.sort((a, b) => Number(b.names.length > 0) - Number(a.names.length > 0) || compare(b.created ?? '', a.created ?? '') || compare(a.digest, b.digest))
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
-import { COMPRESSION_HEAD, decompressor, detectCompression } from '@strata/archive'
+import { ARCHIVE_HEAD, archiveDecompressor, detectArchiveCompression } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/oci'
 
 /** Takes a piece; a promise means: no more before it is done. */
@@ -83,9 +83,9 @@ function unpacker(accept: Accept, stop: AbortSignal): { accept: Accept; end(): P
 
   const begin = (first: Buffer): Promise<void> | undefined => {
     head = undefined
-    const compression = detectCompression(first)
+    const compression = detectArchiveCompression(first)
     if (compression !== 'none') {
-      const plain = decompressor(compression, { of: 'archive' })
+      const plain = archiveDecompressor(compression)
       const done = flow(plain, accept, stop).finally(() => plain.destroy())
       done.catch((error: unknown) => failed.abort(error))
       const either = AbortSignal.any([stop, failed.signal])
@@ -102,7 +102,7 @@ function unpacker(accept: Accept, stop: AbortSignal): { accept: Accept; end(): P
     accept: (piece) => {
       if (head === undefined) return forward(piece)
       head = Buffer.concat([head, piece])
-      return head.length < COMPRESSION_HEAD ? undefined : begin(head)
+      return head.length < ARCHIVE_HEAD ? undefined : begin(head)
     },
     end: async () => {
       if (head !== undefined && head.length > 0) await begin(head)

@@ -3,7 +3,7 @@ import { read as readCallback } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
+import { ARCHIVE_HEAD, detectArchiveCompression } from '@strata/archive'
 import { step, StrataError } from '@strata/oci'
 import { FileControl } from './file-control.js'
 import { FilePlan } from './file-plan.js'
@@ -21,9 +21,9 @@ const read = promisify(readCallback)
 
 /** Whether the archive is packed by nothing, so that its headers can be found without reading all of it. */
 export async function isPlain({ fd }: ArchiveFile): Promise<boolean> {
-  const head = Buffer.alloc(COMPRESSION_HEAD)
+  const head = Buffer.alloc(ARCHIVE_HEAD)
   await read(fd, head, 0, head.length, 0)
-  return detectCompression(head) === 'none'
+  return detectArchiveCompression(head) === 'none'
 }
 
 /** The file from its first byte on. `close` is done when nothing reads it any more. */

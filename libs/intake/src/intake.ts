@@ -46,7 +46,7 @@ export interface Received extends IntakeProgress {
 
 export interface Intake {
   /**
-   * Takes in an archive, plain or packed by gzip or zstd, as it comes: every file of it is hashed and written once, what is a plain tar is indexed in flight (`index/v1/…`),
+   * Takes in an archive, plain or packed by gzip, zstd, bzip2 or xz, as it comes: every file of it is hashed and written once, what is a plain tar is indexed in flight (`index/v1/…`),
    * and the list of all is written last. Memory is flat. The body is neither destroyed nor drained when it is refused.
    * A request's socket may be taken from Node for that: its connection must not be used again (`Connection: close`), and of a refused one `bytesLeft` are to be drained.
    *

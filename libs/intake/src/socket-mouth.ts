@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
-import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
+import { ARCHIVE_HEAD, detectArchiveCompression } from '@strata/archive'
 import { step, StrataError } from '@strata/oci'
 import type { Mouth, Taken, Task } from './mouth.js'
 import { takeByRing } from './ring-run.js'
@@ -34,7 +34,7 @@ export class SocketMouth implements Mouth {
 
   async take(pair: WorkerPair, task: Task): Promise<Taken> {
     const head = await this.head(task)
-    const socket = detectCompression(head) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
+    const socket = detectArchiveCompression(head) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
     if (socket === undefined) return this.stream.take(pair, task)
     const received = new BigInt64Array(new SharedArrayBuffer(8))
     let timer: NodeJS.Timeout | undefined
@@ -65,7 +65,7 @@ export class SocketMouth implements Mouth {
     const either = AbortSignal.any([task.stop, idle])
     for (;;) {
       task.stop.throwIfAborted()
-      const head = this.request.read(COMPRESSION_HEAD) as Buffer | null
+      const head = this.request.read(ARCHIVE_HEAD) as Buffer | null
       if (head !== null) {
         this.request.unshift(head)
         return head

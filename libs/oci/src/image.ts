@@ -25,6 +25,8 @@ export const manifestSchema = z.object({
   mediaType: z.string().optional(),
   config: descriptorSchema,
   layers: z.array(descriptorSchema).max(10_000),
+  /** The manifest that this one is attached to. */
+  subject: descriptorSchema.nullish().catch(undefined),
   // A body that is both manifest and index is neither (CVE-2021-41190).
   manifests: z.undefined().optional(),
 })
@@ -40,6 +42,9 @@ export const indexSchema = z.object({
 })
 /** image-spec, image-index.md. */
 export type Index = z.infer<typeof indexSchema>
+
+/** Either: what a name may stand for. */
+export const documentSchema = z.union([manifestSchema, indexSchema])
 
 const text = z.string().nullish().transform((value) => value ?? '')
 export const imageConfigSchema = z.object({

@@ -1,4 +1,4 @@
-import { isDigest, type DiffId, type Digest } from '@strata/oci'
+import { isDigest, PLATFORM, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
 /**
@@ -73,10 +73,38 @@ export type NodeCleaning = z.infer<typeof nodeCleaningSchema>
 /** What `collect` took out of the store, or would take (StoreCollection of `@strata/store`). */
 const storeCollectionSchema = z.object({ blobs: tally, data: tally, indexes: tally, records: tally, partialUploads: tally, bytes: z.number().int(), linked: z.number().int(), tombstones: tally })
 
+/** What an archive was and brought. A layer is known if the store had it before; what of it came again was not kept. */
+const loadReportSchema = z.object({
+  format: z.enum(['docker-v1', 'docker', 'oci', 'docker+oci']),
+  writer: z.string().optional(),
+  layers: z.object({ new: tally, known: tally }),
+})
+export type LoadReport = z.infer<typeof loadReportSchema>
+
 export const CONTRACTS = {
   load: {
-    data: z.object({ root, upload: root, prepare: z.boolean(), name: z.string().optional() }),
-    result: z.object({ images: z.array(z.object({ id: digest, digest, names: z.array(z.string()), layers: z.number().int() })) }),
+    data: z.object({
+      root,
+      upload: root,
+      prepare: z.boolean(),
+      name: z.string().optional(),
+      /** By default the worker's own, or the only one in the archive. */
+      platform: z.union([z.literal('all'), z.string().regex(PLATFORM)]).optional(),
+    }),
+    result: z.object({
+      images: z.array(
+        z.object({
+          id: digest,
+          digest,
+          names: z.array(z.string()),
+          layers: z.number().int(),
+          /** Of an image kept whole: what is here, and what its index names besides. */
+          platforms: z.array(z.string()).optional(),
+          missing: z.array(z.string()).optional(),
+        }),
+      ),
+      found: loadReportSchema.optional(),
+    }),
     endsRoot: true,
   },
   extract: {

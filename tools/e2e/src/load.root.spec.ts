@@ -1,9 +1,11 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { Readable } from 'node:stream'
 import { FIXTURES, openFixture, type FixtureName } from '@strata/archive/testing'
-import type { ImageView } from '@strata/api'
+import type { ImageView, LoadResult } from '@strata/api'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { settledStore } from './testing/store-state.js'
 import { StrataUnderTest } from './testing/strata.js'
@@ -48,13 +50,18 @@ describe('every fixture loads', () => {
     const bytes = await buffer(openFixture(name))
     const posted = await strata.request('POST', '/v1/images', Readable.from([bytes]), { length: bytes.length })
     expect(posted.status, posted.bytes.toString()).toBe(201)
-    const first = posted.json<{ images: unknown }>()
+    const first = posted.json<LoadResult>()
     expectLoaded(first.images, name)
     const before = await settledStore(strata)
 
     const put = await strata.request('PUT', '/v1/images', Readable.from([bytes]))
     expect(put.status, put.bytes.toString()).toBe(201)
-    expect(put.json()).toEqual(first)
+    expect(put.json<{ images: unknown }>().images).toEqual(first.images)
+    const [brought, again] = [first.found!.layers, put.json<LoadResult>().found!.layers]
+    expect(again, 'what came once is here already').toEqual({
+      new: { count: 0, bytes: 0 },
+      known: { count: brought.new.count + brought.known.count, bytes: brought.new.bytes + brought.known.bytes },
+    })
 
     const { code, stdout, stderr } = await strata.cli(['load', '-q'], { input: Readable.from([bytes]) })
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -70,6 +77,21 @@ describe('every fixture loads', () => {
     const [answer] = await Promise.all([buffer(curl.stdout), once(curl, 'close')])
     expectLoaded((JSON.parse(answer.toString()) as { images: unknown }).images, 'docker28-odd.tar')
   })
+})
+
+it.each(['xz', 'bzip2'])('an archive packed by %s, as a body and as a file that the service reads', async (program) => {
+  const packed = execFileSync(program, ['-1', '-c'], { input: await buffer(openFixture('docker20-odd.tar')), maxBuffer: 64 * 1024 * 1024 })
+  expectLoaded((await strata.load(Readable.from([packed]))).images, 'docker20-odd.tar')
+  const folder = await mkdtemp('/var/tmp/strata-packed-')
+  try {
+    const file = join(folder, 'no-name-for-it')
+    await writeFile(file, packed)
+    expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 0, stderr: '' })
+    await truncate(file, packed.length - 100)
+    expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 1, stderr: expect.stringContaining(`the archive's ${program} stream is cut short`) as string })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 })
 
 it('shows layers and history', async () => {

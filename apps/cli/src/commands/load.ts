@@ -8,6 +8,7 @@ import type { Client } from '../client.js'
 import { print, type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { serverEvents } from '../events.js'
+import { loadReport } from '../format/load-report.js'
 import { barProgress, lineProgress, noProgress, type Progress } from '../progress.js'
 import { exitCodeOf, onSignals } from '../signals.js'
 
@@ -15,22 +16,25 @@ interface LoadOptions {
   readonly input?: string
   readonly quiet?: boolean
   readonly name?: string
+  readonly platform?: string
 }
 
 export function loadCommand(program: Command, context: Context): void {
   program
     .command('load')
-    .description('load images from an archive: docker save, podman save, OCI layout; plain, gzip or zstd')
-    .argument('[file]', 'the archive; - or none is stdin')
+    .description('load images from an archive: docker save, podman save, OCI layout; plain, gzip, zstd, bzip2 or xz')
+    .argument('[file]', 'the archive, or the folder of an OCI image layout; - or none is stdin')
     .option('-i, --input <file>', 'the archive, as docker load takes it')
     .option('--name <name>', 'the name for an image whose archive gives none, or only a bare tag')
+    .option('--platform <platform>', 'which platform of an image that has several: os/arch, or all to keep every one')
     .option('-q, --quiet', 'no progress')
     .action(async (file: string | undefined, options: LoadOptions) => {
       if (file !== undefined && options.input !== undefined) throw new CliError('load takes one archive: FILE or -i FILE')
       const client = context.client()
       const archive = openArchive(options.input ?? file)
       const progress = options.quiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
-      const result = await load(client, archive, options.name, progress)
+      const result = await load(client, archive, options, progress)
+      if (result.found && !options.quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
         if (image.names.length === 0) print(`Loaded image ID: ${image.id}`)
@@ -41,9 +45,9 @@ export function loadCommand(program: Command, context: Context): void {
 /** Not imported: a command that starts fast loads no schemas. */
 const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
-async function load(client: Client, archive: Archive, name: string | undefined, progress: Progress): Promise<LoadResult> {
+async function load(client: Client, archive: Archive, { name, platform }: LoadOptions, progress: Progress): Promise<LoadResult> {
   const job = randomUUID()
-  const path = `/v1/images?${new URLSearchParams({ job, ...(name === undefined ? {} : { name }) }).toString()}`
+  const path = `/v1/images?${new URLSearchParams({ job, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }).toString()}`
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {

@@ -4,7 +4,7 @@ import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { archiveQuery } from '@strata/api'
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
 import { Images } from '@strata/images'
-import type { Digest } from '@strata/oci'
+import { parsePlatform, type Digest } from '@strata/oci'
 import { BlobStore, OBJECT_STORE, type ObjectStore } from '@strata/store'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
@@ -34,7 +34,7 @@ export class ArchivesController {
   @ApiResponse({ status: 200, content: { 'application/x-tar': { schema: { type: 'string', format: 'binary' } } } })
   @ApiResponse({ status: 206, description: 'the part that Range asks for' })
   @ApiResponse({ status: 416, description: 'no such part' })
-  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid', 'corrupt')
+  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid', 'unsupported', 'corrupt')
   async archive(@Param('ref', { schema: z.string().min(1).max(512) }) first: string, @Query({ schema: archiveQuery }) query: ArchiveQuery, @Req() { raw: request }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     const plan = await this.#plan([first, ...query.also], query)
     reply.hijack()
@@ -57,16 +57,19 @@ export class ArchivesController {
     await pipeline(archiveBytes(plan, { start, end }, async (blob, part) => (await this.#blobs.open(blob, part)).body), response).catch(() => response.destroy())
   }
 
-  async #plan(wanted: readonly string[], { format, since, have }: ArchiveQuery): Promise<ArchivePlan> {
+  async #plan(wanted: readonly string[], { format, platform, since, have }: ArchiveQuery): Promise<ArchivePlan> {
     const saved = new Map<Digest, SavedImage>()
     for (const text of wanted) {
       // An image that was asked for by its id has no name in the archive, as with `docker save`.
-      const { name, ...contents } = await this.images.contents(text)
+      const { name, ...contents } = await this.images.contents(text, platform === undefined ? undefined : parsePlatform(platform))
       const { digest } = contents.manifest
       saved.set(digest, { ...contents, names: [...(saved.get(digest)?.names ?? []), ...(name ? [name] : [])] })
     }
     const without = new Set(have)
-    for (const text of since) for (const { digest } of (await this.images.contents(text)).layers) without.add(digest)
+    for (const text of since) {
+      const { layers, whole } = await this.images.contents(text)
+      for (const { digest } of [...layers, ...(whole?.layers ?? [])]) without.add(digest)
+    }
     return planArchive([...saved.values()], format, without)
   }
 }

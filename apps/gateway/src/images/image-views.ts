@@ -3,9 +3,11 @@ import type { ImageDetails, NamedImage } from '@strata/images'
 
 const created = (value: string | undefined): { created?: string } => (value === undefined ? {} : { created: value })
 
+const platforms = ({ whole }: NamedImage): { platforms?: string[] } => (whole ? { platforms: whole.parts.flatMap(({ platform }) => platform ?? []) } : {})
+
 export function imageSummary(image: NamedImage): ImageSummary {
   const { id, digest, names, size, layers } = image
-  return { id, digest, names: [...names], size, layers, ...created(image.created) }
+  return { id, digest, names: [...names], size, layers, ...created(image.created), ...platforms(image) }
 }
 
 export function imageView(image: ImageDetails): ImageView {
@@ -18,6 +20,7 @@ export function imageView(image: ImageDetails): ImageView {
     size,
     mediaType,
     ...created(image.created),
+    ...platforms(image),
     architecture: image.config.architecture,
     os: image.config.os,
     config: {

@@ -4,6 +4,7 @@ import { Body, Controller, Delete, Get, HttpCode, Inject, Logger, Param, Post, P
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
   imageListSchema,
+  imageQuery,
   imageSchema,
   loadQuery,
   loadResultSchema,
@@ -17,7 +18,7 @@ import {
   type RemoveImageResult,
 } from '@strata/api'
 import { Images } from '@strata/images'
-import { isDigest, StrataError } from '@strata/oci'
+import { isDigest, parsePlatform, StrataError } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { ContainerDirectory } from '../containers/container-directory.js'
@@ -47,7 +48,7 @@ export class ImagesController {
   ) {}
 
   @Post()
-  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip or zstd' })
+  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz' })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
@@ -61,7 +62,7 @@ export class ImagesController {
     const gone = new AbortController()
     response.on('close', () => gone.abort())
     const job = query.job ?? randomUUID()
-    const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, name: query.name }
+    const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, name: query.name, platform: query.platform }
     try {
       if (namesDescriptor(raw)) await this.loadFile(raw, options, gone.signal)
       else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
@@ -104,9 +105,9 @@ export class ImagesController {
   @Get(':ref')
   @ApiOperation({ summary: 'An image by name, digest or the beginning of its id' })
   @ApiResponse({ status: 200, standardSchema: imageSchema })
-  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid')
-  async get(@Param('ref', { schema: ref }) name: string): Promise<ImageView> {
-    return imageView(await this.images.inspect(name))
+  @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid', 'unsupported')
+  async get(@Param('ref', { schema: ref }) name: string, @Query({ schema: imageQuery }) { platform }: z.infer<typeof imageQuery>): Promise<ImageView> {
+    return imageView(await this.images.inspect(name, platform === undefined ? undefined : parsePlatform(platform)))
   }
 
   @Delete(':ref')

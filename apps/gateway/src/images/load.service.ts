@@ -11,6 +11,7 @@ export interface LoadRequest {
   readonly job: string
   readonly prepare: boolean
   readonly name?: string | undefined
+  readonly platform?: string | undefined
   /** Bytes to come, where the client said so. */
   readonly total?: number | undefined
 }
@@ -48,18 +49,19 @@ export class LoadService implements OnApplicationShutdown {
   /** Resolves when all bytes are in and the job is queued. */
   async receive(source: LoadSource, request: LoadRequest): Promise<void> {
     if (request.name !== undefined) parseReference(request.name)
-    const { job } = request
+    const { job, prepare, name, platform } = request
+    const asked = { prepare, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }
     await this.journal.create(job, 'load', 'receiving', request.total)
     step('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     try {
-      await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: { prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: asked })
       step('load.upload-made')
       const received = await this.#takeIn(source, job, cancel.controller)
       await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       step('load.received')
       await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
-      await this.producer.add({ name: 'load', queue: QUEUES.ingest, id: job, data: { root: job, upload: job, prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      await this.producer.add({ name: 'load', queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
       step('load.queued')
     } catch (error) {
       await this.#endBadly(job, error)

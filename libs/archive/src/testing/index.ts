@@ -1,4 +1,5 @@
 export * from './busybox.js'
 export * from './fixtures.js'
+export * from './layout.js'
 export * from './list-archive.js'
 export * from './make-image.js'

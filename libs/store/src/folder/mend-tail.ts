@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { familiarReference, isDigest, manifestSchema, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
+import { documentSchema, familiarReference, isDigest, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
 import { z } from 'zod'
 import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs.js'
 import { digestInKey, keys, parseImageKey, PREFIX, uploadInKey } from '../keys.js'
@@ -7,8 +7,9 @@ import { listAll, type ConditionalRemove, type ObjectStore } from '../object-sto
 import { Records } from '../records.js'
 import { Uploads } from '../uploads.js'
 
-/** Of an image's name, what matters here: its manifest. */
-const nameSchema = z.object({ digest: z.custom<Digest>(isDigest) })
+/** Of an image's name, what matters here: its manifest, and where it is kept whole, all of them. */
+const digest = z.custom<Digest>(isDigest)
+const nameSchema = z.object({ digest, whole: z.object({ parts: z.array(z.object({ digest })) }).optional() })
 
 /**
  * Looks at `tail`, keys of what may not have reached the disk when the power went, and drops what did not. Afterwards, of the objects in it:
@@ -53,19 +54,25 @@ async function isWhole(store: ObjectStore, digest: Digest, { data, size }: BlobR
 async function dropImages(store: ObjectStore, tail: ReadonlySet<string>, lost: ReadonlySet<Digest>, warn: (message: string) => void): Promise<void> {
   if (tail.size === 0 && lost.size === 0) return
   const records = new Records(store, nameSchema, 'the record of image name')
-  const images = new Map<Digest, string[]>()
+  const images = new Map<Digest, { keys: string[]; manifests: Set<Digest> }>()
   const drop = async (key: string, what: string) => {
     await store.delete([key])
     warn(`image ${nameOf(key)} is gone: ${what} had not reached the disk when the machine went down`)
   }
   for await (const { key } of listAll(store, PREFIX.images)) {
     const name = await readable(records, key)
-    if (name) images.set(name.digest, [...(images.get(name.digest) ?? []), key])
-    else if (tail.has(key)) await drop(key, 'its name')
+    if (name) {
+      const image = images.get(name.digest) ?? { keys: [], manifests: new Set([name.digest]) }
+      images.set(name.digest, image)
+      image.keys.push(key)
+      for (const part of name.whole?.parts ?? []) image.manifests.add(part.digest)
+    } else if (tail.has(key)) await drop(key, 'its name')
   }
   const blobs = new BlobStore(store)
-  for (const [manifest, names] of images) {
-    const lack = await lackOf(blobs, manifest, names.some((key) => tail.has(key)) ? undefined : lost)
+  for (const { keys: names, manifests } of images.values()) {
+    const among = names.some((key) => tail.has(key)) ? undefined : lost
+    let lack: Digest | undefined
+    for (const manifest of manifests) lack ??= await lackOf(blobs, manifest, among)
     if (lack) for (const key of names) await drop(key, `blob ${lack}`)
   }
 }
@@ -75,8 +82,9 @@ async function lackOf(blobs: BlobStore, manifest: Digest, among: ReadonlySet<Dig
   if (among?.has(manifest)) return manifest
   let needed: Digest[]
   try {
-    const { config, layers } = parseJson(manifestSchema, await blobs.read(manifest, MAX_JSON_BYTES), `manifest ${manifest}`, 'corrupt')
-    needed = [config.digest, ...layers.map(({ digest }) => digest)]
+    const document = parseJson(documentSchema, await blobs.read(manifest, MAX_JSON_BYTES), `manifest ${manifest}`, 'corrupt')
+    // What an index names is here or was never: what is here has its own place in the record.
+    needed = document.manifests === undefined ? [document.config, ...document.layers].map((part) => part.digest) : []
   } catch (error) {
     if (!(error instanceof StrataError) || !['not_found', 'corrupt'].includes(error.code)) throw error
     return among ? undefined : manifest

@@ -274,7 +274,7 @@ export class StrataUnderTest {
     return answer.json()
   }
 
-  async images(): Promise<{ id: string; digest: string; names: string[] }[]> {
+  async images(): Promise<{ id: string; digest: string; names: string[]; platforms?: string[] }[]> {
     return (await this.request('GET', '/v1/images')).json<{ images: [] }>().images
   }
 
