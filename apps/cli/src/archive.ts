@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream'
 import type { Descriptor } from '@strata/api'
 import { CliError, reasonOf } from './errors.js'
 
-/** What `strata load` was given. */
+/** What `strata load` or `strata import` was given. */
 export interface Archive {
   /** Of a file; what comes through a pipe has none. */
   readonly length: number | undefined
@@ -14,16 +14,16 @@ export interface Archive {
   close(): void
 }
 
-export function openArchive(path: string | undefined): Archive {
+export function openArchive(path: string | undefined, verb: 'load' | 'import'): Archive {
   if (path === undefined || path === '-') {
-    if (process.stdin.isTTY) throw new CliError('load reads an archive from stdin or a file, and stdin is a terminal: strata load FILE')
+    if (process.stdin.isTTY) throw new CliError(`${verb} reads from stdin or a file, and stdin is a terminal: strata ${verb} FILE`)
     return stdinArchive()
   }
   try {
     const fd = openSync(path, 'r')
     if (fstatSync(fd).isDirectory()) {
       closeSync(fd)
-      throw new CliError(`${path} is a folder: load takes an archive (tar -C ${path} -c . | strata load)`)
+      throw new CliError(`${path} is a folder, and ${verb} takes a tar: a root file system comes in by tar -C ${path} -c . | strata import -`)
     }
     return fileArchive(fd)
   } catch (error) {

@@ -1,7 +1,7 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { LayerFolder } from '@strata/layers'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES, type Handlers, type LayerRef } from '@strata/queue'
+import { QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
 import { BlobStore, DurableFolder, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
@@ -36,7 +36,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
     return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers), durable, config)
   }
 
-  async #make(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+  async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     const made = await this.maker.ensure(layer, signal)
     if (made) this.durable.committed()
     return made

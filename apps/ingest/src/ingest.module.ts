@@ -24,7 +24,7 @@ export class IngestWorker implements OnApplicationShutdown {
       kind: 'ingest',
       queue: QUEUES.ingest,
       concurrency: config.STRATA_INGEST_CONCURRENCY,
-      handlers: { load: (data, context) => loader.load(data, context) },
+      handlers: { load: (data, context) => loader.load(data, context), import: (data, context) => loader.import(data, context) },
       onError: (error) => this.#logger.warn(error.message),
     })
   }

@@ -1,10 +1,11 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
+import { decodeListing, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveListing, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
 import type { Images } from '@strata/images'
 import { digestOf, familiarReference, MAX_JSON_BYTES, step, StrataError, type Digest } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type NewJob } from '@strata/queue'
-import { freshDataKey, keys, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
+import { freshDataKey, keys, RECIPE_NAME, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
 import { makeManifest } from './manifest.js'
+import { treeImage, treeLayer } from './tree.js'
 
 type Load = JobData<'load'>
 /** 100,000 entries with names of 4,096 bytes, doubled by JSON's escapes, at the worst. */
@@ -25,23 +26,54 @@ export class Loader {
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
+    return this.#endingBadly(data, () => this.#load(data, context))
+  }
+
+  /** The `import` job: the one image of a tree. First its layer is proven, for the config names it by its diffID; from there on it is a load of that image. */
+  async import(data: JobData<'import'>, context: JobContext): Promise<JobResult<'import'>> {
+    return this.#endingBadly(data, async () => {
+      const { root, upload, name } = data
+      context.signal.throwIfAborted()
+      const layer = treeLayer(await this.#received(upload))
+      const { digest, size } = layer.blob
+      await this.#keepBlob(layer.blob, upload)
+      step('load.blobs-committed')
+      const diffId = layer.diffId ?? (await this.blobs.stat(digest))?.diffId
+      if (diffId === undefined || !(await this.store.stat(keys.index(diffId)))) {
+        await context.progress({ state: 'active', step: 'extracting' })
+        await context.children([{ name: 'extract', queue: QUEUES.extract, id: `${root}-extract-0-${digest.slice(7, 19)}`, data: { root, layer: { digest, size, diffId } } }])
+      }
+      const proven = diffId ?? (await this.blobs.stat(digest))?.diffId
+      if (proven === undefined) throw new StrataError('corrupt', `the layer ${digest} was unpacked, and its record does not say to what`)
+      const recipe = await this.store.read(keys.data(upload, RECIPE_NAME), MAX_JSON_BYTES)
+      if (!recipe) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+      return this.#commit([treeImage(recipe.bytes, layer, proven, name)], data, context)
+    })
+  }
+
+  async #endingBadly<T>({ upload }: { readonly upload: string }, work: () => Promise<T>): Promise<T> {
     try {
-      return await this.#run(data, context)
+      return await work()
     } catch (error) {
       // A load that waits for its layers gives up its worker by an error of the queue's own; only ours end the upload.
-      if (error instanceof StrataError) await this.#end(data.upload)
+      if (error instanceof StrataError) await this.#end(upload)
       throw error
     }
   }
 
-  async #run({ root, upload, prepare, name }: Load, context: JobContext): Promise<JobResult<'load'>> {
-    const { signal } = context
-    signal.throwIfAborted()
-    const listing = (await this.uploads.get(upload))?.listing
-    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+  async #load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
+    const { upload, name } = data
+    context.signal.throwIfAborted()
+    const listing = await this.#received(upload)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const found = await resolveArchive(decodeListing(await this.#listing(listing)), (source) => this.#bytes(source), { isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
+    const found = await resolveArchive(listing, (source) => this.#bytes(source), { isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
     step('load.listed', upload)
+    return this.#commit(found, data, context)
+  }
+
+  /** Images whose parts are known, from their blobs to their names. */
+  async #commit(found: readonly ArchiveImage[], { root, upload, prepare }: Load, context: JobContext): Promise<JobResult<'load'>> {
+    const { signal } = context
     for (const image of found) await this.#keepBlobs(image, upload, signal)
     step('load.blobs-committed')
 
@@ -134,10 +166,13 @@ export class Loader {
     return layers.filter((_, index) => !proven[index])
   }
 
-  async #listing(key: string): Promise<Buffer> {
-    const found = await this.store.read(key, MAX_LISTING_BYTES)
+  /** The list of what the upload brought. */
+  async #received(upload: string): Promise<ArchiveListing> {
+    const listing = (await this.uploads.get(upload))?.listing
+    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+    const found = await this.store.read(listing, MAX_LISTING_BYTES)
     if (!found) throw new StrataError('upload_interrupted', 'the list of what the upload brought is gone')
-    return found.bytes
+    return decodeListing(found.bytes)
   }
 
   async #bytes({ digest, size, at }: BlobSource): Promise<Buffer> {

@@ -46,7 +46,17 @@ export type ImageView = z.infer<typeof imageSchema>
 export const loadQuery = jobQuery.extend({
   name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
   prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
+  import: text(300).optional().meta({ description: 'the body is no archive of images but a root file system in a tar, plain, gzip or zstd: it becomes the one layer of an image of this name; empty: of none' }),
+  change: z
+    .union([z.string(), z.array(z.string())])
+    .optional()
+    .transform((value) => [value ?? []].flat())
+    .meta({ description: 'of an import: an instruction in Dockerfile syntax for the image’s config; may be repeated' }),
+  message: text(2000).optional().meta({ description: 'of an import: the comment of the image and of its history' }),
+  platform: text(100).optional().meta({ description: 'of an import: os/architecture[/variant]; the service’s own if left out' }),
+  timestamp: z.coerce.number().int().min(0).max(253_402_300_799).optional().meta({ description: 'of an import: when the image was created, in seconds since 1970; 0 if left out, so that the same tree gives the same image' }),
 })
+export type LoadQuery = z.infer<typeof loadQuery>
 /** A load whose body is not the archive, but names a file that the caller has open: over the unix socket only. */
 export const DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 const statNumber = z.string().regex(/^[0-9]{1,20}$/)

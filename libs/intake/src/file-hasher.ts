@@ -11,6 +11,7 @@ export interface Indexer extends TarSink {
 /** What is known of a file of the archive once all its bytes were seen. */
 export interface FileFacts {
   readonly digest: Digest
+  readonly size: number
   readonly compression: Compression
   /** Where the file is a plain tar that could be indexed. */
   readonly diffId?: DiffId
@@ -46,6 +47,7 @@ export class FileHasher {
     })
     const facts: FileFacts = {
       digest,
+      size: this.size,
       compression: this.compression ?? 'none',
       ...(this.layerError === undefined ? {} : { layerError: this.layerError }),
       ...(index === undefined ? {} : { diffId: digest as DiffId }),

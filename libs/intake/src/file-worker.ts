@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import { TarReader } from '@strata/archive'
+import { TarReader, type TarSink } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
 import { copyFileRange } from '@strata/linux'
 import { StrataError, type DiffId } from '@strata/oci'
@@ -11,6 +11,7 @@ import { FileHasher } from './file-hasher.js'
 import { FilePlan, PIECE, type PlannedFile } from './file-plan.js'
 import type { Answer, CopyJob, KnownFile, ListJob, PlanJob } from './messages.js'
 import { SMALL_NAME } from './placement.js'
+import { WholeBody } from './whole-body.js'
 
 /** The headers alone are read here: between one file's and the next's nothing is looked at. */
 const WINDOW = 16 * 1024
@@ -22,23 +23,27 @@ export class FileWorker {
 
   constructor(private readonly sendIndex: (diffId: DiffId, index: Buffer) => void) {}
 
-  plan({ fd, size, keyPrefix, entries, control: memory }: PlanJob): Answer {
+  plan({ fd, size, keyPrefix, entries, whole, control: memory }: PlanJob): Answer {
     const control = new FileControl(memory)
     const catalog = new Catalog((name) => keyPrefix + name)
     const files: PlannedFile[] = []
-    const tar = new TarReader(
-      {
-        entry: (entry) => {
-          const place = catalog.add(entry)
-          control.countEntry()
-          if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset })
-          return false
-        },
-        data: () => undefined,
-        entryEnd: () => undefined,
+    const sink: TarSink = {
+      entry: (entry) => {
+        const place = catalog.add(entry)
+        control.countEntry()
+        if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset })
+        return false
       },
-      { entries },
-    )
+      data: () => undefined,
+      entryEnd: () => undefined,
+    }
+    if (whole) new WholeBody(sink, size)
+    else this.readHeaders(fd, size, new TarReader(sink, { entries }), control)
+    this.catalog = catalog
+    return { kind: 'planned', plan: FilePlan.of(files).memory }
+  }
+
+  private readHeaders(fd: number, size: number, tar: TarReader, control: FileControl): void {
     for (let at = 0; at < size; ) {
       control.throwIfStopped()
       const view = readAt(fd, this.buffer.subarray(0, Math.min(WINDOW, size - at)), at)
@@ -51,8 +56,6 @@ export class FileWorker {
       }
     }
     tar.end()
-    this.catalog = catalog
-    return { kind: 'planned', plan: FilePlan.of(files).memory }
   }
 
   copy(job: CopyJob): Answer {

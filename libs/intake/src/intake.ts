@@ -8,7 +8,7 @@ import { LocalDestination } from './local-destination.js'
 import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
 import { ObjectDestination } from './object-destination.js'
-import { LISTING_NAME } from './placement.js'
+import { LARGE, LISTING_NAME } from './placement.js'
 import { SocketMouth } from './socket-mouth.js'
 import { StreamMouth } from './stream-mouth.js'
 import { WorkerPairs, type WorkerPair } from './worker-pairs.js'
@@ -35,6 +35,8 @@ export interface ReceiveOptions {
   readonly upload: string
   readonly signal?: AbortSignal
   readonly limits?: Partial<IntakeLimits>
+  /** The body is one file, kept as it came, packed or not: no archive is looked for in it. A plain tar is indexed all the same; the list has one entry. */
+  readonly whole?: boolean
   /** At most five times a second, and once at the end. */
   readonly onProgress?: (progress: IntakeProgress) => void
 }
@@ -76,7 +78,8 @@ export function createIntake(options: { store: ObjectStore; atOnce?: number }): 
   return {
     receive: (body, receive) => receiveBy((local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
     receiveFile: async (file, receive) => {
-      if (local && (await isPlain(file))) return receiveBy(new FileMouth(file), receive)
+      // A small file alone has an object of its own here as well, which the plan of a file gives to large ones only.
+      if (local && (receive.whole ? file.size >= LARGE : await isPlain(file))) return receiveBy(new FileMouth(file), receive)
       const stream = streamOf(file)
       return receiveBy(new StreamMouth(stream.body), receive).finally(() => stream.close())
     },
@@ -125,6 +128,7 @@ class Reception {
       folder: this.destination.folder,
       write: (ring) => this.write(ring),
       limits: { ...INTAKE_LIMITS, ...this.options.limits },
+      whole: this.options.whole === true,
       stop: this.stop,
       fail: (error) => this.failure.abort(error),
       keepIndex: (index) => this.keepIndex(index),
@@ -134,7 +138,7 @@ class Reception {
 
   private async write(ring: SharedArrayBuffer): Promise<void> {
     const { entries } = { ...INTAKE_LIMITS, ...this.options.limits }
-    await this.destination.write(ring, { entries }, this.stop).catch((error: unknown) => this.failure.abort(error))
+    await this.destination.write(ring, { entries, whole: this.options.whole === true }, this.stop).catch((error: unknown) => this.failure.abort(error))
   }
 
   private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {

@@ -8,6 +8,8 @@ export interface Job {
   /** For the writer: the folder that holds them; `small` is there already. */
   readonly folder: string
   readonly entries: number
+  /** The body is one file, and no archive. */
+  readonly whole: boolean
   /** Where the writer itself takes the bytes from; without it they are put into the ring. */
   readonly socket?: SocketJob
 }
@@ -29,6 +31,7 @@ export interface PlanJob {
   readonly size: number
   readonly keyPrefix: string
   readonly entries: number
+  readonly whole: boolean
   readonly control: SharedArrayBuffer
 }
 export interface CopyJob {

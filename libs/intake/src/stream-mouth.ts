@@ -41,8 +41,7 @@ export class StreamMouth implements Mouth {
         this.bytes += length
         task.report({ bytes: this.bytes, entries: ring.entries })
       },
-      idleMs,
-      task.stop,
+      { idleMs, unpack: !task.whole, stop: task.stop },
     )
     if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     await ring.end()

@@ -3,7 +3,7 @@ import type { LoadResult } from '@strata/api'
 import { createIntake, type Intake, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 import type { CallersFile } from './callers-file.js'
 
@@ -11,6 +11,8 @@ export interface LoadRequest {
   readonly job: string
   readonly prepare: boolean
   readonly name?: string | undefined
+  /** Of an import: what becomes of the body, which is the layer of an image (`TreeImage` of `@strata/images`). */
+  readonly recipe?: Buffer | undefined
   /** Bytes to come, where the client said so. */
   readonly total?: number | undefined
 }
@@ -35,7 +37,7 @@ export class LoadService implements OnApplicationShutdown {
   readonly #blobs: BlobStore
 
   constructor(
-    @Inject(OBJECT_STORE) store: ObjectStore,
+    @Inject(OBJECT_STORE) private readonly store: ObjectStore,
     private readonly journal: Journal,
     private readonly signals: Signals,
     private readonly producer: Producer,
@@ -48,18 +50,20 @@ export class LoadService implements OnApplicationShutdown {
   /** Resolves when all bytes are in and the job is queued. */
   async receive(source: LoadSource, request: LoadRequest): Promise<void> {
     if (request.name !== undefined) parseReference(request.name)
-    const { job } = request
-    await this.journal.create(job, 'load', 'receiving', request.total)
+    const { job, recipe } = request
+    const kind = recipe === undefined ? 'load' : 'import'
+    await this.journal.create(job, kind, 'receiving', request.total)
     step('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     try {
-      await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: { prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      await this.#uploads.create(job, { job: { kind, id: job }, request: { prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
       step('load.upload-made')
-      const received = await this.#takeIn(source, job, cancel.controller)
+      const received = await this.#takeIn(source, job, recipe !== undefined, cancel.controller)
+      if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
       await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       step('load.received')
       await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
-      await this.producer.add({ name: 'load', queue: QUEUES.ingest, id: job, data: { root: job, upload: job, prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
+      await this.producer.add({ name: kind, queue: QUEUES.ingest, id: job, data: { root: job, upload: job, prepare: request.prepare, ...(request.name === undefined ? {} : { name: request.name }) } })
       step('load.queued')
     } catch (error) {
       await this.#endBadly(job, error)
@@ -80,7 +84,7 @@ export class LoadService implements OnApplicationShutdown {
     await this.#intake.close()
   }
 
-  async #takeIn(source: LoadSource, upload: string, cancel: AbortController): Promise<Received> {
+  async #takeIn(source: LoadSource, upload: string, whole: boolean, cancel: AbortController): Promise<Received> {
     const beat = setInterval(() => {
       this.#uploads.touch(upload).catch((error: unknown) => {
         // The record gone means that the upload was ended by another: then there is nothing to go on for. A store that is away for a moment is the bytes' own matter: they wait longer.
@@ -91,6 +95,7 @@ export class LoadService implements OnApplicationShutdown {
     try {
       const options = {
         upload,
+        whole,
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
         onProgress: ({ bytes, entries }: IntakeProgress) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
