@@ -1,4 +1,5 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { packedLimits } from '@strata/archive'
 import { LayerFolder } from '@strata/layers'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
@@ -33,7 +34,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
     const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
     const durable = new DurableFolder(layers.path, { warn: (message) => logger.warn(message) })
     await durable.recover([''], (tail) => layers.removeHolding(tail))
-    return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers), durable, config)
+    return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config)), durable, config)
   }
 
   async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {

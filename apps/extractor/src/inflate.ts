@@ -3,7 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { Transform, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader } from '@strata/archive'
+import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
 import { asStrataError, digestFromHex, StrataError, type DiffId, type Digest } from '@strata/oci'
 
@@ -14,6 +14,7 @@ export interface InflateTask {
   readonly tar: string
   /** Where the index is to be written; none where the store has it already. */
   readonly index: string | undefined
+  readonly limits: PackedLimits
 }
 
 /** What is small is written together: up to this much waits for the write before it. */
@@ -26,7 +27,7 @@ const WRITE_AHEAD = 2 * 1024 * 1024
 export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<DiffId> {
   const bytes = new Travelling(source)
   const inside = task.blob === task.diffId ? undefined : createHash('sha256')
-  const walk = task.index === undefined ? undefined : startWalk(task.index)
+  const walk = task.index === undefined ? undefined : startWalk(task.index, task.limits)
   let size = 0
   const stop = (): void => void source.destroy(asStrataError(signal?.reason))
   signal?.addEventListener('abort', stop)
@@ -34,7 +35,7 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
     signal?.throwIfAborted()
     await pipeline(
       bytes.pieces(),
-      decompressor(inside ? detectCompression(await bytes.head()) : 'none'),
+      decompressor(inside ? detectCompression(await bytes.head()) : 'none', { maxRatio: task.limits.ratio }),
       look((piece) => {
         inside?.update(piece)
         walk?.reader.write(piece)
@@ -130,7 +131,7 @@ function look(at: (piece: Buffer) => void): Transform {
   })
 }
 
-function startWalk(index: string): { index: string; builder: IndexBuilder; reader: TarReader } {
-  const builder = new IndexBuilder()
-  return { index, builder, reader: new TarReader(builder) }
+function startWalk(index: string, limits: PackedLimits): { index: string; builder: IndexBuilder; reader: TarReader } {
+  const builder = new IndexBuilder(limits)
+  return { index, builder, reader: new TarReader(builder, limits) }
 }

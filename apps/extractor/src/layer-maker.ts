@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { chmod, copyFile, link, mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
+import { COMPRESSION_HEAD, detectCompression, PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { LayerIndex, type LayerFolder } from '@strata/layers'
 import { flock } from '@strata/linux'
 import { step, StrataError, type DiffId, type Digest } from '@strata/oci'
@@ -28,17 +28,18 @@ export class LayerMaker {
     private readonly store: ObjectStore,
     private readonly blobs: BlobStore,
     private readonly folder: LayerFolder,
+    private readonly limits: PackedLimits,
   ) {}
 
   /** What a killed process left half-made. The lock on `tmp` tells whether another extractor of this node still works there. */
-  static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder): Promise<LayerMaker> {
+  static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder, limits = PACKED_LIMITS): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
     await mkdir(temporary, { recursive: true, mode: 0o700 })
     const lock = await open(folder.path, 'r')
     if (!flock(lock.fd, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another extractor works in ${folder.path}: every node needs a folder of its own`)
     await rm(temporary, { recursive: true, force: true })
     await mkdir(temporary, { mode: 0o700 })
-    const maker = new LayerMaker(store, blobs, folder)
+    const maker = new LayerMaker(store, blobs, folder, limits)
     maker.#lock = lock
     return maker
   }
@@ -88,7 +89,7 @@ export class LayerMaker {
       if (isKnownPlain && known.tarSize !== layer.size)
         throw new StrataError('corrupt', `the index of layer ${layer.digest} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
       const file = await this.#source(layer)
-      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index }
+      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index, limits: this.limits }
       const diffId = file === undefined ? await this.#fetch(task, isKnownPlain, signal) : isKnownPlain ? await linkPlain(file, tar, layer) : await inflateInThread(task, file, signal)
       step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })

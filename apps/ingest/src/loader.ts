@@ -23,6 +23,7 @@ export class Loader {
     private readonly blobs: BlobStore,
     private readonly uploads: Uploads,
     private readonly images: Images,
+    private readonly maxJson = MAX_JSON_BYTES,
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
@@ -45,6 +46,7 @@ export class Loader {
       }
       const proven = diffId ?? (await this.blobs.stat(digest))?.diffId
       if (proven === undefined) throw new StrataError('corrupt', `the layer ${digest} was unpacked, and its record does not say to what`)
+      if (proven === digestOf('')) throw new StrataError('archive_invalid', 'the upload unpacks to nothing: a tar of nothing has two blocks of zeros')
       const recipe = await this.store.read(keys.data(upload, RECIPE_NAME), MAX_JSON_BYTES)
       if (!recipe) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
       return this.#commit([treeImage(recipe.bytes, layer, proven, name)], data, context)
@@ -66,7 +68,7 @@ export class Loader {
     context.signal.throwIfAborted()
     const listing = await this.#received(upload)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const found = await resolveArchive(listing, (source) => this.#bytes(source), { isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
+    const found = await resolveArchive(listing, (source) => this.#bytes(source), { maxJson: this.maxJson, isKept: (digest, size) => this.#isKept(digest, size), ...(name === undefined ? {} : { name }) })
     step('load.listed', upload)
     return this.#commit(found, data, context)
   }

@@ -91,9 +91,9 @@ export class FileMouth implements Mouth {
     if (size > limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${limits.bytes} bytes`)
     step('load.first-bytes')
     const control = this.control.memory
-    const planned = expect('planned', await pair.lead({ kind: 'plan', fd, size, keyPrefix, entries: limits.entries, whole, control }), task)
+    const planned = expect('planned', await pair.lead({ kind: 'plan', fd, size, keyPrefix, limits: { ...limits.layer, entries: limits.entries }, whole, control }), task)
     const plan = new FilePlan(planned.plan)
-    const copied = await this.copy(pair, { kind: 'copy', fd, folder, plan: planned.plan, control }, plan, task, onIndex)
+    const copied = await this.copy(pair, { kind: 'copy', fd, folder, layer: limits.layer, plan: planned.plan, control }, plan, task, onIndex)
     const hashed = expect('hashed', await pair.lead({ kind: 'list', files: copied.flatMap((answer) => expect('copied', answer, task).files) }), task)
     return { large: largeOf(plan), listing: hashed.listing, entries: hashed.entries, bytes: size }
   }

@@ -23,7 +23,7 @@ export class FileWorker {
 
   constructor(private readonly sendIndex: (diffId: DiffId, index: Buffer) => void) {}
 
-  plan({ fd, size, keyPrefix, entries, whole, control: memory }: PlanJob): Answer {
+  plan({ fd, size, keyPrefix, limits, whole, control: memory }: PlanJob): Answer {
     const control = new FileControl(memory)
     const catalog = new Catalog((name) => keyPrefix + name)
     const files: PlannedFile[] = []
@@ -38,7 +38,7 @@ export class FileWorker {
       entryEnd: () => undefined,
     }
     if (whole) new WholeBody(sink, size)
-    else this.readHeaders(fd, size, new TarReader(sink, { entries }), control)
+    else this.readHeaders(fd, size, new TarReader(sink, limits), control)
     this.catalog = catalog
     return { kind: 'planned', plan: FilePlan.of(files).memory }
   }
@@ -102,7 +102,7 @@ class Copier {
   private takeSmall(i: number, target: number): void {
     const file = this.plan.file(i)
     this.control.throwIfStopped()
-    const hasher = newHasher()
+    const hasher = this.newHasher()
     const view = readAt(this.job.fd, this.buffer.subarray(0, file.size), file.source)
     if (view.length > 0) hasher.write(view)
     writeAll(target, view, file.target)
@@ -115,7 +115,7 @@ class Copier {
     const target = openSync(this.pathOf(file), 'wx+', 0o600)
     try {
       this.plan.opened(i)
-      const hasher = newHasher()
+      const hasher = this.newHasher()
       for (let piece = 0; piece < this.plan.pieces(i); piece++) {
         this.control.throwIfStopped()
         const at = piece * PIECE
@@ -183,13 +183,14 @@ class Copier {
     this.sendIndex(facts.diffId!, index)
   }
 
+  private newHasher(): FileHasher {
+    const { layer } = this.job
+    return new FileHasher(() => new IndexBuilder(layer), layer)
+  }
+
   private pathOf({ entry }: PlannedFile): string {
     return join(this.job.folder, String(entry))
   }
-}
-
-function newHasher(): FileHasher {
-  return new FileHasher(() => new IndexBuilder())
 }
 
 /** Fills the buffer. */

@@ -1,5 +1,6 @@
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
+import { PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/oci'
 import { keys, localObjects, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
@@ -20,9 +21,11 @@ export interface IntakeLimits {
   readonly bytes: number
   /** How long a client may send nothing while it could. */
   readonly idleMs: number
+  /** Of each layer; names, links and packing of the archive itself are bound by the same. */
+  readonly layer: PackedLimits
 }
 
-export const INTAKE_LIMITS: IntakeLimits = { entries: 100_000, bytes: 2 ** 40, idleMs: 60_000 }
+export const INTAKE_LIMITS: IntakeLimits = { entries: 100_000, bytes: 2 ** 40, idleMs: 60_000, layer: PACKED_LIMITS }
 
 /** `bytes` as they travelled, so that they compare with a Content-Length. */
 export interface IntakeProgress {
@@ -137,8 +140,8 @@ class Reception {
   }
 
   private async write(ring: SharedArrayBuffer): Promise<void> {
-    const { entries } = { ...INTAKE_LIMITS, ...this.options.limits }
-    await this.destination.write(ring, { entries, whole: this.options.whole === true }, this.stop).catch((error: unknown) => this.failure.abort(error))
+    const { entries, layer } = { ...INTAKE_LIMITS, ...this.options.limits }
+    await this.destination.write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.stop).catch((error: unknown) => this.failure.abort(error))
   }
 
   private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {

@@ -1,4 +1,4 @@
-import { TarReader } from '@strata/archive'
+import { TarReader, type TarLimits } from '@strata/archive'
 import { StrataError } from '@strata/oci'
 import { keys, type ByteSource, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
@@ -25,12 +25,12 @@ export class ObjectDestination implements Destination {
     if (claimed === undefined) throw new StrataError('internal', `the upload ${this.upload} has data already`)
   }
 
-  async write(ring: SharedArrayBuffer, body: { readonly entries: number; readonly whole: boolean }, stop: AbortSignal): Promise<void> {
+  async write(ring: SharedArrayBuffer, body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Promise<void> {
     const writer = new ObjectWriter({
       put: (name, source) => this.put(name, source, stop),
     })
     try {
-      const tar = body.whole ? new WholeBody(writer) : new TarReader(writer, { entries: body.entries })
+      const tar = body.whole ? new WholeBody(writer) : new TarReader(writer, body.limits)
       await new AsyncRingReader(ring, 'written').read((view) => {
         tar.write(view)
         return writer.handOver()

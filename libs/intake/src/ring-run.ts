@@ -12,7 +12,7 @@ export async function takeByRing(pair: WorkerPair, task: Task, fill: (ring: Ring
   const storing = new Set<Promise<void>>()
   const { keyPrefix, folder, limits, whole } = task
   const answered = pair.run(
-    { keyPrefix, folder, entries: limits.entries, whole, ...(socket === undefined ? {} : { socket }) },
+    { keyPrefix, folder, limits: { ...limits.layer, entries: limits.entries }, layer: limits.layer, whole, ...(socket === undefined ? {} : { socket }) },
     (index: LayerIndexed) => {
       const stored = task.keepIndex(index).then(() => {
         ring.indexStored()

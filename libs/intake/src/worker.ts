@@ -28,8 +28,8 @@ function sendIndex(diffId: DiffId, index: Buffer): void {
   send({ kind: 'index', diffId, bytes }, bytes)
 }
 
-function splitter(sink: TarSink, { whole, entries }: Job): TarReader | WholeBody {
-  return whole ? new WholeBody(sink) : new TarReader(sink, { entries })
+function splitter(sink: TarSink, { whole, limits }: Job): TarReader | WholeBody {
+  return whole ? new WholeBody(sink) : new TarReader(sink, limits)
 }
 
 function split(reader: RingReader, sink: TarSink, job: Job): void {
@@ -62,7 +62,8 @@ function hash(job: Job): Answer {
   const reader = new RingReader(ring, 'hashed')
   const hasher = new EntryHasher({
     keyOf: (name) => job.keyPrefix + name,
-    newIndexer: () => new IndexBuilder(),
+    newIndexer: () => new IndexBuilder(job.layer),
+    limits: job.layer,
     indexed: (diffId, index) => {
       reader.indexLeaves()
       sendIndex(diffId, index)

@@ -1,10 +1,12 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
-import { createIntake, type Intake, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
+import { packedLimits } from '@strata/archive'
+import { createIntake, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
 import { BlobStore, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { CallersFile } from './callers-file.js'
 
 export interface LoadRequest {
@@ -35,13 +37,16 @@ export class LoadService implements OnApplicationShutdown {
   readonly #intake: Intake
   readonly #uploads: Uploads
   readonly #blobs: BlobStore
+  readonly #limits: IntakeLimits
 
   constructor(
     @Inject(OBJECT_STORE) private readonly store: ObjectStore,
     private readonly journal: Journal,
     private readonly signals: Signals,
     private readonly producer: Producer,
+    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
   ) {
+    this.#limits = { bytes: config.STRATA_MAX_ARCHIVE_BYTES, entries: config.STRATA_MAX_ARCHIVE_ENTRIES, idleMs: config.STRATA_UPLOAD_IDLE_MS, layer: packedLimits(config) }
     this.#intake = createIntake({ store })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
@@ -96,6 +101,7 @@ export class LoadService implements OnApplicationShutdown {
       const options = {
         upload,
         whole,
+        limits: this.#limits,
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
         onProgress: ({ bytes, entries }: IntakeProgress) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
