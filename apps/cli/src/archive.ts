@@ -4,7 +4,7 @@ import type { Descriptor } from '@strata/api'
 import { CliError, reasonOf } from './errors.js'
 import { isLayoutFolder, layoutBytes } from './layout-folder.js'
 
-/** What `strata load` was given. */
+/** What `strata load` or `strata import` was given. */
 export interface Archive {
   /** Of a file; what comes through a pipe has none. */
   readonly length: number | undefined
@@ -15,17 +15,17 @@ export interface Archive {
   close(): void
 }
 
-export function openArchive(path: string | undefined): Archive {
+export function openArchive(path: string | undefined, verb: 'load' | 'import'): Archive {
   if (path === undefined || path === '-') {
-    if (process.stdin.isTTY) throw new CliError('load reads an archive from stdin or a file, and stdin is a terminal: strata load FILE')
+    if (process.stdin.isTTY) throw new CliError(`${verb} reads from stdin or a file, and stdin is a terminal: strata ${verb} FILE`)
     return stdinArchive()
   }
   try {
     const fd = openSync(path, 'r')
     if (fstatSync(fd).isDirectory()) {
       closeSync(fd)
-      if (isLayoutFolder(path)) return folderArchive(path)
-      throw new CliError(`${path} is a folder, and no OCI image layout: load takes an archive (tar -C ${path} -c . | strata load)`)
+      if (verb === 'load' && isLayoutFolder(path)) return folderArchive(path)
+      throw new CliError(`${path} is a folder${verb === 'load' ? ', and no OCI image layout' : ''}: ${verb} takes a tar; a root file system comes in by tar -C ${path} -c . | strata import -`)
     }
     return fileArchive(fd)
   } catch (error) {

@@ -3,6 +3,7 @@ import { Command, type CommanderError } from 'commander'
 import { containerCommands } from './commands/containers.js'
 import { downCommand } from './commands/down.js'
 import { imageCommands } from './commands/images.js'
+import { importCommand } from './commands/import.js'
 import { inspectCommand } from './commands/inspect.js'
 import { jobsCommand } from './commands/jobs.js'
 import { loadCommand } from './commands/load.js'
@@ -34,6 +35,7 @@ export function createProgram(context: Context): Command {
   systemCommands(program, context, version)
   loadCommand(program, context)
   saveCommand(program, context)
+  importCommand(program, context)
   imageCommands(program, context)
   inspectCommand(program, context)
   runCommand(program, context)

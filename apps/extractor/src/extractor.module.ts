@@ -1,7 +1,8 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { packedLimits } from '@strata/archive'
 import { LayerFolder } from '@strata/layers'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES, type Handlers, type LayerRef } from '@strata/queue'
+import { QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
 import { BlobStore, DurableFolder, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
@@ -33,10 +34,10 @@ export class ExtractorWorker implements OnApplicationShutdown {
     const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
     const durable = new DurableFolder(layers.path, { warn: (message) => logger.warn(message) })
     await durable.recover([''], (tail) => layers.removeHolding(tail))
-    return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers), durable, config)
+    return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config)), durable, config)
   }
 
-  async #make(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+  async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     const made = await this.maker.ensure(layer, signal)
     if (made) this.durable.committed()
     return made

@@ -3,30 +3,31 @@ import { createWriteStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { Transform, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader } from '@strata/archive'
+import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { asStrataError, digestFromHex, StrataError, type Digest } from '@strata/oci'
+import { asStrataError, digestFromHex, StrataError, type DiffId, type Digest } from '@strata/oci'
 
 export interface InflateTask {
   readonly blob: Digest
-  /** The blob's own digest for a layer that travels as a plain tar. */
-  readonly diffId: Digest
+  /** The blob's own digest for a layer that travels as a plain tar; `undefined` where nobody has said what it is inside. */
+  readonly diffId: DiffId | undefined
   readonly tar: string
   /** Where the index is to be written; none where the store has it already. */
   readonly index: string | undefined
+  readonly limits: PackedLimits
 }
 
 /** What is small is written together: up to this much waits for the write before it. */
 const WRITE_AHEAD = 2 * 1024 * 1024
 
 /**
- * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. What does not match is refused: `corrupt` if the bytes
+ * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. Gives the diffID. What does not match is refused: `corrupt` if the bytes
  * are not the blob's, `digest_mismatch`, `layer_invalid` or `limit_exceeded` if they are. The files are the caller's to remove then.
  */
-export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<void> {
+export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<DiffId> {
   const bytes = new Travelling(source)
   const inside = task.blob === task.diffId ? undefined : createHash('sha256')
-  const walk = task.index === undefined ? undefined : startWalk(task.index)
+  const walk = task.index === undefined ? undefined : startWalk(task.index, task.limits)
   let size = 0
   const stop = (): void => void source.destroy(asStrataError(signal?.reason))
   signal?.addEventListener('abort', stop)
@@ -34,7 +35,7 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
     signal?.throwIfAborted()
     await pipeline(
       bytes.pieces(),
-      decompressor(inside ? detectCompression(await bytes.head()) : 'none'),
+      decompressor(inside ? detectCompression(await bytes.head()) : 'none', { maxRatio: task.limits.ratio }),
       look((piece) => {
         inside?.update(piece)
         walk?.reader.write(piece)
@@ -42,11 +43,12 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
       }),
       createWriteStream(task.tar, { flags: 'wx', mode: 0o600, highWaterMark: WRITE_AHEAD }),
     )
-    const diffId = inside && digestFromHex(inside.digest('hex'))
-    if (diffId !== undefined && diffId !== task.diffId) throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
+    const diffId = (inside ? digestFromHex(inside.digest('hex')) : task.blob) as DiffId
+    if (diffId !== (task.diffId ?? diffId)) throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
     walk?.reader.end()
     await expectBlob(task.blob, bytes)
     if (walk) await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
+    return diffId
   } catch (error) {
     signal?.throwIfAborted()
     if (!(error instanceof StrataError) || !OF_THE_LAYER.has(error.code)) throw error
@@ -129,7 +131,7 @@ function look(at: (piece: Buffer) => void): Transform {
   })
 }
 
-function startWalk(index: string): { index: string; builder: IndexBuilder; reader: TarReader } {
-  const builder = new IndexBuilder()
-  return { index, builder, reader: new TarReader(builder) }
+function startWalk(index: string, limits: PackedLimits): { index: string; builder: IndexBuilder; reader: TarReader } {
+  const builder = new IndexBuilder(limits)
+  return { index, builder, reader: new TarReader(builder, limits) }
 }

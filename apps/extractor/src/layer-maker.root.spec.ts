@@ -8,7 +8,7 @@ import { TarReader } from '@strata/archive'
 import { concat, file, header, ZEROS } from '@strata/archive/testing'
 import { IndexBuilder, LayerFolder } from '@strata/layers'
 import { digestFromHex, StrataError, type Digest, type DiffId } from '@strata/oci'
-import type { LayerRef } from '@strata/queue'
+import type { ExtractRef, LayerRef } from '@strata/queue'
 import { BlobStore, freshDataKey, keys, S3Store, Uploads, type ObjectStore } from '@strata/store'
 import { temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -111,7 +111,7 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
       for (const path of [paths.tar, paths.index]) expect(statSync(path).mode & 0o7777).toBe(0o444)
       expect(readdirSync(join(folder.path, 'tmp'))).toEqual([])
     }
-    async function refused(layer: LayerRef, signal = never): Promise<{ code: string; message: string }> {
+    async function refused(layer: ExtractRef, signal = never): Promise<{ code: string; message: string }> {
       const error: unknown = await maker.ensure(layer, signal).then(() => new Error('made'), (caught: unknown) => caught)
       expect(readdirSync(folder.path)).toEqual(['tmp'])
       expect(readdirSync(join(folder.path, 'tmp'))).toEqual([])
@@ -151,6 +151,18 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
       }
     })
 
+    it('packed, of a diffID that nobody has said', async () => {
+      const bytes = concat(file('some', randomBytes(3_000_000)), ZEROS)
+      const { digest, size } = await blob(zstdCompressSync(bytes))
+      const known = await blob(gzipSync(bytes), digestOf(bytes) as DiffId)
+      // Nobody knows beforehand that both are the same inside.
+      const made = await Promise.all([...Array.from({ length: 3 }, () => maker.ensure({ digest, size }, never)), maker.ensure(known, never)])
+      expect(made.filter(Boolean)).toHaveLength(1)
+      expectLayer(bytes)
+      for (const each of [digest, known.digest]) expect((await blobs.stat(each))?.diffId).toBe(digestOf(bytes))
+      expect(await maker.ensure({ digest, size }, never)).toBe(false)
+    })
+
     it('several side by side', async () => {
       const layers = await Promise.all([plain(), plain(), packed(concat(file('x', randomUUID()), ZEROS)), packed()])
       expect(await Promise.all(layers.map((each) => maker.ensure('layer' in each ? each.layer : each, never)))).toEqual([true, true, true, true])
@@ -164,6 +176,8 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
       const other = digestOf(randomBytes(9)) as DiffId
       expect(await refused(await blob(gzipSync(concat(file('y', randomUUID()), ZEROS)), other))).toMatchObject({ code: 'digest_mismatch' })
       expect(await refused(await blob(gzipSync(randomBytes(3000)), other))).toMatchObject({ code: 'layer_invalid' })
+      const { digest, size } = await blob(gzipSync(randomBytes(3000)))
+      expect(await refused({ digest, size })).toMatchObject({ code: 'layer_invalid', message: expect.stringContaining('this is not a tar') as string })
       const cut = gzipSync(concat(file('cut', randomBytes(3_000_000)), ZEROS)).subarray(0, 2_000_000)
       const { code, message } = await refused(await blob(cut, other))
       expect({ code, message }).toEqual({ code: 'layer_invalid', message: `the layer ${digestOf(cut)}: the layer's gzip stream is cut short` })

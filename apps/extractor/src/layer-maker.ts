@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { chmod, copyFile, link, mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
+import { COMPRESSION_HEAD, detectCompression, PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { LayerIndex, type LayerFolder } from '@strata/layers'
 import { flock } from '@strata/linux'
-import { step, StrataError, type DiffId } from '@strata/oci'
-import type { LayerRef } from '@strata/queue'
+import { step, StrataError, type DiffId, type Digest } from '@strata/oci'
+import type { ExtractRef } from '@strata/queue'
 import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
 import { inflate, type InflateTask } from './inflate.js'
 import { inflateInThread } from './run-worker.js'
@@ -21,79 +21,92 @@ const MAX_INDEX_BYTES = 2 ** 31
  * inflated once, and in that pass proven and indexed. An index that the store has is not made again. A layer appears by a rename, so one that is there is whole.
  */
 export class LayerMaker {
-  readonly #making = new Map<DiffId, Promise<boolean>>()
+  /** By the diffID; where that is not known yet by the blob's digest. */
+  readonly #making = new Map<Digest, Promise<boolean>>()
 
   constructor(
     private readonly store: ObjectStore,
     private readonly blobs: BlobStore,
     private readonly folder: LayerFolder,
+    private readonly limits: PackedLimits,
   ) {}
 
   /** What a killed process left half-made. The lock on `tmp` tells whether another extractor of this node still works there. */
-  static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder): Promise<LayerMaker> {
+  static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder, limits = PACKED_LIMITS): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
     await mkdir(temporary, { recursive: true, mode: 0o700 })
     const lock = await open(folder.path, 'r')
     if (!flock(lock.fd, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another extractor works in ${folder.path}: every node needs a folder of its own`)
     await rm(temporary, { recursive: true, force: true })
     await mkdir(temporary, { mode: 0o700 })
-    const maker = new LayerMaker(store, blobs, folder)
+    const maker = new LayerMaker(store, blobs, folder, limits)
     maker.#lock = lock
     return maker
   }
   #lock: { close(): Promise<void> } | undefined
 
   /** True if this call made it. Who comes while it is being made waits for that, and takes over if its maker was cancelled. */
-  async ensure(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+  async ensure(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     for (;;) {
       signal.throwIfAborted()
-      if (this.folder.has(layer.diffId)) {
+      const diffId = layer.diffId ?? (await this.#proven(layer))
+      if (diffId !== undefined && this.folder.has(diffId)) {
         // The layer is here, which proves nothing about a blob of other bytes that claims to be it.
-        if ((await this.blobs.stat(layer.digest))?.diffId === layer.diffId) return false
+        if ((await this.#proven(layer)) === diffId) return false
       }
-      const running = this.#making.get(layer.diffId)
-      if (!running) break
-      await running.catch(() => undefined)
+      const key = diffId ?? layer.digest
+      const running = this.#making.get(key)
+      if (running) {
+        await running.catch(() => undefined)
+        continue
+      }
+      const making = this.#make({ ...layer, diffId }, signal)
+      this.#making.set(key, making)
+      try {
+        return await making
+      } finally {
+        this.#making.delete(key)
+      }
     }
-    const making = this.#make(layer, signal)
-    this.#making.set(layer.diffId, making)
-    try {
-      return await making
-    } finally {
-      this.#making.delete(layer.diffId)
-    }
+  }
+
+  async #proven({ digest }: ExtractRef): Promise<DiffId | undefined> {
+    return (await this.blobs.stat(digest))?.diffId
   }
 
   async close(): Promise<void> {
     await this.#lock?.close()
   }
 
-  async #make(layer: LayerRef, signal: AbortSignal): Promise<boolean> {
+  async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     const temporary = join(this.folder.path, 'tmp', randomUUID())
     await mkdir(temporary, { mode: 0o700 })
     try {
       const tar = join(temporary, 'layer.tar')
       const index = join(temporary, 'index')
-      const known = await this.#storedIndex(layer.diffId)
+      const known = layer.diffId && (await this.#storedIndex(layer.diffId))
       const isKnownPlain = layer.digest === layer.diffId && known !== undefined
       if (isKnownPlain && known.tarSize !== layer.size)
-        throw new StrataError('corrupt', `the index of layer ${layer.diffId} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
+        throw new StrataError('corrupt', `the index of layer ${layer.digest} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
       const file = await this.#source(layer)
-      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index }
-      if (file === undefined) await this.#fetch(task, isKnownPlain, signal)
-      else if (isKnownPlain) await linkPlain(file, tar, layer)
-      else await inflateInThread(task, file, signal)
+      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index, limits: this.limits }
+      const diffId = file === undefined ? await this.#fetch(task, isKnownPlain, signal) : isKnownPlain ? await linkPlain(file, tar, layer) : await inflateInThread(task, file, signal)
       step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
-      else await this.#keepIndex(layer.diffId, index)
+      else await this.#keepIndex(diffId, index)
       step('extract.index-kept')
-      await this.blobs.prove(layer.digest, layer.diffId)
+      await this.blobs.prove(layer.digest, diffId)
       step('extract.proven')
-      if (this.folder.has(layer.diffId)) return false
+      if (this.folder.has(diffId)) return false
       await chmod(tar, 0o444)
       await chmod(index, 0o444)
       step('extract.renaming')
-      await rename(temporary, this.folder.folderOf(layer.diffId))
+      const isOthers = await rename(temporary, this.folder.folderOf(diffId)).then(() => false, (error: unknown) => {
+        // Made meanwhile from another blob: of one of the two nobody knew beforehand that it is the same inside.
+        if (this.folder.has(diffId)) return true
+        throw error
+      })
+      if (isOthers) return false
       step('extract.renamed')
       return true
     } finally {
@@ -102,7 +115,7 @@ export class LayerMaker {
   }
 
   /** The blob is there, and whole; its file, where the store has files. Its bytes gone is said as what it is to the reader: a layer that is missing. */
-  async #source(layer: LayerRef): Promise<string | undefined> {
+  async #source(layer: ExtractRef): Promise<string | undefined> {
     const record = await this.blobs.stat(layer.digest)
     const info = record && (await this.store.stat(record.data))
     if (!record || !info) throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
@@ -111,18 +124,18 @@ export class LayerMaker {
   }
 
   /** What only has to be hashed and written needs no thread. Bytes that came badly are asked for once more: it may have been the way. */
-  async #fetch(task: InflateTask, isKnownPlain: boolean, signal: AbortSignal): Promise<void> {
-    const attempt = async (): Promise<void> => {
+  async #fetch(task: InflateTask, isKnownPlain: boolean, signal: AbortSignal): Promise<DiffId> {
+    const attempt = async (): Promise<DiffId> => {
       const { body } = await this.blobs.open(task.blob)
-      await (isKnownPlain ? inflate(task, body, signal) : inflateInThread(task, body, signal))
+      return (isKnownPlain ? inflate(task, body, signal) : inflateInThread(task, body, signal))
     }
     try {
-      await attempt()
+      return await attempt()
     } catch (error) {
       signal.throwIfAborted()
       if (!(error instanceof StrataError && (error.code === 'corrupt' || error.code === 'store_unavailable'))) throw error
       await rm(task.tar, { force: true })
-      await attempt()
+      return attempt()
     }
   }
 
@@ -159,8 +172,9 @@ async function isPacked(path: string): Promise<boolean> {
   }
 }
 
-async function linkPlain(source: string, tar: string, layer: LayerRef): Promise<void> {
-  if (await isPacked(source)) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it is not a plain tar`)
+async function linkPlain(source: string, tar: string, { digest }: ExtractRef): Promise<DiffId> {
+  if (await isPacked(source)) throw new StrataError('corrupt', `the layer ${digest} in the store is damaged: it is not a plain tar`)
   // Another file system, or one without links: a copy, which shares its blocks where the file system can.
   await link(source, tar).catch(() => copyFile(source, tar, constants.COPYFILE_FICLONE))
+  return digest as DiffId
 }

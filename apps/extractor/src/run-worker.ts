@@ -1,6 +1,6 @@
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Readable } from 'node:stream'
-import { isErrorCode, StrataError } from '@strata/oci'
+import { isErrorCode, StrataError, type DiffId } from '@strata/oci'
 import { convey } from './conveyor.js'
 import type { InflateTask } from './inflate.js'
 import type { InflateJob, InflateReply } from './worker.js'
@@ -9,7 +9,7 @@ import type { InflateJob, InflateReply } from './worker.js'
 const FILE = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
 /** `inflate` in a thread of its own, which an abort ends wherever it is. The bytes are those of a file, or a stream's of this thread, which is destroyed in the end. */
-export async function inflateInThread(task: InflateTask, from: string | Readable, signal: AbortSignal): Promise<void> {
+export async function inflateInThread(task: InflateTask, from: string | Readable, signal: AbortSignal): Promise<DiffId> {
   const stream = typeof from === 'string' ? undefined : from
   const belt = stream && new MessageChannel()
   try {
@@ -27,6 +27,7 @@ export async function inflateInThread(task: InflateTask, from: string | Readable
       if (belt) void convey(stream, belt.port1)
       const reply = await replied
       if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
+      return reply.diffId
     } finally {
       signal.removeEventListener('abort', stop)
       await worker.terminate()

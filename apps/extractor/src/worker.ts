@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
-import { asStrataError } from '@strata/oci'
+import { asStrataError, type DiffId } from '@strata/oci'
 import { conveyed } from './conveyor.js'
 import { inflate, type InflateTask } from './inflate.js'
 
@@ -9,12 +9,12 @@ export interface InflateJob {
   readonly task: InflateTask
   readonly from: string | MessagePort
 }
-export type InflateReply = { readonly done: true } | { readonly code: string; readonly message: string }
+export type InflateReply = { readonly diffId: DiffId } | { readonly code: string; readonly message: string }
 
 const { task, from } = workerData as InflateJob
 const source = typeof from === 'string' ? createReadStream(from, { highWaterMark: 1024 * 1024 }) : conveyed(from)
 const reply: InflateReply = await inflate(task, source).then(
-  () => ({ done: true }) as const,
+  (diffId) => ({ diffId }),
   (error: unknown) => {
     const { code, message } = asStrataError(error)
     // The tar's reader speaks of archives; here the archive is a layer.

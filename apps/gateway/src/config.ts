@@ -1,3 +1,5 @@
+import { packedLimitsShape } from '@strata/archive'
+import { INTAKE_LIMITS } from '@strata/intake'
 import { absolutePath, hostPort, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
@@ -12,6 +14,10 @@ export const gatewayConfigSchema = z
     STRATA_TOKEN_FILE: absolutePath.optional().describe('The file of the token of STRATA_LISTEN; the same token for all gateways'),
     STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),
     STRATA_PREPARE: z.stringbool().default(true).describe('Whether a load assembles the root of the image too, where the client does not say'),
+    STRATA_MAX_ARCHIVE_BYTES: z.coerce.number().int().min(1).max(2 ** 50).default(INTAKE_LIMITS.bytes).describe('Limit: bytes of an archive, unpacked'),
+    STRATA_MAX_ARCHIVE_ENTRIES: z.coerce.number().int().min(1).max(1_000_000).default(INTAKE_LIMITS.entries).describe('Limit: entries of an archive, not of its layers'),
+    STRATA_UPLOAD_IDLE_MS: z.coerce.number().int().min(1).max(3_600_000).default(INTAKE_LIMITS.idleMs).describe('Limit: how long a client may send nothing of a body, in milliseconds'),
+    ...packedLimitsShape,
   })
   .refine((config) => config.STRATA_SOCKET !== undefined || config.STRATA_LISTEN !== undefined, { path: ['STRATA_LISTEN'], error: 'the gateway has no door: set STRATA_LISTEN or STRATA_SOCKET', when: () => true })
   .refine((config) => config.STRATA_LISTEN === undefined || config.STRATA_TOKEN_FILE !== undefined, { path: ['STRATA_TOKEN_FILE'], error: 'is needed with STRATA_LISTEN', when: () => true })

@@ -17,14 +17,14 @@ export class IngestWorker implements OnApplicationShutdown {
     private readonly store: ObjectStore,
     config: IngestConfig,
   ) {
-    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store))
+    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store), config.STRATA_MAX_JSON_BYTES)
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     this.#queue.serve({
       kind: 'ingest',
       queue: QUEUES.ingest,
       concurrency: config.STRATA_INGEST_CONCURRENCY,
-      handlers: { load: (data, context) => loader.load(data, context) },
+      handlers: { load: (data, context) => loader.load(data, context), import: (data, context) => loader.import(data, context) },
       onError: (error) => this.#logger.warn(error.message),
     })
   }

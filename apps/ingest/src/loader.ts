@@ -1,10 +1,11 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
+import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveListing, type ArchiveOrigin, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
 import { digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
-import { freshDataKey, keys, uploadInKey, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
+import { freshDataKey, keys, RECIPE_NAME, uploadInKey, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
 import { makeManifest } from './manifest.js'
+import { treeImage, treeLayer } from './tree.js'
 
 type Load = JobData<'load'>
 /** 100,000 entries with names of 4,096 bytes, doubled by JSON's escapes, at the worst. */
@@ -22,31 +23,64 @@ export class Loader {
     private readonly blobs: BlobStore,
     private readonly uploads: Uploads,
     private readonly images: Images,
+    private readonly maxJson = MAX_JSON_BYTES,
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
+    return this.#endingBadly(data, () => this.#load(data, context))
+  }
+
+  /** The `import` job: the one image of a tree. First its layer is proven, for the config names it by its diffID; from there on it is a load of that image. */
+  async import(data: JobData<'import'>, context: JobContext): Promise<JobResult<'import'>> {
+    return this.#endingBadly(data, async () => {
+      const { root, upload, name } = data
+      context.signal.throwIfAborted()
+      const layer = treeLayer(await this.#received(upload))
+      const { digest, size } = layer.blob
+      await this.#keepBlob(layer.blob, upload)
+      step('load.blobs-committed')
+      const diffId = layer.diffId ?? (await this.blobs.stat(digest))?.diffId
+      if (diffId === undefined || !(await this.store.stat(keys.index(diffId)))) {
+        await context.progress({ state: 'active', step: 'extracting' })
+        await context.children([{ name: 'extract', queue: QUEUES.extract, id: `${root}-extract-0-${digest.slice(7, 19)}`, data: { root, layer: { digest, size, diffId } } }])
+      }
+      const proven = diffId ?? (await this.blobs.stat(digest))?.diffId
+      if (proven === undefined) throw new StrataError('corrupt', `the layer ${digest} was unpacked, and its record does not say to what`)
+      if (proven === digestOf('')) throw new StrataError('archive_invalid', 'the upload unpacks to nothing: a tar of nothing has two blocks of zeros')
+      const recipe = await this.store.read(keys.data(upload, RECIPE_NAME), MAX_JSON_BYTES)
+      if (!recipe) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+      return this.#commit([treeImage(recipe.bytes, layer, proven, name)], data, context)
+    })
+  }
+
+  async #endingBadly<T>({ upload }: { readonly upload: string }, work: () => Promise<T>): Promise<T> {
     try {
-      return await this.#run(data, context)
+      return await work()
     } catch (error) {
       // A load that waits for its layers gives up its worker by an error of the queue's own; only ours end the upload.
-      if (error instanceof StrataError) await this.#end(data.upload)
+      if (error instanceof StrataError) await this.#end(upload)
       throw error
     }
   }
 
-  async #run({ root, upload, prepare, name, platform }: Load, context: JobContext): Promise<JobResult<'load'>> {
-    const { signal } = context
-    signal.throwIfAborted()
-    const listing = (await this.uploads.get(upload))?.listing
-    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+  async #load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
+    const { upload, name, platform } = data
+    context.signal.throwIfAborted()
+    const listing = await this.#received(upload)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const entries = decodeListing(await this.#listing(listing))
-    const found = await resolveArchive(entries, (source) => this.#bytes(source), {
+    const found = await resolveArchive(listing, (source) => this.#bytes(source), {
+      maxJson: this.maxJson,
       isKept: (digest, size) => this.#isKept(digest, size),
       ...(name === undefined ? {} : { name }),
       ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),
     })
     step('load.listed', upload)
+    return this.#commit(found, data, context, originOf(listing))
+  }
+
+  /** Images whose parts are known, from their blobs to their names. `origin`: of the archive that they came in. */
+  async #commit(found: readonly ArchiveImage[], { root, upload, prepare }: Load, context: JobContext, origin?: ArchiveOrigin): Promise<JobResult<'load'>> {
+    const { signal } = context
     const all = found.flatMap((image) => [image, ...(image.whole?.others ?? [])])
     for (const image of all) await this.#keepBlobs(image, upload, signal)
     for (const { whole } of found) for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : []) await this.#keepBlob(source, upload)
@@ -87,7 +121,7 @@ export class Loader {
         : await this.images.put(manifests[index] ?? Buffer.alloc(0), image.names, upload)
       images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length, ...platformsOf(image) })
     }
-    const result = { images, found: { ...originOf(entries), layers: await this.#tally(uniqueLayers(all), upload) } }
+    const result = { images, ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }) }
     await context.complete(result)
     step('load.completed')
     await this.uploads.end(upload)
@@ -160,10 +194,13 @@ export class Loader {
     return layers.filter((_, index) => !proven[index])
   }
 
-  async #listing(key: string): Promise<Buffer> {
-    const found = await this.store.read(key, MAX_LISTING_BYTES)
+  /** The list of what the upload brought. */
+  async #received(upload: string): Promise<ArchiveListing> {
+    const listing = (await this.uploads.get(upload))?.listing
+    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+    const found = await this.store.read(listing, MAX_LISTING_BYTES)
     if (!found) throw new StrataError('upload_interrupted', 'the list of what the upload brought is gone')
-    return found.bytes
+    return decodeListing(found.bytes)
   }
 
   async #bytes({ digest, size, at }: BlobSource): Promise<Buffer> {

@@ -34,8 +34,9 @@ export class UploadKeeper {
     for await (const upload of this.uploads.listLive()) {
       live.add(upload.id)
       if (!this.#isSilent(upload.id, upload.etag)) continue
-      const job = { name: 'load', queue: QUEUES.ingest, id: upload.id } as const
-      if (upload.state === 'receiving' || upload.job.kind !== 'load') {
+      const { kind } = upload.job
+      const job = { name: kind === 'import' ? kind : 'load', queue: QUEUES.ingest, id: upload.id } as const
+      if (upload.state === 'receiving' || job.name !== kind) {
         if (await this.#end(upload)) result.ended.push(upload.id)
       } else if (!(await this.producer.has(job))) {
         const { prepare, name, platform } = upload.request
@@ -48,7 +49,7 @@ export class UploadKeeper {
     }
     if (this.#past.size > REMEMBERED) this.#past.clear()
     for (const { id, kind, state, updatedAt } of await this.journal.list(NEWEST_JOBS, this.#past)) {
-      if (kind !== 'load' || state !== 'receiving') this.#past.add(id)
+      if ((kind !== 'load' && kind !== 'import') || state !== 'receiving') this.#past.add(id)
       if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
       if (this.#isSilent(id, updatedAt)) await this.journal.fail(id, interrupted())

@@ -47,9 +47,18 @@ export type ImageView = z.infer<typeof imageSchema>
 
 export const loadQuery = jobQuery.extend({
   name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
-  platform: z.union([z.literal('all'), platform]).optional().meta({ description: "which platform of an image that has several, `all` to keep every one and what is attached; by default this machine's, or the only one in the archive" }),
+  platform: z.union([z.literal('all'), platform]).optional().meta({ description: "which platform of an image that has several, `all` to keep every one and what is attached; by default this machine's, or the only one in the archive. Of an import: what the tree is for; the service's own if left out" }),
   prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
+  import: text(300).optional().meta({ description: 'the body is no archive of images but a root file system in a tar, plain, gzip or zstd: it becomes the one layer of an image of this name; empty: of none' }),
+  change: z
+    .union([z.string(), z.array(z.string())])
+    .optional()
+    .transform((value) => [value ?? []].flat())
+    .meta({ description: 'of an import: an instruction in Dockerfile syntax for the image’s config; may be repeated' }),
+  message: text(2000).optional().meta({ description: 'of an import: the comment of the image and of its history' }),
+  timestamp: z.coerce.number().int().min(0).max(253_402_300_799).optional().meta({ description: 'of an import: when the image was created, in seconds since 1970; 0 if left out, so that the same tree gives the same image' }),
 })
+export type LoadQuery = z.infer<typeof loadQuery>
 /** A load whose body is not the archive, but names a file that the caller has open: over the unix socket only. */
 export const DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 const statNumber = z.string().regex(/^[0-9]{1,20}$/)

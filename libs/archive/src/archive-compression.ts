@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { Compression } from '@strata/oci'
-import { decompressor, detectCompression } from './compression.js'
+import { decompressor, detectCompression, MAX_RATIO } from './compression.js'
 import { ProgramDecompressor, type ProgramCompression } from './program-decompressor.js'
 
 /** How a whole archive may be packed; a layer's blob only by the first of them (image-spec, layer.md). */
@@ -22,6 +22,6 @@ export function detectArchiveCompression(head: Uint8Array): ArchiveCompression {
 }
 
 /** Packed bytes in, plain bytes out, with the errors and the ratio of `decompressor`, and `unsupported` where a program for it is not installed. To be destroyed when nobody reads it any more. */
-export function archiveDecompressor(compression: ArchiveCompression): Duplex {
-  return compression === 'xz' || compression === 'bzip2' ? new ProgramDecompressor(compression) : decompressor(compression, { of: 'archive' })
+export function archiveDecompressor(compression: ArchiveCompression, maxRatio = MAX_RATIO): Duplex {
+  return compression === 'xz' || compression === 'bzip2' ? new ProgramDecompressor(compression, maxRatio) : decompressor(compression, { of: 'archive', maxRatio })
 }

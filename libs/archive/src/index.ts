@@ -1,5 +1,6 @@
 export * from './listing.js'
 export * from './tar-entry.js'
+export { PACKED_LIMITS, packedLimits, packedLimitsShape, type PackedLimits } from './limits.js'
 export { TarReader } from './tar-reader.js'
 export * from './image-archive.js'
 export { resolveArchive, type ResolveOptions } from './resolve.js'

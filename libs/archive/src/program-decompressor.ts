@@ -1,7 +1,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { Duplex } from 'node:stream'
 import { StrataError } from '@strata/oci'
-import { CHUNK, tooLarge, MAX_RATIO, RATIO_FREE } from './compression.js'
+import { CHUNK, RATIO_FREE, tooLarge } from './compression.js'
 
 export type ProgramCompression = 'bzip2' | 'xz'
 
@@ -21,7 +21,10 @@ export class ProgramDecompressor extends Duplex {
   private bytesOut = 0
   private finished: ((error?: Error) => void) | undefined
 
-  constructor(private readonly compression: ProgramCompression) {
+  constructor(
+    private readonly compression: ProgramCompression,
+    private readonly maxRatio: number,
+  ) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     // No other variable: both programs take options from some.
     this.program = spawn(compression, COMMANDS[compression], { env: { PATH: process.env['PATH'], LC_ALL: 'C' }, stdio: 'pipe' })
@@ -57,7 +60,7 @@ export class ProgramDecompressor extends Duplex {
 
   private unpacked(piece: Buffer): void {
     this.bytesOut += piece.length
-    if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * MAX_RATIO) this.destroy(tooLarge('archive', MAX_RATIO))
+    if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio) this.destroy(tooLarge('archive', this.maxRatio))
     else if (!this.push(piece)) this.program.stdout.pause()
   }
 

@@ -5,8 +5,8 @@ import type { ArchiveEntry, ArchiveListing, BlobSource } from './listing.js'
 /** Reads a file of the archive, at most `MAX_JSON_BYTES` long, from where it lies. */
 export type ReadSmall = (source: BlobSource) => Promise<Buffer>
 
-/** All JSON that is read of one archive. It bounds time and memory, also where many small files name one large one. */
-export const MAX_ARCHIVE_JSON_BYTES = 64 * 1024 * 1024
+/** All JSON that is read of one archive, in files of the largest size. It bounds time and memory, also where many small files name one large one. */
+const MAX_ARCHIVE_JSON = 16
 
 /** A file of the archive under the path by which it was asked for. */
 export interface ArchiveFile {
@@ -23,7 +23,7 @@ export class ArchiveFiles {
   #jsonBytes = 0
 
   /** `isKept`: whether a blob that the archive leaves out is in the store. */
-  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall, readonly isKept: (digest: Digest, size: number) => Promise<boolean>) {
+  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall, readonly isKept: (digest: Digest, size: number) => Promise<boolean>, private readonly maxJson = MAX_JSON_BYTES) {
     for (const entry of listing.entries) {
       const path = cleanPath(entry.name)
       if (path !== undefined && path !== '') this.#byPath.set(path, entry)
@@ -79,10 +79,10 @@ export class ArchiveFiles {
   /** A file's JSON, bounded in size before a byte of it is read. */
   async json<T>(file: ArchiveFile, schema: z.ZodType<T>): Promise<T> {
     const { path, blob } = file
-    if (blob.size > MAX_JSON_BYTES) throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${MAX_JSON_BYTES}`)
+    if (blob.size > this.maxJson) throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${this.maxJson}`)
     this.#jsonBytes += blob.size
-    if (this.#jsonBytes > MAX_ARCHIVE_JSON_BYTES) {
-      throw new StrataError('limit_exceeded', `the manifests and configs of the archive have more than ${MAX_ARCHIVE_JSON_BYTES} bytes together`)
+    if (this.#jsonBytes > MAX_ARCHIVE_JSON * this.maxJson) {
+      throw new StrataError('limit_exceeded', `the manifests and configs of the archive have more than ${MAX_ARCHIVE_JSON * this.maxJson} bytes together`)
     }
     const bytes = await this.readSmall(blob)
     if (digestOf(bytes) !== blob.digest) throw new StrataError('corrupt', `${path} was stored as ${blob.digest}, but ${digestOf(bytes)} was read back`)

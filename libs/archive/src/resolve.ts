@@ -23,6 +23,8 @@ export interface ResolveOptions {
   readonly host?: Platform
   /** Whether the store has a layer that an OCI layout names and leaves out (`strata save --since`); without it none is there. */
   readonly isKept?: (digest: Digest, size: number) => Promise<boolean>
+  /** Bytes of one JSON file; of all that are read 16 times as many. `MAX_JSON_BYTES` if left out. */
+  readonly maxJson?: number
 }
 
 /**
@@ -36,7 +38,7 @@ export interface ResolveOptions {
  * and a layer's own `layerError`.
  */
 export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSmall, options: ResolveOptions = {}): Promise<ArchiveImage[]> {
-  const files = new ArchiveFiles(listing, readSmall, options.isKept ?? (() => Promise.resolve(false)))
+  const files = new ArchiveFiles(listing, readSmall, options.isKept ?? (() => Promise.resolve(false)), options.maxJson)
   const { platform, host = HOST_PLATFORM } = options
   const index = files.find('index.json')
   const legacy = files.find('manifest.json')

@@ -39,15 +39,15 @@ export class Body {
     return this.gone.signal
   }
 
-  /** The body unpacked, whatever it is packed with, into `accept`, to its end. Rejects with `stop`'s reason at once when that is aborted. */
-  async pump(accept: Accept, onBytes: (length: number) => void, idleMs: number, stop: AbortSignal): Promise<void> {
+  /** The body into `accept`, to its end; with a `ratio` unpacked, whatever it is packed with, to at most so many times its size. Rejects with `stop`'s reason at once when that is aborted. */
+  async pump(accept: Accept, onBytes: (length: number) => void, { idleMs, ratio, stop }: { readonly idleMs: number; readonly ratio: number | undefined; readonly stop: AbortSignal }): Promise<void> {
     const idle = new AbortController()
     const seconds = idleMs / 1000
     const timer = setTimeout(() => idle.abort(new StrataError('upload_interrupted', `no byte of the upload came for ${seconds} seconds`)), idleMs)
     const ended = new AbortController()
     const all = AbortSignal.any([stop, idle.signal, ended.signal])
     try {
-      const unpacked = unpacker(this.stream instanceof IncomingMessage ? givingBack(accept) : accept, all)
+      const unpacked = unpacker(this.stream instanceof IncomingMessage ? givingBack(accept) : accept, ratio, all)
       await flow(this.stream, (piece) => {
         onBytes(piece.length)
         const full = unpacked.accept(piece)
@@ -74,10 +74,10 @@ function givingBack(accept: Accept): Accept {
   }
 }
 
-/** From the first bytes on: what `accept` gets is plain. */
-function unpacker(accept: Accept, stop: AbortSignal): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
+/** From the first bytes on: what `accept` gets is plain, if that is wanted. */
+function unpacker(accept: Accept, maxRatio: number | undefined, stop: AbortSignal): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
   const failed = new AbortController()
-  let head: Buffer | undefined = Buffer.alloc(0)
+  let head: Buffer | undefined = maxRatio === undefined ? undefined : Buffer.alloc(0)
   let forward: Accept = accept
   let finish = (): Promise<void> => Promise.resolve()
 
@@ -85,7 +85,7 @@ function unpacker(accept: Accept, stop: AbortSignal): { accept: Accept; end(): P
     head = undefined
     const compression = detectArchiveCompression(first)
     if (compression !== 'none') {
-      const plain = archiveDecompressor(compression)
+      const plain = archiveDecompressor(compression, maxRatio)
       const done = flow(plain, accept, stop).finally(() => plain.destroy())
       done.catch((error: unknown) => failed.abort(error))
       const either = AbortSignal.any([stop, failed.signal])

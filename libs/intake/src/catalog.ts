@@ -38,6 +38,7 @@ export class Catalog {
 
   know(entry: number, facts: FileFacts): void {
     const listed = this.entries[entry]!
+    listed.size = facts.size
     listed.digest = facts.digest
     listed.compression = facts.compression
     if (facts.layerError !== undefined) listed.layerError = facts.layerError

@@ -1,3 +1,5 @@
+import type { TarLimits } from '@strata/archive'
+
 /** Where the bytes of one upload go: one implementation for each kind of store. */
 export interface Destination {
   /** Comes first, and fails if it was done for the upload before: who has claimed it owns all of its data, and may discard it. */
@@ -8,7 +10,7 @@ export interface Destination {
    * Writes each file of the archive in the ring to its place (`Placement`), to the ring's end. Ends soon after `stop` aborts, and leaves nothing running.
    * Rejects with a StrataError.
    */
-  write(ring: SharedArrayBuffer, limits: { readonly entries: number }, stop: AbortSignal): Promise<void>
+  write(ring: SharedArrayBuffer, body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Promise<void>
   /** All is written and hashed: what the writing thread wrote counts from here. */
   seal(large: readonly string[]): Promise<void>
   /** Takes away all that was written since the claim. */

@@ -1,4 +1,4 @@
-import type { TarEntry, TarSink } from '@strata/archive'
+import type { TarEntry, TarLimits, TarSink } from '@strata/archive'
 import type { DiffId } from '@strata/oci'
 import { Catalog } from './catalog.js'
 import { FileHasher, type Indexer } from './file-hasher.js'
@@ -6,6 +6,8 @@ import { FileHasher, type Indexer } from './file-hasher.js'
 export interface HasherOptions {
   readonly keyOf: (name: string) => string
   readonly newIndexer: () => Indexer
+  /** Of each layer. */
+  readonly limits?: Partial<TarLimits>
   readonly indexed: (diffId: DiffId, bytes: Buffer) => void
   readonly counted: () => void
 }
@@ -22,7 +24,7 @@ export class EntryHasher implements TarSink {
   entry(entry: TarEntry): boolean {
     const place = this.catalog.add(entry)
     this.options.counted()
-    if (place !== undefined) this.current = new FileHasher(this.options.newIndexer)
+    if (place !== undefined) this.current = new FileHasher(this.options.newIndexer, this.options.limits)
     return place !== undefined
   }
 

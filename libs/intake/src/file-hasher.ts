@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { detectCompression, looksLikeTar, TarReader, type ArchiveEntry, type TarSink } from '@strata/archive'
+import { detectCompression, looksLikeTar, TarReader, type ArchiveEntry, type TarLimits, type TarSink } from '@strata/archive'
 import { asStrataError, digestFromHex, type Compression, type Digest, type DiffId } from '@strata/oci'
 
 /** A sink that makes a layer's index of what it sees: `IndexBuilder` of @strata/layers. */
@@ -11,6 +11,7 @@ export interface Indexer extends TarSink {
 /** What is known of a file of the archive once all its bytes were seen. */
 export interface FileFacts {
   readonly digest: Digest
+  readonly size: number
   readonly compression: Compression
   /** Where the file is a plain tar that could be indexed. */
   readonly diffId?: DiffId
@@ -28,7 +29,7 @@ export class FileHasher {
   private layerError: FileFacts['layerError']
   private size = 0
 
-  constructor(private readonly newIndexer: () => Indexer) {}
+  constructor(private readonly newIndexer: () => Indexer, private readonly limits: Partial<TarLimits> = {}) {}
 
   /** The first view holds the first block whole, if the file has one. */
   write(view: Buffer): void {
@@ -46,6 +47,7 @@ export class FileHasher {
     })
     const facts: FileFacts = {
       digest,
+      size: this.size,
       compression: this.compression ?? 'none',
       ...(this.layerError === undefined ? {} : { layerError: this.layerError }),
       ...(index === undefined ? {} : { diffId: digest as DiffId }),
@@ -57,7 +59,7 @@ export class FileHasher {
     this.compression = detectCompression(head)
     if (!looksLikeTar(head)) return
     const indexer = this.newIndexer()
-    this.layer = { reader: new TarReader(indexer), indexer }
+    this.layer = { reader: new TarReader(indexer, this.limits), indexer }
   }
 
   private walk<T>(step: (layer: NonNullable<FileHasher['layer']>) => T): T | undefined {

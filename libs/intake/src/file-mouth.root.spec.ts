@@ -86,6 +86,15 @@ describe('a file comes to the same as a stream', () => {
     }
   })
 
+  it('one file alone, whatever it is', async () => {
+    for (const bytes of [layer, gzipSync(layer), concat(file('a', 'x'), ZEROS), gzipSync(ZEROS), randomBytes(1_048_576), Buffer.from('x')]) {
+      write(bytes)
+      expect(await comesToTheSame({ whole: true })).toBe('taken')
+    }
+    write(Buffer.alloc(0))
+    expect(await comesToTheSame({ whole: true })).toMatch(/^archive_invalid: /)
+  })
+
   it('what is refused', async () => {
     const bad: [Buffer, string][] = [
       [Buffer.alloc(0), 'archive_invalid'], [randomBytes(100_000), 'archive_invalid'], [concat(file('a', 'x'), randomBytes(2_000_000)), 'archive_invalid'],

@@ -86,14 +86,14 @@ export class FileMouth implements Mouth {
 
   private async work(pair: WorkerPair, task: Task, onIndex: (index: LayerIndexed) => void): Promise<Taken> {
     const { fd, size } = this.file
-    const { keyPrefix, folder, limits } = task
+    const { keyPrefix, folder, limits, whole } = task
     if (size === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     if (size > limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${limits.bytes} bytes`)
     step('load.first-bytes')
     const control = this.control.memory
-    const planned = expect('planned', await pair.lead({ kind: 'plan', fd, size, keyPrefix, entries: limits.entries, control }), task)
+    const planned = expect('planned', await pair.lead({ kind: 'plan', fd, size, keyPrefix, limits: { ...limits.layer, entries: limits.entries }, whole, control }), task)
     const plan = new FilePlan(planned.plan)
-    const copied = await this.copy(pair, { kind: 'copy', fd, folder, plan: planned.plan, control }, plan, task, onIndex)
+    const copied = await this.copy(pair, { kind: 'copy', fd, folder, layer: limits.layer, plan: planned.plan, control }, plan, task, onIndex)
     const hashed = expect('hashed', await pair.lead({ kind: 'list', files: copied.flatMap((answer) => expect('copied', answer, task).files) }), task)
     return { large: largeOf(plan), listing: hashed.listing, entries: hashed.entries, bytes: size }
   }

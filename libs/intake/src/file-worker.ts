@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import { TarReader } from '@strata/archive'
+import { TarReader, type TarSink } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
 import { copyFileRange } from '@strata/linux'
 import { StrataError, type DiffId } from '@strata/oci'
@@ -11,6 +11,7 @@ import { FileHasher } from './file-hasher.js'
 import { FilePlan, PIECE, type PlannedFile } from './file-plan.js'
 import type { Answer, CopyJob, KnownFile, ListJob, PlanJob } from './messages.js'
 import { SMALL_NAME } from './placement.js'
+import { WholeBody } from './whole-body.js'
 
 /** The headers alone are read here: between one file's and the next's nothing is looked at. */
 const WINDOW = 16 * 1024
@@ -22,23 +23,27 @@ export class FileWorker {
 
   constructor(private readonly sendIndex: (diffId: DiffId, index: Buffer) => void) {}
 
-  plan({ fd, size, keyPrefix, entries, control: memory }: PlanJob): Answer {
+  plan({ fd, size, keyPrefix, limits, whole, control: memory }: PlanJob): Answer {
     const control = new FileControl(memory)
     const catalog = new Catalog((name) => keyPrefix + name)
     const files: PlannedFile[] = []
-    const tar = new TarReader(
-      {
-        entry: (entry) => {
-          const place = catalog.add(entry)
-          control.countEntry()
-          if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset })
-          return false
-        },
-        data: () => undefined,
-        entryEnd: () => undefined,
+    const sink: TarSink = {
+      entry: (entry) => {
+        const place = catalog.add(entry)
+        control.countEntry()
+        if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset })
+        return false
       },
-      { entries },
-    )
+      data: () => undefined,
+      entryEnd: () => undefined,
+    }
+    if (whole) new WholeBody(sink, size)
+    else this.readHeaders(fd, size, new TarReader(sink, limits), control)
+    this.catalog = catalog
+    return { kind: 'planned', plan: FilePlan.of(files).memory }
+  }
+
+  private readHeaders(fd: number, size: number, tar: TarReader, control: FileControl): void {
     for (let at = 0; at < size; ) {
       control.throwIfStopped()
       const view = readAt(fd, this.buffer.subarray(0, Math.min(WINDOW, size - at)), at)
@@ -51,8 +56,6 @@ export class FileWorker {
       }
     }
     tar.end()
-    this.catalog = catalog
-    return { kind: 'planned', plan: FilePlan.of(files).memory }
   }
 
   copy(job: CopyJob): Answer {
@@ -99,7 +102,7 @@ class Copier {
   private takeSmall(i: number, target: number): void {
     const file = this.plan.file(i)
     this.control.throwIfStopped()
-    const hasher = newHasher()
+    const hasher = this.newHasher()
     const view = readAt(this.job.fd, this.buffer.subarray(0, file.size), file.source)
     if (view.length > 0) hasher.write(view)
     writeAll(target, view, file.target)
@@ -112,7 +115,7 @@ class Copier {
     const target = openSync(this.pathOf(file), 'wx+', 0o600)
     try {
       this.plan.opened(i)
-      const hasher = newHasher()
+      const hasher = this.newHasher()
       for (let piece = 0; piece < this.plan.pieces(i); piece++) {
         this.control.throwIfStopped()
         const at = piece * PIECE
@@ -180,13 +183,14 @@ class Copier {
     this.sendIndex(facts.diffId!, index)
   }
 
+  private newHasher(): FileHasher {
+    const { layer } = this.job
+    return new FileHasher(() => new IndexBuilder(layer), layer)
+  }
+
   private pathOf({ entry }: PlannedFile): string {
     return join(this.job.folder, String(entry))
   }
-}
-
-function newHasher(): FileHasher {
-  return new FileHasher(() => new IndexBuilder())
 }
 
 /** Fills the buffer. */

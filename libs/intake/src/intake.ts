@@ -1,5 +1,6 @@
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
+import { PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/oci'
 import { keys, localObjects, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
@@ -8,7 +9,7 @@ import { LocalDestination } from './local-destination.js'
 import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
 import { ObjectDestination } from './object-destination.js'
-import { LISTING_NAME } from './placement.js'
+import { LARGE, LISTING_NAME } from './placement.js'
 import { SocketMouth } from './socket-mouth.js'
 import { StreamMouth } from './stream-mouth.js'
 import { WorkerPairs, type WorkerPair } from './worker-pairs.js'
@@ -20,9 +21,11 @@ export interface IntakeLimits {
   readonly bytes: number
   /** How long a client may send nothing while it could. */
   readonly idleMs: number
+  /** Of each layer; names, links and packing of the archive itself are bound by the same. */
+  readonly layer: PackedLimits
 }
 
-export const INTAKE_LIMITS: IntakeLimits = { entries: 100_000, bytes: 2 ** 40, idleMs: 60_000 }
+export const INTAKE_LIMITS: IntakeLimits = { entries: 100_000, bytes: 2 ** 40, idleMs: 60_000, layer: PACKED_LIMITS }
 
 /** `bytes` as they travelled, so that they compare with a Content-Length. */
 export interface IntakeProgress {
@@ -35,6 +38,8 @@ export interface ReceiveOptions {
   readonly upload: string
   readonly signal?: AbortSignal
   readonly limits?: Partial<IntakeLimits>
+  /** The body is one file, kept as it came, packed or not: no archive is looked for in it. A plain tar is indexed all the same; the list has one entry. */
+  readonly whole?: boolean
   /** At most five times a second, and once at the end. */
   readonly onProgress?: (progress: IntakeProgress) => void
 }
@@ -76,7 +81,8 @@ export function createIntake(options: { store: ObjectStore; atOnce?: number }): 
   return {
     receive: (body, receive) => receiveBy((local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
     receiveFile: async (file, receive) => {
-      if (local && (await isPlain(file))) return receiveBy(new FileMouth(file), receive)
+      // A small file alone has an object of its own here as well, which the plan of a file gives to large ones only.
+      if (local && (receive.whole ? file.size >= LARGE : await isPlain(file))) return receiveBy(new FileMouth(file), receive)
       const stream = streamOf(file)
       return receiveBy(new StreamMouth(stream.body), receive).finally(() => stream.close())
     },
@@ -125,6 +131,7 @@ class Reception {
       folder: this.destination.folder,
       write: (ring) => this.write(ring),
       limits: { ...INTAKE_LIMITS, ...this.options.limits },
+      whole: this.options.whole === true,
       stop: this.stop,
       fail: (error) => this.failure.abort(error),
       keepIndex: (index) => this.keepIndex(index),
@@ -133,8 +140,8 @@ class Reception {
   }
 
   private async write(ring: SharedArrayBuffer): Promise<void> {
-    const { entries } = { ...INTAKE_LIMITS, ...this.options.limits }
-    await this.destination.write(ring, { entries }, this.stop).catch((error: unknown) => this.failure.abort(error))
+    const { entries, layer } = { ...INTAKE_LIMITS, ...this.options.limits }
+    await this.destination.write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.stop).catch((error: unknown) => this.failure.abort(error))
   }
 
   private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {

@@ -1,3 +1,4 @@
+import type { TarLimits } from '@strata/archive'
 import type { DiffId, ErrorCode } from '@strata/oci'
 import type { FileFacts } from './file-hasher.js'
 
@@ -7,7 +8,12 @@ export interface Job {
   readonly keyPrefix: string
   /** For the writer: the folder that holds them; `small` is there already. */
   readonly folder: string
-  readonly entries: number
+  /** Of the archive. */
+  readonly limits: TarLimits
+  /** Of each layer in it. */
+  readonly layer: TarLimits
+  /** The body is one file, and no archive. */
+  readonly whole: boolean
   /** Where the writer itself takes the bytes from; without it they are put into the ring. */
   readonly socket?: SocketJob
 }
@@ -28,13 +34,15 @@ export interface PlanJob {
   readonly fd: number
   readonly size: number
   readonly keyPrefix: string
-  readonly entries: number
+  readonly limits: TarLimits
+  readonly whole: boolean
   readonly control: SharedArrayBuffer
 }
 export interface CopyJob {
   readonly kind: 'copy'
   readonly fd: number
   readonly folder: string
+  readonly layer: TarLimits
   readonly plan: SharedArrayBuffer
   readonly control: SharedArrayBuffer
 }

@@ -1,10 +1,11 @@
-import { TarReader } from '@strata/archive'
+import { TarReader, type TarLimits } from '@strata/archive'
 import { StrataError } from '@strata/oci'
 import { keys, type ByteSource, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
 import { ObjectWriter } from './object-writer.js'
 import { LISTING_NAME } from './placement.js'
 import { AsyncRingReader } from './ring.js'
+import { WholeBody } from './whole-body.js'
 
 /** An object that says whose the upload's data is: a `put` tells nobody that its key was used. */
 const CLAIM_NAME = 'claim'
@@ -24,17 +25,18 @@ export class ObjectDestination implements Destination {
     if (claimed === undefined) throw new StrataError('internal', `the upload ${this.upload} has data already`)
   }
 
-  async write(ring: SharedArrayBuffer, limits: { readonly entries: number }, stop: AbortSignal): Promise<void> {
+  async write(ring: SharedArrayBuffer, body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Promise<void> {
     const writer = new ObjectWriter({
       put: (name, source) => this.put(name, source, stop),
     })
-    const tar = new TarReader(writer, limits)
     try {
+      const tar = body.whole ? new WholeBody(writer) : new TarReader(writer, body.limits)
       await new AsyncRingReader(ring, 'written').read((view) => {
         tar.write(view)
         return writer.handOver()
       })
       tar.end()
+      await writer.handOver()
       await writer.finish()
     } catch (error) {
       await writer.fail(error)

@@ -17,7 +17,7 @@ export class Placement {
   private entries = 0
   private small = 0
 
-  /** To be called once for each entry, in order. `undefined` for what is no file. */
+  /** To be called once for each entry, in order. `undefined` for what is no file. A file whose length nobody knows yet is a large one. */
   next(entry: TarEntry): Place | undefined {
     const number = this.entries++
     if (entry.type !== ENTRY.file) return undefined

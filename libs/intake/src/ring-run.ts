@@ -10,9 +10,9 @@ export async function takeByRing(pair: WorkerPair, task: Task, fill: (ring: Ring
   const abort = (): void => ring.abort()
   task.stop.addEventListener('abort', abort)
   const storing = new Set<Promise<void>>()
-  const { keyPrefix, folder, limits } = task
+  const { keyPrefix, folder, limits, whole } = task
   const answered = pair.run(
-    { keyPrefix, folder, entries: limits.entries, ...(socket === undefined ? {} : { socket }) },
+    { keyPrefix, folder, limits: { ...limits.layer, entries: limits.entries }, layer: limits.layer, whole, ...(socket === undefined ? {} : { socket }) },
     (index: LayerIndexed) => {
       const stored = task.keepIndex(index).then(() => {
         ring.indexStored()

@@ -121,6 +121,20 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
       await sameAsExpected(upload)
     })
 
+    it('is taken whole, packed as it is', async () => {
+      const upload = nextUpload()
+      const packed = gzipSync(layer)
+      options = { whole: true }
+      const socket = open(server())
+      socket.write(head(upload, packed.length))
+      socket.write(packed)
+      expect(await answerOf(socket)).toContain('taken')
+      expect(await outcome()).toMatchObject({ left: 0 })
+      const found = await objects(upload)
+      expect(Object.keys(found)).toEqual(['0', 'listing', 'small'])
+      expect(found['0']!.equals(packed)).toBe(true)
+    })
+
     it('in pieces of any size, after other requests, with its end closed', async () => {
       const upload = nextUpload()
       const socket = open(server())

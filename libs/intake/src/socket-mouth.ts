@@ -34,7 +34,7 @@ export class SocketMouth implements Mouth {
 
   async take(pair: WorkerPair, task: Task): Promise<Taken> {
     const head = await this.head(task)
-    const socket = detectArchiveCompression(head) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
+    const socket = task.whole || detectArchiveCompression(head) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
     if (socket === undefined) return this.stream.take(pair, task)
     const received = new BigInt64Array(new SharedArrayBuffer(8))
     let timer: NodeJS.Timeout | undefined

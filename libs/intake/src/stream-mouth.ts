@@ -26,7 +26,7 @@ export class StreamMouth implements Mouth {
   }
 
   private async fill(ring: RingWriter, task: Task): Promise<void> {
-    const { bytes: limit, idleMs } = task.limits
+    const { bytes: limit, idleMs, layer } = task.limits
     await this.body.pump(
       (piece) => {
         this.plainBytes += piece.length
@@ -41,8 +41,7 @@ export class StreamMouth implements Mouth {
         this.bytes += length
         task.report({ bytes: this.bytes, entries: ring.entries })
       },
-      idleMs,
-      task.stop,
+      { idleMs, ratio: task.whole ? undefined : layer.ratio, stop: task.stop },
     )
     if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     await ring.end()

@@ -1,3 +1,4 @@
+import { TAR_LIMITS } from '@strata/archive'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,7 +20,7 @@ const kindsOf = (answers: Answer[]): string[] => answers.map((answer) => answer.
 
 async function good(pair: WorkerPair): Promise<string[]> {
   const ring = new RingWriter(pair.ring)
-  const answers = pair.run({ keyPrefix: 'data/u/', folder, entries: 10 }, () => undefined, () => undefined)
+  const answers = pair.run({ keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }, () => undefined, () => undefined)
   await ring.write(Buffer.concat([file('a', 'x'), ZEROS]))
   await ring.end()
   return kindsOf(await answers)
@@ -29,7 +30,7 @@ describe('WorkerPair', () => {
   it('is of use again after one of the two failed and the other was stopped', async () => {
     const pair = new WorkerPair()
     const ring = new RingWriter(pair.ring)
-    const answers = await pair.run({ keyPrefix: 'data/u/', folder: join(folder, 'absent'), entries: 10 }, () => undefined, (answer) => {
+    const answers = await pair.run({ keyPrefix: 'data/u/', folder: join(folder, 'absent'), limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }, () => undefined, (answer) => {
       if (answer.kind === 'failed') ring.abort()
     })
     expect(answers).toMatchObject([{ kind: 'failed', code: 'store_unavailable' }, { kind: 'aborted' }])
@@ -40,7 +41,7 @@ describe('WorkerPair', () => {
   it('answers for threads that die, and is replaced', async () => {
     const pairs = new WorkerPairs(1)
     const pair = await pairs.acquire(never)
-    const answers = pair.run({ keyPrefix: 'data/u/', folder, entries: 10 }, () => undefined, () => undefined)
+    const answers = pair.run({ keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }, () => undefined, () => undefined)
     await pair.end()
     expect(kindsOf(await answers)).toEqual(['failed', 'failed'])
     await pairs.release(pair)

@@ -8,6 +8,7 @@ import { FileWorker } from './file-worker.js'
 import type { Answer, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
 import { RingAborted, RingFiller, RingReader } from './ring.js'
 import { SocketSource } from './socket-source.js'
+import { WholeBody } from './whole-body.js'
 
 /** A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and answers once. */
 const { role, ring } = workerData as WorkerData
@@ -27,14 +28,18 @@ function sendIndex(diffId: DiffId, index: Buffer): void {
   send({ kind: 'index', diffId, bytes }, bytes)
 }
 
+function splitter(sink: TarSink, { whole, limits }: Job): TarReader | WholeBody {
+  return whole ? new WholeBody(sink) : new TarReader(sink, limits)
+}
+
 function split(reader: RingReader, sink: TarSink, job: Job): void {
-  const tar = new TarReader(sink, { entries: job.entries })
+  const tar = splitter(sink, job)
   reader.read((view) => tar.write(view))
   tar.end()
 }
 
 function splitSocket(socket: SocketJob, sink: TarSink, job: Job): void {
-  const tar = new TarReader(sink, { entries: job.entries })
+  const tar = splitter(sink, job)
   const filler = new RingFiller(ring)
   const source = new SocketSource(socket, () => filler.throwIfAborted())
   filler.run((room) => source.fill(room), (view) => tar.write(view))
@@ -57,7 +62,8 @@ function hash(job: Job): Answer {
   const reader = new RingReader(ring, 'hashed')
   const hasher = new EntryHasher({
     keyOf: (name) => job.keyPrefix + name,
-    newIndexer: () => new IndexBuilder(),
+    newIndexer: () => new IndexBuilder(job.layer),
+    limits: job.layer,
     indexed: (diffId, index) => {
       reader.indexLeaves()
       sendIndex(diffId, index)

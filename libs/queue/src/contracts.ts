@@ -8,6 +8,7 @@ import { z } from 'zod'
  * | job | queue | what its worker does | result |
  * | --- | --- | --- | --- |
  * | `load` | `ingest` | makes images of an upload whose bytes have come | the images |
+ * | `import` | `ingest` | makes one image of an upload that is a tree in a tar | the images: one |
  * | `extract` | `extract`, `extract.<node>` | proves a layer, indexes it, makes it usable on the node that works | the node |
  * | `place` | `runtime` | finds a node (the one that takes it) and adds `launch` or `assemble` there, with an `extract` child for each layer it lacks | the node |
  * | `assemble` | `runtime.<node>` | the image's read-only root | the node |
@@ -29,6 +30,10 @@ export const CONTAINER_ID = /^[0-9a-f]{64}$/
 export const layerRefSchema = z.object({ digest, diffId, size: z.number().int().nonnegative() })
 /** A layer as a job names it: the blob that holds it, and what it is once inflated. */
 export type LayerRef = z.infer<typeof layerRefSchema>
+
+/** A layer to be unpacked. Without a diffID it is whatever the blob unpacks to, which is then noted in the blob's record. */
+export const extractRefSchema = layerRefSchema.extend({ diffId: diffId.optional() })
+export type ExtractRef = z.infer<typeof extractRefSchema>
 
 /** An image as jobs name it. */
 export const imageRefSchema = z.object({ id: digest, digest, layers: z.array(layerRefSchema).max(10_000) })
@@ -81,6 +86,19 @@ const loadReportSchema = z.object({
 })
 export type LoadReport = z.infer<typeof loadReportSchema>
 
+/** Images that a job has made. */
+const imagesSchema = z.array(
+  z.object({
+    id: digest,
+    digest,
+    names: z.array(z.string()),
+    layers: z.number().int(),
+    /** Of an image kept whole: what is here, and what its index names besides. */
+    platforms: z.array(z.string()).optional(),
+    missing: z.array(z.string()).optional(),
+  }),
+)
+
 export const CONTRACTS = {
   load: {
     data: z.object({
@@ -91,24 +109,16 @@ export const CONTRACTS = {
       /** By default the worker's own, or the only one in the archive. */
       platform: z.union([z.literal('all'), z.string().regex(PLATFORM)]).optional(),
     }),
-    result: z.object({
-      images: z.array(
-        z.object({
-          id: digest,
-          digest,
-          names: z.array(z.string()),
-          layers: z.number().int(),
-          /** Of an image kept whole: what is here, and what its index names besides. */
-          platforms: z.array(z.string()).optional(),
-          missing: z.array(z.string()).optional(),
-        }),
-      ),
-      found: loadReportSchema.optional(),
-    }),
+    result: z.object({ images: imagesSchema, found: loadReportSchema.optional() }),
+    endsRoot: true,
+  },
+  import: {
+    data: z.object({ root, upload: root, prepare: z.boolean(), name: z.string().optional() }),
+    result: z.object({ images: imagesSchema }),
     endsRoot: true,
   },
   extract: {
-    data: z.object({ root, layer: layerRefSchema }),
+    data: z.object({ root, layer: extractRefSchema }),
     result: z.object({ node: nodeId, made: z.boolean() }),
     endsRoot: false,
   },
@@ -174,7 +184,7 @@ export type JobResult<N extends JobName> = z.infer<(typeof CONTRACTS)[N]['result
 
 /** Which jobs a queue carries. A worker of the queue handles them all or does not start. */
 export const QUEUE_JOBS = {
-  ingest: ['load'],
+  ingest: ['load', 'import'],
   extract: ['extract'],
   runtime: ['place'],
   'runtime.node': ['assemble', 'launch', 'clean'],

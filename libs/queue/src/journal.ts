@@ -6,7 +6,7 @@ import { CHANNEL, KEY } from './keys.js'
 import type { Signals } from './signals.js'
 
 export type JournalState = 'receiving' | 'waiting' | 'active' | 'completed' | 'failed' | 'cancelled'
-export type JournalKind = 'load' | 'launch' | 'prepare' | 'collect'
+export type JournalKind = 'load' | 'import' | 'launch' | 'prepare' | 'collect'
 
 /** A request that became a job, as `GET /v1/jobs/:id` shows it. Times are ISO 8601. */
 export interface JournalRecord {

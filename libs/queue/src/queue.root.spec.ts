@@ -41,6 +41,8 @@ const layer = (n: number): LayerRef => {
   return { digest: parseDigest(digest), diffId: parseDiffId(digest), size: n }
 }
 const children = (root: string, count: number) => Array.from({ length: count }, (_, n) => ({ name: 'extract' as const, queue: QUEUES.extract, id: `${root}-x${n}`, data: { root, layer: layer(n) } }))
+/** A worker handles every job of its queue. */
+const noImport = { import: () => Promise.resolve({ images: [] }) }
 const never = new AbortController().signal
 const aborted = (signal: AbortSignal) => new Promise<void>((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve())))
 
@@ -50,6 +52,7 @@ describe('jobs', () => {
     const root = randomUUID()
     let runs = 0
     await worker('ingest', QUEUES.ingest, {
+      ...noImport,
       load: async ({ root }, context) => {
         runs++
         await context.children(children(root, 3))
@@ -74,6 +77,7 @@ describe('jobs', () => {
     const root = randomUUID()
     let stopped = 0
     await worker('ingest', QUEUES.ingest, {
+      ...noImport,
       load: async ({ root }, context) => {
         await context.children(children(root, 3))
         return { images: [] }
@@ -109,6 +113,7 @@ describe('jobs', () => {
       return this.moveToWaitingChildren(token, options)
     })
     await worker('ingest', QUEUES.ingest, {
+      ...noImport,
       load: async ({ root }, context) => {
         await context.children(children(root, 2))
         return { images: [] }
@@ -138,6 +143,7 @@ describe('jobs', () => {
     const root = randomUUID()
     let waiting = false
     await worker('ingest', QUEUES.ingest, {
+      ...noImport,
       load: async ({ root }, context) => {
         context.signal.throwIfAborted()
         waiting = true
@@ -159,6 +165,7 @@ describe('jobs', () => {
     const root = randomUUID()
     const image = { id: layer(1).digest, digest: layer(2).digest, layers: [layer(3)] }
     await worker('ingest', QUEUES.ingest, {
+      ...noImport,
       load: async ({ root }, context) => {
         await context.children([{ name: 'place', queue: QUEUES.runtime, id: `${root}-place`, data: { root, purpose: 'assemble', image } }])
         return { images: [] }
@@ -192,7 +199,7 @@ describe('jobs', () => {
     const { producer, journal } = await client()
     const root = randomUUID()
     await expect(producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root: 'x', upload: root, prepare: true } })).rejects.toMatchObject({ code: 'bad_request' })
-    await worker('ingest', QUEUES.ingest, { load: () => Promise.resolve({ images: [] }) })
+    await worker('ingest', QUEUES.ingest, { ...noImport, load: () => Promise.resolve({ images: [] }) })
     await journal.create(root, 'load', 'waiting')
     await producer.queue(QUEUES.ingest).add('load', { root }, { jobId: root })
     expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'bad_request' } })
@@ -200,7 +207,7 @@ describe('jobs', () => {
 
   it('fails fast while Redis is away, and works again by itself', async () => {
     const { journal, producer } = await client()
-    await worker('ingest', QUEUES.ingest, { load: () => Promise.resolve({ images: [] }) })
+    await worker('ingest', QUEUES.ingest, { ...noImport, load: () => Promise.resolve({ images: [] }) })
     await redis.kill()
     const root = randomUUID()
     const started = performance.now()

@@ -30,6 +30,9 @@ export const keys = {
 /** Prefixes to list. */
 export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/sha256/', indexes: 'index/v1/', images: 'images/' } as const
 
+/** Of an upload that is to become an image by itself: what the request said of that image. */
+export const RECIPE_NAME = 'recipe'
+
 /** A key below `data/` that nobody has used: also when a job runs twice at once, each run writes under keys of its own. */
 export function freshDataKey(upload: string): string {
   return keys.data(upload, randomUUID())

@@ -31,10 +31,10 @@ export function loadCommand(program: Command, context: Context): void {
     .action(async (file: string | undefined, options: LoadOptions) => {
       if (file !== undefined && options.input !== undefined) throw new CliError('load takes one archive: FILE or -i FILE')
       const client = context.client()
-      const archive = openArchive(options.input ?? file)
-      const progress = options.quiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
-      const result = await load(client, archive, options, progress)
-      if (result.found && !options.quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
+      const archive = openArchive(options.input ?? file, 'load')
+      const { name, platform, quiet } = options
+      const result = await send(client, archive, [...(name === undefined ? [] : [['name', name] as [string, string]]), ...(platform === undefined ? [] : [['platform', platform] as [string, string]])], quiet)
+      if (result.found && !quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
         if (image.names.length === 0) print(`Loaded image ID: ${image.id}`)
@@ -45,9 +45,11 @@ export function loadCommand(program: Command, context: Context): void {
 /** Not imported: a command that starts fast loads no schemas. */
 const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
-async function load(client: Client, archive: Archive, { name, platform }: LoadOptions, progress: Progress): Promise<LoadResult> {
+/** Brings the bytes to `POST /v1/images`, by the fast door where that takes them, shows how it goes, and gives the answer. A signal cancels the job. */
+export async function send(client: Client, archive: Archive, query: [string, string][], isQuiet = false): Promise<LoadResult> {
+  const progress = isQuiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
   const job = randomUUID()
-  const path = `/v1/images?${new URLSearchParams({ job, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }).toString()}`
+  const path = `/v1/images?${new URLSearchParams([['job', job], ...query]).toString()}`
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {

@@ -14,6 +14,7 @@ import {
   tagSchema,
   type ImageSummary,
   type ImageView,
+  type LoadQuery,
   type MountResult,
   type RemoveImageResult,
 } from '@strata/api'
@@ -29,10 +30,10 @@ import { openCallersFile } from './callers-file.js'
 import { namesDescriptor, readDescriptor } from './descriptor-body.js'
 import { ImageMounts } from './image-mounts.js'
 import { imageSummary, imageView } from './image-views.js'
+import { importRecipe } from './import-recipe.js'
 import { LoadService, type LoadRequest } from './load.service.js'
 
 const ref = z.string().min(1).max(512)
-type LoadQuery = z.infer<typeof loadQuery>
 
 @ApiTags('images')
 @Controller('v1/images')
@@ -48,7 +49,7 @@ export class ImagesController {
   ) {}
 
   @Post()
-  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz' })
+  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar' })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
@@ -62,8 +63,8 @@ export class ImagesController {
     const gone = new AbortController()
     response.on('close', () => gone.abort())
     const job = query.job ?? randomUUID()
-    const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, name: query.name, platform: query.platform }
     try {
+      const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, ...(importRecipe(query) ?? { name: query.name, platform: query.platform }) }
       if (namesDescriptor(raw)) await this.loadFile(raw, options, gone.signal)
       else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
       if (!query.wait) {

@@ -1,10 +1,12 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
-import { createIntake, type Intake, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
+import { packedLimits } from '@strata/archive'
+import { createIntake, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { CallersFile } from './callers-file.js'
 
 export interface LoadRequest {
@@ -12,6 +14,8 @@ export interface LoadRequest {
   readonly prepare: boolean
   readonly name?: string | undefined
   readonly platform?: string | undefined
+  /** Of an import: what becomes of the body, which is the layer of an image (`TreeImage` of `@strata/images`). */
+  readonly recipe?: Buffer | undefined
   /** Bytes to come, where the client said so. */
   readonly total?: number | undefined
 }
@@ -34,13 +38,16 @@ export class LoadService implements OnApplicationShutdown {
   readonly #intake: Intake
   readonly #uploads: Uploads
   readonly #blobs: BlobStore
+  readonly #limits: IntakeLimits
 
   constructor(
-    @Inject(OBJECT_STORE) store: ObjectStore,
+    @Inject(OBJECT_STORE) private readonly store: ObjectStore,
     private readonly journal: Journal,
     private readonly signals: Signals,
     private readonly producer: Producer,
+    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
   ) {
+    this.#limits = { bytes: config.STRATA_MAX_ARCHIVE_BYTES, entries: config.STRATA_MAX_ARCHIVE_ENTRIES, idleMs: config.STRATA_UPLOAD_IDLE_MS, layer: packedLimits(config) }
     this.#intake = createIntake({ store })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
@@ -49,19 +56,21 @@ export class LoadService implements OnApplicationShutdown {
   /** Resolves when all bytes are in and the job is queued. */
   async receive(source: LoadSource, request: LoadRequest): Promise<void> {
     if (request.name !== undefined) parseReference(request.name)
-    const { job, prepare, name, platform } = request
+    const { job, prepare, name, platform, recipe } = request
+    const kind = recipe === undefined ? 'load' : 'import'
     const asked = { prepare, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }
-    await this.journal.create(job, 'load', 'receiving', request.total)
+    await this.journal.create(job, kind, 'receiving', request.total)
     step('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     try {
-      await this.#uploads.create(job, { job: { kind: 'load', id: job }, request: asked })
+      await this.#uploads.create(job, { job: { kind, id: job }, request: asked })
       step('load.upload-made')
-      const received = await this.#takeIn(source, job, cancel.controller)
+      const received = await this.#takeIn(source, job, recipe !== undefined, cancel.controller)
+      if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
       await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       step('load.received')
       await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
-      await this.producer.add({ name: 'load', queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
+      await this.producer.add({ name: kind, queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
       step('load.queued')
     } catch (error) {
       await this.#endBadly(job, error)
@@ -82,7 +91,7 @@ export class LoadService implements OnApplicationShutdown {
     await this.#intake.close()
   }
 
-  async #takeIn(source: LoadSource, upload: string, cancel: AbortController): Promise<Received> {
+  async #takeIn(source: LoadSource, upload: string, whole: boolean, cancel: AbortController): Promise<Received> {
     const beat = setInterval(() => {
       this.#uploads.touch(upload).catch((error: unknown) => {
         // The record gone means that the upload was ended by another: then there is nothing to go on for. A store that is away for a moment is the bytes' own matter: they wait longer.
@@ -93,6 +102,8 @@ export class LoadService implements OnApplicationShutdown {
     try {
       const options = {
         upload,
+        whole,
+        limits: this.#limits,
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
         onProgress: ({ bytes, entries }: IntakeProgress) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),

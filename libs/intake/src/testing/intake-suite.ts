@@ -92,6 +92,21 @@ export function intakeSuite(name: string, open: () => Promise<{ store: ObjectSto
         expect((await receive(cut(gzipSync(start), () => 1))).entries).toHaveLength(1)
       })
 
+      it('keeps a whole body as it came, and indexes a plain tar', async () => {
+        const small = concat(file('a', 'x'), ZEROS)
+        for (const body of [layer, small, ZEROS, gzipSync(layer), zstdCompressSync(small), notLayer, randomBytes(100), randomBytes(3_000_000), Buffer.from('x')]) {
+          for (const pieces of [whole(body), cut(body, () => 1 + Math.floor(Math.random() * 100_000))]) {
+            const { entries, received, upload } = await receive(pieces, { whole: true })
+            expect(received).toMatchObject({ entries: 1, bytes: body.length })
+            expect(entries).toMatchObject([{ name: 'layer.tar', type: 'file', size: body.length, digest: sha256(body), at: { object: keys.data(upload, '0'), offset: 0 } }])
+            expect((await contentOf(entries[0]!)).equals(body)).toBe(true)
+            expect(entries[0]!.diffId).toBe([layer, small, ZEROS].includes(body) ? sha256(body) : undefined)
+          }
+        }
+        expect(await refused(Readable.from([]), { whole: true })).toBe('archive_invalid')
+        expect(await refused(whole(gzipSync(layer)), { whole: true, limits: { bytes: 1_000_000 } })).toBe('limit_exceeded')
+      })
+
       it('goes on past the end of the tar, and runs many at once', async () => {
         const bodies = Array.from({ length: 9 }, () => whole(concat(archive, randomBytes(3_000_000))))
         for (const { entries } of await Promise.all(bodies.map((body) => receive(body)))) expect(entries).toHaveLength(11)

@@ -1,0 +1,39 @@
+import { StrataError } from '@strata/oci'
+
+/** A line of a Dockerfile: its first word in capitals, the flags behind it, the rest as written. */
+export interface Instruction {
+  readonly name: string
+  readonly flags: readonly string[]
+  readonly rest: string
+}
+
+/** The instructions of a text: a backslash at a line's end joins it with the next, empty lines and comments are none. */
+export function readInstructions(text: string): Instruction[] {
+  if (text.includes('\0')) throw new StrataError('bad_request', 'a change holds a NUL')
+  const found: Instruction[] = []
+  let pending = ''
+  for (const line of text.split(/\r?\n/)) {
+    if (/^\s*(?:#|$)/.test(line)) continue
+    const [, continued] = /^(.*)\\[ \t]*$/.exec(line) ?? []
+    pending += continued ?? line
+    if (continued !== undefined) continue
+    found.push(instructionOf(pending))
+    pending = ''
+  }
+  if (pending.trim() !== '') found.push(instructionOf(pending))
+  if (found.length === 0) throw new StrataError('bad_request', 'a change is empty: it takes an instruction, as CMD, ENV or LABEL')
+  return found
+}
+
+function instructionOf(line: string): Instruction {
+  const [, name = '', words = ''] = /^\s*(\S+)\s*(.*?)\s*$/s.exec(line) ?? []
+  const flags: string[] = []
+  let rest = words
+  for (let flag = FLAG.exec(rest); flag; flag = FLAG.exec(rest)) {
+    flags.push(flag[1]!)
+    rest = rest.slice(flag[0].length)
+  }
+  return { name: name.toUpperCase(), flags, rest }
+}
+
+const FLAG = /^(--\S+)(?:\s+|$)/

@@ -1,0 +1,117 @@
+/** Words of a Dockerfile's line, as docker's builder reads them (buildkit, `frontend/dockerfile`, parser and shell): quotes, escapes and variables. */
+const ESCAPE = '\\'
+const SPACE = /\s/
+
+/** What a line cannot be read for; whoever reads the instruction says which it was. */
+export class WordError extends Error {}
+
+/** Splits at spaces that are neither quoted nor escaped. Quotes and escapes stay in the words: they are `expand`'s to take away. */
+export function splitWords(text: string): string[] {
+  const words: string[] = []
+  let word = ''
+  let quote = ''
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]!
+    if (quote === '' && SPACE.test(char)) {
+      if (word !== '') words.push(word)
+      word = ''
+      continue
+    }
+    if (char === ESCAPE && quote !== "'") {
+      // One at the very end says nothing.
+      if (at + 1 < text.length) word += char + text[++at]!
+      continue
+    }
+    if (quote === '' && (char === '"' || char === "'")) quote = char
+    else if (char === quote) quote = ''
+    word += char
+  }
+  if (word !== '') words.push(word)
+  return words
+}
+
+/**
+ * A word without its quotes and escapes, and with the values of its variables: `$NAME`, `${NAME}`, and `${NAME:-word}`, `${NAME:+word}`, `${NAME:?word}`, each also without the
+ * colon. One that is not set is empty.
+ * @throws WordError
+ */
+export function expand(word: string, values: ReadonlyMap<string, string>): string {
+  return new Expansion(word, values).until('')
+}
+
+class Expansion {
+  private at = 0
+
+  constructor(private readonly text: string, private readonly values: ReadonlyMap<string, string>) {}
+
+  /** Up to and with `stop`; where that is empty, to the end. */
+  until(stop: string): string {
+    let result = ''
+    for (;;) {
+      const char = this.text[this.at++]
+      if (char === undefined) {
+        if (stop === '') return result
+        throw new WordError(`unexpected end of statement while looking for matching ${stop}`)
+      }
+      if (char === stop) return result
+      if (char === "'") result += this.singleQuoted()
+      else if (char === '"') result += this.doubleQuoted()
+      else if (char === '$') result += this.variable()
+      else if (char === ESCAPE) result += this.text[this.at++] ?? ''
+      else result += char
+    }
+  }
+
+  private singleQuoted(): string {
+    const end = this.text.indexOf("'", this.at)
+    if (end < 0) throw new WordError('unexpected end of statement while looking for matching single-quote')
+    const inside = this.text.slice(this.at, end)
+    this.at = end + 1
+    return inside
+  }
+
+  private doubleQuoted(): string {
+    let result = ''
+    for (;;) {
+      const char = this.text[this.at++]
+      if (char === undefined) throw new WordError('unexpected end of statement while looking for matching double-quote')
+      if (char === '"') return result
+      if (char === '$') result += this.variable()
+      // POSIX.1-2024, Shell Command Language, 2.2.3: before all else a backslash stands for itself.
+      else if (char === ESCAPE && /["$\\]/.test(this.text[this.at] ?? '')) result += this.text[this.at++]!
+      else result += char
+    }
+  }
+
+  private variable(): string {
+    if (this.text[this.at] === '{') return this.braced()
+    const name = this.name()
+    return name === '' ? '$' : (this.values.get(name) ?? '')
+  }
+
+  private braced(): string {
+    this.at++
+    const name = this.name()
+    if (name === '') throw new WordError('bad substitution: ${} names no variable')
+    const value = this.values.get(name)
+    let sign = this.text[this.at++]
+    if (sign === '}') return value ?? ''
+    const isColon = sign === ':'
+    if (isColon) sign = this.text[this.at++]
+    if (sign === undefined) throw new WordError('unexpected end of statement while looking for matching }')
+    if (!'-+?'.includes(sign)) throw new WordError(`unsupported modifier (${isColon ? ':' : ''}${sign}) in substitution`)
+    const other = this.until('}')
+    const isSet = value !== undefined && !(isColon && value === '')
+    if (sign === '+') return isSet ? other : ''
+    if (isSet) return value
+    if (sign === '-') return other
+    throw new WordError(`${name}: ${other === '' ? 'not allowed to be unset' : other}`)
+  }
+
+  /** Letters, digits and underscores; of what begins with a digit, or of a sign that a shell gives a meaning, the one character. */
+  private name(): string {
+    const [name = ''] = /^(?:[A-Za-z_]\w*|[0-9@*#?!-])?/.exec(this.text.slice(this.at))!
+    this.at += name.length
+    return name
+  }
+}

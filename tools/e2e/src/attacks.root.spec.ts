@@ -1,0 +1,191 @@
+import { chmodSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { block, concat, file, header, pax, paxHeader, ZEROS, type HeaderFields } from '@strata/archive/testing'
+import type { Problem } from '@strata/api'
+import { digestOf, MEDIA } from '@strata/oci'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { settledStore } from './testing/store-state.js'
+import { StrataUnderTest } from './testing/strata.js'
+
+/** Attacks of docs/security.md that other tools fell to, on whole ways through Strata: in by a door, and onto a node by each driver. What is refused is refused; what is taken hurts nobody. */
+const DRIVERS = { erofs: { STRATA_SNAPSHOTTER: 'erofs' }, overlay: { STRATA_SNAPSHOTTER: 'overlay' } }
+const MEBIBYTE = 1024 * 1024
+/** More than this above where it stood is not flat. */
+const FLAT = 300 * MEBIBYTE
+
+const at = (fields: HeaderFields): Buffer => header({ uid: 0, gid: 0, ...fields })
+const dir = (name: string, mode = 0o755): Buffer => at({ name, type: '5', mode })
+const link = (name: string, target: string): Buffer => at({ name, type: '2', link: target })
+const hard = (name: string, target: string): Buffer => at({ name, type: '1', link: target })
+const longName = (name: string): Buffer => concat(at({ name: '././@LongLink', type: 'L', size: name.length + 1 }), block(`${name}\0`))
+/** A PAX header that says `size`, a file whose own header says 0, and what a reader finds that believes the wrong one. */
+const smuggling = (before: Buffer): Buffer => concat(paxHeader(pax('size', '1024')), before, at({ name: 'outer', size: 0 }), file('smuggled', 'x'))
+
+/** An old GNU sparse file of ten million pieces, which packs to next to nothing. */
+function* endlessMap(): Generator<Buffer> {
+  const full = block('00000000000\x0000000000000\0'.repeat(21) + '\x01')
+  yield at({ name: 's', type: 'S', format: 'gnu', more: true, realSize: 0, size: 0 })
+  for (let blocks = 0; blocks < 10_000_000 / 21; blocks += 1000) yield concat(...Array<Buffer>(1000).fill(full))
+}
+const sparse = (realSize: number): Buffer => concat(paxHeader(pax('GNU.sparse.major', '1') + pax('GNU.sparse.minor', '0') + pax('GNU.sparse.name', 'hole') + pax('GNU.sparse.realsize', String(realSize))), at({ name: 'x', size: 513 }), block('1\n0\n1\n'), block('x'))
+
+type Look = (root: string) => void
+type Attack = [name: string, parts: (outside: string) => Buffer[], end: RegExp | Look]
+const names = (root: string): string[] => readdirSync(root).sort()
+
+const ATTACKS: Attack[] = [
+  // node-tar (CVE-2026-23745, 24842, 26960), tar-fs (CVE-2024-12905, 2025-48387, 2025-59343)
+  ['a hard link through a chain of symbolic links', () => [dir('a'), dir('a/b'), dir('a/b/c'), link('a/b/c/up', '../..'), link('a/b/escape', 'c/up/../..'), hard('exfil', 'a/b/escape/etc/passwd')], /hard link "exfil" names/],
+  ['a hard link through one symbolic link out', (outside) => [link('out', outside), hard('exfil', 'out/canary')], /hard link "exfil" names/],
+  ['a file through a symbolic link out', (outside) => [link('out', outside), file('out/canary', 'dead')], /below .*symbolic link/],
+  // umoci (CVE-2021-29136)
+  ['a root that is a symbolic link', (outside) => [link('./', outside), file('canary', 'dead')], /root/],
+  // tar-rs (CVE-2026-33056)
+  ['a symbolic link, then a folder of its name', (outside) => [link('out', outside), dir('out', 0o777)], (root) => expect(lstatSync(join(root, 'out')).isDirectory()).toBe(true)],
+  ['a folder, then a symbolic link of its name, then a file in it', (outside) => [dir('out'), link('out', outside), file('out/canary', 'dead')], /below .*symbolic link/],
+  // tokio-tar (CVE-2025-62518), node-tar (CVE-2026-53655)
+  ['a tar in a file whose header says 0 bytes', () => [smuggling(Buffer.alloc(0))], (root) => expect([names(root), statSync(join(root, 'outer')).size]).toEqual([['outer'], 1024])],
+  ['a long name between a size and its file', () => [smuggling(longName('outer'))], (root) => expect([names(root), statSync(join(root, 'outer')).size]).toEqual([['outer'], 1024])],
+  // node-tar (CVE-2024-28863), Go (CVE-2025-58183, CVE-2026-32288)
+  ['a path of 100,000 folders', () => [paxHeader(pax('path', 'd/'.repeat(100_000))), file('x', '')], /more than 4096 bytes/],
+  ['a sparse map of ten million pieces', () => [...endlessMap()], /a sparse file's map has more than 1048576 bytes/],
+  ['a sparse file of 100 GB in two kilobytes', () => [sparse(100e9)], (root) => expect(statSync(join(root, 'hole')).size).toBe(100e9)],
+  // umoci
+  ['whiteouts of nothing', () => [file('x/.wh.', '')], /a whiteout of nothing/],
+  ['aufs’s own records are nobody’s whiteouts', () => [file('kept', 'x'), file('.wh..wh.plnk', ''), file('.wh..wh.', '')], (root) => expect(names(root)).toEqual(['kept'])],
+  // what would steer the machine
+  ['overlayfs’s and trusted attributes', () => [paxHeader(pax('SCHILY.xattr.trusted.overlay.opaque', 'y') + pax('SCHILY.xattr.trusted.overlay.redirect', '/etc') + pax('SCHILY.xattr.user.overlay.metacopy', '')), dir('d')], (root) => expect(names(join(root, 'd'))).toEqual([])],
+  ['a device of overlayfs’s', () => [at({ name: 'gone', type: '3', major: 0, minor: 0 })], /the character device 0:0, which would hide/],
+  ['a setuid file and a device work for nobody on the host', () => [file('su', '#!/bin/sh\n', { mode: 0o4755, uid: 0, gid: 0 }), at({ name: 'mem', type: '3', major: 1, minor: 1, mode: 0o666 })], (root) => expect(mountOptions(root)).toEqual(expect.arrayContaining(['nosuid', 'nodev', 'ro']))],
+  ['names that are commands, lines and no text', () => [file('$(touch canary)', ''), file('a\nb', ''), file('-rf', ''), file('\xff\xfe', '')], (root) => expect(names(root)).toHaveLength(4)],
+]
+
+function mountOptions(root: string): string[] {
+  const line = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((text) => text.split(' ')).find(([, point]) => point === root)
+  return line?.[3]?.split(',') ?? []
+}
+
+describe.each(Object.entries(DRIVERS))('onto a node by %s', (_, environment) => {
+  let strata: StrataUnderTest
+  let outside: string
+  let canary: string[]
+  const state = (path: string): string[] => [`${lstatSync(path).mode} ${lstatSync(path).mtimeMs}`, ...readdirSync(path).map((name) => `${name} ${lstatSync(join(path, name)).mode} ${lstatSync(join(path, name)).nlink} ${readFileSync(join(path, name), 'utf8')}`)]
+  const memory = (field: string): number => 1024 * Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1])
+  let before: number
+  beforeAll(async () => {
+    outside = mkdtempSync('/var/tmp/strata-canary-')
+    writeFileSync(`${outside}/canary`, 'alive')
+    chmodSync(outside, 0o700)
+    canary = state(outside)
+    strata = await StrataUnderTest.start({ environment: { ...environment, STRATA_PREPARE: 'true' } })
+  })
+  afterAll(async () => {
+    rmSync(outside, { recursive: true })
+    await strata.dispose()
+  })
+  beforeEach(() => {
+    writeFileSync(`/proc/${strata.pid('gateway')}/clear_refs`, '5')
+    before = memory('VmRSS')
+  })
+  /** The canary lives, memory was flat, and nothing half-made is left: in the store, on the node. */
+  afterEach(async () => {
+    expect(state(outside)).toEqual(canary)
+    expect(memory('VmHWM') - before).toBeLessThan(FLAT)
+    await settledStore(strata)
+    for (const folder of ['layers/tmp', 'snapshots/tmp']) expect(readdirSync(join(strata.node.folder, folder)), folder).toEqual([])
+  })
+
+  it.each(ATTACKS.flatMap(([name, parts, end]) => [[name, 'plain', parts, end], [name, 'packed', parts, end]] as const))('%s, %s', async (_name, way, parts, end) => {
+    const tar = concat(...parts(outside), ZEROS)
+    const answer = await strata.request('POST', '/v1/images?import=attack', Readable.from([way === 'plain' ? tar : gzipSync(tar)]))
+    if (end instanceof RegExp) {
+      const { code, detail } = answer.json<Problem>()
+      expect(['layer_invalid', 'limit_exceeded'], detail).toContain(code)
+      expect(detail).toMatch(end)
+      expect(await strata.images()).toEqual([])
+      return
+    }
+    expect(answer.status, answer.bytes.toString()).toBe(201)
+    const mounted = await strata.cli(['mount', 'attack'])
+    expect(mounted).toMatchObject({ code: 0, stderr: '' })
+    end(mounted.stdout.toString().trim())
+    expect((await strata.cli(['umount', 'attack'])).code).toBe(0)
+    expect((await strata.cli(['rmi', 'attack'])).code).toBe(0)
+  })
+})
+
+describe('packed against us', () => {
+  let strata: StrataUnderTest
+  beforeAll(async () => {
+    strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false' } })
+  })
+  afterAll(() => strata.dispose())
+  const peak = (): number => 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1])
+
+  const tar = concat(file('a', 'x'), ZEROS)
+  const zeros = concat(at({ name: 'zeros', size: 400 * MEBIBYTE }), Buffer.alloc(400 * MEBIBYTE), ZEROS)
+  /** RFC 8878, 3.1.1.1.2: a window of 2 GiB. */
+  const wideWindow = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00])
+  const skippable = (size: number): Buffer => {
+    const frame = Buffer.alloc(8 + size)
+    frame.writeUInt32LE(0x184d2a50)
+    frame.writeUInt32LE(size, 4)
+    return frame
+  }
+  const emptyFrame = zstdCompressSync(Buffer.alloc(0))
+  const BOMBS: [string, () => Buffer, RegExp][] = [
+    ['gzip of zeros', () => gzipSync(zeros, { level: 9 }), /more than 1000 times its size/],
+    ['zstd of zeros', () => zstdCompressSync(zeros), /more than 1000 times its size/],
+    ['gzip in gzip, of zeros', () => gzipSync(gzipSync(zeros, { level: 9 }), { level: 9 }), /no tar|not a tar/],
+    ['a zstd window of 2 GiB', () => wideWindow, /damaged|cut short/],
+    ['skippable frames and nothing else', () => skippable(16 * MEBIBYTE), /unpacks to nothing/],
+  ]
+  for (const [door, query] of [['as a tree', '?import=bomb'], ['as an archive', '']] as const) {
+    it.each(BOMBS)(`%s, ${door}`, async (_, make, sentence) => {
+      const bomb = make()
+      const before = peak()
+      const answer = await strata.request('POST', `/v1/images${query}`, Readable.from([bomb]))
+      const { detail } = answer.json<Problem>()
+      expect(answer.status, detail).toBeGreaterThanOrEqual(400)
+      expect(answer.status, detail).toBeLessThan(500)
+      if (query !== '') expect(detail).toMatch(sentence)
+      expect(peak() - before).toBeLessThan(FLAT)
+      await settledStore(strata)
+      expect(await strata.images()).toEqual([])
+    })
+  }
+
+  it('a tar behind skippable frames and among empty members is a layer', async () => {
+    for (const body of [concat(skippable(1000), zstdCompressSync(tar)), concat(Buffer.alloc(emptyFrame.length * 5_000, emptyFrame), zstdCompressSync(tar)), concat(...Array<Buffer>(10_000).fill(gzipSync(Buffer.alloc(0))), gzipSync(tar))]) {
+      expect((await strata.request('POST', '/v1/images?import=fine', Readable.from([body]))).status).toBe(201)
+    }
+    await strata.cli(['rmi', 'fine'])
+    await strata.request('POST', '/v1/gc')
+  })
+
+  it('a blob of a layout that is a link to the host’s file', async () => {
+    const shadow = readFileSync('/etc/passwd')
+    const digest = digestOf(shadow)
+    const config = JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [digest] } })
+    const manifest = JSON.stringify({ schemaVersion: 2, config: { mediaType: MEDIA.config, digest: digestOf(config), size: config.length }, layers: [{ mediaType: MEDIA.layer, digest, size: shadow.length }] })
+    const index = JSON.stringify({ schemaVersion: 2, manifests: [{ mediaType: MEDIA.manifest, digest: digestOf(manifest), size: manifest.length }] })
+    const path = (of: string): string => `blobs/sha256/${of.slice(7)}`
+    const layout = concat(file('index.json', index), file(path(digestOf(config)), config), file(path(digestOf(manifest)), manifest), link(path(digest), '/etc/passwd'), ZEROS)
+    const answer = await strata.request('POST', '/v1/images', Readable.from([layout]))
+    expect(answer.json<Problem>()).toMatchObject({ code: 'archive_invalid', detail: expect.stringContaining('outside the archive') as string })
+    await settledStore(strata)
+  })
+
+  it('an image without layers, and a config without rootfs', async () => {
+    const image = (config: string): Buffer => concat(file('c.json', config), file('manifest.json', JSON.stringify([{ Config: 'c.json', RepoTags: ['none:1'], Layers: [] }])), ZEROS)
+    expect((await strata.request('POST', '/v1/images', Readable.from([image('{"architecture":"amd64","os":"linux"}')]))).json<Problem>()).toMatchObject({ code: 'archive_invalid' })
+    await strata.load(Readable.from([image('{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}')]))
+    const mounted = await strata.cli(['mount', 'none:1'])
+    expect({ code: mounted.code, names: names(mounted.stdout.toString().trim()) }).toEqual({ code: 0, names: [] })
+    const run = await strata.cli(['run', '--rm', 'none:1', '/bin/sh'])
+    expect(run.code).toBe(127)
+    await strata.cli(['umount', 'none:1'])
+  })
+})

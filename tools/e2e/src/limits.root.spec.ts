@@ -1,0 +1,76 @@
+import { PassThrough, Readable } from 'node:stream'
+import { gzipSync } from 'node:zlib'
+import { concat, file, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import type { Problem } from '@strata/api'
+import { digestOf } from '@strata/oci'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { settledStore } from './testing/store-state.js'
+import { StrataUnderTest } from './testing/strata.js'
+
+/** Every limit of docs/configuration.md, far below its default. */
+const LIMITS = {
+  STRATA_MAX_ARCHIVE_BYTES: '3000000',
+  STRATA_MAX_ARCHIVE_ENTRIES: '10',
+  STRATA_UPLOAD_IDLE_MS: '700',
+  STRATA_MAX_LAYER_ENTRIES: '20',
+  STRATA_MAX_PATH_BYTES: '120',
+  STRATA_MAX_PATH_DEPTH: '5',
+  STRATA_MAX_RATIO: '30',
+  STRATA_MAX_JSON_BYTES: '1000',
+}
+let strata: StrataUnderTest
+beforeAll(async () => {
+  strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', ...LIMITS } })
+})
+afterAll(() => strata.dispose())
+
+const many = (count: number): Buffer => concat(...Array.from({ length: count }, (_, n) => file(`f${n}`, 'x')), ZEROS)
+const named = (path: string): Buffer => concat(paxHeader(pax('path', path)), file('f', 'x'), ZEROS)
+const link = (target: string): Buffer => concat(paxHeader(pax('linkpath', target)), file('f', '', { type: '2' }), ZEROS)
+const sparse = (size: number): Buffer => concat(file('big', Buffer.alloc(size)), ZEROS)
+function archive(layer: Buffer, { diffId = digestOf(layer), more = '' }: { diffId?: string; more?: string } = {}): Buffer {
+  const config = JSON.stringify({ architecture: 'amd64', os: 'linux', more, rootfs: { type: 'layers', diff_ids: [diffId] } })
+  return concat(file('config.json', config), file('layer.tar', layer), file('manifest.json', JSON.stringify([{ Config: 'config.json', RepoTags: ['limits:1'], Layers: ['layer.tar'] }])), ZEROS)
+}
+const packed = (tar: Buffer): Buffer => archive(gzipSync(tar), { diffId: digestOf(tar) })
+
+it('what is within them all is taken', async () => {
+  for (const body of [archive(many(19)), packed(many(19)), archive(named('a/b/c/d/e')), gzipSync(archive(link('l'.repeat(120))))]) {
+    expect((await strata.request('POST', '/v1/images', Readable.from([body]))).status).toBe(201)
+  }
+})
+
+it.each<[name: string, body: Buffer, query: string, sentence: RegExp]>([
+  ['bytes of an archive', concat(file('a', Buffer.alloc(3_000_001)), ZEROS), '', /^the archive has more than 3000000 bytes/],
+  ['bytes of an archive, packed', gzipSync(concat(file('a', Buffer.alloc(3_000_001)), ZEROS)), '', /^the archive has more than 3000000 bytes/],
+  ['bytes of a tree', concat(file('a', Buffer.alloc(3_000_001)), ZEROS), '?import=x', /^the archive has more than 3000000 bytes/],
+  ['entries of an archive', many(11), '', /more than 10 entries/],
+  ['a name in an archive', named('n'.repeat(121)), '', /more than 120 bytes/],
+  ['a deep name in an archive', named('a/b/c/d/e/f'), '', /more than 5 components/],
+  ['entries of a layer', archive(many(21)), '', /more than 20 entries/],
+  ['entries of a packed layer', packed(many(21)), '', /more than 20 entries/],
+  ['entries of a tree', many(21), '?import=x', /more than 20 entries/],
+  ['a name in a layer', archive(named('n'.repeat(121))), '', /more than 120 bytes/],
+  ['a link in a packed layer', packed(link('n'.repeat(121))), '', /more than 120 bytes/],
+  ['a deep name in a packed layer', packed(named('a/b/c/d/e/f')), '', /more than 5 components/],
+  ['the ratio of a layer', packed(sparse(30_000_000)), '', /unpacks to more than 30 times its size/],
+  ['the ratio of a tree', gzipSync(sparse(30_000_000)), '?import=x', /unpacks to more than 30 times its size/],
+  ['JSON', archive(many(1), { more: 'x'.repeat(1000) }), '', /config\.json has 1\d\d\d bytes; the limit for JSON is 1000/],
+])('%s', async (_, body, query, sentence) => {
+  const images = await strata.images()
+  const answer = await strata.request('POST', `/v1/images${query}`, Readable.from([body]))
+  const { code, detail } = answer.json<Problem>()
+  expect(code, detail).toBe('limit_exceeded')
+  expect(detail).toMatch(sentence)
+  await settledStore(strata)
+  expect(await strata.images()).toEqual(images)
+})
+
+it('a client that sends nothing', async () => {
+  const body = new PassThrough()
+  body.write(many(1).subarray(0, 512))
+  const answer = await strata.request('POST', '/v1/images', body)
+  expect(answer.json<Problem>()).toMatchObject({ code: 'upload_interrupted', detail: 'no byte of the upload came for 0.7 seconds' })
+  body.destroy()
+  await settledStore(strata)
+})
