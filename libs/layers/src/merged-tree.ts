@@ -85,7 +85,7 @@ export class MergedTree {
       let end = bytes.indexOf(0x2f, start)
       if (end < 0) end = bytes.length
       if (end > start) {
-        const child = this.#child(node, bytes.subarray(start, end))
+        const child = this.child(node, bytes.subarray(start, end))
         if (child === undefined) return undefined
         node = child
       }
@@ -94,7 +94,8 @@ export class MergedTree {
     return node
   }
 
-  #child(node: number, name: Buffer): number | undefined {
+  /** The node of that name in a directory. */
+  child(node: number, name: Uint8Array): number | undefined {
     let low = this.firstChild(node)
     let high = this.firstChild(node + 1)
     while (low < high) {
