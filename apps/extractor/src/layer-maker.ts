@@ -49,7 +49,11 @@ export class LayerMaker {
       signal.throwIfAborted()
       if (this.folder.has(layer.diffId)) {
         // The layer is here, which proves nothing about a blob of other bytes that claims to be it.
-        if ((await this.blobs.stat(layer.digest))?.diffId === layer.diffId) return false
+        if ((await this.blobs.stat(layer.digest))?.diffId === layer.diffId) {
+          // Who browses the image has no node to ask, and asks for this job where the store's index is gone.
+          if (!(await this.store.stat(keys.index(layer.diffId)))) await this.#keepIndex(layer.diffId, this.folder.paths(layer.diffId).index)
+          return false
+        }
       }
       const running = this.#making.get(layer.diffId)
       if (!running) break

@@ -11,6 +11,7 @@ export const gatewayConfigSchema = z
     STRATA_LISTEN: hostPort.optional().describe('HOST:PORT to listen on; every request needs the token there, but for /docs and /v1/health'),
     STRATA_TOKEN_FILE: absolutePath.optional().describe('The file of the token of STRATA_LISTEN; the same token for all gateways'),
     STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),
+    STRATA_FILES_MEMORY: z.coerce.number().int().min(1).max(65_536).default(64).describe('MiB for the views of images whose files are asked for, kept or in use; a view takes about 130 bytes an entry. An image that alone needs more is not shown'),
     STRATA_PREPARE: z.stringbool().default(true).describe('Whether a load assembles the root of the image too, where the client does not say'),
   })
   .refine((config) => config.STRATA_SOCKET !== undefined || config.STRATA_LISTEN !== undefined, { path: ['STRATA_LISTEN'], error: 'the gateway has no door: set STRATA_LISTEN or STRATA_SOCKET', when: () => true })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { TarReader } from '@strata/archive'
 import { diffTrees } from './tree-diff.js'
-import { exportTree, pieceLength, slicePieces } from './export-tree.js'
+import { exportTree, pieceLength, slicePieces, type ExportPiece } from './export-tree.js'
 import { filePieces } from './file-pieces.js'
 import { IndexBuilder } from './index-builder.js'
 import { layerTree } from './layer-tree.js'
@@ -120,13 +120,16 @@ describe('an export', () => {
     expect(parts).toEqual([{ layer: 0, start: 1024, end: 1027 }, { layer: 0, start: 3584, end: 4184 }, { layer: 1, start: 1024, end: 1026 }])
   })
 
-  it('can be cut anywhere', () => {
-    const bytesOf = (pieces: Iterable<ReturnType<typeof exportTree> extends Iterable<infer P> ? P : never>): Buffer =>
-      Buffer.concat([...pieces].map((piece) => ('bytes' in piece ? piece.bytes : Buffer.from(Array.from({ length: piece.end - piece.start }, (_, n) => (piece.start + n) % 251)))))
-    const whole = bytesOf(exportTree(tree))
+  it('can be cut anywhere', async () => {
+    const bytesOf = async (pieces: Iterable<ExportPiece> | AsyncIterable<ExportPiece>): Promise<Buffer> => {
+      const parts: Uint8Array[] = []
+      for await (const piece of pieces) parts.push('bytes' in piece ? piece.bytes : Uint8Array.from({ length: piece.end - piece.start }, (_, n) => (piece.start + n) % 251))
+      return Buffer.concat(parts)
+    }
+    const whole = await bytesOf(exportTree(tree))
     for (let start = 0; start < whole.length; start += 371) {
       const end = Math.min(whole.length, start + 1000)
-      expect(bytesOf(slicePieces(exportTree(tree), { start, end })).equals(whole.subarray(start, end))).toBe(true)
+      expect((await bytesOf(slicePieces(exportTree(tree), { start, end }))).equals(whole.subarray(start, end))).toBe(true)
     }
   })
 })

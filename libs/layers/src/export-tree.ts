@@ -37,9 +37,9 @@ export function* exportTree(tree: MergedTree): Generator<ExportPiece> {
 }
 
 /** What of the pieces lies between `start` and `end` (exclusive), counted from the tar's beginning. */
-export function* slicePieces(pieces: Iterable<ExportPiece>, { start, end }: { readonly start: number; readonly end: number }): Generator<ExportPiece> {
+export async function* slicePieces(pieces: AsyncIterable<ExportPiece> | Iterable<ExportPiece>, { start, end }: { readonly start: number; readonly end: number }): AsyncGenerator<ExportPiece> {
   let at = 0
-  for (const piece of pieces) {
+  for await (const piece of pieces) {
     if (at >= end) return
     const length = pieceLength(piece)
     const from = Math.max(0, start - at)
