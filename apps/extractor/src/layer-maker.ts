@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { chmod, copyFile, link, mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { COMPRESSION_HEAD, detectCompression } from '@strata/archive'
 import { LayerIndex, type LayerFolder } from '@strata/layers'
 import { flock } from '@strata/linux'
-import { step, StrataError, type DiffId } from '@strata/oci'
+import { step, StrataError, type DiffId, type Digest } from '@strata/oci'
 import type { LayerRef } from '@strata/queue'
 import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
 import { inflate, type InflateTask } from './inflate.js'
@@ -78,18 +78,20 @@ export class LayerMaker {
     try {
       const tar = join(temporary, 'layer.tar')
       const index = join(temporary, 'index')
+      const checkpoints = join(temporary, 'checkpoints')
       const known = await this.#storedIndex(layer.diffId)
       const isKnownPlain = layer.digest === layer.diffId && known !== undefined
       if (isKnownPlain && known.tarSize !== layer.size)
         throw new StrataError('corrupt', `the index of layer ${layer.diffId} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
       const file = await this.#source(layer)
-      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index }
+      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index, checkpoints: await this.#wantsCheckpoints(layer) ? checkpoints : undefined }
       if (file === undefined) await this.#fetch(task, isKnownPlain, signal)
       else if (isKnownPlain) await linkPlain(file, tar, layer)
       else await inflateInThread(task, file, signal)
       step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(layer.diffId, index)
+      await this.#keepCheckpoints(layer.digest, checkpoints)
       step('extract.index-kept')
       await this.blobs.prove(layer.digest, layer.diffId)
       step('extract.proven')
@@ -140,6 +142,19 @@ export class LayerMaker {
       if (error instanceof StrataError && error.code === 'corrupt') return undefined
       throw error
     }
+  }
+
+  /** Of a packed layer, once. */
+  async #wantsCheckpoints({ digest, diffId }: LayerRef): Promise<boolean> {
+    return digest !== diffId && (await this.store.stat(keys.checkpoints(digest))) === undefined
+  }
+
+  /** They are for who reads from the store: the node itself has the tar. */
+  async #keepCheckpoints(digest: Digest, file: string): Promise<void> {
+    const bytes = await readFile(file).catch(() => undefined)
+    if (!bytes) return
+    await this.store.create(keys.checkpoints(digest), bytes)
+    await rm(file)
   }
 
   async #keepIndex(diffId: DiffId, file: string): Promise<void> {

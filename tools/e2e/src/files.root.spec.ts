@@ -1,16 +1,18 @@
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { zstdDecompressSync } from 'node:zlib'
+import { gzipSync, zstdDecompressSync } from 'node:zlib'
 import { ENTRY, TarReader } from '@strata/archive'
 import { difference, makeArchive, makeLayer, openFixture, type Tree } from '@strata/archive/testing'
 import type { DiffView, FileListView, FileView, HistoryView } from '@strata/api'
-import { digestOf, hexOf, type DiffId } from '@strata/oci'
+import { digestOf, hexOf, type DiffId, type Digest } from '@strata/oci'
 import { keys } from '@strata/store'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { packedImage } from './testing/packed-image.js'
+import { damage } from './testing/store-state.js'
 import { StrataUnderTest, until } from './testing/strata.js'
 
 /** A line of the listing that two independent extractors made. */
@@ -231,6 +233,68 @@ describe('the command line', () => {
     expect(await strata.cli(['cat', 'fx/odd:3', '/nothing'])).toMatchObject({ code: 1, stdout: Buffer.alloc(0), stderr: 'strata: Error response: there is no "/nothing"\n' })
     const history = await strata.cli(['history', 'fx/odd:3'])
     expect(history.stdout.toString().split('\n')[0]).toMatch(/^LAYER +CREATED +CREATED BY +SIZE +FILES +WHITEOUTS +COMMENT$/)
+  })
+})
+
+describe('a large gzip layer', () => {
+  const MEBIBYTE = 1024 * 1024
+  /** Hex digits of random bytes pack to half, in blocks with codes of their own. */
+  const files = new Map(Array.from({ length: 12 }, (_, n) => [`file-${String(n).padStart(2, '0')}`, { content: Buffer.from(randomBytes(MEBIBYTE).toString('hex')) }]))
+  let tar: Buffer
+  let packed: Buffer
+  let key: string
+  let blob: Digest
+  beforeAll(async () => {
+    tar = await makeLayer(files)
+    packed = gzipSync(tar, { level: 1 })
+    blob = digestOf(packed)
+    key = keys.checkpoints(blob)
+    await strata.load(Readable.from([await packedImage('t/packed:1', [packed], [tar])]))
+  })
+  const expectFiles = async (...numbers: number[]) => {
+    for (const number of numbers) {
+      const name = `file-${String(number).padStart(2, '0')}`
+      expect((await read('t/packed:1', name)).bytes.equals(files.get(name)!.content), name).toBe(true)
+    }
+  }
+
+  it('is read right also where its checkpoints are damaged, gone or false', async () => {
+    const store = await strata.store()
+    const { bytes } = (await store.read(key, MEBIBYTE))!
+    const rows = bytes.readUInt32LE(12)
+    // Each row's window is another's, as if somebody had put it there.
+    const swapped = Buffer.from(bytes)
+    for (let row = 0; row < rows; row++) bytes.copy(swapped, 64 + row * 64 + 16, 64 + (rows - 1 - row) * 64 + 16, 64 + (rows - 1 - row) * 64 + 28)
+    for (const other of [Buffer.alloc(1000), undefined, swapped]) {
+      await store.delete([key])
+      if (other) await store.create(key, other)
+      await expectFiles(11, 4)
+    }
+    await strata.stop()
+    await store.delete([key])
+    await store.create(key, bytes)
+    await strata.startProcesses()
+  })
+
+  it('is read from its checkpoints, which are under 1 % of it: also where what is before them is damaged', async () => {
+    const store = await strata.store()
+    const size = (await store.stat(key))!.size
+    expect(size).toBeGreaterThan(50_000)
+    expect(size).toBeLessThan(tar.length / 100)
+    await expectFiles(11, 4, 0)
+    const part = await strata.request('GET', path('t/packed:1', 'file', '?path=file-05'), undefined, { headers: { range: 'bytes=1000000-1000999' } })
+    expect(part.bytes.equals(files.get('file-05')!.content.subarray(1_000_000, 1_001_000))).toBe(true)
+    await damage(strata, blob, Buffer.concat([packed.subarray(0, 1000), Buffer.alloc(1000), packed.subarray(2000)]))
+    await expectFiles(11)
+    await expect(read('t/packed:1', 'file-00')).rejects.toThrow()
+  })
+
+  it('goes with its checkpoints', async () => {
+    const store = await strata.store()
+    await store.create(key, Buffer.alloc(100))
+    await strata.request('DELETE', path('t/packed:1', '').replace(/\/$/, ''))
+    await strata.request('POST', '/v1/gc')
+    expect(await store.stat(key)).toBeUndefined()
   })
 })
 

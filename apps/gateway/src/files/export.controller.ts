@@ -52,7 +52,7 @@ export class ExportController {
         }
         if (open?.layer !== piece.layer) {
           await open?.cursor[Symbol.asyncDispose]()
-          open = { layer: piece.layer, cursor: this.bytes.cursor(layers[piece.layer]!, tree.layers[piece.layer]!.tarSize) }
+          open = { layer: piece.layer, cursor: this.bytes.cursor(layers[piece.layer]!, { until: tree.layers[piece.layer]!.tarSize, size: tree.layers[piece.layer]!.tarSize }) }
         }
         yield* open.cursor.take(piece.start, piece.end)
       }

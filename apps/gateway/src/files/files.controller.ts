@@ -48,9 +48,9 @@ export class FilesController {
   @ApiResponse({ status: 416, description: 'no such part' })
   @answersProblems('image_not_found', 'image_ambiguous', 'not_found', 'bad_request', 'limit_exceeded', 'corrupt')
   async file(@Param('ref', { schema: ref }) name: string, @Query({ schema: fileQuery }) query: z.infer<typeof fileQuery>, @Req() { raw }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
-    const { layer, size, etag, pieces } = await this.#find(name, query.layer, bytesOfParameter(raw.url ?? '', 'path'))
+    const found = await this.#find(name, query.layer, bytesOfParameter(raw.url ?? '', 'path'))
     reply.hijack()
-    await sendRanged(raw, reply.raw, { size, etag, type: 'application/octet-stream', bytes: (range) => this.#bytesOf(layer, cut(pieces, range)) })
+    await sendRanged(raw, reply.raw, { ...found, type: 'application/octet-stream', bytes: (range) => this.#bytesOf(found, cut(found.pieces, range)) })
   }
 
   @Get(':ref/diff')
@@ -96,24 +96,33 @@ export class FilesController {
   }
 
   /** The view is let go of before a byte is sent: a slow reader does not hold it. */
-  async #find(name: string, layer: string | undefined, path: Buffer): Promise<{ layer: ImageLayer | undefined; size: number; etag: string; pieces: FilePiece[] }> {
+  async #find(name: string, layer: string | undefined, path: Buffer): Promise<FoundFile> {
     using open: OpenTree = await this.trees.open(name, layer)
     const { tree, layers } = open
     const inode = tree.inode(resolvePath(tree, path))
     if (tree.kind(inode) !== KIND.file) throw new StrataError('bad_request', `${JSON.stringify(path.toString())} is ${WHAT[tree.kind(inode)] ?? 'no file'}: it has no bytes`)
     const size = tree.size(inode)
     const from = layers[tree.layer(inode)]
-    return { layer: from, size, etag: `${from ? hexOf(from.diffId) : ''}-${tree.entry(inode)}`, pieces: [...filePieces(tree, inode, { start: 0, end: size })] }
+    return { layer: from, tarSize: tree.layers[tree.layer(inode)]!.tarSize, size, etag: `${from ? hexOf(from.diffId) : ''}-${tree.entry(inode)}`, pieces: [...filePieces(tree, inode, { start: 0, end: size })] }
   }
 
-  async *#bytesOf(layer: ImageLayer | undefined, pieces: readonly FilePiece[]): AsyncGenerator<Uint8Array> {
+  async *#bytesOf({ layer, tarSize }: FoundFile, pieces: readonly FilePiece[]): AsyncGenerator<Uint8Array> {
     const until = pieces.reduce((end, piece) => ('end' in piece ? Math.max(end, piece.end) : end), 0)
-    await using cursor = layer && this.bytes.cursor(layer, until)
+    await using cursor = layer && this.bytes.cursor(layer, { until, size: tarSize })
     for (const piece of pieces) {
       if ('end' in piece) yield* cursor!.take(piece.start, piece.end)
       else for (let left = piece.zeros; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length))
     }
   }
+}
+
+interface FoundFile {
+  /** None where the image has no layers. */
+  readonly layer: ImageLayer | undefined
+  readonly tarSize: number
+  readonly size: number
+  readonly etag: string
+  readonly pieces: readonly FilePiece[]
 }
 
 const SLASH = Buffer.from('/')

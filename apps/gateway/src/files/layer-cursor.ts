@@ -1,4 +1,6 @@
-/** Opens a layer's tar at `start` or somewhere before it: `at` is where the stream begins. */
+import { StrataError } from '@strata/oci'
+
+/** Opens a layer's tar at `start` or somewhere before it: `at` is where the stream begins. It may end before the tar does, but not before `start`. */
 export type OpenTar = (start: number) => Promise<{ readonly at: number; readonly body: AsyncIterable<Uint8Array> }>
 
 /**
@@ -8,6 +10,8 @@ export type OpenTar = (start: number) => Promise<{ readonly at: number; readonly
 export class LayerCursor implements AsyncDisposable {
   #body: AsyncIterator<Uint8Array> | undefined
   #position = 0
+  /** Where the open stream was wanted from. */
+  #opened = 0
   /** Read already, from `#position` on. */
   #rest: Uint8Array = NOTHING
 
@@ -16,13 +20,17 @@ export class LayerCursor implements AsyncDisposable {
     private readonly maxSkip: number,
   ) {}
 
-  /** The bytes from `start` to `end`, exclusive. @throws RangeError if the tar ends before */
+  /** The bytes from `start` to `end`, exclusive. @throws StrataError `corrupt` if the tar ends before */
   async *take(start: number, end: number): AsyncGenerator<Uint8Array> {
     if (this.#body === undefined || start < this.#position || start - this.#position > this.maxSkip) await this.#openAt(start)
     while (this.#position < end) {
       if (this.#rest.length === 0) {
         const next = await this.#body!.next()
-        if (next.done) throw new RangeError(`the layer's tar ends at ${this.#position}, before ${end}`)
+        if (next.done) {
+          if (this.#position <= this.#opened) throw new StrataError('corrupt', `the layer's tar ends at ${this.#position}, before ${end}`)
+          await this.#openAt(this.#position)
+          continue
+        }
         this.#rest = next.value
       }
       const piece = this.#rest
@@ -39,6 +47,7 @@ export class LayerCursor implements AsyncDisposable {
     const { at, body } = await this.open(start)
     this.#body = body[Symbol.asyncIterator]()
     this.#position = at
+    this.#opened = start
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
