@@ -7,8 +7,8 @@ const PLAIN = { path: Buffer.from('a'), type: ENTRY.file, mode: 0o644, uid: 0, g
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1')
 
 /** What our reader makes of it, with what was not given left out. */
-function readBack(entry: WrittenEntry, data = Buffer.alloc(0)): Record<string, unknown>[] {
-  const seen: Record<string, unknown>[] = []
+function readBack(entry: WrittenEntry, data = Buffer.alloc(0)): object[] {
+  const seen: object[] = []
   const reader = new TarReader({
     entry(e) {
       seen.push(Object.assign({}, e, { path: e.path.toString('latin1'), link: e.link.toString('latin1'), xattrs: e.xattrs.map(([name, value]) => [name.toString('latin1'), value.toString('latin1')]), sparse: e.sparse?.map(({ offset, size }) => [offset, size]) }))

@@ -33,6 +33,7 @@ export function writeEntry(entry: WrittenEntry): Buffer {
   const records = paxRecords(entry, stored)
   const name = sparse ? Buffer.from('GNUSparseFile.0') : entry.path
   const header = ustarHeader({ ...entry, path: name, size: stored, flag: 0x30 + TYPE_DIGIT[entry.type] })
+  if (records.length === 0 && !map) return header
   const pax = records.length === 0 ? [] : [ustarHeader({ ...PAX_HEADER, size: records.length }), records, zerosAfter(records.length)]
   return Buffer.concat([...pax, header, ...(map ? [map] : [])])
 }
@@ -68,8 +69,9 @@ function paxRecords(entry: WrittenEntry, stored: number): Buffer {
     if (name.includes(0x3d)) add(`LIBARCHIVE.xattr.${percentEncoded(name)}`, value.toString('base64').replace(/=+$/, ''))
     else add(`SCHILY.xattr.${name.toString('latin1')}`, value)
   }
-  return Buffer.concat(records)
+  return records.length === 0 ? NO_RECORDS : Buffer.concat(records)
 }
+const NO_RECORDS = Buffer.alloc(0)
 
 /** `<length> <key>=<value>\n`; the length counts itself. */
 function paxRecord(key: Buffer, value: Buffer): Buffer {
@@ -117,7 +119,8 @@ interface UstarFields {
 
 /** What does not fit is cut, or 0: a pax header says it. */
 function ustarHeader(fields: UstarFields): Buffer {
-  const block = Buffer.alloc(BLOCK)
+  // Of the pool: a million headers are not to be a million allocations outside of it.
+  const block = Buffer.allocUnsafe(BLOCK).fill(0)
   const octal = (value: number, at: number, digits: number): void => void block.write(value.toString(8).padStart(digits, '0'), at, 'latin1')
   const within = (value: number, max: number): number => (value >= 0 && value <= max ? value : 0)
   fields.path.copy(block, 0, 0, MAX_NAME)
