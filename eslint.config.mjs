@@ -9,7 +9,7 @@ const may = {
   archive: ['oci'], layers: ['oci', 'archive'], store: ['oci', 'linux'], images: ['oci', 'store'],
   intake: ['oci', 'archive', 'layers', 'store', 'linux'], snapshots: ['oci', 'layers', 'erofs', 'linux', 'archive'], containers: ['oci', 'linux'],
   queue: ['oci'], api: ['oci'], platform: ['oci'],
-  gateway: ['oci', 'linux', 'api', 'archive', 'intake', 'images', 'store', 'queue', 'platform'],
+  gateway: ['oci', 'linux', 'api', 'archive', 'layers', 'intake', 'images', 'store', 'queue', 'platform'],
   ingest: ['oci', 'archive', 'images', 'store', 'queue', 'platform'],
   extractor: ['oci', 'archive', 'layers', 'store', 'linux', 'queue', 'platform'],
   storage: ['oci', 'images', 'store', 'queue', 'platform'],

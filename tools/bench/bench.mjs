@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchBrowse } from './benches/browse.mjs'
 import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
 import { benchMemory } from './benches/memory.mjs'
 import { benchRun, RUN_PEERS } from './benches/run.mjs'
@@ -14,6 +15,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench load FILE       an archive in, until its image's root is mounted and a file of each layer was read
   bench run FILE        \`run --rm IMAGE true\`, the whole command
   bench memory FILE     what two loads and a launch at once take, in one process and in five
+  bench browse FILE     every folder of an image and files all over it, in plain and in gzip layers; its export
   bench blobs           a stream into the store and out of it, beside a bare presigned upload
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
@@ -25,7 +27,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
   --no-write            print only
 `
-const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, blobs: imported('benchBlobs', 'blobs'), churn: imported('benchChurn', 'churn') }
+const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, browse: benchBrowse, blobs: imported('benchBlobs', 'blobs'), churn: imported('benchChurn', 'churn') }
 const WITHOUT_FILE = ['churn', 'blobs']
 
 const { values, positionals } = parseArgs({

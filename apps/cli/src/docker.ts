@@ -3,7 +3,7 @@
  * a command that arrives here leaves this list.
  */
 const DOCKER_COMMANDS = new Set(
-  ('attach bake build builder buildx checkpoint commit compose config container context cp create diff events exec export history image init login logout ' +
+  ('attach bake build builder buildx checkpoint commit compose config container context cp create events exec image init login logout ' +
     'manifest network node pause plugin port pull push rename restart save scout search secret service stack start stats swarm top trust unpause update volume').split(' '),
 )
 

@@ -1,7 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { Command, type CommanderError } from 'commander'
 import { containerCommands } from './commands/containers.js'
+import { diffCommand } from './commands/diff.js'
 import { downCommand } from './commands/down.js'
+import { exportCommand } from './commands/export.js'
+import { fileCommands } from './commands/files.js'
+import { historyCommand } from './commands/history.js'
 import { imageCommands } from './commands/images.js'
 import { importCommand } from './commands/import.js'
 import { inspectCommand } from './commands/inspect.js'
@@ -38,6 +42,10 @@ export function createProgram(context: Context): Command {
   importCommand(program, context)
   imageCommands(program, context)
   inspectCommand(program, context)
+  historyCommand(program, context)
+  fileCommands(program, context)
+  diffCommand(program, context)
+  exportCommand(program, context)
   runCommand(program, context)
   containerCommands(program, context)
   logsCommand(program, context)

@@ -3,7 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { Transform, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
+import { CheckpointWriter, COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
 import { asStrataError, digestFromHex, StrataError, type DiffId, type Digest } from '@strata/oci'
 
@@ -14,6 +14,8 @@ export interface InflateTask {
   readonly tar: string
   /** Where the index is to be written; none where the store has it already. */
   readonly index: string | undefined
+  /** Where the checkpoints of a gzip layer are to be written, if it is large enough for any. */
+  readonly checkpoints: string | undefined
   readonly limits: PackedLimits
 }
 
@@ -33,10 +35,13 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
   signal?.addEventListener('abort', stop)
   try {
     signal?.throwIfAborted()
+    const compression = inside ? detectCompression(await bytes.head()) : 'none'
+    const watcher = task.checkpoints !== undefined && compression === 'gzip' ? new CheckpointWriter() : undefined
     await pipeline(
-      bytes.pieces(),
-      decompressor(inside ? detectCompression(await bytes.head()) : 'none', { maxRatio: task.limits.ratio }),
+      watcher ? watcher.cut(bytes.pieces()) : bytes.pieces(),
+      decompressor(compression, { maxRatio: task.limits.ratio, ...(watcher && { watcher }) }),
       look((piece) => {
+        watcher?.output(piece)
         inside?.update(piece)
         walk?.reader.write(piece)
         size += piece.length
@@ -47,6 +52,8 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
     if (diffId !== (task.diffId ?? diffId)) throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
     walk?.reader.end()
     await expectBlob(task.blob, bytes)
+    const checkpoints = watcher?.finish()
+    if (checkpoints) await writeFile(task.checkpoints!, checkpoints, { mode: 0o600 })
     if (walk) await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
     return diffId
   } catch (error) {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { chmod, copyFile, link, mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { COMPRESSION_HEAD, detectCompression, PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { LayerIndex, type LayerFolder } from '@strata/layers'
@@ -52,7 +52,11 @@ export class LayerMaker {
       const diffId = layer.diffId ?? (await this.#proven(layer))
       if (diffId !== undefined && this.folder.has(diffId)) {
         // The layer is here, which proves nothing about a blob of other bytes that claims to be it.
-        if ((await this.#proven(layer)) === diffId) return false
+        if ((await this.#proven(layer)) === diffId) {
+          // Who browses the image has no node to ask, and asks for this job where the store's index is gone.
+          if (!(await this.store.stat(keys.index(diffId)))) await this.#keepIndex(diffId, this.folder.paths(diffId).index)
+          return false
+        }
       }
       const key = diffId ?? layer.digest
       const running = this.#making.get(key)
@@ -84,16 +88,18 @@ export class LayerMaker {
     try {
       const tar = join(temporary, 'layer.tar')
       const index = join(temporary, 'index')
+      const checkpoints = join(temporary, 'checkpoints')
       const known = layer.diffId && (await this.#storedIndex(layer.diffId))
       const isKnownPlain = layer.digest === layer.diffId && known !== undefined
       if (isKnownPlain && known.tarSize !== layer.size)
         throw new StrataError('corrupt', `the index of layer ${layer.digest} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
       const file = await this.#source(layer)
-      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index, limits: this.limits }
+      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index, checkpoints: (await this.#wantsCheckpoints(layer)) ? checkpoints : undefined, limits: this.limits }
       const diffId = file === undefined ? await this.#fetch(task, isKnownPlain, signal) : isKnownPlain ? await linkPlain(file, tar, layer) : await inflateInThread(task, file, signal)
       step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(diffId, index)
+      await this.#keepCheckpoints(layer.digest, checkpoints)
       step('extract.index-kept')
       await this.blobs.prove(layer.digest, diffId)
       step('extract.proven')
@@ -149,6 +155,19 @@ export class LayerMaker {
       if (error instanceof StrataError && error.code === 'corrupt') return undefined
       throw error
     }
+  }
+
+  /** Of a packed layer, once. */
+  async #wantsCheckpoints({ digest, diffId }: ExtractRef): Promise<boolean> {
+    return digest !== diffId && (await this.store.stat(keys.checkpoints(digest))) === undefined
+  }
+
+  /** They are for who reads from the store: the node itself has the tar. */
+  async #keepCheckpoints(digest: Digest, file: string): Promise<void> {
+    const bytes = await readFile(file).catch(() => undefined)
+    if (!bytes) return
+    await this.store.create(keys.checkpoints(digest), bytes)
+    await rm(file)
   }
 
   async #keepIndex(diffId: DiffId, file: string): Promise<void> {

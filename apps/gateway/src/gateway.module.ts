@@ -9,6 +9,10 @@ import { ContainerDirectory } from './containers/container-directory.js'
 import { ContainersController } from './containers/containers.controller.js'
 import { LaunchService } from './containers/launch.service.js'
 import { NodeDoors } from './containers/node-doors.js'
+import { ExportController } from './files/export.controller.js'
+import { FilesController } from './files/files.controller.js'
+import { LayerBytes } from './files/layer-bytes.js'
+import { Trees } from './files/trees.js'
 import { ArchivesController } from './images/archives.controller.js'
 import { ImageMounts } from './images/image-mounts.js'
 import { ImagesController } from './images/images.controller.js'
@@ -48,7 +52,7 @@ export class GatewayModule {
     return {
       module: GatewayModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      controllers: [ImagesController, ArchivesController, JobsController, ContainersController, SystemController, CollectionController],
+      controllers: [ImagesController, ArchivesController, FilesController, ExportController, JobsController, ContainersController, SystemController, CollectionController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
         { provide: OBJECT_STORE, useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)) },
@@ -65,6 +69,8 @@ export class GatewayModule {
         LaunchService,
         LoadService,
         ImageMounts,
+        Trees,
+        LayerBytes,
         DiskUsage,
         Closer,
       ],

@@ -28,7 +28,7 @@ export const collectResultSchema = z
       .object({
         blobs: tally.meta({ description: 'blobs that nothing refers to: their data' }),
         data: tally.meta({ description: 'what uploads left behind that became no blob' }),
-        indexes: tally.meta({ description: 'indexes of layers that are gone' }),
+        indexes: tally.meta({ description: 'indexes and checkpoints of layers that are gone' }),
         records: tally.meta({ description: 'records that ended or got shorter' }),
         partialUploads: tally.meta({ description: 'writes that ended in the middle (S3)' }),
         bytes: z.number().int().meta({ description: 'of all of these but partialUploads: the sizes of the store’s objects shrank by this' }),

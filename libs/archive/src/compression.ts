@@ -19,6 +19,13 @@ export interface DecompressorOptions {
   readonly of?: 'layer' | 'archive'
   /** Bytes out for each byte in. */
   readonly maxRatio?: number
+  readonly watcher?: DecompressorWatcher
+}
+
+/** Who is told how packed and plain bytes belong together. Plain bytes count when they are made, before anybody has read them. */
+export interface DecompressorWatcher {
+  /** A piece was taken in whole: what can be made of the first `bytesIn` bytes is made. */
+  consumed(bytesIn: number, bytesOut: number): void
 }
 
 /** Little enough to be no bomb: a small file of zeros packs far beyond any ratio. */
@@ -57,11 +64,13 @@ class Decompressor extends Duplex {
   private bytesIn = 0
   private bytesOut = 0
   private isPadding = false
+  private readonly watcher: DecompressorWatcher | undefined
 
   constructor(private readonly compression: 'gzip' | 'zstd', options: DecompressorOptions) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     this.of = options.of ?? 'layer'
     this.maxRatio = options.maxRatio ?? MAX_RATIO
+    this.watcher = options.watcher
     this.inner = this.open()
   }
 
@@ -112,8 +121,14 @@ class Decompressor extends Duplex {
       if (inner.bytesWritten - this.given < piece.length) return // a member ended within: its 'end' goes on from here
       this.given += piece.length
       this.pending = undefined
+      this.watcher?.consumed(this.bytesIn, this.made)
       done()
     })
+  }
+
+  /** What `inner` holds until it is read is made, too. */
+  private get made(): number {
+    return this.bytesOut + this.inner.readableLength
   }
 
   private memberEnd(): void {

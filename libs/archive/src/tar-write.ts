@@ -32,7 +32,7 @@ export function writeHeader({ name, size }: { readonly name: string; readonly si
   return block
 }
 
-/** What fills the last block of a file of `size` bytes. */
+/** What fills the last block of a file of `size` bytes. Not to be written to. */
 export function zerosAfter(size: number): Buffer {
-  return Buffer.alloc((BLOCK - (size % BLOCK)) % BLOCK)
+  return END_OF_TAR.subarray(0, (BLOCK - (size % BLOCK)) % BLOCK)
 }

@@ -90,6 +90,15 @@ export class Images {
     }
   }
 
+  /**
+   * The layers of the image that `text` means, lowest first, and the steps that made them. Reads no name but that.
+   * @throws as `inspect`
+   */
+  async layers(text: string): Promise<Pick<ImageDetails, 'layerList' | 'history'>> {
+    const read = await this.#read(await this.resolve(text))
+    return { layerList: layersOf(read), history: historyOf(read) }
+  }
+
   async #find(text: string): Promise<{ readonly image: Image; readonly name: Reference | undefined }> {
     const meaning = meaningOf(text)
     if (meaning.name && !meaning.name.digest && meaning.name.tag) {

@@ -1,5 +1,5 @@
 import { KIND, typeBits, type Kind, type SparseRange, type Xattr } from './kind.js'
-import { joinPath, type LayerIndex } from './layer-index.js'
+import type { LayerIndex } from './layer-index.js'
 
 /** A node is a name in a directory, an inode what it names; only files and the like have several names. Both begin with the root, number 0. */
 export interface MergedColumns {
@@ -72,9 +72,16 @@ export class MergedTree {
 
   /** Without a leading slash; the root's is empty. */
   path(node: number): Buffer {
-    const parts: Buffer[] = []
-    for (let at = node; at !== 0; at = this.parent(at)) parts.unshift(this.name(at))
-    return joinPath(parts)
+    let length = 0
+    for (let at = node; at !== 0; at = this.parent(at)) length += this.nameLength(at) + 1
+    const path = Buffer.allocUnsafe(Math.max(0, length - 1))
+    let start = path.length
+    for (let at = node; at !== 0; at = this.parent(at)) {
+      start -= this.nameLength(at)
+      this.copyName(at, path, start)
+      if (start > 0) path[--start] = 0x2f
+    }
+    return path
   }
 
   /** The node at a path from the root, no symbolic link followed; `..` is no name here, so it is never found. */
@@ -85,7 +92,7 @@ export class MergedTree {
       let end = bytes.indexOf(0x2f, start)
       if (end < 0) end = bytes.length
       if (end > start) {
-        const child = this.#child(node, bytes.subarray(start, end))
+        const child = this.child(node, bytes.subarray(start, end))
         if (child === undefined) return undefined
         node = child
       }
@@ -94,7 +101,8 @@ export class MergedTree {
     return node
   }
 
-  #child(node: number, name: Buffer): number | undefined {
+  /** The node of that name in a directory. */
+  child(node: number, name: Uint8Array): number | undefined {
     let low = this.firstChild(node)
     let high = this.firstChild(node + 1)
     while (low < high) {

@@ -18,7 +18,7 @@ export interface StoreCollection {
   readonly blobs: Tally
   /** Objects below `data/` that no blob's record names. */
   readonly data: Tally
-  /** Layers' indexes that no blob's record names. */
+  /** Layers' indexes that no blob's record names, and checkpoints of blobs that are gone. */
   readonly indexes: Tally
   /** Records that ended or got shorter, and by how much. */
   readonly records: Tally
@@ -70,6 +70,8 @@ const DELETED_AT_ONCE = 500
  * ends with an index that is absent until it is next wanted, whatever the order of its writes and deletes:
  *   - an upload under way has made it, and no record of the layer is there yet (the layer is then indexed once more, by `extract`);
  *   - a load finds the index of a layer that was removed before and does not make it, while this run, which listed the records earlier, deletes it.
+ *
+ * **Checkpoints** (`checkpoints/v1/<blob>`) of a blob without a record go in the same way: they follow from the blob, and who misses them unpacks from its beginning.
  *
  * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are aborted, in the order partial uploads, *then* live uploads: an upload's record is there before the first byte of its data.
  *
@@ -145,17 +147,25 @@ export class Collector {
       const diffId = digestInKey(object.key)
       if (diffId) indexes.set(diffId as DiffId, object)
     }
+    const checkpoints = new Map<Digest, ListedObject>()
+    for await (const object of listAll(this.store, PREFIX.checkpoints)) {
+      const digest = digestInKey(object.key)
+      if (digest) checkpoints.set(digest, object)
+    }
     const live = await this.#liveUploads()
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
     for await (const { digest, record } of this.#blobs.list(listed)) {
       signal?.throwIfAborted()
       data.delete(record.data)
-      if (record.diffId && !doomed.has(digest)) indexes.delete(record.diffId)
+      if (doomed.has(digest)) continue
+      if (record.diffId) indexes.delete(record.diffId)
+      checkpoints.delete(digest)
     }
     for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key))
-    for (const { size } of indexes.values()) sum.add('indexes', size)
+    const unnamed = [...indexes.values(), ...checkpoints.values()]
+    for (const { size } of unnamed) sum.add('indexes', size)
     await this.#collectPartial(options, sum)
-    if (!dryRun) await this.#delete([...data.keys(), ...[...indexes.values()].map(({ key }) => key)], signal)
+    if (!dryRun) await this.#delete([...data.keys(), ...unnamed.map(({ key }) => key)], signal)
     return [...indexes.keys()]
   }
 

@@ -33,7 +33,7 @@ export function loadCommand(program: Command, context: Context): void {
       const client = context.client()
       const archive = openArchive(options.input ?? file, 'load')
       const { name, platform, quiet } = options
-      const result = await send(client, archive, [...(name === undefined ? [] : [['name', name] as [string, string]]), ...(platform === undefined ? [] : [['platform', platform] as [string, string]])], quiet)
+      const result = await send(client, archive, Object.entries({ name, platform }).filter((pair): pair is [string, string] => pair[1] !== undefined), quiet)
       if (result.found && !quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)

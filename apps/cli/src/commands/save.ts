@@ -1,12 +1,8 @@
-import { randomBytes } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
-import { readFile, rename, rm } from 'node:fs/promises'
-import type { Writable } from 'node:stream'
-import { finished } from 'node:stream/promises'
+import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import type { Client } from '../client.js'
 import type { Context } from '../context.js'
-import { CliError, reasonOf, UnreachableError } from '../errors.js'
+import { download } from '../download.js'
+import { CliError, reasonOf } from '../errors.js'
 
 interface SaveOptions {
   readonly output?: string
@@ -15,9 +11,6 @@ interface SaveOptions {
   readonly since: string[]
   readonly have?: string
 }
-
-/** How often a download that broke goes on where it was, without a byte in between. */
-const TRIES = 5
 
 export function saveCommand(program: Command, context: Context): void {
   program
@@ -36,8 +29,7 @@ export function saveCommand(program: Command, context: Context): void {
       for (const image of since) query.append('since', image)
       for (const digest of await digestsIn(have)) query.append('have', digest)
       const path = `/v1/images/${encodeURIComponent(first)}/archive?${query.toString()}`
-      if (output === undefined) await download(context.client(), path, process.stdout)
-      else await toFile(output, (file) => download(context.client(), path, file))
+      await download(context.client(), path, output)
     })
 }
 
@@ -47,55 +39,4 @@ async function digestsIn(file: string | undefined): Promise<string[]> {
     throw new CliError(`${file}: ${reasonOf(error)}`)
   })
   return text.split(/\s+/).filter((word) => word !== '')
-}
-
-/** The file is there whole or not at all. */
-async function toFile(path: string, write: (file: Writable) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
-  const file = createWriteStream(temporary, { flags: 'wx' })
-  try {
-    await write(file)
-    file.end()
-    await finished(file)
-    await rename(temporary, path)
-  } catch (error) {
-    file.destroy()
-    await rm(temporary, { force: true })
-    throw error instanceof CliError ? error : new CliError(`${path}: ${reasonOf(error)}`)
-  }
-}
-
-/** Writes the body of `path` whole: where the connection breaks, the rest is asked for. */
-async function download(client: Client, path: string, to: Writable): Promise<void> {
-  let failed: unknown
-  to.on('error', (error) => (failed = error))
-  let etag: string | undefined
-  let got = 0
-  for (let tries = 0; ; tries++) {
-    try {
-      const body = await client.stream(path, undefined, etag === undefined ? {} : { range: `bytes=${got}-`, 'if-range': etag })
-      if (etag !== undefined && body.statusCode !== 206) throw new CliError('the connection broke, and what was being saved has changed since: save it again')
-      etag = body.headers.etag
-      for await (const piece of body as AsyncIterable<Buffer>) {
-        if (failed) throw failed as Error
-        got += piece.length
-        tries = 0
-        if (!to.write(piece)) await drained(to)
-      }
-      return
-    } catch (error) {
-      const broke = error instanceof UnreachableError || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')
-      if (!broke || etag === undefined || tries >= TRIES) throw error instanceof CliError ? error : new CliError(`saving failed: ${reasonOf(error)}`)
-    }
-  }
-}
-
-async function drained(to: Writable): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      to.off('drain', done).off('close', done)
-      resolve()
-    }
-    to.on('drain', done).on('close', done)
-  })
 }

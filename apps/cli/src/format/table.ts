@@ -9,7 +9,7 @@ export function printable(text: string): string {
 /** Columns as docker prints them: each as wide as its widest cell, three blanks between, nothing after the last. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [header, ...rows.map((row) => row.map(printable))]
-  const widths = header.map((_title, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+  const widths = header.map((_title, column) => lines.reduce((width, line) => Math.max(width, line[column]?.length ?? 0), 0))
   return lines.map((line) => `${line.map((cell, column) => cell.padEnd((widths[column] ?? 0) + 3)).join('').trimEnd()}\n`).join('')
 }
 

@@ -1,15 +1,14 @@
-import { pipeline } from 'node:stream/promises'
 import { Controller, Get, Inject, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { archiveQuery } from '@strata/api'
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
 import { Images } from '@strata/images'
 import { parsePlatform, type Digest } from '@strata/oci'
-import { BlobStore, OBJECT_STORE, type ObjectStore } from '@strata/store'
+import { BlobStore, OBJECT_STORE, type ByteRange, type ObjectStore } from '@strata/store'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { requestedRange } from '../byte-range.js'
 import { answersProblems } from '../problems.js'
+import { sendRanged } from '../ranged-body.js'
 
 type ArchiveQuery = z.infer<typeof archiveQuery>
 
@@ -38,23 +37,8 @@ export class ArchivesController {
   async archive(@Param('ref', { schema: z.string().min(1).max(512) }) first: string, @Query({ schema: archiveQuery }) query: ArchiveQuery, @Req() { raw: request }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     const plan = await this.#plan([first, ...query.also], query)
     reply.hijack()
-    const response = reply.raw
-    const etag = `"${plan.etag}"`
-    const { 'if-range': ifRange } = request.headers
-    const range = ifRange === undefined || ifRange === etag ? requestedRange(request.headers.range, plan.size) : undefined
-    const common = { 'accept-ranges': 'bytes', etag, 'content-type': 'application/x-tar' }
-    if (range === 'unsatisfiable') {
-      response.writeHead(416, { ...common, 'content-range': `bytes */${plan.size}`, 'content-length': 0 }).end()
-      return
-    }
-    const { start, end } = range ?? { start: 0, end: plan.size }
-    response.writeHead(range ? 206 : 200, { ...common, 'content-length': end - start, ...(range ? { 'content-range': `bytes ${start}-${end - 1}/${plan.size}` } : {}) })
-    if (request.method === 'HEAD') {
-      response.end()
-      return
-    }
-    // A client that leaves, and a blob that cannot be read on: either way the connection ends before the length that was promised.
-    await pipeline(archiveBytes(plan, { start, end }, async (blob, part) => (await this.#blobs.open(blob, part)).body), response).catch(() => response.destroy())
+    const open = async (blob: Digest, part: ByteRange): Promise<AsyncIterable<Uint8Array>> => (await this.#blobs.open(blob, part)).body
+    await sendRanged(request, reply.raw, { ...plan, type: 'application/x-tar', bytes: (range) => archiveBytes(plan, range, open) })
   }
 
   async #plan(wanted: readonly string[], { format, platform, since, have }: ArchiveQuery): Promise<ArchivePlan> {

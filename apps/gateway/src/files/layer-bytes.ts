@@ -1,0 +1,121 @@
+import { createHash } from 'node:crypto'
+import type { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+import { promisify } from 'node:util'
+import { inflateRaw } from 'node:zlib'
+import { Inject, Injectable } from '@nestjs/common'
+import { checkpointBefore, checkpointRows, CHECKPOINTS_HEADER, COMPRESSION_HEAD, decompressor, detectCompression, inflateFrom, WINDOW, type Checkpoint } from '@strata/archive'
+import type { ImageLayer } from '@strata/images'
+import { StrataError, type Digest } from '@strata/oci'
+import { BlobStore, keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
+import { LayerCursor } from './layer-cursor.js'
+
+/** To read on costs less than another request to the store, up to here. */
+const MAX_SKIP = 4 * 1024 * 1024
+/** Tables of checkpoints that are kept: 16 bytes for each MiB of a layer's tar. */
+const MAX_TABLES = 4 * 1024 * 1024
+const MAX_PROVEN = 10_000
+
+/**
+ * The bytes of layers' tars, read from their blobs however these are packed. Nothing is written, and no more in memory than the streams hold.
+ *
+ * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other packed one, and one without checkpoints, from its beginning. A checkpoint is believed when the hash of all that comes from it has
+ * been seen to be right, once: what looks like the beginning of a block might be bytes that were made to look so.
+ */
+@Injectable()
+export class LayerBytes {
+  readonly #blobs: BlobStore
+  readonly #tables = new Map<Digest, Buffer>()
+  readonly #proven = new Set<string>()
+
+  constructor(@Inject(OBJECT_STORE) private readonly store: ObjectStore) {
+    this.#blobs = new BlobStore(store)
+  }
+
+  /** For parts of the layer's tar that end at `until` at most; `size` is the whole tar's. A plain layer's digest is its diffID. */
+  cursor(layer: ImageLayer, { until, size }: { readonly until: number; readonly size: number }): LayerCursor {
+    const { digest } = layer
+    if (digest === layer.diffId) return new LayerCursor(async (start) => ({ at: start, body: (await this.#blobs.open(digest, { start, end: until })).body }), MAX_SKIP)
+    return new LayerCursor((start) => this.#openPacked(layer, size, start), Infinity)
+  }
+
+  async #openPacked({ digest, size: packed }: ImageLayer, size: number, start: number): Promise<{ at: number; body: AsyncIterable<Uint8Array> }> {
+    const point = await this.#pointBefore(digest, start, size)
+    if (!point || !(await this.#isProven(digest, packed, point))) return { at: 0, body: await this.#fromBeginning(digest) }
+    return { at: point.out, body: this.#fromPoint(digest, packed, point) }
+  }
+
+  async #fromBeginning(digest: Digest): Promise<Readable> {
+    const head = await buffer((await this.#blobs.open(digest, { start: 0, end: COMPRESSION_HEAD })).body)
+    const { body } = await this.#blobs.open(digest)
+    const plain = decompressor(detectCompression(head))
+    // Its error is the reader's to see; who stops reading ends both.
+    pipeline(body, plain).catch(() => undefined)
+    return plain
+  }
+
+  /** Up to the next checkpoint. */
+  async *#fromPoint(digest: Digest, packed: number, { bit, out, end, window }: Checkpoint): AsyncGenerator<Uint8Array> {
+    const kept = await this.store.get(keys.checkpoints(digest), window)
+    if (!kept) return
+    const before = await unpackWindow(await buffer(kept.body), { maxOutputLength: WINDOW })
+    const { body } = await this.#blobs.open(digest, { start: Math.floor(bit / 8), end: packed })
+    let left = end - out
+    for await (const piece of inflateFrom(body, bit % 8, before) as AsyncIterable<Buffer>) {
+      yield piece.subarray(0, left)
+      left -= piece.length
+      if (left <= 0) return
+    }
+  }
+
+  async #isProven(digest: Digest, packed: number, point: Checkpoint): Promise<boolean> {
+    const key = `${digest} ${point.out}`
+    if (this.#proven.has(key)) return true
+    const hash = createHash('sha256')
+    try {
+      for await (const piece of this.#fromPoint(digest, packed, point)) hash.update(piece)
+    } catch {
+      // Then it is none, and a store that does not answer will say so to who begins at the beginning.
+    }
+    if (!hash.digest().equals(point.sha256)) return false
+    if (this.#proven.size >= MAX_PROVEN) this.#proven.clear()
+    this.#proven.add(key)
+    return true
+  }
+
+  /** Checkpoints that are damaged are as none. */
+  async #pointBefore(digest: Digest, start: number, size: number): Promise<Checkpoint | undefined> {
+    try {
+      const table = await this.#table(digest)
+      return table && checkpointBefore(table, start, size)
+    } catch (error) {
+      if (error instanceof StrataError && error.code === 'corrupt') return undefined
+      throw error
+    }
+  }
+
+  /** Header and rows of the layer's checkpoints, if it has any. */
+  async #table(digest: Digest): Promise<Buffer | undefined> {
+    const known = this.#tables.get(digest)
+    if (known) return known
+    const key = keys.checkpoints(digest)
+    const head = await this.store.get(key, { start: 0, end: CHECKPOINTS_HEADER })
+    if (!head) return undefined
+    const length = checkpointRows(await buffer(head.body))
+    if (length > MAX_TABLES) return undefined
+    const rows = await this.store.get(key, { start: 0, end: length })
+    if (!rows) return undefined
+    const table = await buffer(rows.body)
+    this.#tables.set(digest, table)
+    let sum = [...this.#tables.values()].reduce((total, each) => total + each.length, 0)
+    for (const [oldest, each] of this.#tables) {
+      if (sum <= MAX_TABLES) break
+      this.#tables.delete(oldest)
+      sum -= each.length
+    }
+    return table
+  }
+}
+
+const unpackWindow = promisify(inflateRaw) as (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>
