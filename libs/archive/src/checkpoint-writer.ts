@@ -77,7 +77,7 @@ export class CheckpointWriter {
   #nextStop(): number {
     const candidate = this.#candidate
     const stops = candidate ? [candidate.out, candidate.out + candidate.expected.length] : []
-    return stops.reduce((least: number, stop = Infinity) => (stop > this.#seen ? Math.min(least, stop) : least), Infinity)
+    return stops.reduce((least: number, stop) => (stop > this.#seen ? Math.min(least, stop) : least), Infinity)
   }
 
   /** All that was found; nothing if there is no use of it. */
