@@ -13,7 +13,11 @@ const PACKAGES = [
   { name: 'busybox-static', command: 'busybox', why: 'the programs in the demo’s and the tests’ images' },
 ]
 /** What only tests use: without root, or without apt-get, those tests are skipped, with a reason. */
-const FOR_TESTS = [{ name: 'docker-compose', command: 'docker-compose', why: 'reads docker-compose.yml, in a test' }]
+const FOR_TESTS = [
+  { name: 'docker-compose', command: 'docker-compose', why: 'reads docker-compose.yml, in a test' },
+  { name: 'skopeo', command: 'skopeo', why: 'writes archives and reads ours, in tests' },
+  { name: 'umoci', command: 'umoci', why: 'writes image layouts, in a test' },
+]
 
 const FOLDERS = [...new Set([...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'])]
 

@@ -13,6 +13,11 @@ async function unpack(compression: 'gzip' | 'zstd', pieces: Uint8Array[], option
   return Buffer.concat(out)
 }
 const bytesOf = (packed: Buffer): Buffer[] => Array.from({ length: packed.length }, (_, i) => packed.subarray(i, i + 1))
+const uint32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
+}
 const SKIPPABLE = Buffer.from([0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4])
 
 describe('detectCompression', () => {
@@ -66,6 +71,25 @@ describe('decompressor', () => {
     const packed = gzipSync('abc')
     expect((await unpack('gzip', [Buffer.concat([packed, Buffer.alloc(1000)])])).toString()).toBe('abc')
     expect((await unpack('gzip', [packed, Buffer.alloc(1000), Buffer.alloc(70_000)])).toString()).toBe('abc')
+  })
+
+  it('reads zstd:chunked: a frame for each piece of a file, the list of all and where that lies in skippable frames', async () => {
+    const pieces = Array.from({ length: 50 }, (_, i) => randomBytes(i * 1000))
+    const skippable = (content: Buffer) => Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18]), uint32(content.length), content])
+    const list = zstdCompressSync(JSON.stringify({ version: 1, entries: [] }))
+    const packed = Buffer.concat([...pieces.map((piece) => zstdCompressSync(piece)), skippable(list), skippable(Buffer.concat([Buffer.alloc(56), Buffer.from('GNUlInUx')]))])
+    expect((await unpack('zstd', [packed])).equals(Buffer.concat(pieces))).toBe(true)
+    expect((await unpack('zstd', [packed.subarray(0, -70), packed.subarray(-70, -3), packed.subarray(-3)])).equals(Buffer.concat(pieces))).toBe(true)
+  })
+
+  it('reads eStargz: a gzip member for each file, the list of all, and a last one of no bytes that says in its header where that begins', async () => {
+    const pieces = Array.from({ length: 50 }, (_, i) => randomBytes(i * 1000))
+    const extra = Buffer.concat([Buffer.from('SG'), Buffer.from([22, 0]), Buffer.from('00000000000000ffSTARGZ')])
+    const footer = Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, extra.length, 0]), extra, Buffer.from([1, 0, 0, 0xff, 0xff]), Buffer.alloc(8)])
+    expect(footer).toHaveLength(51)
+    const packed = Buffer.concat([...pieces.map((piece) => gzipSync(piece)), gzipSync('{"version":1}'), footer])
+    expect((await unpack('gzip', [packed])).equals(Buffer.concat([...pieces, Buffer.from('{"version":1}')]))).toBe(true)
+    expect((await unpack('gzip', [packed.subarray(0, -51), packed.subarray(-51)])).equals(Buffer.concat([...pieces, Buffer.from('{"version":1}')]))).toBe(true)
   })
 
   it('refuses a zstd window above 128 MiB', async () => {

@@ -7,12 +7,15 @@ const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
 const partSchema = z.object({ digest, platform: z.string().max(100).optional() })
 export type ImagePart = z.infer<typeof partSchema>
 
+/** More would make every record of a name large. A real index has some twenty. */
+export const MAX_PARTS = 2_000
+
 /** What is here of an image that was loaded with all its platforms and attachments. */
 export const wholeSchema = z.object({
   /** The image that is meant where no platform is asked for: `id`, `layers` and `created` are its. */
   manifest: digest,
   /** That one, the other platforms', indexes below the first, attestations, signatures: what an index names and is not among these was never here. */
-  parts: z.array(partSchema).min(1).max(2_000),
+  parts: z.array(partSchema).min(1).max(MAX_PARTS),
 })
 export type Whole = z.infer<typeof wholeSchema>
 

@@ -7,7 +7,7 @@ import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage
 import { groupByImage, keyOfName, Names } from './names.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { findById, meaningOf, notFound } from './resolve.js'
-import { manifestFor, readWhole, united } from './whole.js'
+import { manifestFor, readWhole, unitedRecord } from './whole.js'
 
 /**
  * Images by name, over the store: `images/` holds names only, each a record that carries the image's ids and sizes; manifests, configs and layers are blobs.
@@ -254,7 +254,7 @@ export class Images {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#names.records.find(key)
       const isSame = seen?.value?.digest === image.digest
-      const wanted = isSame ? united(seen.value, image) : image
+      const wanted = isSame ? unitedRecord(seen.value, image) : image
       if (wanted === seen?.value) return
       if (seen?.value && name && !isSame) await this.#keepByDigest(name, seen.value, upload)
       // Only after the look at the name: what others did to it since the upload's end was there to be seen, or makes the write fail.
@@ -280,7 +280,7 @@ export class Images {
   async #keepByDigest(name: Reference, image: Image, upload: string): Promise<void> {
     const key = keys.imageDigest(name.repository, image.digest)
     const seen = await this.#names.records.find(key)
-    const wanted = seen?.value ? united(seen.value, image) : image
+    const wanted = seen?.value ? unitedRecord(seen.value, image) : image
     if (wanted === seen?.value) return
     try {
       await this.#holdAll(await this.#readAll(image), upload)

@@ -2,7 +2,7 @@ import { digestOf, MEDIA, parsePlatform, parseTagged, type Digest } from '@strat
 import { BlobStore, Collector, Uploads, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Whole } from './image.js'
+import { MAX_PARTS, type Whole } from './image.js'
 import { Images } from './images.js'
 
 describe('an image with all its platforms', () => {
@@ -79,6 +79,14 @@ describe('an image with all its platforms', () => {
     expect((await collect()).report.blobs.count).toBe(0)
     expect((await images.list()).map(({ names, whole: kept }) => [names, kept?.parts.length])).toEqual([[['a:1', 'b:1', 'c:1'], 3]])
     expect((await images.resolve('a:1')).whole?.parts.map(({ digest }) => digest)).toEqual([amd.digest, arm.digest])
+  })
+
+  it('is refused where its parts together would be too many for a record', async () => {
+    const { root, whole, amd } = await several()
+    const many = async (from: number) => Promise.all(Array.from({ length: MAX_PARTS / 2 }, async (_, i) => ({ digest: (await keep({ schemaVersion: 2, manifests: [], annotations: { n: `${from + i}` } })).digest })))
+    await images.putWhole(root, { ...whole, parts: [part(amd), ...(await many(0))] }, [parseTagged('a:1')], 'u')
+    await expect(images.putWhole(root, { ...whole, parts: [part(amd), ...(await many(MAX_PARTS))] }, [parseTagged('a:1')], 'u')).rejects.toMatchObject({ code: 'limit_exceeded' })
+    expect((await images.resolve('a:1')).whole?.parts).toHaveLength(1 + MAX_PARTS / 2)
   })
 
   it('is refused without all that it says to have', async () => {

@@ -1,7 +1,7 @@
 import { documentSchema, formatPlatform, matchesPlatform, MAX_JSON_BYTES, MEDIA, parseJson, parsePlatform, StrataError, type Descriptor, type Digest, type Platform } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import type { z } from 'zod'
-import type { Image } from './image.js'
+import { MAX_PARTS, type Image } from './image.js'
 
 /** The manifest of the image for a platform; of the one that is meant, if none is given. @throws StrataError `unsupported` */
 export function manifestFor({ digest, whole }: Image, platform?: Platform): Digest {
@@ -12,6 +12,13 @@ export function manifestFor({ digest, whole }: Image, platform?: Platform): Dige
   const found = matching.find((image) => matchesPlatform(platform, image.platform)) ?? matching[0]
   if (!found) throw new StrataError('unsupported', `the image ${digest} is here for ${images.map((image) => formatPlatform(image.platform)).join(', ')}, but not for ${formatPlatform(platform)}`)
   return found.digest
+}
+
+/** As `united`, for a record that is to be written. @throws StrataError `limit_exceeded` */
+export function unitedRecord(seen: Image, other: Image): Image {
+  const record = united(seen, other)
+  if ((record.whole?.parts.length ?? 0) > MAX_PARTS) throw new StrataError('limit_exceeded', `the image ${seen.digest} would have more than ${MAX_PARTS} manifests`)
+  return record
 }
 
 /** Two records of one digest: what either says is here of it. Gives `seen` itself if the other adds nothing. */
