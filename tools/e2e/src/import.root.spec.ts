@@ -113,6 +113,17 @@ describe('an image of a tree', () => {
   })
 })
 
+it('outlives the death of everything, once its bytes are in', async () => {
+  const body = gzipSync(concat(file('big', Buffer.alloc(20_000_000, 'some bytes')), ZEROS))
+  const job = 'd0f1a7be-3c56-4b7f-8a7e-5a3b8c1e9f02'
+  expect((await send(body, { import: 'dies/and:lives', change: 'ENV A=1', job, wait: 'false' })).status).toBe(202)
+  await strata.stop('SIGKILL')
+  await strata.startProcesses()
+  await until(async () => (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>().state === 'completed', 'the import is done')
+  expect(await inspect('dies/and:lives')).toMatchObject({ config: { env: ['A=1'] }, layers: [{ digest: sha256(body) }] })
+  await settledStore(strata)
+})
+
 describe('what is refused leaves nothing', () => {
   let before: string[]
   beforeAll(async () => {
