@@ -15,7 +15,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench load FILE       an archive in, until its image's root is mounted and a file of each layer was read
   bench run FILE        \`run --rm IMAGE true\`, the whole command
   bench memory FILE     what two loads and a launch at once take, in one process and in five
-  bench browse FILE     every folder of an image and files all over it, in plain and in gzip layers; its export
+  bench browse FILE     an image's folders, and files all over it, in plain and in gzip layers; its export
   bench blobs           a stream into the store and out of it, beside a bare presigned upload
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 

@@ -75,9 +75,8 @@ export class CheckpointWriter {
 
   /** The next byte of the tar at which something is to be done. */
   #nextStop(): number {
-    const candidate = this.#candidate
-    const stops = candidate ? [candidate.out, candidate.out + candidate.expected.length] : []
-    return stops.reduce((least: number, stop) => (stop > this.#seen ? Math.min(least, stop) : least), Infinity)
+    const { out, expected } = this.#candidate ?? { out: Infinity, expected: NOTHING }
+    return out > this.#seen ? out : out + expected.length
   }
 
   /** All that was found; nothing if there is no use of it. */

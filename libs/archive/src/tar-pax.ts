@@ -1,4 +1,5 @@
 import { StrataError } from '@strata/oci'
+import { aclFromText } from './tar-acl.js'
 import type { TarEntry, Xattr } from './tar-entry.js'
 
 /**
@@ -28,6 +29,8 @@ export interface PaxSparse {
 
 const SCHILY = 'SCHILY.xattr.'
 const LIBARCHIVE = 'LIBARCHIVE.xattr.'
+/** star's, which GNU tar (`--acls`) and bsdtar write as well. */
+const ACLS: ReadonlyMap<string, Buffer> = new Map([['SCHILY.acl.access', Buffer.from('system.posix_acl_access')], ['SCHILY.acl.default', Buffer.from('system.posix_acl_default')]])
 /** More on one file no file system keeps; and each is compared with those before it. */
 const MAX_XATTRS = 1024
 const invalid = (why: string): StrataError => new StrataError('archive_invalid', `a tar extended header is not valid: ${why}`)
@@ -63,6 +66,13 @@ function applyRecord(records: PaxRecords, key: string, value: Buffer, scope: 'lo
   if (key.startsWith(SCHILY)) return setXattr(records, Buffer.from(key.slice(SCHILY.length), 'latin1'), value, true)
   if (key.startsWith(LIBARCHIVE)) {
     return setXattr(records, percentDecoded(key.slice(LIBARCHIVE.length)), Buffer.from(value.toString('latin1'), 'base64'), false)
+  }
+  const acl = ACLS.get(key)
+  if (acl !== undefined) {
+    const list = aclFromText(value.toString('latin1'))
+    // Where the kernel's own form of it is there too, that counts.
+    if (list) setXattr(records, acl, list, false)
+    return
   }
   const isWhere = key === 'path' || key === 'linkpath' || key === 'size' || key.startsWith('GNU.sparse.')
   if (isWhere && scope === 'global') throw invalid(`a global header must not set ${key}`)
