@@ -36,6 +36,17 @@ export class Peaks {
   }
 }
 
+/** Of several rounds' peaks the largest of each process that matters, as text. */
+export function largest(rounds) {
+  const most = {}
+  for (const peaks of rounds) for (const [name, peak] of Object.entries(peaks)) most[name] = Math.max(most[name] ?? 0, peak)
+  return Object.entries(most)
+    .filter(([, peak]) => peak >= 10)
+    .sort((a, b) => b[1] - a[1])
+    .map(([name, peak]) => `${name} ${peak.toFixed(0)}`)
+    .join(', ')
+}
+
 /** proc_pid_status(5), MiB. */
 export function memory(pid) {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')

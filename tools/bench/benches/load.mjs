@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, warm } from '../archive.mjs'
-import { Peaks } from '../peaks.mjs'
+import { largest, Peaks } from '../peaks.mjs'
 import { bars } from '../plot.mjs'
 import { Interrupted, run } from '../processes.mjs'
 import { median, spread, table } from '../report.mjs'
@@ -127,7 +127,7 @@ function seconds(since) {
 }
 
 function result(archive, rows, absent, rounds) {
-  const measured = [...rows].map(([side, times]) => ({ side, of: (field) => times.map((time) => time[field]), peaks: peaksOf(times) }))
+  const measured = [...rows].map(([side, times]) => ({ side, of: (field) => times.map((time) => time[field]), peaks: largest(times.map(({ peaks }) => peaks)) }))
   const fastest = (field) => {
     const peers = measured.filter(({ side }) => side.isPeer)
     return peers.length === 3 ? peers.reduce((best, peer) => (median(peer.of(field)) < median(best.of(field)) ? peer : best)) : undefined
@@ -159,15 +159,4 @@ function result(archive, rows, absent, rounds) {
   ].join('\n')
   const title = `A ${(archive.size / 1e9).toFixed(2)} GB archive to a mounted root`
   return { text, plot: { title, svg: bars(`${title}, seconds: median, least and most`, 's', measured.map(({ side, of }) => ({ label: side.name, value: median(of('mounted')), least: Math.min(...of('mounted')), most: Math.max(...of('mounted')), isOurs: side.isOurs }))) } }
-}
-
-/** The largest of all rounds, of the processes that matter. */
-function peaksOf(times) {
-  const most = {}
-  for (const { peaks } of times) for (const [name, peak] of Object.entries(peaks)) most[name] = Math.max(most[name] ?? 0, peak)
-  return Object.entries(most)
-    .filter(([, peak]) => peak >= 10)
-    .sort((a, b) => b[1] - a[1])
-    .map(([name, peak]) => `${name} ${peak.toFixed(0)}`)
-    .join(', ')
 }
