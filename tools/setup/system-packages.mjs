@@ -16,6 +16,8 @@ const PACKAGES = [
 const FOR_TESTS = [
   { name: 'docker-compose', command: 'docker-compose', why: 'reads docker-compose.yml, in a test' },
   { name: 'skopeo', command: 'skopeo', why: 'writes archives and reads ours, in tests' },
+  { name: 'libarchive-tools', command: 'bsdtar', why: 'a reader of tars that ours is compared with, in a test' },
+  { name: 'python3', command: 'python3', why: 'another one' },
   { name: 'umoci', command: 'umoci', why: 'writes image layouts, in a test' },
 ]
 
