@@ -9,7 +9,7 @@ describe('a platform', () => {
     expect(formatPlatform(parsePlatform(text))).toBe(expected)
   })
 
-  it.each(['', 'linux', 'linux/', '/amd64', 'linux/a/b/c', 'linux/am d64', 'linux/../x\n', 'all'])('%j is none', (text) => {
+  it.each(['', 'linux', 'linux/', '/amd64', 'linux/a/b/c', 'linux/am d64', 'linux/../x\n', '../../x', 'linux/..', 'all'])('%j is none', (text) => {
     expect(() => parsePlatform(text)).toThrow(/is not a platform/)
   })
 

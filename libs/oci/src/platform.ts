@@ -16,7 +16,8 @@ export function platformOf(config: ImageConfig): Platform {
   return { os: config.os, architecture: config.architecture, ...(config.variant ? { variant: config.variant } : {}) }
 }
 
-export const PLATFORM = /^[a-z0-9_.-]{1,32}\/[a-z0-9_.-]{1,32}(?:\/[a-z0-9_.-]{1,32})?$/i
+const WORD = '[a-z0-9_][a-z0-9_.-]{0,31}'
+export const PLATFORM = new RegExp(`^${WORD}/${WORD}(?:/${WORD})?$`, 'i')
 
 /** `linux/arm64`, `linux/arm/v7`; also with the names that kernels have for machines, as docker takes them (`linux/aarch64`). */
 export function parsePlatform(text: string): Platform {
@@ -30,8 +31,9 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
   return [word(os) ?? 'unknown', word(architecture) ?? 'unknown', word(variant)].filter((part) => part !== undefined).join('/')
 }
 
+const ONE_WORD = new RegExp(`^${WORD}$`, 'i')
 function word(text: string | undefined): string | undefined {
-  return text !== undefined && /^[a-z0-9_.-]{1,32}$/i.test(text) ? text : undefined
+  return text !== undefined && ONE_WORD.test(text) ? text : undefined
 }
 
 /** Whether an image for `has` is one for `wanted`. A variant counts where one is wanted; what an image leaves open is this machine's. */
