@@ -1,7 +1,9 @@
 // All tests of all packages: `npm test`. The last line is the totals.
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { missingPackages } from '../setup/system-packages.mjs'
 import { leftovers, newLeftovers } from './leftovers.mjs'
@@ -19,11 +21,11 @@ const isLong = process.env.STRATA_TEST_LONG === '1'
 const ALSO_AS_PROCESSES = ['src/apart/', 'src/load.root', 'src/containers.root', 'src/jobs.root', 'src/nodes.root', 'src/run.root', 'src/save.root', 'src/doors.root']
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
-let running
+const running = new Set()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => {
     interrupted = true
-    running?.kill(signal)
+    for (const child of running) child.kill(signal)
   })
 }
 
@@ -31,7 +33,6 @@ const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map
 const before = leftovers(folder)
 await pureTests()
 await rootTests()
-await testsOfProcesses()
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()
@@ -45,37 +46,40 @@ async function pureTests() {
   if (!ok && total.failed === 0) fail('nx failed, though no test did')
 }
 
-/** One package after the other: they share the machine's mounts, loop devices and cgroups. */
+/** One package after the other: they share the machine’s mounts, loop devices and cgroups. The whole of Strata at last, in both topologies at once: each test has services, Redis and node of its own. */
 async function rootTests() {
   const why = whyNoRootTests()
   for (const name of packages) {
     const specs = globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) })
-    if (specs.length === 0 || interrupted || (name === 'tools/faults' && !isLong)) continue
+    if (specs.length === 0 || name === 'tools/e2e' || (name === 'tools/faults' && !isLong)) continue
     if (why) {
       total.skipped.push(...specs.map((spec) => ({ name: `${name}/${spec}`, reason: why })))
       continue
     }
     print(`\n> root tests of ${name}\n`)
-    await rootTestsOf(name, name === 'tools/e2e' ? ['--exclude', APART] : [])
+    await rootTestsOf(name)
   }
+  if (why) return total.skipped.push({ name: 'tools/e2e', reason: why })
+  print('\n> root tests of tools/e2e, all services in one process | every service its own process, on MinIO\n')
+  await Promise.all([rootTestsOf('tools/e2e', { lane: 'one', filters: ['--exclude', APART] }), testsOfProcesses()])
 }
 
-async function rootTestsOf(name, filters, env = {}) {
-  rmSync(resultFile(name, 'root'), { force: true })
-  await run([join(ROOT, 'tools/test/run.mjs'), 'root', ...filters], join(ROOT, name), env)
-  collect(name, 'root')
-}
-
-/** The whole of Strata once more, as it is deployed: every service a process of its own, on one MinIO for all tests. */
-async function testsOfProcesses() {
+async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
   if (interrupted) return
+  const kind = lane === undefined ? 'root' : `root-${lane}`
+  rmSync(resultFile(name, kind), { force: true })
+  await run([join(ROOT, 'tools/test/run.mjs'), kind, ...filters], join(ROOT, name), { lane, env })
+  collect(name, kind)
+}
+
+/** The whole once more, as it is deployed: every service a process of its own, on one MinIO for all tests. */
+async function testsOfProcesses() {
   const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
-  const why = whyNoRootTests() ?? whyNoTestS3('minio')
+  const why = whyNoTestS3('minio')
   if (why) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: why })
-  print('\n> root tests of tools/e2e, every service its own process, on MinIO\n')
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', isLong ? [] : ALSO_AS_PROCESSES, { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }
@@ -124,10 +128,16 @@ function print(line) {
   process.stdout.write(`${line}\n`)
 }
 
-/** A script on this Node; true if it ended well. */
-function run(args, cwd, env = {}) {
-  return new Promise((resolve) => {
-    running = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env } })
-    running.on('exit', (code) => resolve(code === 0))
+/** A script on this Node; true if it ended well. What several say at once carries their names. */
+async function run(args, cwd, { lane, env = {} } = {}) {
+  const child = spawn(process.execPath, args, {
+    cwd,
+    stdio: ['ignore', lane === undefined ? 'inherit' : 'pipe', 'inherit'],
+    env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env },
   })
+  running.add(child)
+  if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => print(`${lane.padEnd(6)} | ${line}`))
+  const [code] = await once(child, 'close')
+  running.delete(child)
+  return code === 0
 }
