@@ -50,7 +50,7 @@ export function installHint(packages) {
 export function installSystemPackages(packages) {
   if (!isCommand('apt-get')) fail(`Not installed: ${packages.map(({ command }) => command).join(', ')}. This machine has no apt-get: install them with its own package manager.`)
   say('installing from the system’s packages:')
-  for (const { name, why } of packages) say(`  ${name.padEnd(16)}${why}`)
+  for (const { name, why } of packages) say(`  ${name.padEnd(18)}${why}`)
   withoutDaemons(() => {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
     // An old list is no failure: what is to be installed may be in it.
