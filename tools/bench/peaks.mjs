@@ -61,9 +61,10 @@ function tree(pid) {
 }
 
 function command(pid) {
-  const [name, script] = (attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ?? '').split('\0')
+  const [name, ...args] = (attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ?? '').split('\0')
   if (!name) return undefined
   // A daemon may write a title there, with blanks; `apps/cli/dist/main.js` is called after its app.
+  const script = args.find((arg) => !arg.startsWith('-'))
   return basename(name) === 'node' && script ? basename(dirname(dirname(script))) : basename(name.split(' ')[0])
 }
 
