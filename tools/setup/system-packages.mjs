@@ -14,6 +14,7 @@ const PACKAGES = [
 ]
 /** What only tests use: without root, or without apt-get, those tests are skipped, with a reason. */
 const FOR_TESTS = [
+  { name: 'curl', command: 'curl', why: 'loads an archive from a pipe as the manual says, in a test' },
   { name: 'docker-compose', command: 'docker-compose', why: 'reads docker-compose.yml, in a test' },
   { name: 'skopeo', command: 'skopeo', why: 'writes archives and reads ours, in tests' },
   { name: 'libarchive-tools', command: 'bsdtar', why: 'a reader of tars that ours is compared with, in a test' },

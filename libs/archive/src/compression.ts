@@ -67,7 +67,8 @@ class Decompressor extends Duplex {
   private readonly watcher: DecompressorWatcher | undefined
 
   constructor(private readonly compression: 'gzip' | 'zstd', options: DecompressorOptions) {
-    super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
+    // A watcher looks at what comes in by what has gone out: a piece at a time, or it is a megabyte behind, and more on a busy machine.
+    super({ readableHighWaterMark: CHUNK, writableHighWaterMark: options.watcher ? 1 : CHUNK })
     this.of = options.of ?? 'layer'
     this.maxRatio = options.maxRatio ?? MAX_RATIO
     this.watcher = options.watcher
