@@ -44,7 +44,8 @@ afterAll(async () => {
 
 function strata(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const child = execFile(bin, args, { env: { ...process.env, ...environment } }, (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }))
+    // The runner sets FORCE_COLOR; beside a NO_COLOR of whoever runs the tests Node.js would speak of it.
+    const child = execFile(bin, args, { env: { ...process.env, FORCE_COLOR: undefined, ...environment } }, (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }))
   })
 }
 
