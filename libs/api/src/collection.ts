@@ -1,8 +1,6 @@
 import { z } from 'zod'
-import { digest, text } from './common.js'
+import { digest, tally, text } from './common.js'
 import { jobQuery } from './jobs.js'
-
-const tally = z.object({ count: z.number().int().nonnegative(), bytes: z.number().int() })
 
 /** `POST /v1/gc`. */
 export const collectSchema = z

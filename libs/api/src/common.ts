@@ -25,3 +25,6 @@ export const flag = (fallback: boolean) =>
 export const uuid = z.uuid().meta({ description: 'an id that the client may choose' })
 /** Bytes of a JSON string as the machine stores it: no NUL, which no argument, name or variable can hold. */
 export const text = (max: number) => z.string().max(max).refine((value) => !value.includes('\0'), 'holds a NUL')
+
+/** A number of things, and their bytes. */
+export const tally = z.object({ count: z.number().int().nonnegative(), bytes: z.number().int() })

@@ -1,5 +1,6 @@
+import { ARCHIVE_FORMATS } from '@strata/oci'
 import { z } from 'zod'
-import { chainId, diffId, digest, flag, optionalFlag, platform, text } from './common.js'
+import { chainId, diffId, digest, flag, optionalFlag, platform, tally, text } from './common.js'
 import { jobQuery } from './jobs.js'
 
 const imageBase = {
@@ -73,7 +74,6 @@ export const descriptorSchema = z
   .meta({ id: 'Descriptor' })
 export type Descriptor = z.infer<typeof descriptorSchema>
 
-const tally = z.object({ count: z.number().int(), bytes: z.number().int() })
 export const loadResultSchema = z
   .object({
     images: z.array(
@@ -87,7 +87,7 @@ export const loadResultSchema = z
       }),
     ),
     found: z.object({
-      format: z.enum(['docker-v1', 'docker', 'oci', 'docker+oci']),
+      format: z.enum(ARCHIVE_FORMATS),
       writer: z.string().optional().meta({ description: 'the tool that wrote the archive, or the library of several, where its names show that' }),
       layers: z.object({ new: tally, known: tally.meta({ description: 'layers that were here already: bytes that are kept once' }) }),
     }).optional(),

@@ -1,7 +1,5 @@
+import type { ARCHIVE_FORMATS } from '@strata/oci'
 import type { ArchiveListing } from './listing.js'
-
-/** `docker-v1`: docker's before 1.10; `docker`: with manifest.json; `oci`: an image layout; `docker+oci`: both in one. */
-export const ARCHIVE_FORMATS = ['docker-v1', 'docker', 'oci', 'docker+oci'] as const
 
 /** What an archive is, for people: nothing is decided by it. */
 export interface ArchiveOrigin {

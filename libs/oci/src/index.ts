@@ -1,3 +1,4 @@
+export * from './archive-formats.js'
 export * from './digest.js'
 export * from './errors.js'
 export * from './image.js'

@@ -1,4 +1,4 @@
-import { isDigest, PLATFORM, type DiffId, type Digest } from '@strata/oci'
+import { ARCHIVE_FORMATS, isDigest, PLATFORM, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
 /**
@@ -80,7 +80,7 @@ const storeCollectionSchema = z.object({ blobs: tally, data: tally, indexes: tal
 
 /** What an archive was and brought. A layer is known if the store had it before; what of it came again was not kept. */
 const loadReportSchema = z.object({
-  format: z.enum(['docker-v1', 'docker', 'oci', 'docker+oci']),
+  format: z.enum(ARCHIVE_FORMATS),
   writer: z.string().optional(),
   layers: z.object({ new: tally, known: tally }),
 })
