@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { diffId, digest } from './common.js'
+import { diffId, digest, tally } from './common.js'
 
 /**
  * Names of files are bytes, and JSON has text. A name is given as text, and where that is not all of it (it is not UTF-8), its bytes beside it in base64. In a request's `path` every byte stands for itself
@@ -33,7 +33,7 @@ export const fileSchema = z
     device: z.tuple([z.number().int(), z.number().int()]).optional().meta({ description: 'major, minor' }),
     xattrs: z.record(z.string(), z.string()).optional().meta({ description: 'values in base64' }),
     opaque: z.literal(true).optional().meta({ description: 'of one layer alone: what the layers below have in this folder is hidden' }),
-    layer: diffId.meta({ description: 'the layer that it is from' }),
+    layer: diffId.optional().meta({ description: 'the layer that it is from; the root of an image without layers is from none' }),
   })
   .meta({ id: 'File' })
 export type FileView = z.infer<typeof fileSchema>
@@ -61,7 +61,6 @@ export const diffQuery = z.object({
   layer: layer.meta({ description: 'in place of other: what one layer changed in those below it' }),
   ...page,
 })
-const tally = z.object({ count: z.number().int(), bytes: z.number().int() })
 export const changeSchema = z
   .object({
     path: nameText,

@@ -4,7 +4,7 @@ import type { Client } from '../client.js'
 import { print, type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { download } from '../download.js'
-import { table } from '../format/table.js'
+import { shortId, table } from '../format/table.js'
 import { argumentBytes, bytesOf, encodeBytes, shownName } from '../name-bytes.js'
 
 interface LayerOption {
@@ -63,7 +63,7 @@ const LETTERS: Readonly<Record<FileView['type'], string>> = { file: '-', directo
 function longRow(file: FileView): string[] {
   const target = file.target === undefined ? '' : ` -> ${shownName(bytesOf(file.target, file.targetBase64))}`
   const size = file.device ? file.device.join(',') : String(file.size)
-  return [`${LETTERS[file.type]}${permissions(file.mode)}`, `${file.uid}:${file.gid}`, size, timeText(file.mtime), file.layer.slice('sha256:'.length, 'sha256:'.length + 12), `${shownName(bytesOf(file.name, file.nameBase64))}${target}`]
+  return [`${LETTERS[file.type]}${permissions(file.mode)}`, `${file.uid}:${file.gid}`, size, timeText(file.mtime), file.layer ? shortId(file.layer) : '', `${shownName(bytesOf(file.name, file.nameBase64))}${target}`]
 }
 
 /** `rwxr-xr-x` of `0755`, with s and t as ls writes them. */

@@ -15,6 +15,7 @@ export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: 
   const nanos = tree.mtimeNanos(inode)
   const links = tree.links(inode)
   const xattrs = tree.xattrs(inode)
+  const from = layers[tree.layer(inode)]
   const isOpaque = isAlone && (tree.layers[0]!.flags(tree.entry(inode)) & FLAG.opaque) !== 0
   return {
     ...textOf('name', tree.name(node)),
@@ -30,11 +31,9 @@ export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: 
     ...(kind === KIND.char || kind === KIND.block ? { device: [tree.major(inode), tree.minor(inode)] as [number, number] } : {}),
     ...(xattrs.length > 0 ? { xattrs: Object.fromEntries(xattrs.map(([name, value]) => [name.toString(), value.toString('base64')])) } : {}),
     ...(isOpaque ? { opaque: true as const } : {}),
-    // An image of no layers has a root all the same.
-    layer: layers[tree.layer(inode)]?.diffId ?? EMPTY,
+    ...(from ? { layer: from.diffId } : {}),
   }
 }
-const EMPTY = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' as FileView['layer']
 
 export function changeView(before: MergedTree, after: MergedTree, change: Exclude<Change, { kind: 'alike' }>): ChangeView {
   const [tree, node] = change.kind === 'removed' ? [before, change.before] : [after, change.after]
