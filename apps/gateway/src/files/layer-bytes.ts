@@ -49,7 +49,8 @@ export class LayerBytes {
   async #fromBeginning(digest: Digest): Promise<Readable> {
     const head = await buffer((await this.#blobs.open(digest, { start: 0, end: COMPRESSION_HEAD })).body)
     const { body } = await this.#blobs.open(digest)
-    const plain = decompressor(detectCompression(head))
+    // It was judged when it came in: a limit that was changed since is nothing for it.
+    const plain = decompressor(detectCompression(head), { maxRatio: Infinity })
     // Its error is the reader's to see; who stops reading ends both.
     pipeline(body, plain).catch(() => undefined)
     return plain
