@@ -122,16 +122,11 @@ export class CheckpointWriter {
   }
 
   #accept({ bit, out, window, before, expected }: Candidate): void {
-    this.#add(bit, out, deflateRawSync(window, { level: 1 }), before)
-    this.#hash!.update(expected)
-    this.#candidate = undefined
-  }
-
-  /** Each row holds, until the end, the hash of what is before it. */
-  #add(bit: number, out: number, window: Buffer, before: Hash | undefined): void {
-    this.#found.push({ bit, out, window, sha256: before?.copy().digest() ?? NOTHING })
-    this.#hash = createHash('sha256')
+    // Each row holds, until the end, the hash of what is before it.
+    this.#found.push({ bit, out, window: deflateRawSync(window, { level: 1 }), sha256: before.digest() })
+    this.#hash = createHash('sha256').update(expected)
     this.#lastOut = out
+    this.#candidate = undefined
   }
 
   #keep(part: Buffer): void {

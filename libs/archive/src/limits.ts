@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { MAX_RATIO } from './compression.js'
 import { TAR_LIMITS, type TarLimits } from './tar-entry.js'
 
 /** What an archive's layers, and an archive itself, may be. */
@@ -7,7 +8,7 @@ export interface PackedLimits extends TarLimits {
   readonly ratio: number
 }
 
-export const PACKED_LIMITS: PackedLimits = { ...TAR_LIMITS, ratio: 1000 }
+export const PACKED_LIMITS: PackedLimits = { ...TAR_LIMITS, ratio: MAX_RATIO }
 
 const atMost = (most: number) => z.coerce.number().int().min(1).max(most).default(most)
 
