@@ -7,7 +7,7 @@ import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage
 import { groupByImage, keyOfName, Names } from './names.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { findById, meaningOf, notFound } from './resolve.js'
-import { manifestFor, readWhole, unitedRecord } from './whole.js'
+import { blobsOfWhole, manifestFor, readWhole, unitedRecord } from './whole.js'
 
 /**
  * Images by name, over the store: `images/` holds names only, each a record that carries the image's ids and sizes; manifests, configs and layers are blobs.
@@ -53,11 +53,11 @@ export class Images {
     await this.#blobs.add(digest, root, upload)
     step('load.manifest-written')
     const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
-    const { layers } = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
+    const contents = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
     })
-    const image = { ...unsized, size: layers.reduce((sum, layer) => sum + layer.size, 0) }
-    await this.#holdAll(await this.#readAll(image), upload)
+    const image = { ...unsized, size: contents.layers.reduce((sum, layer) => sum + layer.size, 0) }
+    await this.#holdAll({ image, blobs: blobsOfWhole(image, contents) }, upload)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, image, upload)
     return image
   }
@@ -233,14 +233,13 @@ export class Images {
     const read = await this.#read(image)
     if (!image.whole) return { ...read, blobs: blobsOf(read) }
     try {
-      const { documents, blobs, layers } = await readWhole(image, this.#blobs)
-      return { ...read, blobs: new Map([{ digest: image.digest, size: image.manifestSize }, ...documents, ...blobs, ...layers].map(({ digest, size }) => [digest, size])) }
+      return { ...read, blobs: blobsOfWhole(image, await readWhole(image, this.#blobs)) }
     } catch (error) {
       throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
     }
   }
 
-  async #holdAll({ image, blobs }: WithBlobs, upload: string): Promise<void> {
+  async #holdAll({ image, blobs }: Pick<WithBlobs, 'image' | 'blobs'>, upload: string): Promise<void> {
     for (const digest of blobs.keys())
       if (!(await this.#blobs.hold(digest, upload))) throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
   }

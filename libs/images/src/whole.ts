@@ -63,6 +63,11 @@ export async function readWhole(image: Image, blobs: BlobStore): Promise<WholeCo
   return { documents: [...documents.values()], attached: attached.filter(({ digest }) => !named.has(digest)), blobs: [...others.values()], layers: [...layers.values()] }
 }
 
+/** Every blob that a whole image is made of, and its size. */
+export function blobsOfWhole({ digest, manifestSize }: Image, { documents, blobs, layers }: WholeContents): Map<Digest, number> {
+  return new Map([{ digest, size: manifestSize }, ...documents, ...blobs, ...layers].map((part) => [part.digest, part.size]))
+}
+
 async function childrenOf(digest: Digest, blobs: BlobStore): Promise<Digest[]> {
   return (parseDocument(await blobs.read(digest, MAX_JSON_BYTES), digest).manifests ?? []).map((child) => child.digest)
 }
