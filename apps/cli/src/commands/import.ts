@@ -26,8 +26,8 @@ export function importCommand(program: Command, context: Context): void {
     .action(async (file: string, name: string | undefined, { change, message, platform, timestamp = context.environment['SOURCE_DATE_EPOCH'] || undefined, quiet }: ImportOptions) => {
       if (/^https?:/i.test(file)) throw new CliError(`import fetches nothing: curl -fsSL ${file} | strata import - ${name ?? ''}`.trimEnd())
       if (timestamp !== undefined && !/^[0-9]{1,12}$/.test(timestamp)) throw new CliError(`the time ${JSON.stringify(timestamp)} is not a number of seconds since 1970`)
-      const query = Object.entries({ import: name ?? '', message, platform, timestamp }).filter((pair): pair is [string, string] => pair[1] !== undefined)
-      const { images } = await send(context.client(), openArchive(file, 'import'), [...query, ...change.map((text): [string, string] => ['change', text])], quiet)
+      const query = [['import', name ?? ''], ['message', message], ['platform', platform], ['timestamp', timestamp], ...change.map((text) => ['change', text] as const)] as const
+      const { images } = await send(context.client(), openArchive(file, 'import'), query, quiet)
       for (const { id } of images) print(id)
     })
 }

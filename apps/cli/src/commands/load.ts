@@ -33,7 +33,7 @@ export function loadCommand(program: Command, context: Context): void {
       const client = context.client()
       const archive = openArchive(options.input ?? file, 'load')
       const { name, platform, quiet } = options
-      const result = await send(client, archive, Object.entries({ name, platform }).filter((pair): pair is [string, string] => pair[1] !== undefined), quiet)
+      const result = await send(client, archive, [['name', name], ['platform', platform]], quiet)
       if (result.found && !quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
@@ -46,10 +46,12 @@ export function loadCommand(program: Command, context: Context): void {
 const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
 /** Brings the bytes to `POST /v1/images`, by the fast door where that takes them, shows how it goes, and gives the answer. A signal cancels the job. */
-export async function send(client: Client, archive: Archive, query: [string, string][], isQuiet = false): Promise<LoadResult> {
+export async function send(client: Client, archive: Archive, query: readonly (readonly [name: string, value: string | undefined])[], isQuiet = false): Promise<LoadResult> {
   const progress = isQuiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
   const job = randomUUID()
-  const path = `/v1/images?${new URLSearchParams([['job', job], ...query]).toString()}`
+  const parameters = new URLSearchParams({ job })
+  for (const [key, value] of query) if (value !== undefined) parameters.append(key, value)
+  const path = `/v1/images?${parameters.toString()}`
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
