@@ -97,6 +97,15 @@ describe('checkpoints of a gzip stream', () => {
     }
   })
 
+  it('are not far apart, however much of the stream is at hand', async () => {
+    const plain = text(40 * MEBIBYTE)
+    const packed = gzipSync(plain)
+    const { points } = await pointsOf(packed, plain, packed.length)
+    // Four MiB, and what two pieces of 128 KiB unpack to.
+    const reach = 4 * MEBIBYTE + (3 * 128 * 1024 * plain.length) / packed.length
+    expect([0, ...points.map(({ out }) => out)].map((start, at) => (points[at]?.out ?? plain.length) - start).filter((distance) => distance > reach)).toEqual([])
+  })
+
   it('of a small one are none', async () => {
     const plain = text(MEBIBYTE)
     expect((await pointsOf(gzipSync(plain), plain)).points).toEqual([])
