@@ -50,7 +50,7 @@ export const loadQuery = jobQuery.extend({
   name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
   platform: z.union([z.literal('all'), platform]).optional().meta({ description: "which platform of an image that has several, `all` to keep every one and what is attached; by default this machine's, or the only one in the archive. Of an import: what the tree is for; the service's own if left out" }),
   prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
-  import: text(300).optional().meta({ description: 'the body is no archive of images but a root file system in a tar, plain, gzip or zstd: it becomes the one layer of an image of this name; empty: of none' }),
+  import: text(300).optional().meta({ description: 'the body is no archive of images but a root file system in a tar, plain, gzip, zstd, bzip2 or xz: it becomes the one layer of an image of this name; empty: of none' }),
   change: z
     .union([z.string(), z.array(z.string())])
     .optional()

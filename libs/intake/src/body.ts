@@ -1,8 +1,9 @@
 import { once } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
-import { ARCHIVE_HEAD, archiveDecompressor, detectArchiveCompression } from '@strata/archive'
+import { ARCHIVE_HEAD, archiveDecompressor } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/oci'
+import { unpackingOf } from './unpacking.js'
 
 /** Takes a piece; a promise means: no more before it is done. */
 export type Accept = (piece: Buffer) => Promise<void> | undefined
@@ -39,15 +40,15 @@ export class Body {
     return this.gone.signal
   }
 
-  /** The body into `accept`, to its end; with a `ratio` unpacked, whatever it is packed with, to at most so many times its size. Rejects with `stop`'s reason at once when that is aborted. */
-  async pump(accept: Accept, onBytes: (length: number) => void, { idleMs, ratio, stop }: { readonly idleMs: number; readonly ratio: number | undefined; readonly stop: AbortSignal }): Promise<void> {
+  /** The body into `accept`, to its end, unpacked (`unpackingOf`) to at most `ratio` times its size. Rejects with `stop`'s reason at once when that is aborted. */
+  async pump(accept: Accept, onBytes: (length: number) => void, { idleMs, whole, ratio, stop }: { readonly idleMs: number; readonly whole: boolean; readonly ratio: number; readonly stop: AbortSignal }): Promise<void> {
     const idle = new AbortController()
     const seconds = idleMs / 1000
     const timer = setTimeout(() => idle.abort(new StrataError('upload_interrupted', `no byte of the upload came for ${seconds} seconds`)), idleMs)
     const ended = new AbortController()
     const all = AbortSignal.any([stop, idle.signal, ended.signal])
     try {
-      const unpacked = unpacker(this.stream instanceof IncomingMessage ? givingBack(accept) : accept, ratio, all)
+      const unpacked = unpacker(this.stream instanceof IncomingMessage ? givingBack(accept) : accept, { whole, ratio }, all)
       await flow(this.stream, (piece) => {
         onBytes(piece.length)
         const full = unpacked.accept(piece)
@@ -74,18 +75,18 @@ function givingBack(accept: Accept): Accept {
   }
 }
 
-/** From the first bytes on: what `accept` gets is plain, if that is wanted. */
-function unpacker(accept: Accept, maxRatio: number | undefined, stop: AbortSignal): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
+/** From the first bytes on. */
+function unpacker(accept: Accept, { whole, ratio }: { readonly whole: boolean; readonly ratio: number }, stop: AbortSignal): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
   const failed = new AbortController()
-  let head: Buffer | undefined = maxRatio === undefined ? undefined : Buffer.alloc(0)
+  let head: Buffer | undefined = Buffer.alloc(0)
   let forward: Accept = accept
   let finish = (): Promise<void> => Promise.resolve()
 
   const begin = (first: Buffer): Promise<void> | undefined => {
     head = undefined
-    const compression = detectArchiveCompression(first)
+    const compression = unpackingOf(first, whole)
     if (compression !== 'none') {
-      const plain = archiveDecompressor(compression, maxRatio)
+      const plain = archiveDecompressor(compression, ratio)
       const done = flow(plain, accept, stop).finally(() => plain.destroy())
       done.catch((error: unknown) => failed.abort(error))
       const either = AbortSignal.any([stop, failed.signal])

@@ -3,12 +3,13 @@ import { read as readCallback } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { ARCHIVE_HEAD, detectArchiveCompression } from '@strata/archive'
+import { ARCHIVE_HEAD } from '@strata/archive'
 import { step, StrataError } from '@strata/oci'
 import { FileControl } from './file-control.js'
 import { FilePlan } from './file-plan.js'
 import type { Answer, FileJob, LayerIndexed } from './messages.js'
 import type { Mouth, Taken, Task } from './mouth.js'
+import { unpackingOf } from './unpacking.js'
 import { WorkerPair } from './worker-pairs.js'
 
 /** A regular file, open for reading. Whoever opened it closes it. */
@@ -19,11 +20,11 @@ export interface ArchiveFile {
 
 const read = promisify(readCallback)
 
-/** Whether the archive is packed by nothing, so that its headers can be found without reading all of it. */
-export async function isPlain({ fd }: ArchiveFile): Promise<boolean> {
+/** Whether the file's bytes are those that are kept, so that any of them can be read at any time. */
+export async function isAsKept({ fd }: ArchiveFile, whole: boolean): Promise<boolean> {
   const head = Buffer.alloc(ARCHIVE_HEAD)
   await read(fd, head, 0, head.length, 0)
-  return detectArchiveCompression(head) === 'none'
+  return unpackingOf(head, whole) === 'none'
 }
 
 /** The file from its first byte on. `close` is done when nothing reads it any more. */

@@ -4,7 +4,7 @@ import { PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/oci'
 import { keys, localObjects, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
-import { FileMouth, isPlain, streamOf, type ArchiveFile } from './file-mouth.js'
+import { FileMouth, isAsKept, streamOf, type ArchiveFile } from './file-mouth.js'
 import { LocalDestination } from './local-destination.js'
 import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
@@ -81,8 +81,9 @@ export function createIntake(options: { store: ObjectStore; atOnce?: number }): 
   return {
     receive: (body, receive) => receiveBy((local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
     receiveFile: async (file, receive) => {
+      const { whole = false } = receive
       // A small file alone has an object of its own here as well, which the plan of a file gives to large ones only.
-      if (local && (receive.whole ? file.size >= LARGE : await isPlain(file))) return receiveBy(new FileMouth(file), receive)
+      if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole))) return receiveBy(new FileMouth(file), receive)
       const stream = streamOf(file)
       return receiveBy(new StreamMouth(stream.body), receive).finally(() => stream.close())
     },

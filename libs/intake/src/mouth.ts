@@ -18,7 +18,7 @@ export interface Task {
   /** Reads the ring as its writer where there is no thread for that; else there is nothing to do. Resolves, never rejects, when it is at the end or all has failed. */
   write(ring: SharedArrayBuffer): Promise<void>
   readonly limits: IntakeLimits
-  /** The body is one file, kept as it came: no archive is looked for in it. */
+  /** The body is one file, kept as it came (`unpackingOf`): no archive is looked for in it. */
   readonly whole: boolean
   /** Aborted by the first thing that goes wrong, whatever it is. */
   readonly stop: AbortSignal

@@ -1,11 +1,12 @@
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
-import { ARCHIVE_HEAD, detectArchiveCompression } from '@strata/archive'
+import { ARCHIVE_HEAD } from '@strata/archive'
 import { step, StrataError } from '@strata/oci'
 import type { Mouth, Taken, Task } from './mouth.js'
 import { takeByRing } from './ring-run.js'
 import { StreamMouth } from './stream-mouth.js'
 import { plainLength, TakenSocket } from './taken-socket.js'
+import { unpackingOf } from './unpacking.js'
 import type { WorkerPair } from './worker-pairs.js'
 
 /** What fits into Node's own buffers and the kernel's comes as fast by the stream, and leaves the connection for more. */
@@ -34,7 +35,7 @@ export class SocketMouth implements Mouth {
 
   async take(pair: WorkerPair, task: Task): Promise<Taken> {
     const head = await this.head(task)
-    const socket = task.whole || detectArchiveCompression(head) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
+    const socket = unpackingOf(head, task.whole) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
     if (socket === undefined) return this.stream.take(pair, task)
     const received = new BigInt64Array(new SharedArrayBuffer(8))
     let timer: NodeJS.Timeout | undefined

@@ -41,7 +41,7 @@ export class StreamMouth implements Mouth {
         this.bytes += length
         task.report({ bytes: this.bytes, entries: ring.entries })
       },
-      { idleMs, ratio: task.whole ? undefined : layer.ratio, stop: task.stop },
+      { idleMs, whole: task.whole, ratio: layer.ratio, stop: task.stop },
     )
     if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     await ring.end()

@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { execFileSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -79,6 +80,22 @@ describe('an image of a tree', () => {
       expect(image.layers).toMatchObject([{ digest: sha256(body), diffId: sha256(tree), size: body.length, mediaType }])
       const saved = await strata.cli(['save', `packed/${name}`])
       expect(saved.stdout.includes(body)).toBe(true)
+    }
+  })
+
+  it.each(['bzip2', 'xz'])('is unpacked where no layer is packed so: %s, by every mouth', async (program) => {
+    const large = concat(file('random', randomBytes(2_000_000)), ZEROS)
+    const path = join(folder, `tree.${program}`)
+    for (const plain of [tree, large]) {
+      const body = execFileSync(program, ['--stdout'], { input: plain, maxBuffer: 2 * plain.length + 1_000_000 })
+      writeFileSync(path, body)
+      const images = [await imported(body, { import: '' }), await imported(body, { import: '' }, { length: body.length }), await imported(plain, { import: '' })]
+      for (const { digest, layers } of images) {
+        expect(digest).toBe(images[2]!.digest)
+        expect(layers).toMatchObject([{ digest: sha256(plain), diffId: sha256(plain), size: plain.length }])
+      }
+      await cli(['--platform', 'linux/amd64', path, `unpacked/${program}`])
+      expect((await inspect(`unpacked/${program}`)).digest).toBe(images[2]!.digest)
     }
   })
 

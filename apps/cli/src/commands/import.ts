@@ -15,7 +15,7 @@ interface ImportOptions {
 export function importCommand(program: Command, context: Context): void {
   program
     .command('import')
-    .description('make an image of a root file system in a tar: plain, gzip or zstd')
+    .description('make an image of a root file system in a tar: plain, gzip, zstd, bzip2 or xz')
     .argument('<file>', 'the tar; - is stdin')
     .argument('[name]')
     .option('-c, --change <instruction>', 'CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR as in a Dockerfile; may be repeated', (value: string, all: string[]) => [...all, value], [])
