@@ -83,7 +83,8 @@ export class Images {
   async contents(text: string, platform?: Platform): Promise<ImageContents & { readonly name: Reference | undefined }> {
     const { image, name } = await this.#find(text)
     try {
-      if (platform) expectPlatform(await this.#read(image, platform), platform)
+      // Of one that is kept whole the record says for which it is.
+      if (platform && !image.whole) expectPlatform(await this.#read(image), platform)
       return { ...(await readContents(image, this.#blobs, platform)), name }
     } catch (error) {
       throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
