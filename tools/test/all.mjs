@@ -51,17 +51,17 @@ async function rootTests() {
   const why = whyNoRootTests()
   for (const name of packages) {
     const specs = globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) })
-    if (specs.length === 0 || name === 'tools/e2e' || (name === 'tools/faults' && !isLong)) continue
+    if (specs.length === 0 || (name === 'tools/faults' && !isLong)) continue
     if (why) {
       total.skipped.push(...specs.map((spec) => ({ name: `${name}/${spec}`, reason: why })))
       continue
     }
+    if (name === 'tools/e2e') continue
     print(`\n> root tests of ${name}\n`)
     await rootTestsOf(name)
   }
-  if (why) return total.skipped.push({ name: 'tools/e2e', reason: why })
   print('\n> root tests of tools/e2e, all services in one process | every service its own process, on MinIO\n')
-  await Promise.all([rootTestsOf('tools/e2e', { lane: 'one', filters: ['--exclude', APART] }), testsOfProcesses()])
+  await Promise.all([why ? undefined : rootTestsOf('tools/e2e', { lane: 'one', filters: ['--exclude', APART] }), testsOfProcesses()])
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
@@ -74,8 +74,9 @@ async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
 
 /** The whole once more, as it is deployed: every service a process of its own, on one MinIO for all tests. */
 async function testsOfProcesses() {
+  if (interrupted) return
   const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
-  const why = whyNoTestS3('minio')
+  const why = whyNoRootTests() ?? whyNoTestS3('minio')
   if (why) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: why })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
