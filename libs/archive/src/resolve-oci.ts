@@ -1,5 +1,5 @@
 import {
-  formatPlatform, formatReference, imageConfigSchema, indexSchema, isIndexType, isManifestType, manifestSchema, matchesPlatform, MEDIA, platformOf, StrataError, type Descriptor, type Digest, type Manifest, type Platform,
+  bestFor, formatPlatform, formatReference, imageConfigSchema, indexSchema, isIndexType, isManifestType, manifestSchema, MEDIA, platformOf, StrataError, type Descriptor, type Digest, type Manifest, type Platform,
 } from '@strata/oci'
 import { layersOf } from './image-archive.js'
 import type { KeptBlob } from './listing.js'
@@ -149,9 +149,7 @@ async function forPlatform(files: ArchiveFiles, group: LayoutGroup, choice: Plat
   if (distinct.length === 0 || (distinct.length === 1 && 'host' in choice)) return distinct[0]
   const wanted = 'asked' in choice ? choice.asked : choice.host
   const there = await Promise.all(distinct.map(async (found) => ({ found, platform: await platformOfManifest(files, found) })))
-  const matching = there.filter(({ platform }) => matchesPlatform(platform, wanted))
-  // Of variants the plain one first.
-  const best = matching.find(({ platform }) => matchesPlatform(wanted, platform)) ?? matching[0]
+  const best = bestFor(there, wanted)
   if (best) return best.found
   const complete: typeof there = []
   for (const one of there) if (await isComplete(files, one.found)) complete.push(one)

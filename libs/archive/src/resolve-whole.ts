@@ -1,4 +1,4 @@
-import { digestOf, formatPlatform, manifestSchema, matchesPlatform, MEDIA, StrataError, type Digest, type Platform } from '@strata/oci'
+import { bestFor, digestOf, formatPlatform, manifestSchema, MEDIA, StrataError, type Digest, type Platform } from '@strata/oci'
 import type { ArchiveImage, ArchiveWhole } from './image-archive.js'
 import type { BlobSource, MadeBlob } from './listing.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
@@ -68,9 +68,8 @@ async function sorted(files: ArchiveFiles, group: LayoutGroup): Promise<{ comple
 }
 
 async function byPreference(files: ArchiveFiles, complete: readonly LayoutManifest[], host: Platform): Promise<{ preferred: LayoutManifest | undefined; others: LayoutManifest[] }> {
-  const platforms = await Promise.all(complete.map((found) => platformOfManifest(files, found)))
-  const matching = complete.filter((_, at) => matchesPlatform(platforms[at]!, host))
-  const preferred = matching.find((found) => matchesPlatform(host, platforms[complete.indexOf(found)]!)) ?? matching[0] ?? complete[0]
+  const there = await Promise.all(complete.map(async (found) => ({ found, platform: await platformOfManifest(files, found) })))
+  const preferred = bestFor(there, host)?.found ?? complete[0]
   return { preferred, others: complete.filter((found) => found !== preferred) }
 }
 

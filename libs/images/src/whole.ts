@@ -1,4 +1,4 @@
-import { documentSchema, formatPlatform, matchesPlatform, MAX_JSON_BYTES, MEDIA, parseJson, parsePlatform, StrataError, type Descriptor, type Digest, type Platform } from '@strata/oci'
+import { bestFor, documentSchema, formatPlatform, MAX_JSON_BYTES, MEDIA, parseJson, parsePlatform, StrataError, type Descriptor, type Digest, type Platform } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import type { z } from 'zod'
 import { MAX_PARTS, type Image } from './image.js'
@@ -8,8 +8,7 @@ export function manifestFor({ digest, whole }: Image, platform?: Platform): Dige
   if (!whole) return digest
   if (!platform) return whole.manifest
   const images = whole.parts.flatMap((part) => (part.platform === undefined ? [] : [{ digest: part.digest, platform: parsePlatform(part.platform) }]))
-  const matching = images.filter((image) => matchesPlatform(image.platform, platform))
-  const found = matching.find((image) => matchesPlatform(platform, image.platform)) ?? matching[0]
+  const found = bestFor(images, platform)
   if (!found) throw new StrataError('unsupported', `the image ${digest} is here for ${images.map((image) => formatPlatform(image.platform)).join(', ')}, but not for ${formatPlatform(platform)}`)
   return found.digest
 }

@@ -42,6 +42,12 @@ export function matchesPlatform(has: Platform, wanted: Platform): boolean {
   return a.os === b.os && a.architecture === b.architecture && (b.variant === undefined || a.variant === b.variant)
 }
 
+/** Of several the one for `wanted`; of variants that would all do, the one that is meant. */
+export function bestFor<T extends { readonly platform: Platform }>(candidates: readonly T[], wanted: Platform): T | undefined {
+  const matching = candidates.filter(({ platform }) => matchesPlatform(platform, wanted))
+  return matching.find(({ platform }) => matchesPlatform(wanted, platform)) ?? matching[0]
+}
+
 const ALIASES: Readonly<Record<string, readonly [architecture: string, variant?: string]>> = {
   x86_64: ['amd64'], 'x86-64': ['amd64'], i386: ['386'], i686: ['386'], aarch64: ['arm64'], armhf: ['arm', 'v7'], armel: ['arm', 'v6'],
 }
