@@ -10,10 +10,10 @@ export function serviceMain(app: string): string {
 }
 
 /**
- * What Node.js is told for a service, before the script's path. The young generation of the main thread: by default it may grow to 16 MiB three times over, and does while large
- * bodies arrive; 4 MiB take 50 to 60 MiB off the idle memory and the peak of two loads. The old one grows in smaller steps: 20 MiB less of a gateway at idle, 50 at the peak of two loads.
+ * What Node.js is told for a service, before the script's path: how far the young generation of the main thread grows. By default it may take 16 MiB three times over, and does while
+ * large bodies arrive; 2 MiB take 60 to 90 MiB off a gateway's peak, and nothing off its speed (docs/performance.md).
  */
-export const NODE_FLAGS = ['--max-semi-space-size=4', '--optimize-for-size']
+export const NODE_FLAGS = ['--max-semi-space-size=2']
 
 /** The process that `up` starts: all services in one. */
 export const SERVICE_MAIN = serviceMain('standalone')

@@ -4,7 +4,6 @@ import { StrataError } from '@strata/oci'
 import { z } from 'zod'
 import { FolderStore } from './folder/folder-store.js'
 import type { ObjectStore } from './object-store.js'
-import { S3Store } from './s3/s3-store.js'
 
 /** Where services that inject their dependencies find the process's `ObjectStore`. */
 export const OBJECT_STORE = Symbol('object store')
@@ -53,6 +52,8 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
 export async function openStore(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
   const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
   if (bucket === undefined) return FolderStore.open(config.STRATA_STORE, warn ? { warn } : {})
+  // Its client is some hundred modules: who keeps blobs in a folder does without.
+  const { S3Store } = await import('./s3/s3-store.js')
   const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
   return S3Store.open({ endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket })
 }

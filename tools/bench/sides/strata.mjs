@@ -55,7 +55,7 @@ export class Strata {
 
   /** With what the CLI gives a service: `NODE_FLAGS` (apps/cli/src/service.ts) and one malloc arena. */
   async #startApp(app, environment, isReady) {
-    const child = await start(join(ROOT, 'node_modules/.bin/node'), ['--max-semi-space-size=4', '--optimize-for-size', join(ROOT, 'apps', app, 'dist/main.js')], {
+    const child = await start(join(ROOT, 'node_modules/.bin/node'), ['--max-semi-space-size=2', join(ROOT, 'apps', app, 'dist/main.js')], {
       env: { STRATA_LOG_LEVEL: 'warn', MALLOC_ARENA_MAX: '1', ...environment, ...this.minio?.environment() },
       log: join(this.data, `${app}.log`),
       isReady,
