@@ -299,6 +299,18 @@ describe('a large gzip layer', () => {
   })
 })
 
+describe('a layer that came in two packings', () => {
+  it('is read from the one that is there', async () => {
+    const tar = await makeLayer(new Map([['once', { content: 'the same' }]]))
+    for (const [name, blob] of [['fx/plain', tar], ['fx/packed', gzipSync(tar)]] as const) {
+      await strata.load(Readable.from([await packedImage(`${name}:1`, [blob], [tar])]))
+      expect((await read(`${name}:1`, '/once')).bytes.toString()).toBe('the same')
+      expect((await strata.request('DELETE', `/v1/images/${encodeURIComponent(`${name}:1`)}`)).status).toBe(200)
+      expect((await strata.request('POST', '/v1/gc')).status).toBe(200)
+    }
+  })
+})
+
 describe('a reader that leaves', () => {
   it('ends the work, and leaves nothing open', async () => {
     const content = Buffer.alloc(64 * 1024 * 1024, 'x')

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Inject, Injectable } from '@nestjs/common'
 import { Images, type ImageLayer } from '@strata/images'
 import { LayerIndex, layerTree, mergeLayers, type MergedTree } from '@strata/layers'
-import { hexOf, StrataError } from '@strata/oci'
+import { hexOf, StrataError, type DiffId } from '@strata/oci'
 import { Producer, QUEUES } from '@strata/queue'
 import { keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
@@ -16,7 +16,8 @@ export interface OpenTree extends Disposable {
 
 interface Kept {
   readonly tree: MergedTree
-  readonly layers: readonly ImageLayer[]
+  /** No blobs: the next who asks for the same stack may have it in other blobs, and these may be gone. */
+  readonly diffIds: readonly DiffId[]
   readonly weight: number
   users: number
 }
@@ -82,7 +83,7 @@ export class Trees {
     let isOpen = true
     return {
       tree: kept.tree,
-      layers: kept.layers,
+      layers,
       [Symbol.dispose]: () => {
         if (isOpen) kept.users--
         isOpen = false
@@ -109,15 +110,15 @@ export class Trees {
     await this.#makeRoom(weight)
     const indexes: LayerIndex[] = []
     for (const layer of layers) indexes.push(this.#known(layer) ?? (await this.#read(layer)))
-    const kept = { tree: make(indexes), layers, weight, users: 1 }
+    const kept = { tree: make(indexes), diffIds: layers.map(({ diffId }) => diffId), weight, users: 1 }
     this.#kept.set(key, kept)
     return kept
   }
 
   /** Of a layer that another view has too: what two images share is in memory once, and known to be the same. */
   #known({ diffId }: ImageLayer): LayerIndex | undefined {
-    for (const { layers, tree } of this.#kept.values()) {
-      const place = layers.findIndex((layer) => layer.diffId === diffId)
+    for (const { diffIds, tree } of this.#kept.values()) {
+      const place = diffIds.indexOf(diffId)
       if (place >= 0) return tree.layers[place]
     }
     return undefined
@@ -175,7 +176,7 @@ const INDEXING_MS = 10 * 60_000
 
 /** A layer of the image by its place, or by its diffID or digest or their beginning. */
 function placeOf(text: string, layers: readonly ImageLayer[]): number {
-  const hex = /^(?:sha256:)?([0-9a-f]{6,64})$/.exec(text)?.[1]
+  const hex = /^(?:sha(?:256|512):)?([0-9a-f]{6,128})$/.exec(text)?.[1]
   const place = hex === undefined ? (/^\d{1,5}$/.test(text) ? Number(text) : -1) : layers.findIndex(({ diffId, digest }) => [diffId, digest].some((one) => hexOf(one).startsWith(hex)))
   if (!(place >= 0 && place < layers.length)) throw new StrataError('not_found', `the image has no layer ${JSON.stringify(text)}: it has ${layers.length}, the lowest is 0`)
   return place
