@@ -1,11 +1,11 @@
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { Transform, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { CheckpointWriter, COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { asStrataError, digestFromHex, StrataError, type DiffId, type Digest } from '@strata/oci'
+import { algorithmOf, asStrataError, digestFromHex, StrataError, type Algorithm, type DiffId, type Digest } from '@strata/oci'
 
 export interface InflateTask {
   readonly blob: Digest
@@ -27,7 +27,7 @@ const WRITE_AHEAD = 2 * 1024 * 1024
  * are not the blob's, `digest_mismatch`, `layer_invalid` or `limit_exceeded` if they are. The files are the caller's to remove then.
  */
 export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<DiffId> {
-  const bytes = new Travelling(source)
+  const bytes = new Travelling(source, algorithmOf(task.blob))
   const inside = task.blob === task.diffId ? undefined : createHash('sha256')
   const walk = task.index === undefined ? undefined : startWalk(task.index, task.limits)
   let size = 0
@@ -79,12 +79,13 @@ async function expectBlob(blob: Digest, bytes: Travelling): Promise<void> {
 
 /** A blob's bytes on their way, hashed; whoever takes them may stop, and what he left is hashed too. */
 class Travelling {
-  private readonly hash = createHash('sha256')
+  private readonly hash: Hash
   private readonly source: AsyncIterator<Buffer>
   private readonly taken: AsyncGenerator<Buffer>
   private unread: Buffer = Buffer.alloc(0)
 
-  constructor(source: Readable) {
+  constructor(source: Readable, algorithm: Algorithm) {
+    this.hash = createHash(algorithm)
     // Its error is the iterator's to tell, which listens in its turns only.
     source.on('error', () => undefined)
     this.source = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>

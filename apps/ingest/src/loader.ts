@@ -97,7 +97,7 @@ export class Loader {
     await context.children(children)
     signal.throwIfAborted()
 
-    const manifests = await Promise.all(found.map(async (image) => (image.manifest ? this.#bytes(image.manifest) : makeManifest(image))))
+    const manifests = await Promise.all(found.map((image) => this.#manifestOf(image)))
     if (prepare) {
       await context.progress({ step: 'preparing' })
       await context.children(
@@ -105,7 +105,7 @@ export class Loader {
           name: 'place',
           queue: QUEUES.runtime,
           id: `${root}-prepare-${index}`,
-          data: { root, purpose: 'assemble', image: { id: image.config.digest, digest: digestOf(manifests[index] ?? ''), layers: image.layers.map(layerRef) } },
+          data: { root, purpose: 'assemble', image: { id: image.config.digest, digest: manifests[index]!.digest, layers: image.layers.map(layerRef) } },
         })),
       )
     }
@@ -116,9 +116,10 @@ export class Loader {
     await context.progress({ step: 'naming' })
     const images: JobResult<'load'>['images'] = []
     for (const [index, image] of found.entries()) {
+      const manifest = manifests[index]!
       const { id, digest } = image.whole
-        ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, upload)
-        : await this.images.put(manifests[index] ?? Buffer.alloc(0), image.names, upload)
+        ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, upload, image.whole.root.digest)
+        : await this.images.put(manifest.bytes, image.names, upload, manifest.digest)
       images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length, ...platformsOf(image) })
     }
     const result = { images, ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }) }
@@ -172,6 +173,11 @@ export class Loader {
       await this.store.put(data, found.body)
     }
     await this.blobs.commit(digest, { data, size }, upload)
+  }
+
+  async #manifestOf(image: ArchiveImage): Promise<{ digest: Digest; bytes: Buffer }> {
+    const bytes = image.manifest ? await this.#bytes(image.manifest) : makeManifest(image)
+    return { digest: image.manifest?.digest ?? digestOf(bytes), bytes }
   }
 
   async #rootOf({ root }: ArchiveWhole): Promise<Buffer> {

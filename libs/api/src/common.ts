@@ -1,11 +1,11 @@
-import { PLATFORM, type ChainId, type DiffId, type Digest } from '@strata/oci'
+import { DIGEST, NOT_A_DIGEST, PLATFORM, type ChainId, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
 /** As a pattern, not as a function: the API's description is made from it. */
-const digestOf = <T extends Digest>(description: string) => z.string().regex(/^sha256:[0-9a-f]{64}$/, 'not a sha256 digest').meta({ description }) as unknown as z.ZodType<T, T>
-export const digest = digestOf<Digest>('sha256:<64 hex digits>')
-export const diffId = digestOf<DiffId>("digest of the layer's uncompressed tar")
-export const chainId = digestOf<ChainId>('identity of this layer on those below it')
+const sha256 = <T extends Digest>(description: string) => z.string().regex(/^sha256:[0-9a-f]{64}$/, 'not a sha256 digest').meta({ description }) as unknown as z.ZodType<T, T>
+export const digest = z.string().regex(new RegExp(`^${DIGEST}$`), NOT_A_DIGEST).meta({ description: 'sha256:<64 hex digits>, or sha512:<128>' }) as unknown as z.ZodType<Digest, Digest>
+export const diffId = sha256<DiffId>("digest of the layer's uncompressed tar")
+export const chainId = sha256<ChainId>('identity of this layer on those below it')
 
 export const platform = z.string().regex(PLATFORM, 'not os/arch or os/arch/variant, as linux/arm64')
 

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
-import { familiarReference, formatReference, hexOf, MEDIA, type Digest, type Reference } from '@strata/oci'
-import { writeHeader, zerosAfter, END_OF_TAR } from './tar-write.js'
+import { algorithmOf, familiarReference, formatReference, MEDIA, type Digest, type Reference } from '@strata/oci'
+import { ENTRY } from './tar-entry.js'
+import { writeEntry } from './tar-entry-write.js'
+import { zerosAfter, END_OF_TAR } from './tar-write.js'
 
 /** `oci`: an image layout (image-spec, image-layout.md). `docker`: the same with `manifest.json`, which every docker, podman, skopeo and containerd read too. */
 export type ArchiveFormat = 'docker' | 'oci'
@@ -29,6 +31,8 @@ export interface SavedImage {
   readonly names: readonly Reference[]
 }
 
+type Content = Buffer | { readonly blob: Digest; readonly size: number }
+
 /** A part of an archive: bytes of its own, or those of a blob. */
 export type ArchivePiece = { readonly bytes: Buffer } | { readonly blob: Digest; readonly size: number }
 
@@ -46,26 +50,19 @@ export interface ArchivePlan {
  */
 export function planArchive(images: readonly SavedImage[], format: ArchiveFormat, without: ReadonlySet<Digest> = new Set()): ArchivePlan {
   const pieces: ArchivePiece[] = []
-  const file = (name: string, content: Buffer | { blob: Digest; size: number }): void => {
+  const file = (name: string, content: Content): void => {
     const size = Buffer.isBuffer(content) ? content.length : content.size
-    pieces.push({ bytes: writeHeader({ name, size }) }, Buffer.isBuffer(content) ? { bytes: content } : content, { bytes: zerosAfter(size) })
+    pieces.push({ bytes: headerOf(name, size) }, Buffer.isBuffer(content) ? { bytes: content } : content, { bytes: zerosAfter(size) })
   }
-  const folder = (name: string): void => void pieces.push({ bytes: writeHeader({ name, size: 0 }) })
+  const folder = (name: string): void => void pieces.push({ bytes: headerOf(name, 0) })
   file('oci-layout', json({ imageLayoutVersion: '1.0.0' }))
   file('index.json', json({ schemaVersion: 2, mediaType: MEDIA.index, manifests: images.flatMap(descriptors) }))
   if (format === 'docker') file('manifest.json', json(images.map(dockerItem)))
+  const blobs = new Map(images.flatMap(blobsOf).filter(([digest]) => !without.has(digest)))
   folder('blobs/')
   folder('blobs/sha256/')
-  const written = new Set(without)
-  for (const { manifest, config, layers, whole } of images) {
-    const others = whole ? [...whole.documents, ...whole.blobs, ...whole.layers] : []
-    const blobs = [{ digest: manifest.digest, content: manifest.bytes }, ...[config, ...layers, ...others].map(({ digest, size }) => ({ digest, content: { blob: digest, size } }))]
-    for (const { digest, content } of blobs) {
-      if (written.has(digest)) continue
-      written.add(digest)
-      file(pathOf(digest), content)
-    }
-  }
+  if ([...blobs.keys()].some((digest) => algorithmOf(digest) === 'sha512')) folder('blobs/sha512/')
+  for (const [digest, content] of blobs) file(pathOf(digest), content)
   pieces.push({ bytes: END_OF_TAR })
   const hash = createHash('sha256')
   let size = 0
@@ -94,6 +91,12 @@ export async function* archiveBytes(
   }
 }
 
+/** Of a file, or of a folder where the name ends in `/`: root's, read-only but for root, of the beginning of time. */
+function headerOf(name: string, size: number): Buffer {
+  const isFolder = name.endsWith('/')
+  return writeEntry({ path: Buffer.from(name), type: isFolder ? ENTRY.directory : ENTRY.file, mode: isFolder ? 0o755 : 0o644, uid: 0, gid: 0, size, mtime: 0, mtimeNanos: 0 })
+}
+
 function lengthOf(piece: ArchivePiece): number {
   return 'bytes' in piece ? piece.bytes.length : piece.size
 }
@@ -106,12 +109,17 @@ function descriptors({ manifest, names, whole }: SavedImage): object[] {
   return [...(named.length > 0 ? named : [descriptor]), ...attached]
 }
 
+function blobsOf({ manifest, config, layers, whole }: SavedImage): [Digest, Content][] {
+  const others = whole ? [...whole.documents, ...whole.blobs, ...whole.layers] : []
+  return [[manifest.digest, manifest.bytes], ...[config, ...layers, ...others].map(({ digest, size }): [Digest, Content] => [digest, { blob: digest, size }])]
+}
+
 function dockerItem({ config, layers, names }: SavedImage): object {
   return { Config: pathOf(config.digest), RepoTags: names.length > 0 ? names.map(familiarReference) : null, Layers: layers.map(({ digest }) => pathOf(digest)) }
 }
 
 function pathOf(digest: Digest): string {
-  return `blobs/sha256/${hexOf(digest)}`
+  return `blobs/${digest.replace(':', '/')}`
 }
 
 function json(value: unknown): Buffer {

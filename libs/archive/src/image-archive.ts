@@ -51,8 +51,9 @@ export function layersOf(layers: readonly (ArchiveFile | KeptBlob)[], config: Im
 function layerOf({ path, entry, blob }: ArchiveFile, diffId: DiffId): ArchiveLayer {
   if (entry.layerError) throw new StrataError(entry.layerError.code, entry.layerError.message)
   const compression = entry.compression ?? 'none'
-  if (compression === 'none' && blob.digest !== diffId) {
-    throw new StrataError('digest_mismatch', `the layer ${path} is ${blob.digest}, but the image’s config lists ${diffId} there`)
+  const found = entry.diffId ?? blob.digest
+  if (compression === 'none' && found !== diffId) {
+    throw new StrataError('digest_mismatch', `the layer ${path} is ${found}, but the image’s config lists ${diffId} there`)
   }
   return { blob, compression, diffId }
 }

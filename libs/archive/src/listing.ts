@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ERROR_CODES, isDigest, StrataError, type DiffId, type Digest } from '@strata/oci'
+import { ERROR_CODES, isDiffId, isDigest, StrataError, type DiffId, type Digest } from '@strata/oci'
 
 /** Where bytes lie: an object of the store, and the first byte's offset in it. Files are read as `[offset, offset + size)`. */
 const placeSchema = z.object({ object: z.string(), offset: z.number().int().nonnegative() })
@@ -12,12 +12,12 @@ const archiveEntrySchema = z.object({
   size: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER),
   /** The target of a link, as written, latin1. */
   link: z.string().optional(),
-  /** The sha256 of a file's bytes, computed in flight. */
+  /** Of a file's bytes, computed in flight: sha512 where its name says so (`blobs/sha512/…`). */
   digest: z.custom<Digest>(isDigest).optional(),
   /** How a file's bytes are packed, by its first bytes. */
   compression: z.enum(['none', 'gzip', 'zstd']).optional(),
-  /** Set where the file is a plain tar that was walked and indexed in flight: then it is the digest. */
-  diffId: z.custom<DiffId>(isDigest).optional(),
+  /** Set where the file is a plain tar that was walked and indexed in flight. */
+  diffId: z.custom<DiffId>(isDiffId).optional(),
   /** Why the file, which looked like a layer, cannot be one. It is the image's error only if an image has this layer. */
   layerError: z.object({ code: z.enum(ERROR_CODES), message: z.string() }).optional(),
   at: placeSchema.optional(),

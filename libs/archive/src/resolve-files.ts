@@ -1,4 +1,4 @@
-import { digestOf, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
+import { algorithmOf, digestOf, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
 import type { z } from 'zod'
 import type { ArchiveEntry, ArchiveListing, BlobSource } from './listing.js'
 
@@ -15,7 +15,7 @@ export interface ArchiveFile {
   readonly blob: BlobSource
 }
 
-const BLOB_PATH = /^blobs\/sha256\/([0-9a-f]{64})$/
+const BLOB_PATH = /^blobs\/(sha256\/[0-9a-f]{64}|sha512\/[0-9a-f]{128})$/
 
 /** The archive as a folder: paths are cleaned and links followed, both inside the archive only; of entries of one name the last one counts. */
 export class ArchiveFiles {
@@ -57,8 +57,8 @@ export class ArchiveFiles {
     if (entry?.type !== 'file') return undefined
     const blob = sourceOf(entry)
     for (const name of passed.add(at)) {
-      const hex = BLOB_PATH.exec(name)?.[1]
-      if (hex !== undefined && blob.digest !== `sha256:${hex}`) throw new StrataError('digest_mismatch', `the blob sha256:${hex} of the archive is ${blob.digest}`)
+      const named = BLOB_PATH.exec(name)?.[1]?.replace('/', ':')
+      if (named !== undefined && blob.digest !== named) throw new StrataError('digest_mismatch', `the blob ${named} of the archive is ${blob.digest}`)
     }
     return { path: show(path), entry, blob }
   }
@@ -85,7 +85,8 @@ export class ArchiveFiles {
       throw new StrataError('limit_exceeded', `the manifests and configs of the archive have more than ${MAX_ARCHIVE_JSON * this.maxJson} bytes together`)
     }
     const bytes = await this.readSmall(blob)
-    if (digestOf(bytes) !== blob.digest) throw new StrataError('corrupt', `${path} was stored as ${blob.digest}, but ${digestOf(bytes)} was read back`)
+    const digest = digestOf(bytes, algorithmOf(blob.digest))
+    if (digest !== blob.digest) throw new StrataError('corrupt', `${path} was stored as ${blob.digest}, but ${digest} was read back`)
     return parseJson(schema, bytes, path)
   }
 }

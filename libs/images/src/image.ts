@@ -1,7 +1,7 @@
-import { isDigest, type ChainId, type Digest, type DiffId, type ImageConfig } from '@strata/oci'
+import { isDigest, NOT_A_DIGEST, type ChainId, type Digest, type DiffId, type ImageConfig } from '@strata/oci'
 import { z } from 'zod'
 
-const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
+const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 
 /** A manifest or index that is kept with an image, and of which platform it is, if it is an image's. */
 const partSchema = z.object({ digest, platform: z.string().max(100).optional() })

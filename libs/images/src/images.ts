@@ -28,14 +28,14 @@ export class Images {
 
   /**
    * Adds an image: its manifest (bytes as they are to be kept) as a blob, then the names, each by compare-and-set. Without names it is kept by its digest. Config
-   * and layers must be in the store. Run twice or side by side it ends the same.
+   * and layers must be in the store. `digest` where the manifest came under another than its sha256. Run twice or side by side it ends the same.
    * @throws StrataError `not_an_image`, `layer_missing`, `upload_interrupted`
    */
-  async put(manifest: Uint8Array, names: readonly Reference[], upload: string): Promise<Image> {
-    const read = await readManifest(manifest, this.#blobs).catch((error: unknown) => {
+  async put(manifest: Uint8Array, names: readonly Reference[], upload: string, digest = digestOf(manifest)): Promise<Image> {
+    const read = await readManifest(digest, manifest, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image has no config')
     })
-    await this.#blobs.add(read.image.digest, manifest, upload)
+    await this.#blobs.add(digest, manifest, upload)
     step('load.manifest-written')
     await this.#holdAll({ ...read, blobs: blobsOf(read) }, upload)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, upload)
@@ -47,9 +47,8 @@ export class Images {
    * `whole` names, and what that names, must be in the store.
    * @throws as `put`
    */
-  async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], upload: string): Promise<Image> {
-    const { image: meant } = await readManifest(await this.#blobs.read(whole.manifest, MAX_JSON_BYTES), this.#blobs)
-    const digest = digestOf(root)
+  async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], upload: string, digest = digestOf(root)): Promise<Image> {
+    const { image: meant } = await this.#readManifest(whole.manifest)
     await this.#blobs.add(digest, root, upload)
     step('load.manifest-written')
     const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
@@ -222,12 +221,16 @@ export class Images {
 
   async #read(image: Image, platform?: Platform): Promise<ReadImage> {
     try {
-      const read = await readManifest(await this.#blobs.read(manifestFor(image, platform), MAX_JSON_BYTES), this.#blobs)
+      const read = await this.#readManifest(manifestFor(image, platform))
       const { digest, mediaType, manifestSize, size, whole } = image
       return whole ? { ...read, image: { ...read.image, digest, mediaType, manifestSize, size, whole } } : read
     } catch (error) {
       throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
     }
+  }
+
+  async #readManifest(digest: Digest): Promise<ReadImage> {
+    return readManifest(digest, await this.#blobs.read(digest, MAX_JSON_BYTES), this.#blobs)
   }
 
   async #readAll(image: Image): Promise<WithBlobs> {

@@ -1,4 +1,4 @@
-import { chainIds, diffIdsOf, digestOf, imageConfigSchema, isManifestType, layerMediaType, manifestSchema, MAX_JSON_BYTES, MEDIA, parseJson, StrataError, type Digest, type ImageConfig, type Manifest } from '@strata/oci'
+import { chainIds, diffIdsOf, imageConfigSchema, isManifestType, layerMediaType, manifestSchema, MAX_JSON_BYTES, MEDIA, parseJson, StrataError, type Digest, type ImageConfig, type Manifest } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
 import type { HistoryStep, Image, ImageLayer } from './image.js'
@@ -10,9 +10,8 @@ export interface ReadImage {
   readonly config: ImageConfig
 }
 
-/** @throws StrataError `not_an_image` if the manifest is none, or has not the layers that its config has */
-export async function readManifest(bytes: Uint8Array, blobs: BlobStore): Promise<ReadImage> {
-  const digest = digestOf(bytes)
+/** `digest`: of the bytes. @throws StrataError `not_an_image` if the manifest is none, or has not the layers that its config has */
+export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: BlobStore): Promise<ReadImage> {
   const manifest = parseJson(manifestSchema, bytes, `manifest ${digest}`, 'not_an_image')
   if (manifest.mediaType !== undefined && !isManifestType(manifest.mediaType)) throw new StrataError('not_an_image', `manifest ${digest} says that it is ${JSON.stringify(manifest.mediaType.slice(0, 100))}`)
   const id = manifest.config.digest

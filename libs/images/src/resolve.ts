@@ -1,4 +1,4 @@
-import { isDigest, parseTagged, StrataError, type Digest, type Reference } from '@strata/oci'
+import { hexOf, isDigest, parseTagged, StrataError, type Digest, type Reference } from '@strata/oci'
 import type { NamedImage } from './image.js'
 
 /**
@@ -7,13 +7,13 @@ import type { NamedImage } from './image.js'
 export interface Meaning {
   readonly digest: Digest | undefined
   readonly name: Reference | undefined
-  /** Hex digits, at least one. */
+  /** Hex digits, at least one, possibly behind their algorithm's name. */
   readonly idPrefix: string | undefined
 }
 
 export function meaningOf(text: string): Meaning {
-  const hex = /^(?:sha256:)?([0-9a-f]{1,64})$/.exec(text)?.[1]
-  const digest = `sha256:${hex ?? ''}`
+  const [, algorithm, hex] = /^(?:(sha256|sha512):)?([0-9a-f]{1,128})$/.exec(text) ?? []
+  const digest = algorithm === undefined ? `${hex?.length === 128 ? 'sha512' : 'sha256'}:${hex ?? ''}` : text
   if (isDigest(digest)) return { digest, name: undefined, idPrefix: undefined }
   let name: Reference | undefined
   try {
@@ -21,7 +21,7 @@ export function meaningOf(text: string): Meaning {
   } catch (error) {
     if (hex === undefined) throw error
   }
-  return { digest: undefined, name, idPrefix: hex }
+  return { digest: undefined, name, idPrefix: hex === undefined ? undefined : text }
 }
 
 /**
@@ -31,7 +31,7 @@ export function meaningOf(text: string): Meaning {
 export function findById(images: readonly NamedImage[], { digest, idPrefix }: Pick<Meaning, 'digest' | 'idPrefix'>): NamedImage | undefined {
   if (digest) return images.find((image) => image.digest === digest) ?? images.find((image) => image.id === digest)
   if (idPrefix === undefined) return undefined
-  const matching = images.filter((image) => image.id.startsWith(`sha256:${idPrefix}`))
+  const matching = images.filter((image) => image.id.startsWith(idPrefix) || hexOf(image.id).startsWith(idPrefix))
   const ids = new Set(matching.map(({ id }) => id))
   if (ids.size > 1) throw new StrataError('image_ambiguous', `${ids.size} images have an id that begins with ${idPrefix}`)
   return matching[0]

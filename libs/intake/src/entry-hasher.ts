@@ -1,5 +1,6 @@
 import type { TarEntry, TarLimits, TarSink } from '@strata/archive'
 import type { DiffId } from '@strata/oci'
+import { algorithmOfName } from './algorithm.js'
 import { Catalog } from './catalog.js'
 import { FileHasher, type Indexer } from './file-hasher.js'
 
@@ -24,7 +25,7 @@ export class EntryHasher implements TarSink {
   entry(entry: TarEntry): boolean {
     const place = this.catalog.add(entry)
     this.options.counted()
-    if (place !== undefined) this.current = new FileHasher(this.options.newIndexer, this.options.limits)
+    if (place !== undefined) this.current = new FileHasher(this.options.newIndexer, this.options.limits, algorithmOfName(entry.path))
     return place !== undefined
   }
 

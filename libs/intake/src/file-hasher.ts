@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { detectCompression, looksLikeTar, TarReader, type ArchiveEntry, type TarLimits, type TarSink } from '@strata/archive'
-import { asStrataError, digestFromHex, type Compression, type Digest, type DiffId } from '@strata/oci'
+import { asStrataError, digestFromHex, type Algorithm, type Compression, type Digest, type DiffId } from '@strata/oci'
 
 /** A sink that makes a layer's index of what it sees: `IndexBuilder` of @strata/layers. */
 export interface Indexer extends TarSink {
@@ -24,33 +24,38 @@ export interface FileFacts {
  */
 export class FileHasher {
   private readonly hash = createHash('sha256')
+  /** Of a file that its name says to be known by another digest. */
+  private readonly named: Hash | undefined
   private compression: Compression | undefined
   private layer: { readonly reader: TarReader; readonly indexer: Indexer } | undefined
   private layerError: FileFacts['layerError']
   private size = 0
 
-  constructor(private readonly newIndexer: () => Indexer, private readonly limits: Partial<TarLimits> = {}) {}
+  constructor(private readonly newIndexer: () => Indexer, private readonly limits: Partial<TarLimits> = {}, algorithm: Algorithm = 'sha256') {
+    if (algorithm !== 'sha256') this.named = createHash(algorithm)
+  }
 
   /** The first view holds the first block whole, if the file has one. */
   write(view: Buffer): void {
     this.hash.update(view)
+    this.named?.update(view)
     this.size += view.length
     if (this.compression === undefined) this.begin(view)
     if (this.layer !== undefined) this.walk((layer) => layer.reader.write(view))
   }
 
   end(): { facts: FileFacts; index: Buffer | undefined } {
-    const digest = digestFromHex(this.hash.digest('hex'))
+    const sha256 = digestFromHex(this.hash.digest('hex'))
     const index = this.walk((layer) => {
       layer.reader.end()
       return layer.indexer.finish(this.size).encode()
     })
     const facts: FileFacts = {
-      digest,
+      digest: this.named ? digestFromHex(this.named.digest('hex')) : sha256,
       size: this.size,
       compression: this.compression ?? 'none',
       ...(this.layerError === undefined ? {} : { layerError: this.layerError }),
-      ...(index === undefined ? {} : { diffId: digest as DiffId }),
+      ...(index === undefined ? {} : { diffId: sha256 as DiffId }),
     }
     return { facts, index }
   }

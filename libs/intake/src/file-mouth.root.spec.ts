@@ -65,10 +65,12 @@ async function comesToTheSame(options: Partial<ReceiveOptions> = {}): Promise<st
 }
 
 const layer = concat(header({ name: 'etc/', type: '5' }), file('etc/hosts', 'localhost'), file('big', randomBytes(13_000_000)), ZEROS)
+const sha512 = (bytes: Buffer): string => createHash('sha512').update(bytes).digest('hex')
 const archive = concat(
   file('manifest.json', '[]'), file('layer.tar', layer), header({ name: 'link', type: '2', link: 'layer.tar' }), file('empty', ''), header({ name: 'hard', type: '1', link: 'manifest.json' }),
   paxHeader(pax('path', 'p/'.repeat(400) + 'long')), file('packed', gzipSync(layer)), file('packed.zst', zstdCompressSync(layer)), file('broken', concat(file('a', 'x'), Buffer.alloc(512, 'damaged'), ZEROS)),
-  file('zeros', ZEROS), file('cut', layer.subarray(0, 2_000_000)), file('random', randomBytes(1_048_576)), file('less', randomBytes(1_048_575)), header({ name: 'd/', type: '5' }), ZEROS,
+  file('zeros', ZEROS), file('cut', layer.subarray(0, 2_000_000)), file('random', randomBytes(1_048_576)), file('less', randomBytes(1_048_575)), header({ name: 'd/', type: '5' }),
+  paxHeader(pax('path', `blobs/sha512/${sha512(layer)}`)), file('known by sha512', layer), ZEROS,
 )
 
 describe('a file comes to the same as a stream', () => {
@@ -124,7 +126,7 @@ describe('a file on its way', () => {
     write(archive)
     const upload = nextUpload()
     const seen: number[] = []
-    expect(await receiveFile(upload, { onProgress: ({ bytes }) => void seen.push(bytes) })).toMatchObject({ bytes: archive.length, entries: 13 })
+    expect(await receiveFile(upload, { onProgress: ({ bytes }) => void seen.push(bytes) })).toMatchObject({ bytes: archive.length, entries: 14 })
     expect(seen.at(-1)).toBe(archive.length)
   })
 

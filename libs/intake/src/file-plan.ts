@@ -1,3 +1,4 @@
+import type { Algorithm } from '@strata/oci'
 import type { FileControl } from './file-control.js'
 import { LARGE } from './placement.js'
 
@@ -12,9 +13,11 @@ export interface PlannedFile {
   readonly size: number
   /** The offset in the object of small files; a large file has an object of its own. */
   readonly target: number
+  readonly algorithm: Algorithm
 }
 
-const FIELDS = 5
+const FIELDS = 6
+const ALGORITHMS: readonly Algorithm[] = ['sha256', 'sha512']
 const STATE = { waiting: 0, open: 1 } as const
 const PIECE_STATE = { free: 0, taken: 1, done: 2 } as const
 
@@ -36,8 +39,8 @@ export class FilePlan {
     new Float64Array(memory, 0, 1)[0] = files.length
     const plan = new FilePlan(memory)
     let firstPiece = files.length
-    for (const [i, { entry, source, size, target }] of files.entries()) {
-      plan.table.set([entry, source, size, target, firstPiece], i * FIELDS)
+    for (const [i, { entry, source, size, target, algorithm }] of files.entries()) {
+      plan.table.set([entry, source, size, target, ALGORITHMS.indexOf(algorithm), firstPiece], i * FIELDS)
       firstPiece += piecesOf(size)
     }
     return plan
@@ -50,8 +53,8 @@ export class FilePlan {
   }
 
   file(i: number): PlannedFile {
-    const [entry, source, size, target] = this.table.subarray(i * FIELDS, (i + 1) * FIELDS) as unknown as [number, number, number, number]
-    return { entry, source, size, target }
+    const [entry, source, size, target, algorithm] = this.table.subarray(i * FIELDS, (i + 1) * FIELDS) as unknown as [number, number, number, number, number]
+    return { entry, source, size, target, algorithm: ALGORITHMS[algorithm]! }
   }
 
   pieces(i: number): number {
@@ -83,7 +86,7 @@ export class FilePlan {
   }
 
   private word(i: number, piece: number): number {
-    return this.table[i * FIELDS + 4]! + piece
+    return this.table[i * FIELDS + 5]! + piece
   }
 }
 

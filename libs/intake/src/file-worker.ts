@@ -4,6 +4,7 @@ import { TarReader, type TarSink } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
 import { copyFileRange } from '@strata/linux'
 import { StrataError, type DiffId } from '@strata/oci'
+import { algorithmOfName } from './algorithm.js'
 import { Catalog } from './catalog.js'
 import { writeAll } from './entry-writer.js'
 import { FileControl } from './file-control.js'
@@ -31,7 +32,7 @@ export class FileWorker {
       entry: (entry) => {
         const place = catalog.add(entry)
         control.countEntry()
-        if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset })
+        if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset, algorithm: algorithmOfName(entry.path) })
         return false
       },
       data: () => undefined,
@@ -102,7 +103,7 @@ class Copier {
   private takeSmall(i: number, target: number): void {
     const file = this.plan.file(i)
     this.control.throwIfStopped()
-    const hasher = this.newHasher()
+    const hasher = this.newHasher(file)
     const view = readAt(this.job.fd, this.buffer.subarray(0, file.size), file.source)
     if (view.length > 0) hasher.write(view)
     writeAll(target, view, file.target)
@@ -115,7 +116,7 @@ class Copier {
     const target = openSync(this.pathOf(file), 'wx+', 0o600)
     try {
       this.plan.opened(i)
-      const hasher = this.newHasher()
+      const hasher = this.newHasher(file)
       for (let piece = 0; piece < this.plan.pieces(i); piece++) {
         this.control.throwIfStopped()
         const at = piece * PIECE
@@ -183,9 +184,9 @@ class Copier {
     this.sendIndex(facts.diffId!, index)
   }
 
-  private newHasher(): FileHasher {
+  private newHasher({ algorithm }: PlannedFile): FileHasher {
     const { layer } = this.job
-    return new FileHasher(() => new IndexBuilder(layer), layer)
+    return new FileHasher(() => new IndexBuilder(layer), layer, algorithm)
   }
 
   private pathOf({ entry }: PlannedFile): string {

@@ -1,9 +1,10 @@
 import { z } from 'zod'
-import { isDigest, parseDiffId, type Digest, type DiffId } from './digest.js'
+import { isDiffId, isDigest, NOT_A_DIGEST, type Digest, type DiffId } from './digest.js'
 import { StrataError, type ErrorCode } from './errors.js'
 
 /** JSON of an image is hostile: unknown fields are kept out, sizes bounded, digests checked by their grammar. */
-const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
+const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
+const diffId = z.custom<DiffId>(isDiffId, 'not a sha256 digest')
 const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 const strings = z.array(z.string())
 /** Go writes a nil slice or map as null, so every list and map may be null. */
@@ -67,7 +68,7 @@ export const imageConfigSchema = z.object({
       Hostname: text,
     })
     .nullish(),
-  rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(digest).max(10_000).nullish() }),
+  rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(diffId).max(10_000).nullish() }),
   history: z
     .array(z.object({ created: z.string().nullish(), created_by: text, comment: text, empty_layer: z.boolean().nullish() }))
     .max(100_000)
@@ -95,5 +96,5 @@ export function parseJson<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: stri
 }
 
 export function diffIdsOf(config: ImageConfig): DiffId[] {
-  return (config.rootfs.diff_ids ?? []).map((value) => parseDiffId(value))
+  return config.rootfs.diff_ids ?? []
 }

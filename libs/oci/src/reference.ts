@@ -1,4 +1,4 @@
-import { isDigest, type Digest } from './digest.js'
+import { isDigest, NOT_A_DIGEST, type Digest } from './digest.js'
 import { StrataError } from './errors.js'
 
 /**
@@ -29,7 +29,7 @@ export function parseReference(input: string): Reference {
   const at = rest.indexOf('@')
   if (at >= 0) {
     const text = rest.slice(at + 1)
-    if (!isDigest(text)) throw invalid(input, 'its digest is not sha256:<64 hex digits>')
+    if (!isDigest(text)) throw invalid(input, `its digest is ${NOT_A_DIGEST}`)
     digest = text
     rest = rest.slice(0, at)
   }

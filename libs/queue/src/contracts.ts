@@ -1,4 +1,4 @@
-import { ARCHIVE_FORMATS, isDigest, PLATFORM, type DiffId, type Digest } from '@strata/oci'
+import { ARCHIVE_FORMATS, isDiffId, isDigest, NOT_A_DIGEST, PLATFORM, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
 /**
@@ -21,8 +21,8 @@ import { z } from 'zod'
  * Laws: data is small (ids, digests, names), no content and no secret in clear; every job may run twice, even at the same time, and ends the
  * same. `root` is the request that all jobs of a tree belong to: its id is the id of the REST job, of the journal, and of the cancel record.
  */
-const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
-const diffId = z.custom<DiffId>(isDigest, 'not a sha256 digest')
+const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
+const diffId = z.custom<DiffId>(isDiffId, 'not a sha256 digest')
 const root = z.uuid()
 const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/)
 export const CONTAINER_ID = /^[0-9a-f]{64}$/

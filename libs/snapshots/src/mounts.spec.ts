@@ -10,6 +10,6 @@ it('reads the lower folders of an overlay as either way of mounting shows them',
   expect(lowerOf('rw,lowerdir=/a:/b\\134:c,upperdir=/u')).toEqual(['/a', '/b:c'])
 })
 
-it.each(['', '.', '..', 'a/b', '-a', 'a'.repeat(129), 'a\n', 'ü'])('refuses %j as a key', (text) => {
+it.each(['', '.', '..', 'a/b', '-a', 'a'.repeat(201), 'a\n', 'ü'])('refuses %j as a key', (text) => {
   expect(() => parseSnapshotKey(text)).toThrow(/no key/)
 })

@@ -3,11 +3,11 @@ import { StrataError, type ChainId, type DiffId } from '@strata/oci'
 /** The name of a snapshot: a folder's name too, so its grammar is narrow. */
 export type SnapshotKey = string & { readonly __brand: 'SnapshotKey' }
 
-const KEY = /^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$/
+const KEY = /^[A-Za-z0-9][A-Za-z0-9_-]{0,199}$/
 
-/** `bad_request` for anything but 1 to 128 letters, digits, `_` and `-`, the first no sign. */
+/** `bad_request` for anything but 1 to 200 letters, digits, `_` and `-`, the first no sign. */
 export function parseSnapshotKey(text: string): SnapshotKey {
-  if (!KEY.test(text)) throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 200))} is no key of a snapshot: letters, digits, _ and - only, at most 128`)
+  if (!KEY.test(text)) throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 200))} is no key of a snapshot: letters, digits, _ and - only, at most 200`)
   return text as SnapshotKey
 }
 

@@ -1,20 +1,18 @@
-import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
-import { isDigest, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { algorithmOf, digestOf, isDiffId, StrataError, type Digest, type DiffId } from '@strata/oci'
 import { z } from 'zod'
 import { digestInKey, freshDataKey, keys, PREFIX } from './keys.js'
 import { listAll, localObjects, partialUploads, type ByteRange, type Etag, type ObjectStore } from './object-store.js'
 import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from './records.js'
 import { interrupted, Uploads } from './uploads.js'
 
-const digest = z.custom<Digest>(isDigest, 'not a sha256 digest')
 export const blobRecordSchema = z.object({
   /** Key of the bytes. */
   data: z.string().max(1024),
   /** Of the blob as it travels, in bytes. */
   size: z.number().int().nonnegative(),
   /** Of a layer: the digest of its uncompressed tar, once that is proven. */
-  diffId: digest.transform((value) => value as DiffId).optional(),
+  diffId: z.custom<DiffId>(isDiffId, 'not a sha256 digest').optional(),
   /** The uploads that count on it. Ended ones may still be named; only live ones matter. */
   holders: z.array(z.string().max(64)),
 })
@@ -222,6 +220,6 @@ function absent(digest: Digest): StrataError {
 }
 
 function verify(digest: Digest, bytes: Uint8Array, code: 'corrupt' | 'digest_mismatch' = 'digest_mismatch'): void {
-  const actual = createHash('sha256').update(bytes).digest('hex')
-  if (digest !== `sha256:${actual}`) throw new StrataError(code, `blob ${digest} has bytes with the digest sha256:${actual}`)
+  const actual = digestOf(bytes, algorithmOf(digest))
+  if (digest !== actual) throw new StrataError(code, `blob ${digest} has bytes with the digest ${actual}`)
 }

@@ -29,6 +29,14 @@ describe('keys', () => {
     expect(parseImageKey(key)).toBeUndefined()
   })
 
+  it('have a sha512 as well, where a digest may be one', () => {
+    const long = digestOf('x', 'sha512')
+    expect(keys.blob(long)).toBe(`blobs/sha512/${long.slice(7)}`)
+    for (const key of [keys.blob(long), keys.checkpoints(long)]) expect(digestInKey(key)).toBe(long)
+    expect(parseImageKey(checkKey(keys.imageDigest(repository('fx/odd'), long)))).toMatchObject({ digest: long })
+    for (const key of [`blobs/sha512/${hex}`, `index/v1/${long.slice(7)}`]) expect(digestInKey(key)).toBeUndefined()
+  })
+
   it('refuse what was cast and not parsed', () => {
     expect(() => keys.blob('sha256:../../x' as Digest)).toThrow(expect.objectContaining({ code: 'bad_request' }))
     expect(() => keys.tag('docker.io/../../x' as Repository, 'a' as Tag)).toThrow(expect.objectContaining({ code: 'name_invalid' }))
@@ -39,6 +47,7 @@ describe('keys', () => {
   it('tell digests and uploads', () => {
     expect(digestInKey(keys.blob(digest))).toBe(digest)
     expect(digestInKey(`blobs/sha256/${hex}0`)).toBeUndefined()
+    expect(digestInKey(`blobs/sha256/${hex}${hex}`)).toBeUndefined()
     expect(uploadInKey('data/u1/7')).toBe('u1')
     expect(uploadInKey('uploads/u1')).toBe('u1')
     expect(uploadInKey('images/u1')).toBeUndefined()

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { digestFromHex, hexOf, isDigest, parseReference, StrataError, type Digest, type DiffId, type Reference, type Repository, type Tag } from '@strata/oci'
+import { algorithmOf, digestFromHex, hexOf, isDigest, NOT_A_DIGEST, parseReference, StrataError, type Digest, type DiffId, type Reference, type Repository, type Tag } from '@strata/oci'
 
 /**
  * Every key of the store, in one place.
  * ```
  * data/<upload>/<name>                     bytes, written once under a fresh id
  * uploads/<upload>                         record: who is writing, and what came
- * blobs/sha256/<hex>                       record: where a blob's bytes are, its length, which uploads hold it
+ * blobs/<algorithm>/<hex>                  record: where a blob's bytes are, its length, which uploads hold it
  * index/v1/<hex>                           a layer's index, by diffID
  * checkpoints/v1/<hex>                     places in a packed layer's blob from which it can be unpacked, by the blob's digest
  * images/<repository>/_tags/<tag>          record: a name
@@ -22,7 +22,7 @@ export const keys = {
   /** All bytes of one upload. */
   dataOf: (upload: string) => `data/${checkUploadId(upload)}/`,
   upload: (upload: string) => `uploads/${checkUploadId(upload)}`,
-  blob: (digest: Digest) => `blobs/sha256/${checkedHex(digest)}`,
+  blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
   index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
   checkpoints: (digest: Digest) => `checkpoints/v1/${checkedHex(digest)}`,
   tag: (repository: Repository, tag: Tag) => `${imagesOf(repository)}_tags/${checkSegment(tag)}`,
@@ -30,7 +30,7 @@ export const keys = {
 } as const
 
 /** Prefixes to list. */
-export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/sha256/', indexes: 'index/v1/', checkpoints: 'checkpoints/v1/', images: 'images/' } as const
+export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/', indexes: 'index/v1/', checkpoints: 'checkpoints/v1/', images: 'images/' } as const
 
 /** Of an upload that is to become an image by itself: what the request said of that image. */
 export const RECIPE_NAME = 'recipe'
@@ -62,7 +62,7 @@ export function parseImageKey(key: string): ImageKey | undefined {
 
 /** The digest in a key of `blobs/`, `index/` or `checkpoints/`; `undefined` for any other key. */
 export function digestInKey(key: string): Digest | undefined {
-  const hex = /^(?:blobs\/sha256|index\/v1|checkpoints\/v1)\/([0-9a-f]{64})$/.exec(key)?.[1]
+  const hex = /^(?:blobs\/sha256\/(?=.{64}$)|blobs\/sha512\/(?=.{128}$)|index\/v1\/(?=.{64}$)|checkpoints\/v1\/)((?:[0-9a-f]{64}){1,2})$/.exec(key)?.[1]
   return hex === undefined ? undefined : digestFromHex(hex)
 }
 
@@ -110,7 +110,7 @@ function checkSegment(text: string): string {
 
 /** Types are promises only: a digest or repository that was cast, not parsed, ends here and not as a path. */
 function checkedHex(digest: Digest): string {
-  if (!isDigest(digest)) throw new StrataError('bad_request', `${JSON.stringify(String(digest).slice(0, 100))} is not a sha256 digest`)
+  if (!isDigest(digest)) throw new StrataError('bad_request', `${JSON.stringify(String(digest).slice(0, 150))} is ${NOT_A_DIGEST}`)
   return hexOf(digest)
 }
 

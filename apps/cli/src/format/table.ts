@@ -15,5 +15,5 @@ export function table(header: readonly string[], rows: readonly (readonly string
 
 /** docker's short form of an id: twelve digits. */
 export function shortId(id: string): string {
-  return id.replace(/^sha256:/, '').slice(0, 12)
+  return id.replace(/^sha(?:256|512):/, '').slice(0, 12)
 }

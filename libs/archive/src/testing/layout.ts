@@ -1,4 +1,4 @@
-import { digestOf, MEDIA, type Digest } from '@strata/oci'
+import { digestOf, MEDIA, type Algorithm, type Digest } from '@strata/oci'
 import { makeLayer, type TreeEntry } from './make-image.js'
 
 export interface TestDescriptor {
@@ -11,9 +11,12 @@ export interface TestDescriptor {
 export class TestLayout {
   readonly #blobs = new Map<Digest, Buffer>()
 
+  /** By which its blobs are known. */
+  constructor(private readonly algorithm: Algorithm = 'sha256') {}
+
   add<T extends object = object>(content: string | Buffer | object, mediaType: string, rest?: T): TestDescriptor & T {
     const bytes = Buffer.isBuffer(content) ? content : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content))
-    const digest = digestOf(bytes)
+    const digest = digestOf(bytes, this.algorithm)
     this.#blobs.set(digest, bytes)
     return { mediaType, digest, size: bytes.length, ...rest! }
   }

@@ -4,7 +4,7 @@ import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { decodeListing, type ArchiveEntry } from '@strata/archive'
-import { concat, file, FIXTURES, header, openFixture, ZEROS } from '@strata/archive/testing'
+import { concat, file, FIXTURES, header, openFixture, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { StrataError } from '@strata/oci'
 import { keys, listAll, type ObjectStore } from '@strata/store'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -62,6 +62,17 @@ export function intakeSuite(name: string, open: () => Promise<{ store: ObjectSto
     }
 
     describe('receive', () => {
+      it('knows a blob by its sha512 where its name says so, and its tar by its sha256', async () => {
+        const hex = (bytes: Uint8Array): string => createHash('sha512').update(bytes).digest('hex')
+        const names = [`blobs/sha512/${hex(layer)}`, `./blobs/sha512/${hex(ZEROS)}`, `blobs/sha512/${hex(layer)}.txt`, `other/blobs/sha512/${hex(layer)}`]
+        const named = (name: string, content: Uint8Array): Buffer => concat(paxHeader(pax('path', name)), file('x', content))
+        const { entries } = await receive(whole(concat(...names.map((name, at) => named(name, [layer, ZEROS][at] ?? Buffer.from('x'))), ZEROS)))
+        expect(entries).toMatchObject([
+          { digest: `sha512:${hex(layer)}`, diffId: sha256(layer) }, { digest: `sha512:${hex(ZEROS)}`, diffId: sha256(ZEROS) },
+          { digest: sha256(Buffer.from('x')) }, { digest: sha256(Buffer.from('x')) },
+        ])
+      })
+
       it('lists, places, hashes and indexes', async () => {
         const seen: IntakeProgress[] = []
         const { entries, received, upload } = await receive(whole(archive), { onProgress: (progress) => void seen.push(progress) })

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { documentSchema, familiarReference, isDigest, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
+import { algorithmOf, documentSchema, familiarReference, hexOf, isDigest, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
 import { z } from 'zod'
 import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs.js'
 import { digestInKey, keys, parseImageKey, PREFIX, uploadInKey } from '../keys.js'
@@ -45,9 +45,9 @@ async function isWhole(store: ObjectStore, digest: Digest, { data, size }: BlobR
   if ((await store.stat(data))?.size !== size) return false
   if (!tail.has(data)) return true
   const object = await store.get(data)
-  const hash = createHash('sha256')
+  const hash = createHash(algorithmOf(digest))
   for await (const piece of object?.body ?? []) hash.update(piece as Buffer)
-  return digest === `sha256:${hash.digest('hex')}`
+  return hexOf(digest) === hash.digest('hex')
 }
 
 /** Of an image with a name in the tail all is looked for; of the others, whether they need something that was lost. */
