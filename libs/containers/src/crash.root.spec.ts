@@ -82,9 +82,9 @@ describe('a service that dies', () => {
 
     it('with a monitor killed before the runtime had it', async () => {
       await prepare()
-      const monitor = spawn()
-      await killMonitors(bundle())
-      await monitor.ended
+      const ended = spawn().ended.then(() => 'ended')
+      // Again until it has ended: a program that begins has no command line yet, by which it is known.
+      while ((await Promise.race([ended, killMonitors(bundle())])) !== 'ended');
       // The runtime that it had begun to run may come to its end all the same; its process would wait for a start that nobody gives.
       while (world.leaks().some((leak) => leak.startsWith('process') && leak.includes(' create '))) await new Promise((resolve) => setImmediate(resolve))
       await driver.delete(record.id)
