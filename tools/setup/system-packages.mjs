@@ -19,7 +19,10 @@ const FOR_TESTS = [
   { name: 'skopeo', command: 'skopeo', why: 'writes archives and reads ours, in tests' },
   { name: 'libarchive-tools', command: 'bsdtar', why: 'a reader of tars that ours is compared with, in a test' },
   { name: 'python3', command: 'python3', why: 'another one' },
-  { name: 'umoci', command: 'umoci', why: 'writes image layouts, in a test' },
+  { name: 'umoci', command: 'umoci', why: 'writes image layouts and reads ours, in tests' },
+  { name: 'docker.io', command: 'dockerd', why: 'reads archives that Strata writes, in tests, as the next two' },
+  { name: 'podman', command: 'podman', why: 'reads them too' },
+  { name: 'containerd', command: 'ctr', why: 'reads them too' },
 ]
 
 const FOLDERS = [...new Set([...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'])]
