@@ -5,7 +5,9 @@ import { parseArgs } from 'node:util'
 import { benchBrowse } from './benches/browse.mjs'
 import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
 import { benchMemory } from './benches/memory.mjs'
+import { benchPacked } from './benches/packed.mjs'
 import { benchRun, RUN_PEERS } from './benches/run.mjs'
+import { benchSave } from './benches/save.mjs'
 import { Interrupted } from './processes.mjs'
 import { machine, publish } from './report.mjs'
 import { Workspace } from './workspace.mjs'
@@ -13,13 +15,15 @@ import { Workspace } from './workspace.mjs'
 const USAGE = `Strata beside its peers, in one run on this machine. As root. Prints a table, and writes it into docs/performance.md, its plot into docs/plots/.
 
   bench load FILE       an archive in, until its image's root is mounted and a file of each layer was read
+  bench packed FILE     the same with its layers packed, as registries give them, beside umoci
+  bench save FILE       the image out again, into a file
   bench run FILE        \`run --rm IMAGE true\`, the whole command
   bench memory FILE     what two loads and a launch at once take, in one process and in five
   bench browse FILE     an image's folders, and files all over it, in plain and in gzip layers; its export
   bench blobs           a stream into the store and out of it, beside a bare presigned upload
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
-  --rounds N            5 for load and blobs, 20 for run, 3 for memory
+  --rounds N            5 for load, packed, save and blobs, 20 for run, 3 for memory
   --count N             2000 for churn
   --minio               blobs in MinIO, not in a folder (memory, churn): a result of its own
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
@@ -27,7 +31,7 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
   --no-write            print only
 `
-const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, browse: benchBrowse, blobs: imported('benchBlobs', 'blobs'), churn: imported('benchChurn', 'churn') }
+const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, packed: benchPacked, save: benchSave, browse: benchBrowse, blobs: imported('benchBlobs', 'blobs'), churn: imported('benchChurn', 'churn') }
 const WITHOUT_FILE = ['churn', 'blobs']
 
 const { values, positionals } = parseArgs({

@@ -1,10 +1,9 @@
-import { closeSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
-import { describe, warm } from '../archive.mjs'
-import { largest, Peaks } from '../peaks.mjs'
+import { describe } from '../archive.mjs'
+import { largest } from '../peaks.mjs'
 import { bars } from '../plot.mjs'
-import { Interrupted, run } from '../processes.mjs'
+import { Interrupted } from '../processes.mjs'
 import { median, spread, table } from '../report.mjs'
+import { oneRound } from '../round.mjs'
 import { Containerd } from '../sides/containerd.mjs'
 import { Docker } from '../sides/docker.mjs'
 import { Minio } from '../sides/minio.mjs'
@@ -13,12 +12,6 @@ import { Strata, StrataWay } from '../sides/strata.mjs'
 import { Tar } from '../sides/tar.mjs'
 import { Umoci } from '../sides/umoci.mjs'
 
-/**
- * A side: `name`, `version`, perhaps a `note`; `isPeer` where ratios may be to it, `isOurs` for Strata.
- *   load(file, peaks)   the archive in; `peaks` hears of each process that does it, `watch(peaks)` names the daemon's
- *   mount(image)        the folder of the image's root, read-only where the side mounts roots at all
- *   clear(image)        unmounted, and nothing of the image left; an error if something is
- */
 const OTHERS = { docker: Docker, podman: Podman, containerd: Containerd, umoci: Umoci, tar: Tar }
 export const LOAD_PEERS = Object.keys(OTHERS)
 export const WAYS = ['curl', 'path', 'pipe', 'minio']
@@ -87,43 +80,6 @@ async function startSides(workspace, file, peers, ways) {
     })
   }
   return { sides, absent }
-}
-
-async function oneRound(side, file, archive, folder) {
-  warm(file)
-  touchMemory(folder, statSync(file).size)
-  await run('sync', ['-f', folder])
-  const peaks = new Peaks()
-  try {
-    side.watch(peaks)
-    const before = performance.now()
-    await side.load(file, peaks)
-    const loaded = seconds(before)
-    const root = await side.mount(archive.image)
-    for (const probe of archive.probes) readFileSync(join(root, probe))
-    const mounted = seconds(before)
-    await run('sync', ['-f', folder])
-    const synced = seconds(before)
-    const result = { loaded, mounted, synced, peaks: peaks.end() }
-    await side.clear(archive.image)
-    return result
-  } finally {
-    peaks.end()
-  }
-}
-
-/** A virtual machine may have given free memory back to its host, and the first to use it again waits several times as long as the copy itself. So that falls on nobody's round. */
-function touchMemory(folder, size) {
-  const path = join(folder, 'touched')
-  const file = openSync(path, 'w')
-  const piece = Buffer.alloc(8 * 1024 * 1024, 1)
-  for (let written = 0; written < 1.5 * size; ) written += writeSync(file, piece)
-  closeSync(file)
-  rmSync(path)
-}
-
-function seconds(since) {
-  return (performance.now() - since) / 1000
 }
 
 function result(archive, rows, absent, rounds) {

@@ -50,6 +50,10 @@ export class Docker {
     await run(CLIENT, ['rmi', '-f', image], this.options)
   }
 
+  saveCommand(file, image) {
+    return [CLIENT, ['save', '-o', file, image], this.options]
+  }
+
   runCommand(image, command) {
     return [CLIENT, ['run', '--rm', '--network', 'none', image, ...command], this.options]
   }

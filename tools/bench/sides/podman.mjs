@@ -40,6 +40,10 @@ export class Podman {
     if (left.length > 0) throw new Error(`podman kept ${left.length} layers`)
   }
 
+  saveCommand(file, image) {
+    return ['podman', [...this.global, 'save', '-q', '-o', file, image], this.options]
+  }
+
   runCommand(image, command) {
     return ['podman', [...this.global, 'run', '--rm', '--network', 'none', image, ...command], this.options]
   }

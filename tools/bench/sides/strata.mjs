@@ -110,6 +110,10 @@ export class Strata {
     if (images.bytes + layers.bytes > 0) throw new Error(`Strata kept something: ${JSON.stringify({ images, layers })}`)
   }
 
+  saveCommand(file, image) {
+    return [CLI, ['save', '-o', file, image], { env: this.environment }]
+  }
+
   runCommand(image, command) {
     return [CLI, ['run', '--rm', image, ...command], { env: this.environment }]
   }
