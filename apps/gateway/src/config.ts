@@ -13,7 +13,7 @@ export const gatewayConfigSchema = z
     STRATA_LISTEN: hostPort.optional().describe('HOST:PORT to listen on; every request needs the token there, but for /docs and /v1/health'),
     STRATA_TOKEN_FILE: absolutePath.optional().describe('The file of the token of STRATA_LISTEN; the same token for all gateways'),
     STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),
-    STRATA_FILES_MEMORY: z.coerce.number().int().min(1).max(65_536).default(64).describe('MiB for the views of images whose files are asked for, kept or in use; a view takes about 130 bytes an entry. An image that alone needs more is not shown'),
+    STRATA_FILES_MEMORY: z.coerce.number().int().min(1).max(65_536).default(160).describe('MiB for the views of images whose files are asked for, kept or in use; a view takes about 130 bytes an entry. An image that alone needs more is not shown'),
     STRATA_PREPARE: z.stringbool().default(true).describe('Whether a load assembles the root of the image too, where the client does not say'),
     STRATA_MAX_ARCHIVE_BYTES: z.coerce.number().int().min(1).max(2 ** 50).default(INTAKE_LIMITS.bytes).describe('Limit: bytes of an archive, unpacked'),
     STRATA_MAX_ARCHIVE_ENTRIES: z.coerce.number().int().min(1).max(1_000_000).default(INTAKE_LIMITS.entries).describe('Limit: entries of an archive, not of its layers'),

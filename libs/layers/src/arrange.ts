@@ -1,14 +1,16 @@
-import { compareBytes } from './bytes.js'
-import type { EntryColumns, IndexColumns } from './columns.js'
+import { compareBytes, copyBytes, release, type Column } from './bytes.js'
+import type { EntryColumns, IndexColumns, IndexCounts } from './columns.js'
+import { emptyColumns } from './format.js'
 import type { InodeStore } from './inode-store.js'
 import { FLAG, KIND } from './kind.js'
 import { LayerIndex } from './layer-index.js'
 import { invalid, quoted } from './layer-path.js'
-import { ByteArena, NONE, type PlaceTable } from './place-table.js'
+import { NONE, type PlaceTable } from './place-table.js'
 
-/** The gathered places and inodes as an index: what went away left out, hard links settled, everything in the one order an index has. */
+/** The gathered places and inodes as an index: what went away left out, hard links settled, everything in the one order an index has. Takes the tables' memory as it goes: they are of no more use. */
 export function arrange(places: PlaceTable, inodes: InodeStore, tarSize: number): LayerIndex {
   const target = settleLinks(places, inodes)
+  places.endOfSearch()
   const order = breadthFirst(places)
   return new LayerIndex(emit(places, inodes, target, order, tarSize))
 }
@@ -54,8 +56,8 @@ function inodeAt(places: PlaceTable, path: Buffer): number {
 
 interface Order {
   /** Places that count, in the index's order. */
-  readonly places: Uint32Array
-  readonly parents: Uint32Array
+  readonly places: Uint32Array<ArrayBuffer>
+  readonly parents: Uint32Array<ArrayBuffer>
 }
 
 function breadthFirst(places: PlaceTable): Order {
@@ -88,13 +90,14 @@ function breadthFirst(places: PlaceTable): Order {
     order.parents.fill(entry, end, end + run.length)
     end += run.length
   }
+  release(live, childrenOf, next, children)
   return order
 }
 
 function sortByName(places: PlaceTable, run: Uint32Array): void {
-  const { nameStart, nameEnd } = places
+  const { nameStart } = places
   const bytes = places.names.bytes
-  const compare = (a: number, b: number): number => compareBytes(bytes, nameStart[a]!, nameEnd[a]!, bytes, nameStart[b]!, nameEnd[b]!)
+  const compare = (a: number, b: number): number => compareBytes(bytes, nameStart[a]!, places.nameEnd(a), bytes, nameStart[b]!, places.nameEnd(b))
   // Tars of directories are often sorted already.
   for (let index = 1; index < run.length; index++) {
     if (compare(run[index - 1]!, run[index]!) > 0) {
@@ -104,102 +107,124 @@ function sortByName(places: PlaceTable, run: Uint32Array): void {
   }
 }
 
+/** Each entry's inode (NONE for a whiteout), and each inode's first entry: the others are links to that. */
+interface Sharing {
+  readonly inodeOf: Uint32Array
+  readonly firstEntry: Uint32Array
+}
+
 function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order: Order, tarSize: number): IndexColumns {
   const count = order.places.length
-  const entries: EntryColumns = {
-    mtime: new Float64Array(count), size: new Float64Array(count), value: new Float64Array(count), parent: order.parents,
-    nameEnd: new Uint32Array(count), textEnd: new Uint32Array(count), uid: new Uint32Array(count), gid: new Uint32Array(count), nanos: new Uint32Array(count),
-    mode: new Uint16Array(count), kind: new Uint8Array(count), flags: new Uint8Array(count),
+  const sharing: Sharing = { inodeOf: new Uint32Array(count), firstEntry: new Uint32Array(inodes.count).fill(NONE) }
+  const columns = emptyColumns(countAll(places, inodes, target, order, sharing), tarSize)
+  const { inodeOf, firstEntry } = sharing
+  /** A field of each entry that is no whiteout and no link. Its source is not needed any more: so both are in memory for one column only. */
+  const gather = (into: Column, from: Column): void => {
+    for (let entry = 0; entry < count; entry++) {
+      const inode = inodeOf[entry]!
+      if (inode !== NONE && firstEntry[inode] === entry) into[entry] = from[inode]!
+    }
+    release(from)
   }
-  const names = new ByteArena()
-  const xattrs = new XattrRows()
-  const sparse = new SparseRows()
-  const firstEntry = new Uint32Array(inodes.count).fill(NONE)
+  const entries = columns.entries as Record<keyof EntryColumns, Column>
+  for (const field of ['mtime', 'size', 'value', 'uid', 'gid', 'nanos', 'mode', 'kind', 'flags'] as const) gather(entries[field], inodes[field])
+  columns.entries.parent.set(order.parents)
+  release(order.parents)
+  const rows = new Rows(columns, inodes)
   for (let entry = 0; entry < count; entry++) {
     const place = order.places[entry]!
-    names.append(places.names.bytes, places.nameStart[place], places.nameEnd[place])
-    entries.nameEnd[entry] = entries.textEnd[entry] = names.end
+    rows.name(entry, places.names.bytes, places.nameStart[place]!, places.nameEnd(place))
+    const inode = inodeOf[entry]!
+    if (inode === NONE) columns.entries.kind[entry] = KIND.whiteout
+    else if (firstEntry[inode] === entry) rows.inode(entry, inode, places.flags[place]!)
+    else {
+      columns.entries.kind[entry] = KIND.link
+      columns.entries.value[entry] = firstEntry[inode]!
+    }
+  }
+  places.release()
+  return columns
+}
+
+/** What the index will have of everything; fills in who shares what. */
+function countAll(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order: Order, { inodeOf, firstEntry }: Sharing): IndexCounts {
+  const count = order.places.length
+  let [names, xattrs, xattrBytes, sparse] = [0, 0, 0, 0]
+  for (let entry = 0; entry < count; entry++) {
+    const place = order.places[entry]!
+    names += places.nameEnd(place) - places.nameStart[place]!
     if (places.inode[place] === NONE) {
-      entries.kind[entry] = KIND.whiteout
+      inodeOf[entry] = NONE
       continue
     }
-    const inode = target[places.inode[place]!]!
-    if (firstEntry[inode] !== NONE) {
-      entries.kind[entry] = KIND.link
-      entries.value[entry] = firstEntry[inode]!
-      continue
-    }
+    const inode = (inodeOf[entry] = target[places.inode[place]!]!)
+    if (firstEntry[inode] !== NONE) continue
     firstEntry[inode] = entry
-    const kind = (entries.kind[entry] = inodes.kind[inode]!)
-    entries.flags[entry] = inodes.flags[inode]! | (kind === KIND.directory ? places.flags[place]! : 0)
-    entries.mode[entry] = inodes.mode[inode]!
-    entries.uid[entry] = inodes.uid[inode]!
-    entries.gid[entry] = inodes.gid[inode]!
-    entries.mtime[entry] = inodes.mtime[inode]!
-    entries.nanos[entry] = inodes.nanos[inode]!
-    entries.size[entry] = inodes.size[inode]!
-    entries.value[entry] = inodes.value[inode]!
-    if (inodes.textEnd[inode] !== inodes.textStart[inode]) {
-      names.append(inodes.texts.bytes, inodes.textStart[inode], inodes.textEnd[inode])
-      entries.textEnd[entry] = names.end
+    names += inodes.textEnd(inode) - inodes.textStart[inode]!
+    for (const [name, value] of inodes.xattrs.get(inode) ?? []) {
+      xattrs++
+      xattrBytes += name.length + value.length
     }
-    const flags = entries.flags[entry]!
-    if ((flags & FLAG.xattrs) !== 0) for (const [name, value] of inodes.xattrs.get(inode)!) xattrs.add(entry, name, value)
-    const pieces = (flags & FLAG.sparse) !== 0 ? inodes.sparse.get(inode)! : undefined
-    if (pieces) sparse.add(entry, pieces)
-    checkData(entries, entry, pieces, names, tarSize)
+    sparse += (inodes.sparse.get(inode) ?? NO_PIECES).length / 3
   }
-  return { tarSize, entries, names: Buffer.from(names.bytes.subarray(0, names.end)), xattrs: xattrs.columns(), sparse: sparse.columns() }
+  return { entries: count, names, xattrs, xattrBytes, sparse }
 }
 
-function checkData(entries: EntryColumns, entry: number, pieces: Float64Array | undefined, names: ByteArena, tarSize: number): void {
-  let end = entries.kind[entry] === KIND.file && pieces === undefined && entries.size[entry]! > 0 ? entries.value[entry]! + entries.size[entry]! : 0
-  for (let at = 0; pieces && at < pieces.length; at += 3) end = Math.max(end, pieces[at + 2]! + pieces[at + 1]!)
-  if (end <= tarSize) return
-  const name = names.bytes.subarray(entry === 0 ? 0 : entries.textEnd[entry - 1], entries.nameEnd[entry])
-  throw invalid(`the data of ${quoted(name)} are said to end at byte ${end} of a tar of ${tarSize}`)
-}
+const NO_PIECES = new Float64Array(0)
 
-class XattrRows {
-  readonly #owner: number[] = []
-  readonly #nameEnd: number[] = []
-  readonly #valueEnd: number[] = []
-  readonly #bytes = new ByteArena()
+/** Writes what is no column of the inodes: names, texts, extended attributes, sparse pieces. */
+class Rows {
+  #textEnd = 0
+  #xattr = 0
+  #xattrEnd = 0
+  #sparse = 0
 
-  add(entry: number, name: Buffer, value: Buffer): void {
-    this.#owner.push(entry)
-    this.#bytes.append(name)
-    this.#nameEnd.push(this.#bytes.end)
-    this.#bytes.append(value)
-    this.#valueEnd.push(this.#bytes.end)
+  constructor(
+    private readonly columns: IndexColumns,
+    private readonly inodes: InodeStore,
+  ) {}
+
+  name(entry: number, bytes: Uint8Array, start: number, end: number): void {
+    const { names, entries } = this.columns
+    copyBytes(names, this.#textEnd, bytes, start, end)
+    this.#textEnd += end - start
+    entries.nameEnd[entry] = entries.textEnd[entry] = this.#textEnd
   }
 
-  columns(): IndexColumns['xattrs'] {
-    const bytes = Buffer.from(this.#bytes.bytes.subarray(0, this.#bytes.end))
-    return { owner: Uint32Array.from(this.#owner), nameEnd: Uint32Array.from(this.#nameEnd), valueEnd: Uint32Array.from(this.#valueEnd), bytes }
-  }
-}
-
-class SparseRows {
-  readonly #rows: { entry: number; pieces: Float64Array }[] = []
-
-  add(entry: number, pieces: Float64Array): void {
-    this.#rows.push({ entry, pieces })
-  }
-
-  columns(): IndexColumns['sparse'] {
-    const owner: number[] = []
-    const [offset, size, data]: [number[], number[], number[]] = [[], [], []]
-    for (const { entry, pieces } of this.#rows) {
-      for (let at = 0; at < pieces.length; at += 3) {
-        // A piece of no bytes, which GNU tar writes to mark a hole at the end, says nothing.
-        if (pieces[at + 1] === 0) continue
-        owner.push(entry)
-        offset.push(pieces[at]!)
-        size.push(pieces[at + 1]!)
-        data.push(pieces[at + 2]!)
-      }
+  inode(entry: number, inode: number, placeFlags: number): void {
+    const { names, entries, xattrs, sparse } = this.columns
+    const { inodes } = this
+    if (entries.kind[entry] === KIND.directory) entries.flags[entry]! |= placeFlags
+    const [start, end] = [inodes.textStart[inode]!, inodes.textEnd(inode)]
+    copyBytes(names, this.#textEnd, inodes.texts.bytes, start, end)
+    entries.textEnd[entry] = this.#textEnd += end - start
+    for (const [name, value] of inodes.xattrs.get(inode) ?? []) {
+      const row = this.#xattr++
+      xattrs.owner[row] = entry
+      xattrs.bytes.set(name, this.#xattrEnd)
+      xattrs.nameEnd[row] = this.#xattrEnd += name.length
+      xattrs.bytes.set(value, this.#xattrEnd)
+      xattrs.valueEnd[row] = this.#xattrEnd += value.length
     }
-    return { offset: Float64Array.from(offset), size: Float64Array.from(size), data: Float64Array.from(data), owner: Uint32Array.from(owner) }
+    const isSparse = (entries.flags[entry]! & FLAG.sparse) !== 0
+    let dataEnd = entries.kind[entry] === KIND.file && !isSparse && entries.size[entry]! > 0 ? entries.value[entry]! + entries.size[entry]! : 0
+    const pieces = inodes.sparse.get(inode) ?? NO_PIECES
+    for (let at = 0; at < pieces.length; at += 3) {
+      const row = this.#sparse++
+      const [offset, size, data] = pieces.subarray(at, at + 3) as unknown as [number, number, number]
+      sparse.owner[row] = entry
+      sparse.offset[row] = offset
+      sparse.size[row] = size
+      sparse.data[row] = data
+      dataEnd = Math.max(dataEnd, data + size)
+    }
+    this.#checkData(entry, dataEnd)
+  }
+
+  #checkData(entry: number, end: number): void {
+    const { names, entries, tarSize } = this.columns
+    if (end <= tarSize) return
+    const name = names.subarray(entry === 0 ? 0 : entries.textEnd[entry - 1], entries.nameEnd[entry])
+    throw invalid(`the data of ${quoted(name)} are said to end at byte ${end} of a tar of ${tarSize}`)
   }
 }

@@ -40,6 +40,15 @@ export interface SparseColumns {
   readonly owner: Uint32Array
 }
 
+/** How many rows there are of each kind, and bytes of names and of extended attributes. */
+export interface IndexCounts {
+  readonly entries: number
+  readonly names: number
+  readonly xattrs: number
+  readonly xattrBytes: number
+  readonly sparse: number
+}
+
 export interface IndexColumns {
   /** Bytes of the layer's tar. */
   readonly tarSize: number
@@ -47,6 +56,8 @@ export interface IndexColumns {
   readonly names: Buffer
   readonly xattrs: XattrColumns
   readonly sparse: SparseColumns
+  /** The index as bytes (format.ts), of which all of these are views. */
+  readonly encoded: Buffer<ArrayBuffer>
 }
 
 /** The first row of a sorted owner column that is not below `entry`. */

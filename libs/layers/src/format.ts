@@ -1,6 +1,6 @@
 import { endianness } from 'node:os'
 import { StrataError } from '@strata/oci'
-import type { IndexColumns } from './columns.js'
+import type { IndexColumns, IndexCounts } from './columns.js'
 
 /**
  * The index as bytes, little-endian: a header of 64 bytes, then the columns, widest first so that each is aligned, then the two arenas.
@@ -32,30 +32,18 @@ export function corrupt(why: string): StrataError {
   return new StrataError('corrupt', `the layer's index is not valid: ${why}`)
 }
 
-export function encodeColumns(columns: IndexColumns): Buffer {
-  const counts = { entries: columns.entries.kind.length, xattrs: columns.xattrs.owner.length, sparse: columns.sparse.owner.length }
-  const total = HEADER + counts.entries * ROW.entries + counts.xattrs * ROW.xattrs + counts.sparse * ROW.sparse + columns.names.length + columns.xattrs.bytes.length
-  const out = Buffer.alloc(total)
+/** The columns of an index of which only the counts are known: all zeros, to be filled. */
+export function emptyColumns(counts: IndexCounts, tarSize: number): IndexColumns {
+  const out = Buffer.alloc(sizeOf(counts))
   MAGIC.copy(out)
   out.writeUInt32LE(VERSION, 8)
   out.writeUInt32LE(counts.entries, 12)
-  out.writeDoubleLE(columns.tarSize, 16)
-  out.writeUInt32LE(columns.names.length, 24)
+  out.writeDoubleLE(tarSize, 16)
+  out.writeUInt32LE(counts.names, 24)
   out.writeUInt32LE(counts.xattrs, 28)
-  out.writeUInt32LE(columns.xattrs.bytes.length, 32)
+  out.writeUInt32LE(counts.xattrBytes, 32)
   out.writeUInt32LE(counts.sparse, 36)
-  let at = HEADER
-  const append = (bytes: Uint8Array): void => {
-    out.set(bytes, at)
-    at += bytes.length
-  }
-  for (const [group, field] of SPECS) {
-    const column = (columns[group] as unknown as Record<string, ArrayBufferView>)[field]!
-    append(new Uint8Array(column.buffer, column.byteOffset, column.byteLength))
-  }
-  append(columns.names)
-  append(columns.xattrs.bytes)
-  return out
+  return viewsOf(out, counts)
 }
 
 /** Views into `bytes` (a copy only where they are not aligned to 8). Lengths are checked here, contents in validate.ts. */
@@ -63,24 +51,30 @@ export function decodeColumns(bytes: Uint8Array): IndexColumns {
   if (bytes.length < HEADER) throw corrupt('it is shorter than its header')
   // A Float64Array cannot begin at an odd address.
   const aligned = bytes.byteOffset % 8 === 0 ? bytes : new Uint8Array(bytes)
-  const head = Buffer.from(aligned.buffer, aligned.byteOffset, aligned.length)
+  const head = Buffer.from(aligned.buffer as ArrayBuffer, aligned.byteOffset, aligned.length)
   if (!head.subarray(0, 8).equals(MAGIC)) throw corrupt('it does not begin as one')
   const version = head.readUInt32LE(8)
   if (version !== VERSION) throw corrupt(`it is of version ${version}, this program reads ${VERSION}`)
-  const counts = { entries: head.readUInt32LE(12), xattrs: head.readUInt32LE(28), sparse: head.readUInt32LE(36) }
-  const namesLength = head.readUInt32LE(24)
-  const xattrLength = head.readUInt32LE(32)
-  const total = HEADER + counts.entries * ROW.entries + counts.xattrs * ROW.xattrs + counts.sparse * ROW.sparse + namesLength + xattrLength
+  const counts = { entries: head.readUInt32LE(12), names: head.readUInt32LE(24), xattrs: head.readUInt32LE(28), xattrBytes: head.readUInt32LE(32), sparse: head.readUInt32LE(36) }
+  const total = sizeOf(counts)
   if (total !== head.length) throw corrupt(`its counts ask for ${total} bytes, it has ${head.length}`)
   if (head.subarray(40, HEADER).some((byte) => byte !== 0)) throw corrupt('its header has bytes that must be zero')
+  return viewsOf(head, counts)
+}
+
+function sizeOf({ entries, names, xattrs, xattrBytes, sparse }: IndexCounts): number {
+  return HEADER + entries * ROW.entries + xattrs * ROW.xattrs + sparse * ROW.sparse + names + xattrBytes
+}
+
+function viewsOf(encoded: Buffer<ArrayBuffer>, counts: IndexCounts): IndexColumns {
   let at = HEADER
   const groups: Record<string, Record<string, ArrayBufferView>> = { entries: {}, xattrs: {}, sparse: {} }
   for (const [group, field, Type] of SPECS) {
     const length = counts[group]
-    groups[group]![field] = new Type(head.buffer as ArrayBuffer, head.byteOffset + at, length)
+    groups[group]![field] = new Type(encoded.buffer, encoded.byteOffset + at, length)
     at += length * Type.BYTES_PER_ELEMENT
   }
-  const names = head.subarray(at, at + namesLength)
-  const xattrBytes = head.subarray(at + namesLength, at + namesLength + xattrLength)
-  return { tarSize: head.readDoubleLE(16), names, ...groups, xattrs: { ...groups['xattrs'], bytes: xattrBytes } } as unknown as IndexColumns
+  const names = encoded.subarray(at, at + counts.names)
+  const bytes = encoded.subarray(at + counts.names, at + counts.names + counts.xattrBytes)
+  return { tarSize: encoded.readDoubleLE(16), names, ...groups, xattrs: { ...groups['xattrs'], bytes }, encoded } as unknown as IndexColumns
 }

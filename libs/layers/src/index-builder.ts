@@ -80,7 +80,7 @@ export class IndexBuilder implements TarSink {
     // Nothing to close.
   }
 
-  /** `tarSize`: bytes of the whole uncompressed tar. What only the layers below can tell is left to the merge. */
+  /** `tarSize`: bytes of the whole uncompressed tar. What only the layers below can tell is left to the merge. The builder is of no more use. */
   finish(tarSize: number): LayerIndex {
     return arrange(this.#places, this.#inodes, tarSize)
   }
@@ -159,7 +159,7 @@ export class IndexBuilder implements TarSink {
       else if (entry.size > 0) inodes.value[inode] = entry.dataOffset
     } else if (entry.type === ENTRY.symlink) {
       if (entry.link.length === 0 || entry.link.length > 4095 || entry.link.includes(0)) throw invalid(`the symbolic link ${quoted(entry.path)} has a target that no link can have`)
-      inodes.setText(inode, entry.link)
+      inodes.setLastText(entry.link)
     } else if (entry.type === ENTRY.char || entry.type === ENTRY.block) {
       inodes.value[inode] = deviceNumber(entry)
     }
@@ -197,7 +197,7 @@ export class IndexBuilder implements TarSink {
     const pending = this.#inodes.add(KIND.lowerLink)
     const clean: Buffer[] = []
     for (let part = 0; part < parts.length; part += 2) clean.push(entry.link.subarray(parts[part], parts[part + 1]))
-    this.#inodes.setText(pending, joinPath(clean))
+    this.#inodes.setLastText(joinPath(clean))
     return pending
   }
 

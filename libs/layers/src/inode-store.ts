@@ -13,7 +13,6 @@ export class InodeStore {
   gid = new Uint32Array(1024)
   nanos = new Uint32Array(1024)
   textStart = new Uint32Array(1024)
-  textEnd = new Uint32Array(1024)
   mtime = new Float64Array(1024)
   size = new Float64Array(1024)
   value = new Float64Array(1024)
@@ -26,7 +25,7 @@ export class InodeStore {
     const inode = this.count++
     if (inode === this.kind.length) this.#grow()
     this.kind[inode] = kind
-    this.textStart[inode] = this.textEnd[inode] = this.texts.end
+    this.textStart[inode] = this.texts.end
     return inode
   }
 
@@ -46,14 +45,17 @@ export class InodeStore {
     this.nanos[inode] = entry.mtimeNanos
   }
 
-  setText(inode: number, bytes: Uint8Array): void {
-    this.textStart[inode] = this.texts.end
+  /** Of the inode that was added last: texts lie one behind the other, in the order of their inodes. */
+  setLastText(bytes: Uint8Array): void {
     this.texts.append(bytes)
-    this.textEnd[inode] = this.texts.end
+  }
+
+  textEnd(inode: number): number {
+    return inode + 1 < this.count ? this.textStart[inode + 1]! : this.texts.end
   }
 
   text(inode: number): Buffer {
-    return this.texts.bytes.subarray(this.textStart[inode], this.textEnd[inode])
+    return this.texts.bytes.subarray(this.textStart[inode], this.textEnd(inode))
   }
 
   setXattrs(inode: number, xattrs: readonly Xattr[]): void {
@@ -62,9 +64,10 @@ export class InodeStore {
     this.xattrs.set(inode, xattrs.map(([name, value]) => [Buffer.from(name), Buffer.from(value)]))
   }
 
-  /** Pieces as (offset, size, data) triples. */
-  setSparse(inode: number, pieces: NonNullable<TarEntry['sparse']>): void {
+  /** Pieces as (offset, size, data) triples. One of no bytes, which GNU tar writes to mark a hole at the end, says nothing. */
+  setSparse(inode: number, all: NonNullable<TarEntry['sparse']>): void {
     this.flags[inode]! |= FLAG.sparse
+    const pieces = all.filter(({ size }) => size > 0)
     const triples = new Float64Array(pieces.length * 3)
     pieces.forEach((piece, index) => triples.set([piece.offset, piece.size, piece.dataOffset], index * 3))
     this.sparse.set(inode, triples)
@@ -79,7 +82,6 @@ export class InodeStore {
     this.gid = grown(this.gid, size)
     this.nanos = grown(this.nanos, size)
     this.textStart = grown(this.textStart, size)
-    this.textEnd = grown(this.textEnd, size)
     this.mtime = grown(this.mtime, size)
     this.size = grown(this.size, size)
     this.value = grown(this.value, size)

@@ -1,6 +1,6 @@
 import type { IndexColumns } from './columns.js'
 import { lowerBound } from './columns.js'
-import { decodeColumns, encodeColumns } from './format.js'
+import { decodeColumns } from './format.js'
 import { FLAG, type Kind, type SparseRange, type Xattr } from './kind.js'
 import { validate } from './validate.js'
 
@@ -146,8 +146,9 @@ export class LayerIndex {
     return found
   }
 
+  /** Not a copy: not to be written to. */
   encode(): Buffer {
-    return encodeColumns(this.#columns)
+    return this.#columns.encoded
   }
 
   /** Every rule of the format is checked: what comes back can be walked without a further look. Else `corrupt`. */

@@ -1,34 +1,29 @@
 import { randomInt } from 'node:crypto'
 import { StrataError } from '@strata/oci'
-import { grown } from './bytes.js'
+import { copyBytes, grown, release } from './bytes.js'
 
 export const NONE = 0xffffffff
 
 /** Bytes gathered one after the other, known by where they end. */
 export class ByteArena {
-  #bytes = Buffer.allocUnsafe(64 * 1024)
+  #bytes: Buffer<ArrayBuffer> = Buffer.allocUnsafeSlow(64 * 1024)
   end = 0
 
-  get bytes(): Buffer {
+  get bytes(): Buffer<ArrayBuffer> {
     return this.#bytes
   }
 
   append(source: Uint8Array, start = 0, end = source.length): void {
     const length = end - start
     if (this.end + length > this.#bytes.length) this.#grow(length)
-    const target = this.#bytes
-    const at = this.end
-    if (length > 64) target.set(source.subarray(start, end), at)
-    else for (let index = 0; index < length; index++) target[at + index] = source[start + index]!
-    this.end = at + length
+    copyBytes(this.#bytes, this.end, source, start, end)
+    this.end += length
   }
 
   #grow(length: number): void {
     // Ends are kept in 32 bits.
     if (this.end + length > 0xffff_fffe) throw new StrataError('limit_exceeded', 'the names of a layer have more than 4 GiB')
-    const larger = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.end + length))
-    larger.set(this.#bytes.subarray(0, this.end))
-    this.#bytes = larger
+    this.#bytes = Buffer.from(this.#bytes.buffer.transfer(Math.max(this.#bytes.length * 2, this.end + length)))
   }
 }
 
@@ -45,7 +40,6 @@ export class PlaceTable {
   /** By place. */
   folderAbove = new Uint32Array(1024)
   nameStart = new Uint32Array(1024)
-  nameEnd = new Uint32Array(1024)
   /** What stands here, or NONE (nothing, or only a whiteout). */
   inode = new Uint32Array(1024)
   /** The folder number if it is a directory, else NONE. */
@@ -72,6 +66,21 @@ export class PlaceTable {
     this.folderPlace[folder] = place
     this.folder[place] = folder
     return folder
+  }
+
+  /** Names lie one behind the other, in the order of their places. */
+  nameEnd(place: number): number {
+    return place + 1 < this.count ? this.nameStart[place + 1]! : this.names.end
+  }
+
+  /** For when nothing is looked for any more. */
+  endOfSearch(): void {
+    release(this.#slots, this.#hash)
+  }
+
+  /** For when all has been read. */
+  release(): void {
+    release(this.names.bytes, this.folderAbove, this.nameStart, this.inode, this.folder, this.flags, this.folderPlace)
   }
 
   find(folder: number, bytes: Uint8Array, start: number, end: number): number {
@@ -105,7 +114,9 @@ export class PlaceTable {
   }
 
   #rehash(): void {
-    this.#slots = new Uint32Array(this.#slots.length * 4)
+    const size = this.#slots.length * 4
+    release(this.#slots)
+    this.#slots = new Uint32Array(size)
     for (let place = 1; place < this.count; place++) this.#insert(place)
   }
 
@@ -115,7 +126,6 @@ export class PlaceTable {
     this.folderAbove[place] = folder
     this.nameStart[place] = this.names.end
     this.names.append(bytes, start, end)
-    this.nameEnd[place] = this.names.end
     this.inode[place] = NONE
     this.folder[place] = NONE
     this.#hash[place] = hash
@@ -126,7 +136,6 @@ export class PlaceTable {
     const size = this.inode.length * 2
     this.folderAbove = grown(this.folderAbove, size)
     this.nameStart = grown(this.nameStart, size)
-    this.nameEnd = grown(this.nameEnd, size)
     this.inode = grown(this.inode, size)
     this.folder = grown(this.folder, size)
     this.flags = grown(this.flags, size)
@@ -135,7 +144,7 @@ export class PlaceTable {
 
   #isNamed(place: number, bytes: Uint8Array, start: number, end: number): boolean {
     const own = this.nameStart[place]!
-    if (this.nameEnd[place]! - own !== end - start) return false
+    if (this.nameEnd(place) - own !== end - start) return false
     const names = this.names.bytes
     for (let index = end - start - 1; index >= 0; index--) if (names[own + index] !== bytes[start + index]) return false
     return true
