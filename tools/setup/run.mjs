@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { installNpmPackages } from './npm-packages.mjs'
 import { isCommand, missingForTests, missingPackages, installSystemPackages, installHint } from './system-packages.mjs'
-import { buildS3Servers } from './s3-servers.mjs'
 import { build, fail, say } from './steps.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -27,7 +26,6 @@ const wanted = [...missing, ...(task === 'test' && isCommand('apt-get') ? missin
 if (wanted.length > 0 && isRoot) installSystemPackages(wanted)
 installNpmPackages(ROOT)
 build(ROOT)
-if (task === 'test' && process.platform === 'linux') buildS3Servers(ROOT)
 
 const script = SCRIPTS[task]
 if (script) {

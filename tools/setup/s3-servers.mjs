@@ -1,5 +1,5 @@
 // The S3 servers that tests start (`TestS3`), built from pinned source into .tools/bin: `node tools/setup/s3-servers.mjs`. Neither project is published as a binary
-// that a checkout could pin; `npm test` builds them once, which takes a few minutes.
+// that a checkout could pin; `npm test` builds them once, beside its first tests: it takes some minutes.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ export function buildS3Servers(root) {
 
 function build(go, tools, { name, module, version, package: path = '' }) {
   say(`building ${name} ${version} from source, for tests`)
-  const env = { ...process.env, GOBIN: join(tools, 'bin'), GOFLAGS: '' }
+  const env = { ...process.env, GOBIN: join(tools, 'bin'), GOFLAGS: '', GOGC: '400' }
   const { status, stderr } = spawnSync(go, ['install', '-trimpath', '-ldflags', '-s -w', `${module}${path}@${version}`], { env, stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' })
   if (status === 0) writeFileSync(join(tools, `${name}.version`), version)
   else say(`${name} was not built: ${stderr?.trim().split('\n').at(-1) ?? 'go did not run'}; tests on it are skipped`)

@@ -13,6 +13,9 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync('/tmp/strata-')
 /** What is of services that run apart only: their tests run once, with the others of that kind. */
 const APART = 'src/apart/**'
+/** What starts an S3 server beside a folder. */
+const COLLECTION = 'src/collection.root.spec.ts'
+const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store', 'tools/faults']
 /**
  * `STRATA_TEST_LONG=1` runs all there is, in about three quarters of an hour. Without it the services are not killed at each of their steps (tools/faults), and as processes of their own they
  * are asked for what such a deployment changes.
@@ -31,6 +34,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
 
 const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map(dirname).sort()
 const before = leftovers(folder)
+const why = whyNoRootTests()
+const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT, { isPatient: true })
 await pureTests()
 await rootTests()
 await checkLeftovers()
@@ -46,26 +51,33 @@ async function pureTests() {
   if (!ok && total.failed === 0) fail('nx failed, though no test did')
 }
 
-/** One package after the other: they share the machine’s mounts, loop devices and cgroups. The whole of Strata at last, in both topologies at once: each test has services, Redis and node of its own. */
+/**
+ * One package after the other: they share the machine’s mounts, loop devices and cgroups. Then the whole of Strata, all services in one process, and beside that, since these tests mostly wait,
+ * first what needs the S3 servers, which have been built meanwhile, then Strata with every service a process of its own. Each of those has services, Redis and node of its own.
+ */
 async function rootTests() {
-  const why = whyNoRootTests()
-  for (const name of packages) {
-    const specs = globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) })
-    if (specs.length === 0 || (name === 'tools/faults' && !isLong)) continue
-    if (why) {
-      total.skipped.push(...specs.map((spec) => ({ name: `${name}/${spec}`, reason: why })))
-      continue
-    }
-    if (name === 'tools/e2e') continue
-    print(`\n> root tests of ${name}\n`)
-    await rootTestsOf(name)
-  }
-  print('\n> root tests of tools/e2e, all services in one process | every service its own process, on MinIO\n')
-  await Promise.all([why ? undefined : rootTestsOf('tools/e2e', { lane: 'one', filters: ['--exclude', APART] }), testsOfProcesses()])
+  const withSpecs = packages.filter((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).length > 0 && (name !== 'tools/faults' || isLong))
+  if (why) return total.skipped.push(...withSpecs.flatMap((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({ name: `${name}/${spec}`, reason: why }))))
+  for (const name of withSpecs) if (name !== 'tools/e2e' && !ON_S3.includes(name)) await rootTestsOf(name)
+  print('\n> root tests of tools/e2e, all services in one process | root tests on S3 servers, and every service its own process\n')
+  await Promise.all([wholeInOne(), wholeApart(withSpecs)])
+}
+
+async function wholeInOne() {
+  await rootTestsOf('tools/e2e', { lane: 'one', filters: ['--exclude', APART, '--exclude', COLLECTION] })
+  await serversBuilt
+  await rootTestsOf('tools/e2e', { lane: 'gc', filters: [COLLECTION] })
+}
+
+async function wholeApart(withSpecs) {
+  await serversBuilt
+  for (const name of withSpecs) if (ON_S3.includes(name)) await rootTestsOf(name, { lane: 's3' })
+  await testsOfProcesses()
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
   if (interrupted) return
+  print(`\n> root tests of ${name}\n`)
   const kind = lane === undefined ? 'root' : `root-${lane}`
   rmSync(resultFile(name, kind), { force: true })
   await run([join(ROOT, 'tools/test/run.mjs'), kind, ...filters], join(ROOT, name), { lane, env })
@@ -76,8 +88,8 @@ async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
 async function testsOfProcesses() {
   if (interrupted) return
   const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
-  const why = whyNoRootTests() ?? whyNoTestS3('minio')
-  if (why) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: why })
+  const noS3 = whyNoTestS3('minio')
+  if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
     await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
@@ -130,9 +142,9 @@ function print(line) {
   process.stdout.write(`${line}\n`)
 }
 
-/** A script on this Node; true if it ended well. What several say at once carries their names. */
-async function run(args, cwd, { lane, env = {} } = {}) {
-  const child = spawn(process.execPath, args, {
+/** A script on this Node; true if it ended well. What several say at once carries their names. A patient one leaves the processor to all others. */
+async function run(args, cwd, { lane, env = {}, isPatient = false } = {}) {
+  const child = spawn(isPatient ? 'nice' : process.execPath, isPatient ? ['-n', '19', process.execPath, ...args] : args, {
     cwd,
     stdio: ['ignore', lane === undefined ? 'inherit' : 'pipe', 'inherit'],
     env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env },
