@@ -6,7 +6,7 @@ import { fuzzTar } from './tar-target.js'
 /** Other cases each day, the same all day; a failure names its seed: `npm run fuzz -- --target tar --seed N`. */
 const FIRST = Math.floor(Date.now() / 86_400_000) * 1_000_003
 const isLong = process.env['STRATA_TEST_LONG'] === '1'
-const HOW_MANY = { tar: isLong ? 30_000 : 1_500, archive: isLong ? 2_000 : 60 }
+const HOW_MANY = { tar: isLong ? 30_000 : 1_500, archive: isLong ? 2_000 : 120 }
 const LIMIT = 15 * 60_000
 
 async function each(count: number, one: (random: Random) => void | Promise<void>): Promise<void> {
