@@ -52,7 +52,7 @@ async function pureTests() {
 }
 
 /**
- * One package after the other: they share the machine’s mounts, loop devices and cgroups. Then the whole of Strata, all services in one process, and beside that, since these tests mostly wait,
+ * One package after the other: they share the machine’s mounts, loop devices and cgroups. Then the whole of Strata, all services in one process, two files at a time, and beside that, since these tests mostly wait,
  * first what needs the S3 servers, which have been built meanwhile, then Strata with every service a process of its own. Each of those has services, Redis and node of its own.
  */
 async function rootTests() {
@@ -64,7 +64,7 @@ async function rootTests() {
 }
 
 async function wholeInOne() {
-  await rootTestsOf('tools/e2e', { lane: 'one', filters: ['--exclude', APART, '--exclude', COLLECTION] })
+  await rootTestsOf('tools/e2e', { lane: 'one', filters: ['--fileParallelism', '--maxWorkers=2', '--exclude', APART, '--exclude', COLLECTION] })
   await serversBuilt
   await rootTestsOf('tools/e2e', { lane: 'gc', filters: [COLLECTION] })
 }
