@@ -4,6 +4,7 @@ import { existsSync, openSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ArchiveFormat } from '@strata/archive'
+import { MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { until } from './strata.js'
 
 /** An engine or tool of the field, with a store of its own in a folder of its own. What it takes it keeps; `save` writes it again under the same name. */
@@ -111,5 +112,7 @@ async function serve(folder: string, program: string, args: readonly string[], i
   return async () => {
     child.kill('SIGTERM')
     await ended
+    // dockerd leaves a mount on its own folder.
+    for (const { mountPoint } of mountTable().reverse()) if (mountPoint.startsWith(`${folder}/`)) umount(mountPoint, MNT_DETACH)
   }
 }
