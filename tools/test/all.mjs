@@ -13,9 +13,10 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync('/tmp/strata-')
 /** What is of services that run apart only: their tests run once, with the others of that kind. */
 const APART = 'src/apart/**'
-/** What starts an S3 server beside a folder. */
-const COLLECTION = 'src/collection.root.spec.ts'
+/** What starts S3 servers: packages, and of tools/e2e one file. */
 const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store', 'tools/faults']
+const COLLECTION = 'src/collection.root.spec.ts'
+const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
  * `STRATA_TEST_LONG=1` runs all there is, in about three quarters of an hour. Without it the services are not killed at each of their steps (tools/faults), and as processes of their own they
  * are asked for what such a deployment changes.
@@ -52,27 +53,24 @@ async function pureTests() {
 }
 
 /**
- * One package after the other: they share the machine’s mounts, loop devices and cgroups. Then the whole of Strata, all services in one process, two files at a time, and beside that, since these tests mostly wait,
- * first what needs the S3 servers, which have been built meanwhile, then Strata with every service a process of its own. Each of those has services, Redis and node of its own.
+ * One package after the other: they share the machine’s mounts, loop devices and cgroups. Then the whole of Strata, all services in one process; and, when the S3 servers are built, what needs those, and Strata with every
+ * service a process of its own. These tests mostly wait, and each has services, Redis and node of its own, so they run beside each other.
  */
 async function rootTests() {
   const withSpecs = packages.filter((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).length > 0 && (name !== 'tools/faults' || isLong))
   if (why) return total.skipped.push(...withSpecs.flatMap((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({ name: `${name}/${spec}`, reason: why }))))
   for (const name of withSpecs) if (name !== 'tools/e2e' && !ON_S3.includes(name)) await rootTestsOf(name)
   print('\n> root tests of tools/e2e, all services in one process | root tests on S3 servers, and every service its own process\n')
-  await Promise.all([wholeInOne(), wholeApart(withSpecs)])
+  await Promise.all([rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] }), testsOnS3(withSpecs)])
 }
 
-async function wholeInOne() {
-  await rootTestsOf('tools/e2e', { lane: 'one', filters: ['--fileParallelism', '--maxWorkers=2', '--exclude', APART, '--exclude', COLLECTION] })
+async function testsOnS3(withSpecs) {
   await serversBuilt
-  await rootTestsOf('tools/e2e', { lane: 'gc', filters: [COLLECTION] })
-}
-
-async function wholeApart(withSpecs) {
-  await serversBuilt
-  for (const name of withSpecs) if (ON_S3.includes(name)) await rootTestsOf(name, { lane: 's3' })
-  await testsOfProcesses()
+  const oneByOne = async () => {
+    for (const name of withSpecs) if (ON_S3.includes(name)) await rootTestsOf(name, { lane: 's3' })
+    await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
+  }
+  await Promise.all([oneByOne(), testsOfProcesses()])
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
@@ -92,7 +90,7 @@ async function testsOfProcesses() {
   if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ALSO_AS_PROCESSES)], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }
