@@ -64,14 +64,14 @@ describe('what is taken is said in one sentence', () => {
   }
 
   it('a port', async () => {
-    expect(await refusedStart({ STRATA_LISTEN: listen })).toMatch(/strata: .* is taken: [^\n]+\n?$/)
+    expect(await refusedStart({ STRATA_LISTEN: listen })).toMatch(/strata: .* is taken: [^\n]+$/m)
   })
   it('a socket', async () => {
-    expect(await refusedStart({ STRATA_SOCKET: strata.socket })).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+    expect(await refusedStart({ STRATA_SOCKET: strata.socket })).toMatch(/strata: Strata is already running on [^\n]+$/m)
   })
   it('a data folder', async () => {
     const first = await StrataUnderTest.start({ topology: 'standalone' })
-    expect(await refusedStart({ STRATA_DATA: first.data }, 'standalone')).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+    expect(await refusedStart({ STRATA_DATA: first.data }, 'standalone')).toMatch(/strata: Strata is already running on [^\n]+$/m)
     await first.dispose()
   })
 })
