@@ -2,9 +2,10 @@ import { execFileSync } from 'node:child_process'
 import { createReadStream } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import type { ImageView } from '@strata/api'
 import type { ArchiveFormat } from '@strata/archive'
-import { openFixture, type FixtureName } from '@strata/archive/testing'
+import { openFixture, TestLayout, type FixtureName } from '@strata/archive/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { absentOf, newerDocker, PEERS, type Peer, type PeerKind } from './testing/peers.js'
 import { StrataUnderTest } from './testing/strata.js'
@@ -22,6 +23,8 @@ afterAll(async () => {
 })
 
 const NAME = 'fx/odd:3'
+const HOST = process.arch === 'x64' ? 'amd64' : 'arm64'
+const OTHER = process.arch === 'x64' ? 'arm64' : 'amd64'
 /** One that came plain, one whose layers are packed. */
 const FIXTURES: readonly FixtureName[] = ['docker20-odd.tar', 'skopeo-oci-gzip.tar']
 const inspect = async () => {
@@ -56,6 +59,22 @@ describe.each(kinds)('%s', (name, { formats, programs, start }) => {
     for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
     expect((await strata.load(createReadStream(again))).images).toMatchObject([{ names: [NAME] }])
     expect(await inspect()).toEqual(image)
+  })
+
+  it.for(formats)('takes the %s archive of an image with several platforms', async (format, context) => {
+    if (!peer) return context.skip(`it needs ${absent.join(' and ')}`)
+    for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+    const layout = new TestLayout()
+    const [here, other] = [await layout.image(HOST), await layout.image(OTHER)]
+    const bytes = await layout.tar([{ ...layout.index([other, here]), annotations: { 'io.containerd.image.name': 'docker.io/fx/odd:3' } }])
+    expect((await strata.request('POST', '/v1/images?platform=all', Readable.from([bytes]))).status).toBe(201)
+    const [file, again] = [join(folder, `several-${format}`), join(folder, `several-${format}-again-${name}`)]
+    expect(await strata.cli(['save', '--format', format, '-o', file, NAME])).toMatchObject({ code: 0, stderr: '' })
+    peer.load(file, format, NAME)
+    peer.save(again, format, NAME)
+    for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+    await strata.load(createReadStream(again))
+    expect((await inspect()).id).toBe(here.id)
   })
 })
 
