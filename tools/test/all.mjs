@@ -36,7 +36,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
 const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map(dirname).sort()
 const before = leftovers(folder)
 const why = whyNoRootTests()
-const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT, { isPatient: true })
+const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT)
 await pureTests()
 await rootTests()
 await checkLeftovers()
@@ -53,24 +53,21 @@ async function pureTests() {
 }
 
 /**
- * One package after the other: they share the machine’s mounts, loop devices and cgroups. Then the whole of Strata, all services in one process; and, when the S3 servers are built, what needs those, and Strata with every
- * service a process of its own. These tests mostly wait, and each has services, Redis and node of its own, so they run beside each other.
+ * One package after the other, while the S3 servers are built: they share the machine’s mounts, loop devices and cgroups. Then, since these tests mostly wait, beside each other the whole of Strata, all services in one
+ * process, two files at a time; what needs the S3 servers; and Strata with every service a process of its own. Each has services, Redis and node of its own.
  */
 async function rootTests() {
   const withSpecs = packages.filter((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).length > 0 && (name !== 'tools/faults' || isLong))
   if (why) return total.skipped.push(...withSpecs.flatMap((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({ name: `${name}/${spec}`, reason: why }))))
   for (const name of withSpecs) if (name !== 'tools/e2e' && !ON_S3.includes(name)) await rootTestsOf(name)
   print('\n> root tests of tools/e2e, all services in one process | root tests on S3 servers, and every service its own process\n')
-  await Promise.all([rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] }), testsOnS3(withSpecs)])
+  await serversBuilt
+  await Promise.all([rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] }), testsOnS3(withSpecs), testsOfProcesses()])
 }
 
 async function testsOnS3(withSpecs) {
-  await serversBuilt
-  const oneByOne = async () => {
-    for (const name of withSpecs) if (ON_S3.includes(name)) await rootTestsOf(name, { lane: 's3' })
-    await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
-  }
-  await Promise.all([oneByOne(), testsOfProcesses()])
+  for (const name of withSpecs) if (ON_S3.includes(name)) await rootTestsOf(name, { lane: 's3' })
+  await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
@@ -90,7 +87,7 @@ async function testsOfProcesses() {
   if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ALSO_AS_PROCESSES)], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }
@@ -140,9 +137,9 @@ function print(line) {
   process.stdout.write(`${line}\n`)
 }
 
-/** A script on this Node; true if it ended well. What several say at once carries their names. A patient one leaves the processor to all others. */
-async function run(args, cwd, { lane, env = {}, isPatient = false } = {}) {
-  const child = spawn(isPatient ? 'nice' : process.execPath, isPatient ? ['-n', '19', process.execPath, ...args] : args, {
+/** A script on this Node; true if it ended well. What several say at once carries their names. */
+async function run(args, cwd, { lane, env = {} } = {}) {
+  const child = spawn(process.execPath, args, {
     cwd,
     stdio: ['ignore', lane === undefined ? 'inherit' : 'pipe', 'inherit'],
     env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env },
