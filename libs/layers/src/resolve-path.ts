@@ -39,7 +39,7 @@ export function resolvePath(tree: MergedTree, path: Uint8Array): number {
     const node = tree.child(directory, name)
     if (node === undefined) throw notFound(path)
     const inode = tree.inode(node)
-    if (tree.kind(inode) !== KIND.symlink ) return node
+    if (tree.kind(inode) !== KIND.symlink) return node
     if (++links > MAX_LINKS) throw new StrataError('bad_request', `the path ${quoted(path)} leads through more than ${MAX_LINKS} symbolic links`)
     return walk(directory, tree.symlink(inode))
   }

@@ -54,7 +54,7 @@ describe.each(kinds)('%s', (name, { formats, programs, start }) => {
     if (!peer) return context.skip(`it needs ${absent.join(' and ')}`)
     const { file, image } = await saved(fixture, format)
     const again = `${file}-again-${name}`
-    peer.load(file, format, NAME)
+    peer.load(file, format)
     peer.save(again, format, NAME)
     for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
     expect((await strata.load(createReadStream(again))).images).toMatchObject([{ names: [NAME] }])
@@ -70,7 +70,7 @@ describe.each(kinds)('%s', (name, { formats, programs, start }) => {
     expect((await strata.request('POST', '/v1/images?platform=all', Readable.from([bytes]))).status).toBe(201)
     const [file, again] = [join(folder, `several-${format}`), join(folder, `several-${format}-again-${name}`)]
     expect(await strata.cli(['save', '--format', format, '-o', file, NAME])).toMatchObject({ code: 0, stderr: '' })
-    peer.load(file, format, NAME)
+    peer.load(file, format)
     peer.save(again, format, NAME)
     for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
     await strata.load(createReadStream(again))

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createReadStream } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import { buffer } from 'node:stream/consumers'
 import type { ImageView } from '@strata/api'
 import { openFixture, TestLayout } from '@strata/archive/testing'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest'
+import { absentOf } from './testing/peers.js'
 import { StrataUnderTest } from './testing/strata.js'
 
 /** Archives as tools write them on this machine, and what tools make of ours. */
@@ -26,7 +27,7 @@ afterAll(async () => {
 })
 
 function need(context: TestContext, ...tools: string[]): void {
-  const absent = tools.filter((tool) => spawnSync('sh', ['-c', `command -v ${tool}`]).status !== 0)
+  const absent = absentOf(tools)
   if (absent.length > 0) context.skip(`it needs ${absent.join(' and ')}`)
 }
 const run = (command: string, ...args: string[]) => execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })

@@ -33,7 +33,7 @@ export class LayerBytes {
     this.#blobs = new BlobStore(store)
   }
 
-  /** For parts of the layer's tar that end at `until` at most; `size` is the whole tar's. A plain layer's digest is its diffID. */
+  /** For parts of the layer's tar that end at `until` at most; `size` is the whole tar's. A plain layer's digest is its diffID, unless it came under its sha512: then it is read as a packed one. */
   cursor(layer: ImageLayer, { until, size }: { readonly until: number; readonly size: number }): LayerCursor {
     const { digest } = layer
     if (digest === layer.diffId) return new LayerCursor(async (start) => ({ at: start, body: (await this.#blobs.open(digest, { start, end: until })).body }), MAX_SKIP)

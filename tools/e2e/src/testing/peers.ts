@@ -9,7 +9,7 @@ import { until } from './strata.js'
 
 /** An engine or tool of the field, with a store of its own in a folder of its own. What it takes it keeps; `save` writes it again under the same name. */
 export interface Peer {
-  load(file: string, format: ArchiveFormat, name: string): void
+  load(file: string, format: ArchiveFormat): void
   save(file: string, format: ArchiveFormat, name: string): void
   stop(): Promise<void>
 }
