@@ -1,11 +1,11 @@
 import { createHash, type Hash } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { Transform, type Readable } from 'node:stream'
+import { open, writeFile, type FileHandle } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { CheckpointWriter, COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
+import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { algorithmOf, asStrataError, digestFromHex, StrataError, type Algorithm, type DiffId, type Digest } from '@strata/oci'
+import { algorithmOf, asStrataError, digestFromHex, StrataError, type Algorithm, type Compression, type DiffId, type Digest } from '@strata/oci'
+import { Gunzip } from './gunzip.js'
 
 export interface InflateTask {
   readonly blob: Digest
@@ -18,9 +18,6 @@ export interface InflateTask {
   readonly checkpoints: string | undefined
   readonly limits: PackedLimits
 }
-
-/** What is small is written together: up to this much waits for the write before it. */
-const WRITE_AHEAD = 2 * 1024 * 1024
 
 /**
  * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. Gives the diffID. What does not match is refused: `corrupt` if the bytes
@@ -36,23 +33,21 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
   try {
     signal?.throwIfAborted()
     const compression = inside ? detectCompression(await bytes.head()) : 'none'
-    const watcher = task.checkpoints !== undefined && compression === 'gzip' ? new CheckpointWriter() : undefined
-    await pipeline(
-      watcher ? watcher.cut(bytes.pieces()) : bytes.pieces(),
-      decompressor(compression, { maxRatio: task.limits.ratio, ...(watcher && { watcher }) }),
-      look((piece) => {
-        watcher?.output(piece)
-        inside?.update(piece)
-        walk?.reader.write(piece)
-        size += piece.length
-      }),
-      createWriteStream(task.tar, { flags: 'wx', mode: 0o600, highWaterMark: WRITE_AHEAD }),
-    )
+    using gunzip = compression === 'gzip' ? new Gunzip({ maxRatio: task.limits.ratio, findsCheckpoints: task.checkpoints !== undefined }) : undefined
+    await using file = await open(task.tar, 'wx', 0o600)
+    const tar = new Written(file)
+    for await (const piece of gunzip ? gunzipped(bytes.pieces(), gunzip) : unpacked(bytes.pieces(), compression, task.limits)) {
+      inside?.update(piece)
+      walk?.reader.write(piece)
+      size += piece.length
+      await tar.write(piece)
+    }
+    await tar.end()
     const diffId = (inside ? digestFromHex(inside.digest('hex')) : task.blob) as DiffId
     if (diffId !== (task.diffId ?? diffId)) throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
     walk?.reader.end()
     await expectBlob(task.blob, bytes)
-    const checkpoints = watcher?.finish()
+    const checkpoints = gunzip?.checkpoints()
     if (checkpoints) await writeFile(task.checkpoints!, checkpoints, { mode: 0o600 })
     if (walk) await writeFile(walk.index, walk.builder.finish(size).encode(), { mode: 0o600 })
     return diffId
@@ -125,18 +120,40 @@ class Travelling {
   }
 }
 
-/** Shows each piece on its way. */
-function look(at: (piece: Buffer) => void): Transform {
-  return new Transform({
-    transform(piece: Buffer, _encoding, done) {
-      try {
-        at(piece)
-      } catch (error) {
-        return done(error as Error)
-      }
-      done(null, piece)
-    },
-  })
+async function* gunzipped(pieces: AsyncIterable<Buffer>, gunzip: Gunzip): AsyncGenerator<Buffer> {
+  for await (const piece of pieces) yield* gunzip.take(piece)
+  yield* gunzip.end()
+}
+
+function unpacked(pieces: AsyncIterable<Buffer>, compression: Compression, { ratio }: PackedLimits): AsyncIterable<Buffer> {
+  if (compression === 'none') return pieces
+  const plain = decompressor(compression, { maxRatio: ratio })
+  // Its error is the reader's to see.
+  pipeline(pieces, plain).catch(() => undefined)
+  return plain
+}
+
+/** One piece is written while the next is made. */
+class Written {
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor(private readonly file: FileHandle) {}
+
+  /** Done when the piece before is written. */
+  async write(piece: Buffer): Promise<void> {
+    await this.#writing
+    this.#writing = this.#all(piece)
+    // It is told at the next call.
+    this.#writing.catch(() => undefined)
+  }
+
+  end(): Promise<void> {
+    return this.#writing
+  }
+
+  async #all(piece: Buffer): Promise<void> {
+    for (let rest = piece; rest.length > 0; ) rest = rest.subarray((await this.file.write(rest)).bytesWritten)
+  }
 }
 
 function startWalk(index: string, limits: PackedLimits): { index: string; builder: IndexBuilder; reader: TarReader } {

@@ -8,7 +8,7 @@ import type { InflateJob, InflateReply } from './worker.js'
 /** Threads run compiled code, also where the sources run as they are (tests). */
 const FILE = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
-/** `inflate` in a thread of its own, which an abort ends wherever it is. The bytes are those of a file, or a stream's of this thread, which is destroyed in the end. */
+/** `inflate` in a thread of its own, which an abort ends at its next chunk. The bytes are those of a file, or a stream's of this thread, which is destroyed in the end. */
 export async function inflateInThread(task: InflateTask, from: string | Readable, signal: AbortSignal): Promise<DiffId> {
   const stream = typeof from === 'string' ? undefined : from
   const belt = stream && new MessageChannel()
@@ -16,16 +16,17 @@ export async function inflateInThread(task: InflateTask, from: string | Readable
     signal.throwIfAborted()
     const job: InflateJob = { task, from: typeof from === 'string' ? from : belt!.port2 }
     const worker = new Worker(FILE, { workerData: job, transferList: belt ? [belt.port2] : [], execArgv: [] })
-    const stop = (): void => void worker.terminate()
+    const stop = (): void => worker.postMessage('stop')
     signal.addEventListener('abort', stop, { once: true })
     try {
       const replied = new Promise<InflateReply>((resolve, reject) => {
         worker.once('message', resolve)
         worker.once('error', reject)
-        worker.once('exit', () => reject(signal.aborted ? (signal.reason as Error) : new StrataError('internal', 'the inflating thread ended without an answer')))
+        worker.once('exit', () => reject(new StrataError('internal', 'the inflating thread ended without an answer')))
       })
       if (belt) void convey(stream, belt.port1)
       const reply = await replied
+      signal.throwIfAborted()
       if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
       return reply.diffId
     } finally {

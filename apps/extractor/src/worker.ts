@@ -13,7 +13,10 @@ export type InflateReply = { readonly diffId: DiffId } | { readonly code: string
 
 const { task, from } = workerData as InflateJob
 const source = typeof from === 'string' ? createReadStream(from, { highWaterMark: 1024 * 1024 }) : conveyed(from)
-const reply: InflateReply = await inflate(task, source).then(
+// A thread that is ended from outside would keep what zlib has allocated.
+const stop = new AbortController()
+parentPort!.once('message', () => stop.abort())
+const reply: InflateReply = await inflate(task, source, stop.signal).then(
   (diffId) => ({ diffId }),
   (error: unknown) => {
     const { code, message } = asStrataError(error)
@@ -21,4 +24,4 @@ const reply: InflateReply = await inflate(task, source).then(
     return { code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code, message }
   },
 )
-parentPort?.postMessage(reply)
+parentPort!.postMessage(reply)

@@ -1,35 +1,38 @@
+import { createHash } from 'node:crypto'
 import { StrataError } from '@strata/oci'
 
 /**
  * Places in a gzip layer's blob from which it can be unpacked without what is before. As bytes, little-endian: a header, a row of 64 bytes for each, then what they need of the bytes before them.
  *
  *     0 magic "strataCP"   8 u32 version   12 u32 rows                                     16… zeros to 64
- *     row: 0 f64 bit in the blob   8 f64 byte of the tar   16 f64 window's offset in this object   24 u32 its length   28 zeros   32 sha256 of the tar from here to the next row
+ *     row: 0 f64 byte of the blob  8 f64 byte of the tar   16 f64 window's offset in this object   24 u32 its length   28 zeros   32 sha256 of the row's first 16 bytes and the window
  *
- * A place is where a block of a member's deflate stream begins; its window is raw deflate of the up to 32 KiB of the tar before.
+ * A place is where a block of a member's deflate stream begins, with a byte; its window is raw deflate of the up to 32 KiB of the tar before, and the next place is in the same member or at the beginning of another. Or it is where a member itself
+ * begins: then it needs no window, and the next place may be in any member.
  */
 const MAGIC = Buffer.from('strataCP', 'latin1')
-const VERSION = 1
+const VERSION = 2
 export const CHECKPOINTS_HEADER = 64
 const ROW = 64
 
 export interface Checkpoint {
-  /** Where in the blob, in bits from its first byte's lowest. */
-  readonly bit: number
+  /** Where in the blob. */
+  readonly packed: number
   /** Where in the tar. */
   readonly out: number
   /** The next one's `out`; of the last one, the end. */
   readonly end: number
+  /** Empty where a member begins. */
   readonly window: { readonly start: number; readonly end: number }
-  readonly sha256: Buffer
+  /** Whether these are the window's bytes. */
+  readonly isWindow: (bytes: Buffer) => boolean
 }
 
 export interface NewCheckpoint {
-  readonly bit: number
+  readonly packed: number
   readonly out: number
-  /** As it is kept: packed. */
+  /** As it is kept: packed. Empty where a member begins. */
   readonly window: Buffer
-  readonly sha256: Buffer
 }
 
 export function encodeCheckpoints(points: readonly NewCheckpoint[]): Buffer {
@@ -38,13 +41,13 @@ export function encodeCheckpoints(points: readonly NewCheckpoint[]): Buffer {
   head.writeUInt32LE(VERSION, 8)
   head.writeUInt32LE(points.length, 12)
   let end = head.length
-  for (const [at, { bit, out, window, sha256 }] of points.entries()) {
+  for (const [at, { packed, out, window }] of points.entries()) {
     const row = CHECKPOINTS_HEADER + at * ROW
-    head.writeDoubleLE(bit, row)
+    head.writeDoubleLE(packed, row)
     head.writeDoubleLE(out, row + 8)
     head.writeDoubleLE(end, row + 16)
     head.writeUInt32LE(window.length, row + 24)
-    sha256.copy(head, row + 32)
+    hashOf(head.subarray(row, row + 16), window).copy(head, row + 32)
     end += window.length
   }
   return Buffer.concat([head, ...points.map(({ window }) => window)])
@@ -69,13 +72,17 @@ export function checkpointBefore(rows: Buffer, offset: number, size: number): Ch
   }
   if (low === 0) return undefined
   const at = CHECKPOINTS_HEADER + (low - 1) * ROW
-  const [bit, out, start, length] = [rows.readDoubleLE(at), rows.readDoubleLE(at + 8), rows.readDoubleLE(at + 16), rows.readUInt32LE(at + 24)]
+  const [packed, out, start, length] = [rows.readDoubleLE(at), rows.readDoubleLE(at + 8), rows.readDoubleLE(at + 16), rows.readUInt32LE(at + 24)]
   const end = low < count ? outOf(low) : size
-  if (![bit, out, start, end].every((number) => Number.isSafeInteger(number) && number >= 0) || end < out || length > MAX_WINDOW) throw corrupt()
-  return { bit, out, end, window: { start, end: start + length }, sha256: rows.subarray(at + 32, at + 64) }
+  if (![packed, out, start, end].every((number) => Number.isSafeInteger(number) && number >= 0) || end < out || length > MAX_WINDOW) throw corrupt()
+  return { packed, out, end, window: { start, end: start + length }, isWindow: (bytes) => hashOf(rows.subarray(at, at + 16), bytes).equals(rows.subarray(at + 32, at + 64)) }
 }
 /** What does not pack grows a little. */
 const MAX_WINDOW = 64 * 1024
+
+function hashOf(place: Buffer, window: Buffer): Buffer {
+  return createHash('sha256').update(place).update(window).digest()
+}
 
 function corrupt(): StrataError {
   return new StrataError('corrupt', "a layer's checkpoints are not valid")

@@ -19,13 +19,6 @@ export interface DecompressorOptions {
   readonly of?: 'layer' | 'archive'
   /** Bytes out for each byte in. */
   readonly maxRatio?: number
-  readonly watcher?: DecompressorWatcher
-}
-
-/** Who is told how packed and plain bytes belong together. Plain bytes count when they are made, before anybody has read them. */
-export interface DecompressorWatcher {
-  /** A piece was taken in whole: what can be made of the first `bytesIn` bytes is made. */
-  consumed(bytesIn: number, bytesOut: number): void
 }
 
 /** Little enough to be no bomb: a small file of zeros packs far beyond any ratio. */
@@ -64,14 +57,11 @@ class Decompressor extends Duplex {
   private bytesIn = 0
   private bytesOut = 0
   private isPadding = false
-  private readonly watcher: DecompressorWatcher | undefined
 
   constructor(private readonly compression: 'gzip' | 'zstd', options: DecompressorOptions) {
-    // A watcher looks at what comes in by what has gone out: a piece at a time, or it is a megabyte behind, and more on a busy machine.
-    super({ readableHighWaterMark: CHUNK, writableHighWaterMark: options.watcher ? 1 : CHUNK })
+    super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     this.of = options.of ?? 'layer'
     this.maxRatio = options.maxRatio ?? MAX_RATIO
-    this.watcher = options.watcher
     this.inner = this.open()
   }
 
@@ -122,14 +112,8 @@ class Decompressor extends Duplex {
       if (inner.bytesWritten - this.given < piece.length) return // a member ended within: its 'end' goes on from here
       this.given += piece.length
       this.pending = undefined
-      this.watcher?.consumed(this.bytesIn, this.made)
       done()
     })
-  }
-
-  /** What `inner` holds until it is read is made, too. */
-  private get made(): number {
-    return this.bytesOut + this.inner.readableLength
   }
 
   private memberEnd(): void {

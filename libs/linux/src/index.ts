@@ -5,6 +5,7 @@
 export { SystemError, type Path } from './libc.js'
 export * from './boot-id.js'
 export * from './copy.js'
+export * from './inflater.js'
 export * from './lock.js'
 export * from './loop.js'
 export * from './mount.js'

@@ -13,18 +13,20 @@ export type NativeType = 'int' | 'uint' | 'long' | 'ulong' | 'ptr'
 const require = createRequire(import.meta.url)
 type Koffi = typeof import('koffi')
 let koffi: Koffi | undefined
-let libc: LibraryHandle | undefined
+const libraries = new Map<string | null, LibraryHandle>()
 
-function load(): LibraryHandle {
+/** `null` is the program itself: Node, with what it has linked in and exports. */
+function load(library: string | null = 'libc.so.6'): LibraryHandle {
   koffi ??= require('koffi') as Koffi
-  libc ??= koffi.load('libc.so.6')
-  return libc
+  const loaded = libraries.get(library) ?? koffi.load(library)
+  libraries.set(library, loaded)
+  return loaded
 }
 
-export function bind(name: string, args: readonly NativeType[], result: NativeType = 'int'): NativeFunction {
+export function bind(name: string, args: readonly NativeType[], result: NativeType = 'int', library?: null): NativeFunction {
   let bound: NativeFunction | undefined
   return (...values) => {
-    bound ??= load().func(name, result, args.map((type) => (type === 'ptr' ? 'void *' : type))) as NativeFunction
+    bound ??= load(library).func(name, result, args.map((type) => (type === 'ptr' ? 'void *' : type))) as NativeFunction
     return bound(...values)
   }
 }

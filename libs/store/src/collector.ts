@@ -71,7 +71,7 @@ const DELETED_AT_ONCE = 500
  *   - an upload under way has made it, and no record of the layer is there yet (the layer is then indexed once more, by `extract`);
  *   - a load finds the index of a layer that was removed before and does not make it, while this run, which listed the records earlier, deletes it.
  *
- * **Checkpoints** (`checkpoints/v1/<blob>`) of a blob without a record go in the same way: they follow from the blob, and who misses them unpacks from its beginning.
+ * **Checkpoints** (`checkpoints/v2/<blob>`) of a blob without a record go in the same way: they follow from the blob, and who misses them unpacks from its beginning.
  *
  * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are aborted, in the order partial uploads, *then* live uploads: an upload's record is there before the first byte of its data.
  *

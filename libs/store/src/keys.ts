@@ -8,7 +8,7 @@ import { algorithmOf, digestFromHex, hexOf, isDigest, NOT_A_DIGEST, parseReferen
  * uploads/<upload>                         record: who is writing, and what came
  * blobs/<algorithm>/<hex>                  record: where a blob's bytes are, its length, which uploads hold it
  * index/v1/<hex>                           a layer's index, by diffID
- * checkpoints/v1/<hex>                     places in a packed layer's blob from which it can be unpacked, by the blob's digest
+ * checkpoints/v2/<hex>                     places in a packed layer's blob from which it can be unpacked, by the blob's digest
  * images/<repository>/_tags/<tag>          record: a name
  * images/<repository>/_digests/<hex>       record: an image of that repository, by its manifest's digest
  * images/_digests/<hex>                    the same for an image that never had a name
@@ -24,13 +24,13 @@ export const keys = {
   upload: (upload: string) => `uploads/${checkUploadId(upload)}`,
   blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
   index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
-  checkpoints: (digest: Digest) => `checkpoints/v1/${checkedHex(digest)}`,
+  checkpoints: (digest: Digest) => `checkpoints/v2/${checkedHex(digest)}`,
   tag: (repository: Repository, tag: Tag) => `${imagesOf(repository)}_tags/${checkSegment(tag)}`,
   imageDigest: (repository: Repository | undefined, digest: Digest) => `${imagesOf(repository)}_digests/${checkedHex(digest)}`,
 } as const
 
 /** Prefixes to list. */
-export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/', indexes: 'index/v1/', checkpoints: 'checkpoints/v1/', images: 'images/' } as const
+export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/', indexes: 'index/v1/', checkpoints: 'checkpoints/v2/', images: 'images/' } as const
 
 /** Of an upload that is to become an image by itself: what the request said of that image. */
 export const RECIPE_NAME = 'recipe'
@@ -62,7 +62,7 @@ export function parseImageKey(key: string): ImageKey | undefined {
 
 /** The digest in a key of `blobs/`, `index/` or `checkpoints/`; `undefined` for any other key. */
 export function digestInKey(key: string): Digest | undefined {
-  const hex = /^(?:blobs\/sha256\/(?=.{64}$)|blobs\/sha512\/(?=.{128}$)|index\/v1\/(?=.{64}$)|checkpoints\/v1\/)((?:[0-9a-f]{64}){1,2})$/.exec(key)?.[1]
+  const hex = /^(?:blobs\/sha256\/(?=.{64}$)|blobs\/sha512\/(?=.{128}$)|index\/v1\/(?=.{64}$)|checkpoints\/v2\/)((?:[0-9a-f]{64}){1,2})$/.exec(key)?.[1]
   return hex === undefined ? undefined : digestFromHex(hex)
 }
 

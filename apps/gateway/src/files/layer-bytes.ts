@@ -1,11 +1,10 @@
-import { createHash } from 'node:crypto'
-import type { Readable } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
-import { inflateRaw } from 'node:zlib'
+import { createInflateRaw, inflateRaw } from 'node:zlib'
 import { Inject, Injectable } from '@nestjs/common'
-import { checkpointBefore, checkpointRows, CHECKPOINTS_HEADER, COMPRESSION_HEAD, decompressor, detectCompression, inflateFrom, WINDOW, type Checkpoint } from '@strata/archive'
+import { checkpointBefore, checkpointRows, CHECKPOINTS_HEADER, COMPRESSION_HEAD, decompressor, detectCompression, type Checkpoint } from '@strata/archive'
 import type { ImageLayer } from '@strata/images'
 import { StrataError, type Digest } from '@strata/oci'
 import { BlobStore, keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
@@ -13,21 +12,22 @@ import { LayerCursor } from './layer-cursor.js'
 
 /** To read on costs less than another request to the store, up to here. */
 const MAX_SKIP = 4 * 1024 * 1024
-/** Tables of checkpoints that are kept: 16 bytes for each MiB of a layer's tar. */
+/** Tables of checkpoints that are kept: some 16 bytes for each MiB of a layer's tar. */
 const MAX_TABLES = 4 * 1024 * 1024
-const MAX_PROVEN = 10_000
+/** How far back deflate refers. */
+const WINDOW = 32 * 1024
+/** Unpacked at a time: of what a segment has, a reader mostly wants little. */
+const CHUNK = 256 * 1024
 
 /**
  * The bytes of layers' tars, read from their blobs however these are packed. Nothing is written, and no more in memory than the streams hold.
  *
- * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other packed one, and one without checkpoints, from its beginning. A checkpoint is believed when the hash of all that comes from it has
- * been seen to be right, once: what looks like the beginning of a block might be bytes that were made to look so.
+ * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other packed one, and one without checkpoints or with damaged ones, from its beginning.
  */
 @Injectable()
 export class LayerBytes {
   readonly #blobs: BlobStore
   readonly #tables = new Map<Digest, Buffer>()
-  readonly #proven = new Set<string>()
 
   constructor(@Inject(OBJECT_STORE) private readonly store: ObjectStore) {
     this.#blobs = new BlobStore(store)
@@ -42,47 +42,33 @@ export class LayerBytes {
 
   async #openPacked({ digest, size: packed }: ImageLayer, size: number, start: number): Promise<{ at: number; body: AsyncIterable<Uint8Array> }> {
     const point = await this.#pointBefore(digest, start, size)
-    if (!point || !(await this.#isProven(digest, packed, point))) return { at: 0, body: await this.#fromBeginning(digest) }
-    return { at: point.out, body: this.#fromPoint(digest, packed, point) }
+    const window = point && (await this.#window(digest, point))
+    if (!window) return { at: 0, body: await this.#fromBeginning(digest) }
+    return { at: point.out, body: this.#fromPoint(digest, packed, point, window) }
   }
 
   async #fromBeginning(digest: Digest): Promise<Readable> {
     const head = await buffer((await this.#blobs.open(digest, { start: 0, end: COMPRESSION_HEAD })).body)
-    const { body } = await this.#blobs.open(digest)
     // It was judged when it came in: a limit that was changed since is nothing for it.
-    const plain = decompressor(detectCompression(head), { maxRatio: Infinity })
-    // Its error is the reader's to see; who stops reading ends both.
-    pipeline(body, plain).catch(() => undefined)
-    return plain
+    return unpacked((await this.#blobs.open(digest)).body, decompressor(detectCompression(head), { maxRatio: Infinity }))
   }
 
   /** Up to the next checkpoint. */
-  async *#fromPoint(digest: Digest, packed: number, { bit, out, end, window }: Checkpoint): AsyncGenerator<Uint8Array> {
-    const kept = await this.store.get(keys.checkpoints(digest), window)
-    if (!kept) return
-    const before = await unpackWindow(await buffer(kept.body), { maxOutputLength: WINDOW })
-    const { body } = await this.#blobs.open(digest, { start: Math.floor(bit / 8), end: packed })
+  async *#fromPoint(digest: Digest, packed: number, { packed: start, out, end }: Checkpoint, window: Buffer): AsyncGenerator<Uint8Array> {
+    const { body } = await this.#blobs.open(digest, { start, end: packed })
     let left = end - out
-    for await (const piece of inflateFrom(body, bit % 8, before) as AsyncIterable<Buffer>) {
+    for await (const piece of unpacked(body, window.length === 0 ? decompressor('gzip', { maxRatio: Infinity }) : createInflateRaw({ dictionary: window, chunkSize: CHUNK })) as AsyncIterable<Buffer>) {
       yield piece.subarray(0, left)
       left -= piece.length
       if (left <= 0) return
     }
   }
 
-  async #isProven(digest: Digest, packed: number, point: Checkpoint): Promise<boolean> {
-    const key = `${digest} ${point.out}`
-    if (this.#proven.has(key)) return true
-    const hash = createHash('sha256')
-    try {
-      for await (const piece of this.#fromPoint(digest, packed, point)) hash.update(piece)
-    } catch {
-      // Then it is none, and a store that does not answer will say so to who begins at the beginning.
-    }
-    if (!hash.digest().equals(point.sha256)) return false
-    if (this.#proven.size >= MAX_PROVEN) this.#proven.clear()
-    this.#proven.add(key)
-    return true
+  /** Plain, empty where a member begins; `undefined` if it is damaged. */
+  async #window(digest: Digest, { window, isWindow }: Checkpoint): Promise<Buffer | undefined> {
+    const kept = window.start === window.end ? NOTHING : await this.store.get(keys.checkpoints(digest), window).then((found) => found && buffer(found.body))
+    if (!kept || !isWindow(kept)) return undefined
+    return kept.length === 0 ? kept : unpackWindow(kept, { maxOutputLength: WINDOW })
   }
 
   /** Checkpoints that are damaged are as none. */
@@ -119,4 +105,11 @@ export class LayerBytes {
   }
 }
 
+/** Its error is the reader's to see; who stops reading ends both. */
+function unpacked(body: Readable, plain: Duplex): Duplex {
+  pipeline(body, plain).catch(() => undefined)
+  return plain
+}
+
+const NOTHING = Buffer.alloc(0)
 const unpackWindow = promisify(inflateRaw) as (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>

@@ -1,0 +1,108 @@
+import { deflateRawSync } from 'node:zlib'
+import { encodeCheckpoints, RATIO_FREE, tooLarge, type NewCheckpoint } from '@strata/archive'
+import { Inflater } from '@strata/linux'
+import { StrataError } from '@strata/oci'
+
+/** Bytes of the tar from one checkpoint to the next, at least: then the next block is taken that begins with a byte, one of eight, and blocks have some 100 KiB. */
+const INTERVAL = 3 * 1024 * 1024
+/** What is made fits a processor's cache with all that is done to it. */
+const CHUNK = 256 * 1024
+
+/**
+ * A gzip layer's blob unpacked in this thread, with the places from which that can begin again, which cost nothing to find: zlib tells where a block begins. Pieces in, plain bytes out, as the law of
+ * `decompressor` (@strata/archive) has it: any number of members, zeros behind the last are ignored, anything else there is `layer_invalid`, as is an end inside a member.
+ */
+export class Gunzip implements Disposable {
+  readonly #inflater = new Inflater()
+  readonly #found: NewCheckpoint[] = []
+  /** One is looked at, and perhaps still written, while the other is filled. */
+  readonly #chunks = [Buffer.allocUnsafeSlow(CHUNK), Buffer.allocUnsafeSlow(CHUNK)] as const
+  #turn: 0 | 1 = 0
+  #state: 'between members' | 'in a member' | 'behind all' = 'between members'
+  /** Packed bytes before the piece that is in work. */
+  #before = 0
+  /** Plain bytes that were handed out. */
+  #out = 0
+
+  constructor(private readonly options: { readonly maxRatio: number; readonly findsCheckpoints: boolean }) {
+    this.#inflater.output = this.#chunks[this.#turn]
+  }
+
+  /** What a piece adds, in full chunks. A chunk is its reader's until he has taken the next but one. */
+  *take(piece: Buffer): Generator<Buffer> {
+    const inflater = this.#inflater
+    inflater.input = piece
+    // zlib may hold more where the chunk was full.
+    for (let wasFull = false; inflater.left > 0 || wasFull; ) {
+      if (this.#state === 'between members' && inflater.left > 0) this.#begin(piece)
+      if (this.#state !== 'in a member') break
+      this.#step(piece.length)
+      wasFull = inflater.made === CHUNK
+      if (wasFull) yield this.#handOut()
+    }
+    this.#before += piece.length
+  }
+
+  /** The rest. */
+  *end(): Generator<Buffer> {
+    if (this.#inflater.made > 0) yield this.#handOut()
+    if (this.#state === 'in a member' || this.#before === 0) throw damaged('is cut short')
+  }
+
+  /** All that were found, as they are kept; nothing if there is no use of it. */
+  checkpoints(): Buffer | undefined {
+    return this.#found.length === 0 ? undefined : encodeCheckpoints(this.#found)
+  }
+
+  [Symbol.dispose](): void {
+    this.#inflater[Symbol.dispose]()
+  }
+
+  #begin(piece: Buffer): void {
+    const at = piece.length - this.#inflater.left
+    if (piece[at] === 0) {
+      this.#state = 'behind all'
+      return
+    }
+    // Nobody goes on from one member's block into the next member.
+    const last = this.#found.at(-1)
+    if (this.#isDue || (last !== undefined && last.window.length > 0)) this.#note(this.#before + at, NOTHING)
+    this.#state = 'in a member'
+  }
+
+  #step(length: number): void {
+    const inflater = this.#inflater
+    const isDue = this.#isDue
+    const result = inflater.inflate({ toBlock: isDue })
+    const taken = this.#before + length - inflater.left
+    const made = this.#out + inflater.made
+    if (made > RATIO_FREE && made > (this.#before + length) * this.options.maxRatio) throw tooLarge('layer', this.options.maxRatio)
+    if (result === 'damaged') throw damaged('is damaged')
+    if (result === 'end') {
+      this.#state = 'between members'
+      inflater.reset()
+    } else if (isDue && inflater.isAtBlock) this.#note(taken, deflateRawSync(inflater.window(), { level: 1 }))
+  }
+
+  get #isDue(): boolean {
+    return this.options.findsCheckpoints && this.#out + this.#inflater.made - (this.#found.at(-1)?.out ?? 0) >= INTERVAL
+  }
+
+  #note(packed: number, window: Buffer): void {
+    this.#found.push({ packed, out: this.#out + this.#inflater.made, window })
+  }
+
+  #handOut(): Buffer {
+    const chunk = this.#chunks[this.#turn].subarray(0, this.#inflater.made)
+    this.#out += chunk.length
+    this.#turn = this.#turn === 0 ? 1 : 0
+    this.#inflater.output = this.#chunks[this.#turn]
+    return chunk
+  }
+}
+
+const NOTHING = Buffer.alloc(0)
+
+function damaged(how: string): StrataError {
+  return new StrataError('layer_invalid', `the layer's gzip stream ${how}`)
+}
