@@ -86,7 +86,8 @@ export class Loader {
     for (const { whole } of found) for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : []) await this.#keepBlob(source, upload)
     step('load.blobs-committed')
 
-    const unproven = await this.#unproven(uniqueLayers(all))
+    // The largest first: what is begun last ends last.
+    const unproven = (await this.#unproven(uniqueLayers(all))).sort((one, other) => other.blob.size - one.blob.size)
     if (unproven.length > 0) await context.progress({ step: 'extracting' })
     const children: NewJob<'extract' | 'place'>[] = unproven.map((layer, index) => ({
       name: 'extract',

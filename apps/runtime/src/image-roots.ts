@@ -17,8 +17,8 @@ export class ImageRoots {
   async missing(root: string, image: ImageRef, round = ''): Promise<NewJob<'extract'>[]> {
     if (await this.snapshots.isAssembled(this.chainId(image))) return []
     const absent = new Map(image.layers.filter(({ diffId }) => !this.layers.has(diffId)).map((layer) => [layer.diffId, layer]))
-    // Named by what it is: several images of one request may ask for the same layer, each for its own parent.
-    return [...absent.values()].map((layer, index) => ({ name: 'extract', queue: QUEUES.extractOn(this.node), id: `${root}-${image.id.slice(7, 19)}-${round}${index}-${layer.digest.slice(7, 19)}`, data: { root, layer } }))
+    // The largest first: what is begun last ends last. Named by what it is: several images of one request may ask for the same layer, each for its own parent.
+    return [...absent.values()].sort((one, other) => other.size - one.size).map((layer, index) => ({ name: 'extract', queue: QUEUES.extractOn(this.node), id: `${root}-${image.id.slice(7, 19)}-${round}${index}-${layer.digest.slice(7, 19)}`, data: { root, layer } }))
   }
 
   async assemble(image: ImageRef, signal: AbortSignal): Promise<ChainId> {
