@@ -4,13 +4,15 @@ import { join } from 'node:path'
 import { describe } from '../archive.mjs'
 import { memory, Peaks } from '../peaks.mjs'
 import { run } from '../processes.mjs'
-import { table } from '../report.mjs'
+import { median, table } from '../report.mjs'
 import { Strata } from '../sides/strata.mjs'
 
-/** Bars, ms: a folder, a file's first byte in plain and in gzip layers; MiB of the gateway. */
+/** Bars, ms: any folder, any file's first byte in plain and in gzip layers; MiB of the gateway. */
 const BARS = { folder: 20, plain: 20, gzip: 100, memory: 300 }
 const FOLDERS = 1_500
 const FILES = 500
+/** Each is asked for so often, its median counts: what else the machine does hits another one each time. */
+const PASSES = 5
 
 /** Folders of an image, all there are or as many as are enough, and the first byte of files all over them, over the gateway's socket; its layers as they are, and the same ones packed by gzip. */
 export async function benchBrowse({ workspace, file }) {
@@ -26,21 +28,20 @@ export async function benchBrowse({ workspace, file }) {
     const client = new Client(strata.socket)
     const at = `/v1/images/${encodeURIComponent(image)}`
     const cold = await client.time(`${at}/files?path=/`)
-    const { times, files } = await everyFolder(client, at)
-    const first = []
-    for (const path of spread(files, FILES)) first.push((await client.time(`${at}/file?path=${path}`)).first)
+    const { pages, files } = await everyFolder(client, at)
+    const folders = await passes(pages, async (path) => (await client.time(path)).all)
+    const first = await passes(spread(files, FILES), async (path) => (await client.time(`${at}/file?path=${path}`)).first)
     const begun = performance.now()
     const bytes = Number(await run('sh', ['-c', 'curl -sSf --unix-socket "$1" "http://strata$2/export" | wc -c', 'sh', strata.socket, at]))
     const exported = bytes / 1e6 / ((performance.now() - begun) / 1000)
     const { gateway } = peaks.end()
-    const largest = Math.max(...first)
-    const missed = Math.max(...times) > BARS.folder || largest > BARS[form] || gateway > BARS.memory
+    const missed = Math.max(...folders.medians) > BARS.folder || Math.max(...first.medians) > BARS[form] || gateway > BARS.memory
     isFailed ||= missed
-    rows.push([form, cold.all.toFixed(1), figures(times), figures(first), exported.toFixed(0), `${memory(strata.processes.gateway).now.toFixed(0)} / ${gateway.toFixed(0)}`, missed ? '**missed**' : 'kept'])
+    rows.push([form, cold.all.toFixed(1), figures(folders), figures(first), exported.toFixed(0), `${memory(strata.processes.gateway).now.toFixed(0)} / ${gateway.toFixed(0)}`, missed ? '**missed**' : 'kept'])
     await strata.stop()
   }
   const text = [
-    `${entries} entries; ms over the gateway’s socket, median / 99 % / most; ${FOLDERS} pages of folders (at most 1,000 names each), and ${FILES} files all over those. Bars for the most: a folder ${BARS.folder} ms, a file ${BARS.plain} ms, in gzip layers ${BARS.gzip} ms; the gateway ${BARS.memory} MiB.`,
+    `${entries} entries; ms over the gateway’s socket; ${FOLDERS} pages of folders (at most 1,000 names each), and ${FILES} files all over those, each ${PASSES} times, in turns: of their medians the median / 99 % / most, and the most of all times. Bars for the most of the medians: a folder ${BARS.folder} ms, a file ${BARS.plain} ms, in gzip layers ${BARS.gzip} ms; the gateway ${BARS.memory} MiB.`,
     '',
     table(['layers', 'a first look, ms', 'a folder', 'a file’s first byte', 'export, MB/s', 'gateway, MiB: afterwards / peak', ''], rows),
   ].join('\n')
@@ -48,14 +49,14 @@ export async function benchBrowse({ workspace, file }) {
 }
 
 async function everyFolder(client, at) {
-  const times = []
+  const pages = []
   const files = []
   const folders = ['']
-  for (let folder = folders.shift(); folder !== undefined && times.length < FOLDERS; folder = folders.shift()) {
+  for (let folder = folders.shift(); folder !== undefined && pages.length < FOLDERS; folder = folders.shift()) {
     for (let offset = 0; offset !== undefined; ) {
-      const { all, body } = await client.time(`${at}/files?path=${folder}/&offset=${offset}`)
-      times.push(all)
-      const page = JSON.parse(body)
+      const path = `${at}/files?path=${folder}/&offset=${offset}`
+      const page = JSON.parse((await client.time(path)).body)
+      pages.push(path)
       for (const { name, nameBase64, type, size } of page.files) {
         const path = `${folder}/${encodeBytes(nameBase64 === undefined ? Buffer.from(name) : Buffer.from(nameBase64, 'base64'))}`
         if (type === 'directory') folders.push(path)
@@ -64,7 +65,7 @@ async function everyFolder(client, at) {
       offset = page.next
     }
   }
-  return { times, files }
+  return { pages, files }
 }
 
 class Client {
@@ -125,8 +126,14 @@ function spread(list, count) {
   return list.length <= count ? list : Array.from({ length: count }, (_, at) => list[Math.floor((at * list.length) / count)])
 }
 
-function figures(values) {
-  const sorted = [...values].sort((a, b) => a - b)
+async function passes(paths, time) {
+  const times = paths.map(() => [])
+  for (let pass = 0; pass < PASSES; pass++) for (const [at, path] of paths.entries()) times[at].push(await time(path))
+  return { medians: times.map(median), most: Math.max(...times.flat()) }
+}
+
+function figures({ medians, most }) {
+  const sorted = [...medians].sort((a, b) => a - b)
   const of = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))].toFixed(1)
-  return `${of(0.5)} / ${of(0.99)} / ${sorted.at(-1).toFixed(1)}`
+  return `${of(0.5)} / ${of(0.99)} / ${sorted.at(-1).toFixed(1)}, ${most.toFixed(1)}`
 }

@@ -25,7 +25,7 @@ import { Scratch } from './scratch.js'
 import { walkKeys } from './walk.js'
 
 const PAGE = 1_000
-const READ_CHUNK = 1024 * 1024
+const READ_CHUNK = 256 * 1024
 
 /**
  * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet and `<root>/locks`. Any number of processes and threads
