@@ -28,7 +28,7 @@ export class Gunzip implements Disposable {
     this.#inflater.output = this.#chunks[this.#turn]
   }
 
-  /** What a piece adds, in full chunks. A chunk is its reader's until he has taken the next but one. */
+  /** What a piece adds, in full chunks. A chunk is its reader's until he asks for the next but one. */
   *take(piece: Buffer): Generator<Buffer> {
     const inflater = this.#inflater
     inflater.input = piece

@@ -34,9 +34,9 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
     signal?.throwIfAborted()
     const compression = inside ? detectCompression(await bytes.head()) : 'none'
     using gunzip = compression === 'gzip' ? new Gunzip({ maxRatio: task.limits.ratio, findsCheckpoints: task.checkpoints !== undefined }) : undefined
-    await using file = await open(task.tar, 'wx', 0o600)
-    const tar = new Written(file)
+    await using tar = new TarFile(await open(task.tar, 'wx', 0o600))
     for await (const piece of gunzip ? gunzipped(bytes.pieces(), gunzip) : unpacked(bytes.pieces(), compression, task.limits)) {
+      signal?.throwIfAborted()
       inside?.update(piece)
       walk?.reader.write(piece)
       size += piece.length
@@ -134,7 +134,7 @@ function unpacked(pieces: AsyncIterable<Buffer>, compression: Compression, { rat
 }
 
 /** One piece is written while the next is made. */
-class Written {
+class TarFile implements AsyncDisposable {
   #writing: Promise<void> = Promise.resolve()
 
   constructor(private readonly file: FileHandle) {}
@@ -147,8 +147,14 @@ class Written {
     this.#writing.catch(() => undefined)
   }
 
-  end(): Promise<void> {
-    return this.#writing
+  async end(): Promise<void> {
+    await this.#writing
+    await this.file.close()
+  }
+
+  /** Whatever there is to tell was told before. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close().catch(() => undefined)
   }
 
   async #all(piece: Buffer): Promise<void> {

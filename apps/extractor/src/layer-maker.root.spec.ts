@@ -43,14 +43,14 @@ function faulty(store: ObjectStore, fault: () => Fault | undefined): ObjectStore
 }
 
 /** After so many bytes something else happens. */
-function after(bytes: number, then: (stream: Transform, piece: Buffer) => void): Fault {
+function after(bytes: number, then: (stream: Transform, piece: Buffer) => unknown): Fault {
   let passed = 0
   return (body) => {
     const bent = new Transform({
       transform(piece: Buffer, _encoding, done) {
         passed += piece.length
-        if (passed >= bytes) then(this, piece)
-        else this.push(piece)
+        if (passed < bytes) this.push(piece)
+        else if (then(this, piece) === SILENCE) return
         done()
       },
     })
@@ -61,7 +61,8 @@ function after(bytes: number, then: (stream: Transform, piece: Buffer) => void):
 }
 const breaks = (bytes: number) => after(bytes, (stream) => void stream.destroy(new StrataError('store_unavailable', 'the connection broke')))
 const lies = (bytes: number) => after(bytes, (stream, piece) => void stream.push(Buffer.alloc(piece.length)))
-const hangs = (bytes: number, then: () => void) => after(bytes, (stream) => (stream.pause(), then()))
+const SILENCE = 'no more comes, and no end'
+const hangs = (bytes: number, then: () => void) => after(bytes, () => (then(), SILENCE))
 
 function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: () => Promise<void> }>, hasFiles: boolean): void {
   describe(`layers from ${name}`, () => {

@@ -1,6 +1,6 @@
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Readable } from 'node:stream'
-import { isErrorCode, StrataError, type DiffId } from '@strata/oci'
+import { asStrataError, isErrorCode, StrataError, type DiffId } from '@strata/oci'
 import { convey } from './conveyor.js'
 import type { InflateTask } from './inflate.js'
 import type { InflateJob, InflateReply } from './worker.js'
@@ -16,7 +16,11 @@ export async function inflateInThread(task: InflateTask, from: string | Readable
     signal.throwIfAborted()
     const job: InflateJob = { task, from: typeof from === 'string' ? from : belt!.port2 }
     const worker = new Worker(FILE, { workerData: job, transferList: belt ? [belt.port2] : [], execArgv: [] })
-    const stop = (): void => worker.postMessage('stop')
+    const stop = (): void => {
+      worker.postMessage('stop')
+      // The thread may be waiting for a store that is silent.
+      stream?.destroy(asStrataError(signal.reason))
+    }
     signal.addEventListener('abort', stop, { once: true })
     try {
       const replied = new Promise<InflateReply>((resolve, reject) => {
@@ -25,8 +29,7 @@ export async function inflateInThread(task: InflateTask, from: string | Readable
         worker.once('exit', () => reject(new StrataError('internal', 'the inflating thread ended without an answer')))
       })
       if (belt) void convey(stream, belt.port1)
-      const reply = await replied
-      signal.throwIfAborted()
+      const reply = await replied.finally(() => signal.throwIfAborted())
       if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
       return reply.diffId
     } finally {

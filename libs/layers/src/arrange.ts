@@ -12,11 +12,12 @@ export function arrange(places: PlaceTable, inodes: InodeStore, tarSize: number)
   const target = settleLinks(places, inodes)
   places.endOfSearch()
   const order = breadthFirst(places)
+  places.endOfFolders()
   return new LayerIndex(emit(places, inodes, target, order, tarSize))
 }
 
 /** For each inode the one it stands for: itself, or, for a link that came before its target, that. */
-function settleLinks(places: PlaceTable, inodes: InodeStore): Uint32Array {
+function settleLinks(places: PlaceTable, inodes: InodeStore): Uint32Array<ArrayBuffer> {
   const target = new Uint32Array(inodes.count)
   for (let inode = 0; inode < target.length; inode++) target[inode] = inode
   const { kind } = inodes
@@ -37,6 +38,7 @@ function settleLinks(places: PlaceTable, inodes: InodeStore): Uint32Array {
     const end = target[at]!
     for (const link of chain) target[link] = end
   }
+  release(walk)
   return target
 }
 
@@ -113,10 +115,11 @@ interface Sharing {
   readonly firstEntry: Uint32Array
 }
 
-function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order: Order, tarSize: number): IndexColumns {
+function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayBuffer>, order: Order, tarSize: number): IndexColumns {
   const count = order.places.length
   const sharing: Sharing = { inodeOf: new Uint32Array(count), firstEntry: new Uint32Array(inodes.count).fill(NONE) }
   const columns = emptyColumns(countAll(places, inodes, target, order, sharing), tarSize)
+  release(target, places.inode)
   const { inodeOf, firstEntry } = sharing
   /** A field of each entry that is no whiteout and no link. Its source is not needed any more: so both are in memory for one column only. */
   const gather = (into: Column, from: Column): void => {

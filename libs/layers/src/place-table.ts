@@ -23,7 +23,8 @@ export class ByteArena {
   #grow(length: number): void {
     // Ends are kept in 32 bits.
     if (this.end + length > 0xffff_fffe) throw new StrataError('limit_exceeded', 'the names of a layer have more than 4 GiB')
-    this.#bytes = Buffer.from(this.#bytes.buffer.transfer(Math.max(this.#bytes.length * 2, this.end + length)))
+    // By a quarter: both are in memory while it is copied, and what is not filled is memory too.
+    this.#bytes = Buffer.from(this.#bytes.buffer.transfer(Math.max(Math.ceil(this.#bytes.length * 1.25), this.end + length)))
   }
 }
 
@@ -78,9 +79,14 @@ export class PlaceTable {
     release(this.#slots, this.#hash)
   }
 
+  /** For when it is known in which folder everything is. */
+  endOfFolders(): void {
+    release(this.folderAbove, this.folder, this.folderPlace)
+  }
+
   /** For when all has been read. */
   release(): void {
-    release(this.names.bytes, this.folderAbove, this.nameStart, this.inode, this.folder, this.flags, this.folderPlace)
+    release(this.names.bytes, this.nameStart, this.flags)
   }
 
   find(folder: number, bytes: Uint8Array, start: number, end: number): number {

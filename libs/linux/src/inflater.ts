@@ -1,4 +1,4 @@
-import { bind, type NativeType } from './libc.js'
+import { addressOf, bind, type NativeType } from './libc.js'
 
 /** What zlib says of a stream, in the words of zlib.h: `end` Z_STREAM_END, `damaged` Z_DATA_ERROR or Z_NEED_DICT. */
 export type Inflated = 'more' | 'end' | 'damaged'
@@ -21,7 +21,7 @@ export class Inflater implements Disposable {
   /** What comes next; whatever was left of the piece before is forgotten. */
   set input(piece: Buffer) {
     this.#input = piece
-    this.#stream.writeBigUInt64LE(BigInt(addressOf(piece)), Z_STREAM.nextIn)
+    this.#stream.writeBigUInt64LE(addressOf(piece), Z_STREAM.nextIn)
     this.#stream.writeUInt32LE(piece.length, Z_STREAM.availIn)
   }
 
@@ -33,7 +33,7 @@ export class Inflater implements Disposable {
   /** Where what is made goes to, from its beginning. */
   set output(buffer: Buffer) {
     this.#output = buffer
-    this.#stream.writeBigUInt64LE(BigInt(addressOf(buffer)), Z_STREAM.nextOut)
+    this.#stream.writeBigUInt64LE(addressOf(buffer), Z_STREAM.nextOut)
     this.#stream.writeUInt32LE(buffer.length, Z_STREAM.availOut)
   }
 
@@ -51,9 +51,9 @@ export class Inflater implements Disposable {
     throw new Error(`zlib fails with ${result} on ${this.#input.length} bytes`)
   }
 
-  /** Whether the byte that comes next begins a block, other than its member's last: to be asked after an `inflate` to a block. */
+  /** Whether the byte that comes next begins a block: to be asked after an `inflate` to a block. */
   get isAtBlock(): boolean {
-    return (this.#stream.readInt32LE(Z_STREAM.dataType) & (AT_BLOCK | IN_LAST_BLOCK | UNUSED_BITS)) === AT_BLOCK
+    return (this.#stream.readInt32LE(Z_STREAM.dataType) & (AT_BLOCK | BEHIND_LAST_BLOCK | UNUSED_BITS)) === AT_BLOCK
   }
 
   /** The up to 32 KiB of its member that were made last, which a block may refer to. */
@@ -81,7 +81,7 @@ const GZIP = 15 + 16
 const [Z_NO_FLUSH, Z_BLOCK] = [0, 5]
 const [Z_OK, Z_STREAM_END, Z_NEED_DICT, Z_DATA_ERROR, Z_BUF_ERROR] = [0, 1, 2, -3, -5]
 /** In `data_type`, after a Z_BLOCK. */
-const [AT_BLOCK, IN_LAST_BLOCK, UNUSED_BITS] = [128, 64, 7]
+const [AT_BLOCK, BEHIND_LAST_BLOCK, UNUSED_BITS] = [128, 64, 7]
 
 const ofNode = (name: string, ...args: NativeType[]) => bind(name, args, 'int', null)
 const inflateInit2 = ofNode('inflateInit2_', 'ptr', 'int', 'ptr', 'int')
@@ -89,7 +89,3 @@ const inflate = ofNode('inflate', 'ptr', 'int')
 const inflateReset = ofNode('inflateReset', 'ptr')
 const inflateGetDictionary = ofNode('inflateGetDictionary', 'ptr', 'ptr', 'ptr')
 const inflateEnd = ofNode('inflateEnd', 'ptr')
-
-/** A Buffer's memory does not move. C tells where it is: this call copies nothing, and gives what it was given. */
-const memcpy = bind('memcpy', ['ptr', 'ptr', 'ulong'], 'ulong')
-const addressOf = (buffer: Buffer): number => memcpy(buffer, buffer, 0)

@@ -6,6 +6,7 @@ import { concat, file, header, ZEROS } from '@strata/archive/testing'
 import type { FileListView, JobView, Problem } from '@strata/api'
 import { createHash, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { guarded } from './testing/guard.js'
 import { objectsOf, settledStore } from './testing/store-state.js'
 import { StrataUnderTest, until } from './testing/strata.js'
 
@@ -17,6 +18,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await strata.dispose()
 })
+guarded(() => strata)
 
 /** Peak of resident memory, in bytes. */
 const peak = (): number => 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1])

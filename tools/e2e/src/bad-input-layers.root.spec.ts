@@ -1,24 +1,19 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import { block, concat, file, header, pax, paxHeader, ZEROS, type HeaderFields } from '@strata/archive/testing'
 import type { Problem } from '@strata/api'
 import { digestOf } from '@strata/oci'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { settledStore } from './testing/store-state.js'
+import { guarded } from './testing/guard.js'
 import { StrataUnderTest } from './testing/strata.js'
 
 let strata: StrataUnderTest
-let outside: string
 beforeAll(async () => {
-  outside = mkdtempSync('/var/tmp/strata-canary-')
-  writeFileSync(`${outside}/canary`, 'alive')
   strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'true' } })
 })
-afterAll(async () => {
-  rmSync(outside, { recursive: true })
-  await strata.dispose()
-})
+afterAll(() => strata.dispose())
+const outside = guarded(() => strata)
 
 const at = (fields: HeaderFields): Buffer => header({ uid: 0, gid: 0, ...fields })
 const dir = (name: string): Buffer => at({ name, type: '5', mode: 0o755 })
@@ -42,9 +37,7 @@ async function refused(body: Readable): Promise<Problem> {
   expect(answer.status, JSON.stringify(problem)).toBeLessThan(500)
   expect(answer.headers['content-type']).toBe('application/problem+json')
   expect(problem.detail).toMatch(/^[^\n]{10,1200}$/)
-  await settledStore(strata)
   expect(await strata.images()).toEqual(images)
-  expect(readFileSync(`${outside}/canary`, 'utf8')).toBe('alive')
   return problem
 }
 
@@ -85,7 +78,6 @@ describe.each([['plain', plain], ['gzip', gzip]] as const)('a %s layer with', (_
     const mounted = await strata.cli(['mount', 'bad/layer:1'])
     expect(mounted).toMatchObject({ code: 0, stderr: '' })
     expect(readFileSync(`${mounted.stdout.toString().trim()}${outside}/canary`, 'utf8')).toBe('inside')
-    expect(readFileSync(`${outside}/canary`, 'utf8')).toBe('alive')
     await strata.cli(['umount', 'bad/layer:1'])
     expect((await strata.cli(['rmi', 'bad/layer:1'])).code).toBe(0)
   })

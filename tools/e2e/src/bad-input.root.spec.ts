@@ -6,6 +6,7 @@ import { concat, file, header, makeArchive, makeLayer, openFixture, ZEROS } from
 import type { Problem } from '@strata/api'
 import { digestOf, hexOf } from '@strata/oci'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { guarded } from './testing/guard.js'
 import { settledStore } from './testing/store-state.js'
 import { StrataUnderTest } from './testing/strata.js'
 
@@ -20,6 +21,7 @@ beforeEach(async () => {
 afterAll(async () => {
   await strata.dispose()
 })
+guarded(() => strata)
 
 /** Sends an archive that is to be refused: a problem of one sentence, nothing visible, nothing left. */
 async function refused(body: Buffer | Readable, query = ''): Promise<Problem> {

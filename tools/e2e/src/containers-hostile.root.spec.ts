@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { concat, header, ZEROS, type TreeEntry } from '@strata/archive/testing'
+import { guarded } from './testing/guard.js'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
 import { leftOnNode, StrataUnderTest, type Output } from './testing/strata.js'
 
@@ -20,6 +21,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await strata.dispose()
 })
+guarded(() => strata)
 afterEach(() => {
   expect(readdirSync(canary)).toEqual(['file'])
   expect(readFileSync(join(canary, 'file'), 'utf8')).toBe(SECRET)

@@ -8,6 +8,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { busyboxTree, concat, file, header, makeLayer, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import type { ImageView, JobView, Problem } from '@strata/api'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { guarded } from './testing/guard.js'
 import { settledStore } from './testing/store-state.js'
 import { StrataUnderTest, until } from './testing/strata.js'
 
@@ -21,6 +22,7 @@ afterAll(async () => {
   await strata.dispose()
   await rm(folder, { recursive: true, force: true })
 })
+guarded(() => strata)
 
 const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 const tree = concat(header({ name: 'etc/', type: '5', mode: 0o755 }), file('etc/motd', 'hello\n'), ZEROS)

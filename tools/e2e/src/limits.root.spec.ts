@@ -4,7 +4,7 @@ import { concat, file, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import type { Problem } from '@strata/api'
 import { digestOf } from '@strata/oci'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { settledStore } from './testing/store-state.js'
+import { guarded } from './testing/guard.js'
 import { StrataUnderTest } from './testing/strata.js'
 
 /** Every limit of docs/configuration.md, far below its default. */
@@ -23,6 +23,7 @@ beforeAll(async () => {
   strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', ...LIMITS } })
 })
 afterAll(() => strata.dispose())
+guarded(() => strata)
 
 const many = (count: number): Buffer => concat(...Array.from({ length: count }, (_, n) => file(`f${n}`, 'x')), ZEROS)
 const named = (path: string): Buffer => concat(paxHeader(pax('path', path)), file('f', 'x'), ZEROS)
@@ -62,7 +63,6 @@ it.each<[name: string, body: Buffer, query: string, sentence: RegExp]>([
   const { code, detail } = answer.json<Problem>()
   expect(code, detail).toBe('limit_exceeded')
   expect(detail).toMatch(sentence)
-  await settledStore(strata)
   expect(await strata.images()).toEqual(images)
 })
 
@@ -72,5 +72,4 @@ it('a client that sends nothing', async () => {
   const answer = await strata.request('POST', '/v1/images', body)
   expect(answer.json<Problem>()).toMatchObject({ code: 'upload_interrupted', detail: 'no byte of the upload came for 0.7 seconds' })
   body.destroy()
-  await settledStore(strata)
 })

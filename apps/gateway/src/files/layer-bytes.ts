@@ -12,7 +12,7 @@ import { LayerCursor } from './layer-cursor.js'
 
 /** To read on costs less than another request to the store, up to here. */
 const MAX_SKIP = 4 * 1024 * 1024
-/** Tables of checkpoints that are kept: some 16 bytes for each MiB of a layer's tar. */
+/** Tables of checkpoints that are kept: some 20 bytes for each MiB of a layer's tar. */
 const MAX_TABLES = 4 * 1024 * 1024
 /** How far back deflate refers. */
 const WINDOW = 32 * 1024
@@ -56,11 +56,16 @@ export class LayerBytes {
   /** Up to the next checkpoint. */
   async *#fromPoint(digest: Digest, packed: number, { packed: start, out, end }: Checkpoint, window: Buffer): AsyncGenerator<Uint8Array> {
     const { body } = await this.#blobs.open(digest, { start, end: packed })
+    const plain = unpacked(body, window.length === 0 ? decompressor('gzip', { maxRatio: Infinity }) : createInflateRaw({ dictionary: window, chunkSize: CHUNK }))
     let left = end - out
-    for await (const piece of unpacked(body, window.length === 0 ? decompressor('gzip', { maxRatio: Infinity }) : createInflateRaw({ dictionary: window, chunkSize: CHUNK })) as AsyncIterable<Buffer>) {
-      yield piece.subarray(0, left)
-      left -= piece.length
-      if (left <= 0) return
+    try {
+      for await (const piece of plain as AsyncIterable<Buffer>) {
+        yield piece.subarray(0, left)
+        left -= piece.length
+        if (left <= 0) return
+      }
+    } catch (error) {
+      throw error instanceof StrataError ? error : new StrataError('corrupt', `the layer ${digest} in the store is damaged`, { cause: error })
     }
   }
 
