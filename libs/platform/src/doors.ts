@@ -21,12 +21,15 @@ export function doorText(door: Door): string {
   return door.kind === 'unix' ? `unix://${door.path}` : `http://${door.host.includes(':') ? `[${door.host}]` : door.host}:${door.port}`
 }
 
+/** The request line and all headers: a thousand digests of `?have=`, each with its name. */
+const MAX_HEADER = 128 * 1024
+
 /**
  * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is an error that says what to do.
  * Long bodies are bounded by the service's own idle limit, so the server's own time limit for a whole request is off.
  */
 export async function openDoor(door: Door, handler: RequestListener): Promise<Server> {
-  const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 60_000, maxHeaderSize: 32 * 1024 }, handler)
+  const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 60_000, maxHeaderSize: MAX_HEADER }, handler)
   if (door.kind === 'unix') {
     mkdirSync(dirname(door.path), { recursive: true })
     if (existsSync(door.path)) await removeStaleSocket(door.path)

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -98,7 +99,7 @@ describe('packed against us', () => {
     strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false' } })
   })
   afterAll(() => strata.dispose())
-  guarded(() => strata)
+  const outside = guarded(() => strata)
 
   const tar = concat(file('a', 'x'), ZEROS)
   const zeros = concat(at({ name: 'zeros', size: 400 * MEBIBYTE }), Buffer.alloc(400 * MEBIBYTE), ZEROS)
@@ -148,6 +149,22 @@ describe('packed against us', () => {
     const layout = concat(file('index.json', index), file(path(digestOf(config)), config), file(path(digestOf(manifest)), manifest), link(path(digest), '/etc/passwd'), ZEROS)
     const answer = await strata.request('POST', '/v1/images', Readable.from([layout]))
     expect(answer.json<Problem>()).toMatchObject({ code: 'archive_invalid', detail: expect.stringContaining('outside the archive') as string })
+  })
+
+  // moby CVE-2026-41567
+  it('programs of an image that have the names of the machine’s are started by nobody', async () => {
+    const trojan = `#!/bin/sh\ntouch ${outside}/started\n`
+    const programs = ['xz', 'bzip2', 'gzip', 'unpigz', 'zstd', 'tar', 'runc'].flatMap((name) => ['bin', 'usr/bin', 'usr/sbin'].map((folder) => file(`${folder}/${name}`, trojan, { mode: 0o755 })))
+    const trojans = concat(...programs, ZEROS)
+    for (const [form, pack] of [['xz', ['xz', '-c']], ['bzip2', ['bzip2', '-c']], ['gzip', ['gzip', '-c']]] as const) {
+      const body = execFileSync(pack[0], pack.slice(1), { input: trojans })
+      expect((await strata.request('POST', `/v1/images?import=trojan/${form}`, Readable.from([body]))).status).toBe(201)
+      const root = (await strata.cli(['mount', `trojan/${form}`])).stdout.toString().trim()
+      // Who looks for programs below the working folder, or in a PATH that begins there, would find them.
+      expect(readFileSync(join(root, 'usr/bin/xz'), 'utf8')).toBe(trojan)
+      expect((await strata.request('GET', `/v1/images/${encodeURIComponent(`trojan/${form}`)}/export`)).status).toBe(200)
+      await strata.cli(['umount', `trojan/${form}`])
+    }
   })
 
   it('an image without layers, and a config without rootfs', async () => {

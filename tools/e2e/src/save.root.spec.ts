@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { openFixture } from '@strata/archive/testing'
+import { digestOf } from '@strata/oci'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CLI, StrataUnderTest } from './testing/strata.js'
 
@@ -109,6 +110,9 @@ describe('an incremental archive', () => {
     await writeFile(digests, layers.map(({ digest }) => `${digest}\n`).join(''))
     expect((await save('--have', digests, 'fx/odd:3')).equals(await readFile(since))).toBe(true)
     expect((await readFile(since)).length).toBeLessThan(32_768)
+    // As many as there may be: of a receiver that has much.
+    await writeFile(digests, [...layers.map(({ digest }) => digest), ...Array.from({ length: 1_000 - layers.length }, (_, n) => digestOf(`other ${n}`))].join('\n'))
+    expect((await save('--have', digests, 'fx/odd:3')).equals(await readFile(since))).toBe(true)
 
     await strata.request('DELETE', path('fx/odd:3').replace('/archive', ''))
     expect((await strata.load(createReadStream(since))).images).toMatchObject([{ names: ['fx/odd:3'] }])
