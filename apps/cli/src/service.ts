@@ -14,6 +14,11 @@ export function serviceMain(app: string): string {
  * large bodies arrive; 2 MiB take 60 to 90 MiB off a gateway's peak, and nothing off its speed (docs/performance.md).
  */
 export const NODE_FLAGS = ['--max-semi-space-size=2']
+/**
+ * For glibc's malloc, which gives every thread of the pool an arena of its own, where what was freed stays: some 20 MB more after large loads. And from 2 MiB on memory is given back when it is freed, always: the threshold would rise
+ * by itself, and the tables of a large layer's index then stay beside the index that they become.
+ */
+export const SERVICE_ENVIRONMENT = { MALLOC_ARENA_MAX: '1', MALLOC_MMAP_THRESHOLD_: '2097152' }
 
 /** The process that `up` starts: all services in one. */
 export const SERVICE_MAIN = serviceMain('standalone')

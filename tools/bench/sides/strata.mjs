@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { NODE_FLAGS, SERVICE_ENVIRONMENT } from '../../../apps/cli/dist/service.js'
 import { ask, end, run, start } from '../processes.mjs'
 import { memory } from '../peaks.mjs'
 import { nodeOf } from '../workspace.mjs'
@@ -53,10 +54,10 @@ export class Strata {
     return processes
   }
 
-  /** With what the CLI gives a service: `NODE_FLAGS` (apps/cli/src/service.ts) and one malloc arena. */
+  /** With what the CLI gives a service. */
   async #startApp(app, environment, isReady) {
-    const child = await start(join(ROOT, 'node_modules/.bin/node'), ['--max-semi-space-size=2', join(ROOT, 'apps', app, 'dist/main.js')], {
-      env: { STRATA_LOG_LEVEL: 'warn', MALLOC_ARENA_MAX: '1', ...environment, ...this.minio?.environment() },
+    const child = await start(join(ROOT, 'node_modules/.bin/node'), [...NODE_FLAGS, join(ROOT, 'apps', app, 'dist/main.js')], {
+      env: { STRATA_LOG_LEVEL: 'warn', ...SERVICE_ENVIRONMENT, ...environment, ...this.minio?.environment() },
       log: join(this.data, `${app}.log`),
       isReady,
     })

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { CliError } from '../errors.js'
-import { NODE_FLAGS, serviceMain } from '../service.js'
+import { NODE_FLAGS, SERVICE_ENVIRONMENT, serviceMain } from '../service.js'
 
 const SERVICES = {
   gateway: 'run the public door by itself',
@@ -23,8 +23,8 @@ export function serviceCommands(program: Command): void {
       .action((_options: object, { args }: Command) => {
         const main = serviceMain(name)
         if (!existsSync(main)) throw new CliError('not built yet: run `npm run build` in the checkout')
-        // This process becomes the service: its signals, output and exit code need nobody in between. MALLOC_ARENA_MAX: see `up`.
-        process.execve!(process.execPath, [process.execPath, ...NODE_FLAGS, main, ...args], { MALLOC_ARENA_MAX: '1', ...process.env })
+        // This process becomes the service: its signals, output and exit code need nobody in between.
+        process.execve!(process.execPath, [process.execPath, ...NODE_FLAGS, main, ...args], { ...SERVICE_ENVIRONMENT, ...process.env })
       })
   }
 }

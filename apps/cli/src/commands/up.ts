@@ -6,7 +6,7 @@ import type { Command } from 'commander'
 import { print } from '../context.js'
 import { DEFAULT_DATA, DEFAULT_SOCKET } from '../endpoint.js'
 import { CliError, reasonOf } from '../errors.js'
-import { NODE_FLAGS, probe, runningService, SERVICE_MAIN } from '../service.js'
+import { NODE_FLAGS, probe, runningService, SERVICE_ENVIRONMENT, SERVICE_MAIN } from '../service.js'
 import { exitCodeOf, onSignals } from '../signals.js'
 
 interface UpOptions {
@@ -31,8 +31,7 @@ export function upCommand(program: Command): void {
     .action(async (options: UpOptions) => {
       const data = resolve(options.data)
       const socket = resolve(options.socket)
-      // glibc gives every thread of the pool an arena of its own, and what was freed there stays: some 20 MB more after large loads.
-      const environment = { MALLOC_ARENA_MAX: '1', ...process.env, STRATA_DATA: data, STRATA_SOCKET: socket, STRATA_LISTEN: options.listen ?? '' }
+      const environment = { ...SERVICE_ENVIRONMENT, ...process.env, STRATA_DATA: data, STRATA_SOCKET: socket, STRATA_LISTEN: options.listen ?? '' }
       if (!existsSync(SERVICE_MAIN)) throw new CliError('not built yet: run `npm run build` in the checkout')
       // An error, where docker compose says nothing: the one that runs may have another folder than was asked for.
       if ((await probe(socket)) !== 'absent') {
