@@ -12,7 +12,7 @@ export default defineConfig({
     exclude: kind === 'root' ? ['**/node_modules/**'] : ['**/node_modules/**', 'src/**/*.root.spec.ts'],
     passWithNoTests: true,
     fileParallelism: kind === 'pure',
-    testTimeout: kind === 'root' ? 120_000 : 60_000,
+    testTimeout: kind === 'root' ? 120_000 : 20_000,
     hookTimeout: 120_000,
     // A state that is waited for may take its time on a busy machine: the test's own time limit is the bound.
     expect: { poll: { timeout: 30_000 } },

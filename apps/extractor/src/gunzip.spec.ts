@@ -20,11 +20,11 @@ function text(length: number, seed = 1): Buffer {
   return Buffer.from(parts.join('').slice(0, length))
 }
 
-/** What comes of it, in pieces of a size, and the checkpoints; `after` cuts it off. */
+/** What comes of it, given in pieces of a size, and the checkpoints. */
 function gunzip(packed: Buffer, { piece = 300_000, maxRatio = 1000, findsCheckpoints = true } = {}): { plain: Buffer; checkpoints: Buffer | undefined } {
   using unpacker = new Gunzip({ maxRatio, findsCheckpoints })
   const out: Buffer[] = []
-  // Copies: a chunk is overwritten after the next but one.
+  // Copies: a chunk is overwritten by the next but one.
   for (let at = 0; at < packed.length; at += piece) for (const chunk of unpacker.take(packed.subarray(at, at + piece))) out.push(Buffer.from(chunk))
   for (const chunk of unpacker.end()) out.push(Buffer.from(chunk))
   return { plain: Buffer.concat(out), checkpoints: unpacker.checkpoints() }
