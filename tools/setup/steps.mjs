@@ -23,8 +23,8 @@ export function run(what, command, args, options = {}) {
   fail(`${what} failed: ${error?.message ?? `\`${command} ${args.join(' ')}\` ended with ${status}`}`)
 }
 
-/** All packages, by their project references; what is up to date costs a second. */
+/** All packages, by their project references, and what is started from them; what is up to date costs a second. */
 export function build(root) {
   say('building')
-  run('The build', join(root, 'node_modules/.bin/node'), ['node_modules/typescript/bin/tsc', '-b'], { cwd: root })
+  for (const script of ['node_modules/typescript/bin/tsc -b', 'tools/setup/bundle.mjs']) run('The build', join(root, 'node_modules/.bin/node'), script.split(' '), { cwd: root })
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-":" //; here=$(readlink -f "$0"); app=${here%/bin/*}; node=${app%/apps/*}/node_modules/.bin/node; [ -x "$node" ] && [ -f "$app/dist/main.js" ] && exec "$node" "$app/dist/main.js" "$@"; exec node "$here" "$@"
+":" //; here=$(readlink -f "$0"); root=${here%/apps/cli/bin/*}; node=$root/node_modules/.bin/node; main=$root/dist/cli.js; [ -x "$node" ] && [ -f "$main" ] && exec "$node" "$main" "$@"; exec node "$here" "$@"
 // This file is both: `sh` runs the line above, which becomes the checkout's own Node with no process in between (half the start of a
 // command, and signals reach it alone). `node strata.mjs` (any Node from 20 on) skips that line as a string and a comment, and goes on here.
 import { spawn } from 'node:child_process'
@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { constants as system } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
-const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+const main = fileURLToPath(new URL('../../../dist/cli.js', import.meta.url))
 
 /** The repository's Node 24, installed as the npm package `node`. */
 function ownNode() {

@@ -4,9 +4,9 @@ import { Client } from './client.js'
 import { unixEndpoint } from './endpoint.js'
 import { CliError, UnreachableError } from './errors.js'
 
-/** What starts an app. Never imported, only started. */
+/** What starts an app: its bundle (tools/setup/bundle.mjs). Never imported, only started. */
 export function serviceMain(app: string): string {
-  return fileURLToPath(new URL(`../../${app}/dist/main.js`, import.meta.url))
+  return fileURLToPath(new URL(`../../../dist/${app}.js`, import.meta.url))
 }
 
 /**

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { step, StrataError } from '@strata/oci'
 import { QUEUES, type JobResult, type Journal, type Producer } from '@strata/queue'
 import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
 
@@ -7,7 +7,7 @@ import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
  *
  * One that was still receiving is ended and what it brought is deleted. One whose bytes are in has a job that finishes it; where there is
  * none (the gateway died before it could add it, or Redis lost it), the job is added; where it has failed and did not end its upload, that is done here. A request that is said to be receiving and has no upload
- * (its gateway died before it made one, or this service before it could say so) is ended too.
+ * (its gateway died before it made one, or who ended it before all that it brought was deleted) is cleared too.
  */
 export class UploadKeeper {
   readonly #seen = new Map<string, { state: string; since: number; times: number }>()
@@ -52,7 +52,7 @@ export class UploadKeeper {
       if ((kind !== 'load' && kind !== 'import') || state !== 'receiving') this.#past.add(id)
       if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
-      if (this.#isSilent(id, updatedAt)) await this.journal.fail(id, interrupted())
+      if (this.#isSilent(id, updatedAt)) await this.#clear(id)
     }
     for (const id of this.#seen.keys()) if (!live.has(id)) this.#seen.delete(id)
     return result
@@ -71,9 +71,15 @@ export class UploadKeeper {
 
   async #end({ id, etag }: LiveUpload): Promise<boolean> {
     if (!(await this.uploads.abandon(id, etag))) return false
+    step('load.abandoned')
+    await this.#clear(id)
+    return true
+  }
+
+  /** The journal last: while it says that the request is receiving, a later sweep does this again. */
+  async #clear(id: string): Promise<void> {
     await this.blobs.sweepUpload(id)
     await this.journal.fail(id, interrupted())
-    return true
   }
 }
 

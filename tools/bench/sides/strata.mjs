@@ -56,7 +56,7 @@ export class Strata {
 
   /** With what the CLI gives a service. */
   async #startApp(app, environment, isReady) {
-    const child = await start(join(ROOT, 'node_modules/.bin/node'), [...NODE_FLAGS, join(ROOT, 'apps', app, 'dist/main.js')], {
+    const child = await start(join(ROOT, 'node_modules/.bin/node'), [...NODE_FLAGS, join(ROOT, `dist/${app}.js`)], {
       env: { STRATA_LOG_LEVEL: 'warn', ...SERVICE_ENVIRONMENT, ...environment, ...this.minio?.environment() },
       log: join(this.data, `${app}.log`),
       isReady,

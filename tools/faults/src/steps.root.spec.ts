@@ -48,6 +48,13 @@ onEachStore('on %s, a service that is killed at', (store) => {
     await loads('ingest', ['load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.completed', 'load.upload-ended'])
   })
 
+  it('the step of load: storage, which ends what a dead gateway left', async () => {
+    const job = randomUUID()
+    const archive = await archiveOf(['t/abandoned'])
+    await world.killAt('storage', 'load.abandoned', () => world.killAt('gateway', 'load.first-bytes', () => world.load(archive, job)))
+    await world.right('storage killed when it had ended an upload', async () => problem((await world.job(job)).error?.code === 'upload_interrupted', 'the load has not ended as interrupted'))
+  })
+
   it('the steps of load: extractor, and the root made by runtime', async () => {
     await loads('extractor', ['extract.fetched', 'extract.index-kept', 'extract.proven', 'extract.renaming', 'extract.renamed'])
     await loads('runtime', ['assemble.made', 'assemble.committed'])
@@ -90,6 +97,7 @@ onEachStore('on %s, a service that is killed at', (store) => {
     expect((await remove()).status).toBe(200)
     await world.right('the same removal, again', async () => problem(!(await world.names()).some((name) => tags.includes(name)), 'a name of the image is still there'))
   })
+
   it('the steps of a collection: nothing that is needed goes, and in the end nothing else stays', async () => {
     const steps: Step[] = ['collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted']
     const jobs: string[] = []

@@ -30,7 +30,7 @@ export interface Program {
   readonly environment: Readonly<Record<string, string>>
 }
 
-const mainOf = (app: string): string => fileURLToPath(new URL(`../../../../apps/${app}/dist/main.js`, import.meta.url))
+const mainOf = (app: string): string => fileURLToPath(new URL(`../../../../dist/${app}.js`, import.meta.url))
 /** A secret that no test may find anywhere but in its file. */
 const SECRET = 'the-secret-of-the-nodes-under-test'
 

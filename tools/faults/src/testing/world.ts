@@ -10,8 +10,6 @@ import { openTestStore, type TestStore } from './stores.js'
 import { Witness } from './witness.js'
 
 export const SERVICES: readonly Service[] = ['gateway', 'ingest', 'extractor', 'storage', 'runtime']
-/** Services start in half the time where the test run keeps what was compiled. */
-const compileCache: Record<string, string> = process.env['NODE_COMPILE_CACHE'] === undefined ? {} : { NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] }
 /** The bar: whatever happened, all is right again by itself after so long. */
 export const RIGHT_WITHIN_SECONDS = 20
 
@@ -36,7 +34,7 @@ export class World {
     const strata = await StrataUnderTest.start({
       topology: 'processes',
       groups: SERVICES.map((service) => [service]),
-      environment: { ...compileCache, ...orders.environment, ...store.environment, STRATA_REDIS: redis.url, ...environment },
+      environment: { ...orders.environment, ...store.environment, STRATA_REDIS: redis.url, ...environment },
     })
     return new World(folder, store, redis, orders, witness, strata, new Checker(strata, store))
   }

@@ -1,0 +1,54 @@
+// Each service, and the command line, as a few files in `dist` instead of some two thousand modules of ours and of others: `node tools/setup/bundle.mjs`, after tsc. They start in half of the time
+// (docs/decisions/0034-what-is-started-is-bundled.md).
+import { globSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { rolldown } from 'rolldown'
+
+const APPS = ['cli', 'standalone', 'gateway', 'ingest', 'extractor', 'storage', 'runtime']
+/** Native; or asked for by others only to see whether somebody installed it. */
+const EXTERNAL = ['koffi', 'msgpackr-extract', 'pino-pretty', /^swagger-ui-dist/, /^@nestjs\/(microservices|websockets|platform-express)/, /^class-(validator|transformer)/, /^@fastify\/(view|multipart|static)/]
+
+/** Does nothing if what is there is newer than what tsc wrote. */
+export async function bundle(root) {
+  const folder = join(root, 'dist')
+  const compiled = globSync('{apps,libs}/*/dist/**/*.js', { cwd: root }).map((file) => join(root, file))
+  const state = `${compiled.length} ${Math.max(...[...compiled, fileURLToPath(import.meta.url)].map((file) => statSync(file).mtimeMs))}`
+  if (read(join(folder, '.made-from')) === state) return
+  // By a rename: tests of several packages may come here at once.
+  const made = join(root, 'node_modules/.cache', `bundle-${process.pid}`)
+  const bundled = await rolldown({
+    cwd: root,
+    input: Object.fromEntries(APPS.map((app) => [app, join(root, 'apps', app, 'dist/main.js')])),
+    platform: 'node',
+    external: EXTERNAL,
+    plugins: [ownPlaces(root)],
+    logLevel: 'silent',
+  })
+  await bundled.write({ dir: made, format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' })
+  await bundled.close()
+  writeFileSync(join(made, '.made-from'), state)
+  rmSync(folder, { recursive: true, force: true })
+  renameSync(made, folder)
+}
+
+/** What starts workers or reads files by `import.meta.url` finds them where tsc put them, also in a checkout that was moved: all files of the bundle lie in one folder. */
+function ownPlaces(root) {
+  return {
+    name: 'own-places',
+    transform: {
+      filter: { id: /\/(apps|libs)\/[^/]+\/dist\//, code: 'import.meta.url' },
+      handler: (code, id) => code.replaceAll('import.meta.url', `new URL(${JSON.stringify(join('..', relative(root, id)))}, import.meta.url).href`),
+    },
+  }
+}
+
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await bundle(fileURLToPath(new URL('../..', import.meta.url)))
