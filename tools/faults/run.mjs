@@ -1,11 +1,12 @@
 // `npm run soak -- --minutes 60` and `npm run faults -- --minutes 60`, each on both stores one after the other unless `--store folder|minio` names one: the long form of
 // the tests in soak.root.spec.ts. The last lines are a table of what was done and how long it took to be right.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { build } from '../setup/steps.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const TESTS = { soak: 'eight clients', faults: 'die at random moments' }
@@ -21,14 +22,12 @@ if (process.getuid() !== 0) {
   process.exit(2)
 }
 
-const node = join(ROOT, 'node_modules/.bin/node')
-const built = spawnSync(node, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-b'], { cwd: ROOT, stdio: 'inherit' })
-if (built.status !== 0) process.exit(1)
+build(ROOT)
 
 const folder = mkdtempSync(join(tmpdir(), 'strata-'))
 const results = join(folder, 'results')
 const vitest = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--root', '.', '--config', join(ROOT, 'vitest.config.ts'), 'src/soak.root.spec.ts', '-t', `on ${values.store ?? ''}.*${TESTS[kind]}`]
-const child = spawn(node, vitest, {
+const child = spawn(join(ROOT, 'node_modules/.bin/node'), vitest, {
   cwd: join(ROOT, 'tools/faults'),
   stdio: 'inherit',
   env: { ...process.env, STRATA_TEST_KIND: 'root', STRATA_SOAK_MINUTES: values.minutes, STRATA_FAULT_MINUTES: values.minutes, STRATA_FAULT_RESULTS: results, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile') },

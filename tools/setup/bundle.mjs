@@ -9,10 +9,11 @@ const APPS = ['cli', 'standalone', 'gateway', 'ingest', 'extractor', 'storage', 
 /** Native; or asked for by others only to see whether somebody installed it. */
 const EXTERNAL = ['koffi', 'msgpackr-extract', 'pino-pretty', /^swagger-ui-dist/, /^@nestjs\/(microservices|websockets|platform-express)/, /^class-(validator|transformer)/, /^@fastify\/(view|multipart|static)/]
 
-/** Does nothing if what is there is newer than what tsc wrote. */
+/** Does nothing if nothing is compiled, or what is there was made from all that tsc wrote. */
 export async function bundle(root) {
   const folder = join(root, 'dist')
   const compiled = globSync('{apps,libs}/*/dist/**/*.js', { cwd: root }).map((file) => join(root, file))
+  if (compiled.length === 0) return
   const state = `${compiled.length} ${Math.max(...[...compiled, fileURLToPath(import.meta.url)].map((file) => statSync(file).mtimeMs))}`
   if (read(join(folder, '.made-from')) === state) return
   // By a rename: tests of several packages may come here at once.

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { setPriority } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -13,16 +14,21 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync('/tmp/strata-')
 /** What is of services that run apart only: their tests run once, with the others of that kind. */
 const APART = 'src/apart/**'
-/** What starts S3 servers: packages, and of tools/e2e one file. */
-const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store', 'tools/faults']
+/** Packages whose root tests start services. */
+const OF_SERVICES = ['tools/e2e', 'tools/faults']
+/** Packages whose root tests start S3 servers. */
+const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
+/** Has a store of each kind of its own, whatever the services run as: once is enough. */
 const COLLECTION = 'src/collection.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
- * `STRATA_TEST_LONG=1` runs all there is, in about three quarters of an hour. Without it the services are not killed at each of their steps (tools/faults), and as processes of their own they
- * are asked for what such a deployment changes.
+ * All of tools/e2e is asked of services that run apart. All services in one process, over a store in a folder, are asked for what that changes; for all of it, with longer fuzzing, by
+ * `STRATA_TEST_LONG=1`, which takes a quarter of an hour more.
  */
 const isLong = process.env.STRATA_TEST_LONG === '1'
-const ALSO_AS_PROCESSES = ['src/apart/', 'src/load.root', 'src/containers.root', 'src/jobs.root', 'src/nodes.root', 'src/run.root', 'src/save.root', 'src/doors.root']
+const ALSO_IN_ONE_PROCESS = ['containers', 'crash', 'doors', 'drivers', 'fast-door', 'jobs', 'layers', 'load', 'nodes', 'outages', 'power-loss', 'run', 'save'].map((name) => `src/${name}.root`)
+/** Of the fault tests, against the others: they wait most of the time, and then look how long it takes until all is right. */
+const SOONER = -4
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
 const running = new Set()
@@ -37,8 +43,9 @@ const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map
 const before = leftovers(folder)
 const why = whyNoRootTests()
 const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT)
-await pureTests()
-await rootTests()
+await Promise.all([pureTests(), rootTestsOfLibraries()])
+await serversBuilt
+await rootTestsOfServices()
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()
@@ -52,30 +59,31 @@ async function pureTests() {
   if (!ok && total.failed === 0) fail('nx failed, though no test did')
 }
 
-/**
- * One package after the other, while the S3 servers are built: they share the machine’s mounts, loop devices and cgroups. Then, since these tests mostly wait, beside each other the whole of Strata, all services in one
- * process, two files at a time; what needs the S3 servers; and Strata with every service a process of its own. Each has services, Redis and node of its own.
- */
-async function rootTests() {
-  const withSpecs = packages.filter((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).length > 0 && (name !== 'tools/faults' || isLong))
-  if (why) return total.skipped.push(...withSpecs.flatMap((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({ name: `${name}/${spec}`, reason: why }))))
-  for (const name of withSpecs) if (name !== 'tools/e2e' && !ON_S3.includes(name)) await rootTestsOf(name)
-  print('\n> root tests of tools/e2e, all services in one process | root tests on S3 servers, and every service its own process\n')
-  await serversBuilt
-  await Promise.all([rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] }), testsOnS3(withSpecs), testsOfProcesses()])
+/** One package after the other: they share the machine’s mounts, loop devices and cgroups. */
+async function rootTestsOfLibraries() {
+  const tested = packages.filter((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).length > 0)
+  if (why) return total.skipped.push(...tested.flatMap((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({ name: `${name}/${spec}`, reason: why }))))
+  for (const name of tested) if (!ON_S3.includes(name) && !OF_SERVICES.includes(name)) await rootTestsOf(name, { lane: 'root' })
 }
 
-async function testsOnS3(withSpecs) {
-  for (const name of withSpecs) if (ON_S3.includes(name)) await rootTestsOf(name, { lane: 's3' })
-  await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
+/** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
+async function rootTestsOfServices() {
+  if (why) return
+  print('\n> apart: every service its own process | one: all services in one process, then what needs S3 servers | faults: what dies, stops or fills up\n')
+  await Promise.all([testsOfProcesses(), testsOfOneProcess(), rootTestsOf('tools/faults', { lane: 'faults', priority: SOONER })])
 }
 
-async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
+async function testsOfOneProcess() {
+  await rootTestsOf('tools/e2e', { lane: 'one', filters: isLong ? ['--exclude', APART] : [...ALSO_IN_ONE_PROCESS, COLLECTION] })
+  for (const name of ON_S3) await rootTestsOf(name, { lane: 'one' })
+}
+
+async function rootTestsOf(name, { lane, filters = [], env = {}, priority } = {}) {
   if (interrupted) return
   print(`\n> root tests of ${name}\n`)
-  const kind = lane === undefined ? 'root' : `root-${lane}`
+  const kind = `root-${lane}`
   rmSync(resultFile(name, kind), { force: true })
-  await run([join(ROOT, 'tools/test/run.mjs'), kind, ...filters], join(ROOT, name), { lane, env })
+  await run([join(ROOT, 'tools/test/run.mjs'), kind, ...filters], join(ROOT, name), { lane, env, priority })
   collect(name, kind)
 }
 
@@ -87,7 +95,7 @@ async function testsOfProcesses() {
   if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: [...TWO_AT_A_TIME, '--exclude', COLLECTION], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }
@@ -138,13 +146,14 @@ function print(line) {
 }
 
 /** A script on this Node; true if it ended well. What several say at once carries their names. */
-async function run(args, cwd, { lane, env = {} } = {}) {
+async function run(args, cwd, { lane, env = {}, priority } = {}) {
   const child = spawn(process.execPath, args, {
     cwd,
     stdio: ['ignore', lane === undefined ? 'inherit' : 'pipe', 'inherit'],
     env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env },
   })
   running.add(child)
+  if (priority !== undefined) setPriority(child.pid, priority)
   if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => print(`${lane.padEnd(6)} | ${line}`))
   const [code] = await once(child, 'close')
   running.delete(child)

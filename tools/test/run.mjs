@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { bundle } from '../setup/bundle.mjs'
 
 const [kind, ...filters] = process.argv.slice(2)
 if (!/^(pure|root(-\w+)?)$/.test(kind ?? '')) {
@@ -10,6 +11,7 @@ if (!/^(pure|root(-\w+)?)$/.test(kind ?? '')) {
   process.exit(2)
 }
 const root = fileURLToPath(new URL('../..', import.meta.url))
+await bundle(root)
 mkdirSync('.test-results', { recursive: true })
 const vitest = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--root', '.', '--config', join(root, 'vitest.config.ts')]
 const reporters = ['--reporter', 'default', '--reporter', join(root, 'tools/test/reporter.mjs')]
