@@ -5,7 +5,7 @@ import { QueueClient, QUEUES } from '@strata/queue'
 import { BlobStore, Collector, openStore, Uploads, type ObjectStore } from '@strata/store'
 import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
-import { UploadKeeper } from './upload-keeper.js'
+import { RequestKeeper } from './request-keeper.js'
 
 /** A collection takes long, most of it waiting for nodes, and uploads must be looked over meanwhile. */
 const CONCURRENCY = 16
@@ -23,8 +23,8 @@ export class StorageWorker implements OnApplicationShutdown {
   ) {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
-    const keeper = new UploadKeeper(new Uploads(store), new BlobStore(store), this.#queue.journal, this.#queue.producer, config.STRATA_UPLOAD_SILENCE_MS)
     const { journal, producer, nodes } = this.#queue
+    const keeper = new RequestKeeper(new Uploads(store), new BlobStore(store), journal, producer, nodes, config.STRATA_UPLOAD_SILENCE_MS)
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
     this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: CONCURRENCY, handlers: { sweep: () => keeper.sweep(), 'collect-due': () => collection.due(), collect: (data, context) => collection.run(data, context) }, onError })

@@ -18,6 +18,7 @@ export const jobSchema = z
     bytes: z.number().int().nonnegative().meta({ description: 'bytes taken in so far' }),
     entries: z.number().int().nonnegative().meta({ description: 'archive entries read so far' }),
     total: z.number().int().nonnegative().optional().meta({ description: 'bytes to come in all, where known' }),
+    container: z.string().optional().meta({ description: 'of a launch: the id of the container that is to be' }),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
     result: z.unknown().optional().meta({ description: 'of a completed job: what its request would have answered' }),

@@ -15,12 +15,14 @@ export const STEPS = [
   'extract.fetched', 'extract.index-kept', 'extract.proven', 'extract.renaming', 'extract.renamed',
   // An image's root on a node. `made`: all is ready but the name.
   'assemble.made', 'assemble.committed',
-  // A container's launch. `claimed`: its id is this node's; `recorded`: it is on the node's disk; `placed`: the launch is queued there; `numbered`: this start is on disk, before the runtime hears of it.
+  // A container's launch, in the gateway: until the job is queued.
+  'launch.name-claimed', 'launch.queued',
+  // In the runtime. `claimed`: its id is this node's; `recorded`: it is on the node's disk; `placed`: the launch is queued there; `numbered`: this start is on disk, before the runtime hears of it.
   'launch.claimed', 'launch.recorded', 'launch.placed', 'launch.numbered', 'launch.prepared', 'launch.created', 'launch.started', 'launch.running-recorded', 'launch.exit-recorded', 'launch.cleaned',
   // An image's names go, one after another; a container: tombstone, root, record.
   'remove.name-retired', 'remove.container-buried', 'remove.root-removed', 'remove.record-dropped',
-  // A collection, in the order of its protocol: see the collector. `tombstoned` and `bytes-deleted` are passed once a blob or batch.
-  'collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted',
+  // A collection: in the gateway, then in the order of its protocol (see the collector). `tombstoned` and `bytes-deleted` are passed once a blob or batch.
+  'collect.journal-made', 'collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted',
   // Its part on a node, once a root or layer.
   'clean.root-removed', 'clean.layer-removed',
 ] as const

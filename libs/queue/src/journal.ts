@@ -17,6 +17,8 @@ export interface JournalRecord {
   readonly bytes: number
   readonly entries: number
   readonly total?: number
+  /** Of a launch: the container that is to be. */
+  readonly container?: string
   readonly createdAt: string
   readonly updatedAt: string
   readonly result?: unknown
@@ -68,9 +70,9 @@ export class Journal {
   ) {}
 
   /** `job_exists` where the id was used, also long ago. */
-  async create(id: string, kind: JournalKind, state: 'receiving' | 'waiting', total?: number): Promise<void> {
+  async create(id: string, kind: JournalKind, state: 'receiving' | 'waiting', { total, container }: Pick<JournalRecord, 'total' | 'container'> = {}): Promise<void> {
     const now = new Date().toISOString()
-    const fields = { id, kind, state, step: state, bytes: '0', entries: '0', createdAt: now, updatedAt: now, seq: '1', ...(total === undefined ? {} : { total: String(total) }) }
+    const fields = { id, kind, state, step: state, bytes: '0', entries: '0', createdAt: now, updatedAt: now, seq: '1', ...(total === undefined ? {} : { total: String(total) }), ...(container === undefined ? {} : { container }) }
     const made = await orUnavailable(this.redis.eval(CREATE, 3, KEY.job(id), KEY.jobWas(id), KEY.jobs, id, Date.now(), ...Object.entries(fields).flat()))
     if (made !== 1) throw new StrataError('job_exists', `the job id ${id} was used before`)
   }
@@ -178,6 +180,7 @@ function toRecord(fields: Record<string, string>): JournalRecord {
     bytes: Number(fields['bytes']),
     entries: Number(fields['entries']),
     ...(fields['total'] === undefined ? {} : { total: Number(fields['total']) }),
+    ...(fields['container'] === undefined ? {} : { container: fields['container'] }),
     createdAt: fields['createdAt'] ?? '',
     updatedAt: fields['updatedAt'] ?? '',
     ...(fields['result'] === undefined ? {} : { result: JSON.parse(fields['result']) as unknown }),

@@ -87,6 +87,12 @@ export class NodeDirectory {
     await orUnavailable(this.redis.eval(RELEASE, 1, KEY.names, name, container))
   }
 
+  /** Frees the name that a container claimed which never came to be, if it did. */
+  async releaseNameOf(container: string): Promise<void> {
+    const names = await orUnavailable(this.redis.hgetall(KEY.names))
+    for (const [name, owner] of Object.entries(names)) if (owner === container) await this.releaseName(name, container)
+  }
+
   async publish(node: string, container: string, view: unknown): Promise<void> {
     await this.redis.hset(KEY.containers(node), container, JSON.stringify(view))
   }

@@ -225,7 +225,7 @@ describe('the journal', () => {
   it('knows a used id, and an end is final', async () => {
     const { journal } = await client()
     const id = randomUUID()
-    await journal.create(id, 'launch', 'receiving', 5)
+    await journal.create(id, 'launch', 'receiving', { total: 5 })
     await expect(journal.create(id, 'load', 'waiting')).rejects.toMatchObject({ code: 'job_exists' })
     await journal.fail(id, new StrataError('upload_interrupted', 'the client left'))
     expect(await journal.complete(id, 1)).toBe(false)

@@ -188,8 +188,9 @@ export class BlobStore {
   async sweepUpload(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
     const unused = new Map<string, number>()
     for await (const { key, size } of listAll(this.store, keys.dataOf(upload))) unused.set(key, size)
-    if (unused.size === 0 || (await this.#isLive(upload))) return { objects: 0, bytes: 0 }
+    if (await this.#isLive(upload)) return { objects: 0, bytes: 0 }
     for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(upload)) ?? []) await partial.abort()
+    if (unused.size === 0) return { objects: 0, bytes: 0 }
     if (digests) for (const digest of new Set(digests)) unused.delete((await this.stat(digest))?.data ?? '')
     else for await (const { record } of this.list()) unused.delete(record.data)
     await this.store.delete([...unused.keys()])

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs'
-import { step, type Digest, type DiffId } from '@strata/oci'
+import { step, StrataError, type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, listAll, localObjects, partialUploads, type ListedObject, type ObjectStore, type PartialUpload } from './object-store.js'
@@ -119,7 +119,7 @@ export class Collector {
       const holders = record.holders.filter((upload) => live.has(upload))
       if (referred.has(digest) || holders.length > 0) {
         const shorter = recordBytes(record) - recordBytes({ ...record, holders })
-        if (shorter > 0 && (dryRun || (await this.#blobs.prune(blob, holders)))) sum.add('records', shorter)
+        if (shorter > 0 && (dryRun || (await this.#prune(blob, holders)))) sum.add('records', shorter)
         return
       }
       const data = await this.store.stat(record.data)
@@ -135,6 +135,14 @@ export class Collector {
       sum.add('blobs', data.size, linked)
     })
     return { listed, doomed }
+  }
+
+  /** A shorter record is written anew: on a disk that is full it stays as it is, and what makes room goes on. */
+  async #prune(blob: ListedBlob, holders: readonly string[]): Promise<boolean> {
+    return this.#blobs.prune(blob, holders).catch((error: unknown) => {
+      if (error instanceof StrataError && error.code === 'storage_full') return false
+      throw error
+    })
   }
 
   /** Data and indexes that no record names. Gives the diffIDs of those indexes. */

@@ -118,6 +118,18 @@ onEachStore('%s away', (store) => {
     await world.right('MinIO away for long in the middle of a multipart upload', async () => ((await world.names()).includes('t/parts-2:latest') ? ['it is listed'] : []))
   })
 
+  it.each(['slow', '503', 'broken', 'silent'] as const)('%s for a while in the middle of a multipart upload: the same', async (trouble) => {
+    const name = `t/parts-${trouble}`
+    const { rest, answer } = await half(name)
+    world.store.proxy!.trouble = trouble
+    rest()
+    await delay(3_000)
+    world.store.proxy!.trouble = 'pass'
+    const came = await answer
+    await world.right(`MinIO ${trouble} for 3 s in the middle of a multipart upload`, async () => ((await world.names()).includes(`${name}:latest`) === (came === 201) ? [] : [`the load was answered ${came}, and is ${came === 201 ? 'not ' : ''}there`]))
+    if (came === 201) expect(await world.notLaunchable([name])).toEqual([])
+  })
+
   it.each(['slow', '503', 'broken', 'silent'] as const)('%s for a while: what is refused is refused whole, and all goes on afterwards', async (trouble) => {
     const layer = await ownLayer(2_000_000)
     const archive = await archiveOf([`t/${trouble}`], [packed(layer)])

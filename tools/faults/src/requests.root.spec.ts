@@ -81,6 +81,22 @@ onEachStore('on %s', (store) => {
       await world.right('loads cancelled', async () => (await world.names()).filter((name) => name.startsWith('t/gone')).map((name) => `${name} is there`))
     })
 
+    it('an import that is receiving, and a collection that waits', async () => {
+      const [receiving, waiting] = [randomUUID(), randomUUID()]
+      const body = unfinishedBody()
+      const answer = world.strata.request('POST', `/v1/images?import=t/gone-4&job=${receiving}`, body)
+      await cancelled('an import', receiving, (now) => now.startsWith('receiving'))
+      expect((await answer).json()).toMatchObject({ code: 'cancelled' })
+      body.destroy()
+
+      await world.strata.stop('SIGTERM', 'storage')
+      const collected = world.strata.request('POST', `/v1/gc?job=${waiting}`)
+      await cancelled('a collection', waiting, (now) => now.startsWith('waiting'))
+      expect((await collected).json()).toMatchObject({ code: 'cancelled' })
+      await world.strata.startGroup(['storage'])
+      await world.right('an import and a collection cancelled')
+    })
+
     it('a load whose layer is being inflated', async () => {
       const id = randomUUID()
       // Members of a gzip file may follow one another: one that gives 1 MB of zeros, 1,500 times.

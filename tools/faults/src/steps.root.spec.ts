@@ -76,6 +76,22 @@ onEachStore('on %s, a service that is killed at', (store) => {
     await world.right(`runtime killed at ${steps.length} steps of launch`, async () => (await Promise.all(expected.map((one) => one()))).flat())
   })
 
+  it('the steps of launch in the gateway: what was not queued is given up, and its name is free', async () => {
+    const [lost, lives] = [world.witness.container('t/base'), world.witness.container('t/base')]
+    const job = randomUUID()
+    const launch = (body: object, query = '') => world.strata.request('POST', `/v1/containers${query}`, body)
+    await world.killAt('gateway', 'launch.name-claimed', () => launch({ ...lost.body, name: 'lost' }, `?job=${job}`))
+    await world.killAt('gateway', 'launch.queued', () => launch({ ...lives.body, name: 'lives' }))
+    await world.right('gateway killed at 2 steps of launch', async () => {
+      const [ended, container, times] = [await world.job(job), await world.container('lives'), world.witness.times(lives.token)]
+      return [
+        ...problem(ended.state === 'failed' && ended.error?.code === 'queue_unavailable' && world.witness.times(lost.token) === 0, `the launch that was not queued is ${ended.state}`),
+        ...problem(container?.state === 'exited' && container.exitCode === 0 && times === 1, `the launch that was queued is ${container?.state ?? 'not there'}, and ran ${times} times`),
+      ]
+    })
+    expect((await launch({ image: 't/base', name: 'lost', command: ['true'] })).status).toBe(201)
+  })
+
   it('the steps of removing a container', async () => {
     const steps: Step[] = ['remove.container-buried', 'remove.root-removed', 'remove.record-dropped']
     for (const step of steps) {
@@ -99,17 +115,21 @@ onEachStore('on %s, a service that is killed at', (store) => {
   })
 
   it('the steps of a collection: nothing that is needed goes, and in the end nothing else stays', async () => {
-    const steps: Step[] = ['collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted']
+    const lost = randomUUID()
+    await world.killAt('gateway', 'collect.journal-made', () => world.strata.request('POST', `/v1/gc?job=${lost}`))
+    const steps: Step[] = ['collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted', 'clean.root-removed', 'clean.layer-removed']
     const jobs: string[] = []
     for (const step of steps) {
       const [name, job] = [`t/${step.replace('.', '-')}`, randomUUID()]
       expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
       expect((await world.strata.request('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
-      await world.killAt('storage', step, () => world.strata.request('POST', `/v1/gc?job=${job}`))
+      await world.killAt(step.startsWith('clean') ? 'runtime' : 'storage', step, () => world.strata.request('POST', `/v1/gc?job=${job}`))
       jobs.push(job)
     }
-    await world.right(`storage killed at ${steps.length} steps of a collection`, async () =>
-      (await Promise.all(jobs.map(async (job) => (await world.job(job)).state))).flatMap((state) => problem(state === 'completed', `a collection is ${state}`)))
+    await world.right(`gateway, storage and runtime killed at ${steps.length + 1} steps of a collection`, async () => [
+      ...(await Promise.all(jobs.map(async (job) => (await world.job(job)).state))).flatMap((state) => problem(state === 'completed', `a collection is ${state}`)),
+      ...problem((await world.job(lost)).error?.code === 'queue_unavailable', 'the collection that was not queued has not ended so'),
+    ])
     expect((await world.strata.request('POST', '/v1/gc')).status).toBe(200)
     expect(await world.checker.unreachable()).toEqual([])
     await world.right('the collection after that')

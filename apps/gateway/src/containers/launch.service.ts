@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Inject, Injectable } from '@nestjs/common'
 import type { ContainerView, CreateContainer } from '@strata/api'
 import { Images } from '@strata/images'
-import { StrataError } from '@strata/oci'
+import { step, StrataError } from '@strata/oci'
 import { readSecretFile } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
@@ -33,10 +33,11 @@ export class LaunchService {
     const image = await this.images.inspect(request.image)
     await this.doors.anyNode()
     const container = randomBytes(32).toString('hex')
-    await this.journal.create(job, 'launch', 'waiting')
+    await this.journal.create(job, 'launch', 'waiting', { container })
     let name: string | undefined
     try {
       name = await this.#claimName(request.name, container)
+      step('launch.name-claimed')
       const secret: SealedSpec = { env: request.env ?? [], ...(request.command ? { command: request.command } : {}), ...(request.entrypoint ? { entrypoint: request.entrypoint } : {}) }
       const { workdir, user, hostname } = request
       const launch = {
@@ -53,6 +54,7 @@ export class LaunchService {
         attach: request.attach ?? false,
       }
       await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'launch', launch } })
+      step('launch.queued')
       return container
     } catch (error) {
       await this.#giveUp(job, name, container, error)

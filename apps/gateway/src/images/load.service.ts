@@ -59,7 +59,7 @@ export class LoadService implements OnApplicationShutdown {
     const { job, prepare, name, platform, recipe } = request
     const kind = recipe === undefined ? 'load' : 'import'
     const asked = { prepare, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }
-    await this.journal.create(job, kind, 'receiving', request.total)
+    await this.journal.create(job, kind, 'receiving', request.total === undefined ? {} : { total: request.total })
     step('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     try {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Body, Controller, Get, HttpCode, Post, Query, Res } from '@nestjs/common'
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { collectQuery, collectResultSchema, collectSchema, diskUsageSchema, type CollectRequest, type CollectResult, type DiskUsage as DiskUsageView } from '@strata/api'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import type { z } from 'zod'
@@ -31,6 +31,7 @@ export class CollectionController {
     const gone = new AbortController()
     reply.raw.on('close', () => gone.abort())
     await this.journal.create(job, 'collect', 'waiting')
+    step('collect.journal-made')
     try {
       await this.producer.add({ name: 'collect', queue: QUEUES.storage, id: job, data: { root: job, ...request } })
     } catch (error) {

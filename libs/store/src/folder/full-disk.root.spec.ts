@@ -4,7 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { mount, umount } from '@strata/linux'
+import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BlobStore } from '../blobs.js'
+import { Collector } from '../collector.js'
+import { Uploads } from '../uploads.js'
 import { FolderStore } from './folder-store.js'
 
 const MIB = 1024 * 1024
@@ -45,6 +49,21 @@ describe('FolderStore on a disk of 4 MiB', () => {
 
     await store.delete(['data/u/3'])
     await store.put('data/u/4', randomBytes(2 * MIB))
+  })
+
+  it('a collection makes room where there is none, not even for a shorter record', async () => {
+    const [blobs, uploads] = [new BlobStore(store), new Uploads(store)]
+    const [held, unused] = [randomBytes(1000), randomBytes(2 * MIB)]
+    for (const id of ['live', 'ended']) await uploads.create(id, { job: { kind: 'load', id }, request: {} })
+    for (const bytes of [held, unused]) await blobs.add(digestOf(bytes), bytes, 'ended')
+    await blobs.hold(digestOf(held), 'live')
+    await uploads.end('ended')
+    expect(() => writeFileSync(join(root, 'filler'), randomBytes(4 * MIB))).toThrow('ENOSPC')
+    await expect(uploads.touch('live')).rejects.toMatchObject({ code: 'storage_full' })
+    const { report } = await new Collector(store).collect({ references: async function* () {}, dryRun: false })
+    expect(report.blobs).toEqual({ count: 1, bytes: unused.length })
+    expect((await blobs.stat(digestOf(held)))?.holders).toEqual(['ended', 'live'])
+    await uploads.touch('live')
   })
 })
 

@@ -8,6 +8,7 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
+import { NODE_FLAGS, SERVICE_ENVIRONMENT } from '@strata/cli/service'
 import { mountTable, umount } from '@strata/linux'
 import { openStore, type ObjectStore } from '@strata/store'
 import { TestS3 } from '@strata/store/testing'
@@ -144,8 +145,8 @@ export class StrataUnderTest {
     const url = `unix://${this.redisSocket}`
     const programs = this.topology === 'standalone' ? standalone(group, this.#ground(node), first ? undefined : url) : processes(group, this.#ground(node), url, options.name)
     for (const { main, services, environment } of programs) {
-      const child = spawn(process.execPath, [main], {
-        env: { ...INHERITED, STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
+      const child = spawn(process.execPath, [...NODE_FLAGS, main], {
+        env: { ...INHERITED, ...SERVICE_ENVIRONMENT, STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
         stdio: ['ignore', 'ignore', 'pipe'],
       })
       this.#processes.push({ group: name, services, child, health: environment['STRATA_HEALTH'] })

@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { serviceMain } from '@strata/cli/service'
 
 export const SERVICES = ['gateway', 'ingest', 'extractor', 'storage', 'runtime'] as const
 export type Service = (typeof SERVICES)[number]
@@ -30,14 +30,13 @@ export interface Program {
   readonly environment: Readonly<Record<string, string>>
 }
 
-const mainOf = (app: string): string => fileURLToPath(new URL(`../../../../dist/${app}.js`, import.meta.url))
 /** A secret that no test may find anywhere but in its file. */
 const SECRET = 'the-secret-of-the-nodes-under-test'
 
 /** Without `redis` the process starts its private one. */
 export function standalone(group: readonly Service[], ground: Ground, redis: string | undefined): Program[] {
   const environment = { STRATA_DATA: ground.data, STRATA_SOCKET: ground.socket, STRATA_SERVICES: group.join(','), ...ground.store, ...(redis === undefined ? {} : { STRATA_REDIS: redis }) }
-  return [{ main: mainOf('standalone'), services: group, environment }]
+  return [{ main: serviceMain('standalone'), services: group, environment }]
 }
 
 /** `name`: of this group, where another has the same services. */
@@ -51,7 +50,7 @@ export function processes(group: readonly Service[], ground: Ground, redis: stri
     extractor: node,
     runtime: { ...node, STRATA_RUN_FOLDER: ground.node.run, STRATA_NODE_SECRET_FILE: join(ground.data, 'node-secret'), STRATA_DOOR_LISTEN: '127.0.0.1:0' },
   }
-  return group.map((service) => ({ main: mainOf(service), services: [service], environment: { ...common, ...own[service], STRATA_HEALTH: healthSocket(ground, service, name) } }))
+  return group.map((service) => ({ main: serviceMain(service), services: [service], environment: { ...common, ...own[service], STRATA_HEALTH: healthSocket(ground, service, name) } }))
 }
 
 /** Of services that run apart. */

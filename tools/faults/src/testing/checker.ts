@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { ContainerView, ImageView, JobView } from '@strata/api'
 import type { StrataUnderTest, TestNode } from '@strata/e2e/testing'
 import { mountTable } from '@strata/linux'
 import { digestFromHex, parseDigest, type Digest } from '@strata/oci'
-import { BlobStore, listAll, PREFIX, Uploads, type BlobRecord } from '@strata/store'
+import { BlobStore, digestInKey, listAll, PREFIX, Uploads, type BlobRecord } from '@strata/store'
 import type { TestStore } from './stores.js'
 
 /**
@@ -41,13 +41,16 @@ export class Checker {
     ]
   }
 
-  /** Blobs that no image needs: to be asked after a collection. */
+  /** Blobs, what was made of them, and on nodes layers and roots that no image needs: to be asked after a collection. */
   async unreachable(): Promise<string[]> {
-    const needed = new Set<string>()
-    for (const { id, digest } of await this.strata.images()) for (const one of [id, digest, ...(await this.#image(digest)).layers.map((layer) => layer.digest)]) needed.add(one)
+    const images = await this.strata.images()
+    const layers = (await Promise.all(images.map(async ({ digest }) => (await this.#image(digest)).layers))).flat()
+    const needed = new Set<string>([...images.flatMap(({ id, digest }) => [id, digest]), ...layers.flatMap(({ digest, diffId, chainId }) => [digest, diffId, chainId])])
     const left: string[] = []
     for await (const { digest } of this.#blobs.list()) if (!needed.has(digest)) left.push(`blob ${digest} is kept, and no image needs it`)
-    return left
+    for (const prefix of [PREFIX.indexes, PREFIX.checkpoints]) for await (const { key } of listAll(this.store.objects, prefix)) if (!needed.has(digestInKey(key) ?? '')) left.push(`${key} is kept, and no image needs it`)
+    const onNode = this.strata.nodes.flatMap(({ folder }) => [join(folder, 'layers'), join(folder, 'snapshots', 'roots')]).flatMap((place) => foldersIn(place).map((name) => join(place, name)))
+    return [...left, ...onNode.filter((path) => /^[0-9a-f]{64}$/.test(basename(path)) && !needed.has(`sha256:${basename(path)}`)).map((path) => `${path} is kept, and no image needs it`)]
   }
 
   async #jobs(): Promise<string[]> {
