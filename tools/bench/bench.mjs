@@ -49,7 +49,7 @@ const { values, positionals } = parseArgs({
 })
 const [name, file] = positionals
 if (values.help || !Object.hasOwn(BENCHES, name ?? '')) refuse(USAGE, values.help ? 0 : 1)
-if (!existsSync(join(import.meta.dirname, '../../apps/standalone/dist/main.js'))) refuse('Not built yet: run `npm test` or `npm run build` first.\n')
+if (!existsSync(join(import.meta.dirname, '../../dist/standalone.js'))) refuse('Not built yet: run `npm test` or `npm run build` first.\n')
 if (process.getuid() !== 0) refuse('Mounts and containers need root.\n')
 if (!WITHOUT_FILE.includes(name) && (file === undefined || !existsSync(file))) refuse(`${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`)
 

@@ -97,10 +97,12 @@ function result(archive, rows, absent, rounds) {
   const head = ['', 'to mounted, s: median (least–most)', 'of the fastest', 'with a closing sync, s', 'of the fastest', 'peak memory of each process, MiB']
   const lines = measured.map((row) => [row.side.name, spread(row.of('mounted'), 2), ratio(row, 'mounted'), spread(row.of('synced'), 2), ratio(row, 'synced'), row.peaks])
   const best = fastest('mounted')
+  let isFailed = false
   const verdicts = Object.entries(BARS).flatMap(([way, bar]) => {
     const ours = measured.find(({ side }) => side.way === way && !side.strata?.minio)
     if (!ours || !best) return []
     const quotient = median(best.of('mounted')) / median(ours.of('mounted'))
+    isFailed ||= quotient < bar
     return [`- ${ours.side.name}: 1/${quotient.toFixed(1)} of ${best.side.name}; the bar is 1/${bar}: **${quotient >= bar ? 'kept' : 'missed'}**`]
   })
   const notes = measured.filter(({ side }) => side.note).map(({ side }) => `${side.name}: ${side.note}.`)
@@ -114,5 +116,5 @@ function result(archive, rows, absent, rounds) {
     ...(notes.length > 0 ? ['', notes.join(' ')] : []),
   ].join('\n')
   const title = `A ${(archive.size / 1e9).toFixed(2)} GB archive to a mounted root`
-  return { text, plot: { title, svg: bars(`${title}, seconds: median, least and most`, 's', measured.map(({ side, of }) => ({ label: side.name, value: median(of('mounted')), least: Math.min(...of('mounted')), most: Math.max(...of('mounted')), isOurs: side.isOurs }))) } }
+  return { text, isFailed, plot: { title, svg: bars(`${title}, seconds: median, least and most`, 's', measured.map(({ side, of }) => ({ label: side.name, value: median(of('mounted')), least: Math.min(...of('mounted')), most: Math.max(...of('mounted')), isOurs: side.isOurs }))) } }
 }
