@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
@@ -57,12 +58,14 @@ export class TroubledProxy {
 
   async #pump(from: Socket, to: Socket, breakAfter: number): Promise<void> {
     let bytes = 0
+    const closed = new AbortController()
+    to.once('close', () => closed.abort())
     try {
       for await (const piece of from as AsyncIterable<Buffer>) {
         if (this.#trouble === 'slow') await delay(SLOW_MS)
         bytes += piece.length
         if (this.#trouble === 'broken' && bytes > breakAfter) return void to.destroy()
-        if (!to.write(piece)) await new Promise((resolve) => to.once('drain', resolve).once('close', resolve))
+        if (!to.write(piece)) await once(to, 'drain', { signal: closed.signal })
       }
       to.end()
     } catch {
