@@ -29,14 +29,17 @@ export class Multipart {
     private readonly client: S3Client,
     private readonly key: string,
     private readonly uploadId: string,
+    /** An earlier try to begin, whose answer was lost, may have begun another. */
+    private readonly mayHaveTwin: boolean,
   ) {}
 
   static async begin(client: S3Client, key: string, signal: AbortSignal | undefined): Promise<Multipart> {
     const options = { patience: STREAM_PATIENCE_MS, signal }
     await client.attempt(() => client.send({ method: 'PUT', key: noteOf(key), signal }), options)
     try {
-      const id = await client.attempt(async () => parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text), options)
-      const upload = new Multipart(client, key, id)
+      const begun = async (unsure: boolean) => ({ id: parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text), unsure })
+      const { id, unsure } = await client.attempt(begun, options)
+      const upload = new Multipart(client, key, id, unsure)
       signal?.addEventListener('abort', () => upload.#failure.abort(cancelled()), { signal: upload.#over.signal })
       return upload
     } catch (error) {
@@ -84,8 +87,8 @@ export class Multipart {
       { patience: STREAM_PATIENCE_MS },
     )
     this.#over.abort()
-    // With the note goes what an earlier try to begin may have begun, whose answer was lost.
-    await soon((limit) => abandon(client, key, limit))
+    // Nothing is listed while somebody waits, unless there is a reason to look.
+    await soon((limit) => (this.mayHaveTwin ? abandon(client, key, limit) : remove(client, noteOf(key), limit)))
     return { size: this.#size, etag }
   }
 
