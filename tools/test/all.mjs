@@ -26,7 +26,7 @@ const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
  * `STRATA_TEST_LONG=1`, which takes a quarter of an hour more.
  */
 const isLong = process.env.STRATA_TEST_LONG === '1'
-const ALSO_IN_ONE_PROCESS = ['containers', 'crash', 'doors', 'drivers', 'fast-door', 'jobs', 'layers', 'load', 'nodes', 'outages', 'power-loss', 'run', 'save'].map((name) => `src/${name}.root`)
+const ALSO_IN_ONE_PROCESS = ['containers', 'crash', 'doors', 'drivers', 'fast-door', 'nodes', 'outages', 'power-loss', 'run'].map((name) => `src/${name}.root`)
 /** Of the fault tests, against the others: they wait most of the time, and then look how long it takes until all is right. */
 const SOONER = -4
 const total = { passed: 0, failed: 0, skipped: [] }

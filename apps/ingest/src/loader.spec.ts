@@ -21,6 +21,7 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
     let uploads: Uploads
     let loader: Loader
     let children: NewJob<JobName>[]
+    let leftWhenItFailed: string[]
     let small: Buffer
     let large: Buffer
 
@@ -28,6 +29,9 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       id: upload, queue: 'ingest', parent: undefined, asked: 0, resumed: false, signal: new AbortController().signal,
       progress: () => Promise.resolve(),
       complete: () => Promise.resolve(),
+      fail: async () => {
+        leftWhenItFailed = await dataKeys()
+      },
       children: (jobs) => Promise.resolve(void children.push(...jobs)),
     })
     const dataKeys = async (): Promise<string[]> => {
@@ -69,6 +73,7 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       uploads = new Uploads(store)
       loader = new Loader(store, blobs, uploads, new Images(store))
       children = []
+      leftWhenItFailed = []
       small = await makeLayer(new Map([['a', { content: 'small' }]]))
       large = await makeLayer(new Map([['b', { content: randomBytes(2 * LARGE) }]]))
     })
@@ -102,11 +107,13 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       expect(children).toMatchObject([{ name: 'extract', data: { layer: { digest: other, diffId: other, size: small.length } } }])
     })
 
-    it('ends with what the store says, and nothing of it stays', async () => {
+    it('ends with what the store says before what it brought goes, and nothing of it stays', async () => {
       await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
       const failing: ObjectStore = { ...withoutAbilities(store), put: () => Promise.reject(new StrataError('storage_full', 'the bucket is full')) }
       const bad = new Loader(failing, new BlobStore(failing), new Uploads(failing), new Images(failing))
       await expect(bad.load(load, context())).rejects.toMatchObject({ code: 'storage_full', message: 'the bucket is full' })
+      expect(leftWhenItFailed).not.toEqual([])
+      expect(await dataKeys()).toEqual([])
       expect(await uploads.get(upload)).toBeUndefined()
       for await (const { key } of listAll(store, 'images/')) expect.unreachable(key)
       await expect(loader.load(load, context())).rejects.toMatchObject({ code: 'upload_interrupted' })

@@ -27,12 +27,12 @@ export class Loader {
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
-    return this.#endingBadly(data, () => this.#load(data, context))
+    return this.#endingBadly(data, context, () => this.#load(data, context))
   }
 
   /** The `import` job: the one image of a tree. First its layer is proven, for the config names it by its diffID; from there on it is a load of that image. */
   async import(data: JobData<'import'>, context: JobContext): Promise<JobResult<'import'>> {
-    return this.#endingBadly(data, async () => {
+    return this.#endingBadly(data, context, async () => {
       const { root, upload, name } = data
       context.signal.throwIfAborted()
       const layer = treeLayer(await this.#received(upload))
@@ -53,12 +53,16 @@ export class Loader {
     })
   }
 
-  async #endingBadly<T>({ upload }: { readonly upload: string }, work: () => Promise<T>): Promise<T> {
+  /** Where the load has failed, its holds count no more, it is answered, and what it brought goes: that no blob has it takes a look at every blob, which nobody waits for. */
+  async #endingBadly<T>({ upload }: { readonly upload: string }, context: JobContext, work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (error) {
       // A load that waits for its layers gives up its worker by an error of the queue's own; only ours end the upload.
-      if (error instanceof StrataError) await this.#end(upload)
+      if (!(error instanceof StrataError)) throw error
+      await this.uploads.end(upload)
+      await context.fail(error)
+      await this.blobs.sweepUpload(upload)
       throw error
     }
   }
@@ -215,12 +219,6 @@ export class Loader {
     const found = await this.store.get(at.object, { start: at.offset, end: at.offset + size })
     if (!found) throw new StrataError('upload_interrupted', `what the upload brought is gone: ${digest}`)
     return buffer(found.body)
-  }
-
-  /** The load has failed: its holds count no more, and what it brought goes. */
-  async #end(upload: string): Promise<void> {
-    await this.uploads.end(upload)
-    await this.blobs.sweepUpload(upload)
   }
 }
 

@@ -182,6 +182,23 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       expect(await rows()).toContainEqual({ id: second.id, names: ['a:1', 'a:2', 'b:1'] })
     })
 
+    it('a name that is given by one who is slow is given: it says that it lives', async () => {
+      const { id } = await load(['one'], ['a:1'])
+      const uploads = new Uploads(store)
+      const records = async () => {
+        const etags: string[] = []
+        for await (const { id, etag } of uploads.listLive()) if (id !== 'u') etags.push(etag)
+        return etags
+      }
+      const slow = stoppedBefore(keyOf('b:1'), async () => {
+        const first = await records()
+        expect(first).toHaveLength(1)
+        await expect.poll(records, { timeout: 10_000 }).not.toEqual(first)
+      })
+      await slow.tag('a:1', 'b:1')
+      expect(await rows()).toEqual([{ id, names: ['a:1', 'b:1'] }])
+    })
+
     it('a name that it took over is as it was', async () => {
       const [first, second] = [await make(['one']), await load(['two'], ['a:1'])]
       const old = stoppedBefore(keyOf('a:1'), () => new Uploads(store).end('u'))

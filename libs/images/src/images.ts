@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { diffIdsOf, digestOf, formatPlatform, matchesPlatform, MAX_JSON_BYTES, parseTagged, platformOf, step, StrataError, type DiffId, type Digest, type ErrorCode, type Platform, type Reference } from '@strata/oci'
-import { BlobStore, CAS_ATTEMPTS, changedTooOften, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, CAS_ATTEMPTS, changedTooOften, HEARTBEAT_MS, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
@@ -136,10 +136,12 @@ export class Images {
     const image = await this.resolve(source)
     const upload = randomUUID()
     await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
+    const beat = setInterval(() => void this.#uploads.touch(upload).catch(() => undefined), HEARTBEAT_MS)
     try {
       await this.#holdAll(await this.#readAll(image), upload)
       await this.#setName(target, image, upload)
     } finally {
+      clearInterval(beat)
       await this.#uploads.end(upload)
     }
     return image

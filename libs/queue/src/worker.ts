@@ -30,6 +30,8 @@ export interface JobContext {
    * is done, not one that cannot be done again. Nothing where the job is a child. Returning does the same later.
    */
   complete(result: unknown): Promise<void>
+  /** The same where it ends badly: who waits for it hears of it before the cleaning up. Throwing does the same later. */
+  fail(error: unknown): Promise<void>
   /**
    * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until they have ended; the handler then runs
    * again from its start: what it throws for that, `WaitingForChildren`, is to be let through. Resolves when all of them have ended well; throws the first failed child's own error otherwise, after the
@@ -125,6 +127,7 @@ export class JobWorker<K extends QueueKind> {
         complete: async (result) => {
           if (!job.parent && root !== undefined) await this.journal.complete(root, result)
         },
+        fail: (error) => this.#endBadly(job, error),
         children: (jobs) => this.#children(job, token, jobs, watch?.controller.signal),
       }
       const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]

@@ -95,6 +95,9 @@ export class Uploads {
   }
 }
 
+/** How often an owner shows observers that it lives: by default they take it for dead after four of these. */
+export const HEARTBEAT_MS = 2_000
+
 const ORDER = { receiving: 0, received: 1, committing: 2 } as const
 
 export function interrupted(id: string): never {

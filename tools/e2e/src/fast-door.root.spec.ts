@@ -11,7 +11,7 @@ import { MS_BIND, mount, umount } from '@strata/linux'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { nameDescriptor, type Naming } from './testing/descriptor-client.js'
 import { settledStore } from './testing/store-state.js'
-import { CLI, StrataUnderTest, until } from './testing/strata.js'
+import { CLI, standsStill, StrataUnderTest, until } from './testing/strata.js'
 
 const O_PATH = 0o10000000
 /** A user without rights, in the group that may use the socket. */
@@ -161,6 +161,8 @@ async function whileStopped<T>(begin: () => Promise<T>, act: () => void): Promis
   await until(() => existsSync(join(stops, 'load.first-bytes.taken')), 'stopped')
   const pid = Number(readFileSync(join(stops, 'load.first-bytes.taken'), 'utf8'))
   rmSync(join(stops, 'load.first-bytes.taken'))
+  // It says so before it does it.
+  await until(() => standsStill(pid), 'stopped')
   try {
     act()
   } finally {

@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -28,11 +28,10 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'strata-up-'))
   const from = fileURLToPath(new URL('../..', import.meta.url))
   const app = join(root, 'apps/cli')
-  for (const part of ['bin', 'dist', 'package.json']) await cp(join(from, part), join(app, part), { recursive: true })
+  for (const part of ['bin', 'package.json']) await cp(join(from, part), join(app, part), { recursive: true })
+  for (const part of ['dist', 'package.json']) await cp(join(from, '../..', part), join(root, part), { recursive: true })
   await symlink(join(from, '../../node_modules'), join(root, 'node_modules'))
-  await mkdir(join(root, 'apps/standalone/dist'), { recursive: true })
-  await writeFile(join(root, 'apps/standalone/package.json'), '{"type":"module"}')
-  await writeFile(join(root, 'apps/standalone/dist/main.js'), SERVICE)
+  await writeFile(join(root, 'dist/standalone.js'), SERVICE)
   bin = join(app, 'bin/strata.mjs')
   socket = join(root, 's.sock')
   data = join(root, 'data')

@@ -4,7 +4,7 @@ import { packedLimits } from '@strata/archive'
 import { createIntake, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, HEARTBEAT_MS, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { CallersFile } from './callers-file.js'
@@ -22,9 +22,6 @@ export interface LoadRequest {
 
 /** Where the archive comes from: the request's body, or a file that the caller has open; `gone` is aborted when the caller has left. */
 export type LoadSource = { readonly body: IncomingMessage } | { readonly file: CallersFile; readonly gone: AbortSignal }
-
-/** Shows observers that the owner lives; they wait many of these before they take it for dead. */
-const HEARTBEAT_MS = 2_000
 
 /**
  * Takes an archive in: the job and the upload's record at the first byte, the bytes, then the `load` job, which needs nothing but the upload's id.

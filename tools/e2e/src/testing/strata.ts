@@ -164,7 +164,7 @@ export class StrataUnderTest {
       // What a killed node said of itself is still believed for a while: services that run apart are asked themselves.
       const asked = await Promise.all(this.#processes.map(async ({ health }) => health === undefined || this.#answers('/health/ready', health)))
       return asked.every(Boolean)
-    }, 'ready')
+    }, 'ready', 60, 100)
   }
 
   async #answers(path: string, socket: string): Promise<boolean> {
@@ -312,12 +312,18 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number 
   return child.exitCode
 }
 
-/** Waits for a state; gives up with its name after a minute. */
-export async function until(state: () => boolean | Promise<boolean>, name: string, seconds = 60): Promise<void> {
+/** Stopped by SIGSTOP, or gone: the state in /proc/PID/stat (proc_pid_stat(5)). */
+export function standsStill(pid: number): boolean {
+  const state = /^.*\) (.)/s.exec(readFileSyncOr(`/proc/${pid}/stat`))?.[1]
+  return state === undefined || 'TZX'.includes(state)
+}
+
+/** Waits for a state; gives up with its name after a minute. What is dear to look at is looked at less often. */
+export async function until(state: () => boolean | Promise<boolean>, name: string, seconds = 60, everyMs = 20): Promise<void> {
   const end = performance.now() + seconds * 1000
   while (!(await state())) {
     if (performance.now() > end) throw new Error(`waited ${seconds} s in vain for: ${name}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
 }
 

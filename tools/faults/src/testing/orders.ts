@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Step } from '@strata/oci'
-import { until } from '@strata/e2e/testing'
+import { standsStill, until } from '@strata/e2e/testing'
 
 const PRELOAD = new URL('../../stop-at.mjs', import.meta.url)
 
@@ -20,10 +20,12 @@ export class Orders {
     writeFileSync(this.#order(step), only === undefined ? `${signal} ${nth}` : `${signal} ${nth} ${only}`)
   }
 
-  /** Waits until one did; gives its process. */
+  /** Waits until one did, and has ended or stands still: it says so before it does it. Gives its process. */
   async taken(step: Step): Promise<number> {
     await until(() => this.wasTaken(step), `a service passes ${step}`)
-    return Number(readFileSync(`${this.#order(step)}.taken`, 'utf8'))
+    const pid = Number(readFileSync(`${this.#order(step)}.taken`, 'utf8'))
+    await until(() => standsStill(pid), `the service that passed ${step} ends or stands still`)
+    return pid
   }
 
   wasTaken(step: Step): boolean {

@@ -12,6 +12,8 @@ import { Witness } from './witness.js'
 export const SERVICES: readonly Service[] = ['gateway', 'ingest', 'extractor', 'storage', 'runtime']
 /** The bar: whatever happened, all is right again by itself after so long. */
 export const RIGHT_WITHIN_SECONDS = 20
+/** A look reads the whole store. */
+const LOOK_EVERY_MS = 250
 
 /** Every service in a process of its own, over a Redis and a store of the test's own; the test is the supervisor that starts again what died. */
 export class World {
@@ -74,7 +76,7 @@ export class World {
       problems = await Promise.all([expected(), this.checker.problems()]).then((found) => found.flat(), (error: unknown) => [`cannot look: ${String(error)}`])
       return problems.length === 0
     }
-    await until(look, what, RIGHT_WITHIN_SECONDS).catch((error: unknown) => {
+    await until(look, what, RIGHT_WITHIN_SECONDS, LOOK_EVERY_MS).catch((error: unknown) => {
       throw new Error(`${what}: not right after ${RIGHT_WITHIN_SECONDS} s:\n  ${problems.join('\n  ')}`, { cause: error })
     })
     this.healed.set(what, (performance.now() - since) / 1000)
