@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { setPriority } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -22,13 +21,12 @@ const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
 const COLLECTION = 'src/collection.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
- * All of tools/e2e is asked of services that run apart. All services in one process, over a store in a folder, are asked for what that changes; for all of it, with longer fuzzing, by
- * `STRATA_TEST_LONG=1`, which takes a quarter of an hour more.
+ * What is asked of services that run apart, on MinIO. All else, and RUN_ON_BOTH, is asked of all services in one process, over a store in a folder. `STRATA_TEST_LONG=1` asks
+ * everything of both, kills the services at each of their steps (tools/faults), and fuzzes longer: about an hour.
  */
+const RUN_APART = ['containers', 'jobs', 'layers', 'load', 'nodes', 'outages', 'save']
+const RUN_ON_BOTH = ['doors', 'run']
 const isLong = process.env.STRATA_TEST_LONG === '1'
-const ALSO_IN_ONE_PROCESS = ['containers', 'crash', 'doors', 'drivers', 'fast-door', 'nodes', 'outages', 'power-loss', 'run'].map((name) => `src/${name}.root`)
-/** Of the fault tests, against the others: they wait most of the time, and then look how long it takes until all is right. */
-const SOONER = -4
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
 const running = new Set()
@@ -68,34 +66,39 @@ async function rootTestsOfLibraries() {
 
 /** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
 async function rootTestsOfServices() {
-  if (why) return
-  print('\n> apart: every service its own process | one: all services in one process, then what needs S3 servers | faults: what dies, stops or fills up\n')
-  await Promise.all([testsOfProcesses(), testsOfOneProcess(), rootTestsOf('tools/faults', { lane: 'faults', priority: SOONER })])
+  if (why || interrupted) return
+  const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
+  const noS3 = whyNoTestS3('minio')
+  if (noS3) total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
+  print('\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers\n')
+  await Promise.all([testsOfOneProcess(isLong || noS3), noS3 || testsOfProcesses(TestS3), testsOnS3()])
 }
 
-async function testsOfOneProcess() {
-  await rootTestsOf('tools/e2e', { lane: 'one', filters: isLong ? ['--exclude', APART] : [...ALSO_IN_ONE_PROCESS, COLLECTION] })
-  for (const name of ON_S3) await rootTestsOf(name, { lane: 'one' })
+async function testsOfOneProcess(all) {
+  const excluded = [APART, COLLECTION, ...(all ? [] : RUN_APART.map((name) => `src/${name}.root.spec.ts`))]
+  await rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, ...excluded.flatMap((pattern) => ['--exclude', pattern])] })
 }
 
-async function rootTestsOf(name, { lane, filters = [], env = {}, priority } = {}) {
+async function testsOnS3() {
+  for (const name of ON_S3) await rootTestsOf(name, { lane: 's3' })
+  await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
+  if (isLong) await rootTestsOf('tools/faults', { lane: 's3' })
+}
+
+async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
   if (interrupted) return
   print(`\n> root tests of ${name}\n`)
   const kind = `root-${lane}`
   rmSync(resultFile(name, kind), { force: true })
-  await run([join(ROOT, 'tools/test/run.mjs'), kind, ...filters], join(ROOT, name), { lane, env, priority })
+  await run([join(ROOT, 'tools/test/run.mjs'), kind, ...filters], join(ROOT, name), { lane, env })
   collect(name, kind)
 }
 
-/** The whole once more, as it is deployed: every service a process of its own, on one MinIO for all tests. */
-async function testsOfProcesses() {
-  if (interrupted) return
-  const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
-  const noS3 = whyNoTestS3('minio')
-  if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
+/** As Strata is deployed: every service a process of its own, on one MinIO for all tests. */
+async function testsOfProcesses(TestS3) {
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: [...TWO_AT_A_TIME, '--exclude', COLLECTION], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? ['--exclude', COLLECTION] : ['src/apart/', ...[...RUN_APART, ...RUN_ON_BOTH].map((name) => `src/${name}.root`)], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }
@@ -146,14 +149,13 @@ function print(line) {
 }
 
 /** A script on this Node; true if it ended well. What several say at once carries their names. */
-async function run(args, cwd, { lane, env = {}, priority } = {}) {
+async function run(args, cwd, { lane, env = {} } = {}) {
   const child = spawn(process.execPath, args, {
     cwd,
     stdio: ['ignore', lane === undefined ? 'inherit' : 'pipe', 'inherit'],
     env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env },
   })
   running.add(child)
-  if (priority !== undefined) setPriority(child.pid, priority)
   if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => print(`${lane.padEnd(6)} | ${line}`))
   const [code] = await once(child, 'close')
   running.delete(child)
