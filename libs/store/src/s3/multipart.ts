@@ -9,7 +9,7 @@ import { S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
 /** Parts on their way at a time; one more is being filled. */
-const IN_FLIGHT = 2
+const IN_FLIGHT = 3
 /** S3's limit. */
 const MAX_PARTS = 10_000
 

@@ -1,7 +1,7 @@
 /** As large as a part: fewer, larger requests make no upload faster (docs/performance.md), and this much is held for each that is on its way. 10,000 of them are an object of 78 GiB. */
 export const PART_SIZE = 8 * 1024 * 1024
 /** As many as two streams use at once. One that is dropped is memory until the next collection, so what is kept is less than what is not. */
-const KEPT = 6
+const KEPT = 8
 
 /** Buffers of one part each, used again: what the streams of a process take does not grow with what goes through them. */
 export class PartBuffers {
