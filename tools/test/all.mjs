@@ -17,15 +17,14 @@ const APART = 'src/apart/**'
 const OF_SERVICES = ['tools/e2e', 'tools/faults']
 /** Packages whose root tests start S3 servers. */
 const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
-/** Has a store of each kind of its own, whatever the services run as: once is enough. */
+/** Has a store of each kind of its own. */
 const COLLECTION = 'src/collection.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
- * What is asked of services that run apart, on MinIO. All else, and RUN_ON_BOTH, is asked of all services in one process, over a store in a folder. `STRATA_TEST_LONG=1` asks
- * everything of both, kills the services at each of their steps (tools/faults), and fuzzes longer: about an hour.
+ * All services in one process, over a store in a folder, are asked everything; as processes of their own, on MinIO, what such a deployment changes. `STRATA_TEST_LONG=1` asks everything of both, kills the
+ * services at each of their steps (tools/faults), and fuzzes longer: about an hour.
  */
-const RUN_APART = ['containers', 'jobs', 'layers', 'load', 'nodes', 'outages', 'save']
-const RUN_ON_BOTH = ['doors', 'run']
+const ALSO_AS_PROCESSES = ['src/apart/', ...['containers', 'doors', 'jobs', 'load', 'nodes', 'run', 'save'].map((name) => `src/${name}.root`)]
 const isLong = process.env.STRATA_TEST_LONG === '1'
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
@@ -66,17 +65,10 @@ async function rootTestsOfLibraries() {
 
 /** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
 async function rootTestsOfServices() {
-  if (why || interrupted) return
-  const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
-  const noS3 = whyNoTestS3('minio')
-  if (noS3) total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
+  if (why) return
   print('\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers\n')
-  await Promise.all([testsOfOneProcess(isLong || noS3), noS3 || testsOfProcesses(TestS3), testsOnS3()])
-}
-
-async function testsOfOneProcess(all) {
-  const excluded = [APART, COLLECTION, ...(all ? [] : RUN_APART.map((name) => `src/${name}.root.spec.ts`))]
-  await rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, ...excluded.flatMap((pattern) => ['--exclude', pattern])] })
+  const inOne = rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] })
+  await Promise.all([inOne, testsOfProcesses(), testsOnS3()])
 }
 
 async function testsOnS3() {
@@ -95,10 +87,14 @@ async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
 }
 
 /** As Strata is deployed: every service a process of its own, on one MinIO for all tests. */
-async function testsOfProcesses(TestS3) {
+async function testsOfProcesses() {
+  if (interrupted) return
+  const { TestS3, whyNoTestS3 } = await import(join(ROOT, 'libs/store/dist/testing/index.js'))
+  const noS3 = whyNoTestS3('minio')
+  if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? ['--exclude', COLLECTION] : ['src/apart/', ...[...RUN_APART, ...RUN_ON_BOTH].map((name) => `src/${name}.root`)], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { NODE_FLAGS, SERVICE_ENVIRONMENT } from '../../../apps/cli/dist/service.js'
+import { NODE_FLAGS, SERVICE_ENVIRONMENT, serviceMain } from '../../../apps/cli/dist/service.js'
 import { ask, end, run, start } from '../processes.mjs'
 import { memory } from '../peaks.mjs'
 import { nodeOf } from '../workspace.mjs'
@@ -56,7 +56,7 @@ export class Strata {
 
   /** With what the CLI gives a service. */
   async #startApp(app, environment, isReady) {
-    const child = await start(join(ROOT, 'node_modules/.bin/node'), [...NODE_FLAGS, join(ROOT, `dist/${app}.js`)], {
+    const child = await start(join(ROOT, 'node_modules/.bin/node'), [...NODE_FLAGS, serviceMain(app)], {
       env: { STRATA_LOG_LEVEL: 'warn', ...SERVICE_ENVIRONMENT, ...environment, ...this.minio?.environment() },
       log: join(this.data, `${app}.log`),
       isReady,
