@@ -30,7 +30,13 @@ export async function bundle(root) {
   await bundled.close()
   writeFileSync(join(made, '.made-from'), state)
   rmSync(folder, { recursive: true, force: true })
-  renameSync(made, folder)
+  try {
+    renameSync(made, folder)
+  } catch (error) {
+    // Another was quicker, with the same.
+    if (error.code !== 'ENOTEMPTY') throw error
+    rmSync(made, { recursive: true })
+  }
 }
 
 /** What starts workers or reads files by `import.meta.url` finds them where tsc put them, also in a checkout that was moved: all files of the bundle lie in one folder. */
