@@ -1,4 +1,5 @@
 export * from './listing.js'
+export * from './encode-listing.js'
 export * from './tar-entry.js'
 export { PACKED_LIMITS, packedLimits, packedLimitsShape, type PackedLimits } from './limits.js'
 export { TarReader } from './tar-reader.js'

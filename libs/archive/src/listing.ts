@@ -51,10 +51,6 @@ export interface KeptBlob {
   readonly kept: true
 }
 
-export function encodeListing(listing: ArchiveListing): Buffer {
-  return Buffer.from(JSON.stringify(listing))
-}
-
 /** The listing back from its bytes. Not what `encodeListing` writes: `corrupt`. */
 export function decodeListing(bytes: Uint8Array): ArchiveListing {
   try {
