@@ -7,6 +7,8 @@ const CLIENTS = 8
 const LAYERS = 12
 const NAMES = 16
 const LOOKS = 10
+/** Up to this long between two acts of a client: it is orders of events that are sought. Without it the processor is what all wait for, and what else is tested beside this. */
+const PAUSE_MS = 1_000
 /** How long a client of services that die waits for an answer. */
 const PATIENCE_MS = 5_000
 
@@ -73,6 +75,7 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
       const { status, bytes } = await act()
       done[what] = (done[what] ?? 0) + 1
       if (!fine.includes(status)) problems.push(`${what}: ${status} ${bytes.toString().slice(0, 500)}`)
+      await delay(randomInt(PAUSE_MS))
     }
   }
   await Promise.all(Array.from({ length: CLIENTS }, client))

@@ -27,13 +27,15 @@ export class Checker {
     this.#uploads = new Uploads(store.objects)
   }
 
-  /** A line for each thing that is wrong; none when nothing is under way and all is well. */
+  /** A line for each thing that is wrong; none when nothing is under way and all is well. While something is under way, only that: it may be right to have the rest. */
   async problems(): Promise<string[]> {
+    const underWay = await this.#jobs()
+    if (underWay.length > 0) return underWay
     const records = new Map<Digest, BlobRecord>()
     for await (const { digest, record } of this.#blobs.list()) records.set(digest, record)
     const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all')).containers
     // At once: how long a look takes counts as time until all is right.
-    const found = await Promise.all([this.#jobs(), this.#images(records), this.#blobsWithoutBytes(records), this.#leftInStore(records)])
+    const found = await Promise.all([this.#images(records), this.#blobsWithoutBytes(records), this.#leftInStore(records)])
     return [
       ...found.flat(),
       ...containers.filter(({ state }) => state === 'created').map(({ id }) => `container ${id} never came to run`),

@@ -73,7 +73,12 @@ export class World {
     const since = performance.now()
     let problems: readonly string[] = ['not looked yet']
     const look = async (): Promise<boolean> => {
-      problems = await Promise.all([expected(), this.checker.problems()]).then((found) => found.flat(), (error: unknown) => [`cannot look: ${String(error)}`])
+      try {
+        problems = await expected()
+        if (problems.length === 0) problems = await this.checker.problems()
+      } catch (error) {
+        problems = [`cannot look: ${String(error)}`]
+      }
       return problems.length === 0
     }
     await until(look, what, RIGHT_WITHIN_SECONDS, LOOK_EVERY_MS).catch((error: unknown) => {
