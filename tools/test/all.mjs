@@ -21,10 +21,10 @@ const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
 const COLLECTION = 'src/collection.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
- * All services in one process, over a store in a folder, are asked everything; as processes of their own, on MinIO, what such a deployment changes. `STRATA_TEST_LONG=1` asks everything of both, kills the
- * services at each of their steps (tools/faults), and fuzzes longer: about an hour.
+ * As processes of their own, on MinIO, services are asked all that such a deployment changes: how images come in and containers go out, whatever is sent and whatever dies. In one process, over a
+ * store in a folder, they are asked everything. `STRATA_TEST_LONG=1` asks everything of both, and fuzzes longer.
  */
-const ALSO_AS_PROCESSES = ['src/apart/', ...['containers', 'doors', 'jobs', 'load', 'nodes', 'run', 'save'].map((name) => `src/${name}.root`)]
+const AS_PROCESSES = ['bad-input', 'containers', 'crash', 'doors', 'drivers', 'jobs', 'layers', 'load', 'many', 'nodes', 'outages', 'run', 'save']
 const isLong = process.env.STRATA_TEST_LONG === '1'
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
@@ -66,15 +66,14 @@ async function rootTestsOfLibraries() {
 /** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
 async function rootTestsOfServices() {
   if (why) return
-  print('\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers\n')
+  print('\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks\n')
   const inOne = rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] })
-  await Promise.all([inOne, testsOfProcesses(), testsOnS3()])
+  await Promise.all([inOne, testsOfProcesses(), testsOnS3(), rootTestsOf('tools/faults', { lane: 'faults' })])
 }
 
 async function testsOnS3() {
   for (const name of ON_S3) await rootTestsOf(name, { lane: 's3' })
   await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
-  if (isLong) await rootTestsOf('tools/faults', { lane: 's3' })
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {
@@ -94,7 +93,7 @@ async function testsOfProcesses() {
   if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ALSO_AS_PROCESSES, env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ['src/apart/', ...AS_PROCESSES.map((name) => `src/${name}`)], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
 import { flock } from '@strata/linux'
@@ -10,9 +10,13 @@ const START_MS = 15_000
 /** unix(7): a socket's path has at most 107 bytes. */
 const MAX_SOCKET_PATH = 107
 
+/** What redis-server says last when it cannot read what it kept. A tail that is cut off is fine with it, one of other bytes is not. */
+const DAMAGED = /append only file/i
+
 /**
- * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly). It is a child of ours; one that an
- * earlier, killed process left behind still holds the folder's socket and goes on being used.
+ * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly) as far as a process may die; no write waits for the disk (a load of gigabytes keeps that busy for seconds, and so would keep
+ * every answer of Redis). After a loss of power it may have old things, or start empty where they cannot be read: nothing is lost by that but what nobody has begun.
+ * It is a child of ours; one that an earlier, killed process left behind still holds the folder's socket and goes on being used.
  */
 export class PrivateRedis {
   readonly #logger = new Logger('redis')
@@ -33,7 +37,7 @@ export class PrivateRedis {
       throw new StrataError('bad_request', `Strata is already running on ${folder}: stop it with \`strata down\`, or name another data folder`)
     }
     const redis = new PrivateRedis(folder, lock, undefined)
-    if (!(await redis.#answers())) await redis.#spawn()
+    if (!(await redis.#answers())) await redis.#spawn().catch((error: unknown) => redis.#startEmpty(error))
     return redis
   }
 
@@ -56,7 +60,7 @@ export class PrivateRedis {
 
   async #spawn(): Promise<void> {
     const log = openSync(join(this.folder, 'redis.log'), 'a', 0o600)
-    const options = { '--port': '0', '--unixsocket': 'redis.sock', '--unixsocketperm': '600', '--dir': this.folder, '--save': '', '--appendonly': 'yes', '--appendfsync': 'everysec', '--maxmemory-policy': 'noeviction', '--daemonize': 'no' }
+    const options = { '--port': '0', '--unixsocket': 'redis.sock', '--unixsocketperm': '600', '--dir': this.folder, '--save': '', '--appendonly': 'yes', '--appendfsync': 'no', '--maxmemory-policy': 'noeviction', '--daemonize': 'no' }
     const child = spawn('redis-server', Object.entries(options).flat(), { stdio: ['ignore', log, log], cwd: this.folder })
     closeSync(log)
     this.child = child
@@ -77,6 +81,13 @@ export class PrivateRedis {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     started = true
+  }
+
+  async #startEmpty(error: unknown): Promise<void> {
+    if (!(error instanceof StrataError && DAMAGED.test(error.message))) throw error
+    this.#logger.warn(`${error.message}; it starts empty`)
+    rmSync(join(this.folder, 'appendonlydir'), { recursive: true, force: true })
+    await this.#spawn()
   }
 
   async #answers(): Promise<boolean> {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { chmodSync, readdirSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { appendFileSync, chmodSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { BlobStore, localObjects } from '@strata/store'
@@ -47,4 +47,19 @@ it('an image that was not on disk when the power went is gone whole, the others 
   await loadBusybox(strata, 't/lost', [lost])
   const again = await strata.cli(['run', '--rm', '--network', 'none', 't/lost', 'cat', '/lost'])
   expect(again.stdout.toString()).toBe('these bytes never reach the disk')
+})
+
+it('a private Redis that cannot read what it kept starts empty, and all is as before', async () => {
+  const own = await StrataUnderTest.start({ topology: 'standalone' })
+  try {
+    await loadBusybox(own, 't/kept')
+    await own.stop()
+    const kept = join(own.data, 'redis', 'appendonlydir')
+    for (const name of readdirSync(kept).filter((one) => one.endsWith('.aof'))) appendFileSync(join(kept, name), 'x'.repeat(4096))
+    await own.startProcesses()
+    expect(readFileSync(join(own.data, 'redis', 'redis.log'), 'utf8')).toMatch(/Bad file format.*append only file/)
+    expect((await own.cli(['run', '--rm', '--network', 'none', 't/kept', 'ls', '/bin/busybox'])).code).toBe(0)
+  } finally {
+    await own.dispose()
+  }
 })

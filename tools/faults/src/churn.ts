@@ -38,7 +38,15 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
       act: async () => world.load(await archiveOf([name()], Array.from({ length: randomInt(1, 4) }, () => layers[randomInt(LAYERS)]!)), randomUUID(), randomInt(3) > 0 ? '&prepare=false' : ''),
     },
     tag: { weight: 1, fine: [200, 201, 204, 404], act: () => strata.request('POST', `${path(name())}/tag`, { name: name() }) },
-    remove: { weight: 4, fine: [200, 404, 409], act: () => strata.request('DELETE', `${path(name())}?force`) },
+    remove: {
+      weight: 4, fine: [200, 404, 409],
+      // Also what lost its name to another image: else there would be more and more of that.
+      act: async () => {
+        const images = await strata.images()
+        const image = randomInt(2) === 0 ? images[randomInt(images.length + 1)]?.digest : undefined
+        return strata.request('DELETE', `${path(image ?? name())}?force`)
+      },
+    },
     collect: { weight: 1, fine: [200], act: () => strata.request('POST', '/v1/gc') },
     run: {
       weight: 1, fine: [201, 404],
