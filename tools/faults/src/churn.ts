@@ -8,7 +8,7 @@ const LAYERS = 12
 const NAMES = 16
 const LOOKS = 10
 /** Up to this long between two acts of a client: it is orders of events that are sought. Without it the processor is what all wait for, and what else is tested beside this. */
-const PAUSE_MS = 1_000
+const PAUSE_MS = 2_000
 /** How long a client of services that die waits for an answer. */
 const PATIENCE_MS = 5_000
 
