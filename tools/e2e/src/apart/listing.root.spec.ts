@@ -1,0 +1,75 @@
+import { createServer, request as ask, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { TestS3 } from '@strata/store/testing'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { loadBusybox } from '../testing/busybox-image.js'
+import { StrataUnderTest } from '../testing/strata.js'
+
+/** Pages of names that were asked for; and other listings, each held until `letGo`: a request that waits for one has no answer. */
+const pages: URLSearchParams[] = []
+const held: (() => void)[] = []
+const letGo = (): void => held.splice(0).forEach((go) => go())
+let isHeld = false
+let s3: TestS3
+let proxy: Server
+let strata: StrataUnderTest
+beforeAll(async () => {
+  s3 = await TestS3.startOwn('minio', '/var/tmp')
+  proxy = await listeningBefore(s3.endpoint)
+  const { port } = proxy.address() as AddressInfo
+  // Storage works behind all requests and lists as it needs: it has a way of its own.
+  strata = await StrataUnderTest.start({ topology: 'processes', store: s3, groups: [['gateway', 'ingest', 'extractor', 'runtime']], environment: { STRATA_S3_ENDPOINT: `http://127.0.0.1:${port}` } })
+  await strata.startGroup(['storage'], false, { environment: { STRATA_S3_ENDPOINT: s3.endpoint } })
+  await strata.ready()
+})
+afterAll(async () => {
+  await strata.dispose()
+  proxy.close()
+  await s3.remove()
+})
+
+async function listeningBefore(endpoint: string): Promise<Server> {
+  const server = createServer((request, response) => {
+    const query = new URL(request.url!, endpoint).searchParams
+    const isListing = request.method === 'GET' && (query.has('list-type') || query.has('uploads'))
+    if (!isListing || !isHeld) return pass(request, response)
+    if (query.get('prefix')?.startsWith('images/')) {
+      pages.push(query)
+      pass(request, response)
+    } else held.push(() => pass(request, response))
+  })
+  const pass = (request: IncomingMessage, response: ServerResponse): void => {
+    const onward = ask(new URL(request.url!, endpoint), { method: request.method!, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode!, answer.headers)
+      answer.pipe(response)
+    })
+    onward.on('error', () => response.destroy())
+    request.pipe(onward)
+  }
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return server
+}
+
+it('no request waits for a list of anything but names of images, in pages', async () => {
+  isHeld = true
+  const done = async (method: string, path: string, body?: object): Promise<void> => {
+    const { status, bytes } = await strata.request(method, path, body)
+    expect(status, `${method} ${path}: ${bytes.toString()}`).toBeLessThan(300)
+    letGo()
+  }
+  for (const name of ['t/one', 't/two']) await loadBusybox(strata, name).then(letGo)
+  await done('POST', '/v1/images/t%2Fone/tag', { name: 't/three' })
+  for (const rest of ['', '/t%2Fone', ...['history', 'diff?other=t/two', 'files?path=/', 'file?path=/bin/busybox', 'export', 'archive'].map((part) => `/t%2Fone/${part}`)]) await done('GET', `/v1/images${rest}`)
+  expect((await strata.cli(['run', '--rm', '--network', 'none', 't/one', 'true'])).code).toBe(0)
+  letGo()
+  await done('POST', '/v1/images/t%2Fone/mount')
+  await done('DELETE', '/v1/images/t%2Fone/mount')
+  await done('GET', '/v1/jobs')
+  await done('GET', '/v1/containers?all')
+  await done('DELETE', '/v1/images/t%2Ftwo')
+  isHeld = false
+  letGo()
+
+  expect(pages.length).toBeGreaterThan(0)
+  expect(pages.filter((query) => Number(query.get('max-keys') ?? 1000) > 1000)).toEqual([])
+})
