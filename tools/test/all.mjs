@@ -93,7 +93,7 @@ async function testsOfProcesses() {
   if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: isLong ? [] : ['src/apart/', ...AS_PROCESSES.map((name) => `src/${name}`)], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', { lane: 'apart', filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ['src/apart/', ...AS_PROCESSES.map((name) => `src/${name}`)])], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
   } finally {
     await s3.remove()
   }
