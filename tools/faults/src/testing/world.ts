@@ -74,8 +74,8 @@ export class World {
     let problems: readonly string[] = ['not looked yet']
     const look = async (): Promise<boolean> => {
       try {
-        problems = await expected()
-        if (problems.length === 0) problems = await this.checker.problems()
+        problems = await this.checker.problems()
+        if (problems.length === 0) problems = await expected()
       } catch (error) {
         problems = [`cannot look: ${String(error)}`]
       }
