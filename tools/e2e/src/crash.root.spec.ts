@@ -110,7 +110,7 @@ it('a launch that is taken back while no node is there leaves nothing when one c
   expect((await strata.request('GET', `/v1/jobs/${job}`)).json()).toMatchObject({ state: 'cancelled' })
   expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'waiting' })).status).toBe(409)
   await strata.startGroup(RUNTIME)
-  await until(async () => (await strata.cli(['run', '--rm', '--name', 'waiting', 't/box', 'true'])).code === 0, 'its name is free')
+  await until(async () => (await strata.cli(['run', '--rm', '--name', 'waiting', 't/box', 'true'])).code === 0, 'its name is free', 60, 500)
   expect(await strata.containers()).toEqual([])
 })
 

@@ -319,7 +319,7 @@ export function standsStill(pid: number): boolean {
 }
 
 /** Waits for a state; gives up with its name after a minute. What is dear to look at is looked at less often. */
-export async function until(state: () => boolean | Promise<boolean>, name: string, seconds = 60, everyMs = 20): Promise<void> {
+export async function until(state: () => boolean | Promise<boolean>, name: string, seconds = 60, everyMs = 50): Promise<void> {
   const end = performance.now() + seconds * 1000
   while (!(await state())) {
     if (performance.now() > end) throw new Error(`waited ${seconds} s in vain for: ${name}`)
