@@ -5,7 +5,7 @@ import { fuzzTar } from './tar-target.js'
 
 /** Other cases each day, the same all day; a failure names its seed: `npm run fuzz -- --target tar --seed N`. */
 const FIRST = Math.floor(Date.now() / 86_400_000) * 1_000_003
-const MINUTES = process.env['STRATA_TEST_LONG'] === '1' ? 10 : 0.5
+const MINUTES = process.env['STRATA_TEST_LONG'] === '1' ? 10 : 1
 const LIMIT = (MINUTES + 5) * 60_000
 
 async function aWhile(one: (random: Random) => void | Promise<void>): Promise<void> {
