@@ -10,8 +10,8 @@ const START_MS = 15_000
 /** unix(7): a socket's path has at most 107 bytes. */
 const MAX_SOCKET_PATH = 107
 
-/** What redis-server says last when it cannot read what it kept. A tail that is cut off is fine with it, one of other bytes is not. */
-const DAMAGED = /append only file/i
+/** What redis-server says last when other bytes are where it wrote its own. Nothing else it may say, of a full disk or a file that it may not open, is a reason to drop what it kept. */
+const DAMAGED = /Bad file format reading the append only file/
 
 /**
  * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly) as far as a process may die; no write waits for the disk (a load of gigabytes keeps that busy for seconds, and so would keep
