@@ -199,6 +199,35 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       expect(await rows()).toEqual([{ id, names: ['a:1', 'b:1'] }])
     })
 
+    describe('and was to give a name', () => {
+      const takenForDead = (meanwhile: () => unknown = () => undefined) => stoppedBefore(keyOf('b:1'), async () => {
+        const uploads = new Uploads(store)
+        for await (const { id, job } of uploads.listLive()) if (job.kind === 'tag') await uploads.end(id)
+        await meanwhile()
+      })
+
+      it('it begins again, and gives it', async () => {
+        const { id } = await load(['one'], ['a:1'])
+        await takenForDead().tag('a:1', 'b:1')
+        expect(await rows()).toEqual([{ id, names: ['a:1', 'b:1'] }])
+        expect((await store.list(PREFIX.uploads)).objects.filter(({ key }) => key !== keys.upload('u'))).toEqual([])
+      })
+
+      it('to an image that was removed since, it does not', async () => {
+        await load(['one'], ['a:1'])
+        await expect(takenForDead(() => remove('a:1')).tag('a:1', 'b:1')).rejects.toMatchObject({ code: 'image_not_found' })
+        expect(await rows()).toEqual([])
+      })
+
+      it('where nobody waits for it any more, it does not', async () => {
+        const { id } = await load(['one'], ['a:1'])
+        const left = new AbortController()
+        const told = takenForDead(() => left.abort()).tag('a:1', 'b:1', left.signal)
+        await expect(told).rejects.toMatchObject({ code: 'upload_interrupted' })
+        expect(await rows()).toEqual([{ id, names: ['a:1'] }])
+      })
+    })
+
     it('a name that it took over is as it was', async () => {
       const [first, second] = [await make(['one']), await load(['two'], ['a:1'])]
       const old = stoppedBefore(keyOf('a:1'), () => new Uploads(store).end('u'))

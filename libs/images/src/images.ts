@@ -127,13 +127,23 @@ export class Images {
   }
 
   /**
-   * Gives the image that `source` means one more name. The image that had it before stays, without that name.
-   * @throws as `resolve`; `bad_request` if the name has a digest
+   * Gives the image that `source` means one more name. The image that had it before stays, without that name. Where it was silent for so long that it was taken for dead it
+   * begins again, unless the one who asked has left: who waits for the answer has done nothing since.
+   * @throws as `resolve`; `bad_request` if the name has a digest; `upload_interrupted` if it was taken for dead and nobody waits
    */
-  async tag(source: string, name: string): Promise<Image> {
+  async tag(source: string, name: string, left?: AbortSignal): Promise<Image> {
     const target = parseTagged(name)
     if (target.digest) throw new StrataError('bad_request', `${JSON.stringify(name)} has a digest: a tag cannot be given to it`)
-    const image = await this.resolve(source)
+    for (;;) {
+      try {
+        return await this.#tagOnce(await this.resolve(source), target)
+      } catch (error) {
+        if (!(error instanceof StrataError && error.code === 'upload_interrupted') || left?.aborted) throw error
+      }
+    }
+  }
+
+  async #tagOnce(image: Image, target: Reference): Promise<Image> {
     const upload = randomUUID()
     await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
     const beat = setInterval(() => void this.#uploads.touch(upload).catch(() => undefined), HEARTBEAT_MS)

@@ -7,8 +7,6 @@ const CLIENTS = 8
 const LAYERS = 12
 const NAMES = 16
 const LOOKS = 10
-/** Up to this long between two acts of a client: it is orders of events that are sought. Without it the processor is what all wait for, and what else is tested beside this. */
-const PAUSE_MS = 2_000
 /** How long a client of services that die waits for an answer. */
 const PATIENCE_MS = 5_000
 
@@ -83,7 +81,6 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
       const { status, bytes } = await act()
       done[what] = (done[what] ?? 0) + 1
       if (!fine.includes(status)) problems.push(`${what}: ${status} ${bytes.toString().slice(0, 500)}`)
-      await delay(randomInt(PAUSE_MS))
     }
   }
   await Promise.all(Array.from({ length: CLIENTS }, client))

@@ -21,6 +21,7 @@ import {
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
+import { closedSignal } from '../closed-signal.js'
 import { answersProblems } from '../problems.js'
 import { ContainerDirectory } from './container-directory.js'
 import { LaunchService } from './launch.service.js'
@@ -47,7 +48,7 @@ export class ContainersController {
     const job = query.job ?? randomUUID()
     const id = await this.launches.launch(body, job)
     void reply.header('location', query.wait ? `/v1/containers/${id}` : `/v1/jobs/${job}`)
-    if (query.wait) return this.launches.launched(id, job, closedSignal(reply))
+    if (query.wait) return this.launches.launched(id, job, closedSignal(reply.raw))
     void reply.status(202)
     return { id }
   }
@@ -73,7 +74,7 @@ export class ContainersController {
   @ApiResponse({ status: 200, standardSchema: waitResultSchema })
   @answersProblems('container_not_found', 'node_unavailable')
   async wait(@Param('id', { schema: ref }) id: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<WaitResult> {
-    return this.#ask<WaitResult>('POST', id, '/wait', undefined, closedSignal(reply))
+    return this.#ask<WaitResult>('POST', id, '/wait', undefined, closedSignal(reply.raw))
   }
 
   @Get(':id/logs')
@@ -83,7 +84,7 @@ export class ContainersController {
   async logs(@Param('id', { schema: ref }) id: string, @Query({ schema: logsQuery }) _checked: LogsQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     const { node, container } = await this.#locate(id)
     const query = request.url.includes('?') ? request.url.slice(request.url.indexOf('?')) : ''
-    const answer = await this.doors.stream(node, 'GET', `/containers/${container}/logs${query}`, undefined, closedSignal(reply))
+    const answer = await this.doors.stream(node, 'GET', `/containers/${container}/logs${query}`, undefined, closedSignal(reply.raw))
     reply.hijack()
     reply.raw.writeHead(200, { 'content-type': answer.headers['content-type'] ?? 'application/octet-stream', 'cache-control': 'no-store' })
     reply.raw.flushHeaders()
@@ -124,10 +125,4 @@ export class ContainersController {
     const { node, container } = await this.#locate(id)
     return this.doors.json<T>(node, method, `/containers/${container}${path}`, body, signal)
   }
-}
-
-function closedSignal(reply: FastifyReply): AbortSignal {
-  const gone = new AbortController()
-  reply.raw.on('close', () => gone.abort())
-  return gone.signal
 }

@@ -23,6 +23,7 @@ import { isDigest, parsePlatform, StrataError } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { ContainerDirectory } from '../containers/container-directory.js'
+import { closedSignal } from '../closed-signal.js'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { answerEarly } from '../early-answer.js'
 import { answersProblems } from '../problems.js'
@@ -60,18 +61,17 @@ export class ImagesController {
     const response = reply.raw
     // The intake may take the socket from Node, whose parser then does not know where the body ended.
     response.shouldKeepAlive = false
-    const gone = new AbortController()
-    response.on('close', () => gone.abort())
+    const gone = closedSignal(response)
     const job = query.job ?? randomUUID()
     try {
       const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, ...(importRecipe(query) ?? { name: query.name, platform: query.platform }) }
-      if (namesDescriptor(raw)) await this.loadFile(raw, options, gone.signal)
+      if (namesDescriptor(raw)) await this.loadFile(raw, options, gone)
       else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
       if (!query.wait) {
         response.writeHead(202, { location: `/v1/jobs/${job}`, 'content-length': 0 }).end()
         return
       }
-      const result = JSON.stringify(await this.loads.result(job, gone.signal))
+      const result = JSON.stringify(await this.loads.result(job, gone))
       response.writeHead(201, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(result), location: `/v1/jobs/${job}` }).end(result)
     } catch (error) {
       if (!(error instanceof StrataError) || error.code === 'internal') this.#logger.error(error)
@@ -125,8 +125,8 @@ export class ImagesController {
   @ApiBody({ standardSchema: tagSchema } as object)
   @ApiResponse({ status: 201 })
   @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid')
-  async tag(@Param('ref', { schema: ref }) name: string, @Body({ schema: tagSchema }) body: z.infer<typeof tagSchema>): Promise<void> {
-    await this.images.tag(name, body.name)
+  async tag(@Param('ref', { schema: ref }) name: string, @Body({ schema: tagSchema }) body: z.infer<typeof tagSchema>, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
+    await this.images.tag(name, body.name, closedSignal(reply.raw))
   }
 
   @Post(':ref/mount')

@@ -4,6 +4,7 @@ import { isTerminal, jobSchema, uuid } from '@strata/api'
 import { Journal, type JournalRecord } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
+import { closedSignal } from '../closed-signal.js'
 import { answersProblems } from '../problems.js'
 
 const jobListSchema = z.object({ jobs: z.array(jobSchema) }).meta({ id: 'JobList' })
@@ -48,18 +49,17 @@ export class JobsController {
   @ApiResponse({ status: 200, content: { 'text/event-stream': {} } })
   @answersProblems('job_not_found', 'job_expired')
   async events(@Param('id', { schema: uuid }) id: string, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
-    const gone = new AbortController()
     const first = await this.journal.get(id)
     reply.hijack()
     const response = reply.raw
-    response.on('close', () => gone.abort())
+    const gone = closedSignal(response)
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
     response.flushHeaders()
     let seen = request.headers['last-event-id']
     // Proxies and clients take a silent connection for a dead one.
     const beat = setInterval(() => response.write(':\n\n'), 15_000)
     try {
-      for await (const job of isTerminal(first.state) ? [first] : this.journal.follow(id, gone.signal)) {
+      for await (const job of isTerminal(first.state) ? [first] : this.journal.follow(id, gone)) {
         if (job.updatedAt === seen && !isTerminal(job.state)) continue
         seen = job.updatedAt
         response.write(`id: ${job.updatedAt}\nevent: ${isTerminal(job.state) ? 'end' : 'progress'}\ndata: ${JSON.stringify(job)}\n\n`)
