@@ -17,7 +17,7 @@ export interface Churned {
 }
 
 /**
- * Eight clients load, tag, look at, launch, remove and collect at random, images that share their layers, until the time is over. An image that is listed must have all of its blobs. It may be
+ * Eight clients load, tag, look at, launch, remove and collect at random, images that share their layers, until the time is over or something is wrong. An image that is listed must have all of its blobs. It may be
  * removed and loaded again between two questions, so it counts as lacking when it is found so again and again, and listed each time: what is lost stays lost.
  * At the end all is collected once more.
  */
@@ -75,7 +75,7 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
   const bag = Object.entries(acts).flatMap(([what, { weight }]) => Array.from({ length: weight }, () => what))
 
   const client = async (): Promise<void> => {
-    while (performance.now() < end) {
+    while (performance.now() < end && problems.length === 0) {
       const what = bag[randomInt(bag.length)]!
       const { act, fine } = acts[what]!
       const { status, bytes } = await act()
