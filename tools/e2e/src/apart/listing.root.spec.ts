@@ -67,9 +67,13 @@ it('no request waits for a list of anything but names of images, in pages', asyn
   await done('GET', '/v1/jobs')
   await done('GET', '/v1/containers?all')
   await done('DELETE', '/v1/images/t%2Ftwo')
+
+  // And what was not seen would have been held.
+  const caught = fetch(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}/strata?list-type=2&prefix=blobs/`)
+  await expect.poll(() => held.length).toBe(1)
   isHeld = false
   letGo()
-
+  expect((await caught).status).toBe(403)
   expect(pages.length).toBeGreaterThan(0)
   expect(pages.filter((query) => Number(query.get('max-keys') ?? 1000) > 1000)).toEqual([])
 })
