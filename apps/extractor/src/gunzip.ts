@@ -2,11 +2,10 @@ import { deflateRawSync } from 'node:zlib'
 import { encodeCheckpoints, RATIO_FREE, tooLarge, type NewCheckpoint } from '@strata/archive'
 import { Inflater } from '@strata/linux'
 import { StrataError } from '@strata/oci'
+import { CHUNK, Chunks } from './chunks.js'
 
 /** Bytes of the tar from one checkpoint to the next, at least: then the next block is taken that begins with a byte, one of eight, and blocks have some 100 KiB. */
 const INTERVAL = 3 * 1024 * 1024
-/** What is made fits a processor's cache with all that is done to it. */
-const CHUNK = 256 * 1024
 
 /**
  * A gzip layer's blob unpacked in this thread, with the places from which that can begin again, which cost nothing to find: zlib tells where a block begins. Pieces in, plain bytes out, as the law of
@@ -15,17 +14,13 @@ const CHUNK = 256 * 1024
 export class Gunzip implements Disposable {
   readonly #inflater = new Inflater()
   readonly #found: NewCheckpoint[] = []
-  /** One is looked at, and perhaps still written, while the other is filled. */
-  readonly #chunks = [Buffer.allocUnsafeSlow(CHUNK), Buffer.allocUnsafeSlow(CHUNK)] as const
-  #turn: 0 | 1 = 0
+  readonly #chunks = new Chunks()
   #state: 'between members' | 'in a member' | 'behind all' = 'between members'
   /** Packed bytes before the piece that is in work. */
   #before = 0
-  /** Plain bytes that were handed out. */
-  #out = 0
 
   constructor(private readonly options: { readonly maxRatio: number; readonly findsCheckpoints: boolean }) {
-    this.#inflater.output = this.#chunks[this.#turn]
+    this.#inflater.output = this.#chunks.current
   }
 
   /** What a piece adds, in full chunks. A chunk is its reader's until he asks for the next but one. */
@@ -75,7 +70,7 @@ export class Gunzip implements Disposable {
     const isDue = this.#isDue
     const result = inflater.inflate({ toBlock: isDue })
     const taken = this.#before + length - inflater.left
-    const made = this.#out + inflater.made
+    const made = this.#chunks.out + inflater.made
     if (made > RATIO_FREE && made > (this.#before + length) * this.options.maxRatio) throw tooLarge('layer', this.options.maxRatio)
     if (result === 'damaged') throw damaged('is damaged')
     if (result === 'end') {
@@ -85,18 +80,16 @@ export class Gunzip implements Disposable {
   }
 
   get #isDue(): boolean {
-    return this.options.findsCheckpoints && this.#out + this.#inflater.made - (this.#found.at(-1)?.out ?? 0) >= INTERVAL
+    return this.options.findsCheckpoints && this.#chunks.out + this.#inflater.made - (this.#found.at(-1)?.out ?? 0) >= INTERVAL
   }
 
   #note(packed: number, window: Buffer): void {
-    this.#found.push({ packed, out: this.#out + this.#inflater.made, window })
+    this.#found.push({ packed, out: this.#chunks.out + this.#inflater.made, window })
   }
 
   #handOut(): Buffer {
-    const chunk = this.#chunks[this.#turn].subarray(0, this.#inflater.made)
-    this.#out += chunk.length
-    this.#turn = this.#turn === 0 ? 1 : 0
-    this.#inflater.output = this.#chunks[this.#turn]
+    const chunk = this.#chunks.handOut(this.#inflater.made)
+    this.#inflater.output = this.#chunks.current
     return chunk
   }
 }

@@ -1,11 +1,11 @@
 import { createHash, type Hash } from 'node:crypto'
 import { open, writeFile, type FileHandle } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
-import { COMPRESSION_HEAD, decompressor, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
+import { COMPRESSION_HEAD, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { algorithmOf, asStrataError, digestFromHex, StrataError, type Algorithm, type Compression, type DiffId, type Digest } from '@strata/oci'
+import { algorithmOf, asStrataError, digestFromHex, StrataError, type Algorithm, type DiffId, type Digest } from '@strata/oci'
 import { Gunzip } from './gunzip.js'
+import { Unzstd } from './unzstd.js'
 
 export interface InflateTask {
   readonly blob: Digest
@@ -33,9 +33,10 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
   try {
     signal?.throwIfAborted()
     const compression = inside ? detectCompression(await bytes.head()) : 'none'
-    using gunzip = compression === 'gzip' ? new Gunzip({ maxRatio: task.limits.ratio, findsCheckpoints: task.checkpoints !== undefined }) : undefined
+    const gunzip = compression === 'gzip' ? new Gunzip({ maxRatio: task.limits.ratio, findsCheckpoints: task.checkpoints !== undefined }) : undefined
+    using unpacker = gunzip ?? (compression === 'zstd' ? new Unzstd({ maxRatio: task.limits.ratio }) : undefined)
     await using tar = new TarFile(await open(task.tar, 'wx', 0o600))
-    for await (const piece of gunzip ? gunzipped(bytes.pieces(), gunzip) : unpacked(bytes.pieces(), compression, task.limits)) {
+    for await (const piece of unpacker ? unpacked(bytes.pieces(), unpacker) : bytes.pieces()) {
       signal?.throwIfAborted()
       inside?.update(piece)
       walk?.reader.write(piece)
@@ -120,17 +121,9 @@ class Travelling {
   }
 }
 
-async function* gunzipped(pieces: AsyncIterable<Buffer>, gunzip: Gunzip): AsyncGenerator<Buffer> {
-  for await (const piece of pieces) yield* gunzip.take(piece)
-  yield* gunzip.end()
-}
-
-function unpacked(pieces: AsyncIterable<Buffer>, compression: Compression, { ratio }: PackedLimits): AsyncIterable<Buffer> {
-  if (compression === 'none') return pieces
-  const plain = decompressor(compression, { maxRatio: ratio })
-  // Its error is the reader's to see.
-  pipeline(pieces, plain).catch(() => undefined)
-  return plain
+async function* unpacked(pieces: AsyncIterable<Buffer>, unpacker: Gunzip | Unzstd): AsyncGenerator<Buffer> {
+  for await (const piece of pieces) yield* unpacker.take(piece)
+  yield* unpacker.end()
 }
 
 /** One piece is written while the next is made. */

@@ -23,6 +23,8 @@ export interface DecompressorOptions {
 
 /** Little enough to be no bomb: a small file of zeros packs far beyond any ratio. */
 export const RATIO_FREE = 16 * 1024 * 1024
+/** Of zstd's windows: 128 MiB. */
+export const MAX_WINDOW_LOG = 27
 /** Each member costs a decoder, and the smallest has 9 bytes. */
 const MAX_MEMBERS = 1_000_000
 export const CHUNK = 1024 * 1024
@@ -91,7 +93,7 @@ class Decompressor extends Duplex {
     const inner =
       this.compression === 'gzip'
         ? createGunzip({ chunkSize: CHUNK })
-        : createZstdDecompress({ chunkSize: CHUNK, params: { [constants.ZSTD_d_windowLogMax]: 27 } })
+        : createZstdDecompress({ chunkSize: CHUNK, params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG } })
     inner.on('data', (chunk: Buffer) => {
       this.bytesOut += chunk.length
       if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio) {
