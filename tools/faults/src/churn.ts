@@ -37,12 +37,11 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
     },
     tag: { weight: 1, fine: [200, 201, 204, 404], act: () => strata.request('POST', `${path(name())}/tag`, { name: name() }) },
     remove: {
-      weight: 4, fine: [200, 404, 409],
-      // Also what lost its name to another image: else there would be more and more of that.
+      weight: 7, fine: [200, 404, 409],
+      // One of all there are, so also what lost its name to another; and a little more often than one comes: else there would be more and more of them, and each layer always in use.
       act: async () => {
         const images = await strata.images()
-        const image = randomInt(2) === 0 ? images[randomInt(images.length + 1)]?.digest : undefined
-        return strata.request('DELETE', `${path(image ?? name())}?force`)
+        return strata.request('DELETE', `${path(images[randomInt(images.length + 1)]?.digest ?? name())}?force`)
       },
     },
     collect: { weight: 1, fine: [200], act: () => strata.request('POST', '/v1/gc') },
