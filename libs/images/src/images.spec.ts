@@ -96,6 +96,30 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     }
   })
 
+  it('lists again what has not changed without reading it', async () => {
+    const reads: string[] = []
+    const watched = new Images(new Proxy(store, {
+      get: (target, verb) => {
+        const method = Reflect.get(target, verb) as unknown
+        if (typeof method !== 'function') return method
+        return (...args: unknown[]) => {
+          if (verb === 'read') reads.push(args[0] as string)
+          return method.apply(target, args) as unknown
+        }
+      },
+    }))
+    await load(['one'], ['a:1', 'a:2'])
+    const { id } = await load(['two'], ['b:1'])
+    await watched.list()
+    reads.length = 0
+    expect(await watched.list()).toEqual(await images.list())
+    expect(reads).toEqual([])
+    await images.tag('b:1', 'a:2')
+    await remove('a:1')
+    expect((await watched.list()).map(({ id, names }) => ({ id, names }))).toEqual([{ id, names: ['a:2', 'b:1'] }])
+    expect(reads.filter((key) => key.includes('_tags'))).toEqual([keys.tag(parseTagged('a:2').repository, parseTagged('a:2').tag!)])
+  })
+
   it('prefers a name to an id that begins alike', async () => {
     const target = await load(['base'], [])
     const named = await load(['named'], [target.id.slice(7, 10)])

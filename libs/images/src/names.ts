@@ -1,5 +1,5 @@
 import { familiarReference, type Reference } from '@strata/oci'
-import { keys, parseImageKey, PREFIX, Records, type Found, type ImageKey, type ObjectStore } from '@strata/store'
+import { keys, parseImageKey, PREFIX, Records, type Found, type ImageKey, type ListedRecord, type ObjectStore } from '@strata/store'
 import { imageSchema, type Image, type NamedImage } from './image.js'
 import { united } from './whole.js'
 
@@ -16,20 +16,28 @@ export function keyOfName(name: Reference | undefined, image: Image): string {
   return name?.tag ? keys.tag(name.repository, name.tag) : keys.imageDigest(name?.repository, image.digest)
 }
 
+/** Of so many names what was read is kept: some 10 MiB. */
+const MAX_KNOWN = 10_000
+
 export class Names {
   readonly records: Records<Image>
+  #known: ReadonlyMap<string, ListedRecord<Image>> = new Map()
 
   constructor(store: ObjectStore) {
     this.records = new Records(store, imageSchema, 'the record of image name')
   }
 
-  /** All names, in the order of their keys. */
+  /** All names, in the order of their keys. Read are those that have changed since the last time. */
   async all(): Promise<NameEntry[]> {
     const entries: NameEntry[] = []
-    for await (const { key, value, etag } of this.records.list(PREFIX.images)) {
+    const known = new Map<string, ListedRecord<Image>>()
+    for await (const record of this.records.list(PREFIX.images, this.#known)) {
+      const { key, value, etag } = record
+      if (known.size < MAX_KNOWN) known.set(key, record)
       const name = parseImageKey(key)
       if (name) entries.push({ key, name, image: value, found: { value, etag } })
     }
+    this.#known = known
     return entries
   }
 }
