@@ -2,6 +2,7 @@ import { closeSync, mkdirSync, openSync, renameSync, rmdirSync } from 'node:fs'
 import { chmod, link, open, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import { asStrataError, StrataError } from '@strata/oci'
 import { checkKey, checkPrefix } from '../keys.js'
 import {
@@ -20,7 +21,7 @@ import { abortable, cancelled } from '../abortable.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { StripedLocks } from './locks.js'
 import { mendTail } from './mend-tail.js'
-import { contentEtag, etagNow, isErrno, openObject, statObject } from './object-file.js'
+import { contentEtag, isErrno, openObject, statNow, statObject } from './object-file.js'
 import { Scratch } from './scratch.js'
 import { walkKeys } from './walk.js'
 
@@ -132,7 +133,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
       // A name may reach the disk before the bytes behind it (XFS), and what is on disk must not be lost to its successor.
       if (this.durable.isOnDisk(path)) await makeDurable(draft)
       return this.locks.exclusively(key, () => {
-        if (etagNow(path) !== etag) return undefined
+        if (statNow(path)?.etag !== etag) return undefined
         renameSync(draft, path)
         return this.#tagOf(path, bytes)
       })
@@ -161,7 +162,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   async removeUnchanged(key: string, etag: Etag): Promise<boolean> {
-    return this.#remove(key, (path) => etagNow(path) === etag)
+    return this.#remove(key, (path) => statNow(path)?.etag === etag)
   }
 
   localPath(key: string): string {
@@ -218,7 +219,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   #tagOf(path: string, bytes: Uint8Array): Etag | undefined {
-    return bytes.length <= MAX_RECORD_BYTES ? contentEtag(bytes) : etagNow(path)
+    return bytes.length <= MAX_RECORD_BYTES ? contentEtag(bytes) : statNow(path)?.etag
   }
 
   async #mustStat(key: string): Promise<ObjectInfo> {
@@ -228,11 +229,13 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /** Sixteen at a time: a page's objects are read for their tags. What has gone since is left out. */
+  /** A promise for each would cost several times what the system does for it; between a few and the next, others have their turn. */
   async #listed(keys: readonly string[]): Promise<ListedObject[]> {
     const objects: ListedObject[] = []
-    for (let at = 0; at < keys.length; at += 16) {
-      const infos = await Promise.all(keys.slice(at, at + 16).map(async (key) => ({ key, info: await statObject(join(this.#objects, key)) })))
-      for (const { key, info } of infos) if (info) objects.push({ key, ...info })
+    for (const [at, key] of keys.entries()) {
+      const info = statNow(join(this.#objects, key))
+      if (info) objects.push({ key, ...info })
+      if (at % 16 === 15) await setImmediate()
     }
     return objects
   }

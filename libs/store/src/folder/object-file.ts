@@ -29,8 +29,8 @@ export async function statObject(path: string): Promise<ObjectInfo | undefined> 
   return object && { size: object.size, etag: object.etag }
 }
 
-/** For the few system calls under a lock, where nothing may be awaited. */
-export function etagNow(path: string): Etag | undefined {
+/** The same without a promise: for the few system calls under a lock, where nothing may be awaited, and for lists, which are long. */
+export function statNow(path: string): ObjectInfo | undefined {
   let fd: number
   try {
     fd = openSync(path, 'r')
@@ -39,7 +39,7 @@ export function etagNow(path: string): Etag | undefined {
   }
   try {
     const stat = fstatSync(fd, { bigint: true })
-    return stat.size <= MAX_RECORD_BYTES ? contentEtag(readFileSync(fd)) : fileEtag(stat)
+    return { size: Number(stat.size), etag: stat.size <= MAX_RECORD_BYTES ? contentEtag(readFileSync(fd)) : fileEtag(stat) }
   } finally {
     closeSync(fd)
   }
