@@ -70,6 +70,22 @@ describe('paths', () => {
     closeSync(root)
   })
 
+  it('walks back also while others rename anywhere on the machine, of which the kernel says: try again', async () => {
+    mkdirSync(join(folder, 'root/etc'), { recursive: true })
+    const renames = "const { renameSync } = require('node:fs'); process.stdout.write('now'); for (;;) { renameSync('a', 'b'); renameSync('b', 'a') }"
+    mkdirSync(join(folder, 'a'))
+    const other = spawn(process.execPath, ['-e', renames], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] })
+    const ended = once(other, 'exit')
+    try {
+      await once(other.stdout, 'data')
+      const codes = Array.from({ length: 20_000 }, () => code(() => closeSync(openat2(join(folder, 'root'), 'etc/../etc/../etc', constants.O_RDONLY, RESOLVE_IN_ROOT))))
+      expect(codes.filter((each) => each !== 'none')).toEqual([])
+    } finally {
+      other.kill('SIGKILL')
+      await ended
+    }
+  })
+
   it('makes special files under names that are bytes', () => {
     const name = Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([0xff, 0x01])])
     mknod(name, 0o020640, 259, 0x12345)

@@ -1,5 +1,5 @@
 import { arch } from 'node:process'
-import { AT_FDCWD, bind, bindSyscall, check, cString, show, systemError, type Path } from './libc.js'
+import { AT_FDCWD, bind, bindSyscall, check, cString, lastErrno, show, systemError, type Path } from './libc.js'
 
 /** openat2(2), `resolve` (linux/openat2.h). */
 export const RESOLVE_NO_XDEV = 1
@@ -25,6 +25,9 @@ const fchownatCall = bind('fchownat', ['int', 'ptr', 'uint', 'uint', 'int'])
 const fchmodatCall = bind('fchmodat', ['int', 'ptr', 'uint', 'int'])
 const utimensatCall = bind('utimensat', ['int', 'ptr', 'ptr', 'int'])
 
+const EAGAIN = 11
+/** One in a thousand fails where another does nothing but rename. */
+const ATTEMPTS = 128
 const AT_SYMLINK_NOFOLLOW = 0x100
 const S_IFIFO = 0o010000
 const S_IFCHR = 0o020000
@@ -35,7 +38,9 @@ export type Folder = number | Path
 
 /**
  * openat2(2) (Linux 5.6): opens `path` below `folder` with the kernel itself keeping the walk inside by `resolve` (`RESOLVE_IN_ROOT` and others).
- * Gives a descriptor (closed on exec) which the caller closes. ENOENT, ELOOP (a link where none may be), EXDEV (it leads out), EAGAIN (a rename raced: try again).
+ * Gives a descriptor (closed on exec) which the caller closes. ENOENT, ELOOP (a link where none may be), EXDEV (it leads out).
+ *
+ * Where the walk goes back (`..`) and anything is renamed or mounted on the machine meanwhile, the kernel cannot tell that it stayed inside, and wants to be asked again (EAGAIN).
  */
 export function openat2(folder: Folder, path: Path, flags: number, resolve: number, mode = 0): number {
   const how = Buffer.alloc(24)
@@ -44,7 +49,10 @@ export function openat2(folder: Folder, path: Path, flags: number, resolve: numb
   how.writeBigUInt64LE(BigInt(resolve), 16)
   const base = typeof folder === 'number' ? folder : check(openCall(cString(folder), O_PATH | O_CLOEXEC, 0), 'open', show(folder))
   try {
-    return check(openat2Call(base, cString(path), how, how.length), 'openat2', show(path))
+    for (let attempt = 1; ; attempt++) {
+      const opened = openat2Call(base, cString(path), how, how.length)
+      if (opened >= 0 || lastErrno() !== EAGAIN || attempt === ATTEMPTS) return check(opened, 'openat2', show(path))
+    }
   } finally {
     if (typeof folder !== 'number') closeCall(base)
   }
