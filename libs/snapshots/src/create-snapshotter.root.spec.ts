@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { makePrivateMount, mountAt, umount } from '@strata/linux'
+import { makePrivateMount, mount, mountAt, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { createSnapshotter } from './create-snapshotter.js'
 import { mountAll, unmountAll } from './mounts.js'
@@ -19,6 +19,17 @@ it('tells of every way whether it works here and why, and leaves nothing', async
   const results = await probe(folder)
   expect(results.map(({ driver }) => driver)).toEqual(['erofs', 'erofs', 'overlay'])
   expect(results.find(({ driver }) => driver === 'overlay')).toMatchObject({ ok: true, reason: 'an image was assembled, mounted, read and written here' })
+  expect(readdirSync(folder)).toEqual([])
+})
+
+it('takes away what a probe left that was killed, mounts upon mounts', async () => {
+  const lower = join(folder, 'probe-killed', 'driver')
+  mkdirSync(lower, { recursive: true })
+  mount('tmpfs', lower, 'tmpfs', 0)
+  mkdirSync(join(lower, 'upper'))
+  mount('tmpfs', join(lower, 'upper'), 'tmpfs', 0)
+  writeFileSync(join(lower, 'upper', 'file'), '')
+  await probe(folder)
   expect(readdirSync(folder)).toEqual([])
 })
 

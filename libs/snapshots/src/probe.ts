@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ENTRY, TarEntry } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
+import { MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { digestOf, type DiffId } from '@strata/oci'
 import { mountAll, unmountAll } from './mounts.js'
 import { parseSnapshotKey } from './snapshot.js'
@@ -10,8 +11,9 @@ import { openSnapshotter, VARIANTS, type Variant } from './variant.js'
 
 export type ProbeResult = Variant & { readonly ok: boolean; /** One clause: what was seen to work, or what stood in the way. */ readonly reason: string }
 
-/** What works in this folder, by doing it: what a kernel can is no answer, since much hangs on the file system that the folder lies on. Leaves nothing behind. */
+/** What works in this folder, by doing it: what a kernel can is no answer, since much hangs on the file system that the folder lies on. Leaves nothing behind, also of one that was killed. */
 export async function probe(folder: string): Promise<ProbeResult[]> {
+  clear(folder)
   const results: ProbeResult[] = []
   for (const variant of VARIANTS) results.push(await probeVariant(folder, variant))
   return results
@@ -20,7 +22,7 @@ export async function probe(folder: string): Promise<ProbeResult[]> {
 export async function probeVariant(folder: string, variant: Variant): Promise<ProbeResult> {
   if (process.getuid?.() !== 0) return { ...variant, ok: false, reason: 'mounting needs root' }
   mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const place = mkdtempSync(join(folder, 'probe-'))
+  const place = mkdtempSync(join(folder, PREFIX))
   try {
     const snapshotter = await openSnapshotter(join(place, 'driver'), variant)
     try {
@@ -37,6 +39,15 @@ export async function probeVariant(folder: string, variant: Variant): Promise<Pr
   }
 }
 
+/** Takes away what earlier probes left, mounts first, the last one of them first. */
+function clear(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const left = readdirSync(folder).filter((name) => name.startsWith(PREFIX)).map((name) => join(realpathSync(folder), name))
+  for (const { mountPoint } of mountTable().reverse()) if (left.some((place) => mountPoint.startsWith(`${place}/`))) umount(mountPoint, MNT_DETACH)
+  for (const place of left) rmSync(place, { recursive: true, force: true })
+}
+
+const PREFIX = 'probe-'
 const CONTENT = Buffer.from('strata')
 
 /** A root of one layer, and a writable child of it: a file is read from the one and changed in the other. */
