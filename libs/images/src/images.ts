@@ -4,7 +4,7 @@ import { BlobStore, CAS_ATTEMPTS, changedTooOften, HEARTBEAT_MS, interrupted, ke
 import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
-import { groupByImage, keyOfName, Names } from './names.js'
+import { groupByImage, keyOfName, Names, namesOf, type NameEntry } from './names.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { findById, meaningOf, notFound } from './resolve.js'
 import { blobsOfWhole, manifestFor, readWhole, unitedRecord } from './whole.js'
@@ -99,7 +99,8 @@ export class Images {
     return { layerList: layersOf(read), history: historyOf(read) }
   }
 
-  async #find(text: string): Promise<{ readonly image: Image; readonly name: Reference | undefined }> {
+  /** With all names, where all had to be looked at. */
+  async #find(text: string): Promise<{ readonly image: Image; readonly name: Reference | undefined; readonly entries?: readonly NameEntry[] }> {
     const meaning = meaningOf(text)
     if (meaning.name && !meaning.name.digest && meaning.name.tag) {
       const image = await this.#names.records.read(keys.tag(meaning.name.repository, meaning.name.tag))
@@ -111,7 +112,7 @@ export class Images {
       ? entries.find((entry) => entry.name.repository === name.repository && entry.image.digest === name.digest)?.image
       : findById(groupByImage(entries), meaning)
     if (!found) throw notFound(text)
-    return { image: found, name: undefined }
+    return { image: found, name: undefined, entries }
   }
 
   /**
@@ -119,10 +120,10 @@ export class Images {
    * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest or config is gone or changed
    */
   async inspect(text: string, platform?: Platform): Promise<ImageDetails> {
-    const image = await this.resolve(text)
+    const { image, entries = await this.#names.all() } = await this.#find(text)
     const read = await this.#read(image, platform)
     if (platform) expectPlatform(read, platform)
-    const names = (await this.list()).find(({ digest }) => digest === image.digest)?.names ?? []
+    const names = namesOf(entries.filter((entry) => entry.image.digest === image.digest))
     return { ...read.image, names, config: read.config, layerList: layersOf(read), history: historyOf(read) }
   }
 
