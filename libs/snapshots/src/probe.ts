@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ENTRY, TarEntry } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
@@ -41,7 +41,7 @@ export async function probeVariant(folder: string, variant: Variant): Promise<Pr
 
 /** Takes away what earlier probes left, mounts first, the last one of them first. */
 function clear(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  if (!existsSync(folder)) return
   const left = readdirSync(folder).filter((name) => name.startsWith(PREFIX)).map((name) => join(realpathSync(folder), name))
   for (const { mountPoint } of mountTable().reverse()) if (left.some((place) => mountPoint.startsWith(`${place}/`))) umount(mountPoint, MNT_DETACH)
   for (const place of left) rmSync(place, { recursive: true, force: true })

@@ -228,8 +228,10 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     return info
   }
 
-  /** Sixteen at a time: a page's objects are read for their tags. What has gone since is left out. */
-  /** A promise for each would cost several times what the system does for it; between a few and the next, others have their turn. */
+  /**
+   * A page's objects are read for their tags; what has gone since is left out. A promise for each would cost several times what the system does for it; between sixteen and the next, others have
+   * their turn.
+   */
   async #listed(keys: readonly string[]): Promise<ListedObject[]> {
     const objects: ListedObject[] = []
     for (const [at, key] of keys.entries()) {
