@@ -146,7 +146,10 @@ class Reception {
   }
 
   private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
-    await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => this.failure.abort(error))
+    await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => {
+      // The bytes outlive a store that is started again, and the extractor makes an index that is missing.
+      if (asStrataError(error).code !== 'store_unavailable') this.failure.abort(error)
+    })
   }
 
   private async seal({ large, listing, entries, bytes }: Taken): Promise<Received> {

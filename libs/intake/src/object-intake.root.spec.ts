@@ -90,6 +90,14 @@ describe('an intake into a store that fails', () => {
     expect((await intake.receive(body(), { upload: randomUUID() })).entries).toBe(33)
   })
 
+  it('goes on where the store was away for the index of a layer alone, which can be made again', async () => {
+    fault = (key) => {
+      if (key.startsWith('index/')) throw away()
+      return undefined
+    }
+    expect((await intake.receive(body(), { upload: randomUUID() })).entries).toBe(33)
+  })
+
   it('is told why, also if nothing can be taken away; what is left goes when it is swept', async () => {
     const upload = randomUUID()
     fault = (key, chunk) => {
