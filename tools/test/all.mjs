@@ -40,9 +40,11 @@ const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map
 const before = leftovers(folder)
 const why = whyNoRootTests()
 const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT)
-await Promise.all([pureTests(), rootTestsOfLibraries()])
+const pure = pureTests()
+await rootTestsOfLibraries()
 await serversBuilt
 await rootTestsOfServices()
+await pure
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()

@@ -68,10 +68,11 @@ const layer = concat(header({ name: 'etc/', type: '5' }), file('etc/hosts', 'loc
 const sha512 = (bytes: Buffer): string => createHash('sha512').update(bytes).digest('hex')
 const archive = concat(
   file('manifest.json', '[]'), file('layer.tar', layer), header({ name: 'link', type: '2', link: 'layer.tar' }), file('empty', ''), header({ name: 'hard', type: '1', link: 'manifest.json' }),
-  paxHeader(pax('path', 'p/'.repeat(400) + 'long')), file('packed', gzipSync(layer)), file('packed.zst', zstdCompressSync(layer)), file('broken', concat(file('a', 'x'), Buffer.alloc(512, 'damaged'), ZEROS)),
+  paxHeader(pax('path', 'p/'.repeat(400) + 'long')), file('packed', gzipSync(layer, { level: 1 })), file('packed.zst', zstdCompressSync(layer)), file('broken', concat(file('a', 'x'), Buffer.alloc(512, 'damaged'), ZEROS)),
   file('zeros', ZEROS), file('cut', layer.subarray(0, 2_000_000)), file('random', randomBytes(1_048_576)), file('less', randomBytes(1_048_575)), header({ name: 'd/', type: '5' }),
   paxHeader(pax('path', `blobs/sha512/${sha512(layer)}`)), file('known by sha512', layer), ZEROS,
 )
+const gzipped = gzipSync(archive, { level: 1 })
 
 describe('a file comes to the same as a stream', () => {
   for (const name of FIXTURES) {
@@ -82,14 +83,14 @@ describe('a file comes to the same as a stream', () => {
   }
 
   it('an archive of everything; packed; with rubbish behind it', async () => {
-    for (const bytes of [archive, gzipSync(archive), zstdCompressSync(archive), concat(archive, randomBytes(3_000_000)), concat(file('a', 'x'), ZEROS)]) {
+    for (const bytes of [archive, gzipped, zstdCompressSync(archive), concat(archive, randomBytes(3_000_000)), concat(file('a', 'x'), ZEROS)]) {
       write(bytes)
       expect(await comesToTheSame()).toBe('taken')
     }
   })
 
   it('one file alone, whatever it is', async () => {
-    for (const bytes of [layer, gzipSync(layer), concat(file('a', 'x'), ZEROS), gzipSync(ZEROS), randomBytes(1_048_576), Buffer.from('x')]) {
+    for (const bytes of [layer, gzipSync(layer, { level: 1 }), concat(file('a', 'x'), ZEROS), gzipSync(ZEROS), randomBytes(1_048_576), Buffer.from('x')]) {
       write(bytes)
       expect(await comesToTheSame({ whole: true })).toBe('taken')
     }
@@ -101,7 +102,7 @@ describe('a file comes to the same as a stream', () => {
     const bad: [Buffer, string][] = [
       [Buffer.alloc(0), 'archive_invalid'], [randomBytes(100_000), 'archive_invalid'], [concat(file('a', 'x'), randomBytes(2_000_000)), 'archive_invalid'],
       [concat(header({ name: 's', type: 'S', size: 0, format: 'gnu', realSize: 2 ** 30 }), ZEROS), 'unsupported'], [header({ name: 'x', type: 'x', size: 2 ** 21 }), 'limit_exceeded'],
-      [gzipSync(archive).subarray(0, 5000), 'archive_truncated'],
+      [gzipped.subarray(0, 5000), 'archive_truncated'],
       ...[300, 513, 3000, 1_000_000, 20_000_000, archive.length - 3000].map((length): [Buffer, string] => [archive.subarray(0, length), 'archive_truncated']),
     ]
     for (const [bytes, code] of bad) {

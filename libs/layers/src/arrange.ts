@@ -111,8 +111,8 @@ function sortByName(places: PlaceTable, run: Uint32Array): void {
 
 /** Each entry's inode (NONE for a whiteout), and each inode's first entry: the others are links to that. */
 interface Sharing {
-  readonly inodeOf: Uint32Array
-  readonly firstEntry: Uint32Array
+  readonly inodeOf: Uint32Array<ArrayBuffer>
+  readonly firstEntry: Uint32Array<ArrayBuffer>
 }
 
 function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayBuffer>, order: Order, tarSize: number): IndexColumns {
@@ -133,17 +133,21 @@ function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayB
   for (const field of ['mtime', 'size', 'value', 'uid', 'gid', 'nanos', 'mode', 'kind', 'flags'] as const) gather(entries[field], inodes[field])
   columns.entries.parent.set(order.parents)
   release(order.parents)
+  for (let entry = 0; entry < count; entry++) {
+    const inode = inodeOf[entry]!
+    if (inode === NONE) columns.entries.kind[entry] = KIND.whiteout
+    else if (firstEntry[inode] !== entry) {
+      columns.entries.kind[entry] = KIND.link
+      columns.entries.value[entry] = firstEntry[inode]!
+    }
+  }
+  release(firstEntry)
   const rows = new Rows(columns, inodes)
   for (let entry = 0; entry < count; entry++) {
     const place = order.places[entry]!
     rows.name(entry, places.names.bytes, places.nameStart[place]!, places.nameEnd(place))
     const inode = inodeOf[entry]!
-    if (inode === NONE) columns.entries.kind[entry] = KIND.whiteout
-    else if (firstEntry[inode] === entry) rows.inode(entry, inode, places.flags[place]!)
-    else {
-      columns.entries.kind[entry] = KIND.link
-      columns.entries.value[entry] = firstEntry[inode]!
-    }
+    if (inode !== NONE && columns.entries.kind[entry] !== KIND.link) rows.inode(entry, inode, places.flags[place]!)
   }
   places.release()
   return columns

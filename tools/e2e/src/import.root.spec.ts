@@ -89,7 +89,7 @@ describe('an image of a tree', () => {
     const large = concat(file('random', randomBytes(2_000_000)), ZEROS)
     const path = join(folder, `tree.${program}`)
     for (const plain of [tree, large]) {
-      const body = execFileSync(program, ['--stdout'], { input: plain, maxBuffer: 2 * plain.length + 1_000_000 })
+      const body = execFileSync(program, ['--stdout', '-1'], { input: plain, maxBuffer: 2 * plain.length + 1_000_000 })
       writeFileSync(path, body)
       const images = [await imported(body, { import: '' }), await imported(body, { import: '' }, { length: body.length }), await imported(plain, { import: '' })]
       for (const { digest, layers } of images) {

@@ -7,7 +7,19 @@ interface Envelope {
 }
 const RECORDS = /^(blobs|images|uploads)\//
 
-async function envelope(store: ObjectStore, key: string): Promise<Envelope> {
+/** Of each store what was read of it, by key and ETag: many tests look at the same few hundred records again and again. */
+const known = new WeakMap<ObjectStore, Map<string, Envelope>>()
+
+async function envelope(store: ObjectStore, { key, etag }: { readonly key: string; readonly etag: string }): Promise<Envelope> {
+  const ofStore = known.get(store) ?? new Map<string, Envelope>()
+  known.set(store, ofStore)
+  const state = `${key} ${etag}`
+  const read = ofStore.get(state) ?? (await readEnvelope(store, key))
+  ofStore.set(state, read)
+  return read
+}
+
+async function readEnvelope(store: ObjectStore, key: string): Promise<Envelope> {
   const found = await store.read(key, 1024 * 1024)
   return found ? (JSON.parse(found.bytes.toString()) as Envelope) : {}
 }
@@ -16,7 +28,7 @@ async function envelope(store: ObjectStore, key: string): Promise<Envelope> {
 export async function objectsOf(strata: StrataUnderTest, ...prefixes: string[]): Promise<string[]> {
   const store = await strata.store()
   const keys: string[] = []
-  for (const prefix of prefixes) for await (const { key } of listAll(store, prefix)) if (!RECORDS.test(key) || (await envelope(store, key)).value !== undefined) keys.push(key)
+  for (const prefix of prefixes) for await (const object of listAll(store, prefix)) if (!RECORDS.test(object.key) || (await envelope(store, object)).value !== undefined) keys.push(object.key)
   return keys.sort()
 }
 
@@ -24,7 +36,7 @@ export async function objectsOf(strata: StrataUnderTest, ...prefixes: string[]):
 export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
   const left = new Set(await objectsOf(strata, 'uploads/', 'data/'))
   const store = await strata.store()
-  for await (const { key } of listAll(store, 'blobs/')) left.delete((await envelope(store, key)).value?.data ?? '')
+  for await (const object of listAll(store, 'blobs/')) left.delete((await envelope(store, object)).value?.data ?? '')
   return [...left]
 }
 
@@ -40,7 +52,7 @@ export async function settledStore(strata: StrataUnderTest): Promise<string[]> {
 /** What a blob's bytes become by a fault that is not ours: others, or none at all. */
 export async function damage(strata: StrataUnderTest, blob: string, bytes: Buffer | undefined): Promise<void> {
   const store = await strata.store()
-  const { value } = await envelope(store, `blobs/${blob.replace(':', '/')}`)
+  const { value } = await readEnvelope(store, `blobs/${blob.replace(':', '/')}`)
   if (value?.data === undefined) throw new Error(`${blob} is not in the store`)
   await store.delete([value.data])
   if (bytes) await store.put(value.data, bytes)
