@@ -40,11 +40,7 @@ const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map
 const before = leftovers(folder)
 const why = whyNoRootTests()
 const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT)
-const pure = pureTests()
-await rootTestsOfLibraries()
-await serversBuilt
-await rootTestsOfServices()
-await pure
+await Promise.all([pureTests(), rootTests()])
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()
@@ -56,6 +52,12 @@ async function pureTests() {
   const ok = await run(['node_modules/nx/dist/bin/nx.js', 'run-many', '-t', 'test', '--output-style=static'], ROOT)
   for (const name of tested) collect(name, 'pure')
   if (!ok && total.failed === 0) fail('nx failed, though no test did')
+}
+
+async function rootTests() {
+  await rootTestsOfLibraries()
+  await serversBuilt
+  await rootTestsOfServices()
 }
 
 /** One package after the other: they share the machine’s mounts, loop devices and cgroups. */
