@@ -69,6 +69,8 @@ export class Producer {
     if (children.length === 0) return this.add(job, parent)
     checked(job)
     await this.#ready()
+    // A flow that is the first to use a queue gives it BullMQ's own length of events, unless the queue says another.
+    for (const { queue } of [job, ...children]) this.queue(queue)
     const ownParent = parent ? { ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } } : {}
     await orUnavailable(
       this.#flows.add({

@@ -3,6 +3,7 @@ import { StrataError, parseDiffId, parseDigest } from '@strata/oci'
 import { Job } from 'bullmq'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Journal, JobWorker, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
+import { BULL_PREFIX } from './keys.js'
 import { TestRedis } from './testing/index.js'
 
 let redis: TestRedis
@@ -70,6 +71,14 @@ describe('jobs', () => {
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed', result: { images: [] } })
     expect(runs).toBe(2)
+  })
+
+  it('queues that only flows add to keep as few events as all', async () => {
+    const { producer, fast } = await client()
+    const root = randomUUID()
+    const [parent, child] = [`ingest.${root}`, `extract.${root}`]
+    await producer.addFlow({ name: 'load', queue: parent, id: root, data: { root, upload: root, prepare: false } }, children(root, 1).map((each) => ({ ...each, queue: child })))
+    for (const queue of [parent, child]) await expect.poll(() => fast.hget(`${BULL_PREFIX}:${queue}:meta`, 'opts.maxLenEvents'), queue).toBe('500')
   })
 
   it('a failing child ends its parent with the child’s own code and sentence, and stops its siblings', async () => {
