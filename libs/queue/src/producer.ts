@@ -27,7 +27,7 @@ const CHILD = { continueParentOnFailure: true } satisfies JobsOptions
  * Of each queue. What a request came to is in the journal, for a day; a job that has ended is only wanted by who asked for it, a moment later, so that Redis does not grow with what is past. By age
  * alone a busy queue would keep thousands, by number alone one of few jobs would fill for weeks. Failures are few, and tell more.
  */
-const KEEP = { attempts: 1, removeOnComplete: { age: 120, count: 200 }, removeOnFail: { age: DAY, count: 1_000 } } satisfies JobsOptions
+const KEEP = { attempts: 1, removeOnComplete: { age: 120, count: 150 }, removeOnFail: { age: DAY, count: 1_000 } } satisfies JobsOptions
 /** BullMQ's own stream of events, which none of us reads: its default is 10,000 a queue. */
 const STREAMS = { events: { maxLen: 500 } }
 
