@@ -78,7 +78,7 @@ describe('jobs', () => {
     const root = randomUUID()
     const [parent, child] = [`ingest.${root}`, `extract.${root}`]
     await producer.addFlow({ name: 'load', queue: parent, id: root, data: { root, upload: root, prepare: false } }, children(root, 1).map((each) => ({ ...each, queue: child })))
-    for (const queue of [parent, child]) await expect.poll(() => fast.hget(`${BULL_PREFIX}:${queue}:meta`, 'opts.maxLenEvents'), queue).toBe('500')
+    for (const queue of [parent, child]) await expect.poll(() => fast.hget(`${BULL_PREFIX}:${queue}:meta`, 'opts.maxLenEvents'), { message: queue }).toBe('500')
   })
 
   it('a failing child ends its parent with the child’s own code and sentence, and stops its siblings', async () => {
