@@ -11,21 +11,21 @@ export class SnapshotRoots implements ContainerRoots {
     private readonly folder: string,
   ) {}
 
-  async mount({ id, image }: ContainerRecord): Promise<string> {
+  async mount({ id, image, autoRemove = false }: ContainerRecord): Promise<string> {
     const target = this.#target(id)
     if (mountTable().some(({ mountPoint }) => mountPoint === target)) return target
-    mountAll(await this.snapshots.prepare(parseSnapshotKey(id), image.chainId), target)
+    // What is removed when it has exited is never mounted again after a stop of the machine.
+    mountAll(await this.snapshots.prepare(parseSnapshotKey(id), image.chainId, { isVolatile: autoRemove }), target)
     return target
   }
 
   unmount({ id }: ContainerRecord): Promise<void> {
-    unmountAll(this.#target(id))
-    return Promise.resolve()
+    return unmountAll(this.#target(id))
   }
 
   async remove({ id }: ContainerRecord): Promise<void> {
     const target = this.#target(id)
-    unmountAll(target)
+    await unmountAll(target)
     await rmdir(target).catch(() => undefined)
     await this.snapshots.remove(parseSnapshotKey(id))
   }

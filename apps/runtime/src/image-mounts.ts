@@ -14,7 +14,7 @@ export class ImageMounts {
 
   async mount(image: ImageRef): Promise<string> {
     const target = join(this.folder, hexOf(image.id))
-    unmountAll(target)
+    await unmountAll(target)
     await mkdir(target, { recursive: true })
     const mounts = await this.snapshots.view(this.#key(image.id), chainIdOf(image.layers.map(({ diffId }) => diffId)))
     // For people to look at on the host: an image's set-user-id programs and devices must do nothing there.
@@ -26,7 +26,7 @@ export class ImageMounts {
   async umount(id: Digest): Promise<boolean> {
     const target = join(this.folder, hexOf(id))
     if (!existsSync(target)) return false
-    unmountAll(target)
+    await unmountAll(target)
     await this.snapshots.remove(this.#key(id))
     await rmdir(target)
     return true

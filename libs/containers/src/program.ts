@@ -1,24 +1,11 @@
 import { closeSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
-import { posixSpawn, waitpid, type WaitResult } from '@strata/linux'
+import { posixSpawn, reap } from '@strata/linux'
 import { makePipe, readPipe } from './pipe.js'
 
 /** The little that our children get to see of our environment: PATH, for the runtime's own look-ups (iptables, criu). */
 export const CHILD_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
 
 const MAX_OUTPUT = 4 * 1024 * 1024
-
-/** Ended by a signal: the code is 128 + 9, whichever it was. */
-const codeOf = (result: WaitResult): number => ('code' in result ? result.code : 137)
-
-/** The exit code of a child that has ended or is about to: its pipes close a little before it can be waited for. */
-export async function reap(pid: number): Promise<number> {
-  for (let pause = 1; ; pause = Math.min(pause * 2, 50)) {
-    const result = waitpid(pid, true)
-    if (result) return codeOf(result)
-    await delay(pause)
-  }
-}
 
 /**
  * Runs a program to its end. Not child_process: that forks, which costs in proportion to this process's memory (a launch under 1 GB of heap took

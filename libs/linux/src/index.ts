@@ -1,5 +1,5 @@
 /**
- * System calls that Node lacks, as synchronous functions. What fails throws a SystemError whose `code` is the errno's name.
+ * System calls that Node lacks, as synchronous functions; only `reap` and `umountApart` wait without keeping the thread. What fails throws a SystemError whose `code` is the errno's name.
  * Paths are text or bytes; no function follows a symbolic link at the end of a path unless it says so.
  */
 export { SystemError, type Path } from './libc.js'
@@ -15,7 +15,9 @@ export * from './net.js'
 export * from './paths.js'
 export * from './peer.js'
 export * from './process-info.js'
+export * from './reap.js'
 export * from './socket.js'
 export * from './spawn.js'
+export * from './umount-apart.js'
 export * from './xattrs.js'
 export * from './zstd-decoder.js'

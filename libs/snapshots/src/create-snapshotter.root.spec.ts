@@ -53,18 +53,18 @@ it('refuses with the reason what does not work in this very folder', async () =>
     await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'overlay' })).rejects.toMatchObject({ code: 'driver_unavailable' })
     expect(readdirSync(join(merged!, 'node'))).toEqual([])
   } finally {
-    unmountAll(merged!)
+    await unmountAll(merged!)
   }
 })
 
-it('mounts overlays whose paths hold what separates options', () => {
+it('mounts overlays whose paths hold what separates options', async () => {
   const odd = join(folder, 'a:b,c\\d e')
   const target = join(folder, 'target')
   for (const name of ['lower', 'upper', 'work']) mkdirSync(join(odd, name), { recursive: true })
   writeFileSync(join(odd, 'lower', 'file'), '')
   mountAll([{ type: 'overlay', source: 'overlay', options: [`lowerdir+=${odd}/lower`, `upperdir=${odd}/upper`, `workdir=${odd}/work`] }], target)
   expect(existsSync(join(target, 'file'))).toBe(true)
-  unmountAll(target)
+  await unmountAll(target)
   expect(mountAt(target)).toBeUndefined()
-  unmountAll(join(folder, 'not-there'))
+  await unmountAll(join(folder, 'not-there'))
 })

@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { chainIdOf, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
 import { lgetxattr, llistxattr, lsetxattr, lutimes, mountAt, mountTable, umount, type MountEntry } from '@strata/linux'
@@ -91,8 +91,12 @@ export class LayeredSnapshotter implements Snapshotter {
     })
   }
 
-  prepare(key: SnapshotKey, chainId: ChainId): Promise<Mount[]> {
-    return this.#make({ key, kind: 'writable', chainId })
+  async prepare(key: SnapshotKey, chainId: ChainId, { isVolatile = false } = {}): Promise<Mount[]> {
+    const mounts = await this.#make({ key, kind: 'writable', chainId })
+    if (!isVolatile) return mounts
+    // The kernel leaves a mark here, and refuses to mount again what has one: it cannot know that its machine has not stopped meanwhile.
+    rmSync(join(this.folder.snapshot(key), 'work', 'work', 'incompat', 'volatile'), { recursive: true, force: true })
+    return mounts.map((mount) => ({ ...mount, options: [...mount.options, 'volatile'] }))
   }
 
   view(key: SnapshotKey, chainId: ChainId): Promise<Mount[]> {

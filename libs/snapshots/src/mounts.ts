@@ -1,8 +1,8 @@
 import { mkdirSync, realpathSync } from 'node:fs'
-import { mount, mountFs, mountTable, MS_NODEV, MS_NOSUID, MS_RDONLY, umount, type MountEntry, type MountValue } from '@strata/linux'
+import { mount, mountFs, mountTable, MS_NODEV, MS_NOSUID, MS_RDONLY, umount, umountApart, type MountEntry, type MountValue } from '@strata/linux'
 
 /**
- * A mount as data. Options are the kernel's: flags (`ro`, `nosuid`, `nodev`) and `name=value` with the value as it is, nothing escaped.
+ * A mount as data. Options are the kernel's: flags (`ro`, `nosuid`, `nodev`, `volatile`) and `name=value` with the value as it is, nothing escaped.
  * The folders of an overlay are `lowerdir+=<path>` each, the highest first.
  */
 export interface Mount {
@@ -37,28 +37,29 @@ function mountOne({ type, source, options }: Mount, target: string): void {
   const data = monolithic(pairs)
   if (Buffer.byteLength(data) < PAGE) mount(source, target, type, flags, data)
   else {
-    const values = pairs.map(([name, value]) => [name, PATHS.has(name) ? { path: value } : value] as [string, MountValue])
+    const values = pairs.map(([name, value]) => [name, PATHS.has(name) && value !== undefined ? { path: value } : value] as [string, MountValue?])
     mountFs({ fstype: type, source, options: values, target, readOnly: (flags & MS_RDONLY) !== 0, nosuid: (flags & MS_NOSUID) !== 0, nodev: (flags & MS_NODEV) !== 0 })
   }
 }
 
 const PATHS = new Set(['lowerdir+', 'upperdir', 'workdir'])
 
-function pair(option: string): [string, string] {
+/** An option without a value is a flag of the file system's. */
+function pair(option: string): [string, string?] {
   const at = option.indexOf('=')
-  return [option.slice(0, at), option.slice(at + 1)]
+  return at < 0 ? [option] : [option.slice(0, at), option.slice(at + 1)]
 }
 
 /** Options as one text: backslashes and commas escaped, and the colons between the lower folders' paths (Documentation/filesystems/overlayfs.rst). */
-function monolithic(pairs: readonly [string, string][]): string {
+function monolithic(pairs: readonly [string, string?][]): string {
   const escape = (value: string): string => value.replace(/[\\,]/g, '\\$&')
-  const lower = pairs.filter(([name]) => name === 'lowerdir+').map(([, value]) => escape(value).replaceAll(':', '\\:'))
-  const rest = pairs.filter(([name]) => name !== 'lowerdir+').map(([name, value]) => `${name}=${escape(value)}`)
+  const lower = pairs.filter(([name]) => name === 'lowerdir+').map(([, value = '']) => escape(value).replaceAll(':', '\\:'))
+  const rest = pairs.filter(([name]) => name !== 'lowerdir+').map(([name, value]) => (value === undefined ? name : `${name}=${escape(value)}`))
   return [`lowerdir=${lower.join(':')}`, ...rest].join(',')
 }
 
-/** Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError) while a process uses it. */
-export function unmountAll(target: string): void {
+/** Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError) while a process uses it. What was written is on disk then, unless it was mounted `volatile`. */
+export async function unmountAll(target: string): Promise<void> {
   let path: string
   try {
     path = realpathSync(target)
@@ -66,14 +67,23 @@ export function unmountAll(target: string): void {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
     throw error
   }
-  for (const entry of mountTable()) if (entry.mountPoint === path) umount(path)
+  for (const entry of mountTable()) {
+    if (entry.mountPoint !== path) continue
+    if (isSyncedAtItsEnd(entry)) await umountApart(path)
+    else umount(path)
+  }
+}
+
+/** Of an overlay with an upper folder, the whole file system of that folder (ovl_sync_fs() in fs/overlayfs/super.c). Later kernels show `volatile` as `fsync=volatile`. */
+function isSyncedAtItsEnd({ superOptions }: MountEntry): boolean {
+  return superOptions.some((option) => option.startsWith('upperdir=')) && !superOptions.some((option) => option === 'volatile' || option === 'fsync=volatile')
 }
 
 /** Of an overlay mount: the lower folders' paths. After mount(2) the kernel shows them as one escaped text, after fsconfig one by one. */
 export function lowerFolders(entry: MountEntry): string[] {
   if (entry.fsType !== 'overlay') return []
   return entry.superOptions.flatMap((option) => {
-    const [name, value] = pair(option)
+    const [name, value = ''] = pair(option)
     if (name === 'lowerdir+') return [value]
     return name === 'lowerdir' ? value.split(/(?<!\\):/).map((path) => path.replace(/\\(.)/g, '$1')) : []
   })

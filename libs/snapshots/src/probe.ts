@@ -55,14 +55,14 @@ async function tryWhole(snapshotter: Snapshotter, place: string): Promise<void> 
   const chainId = await snapshotter.assemble([makeLayer(place)])
   const target = join(place, 'target')
   const key = parseSnapshotKey('probe')
-  const mounts = await snapshotter.prepare(key, chainId)
+  const mounts = await snapshotter.prepare(key, chainId, { isVolatile: true })
   try {
     mountAll(mounts, target)
     if (!readFileSync(join(target, 'file')).equals(CONTENT)) throw new Error('a file of the image reads differently')
     writeFileSync(join(target, 'file'), 'changed')
     if (!readFileSync(join(await snapshotter.root(chainId), 'file')).equals(CONTENT)) throw new Error('a change in a container shows in its image')
   } finally {
-    unmountAll(target)
+    await unmountAll(target)
     await snapshotter.remove(key)
   }
 }

@@ -35,7 +35,7 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * // A container:
  * mountAll(await snapshots.prepare(key, chain), bundle.rootfs)
  * // …and its end:
- * unmountAll(bundle.rootfs)
+ * await unmountAll(bundle.rootfs)
  * await snapshots.remove(key)
  * ```
  *
@@ -65,8 +65,10 @@ export interface Snapshotter {
   /**
    * A writable child of the root, and how to mount it; the same again for a key that is there with this root. Set-user-id programs and devices work in it:
    * the flags are those of its own mount. Atomic; milliseconds.
+   *
+   * `isVolatile`: of what is written nothing need outlive the machine's next stop. Then no sync inside reaches the disk, and an unmount does not wait for it (overlayfs.rst, "Volatile mount").
    */
-  prepare(key: SnapshotKey, chainId: ChainId): Promise<Mount[]>
+  prepare(key: SnapshotKey, chainId: ChainId, options?: { readonly isVolatile?: boolean }): Promise<Mount[]>
 
   /** As `prepare`, but nothing can be written. */
   view(key: SnapshotKey, chainId: ChainId): Promise<Mount[]>

@@ -197,10 +197,21 @@ const CHECKS: Record<string, Check> = {
     expect(readFileSync(join(await snapshots.root(chainId), 'f'), 'utf8')).toBe('old')
     const usage = await snapshots.usage(key('c1'))
     expect(usage.inodes).toBe(3)
-    unmountAll(target)
+    await unmountAll(target)
     mountAll(await snapshots.mounts(key('c1')), target)
     expect(readdirSync(target)).toEqual(['f'])
     expect(readFileSync(join(target, 'f'), 'utf8')).toBe('new')
+  },
+
+  'mounts a volatile snapshot again, with its changes, as long as the machine runs': async ({ snapshots, layers, target }) => {
+    const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', 'old')))])
+    for (const [before, after] of [['old', 'new'], ['new', 'newer']] as const) {
+      mountAll(await snapshots.prepare(key('c1'), chainId, { isVolatile: true }), target)
+      expect(mountAt(target)?.superOptions.join()).toContain('volatile')
+      expect(readFileSync(join(target, 'f'), 'utf8')).toBe(before)
+      writeFileSync(join(target, 'f'), after)
+      await unmountAll(target)
+    }
   },
 
   'honours set-user-id programs and devices in a snapshot, though its root is nosuid and nodev': async ({ snapshots, layers, target }) => {
@@ -259,7 +270,7 @@ const CHECKS: Record<string, Check> = {
     expect(await roots()).toEqual(new Map([first, second].sort().map((chainId) => [chainId, { chainId, layers: [base, chainId === first ? one : two].map(({ diffId }) => diffId), usedAt: undefined }])))
     mountAll(await snapshots.prepare(key('c'), first), target)
     expect((await roots()).get(first)?.usedAt).toBe(target)
-    unmountAll(target)
+    await unmountAll(target)
     expect((await roots()).get(first)?.usedAt).toBeUndefined()
     await snapshots.remove(key('c'))
 
@@ -281,12 +292,12 @@ const CHECKS: Record<string, Check> = {
     expect(await codeOf(snapshots.remove(key('c')))).toBe('container_running')
     expect(await codeOf(snapshots.removeRoot(chainId))).toBe('image_in_use')
     expect(await snapshots.releaseRoots()).toEqual([chainId])
-    unmountAll(target)
+    await unmountAll(target)
     expect(await codeOf(snapshots.removeRoot(chainId))).toBe('image_in_use')
     expect(await snapshots.releaseRoots()).toEqual([])
     // Released, it is mounted again for whoever needs it.
     mountAll(await snapshots.mounts(key('c')), target)
-    unmountAll(target)
+    await unmountAll(target)
     await snapshots.remove(key('c'))
     await snapshots.removeRoot(chainId)
     expect(await snapshots.isAssembled(chainId)).toBe(false)
@@ -373,7 +384,7 @@ export function describeSnapshotter(name: string, create: SnapshotterFactory, op
     afterEach(async () => {
       await place.snapshots.close().catch(() => undefined)
       const last = await create(place.folder)
-      unmountAll(place.target)
+      await unmountAll(place.target)
       const keys = []
       for await (const { key: found } of last.walk()) keys.push(found)
       for (const found of keys) await last.remove(found)
