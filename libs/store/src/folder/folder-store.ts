@@ -1,5 +1,5 @@
 import { closeSync, mkdirSync, openSync, renameSync, rmdirSync } from 'node:fs'
-import { chmod, link, open, unlink, writeFile } from 'node:fs/promises'
+import { chmod, link, open, rename, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
@@ -132,9 +132,10 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     return this.#withDraft(bytes, async (draft) => {
       // A name may reach the disk before the bytes behind it (XFS), and what is on disk must not be lost to its successor.
       if (this.durable.isOnDisk(path)) await makeDurable(draft)
-      return this.locks.exclusively(key, () => {
+      return this.locks.exclusively(key, async () => {
         if (statNow(path)?.etag !== etag) return undefined
-        renameSync(draft, path)
+        // Over a file that is there, ext4 first hands the new one's bytes to the disk (auto_da_alloc in ext4.rst): seconds while that is busy.
+        await rename(draft, path)
         return this.#tagOf(path, bytes)
       })
     })

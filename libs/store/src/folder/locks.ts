@@ -15,10 +15,10 @@ export class StripedLocks {
   }
 
   /**
-   * Runs `work` alone among all who lock this key. It is synchronous: nobody holds a lock for longer than a few system calls. Waiting is not: a blocking
-   * flock would stop the whole event loop for as long as another process is stopped with the lock in hand.
+   * Runs `work` alone among all who lock this key. It is a few system calls: nobody holds a lock for longer. A blocking flock would stop the whole event loop for as long as
+   * another process is stopped with the lock in hand.
    */
-  async exclusively<T>(key: string, work: () => T): Promise<T> {
+  async exclusively<T>(key: string, work: () => T | Promise<T>): Promise<T> {
     const stripe = createHash('sha256').update(key).digest('hex').slice(0, 2)
     // Opened anew each time, some microseconds: kept open, every store of a process would come to hold 256 descriptors.
     const fd = openSync(join(this.folder, stripe), 'a', 0o600)
@@ -28,7 +28,7 @@ export class StripedLocks {
         if (performance.now() - start > PATIENCE_MS) throw new StrataError('store_unavailable', `the store's lock for ${key} is held by another process for ${PATIENCE_MS / 1000} s`)
         await delay(Math.random() * wait)
       }
-      return work()
+      return await work()
     } finally {
       closeSync(fd)
     }
