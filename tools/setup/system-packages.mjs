@@ -8,6 +8,7 @@ const PACKAGES = [
   { name: 'redis-server', command: 'redis-server', why: 'the queues; Strata starts a private one on a socket' },
   { name: 'runc', command: 'runc', why: 'starts containers' },
   { name: 'conmon', command: 'conmon', why: 'watches over each container, keeps its output and its exit code' },
+  { name: 'mount', command: 'umount', why: 'ends the mounts of containers that stay' },
   { name: 'xz-utils', command: 'xz', why: 'unpacks archives packed by xz' },
   { name: 'bzip2', command: 'bzip2', why: 'unpacks archives packed by bzip2' },
   { name: 'busybox-static', command: 'busybox', why: 'the programs in the demo’s and the tests’ images' },
