@@ -4,6 +4,7 @@ import { asStrataError, StrataError, type Digest, type DiffId } from '@strata/oc
 import { QUEUES, type JobContext, type JobData, type JobResult, type Journal, type NewJob, type NodeDirectory, type Producer } from '@strata/queue'
 import type { Collector } from '@strata/store'
 import { z } from 'zod'
+import { JointRuns } from './joint-runs.js'
 
 type Collect = JobData<'collect'>
 type NodePart = JobResult<'collect'>['nodes'][number]
@@ -20,9 +21,12 @@ const MOST_NAMED = 10_000
  * The `collect` job: the store first, then every node that lives, all at once, since what a node needs follows from what the store has. A node that does not answer is
  * told of in the report, and does its part at the next collection.
  *
- * It may run twice, also at the same time: the collector's protocol stands that. The report is then that of the run that ended.
+ * Those who ask for the same before it begins share one run and its report: it takes all that nobody needs, whoever asked. It may run twice, also at the same time: the collector's
+ * protocol stands that. The report is then that of the run that ended.
  */
 export class Collection {
+  readonly #runs = new JointRuns<JobResult<'collect'>>()
+
   constructor(
     private readonly collector: Collector,
     private readonly images: Images,
@@ -33,17 +37,20 @@ export class Collection {
 
   /** The schedule's job: a collection is a request like any other, in the list of jobs, unless one waits or is under way. */
   async due(): Promise<JobResult<'collect-due'>> {
-    if ((await this.producer.pending('collect', QUEUES.storage)) > 0) return { queued: false }
+    if ((await this.producer.pending('collect', QUEUES.collect)) > 0) return { queued: false }
     const id = randomUUID()
     await this.journal.create(id, 'collect', 'waiting')
-    await this.producer.add({ name: 'collect', queue: QUEUES.storage, id, data: { root: id, dryRun: false, untagged: false, absentContainers: [] } })
+    await this.producer.add({ name: 'collect', queue: QUEUES.collect, id, data: { root: id, dryRun: false, untagged: false, absentContainers: [] } })
     return { queued: true }
   }
 
   async run(data: Collect, context: JobContext): Promise<JobResult<'collect'>> {
-    const { signal } = context
-    signal.throwIfAborted()
     await context.progress({ state: 'active', step: 'collecting' })
+    const { dryRun, untagged, absentContainers } = data
+    return this.#runs.run(JSON.stringify([dryRun, untagged, absentContainers]), context.signal, (signal) => this.#run(data, context, signal))
+  }
+
+  async #run(data: Collect, context: JobContext, signal: AbortSignal): Promise<JobResult<'collect'>> {
     const untagged = data.untagged ? await this.#removeUntagged(data) : []
     const absent = data.dryRun ? new Set(untagged.map(({ digest }) => digest)) : new Set<Digest>()
     const { report, indexes } = await this.collector.collect({ references: () => this.images.references(absent), dryRun: data.dryRun, signal })
@@ -60,14 +67,14 @@ export class Collection {
     return images
   }
 
-  async #cleanNodes({ root, dryRun, absentContainers }: Collect, { images, indexes }: { images: readonly Digest[]; indexes: readonly DiffId[] }, signal: AbortSignal): Promise<NodePart[]> {
+  async #cleanNodes({ dryRun, absentContainers }: Collect, { images, indexes }: { images: readonly Digest[]; indexes: readonly DiffId[] }, signal: AbortSignal): Promise<NodePart[]> {
     const alive = new Set((await this.nodes.list()).map(({ id }) => id))
     const absent = dryRun ? { images: images.slice(0, MOST_NAMED), indexes: indexes.slice(0, MOST_NAMED), containers: absentContainers } : { images: [], indexes: [], containers: [] }
     return Promise.all(
       (await this.nodes.known()).map(async (node) => {
         if (!alive.has(node)) return { node, done: false as const, reason: `the node ${node} does not answer` }
         try {
-          return { node, done: true as const, ...(await this.#clean(node, { name: 'clean', queue: QUEUES.runtimeOn(node), id: `${root}-clean-${node}`, data: { dryRun, absent } }, signal)) }
+          return { node, done: true as const, ...(await this.#clean(node, { name: 'clean', queue: QUEUES.runtimeOn(node), id: `clean-${randomUUID()}`, data: { dryRun, absent } }, signal)) }
         } catch (error) {
           if (signal.aborted) throw error
           return { node, done: false as const, reason: asStrataError(error).message }

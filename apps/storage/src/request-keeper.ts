@@ -103,7 +103,7 @@ export class RequestKeeper {
 const LOOKS = 3
 
 /** Where the job of a request is that brings no bytes. */
-const QUEUE_OF: Readonly<Partial<Record<JournalRecord['kind'], string>>> = { launch: QUEUES.runtime, prepare: QUEUES.runtime, collect: QUEUES.storage }
+const QUEUE_OF: Readonly<Partial<Record<JournalRecord['kind'], string>>> = { launch: QUEUES.runtime, prepare: QUEUES.runtime, collect: QUEUES.collect }
 
 /** As many as can be receiving at once, by far. */
 const NEWEST_JOBS = 1_000

@@ -7,8 +7,8 @@ import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
 import { RequestKeeper } from './request-keeper.js'
 
-/** A collection takes long, most of it waiting for nodes, and uploads must be looked over meanwhile. */
-const CONCURRENCY = 16
+/** Of collections, which are joined (collection.ts). */
+const CONCURRENCY = 64
 
 /** Works the `storage` queue, and sees to it that sweep and collection come round, once however many replicas there are. */
 @Injectable()
@@ -27,7 +27,8 @@ export class StorageWorker implements OnApplicationShutdown {
     const keeper = new RequestKeeper(new Uploads(store), new BlobStore(store), journal, producer, nodes, config.STRATA_UPLOAD_SILENCE_MS)
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
-    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: CONCURRENCY, handlers: { sweep: () => keeper.sweep(), 'collect-due': () => collection.due(), collect: (data, context) => collection.run(data, context) }, onError })
+    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 2, handlers: { sweep: () => keeper.sweep(), 'collect-due': () => collection.due() }, onError })
+    this.#queue.serve({ kind: 'collect', queue: QUEUES.collect, concurrency: CONCURRENCY, handlers: { collect: (data, context) => collection.run(data, context) }, onError })
     this.#queue.producer.schedule({ name: 'sweep', queue: QUEUES.storage, id: 'sweep', data: {} }, config.STRATA_SWEEP_INTERVAL_MS).catch(onError)
     this.#scheduleCollection(config.STRATA_GC_INTERVAL).catch(onError)
   }

@@ -15,7 +15,7 @@ import { z } from 'zod'
  * | `launch` | `runtime.<node>` | a container's process, at most once | the container |
  * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job | what was done |
  * | `collect-due` | `storage` | queues a `collect` of its own request, if none is under way; added by the schedule | whether it did |
- * | `collect` | `storage` | takes what nobody needs out of the store, then has every live node do the same by `clean` | what was freed |
+ * | `collect` | `collect` | takes what nobody needs out of the store, then has every live node do the same by `clean` | what was freed |
  * | `clean` | `runtime.<node>` | takes roots and layers that nobody needs off the node | what was freed |
  *
  * Laws: data is small (ids, digests, names), no content and no secret in clear; every job may run twice, even at the same time, and ends the
@@ -188,7 +188,9 @@ export const QUEUE_JOBS = {
   extract: ['extract'],
   runtime: ['place'],
   'runtime.node': ['assemble', 'launch', 'clean'],
-  storage: ['sweep', 'collect-due', 'collect'],
+  storage: ['sweep', 'collect-due'],
+  // Of its own, so that uploads are looked over however many collections wait.
+  collect: ['collect'],
 } as const satisfies Record<string, readonly JobName[]>
 export type QueueKind = keyof typeof QUEUE_JOBS
 
@@ -197,6 +199,7 @@ export const QUEUES = {
   extract: 'extract',
   runtime: 'runtime',
   storage: 'storage',
+  collect: 'collect',
   /** Layers for one node: work that must happen there. */
   extractOn: (node: string) => `extract.${node}`,
   runtimeOn: (node: string) => `runtime.${node}`,

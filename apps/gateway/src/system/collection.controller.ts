@@ -33,7 +33,7 @@ export class CollectionController {
     await this.journal.create(job, 'collect', 'waiting')
     step('collect.journal-made')
     try {
-      await this.producer.add({ name: 'collect', queue: QUEUES.storage, id: job, data: { root: job, ...request } })
+      await this.producer.add({ name: 'collect', queue: QUEUES.collect, id: job, data: { root: job, ...request } })
     } catch (error) {
       await this.journal.fail(job, asStrataError(error)).catch(() => undefined)
       throw error
