@@ -36,6 +36,8 @@ export class LoadService implements OnApplicationShutdown {
   readonly #uploads: Uploads
   readonly #blobs: BlobStore
   readonly #limits: IntakeLimits
+  /** Of uploads that failed and were answered. */
+  readonly #sweeps = new Set<Promise<void>>()
 
   constructor(
     @Inject(OBJECT_STORE) private readonly store: ObjectStore,
@@ -86,6 +88,7 @@ export class LoadService implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     await this.#intake.close()
+    await Promise.all(this.#sweeps)
   }
 
   async #takeIn(source: LoadSource, upload: string, whole: boolean, cancel: AbortController): Promise<Received> {
@@ -131,7 +134,9 @@ export class LoadService implements OnApplicationShutdown {
       await work().catch((failure: unknown) => this.#logger.warn(`ending upload ${job}: ${String(failure)}`))
     }
     await clean(() => this.#uploads.end(job))
-    await clean(() => this.#blobs.sweepUpload(job))
     await clean(() => this.journal.fail(job, error))
+    // Lists what came, and where something is left all blobs: nobody waits for that.
+    const sweep = clean(() => this.#blobs.sweepUpload(job)).finally(() => this.#sweeps.delete(sweep))
+    this.#sweeps.add(sweep)
   }
 }

@@ -200,6 +200,16 @@ describe('S3Store and a hostile server', () => {
     await other.close()
   })
 
+  it('tells them apart without a list where a HEAD says no more than 404, as S3 has it', async () => {
+    const [key, absent] = [fresh(), fresh()]
+    await plain.put(key, Buffer.from('x'))
+    once({ kind: 'status', status: 404 }, ({ method }) => method === 'HEAD')
+    proxy.requests.length = 0
+    expect(await store.stat(absent)).toBeUndefined()
+    expect((await store.stat(key))?.size).toBe(1)
+    expect(proxy.requests.filter((request) => request.includes('list-type'))).toEqual([])
+  })
+
   it('lets anybody read by a presigned URL, for its time', async () => {
     const key = "data/u/._:@+=,!'()*~-"
     await store.put(key, Buffer.from('0123456789'))

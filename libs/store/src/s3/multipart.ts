@@ -97,7 +97,7 @@ export class Multipart {
     this.#over.abort()
     this.#failure.abort()
     await Promise.all(this.#flying)
-    await soon((limit) => abandon(this.client, this.key, limit))
+    await soon((limit) => abandon(this.client, this.key, limit, this.mayHaveTwin ? undefined : this.uploadId))
     await soon((limit) => remove(this.client, this.key, limit))
   }
 

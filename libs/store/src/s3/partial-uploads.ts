@@ -13,11 +13,12 @@ export function noteOf(key: string): string {
   return `${NOTES}${key}`
 }
 
-/** Ends all uploads in parts to a key, and its note. Idempotent. */
-export async function abandon(client: S3Client, key: string, signal?: AbortSignal): Promise<void> {
+/** Ends all uploads in parts to a key, and its note. `only`: the one that there is, for a caller who knows that; then nothing is listed. Idempotent. */
+export async function abandon(client: S3Client, key: string, signal?: AbortSignal, only?: string): Promise<void> {
   await client.attempt(
     async () => {
-      for (const { id } of await uploadsOf(client, key, signal)) await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
+      const uploads = only === undefined ? await uploadsOf(client, key, signal) : [{ id: only }]
+      for (const { id } of uploads) await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
       await client.send({ method: 'DELETE', key: noteOf(key), signal })
     },
     { signal },

@@ -97,16 +97,21 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
 
   async stat(key: string): Promise<ObjectInfo | undefined> {
     checkKey(key)
+    const head = async (): Promise<ObjectInfo> => {
+      const { headers } = await this.client.send({ method: 'HEAD', key })
+      return { size: Number(headers['content-length']), etag: etagFrom(headers.etag) }
+    }
     return this.client.attempt(async () => {
       try {
-        const { headers } = await this.client.send({ method: 'HEAD', key })
-        return { size: Number(headers['content-length']), etag: etagFrom(headers.etag) }
+        return await head()
       } catch (error) {
         if (isAbsent(error)) return undefined
         if (!(error instanceof S3Failure && error.status === 404 && error.code === '')) throw error
-        // A HEAD that says no more may mean the bucket.
-        await this.client.send({ method: 'GET', query: { 'list-type': '2', 'max-keys': '1', prefix: key } })
-        return undefined
+        // The answer to a HEAD has no body, and only MinIO says in a header what is absent, the object or the bucket.
+        const opened = await this.#openBody(key, { start: 0, end: 1 })
+        if (opened === 'absent') return undefined
+        opened?.answer.destroy()
+        return head()
       }
     })
   }

@@ -144,7 +144,8 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       const abort = new AbortController()
       const begun = Promise.withResolvers<undefined>()
       async function* source() {
-        yield randomBytes(MIB)
+        // More than a driver gathers before it sends any of it.
+        for (let chunks = 0; chunks < 24; chunks++) yield randomBytes(MIB)
         begun.resolve(undefined)
         if (when === 'while the source is silent') await new Promise(() => undefined)
         for (;;) {

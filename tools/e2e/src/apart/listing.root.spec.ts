@@ -1,5 +1,6 @@
 import { createServer, request as ask, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
 import { TestS3 } from '@strata/store/testing'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadBusybox } from '../testing/busybox-image.js'
@@ -7,8 +8,10 @@ import { StrataUnderTest } from '../testing/strata.js'
 
 /** Pages of names that were asked for; and other listings, each held until `letGo`: a request that waits for one has no answer. */
 const pages: URLSearchParams[] = []
-const held: (() => void)[] = []
-const letGo = (): void => held.splice(0).forEach((go) => go())
+const held: { readonly query: URLSearchParams; readonly go: () => void }[] = []
+/** Whose asker has waited for it in vain. */
+const givenUp: string[] = []
+const letGo = (): void => held.splice(0).forEach(({ go }) => go())
 let isHeld = false
 let s3: TestS3
 let proxy: Server
@@ -36,7 +39,11 @@ async function listeningBefore(endpoint: string): Promise<Server> {
     if (query.get('prefix')?.startsWith('images/')) {
       pages.push(query)
       pass(request, response)
-    } else held.push(() => pass(request, response))
+    } else {
+      const one = { query, go: () => pass(request, response) }
+      held.push(one)
+      response.once('close', () => held.includes(one) && givenUp.push(query.toString()))
+    }
   })
   const pass = (request: IncomingMessage, response: ServerResponse): void => {
     const onward = ask(new URL(request.url!, endpoint), { method: request.method!, headers: request.headers }, (answer) => {
@@ -67,13 +74,18 @@ it('no request waits for a list of anything but names of images, in pages', asyn
   await done('GET', '/v1/jobs')
   await done('GET', '/v1/containers?all')
   await done('DELETE', '/v1/images/t%2Ftwo')
+  await done('GET', '/v1/health/ready')
+  const refused = await strata.request('POST', '/v1/images', Readable.from([Buffer.alloc(20 * 1024 * 1024, 'no archive')]))
+  expect(refused.status, refused.bytes.toString()).toBe(400)
+  letGo()
 
   // And what was not seen would have been held.
-  const caught = fetch(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}/strata?list-type=2&prefix=blobs/`)
-  await expect.poll(() => held.length).toBe(1)
+  const caught = fetch(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}/strata?list-type=2&prefix=caught/`)
+  await expect.poll(() => held.map(({ query }) => query.get('prefix'))).toContain('caught/')
   isHeld = false
   letGo()
   expect((await caught).status).toBe(403)
+  expect(givenUp).toEqual([])
   expect(pages.length).toBeGreaterThan(0)
   expect(pages.filter((query) => Number(query.get('max-keys') ?? 1000) > 1000)).toEqual([])
 })
