@@ -14,7 +14,7 @@ export class SnapshotRoots implements ContainerRoots {
   async mount({ id, image, autoRemove = false }: ContainerRecord): Promise<string> {
     const target = this.#target(id)
     if (mountTable().some(({ mountPoint }) => mountPoint === target)) return target
-    // What is removed when it has exited is never mounted again after a stop of the machine.
+    // Of what is removed when it has exited, a stop of the machine leaves at most what a launch put into its root before anything ran.
     mountAll(await this.snapshots.prepare(parseSnapshotKey(id), image.chainId, { isVolatile: autoRemove }), target)
     return target
   }

@@ -9,7 +9,16 @@ import { posixSpawn } from './spawn.js'
  * @param target absolute, without symbolic links
  */
 export async function umountApart(target: string): Promise<void> {
-  const code = await reap(posixSpawn({ file: '/bin/umount', argv: ['umount', target], env: {}, stdio: [null, null, null] }))
-  // Why it was refused, the kernel tells us as it tells others. Nothing where another was quicker.
-  if (code !== 0 && mountAt(target)) umount(target)
+  // Where no process can be made, and where it was refused: late is better than never, and the kernel tells us why as it tells others. Nothing where another was quicker.
+  if (!(await hasUnmounted(target)) && mountAt(target)) umount(target)
+}
+
+async function hasUnmounted(target: string): Promise<boolean> {
+  let pid: number
+  try {
+    pid = posixSpawn({ file: '/bin/umount', argv: ['umount', target], env: {}, stdio: [null, null, null] })
+  } catch {
+    return false
+  }
+  return (await reap(pid)) === 0
 }

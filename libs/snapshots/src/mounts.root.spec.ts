@@ -32,17 +32,18 @@ function makeDisk(file: string, at: string, megabytes: number): void {
   execFileSync('mount', ['-o', 'loop', file, at])
 }
 
+async function someTurns(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await setImmediate()
+}
+
 /** What `work` does about a disk that takes nothing for now: ends all the same, waits and lets others go on meanwhile, or keeps the thread until the rescue. */
 async function beforeFrozenDisk(work: () => Promise<void>): Promise<'ends' | 'waits' | 'keeps the thread'> {
   execFileSync('fsfreeze', ['--freeze', outer])
   const rescued = join(folder, 'rescued')
   const rescue = spawn('sh', ['-c', `sleep ${RESCUE_S}; : > "$1"; fsfreeze --unfreeze "$2"`, 'sh', rescued, outer], { stdio: 'ignore', detached: true })
-  let hasEnded = false
-  const end = work().then(() => {
-    hasEnded = true
-  })
-  for (let turn = 0; turn < 3; turn++) await setImmediate()
-  const found = existsSync(rescued) ? 'keeps the thread' : hasEnded ? 'ends' : 'waits'
+  const end = work()
+  const first = await Promise.race([end.then(() => 'ends' as const), someTurns().then(() => 'waits' as const)])
+  const found = existsSync(rescued) ? 'keeps the thread' : first
   process.kill(-rescue.pid!, 'SIGKILL')
   if (!existsSync(rescued)) execFileSync('fsfreeze', ['--unfreeze', outer])
   await end

@@ -58,7 +58,7 @@ function monolithic(pairs: readonly [string, string?][]): string {
   return [`lowerdir=${lower.join(':')}`, ...rest].join(',')
 }
 
-/** Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError) while a process uses it. What was written is on disk then, unless it was mounted `volatile`. */
+/** Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError) while a process uses it. What was written is on disk then, unless it was mounted `volatile`, or another call, which waits for that, was first. */
 export async function unmountAll(target: string): Promise<void> {
   let path: string
   try {

@@ -73,7 +73,7 @@ export interface Snapshotter {
   /** As `prepare`, but nothing can be written. */
   view(key: SnapshotKey, chainId: ChainId): Promise<Mount[]>
 
-  /** How to mount a snapshot that is there (again, after a reboot: the root is mounted first). */
+  /** How to mount a snapshot that is there (again, after a reboot: the root is mounted first), if it was not volatile: such a one has to be prepared again. */
   mounts(key: SnapshotKey): Promise<Mount[]>
 
   stat(key: SnapshotKey): Promise<SnapshotInfo>

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { readFile, readlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { mountAt } from '@strata/linux'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
 import { StrataUnderTest, until, type Output } from './testing/strata.js'
@@ -133,6 +134,17 @@ describe('what holds the container', () => {
     expect(await readFile(`/proc/${pid}/cgroup`, 'utf8')).toContain(`/strata-${strata.node.id}/${id}`)
     await strata.cli(['rm', '-f', id])
   })
+})
+
+it('what a container that stays has written gets to the disk at its end; one that goes has no such wait', async () => {
+  const options = async (...args: string[]): Promise<string | undefined> => {
+    const id = (await strata.cli(['run', '-d', ...args, 't/box', 'sleep', '1000'])).stdout.toString().trim()
+    const options = mountAt(join(strata.node.folder, 'roots', id))?.superOptions.join()
+    await strata.cli(['rm', '-f', id])
+    return options
+  }
+  expect(await options()).not.toContain('volatile')
+  expect(await options('--rm')).toContain('volatile')
 })
 
 describe('what the CLI does to containers', () => {

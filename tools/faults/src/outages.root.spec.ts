@@ -145,9 +145,9 @@ onEachStore('%s away', (store) => {
 }, { stores: ['minio'] })
 
 describe('a disk that is full', { timeout: 300_000 }, () => {
-  it.each(['store', 'node'] as const)('under the %s: each write of a load may be the one that fails; it is refused whole, and all goes on when there is room', async (which) => {
+  it.each([['folder', 'store'], ['folder', 'node'], ['minio', 'node']] as const)('on %s, under the %s: each write of a load may be the one that fails; it is refused whole, and all goes on when there is room', async (store, which) => {
     const disk = SmallDisk.make(64)
-    const world = await World.start('folder', which === 'node' ? { STRATA_NODE_FOLDER: disk.path } : { STRATA_STORE: join(disk.path, 'objects') })
+    const world = await World.start(store, which === 'node' ? { STRATA_NODE_FOLDER: disk.path } : { STRATA_STORE: join(disk.path, 'objects') })
     try {
       expect((await world.load(await archiveOf(['t/base']), randomUUID())).status).toBe(201)
       const layer = await ownLayer(3_000_000)

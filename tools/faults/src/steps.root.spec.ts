@@ -73,7 +73,15 @@ onEachStore('on %s, a service that is killed at', (store) => {
         return problem(container?.state === 'exited' && container.exitCode === 0 && times === 1, `the launch killed at ${step} is ${container?.state ?? 'not there'} ${container?.exitCode ?? ''} ${container?.reason ?? ''}, and ran ${times} times`)
       })
     }
-    await world.right(`runtime killed at ${steps.length} steps of launch`, async () => (await Promise.all(expected.map((one) => one()))).flat())
+    // A root that nothing has to outlive is mounted again all the same.
+    const { token, body } = world.witness.container('t/base')
+    await world.killAt('runtime', 'launch.prepared', () => world.strata.request('POST', '/v1/containers', { ...body, name: 'passing', autoRemove: true }))
+    expected.push(async () => {
+      const container = await world.container('passing')
+      const times = world.witness.times(token)
+      return problem(container === undefined && times === 1, `the launch with --rm is ${container?.state ?? 'over'}, and ran ${times} times`)
+    })
+    await world.right(`runtime killed at ${steps.length + 1} steps of launch`, async () => (await Promise.all(expected.map((one) => one()))).flat())
   })
 
   it('the steps of launch in the gateway: what was not queued is given up, and its name is free', async () => {

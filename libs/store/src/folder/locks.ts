@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/oci'
 import { flock } from '@strata/linux'
 
-/** Longer than any owner can need: its work is a few system calls. Only one that was stopped inside them (SIGSTOP) can hold it so long. */
+/** Longer than any owner can need: its work is a few system calls, which a busy disk holds up for seconds. Only one that was stopped inside them (SIGSTOP) can hold it so long. */
 const PATIENCE_MS = 60_000
 
 /** Locks between processes (and threads) for keys: one of 256 files by the key's hash, so that their number does not grow with the keys. */
@@ -15,7 +15,7 @@ export class StripedLocks {
   }
 
   /**
-   * Runs `work` alone among all who lock this key. It is a few system calls: nobody holds a lock for longer. A blocking flock would stop the whole event loop for as long as
+   * Runs `work` alone among all who lock this key. It is a few system calls, with nothing else awaited between them. A blocking flock would stop the whole event loop for as long as
    * another process is stopped with the lock in hand.
    */
   async exclusively<T>(key: string, work: () => T | Promise<T>): Promise<T> {

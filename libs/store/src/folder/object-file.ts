@@ -29,7 +29,7 @@ export async function statObject(path: string): Promise<ObjectInfo | undefined> 
   return object && { size: object.size, etag: object.etag }
 }
 
-/** The same without a promise: for the few system calls under a lock, where nothing may be awaited, and for lists, which are long. */
+/** The same without a promise: for the moment under a lock between a look and what hangs on it, and for lists, which are long. */
 export function statNow(path: string): ObjectInfo | undefined {
   let fd: number
   try {
