@@ -19,6 +19,8 @@ const OF_SERVICES = ['tools/e2e', 'tools/faults']
 const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
 /** Has a store of each kind of its own. */
 const COLLECTION = 'src/collection.root.spec.ts'
+/** Of the fault tests, what others go before, so that the lanes end together. */
+const SOAK = 'src/soak.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
  * As processes of their own, on MinIO, services are asked all that such a deployment changes: how images come in and containers go out, whatever is sent and whatever dies. In one process, over a
@@ -72,12 +74,13 @@ async function rootTestsOfServices() {
   if (why) return
   print('\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks\n')
   const inOne = rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] })
-  await Promise.all([inOne, testsOfProcesses(), testsOnS3(), rootTestsOf('tools/faults', { lane: 'faults' })])
+  await Promise.all([inOne, testsOfProcesses(), testsOnS3(), rootTestsOf('tools/faults', { lane: 'faults', filters: ['--exclude', SOAK] })])
 }
 
 async function testsOnS3() {
   for (const name of ON_S3) await rootTestsOf(name, { lane: 's3' })
   await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
+  await rootTestsOf('tools/faults', { lane: 's3', filters: [SOAK] })
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {

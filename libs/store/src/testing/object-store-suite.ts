@@ -143,14 +143,15 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       const key = fresh()
       const abort = new AbortController()
       const begun = Promise.withResolvers<undefined>()
+      const chunk = randomBytes(MIB)
       async function* source() {
         // More than a driver gathers before it sends any of it.
-        for (let chunks = 0; chunks < 24; chunks++) yield randomBytes(MIB)
+        for (let chunks = 0; chunks < 24; chunks++) yield chunk
         begun.resolve(undefined)
         if (when === 'while the source is silent') await new Promise(() => undefined)
         for (;;) {
           await turn()
-          yield randomBytes(MIB)
+          yield chunk
         }
       }
       if (when === 'before') abort.abort()
