@@ -19,7 +19,7 @@ const OF_SERVICES = ['tools/e2e', 'tools/faults']
 const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
 /** Has a store of each kind of its own. */
 const COLLECTION = 'src/collection.root.spec.ts'
-/** Of the fault tests, what others go before, so that the lanes end together. */
+/** The fault tests that take their time whatever goes on beside them: at the end of the shortest lane. */
 const SOAK = 'src/soak.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
