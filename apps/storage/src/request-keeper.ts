@@ -7,7 +7,7 @@ import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
  *
  * One that was still receiving is ended and what it brought is deleted. One whose bytes are in has a job that finishes it; where there is
  * none (the gateway died before it could add it, or Redis lost it), the job is added; where it has failed and did not end its upload, that is done here. A request that is said to be receiving and has no upload
- * (its gateway died before it made one, or before it could say in the journal that it had ended it) is cleared too.
+ * (its gateway died before it made one or before the journal said that it had ended it, or a storage service before all that it brought was deleted) is cleared too.
  * A launch, a mount or a collection that is said to be waiting and has no job is ended, and the name that was claimed for the container is free.
  */
 export class RequestKeeper {
