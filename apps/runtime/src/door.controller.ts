@@ -1,7 +1,19 @@
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, Res } from '@nestjs/common'
-import { digest, killSchema, logsQuery, removeContainerQuery, stopSchema, type ContainerView, type LogsQuery, type NodeUsage, type WaitResult } from '@strata/api'
+import {
+  digest,
+  killSchema,
+  logsQuery,
+  pruneContainersSchema,
+  removeContainerQuery,
+  stopSchema,
+  type ContainerView,
+  type LogsQuery,
+  type NodeUsage,
+  type PrunedContainer,
+  type WaitResult,
+} from '@strata/api'
 import type { Digest } from '@strata/oci'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
@@ -21,6 +33,12 @@ export class DoorController {
   @Get('containers')
   list(): ContainerView[] {
     return this.node.containers.list().map((record) => this.node.view(record))
+  }
+
+  @Post('containers/prune')
+  @HttpCode(200)
+  async prune(@Body({ schema: pruneContainersSchema }) { dryRun }: z.infer<typeof pruneContainersSchema>): Promise<{ containers: PrunedContainer[] }> {
+    return { containers: await this.node.prune(dryRun) }
   }
 
   @Get('containers/:id')

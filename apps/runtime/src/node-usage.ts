@@ -6,7 +6,7 @@ import { parseSnapshotKey, type RootInfo, type Snapshotter } from '@strata/snaps
 
 /** Bytes on this node's disk: what containers have written, and the layers and roots that images were made into. Active is what a snapshot or a mount stands on. */
 export async function nodeUsage(snapshots: Snapshotter, layers: LayerFolder, containers: Containers): Promise<NodeUsage> {
-  const written = await Promise.all(containers.list().map(async ({ id }) => ({ id, bytes: await snapshots.usage(parseSnapshotKey(id)).then(({ bytes }) => bytes, () => 0) })))
+  const written = await Promise.all(containers.list().map(async ({ id }) => ({ id, bytes: await writtenBytes(snapshots, id) })))
   const used = new Set<ChainId>()
   for await (const { chainId } of snapshots.walk()) used.add(chainId)
   const roots: RootInfo[] = []
@@ -25,4 +25,9 @@ export async function nodeUsage(snapshots: Snapshotter, layers: LayerFolder, con
       reclaimable: sizeOf(here.filter((diffId) => !active.has(diffId))) + (await rootBytes(roots.filter((root) => !isActive(root)))),
     },
   }
+}
+
+/** What a container has written. One without a root has written nothing. */
+export async function writtenBytes(snapshots: Snapshotter, container: string): Promise<number> {
+  return snapshots.usage(parseSnapshotKey(container)).then(({ bytes }) => bytes, () => 0)
 }

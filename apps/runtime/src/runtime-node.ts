@@ -2,7 +2,7 @@ import { mkdirSync, rmdirSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
-import type { ContainerView, NodeUsage } from '@strata/api'
+import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { LayerFolder } from '@strata/layers'
@@ -21,7 +21,7 @@ import { ImageMounts } from './image-mounts.js'
 import { ImageRoots } from './image-roots.js'
 import { NodeCleaner } from './node-cleaner.js'
 import { NodeJobs } from './node-jobs.js'
-import { nodeUsage } from './node-usage.js'
+import { nodeUsage, writtenBytes } from './node-usage.js'
 import { Publisher } from './publisher.js'
 
 /**
@@ -97,6 +97,18 @@ export class RuntimeNode {
 
   usage(): Promise<NodeUsage> {
     return nodeUsage(this.snapshots, this.layers, this.containers)
+  }
+
+  /** Removes the containers that have ended and that nobody waits for (`Containers.isPrunable`), or only tells which. */
+  async prune(dryRun: boolean): Promise<PrunedContainer[]> {
+    const pruned: PrunedContainer[] = []
+    for (const { id } of this.containers.list()) {
+      if (!this.containers.isPrunable(id)) continue
+      const bytes = await writtenBytes(this.snapshots, id)
+      if (dryRun || (await this.containers.prune(id))) pruned.push({ id, bytes })
+    }
+    await this.published()
+    return pruned
   }
 
   /** What has happened so far can be seen through any gateway. */

@@ -61,8 +61,11 @@ export class Collection {
   }
 
   async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Image[]> {
-    const containers = (await this.nodes.containers()).map((view) => publishedSchema.parse(view)).filter(({ id }) => !absentContainers.includes(id))
-    const images = await this.images.untagged(({ id }) => containers.some(({ imageId }) => imageId === id))
+    // Images first, then who uses them: reading the images takes a while, and containers are claimed meanwhile.
+    const candidates = await this.images.untagged(() => false)
+    const containers = (await this.nodes.containers()).map((view) => publishedSchema.parse(view))
+    const used = new Set<string>(containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])))
+    const images = candidates.filter(({ id }) => !used.has(id))
     if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)
     return images
   }

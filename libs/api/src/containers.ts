@@ -59,3 +59,20 @@ export type LogsQuery = z.infer<typeof logsQuery>
 export const stopSchema = z.strictObject({ timeout: z.number().int().min(-1).max(86_400).optional().meta({ description: 'seconds before SIGKILL; default 10, -1 never' }) }).meta({ id: 'StopRequest' })
 export const killSchema = z.strictObject({ signal: z.string().regex(/^(SIG)?[A-Z0-9+-]{1,12}$/).optional().meta({ description: 'a name, with SIG or without, or a number; default KILL' }) }).meta({ id: 'KillRequest' })
 export const removeContainerQuery = z.object({ force: flag(false) })
+
+/** `POST /v1/containers/prune`. */
+export const pruneContainersSchema = z
+  .strictObject({ dryRun: z.boolean().default(false).meta({ description: 'only report what would be removed' }) })
+  .meta({ id: 'PruneContainers' })
+export type PruneContainers = z.input<typeof pruneContainersSchema>
+const prunedContainer = z.object({ id: z.string(), bytes: z.number().int().meta({ description: 'that it had written' }) })
+export type PrunedContainer = z.infer<typeof prunedContainer>
+export const prunedContainersSchema = z
+  .object({
+    containers: z.array(prunedContainer),
+    absent: z
+      .array(z.object({ node: z.string(), reason: z.string() }))
+      .meta({ description: 'nodes that did not answer: their containers stay' }),
+  })
+  .meta({ id: 'PrunedContainers' })
+export type PrunedContainers = z.infer<typeof prunedContainersSchema>

@@ -190,3 +190,40 @@ describe('the registry', () => {
     await expect(Containers.open(world.options)).rejects.toMatchObject({ code: 'driver_unavailable' })
   })
 })
+
+describe('pruning', () => {
+  it('takes only what has exited and nobody is owed', async () => {
+    const own = await World.make({ collectMs: 300 })
+    try {
+      const [created, running, owed, byItself] = [
+        await own.claim(['true']),
+        await own.claim(['sleep', '300']),
+        await own.claim(['true'], {}, { attached: true }),
+        await own.claim(['true'], {}, { autoRemove: true }),
+      ]
+      await own.containers.launch(running)
+      await own.containers.launch(owed)
+      await own.containers.launch(byItself)
+      const exit = await own.containers.wait(owed)
+      expect(exit.code).toBe(0)
+      const pruned = async (id: string): Promise<boolean> => own.containers.prune(id)
+      expect(await Promise.all([created, running, byItself, newId()].map(pruned))).toEqual([false, false, false, false])
+      // The foreground reader that its maker announced may still come, until it has been waited for long enough.
+      expect(own.containers.isPrunable(owed)).toBe(false)
+      await expect.poll(() => own.containers.isPrunable(owed)).toBe(true)
+
+      // A launch that is asked for first has its turn first: what it starts is not removed.
+      const launching = own.containers.launch(created)
+      const pruning = pruned(created)
+      await launching
+      await own.containers.wait(created)
+      await pruning
+      expect(await Promise.all([owed, owed].map(pruned))).toEqual([true, false])
+      expect(own.containers.list().map(({ id }) => id)).not.toContain(owed)
+      expect(own.containers.get(running).state.status).toBe('running')
+      for (const { id } of own.containers.list()) await own.containers.remove(id, { force: true })
+    } finally {
+      expect(await own.end()).toEqual([])
+    }
+  })
+})

@@ -54,6 +54,7 @@ export class Containers {
   readonly #lifecycle: Lifecycle
   readonly #driver: RuntimeDriver
   readonly #autoRemove: AutoRemove
+  readonly #collectMs: number
   #about: RuntimeAbout = { version: '', warnings: [] }
   #closed = false
 
@@ -61,7 +62,7 @@ export class Containers {
     this.#store = new RecordStore(options.folder)
     this.#cgroups = new Cgroups(`strata-${options.node}`)
     this.#driver = new Runc(options.runtime ?? findProgram('runc'), join(options.runFolder, 'runc'), options.runFolder)
-    const collectMs = options.collectMs ?? COLLECT_MS
+    const collectMs = (this.#collectMs = options.collectMs ?? COLLECT_MS)
     this.#autoRemove = new AutoRemove(collectMs, async (entry) => {
       await this.remove(entry.record.id).catch((error: unknown) => this.#warn(entry, 'cannot remove', error))
     })
@@ -246,18 +247,49 @@ export class Containers {
     await entry.alone(async () => {
       if (entry.removed) return
       if (entry.state.status === 'running') throw new StrataError('container_running', `container ${id.slice(0, 12)} has been started meanwhile`)
-      await this.#store.bury(id)
-      step('remove.container-buried')
-      if (this.#launcher.isUnclean(id)) await this.#launcher.clean(entry.record)
-      await this.options.roots.remove(entry.record)
-      step('remove.root-removed')
-      await this.#store.drop(id)
-      step('remove.record-dropped')
-      this.#entries.delete(id)
-      entry.removed = true
-      entry.changed()
-      this.#tell(id, undefined)
+      await this.#takeAway(entry)
     })
+  }
+
+  /**
+   * Whether container `id` may be removed by someone who did not name it: it has exited, and nobody is owed its end.
+   * False for one that is being launched or runs, for one that goes by itself (`autoRemove`), and while a `wait`, a
+   * reader of the log or the foreground reader that its maker announced has it open or may still come.
+   * This is the only rule for that. A list of states that a client has read is old when it comes back.
+   */
+  isPrunable(id: string): boolean {
+    const entry = this.#entries.get(id)
+    if (!entry || entry.removed) return false
+    const { state, record } = entry
+    if (state.status !== 'exited' || record.autoRemove || entry.holders > 0) return false
+    return !record.attached || entry.attended || Date.now() - Date.parse(state.finishedAt) > this.#collectMs
+  }
+
+  /** Removes container `id` if it is prunable. Looks and removes in the container's turn: no launch comes between. */
+  async prune(id: string): Promise<boolean> {
+    const entry = this.#entries.get(id)
+    if (!entry) return false
+    return await entry.alone(async () => {
+      if (!this.isPrunable(id)) return false
+      await this.#takeAway(entry)
+      return true
+    })
+  }
+
+  /** In the container's turn. */
+  async #takeAway(entry: Entry): Promise<void> {
+    const { id } = entry.record
+    await this.#store.bury(id)
+    step('remove.container-buried')
+    if (this.#launcher.isUnclean(id)) await this.#launcher.clean(entry.record)
+    await this.options.roots.remove(entry.record)
+    step('remove.root-removed')
+    await this.#store.drop(id)
+    step('remove.record-dropped')
+    this.#entries.delete(id)
+    entry.removed = true
+    entry.changed()
+    this.#tell(id, undefined)
   }
 
   /** Told of each new record, and of each removed one (`undefined`). Answers how to stop it. */

@@ -242,4 +242,25 @@ describe('a collection', () => {
     expect((await strata.containers()).map(({ id }) => id)).toEqual([running])
     expect(await output('kept:1', 'echo', 'whole')).toBe('whole\n')
   }, 120_000)
+
+  it('a container whose layers are still being made is not pruned', async () => {
+    await start({ groups: [['gateway', 'ingest', 'storage', 'runtime'], ['extractor']], environment: { STRATA_PREPARE: 'false' } })
+    await loadBusybox(strata, 'a:1')
+    const extractor = strata.pid('extractor', 'extractor')
+    process.kill(extractor, 'SIGSTOP')
+    const launching = strata.request('POST', '/v1/containers', { image: 'a:1', command: ['true'], name: 'mine' })
+    await until(async () => (await strata.containers()).length === 1, 'the container is claimed')
+    try {
+      expect(await prune('--dry-run')).not.toContain('Containers to delete')
+      // The collection waits for nothing that the extractor does.
+      expect(await prune('-f')).not.toContain('Deleted Containers')
+    } finally {
+      process.kill(extractor, 'SIGCONT')
+    }
+    const answer = await launching
+    expect(answer.status, answer.bytes.toString()).toBe(201)
+    expect((await strata.request('POST', '/v1/containers/mine/wait')).json()).toEqual({ exitCode: 0 })
+    expect(await prune('-f')).toContain('Deleted Containers')
+    expect(await strata.containers()).toEqual([])
+  }, 120_000)
 })

@@ -1,4 +1,4 @@
-import type { CollectRequest, CollectResult, ContainerView, DiskUsage } from '@strata/api'
+import type { CollectRequest, CollectResult, DiskUsage, PrunedContainers } from '@strata/api'
 import type { Command } from 'commander'
 import { complain, print, type Context } from '../context.js'
 import { CliError } from '../errors.js'
@@ -38,29 +38,20 @@ export function diskCommands(system: Command, context: Context): void {
     })
 }
 
-/** A container that is started, or taken by another, in the very moment stays; the service refuses to remove it. */
+/** Which containers have ended is each node's to say: a list that was read here would be old when it comes back there. */
 async function prune(context: Context, dryRun: boolean): Promise<void> {
   const client = context.client()
-  const { containers } = await client.call<{ containers: ContainerView[] }>('GET', '/v1/containers?all=true')
-  const stopped = containers.filter(({ state }) => state !== 'running').map(({ id }) => id)
-  const sizes = stopped.length === 0 ? new Map<string, number>() : sizesOf(await client.call<DiskUsage>('GET', '/v1/system/df'))
-  const gone: string[] = []
-  for (const id of stopped) {
-    if (dryRun) gone.push(id)
-    else await client.call('DELETE', `/v1/containers/${id}`).then(() => gone.push(id), complainOf)
-  }
-  const body: CollectRequest = dryRun ? { dryRun, untagged: true, absentContainers: stopped } : { untagged: true }
+  const { containers, absent } = await client.call<PrunedContainers>('POST', '/v1/containers/prune', { body: { dryRun } })
+  const gone = containers.map(({ id }) => id)
+  const body: CollectRequest = dryRun ? { dryRun, untagged: true, absentContainers: gone } : { untagged: true }
   const result = await client.call<CollectResult>('POST', '/v1/gc', { body })
   printGroup(dryRun ? 'Containers to delete' : 'Deleted Containers', gone)
   printGroup(dryRun ? 'Images to delete' : 'Deleted Images', result.images)
   printGroup(dryRun ? 'Data to delete' : 'Deleted Data', dataLines(result))
-  warnOfAbsent(result.nodes.flatMap((node) => (node.done ? [] : [node])))
-  const written = gone.reduce((sum, id) => sum + (sizes.get(id) ?? 0), 0)
+  const silent = result.nodes.flatMap((node) => (node.done ? [] : [node]))
+  warnOfAbsent([...absent.filter(({ node }) => !silent.some((other) => other.node === node)), ...silent])
+  const written = containers.reduce((sum, { bytes }) => sum + bytes, 0)
   print(`Total ${dryRun ? 'reclaimable' : 'reclaimed'} space: ${humanSize(result.bytes + written)}`)
-}
-
-function sizesOf({ nodes }: DiskUsage): Map<string, number> {
-  return new Map(nodes.flatMap(({ containers }) => containers.map(({ id, bytes }) => [id, bytes] as const)))
 }
 
 function dataLines({ store, nodes }: CollectResult): string[] {
@@ -82,12 +73,6 @@ function printGroup(title: string, lines: readonly string[]): void {
 function warnOfAbsent(nodes: readonly { readonly node: string; readonly reason: string }[]): void {
   for (const { reason } of nodes) complain(printable(reason))
   if (nodes.length > 0) process.exitCode = 1
-}
-
-function complainOf(error: unknown): void {
-  if (!(error instanceof CliError)) throw error
-  complain(error.message)
-  process.exitCode = 1
 }
 
 /** As docker: a line is read wherever stdin comes from, and only y goes on. */

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common'
-import { containerSchema, type ContainerView } from '@strata/api'
-import { StrataError } from '@strata/oci'
+import { containerSchema, type ContainerView, type PruneContainers, type PrunedContainers } from '@strata/api'
+import { asStrataError, StrataError } from '@strata/oci'
 import { NodeDirectory } from '@strata/queue'
 import { NodeDoors } from './node-doors.js'
 
@@ -26,6 +26,22 @@ export class ContainerDirectory {
     )
     const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
     return [...known.filter(({ node }) => !answered.has(node)), ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+  }
+
+  /** Every node that lives removes what has exited, by its own rule. */
+  async prune(request: PruneContainers): Promise<PrunedContainers> {
+    const [alive, known] = await Promise.all([this.nodes.list(), this.nodes.known()])
+    const parts = await Promise.all(known.map(async (id): Promise<PrunedContainers> => {
+      const node = alive.find((one) => one.id === id)
+      try {
+        if (!node) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
+        const { containers } = await this.doors.json<Pick<PrunedContainers, 'containers'>>(node, 'POST', '/containers/prune', request)
+        return { containers, absent: [] }
+      } catch (error) {
+        return { containers: [], absent: [{ node: id, reason: asStrataError(error).message }] }
+      }
+    }))
+    return { containers: parts.flatMap(({ containers }) => containers), absent: parts.flatMap(({ absent }) => absent) }
   }
 
   async published(): Promise<ContainerView[]> {

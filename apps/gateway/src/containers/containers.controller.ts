@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { pipeline } from 'node:stream/promises'
 import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, Req, Res } from '@nestjs/common'
-import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
+import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
   containerListSchema,
   containerSchema,
@@ -10,12 +10,16 @@ import {
   launchQuery,
   listContainersQuery,
   logsQuery,
+  prunedContainersSchema,
+  pruneContainersSchema,
   removeContainerQuery,
   stopSchema,
   waitResultSchema,
   type ContainerView,
   type CreateContainer,
   type LogsQuery,
+  type PruneContainers,
+  type PrunedContainers,
   type WaitResult,
 } from '@strata/api'
 import { NodeDirectory } from '@strata/queue'
@@ -58,6 +62,16 @@ export class ContainersController {
   @ApiResponse({ status: 200, standardSchema: containerListSchema })
   async list(@Query({ schema: listContainersQuery }) query: z.infer<typeof listContainersQuery>): Promise<{ containers: ContainerView[] }> {
     return { containers: (await this.containers.list()).filter(({ state }) => query.all || state === 'running') }
+  }
+
+  @Post('prune')
+  @HttpCode(200)
+  @ApiOperation({ summary: 'Removes the containers that have exited. Each node decides by itself: one that is being launched, runs, or is still waited for stays' })
+  @ApiBody({ standardSchema: pruneContainersSchema, required: false } as object)
+  @ApiResponse({ status: 200, standardSchema: prunedContainersSchema })
+  @answersProblems('queue_unavailable')
+  async prune(@Body({ schema: pruneContainersSchema.nullish() }) body: PruneContainers | null | undefined): Promise<PrunedContainers> {
+    return this.containers.prune(pruneContainersSchema.parse(body ?? {}))
   }
 
   @Get(':id')
