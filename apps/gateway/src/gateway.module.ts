@@ -1,5 +1,4 @@
 import { Inject, Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
-import { APP_GUARD } from '@nestjs/core'
 import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
@@ -21,7 +20,6 @@ import { JobsController } from './jobs/jobs.controller.js'
 import { CollectionController } from './system/collection.controller.js'
 import { DiskUsage } from './system/disk-usage.js'
 import { SystemController } from './system/system.controller.js'
-import { TokenGuard } from './token-guard.js'
 
 /** Lets go of what the providers below opened. */
 @Injectable()
@@ -63,7 +61,6 @@ export class GatewayModule {
         { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
         { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
         { provide: Readiness, useFactory: readiness, inject: [QueueClient, OBJECT_STORE] },
-        { provide: APP_GUARD, useClass: TokenGuard },
         NodeDoors,
         ContainerDirectory,
         LaunchService,

@@ -1,9 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common'
-import { APP_GUARD } from '@nestjs/core'
 import { loggingModule } from '@strata/platform'
 import { RUNTIME_CONFIG, type RuntimeConfig } from './config.js'
 import { DoorController } from './door.controller.js'
-import { DoorGuard } from './door-guard.js'
 import { RuntimeNode } from './runtime-node.js'
 
 @Module({})
@@ -16,7 +14,6 @@ export class RuntimeModule {
       providers: [
         { provide: RUNTIME_CONFIG, useValue: config },
         { provide: RuntimeNode, useFactory: () => RuntimeNode.start(config) },
-        { provide: APP_GUARD, useClass: DoorGuard },
       ],
     }
   }

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, type RequestListener, type Server } from 'node:http'
-import { connect } from 'node:net'
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import { connect, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { StrataError } from '@strata/oci'
 
@@ -24,12 +24,42 @@ export function doorText(door: Door): string {
 /** The request line and all headers: a thousand digests of `?have=`, each with its name. */
 const MAX_HEADER = 128 * 1024
 
+/** Which listener accepted a connection. Written once, when the kernel hands the connection over. */
+const acceptedBy = new WeakMap<Socket, Door>()
+/** Responses whose client waits for `100 Continue` before it sends its body. */
+const awaitsContinue = new WeakSet<ServerResponse>()
+
+/**
+ * The listener that accepted the request's connection; `undefined` for a server that `openDoor` did not make.
+ *
+ * Never look at the socket's addresses to find this out: Node reports none for a TCP peer that has
+ * reset its connection, exactly as for a unix socket.
+ */
+export function listenerOf(request: IncomingMessage): Door | undefined {
+  return acceptedBy.get(request.socket)
+}
+
+/**
+ * Tells a client that sent `Expect: 100-continue` to send its body. Does nothing for every other client.
+ * A client that is answered without it keeps its body, and Node closes the connection after the answer.
+ */
+export function continueBody(response: ServerResponse): void {
+  if (awaitsContinue.delete(response) && !response.headersSent) response.writeContinue()
+}
+
 /**
  * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is an error that says what to do.
  * Long bodies are bounded by the service's own idle limit, so the server's own time limit for a whole request is off.
  */
 export async function openDoor(door: Door, handler: RequestListener): Promise<Server> {
   const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 60_000, maxHeaderSize: MAX_HEADER }, handler)
+  server.prependListener('connection', (socket) => acceptedBy.set(socket, door))
+  // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
+  server.on('checkContinue', (request, response) => {
+    awaitsContinue.add(response)
+    handler(request, response)
+  })
+  server.on('checkExpectation', (_request, response) => void response.writeHead(417, { connection: 'close' }).end())
   if (door.kind === 'unix') {
     mkdirSync(dirname(door.path), { recursive: true })
     if (existsSync(door.path)) await removeStaleSocket(door.path)

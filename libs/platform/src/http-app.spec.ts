@@ -1,19 +1,24 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
-import { createServer } from 'node:http'
+import type { Server } from 'node:http'
 import request from 'supertest'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { allowEveryone } from './authentication.js'
+import { closeDoor, openDoor } from './doors.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
 import { Probe, Probed } from './testing/probe-app.js'
 
 let app: NestFastifyApplication
-let server: ReturnType<typeof createServer>
+let server: Server
 beforeAll(async () => {
-  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] })
+  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' } })
   app = made.app
-  server = createServer(made.handler)
+  server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler)
 })
-afterAll(() => app.close())
+afterAll(async () => {
+  await closeDoor(server, 100)
+  await app.close()
+})
 
 describe('an HTTP application', () => {
   it.each([

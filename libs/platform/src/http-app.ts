@@ -1,10 +1,12 @@
 import { createServer, type RequestListener } from 'node:http'
-import { StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
+import { Logger as NestLogger, StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Logger } from 'nestjs-pino'
+import { refusalOf, type Authentication } from './authentication.js'
+import { continueBody } from './doors.js'
 import { ProblemFilter } from './problem-filter.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
 import type { Readiness } from './readiness.js'
@@ -15,25 +17,39 @@ const MAX_JSON_BODY = 4 * 1024 * 1024
 /** What stands in the way of a start is thrown, for the process to say in a sentence; the framework would log it first, with its stack. */
 const QUIET = { bufferLogs: true, autoFlushLogs: false, abortOnError: false }
 
+export interface HttpAppOptions {
+  readonly authentication: Authentication
+  /** Adds to the application before its routes are made. */
+  readonly prepare?: (app: NestFastifyApplication) => void
+}
+
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
  *
- * `prepare` adds to the application before its routes are made. JSON bodies are parsed; every other body is left in the socket for its controller to read, however long it is.
+ * Every request is authenticated first (authentication.ts). Then JSON bodies are parsed; every other body is left in
+ * the socket for its controller to read, however long it is.
  */
-export async function createHttpApp(module: DynamicModule, prepare?: (app: NestFastifyApplication) => void): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
+export async function createHttpApp(module: DynamicModule, { authentication, prepare }: HttpAppOptions): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const adapter = new FastifyAdapter({
     bodyLimit: MAX_JSON_BODY,
     routerOptions: { maxParamLength: 2_000 },
     forceCloseConnections: true,
     // What the server refuses before a route is found: a path that is no text.
-    frameworkErrors: (error: Error, _request: unknown, reply: FastifyReply) => {
-      const { body } = toProblem(new StrataError('bad_request', error.message))
+    frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
+      const { body } = toProblem(refusalOf(request, authentication) ?? new StrataError('bad_request', error.message))
       void reply.status(body.status).type(PROBLEM_TYPE).send(body)
     },
     // Nothing is described to Fastify, whose own compilers are 300 modules.
     schemaController: { compilersFactory: { buildValidator: notUsed, buildSerializer: notUsed } },
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
+  })
+  // The adapter runs this before all other hooks and before every middleware; Fastify runs it for unknown paths too.
+  adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
+    const refused = refusalOf(request, authentication)
+    if (refused) logRefused(request)
+    else continueBody(reply.raw)
+    done(refused)
   })
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, ...QUIET })
   app.useLogger(app.get(Logger))
@@ -55,6 +71,11 @@ export async function createHttpApp(module: DynamicModule, prepare?: (app: NestF
   await fastify.ready()
   if (!handler) throw new StrataError('internal', 'the HTTP server was not made')
   return { app, handler }
+}
+
+/** Middleware logs requests, and a refused one never gets there. */
+function logRefused({ raw: { method = '', url = '', socket } }: FastifyRequest): void {
+  new NestLogger('http').log(`refused, not authenticated: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`)
 }
 
 /** Requests are checked by the contracts' schemas, in `validation`. */

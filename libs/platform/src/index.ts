@@ -1,3 +1,4 @@
+export * from './authentication.js'
 export * from './config.js'
 export * from './doors.js'
 export * from './http-app.js'

@@ -1,8 +1,9 @@
 import { closeSync, fstatSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import type { Socket } from 'node:net'
+import type { IncomingMessage } from 'node:http'
 import type { Descriptor } from '@strata/api'
 import { descriptorOf, isReadable, mountTable, openPidfd, peerCredentials, peerPidfd, pidfdIsAlive, systemSocketOf } from '@strata/linux'
 import { StrataError } from '@strata/oci'
+import { listenerOf } from '@strata/platform'
 
 /** A caller's open file: the same open file that the caller has, for reading at any place. `close` it in the end. */
 export interface CallersFile {
@@ -28,8 +29,8 @@ export interface CallersFile {
  *
  * @throws StrataError `descriptor_refused`: the bytes may still be sent; `archive_changed`
  */
-export function openCallersFile(socket: Socket, named: Descriptor): CallersFile {
-  const fd = takeDescriptor(socket, named.fd)
+export function openCallersFile(request: IncomingMessage, named: Descriptor): CallersFile {
+  const fd = takeDescriptor(request, named.fd)
   const close = (): void => closeSync(fd)
   try {
     checkIdentity(fd, named)
@@ -41,9 +42,10 @@ export function openCallersFile(socket: Socket, named: Descriptor): CallersFile 
   }
 }
 
-function takeDescriptor(socket: Socket, number: number): number {
-  const connection = systemSocketOf(socket)
-  if (socket.remoteAddress !== undefined || connection === undefined) throw refused('descriptors are taken over a unix socket only')
+function takeDescriptor(request: IncomingMessage, number: number): number {
+  if (listenerOf(request)?.kind !== 'unix') throw refused('descriptors are taken over a unix socket only')
+  const connection = systemSocketOf(request.socket)
+  if (connection === undefined) throw refused('the connection is closed')
   return attempt(() => {
     const { pid, uid } = peerCredentials(connection.fd)
     if (pid <= 0) throw refused('the caller is in another pid namespace')

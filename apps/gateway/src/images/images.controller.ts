@@ -80,7 +80,7 @@ export class ImagesController {
   }
 
   private async loadFile(request: IncomingMessage, options: LoadRequest, gone: AbortSignal): Promise<void> {
-    const file = openCallersFile(request.socket, await readDescriptor(request))
+    const file = openCallersFile(request, await readDescriptor(request))
     try {
       await this.loads.receive({ file, gone }, { ...options, total: file.size })
     } finally {

@@ -2,11 +2,10 @@ import { Controller, Get, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { API_VERSION, infoSchema, versionSchema, type InfoView, type VersionView } from '@strata/api'
 import { Images } from '@strata/images'
-import { Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
+import { Open, Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { ContainerDirectory } from '../containers/container-directory.js'
-import { Open } from '../token-guard.js'
 import { VERSION } from '../version.js'
 
 @ApiTags('system')
