@@ -28,6 +28,8 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
     const context = (): JobContext => ({
       id: upload, queue: 'ingest', parent: undefined, asked: 0, resumed: false, signal: new AbortController().signal,
       progress: () => Promise.resolve(),
+      assertOwned: () => Promise.resolve(),
+      again: (reason) => Promise.reject(reason),
       complete: () => Promise.resolve(),
       fail: async () => {
         leftWhenItFailed = await dataKeys()

@@ -1,6 +1,6 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
 import { asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
-import { QUEUES, sealedSchema, WaitingForChildren, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
+import { endsRunOnly, QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
 import type { NodeCleaner } from './node-cleaner.js'
@@ -39,7 +39,8 @@ export class NodeJobs {
         await this.#assembled(root, launch.image, context)
         await this.containers.launch(launch.container, { signal: context.signal })
       } catch (error) {
-        if (error instanceof WaitingForChildren) throw error
+        if (endsRunOnly(error)) throw error
+        await context.assertOwned()
         await this.#notLaunched(launch, asStrataError(error))
         throw error
       }
@@ -79,6 +80,8 @@ export class NodeJobs {
       step('launch.placed')
       return { node }
     } catch (error) {
+      if (endsRunOnly(error)) throw error
+      await context.assertOwned()
       if (node === this.node && !this.#isClaimed(launch.container)) {
         await this.queue.nodes.forgetContainer(launch.container)
         await this.queue.nodes.releaseName(launch.name, launch.container)

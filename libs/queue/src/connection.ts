@@ -22,6 +22,11 @@ export function workerConnection(url: RedisUrl): Redis {
   return connect(url, { maxRetriesPerRequest: null })
 }
 
+/** For a subscriber, which subscribes itself each time it is connected: ioredis does so after `ready`, and does not say when Redis has done it. */
+export function subscriberConnection(url: RedisUrl): Redis {
+  return connect(url, { maxRetriesPerRequest: null, autoResubscribe: false })
+}
+
 /** Runs a command of a request; what Redis' absence throws becomes `queue_unavailable`. */
 export async function orUnavailable<T>(work: Promise<T>): Promise<T> {
   try {

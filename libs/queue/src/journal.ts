@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { asStrataError, isErrorCode, StrataError, type ErrorCode } from '@strata/oci'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
@@ -43,25 +44,50 @@ redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[2] - ${REMEMBERED_SECONDS * 1000})
 return 1`
 
+/**
+ * Whose write it is: a job's lock as its run holds it (BullMQ's key, and the token of this run). The write is made only while the
+ * lock is still that run's, which is checked in the same step: another run may have the job by now.
+ */
+export interface JobLock {
+  readonly key: string
+  readonly token: string
+}
+
+/**
+ * How a run of a job ends that has lost its lock: it stood still for too long, or Redis lost the job. Another run has the job or will
+ * have it, and that one ends what is to be ended. So a handler lets this through, as `WaitingForChildren`.
+ */
+export class LostRun extends Error {
+  override readonly name = 'LostRun'
+  constructor(what: string) {
+    super(`another run of ${what} has taken over, or Redis has lost the job: this run ends nothing`)
+  }
+}
+
+const WRITTEN = 1
+const LOST = -1
 /** One write: nothing changes a record that has ended, so that a worker which comes late cannot undo the end. */
 const WRITE = `
+if ARGV[4] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[4] then return ${LOST} end
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state or state == 'completed' or state == 'failed' or state == 'cancelled' then return 0 end
 if ARGV[2] ~= '' and ARGV[2] ~= state then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
 redis.call('HINCRBY', KEYS[1], 'seq', 1)
 if ARGV[3] == '1' then
   redis.call('EXPIRE', KEYS[1], ${KEPT_SECONDS})
   redis.call('SET', KEYS[2], '1', 'EX', ${REMEMBERED_SECONDS})
 end
 redis.call('PUBLISH', '${CHANNEL.changed}', ARGV[1])
-return 1`
+return ${WRITTEN}`
 
 /**
  * The records of requests: made at the first byte, followed by anyone, ended once.
  *
  *     create ─▶ receiving ─▶ waiting ─▶ active ─▶ completed | failed | cancelled      (an end is final; kept a day)
  * Progress is written at most 5 times a second by whoever does the work: the caller bounds it.
+ *
+ * A run of a job writes with its `lock`. If it has lost the lock, `update` writes nothing and `complete` and `fail` throw `LostRun`.
  */
 export class Journal {
   constructor(
@@ -77,25 +103,26 @@ export class Journal {
     if (made !== 1) throw new StrataError('job_exists', `the job id ${id} was used before`)
   }
 
-  async update(id: string, change: JournalChange): Promise<boolean> {
-    return this.#write(id, '', false, { ...change })
+  async update(id: string, change: JournalChange, lock?: JobLock): Promise<boolean> {
+    return (await this.#write(id, '', false, { ...change }, lock)) === WRITTEN
   }
 
-  async complete(id: string, result: unknown): Promise<boolean> {
-    return this.#write(id, '', true, { state: 'completed', step: 'done', result: JSON.stringify(result) })
+  /** @throws LostRun */
+  async complete(id: string, result: unknown, lock?: JobLock): Promise<boolean> {
+    return this.#end(id, '', { state: 'completed', step: 'done', result: JSON.stringify(result) }, lock)
   }
 
-  /** Ends the record; the code `cancelled` makes it cancelled, any other failed. */
-  async fail(id: string, error: unknown): Promise<boolean> {
+  /** Ends the record; the code `cancelled` makes it cancelled, any other failed. @throws LostRun */
+  async fail(id: string, error: unknown, lock?: JobLock): Promise<boolean> {
     const { code, message } = asStrataError(error)
-    return this.#write(id, '', true, { state: code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify({ code, message }) })
+    return this.#end(id, '', { state: code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify({ code, message }) }, lock)
   }
 
   /** Asks all of the request's work to stop, wherever it is. What no worker has yet ends here and now. */
   async cancel(id: string): Promise<JournalRecord> {
     const record = await this.get(id)
     await this.stopWork(id)
-    await this.#write(id, 'waiting', true, { state: 'cancelled', error: JSON.stringify({ code: 'cancelled', message: 'cancelled by request' }) })
+    await this.#end(id, 'waiting', { state: 'cancelled', error: JSON.stringify({ code: 'cancelled', message: 'cancelled by request' }) })
     return record
   }
 
@@ -130,9 +157,14 @@ export class Journal {
     )
   }
 
-  /** The record now, then at each change, until it has ended or `signal` aborts. Changes that come faster than they are read are joined. */
+  /**
+   * The record now, then at each change, until it has ended or `signal` aborts. Changes that come faster than they are read are joined.
+   * While Redis is away nothing is given, and the follower hears of what happened meanwhile when it is back.
+   * @throws StrataError `job_not_found`, `job_expired`; `queue_unavailable` if Redis is away at the start
+   */
   async *follow(id: string, signal: AbortSignal): AsyncGenerator<JournalRecord> {
     let wake: (() => void) | undefined
+    let seen: JournalRecord | undefined
     const news = { unread: true }
     const notify = (): void => {
       news.unread = true
@@ -147,7 +179,13 @@ export class Journal {
           continue
         }
         news.unread = false
-        const record = await this.get(id)
+        const record = await this.get(id).catch((error: unknown) => {
+          // It was there: the request goes on without Redis, and is read again when there is news, or at the next reread.
+          if (seen && error instanceof StrataError && error.code === 'queue_unavailable') return seen
+          throw error
+        })
+        if (isDeepStrictEqual(record, seen)) continue
+        seen = record
         yield record
         if (ENDS.has(record.state)) return
       }
@@ -163,10 +201,17 @@ export class Journal {
     throw new StrataError('cancelled', 'the request was given up')
   }
 
-  async #write(id: string, only: string, ends: boolean, fields: Record<string, string | number | undefined>): Promise<boolean> {
+  async #end(id: string, only: string, fields: Record<string, string | undefined>, lock?: JobLock): Promise<boolean> {
+    const outcome = await this.#write(id, only, true, fields, lock)
+    if (outcome === LOST) throw new LostRun(`the job ${id}`)
+    return outcome === WRITTEN
+  }
+
+  async #write(id: string, only: string, ends: boolean, fields: Record<string, string | number | undefined>, lock?: JobLock): Promise<unknown> {
     const all: Record<string, string | number | undefined> = { ...fields, updatedAt: new Date().toISOString() }
     const flat = Object.entries(all).flatMap(([key, value]) => (value === undefined ? [] : [key, String(value)]))
-    return (await orUnavailable(this.redis.eval(WRITE, 2, KEY.job(id), KEY.jobWas(id), id, only, ends ? '1' : '0', ...flat))) === 1
+    const keys = [KEY.job(id), KEY.jobWas(id), lock?.key ?? '']
+    return orUnavailable(this.redis.eval(WRITE, keys.length, ...keys, id, only, ends ? '1' : '0', lock?.token ?? '', ...flat))
   }
 }
 

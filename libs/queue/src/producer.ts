@@ -5,6 +5,7 @@ import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
 import { CONTRACTS, type JobData, type JobName, type JobResult } from './contracts.js'
 import { decodeFailure } from './failure.js'
+import type { JobLock } from './journal.js'
 import { BULL_PREFIX } from './keys.js'
 
 /** A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids hold no colon. */
@@ -124,6 +125,11 @@ export class Producer {
   async pending(name: JobName, queue: string): Promise<number> {
     const jobs = await orUnavailable(this.queue(queue).getJobs(['active', 'waiting', 'waiting-children']))
     return jobs.filter((job) => job.name === name).length
+  }
+
+  /** Whether the job's lock is still that run's. */
+  async isHeld({ key, token }: JobLock): Promise<boolean> {
+    return (await orUnavailable(this.redis.get(key))) === token
   }
 
   /** Whether it has failed for good: by its worker's word, or because its workers died too often. */

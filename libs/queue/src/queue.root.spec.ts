@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
+import { connect, createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
 import { StrataError, parseDiffId, parseDigest } from '@strata/oci'
 import { Job } from 'bullmq'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Journal, JobWorker, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
+import { Journal, JobWorker, LostRun, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
 import { BULL_PREFIX } from './keys.js'
 import { TestRedis } from './testing/index.js'
 
@@ -169,6 +171,87 @@ describe('jobs', () => {
     expect(await journal.end(root, never)).toMatchObject({ state: 'cancelled' })
   })
 
+  it('a run that has lost its job ends nothing, and hears of it', async () => {
+    const { journal, producer, fast } = await client()
+    const root = randomUUID()
+    const first = Promise.withResolvers<{ failed: unknown; reason: unknown; owned: unknown }>()
+    let runs = 0
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        if (++runs === 1) {
+          // As after a pause that was longer than the lock.
+          await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
+          await aborted(context.signal)
+          const late = new StrataError('internal', 'the late run')
+          first.resolve({ failed: await context.fail(late).catch((error: unknown) => error), reason: context.signal.reason, owned: await context.assertOwned().catch((error: unknown) => error) })
+          throw late
+        }
+        await first.promise
+        await context.assertOwned()
+        return { images: [] }
+      },
+    }, 2)
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
+    const lost = expect.any(LostRun) as unknown
+    expect(await first.promise).toEqual({ failed: lost, reason: lost, owned: lost })
+    expect(runs).toBe(2)
+  }, 60_000)
+
+  it('a late run that asks for children ends nothing', async () => {
+    const { journal, producer, fast } = await client()
+    const root = randomUUID()
+    const ended = Promise.withResolvers<unknown>()
+    let runs = 0
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        if (++runs > 1) {
+          await ended.promise
+          return { images: [] }
+        }
+        await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
+        await expect.poll(() => runs, { timeout: 20_000 }).toBe(2)
+        return context.children(children(root, 1)).then(() => ({ images: [] }), (error: unknown) => {
+          ended.resolve(error)
+          throw error
+        })
+      },
+    }, 2)
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
+    expect(await ended.promise).toBeInstanceOf(LostRun)
+  }, 60_000)
+
+  it('a job that is put back runs again from its start', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    let runs = 0
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        if (++runs < 3) await context.again(new StrataError('store_unavailable', 'the store is away'))
+        return { images: [] }
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
+    expect(runs).toBe(3)
+  })
+
+  it('a job that was put back too often ends with the reason', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    await worker('ingest', QUEUES.ingest, { ...noImport, load: (_, context) => context.again(new StrataError('store_unavailable', 'the store is away')) })
+    await journal.create(root, 'load', 'waiting')
+    await producer.queue(QUEUES.ingest).add('load', { root, upload: root, prepare: false, again: 125 }, { jobId: root })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'store_unavailable' } })
+  })
+
   it('a child of another worker’s flow may itself have the parent that waits', async () => {
     const { journal, producer } = await client()
     const root = randomUUID()
@@ -241,4 +324,97 @@ describe('the journal', () => {
     expect(await journal.get(id)).toMatchObject({ state: 'failed', total: 5, error: { code: 'upload_interrupted' } })
     await expect(journal.get(randomUUID())).rejects.toMatchObject({ code: 'job_not_found' })
   })
+})
+
+describe('who follows a request across a reconnection', () => {
+  /** A door to Redis that can be shut for messages: every connection breaks, and on the next one SUBSCRIBE is held back, or refused. */
+  async function gate() {
+    const sockets = new Set<Socket>()
+    let mode: 'open' | 'hold' | 'refuse' = 'open'
+    let asked = 0
+    let letThrough = (): void => undefined
+    const server = createServer((socket) => {
+      const upstream = connect(redis.url.slice('unix://'.length))
+      for (const one of [socket, upstream]) one.on('error', () => undefined).on('close', () => (socket.destroy(), upstream.destroy(), sockets.delete(socket)))
+      sockets.add(socket)
+      upstream.pipe(socket)
+      socket.on('data', (data) => {
+        if (mode === 'open' || !/\bsubscribe\b/i.test(data.toString('latin1'))) {
+          upstream.write(data)
+          return
+        }
+        asked++
+        if (mode === 'refuse') socket.write('-NOPERM not now\r\n'.repeat(2))
+        else letThrough = () => upstream.write(data)
+      })
+    })
+    const path = join(redis.folder, `gate-${randomUUID().slice(0, 8)}.sock`)
+    await new Promise<void>((resolve) => server.listen(path, resolve))
+    open.push({ close: () => (sockets.forEach((one) => one.destroy()), server.close(), undefined) })
+    return {
+      url: `unix://${path}`,
+      breakAll: (next: 'hold' | 'refuse') => {
+        mode = next
+        sockets.forEach((one) => one.destroy())
+      },
+      asked: () => asked,
+      open: () => {
+        mode = 'open'
+        letThrough()
+      },
+    }
+  }
+
+  async function followed(rereadMs: number) {
+    const { journal: writer, fast } = await client()
+    const door = await gate()
+    const signals = new Signals(door.url, rereadMs)
+    open.push(signals)
+    const journal = new Journal(fast, signals)
+    const id = randomUUID()
+    await writer.create(id, 'load', 'waiting')
+    const steps: string[] = []
+    const cancel = await signals.watchCancel(id)
+    const end = (async () => {
+      for await (const record of journal.follow(id, never)) steps.push(record.step)
+      return steps
+    })()
+    await expect.poll(() => steps).toEqual(['waiting'])
+    // Until this arrives it is not known that Redis has taken the subscription.
+    await expect.poll(async () => (await writer.update(id, { step: `${steps.length}` })) && steps.length > 1).toBe(true)
+    return { door, writer, id, steps, end, cancel }
+  }
+
+  const LONG = 600_000
+
+  it('hears of a change that was published between the connection and the subscription', async () => {
+    const { door, writer, id, end, cancel } = await followed(LONG)
+    door.breakAll('hold')
+    await expect.poll(() => door.asked(), { timeout: 10_000 }).toBe(1)
+    await writer.complete(id, {})
+    await writer.stopWork(id)
+    door.open()
+    expect((await end).at(-1)).toBe('done')
+    await aborted(cancel.controller.signal)
+  }, 30_000)
+
+  it('hears of it also where Redis refuses the subscription', async () => {
+    const { door, writer, id, end, cancel } = await followed(200)
+    door.breakAll('refuse')
+    await expect.poll(() => door.asked(), { timeout: 10_000 }).toBeGreaterThan(0)
+    await writer.complete(id, {})
+    await writer.stopWork(id)
+    expect((await end).at(-1)).toBe('done')
+    await aborted(cancel.controller.signal)
+    const before = door.asked()
+    await expect.poll(() => door.asked()).toBeGreaterThan(before)
+  }, 30_000)
+
+  it('waits while Redis is away, and hears of what happened when it is back', async () => {
+    const { writer, id, end } = await followed(200)
+    await redis.kill()
+    await redis.start()
+    await expect.poll(() => writer.complete(id, {}).catch(() => false), { timeout: 10_000 }).toBe(true)
+    expect((await end).at(-1)).toBe('done')
+  }, 30_000)
 })

@@ -1,13 +1,15 @@
 import type { Redis } from 'ioredis'
 import { CHANNEL, KEY } from './keys.js'
 import { decodeFailure } from './failure.js'
-import { workerConnection, type RedisUrl } from './connection.js'
+import { subscriberConnection, workerConnection, type RedisUrl } from './connection.js'
 
 /**
  * News from the other processes: which journal record changed, which request is to stop. One subscription a process.
  *
- * A message may be lost (pub/sub keeps none), so whoever listens also reads the record itself: at the start, and whenever `onReconnect` says
- * that something may have been missed.
+ * Redis keeps no messages, so one may be lost: while the connection is away, between `ready` and the answer to SUBSCRIBE, or on a
+ * connection that has died without a word. So every listener is called, and reads for itself:
+ *   - when Redis has answered SUBSCRIBE, at the start and after each reconnection: what is published later arrives;
+ *   - every `REREAD_MS` whatever happened. This also repeats a read that failed and a SUBSCRIBE that was refused.
  */
 export class Signals {
   readonly #subscriber: Redis
@@ -15,22 +17,39 @@ export class Signals {
   readonly #changed = new Map<string, Set<() => void>>()
   readonly #cancelled = new Set<(id: string) => void>()
   readonly #watched = new Map<string, Set<AbortController>>()
+  readonly #rereads: NodeJS.Timeout
+  #subscribed = false
 
-  constructor(url: RedisUrl) {
-    this.#subscriber = workerConnection(url)
+  constructor(url: RedisUrl, rereadMs = REREAD_MS) {
+    this.#subscriber = subscriberConnection(url)
     this.#reader = workerConnection(url)
     this.#subscriber.on('message', (channel: string, id: string) => {
       if (channel === CHANNEL.changed) this.#changed.get(id)?.forEach((listener) => listener())
       else void this.#check(id)
     })
-    this.#subscriber.on('ready', () => {
-      this.#changed.forEach((listeners) => listeners.forEach((listener) => listener()))
-      this.#watched.forEach((_, id) => void this.#check(id))
-    })
-    void this.#subscriber.subscribe(CHANNEL.changed, CHANNEL.cancelled).catch(() => undefined)
+    this.#subscriber.on('close', () => (this.#subscribed = false))
+    this.#subscriber.on('ready', () => void this.#subscribe())
+    this.#rereads = setInterval(() => void (this.#subscribed ? this.#reread() : this.#subscribe()), rereadMs)
+    this.#rereads.unref()
   }
 
-  /** Calls `listener` at each change of the record `id`, and once after each reconnection. Gives the function that ends it. */
+  async #subscribe(): Promise<void> {
+    if (this.#subscriber.status !== 'ready') return
+    try {
+      await this.#subscriber.subscribe(CHANNEL.changed, CHANNEL.cancelled)
+      this.#subscribed = true
+    } catch {
+      // Refused, or the connection is gone again: the timer or the next `ready` comes here once more.
+    }
+    this.#reread()
+  }
+
+  #reread(): void {
+    this.#changed.forEach((listeners) => listeners.forEach((listener) => listener()))
+    this.#watched.forEach((_, id) => void this.#check(id))
+  }
+
+  /** Calls `listener` at each change of the record `id`, and whenever one may have been missed. Gives the function that ends it. */
   onChange(id: string, listener: () => void): () => void {
     const listeners = this.#changed.get(id) ?? new Set()
     this.#changed.set(id, listeners.add(listener))
@@ -66,7 +85,11 @@ export class Signals {
   }
 
   close(): void {
+    clearInterval(this.#rereads)
     this.#subscriber.disconnect()
     this.#reader.disconnect()
   }
 }
+
+/** A message that was lost without a trace is made up for after so long. */
+const REREAD_MS = 5_000

@@ -1,15 +1,23 @@
 import { step, StrataError } from '@strata/oci'
-import { UnrecoverableError, WaitingChildrenError as WaitingForChildren, Worker, type Job } from 'bullmq'
+import { DelayedError, UnrecoverableError, WaitingChildrenError as WaitingForChildren, Worker, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
 import { decodeFailure, encodeFailure } from './failure.js'
-import type { Journal, JournalChange } from './journal.js'
+import { LostRun, type JobLock, type Journal, type JournalChange } from './journal.js'
 import { BULL_PREFIX } from './keys.js'
 import { Producer, type NewJob, type ParentJob } from './producer.js'
 import type { Signals } from './signals.js'
 
 /** How a handler ends that gives up its worker for its children. */
 export { WaitingForChildren }
+
+/**
+ * Whether a handler that ends so has ended its run only, and not its job: it waits for its children, it was put back (`again`), or
+ * it has lost the job. Such an error is let through: nothing is ended, answered or taken away for it.
+ */
+export function endsRunOnly(error: unknown): boolean {
+  return error instanceof WaitingForChildren || error instanceof DelayedError || error instanceof LostRun
+}
 
 /** What a handler gets beside its data. */
 export interface JobContext {
@@ -21,16 +29,31 @@ export interface JobContext {
   readonly asked: number
   /** This run follows one that gave up its worker for its children. */
   readonly resumed: boolean
-  /** Aborts when the request is cancelled or another part of it failed, with that as its reason; may be aborted from the start: the handler then cleans up and throws the reason. */
+  /**
+   * Aborts when the request is cancelled or another part of it failed, with that as its reason; may be aborted from the start: the
+   * handler then cleans up and throws the reason. Aborts with `LostRun` when this run has lost the job: then nothing is cleaned up.
+   */
   readonly signal: AbortSignal
-  /** Writes to the request's journal. The handler bounds the rate: at most 5 a second. */
+  /** Writes to the request's journal, unless this run has lost the job. The handler bounds the rate: at most 5 a second. */
   progress(change: JournalChange): Promise<void>
+  /**
+   * To be asked before anything is ended that another run of the job would need: a request, an upload, a claim. The signal alone is
+   * not enough, it aborts a moment later.
+   * @throws LostRun
+   */
+  assertOwned(): Promise<void>
+  /**
+   * Gives up the worker, and has the handler run again from its start after a while: what it needs is away. The pauses grow to 5 s.
+   * @throws DelayedError, which is to be let through; after some ten minutes `reason`
+   */
+  again(reason: StrataError): Promise<never>
   /**
    * Ends the request well now, for a handler that still has to clean up what a second run would need: a crash after this leaves a request that
    * is done, not one that cannot be done again. Nothing where the job is a child. Returning does the same later.
+   * @throws LostRun
    */
   complete(result: unknown): Promise<void>
-  /** The same where it ends badly: who waits for it hears of it before the cleaning up. Throwing does the same later. */
+  /** The same where it ends badly: who waits for it hears of it before the cleaning up. Throwing does the same later. @throws LostRun */
   fail(error: unknown): Promise<void>
   /**
    * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until they have ended; the handler then runs
@@ -57,6 +80,17 @@ export interface WorkerOptions<K extends QueueKind> {
  */
 const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 10 }
 
+/** Pauses of a job that is put back, and how many: some ten minutes in all. */
+const AGAIN = { firstMs: 250, longestMs: 5_000, times: 125 }
+
+/** What the queue keeps in a job's data beside what its contract says. */
+interface Kept {
+  /** The children that were asked for. */
+  readonly added?: readonly string[]
+  /** How often it was put back. */
+  readonly again?: number
+}
+
 /**
  * Works a queue. Data and result are checked against the contract on this side too; a root job's end is written to the journal; a job name
  * of the queue without a handler stops the process at its start instead of counting as done.
@@ -64,6 +98,8 @@ const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 1
 export class JobWorker<K extends QueueKind> {
   readonly #worker: Worker
   readonly #producer: Producer
+  /** The runs in this process, by their jobs' ids. Two of one job: this process stood still for longer than a lock, and took its own job up again. */
+  readonly #runs = new Map<string, Set<AbortController>>()
 
   constructor(
     redis: Redis,
@@ -82,9 +118,10 @@ export class JobWorker<K extends QueueKind> {
       ...STALLS,
     })
     this.#worker.on('error', (error) => options.onError?.(error))
+    this.#worker.on('lockRenewalFailed', (ids: string[]) => ids.forEach((id) => this.#lose(id)))
     // A job that stalled too often is failed by the queue itself: its request must still end.
     this.#worker.on('failed', (job, error) => {
-      if (job && error.message.includes('stalled more than')) void this.#endBadly(job, decodeFailure(error.message)).catch(() => undefined)
+      if (job && error.message.includes('stalled more than')) void this.#fail(job, decodeFailure(error.message)).catch(() => undefined)
     })
     signals.onCancelled((id) => void this.#wakeParent(id).catch(() => undefined))
   }
@@ -96,50 +133,83 @@ export class JobWorker<K extends QueueKind> {
 
   async #run(job: Job, token: string): Promise<unknown> {
     const name = job.name as JobName
+    const lock: JobLock = { key: `${BULL_PREFIX}:${this.options.queue}:${job.id ?? ''}:lock`, token }
     try {
       if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name)) throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)
       const parsed = CONTRACTS[name].data.safeParse(job.data)
       if (!parsed.success) throw new StrataError('bad_request', `the job ${name} is not valid: ${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? ''}`)
-      const result: unknown = CONTRACTS[name].result.parse(await this.#handle(name, job, token, parsed.data))
-      if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data) await this.journal.complete(parsed.data.root, result)
+      const result: unknown = CONTRACTS[name].result.parse(await this.#handle(name, job, lock, parsed.data))
+      if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data) await this.journal.complete(parsed.data.root, result, lock)
       return result
     } catch (error) {
-      if (error instanceof WaitingForChildren) throw error
-      await this.#endBadly(job, error)
+      if (endsRunOnly(error)) throw error
+      await this.#fail(job, error, lock)
       throw new UnrecoverableError(encodeFailure(error))
     }
   }
 
-  async #handle(name: JobName, job: Job, token: string, data: JobData<JobName>): Promise<unknown> {
+  async #handle(name: JobName, job: Job, lock: JobLock, data: JobData<JobName>): Promise<unknown> {
     const root = 'root' in data ? data.root : undefined
-    const watch = root === undefined ? undefined : await this.signals.watchCancel(root)
+    const id = job.id ?? ''
+    const kept = job.data as Kept
+    this.#lose(id)
+    const watch = root === undefined ? { controller: new AbortController(), done: () => undefined } : await this.signals.watchCancel(root)
+    const { signal } = watch.controller
+    this.#runs.set(id, (this.#runs.get(id) ?? new Set()).add(watch.controller))
     try {
       const context: JobContext = {
-        id: job.id ?? '',
+        id,
         queue: this.options.queue,
-        asked: (job.data as { added?: string[] }).added?.length ?? 0,
-        resumed: 'added' in (job.data as object),
+        asked: kept.added?.length ?? 0,
+        resumed: kept.added !== undefined,
         parent: job.parent?.id === undefined ? undefined : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
-        signal: watch?.controller.signal ?? new AbortController().signal,
+        signal,
         progress: async (change) => {
-          if (root !== undefined) await this.journal.update(root, change)
+          if (root !== undefined) await this.journal.update(root, change, lock)
         },
+        assertOwned: async () => {
+          if (!(await this.#producer.isHeld(lock))) throw new LostRun(`the job ${id}`)
+        },
+        again: (reason) => this.#again(job, lock, reason),
         complete: async (result) => {
-          if (!job.parent && root !== undefined) await this.journal.complete(root, result)
+          if (!job.parent && root !== undefined) await this.journal.complete(root, result, lock)
         },
-        fail: (error) => this.#endBadly(job, error),
-        children: (jobs) => this.#children(job, token, jobs, watch?.controller.signal),
+        fail: (error) => this.#fail(job, error, lock),
+        children: async (jobs) => {
+          try {
+            await this.#children(job, lock.token, jobs, signal)
+          } catch (error) {
+            // BullMQ's own words for a lost lock are a plain Error.
+            if (!endsRunOnly(error)) await context.assertOwned()
+            throw error
+          }
+        },
       }
       const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]
       if (!handler) throw new StrataError('internal', `no handler for ${name}`)
       return await handler(data, context)
     } finally {
-      watch?.done()
+      watch.done()
+      this.#runs.get(id)?.delete(watch.controller)
+      if (this.#runs.get(id)?.size === 0) this.#runs.delete(id)
     }
   }
 
-  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[], cancelled: AbortSignal | undefined): Promise<void> {
-    const known = (job.data as { added?: string[] }).added ?? []
+  /** The runs of the job that this process has are no longer its runs. */
+  #lose(id: string): void {
+    for (const controller of this.#runs.get(id) ?? []) controller.abort(new LostRun(`the job ${id}`))
+  }
+
+  async #again(job: Job, lock: JobLock, reason: StrataError): Promise<never> {
+    const times = ((job.data as Kept).again ?? 0) + 1
+    if (times > AGAIN.times) throw reason
+    await job.updateData({ ...(job.data as object), again: times })
+    await job.moveToDelayed(Date.now() + Math.min(AGAIN.firstMs * 2 ** (times - 1), AGAIN.longestMs), lock.token)
+    throw new DelayedError()
+  }
+
+  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[], cancelled: AbortSignal): Promise<void> {
+    const known = (job.data as Kept).added ?? []
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
     if (fresh.length > 0) await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
@@ -148,7 +218,7 @@ export class JobWorker<K extends QueueKind> {
     if (failed) throw failed
     const waits = await job.moveToWaitingChildren(token)
     // A cancel or a failure that came before this found nobody who waits to be woken: the siblings' ends wake the parent then.
-    if (waits && cancelled?.aborted) await this.#wakeParent(job.id ?? '')
+    if (waits && cancelled.aborted) await this.#wakeParent(job.id ?? '')
     const failedMeanwhile = await this.#stopIfOneFailed(job)
     if (waits) throw new WaitingForChildren()
     if (failedMeanwhile) throw failedMeanwhile
@@ -171,8 +241,9 @@ export class JobWorker<K extends QueueKind> {
     if (job && (await job.isWaitingChildren())) await job.removeUnprocessedChildren()
   }
 
-  async #endBadly(job: Job, error: unknown): Promise<void> {
+  /** Without a lock where the queue itself has ended the job. */
+  async #fail(job: Job, error: unknown, lock?: JobLock): Promise<void> {
     const { root } = job.data as { root?: unknown }
-    if (!job.parent && typeof root === 'string') await this.journal.fail(root, error)
+    if (!job.parent && typeof root === 'string') await this.journal.fail(root, error, lock)
   }
 }
