@@ -13,10 +13,13 @@ export type Xattr = readonly [name: Buffer, value: Buffer]
 
 export const NO_BYTES = Buffer.alloc(0)
 export const NO_XATTRS: readonly Xattr[] = []
+/** Extended attributes of one entry. No file system keeps so many on a file, and EROFS shares at most so many between inodes. */
+export const MAX_XATTRS = 255
 
 /**
  * One entry with every extension applied. The reader has a single one and fills it anew each time: all byte fields, xattrs included, are
- * views that hold only during `TarSink.entry`; whoever keeps one copies it. Names are bytes as they stand in the tar: not normalised, not trusted.
+ * views that hold only during `TarSink.entry`; whoever keeps one copies it. Entries below one global header have the same list of xattrs,
+ * or at least the same pairs in it: who knows them by identity reads each once, however many entries there are. Names are bytes as they stand in the tar: not normalised, not trusted.
  */
 export class TarEntry {
   path: Buffer = NO_BYTES

@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/oci'
 import { aclFromText } from './tar-acl.js'
-import type { TarEntry, Xattr } from './tar-entry.js'
+import { MAX_XATTRS, NO_XATTRS, type TarEntry, type Xattr } from './tar-entry.js'
 
 /**
  * Extended headers: records `<length> <key>=<value>\n`.
@@ -13,7 +13,8 @@ export interface PaxRecords {
   uid?: number
   gid?: number
   mtime?: { readonly seconds: number; readonly nanos: number }
-  xattrs?: Xattr[]
+  /** By name (latin1), so that no record is compared with those before it. */
+  xattrs?: Map<string, Xattr>
   sparse?: PaxSparse
 }
 
@@ -31,8 +32,6 @@ const SCHILY = 'SCHILY.xattr.'
 const LIBARCHIVE = 'LIBARCHIVE.xattr.'
 /** star's, which GNU tar (`--acls`) and bsdtar write as well. */
 const ACLS: ReadonlyMap<string, Buffer> = new Map([['SCHILY.acl.access', Buffer.from('system.posix_acl_access')], ['SCHILY.acl.default', Buffer.from('system.posix_acl_default')]])
-/** More on one file no file system keeps; and each is compared with those before it. */
-const MAX_XATTRS = 1024
 const invalid = (why: string): StrataError => new StrataError('archive_invalid', `a tar extended header is not valid: ${why}`)
 
 /**
@@ -98,17 +97,21 @@ function applySparse(sparse: PaxSparse, key: string, value: Buffer): void {
       sparse.numbers.push(wholeNumber(value, key)); break
     case 'numbytes': if (sparse.numbers.length % 2 === 0) throw invalid('GNU.sparse.numbytes has no offset')
       sparse.numbers.push(wholeNumber(value, key)); break
-    case 'map': sparse.numbers = value.length === 0 ? [] : value.toString('latin1').split(',').map((part) => wholeNumber(Buffer.from(part, 'latin1'), 'GNU.sparse.map')); break
+    case 'map': sparse.numbers = numberList(value); break
   }
 }
 
 function setXattr(records: PaxRecords, name: Buffer, value: Buffer, wins: boolean): void {
   if (name.length === 0 || name.includes(0)) throw invalid("an extended attribute's name is not valid")
-  const xattrs = (records.xattrs ??= [])
-  const there = xattrs.findIndex(([other]) => other.equals(name))
-  if (there < 0 && xattrs.length >= MAX_XATTRS) throw new StrataError('limit_exceeded', `a tar entry has more than ${MAX_XATTRS} extended attributes`)
-  if (there < 0) xattrs.push([name, value])
-  else if (wins) xattrs[there] = [name, value]
+  const xattrs = (records.xattrs ??= new Map<string, Xattr>())
+  const key = name.toString('latin1')
+  const isThere = xattrs.has(key)
+  if (!isThere && xattrs.size >= MAX_XATTRS) throw tooManyXattrs()
+  if (!isThere || wins) xattrs.set(key, [name, value])
+}
+
+function tooManyXattrs(): StrataError {
+  return new StrataError('limit_exceeded', `a tar entry has more than ${MAX_XATTRS} extended attributes`)
 }
 
 function text(value: Buffer, key: string): Buffer {
@@ -121,6 +124,26 @@ function wholeNumber(value: Buffer, key: string): number {
   const number = /^[0-9]{1,16}$/.test(digits) && value.length <= 20 ? Number(digits) : NaN
   if (!Number.isSafeInteger(number)) throw invalid(`${key} is not a number`)
   return number
+}
+
+/** `0,512,1024,512`, read digit by digit: a list of a mebibyte holds half a million numbers. */
+function numberList(value: Buffer): number[] {
+  const numbers: number[] = []
+  let number = 0
+  let digits = 0
+  for (let at = 0; at <= value.length && value.length > 0; at++) {
+    const digit = at < value.length ? value[at]! - 0x30 : NaN
+    if (digit >= 0 && digit <= 9) {
+      number = number * 10 + digit
+      digits++
+      continue
+    }
+    const isEnd = at === value.length || value[at] === 0x2c
+    if (!isEnd || digits === 0 || digits > 16 || !Number.isSafeInteger(number)) throw invalid('GNU.sparse.map is not a list of numbers')
+    numbers.push(number)
+    number = digits = 0
+  }
+  return numbers
 }
 
 /** `-1.25` is second -2 and 750,000,000 ns: nanoseconds always count forward. Digits beyond the ninth are cut. */
@@ -137,7 +160,7 @@ function percentDecoded(name: string): Buffer {
   return Buffer.from(name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))), 'latin1')
 }
 
-/** Attributes of the file header that `records` overrides; paths and sizes are the reader's business. */
+/** Attributes of the file header that `records` overrides; paths, sizes and extended attributes are the reader's business. */
 export function applyAttributes(entry: TarEntry, records: PaxRecords): void {
   if (records.uid !== undefined) entry.uid = records.uid
   if (records.gid !== undefined) entry.gid = records.gid
@@ -145,9 +168,23 @@ export function applyAttributes(entry: TarEntry, records: PaxRecords): void {
     entry.mtime = records.mtime.seconds
     entry.mtimeNanos = records.mtime.nanos
   }
-  if (records.xattrs !== undefined) entry.xattrs = entry.xattrs.length === 0 ? records.xattrs : mergedXattrs(entry.xattrs, records.xattrs)
 }
 
-function mergedXattrs(below: readonly Xattr[], above: readonly Xattr[]): Xattr[] {
-  return [...below.filter(([name]) => !above.some(([other]) => other.equals(name))), ...above]
+/**
+ * The extended attributes of an entry below these headers, or of every entry below a global one. Where one header says them all, each call gives the same list: what a
+ * global header says for a million entries is one list, and can be known again as such.
+ */
+export class XattrLists {
+  #global: { readonly xattrs: ReadonlyMap<string, Xattr>; readonly list: readonly Xattr[] } | undefined
+
+  of(global: PaxRecords['xattrs'], local: PaxRecords['xattrs']): readonly Xattr[] {
+    if (global === undefined) return local === undefined ? NO_XATTRS : [...local.values()]
+    if (local !== undefined) {
+      const both = new Map([...global, ...local])
+      if (both.size > MAX_XATTRS) throw tooManyXattrs()
+      return [...both.values()]
+    }
+    if (this.#global?.xattrs !== global) this.#global = { xattrs: global, list: [...global.values()] }
+    return this.#global.list
+  }
 }

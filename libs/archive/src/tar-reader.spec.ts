@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { ENTRY, TarReader, type TarEntry, type TarLimits } from './index.js'
 import { block, concat, file, header, pax, paxHeader, ZEROS } from './testing/tar-bytes.js'
 
@@ -181,11 +181,42 @@ describe('TarReader', () => {
     expect(codeOf(() => read(deep(1025)))).toBe('limit_exceeded')
     expect(codeOf(() => read(header({ name: 'x', type: 'x', size: 1024 * 1024 + 1 })))).toBe('limit_exceeded')
     const attributes = (count: number) => paxHeader(Array.from({ length: count }, (_, n) => pax(`SCHILY.xattr.user.${n}`, 'x')).join(''))
-    expect(codeOf(() => read(concat(attributes(1024), file('x', ''), ZEROS)))).toBe('no error')
-    expect(codeOf(() => read(concat(attributes(1025), file('x', ''), ZEROS)))).toBe('limit_exceeded')
+    expect(codeOf(() => read(concat(attributes(255), file('x', ''), ZEROS)))).toBe('no error')
+    expect(codeOf(() => read(concat(attributes(256), file('x', ''), ZEROS)))).toBe('limit_exceeded')
     expect(codeOf(() => read(header({ name: 'x', type: 'L', size: 2 ** 40 })))).toBe('limit_exceeded')
     const endless = block('00000000000\0'.repeat(42) + '\x01')
     expect(codeOf(() => read(concat(header({ name: 's', type: 'S', format: 'gnu', more: true, realSize: 10 }), ...Array<Buffer>(2100).fill(endless))))).toBe('limit_exceeded')
+  })
+
+  it('refuses an entry whose own and global attributes are too many together', () => {
+    const attributes = (from: number, to: number, type: 'g' | 'x') => paxHeader(Array.from({ length: to - from }, (_, n) => pax(`SCHILY.xattr.user.${from + n}`, type)).join(''), type)
+    const [both] = read(concat(attributes(0, 200, 'g'), attributes(100, 255, 'x'), file('x', ''), ZEROS))
+    expect([both!.xattrs.length, both!.xattrs.filter(([, value]) => value === 'x').length]).toEqual([255, 155])
+    expect(codeOf(() => read(concat(attributes(0, 200, 'g'), attributes(100, 256, 'x'), file('x', ''), ZEROS)))).toBe('limit_exceeded')
+  })
+
+  it('compares no record of a header with those before it', () => {
+    const names = Array.from({ length: 255 }, (_, n) => pax(`SCHILY.xattr.user.${n}`, '')).join('')
+    const last = pax('SCHILY.xattr.user.254', 'x')
+    const records = names + last.repeat(Math.floor((1024 * 1024 - names.length) / last.length))
+    const equals = vi.spyOn(Buffer.prototype, 'equals')
+    const entries = read(concat(paxHeader(records), file('x', ''), ZEROS))
+    expect(equals).not.toHaveBeenCalled()
+    equals.mockRestore()
+    expect(entries[0]!.xattrs).toHaveLength(255)
+    expect(entries[0]!.xattrs.at(-1)).toEqual(['user.254', 'x'])
+  })
+
+  it('gives all entries below one global header the same list of attributes', () => {
+    const lists: unknown[] = []
+    const reader = new TarReader({ entry: ({ xattrs }) => (lists.push(xattrs), false), data: () => undefined, entryEnd: () => undefined })
+    reader.write(concat(paxHeader(pax('SCHILY.xattr.user.a', 'b'), 'g'), file('x', ''), file('y', 'z'), ZEROS))
+    expect(lists[0]).toHaveLength(1)
+    expect(lists[1]).toBe(lists[0])
+  })
+
+  it.each(['1,2,3,', ',1', '1,,2', '1,x', '1-2', '1'.repeat(17), '9007199254740993,1'])('the sparse map %j is refused', (map) => {
+    expect(codeOf(() => read(concat(paxHeader(pax('GNU.sparse.map', map) + pax('GNU.sparse.size', '9')), file('x', ''), ZEROS)))).toBe('archive_invalid')
   })
 
   it('reads what GNU tar writes', () => {

@@ -1,7 +1,7 @@
 import { StrataError } from '@strata/oci'
-import { ENTRY, NO_XATTRS, TAR_LIMITS, TarEntry, type EntryType, type TarLimits, type TarSink } from './tar-entry.js'
+import { ENTRY, TAR_LIMITS, TarEntry, type EntryType, type TarLimits, type TarSink } from './tar-entry.js'
 import { BLOCK, checkHeader, parseHeader, parseNumber } from './tar-header.js'
-import { applyAttributes, parsePax, type PaxRecords } from './tar-pax.js'
+import { applyAttributes, parsePax, XattrLists, type PaxRecords } from './tar-pax.js'
 import { oldSparseExtension, oldSparseHeader, SparseMapReader, sparsePieces } from './tar-sparse.js'
 
 /** An extended header, a long name or a sparse map is gathered in memory; none may be larger than this. */
@@ -51,6 +51,7 @@ export class TarReader {
   private gatheredFlag = 0
   private global: PaxRecords | undefined
   private local: PaxRecords | undefined
+  private readonly xattrLists = new XattrLists()
   private longName: Buffer | undefined
   private longLink: Buffer | undefined
   private sparseNumbers: number[] = []
@@ -203,7 +204,7 @@ export class TarReader {
   private header(block: Buffer, at: number, flag: number, position: number): void {
     const { entry, local } = this
     parseHeader(block, at, entry, this.joined)
-    entry.xattrs = NO_XATTRS
+    entry.xattrs = this.xattrLists.of(this.global?.xattrs, local?.xattrs)
     entry.sparse = undefined
     if (this.global !== undefined) applyAttributes(entry, this.global)
     if (local !== undefined) {

@@ -15,6 +15,10 @@ export const INODE = 64
 export const DIRENT = 12
 export const XATTR_HEADER = 12
 export const XATTR_ENTRY = 4
+/** An inode names a shared attribute by its place, in units of as many bytes. */
+export const SHARED_ID = 4
+/** The number of shared attributes of an inode is held in 8 bits. */
+export const MAX_SHARED = 0xff
 export const LAYOUT = { plain: 0, inline: 2 } as const
 /** Block addresses are 32 bits, counted over the metadata and all devices. */
 export const MAX_BLOCKS = 0xffffffff

@@ -1,7 +1,7 @@
 import { directorySize } from './directory.js'
 import { BLOCK, blocksOf, DEVICE_SLOT, INODE, MAX_BLOCKS, NID_UNIT, S_IFMT, SUPERBLOCK, SUPERBLOCK_SIZE, TYPE } from './format.js'
 import { ErofsError, type ErofsSource } from './source.js'
-import { xattrSize } from './xattrs.js'
+import { SharedXattrs } from './xattrs.js'
 
 /**
  * The longest tail that goes behind its inode. A tail must not cross a block, and an inode may be moved on by steps of 32 bytes until its tail does not: up to this
@@ -11,7 +11,7 @@ const MAX_TAIL = BLOCK - NID_UNIT
 
 /**
  * Where everything lies, found before a byte is written: superblock and device table, then all inodes in the source's order with their small contents behind them,
- * then the blocks of larger directories and long link targets.
+ * then the blocks of larger directories and long link targets, then the extended attributes that inodes share.
  */
 export interface Layout {
   /** By inode: its place in units of 32 bytes, counted from the first byte (meta_blkaddr is 0). A number of 0 would vanish from directory listings; here it is the superblock's. */
@@ -25,6 +25,9 @@ export interface Layout {
   /** By inode: how many directories lie in a directory. */
   readonly subdirectories: Uint32Array
   readonly inodesEnd: number
+  readonly xattrs: SharedXattrs
+  /** The first block of the shared attributes; 0 if there are none. */
+  readonly xattrBlock: number
   readonly metadataBlocks: number
   /** By device: its first block in the one address space of all. */
   readonly deviceBlock: readonly number[]
@@ -34,6 +37,7 @@ export function layOut(source: ErofsSource): Layout {
   const count = source.inodeCount
   const layout = { nid: new Uint32Array(count), size: new Uint32Array(count), tail: new Uint16Array(count), block: new Uint32Array(count), subdirectories: new Uint32Array(count) }
   const scratch = new Uint8Array(256)
+  const xattrs = new SharedXattrs(source)
   if (source.devices.length > 0xffff) throw new ErofsError('EINVAL', `${source.devices.length} devices: EROFS has slots for 65,535`)
   if (count === 0 || (source.mode(0) & S_IFMT) !== TYPE.directory) throw new ErofsError('EINVAL', 'inode 0 is not a directory')
   let at = SUPERBLOCK + SUPERBLOCK_SIZE + source.devices.length * DEVICE_SLOT
@@ -41,7 +45,7 @@ export function layOut(source: ErofsSource): Layout {
   for (let inode = 0; inode < count; inode++) {
     const type = source.mode(inode) & S_IFMT
     const size = contentSize(source, inode, type, scratch)
-    const head = INODE + xattrSize(source.xattrs(inode))
+    const head = INODE + xattrs.sizeOf(inode)
     const rest = size % BLOCK
     const tail = rest <= MAX_TAIL ? rest : 0
     layout.size[inode] = size
@@ -62,8 +66,9 @@ export function layOut(source: ErofsSource): Layout {
   if (layout.nid[0]! > 0xffff) throw new ErofsError('EINVAL', 'the root does not lie where the superblock can name it')
   const firstBlock = blocksOf(at)
   for (let inode = 0; inode < count; inode++) layout.block[inode]! += firstBlock
-  const metadataBlocks = firstBlock + blocks
-  return { ...layout, inodesEnd: at, metadataBlocks, deviceBlock: mapDevices(source, metadataBlocks) }
+  const xattrBlock = xattrs.size === 0 ? 0 : firstBlock + blocks
+  const metadataBlocks = firstBlock + blocks + blocksOf(xattrs.size)
+  return { ...layout, inodesEnd: at, xattrs, xattrBlock, metadataBlocks, deviceBlock: mapDevices(source, metadataBlocks) }
 }
 
 /** Contents that are part of the metadata: of directories and symbolic links. */

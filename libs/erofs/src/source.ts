@@ -27,8 +27,13 @@ export interface ErofsSource {
   mtimeNanos(inode: number): number
   /** Names of a non-directory. Directories are counted by the writer. */
   links(inode: number): number
-  /** Full names (`user.x`, `security.capability`, `system.posix_acl_access`, …), in an order of the source's own that does not change. */
-  xattrs(inode: number): readonly (readonly [name: Uint8Array, value: Uint8Array])[]
+  /**
+   * The numbers of an inode's extended attributes, in an order of the source's own that does not change. Inodes that have one in common give the same number: then it is
+   * written once.
+   */
+  xattrs(inode: number): ArrayLike<number>
+  /** By number: the full name (`user.x`, `security.capability`, `system.posix_acl_access`, …) and the value. */
+  xattr(number: number): readonly [name: Uint8Array, value: Uint8Array]
 
   /** Regular files: bytes. */
   size(inode: number): number

@@ -45,6 +45,15 @@ describe('writeErofs', () => {
     expect(readErofs(image).data.get('/f')).toEqual({ device: 0, offset: 0xfffffff0 * 512 - 512 })
   })
 
+  it('writes once what many inodes have', () => {
+    const large = [['user.large', Buffer.alloc(60_000)]] as const
+    const files = Array.from({ length: 1000 }, () => ({ mode: TYPE.file | 0o644, xattrs: large }))
+    const tree = new MadeTree([{ mode: DIRECTORY, children: Object.fromEntries(files.map((_, index) => [`f${index}`, index + 1])) }, ...files])
+    const image = imageOf(tree)
+    expect(image.length).toBeLessThan(250_000)
+    expect(readErofs(image).byPath).toEqual(tree.expected())
+  })
+
   it.each<[string, ErofsSource, string]>([
     ['more than 2 TiB', oneFile({ size: 1 }, 0xffffffff), 'EFBIG'],
     ['data beyond their device', oneFile({ size: 513, offset: 99 * 512 }), 'EINVAL'],
@@ -96,6 +105,7 @@ class WideTree implements ErofsSource {
     for (let digit = 7, rest = dirent; digit >= 0; digit--, rest = Math.floor(rest / 10)) target[at + digit] = 0x30 + (rest % 10)
   }
   xattrs = (): [] => this.#none
+  xattr = (): [Buffer, Buffer] => [Buffer.alloc(0), Buffer.alloc(0)]
   symlink = (): Buffer => Buffer.alloc(0)
   links = (): number => 1
   uid = (): number => 0

@@ -3,7 +3,7 @@ import { BLOCK, BLOCK_BITS, blocksOf, DEVICE_SLOT, DIRENT, DIRENT_TYPE, FEATURE_
 import { layOut, type Layout } from './layout.js'
 import { Output } from './output.js'
 import { ErofsError, type ErofsSource } from './source.js'
-import { countField, xattrBytes } from './xattrs.js'
+import { countField } from './xattrs.js'
 
 /** What was written. */
 export interface ErofsImage {
@@ -33,6 +33,9 @@ export function writeErofs(source: ErofsSource, write: (chunk: Buffer) => void):
   for (let inode = 0; inode < source.inodeCount; inode++) {
     if (layout.size[inode]! > layout.tail[inode]!) contents.writeBlocks(inode, out)
   }
+  out.padTo((layout.xattrBlock || layout.metadataBlocks) * BLOCK)
+  for (const bytes of layout.xattrs.area()) out.put(bytes)
+  out.padTo(layout.metadataBlocks * BLOCK)
   out.flush()
   return { bytes: out.position }
 }
@@ -46,6 +49,7 @@ function writeHead(source: ErofsSource, layout: Layout, out: Output): void {
   view.setUint16(at + 14, layout.nid[0]!, true)
   view.setBigUint64(at + 16, BigInt(source.inodeCount), true)
   view.setUint32(at + 36, layout.metadataBlocks, true)
+  view.setUint32(at + 44, layout.xattrBlock, true)
   bytes.set(source.uuid.subarray(0, 16), at + 48)
   view.setUint32(at + 80, FEATURE_DEVICES, true)
   view.setUint16(at + 86, source.devices.length, true)
@@ -62,8 +66,7 @@ function writeInode(source: ErofsSource, layout: Layout, inode: number, out: Out
   const mode = source.mode(inode)
   const type = mode & S_IFMT
   if (DIRENT_TYPE[type] === undefined) throw new ErofsError('EINVAL', `inode ${inode} is of no type that EROFS knows`)
-  const xattrs = source.xattrs(inode)
-  const encoded = xattrs.length === 0 ? undefined : xattrBytes(xattrs)
+  const encoded = source.xattrs(inode).length === 0 ? undefined : layout.xattrs.bytesOf(inode)
   const at = out.take(INODE)
   const { view } = out
   view.setUint16(at, 1 | ((layout.tail[inode]! > 0 ? LAYOUT.inline : LAYOUT.plain) << 1), true)

@@ -6,6 +6,7 @@ import { FLAG, KIND } from './kind.js'
 import { LayerIndex } from './layer-index.js'
 import { invalid, quoted } from './layer-path.js'
 import { NONE, type PlaceTable } from './place-table.js'
+import type { XattrStore } from './xattr-store.js'
 
 /** The gathered places and inodes as an index: what went away left out, hard links settled, everything in the one order an index has. Takes the tables' memory as it goes: they are of no more use. */
 export function arrange(places: PlaceTable, inodes: InodeStore, tarSize: number): LayerIndex {
@@ -118,7 +119,8 @@ interface Sharing {
 function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayBuffer>, order: Order, tarSize: number): IndexColumns {
   const count = order.places.length
   const sharing: Sharing = { inodeOf: new Uint32Array(count), firstEntry: new Uint32Array(inodes.count).fill(NONE) }
-  const columns = emptyColumns(countAll(places, inodes, target, order, sharing), tarSize)
+  const used = new UsedXattrs(inodes.xattrs)
+  const columns = emptyColumns(countAll(places, inodes, target, order, sharing, used), tarSize)
   release(target, places.inode)
   const { inodeOf, firstEntry } = sharing
   /** A field of each entry that is no whiteout and no link. Its source is not needed any more: so both are in memory for one column only. */
@@ -142,7 +144,8 @@ function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayB
     }
   }
   release(firstEntry)
-  const rows = new Rows(columns, inodes)
+  used.write(columns.xattrs)
+  const rows = new Rows(columns, inodes, used)
   for (let entry = 0; entry < count; entry++) {
     const place = order.places[entry]!
     rows.name(entry, places.names.bytes, places.nameStart[place]!, places.nameEnd(place))
@@ -154,9 +157,9 @@ function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayB
 }
 
 /** What the index will have of everything; fills in who shares what. */
-function countAll(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order: Order, { inodeOf, firstEntry }: Sharing): IndexCounts {
+function countAll(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order: Order, { inodeOf, firstEntry }: Sharing, used: UsedXattrs): IndexCounts {
   const count = order.places.length
-  let [names, xattrs, xattrBytes, sparse] = [0, 0, 0, 0]
+  let [names, owners, sparse] = [0, 0, 0]
   for (let entry = 0; entry < count; entry++) {
     const place = order.places[entry]!
     names += places.nameEnd(place) - places.nameStart[place]!
@@ -168,13 +171,62 @@ function countAll(places: PlaceTable, inodes: InodeStore, target: Uint32Array, o
     if (firstEntry[inode] !== NONE) continue
     firstEntry[inode] = entry
     names += inodes.textEnd(inode) - inodes.textStart[inode]!
-    for (const [name, value] of inodes.xattrs.get(inode) ?? []) {
-      xattrs++
-      xattrBytes += name.length + value.length
+    const set = inodes.xattrSet.get(inode)
+    if (set !== undefined) {
+      used.add(set)
+      owners++
     }
     sparse += (inodes.sparse.get(inode) ?? NO_PIECES).length / 3
   }
-  return { entries: count, names, xattrs, xattrBytes, sparse }
+  return { entries: count, names, owners, ...used.counts, sparse }
+}
+
+/** Of the sets and attributes that the tar has, those that the index keeps: a later entry of the same name may have replaced the only owner. */
+class UsedXattrs {
+  readonly #sets = new Map<number, number>()
+  readonly #attributes = new Map<number, number>()
+  #members = 0
+  #bytes = 0
+
+  constructor(private readonly store: XattrStore) {}
+
+  /** To be called for the owners in the index's order. */
+  add(set: number): void {
+    if (this.#sets.has(set)) return
+    this.#sets.set(set, this.#sets.size)
+    for (const attribute of this.store.sets[set]!) {
+      this.#members++
+      if (this.#attributes.has(attribute)) continue
+      this.#attributes.set(attribute, this.#attributes.size)
+      this.#bytes += this.store.valueEnd[attribute]! - this.store.start(attribute)
+    }
+  }
+
+  get counts(): Pick<IndexCounts, 'sets' | 'members' | 'xattrs' | 'xattrBytes'> {
+    return { sets: this.#sets.size, members: this.#members, xattrs: this.#attributes.size, xattrBytes: this.#bytes }
+  }
+
+  /** The set's number in the index. */
+  numberOf(set: number): number {
+    return this.#sets.get(set)!
+  }
+
+  write(columns: IndexColumns['xattrs']): void {
+    const { store } = this
+    let member = 0
+    for (const [set, number] of this.#sets) {
+      for (const attribute of store.sets[set]!) columns.members[member++] = this.#attributes.get(attribute)!
+      columns.setEnd[number] = member
+    }
+    let end = 0
+    for (const [attribute, number] of this.#attributes) {
+      const [start, nameEnd, valueEnd] = [store.start(attribute), store.nameEnd[attribute]!, store.valueEnd[attribute]!]
+      columns.bytes.set(store.bytes.bytes.subarray(start, valueEnd), end)
+      columns.nameEnd[number] = end + nameEnd - start
+      columns.valueEnd[number] = end += valueEnd - start
+    }
+    release(store.bytes.bytes)
+  }
 }
 
 const NO_PIECES = new Float64Array(0)
@@ -182,13 +234,13 @@ const NO_PIECES = new Float64Array(0)
 /** Writes what is no column of the inodes: names, texts, extended attributes, sparse pieces. */
 class Rows {
   #textEnd = 0
-  #xattr = 0
-  #xattrEnd = 0
+  #owner = 0
   #sparse = 0
 
   constructor(
     private readonly columns: IndexColumns,
     private readonly inodes: InodeStore,
+    private readonly used: UsedXattrs,
   ) {}
 
   name(entry: number, bytes: Uint8Array, start: number, end: number): void {
@@ -205,13 +257,11 @@ class Rows {
     const [start, end] = [inodes.textStart[inode]!, inodes.textEnd(inode)]
     copyBytes(names, this.#textEnd, inodes.texts.bytes, start, end)
     entries.textEnd[entry] = this.#textEnd += end - start
-    for (const [name, value] of inodes.xattrs.get(inode) ?? []) {
-      const row = this.#xattr++
+    const set = inodes.xattrSet.get(inode)
+    if (set !== undefined) {
+      const row = this.#owner++
       xattrs.owner[row] = entry
-      xattrs.bytes.set(name, this.#xattrEnd)
-      xattrs.nameEnd[row] = this.#xattrEnd += name.length
-      xattrs.bytes.set(value, this.#xattrEnd)
-      xattrs.valueEnd[row] = this.#xattrEnd += value.length
+      xattrs.set[row] = this.used.numberOf(set)
     }
     const isSparse = (entries.flags[entry]! & FLAG.sparse) !== 0
     let dataEnd = entries.kind[entry] === KIND.file && !isSparse && entries.size[entry]! > 0 ? entries.value[entry]! + entries.size[entry]! : 0

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { TarReader } from '@strata/archive'
 import { diffTrees } from './tree-diff.js'
 import { exportTree, pieceLength, slicePieces, type ExportPiece } from './export-tree.js'
@@ -112,6 +112,15 @@ describe('an export', () => {
   it('reads each layer once, from its beginning to its end', () => {
     const parts = [...exportTree(tree)].filter((piece) => 'layer' in piece)
     expect(parts).toEqual([{ layer: 0, start: 1024, end: 1027 }, { layer: 0, start: 3584, end: 4184 }, { layer: 1, start: 1024, end: 1026 }])
+  })
+
+  it('looks at the map of a sparse file as often as it writes it', () => {
+    const map = Array.from({ length: 100 }, (_, at) => ({ offset: 2 * at, size: 1, dataOffset: 0 }))
+    const files = Array.from({ length: 200 }, (_, n) => ({ path: `f${n}`, size: 200, storedSize: 100, sparse: map.map(({ offset, size }, at) => ({ offset, size, dataOffset: 512 * (2 * n + 2) + at })) }))
+    const many = mergeLayers([layerOf(...files)])
+    const looks = vi.spyOn(many.layers[0]!, 'sparse')
+    expect([...exportTree(many)].filter((piece) => 'layer' in piece)).toHaveLength(20_000)
+    expect(looks.mock.calls.length).toBeLessThan(3 * files.length)
   })
 
   it('can be cut anywhere', async () => {

@@ -24,9 +24,18 @@ export interface EntryColumns {
   readonly flags: Uint8Array
 }
 
-/** Rows sorted by owner; a row's name and value lie in `bytes` as names and texts do above. */
+/**
+ * Extended attributes, each kept once, and each set of them once: an entry has a set, a set is a run of attributes. Sets are numbered in the order of their first owners,
+ * attributes in the order of their first sets.
+ */
 export interface XattrColumns {
+  /** By owner: its entry, ascending, and its set. */
   readonly owner: Uint32Array
+  readonly set: Uint32Array
+  /** By set: its attributes are `members[setEnd[s - 1], setEnd[s])`, sorted by name. */
+  readonly setEnd: Uint32Array
+  readonly members: Uint32Array
+  /** By attribute: its name and value lie in `bytes` as names and texts do above. */
   readonly nameEnd: Uint32Array
   readonly valueEnd: Uint32Array
   readonly bytes: Buffer
@@ -44,6 +53,9 @@ export interface SparseColumns {
 export interface IndexCounts {
   readonly entries: number
   readonly names: number
+  readonly owners: number
+  readonly sets: number
+  readonly members: number
   readonly xattrs: number
   readonly xattrBytes: number
   readonly sparse: number

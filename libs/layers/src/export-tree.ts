@@ -26,7 +26,7 @@ export function* exportTree(tree: MergedTree): Generator<ExportPiece> {
     }
   }
   for (const [layer, inodes] of files.entries()) {
-    inodes.sort((a, b) => firstByte(tree, a) - firstByte(tree, b))
+    inodes.sort((a, b) => tree.dataStart(a) - tree.dataStart(b))
     for (const inode of inodes) yield* file(tree, layer, inode)
   }
   for (let node = 0; node < tree.nodeCount; node++) {
@@ -88,8 +88,4 @@ function linkTo(tree: MergedTree, node: number, inode: number): Buffer {
 
 function attributesOf(tree: MergedTree, inode: number): { mode: number; uid: number; gid: number; mtime: number; mtimeNanos: number } {
   return { mode: tree.mode(inode) & 0o7777, uid: tree.uid(inode), gid: tree.gid(inode), mtime: tree.mtime(inode), mtimeNanos: tree.mtimeNanos(inode) }
-}
-
-function firstByte(tree: MergedTree, inode: number): number {
-  return tree.sparse(inode)?.[0]?.dataOffset ?? tree.dataOffset(inode)
 }

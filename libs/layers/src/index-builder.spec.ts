@@ -1,8 +1,10 @@
-import { TarEntry } from '@strata/archive'
+import { TarEntry, TarReader } from '@strata/archive'
+import { concat, file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { StrataError } from '@strata/oci'
 import { describe, expect, it } from 'vitest'
 import { IndexBuilder } from './index-builder.js'
 import { FLAG, KIND } from './kind.js'
+import { LayerIndex } from './layer-index.js'
 import { layerOf, type Given } from './testing/layer-of.js'
 import { linked, shown } from './testing/shown.js'
 import { mergeLayers } from './tree-merger.js'
@@ -196,5 +198,48 @@ describe('bounds', () => {
     const put = (path: string): boolean => builder.entry(Object.assign(new TarEntry(), { path: Buffer.from(path) }))
     put('a/b')
     expect(() => put('c')).toThrow(expect.objectContaining({ code: 'limit_exceeded' }) as StrataError)
+  })
+
+  /** The index of a tar, made with no more than so many bytes. */
+  const indexOf = (tar: Buffer, indexBytes: number): LayerIndex => {
+    const builder = new IndexBuilder({ indexBytes })
+    const reader = new TarReader(builder)
+    reader.write(tar)
+    reader.end()
+    return builder.finish(tar.length)
+  }
+  const global = (bytes: number): Buffer => paxHeader(pax('SCHILY.xattr.user.a', 'v'.repeat(bytes)), 'g')
+  const files = (count: number): Buffer => concat(...Array.from({ length: count }, (_, n) => header({ name: `f${n}` })), ZEROS)
+
+  it.each<[what: string, tar: Buffer]>([
+    ['attributes of a global header', concat(global(60_000), files(20))],
+    ['attributes of one entry after the other', concat(...Array.from({ length: 20 }, (_, n) => concat(paxHeader(pax('SCHILY.xattr.user.a', `${n}`.padEnd(60_000))), header({ name: `f${n}` }))), ZEROS)],
+    ['sparse maps', concat(...Array.from({ length: 20 }, (_, n) => concat(
+      paxHeader(pax('GNU.sparse.size', '4000') + pax('GNU.sparse.map', Array.from({ length: 2000 }, (_, at) => `${2 * at},1`).join(','))), file(`f${n}`, 'x'.repeat(2000)))), ZEROS)],
+    ['names', concat(...Array.from({ length: 5000 }, (_, n) => concat(paxHeader(pax('path', `${n}`.padEnd(250, 'n'))), header({ name: 'f' }))), ZEROS)],
+    ['targets of links', concat(...Array.from({ length: 400 }, (_, n) => concat(paxHeader(pax('linkpath', 'l'.repeat(4000))), header({ name: `l${n}`, type: '2' }))), ZEROS)],
+    ['targets of hard links below', concat(...Array.from({ length: 400 }, (_, n) => concat(paxHeader(pax('linkpath', `${'d'.repeat(200)}/`.repeat(19))), header({ name: `l${n}`, type: '1' }))), ZEROS)],
+    ['folders that names only imply', concat(...Array.from({ length: 30 }, (_, n) => concat(paxHeader(pax('path', `${n}/${'d/'.repeat(1000)}f`)), header({ name: 'f' }))), ZEROS)],
+    ['one name over and over', concat(...Array.from({ length: 20_000 }, () => header({ name: 'f' })), ZEROS)],
+    ['whiteouts', concat(...Array.from({ length: 20_000 }, (_, n) => header({ name: `.wh.${n}` })), ZEROS)],
+  ])('an index that grows beyond its limit by %s is refused', (_what, tar) => {
+    expect(() => indexOf(tar, 1_000_000)).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: expect.stringContaining('index has more than 1000000 bytes') as string }) as StrataError)
+    expect(indexOf(tar, 100_000_000).count).toBeGreaterThan(1)
+  })
+
+  it('keeps once what a global header says of every entry', () => {
+    const index = indexOf(concat(global(60_000), files(10_000)), 10 ** 9)
+    expect(index.encode().length).toBeLessThan(1_000_000)
+    expect([1, 10_000].map((entry) => index.xattrs(entry).map(([name, value]) => `${name.toString()} ${value.length}`))).toEqual([['user.a 60000'], ['user.a 60000']])
+    expect(index.xattrNumbers(1)).toEqual(index.xattrNumbers(10_000))
+  })
+
+  it('keeps once what entries with different attributes have in common, and nothing of those that were replaced', () => {
+    const own = (n: number): Buffer => concat(paxHeader(pax('SCHILY.xattr.user.b', `${n}`)), header({ name: `f${n}` }))
+    const gone = concat(paxHeader(pax('SCHILY.xattr.user.gone', 'g'.repeat(50_000))), header({ name: 'f1' }))
+    const index = indexOf(concat(global(60_000), gone, ...Array.from({ length: 100 }, (_, n) => own(n)), ZEROS), 10 ** 9)
+    expect(index.encode().length).toBeLessThan(80_000)
+    expect(index.xattrs(100).map(([name, value]) => `${name.toString()} ${value.length}`)).toEqual(['user.a 60000', 'user.b 2'])
+    expect(LayerIndex.decode(index.encode()).xattrCount).toBe(101)
   })
 })

@@ -1,17 +1,22 @@
 import { StrataError } from '@strata/oci'
-import { ENTRY, TAR_LIMITS, type TarEntry, type TarSink } from '@strata/archive'
+import { ENTRY, PACKED_LIMITS, type TarEntry, type TarSink } from '@strata/archive'
 import { arrange } from './arrange.js'
 import { MAX_MAJOR, MAX_MINOR } from './columns.js'
+import { ROW } from './format.js'
 import { InodeStore } from './inode-store.js'
 import { FLAG, KIND, type Kind } from './kind.js'
 import { joinPath, type LayerIndex } from './layer-index.js'
 import { invalid, meaningOf, quoted, splitPath, WHITEOUT_PREFIX } from './layer-path.js'
 import { NONE, PlaceTable } from './place-table.js'
-import { keptXattrs } from './xattr-rules.js'
 
 export interface IndexLimits {
   /** Entries of a layer, directories that it only implies among them. */
   readonly entries: number
+  /**
+   * Bytes of its index, counted while it is built: of each entry its row, its name, its link's target, its extended attributes and its sparse map. What a later entry
+   * replaces counts too, and so does each use of extended attributes that are kept once: roots of overlayfs and exported tars have them once a file.
+   */
+  readonly indexBytes: number
 }
 
 /** The folder of a path whose parts are aufs's own records. */
@@ -37,21 +42,36 @@ export class IndexBuilder implements TarSink {
   #lastAbove = Buffer.alloc(0)
   #lastFolder = 0
 
-  constructor(readonly limits: IndexLimits = { entries: TAR_LIMITS.entries }) {
+  readonly limits: IndexLimits
+
+  constructor(limits: Partial<IndexLimits> = {}) {
+    this.limits = { entries: PACKED_LIMITS.entries, indexBytes: PACKED_LIMITS.indexBytes, ...limits }
     this.#places.inode[0] = this.#inodes.addImplied(KIND.directory)
   }
 
   /** Contents are never wanted: their place in the tar is enough. */
   entry(entry: TarEntry): boolean {
     if (this.#inodes.count > this.limits.entries) throw new StrataError('limit_exceeded', `a layer of more than ${this.limits.entries} entries is refused`)
+    this.#take(entry)
+    if (this.#bytes() > this.limits.indexBytes) throw new StrataError('limit_exceeded', `a layer whose index has more than ${this.limits.indexBytes} bytes is refused: names, links, extended attributes and sparse maps of all its entries`)
+    return false
+  }
+
+  #bytes(): number {
+    const { names, count } = this.#places
+    const inodes = this.#inodes
+    return Math.max(count, inodes.count) * ROW.entries + names.end + inodes.texts.end + inodes.xattrBytes + inodes.sparseRanges * ROW.sparse
+  }
+
+  #take(entry: TarEntry): void {
     const parts = this.#parts
     splitPath(entry.path, 'the path', parts)
     if (parts.length === 0) {
       this.#root(entry)
-      return false
+      return
     }
     const folder = this.#folderOf(entry.path)
-    if (folder === SKIPPED) return false
+    if (folder === SKIPPED) return
     const start = parts[parts.length - 2]!
     const end = parts[parts.length - 1]!
     switch (meaningOf(entry.path, start, end)) {
@@ -69,7 +89,6 @@ export class IndexBuilder implements TarSink {
       case 'forbidden':
         throw invalid(`${quoted(entry.path)} is a whiteout of nothing`)
     }
-    return false
   }
 
   data(): void {
@@ -181,7 +200,7 @@ export class IndexBuilder implements TarSink {
     if (!isUnsigned32(entry.uid) || !isUnsigned32(entry.gid)) throw invalid(`${quoted(entry.path)} has an owner that is no number of 32 bits`)
     if (!Number.isSafeInteger(entry.mtime) || !Number.isInteger(entry.mtimeNanos) || entry.mtimeNanos < 0 || entry.mtimeNanos > 999_999_999) throw invalid(`${quoted(entry.path)} has an impossible time`)
     this.#inodes.setAttributes(inode, entry)
-    if (entry.xattrs.length > 0) this.#inodes.setXattrs(inode, keptXattrs(entry.xattrs, entry.path))
+    this.#inodes.setXattrs(inode, entry)
   }
 
   #hardLink(entry: TarEntry, place: number): number {

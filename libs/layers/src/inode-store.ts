@@ -1,7 +1,8 @@
 import type { TarEntry } from '@strata/archive'
 import { grown } from './bytes.js'
-import { FLAG, type Kind, type Xattr } from './kind.js'
+import { FLAG, type Kind } from './kind.js'
 import { ByteArena } from './place-table.js'
+import { NO_SET, XattrStore } from './xattr-store.js'
 
 /** What the entries of a tar are, apart from their names, while the tar is read: one inode for each entry, and for each directory made up. */
 export class InodeStore {
@@ -17,9 +18,13 @@ export class InodeStore {
   size = new Float64Array(1024)
   value = new Float64Array(1024)
   readonly texts = new ByteArena()
-  /** Few inodes have either, so they are no columns. */
-  readonly xattrs = new Map<number, readonly Xattr[]>()
+  readonly xattrs = new XattrStore()
+  /** Few inodes have either, so they are no columns. The first gives a set of `xattrs`. */
+  readonly xattrSet = new Map<number, number>()
   readonly sparse = new Map<number, Float64Array>()
+  /** Bytes of all inodes' extended attributes, as if none were shared: a file system that does not share them, and an exported tar, hold as many. */
+  xattrBytes = 0
+  sparseRanges = 0
 
   add(kind: Kind): number {
     const inode = this.count++
@@ -58,10 +63,12 @@ export class InodeStore {
     return this.texts.bytes.subarray(this.textStart[inode], this.textEnd(inode))
   }
 
-  setXattrs(inode: number, xattrs: readonly Xattr[]): void {
-    if (xattrs.length === 0) return
+  setXattrs(inode: number, entry: TarEntry): void {
+    const set = this.xattrs.setOf(entry.xattrs, entry.path)
+    if (set === NO_SET) return
     this.flags[inode]! |= FLAG.xattrs
-    this.xattrs.set(inode, xattrs.map(([name, value]) => [Buffer.from(name), Buffer.from(value)]))
+    this.xattrSet.set(inode, set)
+    this.xattrBytes += this.xattrs.sizes[set]!
   }
 
   /** Pieces as (offset, size, data) triples. One of no bytes, which GNU tar writes to mark a hole at the end, says nothing. */
@@ -71,6 +78,7 @@ export class InodeStore {
     const triples = new Float64Array(pieces.length * 3)
     pieces.forEach((piece, index) => triples.set([piece.offset, piece.size, piece.dataOffset], index * 3))
     this.sparse.set(inode, triples)
+    this.sparseRanges += pieces.length
   }
 
   #grow(): void {

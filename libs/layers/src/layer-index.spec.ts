@@ -1,3 +1,4 @@
+import { inflateRawSync } from 'node:zlib'
 import { StrataError } from '@strata/oci'
 import { describe, expect, it } from 'vitest'
 import { KIND } from './kind.js'
@@ -39,6 +40,30 @@ describe('an encoded index', () => {
     expect([index.major(entry('dev')), index.minor(entry('dev'))]).toEqual([1, 300])
   })
 
+  it('of version 1, which shares no attributes, is read and kept as it is', () => {
+    // By the last program that wrote it: a and b with user.a=1 and user.b, c with none, d with security.capability=cap.
+    const old = inflateRawSync(Buffer.from('Ky4pSixJ9IxgZGBgYGWAgQ0OLFC+AcPQAiB/MDEwMDAzMDCw4BGjxHyYeUxQ89gYGBh4GRgYhBkYGKQYGBh0GRgY2KFiIlAxUDi+ZVwChYxgowQEGAQSk5JTSotTi/QSDcFUEgqnODW5tCizpFIvObEgMSkzJ7OkMjmxAAA=', 'base64'))
+    expect(old.readUInt32LE(8)).toBe(1)
+    const read = LayerIndex.decode(old)
+    expect([1, 2, 3, 4].map((entry) => read.xattrs(entry).map(([name, value]) => `${name.toString()}=${value.toString()}`))).toEqual([
+      ['user.a=1', 'user.b='], ['user.a=1', 'user.b='], [], ['security.capability=cap'],
+    ])
+    expect(read.encode().equals(old)).toBe(true)
+    for (let bit = 0; bit < old.length * 8; bit++) {
+      const bytes = Buffer.from(old)
+      bytes[bit >> 3]! ^= 1 << (bit & 7)
+      try {
+        everything(LayerIndex.decode(bytes))
+      } catch (error) {
+        if (!(error instanceof StrataError) || error.code !== 'corrupt') throw error
+      }
+    }
+  })
+
+  it('without attributes is written as version 1, with them as version 2', () => {
+    expect([layerOf('a').encode().readUInt32LE(8), encoded.readUInt32LE(8)]).toEqual([1, 2])
+  })
+
   it('of another length is refused', () => {
     for (let length = 0; length < encoded.length; length += 7) expect(() => LayerIndex.decode(encoded.subarray(0, length))).toThrow(corrupt)
     expect(() => LayerIndex.decode(Buffer.concat([encoded, Buffer.alloc(1)]))).toThrow(corrupt)
@@ -77,6 +102,9 @@ describe('an encoded index', () => {
     ['a link names a later entry', ({ entries }) => entries.value.set([entries.kind.length - 1], entries.kind.indexOf(KIND.link))],
     ['a device is a whiteout', ({ entries }) => entries.value.set([0], entries.kind.indexOf(KIND.char))],
     ['an attribute is trusted', ({ xattrs }) => xattrs.bytes.write('trusted', 0)],
+    ['an attribute is of no set', ({ xattrs }) => (xattrs.members[1] = 0)],
+    ['a set is of no entry', ({ xattrs }) => (xattrs.set[0] = 1)],
+    ['an entry has no attributes and says so', ({ entries }) => (entries.flags[0]! |= 16)],
     ['a name is ..', ({ entries, names }) => names.write('..', entries.textEnd[0]!) && (entries.nameEnd[1] = entries.textEnd[1] = 2)],
     ['a name has a slash', ({ entries, names }) => names.write('/', entries.textEnd[0]!)],
     ['a size is no number', ({ entries }) => (entries.size[2] = Number.NaN)],

@@ -128,13 +128,34 @@ export class LayerIndex {
   }
 
   xattrs(entry: number): readonly Xattr[] {
-    if ((this.flags(entry) & FLAG.xattrs) === 0) return NO_XATTRS
-    const { owner, nameEnd, valueEnd, bytes } = this.#columns.xattrs
-    const found: Xattr[] = []
-    for (let row = lowerBound(owner, entry); owner[row] === entry; row++) {
-      found.push([bytes.subarray(row === 0 ? 0 : valueEnd[row - 1], nameEnd[row]), bytes.subarray(nameEnd[row], valueEnd[row])])
-    }
-    return found
+    return Array.from(this.xattrNumbers(entry), (attribute) => this.xattr(attribute))
+  }
+
+  /** The numbers of an entry's extended attributes, sorted by their names. What several entries have in common has one number, so that a writer can keep it once. A view. */
+  xattrNumbers(entry: number): Uint32Array {
+    if ((this.flags(entry) & FLAG.xattrs) === 0) return NO_NUMBERS
+    const { owner, set, setEnd, members } = this.#columns.xattrs
+    const number = set[lowerBound(owner, entry)]!
+    return members.subarray(number === 0 ? 0 : setEnd[number - 1], setEnd[number])
+  }
+
+  /** How many different extended attributes there are. */
+  get xattrCount(): number {
+    return this.#columns.xattrs.nameEnd.length
+  }
+
+  /** Name and value of an extended attribute, by its number; views. */
+  xattr(attribute: number): Xattr {
+    const { nameEnd, valueEnd, bytes } = this.#columns.xattrs
+    return [bytes.subarray(attribute === 0 ? 0 : valueEnd[attribute - 1], nameEnd[attribute]), bytes.subarray(nameEnd[attribute], valueEnd[attribute])]
+  }
+
+  /** Where the first byte of a file's data is in the tar: also of a sparse file, which may have none (0). */
+  dataStart(entry: number): number {
+    if ((this.flags(entry) & FLAG.sparse) === 0) return this.dataOffset(entry)
+    const { owner, data } = this.#columns.sparse
+    const row = lowerBound(owner, entry)
+    return owner[row] === entry ? data[row]! : 0
   }
 
   /** The ranges of a sparse file that hold data, in order; undefined for a file in one run. */
@@ -159,7 +180,7 @@ export class LayerIndex {
   }
 }
 
-const NO_XATTRS: readonly Xattr[] = []
+const NO_NUMBERS = new Uint32Array(0)
 const SLASH = Buffer.from('/')
 
 export function joinPath(parts: readonly Buffer[]): Buffer {

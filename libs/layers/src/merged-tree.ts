@@ -21,10 +21,16 @@ export interface MergedColumns {
 
 /** What a container sees of a stack of layers: no whiteouts, no missing parents, every hard link resolved. Immutable, deterministic. */
 export class MergedTree {
+  /** By layer: how many extended attributes the layers below it have. */
+  readonly #xattrsBefore: readonly number[]
+
   constructor(
     readonly layers: readonly LayerIndex[],
     readonly columns: MergedColumns,
-  ) {}
+  ) {
+    let sum = 0
+    this.#xattrsBefore = layers.map((layer) => (sum += layer.xattrCount) - layer.xattrCount)
+  }
 
   get nodeCount(): number {
     return this.columns.nodeEntry.length
@@ -197,5 +203,27 @@ export class MergedTree {
 
   xattrs(inode: number): readonly Xattr[] {
     return this.#index(inode).xattrs(this.entry(inode))
+  }
+
+  /** As `LayerIndex.xattrNumbers`, counted through all layers. */
+  xattrNumbers(inode: number): Uint32Array {
+    const numbers = this.#index(inode).xattrNumbers(this.entry(inode))
+    const before = this.#xattrsBefore[this.layer(inode)]!
+    return before === 0 || numbers.length === 0 ? numbers : numbers.map((number) => number + before)
+  }
+
+  xattr(number: number): Xattr {
+    let [layer, end] = [0, this.layers.length]
+    while (end - layer > 1) {
+      const middle = (layer + end) >>> 1
+      if (this.#xattrsBefore[middle]! <= number) layer = middle
+      else end = middle
+    }
+    return this.layers[layer]!.xattr(number - this.#xattrsBefore[layer]!)
+  }
+
+  /** As `LayerIndex.dataStart`. */
+  dataStart(inode: number): number {
+    return this.#index(inode).dataStart(this.entry(inode))
   }
 }

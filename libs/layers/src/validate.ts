@@ -1,5 +1,5 @@
 import { compareBytes } from './bytes.js'
-import { lowerBound, MAX_MAJOR, type IndexColumns } from './columns.js'
+import { MAX_MAJOR, type IndexColumns } from './columns.js'
 import { corrupt } from './format.js'
 import { FLAG, KIND, type Kind } from './kind.js'
 import { meaningOf } from './layer-path.js'
@@ -18,7 +18,8 @@ export function validate(columns: IndexColumns): void {
   const count = entries.kind.length
   if (!Number.isSafeInteger(tarSize) || tarSize < 0) throw corrupt('the size of its tar is no size')
   if (count === 0 || entries.kind[0] !== KIND.directory || entries.nameEnd[0] !== 0 || entries.textEnd[0] !== 0 || entries.parent[0] !== 0) throw corrupt('its first entry is not the root')
-  checkRows(columns)
+  checkXattrs(columns)
+  checkSparse(columns)
   for (let entry = 0; entry < count; entry++) {
     if (entry > 0) checkName(columns, entry)
     checkEntry(columns, entry)
@@ -90,19 +91,41 @@ function isCleanPath(path: Buffer): boolean {
   return path.length > 0 && path.length <= 4095 && path.toString('latin1').split('/').every((part) => part !== '' && part !== '.' && part !== '..' && !part.includes('\0'))
 }
 
-/** The side tables: owners in order and marked, nothing outside its bounds. */
-function checkRows({ entries, xattrs, sparse, tarSize }: IndexColumns): void {
+/** Owners in order and marked; every set and attribute used, and nothing outside its bounds. */
+function checkXattrs({ entries, xattrs }: IndexColumns): void {
+  const { owner, set, setEnd, members, nameEnd, valueEnd, bytes } = xattrs
   let end = 0
-  for (let row = 0; row < xattrs.owner.length; row++) {
-    const owner = xattrs.owner[row]!
-    const nameEnd = xattrs.nameEnd[row]!
-    const valueEnd = xattrs.valueEnd[row]!
-    const inOrder = owner < entries.kind.length && (row === 0 || owner >= xattrs.owner[row - 1]!) && (entries.flags[owner]! & FLAG.xattrs) !== 0
-    if (!inOrder || !(end < nameEnd && nameEnd <= valueEnd && valueEnd <= xattrs.bytes.length) || nameEnd - end > 255 || valueEnd - nameEnd > 0xffff) throw corrupt(`extended attribute ${row} is outside its bounds`)
-    if (!isKept(xattrs.bytes.toString('latin1', end, nameEnd))) throw corrupt(`extended attribute ${row} is one that no layer keeps`)
-    end = valueEnd
+  for (let attribute = 0; attribute < nameEnd.length; attribute++) {
+    const [name, value] = [nameEnd[attribute]!, valueEnd[attribute]!]
+    if (!(end < name && name <= value && value <= bytes.length) || name - end > 255 || value - name > 0xffff) throw corrupt(`extended attribute ${attribute} is outside its bounds`)
+    if (!isKept(bytes.toString('latin1', end, name))) throw corrupt(`extended attribute ${attribute} is one that no layer keeps`)
+    end = value
   }
-  if (end !== xattrs.bytes.length) throw corrupt('its extended attributes do not fill their space')
+  if (end !== bytes.length) throw corrupt('its extended attributes do not fill their space')
+  let [member, attributes] = [0, 0]
+  for (let number = 0; number < setEnd.length; number++) {
+    if (!(member < setEnd[number]! && setEnd[number]! <= members.length)) throw corrupt(`set ${number} of extended attributes is outside its bounds`)
+    for (; member < setEnd[number]!; member++) {
+      if (members[member]! > attributes || members[member]! >= nameEnd.length) throw corrupt(`set ${number} of extended attributes has one out of order`)
+      if (members[member] === attributes) attributes++
+    }
+  }
+  if (member !== members.length || attributes !== nameEnd.length) throw corrupt('it has extended attributes of no set')
+  let sets = 0
+  for (let row = 0; row < owner.length; row++) {
+    const entry = owner[row]!
+    const inOrder = entry < entries.kind.length && (row === 0 || entry > owner[row - 1]!) && (entries.flags[entry]! & FLAG.xattrs) !== 0
+    if (!inOrder || set[row]! > sets || set[row]! >= setEnd.length) throw corrupt(`owner ${row} of extended attributes is out of order`)
+    if (set[row] === sets) sets++
+  }
+  if (sets !== setEnd.length) throw corrupt('it has extended attributes of no entry')
+  let owners = 0
+  for (let entry = 0; entry < entries.kind.length; entry++) if ((entries.flags[entry]! & FLAG.xattrs) !== 0) owners++
+  if (owners !== owner.length) throw corrupt('it has entries that say they have extended attributes, and have none')
+}
+
+/** Owners in order and marked, ranges in order and apart, nothing outside its bounds. */
+function checkSparse({ entries, sparse, tarSize }: IndexColumns): void {
   for (let row = 0; row < sparse.owner.length; row++) {
     const owner = sparse.owner[row]!
     const offset = sparse.offset[row]!
@@ -112,8 +135,5 @@ function checkRows({ entries, xattrs, sparse, tarSize }: IndexColumns): void {
     const behind = row > 0 && sparse.owner[row - 1] === owner ? sparse.offset[row - 1]! + sparse.size[row - 1]! : 0
     const whole = [offset, size, data].every((value) => Number.isSafeInteger(value) && value >= 0)
     if (!inOrder || !whole || size === 0 || offset < behind || offset + size > entries.size[owner]! || data + size > tarSize) throw corrupt(`sparse range ${row} is outside its bounds`)
-  }
-  for (let entry = 0; entry < entries.kind.length; entry++) {
-    if ((entries.flags[entry]! & FLAG.xattrs) !== 0 && xattrs.owner[lowerBound(xattrs.owner, entry)] !== entry) throw corrupt(`entry ${entry} has no extended attributes and says so`)
   }
 }

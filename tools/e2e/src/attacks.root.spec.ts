@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { block, concat, file, header, pax, paxHeader, ZEROS, type HeaderFields } from '@strata/archive/testing'
-import type { Problem } from '@strata/api'
+import type { FileListView, Problem } from '@strata/api'
+import { lgetxattr } from '@strata/linux'
 import { digestOf, MEDIA } from '@strata/oci'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { guarded } from './testing/guard.js'
@@ -29,6 +30,12 @@ const endlessMap = (): Buffer[] => {
 }
 const sparse = (realSize: number): Buffer => concat(paxHeader(pax('GNU.sparse.major', '1') + pax('GNU.sparse.minor', '0') + pax('GNU.sparse.name', 'hole') + pax('GNU.sparse.realsize', String(realSize))), at({ name: 'x', size: 513 }), block('1\n0\n1\n'), block('x'))
 
+/** One global header, of which each file gets all, up to what one may have. */
+const attributed = (count: number): Buffer[] => [
+  paxHeader(Array.from({ length: 4 }, (_, n) => pax(`SCHILY.xattr.user.n${n}`, 'v'.repeat(65_000))).join(''), 'g'),
+  ...Array.from({ length: count }, (_, n) => at({ name: `f${n}` })),
+]
+
 type Look = (root: string) => void
 type Attack = [name: string, parts: (outside: string) => Buffer[], end: RegExp | Look]
 const names = (root: string): string[] => readdirSync(root).sort()
@@ -50,6 +57,7 @@ const ATTACKS: Attack[] = [
   ['a path of 100,000 folders', () => [paxHeader(pax('path', 'd/'.repeat(100_000))), file('x', '')], /more than 4096 bytes/],
   ['a sparse map of ten million pieces', endlessMap, /a sparse file's map has more than 1048576 bytes/],
   ['a sparse file of 100 GB in two kilobytes', () => [sparse(100e9)], (root) => expect(statSync(join(root, 'hole')).size).toBe(100e9)],
+  ['a quarter of a mebibyte of attributes for each of 6,000 files', () => attributed(6_000), /index has more than 536870912 bytes/],
   // umoci
   ['whiteouts of nothing', () => [file('x/.wh.', '')], /a whiteout of nothing/],
   ['aufs’s own records are nobody’s whiteouts', () => [file('kept', 'x'), file('.wh..wh.plnk', ''), file('.wh..wh.', '')], (root) => expect(names(root)).toEqual(['kept'])],
@@ -89,6 +97,29 @@ describe.each(Object.entries(DRIVERS))('onto a node by %s', (_, environment) => 
     end(mounted.json<{ path: string }>().path)
     expect((await strata.request('DELETE', '/v1/images/attack/mount')).status).toBe(204)
     expect((await strata.request('DELETE', '/v1/images/attack')).status).toBe(200)
+  })
+})
+
+describe('attributes that one header gives to 2,000 files', () => {
+  let strata: StrataUnderTest
+  beforeAll(async () => {
+    strata = await StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: 'erofs', STRATA_PREPARE: 'true' } })
+  })
+  afterAll(() => strata.dispose())
+  guarded(() => strata)
+
+  it('are kept once, in the store, on the node and in what is listed', async () => {
+    const body = gzipSync(concat(...attributed(2_000), ZEROS))
+    expect(body.length).toBeLessThan(20_000)
+    expect((await strata.request('POST', '/v1/images?import=attributed', Readable.from([body]))).status).toBe(201)
+    expect(Number(execFileSync('du', ['-s', '--block-size=1', strata.folder], { encoding: 'utf8' }).split('\t')[0])).toBeLessThan(32 * MEBIBYTE)
+    const { path } = (await strata.request('POST', '/v1/images/attributed/mount')).json<{ path: string }>()
+    for (const name of ['f0', 'f1999']) expect(lgetxattr(join(path, name), Buffer.from('user.n3'))?.equals(Buffer.alloc(65_000, 'v'))).toBe(true)
+    await strata.request('DELETE', '/v1/images/attributed/mount')
+    const listed = await strata.request('GET', '/v1/images/attributed/files?path=/&limit=10000')
+    expect(listed.bytes.length).toBeLessThan(8 * MEBIBYTE)
+    expect(listed.json<FileListView>()).toMatchObject({ total: 2_000, next: listed.json<FileListView>().files.length })
+    await strata.request('DELETE', '/v1/images/attributed')
   })
 })
 

@@ -15,6 +15,7 @@ const LIMITS = {
   STRATA_MAX_LAYER_ENTRIES: '20',
   STRATA_MAX_PATH_BYTES: '120',
   STRATA_MAX_PATH_DEPTH: '5',
+  STRATA_MAX_INDEX_BYTES: '40000',
   STRATA_MAX_RATIO: '30',
   STRATA_MAX_JSON_BYTES: '1000',
 }
@@ -28,6 +29,8 @@ guarded(() => strata)
 const many = (count: number): Buffer => concat(...Array.from({ length: count }, (_, n) => file(`f${n}`, 'x')), ZEROS)
 const named = (path: string): Buffer => concat(paxHeader(pax('path', path)), file('f', 'x'), ZEROS)
 const link = (target: string): Buffer => concat(paxHeader(pax('linkpath', target)), file('f', '', { type: '2' }), ZEROS)
+/** A global header of 10,000 bytes of attributes, and what it is for. */
+const attributed = (count: number): Buffer => concat(paxHeader(pax('SCHILY.xattr.user.a', 'v'.repeat(10_000)), 'g'), many(count))
 const sparse = (size: number): Buffer => concat(file('big', Buffer.alloc(size)), ZEROS)
 function archive(layer: Buffer, { diffId = digestOf(layer), more = '' }: { diffId?: string; more?: string } = {}): Buffer {
   const config = JSON.stringify({ architecture: 'amd64', os: 'linux', more, rootfs: { type: 'layers', diff_ids: [diffId] } })
@@ -36,7 +39,7 @@ function archive(layer: Buffer, { diffId = digestOf(layer), more = '' }: { diffI
 const packed = (tar: Buffer): Buffer => archive(gzipSync(tar), { diffId: digestOf(tar) })
 
 it('what is within them all is taken', async () => {
-  for (const body of [archive(many(19)), packed(many(19)), archive(named('a/b/c/d/e')), gzipSync(archive(link('l'.repeat(120))))]) {
+  for (const body of [archive(many(19)), packed(many(19)), archive(named('a/b/c/d/e')), archive(attributed(3)), gzipSync(archive(link('l'.repeat(120))))]) {
     expect((await strata.request('POST', '/v1/images', Readable.from([body]))).status).toBe(201)
   }
 })
@@ -54,6 +57,9 @@ it.each<[name: string, body: Buffer, query: string, sentence: RegExp]>([
   ['a name in a layer', archive(named('n'.repeat(121))), '', /more than 120 bytes/],
   ['a link in a packed layer', packed(link('n'.repeat(121))), '', /more than 120 bytes/],
   ['a deep name in a packed layer', packed(named('a/b/c/d/e/f')), '', /more than 5 components/],
+  ['the index of a layer', archive(attributed(4)), '', /index has more than 40000 bytes/],
+  ['the index of a packed layer', packed(attributed(4)), '', /index has more than 40000 bytes/],
+  ['the index of a tree', attributed(4), '?import=x', /index has more than 40000 bytes/],
   ['the ratio of a layer', packed(sparse(30_000_000)), '', /unpacks to more than 30 times its size/],
   ['the ratio of a tree', gzipSync(sparse(30_000_000)), '?import=x', /unpacks to more than 30 times its size/],
   ['JSON', archive(many(1), { more: 'x'.repeat(1000) }), '', /config\.json has 1\d\d\d bytes; the limit for JSON is 1000/],

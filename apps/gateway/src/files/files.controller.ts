@@ -36,8 +36,13 @@ export class FilesController {
     const show = (each: number) => fileView(tree, layers, each, query.layer !== undefined)
     const first = tree.firstChild(node)
     const total = tree.firstChild(node + 1) - first
-    const end = Math.min(total, query.offset + query.limit)
-    const files = Array.from({ length: Math.max(0, end - query.offset) }, (_, at) => show(first + query.offset + at))
+    const most = Math.min(total, query.offset + query.limit)
+    const files: FileListView['files'] = []
+    let end = query.offset
+    for (let xattrs = 0; end < most && xattrs <= MAX_PAGE_XATTRS; end++) {
+      files.push(show(first + end))
+      xattrs += xattrBytes(tree, tree.inode(first + end))
+    }
     return { ...textOf('path', Buffer.concat([SLASH, tree.path(node)])), self: show(node), total, files, ...(end < total ? { next: end } : {}) }
   }
 
@@ -125,9 +130,16 @@ interface FoundFile {
   readonly pieces: readonly FilePiece[]
 }
 
+/** A page ends behind the file with which its extended attributes have more bytes than this: each of ten thousand files may have a quarter of a mebibyte of them. */
+const MAX_PAGE_XATTRS = 4 * 1024 * 1024
+
 const SLASH = Buffer.from('/')
 const ZEROS = Buffer.alloc(256 * 1024)
 const WHAT: Partial<Record<number, string>> = { [KIND.directory]: 'a folder', [KIND.char]: 'a device', [KIND.block]: 'a device', [KIND.fifo]: 'a FIFO', [KIND.lowerLink]: 'a link to a file of the layers below', [KIND.whiteout]: 'a whiteout' }
+
+function xattrBytes(tree: MergedTree, inode: number): number {
+  return tree.xattrs(inode).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+}
 
 /** The pieces that make the bytes from `start` to `end`. */
 function cut(pieces: readonly FilePiece[], { start, end }: { readonly start: number; readonly end: number }): FilePiece[] {

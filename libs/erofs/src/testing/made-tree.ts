@@ -25,6 +25,8 @@ export class MadeTree implements ErofsSource {
   readonly #links: number[]
   readonly #first: number[] = []
   readonly #dirents: { name: Buffer; inode: number }[] = []
+  readonly #xattrs: { name: string; value: Buffer }[] = []
+  readonly #xattrNumber = new Map<string, number>()
 
   constructor(
     readonly inodes: readonly MadeInode[],
@@ -58,7 +60,8 @@ export class MadeTree implements ErofsSource {
   mtime = (inode: number): number => this.at(inode).mtime ?? 0
   mtimeNanos = (inode: number): number => this.at(inode).nanos ?? 0
   links = (inode: number): number => this.#links[inode]!
-  xattrs = (inode: number): (readonly [Buffer, Buffer])[] => (this.at(inode).xattrs ?? []).map(([name, value]) => [Buffer.from(name), value])
+  xattrs = (inode: number): number[] => (this.at(inode).xattrs ?? []).map(([name, value]) => this.#numberOf(name, value))
+  xattr = (number: number): readonly [Buffer, Buffer] => [Buffer.from(this.#xattrs[number]!.name), this.#xattrs[number]!.value]
   size = (inode: number): number => this.at(inode).size ?? 0
   device = (inode: number): number => this.at(inode).device ?? 0
   offset = (inode: number): number => this.at(inode).offset ?? 0
@@ -71,6 +74,13 @@ export class MadeTree implements ErofsSource {
   direntInode = (dirent: number): number => this.#dirents[dirent]!.inode
   nameLength = (dirent: number): number => this.#dirents[dirent]!.name.length
   copyName = (dirent: number, target: Uint8Array, at: number): void => target.set(this.#dirents[dirent]!.name, at)
+
+  #numberOf(name: string, value: Buffer): number {
+    const key = `${name}=${value.toString('hex')}`
+    const number = this.#xattrNumber.get(key) ?? this.#xattrs.push({ name, value }) - 1
+    this.#xattrNumber.set(key, number)
+    return number
+  }
 
   /** What a walk should find, by path as latin1. */
   expected(): Map<string, Record<string, unknown>> {
@@ -109,6 +119,11 @@ export function oddTree(devices: readonly ErofsDevice[]): MadeTree {
   root['twice'] = root['second']
   root['acl'] = add({ mode: TYPE.file | 0o644, size: 1, device: 0, offset: 1536, xattrs: [['system.posix_acl_access', acl]] })
   root['huge-xattrs'] = add({ mode: TYPE.file | 0o644, size: 3, device: 0, offset: 0, xattrs: Array.from({ length: 20 }, (_, index) => [`user.n${index}`, Buffer.alloc(200, index)] as const) })
+  // More than an inode can share, of all lengths, so that some cross a block and some end at one.
+  const shared = Array.from({ length: 300 }, (_, index) => [`user.shared${index}`, Buffer.alloc(3 * index, index)] as const)
+  root['shared'] = add({ mode: TYPE.file | 0o644, xattrs: shared })
+  root['shared-too'] = add({ mode: TYPE.directory | 0o755, children: {}, xattrs: shared })
+  root['shared-in-part'] = add({ mode: TYPE.file | 0o644, xattrs: [...shared.slice(200, 210), ['user.own', Buffer.from('own')]] })
   root['fifo'] = add({ mode: TYPE.fifo | 0o600 })
   root['socket'] = add({ mode: TYPE.socket | 0o600 })
   root['null'] = add({ mode: TYPE.char | 0o666, major: 1, minor: 3 })

@@ -41,13 +41,17 @@ export function readErofs(image: Buffer): Found {
   }
   const xattrsOf = (inode: Inode): string[] => {
     const list: string[] = []
-    for (let at = inode.xattrStart; at < inode.tail; ) {
+    const entryAt = (at: number): number => {
       const length = image[at]!
       const size = image.readUInt16LE(at + 2)
       const name = PREFIX[image[at + 1]!]! + image.toString('latin1', at + 4, at + 4 + length)
       list.push(`${name}=${image.toString('hex', at + 4 + length, at + 4 + length + size)}`)
-      at += (4 + length + size + 3) & ~3
+      return at + ((4 + length + size + 3) & ~3)
     }
+    if (inode.xattrStart > inode.tail) return list
+    const shared = image[inode.xattrStart - 8]!
+    for (let number = 0; number < shared; number++) entryAt(image.readUInt32LE(1024 + 44) * 512 + image.readUInt32LE(inode.xattrStart + 4 * number) * 4)
+    for (let at = inode.xattrStart + 4 * shared; at < inode.tail; ) at = entryAt(at)
     return list.sort()
   }
   const entriesOf = (bytes: Buffer): { name: Buffer; nid: number; type: number }[] => {
