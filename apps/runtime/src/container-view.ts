@@ -1,9 +1,12 @@
 import type { ContainerView } from '@strata/api'
-import { argsOf, type ContainerRecord } from '@strata/containers'
+import { argsOf, type ContainerRecord, type ContainerState } from '@strata/containers'
+import { ERROR_TITLES, toldToCaller } from '@strata/oci'
 
-/** What of a container may be seen in Redis: all but its command, which travels sealed. */
+/** What of a container may be seen in Redis: nothing of its command, which travels sealed, nor a sentence that may quote it. */
 export function publicView(record: ContainerRecord, node: string): ContainerView {
-  return { ...containerView(record, node), command: [] }
+  const { state } = record
+  const error = state.status === 'exited' ? state.error : undefined
+  return { ...containerView(record, node), command: [], ...(error === undefined ? {} : { reason: ERROR_TITLES[error] }) }
 }
 
 /** A node's record of a container as the API shows it. The environment is not shown. */
@@ -20,8 +23,14 @@ export function containerView(record: ContainerRecord, node: string): ContainerV
     createdAt,
     ...('startedAt' in state && state.startedAt !== undefined ? { startedAt: state.startedAt } : {}),
     ...(state.status === 'running' ? { pid: state.pid } : {}),
-    ...(state.status === 'exited' ? { finishedAt: state.finishedAt, exitCode: state.code, ...(state.reason === undefined ? {} : { reason: state.reason }) } : {}),
+    ...(state.status === 'exited' ? { finishedAt: state.finishedAt, exitCode: state.code, ...endReason(state) } : {}),
     autoRemove: autoRemove ?? false,
     network: request.network ?? 'none',
   }
+}
+
+/** Why Strata ended a container, if it did, as its caller is told. */
+export function endReason({ reason, error }: Pick<Extract<ContainerState, { status: 'exited' }>, 'reason' | 'error'>): { reason?: string } {
+  if (reason === undefined) return {}
+  return { reason: error === undefined ? reason : toldToCaller({ code: error, message: reason }).message }
 }

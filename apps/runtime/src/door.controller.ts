@@ -14,10 +14,11 @@ import {
   type PrunedContainer,
   type WaitResult,
 } from '@strata/api'
-import type { Digest } from '@strata/oci'
+import type { Digest, ToldError } from '@strata/oci'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { z } from 'zod'
+import { endReason } from './container-view.js'
 import { bare, framed } from './log-frames.js'
 import { RuntimeNode } from './runtime-node.js'
 
@@ -46,13 +47,18 @@ export class DoorController {
     return this.node.view(this.node.containers.get(container))
   }
 
+  @Get('containers/:id/failure')
+  failure(@Param('id', { schema: id }) container: string): ToldError {
+    return this.node.launchFailure(container)
+  }
+
   @Post('containers/:id/wait')
   @HttpCode(200)
   async wait(@Param('id', { schema: id }) container: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<WaitResult> {
     const gone = new AbortController()
     reply.raw.on('close', () => gone.abort())
-    const { code, reason } = await this.node.containers.wait(container, gone.signal)
-    return { exitCode: code, ...(reason === undefined ? {} : { reason }) }
+    const exit = await this.node.containers.wait(container, gone.signal)
+    return { exitCode: exit.code, ...endReason(exit) }
   }
 
   @Get('containers/:id/logs')

@@ -1,8 +1,9 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
-import { asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
+import { asConfidential, asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
 import { endsRunOnly, QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
+import type { LaunchFailures } from './launch-failures.js'
 import type { NodeCleaner } from './node-cleaner.js'
 
 /** How often each layer of an image is asked for again. */
@@ -22,6 +23,7 @@ export class NodeJobs {
     private readonly blobs: BlobStore,
     private readonly sealer: Sealer,
     private readonly cleaner: NodeCleaner,
+    private readonly failures: LaunchFailures,
     /** Resolves when what has happened so far can be seen through any gateway. */
     private readonly published: () => Promise<void>,
   ) {}
@@ -37,7 +39,7 @@ export class NodeJobs {
         await context.children([])
         await context.progress({ step: 'launching' })
         await this.#assembled(root, launch.image, context)
-        await this.containers.launch(launch.container, { signal: context.signal })
+        await this.#inConfidence(launch.container, () => this.containers.launch(launch.container, { signal: context.signal }))
       } catch (error) {
         if (endsRunOnly(error)) throw error
         await context.assertOwned()
@@ -72,7 +74,7 @@ export class NodeJobs {
     step('launch.claimed')
     try {
       context.signal.throwIfAborted()
-      if (node === this.node) await this.containers.claim(launch.container, await this.#claim(launch))
+      if (node === this.node) await this.#inConfidence(launch.container, async () => this.containers.claim(launch.container, await this.#claim(launch)))
       step('launch.recorded')
       const job = { name: 'launch', queue: QUEUES.runtimeOn(node), id: root, data: { root, launch } } as const
       // A container that another node took before it died: that node's jobs find out themselves what is there.
@@ -90,13 +92,24 @@ export class NodeJobs {
     }
   }
 
+  /** Work that knows what was sealed: why it fails is for the container's caller, who asks this node; Redis gets the code alone. */
+  async #inConfidence<T>(container: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      const failure = asConfidential(error)
+      this.failures.note(container, failure)
+      throw failure
+    }
+  }
+
   async #claim(launch: LaunchSpec): Promise<ContainerClaim> {
     const config = parseJson(imageConfigSchema, await this.blobs.read(launch.image.id, MAX_JSON_BYTES), `the config of ${launch.imageName}`, 'corrupt')
     const { workdir, user, hostname, network } = launch
     return {
       name: launch.name,
       image: { name: launch.imageName, id: launch.image.id, chainId: this.roots.chainId(launch.image), layers: launch.image.layers.map(({ diffId }) => diffId), config: config.config },
-      request: { ...this.sealer.open(sealedSchema, launch.sealed, launch.container), workdir, user, hostname, network },
+      request: { workdir, user, hostname, network, ...this.sealer.open(sealedSchema, launch.sealed, launch.container) },
       autoRemove: launch.autoRemove,
       attached: launch.attach,
     }

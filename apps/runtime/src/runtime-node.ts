@@ -7,7 +7,7 @@ import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { LayerFolder } from '@strata/layers'
 import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError, toldToCaller, type ToldError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, Sealer } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
@@ -19,6 +19,7 @@ import { openDurableRoots } from './durable-roots.js'
 import { driverReason } from './driver-reason.js'
 import { ImageMounts } from './image-mounts.js'
 import { ImageRoots } from './image-roots.js'
+import { LaunchFailures } from './launch-failures.js'
 import { NodeCleaner } from './node-cleaner.js'
 import { NodeJobs } from './node-jobs.js'
 import { nodeUsage, writtenBytes } from './node-usage.js'
@@ -37,6 +38,7 @@ const MOUNTED = ['snapshots', 'roots', 'mounts'] as const
 export class RuntimeNode {
   readonly #logger = new Logger('runtime')
   readonly cleaner: NodeCleaner
+  readonly #failures = new LaunchFailures()
   #publisher: Publisher | undefined
   readonly readiness = new Readiness({ redis: () => this.queue.answers(), store: () => storeAnswers(this.store) })
 
@@ -83,7 +85,7 @@ export class RuntimeNode {
     const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
     const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
     const roots = new ImageRoots(this.snapshots, this.layers, id, () => this.durable.committed())
-    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, () => this.published())
+    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, this.#failures, () => this.published())
     const onError = (error: Error): void => this.#logger.warn(error.message)
     const record = { id, door, driver: this.snapshots.name, driverReason: this.driverReason, runtime: this.containers.runtime.version, kernel: release(), warnings: [...this.containers.runtime.warnings] }
     this.#publisher = new Publisher(this.queue.nodes, record, this.containers, (message) => this.#logger.warn(message))
@@ -93,6 +95,15 @@ export class RuntimeNode {
 
   view(record: ContainerRecord): ContainerView {
     return containerView(record, this.config.STRATA_NODE)
+  }
+
+  /** Why the container was not launched; `not_found` if this node does not know of a launch that failed. */
+  launchFailure(container: string): ToldError {
+    const noted = this.#failures.of(container)
+    if (noted) return noted
+    const state = this.containers.list().find(({ id }) => id === container)?.state
+    if (state?.status === 'exited' && state.error !== undefined) return toldToCaller({ code: state.error, message: state.reason ?? '' })
+    throw new StrataError('not_found', `no launch of container ${container.slice(0, 12)} failed here`)
   }
 
   usage(): Promise<NodeUsage> {

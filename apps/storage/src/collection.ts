@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Image, Images } from '@strata/images'
-import { asStrataError, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { toldToAll, StrataError, type Digest, type DiffId } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type Journal, type NewJob, type NodeDirectory, type Producer } from '@strata/queue'
 import type { Collector } from '@strata/store'
 import { z } from 'zod'
@@ -80,7 +80,7 @@ export class Collection {
           return { node, done: true as const, ...(await this.#clean(node, { name: 'clean', queue: QUEUES.runtimeOn(node), id: `clean-${randomUUID()}`, data: { dryRun, absent } }, signal)) }
         } catch (error) {
           if (signal.aborted) throw error
-          return { node, done: false as const, reason: asStrataError(error).message }
+          return { node, done: false as const, reason: toldToAll(error).message }
         }
       }),
     )

@@ -72,6 +72,8 @@ export interface ContainerRecord extends ContainerClaim {
 export interface ContainerExit {
   readonly code: number
   readonly reason?: string
+  /** Of a launch that failed. */
+  readonly error?: ErrorCode
 }
 
 /** Where the containers' writable roots come from: the snapshotter, as the node's service wires it. All three are idempotent; the last two also get ids of which no record is left. */

@@ -148,7 +148,7 @@ export class Containers {
         await this.#lifecycle.start(entry, start, options.signal)
       } else if (start === entry.record.starts && entry.state.status === 'created') await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options.signal)
       const { state } = entry
-      if (state.status === 'exited' && state.error) throw new StrataError(state.error, state.reason ?? 'the launch failed')
+      if (state.status === 'exited' && state.error) throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
       return entry.record
     })
   }

@@ -10,6 +10,8 @@ export class Entry {
   removed = false
   /** Open `wait`s and `logs`. */
   holders = 0
+  /** Why its last launch failed, if that was in this process: the record keeps code and sentence only. */
+  failure: StrataError | undefined
   /** Somebody was told how it ended. */
   collected = false
   /** Its foreground reader has come. */
@@ -44,7 +46,10 @@ export class Entry {
   async exit(signal?: AbortSignal): Promise<ContainerExit | undefined> {
     for (;;) {
       const { state } = this
-      if (state.status === 'exited') return { code: state.code, ...(state.reason === undefined ? {} : { reason: state.reason }) }
+      if (state.status === 'exited') {
+        const { code, reason, error } = state
+        return { code, ...(reason === undefined ? {} : { reason }), ...(error === undefined ? {} : { error }) }
+      }
       if (this.removed) throw notFound(this.record.id)
       if (signal?.aborted) return undefined
       await new Promise<void>((resolve) => {

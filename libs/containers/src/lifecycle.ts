@@ -86,6 +86,7 @@ export class Lifecycle {
   }
 
   async #failed(entry: Entry, error: StrataError): Promise<void> {
+    entry.failure = error
     await this.#exited(entry, { code: EXIT_CODES[error.code] ?? NOT_RUN, reason: error.message, error: error.code })
   }
 

@@ -19,11 +19,65 @@ export const ERROR_CODES = [
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
-/** The one error class of the domain: a code of the closed set, one sentence, the cause if there is one. */
+/**
+ * What each code means: one sentence that is true of every occurrence and quotes nothing. It is the `title` of a problem
+ * (RFC 9457), and all that is said where an error's own sentence must not be.
+ */
+export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
+  bad_request: 'The request is not valid',
+  unauthorized: 'A token is needed',
+  not_found: 'There is nothing here',
+  unsupported: 'Strata does not read this',
+  archive_invalid: 'The archive is not valid',
+  archive_truncated: 'The archive ends too early',
+  archive_changed: 'The archive changed while it was read',
+  descriptor_refused: 'The descriptor cannot be used: send the bytes',
+  not_an_image: 'The archive holds no image',
+  digest_mismatch: 'Bytes and digest do not match',
+  layer_missing: 'A layer is missing',
+  layer_invalid: 'A layer is not valid',
+  limit_exceeded: 'A limit is exceeded',
+  name_invalid: 'The name is not valid',
+  image_not_found: 'No such image',
+  image_in_use: 'The image is in use',
+  image_ambiguous: 'The id prefix fits several images',
+  image_has_tags: 'The image has several names',
+  job_not_found: 'No such job',
+  job_exists: 'The job id was used',
+  job_expired: 'The job is no longer kept',
+  cancelled: 'The job was cancelled',
+  upload_interrupted: 'The upload was interrupted',
+  poisoned: 'The job ended its worker each time',
+  container_not_found: 'No such container',
+  container_exists: 'The container exists',
+  container_ambiguous: 'The id prefix fits several containers',
+  container_running: 'The container is running',
+  container_not_running: 'The container is not running',
+  nothing_to_run: 'There is nothing to run',
+  launch_failed: 'The container could not be started',
+  command_not_found: 'The command was not found',
+  command_not_executable: 'The command cannot be run',
+  queue_unavailable: 'The queue does not answer',
+  store_unavailable: 'The store does not answer',
+  node_unavailable: 'The node does not answer',
+  storage_full: 'No space is left',
+  driver_unavailable: 'A driver does not work here',
+  corrupt: 'Stored data is damaged',
+  internal: 'Something went wrong inside; the log of the service has the details',
+}
+
+/**
+ * The one error class of the domain: a code of the closed set, one sentence, the cause if there is one.
+ *
+ * `confidential`: the sentence may quote what a caller gave in confidence (a command, an environment). It is for that
+ * caller and for the disk of the node; everyone else is told the code's title (`toldToAll`).
+ */
 export class StrataError extends Error {
   override readonly name = 'StrataError'
-  constructor(readonly code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  readonly confidential: boolean
+  constructor(readonly code: ErrorCode, message: string, options: { cause?: unknown; confidential?: boolean } = {}) {
     super(message, options)
+    this.confidential = options.confidential ?? false
   }
 }
 
@@ -37,4 +91,28 @@ export function asStrataError(error: unknown): StrataError {
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return new StrataError('storage_full', `no space left: ${message}`, { cause: error })
   return new StrataError('internal', message, { cause: error })
+}
+
+/** The same error, its sentence for its caller only. */
+export function asConfidential(error: unknown): StrataError {
+  const { code, message } = asStrataError(error)
+  return new StrataError(code, message, { cause: error, confidential: true })
+}
+
+/** An error as it is told to somebody: what leaves a process by HTTP or through Redis. */
+export interface ToldError {
+  readonly code: ErrorCode
+  readonly message: string
+}
+
+/** What the caller of a request is told. Nothing of the inside: the words of an `internal` error are for the log. */
+export function toldToCaller(error: ToldError): ToldError {
+  const { code, message } = error
+  return { code, message: code === 'internal' ? ERROR_TITLES.internal : message }
+}
+
+/** What everyone may read: Redis, the list of jobs. Nothing that is for the caller only. */
+export function toldToAll(error: unknown): ToldError {
+  const known = asStrataError(error)
+  return known.confidential ? { code: known.code, message: ERROR_TITLES[known.code] } : toldToCaller(known)
 }

@@ -39,7 +39,10 @@ export type ExtractRef = z.infer<typeof extractRefSchema>
 export const imageRefSchema = z.object({ id: digest, digest, layers: z.array(layerRefSchema).max(10_000) })
 export type ImageRef = z.infer<typeof imageRefSchema>
 
-/** What of a request to launch may stand in clear. `sealed` holds command, entrypoint and environment, readable by nodes only (seal.ts). */
+/**
+ * What of a request to launch may stand in clear. `sealed` holds all that the caller says of the process, readable by nodes
+ * only (seal.ts). `workdir`, `user` and `hostname` are of jobs that an older gateway wrote; what is sealed counts over them.
+ */
 export const launchSpecSchema = z.object({
   container: z.string().regex(CONTAINER_ID),
   name: z.string(),
@@ -56,7 +59,14 @@ export const launchSpecSchema = z.object({
 export type LaunchSpec = z.infer<typeof launchSpecSchema>
 
 /** What `sealed` opens to. */
-export const sealedSchema = z.object({ command: z.array(z.string()).optional(), entrypoint: z.array(z.string()).optional(), env: z.array(z.string()) })
+export const sealedSchema = z.object({
+  command: z.array(z.string()).optional(),
+  entrypoint: z.array(z.string()).optional(),
+  env: z.array(z.string()),
+  workdir: z.string().optional(),
+  user: z.string().optional(),
+  hostname: z.string().optional(),
+})
 export type SealedSpec = z.infer<typeof sealedSchema>
 
 /** A number of things, and their bytes. */

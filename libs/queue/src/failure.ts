@@ -1,9 +1,8 @@
-import { asStrataError, isErrorCode, StrataError } from '@strata/oci'
+import { isErrorCode, StrataError, toldToAll } from '@strata/oci'
 
-/** A job's failure as it travels through Redis: code and sentence as JSON in BullMQ's `failedReason`. */
+/** A job's failure as it travels through Redis, where everyone may read it: code and sentence as JSON in BullMQ's `failedReason`. */
 export function encodeFailure(error: unknown): string {
-  const { code, message } = asStrataError(error)
-  return JSON.stringify({ code, message })
+  return JSON.stringify(toldToAll(error))
 }
 
 /** Anything else that a failed job may carry (BullMQ's own words) becomes `poisoned` or `internal`. */

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { asStrataError, isErrorCode, StrataError, type ErrorCode } from '@strata/oci'
+import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/oci'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
 import { encodeFailure } from './failure.js'
@@ -23,7 +23,7 @@ export interface JournalRecord {
   readonly createdAt: string
   readonly updatedAt: string
   readonly result?: unknown
-  readonly error?: { code: ErrorCode; message: string }
+  readonly error?: ToldError
 }
 export interface JournalChange {
   readonly state?: 'waiting' | 'active'
@@ -112,10 +112,10 @@ export class Journal {
     return this.#end(id, '', { state: 'completed', step: 'done', result: JSON.stringify(result) }, lock)
   }
 
-  /** Ends the record; the code `cancelled` makes it cancelled, any other failed. @throws LostRun */
+  /** Ends the record; the code `cancelled` makes it cancelled, any other failed. What is kept of the error is what everyone may read. @throws LostRun */
   async fail(id: string, error: unknown, lock?: JobLock): Promise<boolean> {
-    const { code, message } = asStrataError(error)
-    return this.#end(id, '', { state: code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify({ code, message }) }, lock)
+    const told = toldToAll(error)
+    return this.#end(id, '', { state: told.code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify(told) }, lock)
   }
 
   /** Asks all of the request's work to stop, wherever it is. What no worker has yet ends here and now. */
@@ -229,6 +229,6 @@ function toRecord(fields: Record<string, string>): JournalRecord {
     createdAt: fields['createdAt'] ?? '',
     updatedAt: fields['updatedAt'] ?? '',
     ...(fields['result'] === undefined ? {} : { result: JSON.parse(fields['result']) as unknown }),
-    ...(error === undefined ? {} : { error: { code: isErrorCode(error.code) ? error.code : 'internal', message: error.message } }),
+    ...(error === undefined ? {} : { error: toldToCaller({ code: isErrorCode(error.code) ? error.code : 'internal', message: error.message }) }),
   }
 }

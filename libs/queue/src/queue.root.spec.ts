@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { StrataError, parseDiffId, parseDigest } from '@strata/oci'
+import { ERROR_TITLES, StrataError, parseDiffId, parseDigest } from '@strata/oci'
 import { Job } from 'bullmq'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Journal, JobWorker, LostRun, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
@@ -31,10 +31,10 @@ async function client() {
   return { journal, producer, signals, fast }
 }
 
-async function worker<K extends QueueKind>(kind: K, queue: string, handlers: Handlers<K>, concurrency = 1) {
+async function worker<K extends QueueKind>(kind: K, queue: string, handlers: Handlers<K>, concurrency = 1, onError?: (error: Error) => void) {
   const slow = workerConnection(redis.url)
   const { journal, signals } = await client()
-  const made = new JobWorker(slow, journal, signals, { kind, queue, handlers, concurrency })
+  const made = new JobWorker(slow, journal, signals, { kind, queue, handlers, concurrency, ...(onError ? { onError } : {}) })
   open.push({ close: () => slow.disconnect() }, made)
   return made
 }
@@ -111,6 +111,40 @@ describe('jobs', () => {
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'digest_mismatch', message: 'the layer is not what its manifest says' } })
     await expect.poll(() => stopped).toBeGreaterThanOrEqual(1)
+  })
+
+  it('what fails inside is told to nobody but the log of the worker where it did: once, with its request', async () => {
+    const { journal, producer, fast } = await client()
+    const root = randomUUID()
+    const parent: string[] = []
+    const child: string[] = []
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async ({ root }, context) => {
+        await context.children(children(root, 1))
+        return { images: [] }
+      },
+    }, 1, ({ message }) => void parent.push(message))
+    await worker('extract', QUEUES.extract, { extract: () => Promise.reject(new TypeError('canary is not a function')) }, 1, ({ message }) => void child.push(message))
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    const ended = await journal.end(root, never)
+    expect(ended).toMatchObject({ state: 'failed', error: { code: 'internal', message: ERROR_TITLES.internal } })
+    await expect.poll(async () => fast.exists(`${BULL_PREFIX}:${QUEUES.ingest}:failed`)).toBe(1)
+    for (const key of await fast.keys('*')) {
+      const type = await fast.type(key)
+      if (type === 'hash') expect(JSON.stringify(await fast.hgetall(key))).not.toContain('canary')
+      if (type === 'stream') expect(JSON.stringify(await fast.xrange(key, '-', '+'))).not.toContain('canary')
+    }
+    expect({ parent, child }).toEqual({ parent: [], child: [expect.stringMatching(new RegExp(`^extract of the request ${root} failed inside: TypeError: canary is not a function\n +at `)) as string] })
+  })
+
+  it('a record of an older version says no more than a new one', async () => {
+    const { journal, fast } = await client()
+    const id = randomUUID()
+    await journal.create(id, 'load', 'waiting')
+    await fast.hset(`strata:job:${id}`, { state: 'failed', error: JSON.stringify({ code: 'internal', message: 'canary is not a function' }) })
+    expect((await journal.get(id)).error).toEqual({ code: 'internal', message: ERROR_TITLES.internal })
   })
 
   it('a child that fails before its parent waits still wakes it at once', async () => {

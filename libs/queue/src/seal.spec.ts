@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { decodeFailure, encodeFailure } from './failure.js'
 import { Sealer } from './seal.js'
-import { StrataError } from '@strata/oci'
+import { asConfidential, ERROR_CODES, ERROR_TITLES, StrataError } from '@strata/oci'
 
 const schema = z.object({ env: z.array(z.string()) })
 
@@ -29,6 +29,14 @@ describe('sealed values', () => {
 describe('failures in Redis', () => {
   it('keep code and sentence', () => {
     expect(decodeFailure(encodeFailure(new StrataError('layer_missing', 'it is gone')))).toMatchObject({ code: 'layer_missing', message: 'it is gone' })
+  })
+  it.each(ERROR_CODES)('%s: only the code is left of what is for the caller alone', (code) => {
+    const failure = asConfidential(new StrataError(code, 'the command --password hunter2 failed'))
+    expect(failure.message).toContain('hunter2')
+    expect(JSON.parse(encodeFailure(failure))).toEqual({ code, message: ERROR_TITLES[code] })
+  })
+  it('have nothing of the inside', () => {
+    expect(encodeFailure(new Error('connect ECONNREFUSED /secret'))).toBe(JSON.stringify({ code: 'internal', message: ERROR_TITLES.internal }))
   })
   it.each([
     ['job stalled more than allowable limit', 'poisoned'],

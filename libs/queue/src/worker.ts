@@ -1,4 +1,4 @@
-import { step, StrataError } from '@strata/oci'
+import { asStrataError, ERROR_TITLES, step, StrataError } from '@strata/oci'
 import { DelayedError, UnrecoverableError, WaitingChildrenError as WaitingForChildren, Worker, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
@@ -143,6 +143,7 @@ export class JobWorker<K extends QueueKind> {
       return result
     } catch (error) {
       if (endsRunOnly(error)) throw error
+      this.#logInternal(job, error)
       await this.#fail(job, error, lock)
       throw new UnrecoverableError(encodeFailure(error))
     }
@@ -246,4 +247,23 @@ export class JobWorker<K extends QueueKind> {
     const { root } = job.data as { root?: unknown }
     if (!job.parent && typeof root === 'string') await this.journal.fail(root, error, lock)
   }
+
+  /** Redis and the caller are told nothing of the inside, so this is where it is said. Not of a child's error: its own worker has said it. */
+  #logInternal(job: Job, thrown: unknown): void {
+    const error = asStrataError(thrown)
+    if (error.code !== 'internal' || error.message === ERROR_TITLES.internal) return
+    const { root } = job.data as { root?: unknown }
+    const whose = typeof root === 'string' ? `the request ${root}` : `the job ${job.id ?? ''}`
+    this.options.onError?.(new Error(`${job.name} of ${whose} failed inside: ${internals(error)}`, { cause: thrown }))
+  }
+}
+
+/** Where an error came from, in the words of the first cause. Of a confidential one the places alone: each message may quote what no log is to hold. */
+function internals(error: StrataError): string {
+  let first: Error = error
+  while (first.cause instanceof Error) first = first.cause
+  const stack = first.stack ?? ''
+  if (!error.confidential) return stack || error.message
+  const title = `${first.name}: ${first.message}`
+  return `its words are not logged${stack.startsWith(title) ? stack.slice(title.length) : ''}`
 }

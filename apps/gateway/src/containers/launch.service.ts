@@ -38,17 +38,14 @@ export class LaunchService {
     try {
       name = await this.#claimName(request.name, container)
       step('launch.name-claimed')
-      const secret: SealedSpec = { env: request.env ?? [], ...(request.command ? { command: request.command } : {}), ...(request.entrypoint ? { entrypoint: request.entrypoint } : {}) }
-      const { workdir, user, hostname } = request
+      const { command, entrypoint, env = [], workdir, user, hostname } = request
+      const secret: SealedSpec = { command, entrypoint, env, workdir, user, hostname }
       const launch = {
         container,
         name,
         imageName: request.image,
         image: imageRef(image),
         sealed: this.#sealer.seal(secret, container),
-        ...(workdir === undefined ? {} : { workdir }),
-        ...(user === undefined ? {} : { user }),
-        ...(hostname === undefined ? {} : { hostname }),
         network: request.network ?? 'none',
         autoRemove: request.autoRemove ?? false,
         attach: request.attach ?? false,
@@ -69,10 +66,13 @@ export class LaunchService {
     if (name !== undefined) await this.nodes.releaseName(name, container).catch(() => undefined)
   }
 
-  /** The container, once it was launched; the launch's own error otherwise. */
+  /** The container, once it was launched; the launch's own error otherwise, in the words of its node if that answers. */
   async launched(container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
     const { error } = await this.journal.end(job, signal)
-    if (error) throw new StrataError(error.code, error.message)
+    if (error) {
+      const { code, message } = (await this.doors.launchFailure(container)) ?? error
+      throw new StrataError(code, message)
+    }
     return this.containers.get(container)
   }
 

@@ -1,12 +1,14 @@
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
-import { isErrorCode, StrataError } from '@strata/oci'
+import { isErrorCode, StrataError, type ToldError } from '@strata/oci'
 import { readSecretFile } from '@strata/platform'
 import { NodeDirectory, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 
 const CONNECT_MS = 2_000
+/** A caller who has an answer already waits no longer for a better one. */
+const FAILURE_MS = 2_000
 
 /**
  * The nodes' internal doors: logs, wait, stop and mounts are asked of the node itself, over HTTP on a unix socket or TCP, with the shared
@@ -29,6 +31,16 @@ export class NodeDoors implements OnApplicationShutdown {
     const [node] = await this.nodes.list()
     if (!node) throw new StrataError('node_unavailable', 'no node is running: start one with `strata up`')
     return node
+  }
+
+  /**
+   * Why a launch failed, as the node that tried it tells the caller: Redis has no more than the code. Undefined where no
+   * living node knows (any more). All are asked: of a launch that no container came of, Redis does not know the node.
+   */
+  async launchFailure(container: string): Promise<ToldError | undefined> {
+    const signal = AbortSignal.timeout(FAILURE_MS)
+    const asked = (await this.nodes.list()).map((node) => this.json<ToldError>(node, 'GET', `/containers/${container}/failure`, undefined, signal))
+    return Promise.any(asked).catch(() => undefined)
   }
 
   async json<T>(node: NodeRecord, method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
