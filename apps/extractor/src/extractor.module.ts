@@ -1,40 +1,64 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { packedLimits } from '@strata/archive'
 import { LayerFolder } from '@strata/layers'
+import { bootId } from '@strata/linux'
+import { asStrataError } from '@strata/oci'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
+import { nodeIdentity, NodeMembership, QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
 import { BlobStore, DurableFolder, openStore, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
 
-/** Works the shared `extract` queue and this node's own. */
+/** Works the shared `extract` queue and this node's own, as long as this node has its place. */
 @Injectable()
 export class ExtractorWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('extractor')
-  readonly #queue: QueueClient
   readonly readiness: Readiness
 
   constructor(
     private readonly store: ObjectStore,
     private readonly maker: LayerMaker,
     private readonly durable: DurableFolder,
+    private readonly queue: QueueClient,
+    private readonly membership: NodeMembership,
     config: ExtractorConfig,
   ) {
     const node = config.STRATA_NODE
     const handlers: Handlers<'extract'> = { extract: async ({ layer }, { signal }) => ({ node, made: await this.#make(layer, signal) }) }
-    this.#queue = QueueClient.forWork(config.STRATA_REDIS)
-    this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
-    const onError = (error: Error): void => this.#logger.warn(error.message)
-    for (const queue of [QUEUES.extract, QUEUES.extractOn(node)]) this.#queue.serve({ kind: 'extract', queue, concurrency: config.STRATA_EXTRACT_CONCURRENCY, handlers, onError })
+    this.readiness = new Readiness({
+      redis: () => queue.answers(),
+      store: () => storeAnswers(store),
+      place: () => Promise.resolve(membership.standing.member),
+    })
+    const onError = (error: unknown): void => this.#logger.warn(asStrataError(error).message)
+    const workers = [QUEUES.extract, QUEUES.extractOn(node)].map((name) =>
+      queue.serve({ kind: 'extract', queue: name, concurrency: config.STRATA_EXTRACT_CONCURRENCY, handlers, mayWork: () => membership.mayWork(), paused: true, onError }),
+    )
+    membership.onRenewal(({ member }) => {
+      for (const worker of workers) (member ? worker.resume() : worker.pause()).catch(onError)
+    })
   }
 
   static async start(config: ExtractorConfig): Promise<ExtractorWorker> {
     const logger = new Logger('extractor')
-    const store = await openStore(config, (message) => logger.warn(message))
-    const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
-    const durable = new DurableFolder(layers.path, { warn: (message) => logger.warn(message) })
-    await durable.recover([''], (tail) => layers.removeHolding(tail))
-    return new ExtractorWorker(store, await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config)), durable, config)
+    const warn = (message: string): void => logger.warn(message)
+    const queue = QueueClient.forWork(config.STRATA_REDIS)
+    const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
+    let membership: NodeMembership | undefined
+    try {
+      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'extractor', removed: () => Promise.resolve(undefined), warn })
+      const store = await openStore(config, warn)
+      const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
+      const durable = new DurableFolder(layers.path, { warn })
+      await durable.recover([''], (tail) => layers.removeHolding(tail))
+      const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config))
+      await membership.show(undefined)
+      return new ExtractorWorker(store, maker, durable, queue, membership, config)
+    } catch (error) {
+      await membership?.leave()
+      await queue.close()
+      throw error
+    }
   }
 
   async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
@@ -44,7 +68,8 @@ export class ExtractorWorker implements OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.#queue.close()
+    await this.membership.leave()
+    await this.queue.close()
     await this.maker.close()
     this.durable.close()
     await this.store.close()

@@ -1,15 +1,15 @@
-import { mkdirSync, rmdirSync } from 'node:fs'
-import { release } from 'node:os'
+import { rmdirSync } from 'node:fs'
+import { hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
 import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { LayerFolder } from '@strata/layers'
-import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
+import { bootId, makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES, Sealer } from '@strata/queue'
+import { NodeMembership, nodeIdentity, QueueClient, QUEUES, Sealer } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, openStore, type DurableFolder, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
@@ -40,7 +40,11 @@ export class RuntimeNode {
   readonly cleaner: NodeCleaner
   readonly #failures = new LaunchFailures()
   #publisher: Publisher | undefined
-  readonly readiness = new Readiness({ redis: () => this.queue.answers(), store: () => storeAnswers(this.store) })
+  readonly readiness = new Readiness({
+    redis: () => this.queue.answers(),
+    store: () => storeAnswers(this.store),
+    place: () => Promise.resolve(this.membership.standing.member),
+  })
 
   private constructor(
     private readonly config: RuntimeConfig,
@@ -50,6 +54,7 @@ export class RuntimeNode {
     readonly containers: Containers,
     readonly mounts: ImageMounts,
     private readonly queue: QueueClient,
+    private readonly membership: NodeMembership,
     private readonly layers: LayerFolder,
     private readonly durable: DurableFolder,
   ) {
@@ -58,11 +63,25 @@ export class RuntimeNode {
 
   static async start(config: RuntimeConfig): Promise<RuntimeNode> {
     if (process.getuid?.() !== 0) throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
-    const folder = config.STRATA_NODE_FOLDER
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const logger = new Logger('runtime')
     const warn = (message: string): void => logger.warn(message)
+    const queue = QueueClient.forWork(config.STRATA_REDIS)
+    const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
+    let membership: NodeMembership | undefined
+    try {
+      // Before anything else: what this node has in the kernel is named by its id, and another's would be taken for its own.
+      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'runtime', removed: () => Promise.resolve(undefined), warn })
+      return await RuntimeNode.#open(config, queue, membership, warn)
+    } catch (error) {
+      await membership?.leave()
+      await queue.close()
+      throw error
+    }
+  }
+
+  static async #open(config: RuntimeConfig, queue: QueueClient, membership: NodeMembership, warn: (message: string) => void): Promise<RuntimeNode> {
+    const folder = config.STRATA_NODE_FOLDER
+    for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const store = await openStore(config, warn)
     const layers = new LayerFolder(join(folder, 'layers'))
     const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
@@ -76,21 +95,36 @@ export class RuntimeNode {
       roots: new SnapshotRoots(snapshots, join(folder, 'roots')),
       warn,
     })
-    for (const warning of containers.runtime.warnings) logger.warn(warning)
-    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), QueueClient.forWork(config.STRATA_REDIS), layers, durable)
+    for (const warning of containers.runtime.warnings) warn(warning)
+    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), queue, membership, layers, durable)
   }
 
   /** Makes the node known at its door, and takes jobs. */
-  serve(door: string): void {
+  async serve(door: string): Promise<void> {
     const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
     const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
     const roots = new ImageRoots(this.snapshots, this.layers, id, () => this.durable.committed())
     const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, this.#failures, () => this.published())
-    const onError = (error: Error): void => this.#logger.warn(error.message)
-    const record = { id, door, driver: this.snapshots.name, driverReason: this.driverReason, runtime: this.containers.runtime.version, kernel: release(), warnings: [...this.containers.runtime.warnings] }
-    this.#publisher = new Publisher(this.queue.nodes, record, this.containers, (message) => this.#logger.warn(message))
-    this.queue.serve({ kind: 'runtime', queue: QUEUES.runtime, concurrency, handlers: jobs.shared, onError })
-    this.queue.serve({ kind: 'runtime.node', queue: QUEUES.runtimeOn(id), concurrency, handlers: jobs.own, onError })
+    const warn = (message: string): void => this.#logger.warn(message)
+    await this.membership.show({
+      id,
+      door,
+      host: hostname(),
+      driver: this.snapshots.name,
+      driverReason: this.driverReason,
+      runtime: this.containers.runtime.version,
+      kernel: release(),
+      warnings: [...this.containers.runtime.warnings],
+    })
+    this.#publisher = new Publisher(this.queue.nodes, id, this.membership, this.containers, warn)
+    const worker = { concurrency, mayWork: () => this.membership.mayWork(), paused: true, onError: (error: Error) => warn(error.message) }
+    const workers = [
+      this.queue.serve({ ...worker, kind: 'runtime', queue: QUEUES.runtime, handlers: jobs.shared }),
+      this.queue.serve({ ...worker, kind: 'runtime.node', queue: QUEUES.runtimeOn(id), handlers: jobs.own }),
+    ]
+    this.membership.onRenewal(({ member }) => {
+      for (const one of workers) (member ? one.resume() : one.pause()).catch((error: unknown) => warn(String(error)))
+    })
   }
 
   view(record: ContainerRecord): ContainerView {
@@ -129,6 +163,7 @@ export class RuntimeNode {
 
   async close(): Promise<void> {
     await this.#publisher?.close()
+    await this.membership.leave()
     await this.queue.close()
     await this.containers.close()
     await this.snapshots.releaseRoots()

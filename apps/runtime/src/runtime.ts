@@ -20,7 +20,13 @@ async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
   const door: Door = config.STRATA_DOOR_LISTEN === undefined ? { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 } : parseTcpDoor(config.STRATA_DOOR_LISTEN)
   const server = await openDoor(door, handler)
   const address = config.STRATA_DOOR_ADDRESS ?? doorText(boundDoor(door, server))
-  node.serve(address)
+  try {
+    await node.serve(address)
+  } catch (error) {
+    await closeDoor(server, config.STRATA_DRAIN_MS)
+    await node.close()
+    throw error
+  }
   return {
     doors: [address],
     notReady: () => node.readiness.notReady(),

@@ -14,6 +14,8 @@ export const ERROR_CODES = [
   'job_not_found', 'job_exists', 'job_expired', 'cancelled', 'upload_interrupted', 'poisoned',
   // containers
   'container_not_found', 'container_exists', 'container_ambiguous', 'container_running', 'container_not_running', 'nothing_to_run', 'launch_failed', 'command_not_found', 'command_not_executable',
+  // nodes
+  'node_exists',
   // the machine and the services
   'queue_unavailable', 'store_unavailable', 'node_unavailable', 'storage_full', 'driver_unavailable', 'corrupt', 'internal',
 ] as const
@@ -57,6 +59,7 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   launch_failed: 'The container could not be started',
   command_not_found: 'The command was not found',
   command_not_executable: 'The command cannot be run',
+  node_exists: 'The node exists',
   queue_unavailable: 'The queue does not answer',
   store_unavailable: 'The store does not answer',
   node_unavailable: 'The node does not answer',

@@ -37,6 +37,7 @@ export const PROBLEMS: Readonly<Record<ErrorCode, { readonly status: number }>> 
   launch_failed: { status: 422 },
   command_not_found: { status: 422 },
   command_not_executable: { status: 422 },
+  node_exists: { status: 409 },
   queue_unavailable: { status: 503 },
   store_unavailable: { status: 503 },
   node_unavailable: { status: 503 },

@@ -5,6 +5,7 @@ export const NOT_READY = {
   redis: 'Redis does not answer',
   store: 'the store does not answer',
   node: 'no node is running',
+  place: 'another process serves this node',
 } as const
 export type NotReady = keyof typeof NOT_READY
 

@@ -49,8 +49,10 @@ export class QueueClient {
   #ping: Promise<string> | undefined
 
   /** Works a queue until `close`. */
-  serve<K extends QueueKind>(options: WorkerOptions<K>): void {
-    this.#workers.push(new JobWorker(this.redis, this.journal, this.signals, options))
+  serve<K extends QueueKind>(options: WorkerOptions<K>): JobWorker<K> {
+    const worker = new JobWorker(this.redis, this.journal, this.signals, options)
+    this.#workers.push(worker)
+    return worker
   }
 
   /** Takes no more jobs, awaits those under way, then lets go. */

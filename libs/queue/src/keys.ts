@@ -5,7 +5,10 @@
  *     strata:job:<id>:was        remains when the record has expired: tells "expired" from "never was"
  *     strata:jobs                sorted set: ids by time of creation
  *     strata:cancel:<id>         the request is to stop
- *     strata:node:<id>           a node's registration, renewed; gone when the node is
+ *     strata:node:<id>           what a node's runtime says of itself, renewed; gone when the runtime is
+ *     strata:node:<id>:extractor the same of its extractor
+ *     strata:node:<id>:owner     the node folder that has this id, renewed by either; another folder must wait
+ *     strata:nodes:seen          hash: `<node>/<part>` → when it was last renewed, and what it said
  *     strata:containers:<node>   hash: container id → its record, as its node published it
  *     strata:nodes               set: the ids of all nodes that ever registered
  *     strata:placed:<container>  the node that took it; expires a day after its removal
@@ -19,6 +22,9 @@ export const KEY = {
   jobs: 'strata:jobs',
   cancel: (id: string) => `strata:cancel:${id}`,
   node: (id: string) => `strata:node:${id}`,
+  extractor: (id: string) => `strata:node:${id}:extractor`,
+  nodeOwner: (id: string) => `strata:node:${id}:owner`,
+  nodesSeen: 'strata:nodes:seen',
   nodes: 'strata:nodes',
   containers: (node: string) => `strata:containers:${node}`,
   placed: (container: string) => `strata:placed:${container}`,

@@ -3,12 +3,15 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { orUnavailable } from './connection.js'
 import { KEY } from './keys.js'
+import type { NodeIdentity } from './node-identity.js'
 
-/** How a node makes itself known: renewed every few seconds, gone soon after the node is. */
+/** What a node's runtime says of itself: renewed every few seconds, gone soon after the runtime is. */
 export const nodeSchema = z.object({
   id: z.string(),
   /** `unix:///path` or `http://host:port` of the node's door. */
   door: z.string(),
+  /** Of the machine, for people. */
+  host: z.string().default(''),
   driver: z.string(),
   driverReason: z.string(),
   runtime: z.string(),
@@ -16,9 +19,58 @@ export const nodeSchema = z.object({
   warnings: z.array(z.string()),
 })
 export type NodeRecord = z.infer<typeof nodeSchema>
+/** A node is alive if both are. */
+export type NodePart = 'runtime' | 'extractor'
 
-const TTL_MS = 15_000
+const ownerSchema = z.object({ instance: z.string(), boot: z.string(), host: z.string() })
+
+/** What a registration came to. */
+export type Registered =
+  | {
+      readonly kind: 'registered'
+      /** This instance did not have the id, or had let it lapse: others may have acted on that. */
+      readonly lapsed: boolean
+      /** What this part had published may be gone from Redis. */
+      readonly unknown: boolean
+      readonly whole: boolean
+    }
+  /** `leftMs`: until the other's registration ends, if it is not renewed. */
+  | { readonly kind: 'taken'; readonly host: string; readonly leftMs: number }
+
+/** How long a registration lives that is not renewed. */
+export const LIFE_MS = 15_000
 const PLACED_SECONDS = 24 * 3600
+
+/**
+ * Takes or keeps the id for one instance, in one step: two that start at once cannot both have it.
+ * KEYS owner, own part, other part, nodes, seen · ARGV id, instance, boot, owner's record, what the part says ('' if it
+ * is not to be shown yet), field in `seen`, '1' for a runtime: of the host's two names its own counts, since an extractor
+in a container of its own does not see the machine's
+ */
+const REGISTER = `local text = redis.call('GET', KEYS[1])
+local lapsed = 1
+if text then
+  local owner = cjson.decode(text)
+  if owner.instance ~= ARGV[2] or owner.boot ~= ARGV[3] then return {0, owner.host, redis.call('PTTL', KEYS[1])} end
+  lapsed = 0
+end
+local unknown = 1 - redis.call('EXISTS', KEYS[2])
+redis.call('SET', KEYS[1], (lapsed == 1 or ARGV[7] == '1') and ARGV[4] or text, 'PX', ${LIFE_MS})
+if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then unknown = 1 end
+if ARGV[5] ~= '' then
+  local now = redis.call('TIME')
+  redis.call('SET', KEYS[2], ARGV[5], 'PX', ${LIFE_MS})
+  redis.call('HSET', KEYS[5], ARGV[6], string.format('%d%03d ', now[1], math.floor(now[2] / 1000)) .. ARGV[5])
+end
+return {1, lapsed, unknown, redis.call('EXISTS', KEYS[3])}`
+/** KEYS owner, own part, other part · ARGV instance, boot. The id is free at once when no part is left. */
+const LEAVE = `local text = redis.call('GET', KEYS[1])
+if not text then return 0 end
+local owner = cjson.decode(text)
+if owner.instance ~= ARGV[1] or owner.boot ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[2])
+if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('DEL', KEYS[1]) end
+return 1`
 
 /** A lua claim: the name is ours if it is free, or ours already. */
 const CLAIM = `local owner = redis.call('HGET', KEYS[1], ARGV[1])
@@ -33,16 +85,24 @@ const RELEASE = `if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.c
 export class NodeDirectory {
   constructor(private readonly redis: Redis) {}
 
-  /** Renews the registration. True: Redis did not know this node (a first time, or Redis was emptied), so all must be published. */
-  async register(node: NodeRecord): Promise<boolean> {
-    const known = await this.redis.sismember(KEY.nodes, node.id)
-    const exists = await this.redis.exists(KEY.node(node.id))
-    await this.redis.multi().set(KEY.node(node.id), JSON.stringify(node), 'PX', TTL_MS).sadd(KEY.nodes, node.id).exec()
-    return known === 0 || exists === 0
+  /**
+   * Takes or renews the id for this instance. `said`: what the part tells others; `null` where it is enough that it is
+   * there, `undefined` where it is not to be found yet.
+   */
+  async register(identity: NodeIdentity, part: NodePart, said: NodeRecord | null | undefined): Promise<Registered> {
+    const { id, instance, boot, host } = identity
+    const [own, other] = partKeys(id, part)
+    const owner = JSON.stringify(ownerSchema.parse({ instance, boot, host }))
+    const text = said === undefined ? '' : JSON.stringify(said ?? { host })
+    const keys = [KEY.nodeOwner(id), own, other, KEY.nodes, KEY.nodesSeen]
+    const answer = (await this.redis.eval(REGISTER, keys.length, ...keys, id, instance, boot, owner, text, `${id}/${part}`, part === 'runtime' ? '1' : '0')) as [number, ...(string | number)[]]
+    if (answer[0] === 0) return { kind: 'taken', host: String(answer[1]), leftMs: Number(answer[2]) }
+    return { kind: 'registered', lapsed: answer[1] === 1, unknown: answer[2] === 1, whole: answer[3] === 1 }
   }
 
-  async unregister(id: string): Promise<void> {
-    await this.redis.del(KEY.node(id))
+  /** The part ends: it is not shown any more, and the id is free when the other part is not there either. */
+  async leave({ id, instance, boot }: NodeIdentity, part: NodePart): Promise<void> {
+    await this.redis.eval(LEAVE, 3, KEY.nodeOwner(id), ...partKeys(id, part), instance, boot)
   }
 
   /** The nodes that are alive. */
@@ -128,4 +188,8 @@ export class NodeDirectory {
       })(),
     )
   }
+}
+
+function partKeys(id: string, part: NodePart): [own: string, other: string] {
+  return part === 'runtime' ? [KEY.node(id), KEY.extractor(id)] : [KEY.extractor(id), KEY.node(id)]
 }

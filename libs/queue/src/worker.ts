@@ -1,5 +1,5 @@
 import { asStrataError, ERROR_TITLES, step, StrataError } from '@strata/oci'
-import { DelayedError, UnrecoverableError, WaitingChildrenError as WaitingForChildren, Worker, type Job } from 'bullmq'
+import { DelayedError, UnrecoverableError, WaitingChildrenError as WaitingForChildren, WaitingError, Worker, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
 import { decodeFailure, encodeFailure } from './failure.js'
@@ -70,6 +70,10 @@ export interface WorkerOptions<K extends QueueKind> {
   readonly queue: string
   readonly handlers: Handlers<K>
   readonly concurrency: number
+  /** Asked before each job: false gives the job back to its queue. Whoever answers so also calls `pause`. */
+  readonly mayWork?: () => Promise<boolean>
+  /** Takes no jobs before `resume`. */
+  readonly paused?: boolean
   /** Something failed that no caller will see: for the log. */
   readonly onError?: (error: Error) => void
 }
@@ -115,6 +119,7 @@ export class JobWorker<K extends QueueKind> {
       prefix: BULL_PREFIX,
       concurrency: options.concurrency,
       drainDelay: 5,
+      autorun: options.paused !== true,
       ...STALLS,
     })
     this.#worker.on('error', (error) => options.onError?.(error))
@@ -126,6 +131,15 @@ export class JobWorker<K extends QueueKind> {
     signals.onCancelled((id) => void this.#wakeParent(id).catch(() => undefined))
   }
 
+  /** Takes no more jobs until `resume`; those under way go on. */
+  async pause(): Promise<void> {
+    await this.#worker.pause(true)
+  }
+
+  async resume(): Promise<void> {
+    await this.#worker.resume()
+  }
+
   async close(): Promise<void> {
     await this.#worker.close()
     await this.#producer.close()
@@ -133,6 +147,11 @@ export class JobWorker<K extends QueueKind> {
 
   async #run(job: Job, token: string): Promise<unknown> {
     const name = job.name as JobName
+    // A worker that waits for jobs when it is paused may still be given one.
+    if (this.options.mayWork && !(await this.options.mayWork())) {
+      await job.moveToWait(token)
+      throw new WaitingError()
+    }
     const lock: JobLock = { key: `${BULL_PREFIX}:${this.options.queue}:${job.id ?? ''}:lock`, token }
     try {
       if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name)) throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)

@@ -86,7 +86,7 @@ describe('docker-compose.yml', () => {
     expect(holds('runtime', STRATA_NODE_FOLDER)).toEqual({ source: '/var/lib/strata', target: '/var/lib/strata', mode: 'rw' })
     expect(holds('runtime', STRATA_RUN_FOLDER)).toEqual({ source: '/run/strata', target: '/run/strata', mode: 'rw' })
     expect(service('runtime')).toMatchObject({ privileged: true, pid: 'host' })
-    expect(service('runtime').entrypoint?.join(' ')).toBe('nsenter --target 1 --cgroup -- strata')
+    expect(service('runtime').entrypoint?.join(' ')).toBe('nsenter --target 1 --cgroup --uts -- strata')
   })
 
   it('follows what may be set beside it', () => {

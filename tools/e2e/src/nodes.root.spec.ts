@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
@@ -81,6 +82,30 @@ it('two processes cannot be one node', async () => {
   await strata.startGroup(['runtime'], false, { name: 'again', environment: nodeEnvironment('b') })
   await until(() => strata.log.includes('another process serves'), 'it says so')
   await strata.stop('SIGTERM', 'again')
+})
+
+it('a second node of the same id is refused, and told where the first is; the first goes on', async () => {
+  const first = strata.node
+  const kept = await onNode(first.id)
+  const twin = { STRATA_NODE: first.id, STRATA_NODE_FOLDER: join(strata.data, 'node-twin'), STRATA_RUN_FOLDER: `${first.run}-twin` }
+  await strata.startGroup(NODE, false, { name: 'twin', environment: twin })
+  const refused = `strata: a node ${first.id} is already running, on the host ${hostname()}, `
+  await until(() => strata.log.includes(refused), 'it is refused')
+  expect((await strata.stop('SIGTERM', 'twin'))[0]).toBe(1)
+  expect(await get(kept.id)).toMatchObject({ node: first.id, state: 'running' })
+  expect((await strata.containers()).map(({ id }) => id)).toContain(kept.id)
+  // It lives: nothing of it was taken for a stranger's because of the same id.
+  expect((await strata.request('POST', `/v1/containers/${kept.id}/stop`, {})).status).toBe(204)
+  expect((await strata.request('GET', `/v1/containers/${kept.id}/logs?stream=stdout`)).bytes.toString()).toBe('here\nstopped\n')
+  expect((await strata.request('DELETE', `/v1/containers/${kept.id}`)).status).toBe(204)
+})
+
+it('a node that was killed takes its id back at once', async () => {
+  await strata.stop('SIGKILL', 'b')
+  await startNode('b')
+  // Its registration is still believed: it must not be what keeps it out.
+  const running = await onNode(`${strata.node.id}-b`)
+  expect((await strata.request('DELETE', `/v1/containers/${running.id}?force`)).status).toBe(204)
 })
 
 async function onNode(node: string): Promise<View> {

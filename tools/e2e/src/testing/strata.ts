@@ -241,7 +241,8 @@ export class StrataUnderTest {
   #addNode(environment: Record<string, string>): TestNode {
     const id = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(this.data).digest('hex').slice(0, 8)}`
     const node = { id, folder: environment['STRATA_NODE_FOLDER'] ?? join(this.data, 'node'), run: environment['STRATA_RUN_FOLDER'] ?? `/run/strata/${id}` }
-    this.#nodes.set(id, node)
+    // By its folder too: a test may start a second node of the same id.
+    this.#nodes.set(`${id} ${node.folder}`, node)
     return node
   }
 

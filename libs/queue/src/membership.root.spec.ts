@@ -1,0 +1,152 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { StrataError } from '@strata/oci'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { NodeDirectory, nodeIdentity, NodeMembership, producerConnection, QUEUES, QueueClient, whenReady, type NodeIdentity, type NodePart, type NodeRecord } from './index.js'
+import { KEY } from './keys.js'
+import { TestRedis } from './testing/index.js'
+
+let redis: TestRedis
+let connection: ReturnType<typeof producerConnection>
+let directory: NodeDirectory
+const open: { leave(): Promise<void> }[] = []
+beforeAll(async () => {
+  redis = await TestRedis.start()
+  connection = producerConnection(redis.url)
+  await whenReady(connection)
+  directory = new NodeDirectory(connection)
+})
+afterEach(async () => {
+  vi.restoreAllMocks()
+  for (const one of open.splice(0)) await one.leave()
+  await connection.flushall()
+})
+afterAll(async () => {
+  connection.disconnect()
+  await redis.remove()
+})
+
+const A: NodeIdentity = { id: 'n', instance: 'folder-a', boot: 'boot-1', host: 'first' }
+const B: NodeIdentity = { ...A, instance: 'folder-b', host: 'second' }
+const record: NodeRecord = { id: 'n', door: 'unix:///x', host: 'first', driver: 'd', driverReason: 'r', runtime: 'v', kernel: 'k', warnings: [] }
+async function member(identity: NodeIdentity, part: NodePart, removed = (): Promise<StrataError | undefined> => Promise.resolve(undefined)): Promise<NodeMembership> {
+  const membership = await NodeMembership.join({ directory, identity, part, removed, warn: () => undefined })
+  open.push(membership)
+  return membership
+}
+/** As a process that was killed: it renews no more and says nothing. */
+const die = (membership: NodeMembership): void => {
+  open.splice(open.indexOf(membership), 1)
+  vi.spyOn(membership, 'renew').mockResolvedValue(undefined)
+}
+const lapse = (): Promise<number> => connection.del(KEY.nodeOwner('n'), KEY.node('n'), KEY.extractor('n'))
+
+describe('the id of a node', () => {
+  it('belongs to the first living instance; the second is refused, and told where the first is', async () => {
+    await (await member(A, 'runtime')).show(record)
+    await expect(member(B, 'runtime')).rejects.toMatchObject({ code: 'node_exists', message: expect.stringContaining('on the host first') as string })
+    await expect(member(B, 'extractor')).rejects.toMatchObject({ code: 'node_exists' })
+    // A copy of the folder on another machine.
+    await expect(member({ ...A, boot: 'boot-2', host: 'copy' }, 'runtime')).rejects.toMatchObject({ code: 'node_exists' })
+  })
+
+  it('goes to one of two that start at once', async () => {
+    const outcomes = await Promise.allSettled([member(A, 'runtime'), member(B, 'runtime'), member(B, 'extractor'), member(A, 'extractor')])
+    const won = [A, B, B, A].filter((_, index) => outcomes[index]?.status === 'fulfilled')
+    expect(won).toHaveLength(2)
+    expect(new Set(won.map(({ instance }) => instance)).size).toBe(1)
+  })
+
+  it('is taken back at once by the same folder after kill -9, by another when the life of the registration is over', async () => {
+    const first = await member(A, 'runtime')
+    await first.show(record)
+    die(first)
+    const again = await member(A, 'runtime')
+    expect(again.standing).toMatchObject({ member: true })
+    die(again)
+    await connection.pexpire(KEY.nodeOwner('n'), 1_000)
+    expect((await member(B, 'runtime')).standing).toMatchObject({ member: true })
+  })
+
+  it('is free at once when both parts of the node have left', async () => {
+    const [runtime, extractor] = [await member(A, 'runtime'), await member(A, 'extractor')]
+    await extractor.show(undefined)
+    await runtime.show(record)
+    await runtime.renew()
+    expect(runtime.standing.whole).toBe(true)
+    await runtime.leave()
+    expect(await connection.exists(KEY.nodeOwner('n'))).toBe(1)
+    await extractor.leave()
+    expect((await member(B, 'extractor')).standing.member).toBe(true)
+  })
+
+  it('is not given up by a second process of the same folder that does not come to work', async () => {
+    await (await member(A, 'runtime')).show(record)
+    await (await member(A, 'runtime')).leave()
+    expect((await directory.list()).map(({ id }) => id)).toEqual(['n'])
+  })
+})
+
+describe('a process that stood still', () => {
+  it('takes no job when another has its place, and takes them again when that one is gone', async () => {
+    const first = await member(A, 'runtime')
+    await first.show(record)
+    const clock = vi.spyOn(performance, 'now')
+    await lapse()
+    const second = await member(B, 'runtime')
+    await second.show({ ...record, host: 'second' })
+    clock.mockReturnValue(performance.now() + 60_000)
+    expect(await first.mayWork()).toBe(false)
+    expect((await directory.get('n')).host).toBe('second')
+    await second.leave()
+    expect(await first.mayWork()).toBe(true)
+    expect(first.standing.unknown).toBe(true)
+  })
+
+  it('gives back the job that it is handed meanwhile', async () => {
+    const client = QueueClient.forWork(redis.url)
+    try {
+      let may = false
+      const worked: string[] = []
+      const handlers = { 'collect-due': () => Promise.resolve({ queued: false }), sweep: () => Promise.resolve({ ended: [], queued: [] }) }
+      const worker = client.serve({
+        kind: 'storage',
+        queue: QUEUES.storage,
+        concurrency: 1,
+        mayWork: async () => {
+          if (!may) await worker.pause()
+          else worked.push('taken')
+          return may
+        },
+        handlers,
+      })
+      const job = { name: 'sweep', queue: QUEUES.storage, id: 's', data: {} } as const
+      await client.producer.add(job)
+      await expect.poll(async () => client.producer.queue(QUEUES.storage).getWaitingCount()).toBe(1)
+      expect(worked).toEqual([])
+      may = true
+      await worker.resume()
+      expect(await client.producer.result(job, AbortSignal.timeout(20_000))).toEqual({ ended: [], queued: [] })
+    } finally {
+      await client.close()
+    }
+  })
+})
+
+describe('the id of a node folder', () => {
+  it('is made once, stays, and is made again where it cannot be read', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'strata-identity-'))
+    try {
+      const first = nodeIdentity('n', folder, 'b')
+      expect(nodeIdentity('n', folder, 'b')).toEqual(first)
+      expect(readFileSync(join(folder, 'identity'), 'utf8')).toBe(`${first.instance}\n`)
+      writeFileSync(join(folder, 'identity'), '')
+      const second = nodeIdentity('n', folder, 'b')
+      expect(second.instance).not.toBe(first.instance)
+      expect(nodeIdentity('n', folder, 'b')).toEqual(second)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})

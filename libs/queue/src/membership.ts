@@ -1,0 +1,153 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { asStrataError, StrataError } from '@strata/oci'
+import type { NodeIdentity } from './node-identity.js'
+import { LIFE_MS, type NodeDirectory, type NodePart, type NodeRecord, type Registered } from './nodes.js'
+
+/** Well within a registration's life, and soon enough to publish all again when Redis was emptied. */
+const RENEW_MS = 3_000
+/** A renewal older than this proves nothing: another instance may have the id by now. */
+const TRUSTED_MS = LIFE_MS - RENEW_MS
+/** How often a start looks whether the instance that has its id goes on renewing. */
+const LOOK_MS = 250
+
+/** How a part of a node stands, as of its last renewal. */
+export interface Standing {
+  /** This instance has the node's id: it may take jobs. */
+  readonly member: boolean
+  /** The node's other part lives too. */
+  readonly whole: boolean
+  /** Redis did not know this part: a first time, after a long pause, or Redis was emptied. All it publishes is due again. */
+  readonly unknown: boolean
+}
+
+export interface MembershipOptions {
+  readonly directory: NodeDirectory
+  readonly identity: NodeIdentity
+  readonly part: NodePart
+  /** Why this node may not come back (someone removed it); looked at whenever Redis did not know the part. */
+  readonly removed: () => Promise<StrataError | undefined>
+  readonly warn: (message: string) => void
+}
+
+/**
+ * One part of a node (its runtime, its extractor), known to others under the node's id for as long as it lives.
+ *
+ * Laws:
+ * - An id belongs to one node folder on one boot of one machine: the first living one. A second is refused
+ *   (`node_exists`), with the first one's host. Both parts of a node come from one folder, so they agree.
+ * - A process that died keeps its id for the life of its registration (15 s). The same folder takes it back at once,
+ *   also after `kill -9`; another waits until the life is over, and is refused as soon as the first renews.
+ * - `mayWork` is asked before every job. A process that stood still for longer than its registration lived renews first,
+ *   and takes no job when another has its place.
+ */
+export class NodeMembership {
+  #standing: Standing = { member: false, whole: false, unknown: true }
+  #record: NodeRecord | undefined
+  #renewedAt = -Infinity
+  #timer: NodeJS.Timeout | undefined
+  #renewing: Promise<void> | undefined
+  #closed = false
+
+  private constructor(private readonly options: MembershipOptions) {}
+
+  /**
+   * Takes the id, or says who has it. The part is not shown to others before `show`.
+   * @throws StrataError `node_exists`, `node_removed`
+   */
+  static async join(options: MembershipOptions): Promise<NodeMembership> {
+    const membership = new NodeMembership(options)
+    await membership.#claim()
+    membership.#timer = setInterval(() => {
+      membership.renew().catch((error: unknown) => options.warn(`registering the node: ${asStrataError(error).message}`))
+    }, RENEW_MS)
+    return membership
+  }
+
+  /** Told at each renewal. */
+  onRenewal(listener: (standing: Standing) => void): void {
+    this.#listeners.push(listener)
+    listener(this.#standing)
+  }
+  readonly #listeners: ((standing: Standing) => void)[] = []
+
+  get standing(): Standing {
+    return this.#standing
+  }
+
+  /** From here on others find the part: its record for a runtime, nothing more than its being there for an extractor. */
+  async show(record: NodeRecord | undefined): Promise<void> {
+    this.#record = record
+    this.#shown = true
+    await this.renew()
+  }
+  #shown = false
+
+  /** Whether a job may be begun now. Asks Redis only where the last renewal is too old to tell. */
+  async mayWork(): Promise<boolean> {
+    if (performance.now() - this.#renewedAt > TRUSTED_MS) await this.renew()
+    return this.#standing.member
+  }
+
+  /** One at a time; who asks meanwhile gets its result. */
+  renew(): Promise<void> {
+    return (this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined)))
+  }
+
+  /**
+   * Another process of this node folder, or any other once this was the last, may take the id at once. One that was
+   * never shown only stops renewing: it may be a second process of a folder whose first one is there and well.
+   */
+  async leave(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#renewing?.catch(() => undefined)
+    if (this.#shown) await this.options.directory.leave(this.options.identity, this.options.part)
+  }
+
+  async #claim(): Promise<void> {
+    let left = Infinity
+    for (;;) {
+      const outcome = await this.#register()
+      if (outcome.kind === 'registered') return this.#stand(outcome)
+      if (outcome.kind === 'removed') throw outcome.reason
+      // The life of a registration only gets shorter, unless it is renewed: then its owner lives.
+      if (outcome.leftMs > left) throw takenBy(this.options.identity.id, outcome.host)
+      left = outcome.leftMs
+      await delay(LOOK_MS)
+    }
+  }
+
+  async #renew(): Promise<void> {
+    if (this.#closed) return
+    const outcome = await this.#register()
+    if (outcome.kind === 'registered') return this.#stand(outcome)
+    const reason = outcome.kind === 'removed' ? outcome.reason : takenBy(this.options.identity.id, outcome.host)
+    if (this.#standing.member) this.options.warn(`${reason.message}. This process takes no more jobs`)
+    this.#change({ member: false, whole: false, unknown: true })
+  }
+
+  /** What Redis did not know may have been removed meanwhile: by someone who then saw that it was not there. */
+  async #register(): Promise<Registered | { readonly kind: 'removed'; readonly reason: StrataError }> {
+    const { directory, identity, part, removed } = this.options
+    const outcome = await directory.register(identity, part, this.#shown ? (this.#record ?? null) : undefined)
+    if (outcome.kind === 'taken' || !outcome.lapsed) return outcome
+    const reason = await removed()
+    if (!reason) return outcome
+    await directory.leave(identity, part)
+    return { kind: 'removed', reason }
+  }
+
+  #stand({ lapsed, unknown, whole }: Registered & { readonly kind: 'registered' }): void {
+    this.#renewedAt = performance.now()
+    this.#change({ member: true, whole, unknown: unknown || lapsed })
+  }
+
+  #change(standing: Standing): void {
+    this.#standing = standing
+    for (const listener of this.#listeners) listener(standing)
+  }
+}
+
+function takenBy(id: string, host: string): StrataError {
+  return new StrataError('node_exists', `a node ${id} is already running, on the host ${host}, from another folder than this one: give each node an id of its own (STRATA_NODE)`)
+}
