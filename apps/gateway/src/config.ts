@@ -1,6 +1,6 @@
 import { packedLimitsShape } from '@strata/archive'
 import { INTAKE_LIMITS } from '@strata/intake'
-import { absolutePath, hostPort, serviceConfigShape } from '@strata/platform'
+import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
@@ -9,6 +9,7 @@ export const gatewayConfigSchema = z
   .object({
     ...serviceConfigShape,
     ...storeConfigShape,
+    ...apiConfigShape,
     STRATA_SOCKET: absolutePath.optional().describe('The unix socket to listen on; access is by its file mode (0660, group strata where there is one)'),
     STRATA_LISTEN: hostPort.optional().describe('HOST:PORT to listen on; every request needs the token there, but for /docs and /v1/health'),
     STRATA_TOKEN_FILE: absolutePath.optional().describe('The file of the token of STRATA_LISTEN; the same token for all gateways'),

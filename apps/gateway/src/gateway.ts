@@ -1,5 +1,6 @@
 import type { Server } from 'node:http'
-import { closeDoor, createHttpApp, doorText, openDoor, parseTcpDoor, Readiness, type Door, type RunningService, type Service } from '@strata/platform'
+import { DESCRIPTOR_TYPE } from '@strata/api'
+import { bodyLimits, closeDoor, createHttpApp, doorText, listenerLimits, openDoor, parseTcpDoor, Readiness, type Door, type RunningService, type Service } from '@strata/platform'
 import { gatewayAuthentication } from './authentication.js'
 import { gatewayConfigSchema, type GatewayConfig } from './config.js'
 import { serveDocs } from './docs.js'
@@ -18,14 +19,14 @@ async function startGateway(config: GatewayConfig): Promise<RunningService> {
   if (config.STRATA_LISTEN !== undefined) doors.push(parseTcpDoor(config.STRATA_LISTEN))
   // The socket last: whoever is answered there finds every other door open.
   if (config.STRATA_SOCKET !== undefined) doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
-  const { app, handler } = await createHttpApp(GatewayModule.register(config), { authentication: gatewayAuthentication(config), prepare: serveDocs })
+  const { app, handler } = await createHttpApp(GatewayModule.register(config), { authentication: gatewayAuthentication(config), bodies: bodyLimits(config), jsonTypes: [DESCRIPTOR_TYPE], prepare: serveDocs })
   const servers: Server[] = []
   const close = async (): Promise<void> => {
     await Promise.all(servers.map((server) => closeDoor(server, config.STRATA_DRAIN_MS)))
     await app.close()
   }
   try {
-    for (const door of doors) servers.push(await openDoor(door, handler))
+    for (const door of doors) servers.push(await openDoor(door, handler, listenerLimits(config)))
   } catch (error) {
     await close()
     throw error

@@ -1,4 +1,4 @@
-import { absolutePath, hostPort, nodeId, parseTcpDoor, serviceConfigShape } from '@strata/platform'
+import { absolutePath, apiConfigShape, hostPort, nodeId, parseTcpDoor, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
@@ -6,6 +6,7 @@ export const runtimeConfigSchema = z
   .object({
     ...serviceConfigShape,
     ...storeConfigShape,
+    ...apiConfigShape,
     STRATA_NODE: nodeId.describe('The id of this node, the same for its extractor and its runtime and for no other node of this Redis: lower-case letters, digits and -'),
     STRATA_NODE_FOLDER: absolutePath.describe('The folder of this node, on a file system where layers can be mounted. The same for its extractor and its runtime, and for no other node'),
     STRATA_RUN_FOLDER: absolutePath.describe('What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the door'),

@@ -6,7 +6,7 @@
  */
 export const ERROR_CODES = [
   // what the caller sent
-  'bad_request', 'unauthorized', 'not_found', 'unsupported',
+  'bad_request', 'unauthorized', 'not_found', 'unsupported', 'request_timeout',
   // archives and images
   'archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid',
   'image_not_found', 'image_in_use', 'image_ambiguous', 'image_has_tags',
@@ -17,7 +17,7 @@ export const ERROR_CODES = [
   // nodes
   'node_exists',
   // the machine and the services
-  'queue_unavailable', 'store_unavailable', 'node_unavailable', 'storage_full', 'driver_unavailable', 'corrupt', 'internal',
+  'overloaded', 'queue_unavailable', 'store_unavailable', 'node_unavailable', 'storage_full', 'driver_unavailable', 'corrupt', 'internal',
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
@@ -30,6 +30,7 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   unauthorized: 'A token is needed',
   not_found: 'There is nothing here',
   unsupported: 'Strata does not read this',
+  request_timeout: 'The request did not come in time',
   archive_invalid: 'The archive is not valid',
   archive_truncated: 'The archive ends too early',
   archive_changed: 'The archive changed while it was read',
@@ -60,6 +61,7 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   command_not_found: 'The command was not found',
   command_not_executable: 'The command cannot be run',
   node_exists: 'The node exists',
+  overloaded: 'The service has too much to do',
   queue_unavailable: 'The queue does not answer',
   store_unavailable: 'The store does not answer',
   node_unavailable: 'The node does not answer',

@@ -9,6 +9,7 @@ import { allowEveryone, secretInHeader } from './authentication.js'
 import { closeDoor, openDoor } from './doors.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
+import { BODIES, LIMITS } from './testing/limits.js'
 import { Probe, Probed } from './testing/probe-app.js'
 import { RawClient, requestText, sendAndReset } from './testing/raw-client.js'
 
@@ -27,12 +28,12 @@ let unix: { path: string }
 let stranger: { host: string; port: number }
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-auth-'))
-  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication })
+  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication, bodies: BODIES })
   app = made.app
   unix = { path: join(folder, 's') }
   const other = createServer(made.handler)
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
-  servers = [await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler), await openDoor({ kind: 'unix', ...unix, mode: 0o600 }, made.handler), other]
+  servers = [await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS), await openDoor({ kind: 'unix', ...unix, mode: 0o600 }, made.handler, LIMITS), other]
   const port = (server: Server): number => (server.address() as AddressInfo).port
   tcp = { host: '127.0.0.1', port: port(servers[0]!) }
   stranger = { host: '127.0.0.1', port: port(other) }
@@ -68,7 +69,8 @@ describe('a TCP listener', () => {
     ['the token as another header', requestText('GET /items/1', [`x-authorization: Bearer ${TOKEN}`]), [401]],
     ['the token in the query', requestText(`GET /items/1?authorization=Bearer%20${TOKEN}`), [401]],
     ['no token behind a request that had it', requestText('GET /items/1', [RIGHT]) + requestText('DELETE /items/1'), [200, 401]],
-    ['no token behind an open one', requestText('GET /open') + requestText('DELETE /items/1'), [200, 401]],
+    ['no token behind an open one', requestText('GET /open') + requestText('DELETE /items/1'), []],
+    ['the token behind no token', requestText('GET /items/1') + requestText('GET /items/1', [RIGHT]), [401]],
     ['HTTP/1.0', 'DELETE /items/1 HTTP/1.0\r\n\r\n', [401]],
     ['an upgrade', requestText('DELETE /items/1', ['connection: upgrade', 'upgrade: websocket']), [401]],
     ['an upgrade to HTTP/2', requestText('DELETE /items/1', ['connection: upgrade, http2-settings', 'upgrade: h2c', 'http2-settings: AAMAAABkAAQAoAAAAAIAAAAA']), [401]],
@@ -92,6 +94,7 @@ describe('a TCP listener', () => {
     ['a parameter that is too long', requestText(`GET /items/${'a'.repeat(3_000)}`), [401]],
     ['a method that nothing serves', requestText('PROPFIND /items/1'), [401]],
     ['a body that is no JSON', requestText('POST /echo', [JSON_TYPE], '{'), [401]],
+    ['a body for an open route', requestText('GET /open', [], '{}'), [400]],
     ['an unknown expectation', requestText('DELETE /items/1', ['expect: nothing']), [417]],
   ])('%s', async (_, text, expected) => {
     expect(await statuses(tcp, text, expected.length)).toEqual(expected)

@@ -2,7 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import { RouteConfig } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
 import type { FastifyRequest } from 'fastify'
-import { listenerOf, type Door } from './doors.js'
+import { listenerOf } from './doors.js'
+import { hasBody } from './early-answer.js'
 import { sameSecret } from './token.js'
 
 /**
@@ -15,7 +16,9 @@ import { sameSecret } from './token.js'
  *   read, before `100 Continue` is sent, before any middleware, and for every path, also one that
  *   does not exist.
  * - A route is open to everyone only if its own route config says `open: true`. The router picks the
- *   route, so no spelling of a path can be open and reach a route that is not.
+ *   route, so no spelling of a path can be open and reach a route that is not. An open route takes no body.
+ * - The body of a request that is not authenticated is never read (`answerUnread`), and its connection ends with the
+ *   answer (`closeAfter`).
  */
 export type Authenticator = (request: IncomingMessage) => boolean
 
@@ -49,9 +52,14 @@ export function secretInHeader(name: string, secret: string, secretOf: (value: s
   }
 }
 
+export function isOpen(request: FastifyRequest): boolean {
+  return request.routeOptions.config.open === true
+}
+
 /** Why the request is refused, or `undefined` if it may go on. */
 export function refusalOf(request: FastifyRequest, authentication: Authentication): StrataError | undefined {
-  const listener: Door | undefined = listenerOf(request.raw)
-  const isAllowed = listener !== undefined && (request.routeOptions.config.open === true || authentication[listener.kind](request.raw))
-  return isAllowed ? undefined : new StrataError('unauthorized', authentication.refusal)
+  const listener = listenerOf(request.raw)
+  if (listener === undefined) return new StrataError('unauthorized', authentication.refusal)
+  if (isOpen(request)) return hasBody(request.raw) ? new StrataError('bad_request', 'this request takes no body') : undefined
+  return authentication[listener.kind](request.raw) ? undefined : new StrataError('unauthorized', authentication.refusal)
 }

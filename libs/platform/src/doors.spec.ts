@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { closeDoor, doorText, openDoor, parseTcpDoor, type Door } from './doors.js'
+import { LIMITS } from './testing/limits.js'
 
 let folder: string
 beforeEach(() => {
@@ -25,7 +26,7 @@ function get(socketPath: string): Promise<number | undefined> {
 
 describe('doors', () => {
   it('a socket has its mode, answers, and is gone when closed', async () => {
-    const server = await openDoor(unix(), (_request, response) => void response.writeHead(204).end())
+    const server = await openDoor(unix(), (_request, response) => void response.writeHead(204).end(), LIMITS)
     expect(statSync(join(folder, 's')).mode & 0o777).toBe(0o660)
     expect(await get(join(folder, 's'))).toBe(204)
     await closeDoor(server, 100)
@@ -33,17 +34,17 @@ describe('doors', () => {
   })
 
   it('a socket that answers is not taken over, one whose owner died is', async () => {
-    const server = await openDoor(unix(), (_request, response) => void response.end())
-    await expect(openDoor(unix(), () => undefined)).rejects.toThrow(/already running on .*strata down/)
+    const server = await openDoor(unix(), (_request, response) => void response.end(), LIMITS)
+    await expect(openDoor(unix(), () => undefined, LIMITS)).rejects.toThrow(/already running on .*strata down/)
     await closeDoor(server, 100)
     writeFileSync(join(folder, 's'), '')
-    await closeDoor(await openDoor(unix(), () => undefined), 100)
+    await closeDoor(await openDoor(unix(), () => undefined, LIMITS), 100)
   })
 
   it('a port that is taken is said so', async () => {
-    const server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, () => undefined)
+    const server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, () => undefined, LIMITS)
     const { port } = server.address() as { port: number }
-    await expect(openDoor({ kind: 'tcp', host: '127.0.0.1', port }, () => undefined)).rejects.toThrow(new RegExp(`127.0.0.1:${port} is taken`))
+    await expect(openDoor({ kind: 'tcp', host: '127.0.0.1', port }, () => undefined, LIMITS)).rejects.toThrow(new RegExp(`127.0.0.1:${port} is taken`))
     await closeDoor(server, 100)
   })
 

@@ -2,6 +2,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync } fro
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { dirname } from 'node:path'
+import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
 
 /** Where a service listens. */
@@ -20,6 +21,51 @@ export function parseTcpDoor(text: string): Door {
 export function doorText(door: Door): string {
   return door.kind === 'unix' ? `unix://${door.path}` : `http://${door.host.includes(':') ? `[${door.host}]` : door.host}:${door.port}`
 }
+
+/** Connections whose last request has come. */
+const ending = new WeakSet<Socket>()
+/** Node's own parser of a connection: a field that is no part of its API, so it may be absent or other. */
+interface WithParser {
+  parser?: { onIncoming?: unknown } | null
+}
+/** What the parser's callback answers to stop parsing here. */
+const STOP_PARSING = 2
+
+/**
+ * Makes this request the last one of its connection, for clients that are not authenticated: the connection is closed
+ * after the answer, and at once if another request comes before it.
+ *
+ * Node parses all requests of a packet before it goes on: some 1,100 fit into one read of 64 KiB, and take 2.6 MB.
+ * So the parser is stopped too, where Node's is as we know it; else each request behind is dropped in `openDoor`.
+ */
+export function closeAfter(request: IncomingMessage, response: ServerResponse): void {
+  const { socket } = request
+  ending.add(socket)
+  response.shouldKeepAlive = false
+  const { parser } = socket as WithParser
+  if (typeof parser?.onIncoming !== 'function') return
+  parser.onIncoming = () => {
+    socket.destroy()
+    return STOP_PARSING
+  }
+}
+
+export interface ListenerLimits {
+  /** Open connections at a time. One more is closed as soon as it is accepted. */
+  readonly connections: number
+  /** How long a client may take from its connection, or from its last answer, to the end of a request's headers. */
+  readonly headersMs: number
+}
+
+/**
+ * How long the rest of a body may still arrive after its request was answered. It is read and dropped for that
+ * long: closing at once makes the kernel reset the connection, and the client may never see the answer.
+ */
+export const LINGER_MS = 5_000
+/** How long a connection may stay open without a request. */
+const KEEP_ALIVE_MS = 60_000
+
+const WARN_EVERY_MS = 60_000
 
 /** The request line and all headers: a thousand digests of `?have=`, each with its name. */
 const MAX_HEADER = 128 * 1024
@@ -49,15 +95,46 @@ export function continueBody(response: ServerResponse): void {
 
 /**
  * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is an error that says what to do.
- * Long bodies are bounded by the service's own idle limit, so the server's own time limit for a whole request is off.
+ *
+ * Every listener of every service is opened here, so all have the same limits. There is no limit for a whole request:
+ * an archive may take hours. Whoever reads a body bounds it (RequestBodies, the intake); a body that nobody reads
+ * stays in the socket, and ends LINGER_MS after the answer with its connection.
  */
-export async function openDoor(door: Door, handler: RequestListener): Promise<Server> {
-  const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 60_000, maxHeaderSize: MAX_HEADER }, handler)
+export async function openDoor(door: Door, handler: RequestListener, { connections, headersMs }: ListenerLimits): Promise<Server> {
+  const serve: RequestListener = (request, response) => {
+    if (ending.has(request.socket)) {
+      request.socket.destroy()
+      return
+    }
+    response.once('finish', () => closeIfUnread(request))
+    handler(request, response)
+  }
+  const server = createServer(
+    {
+      requestTimeout: 0,
+      headersTimeout: headersMs,
+      // Node looks for late headers this often.
+      connectionsCheckingInterval: Math.ceil(headersMs / 4),
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      // TCP's own question, for clients whose machine is gone without a word.
+      keepAlive: true,
+      keepAliveInitialDelay: KEEP_ALIVE_MS,
+      maxHeaderSize: MAX_HEADER,
+    },
+    serve,
+  )
+  server.maxConnections = connections
+  let warned = -Infinity
+  server.on('drop', () => {
+    if (performance.now() - warned < WARN_EVERY_MS) return
+    warned = performance.now()
+    new Logger('http').warn(`${doorText(door)} has ${connections} open connections, which is its limit (STRATA_MAX_CONNECTIONS): more are closed`)
+  })
   server.prependListener('connection', (socket) => acceptedBy.set(socket, door))
   // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
   server.on('checkContinue', (request, response) => {
     awaitsContinue.add(response)
-    handler(request, response)
+    serve(request, response)
   })
   server.on('checkExpectation', (_request, response) => void response.writeHead(417, { connection: 'close' }).end())
   if (door.kind === 'unix') {
@@ -78,6 +155,12 @@ export async function openDoor(door: Door, handler: RequestListener): Promise<Se
     chmodSync(door.path, door.mode)
   }
   return server
+}
+
+function closeIfUnread(request: IncomingMessage): void {
+  if (request.complete || request.destroyed) return
+  const timer = setTimeout(() => request.socket.destroy(), LINGER_MS)
+  request.once('close', () => clearTimeout(timer))
 }
 
 async function removeStaleSocket(path: string): Promise<void> {

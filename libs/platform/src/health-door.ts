@@ -1,5 +1,7 @@
 import type { RequestListener } from 'node:http'
-import { closeDoor, openDoor, parseTcpDoor, type Door } from './doors.js'
+import { StrataError } from '@strata/oci'
+import { closeAfter, closeDoor, openDoor, parseTcpDoor, type Door, type ListenerLimits } from './doors.js'
+import { answerUnread, hasBody } from './early-answer.js'
 import { readyAnswer, type NotReady } from './readiness.js'
 
 const CLOSE_MS = 100
@@ -8,9 +10,9 @@ const CLOSE_MS = 100
  * `GET /health/live`: 200 as long as the process answers. `GET /health/ready`: 200, or 503 with the reasons. Opened before the service starts and closed after it
  * has ended, so that both can be told. `at`: HOST:PORT or the path of a unix socket.
  */
-export async function openHealth(at: string, notReady: () => Promise<readonly NotReady[]>): Promise<{ readonly door: Door; close(): Promise<void> }> {
+export async function openHealth(at: string, notReady: () => Promise<readonly NotReady[]>, limits: ListenerLimits): Promise<{ readonly door: Door; close(): Promise<void> }> {
   const door: Door = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpDoor(at)
-  const server = await openDoor(door, healthListener(notReady))
+  const server = await openDoor(door, healthListener(notReady), limits)
   return { door, close: () => closeDoor(server, CLOSE_MS) }
 }
 
@@ -20,8 +22,9 @@ function healthListener(notReady: () => Promise<readonly NotReady[]>): RequestLi
       const text = JSON.stringify(body)
       response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }).end(request.method === 'HEAD' ? undefined : text)
     }
-    request.resume()
-    if (request.url === '/health/live') answer(200, { status: 'live' })
+    closeAfter(request, response)
+    if (hasBody(request)) answerUnread(request, response, new StrataError('bad_request', 'this request takes no body'))
+    else if (request.url === '/health/live') answer(200, { status: 'live' })
     else if (request.url === '/health/ready') void notReady().then(readyAnswer).then(({ status, body }) => answer(status, body))
     else answer(404, { status: 'not found' })
   }

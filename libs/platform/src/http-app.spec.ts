@@ -6,14 +6,15 @@ import { allowEveryone } from './authentication.js'
 import { closeDoor, openDoor } from './doors.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
+import { BODIES, LIMITS } from './testing/limits.js'
 import { Probe, Probed } from './testing/probe-app.js'
 
 let app: NestFastifyApplication
 let server: Server
 beforeAll(async () => {
-  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' } })
+  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: BODIES })
   app = made.app
-  server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler)
+  server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS)
 })
 afterAll(async () => {
   await closeDoor(server, 100)

@@ -1,24 +1,28 @@
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
 import { Logger as NestLogger, StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Logger } from 'nestjs-pino'
-import { refusalOf, type Authentication } from './authentication.js'
-import { continueBody } from './doors.js'
+import { isOpen, refusalOf, type Authentication } from './authentication.js'
+import { closeAfter, continueBody } from './doors.js'
+import { answerUnread, hasBody } from './early-answer.js'
 import { ProblemFilter } from './problem-filter.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
 import type { Readiness } from './readiness.js'
+import { RequestBodies, type BodyLimits } from './request-bodies.js'
 import type { RunningService } from './service.js'
 
-/** A JSON body of a request, not of an image. */
-const MAX_JSON_BODY = 4 * 1024 * 1024
 /** What stands in the way of a start is thrown, for the process to say in a sentence; the framework would log it first, with its stack. */
 const QUIET = { bufferLogs: true, autoFlushLogs: false, abortOnError: false }
 
 export interface HttpAppOptions {
   readonly authentication: Authentication
+  /** For JSON bodies. */
+  readonly bodies: BodyLimits
+  /** Media types that are parsed as JSON, besides `application/json`. */
+  readonly jsonTypes?: readonly string[]
   /** Adds to the application before its routes are made. */
   readonly prepare?: (app: NestFastifyApplication) => void
 }
@@ -26,13 +30,12 @@ export interface HttpAppOptions {
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
  *
- * Every request is authenticated first (authentication.ts). Then JSON bodies are parsed; every other body is left in
- * the socket for its controller to read, however long it is.
+ * Every request is authenticated first (authentication.ts). Then JSON bodies are read (request-bodies.ts); every other
+ * body is left in the socket for its controller to read, however long it is.
  */
-export async function createHttpApp(module: DynamicModule, { authentication, prepare }: HttpAppOptions): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
+export async function createHttpApp(module: DynamicModule, { authentication, bodies: limits, jsonTypes = [], prepare }: HttpAppOptions): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const adapter = new FastifyAdapter({
-    bodyLimit: MAX_JSON_BODY,
     routerOptions: { maxParamLength: 2_000 },
     forceCloseConnections: true,
     // What the server refuses before a route is found: a path that is no text.
@@ -47,9 +50,17 @@ export async function createHttpApp(module: DynamicModule, { authentication, pre
   // The adapter runs this before all other hooks and before every middleware; Fastify runs it for unknown paths too.
   adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
     const refused = refusalOf(request, authentication)
-    if (refused) logRefused(request)
-    else continueBody(reply.raw)
-    done(refused)
+    if (refused || isOpen(request)) closeAfter(request.raw, reply.raw)
+    if (!refused) {
+      continueBody(reply.raw)
+      done()
+      return
+    }
+    logRefused(request, refused)
+    if (hasBody(request.raw)) {
+      reply.hijack()
+      answerUnread(request.raw, reply.raw, refused)
+    } else done(refused)
   })
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, ...QUIET })
   app.useLogger(app.get(Logger))
@@ -57,13 +68,8 @@ export async function createHttpApp(module: DynamicModule, { authentication, pre
   const fastify = adapter.getInstance()
   fastify.removeAllContentTypeParsers()
   fastify.addContentTypeParser('*', (_request, _payload, done) => done(null))
-  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    try {
-      done(null, body.length === 0 ? {} : JSON.parse(body.toString()))
-    } catch {
-      done(new StrataError('bad_request', 'the body is not JSON'))
-    }
-  })
+  const bodies = new RequestBodies(limits)
+  fastify.addContentTypeParser(['application/json', ...jsonTypes], async (_request: FastifyRequest, payload: IncomingMessage) => parsed(await bodies.read(payload)))
   app.useGlobalFilters(new ProblemFilter())
   app.useGlobalPipes(validation())
   prepare?.(app)
@@ -74,8 +80,16 @@ export async function createHttpApp(module: DynamicModule, { authentication, pre
 }
 
 /** Middleware logs requests, and a refused one never gets there. */
-function logRefused({ raw: { method = '', url = '', socket } }: FastifyRequest): void {
-  new NestLogger('http').log(`refused, not authenticated: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`)
+function logRefused({ raw: { method = '', url = '', socket } }: FastifyRequest, { code }: StrataError): void {
+  new NestLogger('http').log(`refused, ${code}: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`)
+}
+
+function parsed(body: Buffer): unknown {
+  try {
+    return body.length === 0 ? {} : JSON.parse(body.toString())
+  } catch {
+    throw new StrataError('bad_request', 'the body is not JSON')
+  }
 }
 
 /** Requests are checked by the contracts' schemas, in `validation`. */

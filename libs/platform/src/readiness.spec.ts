@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openHealth } from './health-door.js'
+import { LIMITS } from './testing/limits.js'
 import { NOT_READY, Readiness, storeAnswers, type NotReady } from './readiness.js'
 
 describe('readiness', () => {
@@ -46,7 +47,7 @@ describe('the health door', () => {
   it('tells whether the process lives, and why it does not serve', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'strata-health-'))
     let reasons: readonly NotReady[] = ['starting']
-    const health = await openHealth(join(folder, 's'), () => Promise.resolve(reasons))
+    const health = await openHealth(join(folder, 's'), () => Promise.resolve(reasons), LIMITS)
     expect(await ask(join(folder, 's'), '/health/live')).toEqual({ status: 200, text: '{"status":"live"}' })
     expect(await ask(join(folder, 's'), '/health/ready')).toEqual({ status: 503, text: JSON.stringify({ status: 'not ready', reasons: [NOT_READY.starting] }) })
     reasons = []

@@ -7,7 +7,7 @@ import { doorText } from './doors.js'
 import { openHealth } from './health-door.js'
 import { awaited, runProcess } from './process.js'
 import type { NotReady } from './readiness.js'
-import type { serviceConfigShape } from './service-config.js'
+import { listenerLimits, type serviceConfigShape } from './service-config.js'
 
 /** A service at work. */
 export interface RunningService {
@@ -45,7 +45,7 @@ export function runService<S extends z.ZodObject<typeof serviceConfigShape>>(ser
 
     const config = readConfig(service.config, process.env)
     let notReady = (): Promise<readonly NotReady[]> => Promise.resolve(['starting'])
-    const health = config.STRATA_HEALTH === undefined ? undefined : await openHealth(config.STRATA_HEALTH, () => notReady())
+    const health = config.STRATA_HEALTH === undefined ? undefined : await openHealth(config.STRATA_HEALTH, () => notReady(), listenerLimits(config))
     const starting = service.start(config)
     // Told to end before it serves: a start that hangs is left as it is, any other is brought to its end, so that it can let go of all that it took.
     const running = await Promise.race([starting, ending.then(() => sleep(config.STRATA_DRAIN_MS, undefined))])

@@ -3,6 +3,8 @@
  * tools/e2e keeps this list and the services' schemas (apps/*\/src/config.ts) the same.
  */
 export const VARIABLES: readonly string[] = [
+  'STRATA_BODY_MEMORY',
+  'STRATA_BODY_TIMEOUT_MS',
   'STRATA_DATA',
   'STRATA_DOOR_ADDRESS',
   'STRATA_DOOR_LISTEN',
@@ -11,6 +13,7 @@ export const VARIABLES: readonly string[] = [
   'STRATA_EXTRACT_CONCURRENCY',
   'STRATA_FILES_MEMORY',
   'STRATA_GC_INTERVAL',
+  'STRATA_HEADERS_TIMEOUT_MS',
   'STRATA_HEALTH',
   'STRATA_HOST',
   'STRATA_INGEST_CONCURRENCY',
@@ -19,6 +22,7 @@ export const VARIABLES: readonly string[] = [
   'STRATA_LOG_LEVEL',
   'STRATA_MAX_ARCHIVE_BYTES',
   'STRATA_MAX_ARCHIVE_ENTRIES',
+  'STRATA_MAX_CONNECTIONS',
   'STRATA_MAX_JSON_BYTES',
   'STRATA_MAX_INDEX_BYTES',
   'STRATA_MAX_LAYER_ENTRIES',

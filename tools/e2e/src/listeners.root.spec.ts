@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { RawClient, requestText, sendAndReset } from '@strata/platform/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -30,6 +30,9 @@ async function state(): Promise<unknown> {
   const { jobs } = (await strata.request('GET', '/v1/jobs?limit=1000')).json<{ jobs: { id: string }[] }>()
   return { images: await strata.images(), containers: (await strata.containers()).map(({ id, state }) => ({ id, state })), jobs: jobs.map(({ id }) => id).sort() }
 }
+
+/** Of the process that runs the gateway, in MiB. */
+const memory = (field: 'VmRSS' | 'VmHWM'): number => Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1]) / 1024
 
 async function statusOf(to: typeof gateway, text: string): Promise<number> {
   const client = await RawClient.connect(to)
@@ -65,7 +68,110 @@ describe('without the token', () => {
     expect(await statusOf(node, requestText('GET /nothing', [secret()]))).toBe(404)
   })
 
+  it('a hundred bodies that never end take no memory, and their connections are closed', async () => {
+    const text = requestText('POST /v1/containers', [JSON_TYPE, 'content-length: 4194304'])
+    const almost = Buffer.alloc(4 * 1024 * 1024 - 1, ' ')
+    writeFileSync(`/proc/${strata.pid('gateway')}/clear_refs`, '5')
+    const before = memory('VmRSS')
+    const clients = await Promise.all(Array.from({ length: 100 }, () => RawClient.connect(gateway)))
+    for (const client of clients) {
+      await client.send(text)
+      client.socket.write(almost)
+    }
+    await Promise.all(clients.map(({ closed }) => closed))
+    for (const client of clients) expect(client.text).toMatch(/^HTTP\/1\.1 401 /)
+    expect(memory('VmHWM') - before).toBeLessThan(32)
+  })
+
+  it('requests one behind another, on a hundred connections that read no answer, take little', async () => {
+    const many = requestText('GET /v1/info').repeat(2_000)
+    writeFileSync(`/proc/${strata.pid('gateway')}/clear_refs`, '5')
+    const before = memory('VmRSS')
+    const clients = await Promise.all(Array.from({ length: 100 }, () => RawClient.connect(gateway)))
+    for (const client of clients) {
+      client.socket.pause()
+      client.socket.write(many)
+    }
+    await Promise.all(clients.map(({ closed }) => closed))
+    expect(memory('VmHWM') - before).toBeLessThan(32)
+  })
+
   it('what is open stays open', async () => {
     for (const path of ['/docs', '/docs/openapi.json', '/docs/swagger-ui.css', '/v1/health/live', '/v1/health/ready']) expect(await statusOf(gateway, requestText(`GET ${path}`)), path).toBe(200)
+  })
+})
+
+describe('limits', () => {
+  let limited: StrataUnderTest
+  const CONNECTIONS = 20
+  const tcp = { host: '127.0.0.1', port: 0 }
+  const nodeTcp = { host: '127.0.0.1', port: 0 }
+  beforeAll(async () => {
+    tcp.port = await freePort()
+    nodeTcp.port = await freePort()
+    limited = await StrataUnderTest.start({
+      environment: {
+        STRATA_LISTEN: `127.0.0.1:${tcp.port}`,
+        STRATA_DOOR_LISTEN: `127.0.0.1:${nodeTcp.port}`,
+        STRATA_MAX_CONNECTIONS: String(CONNECTIONS),
+        STRATA_HEADERS_TIMEOUT_MS: '700',
+        STRATA_BODY_TIMEOUT_MS: '1500',
+        STRATA_BODY_MEMORY: '4',
+      },
+    })
+  })
+  afterAll(() => limited.dispose())
+
+  const read = (path: string): string => readFileSync(path, 'utf8').trim()
+  /** Each listener, with what it needs to know a client, and a request of its own. */
+  const LISTENERS = [
+    ['the gateway’s TCP listener', () => ({ to: tcp, known: `authorization: Bearer ${read(limited.tokenFile)}`, get: 'GET /v1/version', post: 'POST /v1/gc' })],
+    ['its unix listener', () => ({ to: { path: limited.socket }, known: 'accept: */*', get: 'GET /v1/version', post: 'POST /v1/gc' })],
+    ['the node’s listener', () => ({ to: nodeTcp, known: `x-strata-secret: ${read(join(limited.data, 'node-secret'))}`, get: 'GET /containers', post: 'POST /mounts' })],
+  ] as const
+
+  it.each(LISTENERS)('%s closes what sends its headers slowly', async (_, of) => {
+    for (const text of ['', 'GET / HTTP/1.1\r\nhost:']) {
+      const client = await RawClient.connect(of().to)
+      await client.send(text)
+      await client.closed
+      expect(client.text).toMatch(/^HTTP\/1\.1 408 /)
+    }
+  })
+
+  it.each(LISTENERS)('%s refuses a body that comes slowly, and closes its connection', async (_, of) => {
+    const { to, known, post } = of()
+    const client = await RawClient.connect(to)
+    await client.send(requestText(post, [known, JSON_TYPE, 'content-length: 100']))
+    expect(await client.receive(/\}/)).toMatch(/^HTTP\/1\.1 408 [^]*"code":"request_timeout"/)
+    await client.closed
+  })
+
+  it.each(LISTENERS)('%s takes so many connections and no more', async (_, of) => {
+    const { to, known, get } = of()
+    const open: RawClient[] = []
+    for (;;) {
+      const client = await RawClient.connect(to)
+      client.socket.write(requestText(get, [known]))
+      if ((await client.receive(/\r\n\r\n/)) === '') break
+      open.push(client)
+    }
+    // The services' own connections count too.
+    expect(open.length).toBeGreaterThan(CONNECTIONS / 2)
+    expect(open.length).toBeLessThanOrEqual(CONNECTIONS)
+    open.forEach(({ socket }) => socket.destroy())
+    await Promise.all(open.map(({ closed }) => closed))
+  })
+
+  it.each(LISTENERS)('%s holds so many bytes of bodies and no more', async (_, of) => {
+    const { to, known, post } = of()
+    await expect.poll(async () => {
+      const clients = await Promise.all([1, 2].map(() => RawClient.connect(to)))
+      for (const { socket } of clients) socket.write(requestText(post, [known, JSON_TYPE, 'content-length: 4000000'], ' '.repeat(3_000_000)))
+      // One has no room; else both are too slow.
+      await Promise.race(clients.map((client) => client.receive(/\}/)))
+      clients.forEach(({ socket }) => socket.destroy())
+      return clients.map(({ text }) => text).join()
+    }).toMatch(/^HTTP\/1\.1 503 [^]*"code":"overloaded"/)
   })
 })

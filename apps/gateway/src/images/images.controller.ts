@@ -12,6 +12,7 @@ import {
   removeImageQuery,
   removeImageResultSchema,
   tagSchema,
+  type Descriptor,
   type ImageSummary,
   type ImageView,
   type LoadQuery,
@@ -19,16 +20,17 @@ import {
   type RemoveImageResult,
 } from '@strata/api'
 import { Images } from '@strata/images'
+import { bytesLeft } from '@strata/intake'
 import { isDigest, parsePlatform, StrataError } from '@strata/oci'
+import { answerEarly } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { closedSignal } from '../closed-signal.js'
 import { ContainerDirectory } from '../containers/container-directory.js'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
-import { answerEarly } from '../early-answer.js'
 import { answersProblems } from '../problems.js'
 import { openCallersFile } from './callers-file.js'
-import { namesDescriptor, readDescriptor } from './descriptor-body.js'
+import { namesDescriptor, parseDescriptor } from './descriptor-body.js'
 import { ImageMounts } from './image-mounts.js'
 import { imageSummary, imageView } from './image-views.js'
 import { importRecipe } from './import-recipe.js'
@@ -65,7 +67,7 @@ export class ImagesController {
     const job = query.job ?? randomUUID()
     try {
       const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, ...(importRecipe(query) ?? { name: query.name, platform: query.platform }) }
-      if (namesDescriptor(raw)) await this.loadFile(raw, options, gone)
+      if (namesDescriptor(raw)) await this.loadFile(raw, parseDescriptor(request.body), options, gone)
       else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
       if (!query.wait) {
         response.writeHead(202, { location: `/v1/jobs/${job}`, 'content-length': 0 }).end()
@@ -75,12 +77,12 @@ export class ImagesController {
       response.writeHead(201, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(result), location: `/v1/jobs/${job}` }).end(result)
     } catch (error) {
       if (!(error instanceof StrataError) || error.code === 'internal') this.#logger.error(error)
-      await answerEarly(raw, response, error)
+      await answerEarly(raw, response, error, bytesLeft(raw))
     }
   }
 
-  private async loadFile(request: IncomingMessage, options: LoadRequest, gone: AbortSignal): Promise<void> {
-    const file = openCallersFile(request, await readDescriptor(request))
+  private async loadFile(request: IncomingMessage, named: Descriptor, options: LoadRequest, gone: AbortSignal): Promise<void> {
+    const file = openCallersFile(request, named)
     try {
       await this.loads.receive({ file, gone }, { ...options, total: file.size })
     } finally {

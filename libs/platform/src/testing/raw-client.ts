@@ -30,7 +30,7 @@ export class RawClient {
 
   /** What has come, once it matches; or once the connection is closed. */
   async receive(pattern: RegExp): Promise<string> {
-    while (!pattern.test(this.#text) && !this.socket.closed) await Promise.race([once(this.socket, 'data'), this.closed])
+    while (!pattern.test(this.#text) && !this.socket.closed) await Promise.race([new Promise((resolve) => this.socket.once('data', resolve)), this.closed])
     return this.#text
   }
 }

@@ -1,0 +1,64 @@
+import type { IncomingMessage } from 'node:http'
+import { StrataError, type ErrorCode } from '@strata/oci'
+
+export interface BodyLimits {
+  /** Bytes of one body. */
+  readonly bytes: number
+  /** Bytes of all bodies together that are being read. */
+  readonly memory: number
+  /** How long the client may take for one body. */
+  readonly timeoutMs: number
+}
+
+/**
+ * Reads the bodies that a service holds in memory: the JSON of requests. Archives are not among them.
+ *
+ * Laws
+ * - Only authenticated requests come here (authentication.ts).
+ * - One body has at most `bytes` bytes: `limit_exceeded`, from its length alone if the client names one.
+ * - All bodies that are being read have at most `memory` bytes together, counted as they arrive. The body
+ *   that would exceed this is refused at once: `overloaded`. Nothing waits for room, since a client that
+ *   sends slowly could then hold up all others.
+ * - A body is whole after `timeoutMs`: `request_timeout`.
+ * - A refused body is dropped, also what still arrives of it; doors.ts closes a connection that goes on.
+ */
+export class RequestBodies {
+  #held = 0
+
+  constructor(private readonly limits: BodyLimits) {}
+
+  read(request: IncomingMessage): Promise<Buffer> {
+    const { bytes, memory, timeoutMs } = this.limits
+    const tooLarge = [`limit_exceeded`, `the body has more than ${bytes} bytes`] as const
+    const pieces: Buffer[] = []
+    let size = 0
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        clearTimeout(timer)
+        request.off('data', take).off('end', succeed).off('close', interrupted).off('error', interrupted)
+        this.#held -= size
+      }
+      const refuse = (code: ErrorCode, message: string): void => {
+        end()
+        request.resume()
+        reject(new StrataError(code, message))
+      }
+      const succeed = (): void => {
+        end()
+        resolve(Buffer.concat(pieces))
+      }
+      const interrupted = (): void => refuse('upload_interrupted', 'the connection was closed before the body was whole')
+      const take = (piece: Buffer): void => {
+        if (size + piece.length > bytes) return refuse(...tooLarge)
+        if (this.#held + piece.length > memory) return refuse('overloaded', `the bodies of the requests that are being read take ${memory} bytes of memory, and this one has no room; try again in a moment (STRATA_BODY_MEMORY)`)
+        size += piece.length
+        this.#held += piece.length
+        pieces.push(piece)
+      }
+      const timer = setTimeout(() => refuse('request_timeout', `the body was not whole after ${timeoutMs / 1000} seconds`), timeoutMs)
+      if (request.destroyed) interrupted()
+      else if (Number(request.headers['content-length'] ?? 0) > bytes) refuse(...tooLarge)
+      else request.on('data', take).once('end', succeed).once('close', interrupted).once('error', interrupted)
+    })
+  }
+}
