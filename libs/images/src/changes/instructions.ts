@@ -26,9 +26,11 @@ export function readInstructions(text: string): Instruction[] {
 }
 
 function instructionOf(line: string): Instruction {
-  const [, name = '', words = ''] = /^\s*(\S+)\s*(.*?)\s*$/s.exec(line) ?? []
+  const text = line.trim()
+  const space = text.search(/\s/)
+  const name = space < 0 ? text : text.slice(0, space)
   const flags: string[] = []
-  let rest = words
+  let rest = space < 0 ? '' : text.slice(space).trimStart()
   for (let flag = FLAG.exec(rest); flag; flag = FLAG.exec(rest)) {
     flags.push(flag[1]!)
     rest = rest.slice(flag[0].length)

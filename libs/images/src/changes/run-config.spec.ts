@@ -100,11 +100,33 @@ describe('changes', () => {
     ['VOLUME [""]', /VOLUME specified can not be an empty string/],
     ['WORKDIR $X', /cannot normalize nothing/],
     ['USER a\0b', /holds a NUL/],
+    [`ENV a=${'${a:-'.repeat(3000)}`, /more than 100 substitutions inside each other/],
   ]
   it.each(bad)('%j is refused', (change, sentence) => {
     const refusal = (): unknown => applyChanges([change])
     expect(refusal).toThrow(sentence)
     expect(refusal).toThrow(expect.objectContaining({ code: 'bad_request' }) as StrataError)
+  })
+
+  const doubled = (line: string): string[] => ['ENV A=0123456789', ...Array<string>(40).fill(line)]
+  it.each<[what: string, changes: string[]]>([
+    ['a variable', doubled('ENV A=$A$A')],
+    ['a variable in braces', doubled('ENV A=${A}${A}')],
+    ['a variable with another word', doubled('ENV A=${A:-x}${A:-x}')],
+    ['a word for a variable', doubled('ENV A=${A:+$A$A}')],
+    ['a quoted variable', doubled('ENV A="$A$A"')],
+    ['a label, by its name and value', [...doubled('ENV A=$A$A').slice(0, 18), ...Array.from({ length: 10 }, (_, n) => `LABEL $A${n}=$A$A`)]],
+    ['a user', [...doubled('ENV A=$A$A').slice(0, 18), ...Array<string>(10).fill('USER $A$A')]],
+    ['volumes', [...doubled('ENV A=$A$A').slice(0, 18), ...Array.from({ length: 10 }, (_, n) => `VOLUME /${n}$A /${n}$A$A`)]],
+    ['a working directory', [...doubled('ENV A=$A$A').slice(0, 18), ...Array<string>(10).fill('WORKDIR $A$A')]],
+    ['ranges of ports', Array<string>(200).fill('EXPOSE 1-65535')],
+    ['ranges of ports in a variable', [`ENV P="${'1-65535 '.repeat(200)}"`, 'EXPOSE $P']],
+  ])('what grows without end is refused before it is made: %s', (_what, changes) => {
+    expect(() => applyChanges(changes)).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: 'the changes expand to more than 4194304 characters' }) as StrataError)
+  })
+
+  it('every port, by each protocol, is within the limit', () => {
+    expect(Object.keys(applyChanges(['EXPOSE 1-65535 1-65535/udp 1-65535/sctp']).ExposedPorts!)).toHaveLength(3 * 65_535)
   })
 
   it('ends, in one way or the other, for any text', () => {

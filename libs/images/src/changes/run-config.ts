@@ -1,9 +1,10 @@
+import { Growth } from './growth.js'
 import { readHealthcheck, type Healthcheck } from './healthcheck.js'
 import { readInstructions, type Instruction } from './instructions.js'
 import { expand, splitWords, WordError } from './words.js'
 import { commandOf, jsonWords } from './commands.js'
 import { isSignal } from './signals.js'
-import { StrataError } from '@strata/oci'
+import { MAX_JSON_BYTES, StrataError } from '@strata/oci'
 
 /** What a container of the image runs, as it stands in the image's config (image-spec, config.md, `config`; docker's own: `Healthcheck`, `OnBuild`). What nobody has set is not there. */
 export interface RunConfig {
@@ -23,7 +24,7 @@ export interface RunConfig {
 /**
  * The config that changes in Dockerfile syntax make of an empty one, as `docker import --change` and `docker commit --change` do. A change may have several lines; later ones see the
  * variables that earlier ones set.
- * @throws StrataError `bad_request`, which names the instruction
+ * @throws StrataError `bad_request`, which names the instruction; `limit_exceeded` if they expand to more than an image's JSON may have
  */
 export function applyChanges(changes: readonly string[]): RunConfig {
   const draft = new Draft()
@@ -34,6 +35,7 @@ export function applyChanges(changes: readonly string[]): RunConfig {
 type Change = (rest: string, flags: readonly string[]) => void
 
 class Draft {
+  private readonly growth = new Growth(MAX_JSON_BYTES)
   private user: string | undefined
   private readonly env = new Map<string, string>()
   private readonly labels = new Map<string, string>()
@@ -105,6 +107,8 @@ class Draft {
     const [, first, last, protocol = 'tcp'] = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(port) ?? []
     const [from, to] = [Number(first), Number(last ?? first)]
     if (!(from >= 1 && from <= to && to <= 65_535)) throw new WordError(`invalid containerPort: ${port}`)
+    // `65535/sctp` and what stands around it in JSON.
+    this.growth.take(16 * (to - from + 1))
     for (let number = from; number <= to; number++) this.ports.add(`${number}/${protocol.toLowerCase()}`)
   }
 
@@ -119,7 +123,7 @@ class Draft {
   }
 
   private expanded(word: string): string {
-    const result = expand(word, this.env)
+    const result = expand(word, this.env, this.growth)
     if (result.includes('\0')) throw new WordError('it holds a NUL')
     return result
   }

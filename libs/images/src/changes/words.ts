@@ -1,3 +1,5 @@
+import type { Growth } from './growth.js'
+
 /** Words of a Dockerfile's line, as docker's builder reads them (buildkit, `frontend/dockerfile`, parser and shell): quotes, escapes and variables. */
 const ESCAPE = '\\'
 const SPACE = /\s/
@@ -35,14 +37,18 @@ export function splitWords(text: string): string[] {
  * colon. One that is not set is empty.
  * @throws WordError
  */
-export function expand(word: string, values: ReadonlyMap<string, string>): string {
-  return new Expansion(word, values).until('')
+export function expand(word: string, values: ReadonlyMap<string, string>, growth: Growth): string {
+  return new Expansion(word, values, growth).until('')
 }
+
+/** Words inside each other (`${a:-${b:-…}}`): each is a call within a call. */
+const MAX_NESTING = 100
 
 class Expansion {
   private at = 0
+  private nesting = 0
 
-  constructor(private readonly text: string, private readonly values: ReadonlyMap<string, string>) {}
+  constructor(private readonly text: string, private readonly values: ReadonlyMap<string, string>, private readonly growth: Growth) {}
 
   /** Up to and with `stop`; where that is empty, to the end. */
   until(stop: string): string {
@@ -86,7 +92,12 @@ class Expansion {
   private variable(): string {
     if (this.text[this.at] === '{') return this.braced()
     const name = this.name()
-    return name === '' ? '$' : (this.values.get(name) ?? '')
+    return name === '' ? '$' : this.grown(this.values.get(name) ?? '')
+  }
+
+  private grown(value: string): string {
+    this.growth.take(value.length)
+    return value
   }
 
   private braced(): string {
@@ -95,23 +106,28 @@ class Expansion {
     if (name === '') throw new WordError('bad substitution: ${} names no variable')
     const value = this.values.get(name)
     let sign = this.text[this.at++]
-    if (sign === '}') return value ?? ''
+    if (sign === '}') return this.grown(value ?? '')
     const isColon = sign === ':'
     if (isColon) sign = this.text[this.at++]
     if (sign === undefined) throw new WordError('unexpected end of statement while looking for matching }')
     if (!'-+?'.includes(sign)) throw new WordError(`unsupported modifier (${isColon ? ':' : ''}${sign}) in substitution`)
+    if (++this.nesting > MAX_NESTING) throw new WordError(`more than ${MAX_NESTING} substitutions inside each other`)
     const other = this.until('}')
+    this.nesting--
     const isSet = value !== undefined && !(isColon && value === '')
     if (sign === '+') return isSet ? other : ''
-    if (isSet) return value
+    if (isSet) return this.grown(value)
     if (sign === '-') return other
     throw new WordError(`${name}: ${other === '' ? 'not allowed to be unset' : other}`)
   }
 
   /** Letters, digits and underscores; of what begins with a digit, or of a sign that a shell gives a meaning, the one character. */
   private name(): string {
-    const [name = ''] = /^(?:[A-Za-z_]\w*|[0-9@*#?!-])?/.exec(this.text.slice(this.at))!
+    NAME.lastIndex = this.at
+    const [name = ''] = NAME.exec(this.text)!
     this.at += name.length
     return name
   }
 }
+
+const NAME = /(?:[A-Za-z_]\w*|[0-9@*#?!-])?/y
