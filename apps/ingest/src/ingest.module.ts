@@ -17,7 +17,7 @@ export class IngestWorker implements OnApplicationShutdown {
     private readonly store: ObjectStore,
     config: IngestConfig,
   ) {
-    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store), config.STRATA_MAX_JSON_BYTES)
+    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store), { maxJson: config.STRATA_MAX_JSON_BYTES, maxNames: config.STRATA_MAX_ARCHIVE_NAMES })
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     this.#queue.serve({

@@ -1,5 +1,5 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveListing, type ArchiveOrigin, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob } from '@strata/archive'
+import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveListing, type ArchiveOrigin, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob, type ResolveLimits } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
 import { digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
 import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
@@ -23,7 +23,7 @@ export class Loader {
     private readonly blobs: BlobStore,
     private readonly uploads: Uploads,
     private readonly images: Images,
-    private readonly maxJson = MAX_JSON_BYTES,
+    private readonly limits: Partial<ResolveLimits> = {},
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
@@ -73,7 +73,7 @@ export class Loader {
     const listing = await this.#received(upload)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
     const found = await resolveArchive(listing, (source) => this.#bytes(source), {
-      maxJson: this.maxJson,
+      ...this.limits,
       isKept: (digest, size) => this.#isKept(digest, size),
       ...(name === undefined ? {} : { name }),
       ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),

@@ -1,5 +1,5 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
-import { asConfidential, asStrataError, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
+import { asConfidential, asStrataError, expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
 import { endsRunOnly, QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
@@ -105,6 +105,8 @@ export class NodeJobs {
 
   async #claim(launch: LaunchSpec): Promise<ContainerClaim> {
     const config = parseJson(imageConfigSchema, await this.blobs.read(launch.image.id, MAX_JSON_BYTES), `the config of ${launch.imageName}`, 'corrupt')
+    // It may have been stored before there were limits.
+    expectConfig(config, `the config of ${launch.imageName}`)
     const { workdir, user, hostname, network } = launch
     return {
       name: launch.name,

@@ -5,7 +5,7 @@ export { PACKED_LIMITS, packedLimits, packedLimitsShape, type PackedLimits } fro
 export { TarReader } from './tar-reader.js'
 export * from './image-archive.js'
 export { resolveArchive, type ResolveOptions } from './resolve.js'
-export type { ReadSmall } from './resolve-files.js'
+export { MAX_ARCHIVE_NAMES, type ReadSmall, type ResolveLimits } from './resolve-files.js'
 export { COMPRESSION_HEAD, decompressor, detectCompression, MAX_WINDOW_LOG, RATIO_FREE, tooLarge, type DecompressorOptions } from './compression.js'
 export { ARCHIVE_HEAD, archiveDecompressor, detectArchiveCompression, type ArchiveCompression } from './archive-compression.js'
 export { originOf, type ArchiveOrigin } from './archive-origin.js'

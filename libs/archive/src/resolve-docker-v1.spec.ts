@@ -52,6 +52,17 @@ describe('archives of docker before 1.10', () => {
     expect(parseJson(imageConfigSchema, made.bytes, 'it').history).toHaveLength(2)
   })
 
+  it('ends a small archive whose images all come of one with a large history', async () => {
+    const name = (n: number): string => n.toString(16).padStart(64, '0')
+    const images = Object.fromEntries(Array.from({ length: 200 }, (_, n) => [name(n + 1), { parent: name(0) }]))
+    await expect(resolve({ [name(0)]: { comment: 'x'.repeat(1_000_000) }, ...images })).rejects.toMatchObject({ code: 'limit_exceeded', message: expect.stringContaining('together') as string })
+  })
+
+  it('counts the names', async () => {
+    const tags = Object.fromEntries(Array.from({ length: 1_001 }, (_, n) => [n, id('a')]))
+    await expect(resolve({ [id('a')]: {} }, { x: tags })).rejects.toMatchObject({ code: 'limit_exceeded', message: 'the archive has 1001 names; the limit is 1000' })
+  })
+
   it.each<[string, Record<string, object>, object | undefined, StrataError['code'], RegExp]>([
     ['its own ancestor', { [id('a')]: { parent: id('b') }, [id('b')]: { parent: id('a') } }, { x: { 1: id('a') } }, 'archive_invalid', /its own ancestor/],
     ['all ancestors of each other, and none named', { [id('a')]: { parent: id('b') }, [id('b')]: { parent: id('a') } }, undefined, 'not_an_image', /not an image/],

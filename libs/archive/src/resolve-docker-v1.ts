@@ -1,4 +1,4 @@
-import { digestOf, formatReference, imageConfigSchema, MAX_JSON_BYTES, parseJson, platformOf, StrataError, type DiffId } from '@strata/oci'
+import { digestOf, expectConfig, formatReference, imageConfigSchema, MAX_JSON_BYTES, parseJson, platformOf, StrataError, type DiffId } from '@strata/oci'
 import { z } from 'zod'
 import { layersOf } from './image-archive.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
@@ -46,6 +46,7 @@ export async function resolveDockerV1(files: ArchiveFiles): Promise<ResolvedImag
   const names = await namesOf(files)
   const parents = new Set(Array.from(images.values(), ({ parent }) => parent))
   const wanted = new Set([...names.keys(), ...[...images.keys()].filter((id) => !parents.has(id))])
+  files.expectFew(wanted.size, 'images')
   return [...wanted].map((id) => imageOf(files, images, id, distinct(namesOfRepoTags(names.get(id) ?? []))))
 }
 
@@ -53,8 +54,14 @@ export async function resolveDockerV1(files: ArchiveFiles): Promise<ResolvedImag
 async function namesOf(files: ArchiveFiles): Promise<Map<string, string[]>> {
   const names = new Map<string, string[]>()
   const file = files.find('repositories')
+  let count = 0
   for (const [repository, tags] of Object.entries(file ? await files.json(file, repositoriesSchema) : {})) {
-    for (const [tag, id] of Object.entries(tags)) names.set(id, [...(names.get(id) ?? []), `${repository}:${tag}`])
+    files.expectFew((count += Object.keys(tags).length), 'names')
+    for (const [tag, id] of Object.entries(tags)) {
+      const known = names.get(id)
+      if (known) known.push(`${repository}:${tag}`)
+      else names.set(id, [`${repository}:${tag}`])
+    }
   }
   return names
 }
@@ -64,7 +71,10 @@ function imageOf(files: ArchiveFiles, images: ReadonlyMap<string, Image>, id: st
   const label = names[0] ? formatReference(names[0]) : id
   const layers = chain.map(([ancestor]) => layerOf(files, ancestor, label))
   const bytes = makeConfig(chain.map(([, image]) => image), layers.map(({ blob }) => blob.digest as string as DiffId))
+  // What one ancestor says stands in the history of every image that comes of it.
+  files.countJson(bytes.length)
   const parsed = parseJson(imageConfigSchema, bytes, `the json of ${label}`)
+  expectConfig(parsed, `the json of ${label}`)
   const config = { digest: digestOf(bytes), size: bytes.length, bytes }
   return { image: { config, layers: layersOf(layers, parsed, label), names, platform: platformOf(parsed) }, bareTag: undefined }
 }

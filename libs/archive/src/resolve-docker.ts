@@ -1,4 +1,4 @@
-import { imageConfigSchema, formatReference, isDigest, platformOf, StrataError, type Digest } from '@strata/oci'
+import { formatReference, isDigest, platformOf, StrataError, type Digest } from '@strata/oci'
 import { z } from 'zod'
 import { layersOf } from './image-archive.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
@@ -32,7 +32,7 @@ export async function resolveDocker(files: ArchiveFiles, manifest: ArchiveFile, 
       if (!layer) throw new StrataError('layer_missing', `the layer ${JSON.stringify(path.slice(0, 200))} of the image ${label} is not in the archive`)
       return layer
     })
-    const parsed = await files.json(config, imageConfigSchema)
+    const parsed = await files.config(config)
     images.push({ image: { config: config.blob, layers: layersOf(layers, parsed, label), names, platform: platformOf(parsed) }, bareTag: undefined })
   }
   return images
@@ -41,7 +41,10 @@ export async function resolveDocker(files: ArchiveFiles, manifest: ArchiveFile, 
 /** One entry an image: a config has one list of layers, so items of one config are one image with more names. */
 async function imagesOf(files: ArchiveFiles, manifest: ArchiveFile): Promise<{ config: ArchiveFile; items: Item[] }[]> {
   const images = new Map<Digest, { config: ArchiveFile; items: Item[] }>()
-  for (const item of await files.json(manifest, dockerManifestSchema)) {
+  const listed = await files.json(manifest, dockerManifestSchema)
+  files.expectFew(listed.length, 'images')
+  files.expectFew(listed.reduce((sum, item) => sum + item.RepoTags.length, 0), 'names')
+  for (const item of listed) {
     const config = configOf(files, item, manifest.path)
     const known = images.get(config.blob.digest)
     if (!known) images.set(config.blob.digest, { config, items: [item] })

@@ -1,4 +1,7 @@
-import { algorithmOf, digestOf, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
+import {
+  algorithmOf, digestOf, expectConfig, expectDescriptors, imageConfigSchema, indexSchema, manifestSchema, MAX_JSON_BYTES, parseJson, StrataError,
+  type Digest, type ImageConfig, type Index, type Manifest,
+} from '@strata/oci'
 import type { z } from 'zod'
 import type { ArchiveEntry, ArchiveListing, BlobSource } from './listing.js'
 
@@ -7,6 +10,17 @@ export type ReadSmall = (source: BlobSource) => Promise<Buffer>
 
 /** All JSON that is read of one archive, in files of the largest size. It bounds time and memory, also where many small files name one large one. */
 const MAX_ARCHIVE_JSON = 16
+/** Documents that are read of one archive, and layers that it leaves out and the store is asked for: each is a read of the store, also of a few bytes. */
+const MAX_READS = 20_000
+/** Names that an archive gives, and images that it has: each costs the store a dozen requests now, and whoever lists names one for ever. */
+export const MAX_ARCHIVE_NAMES = 1_000
+
+export interface ResolveLimits {
+  /** Bytes of one JSON file; of all that are read 16 times as many. */
+  readonly maxJson: number
+  /** Names of an archive, and images of it. */
+  readonly maxNames: number
+}
 
 /** A file of the archive under the path by which it was asked for. */
 export interface ArchiveFile {
@@ -21,9 +35,13 @@ const BLOB_PATH = /^blobs\/(sha256\/[0-9a-f]{64}|sha512\/[0-9a-f]{128})$/
 export class ArchiveFiles {
   readonly #byPath = new Map<string, ArchiveEntry>()
   #jsonBytes = 0
+  #documents = 0
+  readonly #kept = new Map<string, Promise<boolean>>()
+  private readonly limits: ResolveLimits
 
-  /** `isKept`: whether a blob that the archive leaves out is in the store. */
-  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall, readonly isKept: (digest: Digest, size: number) => Promise<boolean>, private readonly maxJson = MAX_JSON_BYTES) {
+  /** `askStore`: whether a blob that the archive leaves out is in the store. */
+  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall, private readonly askStore: (digest: Digest, size: number) => Promise<boolean>, limits: Partial<ResolveLimits> = {}) {
+    this.limits = { maxJson: MAX_JSON_BYTES, maxNames: MAX_ARCHIVE_NAMES, ...limits }
     for (const entry of listing.entries) {
       const path = cleanPath(entry.name)
       if (path !== undefined && path !== '') this.#byPath.set(path, entry)
@@ -76,14 +94,55 @@ export class ArchiveFiles {
     return this.find(`blobs/${digest.replace(':', '/')}`)
   }
 
+  /** Whether the store has a layer that the archive leaves out. Asked once for each. */
+  async isKept(digest: Digest, size: number): Promise<boolean> {
+    const key = `${digest} ${size}`
+    const known = this.#kept.get(key)
+    if (known) return known
+    if (this.#kept.size >= MAX_READS) throw new StrataError('limit_exceeded', `the archive leaves out more than ${MAX_READS} layers`)
+    const asked = this.askStore(digest, size)
+    this.#kept.set(key, asked)
+    return asked
+  }
+
+  /** To be told of the names of one document, or of its images, before anything is done for them. */
+  expectFew(count: number, what: 'names' | 'images'): void {
+    const { maxNames } = this.limits
+    if (count > maxNames) throw new StrataError('limit_exceeded', `the archive has ${count} ${what}; the limit is ${maxNames}`)
+  }
+
+  async config(file: ArchiveFile): Promise<ImageConfig> {
+    const config = await this.json(file, imageConfigSchema)
+    expectConfig(config, file.path)
+    return config
+  }
+
+  async manifest(file: ArchiveFile): Promise<Manifest> {
+    const manifest = await this.json(file, manifestSchema)
+    expectDescriptors([manifest.config, ...manifest.layers], file.path)
+    return manifest
+  }
+
+  async index(file: ArchiveFile): Promise<Index> {
+    const index = await this.json(file, indexSchema)
+    expectDescriptors(index.manifests, file.path)
+    return index
+  }
+
+  /** Counts JSON that is read of the archive, or made of what is in it. */
+  countJson(bytes: number): void {
+    const most = MAX_ARCHIVE_JSON * this.limits.maxJson
+    this.#jsonBytes += bytes
+    if (this.#jsonBytes > most) throw new StrataError('limit_exceeded', `the manifests and configs of the archive have more than ${most} bytes together`)
+    if (++this.#documents > MAX_READS) throw new StrataError('limit_exceeded', `the archive has more than ${MAX_READS} manifests and configs`)
+  }
+
   /** A file's JSON, bounded in size before a byte of it is read. */
   async json<T>(file: ArchiveFile, schema: z.ZodType<T>): Promise<T> {
     const { path, blob } = file
-    if (blob.size > this.maxJson) throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${this.maxJson}`)
-    this.#jsonBytes += blob.size
-    if (this.#jsonBytes > MAX_ARCHIVE_JSON * this.maxJson) {
-      throw new StrataError('limit_exceeded', `the manifests and configs of the archive have more than ${MAX_ARCHIVE_JSON * this.maxJson} bytes together`)
-    }
+    const { maxJson } = this.limits
+    if (blob.size > maxJson) throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${maxJson}`)
+    this.countJson(blob.size)
     const bytes = await this.readSmall(blob)
     const digest = digestOf(bytes, algorithmOf(blob.digest))
     if (digest !== blob.digest) throw new StrataError('corrupt', `${path} was stored as ${blob.digest}, but ${digest} was read back`)

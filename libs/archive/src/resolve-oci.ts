@@ -1,5 +1,5 @@
 import {
-  bestFor, formatPlatform, formatReference, imageConfigSchema, indexSchema, isIndexType, isManifestType, manifestSchema, MEDIA, platformOf, StrataError, type Descriptor, type Digest, type Manifest, type Platform,
+  bestFor, formatPlatform, formatReference, isIndexType, isManifestType, MEDIA, platformOf, StrataError, type Descriptor, type Digest, type Manifest, type Platform,
 } from '@strata/oci'
 import { layersOf } from './image-archive.js'
 import type { KeptBlob } from './listing.js'
@@ -50,6 +50,7 @@ export async function resolveLayout(files: ArchiveFiles, index: ArchiveFile, cho
     const known = chosen.get(found.file.blob.digest)
     chosen.set(found.file.blob.digest, known ? { ...known, names: mergeNames(known.names, found.names) } : found)
   }
+  files.expectFew(chosen.size, 'images')
   const images: ResolvedImage[] = []
   for (const found of chosen.values()) images.push(await layoutImage(files, found))
   return images
@@ -76,7 +77,7 @@ export async function layoutImage(files: ArchiveFiles, found: LayoutManifest): P
 async function configOf(files: ArchiveFiles, { file, manifest }: LayoutManifest) {
   const config = present(files, manifest.config)
   if (!config) throw new StrataError('archive_invalid', `the config ${manifest.config.digest} of the manifest ${file.blob.digest} is not in the archive`)
-  return { file: config, parsed: await files.json(config, imageConfigSchema) }
+  return { file: config, parsed: await files.config(config) }
 }
 
 /** What the index says of a manifest, else its config. */
@@ -94,16 +95,18 @@ export async function isComplete(files: ArchiveFiles, { manifest }: LayoutManife
 /** The images of `index.json`, those of one name together. */
 export async function groupsOfIndex(files: ArchiveFiles, file: ArchiveFile): Promise<LayoutGroup[]> {
   const groups = new Map<string, LayoutGroup>()
-  for (const [at, descriptor] of (await files.json(file, indexSchema)).manifests.entries()) {
+  let names = 0
+  for (const [at, descriptor] of (await files.index(file)).manifests.entries()) {
     if (isAttestation(descriptor)) continue
     const blob = present(files, descriptor)
     if (!blob) throw new StrataError('archive_invalid', `index.json names the manifest ${descriptor.digest}, which is not in the archive`)
-    const names = namesOfAnnotations(descriptor.annotations)
-    const key = imageKey(descriptor, names) ?? `${at}`
+    const named = namesOfAnnotations(descriptor.annotations)
+    files.expectFew((names += named.names.length), 'names')
+    const key = imageKey(descriptor, named) ?? `${at}`
     const group = groups.get(key) ?? { roots: [], manifests: [], indexes: [], attached: [], absent: [] }
     groups.set(key, group)
     group.roots.push({ descriptor, file: blob })
-    await walk(files, { descriptor, file: blob }, names, group, 1)
+    await walk(files, { descriptor, file: blob }, named, group, 1)
   }
   return [...groups.values()]
 }
@@ -118,14 +121,14 @@ async function walk(files: ArchiveFiles, at: Described, names: ArchiveNames, gro
   const { descriptor, file } = at
   if (!isIndexType(descriptor.mediaType)) {
     if (descriptor.mediaType !== undefined && !isManifestType(descriptor.mediaType)) return
-    const manifest = await files.json(file, manifestSchema)
+    const manifest = await files.manifest(file)
     if (isArtifact(manifest)) group.attached.push(at)
     else group.manifests.push({ file, manifest, platform: descriptor.platform ?? undefined, names })
     return
   }
   if (depth > MAX_INDEX_DEPTH) throw new StrataError('limit_exceeded', `the archive has more than ${MAX_INDEX_DEPTH} indexes inside each other`)
   if (depth > 1) group.indexes.push(at)
-  const children = (await files.json(file, indexSchema)).manifests
+  const children = (await files.index(file)).manifests
   let isEmpty = children.length > 0
   for (const child of children) {
     const blob = present(files, child)

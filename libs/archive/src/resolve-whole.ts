@@ -1,4 +1,4 @@
-import { bestFor, digestOf, formatPlatform, manifestSchema, MEDIA, StrataError, type Digest, type Platform } from '@strata/oci'
+import { bestFor, digestOf, formatPlatform, MEDIA, StrataError, type Digest, type Platform } from '@strata/oci'
 import type { ArchiveImage, ArchiveWhole } from './image-archive.js'
 import type { BlobSource, MadeBlob } from './listing.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'
@@ -77,8 +77,11 @@ async function byPreference(files: ArchiveFiles, complete: readonly LayoutManife
 async function bySubject(files: ArchiveFiles, groups: readonly LayoutGroup[]): Promise<ReadonlyMap<Digest, readonly Described[]>> {
   const referrers = new Map<Digest, Described[]>()
   for (const attached of groups.flatMap((group) => (group.manifests.length === 0 ? group.attached : []))) {
-    const { subject } = await files.json(attached.file, manifestSchema)
-    if (subject) referrers.set(subject.digest, [...(referrers.get(subject.digest) ?? []), attached])
+    const { subject } = await files.manifest(attached.file)
+    if (!subject) continue
+    const known = referrers.get(subject.digest)
+    if (known) known.push(attached)
+    else referrers.set(subject.digest, [attached])
   }
   return referrers
 }
@@ -103,7 +106,7 @@ async function withAttached(files: ArchiveFiles, whole: ArchiveWhole, attached: 
   const documents = new Map(whole.documents.map((source) => [source.digest, source]))
   const blobs = new Map(whole.blobs.map((source) => [source.digest, source]))
   for (const { file } of attached) {
-    const { config, layers } = await files.json(file, manifestSchema)
+    const { config, layers } = await files.manifest(file)
     const parts = [config, ...layers].map((descriptor) => present(files, descriptor)?.blob)
     // One that lacks something proves nothing.
     if (parts.includes(undefined)) continue

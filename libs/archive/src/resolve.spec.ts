@@ -139,6 +139,50 @@ describe('hostile and broken archives', () => {
     await expect(resolve(entries)).rejects.toMatchObject({ code: 'limit_exceeded', message: expect.stringContaining('together') as string })
   })
 
+  const tags = (count: number) => Array.from({ length: count }, (_, n) => `t:${n}`)
+  const named = (count: number) => index(tags(count).map((name) => descriptor(manifest(), MEDIA.manifest, refName(name))))
+  const distinct = (count: number) => Array.from({ length: count }, (_, n) => config([]).replace('{', `{"n":${n},`))
+  it.each<[what: string, entries: (count: number) => Entries, sentence: string]>([
+    ['names in manifest.json', (count) => [docker([{ Config: 'c.json', RepoTags: tags(count), Layers: ['l'] }]), ['c.json', config()], ['l', layer]], 'names'],
+    ['names in index.json', (count) => [...one, ['index.json', named(count)]], 'names'],
+    ['names in index.json beside a manifest.json without any', (count) => [...one, docker([{ Config: path(config()), RepoTags: null!, Layers: [path(layer)] }]), ['index.json', named(count)]], 'names'],
+    ['images in manifest.json', (count) => [docker(distinct(count).map((_, n) => ({ Config: `${n}.json`, Layers: [] }))), ...distinct(count).map((text, n) => [`${n}.json`, text] as const)], 'images'],
+    ['images in index.json', (count) => {
+      const manifests = distinct(count).map((text) => manifest(text, []))
+      return [...distinct(count).map(blob), ...manifests.map(blob), ['index.json', index(manifests.map((text) => descriptor(text, MEDIA.manifest)))]]
+    }, 'images'],
+  ])('counts %s', async (_what, entries, what) => {
+    await expect(resolve(entries(5), { maxNames: 5 })).resolves.toBeDefined()
+    await expect(resolve(entries(6), { maxNames: 5 })).rejects.toMatchObject({ code: 'limit_exceeded', message: `the archive has 6 ${what}; the limit is 5` })
+  })
+
+  it('reads no config and no manifest of an archive with too many names', async () => {
+    const { listing, readSmall } = listArchive(await archive([docker([{ Config: 'c.json', RepoTags: tags(20_000), Layers: ['l'] }]), ['c.json', config()], ['l', layer]]))
+    const read: number[] = []
+    await expect(resolveArchive(listing, (source) => (read.push(source.size), readSmall(source)))).rejects.toMatchObject({ code: 'limit_exceeded', message: 'the archive has 20000 names; the limit is 1000' })
+    expect(read).toHaveLength(1)
+  })
+
+  it('reads a manifest that is named very often only so often', async () => {
+    const inner = index(Array.from({ length: 8_000 }, () => descriptor(manifest(), MEDIA.manifest)))
+    const outer = index([0, 1, 2].map((n) => descriptor(inner, MEDIA.index, { annotations: { n: `${n}` } })))
+    await expect(resolve([...one, blob(inner), ['index.json', outer]])).rejects.toMatchObject({ code: 'limit_exceeded', message: expect.stringContaining('more than 20000 manifests') as string })
+  })
+
+  it('asks the store once for a layer that is left out, however many manifests name it', async () => {
+    const asked: Digest[] = []
+    const manifests = Array.from({ length: 50 }, (_, n) => manifest(config([layer]), [layer], { annotations: { n: `${n}` } }))
+    const entries = [blob(config()), ...manifests.map(blob), ['index.json', index(manifests.map((text) => descriptor(text, MEDIA.manifest)))] as const]
+    await expect(resolve(entries, { isKept: (digest) => (asked.push(digest), Promise.resolve(true)) })).resolves.toHaveLength(50)
+    expect(asked).toEqual([digestOf(layer)])
+  })
+
+  it('refuses a config that holds too much, before anything is done for it', async () => {
+    const deep = config([]).replace('{', `{"config":{"Volumes":{${Array.from({ length: 100 }, (_, n) => `"/${n}${'/d'.repeat(1_900)}":{}`).join(',')}}},`)
+    for (const entries of [[docker([{ Config: 'c.json', Layers: [] }]), ['c.json', deep]], [blob(deep), blob(manifest(deep, [])), ['index.json', index([descriptor(manifest(deep, []), MEDIA.manifest)])]]] as Entries[])
+      await expect(resolve(entries)).rejects.toMatchObject({ code: 'limit_exceeded', message: expect.stringMatching(/bytes in the paths of its volumes; the limit is 65536/) as string })
+  })
+
   it('passes on why a layer is none, only if an image has it', async () => {
     const { listing, readSmall } = listArchive(await archive([docker([{ Config: 'c.json', Layers: ['good'] }]), ['c.json', config()], ['good', layer], ['bad', 'x']]))
     const spoil = (name: string) => ({

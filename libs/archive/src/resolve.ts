@@ -3,12 +3,12 @@ import type { ArchiveImage } from './image-archive.js'
 import type { ArchiveListing } from './listing.js'
 import { resolveDocker } from './resolve-docker.js'
 import { isDockerV1, resolveDockerV1 } from './resolve-docker-v1.js'
-import { ArchiveFiles, type ReadSmall } from './resolve-files.js'
+import { ArchiveFiles, type ReadSmall, type ResolveLimits } from './resolve-files.js'
 import { nameAs, type ResolvedImage } from './resolve-names.js'
 import { layoutManifests, notForText, resolveLayout } from './resolve-oci.js'
 import { resolveWholeLayout } from './resolve-whole.js'
 
-export interface ResolveOptions {
+export interface ResolveOptions extends Partial<ResolveLimits> {
   /**
    * The caller's name for the archive's one image, in place of those written in it. Without a tag it takes the bare tag the archive
    * gives, else `latest`. With several images in the archive: `bad_request`.
@@ -23,8 +23,6 @@ export interface ResolveOptions {
   readonly host?: Platform
   /** Whether the store has a layer that an OCI layout names and leaves out (`strata save --since`); without it none is there. */
   readonly isKept?: (digest: Digest, size: number) => Promise<boolean>
-  /** Bytes of one JSON file; of all that are read 16 times as many. `MAX_JSON_BYTES` if left out. */
-  readonly maxJson?: number
 }
 
 /**
@@ -38,8 +36,8 @@ export interface ResolveOptions {
  * and a layer's own `layerError`.
  */
 export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSmall, options: ResolveOptions = {}): Promise<ArchiveImage[]> {
-  const files = new ArchiveFiles(listing, readSmall, options.isKept ?? (() => Promise.resolve(false)), options.maxJson)
-  const { platform, host = HOST_PLATFORM } = options
+  const { platform, host = HOST_PLATFORM, isKept = () => Promise.resolve(false), maxJson, maxNames } = options
+  const files = new ArchiveFiles(listing, readSmall, isKept, { ...(maxJson === undefined ? {} : { maxJson }), ...(maxNames === undefined ? {} : { maxNames }) })
   const index = files.find('index.json')
   const legacy = files.find('manifest.json')
   let images: ResolvedImage[] = []
@@ -48,6 +46,7 @@ export async function resolveArchive(listing: ArchiveListing, readSmall: ReadSma
   if (images.length === 0 && index) images = await (platform === 'all' ? resolveWholeLayout(files, index, host) : resolveLayout(files, index, platform ? { asked: platform } : { host }))
   if (images.length === 0 && legacy && index) images = await resolveDocker(files, legacy, [])
   if (!legacy && !index && isDockerV1(files)) images = await resolveDockerV1(files)
+  files.expectFew(images.length, 'images')
   if (images.length === 0) throw notAnImage(files, Boolean(legacy ?? index))
   if (platform && platform !== 'all') expectPlatform(images, platform)
   return options.name === undefined ? images.map(({ image }) => image) : nameAs(images, options.name)

@@ -24,11 +24,12 @@ export async function prepareRoot(record: ContainerRecord, root: string, folder:
     paths.requireKernelFolders()
     const user = resolveUser(request.user ?? image.config?.User ?? '', paths.readSmall('/etc/passwd'), paths.readSmall('/etc/group'))
     // Without links, so that the runtime has none to follow when the image's /proc is not what is there any more.
-    const mounted = files.map(({ source, destination }) => ({ source, destination: outsideProc(paths.makeFile(destination), destination) }))
-    for (const folder of ['/proc', '/dev', '/sys']) paths.makeFolder(folder)
-    for (const volume of image.config?.Volumes ?? []) paths.makeFolder(`/${volume}`)
+    const mounted: { source: string; destination: string }[] = []
+    for (const { source, destination } of files) mounted.push({ source, destination: outsideProc(await paths.makeFile(destination), destination) })
+    for (const folder of ['/proc', '/dev', '/sys']) await paths.makeFolder(folder)
+    for (const volume of image.config?.Volumes ?? []) await paths.makeFolder(`/${volume}`)
     const workdir = workdirOf(image.config, request)
-    const cwd = outsideProc(paths.makeFolder(workdir), `the working directory ${JSON.stringify(workdir.slice(0, 200))}`)
+    const cwd = outsideProc(await paths.makeFolder(workdir), `the working directory ${JSON.stringify(workdir.slice(0, 200))}`)
     const arch = ARCHITECTURES[process.arch]
     if (!arch) throw new StrataError('unsupported', `there is no seccomp policy for ${process.arch} processors`)
     return buildSpec({

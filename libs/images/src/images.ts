@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { diffIdsOf, digestOf, formatPlatform, matchesPlatform, MAX_JSON_BYTES, parseTagged, platformOf, step, StrataError, type DiffId, type Digest, type ErrorCode, type Platform, type Reference } from '@strata/oci'
+import { diffIdsOf, digestOf, expectConfig, formatPlatform, matchesPlatform, MAX_JSON_BYTES, parseTagged, platformOf, step, StrataError, type DiffId, type Digest, type ErrorCode, type Platform, type Reference } from '@strata/oci'
 import { BlobStore, CAS_ATTEMPTS, changedTooOften, HEARTBEAT_MS, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
@@ -29,12 +29,13 @@ export class Images {
   /**
    * Adds an image: its manifest (bytes as they are to be kept) as a blob, then the names, each by compare-and-set. Without names it is kept by its digest. Config
    * and layers must be in the store. `digest` where the manifest came under another than its sha256. Run twice or side by side it ends the same.
-   * @throws StrataError `not_an_image`, `layer_missing`, `upload_interrupted`
+   * @throws StrataError `not_an_image`, `layer_missing`, `limit_exceeded`, `upload_interrupted`
    */
   async put(manifest: Uint8Array, names: readonly Reference[], upload: string, digest = digestOf(manifest)): Promise<Image> {
     const read = await readManifest(digest, manifest, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image has no config')
     })
+    expectConfig(read.config, `the config of image ${digest}`)
     await this.#blobs.add(digest, manifest, upload)
     step('load.manifest-written')
     await this.#holdAll({ ...read, blobs: blobsOf(read) }, upload)
@@ -48,7 +49,8 @@ export class Images {
    * @throws as `put`
    */
   async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], upload: string, digest = digestOf(root)): Promise<Image> {
-    const { image: meant } = await this.#readManifest(whole.manifest)
+    const { image: meant, config } = await this.#readManifest(whole.manifest)
+    expectConfig(config, `the config of image ${whole.manifest}`)
     await this.#blobs.add(digest, root, upload)
     step('load.manifest-written')
     const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }

@@ -18,6 +18,7 @@ const LIMITS = {
   STRATA_MAX_INDEX_BYTES: '40000',
   STRATA_MAX_RATIO: '30',
   STRATA_MAX_JSON_BYTES: '1000',
+  STRATA_MAX_ARCHIVE_NAMES: '2',
 }
 let strata: StrataUnderTest
 beforeAll(async () => {
@@ -32,14 +33,18 @@ const link = (target: string): Buffer => concat(paxHeader(pax('linkpath', target
 /** A global header of 10,000 bytes of attributes, and what it is for. */
 const attributed = (count: number): Buffer => concat(paxHeader(pax('SCHILY.xattr.user.a', 'v'.repeat(10_000)), 'g'), many(count))
 const sparse = (size: number): Buffer => concat(file('big', Buffer.alloc(size)), ZEROS)
-function archive(layer: Buffer, { diffId = digestOf(layer), more = '' }: { diffId?: string; more?: string } = {}): Buffer {
+function archive(layer: Buffer, { diffId = digestOf(layer), more = '', names = ['limits:1'] }: { diffId?: string; more?: string; names?: string[] } = {}): Buffer {
   const config = JSON.stringify({ architecture: 'amd64', os: 'linux', more, rootfs: { type: 'layers', diff_ids: [diffId] } })
-  return concat(file('config.json', config), file('layer.tar', layer), file('manifest.json', JSON.stringify([{ Config: 'config.json', RepoTags: ['limits:1'], Layers: ['layer.tar'] }])), ZEROS)
+  return concat(file('config.json', config), file('layer.tar', layer), file('manifest.json', JSON.stringify([{ Config: 'config.json', RepoTags: names, Layers: ['layer.tar'] }])), ZEROS)
 }
+const images = (count: number): Buffer => concat(
+  ...Array.from({ length: count }, (_, n) => file(`${n}.json`, JSON.stringify({ architecture: 'amd64', os: 'linux', n, rootfs: { type: 'layers' } }))),
+  file('manifest.json', JSON.stringify(Array.from({ length: count }, (_, n) => ({ Config: `${n}.json`, Layers: [] })))), ZEROS,
+)
 const packed = (tar: Buffer): Buffer => archive(gzipSync(tar), { diffId: digestOf(tar) })
 
 it('what is within them all is taken', async () => {
-  for (const body of [archive(many(19)), packed(many(19)), archive(named('a/b/c/d/e')), archive(attributed(3)), gzipSync(archive(link('l'.repeat(120))))]) {
+  for (const body of [archive(many(19)), packed(many(19)), archive(named('a/b/c/d/e')), archive(attributed(3)), archive(many(1), { names: ['limits:1', 'limits:2'] }), gzipSync(archive(link('l'.repeat(120))))]) {
     expect((await strata.request('POST', '/v1/images', Readable.from([body]))).status).toBe(201)
   }
 })
@@ -62,6 +67,8 @@ it.each<[name: string, body: Buffer, query: string, sentence: RegExp]>([
   ['the index of a tree', attributed(4), '?import=x', /index has more than 40000 bytes/],
   ['the ratio of a layer', packed(sparse(30_000_000)), '', /unpacks to more than 30 times its size/],
   ['the ratio of a tree', gzipSync(sparse(30_000_000)), '?import=x', /unpacks to more than 30 times its size/],
+  ['names of an archive', archive(many(1), { names: ['limits:1', 'limits:2', 'limits:3'] }), '', /^the archive has 3 names; the limit is 2/],
+  ['images of an archive', images(3), '', /^the archive has 3 images; the limit is 2/],
   ['JSON', archive(many(1), { more: 'x'.repeat(1000) }), '', /config\.json has 1\d\d\d bytes; the limit for JSON is 1000/],
 ])('%s', async (_, body, query, sentence) => {
   const images = await strata.images()
