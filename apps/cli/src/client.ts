@@ -69,7 +69,7 @@ export class Client {
     const { endpoint } = this
     const token = endpoint.kind === 'tcp' ? endpoint.token : undefined
     const outgoing = request({
-      ...(endpoint.kind === 'unix' ? { socketPath: endpoint.socketPath } : { host: endpoint.host, port: endpoint.port }),
+      ...(endpoint.kind === 'unix' ? { socketPath: endpoint.socketPath } : { host: endpoint.host, port: endpoint.port, ...(endpoint.lookup && { lookup: endpoint.lookup }) }),
       method,
       path,
       headers: { accept: 'application/json', ...headers, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) },

@@ -1,13 +1,17 @@
 import { readFileSync } from 'node:fs'
+import type { LookupFunction } from 'node:net'
 import { CliError } from './errors.js'
+
+// Not by `import`: see client.ts.
+const { BlockList, isIP } = process.getBuiltinModule('node:net')
 
 export const DEFAULT_DATA = '/var/lib/strata'
 export const DEFAULT_SOCKET = '/run/strata/strata.sock'
 
-/** Where the service answers. `name` is as STRATA_HOST writes it. */
+/** Where the service answers. `name` is as STRATA_HOST writes it. `lookup` finds the host's addresses, where no resolver is to be asked. */
 export type Endpoint =
   | { readonly kind: 'unix'; readonly name: string; readonly socketPath: string }
-  | { readonly kind: 'tcp'; readonly name: string; readonly host: string; readonly port: number; readonly token: string | undefined }
+  | { readonly kind: 'tcp'; readonly name: string; readonly host: string; readonly port: number; readonly token: string | undefined; readonly lookup?: LookupFunction }
 
 export function unixEndpoint(socketPath: string): Endpoint {
   return { kind: 'unix', name: `unix://${socketPath}`, socketPath }
@@ -22,16 +26,45 @@ export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
     return unixEndpoint(path)
   }
   const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url?.protocol !== 'http:' || url.hostname === '' || url.pathname !== '/')
+  // A user, query or fragment would move the host to where a reader does not look for it.
+  if (url?.protocol !== 'http:' || url.hostname === '' || url.href !== `http://${url.host}/`)
     throw new CliError(`STRATA_HOST ${JSON.stringify(text)} is neither unix:///path nor http://host:port`)
   // WHATWG URLs keep the brackets of an IPv6 address; sockets want none.
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
-  return { kind: 'tcp', name: text, host, port: Number(url.port || 80), token: environment['STRATA_TOKEN'] || localToken(host, environment) }
+  const isThisMachine = isLoopback(host)
+  return {
+    kind: 'tcp',
+    name: text,
+    host,
+    port: Number(url.port || 80),
+    token: environment['STRATA_TOKEN'] || (isThisMachine ? localToken(environment) : undefined),
+    ...(isThisMachine && isIP(host) === 0 ? { lookup: lookupLoopback } : {}),
+  }
+}
+
+/**
+ * Whether a host of a URL is this machine itself. An address is decided by its value: the URL parser has already turned
+ * `127.1`, `0x7f.1` and `2130706433` into `127.0.0.1`. Of names, `localhost` alone is: it is always loopback (RFC 6761),
+ * and since a resolver may say otherwise, none is asked (`lookupLoopback`).
+ */
+function isLoopback(host: string): boolean {
+  const family = isIP(host)
+  if (family === 0) return host === 'localhost' || host === 'localhost.'
+  const loopback = new BlockList()
+  loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+  loopback.addAddress('::1', 'ipv6')
+  return loopback.check(host, family === 6 ? 'ipv6' : 'ipv4')
+}
+
+const LOOPBACK = [{ address: '127.0.0.1', family: 4 }, { address: '::1', family: 6 }] as const
+
+const lookupLoopback: LookupFunction = (_host, { all }, found) => {
+  if (all) found(null, [...LOOPBACK])
+  else found(null, LOOPBACK[0].address, LOOPBACK[0].family)
 }
 
 /** On the service's own machine its 0600 token file says the token to whoever may read it. A token never goes to another machine unasked. */
-function localToken(host: string, environment: NodeJS.ProcessEnv): string | undefined {
-  if (host !== 'localhost' && host !== '::1' && !host.startsWith('127.')) return undefined
+function localToken(environment: NodeJS.ProcessEnv): string | undefined {
   try {
     return readFileSync(environment['STRATA_TOKEN_FILE'] || `${DEFAULT_DATA}/token`, 'utf8').trim() || undefined
   } catch {

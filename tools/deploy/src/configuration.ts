@@ -7,7 +7,7 @@ import { CONFIGS, fieldsOf } from './services.js'
 /** The CLI has no schema: it reads these as they are. */
 const CLI_ROWS = [
   ['STRATA_HOST', '`unix:///run/strata/strata.sock`', 'Where the service answers: unix:///SOCKET or http://HOST:PORT'],
-  ['STRATA_TOKEN', 'on 127.0.0.1 and localhost what the file of STRATA_TOKEN_FILE says (`/var/lib/strata/token`)', 'The token of a TCP door'],
+  ['STRATA_TOKEN', 'on a loopback address and `localhost` what the file of STRATA_TOKEN_FILE says (`/var/lib/strata/token`)', 'The token of a TCP door'],
 ]
 
 /** docs/configuration.md, all of it: from the schemas that the services check their environment with. */
