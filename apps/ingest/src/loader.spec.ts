@@ -44,7 +44,7 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
 
     /** As an intake leaves it: what is large has an object of its own, the rest is one. */
     async function takeIn(tar: Buffer): Promise<void> {
-      await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+      const run = await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
       const gathered: Buffer[] = []
       let end = 0
       const entries: ArchiveEntry[] = []
@@ -64,7 +64,7 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       }
       await store.put(keys.data(upload, 'small'), Buffer.concat(gathered))
       await store.put(keys.data(upload, 'listing'), encodeListing({ entries }))
-      await uploads.update(upload, (record) => ({ ...record, state: 'received', listing: keys.data(upload, 'listing') }))
+      await uploads.update(run, (record) => ({ ...record, state: 'received', listing: keys.data(upload, 'listing') }))
     }
 
     beforeEach(async () => {

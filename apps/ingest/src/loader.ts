@@ -1,9 +1,9 @@
 import { buffer } from 'node:stream/consumers'
 import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveListing, type ArchiveOrigin, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob, type ResolveLimits } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
-import { digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
-import { QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
-import { freshDataKey, keys, RECIPE_NAME, uploadInKey, type BlobStore, type ObjectStore, type Uploads } from '@strata/store'
+import { asStrataError, digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
+import { CONTRACTS, endsRunOnly, QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
+import { freshDataKey, keys, RECIPE_NAME, uploadInKey, type BlobStore, type ObjectStore, type Upload, type UploadRun, type Uploads } from '@strata/store'
 import { makeManifest } from './manifest.js'
 import { treeImage, treeLayer } from './tree.js'
 
@@ -15,7 +15,14 @@ const MAX_LISTING_BYTES = 1024 * 1024 * 1024
  * The `load` job: images of an upload whose bytes are in the store.
  *
  * Every step may be run again, also by another worker at the same time, and ends the same: blobs by compare-and-set, children by fixed
- * ids, names by compare-and-set. Names are set last, so that nothing is half-visible; from then on (`committing`) the load is finished, never ended.
+ * ids, names by compare-and-set. Each run takes the upload over (`Uploads.begin`); one that was superseded sets no name and ends nothing.
+ *
+ * Names are set last, so that nothing is half-visible (`committing`). When all are set the upload becomes `named`, with the result, and
+ * only then the request is answered. A run that finds it so answers with that result and cleans up: it sets no name, for others may have
+ * changed them since.
+ *
+ * While the store is away a load can neither go on nor be ended, so it is put back, for a minute at most. If it has failed then, the
+ * storage service ends the upload when the store is back, and does not resume it: its client was told.
  */
 export class Loader {
   constructor(
@@ -27,15 +34,15 @@ export class Loader {
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
-    return this.#endingBadly(data, context, () => this.#load(data, context))
+    return this.#worked(data, context, (run, upload) => this.#load(data, context, run, upload))
   }
 
   /** The `import` job: the one image of a tree. First its layer is proven, for the config names it by its diffID; from there on it is a load of that image. */
   async import(data: JobData<'import'>, context: JobContext): Promise<JobResult<'import'>> {
-    return this.#endingBadly(data, context, async () => {
+    return this.#worked(data, context, async (run, record) => {
       const { root, upload, name } = data
       context.signal.throwIfAborted()
-      const layer = treeLayer(await this.#received(upload))
+      const layer = treeLayer(await this.#received(record))
       const { digest, size } = layer.blob
       await this.#keepBlob(layer.blob, upload)
       step('load.blobs-committed')
@@ -49,28 +56,65 @@ export class Loader {
       if (proven === digestOf('')) throw new StrataError('archive_invalid', 'the upload unpacks to nothing: a tar of nothing has two blocks of zeros')
       const recipe = await this.store.read(keys.data(upload, RECIPE_NAME), MAX_JSON_BYTES)
       if (!recipe) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
-      return this.#commit([treeImage(recipe.bytes, layer, proven, name)], data, context)
+      return this.#commit([treeImage(recipe.bytes, layer, proven, name)], data, context, run)
     })
   }
 
-  /** Where the load has failed, its holds count no more, it is answered, and what it brought goes: that no blob has it takes a look at every blob, which nobody waits for. */
-  async #endingBadly<T>({ upload }: { readonly upload: string }, context: JobContext, work: () => Promise<T>): Promise<T> {
+  /** One run of the job: what it does depends on the upload's state. */
+  async #worked(data: Load, context: JobContext, work: (run: UploadRun, upload: Upload) => Promise<Made>): Promise<JobResult<'load'>> {
+    const { upload } = data
+    let run: UploadRun | undefined
+    let made: Made | undefined
     try {
-      return await work()
+      await context.assertOwned()
+      const begun = await this.uploads.begin(upload)
+      run = begun.run
+      made = begun.upload.state === 'named' ? { result: CONTRACTS.load.result.parse(await this.uploads.resultOf(begun.upload)) } : await work(run, begun.upload)
+      await context.complete(made.result)
+      step('load.completed')
+      if (!(await this.uploads.endBy(run, 'done'))) return made.result
+      step('load.upload-ended')
+      await this.blobs.sweepUpload(upload, made.digests)
+      return made.result
     } catch (error) {
-      // A load that waits for its layers gives up its worker by an error of the queue's own; only ours end the upload.
-      if (!(error instanceof StrataError)) throw error
-      await this.uploads.end(upload)
-      await context.fail(error)
-      await this.blobs.sweepUpload(upload)
-      throw error
+      if (endsRunOnly(error)) throw error
+      const failure = asStrataError(error)
+      // Named is done: what is left is to answer and to clean up, and the next run does that.
+      return made ? this.#again(context, failure) : this.#failed(upload, run, context, failure)
     }
   }
 
-  async #load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
+  async #again(context: JobContext, failure: StrataError): Promise<never> {
+    if (failure.code === 'store_unavailable') await context.progress({ step: 'waiting for the store' })
+    return context.again(failure)
+  }
+
+  /**
+   * The upload ends first, so that it sets no name after its client was told that it failed. What it brought goes last: that no blob has it
+   * takes a look at every blob, which nobody waits for.
+   */
+  async #failed(upload: string, run: UploadRun | undefined, context: JobContext, failure: StrataError): Promise<never> {
+    await context.assertOwned()
+    if (failure.code === 'store_unavailable') return this.#again(context, failure)
+    let isEnded = true
+    try {
+      const found = run ? undefined : await this.uploads.get(upload)
+      if (run) isEnded = await this.uploads.endBy(run, 'failed')
+      else if (found) isEnded = await this.uploads.abandon(upload, found.etag)
+    } catch (error) {
+      return this.#again(context, asStrataError(error))
+    }
+    // A run that had lost the job took the upload over before it knew: this one has the job, and begins anew.
+    if (!isEnded) return this.#again(context, failure)
+    await context.fail(failure)
+    await this.blobs.sweepUpload(upload)
+    throw failure
+  }
+
+  async #load(data: Load, context: JobContext, run: UploadRun, record: Upload): Promise<Made> {
     const { upload, name, platform } = data
     context.signal.throwIfAborted()
-    const listing = await this.#received(upload)
+    const listing = await this.#received(record)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
     const found = await resolveArchive(listing, (source) => this.#bytes(source), {
       ...this.limits,
@@ -79,11 +123,11 @@ export class Loader {
       ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),
     })
     step('load.listed', upload)
-    return this.#commit(found, data, context, originOf(listing))
+    return this.#commit(found, data, context, run, originOf(listing))
   }
 
   /** Images whose parts are known, from their blobs to their names. `origin`: of the archive that they came in. */
-  async #commit(found: readonly ArchiveImage[], { root, upload, prepare }: Load, context: JobContext, origin?: ArchiveOrigin): Promise<JobResult<'load'>> {
+  async #commit(found: readonly ArchiveImage[], { root, upload, prepare }: Load, context: JobContext, run: UploadRun, origin?: ArchiveOrigin): Promise<Made> {
     const { signal } = context
     const all = found.flatMap((image) => [image, ...(image.whole?.others ?? [])])
     for (const image of all) await this.#keepBlobs(image, upload, signal)
@@ -116,24 +160,21 @@ export class Loader {
     }
     signal.throwIfAborted()
 
-    await this.uploads.update(upload, (record) => ({ ...record, state: 'committing' }))
+    await this.uploads.update(run, (record) => ({ ...record, state: 'committing' }))
     step('load.committing')
     await context.progress({ step: 'naming' })
     const images: JobResult<'load'>['images'] = []
     for (const [index, image] of found.entries()) {
       const manifest = manifests[index]!
       const { id, digest } = image.whole
-        ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, upload, image.whole.root.digest)
-        : await this.images.put(manifest.bytes, image.names, upload, manifest.digest)
+        ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, run, image.whole.root.digest)
+        : await this.images.put(manifest.bytes, image.names, run, manifest.digest)
       images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length, ...platformsOf(image) })
     }
     const result = { images, ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }) }
-    await context.complete(result)
-    step('load.completed')
-    await this.uploads.end(upload)
-    step('load.upload-ended')
-    await this.blobs.sweepUpload(upload, [...digestsOf(all), ...images.map(({ digest }) => digest)])
-    return result
+    await this.uploads.named(run, result)
+    step('load.named')
+    return { result, digests: [...digestsOf(all), ...images.map(({ digest }) => digest)] }
   }
 
   /** A layer came new if its bytes are this upload's: so a second run says the same. */
@@ -206,9 +247,8 @@ export class Loader {
   }
 
   /** The list of what the upload brought. */
-  async #received(upload: string): Promise<ArchiveListing> {
-    const listing = (await this.uploads.get(upload))?.listing
-    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
+  async #received({ listing, job }: Upload): Promise<ArchiveListing> {
+    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${job.id} is over: what it brought is gone`)
     const found = await this.store.read(listing, MAX_LISTING_BYTES)
     if (!found) throw new StrataError('upload_interrupted', 'the list of what the upload brought is gone')
     return decodeListing(found.bytes)
@@ -220,6 +260,13 @@ export class Loader {
     if (!found) throw new StrataError('upload_interrupted', `what the upload brought is gone: ${digest}`)
     return buffer(found.body)
   }
+}
+
+/** What a run has come to when all names are set. */
+interface Made {
+  readonly result: JobResult<'load'>
+  /** All blobs that the upload's bytes can have become, where this run knows them. */
+  readonly digests?: readonly Digest[]
 }
 
 /** Each layer once, however many images share it. */

@@ -1,13 +1,21 @@
 import { step, StrataError } from '@strata/oci'
-import { QUEUES, type JobResult, type Journal, type JournalRecord, type NodeDirectory, type Producer } from '@strata/queue'
-import type { BlobStore, LiveUpload, Uploads } from '@strata/store'
+import { ENDS, QUEUES, type JobResult, type Journal, type JournalRecord, type NewJob, type NodeDirectory, type Producer } from '@strata/queue'
+import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@strata/store'
 
 /**
  * Looks after requests whose gateway died before all of it was with others, and uploads whose owner died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the *observer's* clock).
  *
- * One that was still receiving is ended and what it brought is deleted. One whose bytes are in has a job that finishes it; where there is
- * none (the gateway died before it could add it, or Redis lost it), the job is added; where it has failed and did not end its upload, that is done here. A request that is said to be receiving and has no upload
- * (its gateway died before it made one or before the journal said that it had ended it, or a storage service before all that it brought was deleted) is cleared too.
+ * | upload is | job in the queue | request's record | what is done |
+ * | --- | --- | --- | --- |
+ * | `receiving`, or has no job | – | – | ended as failed: its owner shows by heartbeats that it lives |
+ * | any other | waits or is worked on | – | nothing: its runs finish it |
+ * | any other | none (never added, or lost) | not ended, or lost | the record is made again, the job is added |
+ * | any other | none | ended, or expired | ended: its client was told, so names are not set any more |
+ * | any other | over, and has not ended it | – | ended: its job's failure is what the client was told |
+ *
+ * Ended means: `named` is done, answered with its result; all else has failed (`UPLOAD_ENDS`). What it brought and no blob has is deleted.
+ *
+ * A request that has no upload, and no job that could end it, is ended too: its gateway died before it made one or before the journal said that it had ended it, or a storage service before all that it brought was deleted.
  * A launch, a mount or a collection that is said to be waiting and has no job is ended, and the name that was claimed for the container is free.
  */
 export class RequestKeeper {
@@ -36,28 +44,18 @@ export class RequestKeeper {
     for await (const upload of this.uploads.listLive()) {
       live.add(upload.id)
       if (!this.#isSilent(upload.id, upload.etag)) continue
-      const { kind } = upload.job
-      const job = { name: kind === 'import' ? kind : 'load', queue: QUEUES.ingest, id: upload.id } as const
-      if (upload.state === 'receiving' || job.name !== kind) {
-        if (await this.#end(upload)) result.ended.push(upload.id)
-      } else if (!(await this.producer.has(job))) {
-        const { prepare, name, platform } = upload.request
-        await this.producer.add({ ...job, data: { root: upload.id, upload: upload.id, prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}), ...(typeof platform === 'string' ? { platform } : {}) } })
-        result.queued.push(upload.id)
-      } else if (await this.producer.hasFailed(job)) {
-        // Poisoned, or the store was away when it was to clean up after itself.
-        if (await this.#end(upload)) result.ended.push(upload.id)
-      }
+      const done = await this.#lookAfter(upload)
+      if (done) result[done].push(upload.id)
     }
     if (this.#past.size > REMEMBERED) this.#past.clear()
     for (const record of await this.journal.list(NEWEST_JOBS, this.#past)) {
       const { id, kind, state, updatedAt } = record
       const queue = QUEUE_OF[kind]
-      if (state !== (queue === undefined ? 'receiving' : 'waiting')) this.#past.add(id)
+      if (queue === undefined ? ENDS.has(state) : state !== 'waiting') this.#past.add(id)
       if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
       if (!this.#isSilent(id, updatedAt)) continue
-      if (queue === undefined) await this.#clear(id)
+      if (queue === undefined) await this.#clearWithout(record)
       else if (!(await this.producer.has({ queue, id }))) await this.#giveUp(record)
     }
     for (const id of this.#seen.keys()) if (!live.has(id)) this.#seen.delete(id)
@@ -75,7 +73,34 @@ export class RequestKeeper {
     return seen.times >= LOOKS && now - seen.since >= this.silenceMs
   }
 
-  async #end({ id, etag }: LiveUpload): Promise<boolean> {
+  async #lookAfter(upload: LiveUpload): Promise<keyof JobResult<'sweep'> | undefined> {
+    const job = jobOf(upload)
+    const isWorked = job && UPLOAD_ENDS[upload.state].keptBy === 'job'
+    if (isWorked && (await this.producer.has(job))) {
+      if (!(await this.producer.isOver(job))) return undefined
+    } else if (isWorked && !(await this.#isAnswered(upload.id))) {
+      await this.journal.restore(upload.id, job.name)
+      await this.producer.add(job)
+      return 'queued'
+    }
+    return (await this.#end(upload)) ? 'ended' : undefined
+  }
+
+  /** Whether the request's client was told of an end. */
+  async #isAnswered(id: string): Promise<boolean> {
+    try {
+      return ENDS.has((await this.journal.get(id)).state)
+    } catch (error) {
+      if (error instanceof StrataError && error.code === 'job_expired') return true
+      if (error instanceof StrataError && error.code === 'job_not_found') return false
+      throw error
+    }
+  }
+
+  async #end(upload: LiveUpload): Promise<boolean> {
+    const { id, etag, state } = upload
+    // Answered before it is over: nobody would know the result afterwards. A failure is told when it is final.
+    if (UPLOAD_ENDS[state].as === 'done') await this.journal.complete(id, await this.uploads.resultOf(upload))
     if (!(await this.uploads.abandon(id, etag))) return false
     step('load.abandoned')
     await this.#clear(id)
@@ -88,6 +113,13 @@ export class RequestKeeper {
     await this.journal.stopWork(id, gone)
     if (container !== undefined) await this.nodes.releaseNameOf(container)
     await this.journal.fail(id, gone)
+  }
+
+  /** A request that is not ended and has no upload: its job ends it, if it has one. */
+  async #clearWithout({ id, state }: JournalRecord): Promise<void> {
+    const job = { queue: QUEUES.ingest, id }
+    if (state !== 'receiving' && (await this.producer.has(job)) && !(await this.producer.isOver(job))) return
+    await this.#clear(id)
   }
 
   /** The journal last: while it says that the request is receiving, a later sweep does this again. */
@@ -111,4 +143,11 @@ const REMEMBERED = 10 * NEWEST_JOBS
 
 function interrupted(): StrataError {
   return new StrataError('upload_interrupted', 'the gateway that took the upload is gone: send it again')
+}
+
+/** The job that finishes an upload; one that is none of a job's has none. */
+function jobOf({ id, job: { kind }, request: { prepare, name, platform } }: LiveUpload): NewJob<'load' | 'import'> | undefined {
+  if (kind !== 'load' && kind !== 'import') return undefined
+  const asked = { prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}), ...(typeof platform === 'string' ? { platform } : {}) }
+  return { name: kind, queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
 }

@@ -1,7 +1,7 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES } from '@strata/queue'
+import { QueueClient, QUEUES, type NewJob } from '@strata/queue'
 import { BlobStore, Collector, openStore, Uploads, type ObjectStore } from '@strata/store'
 import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
@@ -15,6 +15,7 @@ const CONCURRENCY = 64
 export class StorageWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('storage')
   readonly #queue: QueueClient
+  readonly #watch: NodeJS.Timeout
   readonly readiness: Readiness
 
   constructor(
@@ -29,17 +30,25 @@ export class StorageWorker implements OnApplicationShutdown {
     const onError = (error: Error): void => this.#logger.warn(error.message)
     this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 2, handlers: { sweep: () => keeper.sweep(), 'collect-due': () => collection.due() }, onError })
     this.#queue.serve({ kind: 'collect', queue: QUEUES.collect, concurrency: CONCURRENCY, handlers: { collect: (data, context) => collection.run(data, context) }, onError })
-    this.#queue.producer.schedule({ name: 'sweep', queue: QUEUES.storage, id: 'sweep', data: {} }, config.STRATA_SWEEP_INTERVAL_MS).catch(onError)
-    this.#scheduleCollection(config.STRATA_GC_INTERVAL).catch(onError)
+    const sweep = { name: 'sweep', queue: QUEUES.storage, id: 'sweep', data: {} } as const
+    const due = { name: 'collect-due', queue: QUEUES.storage, id: 'collect-due', data: {} } as const
+    const schedules: (readonly [NewJob<'sweep' | 'collect-due'>, number])[] = [[sweep, config.STRATA_SWEEP_INTERVAL_MS]]
+    if (config.STRATA_GC_INTERVAL > 0) schedules.push([due, config.STRATA_GC_INTERVAL])
+    else producer.unschedule(due).catch(onError)
+    for (const [job, milliseconds] of schedules) producer.schedule(job, milliseconds).catch(onError)
+    this.#watch = setInterval(() => {
+      for (const schedule of schedules) void this.#keepScheduled(...schedule).catch(onError)
+    }, config.STRATA_SWEEP_INTERVAL_MS)
   }
 
-  async #scheduleCollection(milliseconds: number): Promise<void> {
-    const due = { name: 'collect-due', queue: QUEUES.storage, id: 'collect-due', data: {} } as const
-    if (milliseconds > 0) await this.#queue.producer.schedule(due, milliseconds)
-    else await this.#queue.producer.unschedule(due)
+  /** A Redis that comes back empty has lost the schedules, and with them the sweeps that make up for what else it has lost. */
+  async #keepScheduled(job: NewJob<'sweep' | 'collect-due'>, milliseconds: number): Promise<void> {
+    if (!(await this.#queue.answers()) || (await this.#queue.producer.isScheduled(job))) return
+    await this.#queue.producer.schedule(job, milliseconds)
   }
 
   async onApplicationShutdown(): Promise<void> {
+    clearInterval(this.#watch)
     await this.#queue.close()
     await this.store.close()
   }

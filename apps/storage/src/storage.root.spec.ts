@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { StrataError } from '@strata/oci'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { PREFIX, Uploads, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { storageConfigSchema } from './config.js'
 import { StorageWorker } from './storage.module.js'
 
@@ -21,6 +24,19 @@ afterEach(async () => {
   await folder.dispose()
 })
 
+/** The store, which its worker does not close. */
+function keptOpen(store: ObjectStore): ObjectStore {
+  return overriding(store, { close: () => Promise.resolve() })
+}
+
+function overriding(store: ObjectStore, own: Partial<ObjectStore>): ObjectStore {
+  const get = (target: ObjectStore, name: string): unknown => {
+    const value: unknown = Reflect.get(own, name) ?? Reflect.get(target, name)
+    return typeof value === 'function' ? (value.bind(target) as unknown) : value
+  }
+  return new Proxy(store, { get: (target, name) => get(target, String(name)) })
+}
+
 /** The store, which stays open, with lists of blobs that are held until `go`. */
 function holdingBlobs(store: ObjectStore) {
   const go = Promise.withResolvers<undefined>()
@@ -32,13 +48,81 @@ function holdingBlobs(store: ObjectStore) {
     }
     return store.list(prefix, options)
   }
-  const own: Partial<ObjectStore> = { list, close: () => Promise.resolve() }
-  const get = (target: ObjectStore, name: string): unknown => {
-    const value: unknown = Reflect.get(own, name) ?? Reflect.get(target, name)
-    return typeof value === 'function' ? (value.bind(target) as unknown) : value
-  }
-  return { store: new Proxy(store, { get: (target, name) => get(target, String(name)) }), go: () => go.resolve(undefined), held: () => held }
+  return { store: overriding(store, { list, close: () => Promise.resolve() }), go: () => go.resolve(undefined), held: () => held }
 }
+
+describe('an upload whose job is gone or over', () => {
+  const result = { images: [] }
+  let worker: StorageWorker
+  let uploads: Uploads
+  beforeEach(() => {
+    uploads = new Uploads(folder.store)
+    worker = new StorageWorker(keptOpen(folder.store), storageConfigSchema.parse({ STRATA_REDIS: redis.url, STRATA_STORE: '/unused', STRATA_SWEEP_INTERVAL_MS: '100', STRATA_UPLOAD_SILENCE_MS: '100', STRATA_GC_INTERVAL: 'off' }))
+  })
+  afterEach(() => worker.onApplicationShutdown())
+  const isLive = async (id: string): Promise<boolean> => (await uploads.get(id)) !== undefined
+  const job = (id: string) => ({ name: 'load', queue: QUEUES.ingest, id, data: { root: id, upload: id, prepare: false } }) as const
+
+  async function uploadIn(state: 'received' | 'committing' | 'named'): Promise<string> {
+    const id = randomUUID()
+    const run = await uploads.create(id, { job: { kind: 'load', id }, request: { prepare: false }, state: state === 'named' ? 'committing' : state })
+    if (state === 'named') await uploads.named(run, result)
+    return id
+  }
+  /** An ingest whose every load fails, as the store is away. */
+  function failsAll(): void {
+    queue.serve({ kind: 'ingest', queue: QUEUES.ingest, concurrency: 1, handlers: { load: () => Promise.reject(new StrataError('store_unavailable', 'away')), import: () => Promise.reject(new Error('no')) } })
+  }
+
+  it.each(['received', 'committing'] as const)('%s, and its job has failed: it is ended', async (state) => {
+    const id = await uploadIn(state)
+    await queue.journal.create(id, 'load', 'waiting')
+    await queue.producer.add(job(id))
+    failsAll()
+    await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+    expect(await queue.journal.get(id)).toMatchObject({ state: 'failed', error: { code: 'store_unavailable' } })
+  })
+
+  it.each(['received', 'committing'] as const)('%s, and its client was told that it failed: it is ended, and not queued again', async (state) => {
+    const id = await uploadIn(state)
+    await queue.journal.create(id, 'load', 'waiting')
+    await queue.journal.fail(id, new StrataError('store_unavailable', 'away'))
+    await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+    expect(await queue.producer.has(job(id))).toBe(false)
+  })
+
+  it.each(['received', 'committing', 'named'] as const)('%s, and Redis has lost all that it knew: it is queued again, and its record is there again', async (state) => {
+    const id = await uploadIn(state)
+    await expect.poll(() => queue.producer.has(job(id)), { timeout: 10_000 }).toBe(true)
+    expect(await queue.journal.get(id)).toMatchObject({ kind: 'load', state: 'waiting' })
+    expect(await isLive(id)).toBe(true)
+  })
+
+  it('named, and its job has failed: its client is told the result', async () => {
+    const id = await uploadIn('named')
+    await queue.journal.create(id, 'load', 'waiting')
+    // As where its workers died too often: nobody has said so in its own record.
+    await queue.producer.add({ ...job(id), data: { ...job(id).data, root: randomUUID() } })
+    failsAll()
+    await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+    expect(await queue.journal.get(id)).toMatchObject({ state: 'completed', result })
+  })
+
+  it('goes on to be looked after when Redis has lost the schedule', async () => {
+    await redis.kill()
+    await rm(join(redis.folder, 'appendonlydir'), { recursive: true })
+    await redis.start()
+    const id = await uploadIn('received')
+    await expect.poll(() => queue.producer.has(job(id)), { timeout: 10_000 }).toBe(true)
+  })
+
+  it('of a request that has neither upload nor job any more, the record ends', async () => {
+    const id = randomUUID()
+    await queue.journal.create(id, 'load', 'waiting')
+    await queue.journal.update(id, { state: 'active' })
+    await expect.poll(async () => (await queue.journal.get(id)).state, { timeout: 10_000 }).toBe('failed')
+  })
+})
 
 it('many collections at once become two, and uploads whose owners died are ended meanwhile', async () => {
   const { store, go, held } = holdingBlobs(folder.store)

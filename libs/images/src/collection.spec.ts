@@ -26,7 +26,7 @@ class Client {
   /** An image of layers that are named by numbers: equal numbers are equal layers. `fails`: the upload ends before its names are set. */
   async load(layers: readonly number[], tag: string, fails = false): Promise<Digest> {
     const upload = `${this.name}-${this.#count++}`
-    await this.#uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+    const run = await this.#uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
     try {
       const packed = layers.map((layer) => Buffer.alloc(2_000, layer))
       const diffIds = packed.map((bytes) => digestOf(bytes) as DiffId)
@@ -38,7 +38,7 @@ class Client {
       }
       const descriptor = (bytes: Buffer, mediaType: string) => ({ mediaType, digest: digestOf(bytes), size: bytes.length })
       const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.manifest, config: descriptor(config, MEDIA.config), layers: packed.map((bytes) => descriptor(bytes, MEDIA.layer)) }))
-      if (!fails) await this.images.put(manifest, [parseTagged(tag)], upload)
+      if (!fails) await this.images.put(manifest, [parseTagged(tag)], run)
       return digestOf(manifest)
     } finally {
       await this.#uploads.end(upload)

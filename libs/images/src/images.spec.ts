@@ -1,5 +1,5 @@
 import { chainIds, digestOf, MEDIA, parseDiffId, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, keys, PREFIX, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, PREFIX, TOMBSTONE_BYTES, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -12,13 +12,14 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   let dispose: () => Promise<void>
   let images: Images
   let blobs: BlobStore
+  let run: UploadRun
   beforeEach(async () => {
     const temporary = await temporaryStore()
     dispose = temporary.dispose
     store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
     images = new Images(store)
     blobs = new BlobStore(store)
-    await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+    run = await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
   })
   afterEach(() => dispose())
 
@@ -34,7 +35,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   }
   const load = async (layers: string[], names: string[], options: Parameters<typeof make>[1] = {}) => {
     const made = await make(layers, options)
-    await images.put(made.manifest, names.map(parseTagged), 'u')
+    await images.put(made.manifest, names.map(parseTagged), run)
     return made
   }
   const rows = async () => (await images.list()).map(({ id, names }) => ({ id, names }))
@@ -54,8 +55,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('ends the same when put twice, and side by side', async () => {
     const made = await make(['base'])
-    await Promise.all(Array.from({ length: 5 }, () => images.put(made.manifest, [parseTagged('a:1'), parseTagged('a:2')], 'u')))
-    await images.put(made.manifest, [parseTagged('a:1')], 'u')
+    await Promise.all(Array.from({ length: 5 }, () => images.put(made.manifest, [parseTagged('a:1'), parseTagged('a:2')], run)))
+    await images.put(made.manifest, [parseTagged('a:1')], run)
     expect(await rows()).toEqual([{ id: made.id, names: ['a:1', 'a:2'] }])
     expect(await recordsLeft()).toBe(2)
   })
@@ -148,7 +149,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('refuses an image that is none, or lacks something, and names nothing', async () => {
     const { manifest } = await make(['base'])
     const parsed = JSON.parse(manifest.toString()) as { layers: { digest: string }[]; config: { digest: string } }
-    const put = (change: object) => images.put(Buffer.from(JSON.stringify({ ...parsed, ...change })), [parseTagged('a')], 'u')
+    const put = (change: object) => images.put(Buffer.from(JSON.stringify({ ...parsed, ...change })), [parseTagged('a')], run)
     const absent = { digest: digestOf('never came'), size: 1 }
     await expect(put({ layers: [absent] })).rejects.toMatchObject({ code: 'layer_missing' })
     await expect(put({ config: absent })).rejects.toMatchObject({ code: 'layer_missing' })
@@ -156,17 +157,17 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await expect(put({ manifests: [] })).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(put({ mediaType: MEDIA.index })).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(put({ config: parsed.layers[0] })).rejects.toMatchObject({ code: 'not_an_image' })
-    await expect(images.put(Buffer.from('{'), [], 'u')).rejects.toMatchObject({ code: 'not_an_image' })
-    await expect(images.put(manifest, [parseTagged('a')], 'nobody')).rejects.toMatchObject({ code: 'upload_interrupted' })
+    await expect(images.put(Buffer.from('{'), [], run)).rejects.toMatchObject({ code: 'not_an_image' })
+    await expect(images.put(manifest, [parseTagged('a')], { upload: 'nobody', id: 'x' })).rejects.toMatchObject({ code: 'upload_interrupted' })
     expect(await rows()).toEqual([])
   })
 
   describe('of a writer that was stopped for long, while its upload was finished by another', () => {
-    /** The store as the writer sees it: all of `meanwhile` happens just before it writes the name. */
+    /** The store as the writer sees it: all of `meanwhile` happens just before it writes the name, and after it has announced that. */
     const stoppedBefore = (key: string, meanwhile: () => Promise<void>): Images => {
       let once: Promise<void> | undefined
-      const pause = async (written: string): Promise<void> => {
-        if (written === key) await (once ??= meanwhile())
+      const pause = async (written: string, bytes: unknown): Promise<void> => {
+        if (written === key && (bytes as Buffer).length !== TOMBSTONE_BYTES) await (once ??= meanwhile())
       }
       return new Images(new Proxy(store, {
         get: (target, verb) => {
@@ -174,11 +175,19 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
           if (typeof method !== 'function') return method
           if (verb !== 'create' && verb !== 'replace') return method.bind(target) as unknown
           return async (written: string, ...rest: unknown[]) => {
-            await pause(written)
+            await pause(written, rest[0])
             return method.call(target, written, ...rest) as unknown
           }
         },
       }))
+    }
+    /** As another run of the same job does it. */
+    const putAgain = async (manifest: Buffer, names: ReturnType<typeof parseTagged>[]): Promise<void> => {
+      const uploads = new Uploads(store)
+      const { run } = await uploads.begin('u')
+      await images.put(manifest, names, run)
+      await uploads.named(run, {})
+      expect(await uploads.endBy(run, 'done')).toBe(true)
     }
     const keyOf = (name: string) => keys.tag(parseTagged(name).repository, parseTagged(name).tag!)
 
@@ -186,11 +195,10 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       const { manifest } = await make(['base'])
       const names = ['a:1', 'a:2'].map(parseTagged)
       const old = stoppedBefore(keyOf('a:2'), async () => {
-        await images.put(manifest, names, 'u')
-        await new Uploads(store).end('u')
+        await putAgain(manifest, names)
         for (const name of ['a:1', 'a:2']) await remove(name)
       })
-      await expect(old.put(manifest, names, 'u')).rejects.toMatchObject({ code: expect.stringMatching('upload_interrupted|layer_missing') as string })
+      await expect(old.put(manifest, names, run)).rejects.toMatchObject({ code: expect.stringMatching('upload_interrupted|layer_missing') as string })
       expect(await rows()).toEqual([])
     })
 
@@ -198,11 +206,10 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       const [first, second] = [await make(['one']), await load(['two'], ['b:1'])]
       const names = ['a:1', 'a:2'].map(parseTagged)
       const old = stoppedBefore(keyOf('a:1'), async () => {
-        await images.put(first.manifest, names, 'u')
-        await new Uploads(store).end('u')
+        await putAgain(first.manifest, names)
         for (const name of ['a:1', 'a:2']) await images.tag('b:1', name)
       })
-      await expect(old.put(first.manifest, names, 'u')).rejects.toMatchObject({ code: 'upload_interrupted' })
+      await expect(old.put(first.manifest, names, run)).rejects.toMatchObject({ code: 'upload_interrupted' })
       expect(await rows()).toContainEqual({ id: second.id, names: ['a:1', 'a:2', 'b:1'] })
     })
 
@@ -226,7 +233,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     describe('and was to give a name', () => {
       const takenForDead = (meanwhile: () => unknown = () => undefined) => stoppedBefore(keyOf('b:1'), async () => {
         const uploads = new Uploads(store)
-        for await (const { id, job } of uploads.listLive()) if (job.kind === 'tag') await uploads.end(id)
+        for await (const { id, job, etag } of uploads.listLive()) if (job.kind === 'tag') expect(await uploads.abandon(id, etag)).toBe(true)
         await meanwhile()
       })
 
@@ -252,10 +259,37 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       })
     })
 
+    it('an image that it was to keep without its tag, and that was removed since, does not come back', async () => {
+      const [first, second] = [await make(['one']), await load(['two'], ['a:1'])]
+      const old = stoppedBefore(keys.imageDigest(parseTagged('a:1').repository, second.digest), async () => {
+        await remove('a:1')
+        await putAgain(first.manifest, [parseTagged('a:1')])
+      })
+      await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
+      expect(await rows()).toEqual([{ id: first.id, names: ['a:1'] }])
+    })
+
+    it('it names nothing while its successor works, either', async () => {
+      const { manifest, id } = await make(['one'])
+      const second = await load(['two'], ['b:1'])
+      const uploads = new Uploads(store)
+      const old = stoppedBefore(keyOf('a:1'), async () => {
+        const { run } = await uploads.begin('u')
+        await images.put(manifest, [parseTagged('a:1')], run)
+        await images.tag('b:1', 'a:1')
+        await uploads.named(run, {})
+      })
+      await expect(old.put(manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
+      expect(await rows()).toEqual(expect.arrayContaining([{ id, names: [] }, { id: second.id, names: ['a:1', 'b:1'] }]))
+    })
+
     it('a name that it took over is as it was', async () => {
       const [first, second] = [await make(['one']), await load(['two'], ['a:1'])]
-      const old = stoppedBefore(keyOf('a:1'), () => new Uploads(store).end('u'))
-      await expect(old.put(first.manifest, [parseTagged('a:1')], 'u')).rejects.toMatchObject({ code: 'upload_interrupted' })
+      const old = stoppedBefore(keyOf('a:1'), async () => {
+        const uploads = new Uploads(store)
+        expect(await uploads.abandon('u', (await uploads.get('u'))!.etag)).toBe(true)
+      })
+      await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
       expect((await images.resolve('a:1')).id).toBe(second.id)
     })
   })
@@ -275,7 +309,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('loses no image when many move one tag at once', async () => {
     const made = await Promise.all(Array.from({ length: 6 }, (_, i) => make([`layer ${i}`])))
-    await Promise.all(made.map(({ manifest }) => images.put(manifest, [parseTagged('a:1')], 'u')))
+    await Promise.all(made.map(({ manifest }) => images.put(manifest, [parseTagged('a:1')], run)))
     const listed = await images.list()
     expect(listed.map(({ digest }) => digest).sort()).toEqual(made.map(({ digest }) => digest).sort())
     expect(listed.map(({ names }) => names.length).sort()).toEqual([0, 0, 0, 0, 0, 1])

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { diffIdsOf, digestOf, expectConfig, formatPlatform, matchesPlatform, MAX_JSON_BYTES, parseTagged, platformOf, step, StrataError, type DiffId, type Digest, type ErrorCode, type Platform, type Reference } from '@strata/oci'
-import { BlobStore, CAS_ATTEMPTS, changedTooOften, HEARTBEAT_MS, interrupted, keys, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, CAS_ATTEMPTS, changedTooOften, HEARTBEAT_MS, keys, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
@@ -31,15 +31,15 @@ export class Images {
    * and layers must be in the store. `digest` where the manifest came under another than its sha256. Run twice or side by side it ends the same.
    * @throws StrataError `not_an_image`, `layer_missing`, `limit_exceeded`, `upload_interrupted`
    */
-  async put(manifest: Uint8Array, names: readonly Reference[], upload: string, digest = digestOf(manifest)): Promise<Image> {
+  async put(manifest: Uint8Array, names: readonly Reference[], run: UploadRun, digest = digestOf(manifest)): Promise<Image> {
     const read = await readManifest(digest, manifest, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image has no config')
     })
     expectConfig(read.config, `the config of image ${digest}`)
-    await this.#blobs.add(digest, manifest, upload)
+    await this.#blobs.add(digest, manifest, run.upload)
     step('load.manifest-written')
-    await this.#holdAll({ ...read, blobs: blobsOf(read) }, upload)
-    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, upload)
+    await this.#holdAll({ ...read, blobs: blobsOf(read) }, run.upload)
+    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, run)
     return read.image
   }
 
@@ -48,18 +48,18 @@ export class Images {
    * `whole` names, and what that names, must be in the store.
    * @throws as `put`
    */
-  async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], upload: string, digest = digestOf(root)): Promise<Image> {
+  async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], run: UploadRun, digest = digestOf(root)): Promise<Image> {
     const { image: meant, config } = await this.#readManifest(whole.manifest)
     expectConfig(config, `the config of image ${whole.manifest}`)
-    await this.#blobs.add(digest, root, upload)
+    await this.#blobs.add(digest, root, run.upload)
     step('load.manifest-written')
     const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
     const contents = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
     })
     const image = { ...unsized, size: contents.layers.reduce((sum, layer) => sum + layer.size, 0) }
-    await this.#holdAll({ image, blobs: blobsOfWhole(image, contents) }, upload)
-    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, image, upload)
+    await this.#holdAll({ image, blobs: blobsOfWhole(image, contents) }, run.upload)
+    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, image, run)
     return image
   }
 
@@ -148,14 +148,16 @@ export class Images {
 
   async #tagOnce(image: Image, target: Reference): Promise<Image> {
     const upload = randomUUID()
-    await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
-    const beat = setInterval(() => void this.#uploads.touch(upload).catch(() => undefined), HEARTBEAT_MS)
+    const run = await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
+    const beat = setInterval(() => void this.#uploads.touch(run).catch(() => undefined), HEARTBEAT_MS)
+    let as: 'done' | 'failed' = 'failed'
     try {
       await this.#holdAll(await this.#readAll(image), upload)
-      await this.#setName(target, image, upload)
+      await this.#setName(target, image, run)
+      as = 'done'
     } finally {
       clearInterval(beat)
-      await this.#uploads.end(upload)
+      await this.#uploads.endBy(run, as)
     }
     return image
   }
@@ -230,10 +232,6 @@ export class Images {
     }
   }
 
-  async #isLive(upload: string): Promise<boolean> {
-    return (await this.#uploads.get(upload)) !== undefined
-  }
-
   async #read(image: Image, platform?: Platform): Promise<ReadImage> {
     try {
       const read = await this.#readManifest(manifestFor(image, platform))
@@ -264,27 +262,20 @@ export class Images {
   }
 
   /**
-   * Points a name at an image. What had the tag before gets an entry by digest first, so that it is never without a name. Who works for an upload that was ended (stopped for
-   * long, then let go) sets no name any more: the upload was finished by another, and what was done to the name since is newer.
+   * Points a name at an image. What had the tag before gets an entry by digest first, so that it is never without a name. A run that
+   * was superseded sets no name any more (`Uploads`): the upload was finished by another, and what was done to the name since is newer.
    */
-  async #setName(name: Reference | undefined, image: Image, upload: string): Promise<void> {
+  async #setName(name: Reference | undefined, image: Image, run: UploadRun): Promise<void> {
     const key = keyOfName(name, image)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      const seen = await this.#names.records.find(key)
+      const seen = await this.#names.records.findToWrite(key)
       const isSame = seen?.value?.digest === image.digest
       const wanted = isSame ? unitedRecord(seen.value, image) : image
       if (wanted === seen?.value) return
-      if (seen?.value && name && !isSame) await this.#keepByDigest(name, seen.value, upload)
-      // Only after the look at the name: what others did to it since the upload's end was there to be seen, or makes the write fail.
-      if (!(await this.#isLive(upload))) interrupted(upload)
-      const etag = await this.#names.records.write(key, wanted, seen)
-      if (etag === undefined) continue
-      if (!(await this.#isLive(upload))) {
-        // Ended in between, and then the name may have come and gone again, with the image's blobs: it is as it was.
-        const written = { value: wanted, etag }
-        await (seen?.value ? this.#names.records.write(key, seen.value, written) : this.#names.records.retire(key, written))
-        interrupted(upload)
-      }
+      if (seen?.value && name && !isSame) await this.#keepByDigest(name, seen.value, run)
+      // Only after the look at the name: see Uploads.
+      await this.#uploads.announce(run, key)
+      if ((await this.#names.records.write(key, wanted, seen)) === undefined) continue
       step('load.name-set')
       return
     }
@@ -295,17 +286,18 @@ export class Images {
    * Makes the entry by digest, if there is none. It stays also when the tag is then not moved: another who moves it may have found the entry and count on it. (So an image
    * that is removed while its tag is moved may stay as `<none>`, whole.) An image that lacks blobs is left to go.
    */
-  async #keepByDigest(name: Reference, image: Image, upload: string): Promise<void> {
+  async #keepByDigest(name: Reference, image: Image, run: UploadRun): Promise<void> {
     const key = keys.imageDigest(name.repository, image.digest)
-    const seen = await this.#names.records.find(key)
+    const seen = await this.#names.records.findToWrite(key)
     const wanted = seen?.value ? unitedRecord(seen.value, image) : image
     if (wanted === seen?.value) return
     try {
-      await this.#holdAll(await this.#readAll(image), upload)
+      await this.#holdAll(await this.#readAll(image), run.upload)
     } catch (error) {
       if (error instanceof StrataError && ['corrupt', 'layer_missing'].includes(error.code)) return
       throw error
     }
+    await this.#uploads.announce(run, key)
     await this.#names.records.write(key, wanted, seen)
   }
 }

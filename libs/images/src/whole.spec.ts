@@ -1,5 +1,5 @@
 import { digestOf, MEDIA, parsePlatform, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, Collector, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MAX_PARTS, type Whole } from './image.js'
@@ -10,11 +10,12 @@ describe('an image with all its platforms', () => {
   let dispose: () => Promise<void>
   let images: Images
   let blobs: BlobStore
+  let run: UploadRun
   beforeEach(async () => {
     ;({ store, dispose } = await temporaryStore())
     images = new Images(store)
     blobs = new BlobStore(store)
-    await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+    run = await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
   })
   afterEach(() => dispose())
 
@@ -43,7 +44,7 @@ describe('an image with all its platforms', () => {
 
   it('is one image under the index’s digest, and each platform of it can be looked at', async () => {
     const { amd, arm, root, whole } = await several()
-    await images.putWhole(root, whole, [parseTagged('a:1')], 'u')
+    await images.putWhole(root, whole, [parseTagged('a:1')], run)
     expect(await images.list()).toMatchObject([{ id: amd.id, digest: digestOf(root), mediaType: MEDIA.index, names: ['a:1'], layers: 1, size: 10 }])
     expect(await images.inspect('a:1')).toMatchObject({ id: amd.id, config: { architecture: 'amd64' }, layerList: [{ digest: digestOf('amd64') }] })
     expect(await images.inspect('a:1', parsePlatform('linux/arm64'))).toMatchObject({ id: arm.id, digest: digestOf(root), layerList: [{ digest: digestOf('arm64') }] })
@@ -53,7 +54,7 @@ describe('an image with all its platforms', () => {
 
   it('consists of all that is here: a collection leaves it, and takes it with its last name', async () => {
     const { amd, arm, signature, root, whole } = await several()
-    await images.putWhole(root, whole, [parseTagged('a:1')], 'u')
+    await images.putWhole(root, whole, [parseTagged('a:1')], run)
     await images.tag('a:1', 'b:1')
     await new Uploads(store).end('u')
     const all = [digestOf(root), amd.digest, arm.digest, signature.digest, amd.id, arm.id, digestOf('amd64'), digestOf('arm64'), digestOf('signed'), digestOf('{}')]
@@ -72,9 +73,9 @@ describe('an image with all its platforms', () => {
   it('what came in two parts, under whatever names, is all kept', async () => {
     const { amd, arm, signature, root, whole } = await several()
     const parts = (...digests: Digest[]): Whole => ({ manifest: digests[0]!, parts: whole.parts.filter(({ digest }) => digests.includes(digest)) })
-    await images.putWhole(root, parts(amd.digest), [parseTagged('a:1'), parseTagged('b:1')], 'u')
-    await images.putWhole(root, parts(arm.digest), [parseTagged('a:1')], 'u')
-    await images.putWhole(root, parts(arm.digest, signature.digest), [parseTagged('c:1')], 'u')
+    await images.putWhole(root, parts(amd.digest), [parseTagged('a:1'), parseTagged('b:1')], run)
+    await images.putWhole(root, parts(arm.digest), [parseTagged('a:1')], run)
+    await images.putWhole(root, parts(arm.digest, signature.digest), [parseTagged('c:1')], run)
     await new Uploads(store).end('u')
     expect((await collect()).report.blobs.count).toBe(0)
     expect((await images.list()).map(({ names, whole: kept }) => [names, kept?.parts.length])).toEqual([[['a:1', 'b:1', 'c:1'], 3]])
@@ -84,20 +85,20 @@ describe('an image with all its platforms', () => {
   it('is refused where its parts together would be too many for a record', async () => {
     const { root, whole, amd } = await several()
     const many = async (from: number) => Promise.all(Array.from({ length: MAX_PARTS / 2 }, async (_, i) => ({ digest: (await keep({ schemaVersion: 2, manifests: [], annotations: { n: `${from + i}` } })).digest })))
-    await images.putWhole(root, { ...whole, parts: [part(amd), ...(await many(0))] }, [parseTagged('a:1')], 'u')
-    await expect(images.putWhole(root, { ...whole, parts: [part(amd), ...(await many(MAX_PARTS))] }, [parseTagged('a:1')], 'u')).rejects.toMatchObject({ code: 'limit_exceeded' })
+    await images.putWhole(root, { ...whole, parts: [part(amd), ...(await many(0))] }, [parseTagged('a:1')], run)
+    await expect(images.putWhole(root, { ...whole, parts: [part(amd), ...(await many(MAX_PARTS))] }, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'limit_exceeded' })
     expect((await images.resolve('a:1')).whole?.parts).toHaveLength(1 + MAX_PARTS / 2)
   })
 
   it('is refused without all that it says to have', async () => {
     const { root, whole } = await several()
-    await expect(images.putWhole(root, { ...whole, parts: [...whole.parts, { digest: digestOf('gone') }] }, [], 'u')).rejects.toMatchObject({ code: 'layer_missing' })
+    await expect(images.putWhole(root, { ...whole, parts: [...whole.parts, { digest: digestOf('gone') }] }, [], run)).rejects.toMatchObject({ code: 'layer_missing' })
     expect(await images.list()).toEqual([])
   })
 
   it('an image of one platform is for no other', async () => {
     const amd = await platform('amd64')
-    await images.put(await blobs.read(amd.digest, 1000), [parseTagged('a:1')], 'u')
+    await images.put(await blobs.read(amd.digest, 1000), [parseTagged('a:1')], run)
     await expect(images.inspect('a:1', parsePlatform('linux/arm64'))).rejects.toMatchObject({ code: 'unsupported' })
     await expect(images.contents('a:1', parsePlatform('linux/arm64'))).rejects.toMatchObject({ code: 'unsupported' })
     expect(await images.inspect('a:1', parsePlatform('linux/amd64'))).toMatchObject({ id: amd.id })

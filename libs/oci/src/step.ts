@@ -7,8 +7,9 @@ import { channel } from 'node:diagnostics_channel'
 export const STEPS = [
   // Load, in the gateway: from the first byte to the queued job.
   'load.journal-made', 'load.upload-made', 'load.first-bytes', 'load.received', 'load.queued',
-  // Load, in the ingest service. `children-added` is passed once for each round of them (extract, then place), `name-set` once a name.
-  'load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.completed', 'load.upload-ended',
+  // Load, in the ingest service. `children-added` is passed once for each round of them (extract, then place), `name-set` once a name,
+  // `named` when all are set and before the request is answered.
+  'load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.named', 'load.completed', 'load.upload-ended',
   // Load, in the storage service: an upload that nobody keeps alive is over, what it brought is still there.
   'load.abandoned',
   // A layer made usable on a node, by its extractor. `fetched`: the bytes are in the node's temporary folder; `renaming`: all is ready but the name.

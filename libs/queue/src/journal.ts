@@ -32,7 +32,8 @@ export interface JournalChange {
   readonly entries?: number
 }
 
-const ENDS: ReadonlySet<JournalState> = new Set(['completed', 'failed', 'cancelled'])
+/** States that are final. */
+export const ENDS: ReadonlySet<JournalState> = new Set(['completed', 'failed', 'cancelled'])
 const KEPT_SECONDS = 24 * 3600
 const REMEMBERED_SECONDS = 30 * 24 * 3600
 
@@ -101,6 +102,13 @@ export class Journal {
     const fields = { id, kind, state, step: state, bytes: '0', entries: '0', createdAt: now, updatedAt: now, seq: '1', ...(total === undefined ? {} : { total: String(total) }), ...(container === undefined ? {} : { container }) }
     const made = await orUnavailable(this.redis.eval(CREATE, 3, KEY.job(id), KEY.jobWas(id), KEY.jobs, id, Date.now(), ...Object.entries(fields).flat()))
     if (made !== 1) throw new StrataError('job_exists', `the job id ${id} was used before`)
+  }
+
+  /** Makes the record of a request again that Redis has lost, unless another has done so. */
+  async restore(id: string, kind: JournalKind): Promise<void> {
+    await this.create(id, kind, 'waiting').catch((error: unknown) => {
+      if (!(error instanceof StrataError && error.code === 'job_exists')) throw error
+    })
   }
 
   async update(id: string, change: JournalChange, lock?: JobLock): Promise<boolean> {

@@ -90,6 +90,11 @@ export class Producer {
     await this.queue(job.queue).upsertJobScheduler(id, { every: milliseconds }, { name, data, opts: { ...KEEP, removeOnComplete: true } })
   }
 
+  /** Whether there is such a schedule: Redis may have lost it. */
+  async isScheduled({ queue, id }: ParentJob): Promise<boolean> {
+    return (await orUnavailable(this.queue(queue).getJobScheduler(id))) !== undefined
+  }
+
   /** Ends that schedule, if there is one. */
   async unschedule({ queue, id }: ParentJob): Promise<void> {
     await this.queue(queue).removeJobScheduler(id)
@@ -132,9 +137,10 @@ export class Producer {
     return (await orUnavailable(this.redis.get(key))) === token
   }
 
-  /** Whether it has failed for good: by its worker's word, or because its workers died too often. */
-  async hasFailed(job: ParentJob): Promise<boolean> {
-    return (await orUnavailable(this.queue(job.queue).getJobState(job.id))) === 'failed'
+  /** Whether nobody works on it any more, if it is known at all. It may have failed by its worker's word, or because its workers died too often. */
+  async isOver(job: ParentJob): Promise<boolean> {
+    const state = await orUnavailable(this.queue(job.queue).getJobState(job.id))
+    return state === 'failed' || state === 'completed'
   }
 
   /** BullMQ waits for a first connection however long; a request must not. */

@@ -44,7 +44,7 @@ export interface JobContext {
   assertOwned(): Promise<void>
   /**
    * Gives up the worker, and has the handler run again from its start after a while: what it needs is away. The pauses grow to 5 s.
-   * @throws DelayedError, which is to be let through; after some ten minutes `reason`
+   * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago
    */
   again(reason: StrataError): Promise<never>
   /**
@@ -84,15 +84,15 @@ export interface WorkerOptions<K extends QueueKind> {
  */
 const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 10 }
 
-/** Pauses of a job that is put back, and how many: some ten minutes in all. */
-const AGAIN = { firstMs: 250, longestMs: 5_000, times: 125 }
+/** Pauses of a job that is put back, and for how long in all. */
+const AGAIN = { firstMs: 250, longestMs: 5_000, inAllMs: 60_000 }
 
 /** What the queue keeps in a job's data beside what its contract says. */
 interface Kept {
   /** The children that were asked for. */
   readonly added?: readonly string[]
-  /** How often it was put back. */
-  readonly again?: number
+  /** How often it was put back, and when the first time. */
+  readonly again?: { readonly times: number; readonly since: number }
 }
 
 /**
@@ -221,10 +221,10 @@ export class JobWorker<K extends QueueKind> {
   }
 
   async #again(job: Job, lock: JobLock, reason: StrataError): Promise<never> {
-    const times = ((job.data as Kept).again ?? 0) + 1
-    if (times > AGAIN.times) throw reason
-    await job.updateData({ ...(job.data as object), again: times })
-    await job.moveToDelayed(Date.now() + Math.min(AGAIN.firstMs * 2 ** (times - 1), AGAIN.longestMs), lock.token)
+    const { times, since } = (job.data as Kept).again ?? { times: 0, since: Date.now() }
+    if (Date.now() - since > AGAIN.inAllMs) throw reason
+    await job.updateData({ ...(job.data as object), again: { times: times + 1, since } })
+    await job.moveToDelayed(Date.now() + Math.min(AGAIN.firstMs * 2 ** times, AGAIN.longestMs), lock.token)
     throw new DelayedError()
   }
 

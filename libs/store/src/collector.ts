@@ -75,6 +75,8 @@ const DELETED_AT_ONCE = 500
  *
  * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are aborted, in the order partial uploads, *then* live uploads: an upload's record is there before the first byte of its data.
  *
+ * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes over it begins again.
+ *
  * **Records** of uploads that were ended by one who died before deleting the record have a key that is never used again: they are deleted. Holders that have ended are
  * left out of the records that stay, or a layer that is loaded every hour would grow a record without bound.
  */
@@ -93,6 +95,7 @@ export class Collector {
     const { listed, doomed } = await this.#collectBlobs(options, sum)
     const indexes = await this.#collectUnnamed(options, listed, doomed, sum)
     await this.#collectEndedUploads(options, sum)
+    await this.#collectMarks(options, sum)
     return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
   }
 
@@ -197,6 +200,15 @@ export class Collector {
       sum.add('records', size)
     }
     if (!dryRun) await this.#delete(ended, signal)
+  }
+
+  async #collectMarks({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
+    const store = conditionalRemove(this.store)
+    if (!store) return
+    for await (const { key, size, etag } of listAll(store, PREFIX.images)) {
+      signal?.throwIfAborted()
+      if (size === TOMBSTONE_BYTES && (dryRun || (await store.removeUnchanged(key, etag)))) sum.add('records', size)
+    }
   }
 
   async #tombstones(more: number): Promise<Tally> {

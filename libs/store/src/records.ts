@@ -46,6 +46,27 @@ export class Records<T> {
     return object && { value: this.#decode(key, object.bytes), etag: object.etag }
   }
 
+  /**
+   * As `find`, for one who writes next. Where nothing is, a tombstone is made first on a store that takes tombstones away: there a record
+   * that comes and goes would leave "nothing" again, and a late write over nothing would not fail.
+   */
+  async findToWrite(key: string): Promise<Found<T> | undefined> {
+    for (;;) {
+      const seen = await this.find(key)
+      if (seen || !conditionalRemove(this.store)) return seen
+      await this.#put(key, undefined, undefined)
+    }
+  }
+
+  /**
+   * Changes nothing but the ETag, so that a write of someone who has read the record before fails. Where nothing is there will be a tombstone.
+   * Where another writes meanwhile, that does it.
+   */
+  async renew(key: string): Promise<void> {
+    const seen = await this.find(key)
+    await this.#put(key, seen?.value, seen)
+  }
+
   /** The value; a tombstone's as an absent record's is `undefined`. */
   async read(key: string): Promise<T | undefined> {
     return (await this.find(key))?.value

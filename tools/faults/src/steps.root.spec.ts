@@ -45,7 +45,7 @@ onEachStore('on %s, a service that is killed at', (store) => {
   })
 
   it('the steps of load: ingest', async () => {
-    await loads('ingest', ['load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.completed', 'load.upload-ended'])
+    await loads('ingest', ['load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.named', 'load.completed', 'load.upload-ended'])
   })
 
   it('the step of load: storage, which ends what a dead gateway left', async () => {

@@ -64,6 +64,22 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     await world.right('a gateway and an ingest stopped', async () => (await world.names()).filter((name) => names.includes(name)).map((name) => `${name} is back`))
   })
 
+  it('an ingest that waits for a layer which another has asked for meanwhile: it ends nothing', async () => {
+    const job = randomUUID()
+    const extractor = world.strata.pid('extractor')
+    process.kill(extractor, 'SIGSTOP')
+    stopped.push(extractor)
+    world.orders.give('load.blobs-committed', 'SIGSTOP')
+    const load = world.load(await archiveOf(['t/late:1']), job)
+    const ingest = await taken('load.blobs-committed')
+    await until(async () => (await world.job(job)).step === 'extracting', 'the other ingest has taken the load up')
+    letGo(ingest)
+    // The late run says nothing of it, so there is nothing to wait for but the end of the good one.
+    letGo(extractor)
+    expect((await load).status).toBe(201)
+    await world.right('an ingest stopped before it asks for layers', async () => ((await world.names()).includes('t/late:1') ? [] : ['the image is not there']))
+  })
+
   it('an extractor before it names a layer, and a runtime before it starts a process', async () => {
     const { token, body } = world.witness.container('t/base')
     world.orders.give('launch.created', 'SIGSTOP')

@@ -4,7 +4,7 @@ import { packedLimits } from '@strata/archive'
 import { createIntake, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, HEARTBEAT_MS, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, HEARTBEAT_MS, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { CallersFile } from './callers-file.js'
@@ -37,7 +37,7 @@ export class LoadService implements OnApplicationShutdown {
   readonly #blobs: BlobStore
   readonly #limits: IntakeLimits
   /** Of uploads that failed and were answered. */
-  readonly #sweeps = new Set<Promise<void>>()
+  readonly #sweeps = new Set<Promise<unknown>>()
 
   constructor(
     @Inject(OBJECT_STORE) private readonly store: ObjectStore,
@@ -61,29 +61,46 @@ export class LoadService implements OnApplicationShutdown {
     await this.journal.create(job, kind, 'receiving', request.total === undefined ? {} : { total: request.total })
     step('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
+    let run: UploadRun | undefined
     try {
-      await this.#uploads.create(job, { job: { kind, id: job }, request: asked })
+      run = await this.#uploads.create(job, { job: { kind, id: job }, request: asked })
       step('load.upload-made')
-      const received = await this.#takeIn(source, job, recipe !== undefined, cancel.controller)
+      const received = await this.#takeIn(source, run, recipe !== undefined, cancel.controller)
       if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
-      await this.#uploads.update(job, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
+      await this.#uploads.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       step('load.received')
       await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
       await this.producer.add({ name: kind, queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
       step('load.queued')
     } catch (error) {
-      await this.#endBadly(job, error)
-      throw error
+      const isOver = run ? await this.#endBadly(run, error) : await this.#notBegun(job, error)
+      if (isOver) throw error
     } finally {
       cancel.done()
     }
   }
 
-  /** The end of a job as its request answers it. */
+  /**
+   * The end of a job as its request answers it. Where Redis has lost all that it knew, the request's record is made again: the upload is
+   * in the store, and the storage service queues its job again.
+   */
   async result(job: string, signal: AbortSignal): Promise<LoadResult> {
-    const { error, result } = await this.journal.end(job, signal)
-    if (error) throw new StrataError(error.code, error.message)
-    return result as LoadResult
+    for (;;) {
+      try {
+        const { error, result } = await this.journal.end(job, signal)
+        if (error) throw new StrataError(error.code, error.message)
+        return result as LoadResult
+      } catch (error) {
+        if (!(error instanceof StrataError && error.code === 'job_not_found')) throw error
+        await this.#restore(job)
+      }
+    }
+  }
+
+  async #restore(job: string): Promise<void> {
+    const upload = await this.#uploads.get(job)
+    if (!upload) throw new StrataError('queue_unavailable', `Redis has lost the job ${job}, which is over: see whether its images are there`)
+    await this.journal.restore(job, upload.job.kind === 'import' ? 'import' : 'load')
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -91,9 +108,10 @@ export class LoadService implements OnApplicationShutdown {
     await Promise.all(this.#sweeps)
   }
 
-  async #takeIn(source: LoadSource, upload: string, whole: boolean, cancel: AbortController): Promise<Received> {
+  async #takeIn(source: LoadSource, run: UploadRun, whole: boolean, cancel: AbortController): Promise<Received> {
+    const { upload } = run
     const beat = setInterval(() => {
-      this.#uploads.touch(upload).catch((error: unknown) => {
+      this.#uploads.touch(run).catch((error: unknown) => {
         // The record gone means that the upload was ended by another: then there is nothing to go on for. A store that is away for a moment is the bytes' own matter: they wait longer.
         const { code } = asStrataError(error)
         if (code === 'upload_interrupted') cancel.abort(error)
@@ -129,14 +147,30 @@ export class LoadService implements OnApplicationShutdown {
     }
   }
 
-  async #endBadly(job: string, error: unknown): Promise<void> {
-    const clean = async (work: () => Promise<unknown>): Promise<void> => {
-      await work().catch((failure: unknown) => this.#logger.warn(`ending upload ${job}: ${String(failure)}`))
-    }
-    await clean(() => this.#uploads.end(job))
-    await clean(() => this.journal.fail(job, error))
+  /** `false`: another has the upload by now, and says in the request's record what becomes of it. So does a job that was queued although Redis did not answer. */
+  async #endBadly(run: UploadRun, error: unknown): Promise<boolean> {
+    const { upload } = run
+    const isOver = await this.#clean(upload, () => this.#uploads.endBy(run, 'failed'))
+    if (isOver === false) return false
+    await this.#clean(upload, () => this.journal.fail(upload, error))
     // Lists what came, and where something is left all blobs: nobody waits for that.
-    const sweep = clean(() => this.#blobs.sweepUpload(job)).finally(() => this.#sweeps.delete(sweep))
+    const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.sweepUpload(upload)).finally(() => this.#sweeps.delete(sweep))
     this.#sweeps.add(sweep)
+    return true
+  }
+
+  /** Nothing was written. Where Redis had forgotten the id, an upload of that id may live: it is another request's, and so is the record then. */
+  async #notBegun(job: string, error: unknown): Promise<boolean> {
+    await this.#clean(job, async () => {
+      if (!(await this.#uploads.get(job))) await this.journal.fail(job, error)
+    })
+    return true
+  }
+
+  async #clean<T>(upload: string, work: () => Promise<T>): Promise<T | undefined> {
+    return work().catch((failure: unknown) => {
+      this.#logger.warn(`ending upload ${upload}: ${String(failure)}`)
+      return undefined
+    })
   }
 }

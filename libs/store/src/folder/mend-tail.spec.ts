@@ -186,8 +186,8 @@ describe('the tail of an earlier boot', () => {
     await store.create(keys.index(`sha256:${'a'.repeat(64)}` as never), randomBytes(1000))
     const uploads = new Uploads(store)
     for (const id of ['receiving', 'received', 'whole', 'zeros']) {
-      await uploads.create(id, { job: { kind: 'load', id }, request: {} })
-      if (id !== 'receiving') await uploads.update(id, (upload) => ({ ...upload, state: 'received' }))
+      const run = await uploads.create(id, { job: { kind: 'load', id }, request: {} })
+      if (id !== 'receiving') await uploads.update(run, (upload) => ({ ...upload, state: 'received' }))
     }
     await store.put(freshDataKey('receiving'), randomBytes(10))
     await store.put(freshDataKey('received'), randomBytes(10))

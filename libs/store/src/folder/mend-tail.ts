@@ -93,7 +93,7 @@ async function lackOf(blobs: BlobStore, manifest: Digest, among: ReadonlySet<Dig
   return undefined
 }
 
-/** Uploads of which bytes were to be worked on that are no proven blob: nobody hashes those again. One still receiving is ended by its keeper, as after any crash. */
+/** Uploads of which bytes were to be worked on that are no proven blob: nobody hashes those again. One still receiving is ended by its keeper, as after any crash; one whose names are set needs its bytes no more. */
 async function dropUploads(store: ObjectStore, records: readonly string[], unproven: ReadonlySet<string>, warn: (message: string) => void): Promise<void> {
   const uploads = new Uploads(store)
   const ids = new Set([...records, ...unproven].map(uploadInKey))
@@ -102,7 +102,7 @@ async function dropUploads(store: ObjectStore, records: readonly string[], unpro
     const key = keys.upload(id)
     const upload = await uploads.get(id).catch(ifCorrupt)
     if (upload === null) await store.delete([key])
-    else if (!upload || upload.state === 'receiving' || ![...unproven].some((data) => uploadInKey(data) === id)) continue
+    else if (!upload || upload.state === 'receiving' || upload.state === 'named' || ![...unproven].some((data) => uploadInKey(data) === id)) continue
     else await uploads.end(id)
     warn(`upload ${id} is over: what it brought had not reached the disk when the machine went down`)
   }

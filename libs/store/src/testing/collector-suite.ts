@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { digestOf, type Digest, type DiffId } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { BlobStore } from '../blobs.js'
 import { Collector, type StoreCollection } from '../collector.js'
 import { freshDataKey, keys, PREFIX } from '../keys.js'
-import { listAll, partialUploads, type ObjectStore } from '../object-store.js'
-import { TOMBSTONE_BYTES } from '../records.js'
+import { conditionalRemove, listAll, partialUploads, type ObjectStore } from '../object-store.js'
+import { Records, TOMBSTONE_BYTES } from '../records.js'
 import { Uploads } from '../uploads.js'
 import type { StoreUnderTest } from './object-store-suite.js'
 
@@ -57,6 +58,16 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       for await (const { key, size } of listAll(store, '')) found.set(key, size)
       return found
     }
+    it('takes away what was put where a name was to be, where the store can, and a write over it begins again', async () => {
+      const names = new Records(store, z.object({ digest: z.string() }), 'the record of image name')
+      const key = 'images/a/_tags/1'
+      const seen = await names.findToWrite(key)
+      await collect()
+      if (!conditionalRemove(store)) return expect(seen).toBeUndefined()
+      expect(await objects()).toEqual(new Map())
+      expect(await names.write(key, { digest: 'x' }, seen)).toBeUndefined()
+    })
+
     const sizeOf = (found: ReadonlyMap<string, number>) => [...found.values()].reduce((sum, size) => sum + size, 0)
     /** What is there, tombstones apart, by the first part of its key. */
     const left = async () => Object.groupBy([...(await objects())].filter(([, size]) => size !== TOMBSTONE_BYTES).map(([key]) => key), (key) => key.split('/', 1)[0]!)
