@@ -219,12 +219,20 @@ describe('bounds', () => {
     ['names', concat(...Array.from({ length: 5000 }, (_, n) => concat(paxHeader(pax('path', `${n}`.padEnd(250, 'n'))), header({ name: 'f' }))), ZEROS)],
     ['targets of links', concat(...Array.from({ length: 400 }, (_, n) => concat(paxHeader(pax('linkpath', 'l'.repeat(4000))), header({ name: `l${n}`, type: '2' }))), ZEROS)],
     ['targets of hard links below', concat(...Array.from({ length: 400 }, (_, n) => concat(paxHeader(pax('linkpath', `${'d'.repeat(200)}/`.repeat(19))), header({ name: `l${n}`, type: '1' }))), ZEROS)],
-    ['folders that names only imply', concat(...Array.from({ length: 30 }, (_, n) => concat(paxHeader(pax('path', `${n}/${'d/'.repeat(1000)}f`)), header({ name: 'f' }))), ZEROS)],
+    ['folders that names only imply', concat(...Array.from({ length: 2_000 }, (_, n) => header({ name: `${n}/${'d/'.repeat(16)}f` })), ZEROS)],
     ['one name over and over', concat(...Array.from({ length: 20_000 }, () => header({ name: 'f' })), ZEROS)],
     ['whiteouts', concat(...Array.from({ length: 20_000 }, (_, n) => header({ name: `.wh.${n}` })), ZEROS)],
   ])('an index that grows beyond its limit by %s is refused', (_what, tar) => {
     expect(() => indexOf(tar, 1_000_000)).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: expect.stringContaining('index has more than 1000000 bytes') as string }) as StrataError)
     expect(indexOf(tar, 100_000_000).count).toBeGreaterThan(1)
+  })
+
+  it('folders that names only imply are few for each entry', () => {
+    const deep = (count: number, depth: number): Buffer => concat(...Array.from({ length: count }, (_, n) => concat(paxHeader(pax('path', `${n}/${'d/'.repeat(depth - 1)}f`)), header({ name: 'f' }))), ZEROS)
+    expect(indexOf(deep(4, 1_000), 10 ** 9).count).toBe(1 + 4 * 1_001)
+    expect(indexOf(deep(1_000, 20), 10 ** 9).count).toBe(1 + 1_000 * 21)
+    expect(() => indexOf(deep(5, 1_000), 10 ** 9)).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: expect.stringMatching(/imply \d+ folders, and which has 5 entries/) as string }) as StrataError)
+    expect(() => indexOf(deep(1_100, 20), 10 ** 9)).toThrow(/imply \d+ folders/)
   })
 
   it('keeps once what a global header says of every entry', () => {

@@ -19,6 +19,13 @@ export interface IndexLimits {
   readonly indexBytes: number
 }
 
+/**
+ * Folders that a layer's names may only imply: so many in any case, and so many more for each entry. A name of two kilobytes implies a thousand of them, each an inode on
+ * a disk, and packs to a few bytes; tars that leave folders out are flat.
+ */
+const IMPLIED_FOLDERS = 4_096
+const IMPLIED_PER_ENTRY = 16
+
 /** The folder of a path whose parts are aufs's own records. */
 const SKIPPED = NONE
 
@@ -41,6 +48,8 @@ export class IndexBuilder implements TarSink {
   /** The bytes before the last slash of the path seen last, and its folder: most entries stand in the folder of the one before. */
   #lastAbove = Buffer.alloc(0)
   #lastFolder = 0
+  #entries = 0
+  #implied = 0
 
   readonly limits: IndexLimits
 
@@ -52,6 +61,7 @@ export class IndexBuilder implements TarSink {
   /** Contents are never wanted: their place in the tar is enough. */
   entry(entry: TarEntry): boolean {
     if (this.#inodes.count > this.limits.entries) throw new StrataError('limit_exceeded', `a layer of more than ${this.limits.entries} entries is refused`)
+    this.#entries++
     this.#take(entry)
     if (this.#bytes() > this.limits.indexBytes) throw new StrataError('limit_exceeded', `a layer whose index has more than ${this.limits.indexBytes} bytes is refused: names, links, extended attributes and sparse maps of all its entries`)
     return false
@@ -142,6 +152,9 @@ export class IndexBuilder implements TarSink {
       // Engines differ here, from following the link inside the root to failing; a layer made from a file system has no such entry.
       const what = this.#inodes.kind[inode] === KIND.symlink ? 'a symbolic link' : 'a non-directory'
       throw invalid(`${quoted(path)} lies below ${what} of the same layer, ${quoted(path.subarray(0, end))}`)
+    }
+    if (++this.#implied > IMPLIED_FOLDERS + IMPLIED_PER_ENTRY * this.#entries) {
+      throw new StrataError('limit_exceeded', `a layer whose names imply ${this.#implied} folders, and which has ${this.#entries} entries, is refused: ${quoted(path)}`)
     }
     places.inode[place] = this.#inodes.addImplied(KIND.directory)
     return places.openFolder(place)

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
 import { StrataError } from '@strata/oci'
 import { LayerIndex } from '@strata/layers'
 import type { LayerFiles } from './snapshotter.js'
@@ -9,9 +9,14 @@ export interface OpenLayer {
   readonly index: LayerIndex
 }
 
-/** Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`. */
+/** Bytes of the indexes of one image, which are in memory together: four of the largest that a layer has by default. */
+const MAX_STACK_BYTES = 2 ** 31
+
+/** Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`, `limit_exceeded`. */
 export function withLayers<T>(layers: readonly LayerFiles[], work: (open: readonly OpenLayer[]) => T): T {
   const open: OpenLayer[] = []
+  const bytes = layers.reduce((sum, layer) => sum + present(layer, 'index', () => statSync(layer.index)).size, 0)
+  if (bytes > MAX_STACK_BYTES) throw new StrataError('limit_exceeded', `the indexes of the image's ${layers.length} layers have ${bytes} bytes together; the limit is ${MAX_STACK_BYTES}`)
   try {
     for (const layer of layers) {
       const index = LayerIndex.decode(present(layer, 'index', () => readFileSync(layer.index)))

@@ -57,6 +57,7 @@ const ATTACKS: Attack[] = [
   ['a path of 100,000 folders', () => [paxHeader(pax('path', 'd/'.repeat(100_000))), file('x', '')], /more than 4096 bytes/],
   ['a sparse map of ten million pieces', endlessMap, /a sparse file's map has more than 1048576 bytes/],
   ['a sparse file of 100 GB in two kilobytes', () => [sparse(100e9)], (root) => expect(statSync(join(root, 'hole')).size).toBe(100e9)],
+  ['names that imply a thousand folders each', () => Array.from({ length: 1_000 }, (_, n) => concat(paxHeader(pax('path', `${n}/${'d/'.repeat(1_000)}f`)), file('x', ''))), /imply \d+ folders/],
   ['a quarter of a mebibyte of attributes for each of 6,000 files', () => attributed(6_000), /index has more than 536870912 bytes/],
   // umoci
   ['whiteouts of nothing', () => [file('x/.wh.', '')], /a whiteout of nothing/],
