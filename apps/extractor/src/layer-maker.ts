@@ -4,7 +4,7 @@ import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, writeFile } f
 import { join } from 'node:path'
 import { COMPRESSION_HEAD, detectCompression, PACKED_LIMITS, type PackedLimits } from '@strata/archive'
 import { LayerIndex, type LayerFolder } from '@strata/layers'
-import { flock } from '@strata/linux'
+import { flock, ownFolder } from '@strata/linux'
 import { step, StrataError, type DiffId, type Digest } from '@strata/oci'
 import type { ExtractRef } from '@strata/queue'
 import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
@@ -34,7 +34,7 @@ export class LayerMaker {
   /** What a killed process left half-made. The lock on `tmp` tells whether another extractor of this node still works there. */
   static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder, limits = PACKED_LIMITS): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
-    await mkdir(temporary, { recursive: true, mode: 0o700 })
+    ownFolder(folder.path)
     const lock = await open(folder.path, 'r')
     if (!flock(lock.fd, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another extractor works in ${folder.path}: every node needs a folder of its own`)
     await rm(temporary, { recursive: true, force: true })

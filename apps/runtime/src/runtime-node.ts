@@ -6,7 +6,7 @@ import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { LayerFolder } from '@strata/layers'
-import { bootId, makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
+import { bootId, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { NodeMembership, nodeIdentity, QueueClient, QUEUES, Sealer } from '@strata/queue'
@@ -81,6 +81,7 @@ export class RuntimeNode {
 
   static async #open(config: RuntimeConfig, queue: QueueClient, membership: NodeMembership, warn: (message: string) => void): Promise<RuntimeNode> {
     const folder = config.STRATA_NODE_FOLDER
+    ownFolder(folder)
     for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const store = await openStore(config, warn)
     const layers = new LayerFolder(join(folder, 'layers'))

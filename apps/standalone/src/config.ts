@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, realpathSync } from 'node:fs'
+import { realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { gateway } from '@strata/gateway'
+import { ownFolder } from '@strata/linux'
 import { absolutePath, serviceConfigShape } from '@strata/platform'
 import { z } from 'zod'
 
@@ -42,7 +43,7 @@ export interface Layout {
  * The node's id follows from the data folder too, so that two of them on one machine are two nodes.
  */
 export function layoutOf(config: StandaloneConfig, environment: NodeJS.ProcessEnv): Layout {
-  mkdirSync(config.STRATA_DATA, { recursive: true, mode: 0o711 })
+  ownFolder(config.STRATA_DATA, 0o711)
   const data = realpathSync(config.STRATA_DATA)
   const node = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
   const redisFolder = join(data, 'redis')

@@ -1,5 +1,6 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { openOwnFile } from '@strata/linux'
 import { awaited, makeSecretFile, readConfig, runProcess, withoutEmpty } from '@strata/platform'
 import { layoutOf, standaloneConfigSchema } from './config.js'
 import { PrivateRedis } from './private-redis.js'
@@ -21,7 +22,9 @@ await runProcess(async (ending) => {
     services = await startServices(config.STRATA_SERVICES, layout)
     if (config.STRATA_SERVICES.includes('gateway')) {
       mkdirSync(dirname(pidFile), { recursive: true })
-      writeFileSync(pidFile, `${process.pid}\n`)
+      const file = openOwnFile(pidFile, constants.O_TRUNC, 0o644)
+      writeSync(file, `${process.pid}\n`)
+      closeSync(file)
     }
     await ending
   } finally {

@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, constants, lstatSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
-import { flock } from '@strata/linux'
+import { flock, openOwnFile, ownFolder, setAside } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import { orUnavailable, producerConnection } from '@strata/queue'
 
@@ -10,8 +10,21 @@ const START_MS = 15_000
 /** unix(7): a socket's path has at most 107 bytes. */
 const MAX_SOCKET_PATH = 107
 
-/** What redis-server says last when other bytes are where it wrote its own. Nothing else it may say, of a full disk or a file that it may not open, is a reason to drop what it kept. */
-const DAMAGED = /Bad file format reading the append only file/
+/**
+ * What redis-server says where its files are not what it wrote: no bytes, other bytes, a folder, one of them missing. Nothing else it may say, of a full disk or a file that it may not open, is a reason to
+ * put away what it kept.
+ */
+const DAMAGED = new RegExp(
+  [
+    'Bad file format reading the append only file',
+    'Internal error in RDB',
+    'Found an empty AOF manifest',
+    'Invalid AOF manifest',
+    'AOF manifest file contains',
+    'Unable to obtain the AOF file .*: No such file or directory',
+    '(append only file|AOF manifest file|append-only dir) .*: (Is|Not) a directory',
+  ].join('|'),
+)
 
 /**
  * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly) as far as a process may die; no write waits for the disk (a load of gigabytes keeps that busy for seconds, and so would keep
@@ -29,9 +42,9 @@ export class PrivateRedis {
   ) {}
 
   static async start(folder: string): Promise<PrivateRedis> {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    ownFolder(folder)
     if (Buffer.byteLength(join(folder, 'redis.sock')) > MAX_SOCKET_PATH) throw new StrataError('bad_request', `the data folder's path is too long for a socket in it: ${folder}`)
-    const lock = openSync(join(folder, 'lock'), 'w', 0o600)
+    const lock = openOwnFile(join(folder, 'lock'))
     if (!flock(lock, 'ex', { nonblock: true })) {
       closeSync(lock)
       throw new StrataError('bad_request', `Strata is already running on ${folder}: stop it with \`strata down\`, or name another data folder`)
@@ -59,7 +72,11 @@ export class PrivateRedis {
   }
 
   async #spawn(): Promise<void> {
-    const log = openSync(join(this.folder, 'redis.log'), 'a', 0o600)
+    const logFile = join(this.folder, 'redis.log')
+    const log = openOwnFile(logFile, constants.O_APPEND)
+    const before = statSync(logFile).size
+    // redis-server takes a socket or a file of that name away itself.
+    if (lstatSync(join(this.folder, 'redis.sock'), { throwIfNoEntry: false })?.isDirectory()) setAside(join(this.folder, 'redis.sock'))
     const options = { '--port': '0', '--unixsocket': 'redis.sock', '--unixsocketperm': '600', '--dir': this.folder, '--save': '', '--appendonly': 'yes', '--appendfsync': 'no', '--maxmemory-policy': 'noeviction', '--daemonize': 'no' }
     const child = spawn('redis-server', Object.entries(options).flat(), { stdio: ['ignore', log, log], cwd: this.folder })
     closeSync(log)
@@ -69,7 +86,8 @@ export class PrivateRedis {
       failure = new StrataError('queue_unavailable', error.code === 'ENOENT' ? 'redis-server is not installed: install it (apt-get install redis-server), or name one with STRATA_REDIS' : `redis-server: ${error.message}`)
     })
     child.once('exit', (code, signal) => {
-      failure ??= new StrataError('queue_unavailable', `redis-server ended (${signal ?? String(code)}): ${lastLine(join(this.folder, 'redis.log'))}`)
+      const damage = DAMAGED.exec(textFrom(logFile, before))
+      failure ??= damage ? new DamagedRedis(damage[0]) : new StrataError('queue_unavailable', `redis-server ended (${signal ?? String(code)}): ${lastLine(logFile)}`)
       // Services wait for it and go on when it is back.
       if (!this.#stopping && started) this.#spawn().catch((error: unknown) => this.#logger.error(error))
     })
@@ -77,16 +95,16 @@ export class PrivateRedis {
     const until = performance.now() + START_MS
     while (!(await this.#answers())) {
       if (failure) throw failure
-      if (performance.now() > until) throw new StrataError('queue_unavailable', `redis-server does not answer: ${lastLine(join(this.folder, 'redis.log'))}`)
+      if (performance.now() > until) throw new StrataError('queue_unavailable', `redis-server does not answer: ${lastLine(logFile)}`)
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     started = true
   }
 
   async #startEmpty(error: unknown): Promise<void> {
-    if (!(error instanceof StrataError && DAMAGED.test(error.message))) throw error
-    this.#logger.warn(`${error.message}; it starts empty`)
-    rmSync(join(this.folder, 'appendonlydir'), { recursive: true, force: true })
+    if (!(error instanceof DamagedRedis)) throw error
+    const aside = setAside(join(this.folder, 'appendonlydir'))
+    this.#logger.warn(`what Redis kept cannot be read (${error.message}): it starts empty, and that is kept as ${aside}`)
     await this.#spawn()
   }
 
@@ -104,6 +122,12 @@ export class PrivateRedis {
   }
 }
 
+class DamagedRedis extends StrataError {
+  constructor(words: string) {
+    super('queue_unavailable', words)
+  }
+}
+
 /** True when the event comes, false when an error comes first. */
 async function once(client: ReturnType<typeof producerConnection>, event: 'ready'): Promise<boolean> {
   if (client.status === event) return true
@@ -112,6 +136,10 @@ async function once(client: ReturnType<typeof producerConnection>, event: 'ready
     client.once('error', () => resolve(false))
     client.once('close', () => resolve(false))
   })
+}
+
+function textFrom(path: string, offset: number): string {
+  return readFileSync(path).subarray(offset).toString('utf8')
 }
 
 function lastLine(path: string): string {

@@ -68,6 +68,14 @@ export interface ContainerRecord extends ContainerClaim {
   readonly state: ContainerState
 }
 
+/**
+ * Whether what is said of a container must outlive a loss of power. Of one that is removed when it has exited nothing does
+ * but the number of its start: a record that is only half there is put aside, as any that cannot be read.
+ */
+export function lasts({ autoRemove }: ContainerClaim): boolean {
+  return !autoRemove
+}
+
 /** How a container ended. */
 export interface ContainerExit {
   readonly code: number

@@ -193,7 +193,7 @@ describe('the registry', () => {
 
 describe('pruning', () => {
   it('takes only what has exited and nobody is owed', async () => {
-    const own = await World.make({ collectMs: 300 })
+    const own = await World.make({ collectMs: 3_000 })
     try {
       const [created, running, owed, byItself] = [
         await own.claim(['true']),

@@ -1,12 +1,12 @@
-import { closeSync, openSync } from 'node:fs'
-import { mkdir, readdir } from 'node:fs/promises'
+import { closeSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { flock } from '@strata/linux'
+import { flock, openOwnFile, ownFolder } from '@strata/linux'
 import { asStrataError, step, StrataError } from '@strata/oci'
 import { AutoRemove } from './auto-remove.js'
 import { Cgroups } from './cgroups.js'
 import { checkClaim, checkId, isContainerId } from './claim.js'
-import type { ContainerClaim, ContainerExit, ContainerRecord, ContainerRoots } from './container.js'
+import { lasts, type ContainerClaim, type ContainerExit, type ContainerRecord, type ContainerRoots } from './container.js'
 import { Entry, notFound } from './entry.js'
 import { findProgram } from './find-program.js'
 import { killMonitors, Launcher } from './launcher.js'
@@ -14,7 +14,7 @@ import { Lifecycle } from './lifecycle.js'
 import { ContainerLog } from './log/container-log.js'
 import { LOG_LIMITS, type LogChunk, type LogLimits, type LogOptions } from './log/types.js'
 import { dropPipeNames } from './pipe.js'
-import { RecordStore } from './record-store.js'
+import { RecordStore, type UnreadableContainer } from './record-store.js'
 import { Runc } from './runc.js'
 import type { RuntimeAbout, RuntimeDriver } from './runtime-driver.js'
 import { parseSignal, stopSignalOf } from './signals.js'
@@ -81,9 +81,9 @@ export class Containers {
   static async open(options: ContainersOptions): Promise<Containers> {
     if (!/^[a-z0-9][a-z0-9-]*$/.test(options.node)) throw new StrataError('bad_request', `${JSON.stringify(options.node)} is not a node's id of lower-case letters, digits and "-"`)
     const conmon = options.conmon ?? findProgram('conmon')
-    await mkdir(options.folder, { recursive: true, mode: 0o700 })
-    await mkdir(options.runFolder, { recursive: true, mode: 0o700 })
-    const lock = openSync(join(options.folder, 'lock'), 'w', 0o600)
+    ownFolder(options.folder)
+    ownFolder(options.runFolder)
+    const lock = openOwnFile(join(options.folder, 'lock'))
     try {
       if (!flock(lock, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
       dropPipeNames(options.runFolder)
@@ -120,7 +120,7 @@ export class Containers {
     return await entry.alone(async () => {
       try {
         await entry.log.make()
-        await this.#save(entry, record)
+        await this.#save(entry, record, { durable: lasts(record) })
         return record
       } catch (error) {
         this.#entries.delete(id)
@@ -318,23 +318,46 @@ export class Containers {
   // ---- after a crash ----
 
   async #reconcile(): Promise<void> {
-    const { records, leftovers } = await this.#store.open()
+    const { records, leftovers, unreadable } = await this.#store.open()
     for (const record of records.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))) this.#enter(record)
-    await this.#dropStrangers(leftovers)
+    for (const container of unreadable) await this.#putAside(container)
+    await this.#dropStrangers(leftovers, unreadable)
     const entries = [...this.#entries.values()]
     await Promise.all(Array.from({ length: AT_ONCE }, async () => {
       for (let entry = entries.shift(); entry; entry = entries.shift()) {
         await entry.log.make()
-        await this.#lifecycle.recover(entry)
+        // One container must not keep the others from being served. What it is will be seen at the next start.
+        await this.#lifecycle.recover(entry).catch((error: unknown) => this.#warn(entry, 'cannot tell what became of', error))
       }
     }))
     this.#about = await this.#driver.about()
   }
 
+  /**
+   * A container whose record cannot be read. Nobody could stop it any more, so what runs of it ends, and its name is free.
+   * What it has written may be all that somebody has of his work: that stays, with its folder, until sixteen newer ones came.
+   */
+  async #putAside({ id, why }: UnreadableContainer): Promise<void> {
+    const name = `container ${id.slice(0, 12)}`
+    try {
+      await killMonitors(this.#launcher.bundleOf(id))
+      await this.#launcher.clean({ id })
+      const aside = await this.#store.putAside(id)
+      this.options.warn?.(`${why}: ${name} is not served any more, and ended if it ran; its folder is kept as ${aside}, and what it wrote under its id among the snapshots`)
+      for (const old of await this.#store.asideBeyond()) {
+        await this.options.roots.remove({ id: old })
+        await this.#store.dropAside(old)
+      }
+    } catch (error) {
+      this.options.warn?.(`${why}: ${name} cannot be put aside: ${asStrataError(error).message}`)
+    }
+  }
+
   /** What this node has in the runtime, among bundles and cgroups but not on disk; and folders whose removal was interrupted. */
-  async #dropStrangers(leftovers: readonly string[]): Promise<void> {
+  async #dropStrangers(leftovers: readonly string[], unreadable: readonly UnreadableContainer[]): Promise<void> {
     const bundles = await readdir(this.#bundles).catch(() => [])
-    const ids = new Set([...leftovers, ...bundles, ...(await this.#driver.list()), ...this.#cgroups.list()].filter((id) => !this.#entries.has(id)))
+    const known = new Set([...this.#entries.keys(), ...unreadable.map(({ id }) => id)])
+    const ids = new Set([...leftovers, ...bundles, ...(await this.#driver.list()), ...this.#cgroups.list()].filter((id) => !known.has(id)))
     for (const id of ids) {
       await killMonitors(this.#launcher.bundleOf(id))
       await this.#launcher.clean({ id })
@@ -377,4 +400,3 @@ export class Containers {
     this.options.warn?.(`${what} container ${entry.record.id.slice(0, 12)}: ${asStrataError(error).message}`)
   }
 }
-

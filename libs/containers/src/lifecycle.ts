@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { asStrataError, step, StrataError } from '@strata/oci'
-import type { ContainerRecord, ContainerState } from './container.js'
+import { lasts, type ContainerRecord, type ContainerState } from './container.js'
 import type { Entry } from './entry.js'
 import type { Launcher, Observed } from './launcher.js'
 import type { Monitor } from './monitor.js'
@@ -93,7 +93,7 @@ export class Lifecycle {
   async #running(entry: Entry, { pid, monitor }: { readonly pid: number; readonly monitor: Monitor }): Promise<void> {
     entry.monitor = monitor
     const startedAt = entry.state.status === 'running' ? entry.state.startedAt : new Date().toISOString()
-    await this.node.save(entry, { ...entry.record, state: { status: 'running', pid, startedAt } })
+    await this.node.save(entry, { ...entry.record, state: { status: 'running', pid, startedAt } }, { durable: lasts(entry.record) })
     step('launch.running-recorded')
     entry.log.keep(this.node.launcher.bundleOf(entry.record.id))
     if (entry.record.attached) {
@@ -118,7 +118,7 @@ export class Lifecycle {
     entry.log.stopKeeping()
     entry.monitor = undefined
     try {
-      await this.node.save(entry, { ...entry.record, state })
+      await this.node.save(entry, { ...entry.record, state }, { durable: lasts(entry.record) })
     } catch (error) {
       // Who waits is told all the same. Nothing is cleaned: with the bundle the exit code stays, and the next service reads it there.
       this.node.warn(entry, 'cannot record the end of', error)

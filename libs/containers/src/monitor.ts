@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -90,10 +90,15 @@ export class Monitor {
   static adopt(bundle: string): Monitor | undefined {
     let fd: number
     try {
-      fd = openSync(join(bundle, 'sync'), constants.O_RDONLY | constants.O_NONBLOCK)
+      fd = openSync(join(bundle, 'sync'), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW)
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+      if (error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(String(error.code))) return undefined
       throw error
+    }
+    // Whatever else lies there, no conmon has it open.
+    if (!fstatSync(fd).isFIFO()) {
+      closeSync(fd)
+      return undefined
     }
     const first = Buffer.alloc(MAX_LINE)
     let length = 0
@@ -137,14 +142,16 @@ export class Monitor {
   }
 }
 
-/** The exit code that conmon wrote (128 + signal where killed), or `undefined` if it has not. */
+/** The exit code that conmon wrote (128 + signal where killed), or `undefined` if it has not. 255 where what lies there is no code. */
 export async function readExit(bundle: string): Promise<number | undefined> {
   try {
-    const code = Number.parseInt(await readFile(join(bundle, 'exit'), 'utf8'), 10)
+    const code = Number((await readFile(join(bundle, 'exit'), 'latin1')).trim() || NaN)
     // conmon knows -1 where it does not know.
     return Number.isInteger(code) && code >= 0 && code <= 255 ? code : 255
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (!(error instanceof Error && 'code' in error)) throw error
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+    if (error.code === 'EISDIR' || error.code === 'ELOOP') return 255
     throw error
   }
 }

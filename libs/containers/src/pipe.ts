@@ -1,4 +1,4 @@
-import { closeSync, constants, mkdirSync, openSync, readdirSync, unlinkSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readdirSync, rmSync, unlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { mkfifo } from '@strata/linux'
@@ -26,7 +26,7 @@ export function makePipe(folder: string): { read: number; write: number } {
 
 /** The names that a process killed in the middle of `makePipe` left. Only where no other lives that makes pipes there. */
 export function dropPipeNames(folder: string): void {
-  for (const name of readdirSync(folder)) if (name.startsWith(PREFIX)) unlinkSync(join(folder, name))
+  for (const name of readdirSync(folder)) if (name.startsWith(PREFIX)) rmSync(join(folder, name), { recursive: true, force: true })
 }
 
 /** A pipe's reading end in the event loop (no thread waits in read(2)). It owns the descriptor. */

@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, realpathSync } from 'node:fs'
+import { readFileSync, realpathSync } from 'node:fs'
 import { mount, MS_BIND, MS_PRIVATE } from './mount.js'
+import { ownFolder } from './own-files.js'
 
 /** A line of mountinfo (proc_pid_mountinfo(5)). */
 export interface MountEntry {
@@ -58,7 +59,7 @@ export function mountAt(path: string, table: readonly MountEntry[] = mountTable(
  * namespace, so that they can be unmounted for good. Idempotent. Gives the folder's real path, which the mount table speaks of.
  */
 export function makePrivateMount(folder: string): string {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  ownFolder(folder)
   const path = realpathSync(folder)
   const existing = mountAt(path)
   if (!existing) mount(path, path, '', MS_BIND)

@@ -95,6 +95,8 @@ export function asStrataError(error: unknown): StrataError {
   if (error instanceof StrataError) return error
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return new StrataError('storage_full', `no space left: ${message}`, { cause: error })
+  // A file of our own that something else lies in the place of (libs/linux, own-files.ts): its sentence says which and what to do.
+  if (error instanceof Error && 'code' in error && error.code === 'EUNUSABLE') return new StrataError('corrupt', message, { cause: error })
   return new StrataError('internal', message, { cause: error })
 }
 

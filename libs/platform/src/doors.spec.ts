@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -37,8 +37,22 @@ describe('doors', () => {
     const server = await openDoor(unix(), (_request, response) => void response.end(), LIMITS)
     await expect(openDoor(unix(), () => undefined, LIMITS)).rejects.toThrow(/already running on .*strata down/)
     await closeDoor(server, 100)
-    writeFileSync(join(folder, 's'), '')
+    // Under another name its server does not take it away.
+    const dead = await openDoor(unix(), () => undefined, LIMITS)
+    renameSync(join(folder, 's'), join(folder, 'dead'))
+    await closeDoor(dead, 100)
+    renameSync(join(folder, 'dead'), join(folder, 's'))
     await closeDoor(await openDoor(unix(), () => undefined, LIMITS), 100)
+  })
+
+  it.each([
+    ['a file', (path: string) => writeFileSync(path, 'somebody’s')],
+    ['a folder', (path: string) => mkdirSync(path)],
+    ['a link', (path: string) => symlinkSync('/nowhere', path)],
+  ])('%s in the place of the socket stays, and is said to be there', async (_, make) => {
+    make(join(folder, 's'))
+    await expect(openDoor(unix(), () => undefined, LIMITS)).rejects.toThrow(`${join(folder, 's')} is no socket: move it away`)
+    expect(lstatSync(join(folder, 's'))).toBeDefined()
   })
 
   it('a port that is taken is said so', async () => {

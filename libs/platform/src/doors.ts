@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { dirname } from 'node:path'
@@ -139,7 +139,10 @@ export async function openDoor(door: Door, handler: RequestListener, { connectio
   server.on('checkExpectation', (_request, response) => void response.writeHead(417, { connection: 'close' }).end())
   if (door.kind === 'unix') {
     mkdirSync(dirname(door.path), { recursive: true })
-    if (existsSync(door.path)) await removeStaleSocket(door.path)
+    const there = lstatSync(door.path, { throwIfNoEntry: false })
+    // Somebody's file must not go for a socket.
+    if (there && !there.isSocket()) throw new StrataError('bad_request', `${door.path} is no socket: move it away, or name another place for the socket`)
+    if (there) await removeStaleSocket(door.path)
   }
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(explain(door, error)))

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -39,6 +39,18 @@ describe('a secret in a file', () => {
     expect(read).toThrow(/^STRATA_X: /)
     expect(read).toThrow(words)
     expect(read).not.toThrow('mine')
+  })
+
+  it('is never replaced: a folder, or a file with nothing in it, is said to be wrong, with what to do', () => {
+    const path = join(folder, 'token')
+    mkdirSync(path)
+    expect(() => makeSecretFile(path)).toThrow(`the secret ${path} is a folder: put back the file that was there`)
+    expect(statSync(path).mode & 0o777).not.toBe(0o600)
+    rmSync(path, { recursive: true })
+    writeFileSync(path, '')
+    makeSecretFile(path)
+    expect(() => readSecretFile(path, 'STRATA_X')).toThrow(`STRATA_X: ${path} is not there, or empty: make it once`)
+    expect(statSync(path).size).toBe(0)
   })
 
   it('is compared whatever the lengths', () => {

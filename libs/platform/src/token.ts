@@ -35,12 +35,15 @@ export function readSecretFile(path: string, variable: string): string {
   return secret
 }
 
+/** A link is followed: this is how secrets are mounted. */
 function read(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim() || undefined
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    const what = code === 'EISDIR' ? 'is a folder' : `cannot be read (${code ?? message})`
+    throw new StrataError('bad_request', `the secret ${path} ${what}: put back the file that was there, or make a new one and give it to all who share it`, { cause: error })
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, linkSync, lstatSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 
@@ -27,6 +27,8 @@ export function nodeIdentity(id: string, folder: string, boot: string): NodeIden
 function instanceOf(folder: string): string {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const path = join(folder, 'identity')
+  // A folder or a link there is none of ours, and would keep the file from its name.
+  if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false) renameSync(path, `${path}.unreadable-${Date.now()}`)
   const found = read(path)
   if (found !== undefined && UUID.test(found)) return found
   const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`

@@ -1,6 +1,6 @@
-import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs'
+import { closeSync, fstatSync, unlinkSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
-import { flock } from '@strata/linux'
+import { flock, openOwnFile } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 
 /** Another process holds it for as long as unpacking an image takes; asking costs two system calls. */
@@ -40,7 +40,7 @@ const lastInLine = new Map<string, Promise<undefined>>()
 async function take(path: string, signal: AbortSignal | undefined): Promise<number> {
   for (;;) {
     if (signal?.aborted) throw new StrataError('cancelled', 'cancelled while waiting for another to finish with the same layers')
-    const fd = openSync(path, 'a', 0o600)
+    const fd = openOwnFile(path)
     // Its last holder may have removed the file between our opening and locking it: then the lock is one of nothing.
     if (flock(fd, 'ex', { nonblock: true })) {
       if (fstatSync(fd).nlink > 0) return fd

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, realpathSync, rmSync, utimesSync } from 'node:fs'
+import { chmodSync, closeSync, openSync, readdirSync, realpathSync, rmSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { hexOf, parseChainId, type ChainId } from '@strata/oci'
-import { flock } from '@strata/linux'
+import { hexOf, isDigest, parseChainId, type ChainId } from '@strata/oci'
+import { flock, ownFolder } from '@strata/linux'
 import type { SnapshotKey } from './snapshot.js'
 
 const ASK_EVERY_MS = 10
@@ -36,12 +36,12 @@ export class SnapshotFolder {
 
   /** `first`: no other living driver works here, so what lies in `tmp` has no owner: it is removed. */
   static open(path: string): { folder: SnapshotFolder; first: boolean } {
-    mkdirSync(path, { recursive: true, mode: 0o700 })
+    ownFolder(path)
     const real = realpathSync(path)
-    for (const name of ['roots', 'layers', 'mounts', 'snapshots', 'locks', 'empty', 'tmp']) mkdirSync(join(real, name), { recursive: true, mode: 0o700 })
+    for (const name of ['roots', 'layers', 'mounts', 'snapshots', 'locks', 'empty', 'tmp']) ownFolder(join(real, name))
     const folder = new SnapshotFolder(real, openSync(join(real, 'tmp'), 'r'))
     for (const empty of folder.empties) {
-      mkdirSync(empty, { recursive: true, mode: 0o755 })
+      ownFolder(empty, 0o755)
       chmodSync(empty, 0o755)
       utimesSync(empty, 0, 0)
     }
@@ -83,9 +83,9 @@ export class SnapshotFolder {
     return join(this.path, 'tmp', randomUUID())
   }
 
-  /** Chain ids that have a folder in there. */
+  /** Chain ids that have a folder in there. What else somebody put there is left alone. */
   chains(kind: 'roots' | 'layers' | 'mounts'): ChainId[] {
-    return readdirSync(join(this.path, kind)).sort().map((hex) => parseChainId(`sha256:${hex}`))
+    return readdirSync(join(this.path, kind)).sort().map((hex) => `sha256:${hex}`).filter(isDigest).map(parseChainId)
   }
   keys(): SnapshotKey[] {
     return readdirSync(join(this.path, 'snapshots')).sort() as SnapshotKey[]
@@ -94,6 +94,6 @@ export class SnapshotFolder {
     return readdirSync(join(this.path, 'tmp')).map((name) => join(this.path, 'tmp', name))
   }
   dropLocks(): void {
-    for (const name of readdirSync(join(this.path, 'locks'))) rmSync(this.lock(name))
+    for (const name of readdirSync(join(this.path, 'locks'))) rmSync(this.lock(name), { recursive: true, force: true })
   }
 }

@@ -237,7 +237,7 @@ export class LayeredSnapshotter implements Snapshotter {
         throw error
       }
     }
-    if (lstatSync(target, { throwIfNoEntry: false })) rmdirSync(target)
+    dropMountPoint(target)
     return undefined
   }
 
@@ -249,6 +249,21 @@ export class LayeredSnapshotter implements Snapshotter {
 
   #lock(chainId: ChainId): string {
     return this.folder.lock(`root-${hexOf(chainId)}`)
+  }
+}
+
+/** A mount point that is not mounted on. What somebody put into it stays: a mount covers it. */
+function dropMountPoint(path: string): void {
+  const entry = lstatSync(path, { throwIfNoEntry: false })
+  if (!entry) return
+  if (!entry.isDirectory()) {
+    rmSync(path)
+    return
+  }
+  try {
+    rmdirSync(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
   }
 }
 

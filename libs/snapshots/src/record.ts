@@ -1,24 +1,20 @@
-import { readFileSync } from 'node:fs'
+import { readOwnJson, UnusableFile } from '@strata/linux'
 import { isDigest, type DiffId } from '@strata/oci'
+
+/** Far more than the longest there is: a root of ten thousand layers names each of them with its tar. */
+const MAX_BYTES = 16 * 2 ** 20
 
 /**
  * A small JSON file of our own. Undefined if it is not there or is not whole: after a loss of power a file may be empty that was renamed into place,
  * and what it spoke of counts as not made.
  */
 export function readRecord<T>(path: string, isRecord: (value: unknown) => value is T): T | undefined {
-  let text: string
   try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') return undefined
-    throw error
-  }
-  try {
-    const value: unknown = JSON.parse(text)
+    const value = readOwnJson(path, MAX_BYTES)
     return isRecord(value) ? value : undefined
-  } catch {
-    return undefined
+  } catch (error) {
+    if (error instanceof UnusableFile) return undefined
+    throw error
   }
 }
 

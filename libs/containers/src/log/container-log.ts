@@ -1,6 +1,7 @@
 import { constants, watch, type FSWatcher } from 'node:fs'
 import { mkdir, open, rename, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setAside } from '@strata/linux'
 import { closedGenerations, CURRENT, isAbsent } from './generations.js'
 import { readLog, type LogSource } from './reader.js'
 import type { LogChunk, LogLimits, LogOptions } from './types.js'
@@ -26,7 +27,13 @@ export class ContainerLog {
   }
 
   async make(): Promise<void> {
-    await mkdir(this.folder, { recursive: true, mode: 0o700 })
+    try {
+      await mkdir(this.folder, { recursive: true, mode: 0o700 })
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+      this.warn(`${this.folder} is not a folder: it is kept as ${setAside(this.folder)}`)
+      await this.make()
+    }
   }
 
   /** A foreground reader will come, or will come no more. */

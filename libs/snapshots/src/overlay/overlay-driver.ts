@@ -105,11 +105,14 @@ export class OverlayDriver implements RootDriver {
   }
 
   #hasLayer(id: ChainId): boolean {
-    if (!statSync(this.#files(id), { throwIfNoEntry: false })) return false
+    if (!statSync(this.#files(id), { throwIfNoEntry: false })?.isDirectory()) return false
     try {
       return readFileSync(this.#mark(id), 'utf8') === bootId()
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT') return true
+      // No mark of ours: then nothing says that the layer is on disk.
+      if (code === 'EISDIR' || code === 'ELOOP') return false
       throw error
     }
   }

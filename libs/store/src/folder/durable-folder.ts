@@ -1,7 +1,7 @@
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { closeSync, lstatSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { bootId, flock } from '@strata/linux'
+import { bootId, flock, openOwnFile, ownFolder, setAside } from '@strata/linux'
 import { BackgroundSync } from './background-sync.js'
 import { MARGIN_MS, SyncMarkFile } from './sync-mark.js'
 import { walkKeys } from './walk.js'
@@ -43,14 +43,15 @@ export class DurableFolder {
    * meanwhile waits. It may die at any line: the mark is written last, so the next one does it again.
    */
   async recover(prefixes: readonly string[], mend: (tail: readonly string[]) => Promise<void>): Promise<void> {
-    mkdirSync(this.root, { recursive: true, mode: 0o700 })
+    ownFolder(this.root)
     if (this.#mark.read()?.boot === this.#boot) return
-    const lock = openSync(join(this.root, 'synced.lock'), 'a', 0o600)
+    const lock = openOwnFile(join(this.root, 'synced.lock'))
     try {
       while (!flock(lock, 'ex', { nonblock: true })) await delay(ASK_EVERY_MS)
       const last = this.#mark.read()
       if (last?.boot === this.#boot) return
-      for (const name of readdirSync(this.root)) if (name.startsWith('synced.') && name !== 'synced.lock') rmSync(join(this.root, name))
+      for (const name of readdirSync(this.root)) if (name.startsWith('synced.') && !name.startsWith('synced.lock')) rmSync(join(this.root, name), { recursive: true, force: true })
+      this.#makeRoom()
       const tail = await this.#changedSince(last ? last.syncedAt - MARGIN_MS : -Infinity, prefixes)
       const now = Date.now()
       if (tail.length > 0) await mend(tail)
@@ -76,6 +77,12 @@ export class DurableFolder {
   /** What has no sync yet gets it now; it is not waited for. */
   close(): void {
     this.#background.close()
+  }
+
+  /** What is no link would keep the next mark from its name. */
+  #makeRoom(): void {
+    const mark = join(this.root, 'synced')
+    if (lstatSync(mark, { throwIfNoEntry: false })?.isSymbolicLink() === false) this.warn(`${mark} is not the link that it should be: it is kept as ${setAside(mark)}`)
   }
 
   #cover(syncedAt: number): () => Promise<void> {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -38,6 +38,39 @@ describe('FolderStore', () => {
     root = mkdtempSync(join(tmpdir(), 'strata-store-'))
   })
   afterEach(() => rmSync(root, { recursive: true }))
+
+  describe.each([
+    ['no bytes', (path: string) => writeFileSync(path, '')],
+    ['garbage', (path: string) => writeFileSync(path, '\0\xff')],
+    ['a folder', (path: string) => (mkdirSync(path), writeFileSync(join(path, 'x'), ''))],
+    ['a link to nowhere', (path: string) => symlinkSync('/nowhere', path)],
+  ])('with %s in the place of a file of its own', (_, damage) => {
+    it.each(['synced', 'synced.lock', 'synced.1234', 'tmp/garbage', 'locks/4c', 'objects/garbage'])('%s: it opens, in this boot and the next, and keeps objects', async (name) => {
+      const warnings: string[] = []
+      for (const boot of ['one', 'one', 'two']) {
+        const before = await FolderStore.open(root, { ...quiet, boot, warn: (message) => warnings.push(message) })
+        await before.put(`data/u/${warnings.length}${boot}${readdirSync(root).length}`, Buffer.from('x')).catch(() => undefined)
+        await before.close()
+        rmSync(join(root, name), { recursive: true, force: true })
+        damage(join(root, name))
+      }
+      const store = await FolderStore.open(root, { ...quiet, boot: 'three', warn: (message) => warnings.push(message) })
+      await store.put('data/u/last', Buffer.from('kept'))
+      const etag = await store.create('records/r', Buffer.from('1'))
+      expect(await store.replace('records/r', Buffer.from('2'), etag!)).toBeDefined()
+      for (let n = 0; n < 300; n++) await store.create(`records/n${n}`, Buffer.from('1'))
+      expect((await store.read('data/u/last', 10))!.bytes.toString()).toBe('kept')
+      await store.close()
+      expect(warnings.filter((line) => !line.includes(join(root, 'synced')))).toEqual([])
+    })
+  })
+
+  it.each(['objects', 'tmp', 'locks'])('%s that is a file: one sentence says which, and what to do', async (name) => {
+    await (await FolderStore.open(root, quiet)).close()
+    rmSync(join(root, name), { recursive: true })
+    writeFileSync(join(root, name), '')
+    await expect(FolderStore.open(root, quiet)).rejects.toMatchObject({ code: 'store_unavailable', message: `${join(root, name)} is not a folder, or lies below what is none: move that away, or put the folder back that was there` })
+  })
 
   it('leaves no folder behind when its last object goes', async () => {
     const store = await FolderStore.open(root, quiet)

@@ -3,6 +3,7 @@ import { chmod, link, open, rename, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
+import { ownFolder, UnusableFile } from '@strata/linux'
 import { asStrataError, StrataError } from '@strata/oci'
 import { checkKey, checkPrefix } from '../keys.js'
 import {
@@ -52,7 +53,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   /** Makes the folder if need be, removes what processes that died left in `tmp`, and mends what a loss of power did, if it is the first of its boot. */
   static async open(root: string, options: DurableFolderOptions = {}): Promise<FolderStore> {
     return guarded(async () => {
-      mkdirSync(join(root, 'objects'), { recursive: true, mode: 0o700 })
+      ownFolder(join(root, 'objects'))
       const durable = new DurableFolder(root, options)
       const store = new FolderStore(root, await Scratch.open(join(root, 'tmp')), new StripedLocks(join(root, 'locks')), durable)
       try {
@@ -338,6 +339,7 @@ async function guarded<T>(work: () => Promise<T>): Promise<T> {
 
 function asStoreError(error: unknown): StrataError {
   if (error instanceof StrataError) return error
+  if (error instanceof UnusableFile) return new StrataError('store_unavailable', error.message, { cause: error })
   const message = error instanceof Error ? error.message : String(error)
   if (isErrno(error, 'ENOSPC', 'EDQUOT')) return new StrataError('storage_full', `the store's folder has no space left: ${message}`, { cause: error })
   if (error instanceof Error && 'code' in error) return new StrataError('store_unavailable', `the store's folder failed: ${message}`, { cause: error })

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/oci'
-import { flock } from '@strata/linux'
+import { flock, openOwnFile, ownFolder } from '@strata/linux'
 
 /** Longer than any owner can need: its work is a few system calls, which a busy disk holds up for seconds. Only one that was stopped inside them (SIGSTOP) can hold it so long. */
 const PATIENCE_MS = 60_000
@@ -11,7 +11,7 @@ const PATIENCE_MS = 60_000
 /** Locks between processes (and threads) for keys: one of 256 files by the key's hash, so that their number does not grow with the keys. */
 export class StripedLocks {
   constructor(private readonly folder: string) {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    ownFolder(folder)
   }
 
   /**
@@ -21,7 +21,7 @@ export class StripedLocks {
   async exclusively<T>(key: string, work: () => T | Promise<T>): Promise<T> {
     const stripe = createHash('sha256').update(key).digest('hex').slice(0, 2)
     // Opened anew each time, some microseconds: kept open, every store of a process would come to hold 256 descriptors.
-    const fd = openSync(join(this.folder, stripe), 'a', 0o600)
+    const fd = openOwnFile(join(this.folder, stripe))
     try {
       const start = performance.now()
       for (let wait = 0.5; !flock(fd, 'ex', { nonblock: true }); wait = Math.min(wait * 2, 20)) {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { closeSync, constants, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
+import { closeSync, constants, lstatSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { flock } from '@strata/linux'
+import { flock, ownFolder } from '@strata/linux'
 
 const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
 
@@ -18,7 +18,7 @@ export class Scratch {
   ) {}
 
   static async open(parent: string): Promise<Scratch> {
-    mkdirSync(parent, { recursive: true, mode: 0o700 })
+    ownFolder(parent)
     // Held over "make and lock": a folder just made, not locked yet, looks like a dead process's.
     const gate = openSync(parent, O_FOLDER)
     try {
@@ -46,6 +46,11 @@ export class Scratch {
 }
 
 function removeIfDead(folder: string): void {
+  // Nobody here makes anything else.
+  if (!lstatSync(folder).isDirectory()) {
+    rmSync(folder, { force: true })
+    return
+  }
   const fd = openSync(folder, O_FOLDER)
   try {
     if (flock(fd, 'ex', { nonblock: true })) rmSync(folder, { recursive: true, force: true })
