@@ -2,16 +2,15 @@ import { StrataError } from '@strata/oci'
 import { cancelled } from '../abortable.js'
 import type { Etag, ObjectInfo } from '../object-store.js'
 import type { Part } from './part-buffers.js'
+import { MAX_PARTS, UNIT } from './part-plan.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
 import { abandon, noteOf } from './partial-uploads.js'
 import { remove, soon } from './tidy.js'
 import { S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
-/** Parts on their way at a time; one more is being filled. */
+/** Parts on their way at a time; one more is being filled. Of large ones fewer: as many as are not more bytes than these, or one. */
 const IN_FLIGHT = 3
-/** S3's limit. */
-const MAX_PARTS = 10_000
 
 /**
  * An upload in parts under a fresh key. Nobody sees an object until `complete`. A part that fails is sent again; if it fails for good, `failed` aborts, so that
@@ -23,6 +22,7 @@ export class Multipart {
   readonly #failure = new AbortController()
   readonly #over = new AbortController()
   #size = 0
+  #flyingBytes = 0
   #count = 0
 
   private constructor(
@@ -55,15 +55,17 @@ export class Multipart {
 
   /** Resolves when the part is on its way: the next one can be filled meanwhile. */
   async add(part: Part): Promise<void> {
-    while (this.#flying.size >= IN_FLIGHT) await Promise.race(this.#flying)
+    while (this.#flying.size > 0 && this.#flyingBytes + part.length > IN_FLIGHT * UNIT) await Promise.race(this.#flying)
     this.#failure.signal.throwIfAborted()
     if (this.#count === MAX_PARTS) throw new StrataError('limit_exceeded', `an object has more than ${this.#size} bytes; that is as many as an S3 server takes`)
     const at = this.#count++
-    this.#size += part.bytes.byteLength
+    this.#size += part.length
+    this.#flyingBytes += part.length
     const sending = this.#send(at, part)
       .catch((error: unknown) => this.#failure.abort(error))
       .finally(() => {
         part.release()
+        this.#flyingBytes -= part.length
         this.#flying.delete(sending)
       })
     this.#flying.add(sending)

@@ -1,24 +1,25 @@
-/** As large as a part: fewer, larger requests make no upload faster (docs/performance.md), and this much is held for each that is on its way. 10,000 of them are an object of 78 GiB. */
-export const PART_SIZE = 8 * 1024 * 1024
+import { UNIT, type PartPlan } from './part-plan.js'
+
 /** As many as two streams use at once. One that is dropped is memory until the next collection, so what is kept is less than what is not. */
 const KEPT = 8
 
-/** Buffers of one part each, used again: what the streams of a process take does not grow with what goes through them. */
+/** Buffers of one unit each, used again: what the streams of a process take does not grow with what goes through them. */
 export class PartBuffers {
   readonly #free: Buffer[] = []
 
   take(): Buffer {
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(PART_SIZE)
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(UNIT)
   }
 
-  giveBack(buffer: Buffer): void {
-    if (this.#free.length < KEPT) this.#free.push(buffer)
+  giveBack(buffers: readonly Buffer[]): void {
+    for (const buffer of buffers) if (this.#free.length < KEPT) this.#free.push(buffer)
   }
 }
 
-/** Bytes of an object, in order, all but the last of one size. Whoever is done with them calls `release`. */
+/** Bytes of an object, in order; all but the last as large as the plan says. Whoever is done with them calls `release`. */
 export interface Part {
-  readonly bytes: Uint8Array
+  readonly bytes: readonly Uint8Array[]
+  readonly length: number
   release(): void
 }
 
@@ -26,37 +27,51 @@ export interface Part {
  * A stream in parts. Its chunks are copied, for who makes them may use their memory again as soon as the next one is asked for; a source of no bytes is one empty
  * part. Bytes that are at hand anyway are cut as they are.
  */
-export async function* partsOf(source: AsyncIterable<Uint8Array> | Uint8Array, buffers: PartBuffers): AsyncGenerator<Part> {
-  if (source instanceof Uint8Array) {
-    for (let at = 0; at === 0 || at < source.byteLength; at += PART_SIZE) yield { bytes: source.subarray(at, at + PART_SIZE), release: () => undefined }
-    return
+export async function* partsOf(source: AsyncIterable<Uint8Array> | Uint8Array, buffers: PartBuffers, plan: PartPlan): AsyncGenerator<Part> {
+  if (source instanceof Uint8Array) yield* cut(source, plan)
+  else yield* gathered(source, buffers, plan)
+}
+
+function* cut(source: Uint8Array, plan: PartPlan): Generator<Part> {
+  let at = 0
+  for (let number = 0; number === 0 || at < source.byteLength; number++) {
+    const piece = source.subarray(at, at + plan(number))
+    at += piece.byteLength
+    yield { bytes: [piece], length: piece.byteLength, release: () => undefined }
   }
-  let buffer: Buffer | undefined
-  let filled = 0
-  let parts = 0
-  const partOf = (bytes: Buffer, length: number): Part => ({ bytes: bytes.subarray(0, length), release: () => buffers.giveBack(bytes) })
+}
+
+async function* gathered(source: AsyncIterable<Uint8Array>, buffers: PartBuffers, plan: PartPlan): AsyncGenerator<Part> {
+  let held: Buffer[] = []
+  let length = 0
+  let number = 0
+  /** From here the buffers are the part's: `release` gives them back. */
+  const finish = (): Part => {
+    const part = partOf(held, length, buffers)
+    held = []
+    length = 0
+    number++
+    return part
+  }
   try {
     for await (const chunk of source) {
       for (let at = 0; at < chunk.byteLength; ) {
-        buffer ??= buffers.take()
-        const piece = chunk.subarray(at, at + PART_SIZE - filled)
-        buffer.set(piece, filled)
-        filled += piece.byteLength
+        const place = length % UNIT
+        if (place === 0) held.push(buffers.take())
+        const piece = chunk.subarray(at, at + Math.min(UNIT - place, plan(number) - length))
+        held.at(-1)!.set(piece, place)
+        length += piece.byteLength
         at += piece.byteLength
-        if (filled < PART_SIZE) continue
-        // From here it is the part's: `release` gives it back.
-        const full = buffer
-        buffer = undefined
-        filled = 0
-        parts++
-        yield partOf(full, PART_SIZE)
+        if (length === plan(number)) yield finish()
       }
     }
-    const last = buffer
-    buffer = undefined
-    if (last) yield partOf(last, filled)
-    else if (parts === 0) yield { bytes: new Uint8Array(), release: () => undefined }
+    if (length > 0 || number === 0) yield finish()
   } finally {
-    if (buffer) buffers.giveBack(buffer)
+    buffers.giveBack(held)
   }
+}
+
+function partOf(held: readonly Buffer[], length: number, buffers: PartBuffers): Part {
+  const bytes = held.map((buffer, at) => buffer.subarray(0, Math.min(UNIT, length - at * UNIT)))
+  return { bytes, length, release: () => buffers.giveBack(held) }
 }

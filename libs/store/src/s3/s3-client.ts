@@ -21,7 +21,7 @@ export interface S3Request {
   readonly key?: string
   readonly query?: Readonly<Record<string, string>>
   readonly headers?: OutgoingHttpHeaders
-  readonly body?: Uint8Array
+  readonly body?: Uint8Array | readonly Uint8Array[]
   readonly signal?: AbortSignal | undefined
 }
 
@@ -104,7 +104,9 @@ export class S3Client {
     const url = new URL(await this.presign(method, key, SIGNED_SECONDS, query))
     if (signal?.aborted) throw cancelled()
     return new Promise((resolve, reject) => {
-      const length = body || method === 'PUT' || method === 'POST' ? { 'content-length': body?.byteLength ?? 0 } : {}
+      const pieces = body instanceof Uint8Array ? [body] : (body ?? [])
+      const size = pieces.reduce((sum, piece) => sum + piece.byteLength, 0)
+      const length = body || method === 'PUT' || method === 'POST' ? { 'content-length': size } : {}
       const request = this.#transport.request(url, { method, agent, timeout: SILENCE_MS, headers: { ...length, ...headers }, ...(signal ? { signal } : {}) })
       request.on('error', (error) => reject(S3Failure.ofNetwork(error)))
       request.on('timeout', () => request.destroy(new Error('silent for too long')))
@@ -118,7 +120,8 @@ export class S3Client {
         socket.once('connect', () => clearTimeout(late))
         socket.once('close', () => clearTimeout(late))
       })
-      request.end(body)
+      for (const piece of pieces.slice(0, -1)) request.write(piece)
+      request.end(pieces.at(-1))
     })
   }
 }

@@ -7,6 +7,7 @@ import { checkKey, checkPrefix } from '../keys.js'
 import type { ByteRange, ByteSource, Etag, ObjectInfo, ObjectPage, ObjectStore, PartialUpload, PartialUploads, PresignedReads } from '../object-store.js'
 import { Multipart } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
+import { growingParts, type PartPlan } from './part-plan.js'
 import { NOTES, partialUploads } from './partial-uploads.js'
 import { ResumingBody } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
@@ -24,10 +25,13 @@ const PAGE = 1_000
 export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   readonly #buffers = new PartBuffers()
 
-  private constructor(private readonly client: S3Client) {}
+  private constructor(
+    private readonly client: S3Client,
+    private readonly plan: PartPlan,
+  ) {}
 
   /** Makes the bucket if it is missing and the key may. @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket */
-  static async open(config: S3Config): Promise<S3Store> {
+  static async open(config: S3Config, plan = growingParts): Promise<S3Store> {
     const client = new S3Client(config)
     try {
       await client.attempt(async () => {
@@ -42,14 +46,14 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
       client.close()
       throw error
     }
-    return new S3Store(client)
+    return new S3Store(client, plan)
   }
 
   async put(key: string, source: ByteSource, { signal }: { signal?: AbortSignal } = {}): Promise<ObjectInfo> {
     checkKey(key)
     if (signal?.aborted) throw cancelled()
     const stop = new AbortController()
-    const parts = partsOf(source instanceof Uint8Array ? source : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal), this.#buffers)
+    const parts = partsOf(source instanceof Uint8Array ? source : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal), this.#buffers, this.plan)
     const first = (await parts.next()).value as Part
     let second: IteratorResult<Part> | undefined
     let upload: Multipart | undefined
@@ -162,7 +166,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   async #putOnce(key: string, part: Part, signal: AbortSignal | undefined): Promise<ObjectInfo> {
     try {
       const send = async (): Promise<Etag> => etagFrom((await this.client.send({ method: 'PUT', key, body: part.bytes, signal })).headers.etag)
-      return { size: part.bytes.byteLength, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
+      return { size: part.length, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
     } catch (error) {
       await soon((limit) => remove(this.client, key, limit)) // the server may have taken it all the same
       throw error
