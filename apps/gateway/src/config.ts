@@ -1,5 +1,5 @@
 import { packedLimitsShape } from '@strata/archive'
-import { INTAKE_LIMITS } from '@strata/intake'
+import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
@@ -19,6 +19,8 @@ export const gatewayConfigSchema = z
     STRATA_MAX_ARCHIVE_BYTES: z.coerce.number().int().min(1).max(2 ** 50).default(INTAKE_LIMITS.bytes).describe('Limit: bytes of an archive, unpacked'),
     STRATA_MAX_ARCHIVE_ENTRIES: z.coerce.number().int().min(1).max(1_000_000).default(INTAKE_LIMITS.entries).describe('Limit: entries of an archive, not of its layers'),
     STRATA_UPLOAD_IDLE_MS: z.coerce.number().int().min(1).max(3_600_000).default(INTAKE_LIMITS.idleMs).describe('Limit: how long a client may send nothing of a body, in milliseconds'),
+    STRATA_READERS: z.coerce.number().int().min(1).max(64).default(DEFAULT_READERS).describe('Pairs of threads that read what clients send; uploads share them by turns. One more reads files of this machine only'),
+    STRATA_MAX_UPLOADS: z.coerce.number().int().min(1).max(10_000).default(32).describe('Limit: bodies of archives that are open at once; as many loads of files of this machine may be. The next one is refused with 503. One whose bytes have not begun to be read takes 0.3 MiB'),
     ...packedLimitsShape,
   })
   .refine((config) => config.STRATA_SOCKET !== undefined || config.STRATA_LISTEN !== undefined, { path: ['STRATA_LISTEN'], error: 'the gateway has no door: set STRATA_LISTEN or STRATA_SOCKET', when: () => true })

@@ -14,7 +14,7 @@ export const jobSchema = z
     id: uuid,
     kind: z.enum(JOB_KINDS),
     state: z.enum(JOB_STATES),
-    step: z.string().meta({ description: 'what is being done, in a word or two: receiving, resolving, extracting, preparing, naming …' }),
+    step: z.string().meta({ description: 'what is being done, in a word or two: receiving, resolving, extracting, preparing, naming …; or what is waited for' }),
     bytes: z.number().int().nonnegative().meta({ description: 'bytes taken in so far' }),
     entries: z.number().int().nonnegative().meta({ description: 'archive entries read so far' }),
     total: z.number().int().nonnegative().optional().meta({ description: 'bytes to come in all, where known' }),

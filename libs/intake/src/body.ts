@@ -42,9 +42,8 @@ export class Body {
 
   /** The body into `accept`, to its end, unpacked (`unpackingOf`) to at most `ratio` times its size. Rejects with `stop`'s reason at once when that is aborted. */
   async pump(accept: Accept, onBytes: (length: number) => void, { idleMs, whole, ratio, stop }: { readonly idleMs: number; readonly whole: boolean; readonly ratio: number; readonly stop: AbortSignal }): Promise<void> {
-    const idle = new AbortController()
-    const seconds = idleMs / 1000
-    const timer = setTimeout(() => idle.abort(new StrataError('upload_interrupted', `no byte of the upload came for ${seconds} seconds`)), idleMs)
+    const idle = new IdleClock(idleMs)
+    idle.run()
     const ended = new AbortController()
     const all = AbortSignal.any([stop, idle.signal, ended.signal])
     try {
@@ -52,17 +51,44 @@ export class Body {
       await flow(this.stream, (piece) => {
         onBytes(piece.length)
         const full = unpacked.accept(piece)
-        if (full === undefined) return void timer.refresh()
+        if (full === undefined) {
+          idle.run()
+          return undefined
+        }
         // The client waits for us, not we for it: its time does not run.
-        clearTimeout(timer)
-        return full.then(() => void timer.refresh())
+        idle.stop()
+        return full.then(() => idle.run())
       }, AbortSignal.any([all, unpacked.failed]))
-      clearTimeout(timer)
+      idle.stop()
       await unpacked.end()
     } finally {
-      clearTimeout(timer)
+      idle.stop()
       ended.abort()
     }
+  }
+}
+
+/** How long a client has been silent while it could send. */
+class IdleClock {
+  private readonly silent = new AbortController()
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(private readonly idleMs: number) {}
+
+  /** Aborted, with the error to reject with, when that is too long. */
+  get signal(): AbortSignal {
+    return this.silent.signal
+  }
+
+  /** From now. A timer that was cleared never fires again, not even after `refresh`: so there is a new one after each `stop`. */
+  run(): void {
+    if (this.timer) this.timer.refresh()
+    else this.timer = setTimeout(() => this.silent.abort(new StrataError('upload_interrupted', `no byte of the upload came for ${this.idleMs / 1000} seconds`)), this.idleMs)
+  }
+
+  stop(): void {
+    clearTimeout(this.timer)
+    this.timer = undefined
   }
 }
 

@@ -10,7 +10,7 @@ import { FilePlan } from './file-plan.js'
 import type { Answer, FileJob, LayerIndexed } from './messages.js'
 import type { Mouth, Taken, Task } from './mouth.js'
 import { unpackingOf } from './unpacking.js'
-import { WorkerPair } from './worker-pairs.js'
+import { WorkerPair, type Session } from './readers.js'
 
 /** A regular file, open for reading. Whoever opened it closes it. */
 export interface ArchiveFile {
@@ -69,7 +69,11 @@ export class FileMouth implements Mouth {
 
   constructor(private readonly file: ArchiveFile) {}
 
-  async take(pair: WorkerPair, task: Task): Promise<Taken> {
+  take(session: Session, task: Task): Promise<Taken> {
+    return session.turn(task.stop, task.waiting, (pair) => this.takeBy(pair, task))
+  }
+
+  private async takeBy(pair: WorkerPair, task: Task): Promise<Taken> {
     const stop = (): void => this.control.stop()
     task.stop.addEventListener('abort', stop)
     const timer = setInterval(() => task.report({ bytes: this.control.bytes, entries: this.control.entries }), PROGRESS_MS)

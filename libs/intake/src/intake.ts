@@ -10,9 +10,9 @@ import type { LayerIndexed } from './messages.js'
 import type { Mouth, Taken } from './mouth.js'
 import { ObjectDestination } from './object-destination.js'
 import { LARGE, LISTING_NAME } from './placement.js'
+import { Readers, type Lane, type Session } from './readers.js'
 import { SocketMouth } from './socket-mouth.js'
 import { StreamMouth } from './stream-mouth.js'
-import { WorkerPairs, type WorkerPair } from './worker-pairs.js'
 
 export interface IntakeLimits {
   /** Entries of an archive. */
@@ -42,6 +42,8 @@ export interface ReceiveOptions {
   readonly whole?: boolean
   /** At most five times a second, and once at the end. */
   readonly onProgress?: (progress: IntakeProgress) => void
+  /** What is waited for, where that takes longer than a second (`waiting for a reader: 3 uploads are being read`), and `undefined` when it is over. */
+  readonly onWaiting?: (step: string | undefined) => void
 }
 
 export interface Received extends IntakeProgress {
@@ -69,25 +71,31 @@ export interface Intake {
 }
 
 const PROGRESS_MS = 200
-const DEFAULT_PAIRS = 4
+
+export interface IntakeOptions {
+  readonly store: ObjectStore
+  /** Pairs of threads that read what clients send. One more reads files only. */
+  readonly readers?: number
+}
+
+export const DEFAULT_READERS = 3
 
 /** A store whose objects are files has them written in place by threads; to another one they go as streams, from this thread. */
-export function createIntake(options: { store: ObjectStore; atOnce?: number }): Intake {
-  const { store, atOnce = DEFAULT_PAIRS } = options
+export function createIntake({ store, readers: count = DEFAULT_READERS }: IntakeOptions): Intake {
   const local = localObjects(store)
-  const pairs = new WorkerPairs(atOnce, local ? ['writer', 'hasher'] : ['hasher'])
+  const readers = new Readers(count, local ? ['writer', 'hasher'] : ['hasher'])
   const destination = (upload: string): Destination => (local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload))
-  const receiveBy = (mouth: Mouth, receive: ReceiveOptions): Promise<Received> => new Reception(store, destination(receive.upload), mouth, receive).run(pairs)
+  const receiveBy = (lane: Lane, mouth: Mouth, receive: ReceiveOptions): Promise<Received> => new Reception(store, destination(receive.upload), mouth, receive).run(readers.open(lane))
   return {
-    receive: (body, receive) => receiveBy((local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
+    receive: (body, receive) => receiveBy('upload', (local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
     receiveFile: async (file, receive) => {
       const { whole = false } = receive
       // A small file alone has an object of its own here as well, which the plan of a file gives to large ones only.
-      if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole))) return receiveBy(new FileMouth(file), receive)
+      if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole))) return receiveBy('file', new FileMouth(file), receive)
       const stream = streamOf(file)
-      return receiveBy(new StreamMouth(stream.body), receive).finally(() => stream.close())
+      return receiveBy('file', new StreamMouth(stream.body), receive).finally(() => stream.close())
     },
-    close: () => pairs.close(),
+    close: () => readers.close(),
   }
 }
 
@@ -102,32 +110,32 @@ class Reception {
     this.stop = AbortSignal.any([this.failure.signal, ...(mouth.interrupted ? [mouth.interrupted] : []), ...(options.signal ? [options.signal] : [])])
   }
 
-  async run(pairs: WorkerPairs): Promise<Received> {
+  async run(session: Session): Promise<Received> {
     try {
-      const pair = await pairs.acquire(this.stop)
-      try {
-        return await this.claimed(pair)
-      } finally {
-        await pairs.release(pair)
-      }
+      this.stop.throwIfAborted()
+      await this.destination.claim()
+      return await this.claimed(session)
     } catch (error) {
       throw this.reason(error)
+    } finally {
+      session.close()
     }
   }
 
-  private async claimed(pair: WorkerPair): Promise<Received> {
-    await this.destination.claim()
+  private async claimed(session: Session): Promise<Received> {
     try {
-      return await this.seal(await this.take(pair))
+      return await this.seal(await this.take(session))
     } catch (error) {
+      // What goes on beside, a `put` whose source is silent, ends by this.
+      this.failure.abort(error)
       // A store that is away keeps what it has until the upload is swept; the caller is told why it failed, not that.
       await this.destination.discard().catch(() => undefined)
       throw error
     }
   }
 
-  private take(pair: WorkerPair): Promise<Taken> {
-    return this.mouth.take(pair, {
+  private take(session: Session): Promise<Taken> {
+    return this.mouth.take(session, {
       keyPrefix: keys.dataOf(this.options.upload),
       folder: this.destination.folder,
       write: (ring) => this.write(ring),
@@ -137,6 +145,7 @@ class Reception {
       fail: (error) => this.failure.abort(error),
       keepIndex: (index) => this.keepIndex(index),
       report: (progress) => this.report(progress, false),
+      waiting: (step) => this.options.onWaiting?.(step),
     })
   }
 

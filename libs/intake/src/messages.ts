@@ -2,8 +2,13 @@ import type { TarLimits } from '@strata/archive'
 import type { DiffId, ErrorCode } from '@strata/oci'
 import type { FileFacts } from './file-hasher.js'
 
-/** What main tells a pair of workers, and what they answer. A job is answered exactly once. */
+/**
+ * A turn of one upload: what main tells a pair of workers, and what they answer, exactly once. The threads keep what they have
+ * read of an upload between its turns, so all turns of one upload are the same pair's.
+ */
 export interface Job {
+  /** Whose turn it is. The first turn under a number begins the upload. */
+  readonly session: number
   /** What the keys of the upload's objects begin with. */
   readonly keyPrefix: string
   /** For the writer: the folder that holds them; `small` is there already. */
@@ -23,9 +28,14 @@ export interface SocketJob {
   readonly first: Uint8Array
   /** How many are still to come; behind them are others' bytes. */
   readonly rest: number
-  readonly idleMs: number
-  /** An Int64: bytes received so far, `first` too. */
+  /** An Int64: bytes that this turn took from the socket. */
   readonly received: SharedArrayBuffer
+}
+
+/** The upload is over, whatever became of it: nothing of it is kept. Has no answer. */
+export interface Drop {
+  readonly kind: 'drop'
+  readonly session: number
 }
 
 /** Of an archive in a file: one thread reads the headers; then all copy and hash, by the plan; then the one that planned lists. `control` and `plan` are shared memory (file-control.ts, file-plan.ts). */
@@ -64,6 +74,8 @@ export type Answer =
   | { readonly kind: 'planned'; readonly plan: SharedArrayBuffer }
   | { readonly kind: 'copied'; readonly files: KnownFile[] }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
+  /** The turn is over, the body is not. `rest`: what the next turn begins with, where the writer took the bytes by itself. */
+  | { readonly kind: 'paused'; readonly rest: Uint8Array }
   | { readonly kind: 'aborted' }
 
 /** Sent on the way, for each layer that could be indexed. */

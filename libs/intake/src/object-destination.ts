@@ -10,10 +10,17 @@ import { WholeBody } from './whole-body.js'
 /** An object that says whose the upload's data is: a `put` tells nobody that its key was used. */
 const CLAIM_NAME = 'claim'
 
+/** What was read of the upload so far. It outlives the turns. */
+interface Writing {
+  readonly writer: ObjectWriter
+  readonly tar: TarReader | WholeBody
+}
+
 /** Objects of a store that is no folder: bytes go there from the ring while they arrive. */
 export class ObjectDestination implements Destination {
   readonly folder = ''
   private readonly written: string[]
+  private writing: Writing | undefined
 
   constructor(private readonly store: ObjectStore, private readonly upload: string) {
     // The list of what came is written by the intake itself, the last of all.
@@ -26,22 +33,15 @@ export class ObjectDestination implements Destination {
   }
 
   async write(ring: SharedArrayBuffer, body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Promise<void> {
-    const writer = new ObjectWriter({
-      put: (name, source) => this.put(name, source, stop),
+    const { writer, tar } = (this.writing ??= this.begin(body, stop))
+    const hasEnded = await new AsyncRingReader(ring, 'written').read((view) => {
+      tar.write(view)
+      return writer.handOver()
     })
-    try {
-      const tar = body.whole ? new WholeBody(writer) : new TarReader(writer, body.limits)
-      await new AsyncRingReader(ring, 'written').read((view) => {
-        tar.write(view)
-        return writer.handOver()
-      })
-      tar.end()
-      await writer.handOver()
-      await writer.finish()
-    } catch (error) {
-      await writer.fail(error)
-      throw error
-    }
+    if (!hasEnded) return
+    tar.end()
+    await writer.handOver()
+    await writer.finish()
   }
 
   seal(): Promise<void> {
@@ -50,7 +50,13 @@ export class ObjectDestination implements Destination {
 
   /** By the keys that it used: nothing is listed while a client waits. */
   async discard(): Promise<void> {
+    await this.writing?.writer.fail(new StrataError('cancelled', 'the upload has ended'))
     await this.store.delete(this.written)
+  }
+
+  private begin(body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Writing {
+    const writer = new ObjectWriter({ put: (name, source) => this.put(name, source, stop) })
+    return { writer, tar: body.whole ? new WholeBody(writer) : new TarReader(writer, body.limits) }
   }
 
   private async put(name: string, source: ByteSource, stop: AbortSignal): Promise<void> {

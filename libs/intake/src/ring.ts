@@ -3,13 +3,20 @@
  *
  * Slots are filled to the brim, so every 512-byte header, of the archive or of a layer in it, lies whole in one slot. An empty slot is the end.
  *
+ * A pair of readers serves many bodies in turns. `pause` ends a turn before the body's end: the last slot is then cut at a
+ * multiple of 512 bytes, the bytes behind the cut begin the next turn, and a slot of the length `PAUSED` tells the readers.
+ *
  * Words: how many slots were filled, and passed by each reader. A waiter sleeps on a word's value, so whoever gives up changes the words that others may sleep on:
  * `abort` makes `filled` negative for the readers.
  */
 export const SLOT_SIZE = 1024 * 1024
 const SLOTS = 8
+/** A header's size, of the archive and of the layers in it. */
+const BLOCK = 512
 const GIVEN_UP = -1
-const WORD = { filled: 0, written: 1, hashed: 2, entries: 3, indexes: 4, lengths: 5 } as const
+/** What `fill` of a `RingFiller` gives where the turn is to end; the length of the slot that ends it. */
+export const PAUSED = -1
+const WORD = { filled: 0, written: 1, hashed: 2, entries: 3, indexes: 4, yield: 5, lengths: 6 } as const
 const WORDS_SIZE = 4 * (WORD.lengths + SLOTS)
 /** What a reader has passed when nobody waits for it any more. */
 const ALL = 0x3fffffff
@@ -50,6 +57,26 @@ export class RingWriter {
     }
     await this.room()
     this.publish()
+  }
+
+  /**
+   * Ends the turn, not the body: readers stop when they have read what was written. Gives the bytes that did not fill a block
+   * (less than 512): they are to be written first in the next turn.
+   */
+  async pause(): Promise<Uint8Array> {
+    const from = (this.filled % SLOTS) * SLOT_SIZE + this.at - (this.at % BLOCK)
+    const rest = this.slots.slice(from, from + (this.at % BLOCK))
+    this.at -= rest.length
+    if (this.at > 0) this.publish()
+    await this.room()
+    this.at = PAUSED
+    this.publish()
+    return rest
+  }
+
+  /** Asks a `RingFiller` to end the turn: others wait for the pair. */
+  yield(): void {
+    Atomics.store(this.words, WORD.yield, 1)
   }
 
   /** Readers stop at once, at whatever they wait for. */
@@ -122,13 +149,13 @@ export class AsyncRingReader {
     this.words = wordsOf(ring)
   }
 
-  /** Hands over what comes, a slot at a time, until the end. A view is valid until what `each` gave is done. */
-  async read(each: (view: Buffer) => Promise<void> | undefined): Promise<void> {
+  /** Hands over what comes, a slot at a time, until the end (true) or a pause (false). A view is valid until what `each` gave is done. */
+  async read(each: (view: Buffer) => Promise<void> | undefined): Promise<boolean> {
     for (let passed = 0; ; passed++) {
       await this.filled(passed)
       const slot = passed % SLOTS
       const length = this.words[WORD.lengths + slot]!
-      if (length === 0) return
+      if (length === 0 || length === PAUSED) return length === 0
       await each(Buffer.from(this.ring, slot * SLOT_SIZE, length))
       Atomics.add(this.words, WORD[this.reader], 1)
       Atomics.notify(this.words, WORD[this.reader])
@@ -155,13 +182,13 @@ export class RingReader {
     this.slots = Array.from({ length: SLOTS }, (_, i) => Buffer.from(ring, i * SLOT_SIZE, SLOT_SIZE))
   }
 
-  /** Hands over what comes, a slot at a time, until the end. A view is valid during its call. */
-  read(each: (view: Buffer) => void): void {
+  /** Hands over what comes, a slot at a time, until the end (true) or a pause (false). A view is valid during its call. */
+  read(each: (view: Buffer) => void): boolean {
     for (let passed = 0; ; passed++) {
       waitWhile(this.words, WORD.filled, (filled) => filled === passed)
       const slot = passed % SLOTS
       const length = this.words[WORD.lengths + slot]!
-      if (length === 0) return
+      if (length === 0 || length === PAUSED) return length === 0
       each(length === SLOT_SIZE ? this.slots[slot]! : this.slots[slot]!.subarray(0, length))
       Atomics.add(this.words, WORD[this.reader], 1)
       Atomics.notify(this.words, WORD[this.reader])
@@ -188,39 +215,65 @@ export class RingFiller {
   }
 
   /**
-   * `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more come. They are handed to `each` a share of a slot at a time, for while this thread
-   * is busy with them the sender's buffer, a fraction of a slot, runs full; the other reader is shown whole slots.
+   * `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more come, `PAUSED` = no more in this
+   * turn. They are handed to `each` a share of a slot at a time, for while this thread is busy with them the sender's buffer, a
+   * fraction of a slot, runs full; the other reader is shown whole slots.
+   *
+   * Gives what a paused turn leaves: less than a block, which begins the next turn. `undefined`: the body is at its end.
    */
-  run(fill: (room: Buffer) => number, each: (view: Buffer) => void): void {
-    for (let filled = 0; ; filled++) {
-      waitWhile(this.words, WORD.hashed, (hashed) => filled - hashed >= SLOTS)
-      const slot = filled % SLOTS
-      const length = fillUp(Buffer.from(this.ring, slot * SLOT_SIZE, SLOT_SIZE), fill, each)
-      this.words[WORD.lengths + slot] = length
-      Atomics.compareExchange(this.words, WORD.filled, filled, filled + 1)
-      Atomics.notify(this.words, WORD.filled)
-      if (length === 0) return
+  run(fill: (room: Buffer) => number, each: (view: Buffer) => void): Uint8Array | undefined {
+    for (let filled = 0; ; ) {
+      this.room(filled)
+      const slot = Buffer.from(this.ring, (filled % SLOTS) * SLOT_SIZE, SLOT_SIZE)
+      const { length, last } = fillUp(slot, fill, each)
+      const whole = last === PAUSED ? length - (length % BLOCK) : length
+      const rest = new Uint8Array(slot.subarray(whole, length))
+      if (whole > 0) this.publish(filled++, whole)
+      if (last > 0) continue
+      this.room(filled)
+      this.publish(filled, last)
+      return last === PAUSED ? rest : undefined
     }
+  }
+
+  /** Whether the turn should end soon: others wait for the pair. */
+  get isWanted(): boolean {
+    return Atomics.load(this.words, WORD.yield) !== 0
   }
 
   /** @throws RingAborted */
   throwIfAborted(): void {
     if (Atomics.load(this.words, WORD.filled) === GIVEN_UP) throw new RingAborted()
   }
+
+  private room(filled: number): void {
+    waitWhile(this.words, WORD.hashed, (hashed) => filled - hashed >= SLOTS)
+  }
+
+  private publish(filled: number, length: number): void {
+    this.words[WORD.lengths + (filled % SLOTS)] = length
+    // After an abort the word must stay as it is, or a reader that is late would go on.
+    Atomics.compareExchange(this.words, WORD.filled, filled, filled + 1)
+    Atomics.notify(this.words, WORD.filled)
+  }
 }
 
 const SHARE = SLOT_SIZE / 4
 
-function fillUp(slot: Buffer, fill: (room: Buffer) => number, each: (view: Buffer) => void): number {
+/** Fills the slot as far as `fill` does. `last`: what it gave last, so a positive number where the slot is full. */
+function fillUp(slot: Buffer, fill: (room: Buffer) => number, each: (view: Buffer) => void): { length: number; last: number } {
   let handed = 0
   for (let at = 0; ; ) {
-    const length = at < slot.length ? fill(slot.subarray(at)) : 0
-    at += length
-    if (at > handed && (length === 0 || at - handed >= SHARE)) {
-      each(slot.subarray(handed, at))
-      handed = at
+    const last = fill(slot.subarray(at))
+    at += Math.max(0, last)
+    const isOver = last <= 0 || at === slot.length
+    // Whole blocks only, for a pause may follow: what does not fill a block is handed over again in the next turn.
+    const whole = last === 0 ? at : at - (at % BLOCK)
+    if (whole > handed && (isOver || whole - handed >= SHARE)) {
+      each(slot.subarray(handed, whole))
+      handed = whole
     }
-    if (length === 0) return at
+    if (isOver) return { length: at, last }
   }
 }
 

@@ -35,7 +35,7 @@ const servers: Server[] = []
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'strata-socket-mouth-'))
   store = await FolderStore.open(join(root, 'store'))
-  intake = createIntake({ store, atOnce: 2 })
+  intake = createIntake({ store, readers: 2 })
   await intake.receive(Readable.from([archive]), { upload: 'expected' })
   expected = await objects('expected')
   for (const where of [join(root, 'sock'), { port: 0, host: '127.0.0.1' }]) {
@@ -133,6 +133,35 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
       const found = await objects(upload)
       expect(Object.keys(found)).toEqual(['0', 'listing', 'small'])
       expect(found['0']!.equals(packed)).toBe(true)
+    })
+
+    it('that comes slowly leaves the readers to others, and comes to the same', async () => {
+      // Nothing of the body; a byte, by which nobody knows yet how it is packed; a part that is no multiple of a header; byte by byte.
+      const slow = [0, 1, 1_000_123, 300_000].map((begun) => ({ begun, upload: nextUpload(), socket: open(server()) }))
+      for (const { begun, upload, socket } of slow) {
+        socket.write(head(upload, archive.length))
+        socket.write(archive.subarray(0, begun))
+      }
+      let dripped = slow[3]!.begun
+      const drip = setInterval(() => slow[3]!.socket.write(archive.subarray(dripped, ++dripped)), 20)
+      try {
+        for (const upload of [nextUpload(), nextUpload(), nextUpload()]) {
+          const socket = open(server())
+          socket.write(head(upload, archive.length))
+          socket.write(archive)
+          expect(await answerOf(socket)).toContain('taken')
+          await sameAsExpected(upload)
+        }
+      } finally {
+        clearInterval(drip)
+      }
+      slow[3]!.begun = dripped
+      for (const { begun, upload, socket } of slow) {
+        socket.write(archive.subarray(begun))
+        expect(await answerOf(socket)).toContain('taken')
+        await sameAsExpected(upload)
+      }
+      expect(outcomes).toEqual(Array.from({ length: 7 }, () => ({ result: 'taken', left: 0, drained: 0 })))
     })
 
     it('in pieces of any size, after other requests, with its end closed', async () => {

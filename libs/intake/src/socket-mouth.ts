@@ -1,13 +1,13 @@
-import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { ARCHIVE_HEAD } from '@strata/archive'
 import { step, StrataError } from '@strata/oci'
 import type { Mouth, Taken, Task } from './mouth.js'
-import { takeByRing } from './ring-run.js'
+import { SLICE_MS } from './pace.js'
+import type { Session } from './readers.js'
+import { RingRun } from './ring-run.js'
 import { StreamMouth } from './stream-mouth.js'
 import { plainLength, TakenSocket } from './taken-socket.js'
 import { unpackingOf } from './unpacking.js'
-import type { WorkerPair } from './worker-pairs.js'
 
 /** What fits into Node's own buffers and the kernel's comes as fast by the stream, and leaves the connection for more. */
 const WORTH_TAKING = 1024 * 1024
@@ -16,6 +16,8 @@ const PROGRESS_MS = 100
 /**
  * A plain HTTP body of known length: the writing thread receives it by itself, straight into the ring. For a packed archive, and for whatever Node's sockets turn out not to allow, the body
  * comes as a stream.
+ *
+ * A client that is slow is waited for here, not by the thread: a turn begins when `TakenSocket.gather` has enough.
  */
 export class SocketMouth implements Mouth {
   private readonly stream: StreamMouth
@@ -33,48 +35,74 @@ export class SocketMouth implements Mouth {
     return this.stream.interrupted
   }
 
-  async take(pair: WorkerPair, task: Task): Promise<Taken> {
+  async take(session: Session, task: Task): Promise<Taken> {
     const head = await this.head(task)
     const socket = unpackingOf(head, task.whole) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
-    if (socket === undefined) return this.stream.take(pair, task)
-    const received = new BigInt64Array(new SharedArrayBuffer(8))
-    let timer: NodeJS.Timeout | undefined
+    if (socket === undefined) return this.stream.take(session, task)
     try {
-      const { first, rest, fd } = socket
       if (this.length > task.limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${task.limits.bytes} bytes`)
       step('load.first-bytes')
-      const taken = await takeByRing(
-        pair,
-        task,
-        (ring) => {
-          timer = setInterval(() => task.report({ bytes: Number(Atomics.load(received, 0)), entries: ring.entries }), PROGRESS_MS)
-          return Promise.resolve()
-        },
-        { fd, first, rest, idleMs: task.limits.idleMs, received: received.buffer },
-      )
-      return { ...taken, bytes: this.length }
+      return { ...(await this.read(socket, new RingRun(session, task), task)), bytes: this.length }
     } finally {
-      clearInterval(timer)
-      socket.giveBack(Math.max(socket.first.length, Number(Atomics.load(received, 0))))
+      socket.giveBack()
     }
   }
 
-  /** Enough of the body's beginning to see how it is packed; it stays unread. */
-  private async head(task: Task): Promise<Buffer> {
+  private async read(socket: TakenSocket, run: RingRun, task: Task): Promise<Omit<Taken, 'bytes'>> {
     const { idleMs } = task.limits
-    const idle = AbortSignal.timeout(idleMs)
-    const either = AbortSignal.any([task.stop, idle])
-    for (;;) {
-      task.stop.throwIfAborted()
-      const head = this.request.read(ARCHIVE_HEAD) as Buffer | null
-      if (head !== null) {
-        this.request.unshift(head)
-        return head
+    const timer = setInterval(() => task.report({ bytes: this.length - socket.rest, entries: run.entries }), PROGRESS_MS)
+    try {
+      for (let rest: Uint8Array = socket.first; ; ) {
+        const first = await socket.gather(rest, { idleMs, stop: task.stop })
+        const end = await this.turn(socket, run, first)
+        if ('taken' in end) return end.taken
+        rest = end.rest
       }
-      await once(this.request, 'readable', { signal: either }).catch(() => {
-        task.stop.throwIfAborted()
-        throw new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`)
-      })
+    } finally {
+      clearInterval(timer)
+    }
+  }
+
+  private async turn(socket: TakenSocket, run: RingRun, first: Uint8Array): ReturnType<RingRun['turn']> {
+    let timer: NodeJS.Timeout | undefined
+    try {
+      return await run.turn(
+        (ring) => {
+          timer = setInterval(() => run.isWanted && ring.yield(), SLICE_MS)
+          return undefined
+        },
+        { fd: socket.fd, first, rest: socket.rest, received: socket.countTurn() },
+      )
+    } finally {
+      clearInterval(timer)
+      socket.endTurn()
+    }
+  }
+
+  /**
+   * Enough of the body's beginning to see how it is packed; it stays unread. One listener for all the wait: a new one is told of
+   * what lies there already, so who adds one for each try goes round and round over the first bytes, and nothing else runs.
+   */
+  private async head({ stop, limits: { idleMs } }: Task): Promise<Buffer> {
+    stop.throwIfAborted()
+    const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+    const onReadable = (): void => {
+      const head = this.request.read(ARCHIVE_HEAD) as Buffer | null
+      if (head !== null) resolve(head)
+    }
+    const onStop = (): void => reject(stop.reason instanceof Error ? stop.reason : new Error(String(stop.reason)))
+    const idle = setTimeout(() => reject(new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`)), idleMs)
+    stop.addEventListener('abort', onStop)
+    this.request.on('readable', onReadable)
+    try {
+      const head = await promise
+      this.request.off('readable', onReadable)
+      this.request.unshift(head)
+      return head
+    } finally {
+      clearTimeout(idle)
+      stop.removeEventListener('abort', onStop)
+      this.request.off('readable', onReadable)
     }
   }
 }

@@ -1,27 +1,40 @@
 import { receiveNow, waitReadable } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import type { SocketJob } from './messages.js'
+import { PACE_BYTES, PACE_MS } from './pace.js'
+import { PAUSED } from './ring.js'
 
-/** How soon a thread that waits for a client sees that it is to stop. */
-const LOOK_AGAIN_MS = 200
+/** What can end a turn from outside. */
+export interface TurnControl {
+  /** Others wait for the pair. */
+  readonly isWanted: boolean
+  throwIfAborted(): void
+}
 
-/** A body straight from its socket, in a thread that may block; to the byte, for what follows is not ours. Never by MSG_WAITALL: a call that waits cannot be told to stop. */
+/**
+ * A body straight from its socket, in a thread that may block; to the byte, for what follows is not ours. Never by MSG_WAITALL:
+ * a call that waits cannot be told to stop.
+ *
+ * The thread does not wait for a slow client: after `PACE_MS` of waiting for fewer than `PACE_BYTES` the turn is over.
+ */
 export class SocketSource {
   private readonly received: BigInt64Array<SharedArrayBuffer>
   private first: Uint8Array
   private rest: number
+  /** Time spent waiting, and bytes that came, since `PACE_BYTES` came last. */
+  private waited = 0
+  private flowed = 0
 
-  constructor(private readonly job: SocketJob, private readonly throwIfStopped: () => void) {
+  constructor(private readonly job: SocketJob, private readonly control: TurnControl) {
     this.received = new BigInt64Array(job.received)
     this.first = job.first
     this.rest = job.rest
   }
 
-  /** Puts what there is at the beginning of the room, after a wait if need be; 0 = the body is whole. */
+  /** Puts what there is at the beginning of the room, after a wait if need be; 0 = the body is whole, `PAUSED` = the turn is over. */
   fill(room: Buffer): number {
-    const length = this.first.length > 0 ? this.copyFirst(room) : this.rest > 0 ? this.receive(room.subarray(0, Math.min(room.length, this.rest))) : 0
-    Atomics.add(this.received, 0, BigInt(length))
-    return length
+    if (this.first.length > 0) return this.copyFirst(room)
+    return this.rest > 0 ? this.receive(room.subarray(0, Math.min(room.length, this.rest))) : 0
   }
 
   private copyFirst(room: Buffer): number {
@@ -32,27 +45,39 @@ export class SocketSource {
   }
 
   private receive(room: Buffer): number {
-    const { fd, idleMs } = this.job
-    let since: number | undefined
+    const { fd } = this.job
     for (;;) {
-      const length = this.attempt(() => receiveNow(fd, room))
-      if (length === 0) throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed')
-      if (length !== undefined) {
-        this.rest -= length
-        return length
-      }
-      this.throwIfStopped()
-      since ??= performance.now()
-      if (this.attempt(() => waitReadable(fd, Math.min(LOOK_AGAIN_MS, idleMs)))) continue
-      if (performance.now() - since >= idleMs) throw new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`)
+      this.control.throwIfAborted()
+      if (this.control.isWanted) return PAUSED
+      const length = receiveFrom(fd, room)
+      if (length !== undefined) return this.count(length)
+      if (this.waited >= PACE_MS) return PAUSED
+      const from = performance.now()
+      asInterrupted(() => waitReadable(fd, Math.ceil(PACE_MS - this.waited)))
+      this.waited += performance.now() - from
     }
   }
 
-  private attempt<T>(act: () => T): T {
-    try {
-      return act()
-    } catch (error) {
-      throw new StrataError('upload_interrupted', `the upload was interrupted: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
-    }
+  private count(length: number): number {
+    this.rest -= length
+    Atomics.add(this.received, 0, BigInt(length))
+    this.flowed += length
+    if (this.flowed >= PACE_BYTES) this.flowed = this.waited = 0
+    return length
+  }
+}
+
+/** What has come, without a wait; `undefined`: nothing. @throws StrataError `upload_interrupted` if nothing more will come */
+export function receiveFrom(fd: number, room: Buffer): number | undefined {
+  const length = asInterrupted(() => receiveNow(fd, room))
+  if (length === 0) throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed')
+  return length
+}
+
+function asInterrupted<T>(act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    throw new StrataError('upload_interrupted', `the upload was interrupted: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }
 }

@@ -1,10 +1,9 @@
 import type { Readable } from 'node:stream'
 import { step, StrataError } from '@strata/oci'
 import { Body } from './body.js'
+import { Feed } from './feed.js'
 import type { Mouth, Taken, Task } from './mouth.js'
-import { takeByRing } from './ring-run.js'
-import type { RingWriter } from './ring.js'
-import type { WorkerPair } from './worker-pairs.js'
+import type { Session } from './readers.js'
 
 /** A body of any origin: the main thread fills the ring, one thread writes, the other hashes. */
 export class StreamMouth implements Mouth {
@@ -20,30 +19,38 @@ export class StreamMouth implements Mouth {
     return this.body.interrupted
   }
 
-  async take(pair: WorkerPair, task: Task): Promise<Taken> {
-    const taken = await takeByRing(pair, task, (ring) => this.fill(ring, task))
-    return { ...taken, bytes: this.bytes }
+  async take(session: Session, task: Task): Promise<Taken> {
+    const feed = new Feed(session, task)
+    try {
+      await this.pump(feed, task)
+      if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
+      return { ...(await feed.end()), bytes: this.bytes }
+    } catch (error) {
+      // A turn that is open ends by this.
+      task.fail(error)
+      throw error
+    } finally {
+      await feed.close()
+    }
   }
 
-  private async fill(ring: RingWriter, task: Task): Promise<void> {
+  private pump(feed: Feed, task: Task): Promise<void> {
     const { bytes: limit, idleMs, layer } = task.limits
-    await this.body.pump(
+    return this.body.pump(
       (piece) => {
         this.plainBytes += piece.length
         if (this.plainBytes > limit) {
           task.fail(new StrataError('limit_exceeded', `the archive has more than ${limit} bytes`))
           return undefined
         }
-        return ring.write(piece)
+        return feed.write(piece)
       },
       (length) => {
         if (this.bytes === 0) step('load.first-bytes')
         this.bytes += length
-        task.report({ bytes: this.bytes, entries: ring.entries })
+        task.report({ bytes: this.bytes, entries: feed.entries })
       },
       { idleMs, whole: task.whole, ratio: layer.ratio, stop: task.stop },
     )
-    if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
-    await ring.end()
   }
 }

@@ -5,12 +5,12 @@ import { asStrataError, StrataError, type DiffId } from '@strata/oci'
 import { EntryHasher } from './entry-hasher.js'
 import { EntryWriter } from './entry-writer.js'
 import { FileWorker } from './file-worker.js'
-import type { Answer, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
+import type { Answer, Drop, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
 import { RingAborted, RingFiller, RingReader } from './ring.js'
 import { SocketSource } from './socket-source.js'
 import { WholeBody } from './whole-body.js'
 
-/** A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and answers once. */
+/** A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and answers once. It never waits for a client for long. */
 const { role, ring } = workerData as WorkerData
 const port = parentPort!
 
@@ -28,37 +28,44 @@ function sendIndex(diffId: DiffId, index: Buffer): void {
   send({ kind: 'index', diffId, bytes }, bytes)
 }
 
+/** What this thread has read of an upload so far. It outlives the turns. */
+interface Reading {
+  turn(job: Job): Answer
+  close(): void
+}
+
+const readings = new Map<number, Reading>()
+const PAUSED_ANSWER: Answer = { kind: 'paused', rest: new Uint8Array() }
+
 function splitter(sink: TarSink, { whole, limits }: Job): TarReader | WholeBody {
   return whole ? new WholeBody(sink) : new TarReader(sink, limits)
 }
 
-function split(reader: RingReader, sink: TarSink, job: Job): void {
-  const tar = splitter(sink, job)
-  reader.read((view) => tar.write(view))
-  tar.end()
-}
-
-function splitSocket(socket: SocketJob, sink: TarSink, job: Job): void {
-  const tar = splitter(sink, job)
+function readSocket(socket: SocketJob, each: (view: Buffer) => void): Uint8Array | undefined {
   const filler = new RingFiller(ring)
-  const source = new SocketSource(socket, () => filler.throwIfAborted())
-  filler.run((room) => source.fill(room), (view) => tar.write(view))
-  tar.end()
+  const source = new SocketSource(socket, filler)
+  return filler.run((room) => source.fill(room), each)
 }
 
-function write(job: Job): Answer {
+function beginWriting(job: Job): Reading {
   const writer = new EntryWriter(job.folder)
-  try {
-    if (job.socket === undefined) split(new RingReader(ring, 'written'), writer, job)
-    else splitSocket(job.socket, writer, job)
-    writer.finish()
-    return { kind: 'written', large: writer.large }
-  } finally {
-    writer.close()
+  const tar = splitter(writer, job)
+  const reader = new RingReader(ring, 'written')
+  return {
+    turn: ({ socket }) => {
+      if (socket !== undefined) {
+        const rest = readSocket(socket, (view) => tar.write(view))
+        if (rest !== undefined) return { kind: 'paused', rest }
+      } else if (!reader.read((view) => tar.write(view))) return PAUSED_ANSWER
+      tar.end()
+      writer.finish()
+      return { kind: 'written', large: writer.large }
+    },
+    close: () => writer.close(),
   }
 }
 
-function hash(job: Job): Answer {
+function beginHashing(job: Job): Reading {
   const reader = new RingReader(ring, 'hashed')
   const hasher = new EntryHasher({
     keyOf: (name) => job.keyPrefix + name,
@@ -70,9 +77,35 @@ function hash(job: Job): Answer {
     },
     counted: () => reader.countEntry(),
   })
-  split(reader, hasher, job)
-  const { bytes, entries } = hasher.listing()
-  return { kind: 'hashed', listing: owned(bytes), entries }
+  const tar = splitter(hasher, job)
+  return {
+    turn: () => {
+      if (!reader.read((view) => tar.write(view))) return PAUSED_ANSWER
+      tar.end()
+      const { bytes, entries } = hasher.listing()
+      return { kind: 'hashed', listing: owned(bytes), entries }
+    },
+    close: () => undefined,
+  }
+}
+
+function readOn(job: Job): Answer {
+  try {
+    const known = readings.get(job.session)
+    const reading = known ?? (role === 'writer' ? beginWriting(job) : beginHashing(job))
+    if (known === undefined) readings.set(job.session, reading)
+    const answer = reading.turn(job)
+    if (answer.kind !== 'paused') drop(job.session)
+    return answer
+  } catch (error) {
+    drop(job.session)
+    throw error
+  }
+}
+
+function drop(session: number): void {
+  readings.get(session)?.close()
+  readings.delete(session)
 }
 
 let files: FileWorker | undefined
@@ -94,11 +127,11 @@ function refusal(error: unknown): Answer {
   return { kind: 'failed', code: fault.code, message: fault.message }
 }
 
-port.on('message', (job: Job | FileJob) => {
+port.on('message', (job: Job | FileJob | Drop) => {
+  if ('kind' in job && job.kind === 'drop') return drop(job.session)
   let answer: Answer
   try {
-    if ('kind' in job) answer = takeFile(job)
-    else answer = role === 'writer' ? write(job) : hash(job)
+    answer = 'kind' in job ? takeFile(job) : readOn(job)
   } catch (error) {
     answer = refusal(error)
   }

@@ -25,6 +25,8 @@ it('names a file’s descriptor, sends the file with its length where that is re
       // The first try was followed too.
       if (events.destroyed) return
       events.writeHead(200, { 'content-type': 'text/event-stream' })
+      events.write('event: progress\ndata: {"state":"receiving","step":"waiting for a reader: 3 uploads are being read"}\n\n')
+      events.write('event: progress\ndata: {"state":"receiving","step":"receiving","bytes":7}\n\n')
       events.write('event: progress\ndata: {"state":"active","step":"extracting"}\n\n')
       events.end('event: end\ndata: {"state":"completed","step":"naming"}\n\n')
       events.on('close', () => sendJson(response, 201, loaded))
@@ -37,7 +39,7 @@ it('names a file’s descriptor, sends the file with its length where that is re
   expect(post!.body.equals(bytes)).toBe(true)
   expect(post!.url).toMatch(/^\/v1\/images\?job=[0-9a-f-]{36}&name=n%3A1$/)
   expect(result).toMatchObject({ code: 0, stdout: printed })
-  expect(result.stderr).toMatch(/^sending 3MB\/3MB {2}100%.*\nextracting\n$/)
+  expect(result.stderr).toMatch(/^sending 3MB\/3MB {2}100%.*\nwaiting for a reader: 3 uploads are being read\nextracting\n$/)
 })
 
 it.each([['-'], []])('sends a pipe in chunks: load -q %s', async (...file) => {

@@ -60,7 +60,7 @@ export async function send(client: Client, archive: Archive, query: readonly (re
     const leave = (): void => cancelled.reject(new CliError('the load was cancelled', { exitCode: exitCodeOf(signal) }))
     client.call('DELETE', `/v1/jobs/${job}`, { signal: ended.signal }).then(leave, leave)
   })
-  const follow = (until: AbortSignal): void => void followJob(client, job, progress, until)
+  const follow = (until: AbortSignal, counts = false): void => void followJob(client, job, { progress, counts }, until)
   const descriptor = client.endpoint.kind === 'unix' ? archive.descriptor() : undefined
   try {
     const named = descriptor && nameDescriptor(client, path, descriptor, follow, ended.signal)
@@ -68,7 +68,8 @@ export async function send(client: Client, archive: Archive, query: readonly (re
     if (loaded) return loaded
     const bytes = archive.bytes()
     const upload = client.upload<LoadResult>(path, { bytes, length: archive.length }, ended.signal)
-    countBytes(bytes, archive.length, progress, () => follow(ended.signal))
+    countBytes(bytes, archive.length, progress)
+    follow(ended.signal)
     return await Promise.race([upload, cancelled.promise])
   } finally {
     release()
@@ -79,11 +80,11 @@ export async function send(client: Client, archive: Archive, query: readonly (re
 }
 
 /** The service reads the file by itself. `undefined` where it cannot: then nothing has happened yet, and the bytes are to be sent. */
-async function nameDescriptor(client: Client, path: string, descriptor: Descriptor, follow: (until: AbortSignal) => void, signal: AbortSignal): Promise<LoadResult | undefined> {
+async function nameDescriptor(client: Client, path: string, descriptor: Descriptor, follow: (until: AbortSignal, counts: boolean) => void, signal: AbortSignal): Promise<LoadResult | undefined> {
   const answered = new AbortController()
   try {
     const loaded = client.call<LoadResult>('POST', path, { body: descriptor, type: TYPE, signal })
-    follow(AbortSignal.any([signal, answered.signal]))
+    follow(AbortSignal.any([signal, answered.signal]), true)
     return await loaded
   } catch (error) {
     if (error instanceof CliError && error.code === 'descriptor_refused') return undefined
@@ -93,27 +94,29 @@ async function nameDescriptor(client: Client, path: string, descriptor: Descript
   }
 }
 
-function countBytes(bytes: Readable, length: number | undefined, progress: Progress, whole: () => void): void {
+function countBytes(bytes: Readable, length: number | undefined, progress: Progress): void {
   let sent = 0
   bytes.on('data', (chunk: Buffer) => {
     sent += chunk.length
     progress.sent(sent, length)
   })
-  bytes.once('end', whole)
 }
 
 const NOT_YET_MS = 50
 
-/** Only to show something: whatever fails here, the request's own answer says how the load ended. */
-async function followJob(client: Client, job: string, progress: Progress, signal: AbortSignal): Promise<void> {
+/**
+ * Only to show something: whatever fails here, the request's own answer says how the load ended. `counts`: the service's count of
+ * bytes is shown, for nobody else counts them.
+ */
+async function followJob(client: Client, job: string, { progress, counts }: { progress: Progress; counts: boolean }, signal: AbortSignal): Promise<void> {
   if (progress === noProgress) return
   try {
     const body = await eventsOf(client, job, signal)
     for await (const { event, data } of serverEvents(body)) {
       if (signal.aborted || event === 'end') return
       const { state, step, bytes, total } = JSON.parse(data) as Partial<JobView>
-      if (state === 'receiving') progress.sent(bytes ?? 0, total)
-      else if (typeof step === 'string') progress.step(step)
+      if (state !== 'receiving' || step !== 'receiving') progress.step(step ?? '')
+      else if (counts) progress.sent(bytes ?? 0, total)
     }
   } catch {
     return

@@ -56,7 +56,7 @@ export class ImagesController {
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
-  @answersProblems('archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid', 'unsupported', 'upload_interrupted', 'job_exists', 'queue_unavailable', 'storage_full')
+  @answersProblems('archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid', 'unsupported', 'upload_interrupted', 'job_exists', 'overloaded', 'queue_unavailable', 'storage_full')
   async load(@Query({ schema: loadQuery }) query: LoadQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     reply.hijack()
     const { raw } = request

@@ -36,6 +36,9 @@ export class LoadService implements OnApplicationShutdown {
   readonly #uploads: Uploads
   readonly #blobs: BlobStore
   readonly #limits: IntakeLimits
+  readonly #mostOpen: number
+  /** Archives that are on their way in, by where they come from: clients that send keep no local file out. */
+  readonly #open = { body: 0, file: 0 }
   /** Of uploads that failed and were answered. */
   readonly #sweeps = new Set<Promise<unknown>>()
 
@@ -47,13 +50,27 @@ export class LoadService implements OnApplicationShutdown {
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
   ) {
     this.#limits = { bytes: config.STRATA_MAX_ARCHIVE_BYTES, entries: config.STRATA_MAX_ARCHIVE_ENTRIES, idleMs: config.STRATA_UPLOAD_IDLE_MS, layer: packedLimits(config) }
-    this.#intake = createIntake({ store })
+    this.#mostOpen = config.STRATA_MAX_UPLOADS
+    this.#intake = createIntake({ store, readers: config.STRATA_READERS })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
   }
 
-  /** Resolves when all bytes are in and the job is queued. */
+  /** Resolves when all bytes are in and the job is queued. `overloaded`: too many are on their way; nothing was recorded of this one. */
   async receive(source: LoadSource, request: LoadRequest): Promise<void> {
+    const from = 'body' in source ? 'body' : 'file'
+    if (this.#open[from] >= this.#mostOpen) {
+      throw new StrataError('overloaded', `${this.#open[from]} uploads are open, as many as this gateway takes at once (STRATA_MAX_UPLOADS): try again when one has ended`)
+    }
+    this.#open[from]++
+    try {
+      await this.#receive(source, request)
+    } finally {
+      this.#open[from]--
+    }
+  }
+
+  async #receive(source: LoadSource, request: LoadRequest): Promise<void> {
     if (request.name !== undefined) parseReference(request.name)
     const { job, prepare, name, platform, recipe } = request
     const kind = recipe === undefined ? 'load' : 'import'
@@ -125,6 +142,7 @@ export class LoadService implements OnApplicationShutdown {
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
         onProgress: ({ bytes, entries }: IntakeProgress) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
+        onWaiting: (step = 'receiving') => void this.journal.update(upload, { step }).catch(() => undefined),
       }
       return 'body' in source ? await this.#intake.receive(source.body, options) : await this.#readIn(source.file, source.gone, options)
     } finally {

@@ -125,6 +125,34 @@ export function intakeSuite(name: string, open: () => Promise<{ store: ObjectSto
         for (const { entries } of await Promise.all(bodies.map((body) => receive(body)))) expect(entries).toHaveLength(11)
       })
 
+      it('has no reader for a body that does not come, and goes on where it was', async () => {
+        const single = createIntake({ store, readers: 1 })
+        const small = concat(file('a', 'x'), ZEROS)
+        // Wherever the body falls silent, another one is taken in before it goes on.
+        async function* haltingly(bytes: Buffer, places: readonly number[]): AsyncGenerator<Buffer> {
+          let from = 0
+          for (const at of [...places].sort((a, b) => a - b)) {
+            yield bytes.subarray(from, at)
+            from = at
+            expect((await single.receive(whole(small), { upload: randomUUID() })).entries).toBe(1)
+          }
+          yield bytes.subarray(from)
+        }
+        const places = (bytes: Buffer): number[] => [1, 600_000, ...Array.from({ length: 3 }, () => Math.floor(Math.random() * bytes.length))]
+        const facts = (entries: ArchiveEntry[]) => entries.map(({ name, digest, size, diffId }) => ({ name, digest, size, diffId }))
+        const expected = facts((await receive(whole(archive))).entries)
+        const taken = await Promise.all([archive, gzipped, archive, zstandard].map(async (bytes) => {
+          const upload = randomUUID()
+          const { listing } = await single.receive(Readable.from(haltingly(bytes, places(bytes))), { upload })
+          return decodeListing((await store.read(listing, 2 ** 30))!.bytes).entries
+        }))
+        for (const entries of taken) {
+          expect(facts(entries)).toEqual(expected)
+          for (const entry of entries) if (entry.type === 'file') expect(sha256(await contentOf(entry)), entry.name).toBe(entry.digest)
+        }
+        await single.close()
+      })
+
       for (const name of FIXTURES) {
         it(`takes ${name}`, async () => {
           const { entries } = await receive(openFixture(name))
@@ -192,10 +220,14 @@ export function intakeSuite(name: string, open: () => Promise<{ store: ObjectSto
         await once(body, 'close')
         expect(await refused(body)).toBe('upload_interrupted')
         expect(await refused(stalled(), { limits: { idleMs: 20 } })).toBe('upload_interrupted')
+        // After more than the ring takes at once: the client was kept waiting, and its time begins anew.
+        body = new PassThrough()
+        body.write(concat(file('a', Buffer.alloc(20_000_000))).subarray(0, 19_000_000))
+        expect(await refused(body, { limits: { idleMs: 20 } })).toBe('upload_interrupted')
       })
 
       it('stopped while waiting for a turn', async () => {
-        const single = createIntake({ store, atOnce: 1 })
+        const single = createIntake({ store, readers: 1 })
         const first = new PassThrough()
         const stop = new AbortController()
         const busy = single.receive(first, { upload: randomUUID() })
