@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
+import { closedSignal } from '@strata/platform'
 import { requestedRange } from './byte-range.js'
 
 /** A body whose length is known beforehand, and any part of which can be made. */
@@ -13,6 +14,8 @@ export interface RangedBody {
 
 /** Answers with the body, or the part that `Range` (with `If-Range`) asks for, or 416. `HEAD` gets the same without bytes. */
 export async function sendRanged(request: IncomingMessage, response: ServerResponse, body: RangedBody): Promise<void> {
+  const gone = closedSignal(response)
+  if (gone.aborted) return
   const { size } = body
   const etag = `"${body.etag}"`
   const { 'if-range': ifRange, range: asked } = request.headers
@@ -29,5 +32,5 @@ export async function sendRanged(request: IncomingMessage, response: ServerRespo
     return
   }
   // A client that leaves, and bytes that cannot be read on: either way the connection ends before the length that was promised.
-  await pipeline(body.bytes({ start, end }), response).catch(() => response.destroy())
+  await pipeline(body.bytes({ start, end }), response, { signal: gone }).catch(() => response.destroy())
 }

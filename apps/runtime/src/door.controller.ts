@@ -15,6 +15,7 @@ import {
   type WaitResult,
 } from '@strata/api'
 import type { Digest, ToldError } from '@strata/oci'
+import { closedSignal } from '@strata/platform'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { z } from 'zod'
@@ -55,24 +56,22 @@ export class DoorController {
   @Post('containers/:id/wait')
   @HttpCode(200)
   async wait(@Param('id', { schema: id }) container: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<WaitResult> {
-    const gone = new AbortController()
-    reply.raw.on('close', () => gone.abort())
-    const exit = await this.node.containers.wait(container, gone.signal)
+    const exit = await this.node.containers.wait(container, closedSignal(reply.raw))
     return { exitCode: exit.code, ...endReason(exit) }
   }
 
   @Get('containers/:id/logs')
   async logs(@Param('id', { schema: id }) container: string, @Query({ schema: logsQuery }) query: LogsQuery, @Res() reply: FastifyReply): Promise<void> {
     this.node.containers.get(container)
-    const gone = new AbortController()
-    reply.raw.on('close', () => gone.abort())
+    const gone = closedSignal(reply.raw)
     const stream = query.stream === undefined ? undefined : query.stream === 'stdout' ? 1 : 2
-    const chunks = this.node.containers.logs(container, { follow: query.follow || query.attach, foreground: query.attach, tail: query.tail === 'all' ? undefined : query.tail, stream, signal: gone.signal })
+    const chunks = this.node.containers.logs(container, { follow: query.follow || query.attach, foreground: query.attach, tail: query.tail === 'all' ? undefined : query.tail, stream, signal: gone })
     reply.hijack()
+    if (gone.aborted) return
     reply.raw.writeHead(200, { 'content-type': stream === undefined ? 'application/vnd.docker.multiplexed-stream' : 'application/octet-stream' })
     reply.raw.flushHeaders()
     // A reader that lags too far is cut off, so that it sees an error and not an end.
-    await pipeline(Readable.from(stream === undefined ? framed(chunks) : bare(chunks)), reply.raw).catch(() => reply.raw.destroy())
+    await pipeline(Readable.from(stream === undefined ? framed(chunks) : bare(chunks)), reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
   }
 
   @Post('containers/:id/stop')

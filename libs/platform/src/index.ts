@@ -1,4 +1,5 @@
 export * from './authentication.js'
+export * from './closed-signal.js'
 export * from './config.js'
 export * from './doors.js'
 export { answerEarly } from './early-answer.js'

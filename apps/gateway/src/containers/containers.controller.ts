@@ -22,10 +22,10 @@ import {
   type PrunedContainers,
   type WaitResult,
 } from '@strata/api'
+import { closedSignal } from '@strata/platform'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { closedSignal } from '../closed-signal.js'
 import { answersProblems } from '../problems.js'
 import { ContainerDirectory } from './container-directory.js'
 import { LaunchService } from './launch.service.js'
@@ -98,12 +98,13 @@ export class ContainersController {
   async logs(@Param('id', { schema: ref }) id: string, @Query({ schema: logsQuery }) _checked: LogsQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     const { node, container } = await this.#locate(id)
     const query = request.url.includes('?') ? request.url.slice(request.url.indexOf('?')) : ''
-    const answer = await this.doors.stream(node, 'GET', `/containers/${container}/logs${query}`, undefined, closedSignal(reply.raw))
+    const gone = closedSignal(reply.raw)
+    const answer = await this.doors.stream(node, 'GET', `/containers/${container}/logs${query}`, undefined, gone)
     reply.hijack()
     reply.raw.writeHead(200, { 'content-type': answer.headers['content-type'] ?? 'application/octet-stream', 'cache-control': 'no-store' })
     reply.raw.flushHeaders()
     // Who leaves early ends the stream; a node that died cuts it, so that the client sees an error and not an end.
-    await pipeline(answer, reply.raw).catch(() => reply.raw.destroy())
+    await pipeline(answer, reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
   }
 
   @Post(':id/stop')

@@ -45,7 +45,7 @@ export class NodeDoors implements OnApplicationShutdown {
 
   async json<T>(node: NodeRecord, method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
     const answer = await this.stream(node, method, path, body, signal)
-    return JSON.parse((await text(answer)) || 'null') as T
+    return JSON.parse((await text(answer, node, signal)) || 'null') as T
   }
 
   /** The answer, its body unread. */
@@ -63,11 +63,12 @@ export class NodeDoors implements OnApplicationShutdown {
       })
       request.once('response', resolve)
       request.once('socket', (socket) => givenUp(socket, CONNECT_MS))
-      request.once('error', (cause) => reject(signal?.aborted ? new StrataError('cancelled', 'the request was given up') : new StrataError('node_unavailable', `the node ${node.id} does not answer`, { cause })))
+      // Stays: a signal that aborts after the answer has come is an error of the request once more.
+      request.on('error', (cause) => reject(broken(node, signal, cause)))
       request.end(payload)
     })
     if ((answer.statusCode ?? 500) < 400) return answer
-    const problem = JSON.parse(await text(answer)) as { code?: unknown; detail?: unknown }
+    const problem = JSON.parse(await text(answer, node, signal)) as { code?: unknown; detail?: unknown }
     // What the node has against this gateway is not the caller's to mend.
     if (answer.statusCode === 401) throw new StrataError('node_unavailable', `the node ${node.id} has another secret than this gateway: give both the same STRATA_NODE_SECRET_FILE`)
     throw new StrataError(isErrorCode(problem.code) ? problem.code : 'internal', String(problem.detail))
@@ -76,6 +77,10 @@ export class NodeDoors implements OnApplicationShutdown {
   onApplicationShutdown(): void {
     this.#agent.destroy()
   }
+}
+
+function broken(node: NodeRecord, signal: AbortSignal | undefined, cause: unknown): StrataError {
+  return signal?.aborted ? new StrataError('cancelled', 'the request was given up') : new StrataError('node_unavailable', `the node ${node.id} does not answer`, { cause })
 }
 
 /** Ends a socket that is not connected in time: a machine that is gone answers nothing at all, for minutes. */
@@ -90,8 +95,12 @@ function urlParts(door: string): { host: string; port: number } {
   return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
 }
 
-async function text(message: IncomingMessage): Promise<string> {
+async function text(message: IncomingMessage, node: NodeRecord, signal: AbortSignal | undefined): Promise<string> {
   const pieces: Buffer[] = []
-  for await (const piece of message as AsyncIterable<Buffer>) pieces.push(piece)
+  try {
+    for await (const piece of message as AsyncIterable<Buffer>) pieces.push(piece)
+  } catch (cause) {
+    throw broken(node, signal, cause)
+  }
   return Buffer.concat(pieces).toString('utf8')
 }

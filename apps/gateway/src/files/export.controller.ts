@@ -3,6 +3,7 @@ import { Controller, Get, Param, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { exportTree, pieceLength, slicePieces, type ExportPiece } from '@strata/layers'
 import { chainIdOf, hexOf } from '@strata/oci'
+import { closedSignal } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { answersProblems } from '../problems.js'
@@ -35,8 +36,12 @@ export class ExportController {
   @answersProblems('image_not_found', 'image_ambiguous', 'limit_exceeded', 'corrupt')
   async export(@Param('ref', { schema: z.string().min(1).max(512) }) name: string, @Req() { raw }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     using open = await this.trees.open(name)
+    const gone = closedSignal(reply.raw)
     let size = 0
-    for await (const piece of politely(exportTree(open.tree))) size += pieceLength(piece)
+    for await (const piece of politely(exportTree(open.tree))) {
+      if (gone.aborted) break
+      size += pieceLength(piece)
+    }
     const etag = `${hexOf(chainIdOf(open.layers.map(({ diffId }) => diffId)))}-${FORM}`
     reply.hijack()
     await sendRanged(raw, reply.raw, { size, etag, type: 'application/x-tar', bytes: (range) => inBatches(this.#bytesOf(open, slicePieces(politely(exportTree(open.tree)), range))) })

@@ -17,16 +17,17 @@ export class ImageMounts {
     private readonly doors: NodeDoors,
   ) {}
 
-  async mount(image: ImageDetails): Promise<MountResult> {
+  /** @param signal aborted when nobody waits for the mount any more; it may be made all the same */
+  async mount(image: ImageDetails, signal: AbortSignal): Promise<MountResult> {
     await this.doors.anyNode()
     const job = randomUUID()
     const ref = imageRef(image)
     await this.journal.create(job, 'prepare', 'waiting')
     await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'assemble', image: ref } })
-    const { error, result } = await this.journal.end(job, new AbortController().signal)
+    const { error, result } = await this.journal.end(job, signal)
     if (error) throw new StrataError(error.code, error.message)
     const { node } = result as { node: string }
-    return this.doors.json<MountResult>(await this.nodes.get(node), 'POST', '/mounts', ref)
+    return this.doors.json<MountResult>(await this.nodes.get(node), 'POST', '/mounts', ref, signal)
   }
 
   async umount(id: Digest): Promise<void> {

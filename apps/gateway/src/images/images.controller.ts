@@ -22,10 +22,9 @@ import {
 import { Images } from '@strata/images'
 import { bytesLeft } from '@strata/intake'
 import { isDigest, parsePlatform, StrataError } from '@strata/oci'
-import { answerEarly } from '@strata/platform'
+import { answerEarly, closedSignal } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { closedSignal } from '../closed-signal.js'
 import { ContainerDirectory } from '../containers/container-directory.js'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { answersProblems } from '../problems.js'
@@ -136,8 +135,8 @@ export class ImagesController {
   @ApiOperation({ summary: 'Mounts the image’s root read-only on a node' })
   @ApiResponse({ status: 200, standardSchema: mountResultSchema })
   @answersProblems('image_not_found', 'node_unavailable', 'layer_missing')
-  async mount(@Param('ref', { schema: ref }) name: string): Promise<MountResult> {
-    return this.mounts.mount(await this.images.inspect(name))
+  async mount(@Param('ref', { schema: ref }) name: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<MountResult> {
+    return this.mounts.mount(await this.images.inspect(name), closedSignal(reply.raw))
   }
 
   @Delete(':ref/mount')

@@ -1,10 +1,10 @@
 import { Controller, Delete, Get, HttpCode, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { isTerminal, jobSchema, uuid } from '@strata/api'
+import { closedSignal } from '@strata/platform'
 import { Journal, type JournalRecord } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { closedSignal } from '../closed-signal.js'
 import { answersProblems } from '../problems.js'
 
 const jobListSchema = z.object({ jobs: z.array(jobSchema) }).meta({ id: 'JobList' })
@@ -53,6 +53,7 @@ export class JobsController {
     reply.hijack()
     const response = reply.raw
     const gone = closedSignal(response)
+    if (gone.aborted) return
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
     response.flushHeaders()
     let seen = request.headers['last-event-id']

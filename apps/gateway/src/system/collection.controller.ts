@@ -3,6 +3,7 @@ import { Body, Controller, Get, HttpCode, Post, Query, Res } from '@nestjs/commo
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { collectQuery, collectResultSchema, collectSchema, diskUsageSchema, type CollectRequest, type CollectResult, type DiskUsage as DiskUsageView } from '@strata/api'
 import { asStrataError, step, StrataError } from '@strata/oci'
+import { closedSignal } from '@strata/platform'
 import { Journal, Producer, QUEUES } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import type { z } from 'zod'
@@ -28,8 +29,6 @@ export class CollectionController {
   async collect(@Body({ schema: collectSchema.nullish() }) body: CollectRequest | null | undefined, @Query({ schema: collectQuery }) query: z.infer<typeof collectQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<CollectResult | undefined> {
     const job = query.job ?? randomUUID()
     const request = collectSchema.parse(body ?? {})
-    const gone = new AbortController()
-    reply.raw.on('close', () => gone.abort())
     await this.journal.create(job, 'collect', 'waiting')
     step('collect.journal-made')
     try {
@@ -43,7 +42,7 @@ export class CollectionController {
       void reply.status(202)
       return undefined
     }
-    const { error, result } = await this.journal.end(job, gone.signal)
+    const { error, result } = await this.journal.end(job, closedSignal(reply.raw))
     if (error) throw new StrataError(error.code, error.message)
     return result as CollectResult
   }

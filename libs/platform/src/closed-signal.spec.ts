@@ -1,0 +1,63 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import type { Server, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { closedSignal } from './closed-signal.js'
+import { closeDoor, openDoor } from './doors.js'
+import { LIMITS } from './testing/limits.js'
+import { RawClient, requestText } from './testing/raw-client.js'
+
+let folder: string
+let server: Server
+let responses: ServerResponse[]
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'strata-closed-'))
+  responses = []
+  server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, (_request, response) => void responses.push(response), LIMITS)
+})
+afterEach(async () => {
+  await closeDoor(server, 0)
+  rmSync(folder, { recursive: true })
+})
+
+async function asked(count: number): Promise<RawClient> {
+  const client = await RawClient.connect({ host: '127.0.0.1', port: (server.address() as AddressInfo).port })
+  await client.send(requestText('GET /').repeat(count))
+  await expect.poll(() => responses.length).toBe(count)
+  return client
+}
+const LEAVES: [string, (client: RawClient) => unknown][] = [
+  ['resets its connection', ({ socket }) => socket.resetAndDestroy()],
+  ['closes it', ({ socket }) => socket.destroy()],
+  ['closes its sending side', ({ socket }) => socket.end()],
+]
+
+it.each(LEAVES)('aborts when the client %s, also for a request behind another', async (_, leave) => {
+  const client = await asked(2)
+  const signals = responses.map(closedSignal)
+  expect(signals.map(({ aborted }) => aborted)).toEqual([false, false])
+  leave(client)
+  await expect.poll(() => signals.map(({ aborted }) => aborted)).toEqual([true, true])
+})
+
+it.each(LEAVES)('starts aborted when the client has %s before', async (_, leave) => {
+  const client = await asked(2)
+  leave(client)
+  await expect.poll(() => responses[0]?.req.socket.destroyed).toBe(true)
+  expect(responses.map((response) => closedSignal(response).aborted)).toEqual([true, true])
+})
+
+it('aborts when the answer is sent, and starts aborted after that; the connection goes on', async () => {
+  const client = await asked(1)
+  const signal = closedSignal(responses[0]!)
+  responses[0]!.end('first')
+  await client.receive(/first/)
+  await expect.poll(() => signal.aborted).toBe(true)
+  expect(closedSignal(responses[0]!).aborted).toBe(true)
+  await client.send(requestText('GET /'))
+  await expect.poll(() => responses.length).toBe(2)
+  expect(closedSignal(responses[1]!).aborted).toBe(false)
+  client.socket.destroy()
+})

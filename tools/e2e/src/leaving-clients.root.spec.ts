@@ -1,0 +1,132 @@
+import { randomInt, randomUUID } from 'node:crypto'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { header } from '@strata/archive/testing'
+import { RawClient, requestText } from '@strata/platform/testing'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { layerOf, loadBusybox } from './testing/busybox-image.js'
+import { freePort } from './testing/free-port.js'
+import { StrataUnderTest, until } from './testing/strata.js'
+import { SERVICES } from './testing/topology.js'
+
+const ref = encodeURIComponent('leave:1')
+let strata: StrataUnderTest
+let gateway: { host: string; port: number }
+let token: string
+let container: string
+/** A load whose body does not end, for a job that does not end. */
+let receiving: { readonly job: string; readonly body: PassThrough }
+beforeAll(async () => {
+  gateway = { host: '127.0.0.1', port: await freePort() }
+  strata = await StrataUnderTest.start({ environment: { STRATA_LISTEN: `127.0.0.1:${gateway.port}` } })
+  token = `authorization: Bearer ${readFileSync(strata.tokenFile, 'utf8').trim()}`
+  await loadBusybox(strata, 'leave:1', [await layerOf({ large: { content: Buffer.alloc(8_000_000, 'x') } })])
+  container = (await strata.request('POST', '/v1/containers', { image: 'leave:1', command: ['sh', '-c', 'while :; do echo line; sleep 0.05; done'], attach: true })).json<{ id: string }>().id
+  receiving = { job: randomUUID(), body: new PassThrough() }
+  receiving.body.on('error', () => undefined).write(header({ name: 'big', size: 50_000_000 }))
+  strata.request('POST', `/v1/images?job=${receiving.job}`, receiving.body).catch(() => undefined)
+  await until(async () => (await strata.request('GET', `/v1/jobs/${receiving.job}`)).status === 200, 'the load has begun')
+})
+afterAll(async () => {
+  receiving.body.destroy()
+  await strata.dispose()
+})
+
+/** What each service has open, sockets aside: connections between services are kept for a while. */
+function openFiles(): string[] {
+  return [...new Set(SERVICES.map((service) => strata.pid(service)))].flatMap((pid) =>
+    readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+      try {
+        const target = readlinkSync(`/proc/${pid}/fd/${fd}`)
+        return /^socket:/.test(target) ? [] : [target.replace(/\d+/g, 'N')]
+      } catch {
+        return []
+      }
+    }),
+  ).sort()
+}
+/** Connections of the gateway's TCP listener, by the kernel's table (proc_net_tcp(5)): those that are established, or that the gateway has not closed. */
+function connections(): number {
+  const port = gateway.port.toString(16).toUpperCase().padStart(4, '0')
+  return readFileSync('/proc/net/tcp', 'utf8').split('\n').filter((line) => new RegExp(`^\\s*\\d+: [0-9A-F]{8}:${port} \\S+ (?:01|08) `).test(line)).length
+}
+
+const LEAVES: ((client: RawClient) => unknown)[] = [({ socket }) => socket.resetAndDestroy(), ({ socket }) => socket.destroy(), ({ socket }) => socket.end()]
+
+/** Asks, and leaves at a moment between the request and well into its answer. */
+async function leave(text: string, how: (client: RawClient) => unknown, withinMs: number): Promise<void> {
+  const client = await RawClient.connect(gateway)
+  await client.send(text)
+  const wait = randomInt(withinMs + 1)
+  if (wait > 0) await sleep(wait)
+  how(client)
+  await client.closed
+}
+const post = (path: string, body: unknown): string => requestText(`POST ${path}`, [token, 'content-type: application/json'], JSON.stringify(body))
+const get = (path: string): string => requestText(`GET ${path}`, [token])
+const upload = (path: string): string => requestText(`POST ${path}`, [token, 'content-type: application/x-tar', 'content-length: 50000000'], header({ name: 'big', size: 49_000_000 }).toString('latin1'))
+
+it.each<[name: string, text: () => string]>([
+  ['logs', () => get(`/v1/containers/${container}/logs`)],
+  ['logs?follow', () => get(`/v1/containers/${container}/logs?follow=true`)],
+  ['logs?attach', () => get(`/v1/containers/${container}/logs?attach=true`)],
+  ['logs?follow of one stream', () => get(`/v1/containers/${container}/logs?follow=true&stream=stderr&tail=1`)],
+  ['wait', () => post(`/v1/containers/${container}/wait`, {})],
+  ['events', () => get(`/v1/jobs/${receiving.job}/events`)],
+  ['export', () => get(`/v1/images/${ref}/export`)],
+  ['an archive', () => get(`/v1/images/${ref}/archive`)],
+  ['files', () => get(`/v1/images/${ref}/files?path=/`)],
+  ['a file', () => get(`/v1/images/${ref}/file?path=/large`)],
+  ['a difference', () => get(`/v1/images/${ref}/diff?layer=1`)],
+  ['history', () => get(`/v1/images/${ref}/history`)],
+  ['a load', () => upload('/v1/images')],
+  ['an import', () => upload('/v1/images?import=leave-import:1')],
+  ['a mount', () => post(`/v1/images/${ref}/mount`, {})],
+  ['a collection', () => post('/v1/gc', {})],
+  ['logs behind another request', () => post(`/v1/containers/${container}/wait`, {}) + get(`/v1/containers/${container}/logs?follow=true`)],
+  ['a file behind another request', () => post(`/v1/containers/${container}/wait`, {}) + get(`/v1/images/${ref}/file?path=/large`)],
+])('clients that leave %s: nothing stays open', async (_, text) => {
+  // What is made at the first use stays.
+  await leave(text(), LEAVES[1]!, 200)
+  await until(() => connections() === 0, 'the first has left')
+  const before = await settled()
+  await Promise.all(Array.from({ length: 30 }, (_each, at) => leave(text(), LEAVES[at % LEAVES.length]!, at % 2 === 0 ? 3 : 150)))
+  await expect.poll(connections, { timeout: 60_000 }).toBe(0)
+  await expect.poll(() => openFiles().filter((file) => !before.includes(file)), { timeout: 60_000 }).toEqual([])
+  await expect.poll(() => openFiles().length, { timeout: 60_000 }).toBeLessThanOrEqual(before.length)
+})
+
+/** Two looks that agree. */
+async function settled(): Promise<string[]> {
+  let last = openFiles()
+  for (;;) {
+    await sleep(200)
+    const now = openFiles()
+    if (now.join() === last.join()) return now
+    last = now
+  }
+}
+
+it('containers with --rm go when whoever attached to them has left, and their names are free', async () => {
+  const names = Array.from({ length: 12 }, (_, at) => `leave-${at}`)
+  await Promise.all(
+    names.map(async (name, at) => {
+      const { id } = (await strata.request('POST', '/v1/containers', { image: 'leave:1', name, command: ['sleep', '1'], autoRemove: true, attach: true })).json<{ id: string }>()
+      const texts = [get(`/v1/containers/${id}/logs?attach=true`), post(`/v1/containers/${id}/wait`, {})]
+      await Promise.all([...texts, ...texts, ...texts].map((text) => leave(text, LEAVES[at % LEAVES.length]!, 2)))
+    }),
+  )
+  await expect.poll(async () => (await strata.containers()).filter(({ name }) => names.includes(name)), { timeout: 60_000 }).toEqual([])
+})
+
+it('logs are rotated when whoever attached has left', async () => {
+  const { id } = (await strata.request('POST', '/v1/containers', { image: 'leave:1', command: ['sh', '-c', 'sleep 1; yes 0123456789012345678901234567890123456789 | head -c 60000000; sleep 1000'], attach: true })).json<{ id: string }>()
+  await Promise.all(Array.from({ length: 20 }, (_, at) => leave(get(`/v1/containers/${id}/logs?attach=true`), LEAVES[at % LEAVES.length]!, 5)))
+  const folder = join(strata.node.folder, 'containers', id, 'log')
+  // Five generations of 10 MiB were written; the newest and what a reader may need are kept.
+  await until(() => Math.max(...readdirSync(folder).filter((name) => /^\d+$/.test(name)).map(Number), 0) >= 4, 'all is written', 200)
+  await expect.poll(() => readdirSync(folder).filter((name) => /^\d+$/.test(name)).length, { timeout: 60_000 }).toBeLessThanOrEqual(3)
+  await strata.request('DELETE', `/v1/containers/${id}?force=true`)
+}, 300_000)
