@@ -66,7 +66,7 @@ export class Containers {
     this.#autoRemove = new AutoRemove(collectMs, async (entry) => {
       await this.remove(entry.record.id).catch((error: unknown) => this.#warn(entry, 'cannot remove', error))
     })
-    this.#launcher = new Launcher(this.#driver, conmon, options.roots, this.#cgroups, this.#bundles)
+    this.#launcher = new Launcher(this.#driver, conmon, options.roots, this.#cgroups, this.#bundles, (options.logLimits ?? LOG_LIMITS).unattendedBytes)
     this.#lifecycle = new Lifecycle({
       launcher: this.#launcher, collectMs, folderOf: (id) => this.#store.folderOf(id), save: (entry, record, how) => this.#save(entry, record, how),
       exited: (entry) => this.#autoRemove.consider(entry), isClosed: () => this.#closed, warn: (entry, what, error) => this.#warn(entry, what, error),

@@ -23,7 +23,7 @@ beforeAll(async () => {
   const { node, folder, runFolder, roots } = world.options
   store = new RecordStore(folder)
   driver = new Runc(findProgram('runc'), join(runFolder, 'runc'), runFolder)
-  launcher = new Launcher(driver, findProgram('conmon'), roots, new Cgroups(`strata-${node}`), join(runFolder, 'bundles'))
+  launcher = new Launcher(driver, findProgram('conmon'), roots, new Cgroups(`strata-${node}`), join(runFolder, 'bundles'), 2 ** 30)
   bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim()
 })
 afterAll(async () => {

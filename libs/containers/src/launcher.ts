@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { raiseLoopback } from '@strata/linux'
+import { limitFileSize, raiseLoopback } from '@strata/linux'
 import { asStrataError, step, type StrataError } from '@strata/oci'
 import { prepareRoot, writeBundle } from './bundle.js'
 import type { Cgroups } from './cgroups.js'
@@ -33,6 +33,8 @@ export class Launcher {
     private readonly roots: ContainerRoots,
     private readonly cgroups: Cgroups,
     private readonly bundles: string,
+    /** No file of a monitor, which is to say no log, grows beyond. */
+    private readonly logBytes: number,
   ) {}
 
   bundleOf(id: string): string {
@@ -50,6 +52,8 @@ export class Launcher {
   async run(record: ContainerRecord, log: string): Promise<{ pid: number; monitor: Monitor }> {
     const monitor = Monitor.spawn({ conmon: this.conmon, driver: this.driver, id: record.id, bundle: this.bundleOf(record.id), log })
     const pid = await monitor.created
+    // Now: what conmon has started so far, the container's process among it, is not limited, and nothing has written yet.
+    if (monitor.pid !== undefined) limitFileSize(monitor.pid, this.logBytes)
     step('launch.created')
     await this.#start(record, pid)
     step('launch.started')
@@ -81,6 +85,7 @@ export class Launcher {
       if (state?.status === 'running') return { found: 'running', pid: state.pid, monitor }
       if (state?.status === 'created') {
         try {
+          for (const pid of await monitorsOf(bundle)) limitFileSize(pid, this.logBytes)
           await this.#start(record, state.pid)
           return { found: 'running', pid: state.pid, monitor }
         } catch (error) {
@@ -136,14 +141,27 @@ export class Launcher {
   }
 }
 
-/** Ends conmons by their bundle, found in /proc: their pids may be another process's knowledge. */
+/** Ends the conmons of a bundle. */
 export async function killMonitors(bundle: string): Promise<void> {
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+  for (const pid of await monitorsOf(bundle)) {
     try {
-      const argv = (await readFile(`/proc/${pid}/cmdline`, 'latin1')).split('\0')
-      if (argv[argv.indexOf('--bundle') + 1] === bundle && (await readlink(`/proc/${pid}/exe`)).endsWith('/conmon')) process.kill(Number(pid), 'SIGKILL')
+      process.kill(pid, 'SIGKILL')
     } catch {
       continue // it has ended
     }
   }
+}
+
+/** The conmons of a bundle, found in /proc: their pids may be another process's knowledge. */
+async function monitorsOf(bundle: string): Promise<number[]> {
+  const found: number[] = []
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    try {
+      const argv = (await readFile(`/proc/${pid}/cmdline`, 'latin1')).split('\0')
+      if (argv[argv.indexOf('--bundle') + 1] === bundle && (await readlink(`/proc/${pid}/exe`)).endsWith('/conmon')) found.push(Number(pid))
+    } catch {
+      continue // it has ended
+    }
+  }
+  return found
 }

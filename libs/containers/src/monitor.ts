@@ -72,6 +72,7 @@ export class Monitor {
           cwd: bundle,
           stdio: [null, null, errors, theirs],
           newSession: true,
+          survivesFileLimit: true,
         })
       } catch (error) {
         closeSync(ours)

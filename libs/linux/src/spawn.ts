@@ -29,7 +29,10 @@ const call = {
   setSigMask: bind('posix_spawnattr_setsigmask', ['ptr', 'ptr']),
   sigFill: bind('sigfillset', ['ptr']),
   sigEmpty: bind('sigemptyset', ['ptr']),
+  sigDelete: bind('sigdelset', ['ptr', 'int']),
 }
+const prlimit = bind('prlimit', ['int', 'int', 'ptr', 'ptr'])
+const RLIMIT_FSIZE = 1
 const waitpidCall = bind('waitpid', ['int', 'ptr', 'int'])
 
 export interface SpawnRequest {
@@ -43,6 +46,8 @@ export interface SpawnRequest {
   readonly stdio: readonly (number | null)[]
   /** setsid(2): a session of its own, so that no signal of our terminal or group reaches it. */
   readonly newSession?: boolean
+  /** A write beyond `limitFileSize` fails there with EFBIG, where it would end the process: SIGXFSZ stays ignored, as it is in Node. */
+  readonly survivesFileLimit?: boolean
 }
 
 /**
@@ -61,6 +66,7 @@ export function posixSpawn(request: SpawnRequest): number {
     if (request.cwd !== undefined) must(call.addChdir(actions, cString(request.cwd)), 'posix_spawn_file_actions_addchdir_np')
     const signals = Buffer.alloc(SIGNAL_SET_SIZE)
     call.sigFill(signals)
+    if (request.survivesFileLimit) call.sigDelete(signals, constants.signals.SIGXFSZ)
     must(call.setSigDefault(attributes, signals), 'posix_spawnattr_setsigdefault')
     call.sigEmpty(signals)
     must(call.setSigMask(attributes, signals), 'posix_spawnattr_setsigmask')
@@ -74,6 +80,13 @@ export function posixSpawn(request: SpawnRequest): number {
     call.attrDestroy(attributes)
     call.actionsDestroy(actions)
   }
+}
+
+/** RLIMIT_FSIZE of a running process: no file that it writes grows beyond. What it has started before is not limited. */
+export function limitFileSize(pid: number, bytes: number): void {
+  const limit = Buffer.alloc(16)
+  for (const at of [0, 8]) limit.writeBigUInt64LE(BigInt(bytes), at)
+  check(prlimit(pid, RLIMIT_FSIZE, limit, null), 'prlimit', String(pid))
 }
 
 /** Each descriptor goes to a number above all that are in play and from there to its place, so that none is overwritten before it was used. */

@@ -6,7 +6,7 @@ import { Redis } from 'ioredis'
 import type { ContainerView, CreateContainer, JobView, Problem } from '@strata/api'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
-import { StrataUnderTest } from './testing/strata.js'
+import { StrataUnderTest, until } from './testing/strata.js'
 
 /** Stands in everything that a caller says of a process. Text that Redis, a log or another caller's answer must never have. */
 const MARKER = `sealed-${randomUUID().slice(0, 8)}`
@@ -93,6 +93,8 @@ describe('what a caller says of a process does not leave the node when its launc
   it('nor when it succeeds, and a gateway that has only what was published knows neither command nor reason', async () => {
     const { status } = await launch({ command: ['echo', MARKER], env: [`SECRET=${MARKER}`], workdir: `/tmp/${MARKER}`, user: '0', hostname: MARKER, name: 'well' })
     expect(status).toBe(201)
+    expect((await strata.request('POST', '/v1/containers/well/wait')).json()).toEqual({ exitCode: 0 })
+    await until(async () => (await strata.containers()).some(({ exitCode }) => exitCode === 0), 'its end to be told', 15)
     const failed = (await strata.containers()).filter(({ reason }) => reason !== undefined)
     expect(failed.filter(({ reason }) => reason!.includes(MARKER)).length).toBeGreaterThanOrEqual(7)
     const redis = new Redis({ path: strata.redisSocket })

@@ -110,8 +110,10 @@ export class ContainerLog {
     }
     if (size >= this.limits.maxBytes) {
       const number = (closed.at(-1) ?? -1) + 1
-      await rename(this.path, join(this.folder, String(number)))
+      const path = join(this.folder, String(number))
+      await rename(this.path, path)
       await reopen(bundle)
+      if (size >= this.limits.unattendedBytes) this.warn(`the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`)
       closed.push(number)
       size = 0
     }

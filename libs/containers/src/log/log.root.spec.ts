@@ -1,12 +1,15 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { readdir, writeFile } from 'node:fs/promises'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Containers } from '../containers.js'
 import { World } from '../testing/world.js'
 
 let world: World
 beforeAll(async () => {
-  world = await World.make({ logLimits: { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30 } })
+  world = await World.make({ logLimits: { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 30 } })
 })
 afterAll(async () => {
   expect(await world.end()).toEqual([])
@@ -51,4 +54,40 @@ it('without a foreground reader only the newest generations are kept, with no ga
   for (let i = 1; i < lines.length; i++) expect(Number(lines[i])).toBe((Number(lines[i - 1]) % 20000) + 1)
   expect((await world.output(id, { tail: 2 })).toString()).toBe('20000\nend\n')
   await world.containers.remove(id)
+})
+
+it('grows to its bound while no service runs; the container goes on, and the next service says what is lost', async () => {
+  const warnings: string[] = []
+  const logLimits = { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 20 }
+  const own = await World.make({ logLimits, warn: (message) => warnings.push(message) })
+  try {
+    const id = await own.start(['sh', '-c', 'while [ ! -e /go ]; do sleep 0.02; done; seq 100000 199999; touch /done; while [ ! -e /on ]; do sleep 0.02; done; seq 200000 200099; exit 9'])
+    const upper = join(own.folder, 'roots', id, 'merged')
+    const log = join(own.options.folder, id, 'log')
+    await own.containers.close()
+    writeFileSync(join(upper, 'go'), '')
+    // More than its log takes: its output is drained all the same, or it would not come to an end.
+    await expect.poll(() => existsSync(join(upper, 'done'))).toBe(true)
+    expect(readdirSync(log)).toEqual(['current'])
+    expect(statSync(join(log, 'current')).size).toBe(2 ** 20)
+
+    own.containers = await Containers.open(own.options)
+    await expect.poll(() => warnings).toEqual([expect.stringMatching(/^the log of a container was full: what it wrote after \d{4}-.* and before \d{4}-.* is not in /) as string])
+    writeFileSync(join(upper, 'on'), '')
+    expect(await own.containers.wait(id)).toEqual({ code: 9 })
+    const lines = (await own.output(id)).toString().trimEnd().split('\n').map(Number)
+    const kept = lines.findIndex((line) => line === 200_000)
+    expect(kept).toBeGreaterThan(10_000)
+    expect(lines.every((line, n) => line === (n < kept ? 100_000 + n : 200_000 + n - kept))).toBe(true)
+    expect(lines.slice(kept)).toHaveLength(100)
+    // It has no limit itself, and does not ignore the signal that tells of one.
+    const { stdout } = await own.run(['sh', '-c', 'dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null && stat -c %s /big; grep SigIgn /proc/self/status'])
+    const [, size, ignored] = /^(\d+)\nSigIgn:\s+([0-9a-f]+)\n$/.exec(stdout) ?? []
+    expect(size).toBe(String(3 * 2 ** 20))
+    expect(BigInt(`0x${ignored}`) & (1n << BigInt(constants.signals.SIGXFSZ - 1))).toBe(0n)
+    await own.containers.remove(id)
+    expect(warnings.splice(0)).toHaveLength(1)
+  } finally {
+    expect(await own.end()).toEqual([])
+  }
 })

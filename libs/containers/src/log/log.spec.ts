@@ -129,7 +129,7 @@ describe('the reader', () => {
   })
 
   it('keeps for a foreground reader what it would drop otherwise, up to a limit', async () => {
-    const log = new ContainerLog(folder, { maxBytes: 1, generations: 2, heldBytes: 500 }, () => undefined)
+    const log = new ContainerLog(folder, { maxBytes: 1, generations: 2, heldBytes: 500, unattendedBytes: 2 ** 30 }, () => undefined)
     const source = { ended: () => ended, onEnd: () => () => undefined }
     write('current', 'a')
     const foreground = log.read(source, { follow: true, foreground: true })

@@ -48,6 +48,11 @@ export class LogParser {
     return this.#bytes.subarray(this.#kept)
   }
 
+  /** Forgets a record that was begun: nothing more of it comes, where a loss of power or the limit of a file has cut it off. */
+  drop(): void {
+    this.#kept = 0
+  }
+
   /** `length` bytes were read into `buffer()`. The pieces stay valid: they lie in memory of their own. */
   take(length: number): LogChunk[] {
     const bytes = this.#bytes

@@ -52,6 +52,8 @@ export async function* readLog(source: LogSource, options: LogOptions): AsyncGen
       offset = read
       if (final) {
         last = current.number
+        // No record goes on in the next generation.
+        parser.drop()
         await current.file.close()
         current = undefined
       } else await bell.rings()
