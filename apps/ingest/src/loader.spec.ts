@@ -3,10 +3,10 @@ import { encodeListing, type ArchiveEntry } from '@strata/archive'
 import { listArchive, makeArchive, makeLayer } from '@strata/archive/testing'
 import { Images } from '@strata/images'
 import { digestOf, StrataError, type DiffId } from '@strata/oci'
-import type { JobContext, JobName, NewJob } from '@strata/queue'
+import { LostRun, type JobContext, type JobName, type NewJob } from '@strata/queue'
 import { BlobStore, keys, listAll, Uploads, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Loader } from './loader.js'
 
 const upload = 'u'
@@ -98,6 +98,48 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       expect(await dataKeys()).toEqual(kept.sort())
       expect(await uploads.get(upload)).toBeUndefined()
       expect((await new Images(store).resolve('one/two:3')).digest).toBe(manifest)
+    })
+
+    it('that is run again when its names are set says the same, and sets none', async () => {
+      await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
+      let told: unknown
+      const diesAnswering = { ...context(), complete: (result: unknown) => {
+        told = result
+        return Promise.reject(new LostRun('the job'))
+      } }
+      await expect(loader.load(load, diesAnswering)).rejects.toBeInstanceOf(LostRun)
+      expect((await uploads.get(upload))?.state).toBe('named')
+      const images = new Images(store)
+      await images.remove({ ref: 'x:1', force: false, inUse: () => Promise.resolve(false) })
+      const complete = vi.fn(() => Promise.resolve())
+      expect(await loader.load(load, { ...context(), complete })).toEqual(told)
+      expect(complete).toHaveBeenCalledExactlyOnceWith(told)
+      expect(await images.list()).toEqual([])
+      expect(await uploads.get(upload)).toBeUndefined()
+    })
+
+    it('that has lost its job ends nothing', async () => {
+      await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
+      const failed = vi.fn()
+      const lost = { ...context(), assertOwned: () => Promise.reject(new LostRun('the job')), fail: failed }
+      await expect(loader.load(load, lost)).rejects.toBeInstanceOf(LostRun)
+      // Found out only when it fails: by then another run has the job.
+      const owned = vi.fn().mockResolvedValueOnce(undefined).mockRejectedValue(new LostRun('the job'))
+      const late = { ...context(), assertOwned: owned, children: () => Promise.reject(new StrataError('digest_mismatch', 'no')), fail: failed }
+      await expect(loader.load(load, late)).rejects.toBeInstanceOf(LostRun)
+      expect(failed).not.toHaveBeenCalled()
+      expect((await uploads.get(upload))?.state).toBe('received')
+      expect((await loader.load(load, context())).images).toMatchObject([{ names: ['x:1'] }])
+    })
+
+    it('whose upload another run took over begins again, if it has the job', async () => {
+      await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
+      const again = vi.fn((reason: StrataError) => Promise.reject(reason))
+      const superseded = { ...context(), progress: () => uploads.begin(upload).then(() => undefined), again, fail: vi.fn() }
+      await expect(loader.load(load, superseded)).rejects.toMatchObject({ code: 'upload_interrupted' })
+      expect(again).toHaveBeenCalledOnce()
+      expect(superseded.fail).not.toHaveBeenCalled()
+      expect(await uploads.get(upload)).toBeDefined()
     })
 
     it('asks for a layer that is not proven', async () => {
