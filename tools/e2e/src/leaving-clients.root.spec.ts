@@ -109,11 +109,14 @@ async function settled(): Promise<string[]> {
   }
 }
 
+/** More than what fits into the sockets on the way: a stream that nobody reads stands still. */
+const NOISY = ['sh', '-c', 'sleep 1; yes 0123456789 | head -c 5000000']
+
 it('containers with --rm go when whoever attached to them has left, and their names are free', async () => {
   const names = Array.from({ length: 12 }, (_, at) => `leave-${at}`)
   await Promise.all(
     names.map(async (name, at) => {
-      const { id } = (await strata.request('POST', '/v1/containers', { image: 'leave:1', name, command: ['sleep', '1'], autoRemove: true, attach: true })).json<{ id: string }>()
+      const { id } = (await strata.request('POST', '/v1/containers', { image: 'leave:1', name, command: NOISY, autoRemove: true, attach: true })).json<{ id: string }>()
       const texts = [get(`/v1/containers/${id}/logs?attach=true`), post(`/v1/containers/${id}/wait`, {})]
       await Promise.all([...texts, ...texts, ...texts].map((text) => leave(text, LEAVES[at % LEAVES.length]!, 2)))
     }),
