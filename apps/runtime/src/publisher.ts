@@ -22,6 +22,8 @@ export class Publisher {
     private readonly containers: Containers,
     private readonly warn: (message: string) => void,
   ) {
+    // One that is removed before the first renewal has a name that must be freed, too.
+    for (const { id, name } of containers.list()) if (name !== undefined) this.#names.set(id, name)
     this.#unlisten = containers.onChange((id, record) => this.#enqueue(() => this.#one(id, record)))
     membership.onRenewal(({ member, unknown }) => {
       this.#isDue ||= unknown
