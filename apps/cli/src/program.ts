@@ -12,6 +12,7 @@ import { inspectCommand } from './commands/inspect.js'
 import { jobsCommand } from './commands/jobs.js'
 import { loadCommand } from './commands/load.js'
 import { logsCommand } from './commands/logs.js'
+import { nodeCommands } from './commands/nodes.js'
 import { runCommand } from './commands/run.js'
 import { saveCommand } from './commands/save.js'
 import { serviceCommands } from './commands/services.js'
@@ -50,6 +51,7 @@ export function createProgram(context: Context): Command {
   containerCommands(program, context)
   logsCommand(program, context)
   jobsCommand(program, context)
+  nodeCommands(program, context)
   // Whatever is no command arrives here as an argument.
   program.allowExcessArguments().action((_options: object, command: Command) => {
     const [name] = command.args

@@ -5,7 +5,7 @@ import { bootId } from '@strata/linux'
 import { asStrataError } from '@strata/oci'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { nodeIdentity, NodeMembership, QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
-import { BlobStore, DurableFolder, openStore, type ObjectStore } from '@strata/store'
+import { BlobStore, DurableFolder, openStore, RemovedNodes, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
 
@@ -42,12 +42,14 @@ export class ExtractorWorker implements OnApplicationShutdown {
   static async start(config: ExtractorConfig): Promise<ExtractorWorker> {
     const logger = new Logger('extractor')
     const warn = (message: string): void => logger.warn(message)
+    const store = await openStore(config, warn)
+    const removed = new RemovedNodes(store)
     const queue = QueueClient.forWork(config.STRATA_REDIS)
     const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
     let membership: NodeMembership | undefined
     try {
-      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'extractor', removed: () => Promise.resolve(undefined), warn })
-      const store = await openStore(config, warn)
+      if (config.STRATA_REJOIN) await removed.clear(identity.id)
+      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'extractor', removed: () => removed.refusal(identity.id), warn })
       const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
       const durable = new DurableFolder(layers.path, { warn })
       await durable.recover([''], (tail) => layers.removeHolding(tail))
@@ -57,6 +59,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
     } catch (error) {
       await membership?.leave()
       await queue.close()
+      await store.close()
       throw error
     }
   }

@@ -18,6 +18,7 @@ import { ImagesController } from './images/images.controller.js'
 import { LoadService } from './images/load.service.js'
 import { JobsController } from './jobs/jobs.controller.js'
 import { CollectionController } from './system/collection.controller.js'
+import { NodesController } from './system/nodes.controller.js'
 import { DiskUsage } from './system/disk-usage.js'
 import { SystemController } from './system/system.controller.js'
 
@@ -40,7 +41,7 @@ function readiness(queue: QueueClient, store: ObjectStore): Readiness {
     redis: () => queue.answers(),
     store: () => storeAnswers(store),
     // Redis away tells nothing about nodes.
-    node: () => queue.nodes.list().then((nodes) => nodes.length > 0, () => true),
+    node: () => queue.nodes.ready().then((nodes) => nodes.length > 0, () => true),
   })
 }
 
@@ -50,7 +51,7 @@ export class GatewayModule {
     return {
       module: GatewayModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      controllers: [ImagesController, ArchivesController, FilesController, ExportController, JobsController, ContainersController, SystemController, CollectionController],
+      controllers: [ImagesController, ArchivesController, FilesController, ExportController, JobsController, ContainersController, SystemController, NodesController, CollectionController],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
         { provide: OBJECT_STORE, useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)) },

@@ -8,6 +8,7 @@ export const runtimeConfigSchema = z
     ...storeConfigShape,
     ...apiConfigShape,
     STRATA_NODE: nodeId.describe('The id of this node, the same for its extractor and its runtime and for no other node of this Redis: lower-case letters, digits and -'),
+    STRATA_REJOIN: z.stringbool().default(false).describe('Whether a node that was removed (strata node rm) comes back, with its containers. For one start of its runtime and its extractor'),
     STRATA_NODE_FOLDER: absolutePath.describe('The folder of this node, on a file system where layers can be mounted. The same for its extractor and its runtime, and for no other node'),
     STRATA_RUN_FOLDER: absolutePath.describe('What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the door'),
     STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),

@@ -3,15 +3,15 @@ import { argsOf, type ContainerRecord, type ContainerState } from '@strata/conta
 import { ERROR_TITLES, toldToCaller } from '@strata/oci'
 
 /** What of a container may be seen in Redis: nothing of its command, which travels sealed, nor a sentence that may quote it. */
-export function publicView(record: ContainerRecord, node: string): ContainerView {
+export function publicView(record: ContainerRecord, node: string, name: string | undefined): ContainerView {
   const { state } = record
   const error = state.status === 'exited' ? state.error : undefined
-  return { ...containerView(record, node), command: [], ...(error === undefined ? {} : { reason: ERROR_TITLES[error] }) }
+  return { ...containerView(record, node, name), command: [], ...(error === undefined ? {} : { reason: ERROR_TITLES[error] }) }
 }
 
-/** A node's record of a container as the API shows it. The environment is not shown. */
-export function containerView(record: ContainerRecord, node: string): ContainerView {
-  const { id, name, image, request, state, createdAt, autoRemove } = record
+/** A node's record of a container as the API shows it, under `name` or else its short id. The environment is not shown. */
+export function containerView(record: ContainerRecord, node: string, name: string | undefined): ContainerView {
+  const { id, image, request, state, createdAt, autoRemove } = record
   return {
     id,
     name: name ?? id.slice(0, 12),

@@ -1,6 +1,6 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
 import { asConfidential, asStrataError, expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
-import { endsRunOnly, QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type QueueClient, type Sealer } from '@strata/queue'
+import { endsRunOnly, placeElsewhere, QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type NodeMembership, type QueueClient, type Sealer } from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
 import type { LaunchFailures } from './launch-failures.js'
@@ -24,6 +24,7 @@ export class NodeJobs {
     private readonly sealer: Sealer,
     private readonly cleaner: NodeCleaner,
     private readonly failures: LaunchFailures,
+    private readonly membership: NodeMembership,
     /** Resolves when what has happened so far can be seen through any gateway. */
     private readonly published: () => Promise<void>,
   ) {}
@@ -31,6 +32,12 @@ export class NodeJobs {
   readonly shared: Handlers<'runtime'> = { place: (data, context) => this.#place(data, context) }
   readonly own: Handlers<'runtime.node'> = {
     assemble: async ({ root, image }, context) => {
+      await context.children([])
+      if (context.parent && (await this.#cannotMake(root, image))) {
+        // Its layers were to be made here, by an extractor that is gone.
+        await placeElsewhere(this.queue.producer, { id: context.id, root, image, parent: context.parent })
+        return { node: this.node, id: image.id }
+      }
       await this.#assembled(root, image, context)
       return { node: this.node, id: image.id }
     },
@@ -39,6 +46,8 @@ export class NodeJobs {
         await context.children([])
         await context.progress({ step: 'launching' })
         await this.#assembled(root, launch.image, context)
+        // Whoever took this node for gone has ended the request: nothing may start after that.
+        await context.assertOwned()
         await this.#inConfidence(launch.container, () => this.containers.launch(launch.container, { signal: context.signal }))
       } catch (error) {
         if (endsRunOnly(error)) throw error
@@ -74,10 +83,15 @@ export class NodeJobs {
     step('launch.claimed')
     try {
       context.signal.throwIfAborted()
-      if (node === this.node) await this.#inConfidence(launch.container, async () => this.containers.claim(launch.container, await this.#claim(launch)))
+      if (node === this.node) await this.#inConfidence(launch.container, async () => this.containers.claim(launch.container, { ...(await this.#claim(launch)), job: root }))
       step('launch.recorded')
       const job = { name: 'launch', queue: QUEUES.runtimeOn(node), id: root, data: { root, launch } } as const
-      // A container that another node took before it died: that node's jobs find out themselves what is there.
+      // A container that another node took before it died: that node's jobs find out themselves what is there. One that
+      // was forgotten meanwhile has no jobs any more.
+      if (node !== this.node && !(await this.queue.nodes.known()).includes(node)) {
+        await this.queue.nodes.releaseName(launch.name, launch.container)
+        throw new StrataError('node_unavailable', `the node ${node}, which had begun the launch, was removed: whether it started is not known, so it is not started elsewhere`)
+      }
       if (!(await this.queue.producer.has(job))) await this.queue.producer.addFlow(job, node === this.node ? await this.roots.missing(root, launch.image) : [])
       step('launch.placed')
       return { node }
@@ -117,6 +131,13 @@ export class NodeJobs {
     }
   }
 
+  /** Layers are missing, and the extractor that would make them is gone: as of now, for its jobs may have been ended just before. */
+  async #cannotMake(root: string, image: ImageRef): Promise<boolean> {
+    if ((await this.roots.missing(root, image)).length === 0) return false
+    await this.membership.renew()
+    return !this.membership.standing.whole
+  }
+
   #isClaimed(container: string): boolean {
     return this.containers.list().some(({ id }) => id === container)
   }
@@ -127,6 +148,9 @@ export class NodeJobs {
    */
   async #assembled(root: string, image: ImageRef, context: JobContext): Promise<void> {
     await context.children([])
+    if (await this.#cannotMake(root, image)) {
+      throw new StrataError('node_unavailable', `the node ${this.node} has no extractor running, and lacks layers of the image: start its extractor (strata extractor), then ask again`)
+    }
     const ask = async (): Promise<void> => {
       const missing = await this.roots.missing(root, image, `again-${context.asked}-`)
       if (missing.length > 0 && context.asked > MOST_ASKED * image.layers.length) throw new StrataError('layer_missing', `the layers of ${image.id} are made on ${this.node} and gone again`)

@@ -1,6 +1,7 @@
 import { containerSchema } from '@strata/api'
 import type { Containers, ContainerRecord } from '@strata/containers'
-import type { NodeDirectory, NodeMembership } from '@strata/queue'
+import { StrataError } from '@strata/oci'
+import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
 import { publicView } from './container-view.js'
 
 /**
@@ -14,9 +15,12 @@ export class Publisher {
   #isDue = false
   /** By container: known here when the record is gone. */
   readonly #names = new Map<string, string>()
+  /** Containers whose name another has got while this node was forgotten. */
+  readonly #nameless = new Set<string>()
 
   constructor(
     private readonly directory: NodeDirectory,
+    private readonly journal: Journal,
     private readonly node: string,
     private readonly membership: NodeMembership,
     private readonly containers: Containers,
@@ -29,6 +33,11 @@ export class Publisher {
       this.#isDue ||= unknown
       if (member && this.#isDue) this.#enqueue(() => this.#all())
     })
+  }
+
+  /** The name by which a container is found, if it has one. */
+  nameOf({ id, name }: ContainerRecord): string | undefined {
+    return this.#nameless.has(id) ? undefined : name
   }
 
   /** All that has happened so far is published. */
@@ -57,6 +66,7 @@ export class Publisher {
   }
 
   async #publishAll(): Promise<void> {
+    await this.#endLost()
     const records = this.containers.list()
     for (const { id, name } of records) if (name !== undefined) this.#names.set(id, name)
     const present = new Set(records.map(({ id }) => id))
@@ -64,10 +74,25 @@ export class Publisher {
     for (const { id, name } of (await this.directory.published(this.node)).map((view) => containerSchema.parse(view))) {
       if (!present.has(id)) await this.directory.withdraw(this.node, id, name)
     }
-    await this.directory.publishAll(this.node, new Map(records.map((record) => [record.id, publicView(record, this.node)])))
     for (const { id, name } of records) {
       await this.directory.claimContainer(id, this.node)
-      if (name !== undefined) await this.directory.claimName(name, id)
+      if (name !== undefined && !(await this.directory.claimName(name, id))) {
+        this.warn(`the name ${name} is another container's meanwhile: ${id.slice(0, 12)} is shown by its id`)
+        this.#nameless.add(id)
+      } else this.#nameless.delete(id)
+    }
+    await this.directory.publishAll(this.node, new Map(records.map((record) => [record.id, publicView(record, this.node, this.nameOf(record))])))
+  }
+
+  /**
+   * A launch that was ended while this node was gone, or that Redis has forgotten, is not made up for: its container says
+   * so instead of waiting for ever.
+   */
+  async #endLost(): Promise<void> {
+    for (const { id, state, job } of this.containers.list()) {
+      if (state.status !== 'created' || job === undefined) continue
+      if (await this.journal.isUnderWay(job)) continue
+      await this.containers.giveUp(id, new StrataError('node_unavailable', 'its launch was ended while the node was away, before it started'))
     }
   }
 
@@ -76,7 +101,7 @@ export class Publisher {
     if (!this.membership.standing.member) return
     if (record) {
       if (record.name !== undefined) this.#names.set(id, record.name)
-      return this.directory.publish(this.node, id, publicView(record, this.node))
+      return this.directory.publish(this.node, id, publicView(record, this.node, this.nameOf(record)))
     }
     await this.directory.withdraw(this.node, id, this.#names.get(id))
     this.#names.delete(id)

@@ -11,7 +11,7 @@ import { StrataError, toldToCaller, type ToldError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { NodeMembership, nodeIdentity, QueueClient, QUEUES, Sealer } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
-import { BlobStore, openStore, type DurableFolder, type ObjectStore } from '@strata/store'
+import { BlobStore, openStore, RemovedNodes, type DurableFolder, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
 import { containerView } from './container-view.js'
 import { SnapshotRoots } from './container-roots.js'
@@ -65,25 +65,28 @@ export class RuntimeNode {
     if (process.getuid?.() !== 0) throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
     const logger = new Logger('runtime')
     const warn = (message: string): void => logger.warn(message)
+    const store = await openStore(config, warn)
+    const removed = new RemovedNodes(store)
     const queue = QueueClient.forWork(config.STRATA_REDIS)
     const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
     let membership: NodeMembership | undefined
     try {
       // Before anything else: what this node has in the kernel is named by its id, and another's would be taken for its own.
-      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'runtime', removed: () => Promise.resolve(undefined), warn })
-      return await RuntimeNode.#open(config, queue, membership, warn)
+      if (config.STRATA_REJOIN) await removed.clear(identity.id)
+      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'runtime', removed: () => removed.refusal(identity.id), warn })
+      return await RuntimeNode.#open(config, store, queue, membership, warn)
     } catch (error) {
       await membership?.leave()
       await queue.close()
+      await store.close()
       throw error
     }
   }
 
-  static async #open(config: RuntimeConfig, queue: QueueClient, membership: NodeMembership, warn: (message: string) => void): Promise<RuntimeNode> {
+  static async #open(config: RuntimeConfig, store: ObjectStore, queue: QueueClient, membership: NodeMembership, warn: (message: string) => void): Promise<RuntimeNode> {
     const folder = config.STRATA_NODE_FOLDER
     ownFolder(folder)
     for (const name of MOUNTED) makePrivateMount(join(folder, name))
-    const store = await openStore(config, warn)
     const layers = new LayerFolder(join(folder, 'layers'))
     const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
     const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
@@ -105,7 +108,7 @@ export class RuntimeNode {
     const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
     const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
     const roots = new ImageRoots(this.snapshots, this.layers, id, () => this.durable.committed())
-    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, this.#failures, () => this.published())
+    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, this.#failures, this.membership, () => this.published())
     const warn = (message: string): void => this.#logger.warn(message)
     await this.membership.show({
       id,
@@ -117,19 +120,23 @@ export class RuntimeNode {
       kernel: release(),
       warnings: [...this.containers.runtime.warnings],
     })
-    this.#publisher = new Publisher(this.queue.nodes, id, this.membership, this.containers, warn)
-    const worker = { concurrency, mayWork: () => this.membership.mayWork(), paused: true, onError: (error: Error) => warn(error.message) }
-    const workers = [
-      this.queue.serve({ ...worker, kind: 'runtime', queue: QUEUES.runtime, handlers: jobs.shared }),
-      this.queue.serve({ ...worker, kind: 'runtime.node', queue: QUEUES.runtimeOn(id), handlers: jobs.own }),
-    ]
-    this.membership.onRenewal(({ member }) => {
-      for (const one of workers) (member ? one.resume() : one.pause()).catch((error: unknown) => warn(String(error)))
+    this.#publisher = new Publisher(this.queue.nodes, this.queue.journal, id, this.membership, this.containers, warn)
+    const { membership } = this
+    const worker = { concurrency, paused: true, onError: (error: Error) => warn(error.message) }
+    // A request that nobody has yet is for a node that can do all of it.
+    const shared = this.queue.serve({ ...worker, kind: 'runtime', queue: QUEUES.runtime, handlers: jobs.shared, mayWork: () => membership.mayPlace() })
+    const own = this.queue.serve({ ...worker, kind: 'runtime.node', queue: QUEUES.runtimeOn(id), handlers: jobs.own, mayWork: () => membership.mayWork() })
+    membership.onRenewal(({ member, whole }) => {
+      const turn = (one: { resume(): Promise<void>; pause(): Promise<void> }, on: boolean): void => {
+        ;(on ? one.resume() : one.pause()).catch((error: unknown) => warn(String(error)))
+      }
+      turn(own, member)
+      turn(shared, member && whole)
     })
   }
 
   view(record: ContainerRecord): ContainerView {
-    return containerView(record, this.config.STRATA_NODE)
+    return containerView(record, this.config.STRATA_NODE, this.#publisher ? this.#publisher.nameOf(record) : record.name)
   }
 
   /** Why the container was not launched; `not_found` if this node does not know of a launch that failed. */

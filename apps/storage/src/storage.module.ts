@@ -1,10 +1,11 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES, type NewJob } from '@strata/queue'
-import { BlobStore, Collector, openStore, Uploads, type ObjectStore } from '@strata/store'
+import { QueueClient, QUEUES, type JobResult, type NewJob } from '@strata/queue'
+import { BlobStore, Collector, openStore, RemovedNodes, Uploads, type ObjectStore } from '@strata/store'
 import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
+import { LostNodes } from './lost-nodes.js'
 import { RequestKeeper } from './request-keeper.js'
 
 /** Of collections, which are joined (collection.ts). */
@@ -16,6 +17,7 @@ export class StorageWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('storage')
   readonly #queue: QueueClient
   readonly #watch: NodeJS.Timeout
+  readonly #lost: LostNodes
   readonly readiness: Readiness
 
   constructor(
@@ -28,7 +30,12 @@ export class StorageWorker implements OnApplicationShutdown {
     const keeper = new RequestKeeper(new Uploads(store), new BlobStore(store), journal, producer, nodes, config.STRATA_UPLOAD_SILENCE_MS)
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
-    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 2, handlers: { sweep: () => keeper.sweep(), 'collect-due': () => collection.due() }, onError })
+    this.#lost = new LostNodes(this.#queue, new RemovedNodes(store), config.STRATA_NODE_LOST_MS, onError)
+    const look = async (): Promise<JobResult<'sweep'>> => {
+      this.#lost.look().catch(onError)
+      return keeper.sweep()
+    }
+    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 2, handlers: { sweep: look, 'collect-due': () => collection.due(), 'forget-node': (data) => this.#lost.forget(data) }, onError })
     this.#queue.serve({ kind: 'collect', queue: QUEUES.collect, concurrency: CONCURRENCY, handlers: { collect: (data, context) => collection.run(data, context) }, onError })
     const sweep = { name: 'sweep', queue: QUEUES.storage, id: 'sweep', data: {} } as const
     const due = { name: 'collect-due', queue: QUEUES.storage, id: 'collect-due', data: {} } as const
@@ -49,6 +56,7 @@ export class StorageWorker implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.#watch)
+    await this.#lost.close()
     await this.#queue.close()
     await this.store.close()
   }

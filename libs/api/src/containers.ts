@@ -22,7 +22,8 @@ export const createContainerSchema = z
   .meta({ id: 'CreateContainer' })
 export type CreateContainer = z.infer<typeof createContainerSchema>
 
-export const CONTAINER_STATES = ['created', 'running', 'exited'] as const
+/** `unknown`: it was created or running when its node was last heard of, and that is gone. */
+export const CONTAINER_STATES = ['created', 'running', 'exited', 'unknown'] as const
 export const containerSchema = z
   .object({
     id: z.string().meta({ description: '64 hex digits' }),

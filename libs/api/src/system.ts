@@ -7,7 +7,7 @@ export const infoSchema = z
   .object({
     version: z.string(),
     images: z.number().int(),
-    containers: z.object({ running: z.number().int(), exited: z.number().int(), created: z.number().int() }),
+    containers: z.object({ running: z.number().int(), exited: z.number().int(), created: z.number().int(), unknown: z.number().int().meta({ description: 'on nodes that are gone' }) }),
     nodes: z.array(
       z.object({
         id: z.string(),

@@ -41,6 +41,8 @@ export interface ContainerClaim {
   readonly name?: string | undefined
   /** Removed by the node once it has exited and its open `wait`s and `logs` were answered. */
   readonly autoRemove?: boolean | undefined
+  /** The request that launches it: whoever finds the container created, long after, can see whether that still goes on. */
+  readonly job?: string | undefined
   /** A foreground reader will come for the output: none of it is rotated away before that reader had it (up to `LogLimits.heldBytes`). */
   readonly attached?: boolean | undefined
 }

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { StrataError } from '@strata/oci'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { newId, World } from './testing/world.js'
 
 let world: World
@@ -193,7 +194,7 @@ describe('the registry', () => {
 
 describe('pruning', () => {
   it('takes only what has exited and nobody is owed', async () => {
-    const own = await World.make({ collectMs: 3_000 })
+    const own = await World.make({ collectMs: 10_000 })
     try {
       const [created, running, owed, byItself] = [
         await own.claim(['true']),
@@ -209,8 +210,12 @@ describe('pruning', () => {
       const pruned = async (id: string): Promise<boolean> => own.containers.prune(id)
       expect(await Promise.all([created, running, byItself, newId()].map(pruned))).toEqual([false, false, false, false])
       // The foreground reader that its maker announced may still come, until it has been waited for long enough.
+      const { state } = own.containers.get(owed)
+      const ended = state.status === 'exited' ? Date.parse(state.finishedAt) : NaN
+      const clock = vi.spyOn(Date, 'now').mockReturnValue(ended + 9_999)
       expect(own.containers.isPrunable(owed)).toBe(false)
-      await expect.poll(() => own.containers.isPrunable(owed)).toBe(true)
+      clock.mockReturnValue(ended + 10_001)
+      expect(own.containers.isPrunable(owed)).toBe(true)
 
       // A launch that is asked for first has its turn first: what it starts is not removed.
       const launching = own.containers.launch(created)
@@ -219,6 +224,7 @@ describe('pruning', () => {
       await own.containers.wait(created)
       await pruning
       expect(await Promise.all([owed, owed].map(pruned))).toEqual([true, false])
+      clock.mockRestore()
       expect(own.containers.list().map(({ id }) => id)).not.toContain(owed)
       expect(own.containers.get(running).state.status).toBe('running')
       for (const { id } of own.containers.list()) await own.containers.remove(id, { force: true })
@@ -226,4 +232,17 @@ describe('pruning', () => {
       expect(await own.end()).toEqual([])
     }
   })
+})
+
+it('a launch that nobody goes on with is given up, and only that', async () => {
+  const [waiting, done] = [await world.claim(['true']), await world.claim(['true'])]
+  const reason = new StrataError('node_unavailable', 'nobody asks for it any more')
+  // The launch has its turn first.
+  await Promise.all([world.containers.launch(done), world.containers.giveUp(done, reason)])
+  expect(await world.containers.wait(done)).toEqual({ code: 0 })
+  await world.containers.giveUp(waiting, reason)
+  expect(await world.containers.wait(waiting)).toMatchObject({ code: 125, reason: reason.message })
+  await expect(world.containers.launch(waiting)).rejects.toMatchObject({ code: 'node_unavailable' })
+  await world.containers.giveUp(newId(), reason)
+  for (const id of [waiting, done]) await world.containers.remove(id)
 })

@@ -164,6 +164,17 @@ export class Containers {
     })
   }
 
+  /**
+   * Nobody will go on with the launch of a container that is still `created`: its record says so, with `error`. Nothing
+   * for one that has come further, also by a launch that was under way when this was asked.
+   */
+  async giveUp(id: string, error: StrataError): Promise<void> {
+    const entry = this.#entries.get(id)
+    await entry?.alone(async () => {
+      if (!entry.removed && entry.state.status === 'created') await this.#lifecycle.refuse(entry, entry.record.starts + 1, error)
+    })
+  }
+
   /** `container_not_found` if there is none (any more). */
   get(id: string): ContainerRecord {
     return this.#entry(id).record

@@ -36,6 +36,7 @@ const shape = z.object({
   }),
   autoRemove: z.boolean().optional(),
   attached: z.boolean().optional(),
+  job: z.string().optional(),
   state,
 })
 

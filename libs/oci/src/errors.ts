@@ -15,7 +15,7 @@ export const ERROR_CODES = [
   // containers
   'container_not_found', 'container_exists', 'container_ambiguous', 'container_running', 'container_not_running', 'nothing_to_run', 'launch_failed', 'command_not_found', 'command_not_executable',
   // nodes
-  'node_exists',
+  'node_exists', 'node_not_found', 'node_in_use', 'node_removed',
   // the machine and the services
   'overloaded', 'queue_unavailable', 'store_unavailable', 'node_unavailable', 'storage_full', 'driver_unavailable', 'corrupt', 'internal',
 ] as const
@@ -61,6 +61,9 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   command_not_found: 'The command was not found',
   command_not_executable: 'The command cannot be run',
   node_exists: 'The node exists',
+  node_not_found: 'No such node',
+  node_in_use: 'The node is in use',
+  node_removed: 'The node was removed',
   overloaded: 'The service has too much to do',
   queue_unavailable: 'The queue does not answer',
   store_unavailable: 'The store does not answer',

@@ -55,6 +55,13 @@ export class QueueClient {
     return worker
   }
 
+  /** Ends the work on a queue before `close` does: it takes no more jobs, and those under way are awaited. */
+  async retire(worker: { close(): Promise<void> }): Promise<void> {
+    const at = this.#workers.indexOf(worker)
+    if (at >= 0) this.#workers.splice(at, 1)
+    await worker.close()
+  }
+
   /** Takes no more jobs, awaits those under way, then lets go. */
   async close(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.close()))

@@ -13,7 +13,8 @@ import { z } from 'zod'
  * | `place` | `runtime` | finds a node (the one that takes it) and adds `launch` or `assemble` there, with an `extract` child for each layer it lacks | the node |
  * | `assemble` | `runtime.<node>` | the image's read-only root | the node |
  * | `launch` | `runtime.<node>` | a container's process, at most once | the container |
- * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job | what was done |
+ * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job, ends jobs of nodes that are gone | what was done |
+ * | `forget-node` | `storage` | forgets a node that is gone: ends its jobs, frees its containers' names | the node |
  * | `collect-due` | `storage` | queues a `collect` of its own request, if none is under way; added by the schedule | whether it did |
  * | `collect` | `collect` | takes what nobody needs out of the store, then has every live node do the same by `clean` | what was freed |
  * | `clean` | `runtime.<node>` | takes roots and layers that nobody needs off the node | what was freed |
@@ -155,6 +156,17 @@ export const CONTRACTS = {
     result: z.object({ ended: z.array(z.string()), queued: z.array(z.string()) }),
     endsRoot: false,
   },
+  'forget-node': {
+    data: z.object({
+      node: nodeId,
+      /** Also with containers that may still be running there. */
+      force: z.boolean(),
+      /** The request, by which a second run knows its own work. */
+      by: root,
+    }),
+    result: z.object({ node: nodeId }),
+    endsRoot: false,
+  },
   'collect-due': {
     data: z.object({}),
     result: z.object({ queued: z.boolean() }),
@@ -198,7 +210,7 @@ export const QUEUE_JOBS = {
   extract: ['extract'],
   runtime: ['place'],
   'runtime.node': ['assemble', 'launch', 'clean'],
-  storage: ['sweep', 'collect-due'],
+  storage: ['sweep', 'collect-due', 'forget-node'],
   // Of its own, so that uploads are looked over however many collections wait.
   collect: ['collect'],
 } as const satisfies Record<string, readonly JobName[]>

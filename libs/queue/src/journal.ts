@@ -154,6 +154,12 @@ export class Journal {
     )
   }
 
+  /** Whether the request goes on: not one that has ended, nor one that Redis has forgotten. */
+  async isUnderWay(id: string): Promise<boolean> {
+    const state = await orUnavailable(this.redis.hget(KEY.job(id), 'state'))
+    return state !== null && !ENDS.has(state as JournalState)
+  }
+
   /** The newest first, at most `limit`; of these, those of `except` are neither read nor given. */
   async list(limit: number, except?: ReadonlySet<string>): Promise<JournalRecord[]> {
     return orUnavailable(

@@ -109,7 +109,7 @@ describe('a process that stood still', () => {
     try {
       let may = false
       const worked: string[] = []
-      const handlers = { 'collect-due': () => Promise.resolve({ queued: false }), sweep: () => Promise.resolve({ ended: [], queued: [] }) }
+      const handlers = { 'forget-node': () => Promise.resolve({ node: 'n' }), 'collect-due': () => Promise.resolve({ queued: false }), sweep: () => Promise.resolve({ ended: [], queued: [] }) }
       const worker = client.serve({
         kind: 'storage',
         queue: QUEUES.storage,
@@ -148,5 +148,42 @@ describe('the id of a node folder', () => {
     } finally {
       rmSync(folder, { recursive: true })
     }
+  })
+})
+
+describe('a node that was removed', () => {
+  const removed = (): Promise<StrataError> => Promise.resolve(new StrataError('node_removed', 'the node n was removed'))
+  it('does not start, and leaves no trace of its try', async () => {
+    await expect(member(A, 'runtime', removed)).rejects.toMatchObject({ code: 'node_removed' })
+    expect(await directory.statuses()).toEqual([])
+    expect(await directory.isOwned('n')).toBe(false)
+  })
+
+  it('while it stood still, works no more when it comes back', async () => {
+    let isRemoved = false
+    const first = await member(A, 'runtime', () => (isRemoved ? removed() : Promise.resolve(undefined)))
+    await first.show(record)
+    const clock = vi.spyOn(performance, 'now')
+    clock.mockReturnValue(performance.now() + 60_000)
+    await lapse()
+    await directory.forget('n')
+    isRemoved = true
+    expect(await first.mayWork()).toBe(false)
+    expect(await directory.statuses()).toEqual([])
+  })
+
+  it('is refused by a process that cannot look whether it was', async () => {
+    const away = new StrataError('store_unavailable', 'the store is away')
+    let isAway = false
+    const first = await member(A, 'runtime', () => (isAway ? Promise.reject(away) : Promise.resolve(undefined)))
+    await first.show(record)
+    await lapse()
+    isAway = true
+    await expect(first.renew()).rejects.toBe(away)
+    expect(first.standing.member).toBe(false)
+    isAway = false
+    await first.renew()
+    expect(first.standing.member).toBe(true)
+    expect((await directory.list()).map(({ id }) => id)).toEqual(['n'])
   })
 })

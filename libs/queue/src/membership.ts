@@ -57,10 +57,21 @@ export class NodeMembership {
   static async join(options: MembershipOptions): Promise<NodeMembership> {
     const membership = new NodeMembership(options)
     await membership.#claim()
-    membership.#timer = setInterval(() => {
-      membership.renew().catch((error: unknown) => options.warn(`registering the node: ${asStrataError(error).message}`))
-    }, RENEW_MS)
+    membership.#plan()
     return membership
+  }
+
+  /** Soon again while the other part is not there: two processes start side by side. */
+  #plan(): void {
+    if (this.#closed) return
+    this.#timer = setTimeout(
+      () => {
+        this.renew()
+          .catch((error: unknown) => this.options.warn(`registering the node: ${asStrataError(error).message}`))
+          .finally(() => this.#plan())
+      },
+      this.#standing.member && !this.#standing.whole ? LOOK_MS : RENEW_MS,
+    )
   }
 
   /** Told at each renewal. */
@@ -84,8 +95,13 @@ export class NodeMembership {
 
   /** Whether a job may be begun now. Asks Redis only where the last renewal is too old to tell. */
   async mayWork(): Promise<boolean> {
-    if (performance.now() - this.#renewedAt > TRUSTED_MS) await this.renew()
+    if (performance.now() - this.#renewedAt > TRUSTED_MS) await this.renew().catch(() => undefined)
     return this.#standing.member
+  }
+
+  /** The same for work that needs the node's other part. */
+  async mayPlace(): Promise<boolean> {
+    return (await this.mayWork()) && this.#standing.whole
   }
 
   /** One at a time; who asks meanwhile gets its result. */
@@ -99,7 +115,7 @@ export class NodeMembership {
    */
   async leave(): Promise<void> {
     this.#closed = true
-    clearInterval(this.#timer)
+    clearTimeout(this.#timer)
     await this.#renewing?.catch(() => undefined)
     if (this.#shown) await this.options.directory.leave(this.options.identity, this.options.part)
   }
@@ -119,23 +135,40 @@ export class NodeMembership {
 
   async #renew(): Promise<void> {
     if (this.#closed) return
-    const outcome = await this.#register()
+    const outcome = await this.#register().catch((error: unknown) => {
+      // Not known to have its place, so without it.
+      this.#change({ member: false, whole: false, unknown: true })
+      throw error
+    })
     if (outcome.kind === 'registered') return this.#stand(outcome)
     const reason = outcome.kind === 'removed' ? outcome.reason : takenBy(this.options.identity.id, outcome.host)
     if (this.#standing.member) this.options.warn(`${reason.message}. This process takes no more jobs`)
     this.#change({ member: false, whole: false, unknown: true })
   }
 
-  /** What Redis did not know may have been removed meanwhile: by someone who then saw that it was not there. */
+  /**
+   * What Redis did not know may have been removed meanwhile: by someone who first noted that and then saw that nobody had
+   * the id. So the id is taken first, unseen by others, then the note is looked for, and only then the part is shown.
+   */
   async #register(): Promise<Registered | { readonly kind: 'removed'; readonly reason: StrataError }> {
     const { directory, identity, part, removed } = this.options
-    const outcome = await directory.register(identity, part, this.#shown ? (this.#record ?? null) : undefined)
-    if (outcome.kind === 'taken' || !outcome.lapsed) return outcome
+    const said = (): NodeRecord | null | undefined => (this.#shown ? (this.#record ?? null) : undefined)
+    if (performance.now() - this.#renewedAt > LIFE_MS) this.#isUnchecked = true
+    const outcome = await directory.register(identity, part, this.#isUnchecked ? undefined : said())
+    if (outcome.kind === 'taken') return outcome
+    this.#isUnchecked ||= outcome.lapsed
+    if (!this.#isUnchecked) return outcome
     const reason = await removed()
-    if (!reason) return outcome
-    await directory.leave(identity, part)
-    return { kind: 'removed', reason }
+    if (reason) {
+      await directory.leave(identity, part)
+      return { kind: 'removed', reason }
+    }
+    this.#isUnchecked = false
+    const shown = await directory.register(identity, part, said())
+    return shown.kind === 'taken' ? shown : { ...shown, lapsed: true }
   }
+  /** Whether the node was removed is to be asked yet. */
+  #isUnchecked = true
 
   #stand({ lapsed, unknown, whole }: Registered & { readonly kind: 'registered' }): void {
     this.#renewedAt = performance.now()

@@ -22,6 +22,27 @@ export type NodeRecord = z.infer<typeof nodeSchema>
 /** A node is alive if both are. */
 export type NodePart = 'runtime' | 'extractor'
 
+/** `ready` takes work · one part is gone · both are. */
+export const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
+export type NodeState = (typeof NODE_STATES)[number]
+export interface PartStatus {
+  readonly lives: boolean
+  /** Milliseconds since the epoch, and until now, by Redis' clock. */
+  readonly seenAt: number | undefined
+  readonly silentMs: number | undefined
+  /** What it said last. */
+  readonly said: unknown
+}
+export interface NodeStatus {
+  readonly id: string
+  readonly state: NodeState
+  readonly host: string
+  readonly runtime: PartStatus
+  readonly extractor: PartStatus
+  /** What its runtime said last, also where that is gone. */
+  readonly last: NodeRecord | undefined
+}
+
 const ownerSchema = z.object({ instance: z.string(), boot: z.string(), host: z.string() })
 
 /** What a registration came to. */
@@ -56,8 +77,8 @@ if text then
 end
 local unknown = 1 - redis.call('EXISTS', KEYS[2])
 redis.call('SET', KEYS[1], (lapsed == 1 or ARGV[7] == '1') and ARGV[4] or text, 'PX', ${LIFE_MS})
-if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then unknown = 1 end
 if ARGV[5] ~= '' then
+  if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then unknown = 1 end
   local now = redis.call('TIME')
   redis.call('SET', KEYS[2], ARGV[5], 'PX', ${LIFE_MS})
   redis.call('HSET', KEYS[5], ARGV[6], string.format('%d%03d ', now[1], math.floor(now[2] / 1000)) .. ARGV[5])
@@ -105,7 +126,7 @@ export class NodeDirectory {
     await this.redis.eval(LEAVE, 3, KEY.nodeOwner(id), ...partKeys(id, part), instance, boot)
   }
 
-  /** The nodes that are alive. */
+  /** The nodes whose runtime lives: their doors answer. */
   async list(): Promise<NodeRecord[]> {
     return orUnavailable(
       (async () => {
@@ -116,6 +137,38 @@ export class NodeDirectory {
     )
   }
 
+  /** The nodes that can take work: both parts live. */
+  async ready(): Promise<NodeRecord[]> {
+    const [records, statuses] = await Promise.all([this.list(), this.statuses()])
+    const ready = new Set(statuses.filter(({ state }) => state === 'ready').map(({ id }) => id))
+    return records.filter(({ id }) => ready.has(id))
+  }
+
+  /** Every node that is known, in the order of their ids. */
+  async statuses(): Promise<NodeStatus[]> {
+    return orUnavailable(
+      (async () => {
+        const ids = (await this.redis.smembers(KEY.nodes)).sort()
+        const [seconds, micros] = await this.redis.time()
+        const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+        return Promise.all(
+          ids.map(async (id) => {
+            const [runtime, extractor] = await Promise.all([this.#part(id, 'runtime', now), this.#part(id, 'extractor', now)])
+            const said = runtime.said === undefined ? undefined : nodeSchema.safeParse(runtime.said).data
+            return { id, state: stateOf(runtime, extractor), runtime, extractor, last: said, host: said?.host ?? hostOf(extractor.said) }
+          }),
+        )
+      })(),
+    )
+  }
+
+  async #part(id: string, part: NodePart, now: number): Promise<PartStatus> {
+    const [text, seen] = await Promise.all([this.redis.get(partKeys(id, part)[0]), this.redis.hget(KEY.nodesSeen, `${id}/${part}`)])
+    const at = seen === null ? undefined : Number(seen.slice(0, seen.indexOf(' ')))
+    const said = text ?? seen?.slice(seen.indexOf(' ') + 1)
+    return { lives: text !== null, seenAt: at, silentMs: at === undefined ? undefined : Math.max(0, now - at), said: said === undefined ? undefined : (JSON.parse(said) as unknown) }
+  }
+
   /** The ids of all nodes that ever registered, also of those that do not live. */
   async known(): Promise<string[]> {
     return (await orUnavailable(this.redis.smembers(KEY.nodes))).sort()
@@ -123,8 +176,32 @@ export class NodeDirectory {
 
   async get(id: string): Promise<NodeRecord> {
     const text = await orUnavailable(this.redis.get(KEY.node(id)))
-    if (text === null) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
+    if (text === null) throw new StrataError('node_unavailable', `the node ${id} does not answer: start it again, or forget it and its containers with \`strata node rm ${id}\``)
     return nodeSchema.parse(JSON.parse(text))
+  }
+
+  /** Whether some process has the id: a node that lives, that just starts, or that died less than 15 s ago. */
+  async isOwned(id: string): Promise<boolean> {
+    return (await orUnavailable(this.redis.exists(KEY.nodeOwner(id), KEY.node(id), KEY.extractor(id)))) > 0
+  }
+
+  /** Forgets a node that is gone for good: its containers, their names, and that it was ever there. May be done again. */
+  async forget(id: string): Promise<void> {
+    const names = new Map(Object.entries(await orUnavailable(this.redis.hgetall(KEY.names))).map(([name, container]) => [container, name]))
+    for (const container of await orUnavailable(this.redis.hkeys(KEY.containers(id)))) await this.withdraw(id, container, names.get(container))
+    await orUnavailable(
+      this.redis
+        .multi()
+        .del(KEY.node(id), KEY.extractor(id), KEY.nodeOwner(id), KEY.containers(id))
+        .hdel(KEY.nodesSeen, `${id}/runtime`, `${id}/extractor`)
+        .srem(KEY.nodes, id)
+        .exec(),
+    )
+  }
+
+  /** Which node has taken a container; `undefined`: none. */
+  async placedOn(container: string): Promise<string | undefined> {
+    return (await orUnavailable(this.redis.get(KEY.placed(container)))) ?? undefined
   }
 
   /** Which node a container is placed on: the first that asks gets it, and every later one is told who did. */
@@ -192,4 +269,21 @@ export class NodeDirectory {
 
 function partKeys(id: string, part: NodePart): [own: string, other: string] {
   return part === 'runtime' ? [KEY.node(id), KEY.extractor(id)] : [KEY.extractor(id), KEY.node(id)]
+}
+
+function stateOf(runtime: PartStatus, extractor: PartStatus): NodeState {
+  if (runtime.lives) return extractor.lives ? 'ready' : 'no_extractor'
+  return extractor.lives ? 'no_runtime' : 'gone'
+}
+
+function hostOf(said: unknown): string {
+  return z.object({ host: z.string() }).safeParse(said).data?.host ?? ''
+}
+
+/** Why a request for any node finds none, and what to do. */
+export function whyNoNode(statuses: readonly NodeStatus[]): string {
+  const halves = statuses.filter(({ state }) => state === 'no_extractor' || state === 'no_runtime')
+  if (halves.length === 0) return 'no node is running: start one with `strata up`'
+  const lacks = halves.map(({ id, state }) => `${id} has no ${state === 'no_extractor' ? 'extractor' : 'runtime'}`)
+  return `no node is ready (${lacks.join(', ')}): a node takes work when its runtime and its extractor both run`
 }

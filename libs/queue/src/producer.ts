@@ -132,6 +132,19 @@ export class Producer {
     return jobs.filter((job) => job.name === name).length
   }
 
+  /** How many jobs of the queue have not ended. */
+  async unfinished(queue: string): Promise<number> {
+    const counts = await orUnavailable(this.queue(queue).getJobCounts('active', 'waiting', 'waiting-children', 'delayed', 'prioritized'))
+    return Object.values(counts).reduce((sum, count) => sum + count, 0)
+  }
+
+  /** Takes a queue away that nobody works or adds to any more, with what it remembers of jobs that have ended. */
+  async removeQueue(name: string): Promise<void> {
+    await this.queue(name).obliterate({ force: true })
+    await this.#queues.get(name)?.close()
+    this.#queues.delete(name)
+  }
+
   /** Whether the job's lock is still that run's. */
   async isHeld({ key, token }: JobLock): Promise<boolean> {
     return (await orUnavailable(this.redis.get(key))) === token

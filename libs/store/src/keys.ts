@@ -12,6 +12,7 @@ import { algorithmOf, digestFromHex, hexOf, isDigest, NOT_A_DIGEST, parseReferen
  * images/<repository>/_tags/<tag>          record: a name
  * images/<repository>/_digests/<hex>       record: an image of that repository, by its manifest's digest
  * images/_digests/<hex>                    the same for an image that never had a name
+ * nodes/<id>                               record: a node that was removed and is not to come back
  * partial/<key>                            the s3 driver's own, never listed: bytes are being put under that key
  * ```
  * A repository is written as it is, slashes too, as registries do. No component of one can begin with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and
@@ -25,6 +26,7 @@ export const keys = {
   blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
   index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
   checkpoints: (digest: Digest) => `checkpoints/v2/${checkedHex(digest)}`,
+  removedNode: (id: string) => `nodes/${checkSegment(id)}`,
   tag: (repository: Repository, tag: Tag) => `${imagesOf(repository)}_tags/${checkSegment(tag)}`,
   imageDigest: (repository: Repository | undefined, digest: Digest) => `${imagesOf(repository)}_digests/${checkedHex(digest)}`,
 } as const

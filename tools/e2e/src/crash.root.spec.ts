@@ -117,6 +117,8 @@ it('a launch that is taken back while no node is there leaves nothing when one c
 describe('a Redis that lost everything', () => {
   const isKnown = async (): Promise<void> => {
     await until(async () => (await strata.containers()).length === 1, 'it is published again')
+    // Its extractor says so too, in its own time.
+    await strata.ready()
     expect(await strata.containers()).toMatchObject([{ name: 'kept', state: 'running' }])
     expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'kept' })).status).toBe(409)
   }

@@ -62,8 +62,8 @@ it('two nodes on one machine share the work; each container is reached where it 
   expect(refused.json()).toMatchObject({ code: 'node_unavailable' })
   expect(refused.json<{ detail: string }>().detail).toContain(second)
   expect((await strata.cli(['logs', onSecond.id])).stderr).toContain(second)
-  // Its last state is still shown, and the containers of the other go on.
-  expect(await get(onSecond.id)).toMatchObject({ node: second, state: 'running' })
+  // It is still shown, and the containers of the other go on.
+  expect(await get(onSecond.id)).toMatchObject({ node: second, state: 'unknown', reason: `the node ${second} does not answer; it was running when last heard of` })
   expect(await get(onFirst.id)).toMatchObject({ node: first, state: 'running' })
   expect((await launch('true')).node).toBe(first)
   expect(await nodes()).toEqual([first])

@@ -70,6 +70,7 @@ export function commandText(command: readonly string[]): string {
 export function status(one: ContainerView, now: number): string {
   if (one.state === 'created') return 'Created'
   if (one.state === 'running') return `Up ${humanDuration(now - Date.parse(one.startedAt ?? one.createdAt))}`
+  if (one.state === 'unknown') return `Unknown${one.reason === undefined ? '' : `: ${one.reason}`}`
   return `Exited (${one.exitCode ?? 0}) ${ago(one.finishedAt, now)}${one.reason === undefined ? '' : `: ${one.reason}`}`
 }
 

@@ -31,14 +31,15 @@ export function systemCommands(program: Command, context: Context, clientVersion
 }
 
 function infoLines({ version, images, containers, nodes }: InfoView): string[] {
-  const { running, exited, created } = containers
+  const { running, exited, created, unknown } = containers
   return [
     `Version: ${version}`,
     `Images: ${images}`,
-    `Containers: ${running + exited + created}`,
+    `Containers: ${running + exited + created + unknown}`,
     ` Running: ${running}`,
     ` Exited: ${exited}`,
     ` Created: ${created}`,
+    ...(unknown > 0 ? [` Unknown: ${unknown}`] : []),
     `Nodes: ${nodes.length}`,
     ...nodes.flatMap((node) => [
       ` ${node.id}`,

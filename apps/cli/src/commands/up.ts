@@ -14,6 +14,7 @@ interface UpOptions {
   readonly data: string
   readonly socket: string
   readonly listen?: string
+  readonly rejoin?: boolean
 }
 
 const POLL = 50
@@ -28,10 +29,11 @@ export function upCommand(program: Command): void {
     .option('--data <dir>', 'the folder for everything that is kept', DEFAULT_DATA)
     .option('--socket <path>', 'the unix socket to listen on', DEFAULT_SOCKET)
     .option('--listen <host:port>', 'listen on TCP as well; a token is needed there')
+    .option('--rejoin', 'come back as a node that was removed (strata node rm), with its containers')
     .action(async (options: UpOptions) => {
       const data = resolve(options.data)
       const socket = resolve(options.socket)
-      const environment = { ...SERVICE_ENVIRONMENT, ...process.env, STRATA_DATA: data, STRATA_SOCKET: socket, STRATA_LISTEN: options.listen ?? '' }
+      const environment = { ...SERVICE_ENVIRONMENT, ...process.env, STRATA_DATA: data, STRATA_SOCKET: socket, STRATA_LISTEN: options.listen ?? '', ...(options.rejoin && { STRATA_REJOIN: 'true' }) }
       if (!existsSync(SERVICE_MAIN)) throw new CliError('not built yet: run `npm run build` in the checkout')
       // An error, where docker compose says nothing: the one that runs may have another folder than was asked for.
       if ((await probe(socket)) !== 'absent') {

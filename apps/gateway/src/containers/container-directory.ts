@@ -25,7 +25,9 @@ export class ContainerDirectory {
       alive.map(async (node) => ({ id: node.id, views: await this.doors.json<unknown[]>(node, 'GET', '/containers', undefined, AbortSignal.timeout(LIST_MS)).then((views) => views.map(parse), () => undefined) })),
     )
     const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
-    return [...known.filter(({ node }) => !answered.has(node)), ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+    const there = new Set(alive.map(({ id }) => id))
+    const silent = known.filter(({ node }) => !answered.has(node)).map((view) => (there.has(view.node) ? view : withoutNode(view)))
+    return [...silent, ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   }
 
   /** Every node that lives removes what has exited, by its own rule. */
@@ -51,7 +53,7 @@ export class ContainerDirectory {
   async get(text: string): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)
-    return node ? parse(await this.doors.json(node, 'GET', `/containers/${found.id}`)) : found
+    return node ? parse(await this.doors.json(node, 'GET', `/containers/${found.id}`)) : withoutNode(found)
   }
 
   /** By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a prefix. */
@@ -69,4 +71,12 @@ export class ContainerDirectory {
 
 function parse(value: unknown): ContainerView {
   return containerSchema.parse(value)
+}
+
+/** How a container is whose node is gone nobody can tell: it may run on there, or its machine may have burnt down. */
+function withoutNode(shown: ContainerView): ContainerView {
+  if (shown.state === 'exited') return shown
+  const view = { ...shown }
+  delete view.pid
+  return { ...view, state: 'unknown', reason: `the node ${view.node} does not answer; it was ${view.state} when last heard of` }
 }

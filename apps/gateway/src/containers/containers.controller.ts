@@ -58,10 +58,10 @@ export class ContainersController {
   }
 
   @Get()
-  @ApiOperation({ summary: 'The running containers; with ?all every one' })
+  @ApiOperation({ summary: 'The containers that run, or may run on a node that is gone; with ?all every one' })
   @ApiResponse({ status: 200, standardSchema: containerListSchema })
   async list(@Query({ schema: listContainersQuery }) query: z.infer<typeof listContainersQuery>): Promise<{ containers: ContainerView[] }> {
-    return { containers: (await this.containers.list()).filter(({ state }) => query.all || state === 'running') }
+    return { containers: (await this.containers.list()).filter(({ state }) => query.all || state === 'running' || state === 'unknown') }
   }
 
   @Post('prune')

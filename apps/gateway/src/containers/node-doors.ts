@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
 import { isErrorCode, StrataError, type ToldError } from '@strata/oci'
 import { readSecretFile } from '@strata/platform'
-import { NodeDirectory, type NodeRecord } from '@strata/queue'
+import { NodeDirectory, whyNoNode, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 
 const CONNECT_MS = 2_000
@@ -26,11 +26,10 @@ export class NodeDoors implements OnApplicationShutdown {
     this.#secret = readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')
   }
 
-  /** Some node that is alive; a request that needs one is refused at once where there is none. */
-  async anyNode(): Promise<NodeRecord> {
-    const [node] = await this.nodes.list()
-    if (!node) throw new StrataError('node_unavailable', 'no node is running: start one with `strata up`')
-    return node
+  /** A request that needs a node is refused at once where none can take it. */
+  async requireNode(): Promise<void> {
+    const statuses = await this.nodes.statuses()
+    if (!statuses.some(({ state }) => state === 'ready')) throw new StrataError('node_unavailable', whyNoNode(statuses))
   }
 
   /**

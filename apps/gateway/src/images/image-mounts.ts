@@ -19,7 +19,7 @@ export class ImageMounts {
 
   /** @param signal aborted when nobody waits for the mount any more; it may be made all the same */
   async mount(image: ImageDetails, signal: AbortSignal): Promise<MountResult> {
-    await this.doors.anyNode()
+    await this.doors.requireNode()
     const job = randomUUID()
     const ref = imageRef(image)
     await this.journal.create(job, 'prepare', 'waiting')

@@ -34,7 +34,7 @@ export class SystemController {
     return {
       version: VERSION,
       images: images.length,
-      containers: { running: count('running'), exited: count('exited'), created: count('created') },
+      containers: { running: count('running'), exited: count('exited'), created: count('created'), unknown: count('unknown') },
       nodes: nodes.map(({ id, driver, driverReason, runtime, kernel, warnings }) => ({ id, driver, driverReason, runtime, kernel, warnings })),
     }
   }
