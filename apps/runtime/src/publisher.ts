@@ -12,7 +12,8 @@ import { publicView } from './container-view.js'
 export class Publisher {
   readonly #unlisten: () => void
   #tail: Promise<void> = Promise.resolve()
-  #isDue = false
+  /** At the start always: what happened while no process served the node was told to nobody. */
+  #isDue = true
   /** By container: known here when the record is gone. */
   readonly #names = new Map<string, string>()
   /** Containers whose name another has got while this node was forgotten. */
