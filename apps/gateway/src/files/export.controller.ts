@@ -35,8 +35,8 @@ export class ExportController {
   @ApiResponse({ status: 416, description: 'no such part' })
   @answersProblems('image_not_found', 'image_ambiguous', 'limit_exceeded', 'corrupt')
   async export(@Param('ref', { schema: z.string().min(1).max(512) }) name: string, @Req() { raw }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
-    using open = await this.trees.open(name)
     const gone = closedSignal(reply.raw)
+    using open = await this.trees.open(name, undefined, gone)
     let size = 0
     for await (const piece of politely(exportTree(open.tree))) {
       if (gone.aborted) break

@@ -4,6 +4,7 @@ import { diffQuery, diffSchema, fileListSchema, fileQuery, filesQuery, historySc
 import { Images, type HistoryStep, type ImageLayer } from '@strata/images'
 import { diffTrees, filePieces, FLAG, KIND, resolvePath, type FilePiece, type LayerIndex, type MergedTree } from '@strata/layers'
 import { hexOf, StrataError } from '@strata/oci'
+import { closedSignal } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { answersProblems } from '../problems.js'
@@ -29,8 +30,8 @@ export class FilesController {
   @ApiOperation({ summary: 'What a folder of the image, or of one of its layers, holds' })
   @ApiResponse({ status: 200, standardSchema: fileListSchema })
   @answersProblems('image_not_found', 'image_ambiguous', 'not_found', 'bad_request', 'limit_exceeded', 'corrupt')
-  async files(@Param('ref', { schema: ref }) name: string, @Query({ schema: filesQuery }) query: z.infer<typeof filesQuery>, @Req() { raw }: FastifyRequest): Promise<FileListView> {
-    using open = await this.trees.open(name, query.layer)
+  async files(@Param('ref', { schema: ref }) name: string, @Query({ schema: filesQuery }) query: z.infer<typeof filesQuery>, @Req() { raw }: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply): Promise<FileListView> {
+    using open = await this.trees.open(name, query.layer, closedSignal(reply.raw))
     const { tree, layers } = open
     const node = resolvePath(tree, bytesOfParameter(raw.url ?? '', 'path'))
     const show = (each: number) => fileView(tree, layers, each, query.layer !== undefined)
@@ -53,7 +54,7 @@ export class FilesController {
   @ApiResponse({ status: 416, description: 'no such part' })
   @answersProblems('image_not_found', 'image_ambiguous', 'not_found', 'bad_request', 'limit_exceeded', 'corrupt')
   async file(@Param('ref', { schema: ref }) name: string, @Query({ schema: fileQuery }) query: z.infer<typeof fileQuery>, @Req() { raw }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
-    const found = await this.#find(name, query.layer, bytesOfParameter(raw.url ?? '', 'path'))
+    const found = await this.#find(name, query.layer, bytesOfParameter(raw.url ?? '', 'path'), closedSignal(reply.raw))
     reply.hijack()
     await sendRanged(raw, reply.raw, { ...found, type: 'application/octet-stream', bytes: (range) => this.#bytesOf(found, cut(found.pieces, range)) })
   }
@@ -62,17 +63,18 @@ export class FilesController {
   @ApiOperation({ summary: 'What of the files changes from this image to another, or what one layer changed' })
   @ApiResponse({ status: 200, standardSchema: diffSchema })
   @answersProblems('image_not_found', 'image_ambiguous', 'not_found', 'bad_request', 'limit_exceeded', 'corrupt')
-  async diff(@Param('ref', { schema: ref }) name: string, @Query({ schema: diffQuery }) query: z.infer<typeof diffQuery>): Promise<DiffView> {
+  async diff(@Param('ref', { schema: ref }) name: string, @Query({ schema: diffQuery }) query: z.infer<typeof diffQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<DiffView> {
+    const gone = closedSignal(reply.raw)
     const { other, layer } = query
     if ((other === undefined) === (layer === undefined)) throw new StrataError('bad_request', 'a difference is to another image (other) or of one layer (layer): give one of them')
     if (layer !== undefined) {
-      const { below, upTo } = await this.trees.openAround(name, layer)
+      const { below, upTo } = await this.trees.openAround(name, layer, gone)
       using before = below
       using after = upTo
       return difference(before.tree, after.tree, query)
     }
-    using before = await this.trees.open(name)
-    using after = await this.trees.open(other!)
+    using before = await this.trees.open(name, undefined, gone)
+    using after = await this.trees.open(other!, undefined, gone)
     return difference(before.tree, after.tree, query)
   }
 
@@ -80,7 +82,8 @@ export class FilesController {
   @ApiOperation({ summary: 'The steps that made the image, and what each layer holds' })
   @ApiResponse({ status: 200, standardSchema: historySchema })
   @answersProblems('image_not_found', 'image_ambiguous', 'limit_exceeded', 'corrupt')
-  async history(@Param('ref', { schema: ref }) name: string): Promise<HistoryView> {
+  async history(@Param('ref', { schema: ref }) name: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<HistoryView> {
+    const gone = closedSignal(reply.raw)
     const { layerList, history } = await this.images.layers(name)
     // A diffID may stand there twice, for a layer that is there twice; steps and layers are in one order.
     const told = history.filter(({ diffId }) => diffId !== undefined).length
@@ -89,20 +92,20 @@ export class FilesController {
     const steps: HistoryView['steps'] = []
     for (const { created, createdBy, comment, diffId } of [...history, ...untold]) {
       const layer = diffId && layers.next().value
-      steps.push({ ...(created === undefined ? {} : { created }), createdBy, comment, ...(layer ? { layer: await this.#contentsOf(layer) } : {}) })
+      steps.push({ ...(created === undefined ? {} : { created }), createdBy, comment, ...(layer ? { layer: await this.#contentsOf(layer, gone) } : {}) })
     }
     return { steps }
   }
 
-  async #contentsOf(layer: ImageLayer): Promise<NonNullable<HistoryView['steps'][number]['layer']>> {
+  async #contentsOf(layer: ImageLayer, gone: AbortSignal): Promise<NonNullable<HistoryView['steps'][number]['layer']>> {
     const { digest, diffId, size } = layer
-    using open = await this.trees.alone(layer)
+    using open = await this.trees.alone(layer, gone)
     return { digest, diffId, size, ...countsOf(open.tree.layers[0]!) }
   }
 
   /** The view is let go of before a byte is sent: a slow reader does not hold it. */
-  async #find(name: string, layer: string | undefined, path: Buffer): Promise<FoundFile> {
-    using open: OpenTree = await this.trees.open(name, layer)
+  async #find(name: string, layer: string | undefined, path: Buffer, gone: AbortSignal): Promise<FoundFile> {
+    using open: OpenTree = await this.trees.open(name, layer, gone)
     const { tree, layers } = open
     const inode = tree.inode(resolvePath(tree, path))
     if (tree.kind(inode) !== KIND.file) throw new StrataError('bad_request', `${JSON.stringify(path.toString())} is ${WHAT[tree.kind(inode)] ?? 'no file'}: it has no bytes`)

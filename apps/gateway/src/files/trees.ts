@@ -14,12 +14,17 @@ export interface OpenTree extends Disposable {
   readonly layers: readonly ImageLayer[]
 }
 
-interface Kept {
-  readonly tree: MergedTree
+/** A view that is being made, or that was made and is kept. */
+interface View {
   /** No blobs: the next who asks for the same stack may have it in other blobs, and these may be gone. */
-  readonly diffIds: readonly DiffId[]
-  readonly weight: number
+  readonly indexes: Map<DiffId, Promise<LayerIndex>>
+  readonly tree: Promise<MergedTree>
+  readonly stop: AbortController
+  /** Bytes that are reserved for it. */
+  weight: number
+  /** Who waits for it or looks at it. */
   users: number
+  isMade: boolean
 }
 
 /** What of an index's bytes its decoded form and its part of a merged view take besides, at most: 40 bytes an entry, and no entry has less than 52. */
@@ -30,111 +35,152 @@ const SMALLEST = 16 * 1024
 const PATIENCE_MS = 10_000
 
 /**
- * The views of images that requests look at: of whole stacks and of layers alone, made from the indexes in the store, no layer's bytes read. Those used last are kept.
+ * The views of images that requests look at: of whole stacks and of layers alone. They are made from the indexes in the store,
+ * no layer's bytes are read. Those used last are kept.
  *
- * All that are kept or in use together are held to STRATA_FILES_MEMORY; one view is made at a time. An image that alone needs more is refused.
+ * Laws:
+ * - A view is made once for all who ask for it meanwhile. When the last of them has left (its signal), the making stops.
+ * - Nobody waits for another image. All that waits for the store or the queue is done outside of any turn.
+ * - All views that are kept, in use or being made weigh STRATA_FILES_MEMORY together at most. A view's weight is reserved before
+ *   an index is read, and released when the making has ended without a view. An image that alone needs more is refused.
+ * - Views that nobody uses make room, the one used longest ago first. Without room a request waits for PATIENCE_MS. There is no
+ *   queue: whoever fits goes first, so that a large image does not keep small ones waiting.
+ * - A layer that two views have is in memory once, the same object: that is how a difference knows that nothing changed in it.
  */
 @Injectable()
 export class Trees {
   /** In the order of their last use. */
-  readonly #kept = new Map<string, Kept>()
+  readonly #views = new Map<string, View>()
   readonly #budget: number
-  #turn: Promise<unknown> = Promise.resolve()
+  /** The sum of all weights, also of views that nobody waits for any more but whose reads are not over. */
+  #reserved = 0
   #released = new AbortController()
 
   constructor(
-    private readonly images: Images,
-    private readonly producer: Producer,
-    @Inject(OBJECT_STORE) private readonly store: ObjectStore,
-    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+    @Inject(Images) private readonly images: Pick<Images, 'layers'>,
+    @Inject(Producer) private readonly producer: Pick<Producer, 'add' | 'result' | 'withdraw'>,
+    @Inject(OBJECT_STORE) private readonly store: Pick<ObjectStore, 'stat' | 'read'>,
+    @Inject(GATEWAY_CONFIG) config: Pick<GatewayConfig, 'STRATA_FILES_MEMORY'>,
   ) {
     this.#budget = config.STRATA_FILES_MEMORY * 1024 * 1024
   }
 
-  /** The view of an image, or of one of its layers alone. @throws as `Images.resolve`; `not_found`, `limit_exceeded` */
-  async open(ref: string, layer?: string): Promise<OpenTree> {
+  /**
+   * The view of an image, or of one of its layers alone. `gone` aborts when the caller has left.
+   * @throws as `Images.resolve`; `not_found`, `limit_exceeded`, `cancelled` (the caller has left)
+   */
+  async open(ref: string, layer: string | undefined, gone: AbortSignal): Promise<OpenTree> {
     const { layerList } = await this.images.layers(ref)
-    return layer === undefined ? this.stack(layerList) : this.alone(layerList[placeOf(layer, layerList)]!)
+    return layer === undefined ? this.stack(layerList, gone) : this.alone(layerList[placeOf(layer, layerList)]!, gone)
   }
 
   /** The layers up to one of them, and those below it. */
-  async openAround(ref: string, layer: string): Promise<{ below: OpenTree; upTo: OpenTree }> {
+  async openAround(ref: string, layer: string, gone: AbortSignal): Promise<{ below: OpenTree; upTo: OpenTree }> {
     const { layerList } = await this.images.layers(ref)
     const place = placeOf(layer, layerList)
-    const below = await this.stack(layerList.slice(0, place))
+    const below = await this.stack(layerList.slice(0, place), gone)
     try {
-      return { below, upTo: await this.stack(layerList.slice(0, place + 1)) }
+      return { below, upTo: await this.stack(layerList.slice(0, place + 1), gone) }
     } catch (error) {
       below[Symbol.dispose]()
       throw error
     }
   }
 
-  async stack(layers: readonly ImageLayer[]): Promise<OpenTree> {
-    return this.#lease(`stack ${layers.at(-1)?.chainId ?? ''}`, layers, mergeLayers)
+  async stack(layers: readonly ImageLayer[], gone: AbortSignal): Promise<OpenTree> {
+    return this.#lease(`stack ${layers.at(-1)?.chainId ?? ''}`, layers, mergeLayers, gone)
   }
 
-  async alone(layer: ImageLayer): Promise<OpenTree> {
-    return this.#lease(`layer ${layer.diffId}`, [layer], ([index]) => layerTree(index!))
+  async alone(layer: ImageLayer, gone: AbortSignal): Promise<OpenTree> {
+    return this.#lease(`layer ${layer.diffId}`, [layer], ([index]) => layerTree(index!), gone)
   }
 
-  async #lease(key: string, layers: readonly ImageLayer[], make: (indexes: LayerIndex[]) => MergedTree): Promise<OpenTree> {
-    const kept = this.#use(key) ?? (await this.#inTurn(async () => this.#use(key) ?? this.#make(key, layers, make)))
+  async #lease(key: string, layers: readonly ImageLayer[], merge: Merge, gone: AbortSignal): Promise<OpenTree> {
+    if (gone.aborted) throw left()
+    const view = this.#views.get(key) ?? this.#begin(key, layers, merge)
+    this.#views.delete(key)
+    this.#views.set(key, view)
+    view.users++
     let isOpen = true
-    return {
-      tree: kept.tree,
-      layers,
-      [Symbol.dispose]: () => {
-        if (isOpen) kept.users--
-        isOpen = false
-        this.#released.abort()
-        this.#released = new AbortController()
-      },
+    const close = (): void => {
+      if (isOpen) this.#leave(key, view)
+      isOpen = false
+    }
+    try {
+      return { tree: await orLeft(view.tree, gone), layers, [Symbol.dispose]: close }
+    } catch (error) {
+      close()
+      throw error
     }
   }
 
-  #use(key: string): Kept | undefined {
-    const kept = this.#kept.get(key)
-    if (!kept) return undefined
-    kept.users++
-    this.#kept.delete(key)
-    this.#kept.set(key, kept)
-    return kept
+  #leave(key: string, view: View): void {
+    view.users--
+    if (view.users > 0) return
+    if (view.isMade) return this.#wake()
+    // Whoever asks from now on starts anew and does not join what is being ended.
+    this.#forget(key, view)
+    view.stop.abort(left())
   }
 
-  /** In use when it is made, so that the next one does not take its place at once. */
-  async #make(key: string, layers: readonly ImageLayer[], make: (indexes: LayerIndex[]) => MergedTree): Promise<Kept> {
+  #begin(key: string, layers: readonly ImageLayer[], merge: Merge): View {
+    const state = { indexes: new Map<DiffId, Promise<LayerIndex>>(), stop: new AbortController(), weight: 0, users: 0, isMade: false }
+    const view: View = Object.assign(state, { tree: this.#make(state, layers, merge) })
+    this.#views.set(key, view)
+    view.tree.catch(() => {
+      this.#forget(key, view)
+      this.#reserved -= view.weight
+      this.#wake()
+    })
+    return view
+  }
+
+  async #make(view: Omit<View, 'tree'>, layers: readonly ImageLayer[], merge: Merge): Promise<MergedTree> {
+    const { signal } = view.stop
     let bytes = 0
-    for (const layer of layers) bytes += await this.#sizeOf(layer)
-    const weight = SMALLEST + Math.ceil(bytes * (1 + OVERHEAD))
-    await this.#makeRoom(weight)
+    for (const layer of layers) {
+      bytes += await this.#sizeOf(layer, signal)
+      signal.throwIfAborted()
+    }
+    await this.#reserve(view, SMALLEST + Math.ceil(bytes * (1 + OVERHEAD)))
     const indexes: LayerIndex[] = []
-    for (const layer of layers) indexes.push(this.#known(layer) ?? (await this.#read(layer)))
-    const kept = { tree: make(indexes), diffIds: layers.map(({ diffId }) => diffId), weight, users: 1 }
-    this.#kept.set(key, kept)
-    return kept
+    for (const layer of layers) {
+      const index = this.#known(layer) ?? this.#read(layer)
+      view.indexes.set(layer.diffId, index)
+      indexes.push(await index)
+      signal.throwIfAborted()
+    }
+    const tree = merge(indexes)
+    view.isMade = true
+    return tree
   }
 
-  /** Of a layer that another view has too: what two images share is in memory once, and known to be the same. */
-  #known({ diffId }: ImageLayer): LayerIndex | undefined {
-    for (const { diffIds, tree } of this.#kept.values()) {
-      const place = diffIds.indexOf(diffId)
-      if (place >= 0) return tree.layers[place]
+  /** Of a layer that another view has too, or reads just now. */
+  #known({ diffId }: ImageLayer): Promise<LayerIndex> | undefined {
+    for (const { indexes } of this.#views.values()) {
+      const index = indexes.get(diffId)
+      if (index) return index
     }
     return undefined
   }
 
-  async #sizeOf(layer: ImageLayer): Promise<number> {
-    return ((await this.store.stat(keys.index(layer.diffId))) ?? (await this.#index(layer))).size
+  async #sizeOf(layer: ImageLayer, signal: AbortSignal): Promise<number> {
+    return ((await this.store.stat(keys.index(layer.diffId))) ?? (await this.#index(layer, signal))).size
   }
 
   /** An index may be absent at any time (Collector): whoever misses it has it made. */
-  async #index(layer: ImageLayer): Promise<{ size: number }> {
+  async #index(layer: ImageLayer, signal: AbortSignal): Promise<{ size: number }> {
+    signal.throwIfAborted()
     const root = randomUUID()
     const { digest, diffId, size } = layer
     const job = { name: 'extract', queue: QUEUES.extract, id: `${root}-index`, data: { root, layer: { digest, diffId, size } } } as const
     await this.producer.add(job)
-    await this.producer.result(job, AbortSignal.timeout(INDEXING_MS))
+    try {
+      await this.producer.result(job, AbortSignal.any([signal, AbortSignal.timeout(INDEXING_MS)]))
+    } catch (error) {
+      if (signal.aborted) await this.producer.withdraw(job)
+      throw error
+    }
     const made = await this.store.stat(keys.index(diffId))
     if (!made) throw new StrataError('corrupt', `the layer ${diffId} has no index`)
     return made
@@ -146,29 +192,55 @@ export class Trees {
     return LayerIndex.decode(found.bytes)
   }
 
-  async #makeRoom(weight: number): Promise<void> {
+  async #reserve(view: Omit<View, 'tree'>, weight: number): Promise<void> {
     if (weight > this.#budget) throw new StrataError('limit_exceeded', `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway is given ${mebibytes(this.#budget)} for that (STRATA_FILES_MEMORY)`)
     const deadline = AbortSignal.timeout(PATIENCE_MS)
-    for (;;) {
-      let sum = weight
-      for (const kept of this.#kept.values()) sum += kept.weight
-      for (const [key, kept] of this.#kept) {
-        if (sum <= this.#budget) return
-        if (kept.users > 0) continue
-        this.#kept.delete(key)
-        sum -= kept.weight
-      }
-      if (sum <= this.#budget) return
+    while (!this.#makeRoom(weight)) {
       if (deadline.aborted) throw new StrataError('limit_exceeded', `the gateway shows the files of so many images at once that this one has no room in ${mebibytes(this.#budget)} MiB (STRATA_FILES_MEMORY)`)
-      const either = AbortSignal.any([this.#released.signal, deadline])
-      await new Promise((resolve) => either.addEventListener('abort', resolve, { once: true }))
+      const any = AbortSignal.any([this.#released.signal, view.stop.signal, deadline])
+      if (!any.aborted) await new Promise((resolve) => any.addEventListener('abort', resolve, { once: true }))
+      view.stop.signal.throwIfAborted()
     }
+    view.weight = weight
+    this.#reserved += weight
   }
 
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#turn.then(work)
-    this.#turn = mine.catch(() => undefined)
-    return mine
+  #makeRoom(weight: number): boolean {
+    for (const [key, view] of this.#views) {
+      if (this.#reserved + weight <= this.#budget) break
+      if (view.users > 0) continue
+      this.#views.delete(key)
+      this.#reserved -= view.weight
+    }
+    return this.#reserved + weight <= this.#budget
+  }
+
+  #forget(key: string, view: View): void {
+    if (this.#views.get(key) === view) this.#views.delete(key)
+  }
+
+  /** All who wait for room look again. */
+  #wake(): void {
+    this.#released.abort()
+    this.#released = new AbortController()
+  }
+}
+
+type Merge = (indexes: LayerIndex[]) => MergedTree
+
+function left(): StrataError {
+  return new StrataError('cancelled', 'nobody waits for the answer any more')
+}
+
+/** What is promised, or `cancelled` as soon as the caller has left. */
+async function orLeft<T>(promised: Promise<T>, gone: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const onGone = (): void => reject(left())
+  gone.addEventListener('abort', onGone, { once: true })
+  try {
+    return await Promise.race([promised, promise])
+  } finally {
+    gone.removeEventListener('abort', onGone)
   }
 }
 
