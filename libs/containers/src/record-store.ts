@@ -1,5 +1,5 @@
 import { lstatSync } from 'node:fs'
-import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, opendir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ownFolder, readOwnJson, UnusableFile } from '@strata/linux'
 import type { ContainerRecord } from './container.js'
@@ -173,10 +173,16 @@ export class RecordStore {
     const oldest = this.#dateOf(this.now() - REMEMBERED_DAYS * DAY_MS)
     const dates = (await readdir(this.#removed)).filter((name) => DATE.test(name))
     this.#dates = dates.filter((date) => date >= oldest)
-    for (const date of dates) if (date < oldest) await rm(join(this.#removed, date), { recursive: true, force: true })
+    for (const date of dates) if (date < oldest) await removeTombstones(join(this.#removed, date))
   }
 
   #dateOf(time: number): string {
     return new Date(time).toISOString().slice(0, 10)
   }
+}
+
+/** One by one: a day may have 100,000 of them, which `fs.rm` would all begin at once. */
+async function removeTombstones(folder: string): Promise<void> {
+  for await (const { name } of await opendir(folder)) await rm(join(folder, name), { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true })
 }
