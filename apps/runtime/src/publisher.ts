@@ -67,7 +67,6 @@ export class Publisher {
   }
 
   async #publishAll(): Promise<void> {
-    await this.#endLost()
     const records = this.containers.list()
     for (const { id, name } of records) if (name !== undefined) this.#names.set(id, name)
     const present = new Set(records.map(({ id }) => id))
@@ -82,7 +81,8 @@ export class Publisher {
         this.#nameless.add(id)
       } else this.#nameless.delete(id)
     }
-    await this.directory.publishAll(this.node, new Map(records.map((record) => [record.id, publicView(record, this.node, this.nameOf(record))])))
+    await this.#endLost()
+    await this.directory.publishAll(this.node, new Map(this.containers.list().map((record) => [record.id, publicView(record, this.node, this.nameOf(record))])))
   }
 
   /**
