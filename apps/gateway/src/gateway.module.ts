@@ -16,6 +16,7 @@ import { ArchivesController } from './images/archives.controller.js'
 import { ImageMounts } from './images/image-mounts.js'
 import { ImagesController } from './images/images.controller.js'
 import { LoadService } from './images/load.service.js'
+import { Cancellation } from './jobs/cancellation.js'
 import { JobsController } from './jobs/jobs.controller.js'
 import { CollectionController } from './system/collection.controller.js'
 import { NodesController } from './system/nodes.controller.js'
@@ -66,6 +67,7 @@ export class GatewayModule {
         ContainerDirectory,
         LaunchService,
         LoadService,
+        Cancellation,
         ImageMounts,
         Trees,
         LayerBytes,

@@ -126,12 +126,17 @@ export class Journal {
     return this.#end(id, '', { state: told.code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify(told) }, lock)
   }
 
-  /** Asks all of the request's work to stop, wherever it is. What no worker has yet ends here and now. */
-  async cancel(id: string): Promise<JournalRecord> {
-    const record = await this.get(id)
+  /**
+   * Asks all work of the request to stop, wherever it is. A request that no worker has yet is ended here.
+   * `endWork` runs before that: it ends, outside Redis, what a later run would finish if Redis lost both
+   * the record and the wish to cancel.
+   */
+  async cancel(id: string, endWork: () => Promise<void>): Promise<void> {
+    const { state } = await this.get(id)
     await this.stopWork(id)
+    if (state !== 'waiting') return
+    await endWork()
     await this.#end(id, 'waiting', { state: 'cancelled', error: JSON.stringify({ code: 'cancelled', message: 'cancelled by request' }) })
-    return record
   }
 
   /**

@@ -201,7 +201,7 @@ describe('jobs', () => {
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     await expect.poll(() => waiting).toBe(true)
     await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren()).toBe(true)
-    await journal.cancel(root)
+    await journal.cancel(root, () => Promise.resolve())
     expect(await journal.end(root, never)).toMatchObject({ state: 'cancelled' })
   })
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { unfinishedBody, until } from '@strata/e2e/testing'
 import type { Step } from '@strata/oci'
 import { Uploads } from '@strata/store'
@@ -88,6 +89,20 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     await world.strata.ready()
     const isMade = (await answer).status === 201
     await world.right('Redis emptied at load.received', async () => ((await imageOf('t/received:1')) === undefined) === isMade ? ['the answer is not true'] : [])
+  })
+
+  it('a load that waits and was cancelled is not made after Redis was emptied', async () => {
+    const job = randomUUID()
+    const ingest = world.strata.pid('ingest')
+    stopped.push(ingest)
+    process.kill(ingest, 'SIGSTOP')
+    const body = Readable.from([await archiveOf(['t/cancelled:1'])])
+    expect((await world.strata.request('POST', `/v1/images?job=${job}&wait=false`, body)).status).toBe(202)
+    expect((await world.strata.request('DELETE', `/v1/jobs/${job}`)).json()).toMatchObject({ state: 'cancelled' })
+    await emptyRedis()
+    letGo(ingest)
+    await world.strata.ready()
+    await world.right('a cancelled load, and Redis emptied', expectImage('t/cancelled:1', undefined))
   })
 
   it('an id that Redis has forgotten is still the upload’s that has it, and of the images that came with it', async () => {

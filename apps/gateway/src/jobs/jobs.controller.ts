@@ -6,6 +6,7 @@ import { Journal, type JournalRecord } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { answersProblems } from '../problems.js'
+import { Cancellation } from './cancellation.js'
 
 const jobListSchema = z.object({ jobs: z.array(jobSchema) }).meta({ id: 'JobList' })
 const listQuery = z.object({ limit: z.coerce.number().int().min(1).max(1_000).default(100) })
@@ -13,7 +14,10 @@ const listQuery = z.object({ limit: z.coerce.number().int().min(1).max(1_000).de
 @ApiTags('jobs')
 @Controller('v1/jobs')
 export class JobsController {
-  constructor(private readonly journal: Journal) {}
+  constructor(
+    private readonly journal: Journal,
+    private readonly cancellation: Cancellation,
+  ) {}
 
   @Get()
   @ApiOperation({ summary: 'The newest jobs' })
@@ -36,7 +40,7 @@ export class JobsController {
   @ApiResponse({ status: 202, standardSchema: jobSchema })
   @answersProblems('job_not_found', 'job_expired')
   async cancel(@Param('id', { schema: uuid }) id: string): Promise<JournalRecord> {
-    await this.journal.cancel(id)
+    await this.cancellation.cancel(id)
     return this.journal.get(id)
   }
 
