@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger'
 import { API_VERSION } from '@strata/api'
-import type { RouteOptions } from 'fastify'
+import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 
 /** The API's description at `/docs` (a page) and `/docs/openapi.json`: OpenAPI 3.1, made from the schemas that check requests. Holds no data, so it is open. */
 export function serveDocs(app: NestFastifyApplication): void {
@@ -9,5 +10,19 @@ export function serveDocs(app: NestFastifyApplication): void {
     if (route.url === '/docs' || route.url.startsWith('/docs/')) route.config = { ...route.config, open: true }
   })
   const config = new DocumentBuilder().setOpenAPIVersion('3.1.0').setTitle('Strata').setDescription('Container images in, layers apart, containers out.').setVersion(API_VERSION).addBearerAuth().build()
-  SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, config), { jsonDocumentUrl: 'docs/openapi.json', raw: ['json'] })
+  const document = once(() => SwaggerModule.createDocument(app, config))
+  SwaggerModule.setup('docs', app, document, { raw: [] })
+  // Not by SwaggerModule, which writes the whole document anew for each request, of anyone.
+  const text = once(() => Buffer.from(JSON.stringify(document())))
+  const etag = once(() => `"${createHash('sha256').update(text()).digest('hex')}"`)
+  app.getHttpAdapter().get('/docs/openapi.json', (request: FastifyRequest, reply: FastifyReply) => {
+    void reply.header('etag', etag()).type('application/json')
+    if (request.headers['if-none-match'] === etag()) void reply.code(304).send()
+    else void reply.send(text())
+  })
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined
+  return () => (made ??= { value: make() }).value
 }

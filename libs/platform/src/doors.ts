@@ -24,9 +24,12 @@ export function doorText(door: Door): string {
 
 /** Connections whose last request has come. */
 const ending = new WeakSet<Socket>()
-/** Node's own parser of a connection: a field that is no part of its API, so it may be absent or other. */
-interface WithParser {
+/** Fields of Node's that are no part of its API, so each may be absent or other. */
+interface Internals {
+  /** The connection's parser. */
   parser?: { onIncoming?: unknown } | null
+  /** The connection as libuv has it: bytes it was given, and those of them that the kernel has not taken. */
+  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown } | null
 }
 /** What the parser's callback answers to stop parsing here. */
 const STOP_PARSING = 2
@@ -34,15 +37,20 @@ const STOP_PARSING = 2
 /**
  * Makes this request the last one of its connection, for clients that are not authenticated: the connection is closed
  * after the answer, and at once if another request comes before it.
- *
- * Node parses all requests of a packet before it goes on: some 1,100 fit into one read of 64 KiB, and take 2.6 MB.
- * So the parser is stopped too, where Node's is as we know it; else each request behind is dropped in `openDoor`.
  */
 export function closeAfter(request: IncomingMessage, response: ServerResponse): void {
   const { socket } = request
   ending.add(socket)
   response.shouldKeepAlive = false
-  const { parser } = socket as WithParser
+  destroyAtNext(socket)
+}
+
+/**
+ * Node parses all requests of a packet before it goes on: some 1,100 fit into one read of 64 KiB, and take 2.6 MB.
+ * So the parser is stopped too, where Node's is as we know it; else each request behind is dropped in `openDoor`.
+ */
+function destroyAtNext(socket: Socket): void {
+  const { parser } = socket as Internals
   if (typeof parser?.onIncoming !== 'function') return
   parser.onIncoming = () => {
     socket.destroy()
@@ -55,6 +63,8 @@ export interface ListenerLimits {
   readonly connections: number
   /** How long a client may take from its connection, or from its last answer, to the end of a request's headers. */
   readonly headersMs: number
+  /** How long a client may take nothing of an answer that has bytes for it. Its connection is cut off then. */
+  readonly unreadMs: number
 }
 
 /**
@@ -62,6 +72,8 @@ export interface ListenerLimits {
  * long: closing at once makes the kernel reset the connection, and the client may never see the answer.
  */
 export const LINGER_MS = 5_000
+/** How many requests of a connection may wait for the answers before them. With one more the connection is closed. */
+const MAX_WAITING = 16
 /** How long a connection may stay open without a request. */
 const KEEP_ALIVE_MS = 60_000
 
@@ -96,19 +108,46 @@ export function continueBody(response: ServerResponse): void {
 /**
  * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is an error that says what to do.
  *
- * Every listener of every service is opened here, so all have the same limits. There is no limit for a whole request:
- * an archive may take hours. Whoever reads a body bounds it (RequestBodies, the intake); a body that nobody reads
- * stays in the socket, and ends LINGER_MS after the answer with its connection.
+ * Every listener of every service is opened here, so all have the same limits:
+ * - One request of a connection is served at a time. The handler of the next one is called when the answer before it
+ *   is sent. Node calls it as soon as the request is parsed, and a client that sends 1,000 requests in one packet and
+ *   reads nothing would have all of them at work.
+ * - An answer of which the client takes nothing for `unreadMs` is cut off. One that has nothing to send (a log that is
+ *   followed) may stay as long as it likes.
+ * - There is no limit for a whole request: an archive may take hours. Whoever reads a body bounds it (RequestBodies,
+ *   the intake); a body that nobody reads stays in the socket, and ends LINGER_MS after the answer with its connection.
  */
-export async function openDoor(door: Door, handler: RequestListener, { connections, headersMs }: ListenerLimits): Promise<Server> {
-  const serve: RequestListener = (request, response) => {
-    if (ending.has(request.socket)) {
-      request.socket.destroy()
+export async function openDoor(door: Door, handler: RequestListener, { connections, headersMs, unreadMs }: ListenerLimits): Promise<Server> {
+  const queues = new WeakMap<Socket, Turn[]>()
+  const unread = new UnreadAnswers(unreadMs, (socket) => (door.kind === 'tcp' ? socket.resetAndDestroy() : socket.destroy()))
+  /** Serves the first of the queue, and the next one after it. */
+  const serveFirst = (socket: Socket, queue: readonly Turn[]): void => {
+    const { request, response, answer } = queue[0]!
+    unread.watch(socket)
+    response.once('finish', () => closeIfUnread(request))
+    response.once('close', () => {
+      unread.forget(socket)
+      const turns = queues.get(socket)
+      turns?.shift()
+      // An answer that says `Connection: close` has ended the socket: what waits behind it is not served.
+      if (turns === undefined || turns.length === 0 || !socket.writable || ending.has(socket)) queues.delete(socket)
+      else serveFirst(socket, turns)
+    })
+    answer(request, response)
+  }
+  const inTurn = (answer: RequestListener): RequestListener => (request, response) => {
+    const { socket } = request
+    const queue = queues.get(socket) ?? []
+    if (ending.has(socket) || queue.length > MAX_WAITING) {
+      destroyAtNext(socket)
+      socket.destroy()
       return
     }
-    response.once('finish', () => closeIfUnread(request))
-    handler(request, response)
+    queue.push({ request, response, answer })
+    queues.set(socket, queue)
+    if (queue.length === 1) serveFirst(socket, queue)
   }
+  const serve = inTurn(handler)
   const server = createServer(
     {
       requestTimeout: 0,
@@ -130,13 +169,14 @@ export async function openDoor(door: Door, handler: RequestListener, { connectio
     warned = performance.now()
     new Logger('http').warn(`${doorText(door)} has ${connections} open connections, which is its limit (STRATA_MAX_CONNECTIONS): more are closed`)
   })
+  server.once('close', () => unread.close())
   server.prependListener('connection', (socket) => acceptedBy.set(socket, door))
   // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
   server.on('checkContinue', (request, response) => {
     awaitsContinue.add(response)
     serve(request, response)
   })
-  server.on('checkExpectation', (_request, response) => void response.writeHead(417, { connection: 'close' }).end())
+  server.on('checkExpectation', inTurn((_request, response) => void response.writeHead(417, { connection: 'close' }).end()))
   if (door.kind === 'unix') {
     mkdirSync(dirname(door.path), { recursive: true })
     const there = lstatSync(door.path, { throwIfNoEntry: false })
@@ -158,6 +198,51 @@ export async function openDoor(door: Door, handler: RequestListener, { connectio
     chmodSync(door.path, door.mode)
   }
   return server
+}
+
+/** A request that has come, and who answers it. */
+interface Turn {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly answer: RequestListener
+}
+
+/**
+ * Cuts off connections that take nothing of an answer.
+ *
+ * Not `socket.setTimeout`: any byte that the client sends counts there, so it could hold its answers for ever with an
+ * empty line a minute. And not the socket's own counts, which do not see how much of a write is done.
+ */
+class UnreadAnswers {
+  readonly #sent = new Map<Socket, { bytes: number; at: number }>()
+  readonly #timer: NodeJS.Timeout
+
+  /** @param cut ends a connection: by a reset where there is one, so that the kernel drops what it holds for the client */
+  constructor(private readonly unreadMs: number, private readonly cut: (socket: Socket) => unknown) {
+    this.#timer = setInterval(() => this.#look(), Math.ceil(unreadMs / 4)).unref()
+  }
+
+  watch(socket: Socket): void {
+    this.#sent.set(socket, { bytes: 0, at: performance.now() })
+  }
+
+  forget(socket: Socket): void {
+    this.#sent.delete(socket)
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+
+  #look(): void {
+    const now = performance.now()
+    for (const [socket, last] of this.#sent) {
+      const { bytesWritten: given, writeQueueSize: left } = (socket as Internals)._handle ?? {}
+      if (typeof given !== 'number' || typeof left !== 'number') continue
+      if (left === 0 || given - left !== last.bytes) this.#sent.set(socket, { bytes: given - left, at: now })
+      else if (now - last.at >= this.unreadMs) this.cut(socket)
+    }
+  }
 }
 
 function closeIfUnread(request: IncomingMessage): void {

@@ -35,6 +35,13 @@ describe('the doors', () => {
 
   it('the description is open, OpenAPI 3.1, and tells every route', async () => {
     expect((await fetch(`${url}/docs`)).status).toBe(200)
+    for (const file of ['openapi.json', 'swagger-ui-bundle.js']) {
+      const { headers } = await fetch(`${url}/docs/${file}`, { method: 'HEAD' })
+      expect(Number(headers.get('content-length'))).toBeGreaterThan(10_000)
+      const etag = headers.get('etag')!
+      // Only with a Cache-Control of its own does `fetch` leave out the one that asks for everything anew.
+      expect((await fetch(`${url}/docs/${file}`, { headers: { 'if-none-match': etag, 'cache-control': 'max-age=0' } })).status).toBe(304)
+    }
     const described = (await (await fetch(`${url}/docs/openapi.json`)).json()) as { openapi: string; paths: Record<string, Record<string, { responses: object }>>; components: { schemas: object } }
     expect(described.openapi).toMatch(/^3\.1\./)
     const routes = Object.entries(described.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
