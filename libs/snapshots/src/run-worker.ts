@@ -5,6 +5,12 @@ import type { WorkerReply, WorkerRequest, WorkerResults, WorkerTask } from './wo
 /** A thread loads compiled code, also where these sources run as they are (tests). */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
+/**
+ * A thread that has more bytes than this is ended, not kept: an idle thread collects no garbage, so it would keep what its
+ * largest task took. A merge of 100,000 entries stays below it; where one takes more, a new thread's start does not matter.
+ */
+const MAX_IDLE_BYTES = 64 * 1024 * 1024
+
 /** Starting a thread takes as long as merging a large image, so the last one that became free is kept. It keeps no process alive. */
 let idle: Worker | undefined
 
@@ -21,10 +27,10 @@ export async function runWorker<T extends WorkerTask>(task: T, signal?: AbortSig
   worker.on('message', done.resolve).on('error', done.reject).on('exit', onExit)
   try {
     worker.postMessage({ task, stop } satisfies WorkerRequest)
-    const reply = await done.promise
-    giveBack(worker)
-    if ('result' in reply) return reply.result as WorkerResults[T['task']]
-    throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
+    const { outcome, held } = await done.promise
+    giveBack(worker, held)
+    if ('result' in outcome) return outcome.result as WorkerResults[T['task']]
+    throw new StrataError(isErrorCode(outcome.code) ? outcome.code : 'internal', outcome.message)
   } finally {
     signal?.removeEventListener('abort', onAbort)
     worker.off('message', done.resolve).off('error', done.reject).off('exit', onExit)
@@ -43,8 +49,8 @@ function takeWorker(): Worker {
   return worker
 }
 
-function giveBack(worker: Worker): void {
+function giveBack(worker: Worker, held: number): void {
   worker.unref()
-  if (idle) void worker.terminate()
+  if (idle || held > MAX_IDLE_BYTES) void worker.terminate()
   else idle = worker
 }

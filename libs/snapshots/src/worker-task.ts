@@ -31,4 +31,9 @@ export interface WorkerRequest {
   /** Not 0 = no longer wanted. */
   readonly stop: Int32Array
 }
-export type WorkerReply = { readonly result: WorkerResults[WorkerTask['task']] } | { readonly code: string; readonly message: string }
+export type WorkerOutcome = { readonly result: WorkerResults[WorkerTask['task']] } | { readonly code: string; readonly message: string }
+export interface WorkerReply {
+  readonly outcome: WorkerOutcome
+  /** Bytes that the thread has now, with its garbage. */
+  readonly held: number
+}

@@ -5,9 +5,9 @@ import { unpackLayers } from './overlay/unpack.js'
 import { markSynced } from './overlay/synced.js'
 import { setStopFlag } from './stop.js'
 import { removeTree, treeUsage } from './tree.js'
-import type { WorkerReply, WorkerRequest, WorkerTask } from './worker-task.js'
+import type { WorkerOutcome, WorkerReply, WorkerRequest, WorkerTask } from './worker-task.js'
 
-function run(task: WorkerTask): WorkerReply {
+function run(task: WorkerTask): WorkerOutcome {
   switch (task.task) {
     case 'erofs':
       return { result: writeErofsRoot(task.layers, task.chainId, task.folder) }
@@ -22,7 +22,7 @@ function run(task: WorkerTask): WorkerReply {
   }
 }
 
-function reply(task: WorkerTask): WorkerReply {
+function outcomeOf(task: WorkerTask): WorkerOutcome {
   try {
     return run(task)
   } catch (error) {
@@ -33,5 +33,8 @@ function reply(task: WorkerTask): WorkerReply {
 
 parentPort?.on('message', ({ task, stop }: WorkerRequest) => {
   setStopFlag(stop)
-  parentPort?.postMessage(reply(task))
+  const outcome = outcomeOf(task)
+  // Both are this thread's own.
+  const { arrayBuffers, heapTotal } = process.memoryUsage()
+  parentPort?.postMessage({ outcome, held: arrayBuffers + heapTotal } satisfies WorkerReply)
 })
