@@ -6,7 +6,7 @@ import { StrataError } from '@strata/oci'
 import { argsOf, envOf, hostnameOf, workdirOf } from './command.js'
 import type { ContainerRecord } from './container.js'
 import { writeEtcFiles } from './etc-files.js'
-import { RootPaths } from './root-paths.js'
+import { KERNEL_FOLDERS, RootPaths } from './root-paths.js'
 import { defaultSeccomp, type SeccompArch } from './seccomp.js'
 import { buildSpec, DEFAULT_CAPABILITIES, type Spec } from './spec.js'
 import { resolveUser } from './users.js'
@@ -25,11 +25,11 @@ export async function prepareRoot(record: ContainerRecord, root: string, folder:
     const user = resolveUser(request.user ?? image.config?.User ?? '', paths.readSmall('/etc/passwd'), paths.readSmall('/etc/group'))
     // Without links, so that the runtime has none to follow when the image's /proc is not what is there any more.
     const mounted: { source: string; destination: string }[] = []
-    for (const { source, destination } of files) mounted.push({ source, destination: outsideProc(await paths.makeFile(destination), destination) })
-    for (const folder of ['/proc', '/dev', '/sys']) await paths.makeFolder(folder)
+    for (const { source, destination } of files) mounted.push({ source, destination: outside(KERNEL_FOLDERS, await paths.makeFile(destination), destination) })
+    for (const folder of KERNEL_FOLDERS) await paths.makeFolder(folder)
     for (const volume of image.config?.Volumes ?? []) await paths.makeFolder(`/${volume}`)
     const workdir = workdirOf(image.config, request)
-    const cwd = outsideProc(await paths.makeFolder(workdir), `the working directory ${JSON.stringify(workdir.slice(0, 200))}`)
+    const cwd = outside(['/proc'], await paths.makeFolder(workdir), `the working directory ${JSON.stringify(workdir.slice(0, 200))}`)
     const arch = ARCHITECTURES[process.arch]
     if (!arch) throw new StrataError('unsupported', `there is no seccomp policy for ${process.arch} processors`)
     return buildSpec({
@@ -41,9 +41,17 @@ export async function prepareRoot(record: ContainerRecord, root: string, folder:
   }
 }
 
-/** In /proc a name may stand for a file that the *runtime* holds open (CVE-2024-21626). `path` has no links, so this is where it would be. */
-function outsideProc(path: string, what: string): string {
-  if (path === '/proc' || path.startsWith('/proc/')) throw new StrataError('launch_failed', `${what} lies in /proc`)
+/**
+ * `path` has no links, so this is where it would be.
+ *
+ * - In /proc a name may stand for a file that the *runtime* holds open (CVE-2024-21626). Neither a mount nor the working
+ *   directory may be there.
+ * - In /dev and /sys the runtime mounts its own. A file of ours over /dev/null takes the device's place: the runtime then gives
+ *   that file to the process as its output.
+ */
+function outside(folders: readonly string[], path: string, what: string): string {
+  const folder = folders.find((each) => path === each || path.startsWith(`${each}/`))
+  if (folder !== undefined) throw new StrataError('launch_failed', `${what} lies in ${folder}`)
   return path
 }
 

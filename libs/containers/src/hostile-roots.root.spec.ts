@@ -6,6 +6,7 @@ import type { ContainerRequest } from './container.js'
 import { World } from './testing/world.js'
 
 const S_IFCHR = 0o020000
+const NOT_UTF8 = Buffer.from('/a\xff\xfe', 'latin1')
 
 let world: World
 let canary: string
@@ -135,6 +136,15 @@ describe('the working directory', () => {
     await world.useRoot((root) => symlink('/proc/self/fd/8', join(root, 'link')))
     expect(await refused({ workdir })).toContain('lies in /proc')
   })
+
+  it('behind a link whose target is not UTF-8 is refused by name', async () => {
+    await world.useRoot((root) => symlink(NOT_UTF8, join(root, 'w')))
+    expect(await refused({ workdir: '/w' })).toBe("the image's /w is a link to a name that is not UTF-8")
+  })
+
+  it('may be in /dev', async () => {
+    expect(await world.run(['pwd'], { workdir: '/dev' })).toMatchObject({ code: 0, stdout: '/dev\n' })
+  })
 })
 
 describe('mount targets', () => {
@@ -150,6 +160,16 @@ describe('mount targets', () => {
   it('in /proc, where links may mean the runtime itself, are refused', async () => {
     await world.useRoot((root) => symlink('/proc/self/environ', join(root, 'etc/hosts')))
     expect(await refused()).toBe('/etc/hosts lies in /proc')
+  })
+
+  it.each([['/dev/null', '/dev'], ['/dev/hosts', '/dev'], ['/sys/hosts', '/sys']])('at %s, where the kernel’s own is mounted, are refused', async (target, folder) => {
+    await world.useRoot((root) => symlink(target, join(root, 'etc/hosts')))
+    expect(await refused()).toBe(`/etc/hosts lies in ${folder}`)
+  })
+
+  it('behind a link whose target is not UTF-8 are refused by name', async () => {
+    await world.useRoot((root) => symlink(NOT_UTF8, join(root, 'etc/hosts')))
+    expect(await refused()).toBe("the image's /etc/hosts is a link to a name that is not UTF-8")
   })
 
   it('that are something else are refused', async () => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { closeSync, fstatSync, readSync, readlinkSync, constants } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { mkdirat, O_PATH, openat2, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS } from '@strata/linux'
@@ -12,6 +13,9 @@ const MAX_STEPS = 16_384
 /** Steps without a rest. A folder takes half a millisecond on a slow disk. */
 const SLICE = 32
 const INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+
+/** Where the runtime mounts what the kernel makes: what an image has there is not there in a container. */
+export const KERNEL_FOLDERS: readonly string[] = ['/proc', '/dev', '/sys']
 
 /** passwd and group of an image: a real one has a few KiB. */
 export const MAX_SMALL_FILE = 1024 * 1024
@@ -38,7 +42,7 @@ export class RootPaths {
 
   /** What the runtime mounts over must be a folder or absent: runc follows a link there out of the root (CVE-2026-41579 and its kind). */
   requireKernelFolders(): void {
-    for (const name of ['/dev', '/proc', '/sys']) {
+    for (const name of KERNEL_FOLDERS) {
       const kind = kindAt(this.#root, name)
       if (kind !== 'absent' && kind !== 'directory') throw new StrataError('launch_failed', `the image's ${name} is ${kind === 'link' ? 'a symbolic link' : 'a file'}, not a folder: such an image is not run`)
     }
@@ -160,8 +164,12 @@ class Walk {
     return kindAt(this.#open(), part)
   }
 
+  /** Names are bytes, but where a path leads is told to the runtime in JSON, which holds text alone. */
   readLink(part: string): string {
-    return readlinkSync(`/proc/self/fd/${this.#open()}/${part}`)
+    const target = readlinkSync(`/proc/self/fd/${this.#open()}/${part}`, { encoding: 'buffer' })
+    const name = `${this.path}/${part}`
+    if (!isUtf8(target)) throw new StrataError('launch_failed', `the image's ${name} is a link to a name that is not UTF-8`)
+    return target.toString()
   }
 
   makeFolder(part: string): void {
