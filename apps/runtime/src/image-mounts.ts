@@ -1,35 +1,73 @@
-import { existsSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { mkdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { chainIdOf, hexOf, type Digest } from '@strata/oci'
+import { mountAt } from '@strata/linux'
+import { chainIdOf, hexOf, StrataError, type Digest } from '@strata/oci'
 import type { ImageRef } from '@strata/queue'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
 
-/** Images mounted for people: a read-only view each, at `<folder>/<id>`, until it is unmounted. Which are there is read from the kernel and the disk. */
+/**
+ * Images mounted for people: one read-only view of each, at `<folder>/<id>`, until it is unmounted. Which views
+ * exist is read from the kernel and the disk.
+ *
+ * - `mount` of an image that is mounted answers the same path and leaves the mount as it is: someone may read there.
+ * - Requests for one image are carried out one after the other.
+ */
 export class ImageMounts {
+  /** The last request for each image that has one. */
+  readonly #tails = new Map<Digest, Promise<unknown>>()
+
   constructor(
     private readonly snapshots: Snapshotter,
     private readonly folder: string,
   ) {}
 
-  async mount(image: ImageRef): Promise<string> {
-    const target = join(this.folder, hexOf(image.id))
-    await unmountAll(target)
+  mount(image: ImageRef): Promise<string> {
+    return this.#inTurn(image.id, () => this.#mount(image))
+  }
+
+  /** False if it was not mounted. @throws StrataError `image_in_use` while a process works in the mount */
+  umount(id: Digest): Promise<boolean> {
+    return this.#inTurn(id, () => this.#umount(id))
+  }
+
+  async #mount(image: ImageRef): Promise<string> {
+    const target = this.#target(image.id)
     await mkdir(target, { recursive: true })
+    if (mountAt(realpathSync(target))) return target
     const mounts = await this.snapshots.view(this.#key(image.id), chainIdOf(image.layers.map(({ diffId }) => diffId)))
     // For people to look at on the host: an image's set-user-id programs and devices must do nothing there.
     mountAll(mounts.map((mount) => ({ ...mount, options: ['nosuid', 'nodev', ...mount.options] })), target)
     return target
   }
 
-  /** False where it was not mounted. */
-  async umount(id: Digest): Promise<boolean> {
-    const target = join(this.folder, hexOf(id))
+  async #umount(id: Digest): Promise<boolean> {
+    const target = this.#target(id)
     if (!existsSync(target)) return false
-    await unmountAll(target)
+    try {
+      await unmountAll(target)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
+      const why = `the mount of ${id} is in use: end the processes that work in ${target}, then unmount it again`
+      throw new StrataError('image_in_use', why, { cause: error })
+    }
     await this.snapshots.remove(this.#key(id))
     await rmdir(target)
     return true
+  }
+
+  #inTurn<T>(id: Digest, work: () => Promise<T>): Promise<T> {
+    const done = (this.#tails.get(id) ?? Promise.resolve()).then(work, work)
+    this.#tails.set(id, done)
+    const forget = (): void => {
+      if (this.#tails.get(id) === done) this.#tails.delete(id)
+    }
+    done.then(forget, forget)
+    return done
+  }
+
+  #target(id: Digest): string {
+    return join(this.folder, hexOf(id))
   }
 
   #key(id: Digest) {

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { FIXTURES, fixtureListing, openFixture } from '@strata/archive/testing'
 import { readTree } from '@strata/snapshots/testing'
@@ -39,6 +41,29 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
     const { stdout } = await strata.cli(['mount', 'fx/empty:1'])
     expect(readTree(stdout.toString().trimEnd()).map((line) => (JSON.parse(line) as { path: string }).path)).toEqual([''])
     expect((await strata.cli(['umount', 'fx/empty:1'])).code).toBe(0)
+  })
+
+  it('mounted again it is where it was, also while someone works in it; in use it is not unmounted', async () => {
+    await strata.load(openFixture('docker28-odd.tar'))
+    const at = '/v1/images/fx%2Fodd:3/mount'
+    const { path } = (await strata.request('POST', at)).json<{ path: string }>()
+    const reader = spawn('sleep', ['1000'], { cwd: path })
+    try {
+      await once(reader, 'spawn')
+      const before = mountPoints().filter((point) => point === path)
+      const again = await Promise.all(Array.from({ length: 8 }, () => strata.request('POST', at)))
+      expect(again.map((answer) => [answer.status, answer.json<{ path: string }>().path])).toEqual(again.map(() => [200, path]))
+      expect(mountPoints().filter((point) => point === path)).toEqual(before)
+      const refused = await strata.request('DELETE', at)
+      expect([refused.status, refused.json<{ code: string }>().code]).toEqual([409, 'image_in_use'])
+    } finally {
+      reader.kill('SIGKILL')
+      await once(reader, 'exit')
+    }
+    const many = await Promise.all(Array.from({ length: 16 }, (_, n) => strata.request(n % 2 === 0 ? 'DELETE' : 'POST', at)))
+    expect(many.filter(({ status }) => ![200, 204, 404].includes(status))).toEqual([])
+    await strata.request('DELETE', at)
+    expect(mountPoints()).not.toContain(path)
   })
 
   it('a container runs from it, and the root it shares is not changed', async () => {
