@@ -109,6 +109,38 @@ async function settled(): Promise<string[]> {
   }
 }
 
+/** Sockets of all services. */
+function sockets(): number {
+  return [...new Set(SERVICES.map((service) => strata.pid(service)))].flatMap((pid) =>
+    readdirSync(`/proc/${pid}/fd`).filter((fd) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('socket:')
+      } catch {
+        return false
+      }
+    }),
+  ).length
+}
+
+it('clients that leave a stop: it is carried out, and no connection stays while it lasts', async () => {
+  const run = async (): Promise<string> =>
+    (await strata.request('POST', '/v1/containers', { image: 'leave:1', command: ['sh', '-c', 'trap "echo told" TERM; echo ready; while :; do sleep 0.1; done'] })).json<{ id: string }>().id
+  const says = (id: string, word: string): Promise<void> => until(async () => (await strata.request('GET', `/v1/containers/${id}/logs`)).bytes.includes(word), `it says ${word}`)
+  const [lasting, ending] = await Promise.all([run(), run()])
+  await Promise.all([says(lasting, 'ready'), says(ending, 'ready')])
+  const before = sockets()
+  await Promise.all(Array.from({ length: 60 }, (_, at) => leave(post(`/v1/containers/${lasting}/stop`, { timeout: -1 }), LEAVES[at % LEAVES.length]!, 150)))
+  const client = await RawClient.connect(gateway)
+  await client.send(post(`/v1/containers/${ending}/stop`, { timeout: 3 }))
+  await says(ending, 'told')
+  client.socket.destroy()
+  // Both the gateway and the node had one for each.
+  await expect.poll(sockets, { timeout: 60_000 }).toBeLessThan(before + 30)
+  await expect.poll(async () => (await strata.request('GET', `/v1/containers/${ending}`)).json<{ exitCode?: number }>().exitCode, { timeout: 60_000 }).toBe(137)
+  expect((await strata.request('GET', `/v1/containers/${lasting}`)).json<{ state: string }>().state).toBe('running')
+  await strata.request('DELETE', `/v1/containers/${lasting}?force=true`)
+})
+
 /** More than what fits into the sockets on the way: a stream that nobody reads stands still. */
 const NOISY = ['sh', '-c', 'sleep 1; yes 0123456789 | head -c 5000000']
 

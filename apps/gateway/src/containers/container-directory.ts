@@ -4,9 +4,6 @@ import { asStrataError, StrataError } from '@strata/oci'
 import { NodeDirectory } from '@strata/queue'
 import { NodeDoors } from './node-doors.js'
 
-/** A node that is connected and says nothing for so long is taken for one that does not answer. */
-const LIST_MS = 3_000
-
 /**
  * All nodes' containers. Where they are is read from what nodes publish; how they are, command and all, is asked of the node itself, and taken
  * from what it published last if it does not answer.
@@ -18,11 +15,14 @@ export class ContainerDirectory {
     private readonly doors: NodeDoors,
   ) {}
 
-  /** The newest first. */
-  async list(): Promise<ContainerView[]> {
+  /** The newest first. `gone`: here and below, aborted when the client has left. */
+  async list(gone: AbortSignal): Promise<ContainerView[]> {
     const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
     const asked = await Promise.all(
-      alive.map(async (node) => ({ id: node.id, views: await this.doors.json<unknown[]>(node, 'GET', '/containers', undefined, AbortSignal.timeout(LIST_MS)).then((views) => views.map(parse), () => undefined) })),
+      alive.map(async (node) => {
+        const views = await this.doors.json<unknown[]>(node, { method: 'GET', path: '/containers', as: 'glance', gone }).catch(() => undefined)
+        return { id: node.id, views: views?.map(parse) }
+      }),
     )
     const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
     const there = new Set(alive.map(({ id }) => id))
@@ -31,13 +31,13 @@ export class ContainerDirectory {
   }
 
   /** Every node that lives removes what has exited, by its own rule. */
-  async prune(request: PruneContainers): Promise<PrunedContainers> {
+  async prune(request: PruneContainers, gone: AbortSignal): Promise<PrunedContainers> {
     const [alive, known] = await Promise.all([this.nodes.list(), this.nodes.known()])
     const parts = await Promise.all(known.map(async (id): Promise<PrunedContainers> => {
       const node = alive.find((one) => one.id === id)
       try {
         if (!node) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
-        const { containers } = await this.doors.json<Pick<PrunedContainers, 'containers'>>(node, 'POST', '/containers/prune', request)
+        const { containers } = await this.doors.json<Pick<PrunedContainers, 'containers'>>(node, { method: 'POST', path: '/containers/prune', body: request, as: 'command', gone })
         return { containers, absent: [] }
       } catch (error) {
         return { containers: [], absent: [{ node: id, reason: asStrataError(error).message }] }
@@ -50,10 +50,10 @@ export class ContainerDirectory {
     return (await this.nodes.containers()).map(parse)
   }
 
-  async get(text: string): Promise<ContainerView> {
+  async get(text: string, gone: AbortSignal): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)
-    return node ? parse(await this.doors.json(node, 'GET', `/containers/${found.id}`)) : withoutNode(found)
+    return node ? parse(await this.doors.json(node, { method: 'GET', path: `/containers/${found.id}`, as: 'question', gone })) : withoutNode(found)
   }
 
   /** By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a prefix. */

@@ -29,7 +29,7 @@ import { z } from 'zod'
 import { answersProblems } from '../problems.js'
 import { ContainerDirectory } from './container-directory.js'
 import { LaunchService } from './launch.service.js'
-import { NodeDoors } from './node-doors.js'
+import { NodeDoors, type Ask } from './node-doors.js'
 
 const ref = z.string().min(1).max(128)
 
@@ -60,8 +60,8 @@ export class ContainersController {
   @Get()
   @ApiOperation({ summary: 'The containers that run, or may run on a node that is gone; with ?all every one' })
   @ApiResponse({ status: 200, standardSchema: containerListSchema })
-  async list(@Query({ schema: listContainersQuery }) query: z.infer<typeof listContainersQuery>): Promise<{ containers: ContainerView[] }> {
-    return { containers: (await this.containers.list()).filter(({ state }) => query.all || state === 'running' || state === 'unknown') }
+  async list(@Query({ schema: listContainersQuery }) query: z.infer<typeof listContainersQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<{ containers: ContainerView[] }> {
+    return { containers: (await this.containers.list(closedSignal(reply.raw))).filter(({ state }) => query.all || state === 'running' || state === 'unknown') }
   }
 
   @Post('prune')
@@ -70,16 +70,16 @@ export class ContainersController {
   @ApiBody({ standardSchema: pruneContainersSchema, required: false } as object)
   @ApiResponse({ status: 200, standardSchema: prunedContainersSchema })
   @answersProblems('queue_unavailable')
-  async prune(@Body({ schema: pruneContainersSchema.nullish() }) body: PruneContainers | null | undefined): Promise<PrunedContainers> {
-    return this.containers.prune(pruneContainersSchema.parse(body ?? {}))
+  async prune(@Body({ schema: pruneContainersSchema.nullish() }) body: PruneContainers | null | undefined, @Res({ passthrough: true }) reply: FastifyReply): Promise<PrunedContainers> {
+    return this.containers.prune(pruneContainersSchema.parse(body ?? {}), closedSignal(reply.raw))
   }
 
   @Get(':id')
   @ApiOperation({ summary: 'A container by id, name, or the beginning of its id' })
   @ApiResponse({ status: 200, standardSchema: containerSchema })
   @answersProblems('container_not_found', 'container_ambiguous')
-  async get(@Param('id', { schema: ref }) id: string): Promise<ContainerView> {
-    return this.containers.get(id)
+  async get(@Param('id', { schema: ref }) id: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<ContainerView> {
+    return this.containers.get(id, closedSignal(reply.raw))
   }
 
   @Post(':id/wait')
@@ -88,7 +88,7 @@ export class ContainersController {
   @ApiResponse({ status: 200, standardSchema: waitResultSchema })
   @answersProblems('container_not_found', 'node_unavailable')
   async wait(@Param('id', { schema: ref }) id: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<WaitResult> {
-    return this.#ask<WaitResult>('POST', id, '/wait', undefined, closedSignal(reply.raw))
+    return this.#ask<WaitResult>(id, '/wait', { method: 'POST', as: 'follow', gone: closedSignal(reply.raw) })
   }
 
   @Get(':id/logs')
@@ -99,36 +99,37 @@ export class ContainersController {
     const { node, container } = await this.#locate(id)
     const query = request.url.includes('?') ? request.url.slice(request.url.indexOf('?')) : ''
     const gone = closedSignal(reply.raw)
-    const answer = await this.doors.stream(node, 'GET', `/containers/${container}/logs${query}`, undefined, gone)
-    reply.hijack()
-    reply.raw.writeHead(200, { 'content-type': answer.headers['content-type'] ?? 'application/octet-stream', 'cache-control': 'no-store' })
-    reply.raw.flushHeaders()
-    // Who leaves early ends the stream; a node that died cuts it, so that the client sees an error and not an end.
-    await pipeline(answer, reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
+    await this.doors.stream(node, { method: 'GET', path: `/containers/${container}/logs${query}`, as: 'follow', gone }, async (answer) => {
+      reply.hijack()
+      reply.raw.writeHead(200, { 'content-type': answer.headers['content-type'] ?? 'application/octet-stream', 'cache-control': 'no-store' })
+      reply.raw.flushHeaders()
+      // Who leaves early ends the stream; a node that died cuts it, so that the client sees an error and not an end.
+      await pipeline(answer, reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
+    })
   }
 
   @Post(':id/stop')
   @HttpCode(204)
   @ApiOperation({ summary: 'Asks it to end, then ends it' })
   @answersProblems('container_not_found', 'node_unavailable')
-  async stop(@Param('id', { schema: ref }) id: string, @Body({ schema: stopSchema.optional() }) body?: z.infer<typeof stopSchema>): Promise<void> {
-    await this.#ask('POST', id, '/stop', body ?? {})
+  async stop(@Param('id', { schema: ref }) id: string, @Body({ schema: stopSchema.optional() }) body: z.infer<typeof stopSchema> | undefined, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
+    await this.#ask(id, '/stop', { method: 'POST', body: body ?? {}, as: 'stop', gone: closedSignal(reply.raw) })
   }
 
   @Post(':id/kill')
   @HttpCode(204)
   @ApiOperation({ summary: 'Sends it a signal' })
   @answersProblems('container_not_found', 'container_not_running', 'node_unavailable')
-  async kill(@Param('id', { schema: ref }) id: string, @Body({ schema: killSchema.optional() }) body?: z.infer<typeof killSchema>): Promise<void> {
-    await this.#ask('POST', id, '/kill', body ?? {})
+  async kill(@Param('id', { schema: ref }) id: string, @Body({ schema: killSchema.optional() }) body: z.infer<typeof killSchema> | undefined, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
+    await this.#ask(id, '/kill', { method: 'POST', body: body ?? {}, as: 'command', gone: closedSignal(reply.raw) })
   }
 
   @Delete(':id')
   @HttpCode(204)
   @ApiOperation({ summary: 'Removes it; with ?force also while it runs' })
   @answersProblems('container_not_found', 'container_running', 'node_unavailable')
-  async remove(@Param('id', { schema: ref }) id: string, @Query({ schema: removeContainerQuery }) query: z.infer<typeof removeContainerQuery>): Promise<void> {
-    await this.#ask('DELETE', id, `?force=${query.force}`)
+  async remove(@Param('id', { schema: ref }) id: string, @Query({ schema: removeContainerQuery }) query: z.infer<typeof removeContainerQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
+    await this.#ask(id, `?force=${query.force}`, { method: 'DELETE', as: 'command', gone: closedSignal(reply.raw) })
   }
 
   async #locate(id: string) {
@@ -136,8 +137,8 @@ export class ContainersController {
     return { container: container.id, node: await this.nodes.get(container.node) }
   }
 
-  async #ask<T>(method: string, id: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  async #ask<T>(id: string, path: string, ask: Omit<Ask, 'path'>): Promise<T> {
     const { node, container } = await this.#locate(id)
-    return this.doors.json<T>(node, method, `/containers/${container}${path}`, body, signal)
+    return this.doors.json<T>(node, { ...ask, path: `/containers/${container}${path}` })
   }
 }

@@ -70,10 +70,10 @@ export class LaunchService {
   async launched(container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
     const { error } = await this.journal.end(job, signal)
     if (error) {
-      const { code, message } = (await this.doors.launchFailure(container)) ?? error
+      const { code, message } = (await this.doors.launchFailure(container, signal)) ?? error
       throw new StrataError(code, message)
     }
-    return this.containers.get(container)
+    return this.containers.get(container, signal)
   }
 
   async #claimName(wanted: string | undefined, container: string): Promise<string> {

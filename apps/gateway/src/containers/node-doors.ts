@@ -1,4 +1,4 @@
-import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
 import { isErrorCode, StrataError, type ToldError } from '@strata/oci'
@@ -7,21 +7,60 @@ import { NodeDirectory, whyNoNode, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 
 const CONNECT_MS = 2_000
-/** A caller who has an answer already waits no longer for a better one. */
-const FAILURE_MS = 2_000
+/** How often it is looked whether the nodes that are being asked are still registered. */
+export const LOOK_MS = 2_000
+/** So many looks in a row must miss a node. Nodes renew every 3 s, so a Redis that was emptied ends nothing. */
+export const MOST_MISSED = 5
+/** A command whose client has left goes on for so long, so that it reaches the node. */
+export const LET_GO_MS = 5_000
 
 /**
- * The nodes' internal doors: logs, wait, stop and mounts are asked of the node itself, over HTTP on a unix socket or TCP, with the shared
- * secret. A node's problem comes out as the error it was.
+ * What may be asked of a node:
+ * - `glance`: something that others can tell too, if less well;
+ * - `question`: the node answers from memory;
+ * - `command`: the node works on its disk first. What it was told to do it does, also when the client leaves;
+ * - `stop`: a command that takes as long as its caller has allowed the container;
+ * - `follow`: the answer comes as long as the container runs.
+ */
+export type Asking = 'glance' | 'question' | 'command' | 'stop' | 'follow'
+
+/** `withinMs`: the whole answer has to be there. */
+export const ASKING: Readonly<Record<Asking, { readonly withinMs: number | undefined; readonly letGoMs: number }>> = {
+  glance: { withinMs: 3_000, letGoMs: 0 },
+  question: { withinMs: 10_000, letGoMs: 0 },
+  command: { withinMs: 600_000, letGoMs: LET_GO_MS },
+  stop: { withinMs: undefined, letGoMs: LET_GO_MS },
+  follow: { withinMs: undefined, letGoMs: 0 },
+}
+
+export interface Ask {
+  readonly method: string
+  readonly path: string
+  readonly body?: unknown
+  readonly as: Asking
+  /** Aborted when the client has left. */
+  readonly gone: AbortSignal
+}
+
+/**
+ * The nodes' internal doors: what only the node itself knows or does is asked of it over HTTP, on a unix socket or TCP,
+ * with the shared secret. A node's problem comes out as the error it was.
+ *
+ * Laws:
+ * - Every request ends: by its answer, by its time (`ASKING`), when its client has left, or when its node is not
+ *   registered any more. A machine that lost its power closes no connection, and a stopped process answers nothing.
+ * - A request that has ended keeps no connection.
  */
 @Injectable()
 export class NodeDoors implements OnApplicationShutdown {
   readonly #secret: string
   readonly #agent = new Agent({ keepAlive: true })
+  readonly #open = new Set<OpenRequest>()
+  #watch: NodeJS.Timeout | undefined
 
   constructor(
-    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
-    private readonly nodes: NodeDirectory,
+    @Inject(GATEWAY_CONFIG) config: Pick<GatewayConfig, 'STRATA_NODE_SECRET_FILE'>,
+    @Inject(NodeDirectory) private readonly nodes: Pick<NodeDirectory, 'list' | 'statuses'>,
   ) {
     this.#secret = readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')
   }
@@ -36,19 +75,46 @@ export class NodeDoors implements OnApplicationShutdown {
    * Why a launch failed, as the node that tried it tells the caller: Redis has no more than the code. Undefined where no
    * living node knows (any more). All are asked: of a launch that no container came of, Redis does not know the node.
    */
-  async launchFailure(container: string): Promise<ToldError | undefined> {
-    const signal = AbortSignal.timeout(FAILURE_MS)
-    const asked = (await this.nodes.list()).map((node) => this.json<ToldError>(node, 'GET', `/containers/${container}/failure`, undefined, signal))
+  async launchFailure(container: string, gone: AbortSignal): Promise<ToldError | undefined> {
+    const path = `/containers/${container}/failure`
+    const asked = (await this.nodes.list()).map((node) => this.json<ToldError>(node, { method: 'GET', path, as: 'glance', gone }))
     return Promise.any(asked).catch(() => undefined)
   }
 
-  async json<T>(node: NodeRecord, method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-    const answer = await this.stream(node, method, path, body, signal)
-    return JSON.parse((await text(answer, node, signal)) || 'null') as T
+  async json<T>(node: NodeRecord, ask: Ask): Promise<T> {
+    return this.#during(node, ask, async (request) => JSON.parse((await text(await this.#answer(node, ask, request), request)) || 'null') as T)
   }
 
-  /** The answer, its body unread. */
-  async stream(node: NodeRecord, method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
+  /** Hands the answer to `use`, its body unread. The request ends with what `use` answers. */
+  async stream(node: NodeRecord, ask: Ask, use: (answer: IncomingMessage) => Promise<void>): Promise<void> {
+    return this.#during(node, ask, async (request) => use(await this.#answer(node, ask, request)))
+  }
+
+  async #during<T>(node: NodeRecord, ask: Ask, work: (request: OpenRequest) => Promise<T>): Promise<T> {
+    const request = new OpenRequest(node, ask)
+    this.#open.add(request)
+    this.#watch ??= setInterval(() => void this.#look(), LOOK_MS).unref()
+    try {
+      return await work(request)
+    } finally {
+      this.#open.delete(request)
+      request.close()
+      if (this.#open.size === 0) {
+        clearInterval(this.#watch)
+        this.#watch = undefined
+      }
+    }
+  }
+
+  /** While Redis does not answer, nothing is known of any node. */
+  async #look(): Promise<void> {
+    const alive = await this.nodes.list().catch(() => undefined)
+    if (!alive) return
+    const ids = new Set(alive.map(({ id }) => id))
+    for (const request of this.#open) request.seen(ids.has(request.node.id))
+  }
+
+  async #answer(node: NodeRecord, { method, path, body }: Ask, open: OpenRequest): Promise<IncomingMessage> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
     const address = node.door.startsWith('unix://') ? { socketPath: node.door.slice('unix://'.length) } : urlParts(node.door)
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -57,29 +123,85 @@ export class NodeDoors implements OnApplicationShutdown {
         agent: this.#agent,
         method,
         path,
-        ...(signal ? { signal } : {}),
         headers: { 'x-strata-secret': this.#secret, ...(payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {}) },
       })
       request.once('response', resolve)
       request.once('socket', (socket) => givenUp(socket, CONNECT_MS))
-      // Stays: a signal that aborts after the answer has come is an error of the request once more.
-      request.on('error', (cause) => reject(broken(node, signal, cause)))
+      // Stays: a request that is ended after the answer has come is an error of the request once more.
+      request.on('error', (cause) => reject(open.failure(cause)))
+      open.began(request)
       request.end(payload)
     })
     if ((answer.statusCode ?? 500) < 400) return answer
-    const problem = JSON.parse(await text(answer, node, signal)) as { code?: unknown; detail?: unknown }
+    const problem = JSON.parse(await text(answer, open)) as { code?: unknown; detail?: unknown }
     // What the node has against this gateway is not the caller's to mend.
     if (answer.statusCode === 401) throw new StrataError('node_unavailable', `the node ${node.id} has another secret than this gateway: give both the same STRATA_NODE_SECRET_FILE`)
     throw new StrataError(isErrorCode(problem.code) ? problem.code : 'internal', String(problem.detail))
   }
 
   onApplicationShutdown(): void {
+    clearInterval(this.#watch)
     this.#agent.destroy()
   }
 }
 
-function broken(node: NodeRecord, signal: AbortSignal | undefined, cause: unknown): StrataError {
-  return signal?.aborted ? new StrataError('cancelled', 'the request was given up') : new StrataError('node_unavailable', `the node ${node.id} does not answer`, { cause })
+/** A request from its beginning to its end, and what may end it before its answer. */
+class OpenRequest {
+  #request: ClientRequest | undefined
+  #reason: StrataError | undefined
+  #missed = 0
+  readonly #timers: NodeJS.Timeout[] = []
+  readonly #gone: AbortSignal
+  readonly #onGone: () => void
+
+  constructor(
+    readonly node: NodeRecord,
+    { as, gone }: Ask,
+  ) {
+    const { withinMs, letGoMs } = ASKING[as]
+    if (withinMs !== undefined) this.#endIn(withinMs, () => this.#silent())
+    const left = (): StrataError => new StrataError('cancelled', 'the request was given up')
+    this.#onGone = () => {
+      if (letGoMs === 0) this.#end(left())
+      else this.#endIn(letGoMs, left)
+    }
+    this.#gone = gone
+    if (gone.aborted) this.#onGone()
+    else gone.addEventListener('abort', this.#onGone, { once: true })
+  }
+
+  began(request: ClientRequest): void {
+    this.#request = request
+    if (this.#reason) request.destroy(this.#reason)
+  }
+
+  seen(registered: boolean): void {
+    this.#missed = registered ? 0 : this.#missed + 1
+    if (this.#missed >= MOST_MISSED) this.#end(this.#silent())
+  }
+
+  /** Why it failed, to who asked. */
+  failure(cause: unknown): StrataError {
+    return this.#reason ?? this.#silent(cause)
+  }
+
+  close(): void {
+    for (const timer of this.#timers) clearTimeout(timer)
+    this.#gone.removeEventListener('abort', this.#onGone)
+  }
+
+  #silent(cause?: unknown): StrataError {
+    return new StrataError('node_unavailable', `the node ${this.node.id} does not answer`, cause === undefined ? {} : { cause })
+  }
+
+  #endIn(milliseconds: number, reason: () => StrataError): void {
+    this.#timers.push(setTimeout(() => this.#end(reason()), milliseconds).unref())
+  }
+
+  #end(reason: StrataError): void {
+    this.#reason ??= reason
+    this.#request?.destroy(this.#reason)
+  }
 }
 
 /** Ends a socket that is not connected in time: a machine that is gone answers nothing at all, for minutes. */
@@ -94,12 +216,12 @@ function urlParts(door: string): { host: string; port: number } {
   return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
 }
 
-async function text(message: IncomingMessage, node: NodeRecord, signal: AbortSignal | undefined): Promise<string> {
+async function text(message: IncomingMessage, request: OpenRequest): Promise<string> {
   const pieces: Buffer[] = []
   try {
     for await (const piece of message as AsyncIterable<Buffer>) pieces.push(piece)
   } catch (cause) {
-    throw broken(node, signal, cause)
+    throw request.failure(cause)
   }
   return Buffer.concat(pieces).toString('utf8')
 }

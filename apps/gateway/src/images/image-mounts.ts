@@ -27,12 +27,14 @@ export class ImageMounts {
     const { error, result } = await this.journal.end(job, signal)
     if (error) throw new StrataError(error.code, error.message)
     const { node } = result as { node: string }
-    return this.doors.json<MountResult>(await this.nodes.get(node), 'POST', '/mounts', ref, signal)
+    return this.doors.json<MountResult>(await this.nodes.get(node), { method: 'POST', path: '/mounts', body: ref, as: 'command', gone: signal })
   }
 
-  async umount(id: Digest): Promise<void> {
-    let removed = false
-    for (const node of await this.nodes.list()) removed = (await this.doors.json<{ removed: boolean }>(node, 'DELETE', `/mounts/${id}`)).removed || removed
-    if (!removed) throw new StrataError('not_found', `the image ${id} is not mounted`)
+  /** All nodes are asked at once: one that is silent keeps no other waiting. */
+  async umount(id: Digest, gone: AbortSignal): Promise<void> {
+    const nodes = await this.nodes.list()
+    const asked = await Promise.allSettled(nodes.map((node) => this.doors.json<{ removed: boolean }>(node, { method: 'DELETE', path: `/mounts/${id}`, as: 'command', gone })))
+    for (const answer of asked) if (answer.status === 'rejected') throw answer.reason
+    if (!asked.some((answer) => answer.status === 'fulfilled' && answer.value.removed)) throw new StrataError('not_found', `the image ${id} is not mounted`)
   }
 }

@@ -144,13 +144,13 @@ export class ImagesController {
   @ApiOperation({ summary: 'Takes that mount away' })
   @ApiResponse({ status: 204 })
   @answersProblems('image_not_found', 'not_found')
-  async umount(@Param('ref', { schema: ref }) name: string): Promise<void> {
+  async umount(@Param('ref', { schema: ref }) name: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
     // By its id also when the image itself is removed: its mount stays until somebody takes it away.
     const id = await this.images.resolve(name).then((image) => image.id, (error: unknown) => {
       if (isDigest(name)) return name
       throw error
     })
-    await this.mounts.umount(id)
+    await this.mounts.umount(id, closedSignal(reply.raw))
   }
 }
 

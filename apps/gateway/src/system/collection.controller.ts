@@ -51,7 +51,7 @@ export class CollectionController {
   @ApiOperation({ summary: 'Bytes on disk: images in the store, what containers have written, layers on the nodes' })
   @ApiResponse({ status: 200, standardSchema: diskUsageSchema })
   @answersProblems('queue_unavailable', 'store_unavailable')
-  async df(): Promise<DiskUsageView> {
-    return this.usage.measure()
+  async df(@Res({ passthrough: true }) reply: FastifyReply): Promise<DiskUsageView> {
+    return this.usage.measure(closedSignal(reply.raw))
   }
 }

@@ -18,8 +18,9 @@ export class DiskUsage {
     private readonly doors: NodeDoors,
   ) {}
 
-  async measure(): Promise<DiskUsageView> {
-    const [containers, nodes] = await Promise.all([this.containers.list(), this.#nodes()])
+  /** `gone`: aborted when the client has left. */
+  async measure(gone: AbortSignal): Promise<DiskUsageView> {
+    const [containers, nodes] = await Promise.all([this.containers.list(gone), this.#nodes(gone)])
     const used = new Set<string>(containers.map(({ imageId }) => imageId))
     const running = new Set(containers.filter(({ state }) => state === 'running').map(({ id }) => id))
     const written = nodes.flatMap((node) => node.containers)
@@ -31,12 +32,12 @@ export class DiskUsage {
     }
   }
 
-  async #nodes(): Promise<DiskUsageView['nodes']> {
+  async #nodes(gone: AbortSignal): Promise<DiskUsageView['nodes']> {
     const alive = new Map((await this.nodes.list()).map((node) => [node.id, node]))
     return Promise.all(
       (await this.nodes.known()).map(async (id) => {
         const node = alive.get(id)
-        const usage = node && (await this.doors.json<NodeUsage>(node, 'GET', '/usage').catch(() => undefined))
+        const usage = node && (await this.doors.json<NodeUsage>(node, { method: 'GET', path: '/usage', as: 'command', gone }).catch(() => undefined))
         return { node: id, answers: usage !== undefined, ...(usage ?? { containers: [], layers: NOTHING }) }
       }),
     )

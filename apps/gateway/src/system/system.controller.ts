@@ -2,7 +2,7 @@ import { Controller, Get, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { API_VERSION, infoSchema, versionSchema, type InfoView, type VersionView } from '@strata/api'
 import { Images } from '@strata/images'
-import { Open, Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
+import { closedSignal, Open, Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { ContainerDirectory } from '../containers/container-directory.js'
@@ -28,8 +28,8 @@ export class SystemController {
   @Get('info')
   @ApiOperation({ summary: 'What is here, and what each node can do' })
   @ApiResponse({ status: 200, standardSchema: infoSchema })
-  async info(): Promise<InfoView> {
-    const [images, containers, nodes] = await Promise.all([this.images.list(), this.containers.list(), this.nodes.list()])
+  async info(@Res({ passthrough: true }) reply: FastifyReply): Promise<InfoView> {
+    const [images, containers, nodes] = await Promise.all([this.images.list(), this.containers.list(closedSignal(reply.raw)), this.nodes.list()])
     const count = (state: string): number => containers.filter((container) => container.state === state).length
     return {
       version: VERSION,
