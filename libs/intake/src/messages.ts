@@ -78,6 +78,13 @@ export type Answer =
   | { readonly kind: 'paused'; readonly rest: Uint8Array }
   | { readonly kind: 'aborted' }
 
+export interface Answered {
+  readonly kind: 'answered'
+  readonly answer: Answer
+  /** Bytes that the thread has now, with its garbage. */
+  readonly held: number
+}
+
 /** Sent on the way, for each layer that could be indexed. */
 export interface LayerIndexed {
   readonly kind: 'index'

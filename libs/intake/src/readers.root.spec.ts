@@ -2,7 +2,7 @@ import { TAR_LIMITS } from '@strata/archive'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { file, ZEROS } from '@strata/archive/testing'
+import { file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Answer } from './messages.js'
 import { RingWriter } from './ring.js'
@@ -40,6 +40,16 @@ describe('WorkerPair', () => {
   })
 
 })
+
+/** An archive of one layer, whose index has some 100 MiB: links with long targets. */
+function* largeLayer(): Generator<Buffer> {
+  const [pieces, links] = [50, 500]
+  const long = paxHeader(pax('linkpath', 'x'.repeat(4000)))
+  const piece = (at: number): Buffer => Buffer.concat(Array.from({ length: links }, (_, i) => [long, header({ name: `${at}-${i}`, type: '2', link: 'x' })]).flat())
+  yield header({ name: 'layer.tar', size: pieces * piece(0).length + ZEROS.length })
+  for (let at = 0; at < pieces; at++) yield piece(at)
+  yield Buffer.concat([ZEROS, ZEROS])
+}
 
 /** A turn that lasts until `end` is called. */
 async function hold(session: Session): Promise<{ pair: WorkerPair; end: () => Promise<void> }> {
@@ -80,6 +90,27 @@ describe('Readers', () => {
     expect(await third.turn(never, silent, (pair) => Promise.resolve(pair))).toBe(second)
     third.close()
     await expect(readers.open('upload').turn(AbortSignal.abort(new Error('gone')), silent, () => Promise.resolve())).rejects.toThrow('gone')
+  })
+
+  it('keep no pair that a large layer filled', async () => {
+    readers = new Readers(1)
+    const session = readers.open('upload')
+    const filled = await session.turn(never, silent, async (pair) => {
+      const ring = new RingWriter(pair.ring)
+      const job = { session: session.id, keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }
+      const answers = pair.run(job, () => ring.indexStored(), () => undefined)
+      for (const piece of largeLayer()) await ring.write(piece)
+      await ring.end()
+      expect(kindsOf(await answers)).toEqual(['written', 'hashed'])
+      return pair
+    })
+    session.close()
+    const next = readers.open('upload')
+    await next.turn(never, silent, async (pair) => {
+      expect(pair).not.toBe(filled)
+      expect(await good(pair)).toEqual(['written', 'hashed'])
+    })
+    next.close()
   })
 
   it('keep a pair for files, whatever uploads there are', async () => {

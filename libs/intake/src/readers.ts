@@ -1,15 +1,23 @@
 import { Worker } from 'node:worker_threads'
 import { StrataError } from '@strata/oci'
-import type { Answer, Drop, FileJob, Job, LayerIndexed, Role, WorkerData } from './messages.js'
+import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, Role, WorkerData } from './messages.js'
 import { createRing } from './ring.js'
 
 /** Compiled files only: Node's threads take no TypeScript in packages, so sources run by a test use the build's. */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
+/**
+ * A pair of which a thread has more bytes than this is ended when nobody uses it: an idle thread collects no garbage, so it
+ * would keep what its largest upload took.
+ */
+const MAX_IDLE_BYTES = 64 * 1024 * 1024
+
 /** Both threads (the hasher alone, where the writing is another's) and their ring. Warm ones are kept: starting two threads takes longer than a small archive. */
 export class WorkerPair {
   readonly ring = createRing()
   private readonly workers: Worker[]
+  /** Bytes that each thread had when it answered last. */
+  private readonly held = new Map<Worker, number>()
   isBroken = false
 
   constructor(roles: readonly Role[] = ['writer', 'hasher']) {
@@ -26,6 +34,11 @@ export class WorkerPair {
       worker.unref()
       return worker
     })
+  }
+
+  /** Whether a thread has too much to be kept idle. */
+  get isFull(): boolean {
+    return [...this.held.values()].some((bytes) => bytes > MAX_IDLE_BYTES)
   }
 
   /** Starts the job and resolves with the answers. A thread that dies answers `failed`; `early` is told each answer as it comes. */
@@ -51,7 +64,11 @@ export class WorkerPair {
         worker.unref()
         resolve(answer)
       }
-      const onMessage = (message: Answer | LayerIndexed): void => (message.kind === 'index' ? onIndex(message) : settle(message))
+      const onMessage = (message: Answered | LayerIndexed): void => {
+        if (message.kind === 'index') return onIndex(message)
+        this.held.set(worker, message.held)
+        settle(message.answer)
+      }
       const onError = (error: Error): void => settle({ kind: 'failed', code: 'internal', message: `an intake worker failed: ${error.message}` })
       const onExit = (): void => settle({ kind: 'failed', code: 'internal', message: 'an intake worker ended' })
       if (this.isBroken) return settle({ kind: 'failed', code: 'internal', message: 'an intake worker ended' })
@@ -215,17 +232,16 @@ export class Readers {
     return seat
   }
 
-  /** Of the pairs that nobody uses one is kept. */
+  /** Of the pairs that nobody uses one is kept; a new one takes the place of one that has too much memory. */
   #tidy(): void {
-    let kept = false
-    for (const seat of this.#seats) {
-      if (seat.sessions.size > 0 || seat.isBusy) continue
-      if (!kept && !seat.pair.isBroken) kept = true
-      else {
-        this.#seats.delete(seat)
-        void seat.pair.end()
-      }
+    const unused = [...this.#seats].filter(({ sessions, isBusy }) => sessions.size === 0 && !isBusy)
+    const kept = unused.find(({ pair }) => !pair.isBroken && !pair.isFull)
+    for (const seat of unused) {
+      if (seat === kept) continue
+      this.#seats.delete(seat)
+      void seat.pair.end()
     }
+    if (!kept && unused.some(({ pair }) => pair.isFull)) this.#addSeat('upload')
   }
 }
 

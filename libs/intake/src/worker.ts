@@ -5,7 +5,7 @@ import { asStrataError, StrataError, type DiffId } from '@strata/oci'
 import { EntryHasher } from './entry-hasher.js'
 import { EntryWriter } from './entry-writer.js'
 import { FileWorker } from './file-worker.js'
-import type { Answer, Drop, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
+import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
 import { RingAborted, RingFiller, RingReader } from './ring.js'
 import { SocketSource } from './socket-source.js'
 import { WholeBody } from './whole-body.js'
@@ -14,7 +14,7 @@ import { WholeBody } from './whole-body.js'
 const { role, ring } = workerData as WorkerData
 const port = parentPort!
 
-function send(message: Answer | LayerIndexed, bytes?: Uint8Array): void {
+function send(message: Answered | LayerIndexed, bytes?: Uint8Array): void {
   port.postMessage(message, bytes === undefined ? [] : [bytes.buffer as ArrayBuffer])
 }
 
@@ -135,5 +135,7 @@ port.on('message', (job: Job | FileJob | Drop) => {
   } catch (error) {
     answer = refusal(error)
   }
-  send(answer, answer.kind === 'hashed' ? answer.listing : undefined)
+  // Both are this thread's own.
+  const { arrayBuffers, heapTotal } = process.memoryUsage()
+  send({ kind: 'answered', answer, held: arrayBuffers + heapTotal }, answer.kind === 'hashed' ? answer.listing : undefined)
 })
