@@ -15,7 +15,7 @@ import {
   type WaitResult,
 } from '@strata/api'
 import type { Digest, ToldError } from '@strata/oci'
-import { closedSignal } from '@strata/platform'
+import { closedSignal, LargeJson } from '@strata/platform'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { z } from 'zod'
@@ -100,6 +100,7 @@ export class DoorController {
   }
 
   @Post('mounts')
+  @LargeJson()
   @HttpCode(200)
   async mount(@Body({ schema: imageRefSchema }) image: ImageRef): Promise<{ id: Digest; path: string }> {
     return { id: image.id, path: await this.node.mounts.mount(image) }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { isDiffId, isDigest, NOT_A_DIGEST, type Digest, type DiffId } from './digest.js'
 import { StrataError, type ErrorCode } from './errors.js'
+import { DOCUMENT_LIMITS, readJson } from './json.js'
 
 /** JSON of an image is hostile: unknown fields are kept out, sizes bounded, digests checked by their grammar. */
 const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
@@ -80,13 +81,14 @@ export type ImageConfig = z.infer<typeof imageConfigSchema>
 /** An image's JSON may not be larger than this (DESIGN: limits). */
 export const MAX_JSON_BYTES = 4 * 1024 * 1024
 
-/** JSON bytes against a schema. Too large, not JSON, or not of the shape: an error of `code` that names `what`. */
+/** JSON bytes against a schema. Too large, too deep, too many parts: `limit_exceeded`; not JSON, or not of the shape: an error of `code`. Each names `what`. */
 export function parseJson<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: string, code: ErrorCode = 'archive_invalid'): T {
   if (bytes.length > MAX_JSON_BYTES) throw new StrataError('limit_exceeded', `${what} has ${bytes.length} bytes; the limit for JSON is ${MAX_JSON_BYTES}`)
   let value: unknown
   try {
-    value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
-  } catch {
+    value = readJson(bytes, what, DOCUMENT_LIMITS)
+  } catch (error) {
+    if (error instanceof StrataError) throw error
     throw new StrataError(code, `${what} is not JSON`)
   }
   const result = schema.safeParse(value)

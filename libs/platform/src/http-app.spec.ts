@@ -1,5 +1,6 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import request from 'supertest'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allowEveryone } from './authentication.js'
@@ -8,6 +9,7 @@ import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
 import { BODIES, LIMITS } from './testing/limits.js'
 import { Probe, Probed } from './testing/probe-app.js'
+import { RawClient, requestText } from './testing/raw-client.js'
 
 let app: NestFastifyApplication
 let server: Server
@@ -48,5 +50,49 @@ describe('an HTTP application', () => {
 
   it('takes a body that fits its schema', async () => {
     expect((await request(server).post('/echo').send({ n: 1 })).body).toEqual({ n: 1 })
+  })
+
+  it.each([
+    ['form', 'application/x-www-form-urlencoded'], ['text', 'text/plain'], ['other JSON', 'application/problem+json'], ['no', ''],
+  ])('refuses options of %s type, and does nothing', async (_, type) => {
+    const { calls } = Probe
+    calls.length = 0
+    for (const coding of [['content-length: 15'], ['transfer-encoding: chunked']]) {
+      const client = await RawClient.connect({ host: '127.0.0.1', port: (server.address() as AddressInfo).port })
+      const body = '{"dryRun":true}'
+      await client.send(requestText('POST /optional', [...coding, ...(type === '' ? [] : [`content-type: ${type}`])], coding[0]!.startsWith('t') ? `f\r\n${body}\r\n0\r\n\r\n` : body))
+      expect(await client.receive(/\r\n\r\n[^]*\}/)).toMatch(/^HTTP\/1\.1 415 [^]*"code":"unsupported"/)
+      client.socket.destroy()
+    }
+    expect(calls).toEqual([])
+  })
+
+  it('does what is asked without options where there is no body, whatever type it would have', async () => {
+    for (const type of ['text/plain', 'application/json', undefined]) {
+      const asked = request(server).post('/optional')
+      const answer = await (type === undefined ? asked : asked.set('content-type', type))
+      expect(answer.status, answer.text).toBe(type === 'application/json' ? 400 : 201)
+    }
+    expect((await request(server).post('/optional').send({ dryRun: true })).body).toEqual({ dryRun: true })
+  })
+
+  it('leaves a body to the route that reads it, and knows no route for one elsewhere', async () => {
+    expect((await request(server).post('/raw').set('content-type', 'application/x-tar').send('12345')).body).toEqual({ length: 5 })
+    expect((await request(server).post('/nowhere').set('content-type', 'application/x-tar').send('12345')).status).toBe(404)
+  })
+
+  it.each([
+    ['/echo', `{"n":1${' '.repeat(64 * 1024 - 7)}}`, 201, undefined],
+    ['/echo', `{"n":1${' '.repeat(64 * 1024 - 6)}}`, 413, 'bytes'],
+    ['/large', `{"n":1${' '.repeat(64 * 1024)}}`, 201, undefined],
+    ['/large', `{"n":${'['.repeat(31)}${']'.repeat(31)}}`, 201, undefined],
+    ['/large', `{"n":${'['.repeat(32)}${']'.repeat(32)}}`, 413, 'nested deeper than 32'],
+    ['/large', `{"n":[${'{},'.repeat(19_997)}{}]}`, 201, undefined],
+    ['/large', `{"n":[${'{},'.repeat(19_998)}{}]}`, 413, 'more than 20000 lists and objects'],
+    ['/large', `{"n":[${'[],'.repeat(1_300_000)}1]}`, 413, 'more than 20000 lists and objects'],
+  ])('%s: JSON is bounded by what it holds, %#', async (path, body, status, says) => {
+    const answer = await request(server).post(path).set('content-type', 'application/json').send(body)
+    expect(answer.status, answer.text.slice(0, 200)).toBe(status)
+    if (says !== undefined) expect(answer.body).toMatchObject({ code: 'limit_exceeded', detail: expect.stringContaining(says) as string })
   })
 })

@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
 import { Logger as NestLogger, StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
-import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify'
-import { StrataError } from '@strata/oci'
+import { FastifyAdapter, RouteConfig, type NestFastifyApplication } from '@nestjs/platform-fastify'
+import { readJson, StrataError, type JsonLimits } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Logger } from 'nestjs-pino'
 import { isOpen, refusalOf, type Authentication } from './authentication.js'
@@ -21,17 +21,37 @@ export interface HttpAppOptions {
   readonly authentication: Authentication
   /** For JSON bodies. */
   readonly bodies: BodyLimits
-  /** Media types that are parsed as JSON, besides `application/json`. */
+  /** Media types that are read as JSON, besides `application/json`. */
   readonly jsonTypes?: readonly string[]
   /** Adds to the application before its routes are made. */
   readonly prepare?: (app: NestFastifyApplication) => void
 }
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The route's handler reads the body itself, unless its type is JSON. */
+    readsBody?: boolean
+    /** The route takes JSON of more than SMALL_BODY bytes. */
+    largeJson?: boolean
+  }
+}
+
+/** A route whose handler reads the body itself, of any type that is not JSON. */
+export const ReadsBody = (): MethodDecorator => RouteConfig({ readsBody: true })
+/** A route whose JSON may be as large as the service allows. */
+export const LargeJson = (): MethodDecorator => RouteConfig({ largeJson: true })
+
+/** JSON of a request that has only a few options. */
+const SMALL_BODY = 64 * 1024
+/** A node is told all layers of an image, 10,000 at most, each an object. No request is deeper than a few. */
+const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000 }
+
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
  *
- * Every request is authenticated first (authentication.ts). Then JSON bodies are read (request-bodies.ts); every other
- * body is left in the socket for its controller to read, however long it is.
+ * Every request is authenticated first (authentication.ts). Then JSON bodies are read (request-bodies.ts). A body of any
+ * other type is left in the socket for a route that reads it itself (`ReadsBody`), however long it is, and refused
+ * everywhere else: a request whose options are not understood must not be done without them.
  */
 export async function createHttpApp(module: DynamicModule, { authentication, bodies: limits, jsonTypes = [], prepare }: HttpAppOptions): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
@@ -67,9 +87,14 @@ export async function createHttpApp(module: DynamicModule, { authentication, bod
   app.flushLogs()
   const fastify = adapter.getInstance()
   fastify.removeAllContentTypeParsers()
-  fastify.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  fastify.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage, done) => {
+    const understood = request.routeOptions.config.readsBody === true || request.is404 || !hasBody(payload)
+    done(understood ? null : new StrataError('unsupported', notJson(payload)))
+  })
   const bodies = new RequestBodies(limits)
-  fastify.addContentTypeParser(['application/json', ...jsonTypes], async (_request: FastifyRequest, payload: IncomingMessage) => parsed(await bodies.read(payload)))
+  fastify.addContentTypeParser(['application/json', ...jsonTypes], async (request: FastifyRequest, payload: IncomingMessage) => {
+    return parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY))
+  })
   app.useGlobalFilters(new ProblemFilter())
   app.useGlobalPipes(validation())
   prepare?.(app)
@@ -84,10 +109,15 @@ function logRefused({ raw: { method = '', url = '', socket } }: FastifyRequest, 
   new NestLogger('http').log(`refused, ${code}: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`)
 }
 
+function notJson({ headers: { 'content-type': type } }: IncomingMessage): string {
+  return `the body is ${type === undefined ? 'of no type' : `of the type ${type.slice(0, 100)}`}, and this request takes JSON: say Content-Type: application/json`
+}
+
 function parsed(body: Buffer): unknown {
   try {
-    return body.length === 0 ? {} : JSON.parse(body.toString())
-  } catch {
+    return body.length === 0 ? {} : readJson(body, 'the body', BODY_LIMITS)
+  } catch (error) {
+    if (error instanceof StrataError) throw error
     throw new StrataError('bad_request', 'the body is not JSON')
   }
 }

@@ -27,8 +27,10 @@ export class RequestBodies {
 
   constructor(private readonly limits: BodyLimits) {}
 
-  read(request: IncomingMessage): Promise<Buffer> {
-    const { bytes, memory, timeoutMs } = this.limits
+  /** @param most bytes of this body, where they are fewer than `bytes` */
+  read(request: IncomingMessage, most = Infinity): Promise<Buffer> {
+    const { memory, timeoutMs } = this.limits
+    const bytes = Math.min(this.limits.bytes, most)
     const tooLarge = [`limit_exceeded`, `the body has more than ${bytes} bytes`] as const
     const pieces: Buffer[] = []
     let size = 0

@@ -125,8 +125,8 @@ describe('limits', () => {
   const read = (path: string): string => readFileSync(path, 'utf8').trim()
   /** Each listener, with what it needs to know a client, and a request of its own. */
   const LISTENERS = [
-    ['the gateway’s TCP listener', () => ({ to: tcp, known: `authorization: Bearer ${read(limited.tokenFile)}`, get: 'GET /v1/version', post: 'POST /v1/gc' })],
-    ['its unix listener', () => ({ to: { path: limited.socket }, known: 'accept: */*', get: 'GET /v1/version', post: 'POST /v1/gc' })],
+    ['the gateway’s TCP listener', () => ({ to: tcp, known: `authorization: Bearer ${read(limited.tokenFile)}`, get: 'GET /v1/version', post: 'POST /v1/containers' })],
+    ['its unix listener', () => ({ to: { path: limited.socket }, known: 'accept: */*', get: 'GET /v1/version', post: 'POST /v1/containers' })],
     ['the node’s listener', () => ({ to: nodeTcp, known: `x-strata-secret: ${read(join(limited.data, 'node-secret'))}`, get: 'GET /containers', post: 'POST /mounts' })],
   ] as const
 

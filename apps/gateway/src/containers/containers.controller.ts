@@ -22,7 +22,7 @@ import {
   type PrunedContainers,
   type WaitResult,
 } from '@strata/api'
-import { closedSignal } from '@strata/platform'
+import { closedSignal, LargeJson } from '@strata/platform'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
@@ -44,6 +44,7 @@ export class ContainersController {
   ) {}
 
   @Post()
+  @LargeJson()
   @ApiOperation({ summary: 'Launches a container from an image' })
   @ApiResponse({ status: 201, standardSchema: containerSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })

@@ -22,7 +22,7 @@ import {
 import { Images } from '@strata/images'
 import { bytesLeft } from '@strata/intake'
 import { isDigest, parsePlatform, StrataError } from '@strata/oci'
-import { answerEarly, closedSignal } from '@strata/platform'
+import { answerEarly, closedSignal, ReadsBody } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { ContainerDirectory } from '../containers/container-directory.js'
@@ -51,6 +51,7 @@ export class ImagesController {
   ) {}
 
   @Post()
+  @ReadsBody()
   @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar' })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
@@ -90,6 +91,7 @@ export class ImagesController {
   }
 
   @Put()
+  @ReadsBody()
   @ApiOperation({ summary: 'As POST: for clients that upload files by PUT (curl -T)' })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })

@@ -1,9 +1,13 @@
-import { Body, Controller, Delete, Get, Module, Post } from '@nestjs/common'
+import { Body, Controller, Delete, Get, Module, Post, Req } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
 import { z } from 'zod'
+import type { FastifyRequest } from 'fastify'
 import { Open } from '../authentication.js'
+import { LargeJson, ReadsBody } from '../http-app.js'
 
 const body = z.strictObject({ n: z.number() })
+const options = z.object({ dryRun: z.boolean() }).nullish()
+
 
 @Controller()
 export class Probe {
@@ -36,6 +40,24 @@ export class Probe {
   echo(@Body({ schema: body }) value: z.infer<typeof body>): z.infer<typeof body> {
     Probe.calls.push('echo')
     return value
+  }
+  @Post('large')
+  @LargeJson()
+  large(@Body({ schema: z.object({ n: z.unknown() }) }) { n }: { n: unknown }): { length: number } {
+    return { length: JSON.stringify(n).length }
+  }
+  /** As if it did something that its options can forbid. */
+  @Post('optional')
+  optional(@Body({ schema: options }) body: z.infer<typeof options>): { dryRun: boolean } {
+    Probe.calls.push('optional')
+    return { dryRun: body?.dryRun === true }
+  }
+  @Post('raw')
+  @ReadsBody()
+  async raw(@Req() { raw }: FastifyRequest): Promise<{ length: number }> {
+    let length = 0
+    for await (const piece of raw) length += (piece as Buffer).length
+    return { length }
   }
 }
 @Module({})
