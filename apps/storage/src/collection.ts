@@ -63,7 +63,7 @@ export class Collection {
   async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Image[]> {
     // Images first, then who uses them: reading the images takes a while, and containers are claimed meanwhile.
     const candidates = await this.images.untagged(() => false)
-    const containers = (await this.nodes.containers()).map((view) => publishedSchema.parse(view))
+    const containers = (await this.nodes.allContainers()).map((view) => publishedSchema.parse(view))
     const used = new Set<string>(containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])))
     const images = candidates.filter(({ id }) => !used.has(id))
     if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)

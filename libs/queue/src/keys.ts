@@ -11,6 +11,7 @@
  *     strata:nodes:seen          hash: `<node>/<part>` → when it was last renewed, and what it said
  *     strata:containers:<node>   hash: container id → its record, as its node published it
  *     strata:nodes               set: the ids of all nodes that ever registered
+ *     strata:nodes:unpublished   set: those of them whose containers are not here yet, as after Redis was emptied
  *     strata:placed:<container>  the node that took it; expires a day after its removal
  *     strata:names               hash: container name → container id, claimed before a launch
  * Channels: strata:changed (an id whose journal changed), strata:cancelled (an id that is to stop).
@@ -26,6 +27,7 @@ export const KEY = {
   nodeOwner: (id: string) => `strata:node:${id}:owner`,
   nodesSeen: 'strata:nodes:seen',
   nodes: 'strata:nodes',
+  nodesUnpublished: 'strata:nodes:unpublished',
   containers: (node: string) => `strata:containers:${node}`,
   placed: (container: string) => `strata:placed:${container}`,
   names: 'strata:names',

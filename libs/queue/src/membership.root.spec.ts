@@ -151,6 +151,52 @@ describe('the id of a node folder', () => {
   })
 })
 
+describe('all containers there are', () => {
+  const views = new Map([['c', { id: 'c' }]])
+
+  it('are not known while no node is known, nor before each that is has published', async () => {
+    await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
+    await (await member(A, 'extractor')).show(undefined)
+    await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
+    await (await member(A, 'runtime')).show(record)
+    await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable', message: expect.stringContaining('the node n has not told') as string })
+    await directory.publishAll('n', new Map())
+    expect(await directory.allContainers()).toEqual([])
+  })
+
+  it('are not known after Redis was emptied, until each node that comes back has published again', async () => {
+    const parts = [await member(A, 'extractor'), await member(A, 'runtime')] as const
+    await parts[0].show(undefined)
+    await parts[1].show(record)
+    await directory.publishAll('n', views)
+    expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+    await connection.flushall()
+    await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
+    for (const part of parts) {
+      await part.renew()
+      await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
+    }
+    await directory.publishAll('n', views)
+    for (const part of parts) await part.renew()
+    expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+  })
+
+  it('are those of nodes that are gone, too, and of nodes of an older version', async () => {
+    await connection.sadd(KEY.nodes, 'old')
+    await connection.hset(KEY.containers('old'), 'c', JSON.stringify({ id: 'c' }))
+    expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+  })
+
+  it('do not wait for a node that was forgotten', async () => {
+    const runtime = await member(A, 'runtime')
+    await runtime.show(record)
+    await runtime.leave()
+    await directory.forget('n')
+    await connection.sadd(KEY.nodes, 'other')
+    expect(await directory.allContainers()).toEqual([])
+  })
+})
+
 describe('a node that was removed', () => {
   const removed = (): Promise<StrataError> => Promise.resolve(new StrataError('node_removed', 'the node n was removed'))
   it('does not start, and leaves no trace of its try', async () => {

@@ -64,7 +64,7 @@ const PLACED_SECONDS = 24 * 3600
 
 /**
  * Takes or keeps the id for one instance, in one step: two that start at once cannot both have it.
- * KEYS owner, own part, other part, nodes, seen · ARGV id, instance, boot, owner's record, what the part says ('' if it
+ * KEYS owner, own part, other part, nodes, seen, unpublished · ARGV id, instance, boot, owner's record, what the part says ('' if it
  * is not to be shown yet), field in `seen`, '1' for a runtime: of the host's two names its own counts, since an extractor
 in a container of its own does not see the machine's
  */
@@ -78,7 +78,10 @@ end
 local unknown = 1 - redis.call('EXISTS', KEYS[2])
 redis.call('SET', KEYS[1], (lapsed == 1 or ARGV[7] == '1') and ARGV[4] or text, 'PX', ${LIFE_MS})
 if ARGV[5] ~= '' then
-  if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then unknown = 1 end
+  if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then
+    unknown = 1
+    redis.call('SADD', KEYS[6], ARGV[1])
+  end
   local now = redis.call('TIME')
   redis.call('SET', KEYS[2], ARGV[5], 'PX', ${LIFE_MS})
   redis.call('HSET', KEYS[5], ARGV[6], string.format('%d%03d ', now[1], math.floor(now[2] / 1000)) .. ARGV[5])
@@ -115,7 +118,7 @@ export class NodeDirectory {
     const [own, other] = partKeys(id, part)
     const owner = JSON.stringify(ownerSchema.parse({ instance, boot, host }))
     const text = said === undefined ? '' : JSON.stringify(said ?? { host })
-    const keys = [KEY.nodeOwner(id), own, other, KEY.nodes, KEY.nodesSeen]
+    const keys = [KEY.nodeOwner(id), own, other, KEY.nodes, KEY.nodesSeen, KEY.nodesUnpublished]
     const answer = (await this.redis.eval(REGISTER, keys.length, ...keys, id, instance, boot, owner, text, `${id}/${part}`, part === 'runtime' ? '1' : '0')) as [number, ...(string | number)[]]
     if (answer[0] === 0) return { kind: 'taken', host: String(answer[1]), leftMs: Number(answer[2]) }
     return { kind: 'registered', lapsed: answer[1] === 1, unknown: answer[2] === 1, whole: answer[3] === 1 }
@@ -195,6 +198,7 @@ export class NodeDirectory {
         .del(KEY.node(id), KEY.extractor(id), KEY.nodeOwner(id), KEY.containers(id))
         .hdel(KEY.nodesSeen, `${id}/runtime`, `${id}/extractor`)
         .srem(KEY.nodes, id)
+        .srem(KEY.nodesUnpublished, id)
         .exec(),
     )
   }
@@ -238,7 +242,7 @@ export class NodeDirectory {
   async publishAll(node: string, views: ReadonlyMap<string, unknown>): Promise<void> {
     const work = this.redis.multi().del(KEY.containers(node))
     for (const [id, view] of views) work.hset(KEY.containers(node), id, JSON.stringify(view))
-    await work.exec()
+    await work.srem(KEY.nodesUnpublished, node).exec()
   }
 
   /**
@@ -253,6 +257,26 @@ export class NodeDirectory {
   /** What this node published last, as JSON values. */
   async published(node: string): Promise<unknown[]> {
     return (await this.redis.hvals(KEY.containers(node))).map((text) => JSON.parse(text) as unknown)
+  }
+
+  /**
+   * As `containers`, for who acts on what is not among them. Right after Redis was emptied no container is, though all
+   * may run. What a node that is gone has published last still counts: what it has left does not change.
+   * @throws StrataError `node_unavailable` where no node is known, or one has not published since Redis knows it
+   */
+  async allContainers(): Promise<unknown[]> {
+    const known = await this.known()
+    const work = this.redis.multi().smembers(KEY.nodes).smembers(KEY.nodesUnpublished)
+    for (const id of known) work.hvals(KEY.containers(id))
+    // In one step: Redis may be emptied at any time, and nodes come back one by one.
+    const [now = [], unpublished = [], ...lists] = ((await orUnavailable(work.exec())) ?? []).map(([error, value]) => {
+      if (error) throw error
+      return value as string[]
+    })
+    const missing = now.find((id) => unpublished.includes(id) || !known.includes(id))
+    if (missing !== undefined) throw new StrataError('node_unavailable', `the node ${missing} has not told yet which containers it has: try again, or forget it with \`strata node rm ${missing}\` if it is gone for good`)
+    if (now.length === 0) throw new StrataError('node_unavailable', 'no node is known, so none can tell which containers there are: try again when one runs (`strata up`)')
+    return lists.flat().map((text) => JSON.parse(text) as unknown)
   }
 
   /** Every node's containers as published: JSON values, in no order. */

@@ -32,7 +32,7 @@ export function imageCommands(program: Command, context: Context): void {
     .command('rmi')
     .description('take names away from images; with its last name an image goes')
     .argument('<image...>')
-    .option('-f, --force', 'also by an id that has several names')
+    .option('-f, --force', 'also by an id that has several names, and while a node has not told which containers it has')
     .action(async (names: string[], { force }: { force?: boolean }) => {
       const results = new Map<string, RemoveImageResult>()
       await every(

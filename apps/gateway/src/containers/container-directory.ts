@@ -50,6 +50,15 @@ export class ContainerDirectory {
     return (await this.nodes.containers()).map(parse)
   }
 
+  /**
+   * The ids of the images that containers use. `forced`: as far as Redis knows.
+   * @throws StrataError `node_unavailable` where that is not known of some node
+   */
+  async imagesInUse({ forced }: { readonly forced: boolean }): Promise<ReadonlySet<string>> {
+    const containers = forced ? await this.nodes.containers() : await this.nodes.allContainers()
+    return new Set(containers.map((container) => parse(container).imageId))
+  }
+
   async get(text: string, gone: AbortSignal): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)

@@ -117,9 +117,10 @@ export class ImagesController {
   @Delete(':ref')
   @ApiOperation({ summary: 'Takes a name away; with the last one the image' })
   @ApiResponse({ status: 200, standardSchema: removeImageResultSchema })
-  @answersProblems('image_not_found', 'image_ambiguous', 'image_has_tags', 'image_in_use')
+  @answersProblems('image_not_found', 'image_ambiguous', 'image_has_tags', 'image_in_use', 'node_unavailable')
   async remove(@Param('ref', { schema: ref }) name: string, @Query({ schema: removeImageQuery }) query: z.infer<typeof removeImageQuery>): Promise<RemoveImageResult> {
-    return this.images.remove({ ref: name, force: query.force, inUse: async ({ id }) => (await this.containers.published()).some(({ imageId }) => imageId === id) })
+    const { force } = query
+    return this.images.remove({ ref: name, force, inUse: async ({ id }) => (await this.containers.imagesInUse({ forced: force })).has(id) })
   }
 
   @Post(':ref/tag')
