@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { Logger } from '@nestjs/common'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { allowEveryone, secretInHeader } from './authentication.js'
 import { closeDoor, openDoor } from './doors.js'
 import { createHttpApp } from './http-app.js'
@@ -58,6 +59,13 @@ async function statuses(to: typeof tcp | typeof unix, text: string, count: numbe
 }
 
 describe('a TCP listener', () => {
+  it('does not write a line for each request that it refuses', async () => {
+    const log = vi.spyOn(Logger.prototype, 'log')
+    for (let count = 0; count < 20; count++) expect(await statuses(tcp, requestText('GET /items/1'), 1)).toEqual([401])
+    expect(log.mock.calls.length).toBeLessThanOrEqual(1)
+    log.mockRestore()
+  })
+
   it.each<[name: string, text: string, statuses: number[]]>([
     ['no token', requestText('GET /items/1'), [401]],
     ['a wrong token', requestText('GET /items/1', [`${RIGHT}x`]), [401]],

@@ -11,6 +11,7 @@ import { answerUnread, hasBody } from './early-answer.js'
 import { ProblemFilter } from './problem-filter.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
 import type { Readiness } from './readiness.js'
+import { Refusals } from './refusals.js'
 import { RequestBodies, type BodyLimits } from './request-bodies.js'
 import type { RunningService } from './service.js'
 
@@ -67,6 +68,7 @@ export async function createHttpApp(module: DynamicModule, { authentication, bod
     schemaController: { compilersFactory: { buildValidator: notUsed, buildSerializer: notUsed } },
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
   })
+  const refusals = new Refusals((line) => new NestLogger('http').log(line))
   // The adapter runs this before all other hooks and before every middleware; Fastify runs it for unknown paths too.
   adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
     const refused = refusalOf(request, authentication)
@@ -76,7 +78,7 @@ export async function createHttpApp(module: DynamicModule, { authentication, bod
       done()
       return
     }
-    logRefused(request, refused)
+    refusals.add(refusedLine(request, refused))
     if (hasBody(request.raw)) {
       reply.hijack()
       answerUnread(request.raw, reply.raw, refused)
@@ -105,8 +107,8 @@ export async function createHttpApp(module: DynamicModule, { authentication, bod
 }
 
 /** Middleware logs requests, and a refused one never gets there. */
-function logRefused({ raw: { method = '', url = '', socket } }: FastifyRequest, { code }: StrataError): void {
-  new NestLogger('http').log(`refused, ${code}: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`)
+function refusedLine({ raw: { method = '', url = '', socket } }: FastifyRequest, { code }: StrataError): string {
+  return `refused, ${code}: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`
 }
 
 function notJson({ headers: { 'content-type': type } }: IncomingMessage): string {

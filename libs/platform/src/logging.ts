@@ -8,9 +8,10 @@ export function loggingModule(level: string): DynamicModule {
       {
         level,
         redact: { paths: ['req.headers.authorization', 'req.headers.cookie'], censor: '[taken out]' },
-        autoLogging: { ignore: (request) => request.url?.startsWith('/v1/health') ?? false },
+        // Open to everyone: a line for each would let a client without a token fill the disk.
+        autoLogging: { ignore: ({ url = '' }) => url.startsWith('/v1/health') || url.startsWith('/docs') },
         customLogLevel: (_request, response, error) => (error || response.statusCode >= 500 ? 'error' : response.statusCode >= 400 ? 'info' : 'debug'),
-        serializers: { req: (request: { method: string; url: string }) => ({ method: request.method, url: request.url.split('?')[0] }) },
+        serializers: { req: (request: { method: string; url: string }) => ({ method: request.method, url: request.url.split('?')[0]!.slice(0, 1_000) }) },
       },
       process.stderr,
     ],

@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -59,6 +59,17 @@ it('starts in the background, refuses a second start, and stops', async () => {
   expect(again.stderr).toMatch(/^strata: Strata is already running at unix:.*\(pid \d+\)\n$/)
   expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0, stdout: 'Strata is stopped; containers run on\n' })
   expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0, stdout: `Strata is not running at unix://${socket}\n` })
+})
+
+it('puts aside a log that is large, in the place of the one before', async () => {
+  const log = join(data, 'strata.log')
+  await writeFile(`${log}.1`, 'the oldest')
+  await writeFile(log, 'the old')
+  await truncate(log, 64 * 1024 * 1024 + 1)
+  const result = await strata(['up', '-d', '--data', data, '--socket', socket], { FAIL: 'no' })
+  expect(result.stderr).toBe('strata: Strata did not start: no\n')
+  expect((await readFile(log, 'utf8')).length).toBeLessThan(1_000)
+  expect((await readFile(`${log}.1`)).subarray(0, 7).toString()).toBe('the old')
 })
 
 it('says why it did not start', async () => {

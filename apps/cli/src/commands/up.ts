@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, renameSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
@@ -20,6 +20,8 @@ interface UpOptions {
 const POLL = 50
 /** As much of the log's end as can hold the line that says why. */
 const TAIL = 64 * 1024
+/** A log of more than this is put aside at a start, in the place of the one that was put aside before. */
+const MAX_LOG = 64 * 1024 * 1024
 
 export function upCommand(program: Command): void {
   program
@@ -69,6 +71,7 @@ async function detach(data: string, socket: string, environment: NodeJS.ProcessE
 function openLog(data: string, path: string): number {
   try {
     mkdirSync(data, { recursive: true, mode: 0o700 })
+    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG) renameSync(path, `${path}.1`)
     return openSync(path, 'a+', 0o600)
   } catch (error) {
     throw new CliError(`cannot write ${path}: ${reasonOf(error)}. Start as root, or choose another folder with --data`, { cause: error })
