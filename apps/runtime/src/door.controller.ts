@@ -15,7 +15,7 @@ import {
   type WaitResult,
 } from '@strata/api'
 import type { Digest, ToldError } from '@strata/oci'
-import { closedSignal, LargeJson } from '@strata/platform'
+import { closedSignal, LargeJson, letClientPause } from '@strata/platform'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import { z } from 'zod'
@@ -68,6 +68,7 @@ export class DoorController {
     const chunks = this.node.containers.logs(container, { follow: query.follow || query.attach, foreground: query.attach, tail: query.tail === 'all' ? undefined : query.tail, stream, signal: gone })
     reply.hijack()
     if (gone.aborted) return
+    letClientPause(reply.request.raw)
     reply.raw.writeHead(200, { 'content-type': stream === undefined ? 'application/vnd.docker.multiplexed-stream' : 'application/octet-stream' })
     reply.raw.flushHeaders()
     // A reader that lags too far is cut off, so that it sees an error and not an end.

@@ -84,6 +84,8 @@ const MAX_HEADER = 128 * 1024
 
 /** Which listener accepted a connection. Written once, when the kernel hands the connection over. */
 const acceptedBy = new WeakMap<Socket, Door>()
+/** Connections whose client may stop reading the answer that is under way. */
+const patient = new WeakSet<Socket>()
 /** Responses whose client waits for `100 Continue` before it sends its body. */
 const awaitsContinue = new WeakSet<ServerResponse>()
 
@@ -106,14 +108,22 @@ export function continueBody(response: ServerResponse): void {
 }
 
 /**
+ * Lets the client of this request stop reading its answer for as long as it likes, as a pager does. Only for answers
+ * that hold little meanwhile, or bound what they hold themselves.
+ */
+export function letClientPause(request: IncomingMessage): void {
+  patient.add(request.socket)
+}
+
+/**
  * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is an error that says what to do.
  *
  * Every listener of every service is opened here, so all have the same limits:
  * - One request of a connection is served at a time. The handler of the next one is called when the answer before it
  *   is sent. Node calls it as soon as the request is parsed, and a client that sends 1,000 requests in one packet and
  *   reads nothing would have all of them at work.
- * - An answer of which the client takes nothing for `unreadMs` is cut off. One that has nothing to send (a log that is
- *   followed) may stay as long as it likes.
+ * - An answer of which the client takes nothing for `unreadMs` is cut off, unless its client may pause
+ *   (`letClientPause`). One that has nothing to send may stay as long as it likes.
  * - There is no limit for a whole request: an archive may take hours. Whoever reads a body bounds it (RequestBodies,
  *   the intake); a body that nobody reads stays in the socket, and ends LINGER_MS after the answer with its connection.
  */
@@ -127,6 +137,7 @@ export async function openDoor(door: Door, handler: RequestListener, { connectio
     response.once('finish', () => closeIfUnread(request))
     response.once('close', () => {
       unread.forget(socket)
+      patient.delete(socket)
       const turns = queues.get(socket)
       turns?.shift()
       // An answer that says `Connection: close` has ended the socket: what waits behind it is not served.
@@ -239,7 +250,7 @@ class UnreadAnswers {
     for (const [socket, last] of this.#sent) {
       const { bytesWritten: given, writeQueueSize: left } = (socket as Internals)._handle ?? {}
       if (typeof given !== 'number' || typeof left !== 'number') continue
-      if (left === 0 || given - left !== last.bytes) this.#sent.set(socket, { bytes: given - left, at: now })
+      if (left === 0 || given - left !== last.bytes || patient.has(socket)) this.#sent.set(socket, { bytes: given - left, at: now })
       else if (now - last.at >= this.unreadMs) this.cut(socket)
     }
   }

@@ -27,7 +27,7 @@ export const serviceConfigShape = {
     .describe('HOST:PORT, or the path of a unix socket, where /health/live and /health/ready answer; no token is asked for'),
   STRATA_MAX_CONNECTIONS: z.coerce.number().int().min(1).max(1_000_000).default(2_048).describe('Limit: open connections of one listener; a connection more is closed at once'),
   STRATA_HEADERS_TIMEOUT_MS: z.coerce.number().int().min(1).max(3_600_000).default(10_000).describe('Limit: how long a client may take to send the headers of a request, from its connection on, in milliseconds'),
-  STRATA_UNREAD_TIMEOUT_MS: z.coerce.number().int().min(1).max(3_600_000).default(60_000).describe('Limit: how long a client may take nothing of an answer that has bytes for it, in milliseconds; its connection is cut off then'),
+  STRATA_UNREAD_TIMEOUT_MS: z.coerce.number().int().min(1).max(3_600_000).default(60_000).describe('Limit: how long a client may take nothing of an answer that has bytes for it, in milliseconds; its connection is cut off then. Readers of logs and of a file may pause'),
   STRATA_BODY_TIMEOUT_MS: z.coerce.number().int().min(1).max(3_600_000).default(30_000).describe('Limit: how long a client may take to send a JSON body, in milliseconds'),
   STRATA_DRAIN_MS: z.coerce.number().int().min(0).default(10_000).describe('After SIGTERM: how long requests and jobs under way are awaited, in milliseconds'),
 }

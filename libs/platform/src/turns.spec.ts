@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { closeDoor, continueBody, openDoor, type Door } from './doors.js'
+import { closeDoor, continueBody, letClientPause, openDoor, type Door } from './doors.js'
 import { LIMITS } from './testing/limits.js'
 import { RawClient, requestText } from './testing/raw-client.js'
 
@@ -99,27 +99,37 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
 })
 
 describe.each(DOORS)('an answer that is not read, %s:', (_, door) => {
-  it('is cut off; one that has nothing to send is not', async () => {
+  it('is cut off; one that has nothing to send is not, nor one whose client may pause', async () => {
     const at = await open(door(), ({ request, response }) => {
+      if (request.url === '/paused') letClientPause(request)
       if (request.url === '/silent') response.flushHeaders()
       else for (let piece = 0; piece < 64; piece++) response.write(Buffer.alloc(1024 * 1024))
     }, { ...LIMITS, unreadMs: 400 })
     const silent = await RawClient.connect(at)
     await silent.send(get('/silent'))
     await silent.receive(/\r\n\r\n/)
+    const paused = await RawClient.connect(at)
+    paused.socket.pause()
+    await paused.send(get('/paused'))
+    await expect.poll(urls).toEqual(['/silent', '/paused'])
     const unread = await RawClient.connect(at)
     unread.socket.pause()
     await unread.send(get('/much'))
-    await expect.poll(urls).toEqual(['/silent', '/much'])
+    await expect.poll(urls).toEqual(['/silent', '/paused', '/much'])
     // What the client sends meanwhile does not count.
     const trickle = setInterval(() => unread.socket.write('\r\n'), 50)
-    await new Promise((resolve) => asked[1]!.response.once('close', resolve))
+    await new Promise((resolve) => asked[2]!.response.once('close', resolve))
     clearInterval(trickle)
-    expect(asked[1]!.response.writableFinished).toBe(false)
+    expect(asked[2]!.response.writableFinished).toBe(false)
     asked[0]!.response.end('the end')
     await silent.receive(/the end/)
     expect(silent.text).toContain('the end')
+    const finished = new Promise((resolve) => asked[1]!.response.once('finish', () => resolve('sent')).once('close', () => resolve('cut off')))
+    paused.socket.resume()
+    asked[1]!.response.end()
+    expect(await finished).toBe('sent')
     silent.socket.destroy()
+    paused.socket.destroy()
     unread.socket.destroy()
   })
 })

@@ -22,7 +22,7 @@ import {
   type PrunedContainers,
   type WaitResult,
 } from '@strata/api'
-import { closedSignal, LargeJson } from '@strata/platform'
+import { closedSignal, LargeJson, letClientPause } from '@strata/platform'
 import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
@@ -102,6 +102,8 @@ export class ContainersController {
     const gone = closedSignal(reply.raw)
     await this.doors.stream(node, { method: 'GET', path: `/containers/${container}/logs${query}`, as: 'follow', gone }, async (answer) => {
       reply.hijack()
+      // The node holds a paused reader's output back, up to a bound of its own.
+      letClientPause(request.raw)
       reply.raw.writeHead(200, { 'content-type': answer.headers['content-type'] ?? 'application/octet-stream', 'cache-control': 'no-store' })
       reply.raw.flushHeaders()
       // Who leaves early ends the stream; a node that died cuts it, so that the client sees an error and not an end.

@@ -4,7 +4,7 @@ import { diffQuery, diffSchema, fileListSchema, fileQuery, filesQuery, historySc
 import { Images, type HistoryStep, type ImageLayer } from '@strata/images'
 import { diffTrees, filePieces, FLAG, KIND, resolvePath, type FilePiece, type LayerIndex, type MergedTree } from '@strata/layers'
 import { hexOf, StrataError } from '@strata/oci'
-import { closedSignal } from '@strata/platform'
+import { closedSignal, letClientPause } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { answersProblems } from '../problems.js'
@@ -56,6 +56,8 @@ export class FilesController {
   async file(@Param('ref', { schema: ref }) name: string, @Query({ schema: fileQuery }) query: z.infer<typeof fileQuery>, @Req() { raw }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     const found = await this.#find(name, query.layer, bytesOfParameter(raw.url ?? '', 'path'), closedSignal(reply.raw))
     reply.hijack()
+    // `strata cat` into a pager; this holds one blob open.
+    letClientPause(raw)
     await sendRanged(raw, reply.raw, { ...found, type: 'application/octet-stream', bytes: (range) => this.#bytesOf(found, cut(found.pieces, range)) })
   }
 
