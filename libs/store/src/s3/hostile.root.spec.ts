@@ -140,6 +140,30 @@ describe('S3Store and a hostile server', () => {
     await expect(store.list('data/')).rejects.toMatchObject(unavailable)
   })
 
+  const listXml = (more: boolean, keys: readonly string[], token: string): string => {
+    const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size><ETag>"e"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`)
+    return `<ListBucketResult><KeyCount>${keys.length}</KeyCount><IsTruncated>${more}</IsTruncated>${token && `<NextContinuationToken>${token}</NextContinuationToken>`}${contents.join('')}</ListBucketResult>`
+  }
+
+  it('reads on behind an empty page that is not the last', async () => {
+    await plain.put('data/u/1', Buffer.from('x'))
+    let pages = 0
+    proxy.fault = ({ url }) => (pages++ < 2 ? { kind: 'body', xml: listXml(true, [], `t${pages}`) } : url!.includes('continuation-token=t2') ? { kind: 'body', xml: listXml(false, ['data/u/1'], '') } : undefined)
+    expect((await store.list('data/')).objects.map(({ key }) => key)).toEqual(['data/u/1'])
+    expect(pages).toBe(3)
+  })
+
+  it.each([
+    ['empty, not the last, and without a next one', () => listXml(true, [], '')],
+    ['empty, and followed by itself', () => listXml(true, [], 'same')],
+    ['of keys that were listed before', () => listXml(true, ['data/a/1'], '')],
+    ['of keys that do not ascend', () => listXml(false, ['data/u/2', 'data/u/1'], '')],
+    ['of keys of another prefix', () => listXml(false, ['images/x'], '')],
+  ])('takes a page for none that is %s', async (_, xml) => {
+    proxy.fault = () => ({ kind: 'body', xml: xml() })
+    await expect(store.list('data/', { after: 'data/b' })).rejects.toMatchObject(unavailable)
+  })
+
   it('sends a part again that was reset in the middle, and ends cleanly if that does not help', async () => {
     const bytes = randomBytes(50 * MIB)
     const isPart = ({ url }: IncomingMessage): boolean => url!.includes('partNumber=2')

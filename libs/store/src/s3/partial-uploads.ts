@@ -1,13 +1,15 @@
 import type { PartialUpload } from '../object-store.js'
 import type { S3Client } from './s3-client.js'
 import { S3Failure } from './s3-failure.js'
-import { parseList, parseParts, parseUploads } from './s3-xml.js'
+import { listPage } from './list-page.js'
+import { parseParts, parseUploads } from './s3-xml.js'
 
 /**
  * Before an upload in parts begins, an empty object notes its key; it goes when the upload is over. For MinIO lists unfinished uploads of all keys from its memory only:
  * after it was started again they are there still, but only who knows the key can find them.
  */
 export const NOTES = 'partial/'
+const NOTES_PAGE = 1_000
 
 export function noteOf(key: string): string {
   return `${NOTES}${key}`
@@ -36,13 +38,12 @@ export async function* partialUploads(client: S3Client, prefix: string): AsyncGe
   }
   let after: string | undefined
   do {
-    const query = { 'list-type': '2', prefix: noteOf(prefix), ...(after === undefined ? {} : { 'start-after': after }) }
-    const { objects, more } = await client.attempt(async () => parseList((await client.send({ method: 'GET', query })).text))
+    const { objects, next } = await listPage(client, noteOf(prefix), after, NOTES_PAGE)
     for (const { key: note, modified } of objects) {
       const key = note.slice(NOTES.length)
       if (!known.has(key)) yield partial(key, modified)
     }
-    after = more ? objects.at(-1)?.key : undefined
+    after = next
   } while (after !== undefined)
 }
 
@@ -72,6 +73,7 @@ async function* allUploads(client: S3Client, prefix: string): AsyncGenerator<{ r
     const query: Readonly<Record<string, string>> = { uploads: '', prefix, ...marker }
     const page = await client.attempt(async () => parseUploads((await client.send({ method: 'GET', query })).text))
     for (const { Key: key, Initiated: startedAt } of page.Upload) yield { key, startedAt }
+    if (page.IsTruncated === 'true' && page.NextKeyMarker === '') throw S3Failure.ofNonsense('a page of unfinished uploads that has no next one, and is not the last')
     marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined
   } while (marker)
 }

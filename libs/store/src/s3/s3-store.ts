@@ -5,6 +5,7 @@ import { StrataError } from '@strata/oci'
 import { abortable, cancelled } from '../abortable.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type { ByteRange, ByteSource, Etag, ObjectInfo, ObjectPage, ObjectStore, PartialUpload, PartialUploads, PresignedReads } from '../object-store.js'
+import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
 import { growingParts, type PartPlan } from './part-plan.js'
@@ -13,7 +14,7 @@ import { ResumingBody } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
 import { isAbsent, isPreconditionFailed, S3Failure } from './s3-failure.js'
 import { remove, soon } from './tidy.js'
-import { deleteXml, etagFrom, parseDeleted, parseList } from './s3-xml.js'
+import { deleteXml, etagFrom, parseDeleted } from './s3-xml.js'
 
 /** S3's limit for a list and for a delete. */
 const PAGE = 1_000
@@ -132,10 +133,8 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     checkPrefix(prefix)
     const limit = options.limit ?? PAGE
     if (!(limit >= 1)) throw new StrataError('bad_request', `a page of ${limit} objects cannot be listed`)
-    const query = { 'list-type': '2', 'max-keys': String(Math.min(limit, PAGE)), prefix, ...(options.after === undefined ? {} : { 'start-after': options.after }) }
-    const { objects, more } = await this.client.attempt(async () => parseList((await this.client.send({ method: 'GET', query })).text))
-    const last = objects.at(-1)?.key
-    return { objects: objects.filter(({ key }) => !key.startsWith(NOTES)).map(({ key, size, etag }) => ({ key, size, etag })), ...(more && last !== undefined ? { next: last } : {}) }
+    const { objects, next } = await listPage(this.client, prefix, options.after, Math.min(limit, PAGE))
+    return { objects: objects.filter(({ key }) => !key.startsWith(NOTES)).map(({ key, size, etag }) => ({ key, size, etag })), ...(next === undefined ? {} : { next }) }
   }
 
   async delete(keys: readonly string[]): Promise<void> {

@@ -10,6 +10,7 @@ const error = z.object({ Code: z.string().default(''), Message: z.string().defau
 const list = z.object({
   IsTruncated: z.enum(['true', 'false']),
   KeyCount: z.coerce.number().int().optional(),
+  NextContinuationToken: z.string().default(''),
   Contents: z.array(z.object({ Key: z.string(), Size: z.coerce.number().int(), ETag: z.string(), LastModified: z.coerce.date() })).default([]),
 })
 const uploads = z.object({
@@ -56,10 +57,10 @@ export interface ListedS3Object extends ListedObject {
   readonly modified: Date
 }
 
-export function parseList(text: string): { readonly objects: ListedS3Object[]; readonly more: boolean } {
-  const { Contents, IsTruncated, KeyCount } = parse(text, 'ListBucketResult', list)
+export function parseList(text: string): { readonly objects: ListedS3Object[]; readonly more: boolean; readonly token: string } {
+  const { Contents, IsTruncated, KeyCount, NextContinuationToken } = parse(text, 'ListBucketResult', list)
   if (KeyCount !== undefined && KeyCount !== Contents.length) throw S3Failure.ofNonsense(`${Contents.length} keys of ${KeyCount}`)
-  return { objects: Contents.map(({ Key, Size, ETag, LastModified }) => ({ key: Key, size: Size, etag: etagFrom(ETag), modified: LastModified })), more: IsTruncated === 'true' }
+  return { objects: Contents.map(({ Key, Size, ETag, LastModified }) => ({ key: Key, size: Size, etag: etagFrom(ETag), modified: LastModified })), more: IsTruncated === 'true', token: NextContinuationToken }
 }
 
 export function parseUploads(text: string): z.infer<typeof uploads> {

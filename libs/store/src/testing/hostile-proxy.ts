@@ -5,6 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** What becomes of a request on its way. Without one it passes. */
 export type Fault =
+  /** Answered with this body; the server behind does not see it. */
+  | { readonly kind: 'body'; readonly xml: string }
   /** Answered so, with S3's error of this name; the server behind does not see it. */
   | { readonly kind: 'status'; readonly status: number; readonly code?: string }
   /** Passed on after so many milliseconds. */
@@ -65,6 +67,10 @@ export class HostileProxy {
         request.resume()
         response.writeHead(fault.status, { 'content-type': 'application/xml' })
         response.end(fault.code === undefined ? '' : `<Error><Code>${fault.code}</Code><Message>told by the proxy</Message></Error>`)
+        return
+      case 'body':
+        request.resume()
+        response.writeHead(200, { 'content-type': 'application/xml' }).end(fault.xml)
         return
       case 'request cut': {
         let size = 0
