@@ -62,6 +62,13 @@ it('removes many large trees with one thread', async () => {
   expect(paths.filter((path) => existsSync(path))).toEqual([])
 })
 
+it('does not keep a tree of some hundred files waiting for one of many thousand', async () => {
+  const [large, small] = [tree('thousands', 20_000), tree('hundreds', 200)]
+  const order: string[] = []
+  await Promise.all([deleteTree(large).then(() => order.push('thousands')), deleteTree(small).then(() => order.push('hundreds'))])
+  expect(order).toEqual(['hundreds', 'thousands'])
+})
+
 it('goes on after a tree that cannot be removed', async () => {
   const missing = join(folder, 'missing')
   const path = tree('after', 200)

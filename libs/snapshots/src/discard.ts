@@ -19,9 +19,14 @@ export async function discard(folder: SnapshotFolder, path: string): Promise<voi
 
 /** Trees of at most so many entries are removed without a thread: a container that wrote next to nothing has about five. */
 const FEW = 64
+/** Trees of at most so many entries do not wait for larger ones, whose removal may take minutes. */
+const SOME = 10_000
 
-/** The last large removal that was begun. One goes at a time: each takes a thread, and the disk is what they wait for. */
-let removing: Promise<unknown> = Promise.resolve()
+/**
+ * The last removal that was begun in each line. In a line one goes at a time: each takes a thread, and the disk is what
+ * they wait for.
+ */
+const lines = { short: Promise.resolve<unknown>(undefined), long: Promise.resolve<unknown>(undefined) }
 
 /**
  * Removes what a container or a layer wrote: any number of files, of any depth and names.
@@ -30,28 +35,31 @@ let removing: Promise<unknown> = Promise.resolve()
  * holds the event loop for a minute and takes 900 MB. So it gets only trees that were seen to be small.
  */
 export async function deleteTree(path: string): Promise<void> {
+  let line: keyof typeof lines = 'long'
   try {
-    if (await hasFew(path)) return await rm(path, { recursive: true })
+    const entries = await entriesOf(path)
+    if (entries <= FEW) return await rm(path, { recursive: true })
+    if (entries <= SOME) line = 'short'
   } catch {
     // The worker tries again: it knows paths over 4,096 bytes and names that are no UTF-8. What it cannot do either, it tells.
   }
-  const removal = removing.then(() => runWorker({ task: 'remove', folder: path }))
-  removing = removal.catch(() => undefined)
+  const removal = lines[line].then(() => runWorker({ task: 'remove', folder: path }))
+  lines[line] = removal.catch(() => undefined)
   await removal
 }
 
-/** Reads no more entries than it must know of. */
-async function hasFew(path: string): Promise<boolean> {
-  if (!(await lstat(path)).isDirectory()) return true
+/** How many there are; of more than SOME only that there are more. */
+async function entriesOf(path: string): Promise<number> {
+  if (!(await lstat(path)).isDirectory()) return 1
   const folders = [path]
   let entries = 0
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-    for await (const entry of await opendir(folder, { bufferSize: FEW })) {
-      if (++entries > FEW) return false
+    for await (const entry of await opendir(folder, { bufferSize: 512 })) {
+      if (++entries > SOME) return entries
       if (entry.isDirectory()) folders.push(join(folder, entry.name))
     }
   }
-  return true
+  return entries
 }
 
 /** Gives out names in `tmp` for work in progress; what of them is still there at the end, since the work failed, is removed. A full disk is `storage_full`. */
