@@ -140,7 +140,8 @@ async function reopen(bundle: string): Promise<void> {
     await using control = await open(join(bundle, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK)
     await control.write('2 0 0\n')
   } catch (error) {
-    if (!isAbsent(error) && !(error instanceof Error && 'code' in error && error.code === 'ENXIO')) throw error
+    // ENXIO: conmon has ended. EPIPE: it ended between the two calls.
+    if (!isAbsent(error) && !(error instanceof Error && 'code' in error && (error.code === 'ENXIO' || error.code === 'EPIPE'))) throw error
   }
 }
 
