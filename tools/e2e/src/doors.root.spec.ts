@@ -46,10 +46,10 @@ describe('the doors', () => {
     expect(described.openapi).toMatch(/^3\.1\./)
     const routes = Object.entries(described.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
     expect(routes.sort()).toEqual([
-      'DELETE /v1/containers/{id}', 'DELETE /v1/images/{ref}', 'DELETE /v1/images/{ref}/mount', 'DELETE /v1/jobs/{id}',
+      'DELETE /v1/containers/{id}', 'DELETE /v1/images/{ref}', 'DELETE /v1/images/{ref}/mount', 'DELETE /v1/jobs/{id}', 'DELETE /v1/nodes/{id}',
       'GET /v1/containers', 'GET /v1/containers/{id}', 'GET /v1/containers/{id}/logs', 'GET /v1/health/live', 'GET /v1/health/ready', 'GET /v1/images', 'GET /v1/images/{ref}', 'GET /v1/images/{ref}/archive',
       'GET /v1/images/{ref}/diff', 'GET /v1/images/{ref}/export', 'GET /v1/images/{ref}/file', 'GET /v1/images/{ref}/files', 'GET /v1/images/{ref}/history',
-      'GET /v1/info', 'GET /v1/jobs', 'GET /v1/jobs/{id}', 'GET /v1/jobs/{id}/events', 'GET /v1/system/df', 'GET /v1/version',
+      'GET /v1/info', 'GET /v1/jobs', 'GET /v1/jobs/{id}', 'GET /v1/jobs/{id}/events', 'GET /v1/nodes', 'GET /v1/system/df', 'GET /v1/version',
       'POST /v1/containers', 'POST /v1/containers/prune', 'POST /v1/containers/{id}/kill', 'POST /v1/containers/{id}/stop', 'POST /v1/containers/{id}/wait', 'POST /v1/gc',
       'POST /v1/images', 'POST /v1/images/{ref}/mount', 'POST /v1/images/{ref}/tag', 'PUT /v1/images',
     ])

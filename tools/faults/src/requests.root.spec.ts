@@ -113,16 +113,21 @@ onEachStore('on %s', (store) => {
       expect((await world.load(archive, randomUUID(), '&prepare=false')).status).toBe(201)
       const [placing, extracting] = [randomUUID(), randomUUID()]
       const launch = (job: string, image: string) => world.strata.request('POST', `/v1/containers?job=${job}`, { image, command: ['true'] })
-      await world.strata.stop('SIGTERM', 'extractor')
+      // Stopped, so that the node still counts as one that is ready.
+      const extractor = world.strata.pid('extractor')
+      process.kill(extractor, 'SIGSTOP')
       const second = launch(extracting, 't/unprepared')
-      await cancelled('waiting for a layer', extracting, (now) => now.startsWith('active'))
-      expect((await second).json()).toMatchObject({ code: 'cancelled' })
+      try {
+        await cancelled('waiting for a layer', extracting, (now) => now.startsWith('active'))
+        expect((await second).json()).toMatchObject({ code: 'cancelled' })
+      } finally {
+        process.kill(extractor, 'SIGCONT')
+      }
       // Killed, so that it still counts as a node.
       await world.strata.stop('SIGKILL', 'runtime')
       const first = launch(placing, 't/base')
       await cancelled('waiting for a node', placing, (now) => now.startsWith('waiting'))
       expect((await first).json()).toMatchObject({ code: 'cancelled' })
-      await world.strata.startGroup(['extractor'])
       await world.strata.startGroup(['runtime'])
       await world.right('launches cancelled', async () => (await world.strata.containers()).map(({ id }) => `container ${id} is there`))
     })
