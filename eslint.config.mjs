@@ -1,14 +1,27 @@
 import js from '@eslint/js'
+import stylistic from '@stylistic/eslint-plugin'
 import nx from '@nx/eslint-plugin'
 import { createProjectGraphAsync } from 'nx/src/devkit-exports.js'
 import tseslint from 'typescript-eslint'
 
-/** Who may import whom: docs/architecture.md draws it, this rule keeps it true. Scopes are the `nx.tags` of each package.json. */
+/**
+ * Who may import whom: docs/architecture.md draws it, this rule keeps it true. Scopes are the
+ * `nx.tags` of each package.json.
+ */
 const may = {
-  oci: [], linux: [], erofs: ['linux'],
-  archive: ['oci'], layers: ['oci', 'archive'], store: ['oci', 'linux'], images: ['oci', 'store'],
-  intake: ['oci', 'archive', 'layers', 'store', 'linux'], snapshots: ['oci', 'layers', 'erofs', 'linux', 'archive'], containers: ['oci', 'linux'],
-  queue: ['oci'], api: ['oci'], platform: ['oci'],
+  oci: [],
+  linux: [],
+  erofs: ['linux'],
+  archive: ['oci'],
+  layers: ['oci', 'archive'],
+  store: ['oci', 'linux'],
+  images: ['oci', 'store'],
+  intake: ['oci', 'archive', 'layers', 'store', 'linux'],
+  snapshots: ['oci', 'layers', 'erofs', 'linux', 'archive'],
+  containers: ['oci', 'linux'],
+  queue: ['oci'],
+  api: ['oci'],
+  platform: ['oci'],
   gateway: ['oci', 'linux', 'api', 'archive', 'layers', 'intake', 'images', 'store', 'queue', 'platform'],
   ingest: ['oci', 'archive', 'images', 'store', 'queue', 'platform'],
   extractor: ['oci', 'archive', 'layers', 'store', 'linux', 'queue', 'platform'],
@@ -19,28 +32,60 @@ const may = {
 }
 /** Tools see everything; nothing sees them. */
 may.tools = Object.keys(may)
-// The boundary rule reads Nx's cached graph and skips itself, with a warning only, where there is none. Within an Nx task the graph is fresh already.
+// The boundary rule reads Nx's cached graph and skips itself, with a warning only, where there is
+// none. Within an Nx task the graph is fresh already.
 if (!process.env['NX_TASK_TARGET_PROJECT']) await createProjectGraphAsync()
+
+/** Prettier does not break comments and strings: docs/style.md says how wide they are. */
+const WIDTHS = {
+  plugins: { '@stylistic': stylistic },
+  rules: {
+    '@stylistic/max-len': [
+      'error',
+      {
+        code: 120,
+        comments: 100,
+        ignoreUrls: true,
+        ignoreStrings: true,
+        ignoreTemplateLiterals: true,
+        ignoreRegExpLiterals: true,
+      },
+    ],
+  },
+}
+
+/** One form for what is private: `#name`. A constructor's parameter has no such form, and keeps `private`. */
+const PRIVATE_MEMBERS = {
+  selector: ':matches(PropertyDefinition, MethodDefinition[kind!="constructor"])[accessibility=/private|protected/]',
+  message: 'Write `#name` for a private member; `private` is for parameters of a constructor, and for constructors.',
+}
 
 const NEST = ['@nestjs/*', '@nestjs/*/*', 'bullmq', 'ioredis']
 
 export default tseslint.config(
-  { ignores: ['**/dist/**', '**/node_modules/**', '**/*.mjs', '**/vitest.config.ts'] },
-  js.configs.recommended,
-  ...tseslint.configs.strictTypeChecked,
+  { ignores: ['**/dist/**', '**/node_modules/**', '**/vitest.config.ts'] },
+  WIDTHS,
+  { files: ['**/*.ts'], extends: [js.configs.recommended, ...tseslint.configs.strictTypeChecked] },
   {
+    files: ['**/*.ts'],
     linterOptions: { reportUnusedDisableDirectives: 'error' },
-    languageOptions: { parserOptions: { project: [`${import.meta.dirname}/tsconfig.lint.json`], tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: { project: [`${import.meta.dirname}/tsconfig.lint.json`], tsconfigRootDir: import.meta.dirname },
+    },
     plugins: { '@nx': nx },
     rules: {
-      '@nx/enforce-module-boundaries': ['error', {
-        enforceBuildableLibDependency: false,
-        allow: [],
-        depConstraints: Object.entries(may).map(([scope, libs]) => ({
-          sourceTag: `scope:${scope}`,
-          onlyDependOnLibsWithTags: [`scope:${scope}`, ...libs.map((lib) => `scope:${lib}`)],
-        })),
-      }],
+      'no-restricted-syntax': ['error', PRIVATE_MEMBERS],
+      '@nx/enforce-module-boundaries': [
+        'error',
+        {
+          enforceBuildableLibDependency: false,
+          allow: [],
+          depConstraints: Object.entries(may).map(([scope, libs]) => ({
+            sourceTag: `scope:${scope}`,
+            onlyDependOnLibsWithTags: [`scope:${scope}`, ...libs.map((lib) => `scope:${lib}`)],
+          })),
+        },
+      ],
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
       '@typescript-eslint/no-extraneous-class': ['error', { allowWithDecorator: true }],
       '@typescript-eslint/no-confusing-void-expression': 'off',
@@ -54,7 +99,14 @@ export default tseslint.config(
   },
   {
     // Domain libraries are plain TypeScript: usable without the framework and without Redis.
-    files: Object.keys(may).filter((scope) => !['queue', 'platform'].includes(scope)).map((lib) => `libs/${lib}/**/*.ts`),
-    rules: { 'no-restricted-imports': ['error', { patterns: [{ group: NEST, message: 'Nest and Redis live in apps, libs/platform and libs/queue.' }] }] },
+    files: Object.keys(may)
+      .filter((scope) => !['queue', 'platform'].includes(scope))
+      .map((lib) => `libs/${lib}/**/*.ts`),
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { patterns: [{ group: NEST, message: 'Nest and Redis live in apps, libs/platform and libs/queue.' }] },
+      ],
+    },
   },
 )

@@ -31,7 +31,16 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
   --no-write            print only
 `
-const BENCHES = { load: benchLoad, run: benchRun, memory: benchMemory, packed: benchPacked, save: benchSave, browse: benchBrowse, blobs: imported('benchBlobs', 'blobs'), churn: imported('benchChurn', 'churn') }
+const BENCHES = {
+  load: benchLoad,
+  run: benchRun,
+  memory: benchMemory,
+  packed: benchPacked,
+  save: benchSave,
+  browse: benchBrowse,
+  blobs: imported('benchBlobs', 'blobs'),
+  churn: imported('benchChurn', 'churn'),
+}
 const WITHOUT_FILE = ['churn', 'blobs']
 
 const { values, positionals } = parseArgs({
@@ -49,9 +58,13 @@ const { values, positionals } = parseArgs({
 })
 const [name, file] = positionals
 if (values.help || !Object.hasOwn(BENCHES, name ?? '')) refuse(USAGE, values.help ? 0 : 1)
-if (!existsSync(join(import.meta.dirname, '../../dist/standalone.js'))) refuse('Not built yet: run `npm test` or `npm run build` first.\n')
+if (!existsSync(join(import.meta.dirname, '../../dist/standalone.js')))
+  refuse('Not built yet: run `npm test` or `npm run build` first.\n')
 if (process.getuid() !== 0) refuse('Mounts and containers need root.\n')
-if (!WITHOUT_FILE.includes(name) && (file === undefined || !existsSync(file))) refuse(`${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`)
+if (!WITHOUT_FILE.includes(name) && (file === undefined || !existsSync(file)))
+  refuse(
+    `${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`,
+  )
 
 const list = (text, known) => {
   const names = text?.split(',').filter(Boolean)
@@ -65,7 +78,15 @@ const [rounds, count] = [values.rounds, values.count].map((text) => (text === un
 const workspace = Workspace.create(resolve(values.folder))
 const where = machine(workspace.folder)
 try {
-  const result = await BENCHES[name]({ workspace, ...(file && { file: resolve(file) }), onMinio: values.minio, ...(rounds && { rounds }), ...(count && { count }), ...(peers && { peers }), ...(ways && { ways }) })
+  const result = await BENCHES[name]({
+    workspace,
+    ...(file && { file: resolve(file) }),
+    onMinio: values.minio,
+    ...(rounds && { rounds }),
+    ...(count && { count }),
+    ...(peers && { peers }),
+    ...(ways && { ways }),
+  })
   publish(values.minio ? `${name}-minio` : name, { ...result, machine: where }, !values['no-write'])
   process.exitCode = result.isFailed ? 1 : 0
 } catch (error) {

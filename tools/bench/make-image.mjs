@@ -1,17 +1,31 @@
 #!/usr/bin/env node
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
 /**
- * A real image of about 1 GB and 50,000 entries, as `docker save` writes one: `make-image.mjs FILE [NAME:TAG]`. What is there already stays.
+ * A real image of about 1 GB and 50,000 entries, as `docker save` writes one: `make-image.mjs FILE
+ * [NAME:TAG]`. What is there already stays.
  *
- * Three plain layers: Debian's minbase; python3, git and curl; a compiler, cmake and Node.js. Root and debootstrap are needed, and the
- * mirror is the one that this machine's own apt uses.
+ * Three plain layers: Debian's minbase; python3, git and curl; a compiler, cmake and Node.js. Root
+ * and debootstrap are needed, and the mirror is the one that this machine's own apt uses.
  */
-const LAYERS = [['python3', 'git', 'curl'], ['build-essential', 'cmake', 'nodejs', 'npm']]
+const LAYERS = [
+  ['python3', 'git', 'curl'],
+  ['build-essential', 'cmake', 'nodejs', 'npm'],
+]
 const SUITE = 'bookworm'
 
 const [file, name = 'bench/debian:1'] = process.argv.slice(2)
@@ -41,8 +55,14 @@ async function make(target) {
 
 /** Of apt's sources the one for the suite itself. */
 function mirror() {
-  const lines = run('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(CODENAME)', 'Created-By: Packages'], 'pipe').split('\n')
-  const found = lines.map((line) => line.split(' ')).find(([, release, codename]) => release === SUITE || codename === SUITE)
+  const lines = run(
+    'apt-get',
+    ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(CODENAME)', 'Created-By: Packages'],
+    'pipe',
+  ).split('\n')
+  const found = lines
+    .map((line) => line.split(' '))
+    .find(([, release, codename]) => release === SUITE || codename === SUITE)
   if (!found) throw new Error(`apt on this machine knows no source of ${SUITE}`)
   return found[0]
 }
@@ -51,7 +71,14 @@ function mirror() {
 function install(work, trees, packages) {
   const [upper, scratch, merged] = ['upper', 'scratch', 'merged'].map((part) => join(work, `${trees.length}-${part}`))
   for (const folder of [upper, scratch, merged]) mkdirSync(folder)
-  run('mount', ['-t', 'overlay', 'overlay', '-o', `lowerdir=${trees.join(':')},upperdir=${upper},workdir=${scratch}`, merged])
+  run('mount', [
+    '-t',
+    'overlay',
+    'overlay',
+    '-o',
+    `lowerdir=${trees.join(':')},upperdir=${upper},workdir=${scratch}`,
+    merged,
+  ])
   try {
     run('mount', ['--bind', '/etc/resolv.conf', touched(join(merged, 'etc/resolv.conf'))])
     run('chroot', [merged, 'apt-get', '-q', 'update'])
@@ -75,7 +102,10 @@ function clean(tree) {
   run('sh', ['-c', 'rm -rf "$1"/var/lib/apt/lists/*', 'sh', tree])
 }
 
-/** One tree as a layer. Overlayfs marks what is gone by a character device 0:0, a layer by a file `.wh.NAME`. */
+/**
+ * One tree as a layer. Overlayfs marks what is gone by a character device 0:0, a layer by a file
+ * `.wh.NAME`.
+ */
 function layer(work, tree, number) {
   for (const gone of run('find', [tree, '-type', 'c', '-print0'], 'pipe').split('\0')) {
     if (gone === '' || lstatSync(gone).rdev !== 0) continue
@@ -85,7 +115,17 @@ function layer(work, tree, number) {
   const folder = join(work, `layer${number}`)
   mkdirSync(folder)
   const path = join(folder, 'layer.tar')
-  run('tar', ['--numeric-owner', '--sort=name', '--format=posix', '--pax-option=delete=atime,delete=ctime', '-C', tree, '-cf', path, '.'])
+  run('tar', [
+    '--numeric-owner',
+    '--sort=name',
+    '--format=posix',
+    '--pax-option=delete=atime,delete=ctime',
+    '-C',
+    tree,
+    '-cf',
+    path,
+    '.',
+  ])
   rmSync(tree, { recursive: true })
   return path
 }
@@ -97,13 +137,37 @@ async function writeArchive(work, layers) {
     await pipeline(createReadStream(path), hash)
     diffIds.push(`sha256:${hash.digest('hex')}`)
   }
-  const config = JSON.stringify({ architecture: 'amd64', os: 'linux', config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: ['bash'] }, rootfs: { type: 'layers', diff_ids: diffIds } })
+  const config = JSON.stringify({
+    architecture: 'amd64',
+    os: 'linux',
+    config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: ['bash'] },
+    rootfs: { type: 'layers', diff_ids: diffIds },
+  })
   const configName = `${createHash('sha256').update(config).digest('hex')}.json`
   writeFileSync(join(work, configName), config)
-  writeFileSync(join(work, 'manifest.json'), JSON.stringify([{ Config: configName, RepoTags: [name], Layers: layers.map((path) => path.slice(work.length + 1)) }]))
-  run('tar', ['--numeric-owner', '-C', work, '-cf', join(work, 'image.tar'), ...layers.map((path) => path.slice(work.length + 1)), configName, 'manifest.json'])
+  writeFileSync(
+    join(work, 'manifest.json'),
+    JSON.stringify([
+      { Config: configName, RepoTags: [name], Layers: layers.map((path) => path.slice(work.length + 1)) },
+    ]),
+  )
+  run('tar', [
+    '--numeric-owner',
+    '-C',
+    work,
+    '-cf',
+    join(work, 'image.tar'),
+    ...layers.map((path) => path.slice(work.length + 1)),
+    configName,
+    'manifest.json',
+  ])
 }
 
 function run(program, args, output = 'inherit') {
-  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', output === 'pipe' ? 'pipe' : 2, 'inherit'], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, maxBuffer: 64 * 1024 * 1024 })
+  return execFileSync(program, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', output === 'pipe' ? 'pipe' : 2, 'inherit'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    maxBuffer: 64 * 1024 * 1024,
+  })
 }

@@ -3,13 +3,19 @@ import { basename, dirname } from 'node:path'
 
 const EVERY_MS = 50
 
-/** The peak memory (VmHWM) of processes and of all that they start, while it watches. A short-lived process is seen if it lives longer than the step of 50 ms. */
+/**
+ * The peak memory (VmHWM) of processes and of all that they start, while it watches. A short-lived
+ * process is seen if it lives longer than the step of 50 ms.
+ */
 export class Peaks {
   #roots = new Map()
   #found = new Map()
   #timer = setInterval(() => this.#look(), EVERY_MS)
 
-  /** Named `label`, or as its command. What a process took before does not count (proc_pid_clear_refs(5)). */
+  /**
+   * Named `label`, or as its command. What a process took before does not count
+   * (proc_pid_clear_refs(5)).
+   */
   watch(pid, label) {
     for (const each of tree(pid)) attempt(() => writeFileSync(`/proc/${each}/clear_refs`, '5'))
     this.#roots.set(pid, label)
@@ -39,7 +45,8 @@ export class Peaks {
 /** Of several rounds' peaks the largest of each process that matters, as text. */
 export function largest(rounds) {
   const most = {}
-  for (const peaks of rounds) for (const [name, peak] of Object.entries(peaks)) most[name] = Math.max(most[name] ?? 0, peak)
+  for (const peaks of rounds)
+    for (const [name, peak] of Object.entries(peaks)) most[name] = Math.max(most[name] ?? 0, peak)
   return Object.entries(most)
     .filter(([, peak]) => peak >= 10)
     .sort((a, b) => b[1] - a[1])
@@ -56,7 +63,9 @@ export function memory(pid) {
 
 function tree(pid) {
   const threads = attempt(() => readdirSync(`/proc/${pid}/task`)) ?? []
-  const children = threads.flatMap((thread) => (attempt(() => readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8')) ?? '').split(' ').filter(Boolean))
+  const children = threads.flatMap((thread) =>
+    (attempt(() => readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8')) ?? '').split(' ').filter(Boolean),
+  )
   return [pid, ...children.flatMap((child) => tree(Number(child)))]
 }
 

@@ -7,8 +7,9 @@ const PAGE = join(ROOT, 'docs/performance.md')
 const PLOTS = join(ROOT, 'docs/plots')
 
 /**
- * Prints a bench's result, and writes it into docs/performance.md between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`, its plot as docs/plots/NAME.svg.
- * `text` is Markdown. Of what the page says elsewhere nothing changes.
+ * Prints a bench's result, and writes it into docs/performance.md between `<!-- bench:NAME -->` and
+ * `<!-- /bench:NAME -->`, its plot as docs/plots/NAME.svg. `text` is Markdown. Of what the page
+ * says elsewhere nothing changes.
  */
 export function publish(name, { text, plot, machine }, isWritten) {
   const body = [machine, '', text, ...(plot ? ['', `![${plot.title}](plots/${name}.svg)`] : [])].join('\n')

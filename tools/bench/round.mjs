@@ -5,12 +5,15 @@ import { Peaks } from './peaks.mjs'
 import { run } from './processes.mjs'
 
 /**
- * A side: `name`, `version`, perhaps a `note`; `isPeer` where ratios may be to it, `isOurs` for Strata.
+ * A side: `name`, `version`, perhaps a `note`; `isPeer` where ratios may be to it, `isOurs` for
+ * Strata.
  *   load(file, peaks)   the archive in; `peaks` hears of each process that does it, `watch(peaks)` names the daemon's
  *   mount(image)        the folder of the image's root, read-only where the side mounts roots at all
  *   clear(image)        unmounted, and nothing of the image left; an error if something is
  *
- * A round begins with nothing of the image there and the file in the page cache. In seconds: `loaded`, `mounted` (and a file of each layer read), `synced` (all of it forced to the disk), each from the start.
+ * A round begins with nothing of the image there and the file in the page cache. In seconds:
+ * `loaded`, `mounted` (and a file of each layer read), `synced` (all of it forced to the disk),
+ * each from the start.
  */
 export async function oneRound(side, file, archive, folder) {
   warm(file)
@@ -35,12 +38,15 @@ export async function oneRound(side, file, archive, folder) {
   }
 }
 
-/** A virtual machine may have given free memory back to its host, and the first to use it again waits several times as long as the copy itself. So that falls on nobody's round. */
+/**
+ * A virtual machine may have given free memory back to its host, and the first to use it again
+ * waits several times as long as the copy itself. So that falls on nobody's round.
+ */
 export function touchMemory(folder, size) {
   const path = join(folder, 'touched')
   const file = openSync(path, 'w')
   const piece = Buffer.alloc(8 * 1024 * 1024, 1)
-  for (let written = 0; written < 1.5 * size; ) written += writeSync(file, piece)
+  for (let written = 0; written < 1.5 * size;) written += writeSync(file, piece)
   closeSync(file)
   rmSync(path)
 }

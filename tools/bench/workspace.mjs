@@ -4,8 +4,9 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { basename, join } from 'node:path'
 
 /**
- * One run's folder: all that its daemons keep lies in it, and whatever names it (processes, mounts) is of this run. `remove` takes all of that away,
- * however far the run came. A run that was killed is taken away by the next `create` in the same folder.
+ * One run's folder: all that its daemons keep lies in it, and whatever names it (processes, mounts)
+ * is of this run. `remove` takes all of that away, however far the run came. A run that was killed
+ * is taken away by the next `create` in the same folder.
  */
 export class Workspace {
   static create(parent) {
@@ -31,23 +32,40 @@ export class Workspace {
   remove() {
     for (const pid of this.#processes()) signal(pid, 'SIGKILL')
     this.unmount(this.folder)
-    for (const name of readdirSync(this.folder)) rmSync(join('/run/strata', nodeOf(join(this.folder, name))), { recursive: true, force: true })
+    for (const name of readdirSync(this.folder))
+      rmSync(join('/run/strata', nodeOf(join(this.folder, name))), { recursive: true, force: true })
     this.unmount(this.run)
     for (const folder of [this.run, this.folder]) rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
   }
 
   /** All mounts below a folder. */
   unmount(folder) {
-    spawnSync('sh', ['-c', 'grep -F " $1/" /proc/self/mountinfo | cut -d" " -f5 | sort -r | xargs -r umount -l', 'sh', folder])
+    spawnSync('sh', [
+      '-c',
+      'grep -F " $1/" /proc/self/mountinfo | cut -d" " -f5 | sort -r | xargs -r umount -l',
+      'sh',
+      folder,
+    ])
   }
 
-  /** Ours are known by the run's folder in their arguments, environment or working directory: its name is like no other. */
+  /**
+   * Ours are known by the run's folder in their arguments, environment or working directory: its
+   * name is like no other.
+   */
   #processes() {
-    return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid && describes(pid).some((text) => text.includes(this.folder) || text.includes(this.run)))
+    return readdirSync('/proc').filter(
+      (pid) =>
+        /^\d+$/.test(pid) &&
+        Number(pid) !== process.pid &&
+        describes(pid).some((text) => text.includes(this.folder) || text.includes(this.run)),
+    )
   }
 }
 
-/** The node's id of a Strata with this data folder; what it keeps outside of it carries that (standalone's config.ts). */
+/**
+ * The node's id of a Strata with this data folder; what it keeps outside of it carries that
+ * (standalone's config.ts).
+ */
 export function nodeOf(data) {
   return `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
 }
@@ -60,7 +78,11 @@ function describes(pid) {
       return ''
     }
   }
-  return [attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')), attempt(() => readFileSync(`/proc/${pid}/environ`, 'utf8')), attempt(() => readlinkSync(`/proc/${pid}/cwd`))]
+  return [
+    attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')),
+    attempt(() => readFileSync(`/proc/${pid}/environ`, 'utf8')),
+    attempt(() => readlinkSync(`/proc/${pid}/cwd`)),
+  ]
 }
 
 function isBench(pid) {

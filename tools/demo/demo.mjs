@@ -1,4 +1,5 @@
-// `npm run demo [-- my-image.tar]`: an archive in, its layers apart, a container out, and nothing left behind.
+// `npm run demo [-- my-image.tar]`: an archive in, its layers apart, a container out, and nothing
+// left behind.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { helloImage } from './image.mjs'
@@ -69,7 +70,9 @@ async function showLayers(name) {
     print(`\n  ${cyan(`layer ${at + 1}`)}  ${size(bytes)}`)
     print(`    digest  ${short(digest)}   ${dim('of the bytes as they came')}`)
     if (diffId !== digest) print(`    diffID  ${short(diffId)}   ${dim('of the tar inside')}`)
-    print(`    chain   ${short(chainId)}   ${dim(at === 0 ? 'the first layer is its own chain' : 'of this layer on those below it')}`)
+    print(
+      `    chain   ${short(chainId)}   ${dim(at === 0 ? 'the first layer is its own chain' : 'of this layer on those below it')}`,
+    )
     const entries = layerEntries(strata.data, diffId)
     if (!entries) continue
     print(`    ${entries.count} ${entries.count === 1 ? 'entry' : 'entries'}`)

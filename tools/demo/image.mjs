@@ -10,7 +10,10 @@ echo "  /             $(ls / | tr '\\n' ' ')"
 echo "  kernel        $(uname -sr), process $$ of its own, user $(id -un)"
 `
 
-/** An image without a Dockerfile: the tar of a tree, the tar of what a second tree has different, and a config. */
+/**
+ * An image without a Dockerfile: the tar of a tree, the tar of what a second tree has different,
+ * and a config.
+ */
 export async function helloImage() {
   const first = busyboxTree()
   first.set('etc/motd', { content: 'written by layer 1\n' })

@@ -7,19 +7,25 @@ const CLI = join(import.meta.dirname, '../../apps/cli/bin/strata.mjs')
 /** statfs(2), f_type. */
 const OVERLAYFS = 0x794c7630
 
-/** A Strata that lives as long as the demo: a data folder and a socket of its own, and the command `strata` pointed at them. */
+/**
+ * A Strata that lives as long as the demo: a data folder and a socket of its own, and the command
+ * `strata` pointed at them.
+ */
 export class Strata {
   interrupted = false
   #children = new Set()
   #runFolders = []
 
   static async in(folder) {
-    // A container's writable layer cannot lie on overlayfs, which a checkout within a container mostly does.
+    // A container's writable layer cannot lie on overlayfs, which a checkout within a container
+    // mostly does.
     for (const parent of [folder, '/var/tmp', '/tmp', '/dev/shm']) {
       const { type } = await statfs(parent).catch(() => ({ type: OVERLAYFS }))
       if (type !== OVERLAYFS) return new Strata(await mkdtemp(join(parent, 'data-')))
     }
-    throw new Error('every folder here lies on overlayfs, where containers cannot have a writable layer: mount a volume at /var/tmp')
+    throw new Error(
+      'every folder here lies on overlayfs, where containers cannot have a writable layer: mount a volume at /var/tmp',
+    )
   }
 
   constructor(data) {
@@ -41,7 +47,8 @@ export class Strata {
     await this.quiet(['up', '-d', '--data', this.data, '--socket', this.socket])
     const info = JSON.parse(await this.quiet(['info', '--format', 'json']).catch(() => '{}'))
     this.#runFolders = (info.nodes ?? []).map(({ id }) => `/run/strata/${id}`)
-    for (const { driver, driverReason, kernel } of info.nodes ?? []) print(`  ${dim(`Linux ${kernel}; storage driver ${driver}: ${driverReason}`)}`)
+    for (const { driver, driverReason, kernel } of info.nodes ?? [])
+      print(`  ${dim(`Linux ${kernel}; storage driver ${driver}: ${driverReason}`)}`)
   }
 
   /** Its output, also shown line by line; an error if it fails. */
@@ -71,7 +78,11 @@ export class Strata {
     if (this.interrupted && !this.cleaning) return Promise.reject(new Error('interrupted'))
     return new Promise((resolve, reject) => {
       // A group of its own: Ctrl-C reaches the demo, which ends what runs in its own order.
-      const child = spawn(CLI, args, { detached: true, stdio: ['ignore', 'pipe', keepErrors ? 'pipe' : 'inherit'], env: { ...process.env, STRATA_HOST: `unix://${this.socket}` } })
+      const child = spawn(CLI, args, {
+        detached: true,
+        stdio: ['ignore', 'pipe', keepErrors ? 'pipe' : 'inherit'],
+        env: { ...process.env, STRATA_HOST: `unix://${this.socket}` },
+      })
       this.#children.add(child)
       let [output, errors] = ['', '']
       child.stdout.setEncoding('utf8').on('data', (text) => {
@@ -88,7 +99,9 @@ export class Strata {
     })
   }
 
-  /** Ends containers, services and mounts, and removes the data; what could not be ended, as lines. */
+  /**
+   * Ends containers, services and mounts, and removes the data; what could not be ended, as lines.
+   */
   async clean() {
     this.cleaning = true
     const left = []
@@ -96,9 +109,11 @@ export class Strata {
     const containers = await this.quiet(['ps', '-a', '-q']).catch(() => '')
     for (const id of containers.split('\n').filter(Boolean)) await attempt(['rm', '-f', id])
     await attempt(['down', '--socket', this.socket])
-    // An image's root stays mounted, and the node's folders stay, for the next start; this data folder will see none.
+    // An image's root stays mounted, and the node's folders stay, for the next start; this data
+    // folder will see none.
     for (const folder of [this.data, ...this.#runFolders]) {
-      for (const point of (await mountsBelow(folder)).reverse()) await unmount(point).catch((error) => void left.push(`${point}: ${error.message}`))
+      for (const point of (await mountsBelow(folder)).reverse())
+        await unmount(point).catch((error) => void left.push(`${point}: ${error.message}`))
       if ((await mountsBelow(folder)).length === 0) await rm(folder, { recursive: true, force: true })
     }
     await rmdir('/run/strata').catch(() => undefined)
@@ -109,12 +124,18 @@ export class Strata {
 
 async function mountsBelow(folder) {
   const table = await readFile('/proc/self/mountinfo', 'utf8')
-  const points = table.split('\n').map((line) => line.split(' ')[4]?.replaceAll(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8))))
+  const points = table
+    .split('\n')
+    .map((line) =>
+      line.split(' ')[4]?.replaceAll(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8))),
+    )
   return points.filter((point) => point === folder || point?.startsWith(`${folder}/`))
 }
 
 function unmount(point) {
   return new Promise((resolve, reject) => {
-    spawn('umount', [point], { stdio: 'ignore' }).on('error', reject).on('close', (code) => (code === 0 ? resolve() : reject(new Error(`umount ended with ${code}`))))
+    spawn('umount', [point], { stdio: 'ignore' })
+      .on('error', reject)
+      .on('close', (code) => (code === 0 ? resolve() : reject(new Error(`umount ended with ${code}`))))
   })
 }

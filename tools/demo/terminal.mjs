@@ -31,5 +31,7 @@ export function short(digest) {
 
 /** A name out of an image: bytes that a terminal might act on are shown as what they are. */
 export function safe(bytes) {
-  return Buffer.from(bytes).toString('utf8').replace(/[^\x20-\x7e\u00a0-\uffff]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return Buffer.from(bytes)
+    .toString('utf8')
+    .replace(/[^\x20-\x7e\u00a0-\uffff]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }

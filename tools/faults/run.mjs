@@ -1,5 +1,6 @@
-// `npm run soak -- --minutes 60` and `npm run faults -- --minutes 60`, each on both stores one after the other unless `--store folder|minio` names one: the long form of
-// the tests in soak.root.spec.ts. The last lines are a table of what was done and how long it took to be right.
+// `npm run soak -- --minutes 60` and `npm run faults -- --minutes 60`, each on both stores one
+// after the other unless `--store folder|minio` names one: the long form of the tests in
+// soak.root.spec.ts. The last lines are a table of what was done and how long it took to be right.
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,8 +13,15 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const TESTS = { soak: 'eight clients', faults: 'die at random moments' }
 
 const [kind, ...rest] = process.argv.slice(2)
-const { values } = parseArgs({ args: rest, options: { minutes: { type: 'string', default: '60' }, store: { type: 'string' } } })
-if (!Object.hasOwn(TESTS, kind ?? '') || !(Number(values.minutes) > 0) || (values.store !== undefined && !['folder', 'minio'].includes(values.store))) {
+const { values } = parseArgs({
+  args: rest,
+  options: { minutes: { type: 'string', default: '60' }, store: { type: 'string' } },
+})
+if (
+  !Object.hasOwn(TESTS, kind ?? '') ||
+  !(Number(values.minutes) > 0) ||
+  (values.store !== undefined && !['folder', 'minio'].includes(values.store))
+) {
   process.stderr.write('usage: npm run soak|faults -- [--minutes N] [--store folder|minio]\n')
   process.exit(2)
 }
@@ -26,20 +34,49 @@ build(ROOT)
 
 const folder = mkdtempSync(join(tmpdir(), 'strata-'))
 const results = join(folder, 'results')
-const vitest = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--root', '.', '--config', join(ROOT, 'vitest.config.ts'), 'src/soak.root.spec.ts', '-t', `on ${values.store ?? ''}.*${TESTS[kind]}`]
+const vitest = [
+  join(ROOT, 'node_modules/vitest/vitest.mjs'),
+  'run',
+  '--root',
+  '.',
+  '--config',
+  join(ROOT, 'vitest.config.ts'),
+  'src/soak.root.spec.ts',
+  '-t',
+  `on ${values.store ?? ''}.*${TESTS[kind]}`,
+]
 const child = spawn(join(ROOT, 'node_modules/.bin/node'), vitest, {
   cwd: join(ROOT, 'tools/faults'),
   stdio: 'inherit',
-  env: { ...process.env, STRATA_TEST_KIND: 'root', STRATA_SOAK_MINUTES: values.minutes, STRATA_FAULT_MINUTES: values.minutes, STRATA_FAULT_RESULTS: results, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile') },
+  env: {
+    ...process.env,
+    STRATA_TEST_KIND: 'root',
+    STRATA_SOAK_MINUTES: values.minutes,
+    STRATA_FAULT_MINUTES: values.minutes,
+    STRATA_FAULT_RESULTS: results,
+    NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'),
+  },
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
 child.on('exit', (code) => {
-  const rows = existsSync(results) ? readFileSync(results, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line)) : []
+  const rows = existsSync(results)
+    ? readFileSync(results, 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+    : []
   rmSync(folder, { recursive: true, force: true })
-  const counts = (record) => Object.entries(record).map(([what, count]) => `${count} ${what}`).join(', ')
+  const counts = (record) =>
+    Object.entries(record)
+      .map(([what, count]) => `${count} ${what}`)
+      .join(', ')
   process.stdout.write('\n| store | minutes | done | killed | right after |\n| --- | --- | --- | --- | --- |\n')
   for (const { store, minutes, done, deaths, healed } of rows) {
-    process.stdout.write(`| ${store} | ${minutes} | ${counts(done)} | ${counts(deaths ?? {}) || '–'} | ${Object.entries(healed).map(([what, seconds]) => `${what} ${seconds.toFixed(1)} s`).join(', ')} |\n`)
+    process.stdout.write(
+      `| ${store} | ${minutes} | ${counts(done)} | ${counts(deaths ?? {}) || '–'} | ${Object.entries(healed)
+        .map(([what, seconds]) => `${what} ${seconds.toFixed(1)} s`)
+        .join(', ')} |\n`,
+    )
   }
   process.stdout.write(code === 0 ? 'nothing lost, nothing doubled, nothing left over\n' : 'FAILED: see above\n')
   process.exit(code ?? 1)

@@ -5,5 +5,13 @@ import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const node = join(ROOT, 'node_modules/.bin/node')
-const built = spawnSync(node, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-b', 'tools/fuzz'], { cwd: ROOT, stdio: 'inherit' })
-process.exit(built.status === 0 ? (spawnSync(node, [join(ROOT, 'tools/fuzz/dist/run.js'), ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1) : 1)
+const built = spawnSync(node, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-b', 'tools/fuzz'], {
+  cwd: ROOT,
+  stdio: 'inherit',
+})
+process.exit(
+  built.status === 0
+    ? (spawnSync(node, [join(ROOT, 'tools/fuzz/dist/run.js'), ...process.argv.slice(2)], { stdio: 'inherit' }).status ??
+        1)
+    : 1,
+)

@@ -1,4 +1,5 @@
-// Each service, and the command line, as a few files in `dist` instead of some two thousand modules of ours and of others: `node tools/setup/bundle.mjs`, after tsc. They start in half of the time
+// Each service, and the command line, as a few files in `dist` instead of some two thousand modules
+// of ours and of others: `node tools/setup/bundle.mjs`, after tsc. They start in half of the time
 // (docs/decisions/0034-what-is-started-is-bundled.md).
 import { globSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { basename, join, relative } from 'node:path'
@@ -9,7 +10,15 @@ const APPS = ['cli', 'standalone', 'gateway', 'ingest', 'extractor', 'storage', 
 /** Threads that they start. */
 const WORKERS = ['apps/extractor', 'libs/intake', 'libs/snapshots']
 /** Native; or asked for by others only to see whether somebody installed it. */
-const EXTERNAL = ['koffi', 'msgpackr-extract', 'pino-pretty', /^swagger-ui-dist/, /^@nestjs\/(microservices|websockets|platform-express)/, /^class-(validator|transformer)/, /^@fastify\/(view|multipart|static)/]
+const EXTERNAL = [
+  'koffi',
+  'msgpackr-extract',
+  'pino-pretty',
+  /^swagger-ui-dist/,
+  /^@nestjs\/(microservices|websockets|platform-express)/,
+  /^class-(validator|transformer)/,
+  /^@fastify\/(view|multipart|static)/,
+]
 
 /** Does nothing if nothing is compiled, or what is there was made from all that tsc wrote. */
 export async function bundle(root) {
@@ -21,8 +30,15 @@ export async function bundle(root) {
   // By a rename: tests of several packages may come here at once.
   const made = join(root, 'node_modules/.cache', `bundle-${process.pid}`)
   await write(root, made, Object.fromEntries(APPS.map((app) => [app, `apps/${app}/dist/main.js`])))
-  // Each by itself, and only what it uses: schemas that nobody asks cost a thread more than all else.
-  for (const owner of WORKERS) await write(root, made, { [workerOf(owner)]: `${owner}/dist/worker.js` }, { moduleSideEffects: false, manualPureFunctions: ['z'] })
+  // Each by itself, and only what it uses: schemas that nobody asks cost a thread more than all
+  // else.
+  for (const owner of WORKERS)
+    await write(
+      root,
+      made,
+      { [workerOf(owner)]: `${owner}/dist/worker.js` },
+      { moduleSideEffects: false, manualPureFunctions: ['z'] },
+    )
   writeFileSync(join(made, '.made-from'), state)
   rmSync(folder, { recursive: true, force: true })
   try {
@@ -35,7 +51,15 @@ export async function bundle(root) {
 }
 
 async function write(root, dir, input, treeshake) {
-  const bundled = await rolldown({ cwd: root, input, treeshake, platform: 'node', external: EXTERNAL, plugins: [ownPlaces(root)], logLevel: 'silent' })
+  const bundled = await rolldown({
+    cwd: root,
+    input,
+    treeshake,
+    platform: 'node',
+    external: EXTERNAL,
+    plugins: [ownPlaces(root)],
+    logLevel: 'silent',
+  })
   await bundled.write({ dir, format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' })
   await bundled.close()
 }
@@ -44,7 +68,10 @@ function workerOf(owner) {
   return `${basename(owner)}-worker`
 }
 
-/** What reads files by `import.meta.url` finds them where tsc put them, also in a checkout that was moved: all files of the bundle lie in one folder. What starts a worker finds the bundled one. */
+/**
+ * What reads files by `import.meta.url` finds them where tsc put them, also in a checkout that was
+ * moved: all files of the bundle lie in one folder. What starts a worker finds the bundled one.
+ */
 function ownPlaces(root) {
   return {
     name: 'own-places',
@@ -53,7 +80,10 @@ function ownPlaces(root) {
       handler: (code, id) => {
         const file = relative(root, id)
         const owner = WORKERS.find((one) => file.startsWith(`${one}/`))
-        const placed = code.replaceAll('import.meta.url', `new URL(${JSON.stringify(join('..', file))}, import.meta.url).href`)
+        const placed = code.replaceAll(
+          'import.meta.url',
+          `new URL(${JSON.stringify(join('..', file))}, import.meta.url).href`,
+        )
         return owner ? placed.replaceAll("'./worker.js'", `'../../../dist/${workerOf(owner)}.js'`) : placed
       },
     },

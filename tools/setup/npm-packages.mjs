@@ -12,7 +12,8 @@ export function installNpmPackages(root) {
 /** npm writes what it installed to node_modules/.package-lock.json, in the lock's own form. */
 function isInstalled(root) {
   const hidden = join(root, 'node_modules/.package-lock.json')
-  // The Node that everything runs on is put there by its package's install script, which may have been denied.
+  // The Node that everything runs on is put there by its package's install script, which may have
+  // been denied.
   if (!existsSync(hidden) || !existsSync(join(root, 'node_modules/.bin/node'))) return false
   const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
   const installed = JSON.parse(readFileSync(hidden, 'utf8')).packages

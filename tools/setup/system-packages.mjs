@@ -13,7 +13,9 @@ const PACKAGES = [
   { name: 'bzip2', command: 'bzip2', why: 'unpacks archives packed by bzip2' },
   { name: 'busybox-static', command: 'busybox', why: 'the programs in the demo’s and the tests’ images' },
 ]
-/** What only tests use: without root, or without apt-get, those tests are skipped, with a reason. */
+/**
+ * What only tests use: without root, or without apt-get, those tests are skipped, with a reason.
+ */
 const FOR_TESTS = [
   { name: 'curl', command: 'curl', why: 'loads an archive from a pipe as the manual says, in a test' },
   { name: 'docker-compose', command: 'docker-compose', why: 'reads docker-compose.yml, in a test' },
@@ -26,7 +28,17 @@ const FOR_TESTS = [
   { name: 'containerd', command: 'ctr', why: 'reads them too' },
 ]
 
-const FOLDERS = [...new Set([...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'])]
+const FOLDERS = [
+  ...new Set([
+    ...(process.env.PATH ?? '').split(':'),
+    '/usr/local/sbin',
+    '/usr/local/bin',
+    '/usr/sbin',
+    '/usr/bin',
+    '/sbin',
+    '/bin',
+  ]),
+]
 
 export function isCommand(name) {
   return FOLDERS.some((folder) => {
@@ -53,7 +65,10 @@ export function installHint(packages) {
 
 /** Installs with apt-get, as root; no package's daemon is started, now or at the next boot. */
 export function installSystemPackages(packages) {
-  if (!isCommand('apt-get')) fail(`Not installed: ${packages.map(({ command }) => command).join(', ')}. This machine has no apt-get: install them with its own package manager.`)
+  if (!isCommand('apt-get'))
+    fail(
+      `Not installed: ${packages.map(({ command }) => command).join(', ')}. This machine has no apt-get: install them with its own package manager.`,
+    )
   say('installing from the system’s packages:')
   for (const { name, why } of packages) say(`  ${name.padEnd(18)}${why}`)
   withoutDaemons(() => {
@@ -61,7 +76,12 @@ export function installSystemPackages(packages) {
     // An old list is no failure: what is to be installed may be in it.
     spawnSync('apt-get', ['-qq', 'update'], { stdio: 'ignore', env })
     // --no-remove: the reader's own packages stay, whatever conflicts with ours.
-    run('apt-get install', 'apt-get', ['-qq', '-y', 'install', '--no-install-recommends', '--no-remove', ...packages.map(({ name }) => name)], { env })
+    run(
+      'apt-get install',
+      'apt-get',
+      ['-qq', '-y', 'install', '--no-install-recommends', '--no-remove', ...packages.map(({ name }) => name)],
+      { env },
+    )
   })
   if (packages.some(({ name }) => name === 'redis-server') && isCommand('systemctl')) {
     spawnSync('systemctl', ['--quiet', 'disable', 'redis-server.service'], { stdio: 'ignore' })
@@ -72,9 +92,13 @@ const POLICY = '/usr/sbin/policy-rc.d'
 const KEPT = `${POLICY}.kept-by-strata`
 const OURS = '#!/bin/sh\n# Written by Strata while it installs packages.\nexit 101\n'
 
-/** 101 is "not allowed by policy" to invoke-rc.d: a package's scripts start nothing (Debian's /usr/share/doc/init-system-helpers/README.policy-rc.d.gz). */
+/**
+ * 101 is "not allowed by policy" to invoke-rc.d: a package's scripts start nothing (Debian's
+ * /usr/share/doc/init-system-helpers/README.policy-rc.d.gz).
+ */
 function withoutDaemons(work) {
-  // A policy of ours was left by a run that was killed in between; the machine's own, if it has one, is then kept already.
+  // A policy of ours was left by a run that was killed in between; the machine's own, if it has
+  // one, is then kept already.
   if (existsSync(POLICY) && readFileSync(POLICY, 'utf8') !== OURS) renameSync(POLICY, KEPT)
   const restore = () => {
     rmSync(POLICY, { force: true })

@@ -19,14 +19,33 @@ const OF_SERVICES = ['tools/e2e', 'tools/faults']
 const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
 /** Has a store of each kind of its own. */
 const COLLECTION = 'src/collection.root.spec.ts'
-/** The fault tests that take their time whatever goes on beside them: at the end of the shortest lane. */
+/**
+ * The fault tests that take their time whatever goes on beside them: at the end of the shortest
+ * lane.
+ */
 const SOAK = 'src/soak.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
- * As processes of their own, on MinIO, services are asked all that such a deployment changes: how images come in and containers go out, whatever is sent and whatever dies. In one process, over a
- * store in a folder, they are asked everything. `STRATA_TEST_LONG=1` asks everything of both, and fuzzes longer.
+ * As processes of their own, on MinIO, services are asked all that such a deployment changes: how
+ * images come in and containers go out, whatever is sent and whatever dies. In one process, over a
+ * store in a folder, they are asked everything. `STRATA_TEST_LONG=1` asks everything of both, and
+ * fuzzes longer.
  */
-const AS_PROCESSES = ['bad-input', 'containers', 'crash', 'doors', 'drivers', 'jobs', 'layers', 'load', 'many', 'nodes', 'outages', 'run', 'save']
+const AS_PROCESSES = [
+  'bad-input',
+  'containers',
+  'crash',
+  'doors',
+  'drivers',
+  'jobs',
+  'layers',
+  'load',
+  'many',
+  'nodes',
+  'outages',
+  'run',
+  'save',
+]
 const isLong = process.env.STRATA_TEST_LONG === '1'
 const total = { passed: 0, failed: 0, skipped: [] }
 let interrupted = false
@@ -47,9 +66,14 @@ await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()
 
-/** Nx runs them and remembers those whose inputs are unchanged; their results are among what it brings back. */
+/**
+ * Nx runs them and remembers those whose inputs are unchanged; their results are among what it
+ * brings back.
+ */
 async function pureTests() {
-  const tested = packages.filter((name) => JSON.parse(readFileSync(join(ROOT, name, 'package.json'), 'utf8')).scripts?.test)
+  const tested = packages.filter(
+    (name) => JSON.parse(readFileSync(join(ROOT, name, 'package.json'), 'utf8')).scripts?.test,
+  )
   for (const name of tested) rmSync(resultFile(name, 'pure'), { force: true })
   const ok = await run(['node_modules/nx/dist/bin/nx.js', 'run-many', '-t', 'test', '--output-style=static'], ROOT)
   for (const name of tested) collect(name, 'pure')
@@ -65,16 +89,35 @@ async function rootTests() {
 /** One package after the other: they share the machine’s mounts, loop devices and cgroups. */
 async function rootTestsOfLibraries() {
   const tested = packages.filter((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).length > 0)
-  if (why) return total.skipped.push(...tested.flatMap((name) => globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({ name: `${name}/${spec}`, reason: why }))))
-  for (const name of tested) if (!ON_S3.includes(name) && !OF_SERVICES.includes(name)) await rootTestsOf(name, { lane: 'root' })
+  if (why)
+    return total.skipped.push(
+      ...tested.flatMap((name) =>
+        globSync('src/**/*.root.spec.ts', { cwd: join(ROOT, name) }).map((spec) => ({
+          name: `${name}/${spec}`,
+          reason: why,
+        })),
+      ),
+    )
+  for (const name of tested)
+    if (!ON_S3.includes(name) && !OF_SERVICES.includes(name)) await rootTestsOf(name, { lane: 'root' })
 }
 
 /** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
 async function rootTestsOfServices() {
   if (why) return
-  print('\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks\n')
-  const inOne = rootTestsOf('tools/e2e', { lane: 'one', filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION] })
-  await Promise.all([inOne, testsOfProcesses(), testsOnS3(), rootTestsOf('tools/faults', { lane: 'faults', filters: ['--exclude', SOAK] })])
+  print(
+    '\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks\n',
+  )
+  const inOne = rootTestsOf('tools/e2e', {
+    lane: 'one',
+    filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION],
+  })
+  await Promise.all([
+    inOne,
+    testsOfProcesses(),
+    testsOnS3(),
+    rootTestsOf('tools/faults', { lane: 'faults', filters: ['--exclude', SOAK] }),
+  ])
 }
 
 async function testsOnS3() {
@@ -100,7 +143,11 @@ async function testsOfProcesses() {
   if (noS3) return total.skipped.push({ name: 'tools/e2e, every service its own process', reason: noS3 })
   const s3 = await TestS3.start('minio', '/var/tmp')
   try {
-    await rootTestsOf('tools/e2e', { lane: 'apart', filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ['src/apart/', ...AS_PROCESSES.map((name) => `src/${name}`)])], env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url } })
+    await rootTestsOf('tools/e2e', {
+      lane: 'apart',
+      filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ['src/apart/', ...AS_PROCESSES.map((name) => `src/${name}`)])],
+      env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url },
+    })
   } finally {
     await s3.remove()
   }
@@ -120,7 +167,10 @@ async function checkLeftovers() {
 function summary() {
   const { passed, failed, skipped } = total
   for (const { name, reason } of skipped) print(`skipped: ${name}: ${reason}`)
-  if (!process.env.STRATA_TEST_DOCKER) print('not run: what a newer docker makes of archives that Strata writes: STRATA_TEST_DOCKER names no folder with its docker and dockerd')
+  if (!process.env.STRATA_TEST_DOCKER)
+    print(
+      'not run: what a newer docker makes of archives that Strata writes: STRATA_TEST_DOCKER names no folder with its docker and dockerd',
+    )
   const strict = process.env.CI === 'true' && skipped.length > 0
   if (strict) print('CI=true: a test that is skipped is a failure.')
   if (interrupted) print('interrupted')

@@ -1,23 +1,38 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 /**
- * What tests could leave on the machine, as lines: mounts, loop devices, cgroups, processes, files. Of a machine that others use as well only
- * what carries Strata's name, or lies in `folder`, which all temporary files of the run go to.
+ * What tests could leave on the machine, as lines: mounts, loop devices, cgroups, processes, files.
+ * Of a machine that others use as well only what carries Strata's name, or lies in `folder`, which
+ * all temporary files of the run go to.
  */
 export function leftovers(folder) {
   const ours = (text) => text.includes(folder) || /strata/i.test(text)
   return new Set([
-    ...lines('/proc/self/mountinfo').map((line) => line.split(' ')[4]).filter(ours).map((point) => `mount ${point}`),
-    ...names('/sys/block').filter((name) => name.startsWith('loop')).map((name) => `${name} ${lines(`/sys/block/${name}/loop/backing_file`)[0] ?? ''}`).filter(ours).map((text) => `loop device ${text}`),
+    ...lines('/proc/self/mountinfo')
+      .map((line) => line.split(' ')[4])
+      .filter(ours)
+      .map((point) => `mount ${point}`),
+    ...names('/sys/block')
+      .filter((name) => name.startsWith('loop'))
+      .map((name) => `${name} ${lines(`/sys/block/${name}/loop/backing_file`)[0] ?? ''}`)
+      .filter(ours)
+      .map((text) => `loop device ${text}`),
     ...cgroups('/sys/fs/cgroup').map((path) => `cgroup ${path}`),
-    ...names('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => daemon(pid, ours)),
+    ...names('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .flatMap((pid) => daemon(pid, ours)),
     ...names('/run/strata').map((name) => `/run/strata/${name}`),
-    ...names('/var/tmp').filter(ours).map((name) => `/var/tmp/${name}`),
+    ...names('/var/tmp')
+      .filter(ours)
+      .map((name) => `/var/tmp/${name}`),
     ...names(folder).map((name) => `${folder}/${name}`),
   ])
 }
 
-/** Waits until nothing is there that was not there before, ten seconds at most: the last processes of a test may be on their way out. */
+/**
+ * Waits until nothing is there that was not there before, ten seconds at most: the last processes
+ * of a test may be on their way out.
+ */
 export async function newLeftovers(before, folder) {
   const end = Date.now() + 10_000
   for (;;) {
@@ -49,7 +64,9 @@ function cgroups(folder, depth = 0) {
 
 function names(folder, onlyFolders = false) {
   try {
-    return readdirSync(folder, { withFileTypes: true }).filter((entry) => !onlyFolders || entry.isDirectory()).map((entry) => entry.name)
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => !onlyFolders || entry.isDirectory())
+      .map((entry) => entry.name)
   } catch {
     return []
   }

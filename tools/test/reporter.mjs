@@ -1,8 +1,10 @@
 import { rmSync, writeFileSync } from 'node:fs'
 
 /**
- * A vitest reporter that writes `{passed, failed, skipped: [{name, reason}]}` to STRATA_TEST_RESULT. vitest's own JSON leaves out why a test was
- * skipped: the text given to `context.skip(reason)`. A file that cannot be loaded, a failed hook of a suite and an unhandled error count as failures.
+ * A vitest reporter that writes `{passed, failed, skipped: [{name, reason}]}` to
+ * STRATA_TEST_RESULT. vitest's own JSON leaves out why a test was skipped: the text given to
+ * `context.skip(reason)`. A file that cannot be loaded, a failed hook of a suite and an unhandled
+ * error count as failures.
  */
 export default class CountReporter {
   onInit() {

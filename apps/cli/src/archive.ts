@@ -8,7 +8,10 @@ import { isLayoutFolder, layoutBytes } from './layout-folder.js'
 export interface Archive {
   /** Of a file; what comes through a pipe has none. */
   readonly length: number | undefined
-  /** Of a file from its beginning: how a service on this machine can read it by itself. As it is at this moment. */
+  /**
+   * Of a file from its beginning: how a service on this machine can read it by itself. As it is at
+   * this moment.
+   */
   descriptor(): Descriptor | undefined
   /** The bytes, to be asked for once. */
   bytes(): Readable
@@ -17,7 +20,8 @@ export interface Archive {
 
 export function openArchive(path: string | undefined, verb: 'load' | 'import'): Archive {
   if (path === undefined || path === '-') {
-    if (process.stdin.isTTY) throw new CliError(`${verb} reads from stdin or a file, and stdin is a terminal: strata ${verb} FILE`)
+    if (process.stdin.isTTY)
+      throw new CliError(`${verb} reads from stdin or a file, and stdin is a terminal: strata ${verb} FILE`)
     return stdinArchive()
   }
   try {
@@ -25,7 +29,9 @@ export function openArchive(path: string | undefined, verb: 'load' | 'import'): 
     if (fstatSync(fd).isDirectory()) {
       closeSync(fd)
       if (verb === 'load' && isLayoutFolder(path)) return folderArchive(path)
-      throw new CliError(`${path} is a folder${verb === 'load' ? ', and no OCI image layout' : ''}: ${verb} takes a tar; a root file system comes in by tar -C ${path} -c . | strata import -`)
+      throw new CliError(
+        `${path} is a folder${verb === 'load' ? ', and no OCI image layout' : ''}: ${verb} takes a tar; a root file system comes in by tar -C ${path} -c . | strata import -`,
+      )
     }
     return fileArchive(fd)
   } catch (error) {
@@ -54,7 +60,10 @@ function fileArchive(fd: number): Archive {
   }
 }
 
-/** What a shell opened for us may be anywhere: in a file (`<`) that somebody has read a part of, in none. Its length is not said, for a pipe or a part has none. */
+/**
+ * What a shell opened for us may be anywhere: in a file (`<`) that somebody has read a part of, in
+ * none. Its length is not said, for a pipe or a part has none.
+ */
 function stdinArchive(): Archive {
   return {
     length: undefined,

@@ -4,7 +4,8 @@ import type { Readable } from 'node:stream'
 import type { Endpoint } from './endpoint.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
 
-// Not by `import`: that asks for every export of the module, and node:http answers with the whole of fetch and WebSocket, as long a start as all of Node's.
+// Not by `import`: that asks for every export of the module, and node:http answers with the whole
+// of fetch and WebSocket, as long a start as all of Node's.
 const { request } = process.getBuiltinModule('node:http')
 
 export type Method = 'GET' | 'POST' | 'DELETE'
@@ -23,8 +24,9 @@ export interface Upload {
 const MAX_ANSWER = 64 * 1024 * 1024
 
 /**
- * The REST API over a unix socket or TCP. Every call has a connection of its own: streams that end early are simply closed.
- * Every failure is a CliError: what the service answered as a problem (`Error response: …`), or why it could not be reached.
+ * The REST API over a unix socket or TCP. Every call has a connection of its own: streams that end
+ * early are simply closed. Every failure is a CliError: what the service answered as a problem
+ * (`Error response: …`), or why it could not be reached.
  */
 export class Client {
   constructor(readonly endpoint: Endpoint) {}
@@ -32,7 +34,12 @@ export class Client {
   /** The JSON answer; `undefined` where the answer has no body. */
   async call<T>(method: Method, path: string, { body, type = 'application/json', signal }: Call = {}): Promise<T> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
-    const { outgoing, answer } = this.#open(method, path, payload && { 'content-type': type, 'content-length': payload.length }, signal)
+    const { outgoing, answer } = this.#open(
+      method,
+      path,
+      payload && { 'content-type': type, 'content-length': payload.length },
+      signal,
+    )
     outgoing.end(payload)
     return this.#json<T>(await answer)
   }
@@ -44,9 +51,16 @@ export class Client {
     return this.#successful(await answer)
   }
 
-  /** Sends an archive. The service may answer before it took every byte: then the rest is not sent. */
+  /**
+   * Sends an archive. The service may answer before it took every byte: then the rest is not sent.
+   */
   async upload<T>(path: string, { bytes, length }: Upload, signal: AbortSignal): Promise<T> {
-    const { outgoing, answer } = this.#open('POST', path, { 'content-type': 'application/x-tar', ...(length === undefined ? {} : { 'content-length': length }) }, signal)
+    const { outgoing, answer } = this.#open(
+      'POST',
+      path,
+      { 'content-type': 'application/x-tar', ...(length === undefined ? {} : { 'content-length': length }) },
+      signal,
+    )
     // Not `pipeline`: at an early answer it would destroy the request, and the answer with it.
     const readFailed = new Promise<never>((_resolve, reject) => {
       bytes.once('error', (error) => {
@@ -65,20 +79,32 @@ export class Client {
     }
   }
 
-  #open(method: Method, path: string, headers: OutgoingHttpHeaders | undefined, signal: AbortSignal | undefined): { outgoing: ClientRequest; answer: Promise<IncomingMessage> } {
+  #open(
+    method: Method,
+    path: string,
+    headers: OutgoingHttpHeaders | undefined,
+    signal: AbortSignal | undefined,
+  ): { outgoing: ClientRequest; answer: Promise<IncomingMessage> } {
     const { endpoint } = this
     const token = endpoint.kind === 'tcp' ? endpoint.token : undefined
     const outgoing = request({
-      ...(endpoint.kind === 'unix' ? { socketPath: endpoint.socketPath } : { host: endpoint.host, port: endpoint.port, ...(endpoint.lookup && { lookup: endpoint.lookup }) }),
+      ...(endpoint.kind === 'unix'
+        ? { socketPath: endpoint.socketPath }
+        : { host: endpoint.host, port: endpoint.port, ...(endpoint.lookup && { lookup: endpoint.lookup }) }),
       method,
       path,
-      headers: { accept: 'application/json', ...headers, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) },
+      headers: {
+        accept: 'application/json',
+        ...headers,
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      },
       agent: false,
       ...(signal && { signal }),
     })
     const answer = new Promise<IncomingMessage>((resolve, reject) => {
       outgoing.once('response', resolve)
-      // Stays for the whole request: after the answer came, what breaks shows in the answer's stream.
+      // Stays for the whole request: after the answer came, what breaks shows in the answer's
+      // stream.
       outgoing.on('error', (error) => reject(this.#unreachable(error)))
     })
     // Whoever aborts a call may no longer await it.
@@ -121,9 +147,17 @@ export class Client {
 
   #unreachable(error: NodeJS.ErrnoException): UnreachableError {
     const { name } = this.endpoint
-    if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') return new UnreachableError(`Cannot connect to Strata at ${name}. Is it running? (strata up)`, { cause: error })
-    if (error.code === 'EACCES' || error.code === 'EPERM') return new UnreachableError(`permission denied while connecting to Strata at ${name}: be root, or of the socket's group`, { cause: error })
-    if (error.code === 'ECONNRESET' || error.code === 'EPIPE') return new UnreachableError(`the connection to Strata at ${name} broke before its answer was whole`, { cause: error })
+    if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')
+      return new UnreachableError(`Cannot connect to Strata at ${name}. Is it running? (strata up)`, { cause: error })
+    if (error.code === 'EACCES' || error.code === 'EPERM')
+      return new UnreachableError(
+        `permission denied while connecting to Strata at ${name}: be root, or of the socket's group`,
+        { cause: error },
+      )
+    if (error.code === 'ECONNRESET' || error.code === 'EPIPE')
+      return new UnreachableError(`the connection to Strata at ${name} broke before its answer was whole`, {
+        cause: error,
+      })
     return new UnreachableError(`cannot talk to Strata at ${name}: ${error.message}`, { cause: error })
   }
 }

@@ -1,7 +1,10 @@
 import { Client } from './client.js'
 import { readEndpoint } from './endpoint.js'
 
-/** What every command gets. The client is made when asked for: `strata load --help` needs no valid STRATA_HOST. */
+/**
+ * What every command gets. The client is made when asked for: `strata load --help` needs no valid
+ * STRATA_HOST.
+ */
 export interface Context {
   readonly environment: NodeJS.ProcessEnv
   client(): Client

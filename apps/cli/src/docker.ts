@@ -1,10 +1,12 @@
 /**
- * The commands of `docker` (28) that Strata has not. Whoever comes from there is told so by name instead of being left to guess;
- * a command that arrives here leaves this list.
+ * The commands of `docker` (28) that Strata has not. Whoever comes from there is told so by name
+ * instead of being left to guess; a command that arrives here leaves this list.
  */
 const DOCKER_COMMANDS = new Set(
-  ('attach bake build builder buildx checkpoint commit compose config container context cp create events exec image init login logout ' +
-    'manifest network node pause plugin port pull push rename restart save scout search secret service stack start stats swarm top trust unpause update volume').split(' '),
+  (
+    'attach bake build builder buildx checkpoint commit compose config container context cp create events exec image init login logout ' +
+    'manifest network node pause plugin port pull push rename restart save scout search secret service stack start stats swarm top trust unpause update volume'
+  ).split(' '),
 )
 
 export function unknownCommand(name: string): string {

@@ -39,8 +39,13 @@ async function fetchWhole(client: Client, path: string, to: Writable): Promise<v
   let got = 0
   for (let tries = 0; ; tries++) {
     try {
-      const body = await client.stream(path, undefined, etag === undefined ? {} : { range: `bytes=${got}-`, 'if-range': etag })
-      if (etag !== undefined && body.statusCode !== 206) throw new CliError('the connection broke, and what was being fetched has changed since: begin again')
+      const body = await client.stream(
+        path,
+        undefined,
+        etag === undefined ? {} : { range: `bytes=${got}-`, 'if-range': etag },
+      )
+      if (etag !== undefined && body.statusCode !== 206)
+        throw new CliError('the connection broke, and what was being fetched has changed since: begin again')
       etag = body.headers.etag
       for await (const piece of body as AsyncIterable<Buffer>) {
         if (failed) throw failed as Error
@@ -50,8 +55,10 @@ async function fetchWhole(client: Client, path: string, to: Writable): Promise<v
       }
       return
     } catch (error) {
-      const broke = error instanceof UnreachableError || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')
-      if (!broke || etag === undefined || tries >= TRIES) throw error instanceof CliError ? error : new CliError(`fetching failed: ${reasonOf(error)}`)
+      const broke =
+        error instanceof UnreachableError || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')
+      if (!broke || etag === undefined || tries >= TRIES)
+        throw error instanceof CliError ? error : new CliError(`fetching failed: ${reasonOf(error)}`)
     }
   }
 }

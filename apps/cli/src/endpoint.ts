@@ -8,21 +8,35 @@ const { BlockList, isIP } = process.getBuiltinModule('node:net')
 export const DEFAULT_DATA = '/var/lib/strata'
 export const DEFAULT_SOCKET = '/run/strata/strata.sock'
 
-/** Where the service answers. `name` is as STRATA_HOST writes it. `lookup` finds the host's addresses, where no resolver is to be asked. */
+/**
+ * Where the service answers. `name` is as STRATA_HOST writes it. `lookup` finds the host's
+ * addresses, where no resolver is to be asked.
+ */
 export type Endpoint =
   | { readonly kind: 'unix'; readonly name: string; readonly socketPath: string }
-  | { readonly kind: 'tcp'; readonly name: string; readonly host: string; readonly port: number; readonly token: string | undefined; readonly lookup?: LookupFunction }
+  | {
+      readonly kind: 'tcp'
+      readonly name: string
+      readonly host: string
+      readonly port: number
+      readonly token: string | undefined
+      readonly lookup?: LookupFunction
+    }
 
 export function unixEndpoint(socketPath: string): Endpoint {
   return { kind: 'unix', name: `unix://${socketPath}`, socketPath }
 }
 
-/** STRATA_HOST (`unix:///…` or `http://host:port`; default the unix socket of `strata up`) with STRATA_TOKEN. */
+/**
+ * STRATA_HOST (`unix:///…` or `http://host:port`; default the unix socket of `strata up`) with
+ * STRATA_TOKEN.
+ */
 export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
   const text = environment['STRATA_HOST'] || `unix://${DEFAULT_SOCKET}`
   if (text.startsWith('unix://')) {
     const path = text.slice('unix://'.length)
-    if (!path.startsWith('/')) throw new CliError(`STRATA_HOST ${JSON.stringify(text)} names no absolute path: unix:///path/to/socket`)
+    if (!path.startsWith('/'))
+      throw new CliError(`STRATA_HOST ${JSON.stringify(text)} names no absolute path: unix:///path/to/socket`)
     return unixEndpoint(path)
   }
   const url = URL.canParse(text) ? new URL(text) : undefined
@@ -43,9 +57,10 @@ export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
 }
 
 /**
- * Whether a host of a URL is this machine itself. An address is decided by its value: the URL parser has already turned
- * `127.1`, `0x7f.1` and `2130706433` into `127.0.0.1`. Of names, `localhost` alone is: it is always loopback (RFC 6761),
- * and since a resolver may say otherwise, none is asked (`lookupLoopback`).
+ * Whether a host of a URL is this machine itself. An address is decided by its value: the URL
+ * parser has already turned `127.1`, `0x7f.1` and `2130706433` into `127.0.0.1`. Of names,
+ * `localhost` alone is: it is always loopback (RFC 6761), and since a resolver may say otherwise,
+ * none is asked (`lookupLoopback`).
  */
 function isLoopback(host: string): boolean {
   const family = isIP(host)
@@ -56,14 +71,20 @@ function isLoopback(host: string): boolean {
   return loopback.check(host, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-const LOOPBACK = [{ address: '127.0.0.1', family: 4 }, { address: '::1', family: 6 }] as const
+const LOOPBACK = [
+  { address: '127.0.0.1', family: 4 },
+  { address: '::1', family: 6 },
+] as const
 
 const lookupLoopback: LookupFunction = (_host, { all }, found) => {
   if (all) found(null, [...LOOPBACK])
   else found(null, LOOPBACK[0].address, LOOPBACK[0].family)
 }
 
-/** On the service's own machine its 0600 token file says the token to whoever may read it. A token never goes to another machine unasked. */
+/**
+ * On the service's own machine its 0600 token file says the token to whoever may read it. A token
+ * never goes to another machine unasked.
+ */
 function localToken(environment: NodeJS.ProcessEnv): string | undefined {
   try {
     return readFileSync(environment['STRATA_TOKEN_FILE'] || `${DEFAULT_DATA}/token`, 'utf8').trim() || undefined

@@ -1,10 +1,15 @@
-/** One server-sent event (WHATWG HTML, "Server-sent events"): its name and its data lines joined. */
+/**
+ * One server-sent event (WHATWG HTML, "Server-sent events"): its name and its data lines joined.
+ */
 export interface ServerEvent {
   readonly event: string
   readonly data: string
 }
 
-/** The events of a text/event-stream body. Ids and comments are skipped; a piece without its blank line at the end is none. */
+/**
+ * The events of a text/event-stream body. Ids and comments are skipped; a piece without its blank
+ * line at the end is none.
+ */
 export async function* serverEvents(body: AsyncIterable<Buffer>): AsyncGenerator<ServerEvent> {
   const decoder = new TextDecoder()
   let rest = ''

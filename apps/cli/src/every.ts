@@ -2,10 +2,14 @@ import { complain } from './context.js'
 import { CliError } from './errors.js'
 
 /**
- * Does the same for each name, all at once, and reports in the order given, as `docker rm a b c` does: one that fails is said on stderr
- * and makes the exit code 1, the others go on.
+ * Does the same for each name, all at once, and reports in the order given, as `docker rm a b c`
+ * does: one that fails is said on stderr and makes the exit code 1, the others go on.
  */
-export async function every(names: readonly string[], act: (name: string) => Promise<void>, report: (name: string) => void = () => undefined): Promise<void> {
+export async function every(
+  names: readonly string[],
+  act: (name: string) => Promise<void>,
+  report: (name: string) => void = () => undefined,
+): Promise<void> {
   const outcomes = names.map((name) => act(name).then(() => undefined, asCliError))
   for (const [index, outcome] of outcomes.entries()) {
     const error = await outcome

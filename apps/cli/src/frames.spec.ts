@@ -16,7 +16,8 @@ describe('FrameReader', () => {
   it.each([1, 2, 3, 7, 8, 9, 1000])('reads frames cut every %d bytes', (size) => {
     const reader = new FrameReader()
     const got = { 1: '', 2: '' }
-    for (let at = 0; at < bytes.length; at += size) reader.push(bytes.subarray(at, at + size), (stream, piece) => (got[stream] += piece.toString()))
+    for (let at = 0; at < bytes.length; at += size)
+      reader.push(bytes.subarray(at, at + size), (stream, piece) => (got[stream] += piece.toString()))
     reader.end()
     expect(got).toEqual({ 1: 'hello world', 2: 'oops' })
   })
@@ -52,7 +53,11 @@ describe('demultiplex', () => {
     source.destroy()
   })
   it('rejects with the error of an output whose reader is gone', async () => {
-    const gone = new Writable({ write: (_chunk, _encoding, done) => done(Object.assign(new Error('gone'), { code: 'EPIPE' })) })
-    await expect(demultiplex(chunks(frame(1, 'a'), frame(1, 'b'), frame(1, 'c')), gone, new PassThrough())).rejects.toMatchObject({ code: 'EPIPE' })
+    const gone = new Writable({
+      write: (_chunk, _encoding, done) => done(Object.assign(new Error('gone'), { code: 'EPIPE' })),
+    })
+    await expect(
+      demultiplex(chunks(frame(1, 'a'), frame(1, 'b'), frame(1, 'c')), gone, new PassThrough()),
+    ).rejects.toMatchObject({ code: 'EPIPE' })
   })
 })

@@ -5,8 +5,9 @@ const HEADER = 8
 type Emit = (stream: 1 | 2, piece: Buffer) => void
 
 /**
- * docker's stream format (Engine API, "Attach to a container", stream format): byte 0 is the stream (1 stdout, 2 stderr), bytes 4–7 the
- * payload's length, big-endian. Frames may be cut anywhere: payload is passed on in the pieces it comes in, never gathered.
+ * docker's stream format (Engine API, "Attach to a container", stream format): byte 0 is the stream
+ * (1 stdout, 2 stderr), bytes 4–7 the payload's length, big-endian. Frames may be cut anywhere:
+ * payload is passed on in the pieces it comes in, never gathered.
  */
 export class FrameReader {
   readonly #header = Buffer.alloc(HEADER)
@@ -43,8 +44,9 @@ export class FrameReader {
 }
 
 /**
- * Writes a framed stream to two outputs, reading on only when both took what they got: a reader that pauses holds the container's output
- * back, and loses nothing. Rejects with the output's own error (EPIPE: its reader is gone).
+ * Writes a framed stream to two outputs, reading on only when both took what they got: a reader
+ * that pauses holds the container's output back, and loses nothing. Rejects with the output's own
+ * error (EPIPE: its reader is gone).
  */
 export async function demultiplex(source: AsyncIterable<Buffer>, stdout: Writable, stderr: Writable): Promise<void> {
   const frames = new FrameReader()
@@ -71,7 +73,10 @@ export async function demultiplex(source: AsyncIterable<Buffer>, stdout: Writabl
   }
 }
 
-/** One output with its backpressure as a promise. Its error is kept until asked for: streams report it when nobody waits. */
+/**
+ * One output with its backpressure as a promise. Its error is kept until asked for: streams report
+ * it when nobody waits.
+ */
 class Output {
   #full = false
   #error: Error | undefined

@@ -5,7 +5,10 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { CliError, reasonOf } from './errors.js'
 
-/** What an OCI image layout consists of (image-spec, image-layout.md); whatever else lies in the folder is not read. */
+/**
+ * What an OCI image layout consists of (image-spec, image-layout.md); whatever else lies in the
+ * folder is not read.
+ */
 const PARTS = ['oci-layout', 'index.json', 'blobs']
 
 export function isLayoutFolder(path: string): boolean {
@@ -13,7 +16,8 @@ export function isLayoutFolder(path: string): boolean {
 }
 
 /**
- * The layout as a tar, by tar(1), which follows no link: links travel as links, and whoever reads the archive follows them inside it only. If tar does not end well (a file that cannot be read, or
+ * The layout as a tar, by tar(1), which follows no link: links travel as links, and whoever reads
+ * the archive follows them inside it only. If tar does not end well (a file that cannot be read, or
  * changed meanwhile), the stream ends with its words.
  */
 export function layoutBytes(path: string): Readable {
@@ -28,7 +32,8 @@ async function* tarOf(path: string): AsyncGenerator<Buffer> {
   try {
     yield* tar.stdout as AsyncIterable<Buffer>
     const [code] = (await ended) as [number | string | null]
-    if (code !== 0) throw new CliError(`${path} cannot be read: ${said.trim().split('\n')[0] || `tar ended with ${code}`}`)
+    if (code !== 0)
+      throw new CliError(`${path} cannot be read: ${said.trim().split('\n')[0] || `tar ended with ${code}`}`)
   } finally {
     tar.kill('SIGKILL')
   }

@@ -7,7 +7,10 @@ export interface ListOptions {
   readonly format: 'table' | 'json'
 }
 
-/** How one kind of thing is listed: a row of the table may be several for one item (an image has a row a name). */
+/**
+ * How one kind of thing is listed: a row of the table may be several for one item (an image has a
+ * row a name).
+ */
 export interface Listing<T> {
   readonly header: readonly string[]
   rows(item: T): string[][]
@@ -31,5 +34,11 @@ function parseFormat(text: string): string {
 export function printList<T>(items: readonly T[], options: ListOptions, listing: Listing<T>): void {
   if (options.quiet) for (const item of items) print(listing.id(item))
   else if (options.format === 'json') for (const item of items) print(JSON.stringify(item))
-  else process.stdout.write(table(listing.header, items.flatMap((item) => listing.rows(item))))
+  else
+    process.stdout.write(
+      table(
+        listing.header,
+        items.flatMap((item) => listing.rows(item)),
+      ),
+    )
 }

@@ -7,10 +7,15 @@ export function bytesOf(text: string, base64: string | undefined): Buffer {
 
 /** For a request's query: every byte but the plainest percent-encoded. */
 export function encodeBytes(bytes: Buffer): string {
-  return bytes.toString('latin1').replace(/[^A-Za-z0-9/._-]/g, (byte) => `%${byte.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return bytes
+    .toString('latin1')
+    .replace(/[^A-Za-z0-9/._-]/g, (byte) => `%${byte.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
-/** The bytes of an argument. Node has it as text, in which bytes that are not UTF-8 are lost: then they are asked of the kernel. */
+/**
+ * The bytes of an argument. Node has it as text, in which bytes that are not UTF-8 are lost: then
+ * they are asked of the kernel.
+ */
 export function argumentBytes(text: string): Buffer {
   if (!text.includes('\ufffd')) return Buffer.from(text)
   for (const argument of readFileSync('/proc/self/cmdline', 'latin1').split('\0')) {
@@ -20,11 +25,17 @@ export function argumentBytes(text: string): Buffer {
   return Buffer.from(text)
 }
 
-/** A name for a line of a list: what a terminal would obey, a backslash, and what is no text, escaped as `ls -b` does. */
+/**
+ * A name for a line of a list: what a terminal would obey, a backslash, and what is no text,
+ * escaped as `ls -b` does.
+ */
 export function shownName(bytes: Buffer): string {
   const text = bytes.toString()
-  if (Buffer.from(text).equals(bytes)) return text.replace(CONTROL, (character) => [...Buffer.from(character)].map(octal).join(''))
-  return [...bytes].map((byte) => (byte < 0x20 || byte >= 0x7f || byte === 0x5c ? octal(byte) : String.fromCharCode(byte))).join('')
+  if (Buffer.from(text).equals(bytes))
+    return text.replace(CONTROL, (character) => [...Buffer.from(character)].map(octal).join(''))
+  return [...bytes]
+    .map((byte) => (byte < 0x20 || byte >= 0x7f || byte === 0x5c ? octal(byte) : String.fromCharCode(byte)))
+    .join('')
 }
 
 // eslint-disable-next-line no-control-regex

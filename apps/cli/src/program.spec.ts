@@ -39,7 +39,11 @@ it('is clear about a service that is broken', async () => {
 it('waits for several at once and prints their codes in order', async () => {
   await using service = await ServiceDouble.start()
   service.json('POST /v1/containers/b/wait', 200, { exitCode: 3 })
-  service.on('POST /v1/containers/a/wait', (_seen, response) => void service.asked('POST', '/v1/containers/b/wait').then(() => response.end('{"exitCode":137}')))
+  service.on(
+    'POST /v1/containers/a/wait',
+    (_seen, response) =>
+      void service.asked('POST', '/v1/containers/b/wait').then(() => response.end('{"exitCode":137}')),
+  )
   expect(await strata(service, ['wait', 'a', 'b'])).toMatchObject({ code: 0, stdout: '137\n3\n' })
 })
 
@@ -56,7 +60,9 @@ it('sends the token over TCP', async () => {
   await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve))
   const address = door.address()
   const port = typeof address === 'object' ? address?.port : undefined
-  const result = await strata(undefined, ['version'], { environment: { STRATA_HOST: `http://127.0.0.1:${port ?? 0}`, STRATA_TOKEN: 'secret' } })
+  const result = await strata(undefined, ['version'], {
+    environment: { STRATA_HOST: `http://127.0.0.1:${port ?? 0}`, STRATA_TOKEN: 'secret' },
+  })
   door.close()
   expect(result.stdout).toContain('Server:\n Version:  9')
   expect(service.seen[0]?.headers.authorization).toBe('Bearer secret')

@@ -22,14 +22,20 @@ import type { Context } from './context.js'
 import { flagName, unknownCommand } from './docker.js'
 import { CliError, EXIT_NOT_RUN } from './errors.js'
 
-/** All commands. Parsing throws CliError for what is not understood; help and versions are printed, and throw one with exit code 0. */
+/**
+ * All commands. Parsing throws CliError for what is not understood; help and versions are printed,
+ * and throw one with exit code 0.
+ */
 export function createProgram(context: Context): Command {
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
   const program = new Command('strata')
     .description('Container images in, layers apart, containers out.')
     .version(`Strata version ${version}`, '-v, --version')
     .helpCommand(true)
-    // `strata run -e A=1 image cmd -e x`: a command's options are its own, and run's end at the image.
+    // `strata run -e A=1 image cmd -e x`: a command's options are its own, and run's end at the
+    // image.
     .enablePositionalOptions()
     .showSuggestionAfterError(false)
     .configureOutput({ writeErr: () => undefined, outputError: () => undefined })
@@ -61,19 +67,29 @@ export function createProgram(context: Context): Command {
   program.exitOverride((error) => refuse('strata', error))
   for (const command of program.commands) {
     command.exitOverride((error) => refuse(`strata ${command.name()}`, error))
-    for (const part of command.commands) part.exitOverride((error) => refuse(`strata ${command.name()} ${part.name()}`, error))
+    for (const part of command.commands)
+      part.exitOverride((error) => refuse(`strata ${command.name()} ${part.name()}`, error))
   }
   return program
 }
 
-/** docker's exit codes: 125 for a flag it does not know or whose value is wrong, 1 for too few or too many words. */
+/**
+ * docker's exit codes: 125 for a flag it does not know or whose value is wrong, 1 for too few or
+ * too many words.
+ */
 function refuse(command: string, error: CommanderError): never {
   if (error.exitCode === 0) throw new CliError('', { exitCode: 0 })
   const help = `See '${command} --help'`
   if (error.code === 'commander.unknownOption') {
     const flag = /'(.*)'/s.exec(error.message)?.[1] ?? ''
-    throw new CliError(`the flag ${flagName(flag)} is not supported. ${help}`, { exitCode: EXIT_NOT_RUN, speaker: command })
+    throw new CliError(`the flag ${flagName(flag)} is not supported. ${help}`, {
+      exitCode: EXIT_NOT_RUN,
+      speaker: command,
+    })
   }
   const usage = error.code === 'commander.missingArgument' || error.code === 'commander.excessArguments'
-  throw new CliError(`${error.message.replace(/^error: /, '').replace(/\.$/, '')}. ${help}`, { exitCode: usage ? 1 : EXIT_NOT_RUN, speaker: command })
+  throw new CliError(`${error.message.replace(/^error: /, '').replace(/\.$/, '')}. ${help}`, {
+    exitCode: usage ? 1 : EXIT_NOT_RUN,
+    speaker: command,
+  })
 }

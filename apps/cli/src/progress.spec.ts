@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest'
 import { barProgress, lineProgress } from './progress.js'
 
 function output(columns = 80): { write(text: string): void; columns: number; text: string } {
-  return { columns, text: '', write(text: string) { this.text += text } }
+  return {
+    columns,
+    text: '',
+    write(text: string) {
+      this.text += text
+    },
+  }
 }
 
 describe('lineProgress', () => {

@@ -24,7 +24,9 @@ const BAR = 30
 
 function amount(bytes: number, total: number | undefined, milliseconds: number): string {
   const rate = milliseconds > 0 ? `  ${humanSize((bytes / milliseconds) * 1000)}/s` : ''
-  return total === undefined ? `${humanSize(bytes)}${rate}` : `${humanSize(bytes)}/${humanSize(total)}  ${percent(bytes, total)}%${rate}`
+  return total === undefined
+    ? `${humanSize(bytes)}${rate}`
+    : `${humanSize(bytes)}/${humanSize(total)}  ${percent(bytes, total)}%${rate}`
 }
 
 function percent(bytes: number, total: number): number {
@@ -44,7 +46,10 @@ export function barProgress(output: Output, now: Clock = Date.now): Progress {
       if (time - drawn < REDRAW && bytes !== total) return
       drawn = time
       const filled = total === undefined ? 0 : Math.round((percent(bytes, total) / 100) * BAR)
-      const bar = total === undefined ? '' : `[${'='.repeat(filled)}${filled < BAR ? '>' : ''}${' '.repeat(Math.max(0, BAR - filled - 1))}]  `
+      const bar =
+        total === undefined
+          ? ''
+          : `[${'='.repeat(filled)}${filled < BAR ? '>' : ''}${' '.repeat(Math.max(0, BAR - filled - 1))}]  `
       draw(`sending ${bar}${amount(bytes, total, time - start)}`)
     },
     step: (name) => draw(printable(name)),
@@ -52,7 +57,10 @@ export function barProgress(output: Output, now: Clock = Date.now): Progress {
   }
 }
 
-/** Plain lines for a pipe or a log file: every tenth of a known length (else every 100 MB), at most one a second, and each new step. */
+/**
+ * Plain lines for a pipe or a log file: every tenth of a known length (else every 100 MB), at most
+ * one a second, and each new step.
+ */
 export function lineProgress(output: Output, now: Clock = Date.now): Progress {
   const start = now()
   let said = start

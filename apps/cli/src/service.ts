@@ -10,13 +10,17 @@ export function serviceMain(app: string): string {
 }
 
 /**
- * What Node.js is told for a service, before the script's path: how far the young generation of the main thread grows. By default it may take 16 MiB three times over, and does while
- * large bodies arrive; 2 MiB take 60 to 90 MiB off a gateway's peak, and nothing off its speed (docs/performance.md).
+ * What Node.js is told for a service, before the script's path: how far the young generation of the
+ * main thread grows. By default it may take 16 MiB three times over, and does while large bodies
+ * arrive; 2 MiB take 60 to 90 MiB off a gateway's peak, and nothing off its speed
+ * (docs/performance.md).
  */
 export const NODE_FLAGS = ['--max-semi-space-size=2']
 /**
- * For glibc's malloc, which gives every thread of the pool an arena of its own, where what was freed stays: some 20 MB more after large loads. And from 2 MiB on memory is given back when it is freed, always: the threshold would rise
- * by itself, and the tables of a large layer's index then stay beside the index that they become.
+ * For glibc's malloc, which gives every thread of the pool an arena of its own, where what was
+ * freed stays: some 20 MB more after large loads. And from 2 MiB on memory is given back when it is
+ * freed, always: the threshold would rise by itself, and the tables of a large layer's index then
+ * stay beside the index that they become.
  */
 export const SERVICE_ENVIRONMENT = { MALLOC_ARENA_MAX: '1', MALLOC_MMAP_THRESHOLD_: '2097152' }
 
@@ -42,7 +46,10 @@ export interface Running {
   readonly startTime: string
 }
 
-/** Who wrote `<socket>.pid`, if it still runs: a number that another program got meanwhile does not count. */
+/**
+ * Who wrote `<socket>.pid`, if it still runs: a number that another program got meanwhile does not
+ * count.
+ */
 export function runningService(socketPath: string): Running | undefined {
   const text = readText(`${socketPath}.pid`)?.trim() ?? ''
   if (!/^[1-9]\d{0,9}$/.test(text)) return undefined
@@ -56,10 +63,15 @@ export function isRunning({ pid, startTime }: Running): boolean {
   return startTimeOf(pid) === startTime
 }
 
-/** Field 22 of /proc/PID/stat (proc_pid_stat(5)); `undefined` for no process, and for one that has ended but was not waited for. */
+/**
+ * Field 22 of /proc/PID/stat (proc_pid_stat(5)); `undefined` for no process, and for one that has
+ * ended but was not waited for.
+ */
 function startTimeOf(pid: number): string | undefined {
   // The second field is the program's name in parentheses, with anything in it.
-  const fields = readText(`/proc/${pid}/stat`)?.replace(/^.*\) /s, '').split(' ')
+  const fields = readText(`/proc/${pid}/stat`)
+    ?.replace(/^.*\) /s, '')
+    .split(' ')
   return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
 }
 

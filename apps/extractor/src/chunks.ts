@@ -1,7 +1,10 @@
 /** What is made fits a processor's cache with all that is done to it. */
 export const CHUNK = 256 * 1024
 
-/** The memory that an unpacker fills: one chunk is looked at, and perhaps still written, while the other is filled. */
+/**
+ * The memory that an unpacker fills: one chunk is looked at, and perhaps still written, while the
+ * other is filled.
+ */
 export class Chunks {
   readonly #pair = [Buffer.allocUnsafeSlow(CHUNK), Buffer.allocUnsafeSlow(CHUNK)] as const
   #turn: 0 | 1 = 0
@@ -13,7 +16,10 @@ export class Chunks {
     return this.#pair[this.#turn]
   }
 
-  /** The first bytes of `current`: their reader's until he asks for the next but one. The other is `current` then. */
+  /**
+   * The first bytes of `current`: their reader's until he asks for the next but one. The other is
+   * `current` then.
+   */
   handOut(length: number): Buffer {
     const chunk = this.current.subarray(0, length)
     this.out += length

@@ -4,11 +4,16 @@ import type { MessagePort } from 'node:worker_threads'
 import { asStrataError, StrataError, type ErrorCode } from '@strata/oci'
 
 /**
- * A stream's bytes into another thread. Pieces of 1 MiB change hands with their memory; a few are on the way at most: each one taken out asks for one more.
+ * A stream's bytes into another thread. Pieces of 1 MiB change hands with their memory; a few are
+ * on the way at most: each one taken out asks for one more.
  *
- * So what a thread works on needs nothing of where it comes from: no store of its own, no keys to one.
+ * So what a thread works on needs nothing of where it comes from: no store of its own, no keys to
+ * one.
  */
-type Belt = { readonly piece: Uint8Array<ArrayBuffer> } | { readonly end: true } | { readonly code: ErrorCode; readonly message: string }
+type Belt =
+  | { readonly piece: Uint8Array<ArrayBuffer> }
+  | { readonly end: true }
+  | { readonly code: ErrorCode; readonly message: string }
 const PIECE = 1024 * 1024
 const AHEAD = 4
 
@@ -32,7 +37,7 @@ export async function convey(source: Readable, port: MessagePort): Promise<void>
   }
   try {
     for await (const chunk of source as AsyncIterable<Buffer>) {
-      for (let at = 0; at < chunk.length; ) {
+      for (let at = 0; at < chunk.length;) {
         const part = Math.min(chunk.length - at, PIECE - length)
         piece.set(chunk.subarray(at, at + part), length)
         at += part

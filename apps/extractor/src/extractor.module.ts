@@ -24,7 +24,9 @@ export class ExtractorWorker implements OnApplicationShutdown {
     config: ExtractorConfig,
   ) {
     const node = config.STRATA_NODE
-    const handlers: Handlers<'extract'> = { extract: async ({ layer }, { signal }) => ({ node, made: await this.#make(layer, signal) }) }
+    const handlers: Handlers<'extract'> = {
+      extract: async ({ layer }, { signal }) => ({ node, made: await this.#make(layer, signal) }),
+    }
     this.readiness = new Readiness({
       redis: () => queue.answers(),
       store: () => storeAnswers(store),
@@ -32,7 +34,15 @@ export class ExtractorWorker implements OnApplicationShutdown {
     })
     const onError = (error: unknown): void => this.#logger.warn(asStrataError(error).message)
     const workers = [QUEUES.extract, QUEUES.extractOn(node)].map((name) =>
-      queue.serve({ kind: 'extract', queue: name, concurrency: config.STRATA_EXTRACT_CONCURRENCY, handlers, mayWork: () => membership.mayWork(), paused: true, onError }),
+      queue.serve({
+        kind: 'extract',
+        queue: name,
+        concurrency: config.STRATA_EXTRACT_CONCURRENCY,
+        handlers,
+        mayWork: () => membership.mayWork(),
+        paused: true,
+        onError,
+      }),
     )
     membership.onRenewal(({ member }) => {
       for (const worker of workers) (member ? worker.resume() : worker.pause()).catch(onError)
@@ -49,7 +59,13 @@ export class ExtractorWorker implements OnApplicationShutdown {
     let membership: NodeMembership | undefined
     try {
       if (config.STRATA_REJOIN) await removed.clear(identity.id)
-      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'extractor', removed: () => removed.refusal(identity.id), warn })
+      membership = await NodeMembership.join({
+        directory: queue.nodes,
+        identity,
+        part: 'extractor',
+        removed: () => removed.refusal(identity.id),
+        warn,
+      })
       const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
       const durable = new DurableFolder(layers.path, { warn })
       await durable.recover([''], (tail) => layers.removeHolding(tail))

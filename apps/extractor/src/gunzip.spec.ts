@@ -8,10 +8,15 @@ const MEBIBYTE = 1024 * 1024
 
 /** Text that packs about as well as programs do, the same each time. */
 function text(length: number, seed = 1): Buffer {
-  const words = Array.from({ length: 3000 }, (_, n) => createHash('sha256').update(`${seed} ${n}`).digest('base64').slice(0, 3 + (n % 9)))
+  const words = Array.from({ length: 3000 }, (_, n) =>
+    createHash('sha256')
+      .update(`${seed} ${n}`)
+      .digest('base64')
+      .slice(0, 3 + (n % 9)),
+  )
   const parts: string[] = []
   let state = seed
-  for (let size = 0; size < length; ) {
+  for (let size = 0; size < length;) {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0
     const word = words[(state >>> 8) % words.length]!
     parts.push(word)
@@ -21,18 +26,27 @@ function text(length: number, seed = 1): Buffer {
 }
 
 /** What comes of it, given in pieces of a size, and the checkpoints. */
-function gunzip(packed: Buffer, { piece = 300_000, maxRatio = 1000, findsCheckpoints = true } = {}): { plain: Buffer; checkpoints: Buffer | undefined } {
+function gunzip(
+  packed: Buffer,
+  { piece = 300_000, maxRatio = 1000, findsCheckpoints = true } = {},
+): { plain: Buffer; checkpoints: Buffer | undefined } {
   using unpacker = new Gunzip({ maxRatio, findsCheckpoints })
   const out: Buffer[] = []
   // Copies: a chunk is overwritten by the next but one.
-  for (let at = 0; at < packed.length; at += piece) for (const chunk of unpacker.take(packed.subarray(at, at + piece))) out.push(Buffer.from(chunk))
+  for (let at = 0; at < packed.length; at += piece)
+    for (const chunk of unpacker.take(packed.subarray(at, at + piece))) out.push(Buffer.from(chunk))
   for (const chunk of unpacker.end()) out.push(Buffer.from(chunk))
   return { plain: Buffer.concat(out), checkpoints: unpacker.checkpoints() }
 }
 
 function pointsOf(object: Buffer | undefined, size: number): Checkpoint[] {
   const points: Checkpoint[] = []
-  for (let point = object && checkpointBefore(object, size, size); point; point = point.out > 0 ? checkpointBefore(object!, point.out - 1, size) : undefined) points.unshift(point)
+  for (
+    let point = object && checkpointBefore(object, size, size);
+    point;
+    point = point.out > 0 ? checkpointBefore(object!, point.out - 1, size) : undefined
+  )
+    points.unshift(point)
   return points
 }
 
@@ -46,11 +60,18 @@ function unpackFrom(object: Buffer, { packed: start, out, end, window, isWindow 
 }
 
 /** Everything comes out, and from each checkpoint what lies behind it. */
-function expectAll(packed: Buffer, plain: Buffer, options: { piece?: number } = {}): { object: Buffer | undefined; points: Checkpoint[] } {
+function expectAll(
+  packed: Buffer,
+  plain: Buffer,
+  options: { piece?: number } = {},
+): { object: Buffer | undefined; points: Checkpoint[] } {
   const { plain: found, checkpoints: object } = gunzip(packed, options)
   expect(found.equals(plain)).toBe(true)
   const points = pointsOf(object, plain.length)
-  for (const point of points) expect(unpackFrom(object!, point, packed).equals(plain.subarray(point.out, point.end)), `at ${point.out}`).toBe(true)
+  for (const point of points)
+    expect(unpackFrom(object!, point, packed).equals(plain.subarray(point.out, point.end)), `at ${point.out}`).toBe(
+      true,
+    )
   return { object, points }
 }
 
@@ -75,14 +96,25 @@ describe('checkpoints of a gzip stream', () => {
   })
 
   it('between stored pieces, zeros and members', () => {
-    const plain = Buffer.concat([text(5 * MEBIBYTE), randomBytes(3 * MEBIBYTE), gzipSync(text(5 * MEBIBYTE)), Buffer.alloc(20 * MEBIBYTE), text(6 * MEBIBYTE, 2)])
+    const plain = Buffer.concat([
+      text(5 * MEBIBYTE),
+      randomBytes(3 * MEBIBYTE),
+      gzipSync(text(5 * MEBIBYTE)),
+      Buffer.alloc(20 * MEBIBYTE),
+      text(6 * MEBIBYTE, 2),
+    ])
     const last = text(6 * MEBIBYTE, 3)
-    expect(expectAll(Buffer.concat([gzipSync(plain), gzipSync(last)]), Buffer.concat([plain, last])).points.length).toBeGreaterThan(4)
+    expect(
+      expectAll(Buffer.concat([gzipSync(plain), gzipSync(last)]), Buffer.concat([plain, last])).points.length,
+    ).toBeGreaterThan(4)
   })
 
   it('of very many small members, some of them empty', () => {
     const plain = text(9_000_000)
-    const plains = Array.from({ length: 900 }, (_, n) => [plain.subarray(n * 10_000, (n + 1) * 10_000), Buffer.alloc(0)]).flat()
+    const plains = Array.from({ length: 900 }, (_, n) => [
+      plain.subarray(n * 10_000, (n + 1) * 10_000),
+      Buffer.alloc(0),
+    ]).flat()
     expect(expectAll(Buffer.concat(plains.map((each) => gzipSync(each))), plain).points.length).toBe(2)
   })
 
@@ -113,7 +145,9 @@ describe('a gzip stream', () => {
     ['with a wrong check sum', Buffer.concat([packed.subarray(0, -8), Buffer.alloc(8, 1)]), 'is damaged'],
     ['of a block that is none', Buffer.concat([packed.subarray(0, 10), Buffer.alloc(100, 0xff)]), 'is damaged'],
   ])('%s is refused', (_what, bytes, how) => {
-    expect(() => gunzip(bytes)).toThrow(expect.objectContaining({ code: 'layer_invalid', message: `the layer's gzip stream ${how}` }) as Error)
+    expect(() => gunzip(bytes)).toThrow(
+      expect.objectContaining({ code: 'layer_invalid', message: `the layer's gzip stream ${how}` }) as Error,
+    )
   })
 
   it('of zeros is refused beyond its ratio, before it is unpacked', () => {

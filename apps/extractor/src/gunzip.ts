@@ -4,12 +4,17 @@ import { Inflater } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import { CHUNK, Chunks } from './chunks.js'
 
-/** Bytes of the tar from one checkpoint to the next, at least: then the next block is taken that begins with a byte, one of eight, and blocks have some 100 KiB. */
+/**
+ * Bytes of the tar from one checkpoint to the next, at least: then the next block is taken that
+ * begins with a byte, one of eight, and blocks have some 100 KiB.
+ */
 const INTERVAL = 3 * 1024 * 1024
 
 /**
- * A gzip layer's blob unpacked in this thread, with the places from which that can begin again, which cost nothing to find: zlib tells where a block begins. Pieces in, plain bytes out, as the law of
- * `decompressor` (@strata/archive) has it: any number of members, zeros behind the last are ignored, anything else there is `layer_invalid`, as is an end inside a member.
+ * A gzip layer's blob unpacked in this thread, with the places from which that can begin again,
+ * which cost nothing to find: zlib tells where a block begins. Pieces in, plain bytes out, as the
+ * law of `decompressor` (@strata/archive) has it: any number of members, zeros behind the last are
+ * ignored, anything else there is `layer_invalid`, as is an end inside a member.
  */
 export class Gunzip implements Disposable {
   readonly #inflater = new Inflater()
@@ -23,12 +28,14 @@ export class Gunzip implements Disposable {
     this.#inflater.output = this.#chunks.current
   }
 
-  /** What a piece adds, in full chunks. A chunk is its reader's until he asks for the next but one. */
+  /**
+   * What a piece adds, in full chunks. A chunk is its reader's until he asks for the next but one.
+   */
   *take(piece: Buffer): Generator<Buffer> {
     const inflater = this.#inflater
     inflater.input = piece
     // zlib may hold more where the chunk was full.
-    for (let wasFull = false; inflater.left > 0 || wasFull; ) {
+    for (let wasFull = false; inflater.left > 0 || wasFull;) {
       if (this.#state === 'between members' && inflater.left > 0) this.#begin(piece)
       if (this.#state !== 'in a member') break
       this.#step(piece.length)
@@ -71,7 +78,8 @@ export class Gunzip implements Disposable {
     const result = inflater.inflate({ toBlock: isDue })
     const taken = this.#before + length - inflater.left
     const made = this.#chunks.out + inflater.made
-    if (made > RATIO_FREE && made > (this.#before + length) * this.options.maxRatio) throw tooLarge('layer', this.options.maxRatio)
+    if (made > RATIO_FREE && made > (this.#before + length) * this.options.maxRatio)
+      throw tooLarge('layer', this.options.maxRatio)
     if (result === 'damaged') throw damaged('is damaged')
     if (result === 'end') {
       this.#state = 'between members'
@@ -80,7 +88,10 @@ export class Gunzip implements Disposable {
   }
 
   get #isDue(): boolean {
-    return this.options.findsCheckpoints && this.#chunks.out + this.#inflater.made - (this.#found.at(-1)?.out ?? 0) >= INTERVAL
+    return (
+      this.options.findsCheckpoints &&
+      this.#chunks.out + this.#inflater.made - (this.#found.at(-1)?.out ?? 0) >= INTERVAL
+    )
   }
 
   #note(packed: number, window: Buffer): void {

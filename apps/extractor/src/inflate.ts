@@ -3,13 +3,24 @@ import { open, writeFile, type FileHandle } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { COMPRESSION_HEAD, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
-import { algorithmOf, asStrataError, digestFromHex, StrataError, type Algorithm, type DiffId, type Digest } from '@strata/oci'
+import {
+  algorithmOf,
+  asStrataError,
+  digestFromHex,
+  StrataError,
+  type Algorithm,
+  type DiffId,
+  type Digest,
+} from '@strata/oci'
 import { Gunzip } from './gunzip.js'
 import { Unzstd } from './unzstd.js'
 
 export interface InflateTask {
   readonly blob: Digest
-  /** The blob's own digest for a layer that travels as a plain tar; `undefined` where nobody has said what it is inside. */
+  /**
+   * The blob's own digest for a layer that travels as a plain tar; `undefined` where nobody has
+   * said what it is inside.
+   */
   readonly diffId: DiffId | undefined
   readonly tar: string
   /** Where the index is to be written; none where the store has it already. */
@@ -20,8 +31,10 @@ export interface InflateTask {
 }
 
 /**
- * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed, written once. Gives the diffID. What does not match is refused: `corrupt` if the bytes
- * are not the blob's, `digest_mismatch`, `layer_invalid` or `limit_exceeded` if they are. The files are the caller's to remove then.
+ * One pass over a layer's blob: inflated, hashed as it travels and as it is inside, indexed,
+ * written once. Gives the diffID. What does not match is refused: `corrupt` if the bytes are not
+ * the blob's, `digest_mismatch`, `layer_invalid` or `limit_exceeded` if they are. The files are the
+ * caller's to remove then.
  */
 export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<DiffId> {
   const bytes = new Travelling(source, algorithmOf(task.blob))
@@ -33,7 +46,10 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
   try {
     signal?.throwIfAborted()
     const compression = inside ? detectCompression(await bytes.head()) : 'none'
-    const gunzip = compression === 'gzip' ? new Gunzip({ maxRatio: task.limits.ratio, findsCheckpoints: task.checkpoints !== undefined }) : undefined
+    const gunzip =
+      compression === 'gzip'
+        ? new Gunzip({ maxRatio: task.limits.ratio, findsCheckpoints: task.checkpoints !== undefined })
+        : undefined
     using unpacker = gunzip ?? (compression === 'zstd' ? new Unzstd({ maxRatio: task.limits.ratio }) : undefined)
     await using tar = new TarFile(await open(task.tar, 'wx', 0o600))
     for await (const piece of unpacker ? unpacked(bytes.pieces(), unpacker) : bytes.pieces()) {
@@ -45,7 +61,8 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
     }
     await tar.end()
     const diffId = (inside ? digestFromHex(inside.digest('hex')) : task.blob) as DiffId
-    if (diffId !== (task.diffId ?? diffId)) throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
+    if (diffId !== (task.diffId ?? diffId))
+      throw new StrataError('digest_mismatch', `unpacks to ${diffId}, but the image's config lists ${task.diffId}`)
     walk?.reader.end()
     await expectBlob(task.blob, bytes)
     const checkpoints = gunzip?.checkpoints()
@@ -57,7 +74,11 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
     if (!(error instanceof StrataError) || !OF_THE_LAYER.has(error.code)) throw error
     // It was sent so, or has changed since: only all of its bytes can tell.
     await expectBlob(task.blob, bytes)
-    throw new StrataError(error.code, `the layer ${task.blob}${error.code === 'digest_mismatch' ? '' : ':'} ${error.message}`, { cause: error })
+    throw new StrataError(
+      error.code,
+      `the layer ${task.blob}${error.code === 'digest_mismatch' ? '' : ':'} ${error.message}`,
+      { cause: error },
+    )
   } finally {
     signal?.removeEventListener('abort', stop)
     source.destroy()
@@ -65,57 +86,67 @@ export async function inflate(task: InflateTask, source: Readable, signal?: Abor
 }
 
 /** What a layer's content is refused for; all else is of the store or the disk. */
-const OF_THE_LAYER: ReadonlySet<string> = new Set(['layer_invalid', 'archive_invalid', 'archive_truncated', 'limit_exceeded', 'unsupported', 'digest_mismatch'])
+const OF_THE_LAYER: ReadonlySet<string> = new Set([
+  'layer_invalid',
+  'archive_invalid',
+  'archive_truncated',
+  'limit_exceeded',
+  'unsupported',
+  'digest_mismatch',
+])
 
 /** Reads on to the blob's end, whoever has stopped in its middle. */
 async function expectBlob(blob: Digest, bytes: Travelling): Promise<void> {
   const found = await bytes.digest()
-  if (found !== blob) throw new StrataError('corrupt', `the layer ${blob} in the store is damaged: its bytes are ${found}`)
+  if (found !== blob)
+    throw new StrataError('corrupt', `the layer ${blob} in the store is damaged: its bytes are ${found}`)
 }
 
-/** A blob's bytes on their way, hashed; whoever takes them may stop, and what he left is hashed too. */
+/**
+ * A blob's bytes on their way, hashed; whoever takes them may stop, and what he left is hashed too.
+ */
 class Travelling {
-  private readonly hash: Hash
-  private readonly source: AsyncIterator<Buffer>
-  private readonly taken: AsyncGenerator<Buffer>
-  private unread: Buffer = Buffer.alloc(0)
+  readonly #hash: Hash
+  readonly #source: AsyncIterator<Buffer>
+  readonly #taken: AsyncGenerator<Buffer>
+  #unread: Buffer = Buffer.alloc(0)
 
   constructor(source: Readable, algorithm: Algorithm) {
-    this.hash = createHash(algorithm)
+    this.#hash = createHash(algorithm)
     // Its error is the iterator's to tell, which listens in its turns only.
     source.on('error', () => undefined)
-    this.source = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>
-    this.taken = this.take()
+    this.#source = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+    this.#taken = this.#take()
   }
 
   /** To be asked for before the pieces are taken. */
   async head(): Promise<Buffer> {
-    while (this.unread.length < COMPRESSION_HEAD) {
-      const next = await this.source.next()
+    while (this.#unread.length < COMPRESSION_HEAD) {
+      const next = await this.#source.next()
       if (next.done) break
-      this.unread = Buffer.concat([this.unread, next.value])
+      this.#unread = Buffer.concat([this.#unread, next.value])
     }
-    return this.unread
+    return this.#unread
   }
 
   pieces(): AsyncGenerator<Buffer> {
-    return this.taken
+    return this.#taken
   }
 
   async digest(): Promise<Digest> {
-    await this.taken.return(undefined)
-    for (const rest = this.take(); !(await rest.next()).done; );
-    return digestFromHex(this.hash.digest('hex'))
+    await this.#taken.return(undefined)
+    for (const rest = this.#take(); !(await rest.next()).done;);
+    return digestFromHex(this.#hash.digest('hex'))
   }
 
   /** Its end leaves the source open. */
-  private async *take(): AsyncGenerator<Buffer> {
-    const { unread } = this
-    this.unread = Buffer.alloc(0)
-    this.hash.update(unread)
+  async *#take(): AsyncGenerator<Buffer> {
+    const unread = this.#unread
+    this.#unread = Buffer.alloc(0)
+    this.#hash.update(unread)
     yield unread
-    for (let next = await this.source.next(); !next.done; next = await this.source.next()) {
-      this.hash.update(next.value)
+    for (let next = await this.#source.next(); !next.done; next = await this.#source.next()) {
+      this.#hash.update(next.value)
       yield next.value
     }
   }
@@ -151,7 +182,7 @@ class TarFile implements AsyncDisposable {
   }
 
   async #all(piece: Buffer): Promise<void> {
-    for (let rest = piece; rest.length > 0; ) rest = rest.subarray((await this.file.write(rest)).bytesWritten)
+    for (let rest = piece; rest.length > 0;) rest = rest.subarray((await this.file.write(rest)).bytesWritten)
   }
 }
 

@@ -17,7 +17,12 @@ import { LayerMaker } from './layer-maker.js'
 /** Quickly: most of it is random bytes. */
 const gzipSync = (bytes: Buffer): Buffer => gzip(bytes, { level: 1 })
 const digestOf = (bytes: Uint8Array): Digest => digestFromHex(createHash('sha256').update(bytes).digest('hex'))
-const tar = concat(header({ name: 'etc/', type: '5' }), file('etc/hosts', 'localhost'), file('big', randomBytes(5_000_000)), ZEROS)
+const tar = concat(
+  header({ name: 'etc/', type: '5' }),
+  file('etc/hosts', 'localhost'),
+  file('big', randomBytes(5_000_000)),
+  ZEROS,
+)
 const diffId = digestOf(tar) as DiffId
 const upload = 'u'
 const never = new AbortController().signal
@@ -61,12 +66,17 @@ function after(bytes: number, then: (stream: Transform, piece: Buffer) => unknow
     return body.pipe(bent)
   }
 }
-const breaks = (bytes: number) => after(bytes, (stream) => void stream.destroy(new StrataError('store_unavailable', 'the connection broke')))
+const breaks = (bytes: number) =>
+  after(bytes, (stream) => void stream.destroy(new StrataError('store_unavailable', 'the connection broke')))
 const lies = (bytes: number) => after(bytes, (stream, piece) => void stream.push(Buffer.alloc(piece.length)))
 const SILENCE = 'no more comes, and no end'
 const hangs = (bytes: number, then: () => void) => after(bytes, () => (then(), SILENCE))
 
-function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: () => Promise<void> }>, hasFiles: boolean): void {
+function suite(
+  name: string,
+  open: () => Promise<{ store: ObjectStore; dispose: () => Promise<void> }>,
+  hasFiles: boolean,
+): void {
   describe(`layers from ${name}`, () => {
     let store: ObjectStore
     let blobs: BlobStore
@@ -93,7 +103,12 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
       rmSync(folder.path, { recursive: true })
     })
 
-    async function blob(bytes: Buffer, of: DiffId = diffId, digest = digestOf(bytes), size = bytes.length): Promise<LayerRef> {
+    async function blob(
+      bytes: Buffer,
+      of: DiffId = diffId,
+      digest = digestOf(bytes),
+      size = bytes.length,
+    ): Promise<LayerRef> {
       const data = freshDataKey(upload)
       await store.put(data, bytes)
       await blobs.commit(digest, { data, size }, upload)
@@ -115,7 +130,10 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
       expect(readdirSync(join(folder.path, 'tmp'))).toEqual([])
     }
     async function refused(layer: ExtractRef, signal = never): Promise<{ code: string; message: string }> {
-      const error: unknown = await maker.ensure(layer, signal).then(() => new Error('made'), (caught: unknown) => caught)
+      const error: unknown = await maker.ensure(layer, signal).then(
+        () => new Error('made'),
+        (caught: unknown) => caught,
+      )
       expect(readdirSync(folder.path)).toEqual(['tmp'])
       expect(readdirSync(join(folder.path, 'tmp'))).toEqual([])
       return error as StrataError
@@ -159,7 +177,10 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
       const { digest, size } = await blob(zstdCompressSync(bytes))
       const known = await blob(gzipSync(bytes), digestOf(bytes) as DiffId)
       // Nobody knows beforehand that both are the same inside.
-      const made = await Promise.all([...Array.from({ length: 3 }, () => maker.ensure({ digest, size }, never)), maker.ensure(known, never)])
+      const made = await Promise.all([
+        ...Array.from({ length: 3 }, () => maker.ensure({ digest, size }, never)),
+        maker.ensure(known, never),
+      ])
       expect(made.filter(Boolean)).toHaveLength(1)
       expectLayer(bytes)
       for (const each of [digest, known.digest]) expect((await blobs.stat(each))?.diffId).toBe(digestOf(bytes))
@@ -168,30 +189,47 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
 
     it('several side by side', async () => {
       const layers = await Promise.all([plain(), plain(), packed(concat(file('x', randomUUID()), ZEROS)), packed()])
-      expect(await Promise.all(layers.map((each) => maker.ensure('layer' in each ? each.layer : each, never)))).toEqual([true, true, true, true])
+      expect(await Promise.all(layers.map((each) => maker.ensure('layer' in each ? each.layer : each, never)))).toEqual(
+        [true, true, true, true],
+      )
       expectLayer(tar)
     })
 
     it('refuses what is not there, and what is not it', async () => {
-      expect(await refused({ digest: digestOf(randomBytes(9)), diffId, size: 9 })).toMatchObject({ code: 'layer_missing' })
+      expect(await refused({ digest: digestOf(randomBytes(9)), diffId, size: 9 })).toMatchObject({
+        code: 'layer_missing',
+      })
       const some = randomBytes(2_000_000)
-      expect(await refused(await blob(some, digestOf(some) as DiffId, digestOf(some), some.length + 1))).toMatchObject({ code: 'corrupt' })
+      expect(await refused(await blob(some, digestOf(some) as DiffId, digestOf(some), some.length + 1))).toMatchObject({
+        code: 'corrupt',
+      })
       const other = digestOf(randomBytes(9)) as DiffId
-      expect(await refused(await blob(gzipSync(concat(file('y', randomUUID()), ZEROS)), other))).toMatchObject({ code: 'digest_mismatch' })
+      expect(await refused(await blob(gzipSync(concat(file('y', randomUUID()), ZEROS)), other))).toMatchObject({
+        code: 'digest_mismatch',
+      })
       expect(await refused(await blob(gzipSync(randomBytes(3000)), other))).toMatchObject({ code: 'layer_invalid' })
       const { digest, size } = await blob(gzipSync(randomBytes(3000)))
-      expect(await refused({ digest, size })).toMatchObject({ code: 'layer_invalid', message: expect.stringContaining('this is not a tar') as string })
+      expect(await refused({ digest, size })).toMatchObject({
+        code: 'layer_invalid',
+        message: expect.stringContaining('this is not a tar') as string,
+      })
       const cut = gzipSync(concat(file('cut', randomBytes(3_000_000)), ZEROS)).subarray(0, 2_000_000)
       const { code, message } = await refused(await blob(cut, other))
-      expect({ code, message }).toEqual({ code: 'layer_invalid', message: `the layer ${digestOf(cut)}: the layer's gzip stream is cut short` })
+      expect({ code, message }).toEqual({
+        code: 'layer_invalid',
+        message: `the layer ${digestOf(cut)}: the layer's gzip stream is cut short`,
+      })
     })
 
-    it('says when bytes in the store are not the blob\'s', async () => {
+    it("says when bytes in the store are not the blob's", async () => {
       const right = gzipSync(concat(file('z', randomBytes(3_000_000)), ZEROS))
       const wrong = Buffer.from(right)
       wrong.fill(0, 1_000_000, 1_000_100)
       const { code, message } = await refused(await blob(wrong, diffId, digestOf(right)))
-      expect({ code, message }).toEqual({ code: 'corrupt', message: `the layer ${digestOf(right)} in the store is damaged: its bytes are ${digestOf(wrong)}` })
+      expect({ code, message }).toEqual({
+        code: 'corrupt',
+        message: `the layer ${digestOf(right)} in the store is damaged: its bytes are ${digestOf(wrong)}`,
+      })
     })
 
     if (hasFiles) return
@@ -211,7 +249,10 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
     })
 
     it('and no more than once', async () => {
-      for (const { layer } of [await plain(), { layer: await packed(concat(file('v', randomBytes(3_000_000)), ZEROS)) }]) {
+      for (const { layer } of [
+        await plain(),
+        { layer: await packed(concat(file('v', randomBytes(3_000_000)), ZEROS)) },
+      ]) {
         fault = [breaks(1_500_000), breaks(1_500_000)]
         expect(await refused(layer)).toMatchObject({ code: 'store_unavailable', message: 'the connection broke' })
         fault = [lies(1_500_000), lies(1_500_000)]
@@ -220,7 +261,10 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
     })
 
     it('is stopped while the store is silent', async () => {
-      for (const { layer } of [await plain(), { layer: await packed(concat(file('t', randomBytes(3_000_000)), ZEROS)) }]) {
+      for (const { layer } of [
+        await plain(),
+        { layer: await packed(concat(file('t', randomBytes(3_000_000)), ZEROS)) },
+      ]) {
         const stop = new AbortController()
         fault = [hangs(1_000_000, () => stop.abort(new StrataError('cancelled', 'enough')))]
         expect(await refused(layer, stop.signal)).toMatchObject({ message: 'enough' })
@@ -230,10 +274,14 @@ function suite(name: string, open: () => Promise<{ store: ObjectStore; dispose: 
 }
 
 suite('a folder', temporaryStore, true)
-suite('a store without files', async () => {
-  const { store, dispose } = await temporaryStore()
-  return { store: withoutAbilities(store), dispose }
-}, false)
+suite(
+  'a store without files',
+  async () => {
+    const { store, dispose } = await temporaryStore()
+    return { store: withoutAbilities(store), dispose }
+  },
+  false,
+)
 
 const why = whyNoTestS3('minio')
 if (why === undefined) suite('MinIO', minio, false)

@@ -15,10 +15,13 @@ import { inflateInThread } from './run-worker.js'
 const MAX_INDEX_BYTES = 2 ** 31
 
 /**
- * Makes layers usable on this node, each once however many ask: an uncompressed tar with its index, in the layer folder.
+ * Makes layers usable on this node, each once however many ask: an uncompressed tar with its index,
+ * in the layer folder.
  *
- * Where the store's objects are files, a plain layer's tar is a link to the blob's own; else its bytes come from the store, hashed on their way. A packed one is
- * inflated once, and in that pass proven and indexed. An index that the store has is not made again. A layer appears by a rename, so one that is there is whole.
+ * Where the store's objects are files, a plain layer's tar is a link to the blob's own; else its
+ * bytes come from the store, hashed on their way. A packed one is inflated once, and in that pass
+ * proven and indexed. An index that the store has is not made again. A layer appears by a rename,
+ * so one that is there is whole.
  */
 export class LayerMaker {
   /** By the diffID; where that is not known yet by the blob's digest. */
@@ -31,12 +34,24 @@ export class LayerMaker {
     private readonly limits: PackedLimits,
   ) {}
 
-  /** What a killed process left half-made. The lock on `tmp` tells whether another extractor of this node still works there. */
-  static async open(store: ObjectStore, blobs: BlobStore, folder: LayerFolder, limits = PACKED_LIMITS): Promise<LayerMaker> {
+  /**
+   * What a killed process left half-made. The lock on `tmp` tells whether another extractor of this
+   * node still works there.
+   */
+  static async open(
+    store: ObjectStore,
+    blobs: BlobStore,
+    folder: LayerFolder,
+    limits = PACKED_LIMITS,
+  ): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
     ownFolder(folder.path)
     const lock = await open(folder.path, 'r')
-    if (!flock(lock.fd, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another extractor works in ${folder.path}: every node needs a folder of its own`)
+    if (!flock(lock.fd, 'ex', { nonblock: true }))
+      throw new StrataError(
+        'driver_unavailable',
+        `another extractor works in ${folder.path}: every node needs a folder of its own`,
+      )
     await rm(temporary, { recursive: true, force: true })
     await mkdir(temporary, { mode: 0o700 })
     const maker = new LayerMaker(store, blobs, folder, limits)
@@ -45,7 +60,10 @@ export class LayerMaker {
   }
   #lock: { close(): Promise<void> } | undefined
 
-  /** True if this call made it. Who comes while it is being made waits for that, and takes over if its maker was cancelled. */
+  /**
+   * True if this call made it. Who comes while it is being made waits for that, and takes over if
+   * its maker was cancelled.
+   */
   async ensure(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     for (;;) {
       signal.throwIfAborted()
@@ -53,8 +71,10 @@ export class LayerMaker {
       if (diffId !== undefined && this.folder.has(diffId)) {
         // The layer is here, which proves nothing about a blob of other bytes that claims to be it.
         if ((await this.#proven(layer)) === diffId) {
-          // Who browses the image has no node to ask, and asks for this job where the store's index is gone.
-          if (!(await this.store.stat(keys.index(diffId)))) await this.#keepIndex(diffId, this.folder.paths(diffId).index)
+          // Who browses the image has no node to ask, and asks for this job where the store's index
+          // is gone.
+          if (!(await this.store.stat(keys.index(diffId))))
+            await this.#keepIndex(diffId, this.folder.paths(diffId).index)
           return false
         }
       }
@@ -92,10 +112,25 @@ export class LayerMaker {
       const known = layer.diffId && (await this.#storedIndex(layer.diffId))
       const isKnownPlain = layer.digest === layer.diffId && known !== undefined
       if (isKnownPlain && known.tarSize !== layer.size)
-        throw new StrataError('corrupt', `the index of layer ${layer.digest} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`)
+        throw new StrataError(
+          'corrupt',
+          `the index of layer ${layer.digest} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`,
+        )
       const file = await this.#source(layer)
-      const task: InflateTask = { blob: layer.digest, diffId: layer.diffId, tar, index: known ? undefined : index, checkpoints: (await this.#wantsCheckpoints(layer)) ? checkpoints : undefined, limits: this.limits }
-      const diffId = file === undefined ? await this.#fetch(task, isKnownPlain, signal) : isKnownPlain ? await linkPlain(file, tar, layer) : await inflateInThread(task, file, signal)
+      const task: InflateTask = {
+        blob: layer.digest,
+        diffId: layer.diffId,
+        tar,
+        index: known ? undefined : index,
+        checkpoints: (await this.#wantsCheckpoints(layer)) ? checkpoints : undefined,
+        limits: this.limits,
+      }
+      const diffId =
+        file === undefined
+          ? await this.#fetch(task, isKnownPlain, signal)
+          : isKnownPlain
+            ? await linkPlain(file, tar, layer)
+            : await inflateInThread(task, file, signal)
       step('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(diffId, index)
@@ -107,11 +142,15 @@ export class LayerMaker {
       await chmod(tar, 0o444)
       await chmod(index, 0o444)
       step('extract.renaming')
-      const isOthers = await rename(temporary, this.folder.folderOf(diffId)).then(() => false, (error: unknown) => {
-        // Made meanwhile from another blob: of one of the two nobody knew beforehand that it is the same inside.
-        if (this.folder.has(diffId)) return true
-        throw error
-      })
+      const isOthers = await rename(temporary, this.folder.folderOf(diffId)).then(
+        () => false,
+        (error: unknown) => {
+          // Made meanwhile from another blob: of one of the two nobody knew beforehand that it is
+          // the same inside.
+          if (this.folder.has(diffId)) return true
+          throw error
+        },
+      )
       if (isOthers) return false
       step('extract.renamed')
       return true
@@ -120,26 +159,37 @@ export class LayerMaker {
     }
   }
 
-  /** The blob is there, and whole; its file, where the store has files. Its bytes gone is said as what it is to the reader: a layer that is missing. */
+  /**
+   * The blob is there, and whole; its file, where the store has files. Its bytes gone is said as
+   * what it is to the reader: a layer that is missing.
+   */
   async #source(layer: ExtractRef): Promise<string | undefined> {
     const record = await this.blobs.stat(layer.digest)
     const info = record && (await this.store.stat(record.data))
     if (!record || !info) throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
-    if (info.size !== record.size) throw new StrataError('corrupt', `the layer ${layer.digest} in the store is damaged: it has ${info.size} bytes of ${record.size}`)
+    if (info.size !== record.size)
+      throw new StrataError(
+        'corrupt',
+        `the layer ${layer.digest} in the store is damaged: it has ${info.size} bytes of ${record.size}`,
+      )
     return localObjects(this.store)?.localPath(record.data)
   }
 
-  /** What only has to be hashed and written needs no thread. Bytes that came badly are asked for once more: it may have been the way. */
+  /**
+   * What only has to be hashed and written needs no thread. Bytes that came badly are asked for
+   * once more: it may have been the way.
+   */
   async #fetch(task: InflateTask, isKnownPlain: boolean, signal: AbortSignal): Promise<DiffId> {
     const attempt = async (): Promise<DiffId> => {
       const { body } = await this.blobs.open(task.blob)
-      return (isKnownPlain ? inflate(task, body, signal) : inflateInThread(task, body, signal))
+      return isKnownPlain ? inflate(task, body, signal) : inflateInThread(task, body, signal)
     }
     try {
       return await attempt()
     } catch (error) {
       signal.throwIfAborted()
-      if (!(error instanceof StrataError && (error.code === 'corrupt' || error.code === 'store_unavailable'))) throw error
+      if (!(error instanceof StrataError && (error.code === 'corrupt' || error.code === 'store_unavailable')))
+        throw error
       await rm(task.tar, { force: true })
       return attempt()
     }
@@ -192,8 +242,10 @@ async function isPacked(path: string): Promise<boolean> {
 }
 
 async function linkPlain(source: string, tar: string, { digest }: ExtractRef): Promise<DiffId> {
-  if (await isPacked(source)) throw new StrataError('corrupt', `the layer ${digest} in the store is damaged: it is not a plain tar`)
-  // Another file system, or one without links: a copy, which shares its blocks where the file system can.
+  if (await isPacked(source))
+    throw new StrataError('corrupt', `the layer ${digest} in the store is damaged: it is not a plain tar`)
+  // Another file system, or one without links: a copy, which shares its blocks where the file
+  // system can.
   await link(source, tar).catch(() => copyFile(source, tar, constants.COPYFILE_FICLONE))
   return digest as DiffId
 }

@@ -8,8 +8,15 @@ import type { InflateJob, InflateReply } from './worker.js'
 /** Threads run compiled code, also where the sources run as they are (tests). */
 const FILE = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
-/** `inflate` in a thread of its own, which an abort ends at its next chunk. The bytes are those of a file, or a stream's of this thread, which is destroyed in the end. */
-export async function inflateInThread(task: InflateTask, from: string | Readable, signal: AbortSignal): Promise<DiffId> {
+/**
+ * `inflate` in a thread of its own, which an abort ends at its next chunk. The bytes are those of a
+ * file, or a stream's of this thread, which is destroyed in the end.
+ */
+export async function inflateInThread(
+  task: InflateTask,
+  from: string | Readable,
+  signal: AbortSignal,
+): Promise<DiffId> {
   const stream = typeof from === 'string' ? undefined : from
   const belt = stream && new MessageChannel()
   try {

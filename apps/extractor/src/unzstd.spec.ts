@@ -5,14 +5,20 @@ import { CHUNK } from './chunks.js'
 import { Unzstd } from './unzstd.js'
 
 const MEBIBYTE = 1024 * 1024
-const skippable = (length: number) => Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18]), Buffer.from(Uint32Array.of(length).buffer), Buffer.alloc(length, 7)])
+const skippable = (length: number) =>
+  Buffer.concat([
+    Buffer.from([0x50, 0x2a, 0x4d, 0x18]),
+    Buffer.from(Uint32Array.of(length).buffer),
+    Buffer.alloc(length, 7),
+  ])
 const withSum = (plain: Buffer | string) => zstdCompressSync(plain, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })
 
 function unzstd(packed: Buffer, { piece = 300_000, maxRatio = 1000 } = {}): Buffer {
   using unpacker = new Unzstd({ maxRatio })
   const out: Buffer[] = []
   // Copies: a chunk is overwritten by the next but one.
-  for (let at = 0; at < packed.length; at += piece) for (const chunk of unpacker.take(packed.subarray(at, at + piece))) out.push(Buffer.from(chunk))
+  for (let at = 0; at < packed.length; at += piece)
+    for (const chunk of unpacker.take(packed.subarray(at, at + piece))) out.push(Buffer.from(chunk))
   for (const chunk of unpacker.end()) out.push(Buffer.from(chunk))
   return Buffer.concat(out)
 }
@@ -22,7 +28,10 @@ describe('a zstd stream', () => {
   const packed = withSum(plain)
 
   it.each([1, 13, 4096, Infinity])('comes out, whatever the pieces it came in: of %s bytes', (piece) => {
-    const small = piece === 1 ? Buffer.concat([withSum('abc'), skippable(30), withSum(randomBytes(5000))]) : Buffer.concat([packed, skippable(10_000), packed])
+    const small =
+      piece === 1
+        ? Buffer.concat([withSum('abc'), skippable(30), withSum(randomBytes(5000))])
+        : Buffer.concat([packed, skippable(10_000), packed])
     const expected = unzstd(small)
     expect(piece === 1 || expected.equals(Buffer.concat([plain, plain]))).toBe(true)
     expect(unzstd(small, { piece: Math.min(piece, small.length) }).equals(expected)).toBe(true)
@@ -36,7 +45,9 @@ describe('a zstd stream', () => {
 
   it('of very many frames, most of them empty', () => {
     const frames = Array.from({ length: 300_000 }, (_, n) => (n % 1000 === 0 ? withSum(`${n} `) : EMPTY))
-    expect(unzstd(Buffer.concat(frames)).toString()).toBe(Array.from({ length: 300 }, (_, n) => `${n * 1000} `).join(''))
+    expect(unzstd(Buffer.concat(frames)).toString()).toBe(
+      Array.from({ length: 300 }, (_, n) => `${n * 1000} `).join(''),
+    )
   })
 
   it.each<[string, Buffer, string]>([
@@ -50,7 +61,10 @@ describe('a zstd stream', () => {
     // A frame header without size whose window descriptor says 2 GiB, then an empty last block.
     ['with a window above 128 MiB', Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 1, 0, 0]), 'is damaged'],
   ])('%s is refused', (_what, bytes, how) => {
-    for (const piece of [1 + bytes.length, 7]) expect(() => unzstd(bytes, { piece })).toThrow(expect.objectContaining({ code: 'layer_invalid', message: `the layer's zstd stream ${how}` }) as Error)
+    for (const piece of [1 + bytes.length, 7])
+      expect(() => unzstd(bytes, { piece })).toThrow(
+        expect.objectContaining({ code: 'layer_invalid', message: `the layer's zstd stream ${how}` }) as Error,
+      )
   })
 
   it('with a window of 128 MiB is read', () => {

@@ -4,8 +4,9 @@ import { StrataError } from '@strata/oci'
 import { Chunks } from './chunks.js'
 
 /**
- * A zstd layer's blob unpacked in this thread. Pieces in, plain bytes out, as the law of `decompressor` (@strata/archive) has it: any number of frames, skippable ones too, windows up to 128 MiB; anything else
- * is `layer_invalid`, as is an end inside a frame.
+ * A zstd layer's blob unpacked in this thread. Pieces in, plain bytes out, as the law of
+ * `decompressor` (@strata/archive) has it: any number of frames, skippable ones too, windows up to
+ * 128 MiB; anything else is `layer_invalid`, as is an end inside a frame.
  */
 export class Unzstd implements Disposable {
   readonly #decoder = new ZstdDecoder(MAX_WINDOW_LOG)
@@ -18,11 +19,13 @@ export class Unzstd implements Disposable {
     this.#decoder.output = this.#chunks.current
   }
 
-  /** What a piece adds, in full chunks. A chunk is its reader's until he asks for the next but one. */
+  /**
+   * What a piece adds, in full chunks. A chunk is its reader's until he asks for the next but one.
+   */
   *take(piece: Buffer): Generator<Buffer> {
     const decoder = this.#decoder
     decoder.input = piece
-    for (let holds = false; decoder.left > 0 || holds; ) {
+    for (let holds = false; decoder.left > 0 || holds;) {
       const result = decoder.decode()
       if (result === 'damaged') throw damaged('is damaged')
       this.#isInside = result === 'more'

@@ -29,14 +29,18 @@ const reply: InflateReply = await inflate(task, source, stop.signal).then(
 )
 parentPort!.postMessage(reply)
 
-/** In full buffers that are used in turn, of which the stream has two and its reader two at most; a new one for each piece would keep the collector at work for an eighth of the time. */
+/**
+ * In full buffers that are used in turn, of which the stream has two and its reader two at most; a
+ * new one for each piece would keep the collector at work for an eighth of the time.
+ */
 async function* bytesOf(path: string): AsyncGenerator<Buffer> {
   const buffers = Array.from({ length: 5 }, () => Buffer.allocUnsafeSlow(1024 * 1024))
   await using file = await open(path)
   for (let turn = 0; ; turn++) {
     const buffer = buffers[turn % buffers.length]!
     let length = 0
-    for (let read = -1; length < buffer.length && read !== 0; length += read) read = (await file.read(buffer, length)).bytesRead
+    for (let read = -1; length < buffer.length && read !== 0; length += read)
+      read = (await file.read(buffer, length)).bytesRead
     if (length === 0) return
     yield buffer.subarray(0, length)
   }

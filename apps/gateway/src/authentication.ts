@@ -6,7 +6,10 @@ export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig
   const token = file === undefined ? undefined : readSecretFile(file, 'STRATA_TOKEN_FILE')
   return {
     unix: allowEveryone,
-    tcp: token === undefined ? () => false : secretInHeader('authorization', token, (value) => /^bearer (.+)$/i.exec(value)?.[1]),
+    tcp:
+      token === undefined
+        ? () => false
+        : secretInHeader('authorization', token, (value) => /^bearer (.+)$/i.exec(value)?.[1]),
     refusal: 'this door needs the token: send `Authorization: Bearer <token>` (the CLI takes it from STRATA_TOKEN)',
   }
 }

@@ -42,7 +42,11 @@ function readiness(queue: QueueClient, store: ObjectStore): Readiness {
     redis: () => queue.answers(),
     store: () => storeAnswers(store),
     // Redis away tells nothing about nodes.
-    node: () => queue.nodes.ready().then((nodes) => nodes.length > 0, () => true),
+    node: () =>
+      queue.nodes.ready().then(
+        (nodes) => nodes.length > 0,
+        () => true,
+      ),
   })
 }
 
@@ -52,10 +56,23 @@ export class GatewayModule {
     return {
       module: GatewayModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      controllers: [ImagesController, ArchivesController, FilesController, ExportController, JobsController, ContainersController, SystemController, NodesController, CollectionController],
+      controllers: [
+        ImagesController,
+        ArchivesController,
+        FilesController,
+        ExportController,
+        JobsController,
+        ContainersController,
+        SystemController,
+        NodesController,
+        CollectionController,
+      ],
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
-        { provide: OBJECT_STORE, useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)) },
+        {
+          provide: OBJECT_STORE,
+          useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)),
+        },
         { provide: QueueClient, useFactory: () => QueueClient.forRequests(config.STRATA_REDIS) },
         { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
         { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },

@@ -1,6 +1,18 @@
 import type { Server } from 'node:http'
 import { DESCRIPTOR_TYPE } from '@strata/api'
-import { bodyLimits, closeDoor, createHttpApp, doorText, listenerLimits, openDoor, parseTcpDoor, Readiness, type Door, type RunningService, type Service } from '@strata/platform'
+import {
+  bodyLimits,
+  closeDoor,
+  createHttpApp,
+  doorText,
+  listenerLimits,
+  openDoor,
+  parseTcpDoor,
+  Readiness,
+  type Door,
+  type RunningService,
+  type Service,
+} from '@strata/platform'
 import { gatewayAuthentication } from './authentication.js'
 import { gatewayConfigSchema, type GatewayConfig } from './config.js'
 import { serveDocs } from './docs.js'
@@ -18,8 +30,14 @@ async function startGateway(config: GatewayConfig): Promise<RunningService> {
   const doors: Door[] = []
   if (config.STRATA_LISTEN !== undefined) doors.push(parseTcpDoor(config.STRATA_LISTEN))
   // The socket last: whoever is answered there finds every other door open.
-  if (config.STRATA_SOCKET !== undefined) doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
-  const { app, handler } = await createHttpApp(GatewayModule.register(config), { authentication: gatewayAuthentication(config), bodies: bodyLimits(config), jsonTypes: [DESCRIPTOR_TYPE], prepare: serveDocs })
+  if (config.STRATA_SOCKET !== undefined)
+    doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
+  const { app, handler } = await createHttpApp(GatewayModule.register(config), {
+    authentication: gatewayAuthentication(config),
+    bodies: bodyLimits(config),
+    jsonTypes: [DESCRIPTOR_TYPE],
+    prepare: serveDocs,
+  })
   const servers: Server[] = []
   const close = async (): Promise<void> => {
     await Promise.all(servers.map((server) => closeDoor(server, config.STRATA_DRAIN_MS)))

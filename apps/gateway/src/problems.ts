@@ -4,8 +4,15 @@ import { problemSchema } from '@strata/api'
 import type { ErrorCode } from '@strata/oci'
 import { PROBLEMS } from '@strata/platform'
 
-/** Notes in the API's description which errors a route answers, from the table that also makes the answers. */
+/**
+ * Notes in the API's description which errors a route answers, from the table that also makes the
+ * answers.
+ */
 export function answersProblems(...codes: ErrorCode[]): MethodDecorator {
   const byStatus = Map.groupBy(codes, (code) => PROBLEMS[code].status)
-  return applyDecorators(...[...byStatus].map(([status, of]) => ApiResponse({ status, description: of.join(', '), standardSchema: problemSchema })))
+  return applyDecorators(
+    ...[...byStatus].map(([status, of]) =>
+      ApiResponse({ status, description: of.join(', '), standardSchema: problemSchema }),
+    ),
+  )
 }

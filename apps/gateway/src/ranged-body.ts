@@ -12,7 +12,10 @@ export interface RangedBody {
   bytes(range: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>
 }
 
-/** Answers with the body, or the part that `Range` (with `If-Range`) asks for, or 416. `HEAD` gets the same without bytes. */
+/**
+ * Answers with the body, or the part that `Range` (with `If-Range`) asks for, or 416. `HEAD` gets
+ * the same without bytes.
+ */
 export async function sendRanged(request: IncomingMessage, response: ServerResponse, body: RangedBody): Promise<void> {
   const gone = closedSignal(response)
   if (gone.aborted) return
@@ -26,11 +29,16 @@ export async function sendRanged(request: IncomingMessage, response: ServerRespo
     return
   }
   const { start, end } = range ?? { start: 0, end: size }
-  response.writeHead(range ? 206 : 200, { ...common, 'content-length': end - start, ...(range ? { 'content-range': `bytes ${start}-${end - 1}/${size}` } : {}) })
+  response.writeHead(range ? 206 : 200, {
+    ...common,
+    'content-length': end - start,
+    ...(range ? { 'content-range': `bytes ${start}-${end - 1}/${size}` } : {}),
+  })
   if (request.method === 'HEAD' || start === end) {
     response.end()
     return
   }
-  // A client that leaves, and bytes that cannot be read on: either way the connection ends before the length that was promised.
+  // A client that leaves, and bytes that cannot be read on: either way the connection ends before
+  // the length that was promised.
   await pipeline(body.bytes({ start, end }), response, { signal: gone }).catch(() => response.destroy())
 }

@@ -4,11 +4,31 @@ import { serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
-export const ingestConfigSchema = z.object({
-  ...serviceConfigShape,
-  ...storeConfigShape,
-  STRATA_INGEST_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(4).describe('How many loads are worked on at a time; those that wait for their layers do not count'),
-  STRATA_MAX_JSON_BYTES: z.coerce.number().int().min(1).max(MAX_JSON_BYTES).default(MAX_JSON_BYTES).describe('Limit: bytes of a manifest, config or list in an archive; of all together 16 times as many'),
-  STRATA_MAX_ARCHIVE_NAMES: z.coerce.number().int().min(1).max(100_000).default(MAX_ARCHIVE_NAMES).describe('Limit: names that one archive gives, and images that it has'),
-}).check(checkStoreConfig)
+export const ingestConfigSchema = z
+  .object({
+    ...serviceConfigShape,
+    ...storeConfigShape,
+    STRATA_INGEST_CONCURRENCY: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(64)
+      .default(4)
+      .describe('How many loads are worked on at a time; those that wait for their layers do not count'),
+    STRATA_MAX_JSON_BYTES: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(MAX_JSON_BYTES)
+      .default(MAX_JSON_BYTES)
+      .describe('Limit: bytes of a manifest, config or list in an archive; of all together 16 times as many'),
+    STRATA_MAX_ARCHIVE_NAMES: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(MAX_ARCHIVE_NAMES)
+      .describe('Limit: names that one archive gives, and images that it has'),
+  })
+  .check(checkStoreConfig)
 export type IngestConfig = z.infer<typeof ingestConfigSchema>

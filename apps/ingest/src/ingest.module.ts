@@ -17,14 +17,20 @@ export class IngestWorker implements OnApplicationShutdown {
     private readonly store: ObjectStore,
     config: IngestConfig,
   ) {
-    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store), { maxJson: config.STRATA_MAX_JSON_BYTES, maxNames: config.STRATA_MAX_ARCHIVE_NAMES })
+    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store), {
+      maxJson: config.STRATA_MAX_JSON_BYTES,
+      maxNames: config.STRATA_MAX_ARCHIVE_NAMES,
+    })
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     this.#queue.serve({
       kind: 'ingest',
       queue: QUEUES.ingest,
       concurrency: config.STRATA_INGEST_CONCURRENCY,
-      handlers: { load: (data, context) => loader.load(data, context), import: (data, context) => loader.import(data, context) },
+      handlers: {
+        load: (data, context) => loader.load(data, context),
+        import: (data, context) => loader.import(data, context),
+      },
       onError: (error) => this.#logger.warn(error.message),
     })
   }
@@ -41,7 +47,13 @@ export class IngestModule {
     return {
       module: IngestModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: IngestWorker, useFactory: async () => new IngestWorker(await openStore(config, (message) => new Logger('ingest').warn(message)), config) }],
+      providers: [
+        {
+          provide: IngestWorker,
+          useFactory: async () =>
+            new IngestWorker(await openStore(config, (message) => new Logger('ingest').warn(message)), config),
+        },
+      ],
     }
   }
 }

@@ -13,7 +13,10 @@ const upload = 'u'
 const LARGE = 1024 * 1024
 const load = { root: upload, upload, prepare: false }
 
-for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a store without files', withoutAbilities]] as const) {
+for (const [name, strip] of [
+  ['a folder', (store: ObjectStore) => store],
+  ['a store without files', withoutAbilities],
+] as const) {
   describe(`a load from ${name}`, () => {
     let store: ObjectStore
     let dispose: () => Promise<void>
@@ -26,7 +29,12 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
     let large: Buffer
 
     const context = (): JobContext => ({
-      id: upload, queue: 'ingest', parent: undefined, asked: 0, resumed: false, signal: new AbortController().signal,
+      id: upload,
+      queue: 'ingest',
+      parent: undefined,
+      asked: 0,
+      resumed: false,
+      signal: new AbortController().signal,
       progress: () => Promise.resolve(),
       assertOwned: () => Promise.resolve(),
       again: (reason) => Promise.reject(reason),
@@ -53,7 +61,10 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
         else {
           const bytes = tar.subarray(entry.at.offset, entry.at.offset + entry.size)
           const isLarge = bytes.length >= LARGE
-          entries.push({ ...entry, at: { object: keys.data(upload, isLarge ? String(number) : 'small'), offset: isLarge ? 0 : end } })
+          entries.push({
+            ...entry,
+            at: { object: keys.data(upload, isLarge ? String(number) : 'small'), offset: isLarge ? 0 : end },
+          })
           if (isLarge) await store.put(keys.data(upload, String(number)), bytes)
           else {
             gathered.push(bytes)
@@ -103,10 +114,13 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
     it('that is run again when its names are set says the same, and sets none', async () => {
       await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
       let told: unknown
-      const diesAnswering = { ...context(), complete: (result: unknown) => {
-        told = result
-        return Promise.reject(new LostRun('the job'))
-      } }
+      const diesAnswering = {
+        ...context(),
+        complete: (result: unknown) => {
+          told = result
+          return Promise.reject(new LostRun('the job'))
+        },
+      }
       await expect(loader.load(load, diesAnswering)).rejects.toBeInstanceOf(LostRun)
       expect((await uploads.get(upload))?.state).toBe('named')
       const images = new Images(store)
@@ -125,7 +139,12 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       await expect(loader.load(load, lost)).rejects.toBeInstanceOf(LostRun)
       // Found out only when it fails: by then another run has the job.
       const owned = vi.fn().mockResolvedValueOnce(undefined).mockRejectedValue(new LostRun('the job'))
-      const late = { ...context(), assertOwned: owned, children: () => Promise.reject(new StrataError('digest_mismatch', 'no')), fail: failed }
+      const late = {
+        ...context(),
+        assertOwned: owned,
+        children: () => Promise.reject(new StrataError('digest_mismatch', 'no')),
+        fail: failed,
+      }
       await expect(loader.load(load, late)).rejects.toBeInstanceOf(LostRun)
       expect(failed).not.toHaveBeenCalled()
       expect((await uploads.get(upload))?.state).toBe('received')
@@ -135,7 +154,12 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
     it('whose upload another run took over begins again, if it has the job', async () => {
       await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
       const again = vi.fn((reason: StrataError) => Promise.reject(reason))
-      const superseded = { ...context(), progress: () => uploads.begin(upload).then(() => undefined), again, fail: vi.fn() }
+      const superseded = {
+        ...context(),
+        progress: () => uploads.begin(upload).then(() => undefined),
+        again,
+        fail: vi.fn(),
+      }
       await expect(loader.load(load, superseded)).rejects.toMatchObject({ code: 'upload_interrupted' })
       expect(again).toHaveBeenCalledOnce()
       expect(superseded.fail).not.toHaveBeenCalled()
@@ -148,14 +172,22 @@ for (const [name, strip] of [['a folder', (store: ObjectStore) => store], ['a st
       await takeIn(archive)
       await store.delete([keys.index(other)])
       await loader.load(load, context())
-      expect(children).toMatchObject([{ name: 'extract', data: { layer: { digest: other, diffId: other, size: small.length } } }])
+      expect(children).toMatchObject([
+        { name: 'extract', data: { layer: { digest: other, diffId: other, size: small.length } } },
+      ])
     })
 
     it('ends with what the store says before what it brought goes, and nothing of it stays', async () => {
       await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
-      const failing: ObjectStore = { ...withoutAbilities(store), put: () => Promise.reject(new StrataError('storage_full', 'the bucket is full')) }
+      const failing: ObjectStore = {
+        ...withoutAbilities(store),
+        put: () => Promise.reject(new StrataError('storage_full', 'the bucket is full')),
+      }
       const bad = new Loader(failing, new BlobStore(failing), new Uploads(failing), new Images(failing))
-      await expect(bad.load(load, context())).rejects.toMatchObject({ code: 'storage_full', message: 'the bucket is full' })
+      await expect(bad.load(load, context())).rejects.toMatchObject({
+        code: 'storage_full',
+        message: 'the bucket is full',
+      })
       expect(leftWhenItFailed).not.toEqual([])
       expect(await dataKeys()).toEqual([])
       expect(await uploads.get(upload)).toBeUndefined()

@@ -1,9 +1,52 @@
 import { buffer } from 'node:stream/consumers'
-import { decodeListing, originOf, resolveArchive, type ArchiveImage, type ArchiveLayer, type ArchiveListing, type ArchiveOrigin, type ArchiveWhole, type BlobSource, type KeptBlob, type MadeBlob, type ResolveLimits } from '@strata/archive'
+import {
+  decodeListing,
+  originOf,
+  resolveArchive,
+  type ArchiveImage,
+  type ArchiveLayer,
+  type ArchiveListing,
+  type ArchiveOrigin,
+  type ArchiveWhole,
+  type BlobSource,
+  type KeptBlob,
+  type MadeBlob,
+  type ResolveLimits,
+} from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
-import { asStrataError, digestOf, familiarReference, formatPlatform, MAX_JSON_BYTES, parsePlatform, step, StrataError, type Digest } from '@strata/oci'
-import { CONTRACTS, endsRunOnly, QUEUES, type JobContext, type JobData, type JobResult, type LayerRef, type LoadReport, type NewJob } from '@strata/queue'
-import { freshDataKey, keys, RECIPE_NAME, uploadInKey, type BlobStore, type ObjectStore, type Upload, type UploadRun, type Uploads } from '@strata/store'
+import {
+  asStrataError,
+  digestOf,
+  familiarReference,
+  formatPlatform,
+  MAX_JSON_BYTES,
+  parsePlatform,
+  step,
+  StrataError,
+  type Digest,
+} from '@strata/oci'
+import {
+  CONTRACTS,
+  endsRunOnly,
+  QUEUES,
+  type JobContext,
+  type JobData,
+  type JobResult,
+  type LayerRef,
+  type LoadReport,
+  type NewJob,
+} from '@strata/queue'
+import {
+  freshDataKey,
+  keys,
+  RECIPE_NAME,
+  uploadInKey,
+  type BlobStore,
+  type ObjectStore,
+  type Upload,
+  type UploadRun,
+  type Uploads,
+} from '@strata/store'
 import { makeManifest } from './manifest.js'
 import { treeImage, treeLayer } from './tree.js'
 
@@ -14,15 +57,17 @@ const MAX_LISTING_BYTES = 1024 * 1024 * 1024
 /**
  * The `load` job: images of an upload whose bytes are in the store.
  *
- * Every step may be run again, also by another worker at the same time, and ends the same: blobs by compare-and-set, children by fixed
- * ids, names by compare-and-set. Each run takes the upload over (`Uploads.begin`); one that was superseded sets no name and ends nothing.
+ * Every step may be run again, also by another worker at the same time, and ends the same: blobs by
+ * compare-and-set, children by fixed ids, names by compare-and-set. Each run takes the upload over
+ * (`Uploads.begin`); one that was superseded sets no name and ends nothing.
  *
- * Names are set last, so that nothing is half-visible (`committing`). When all are set the upload becomes `named`, with the result, and
- * only then the request is answered. A run that finds it so answers with that result and cleans up: it sets no name, for others may have
- * changed them since.
+ * Names are set last, so that nothing is half-visible (`committing`). When all are set the upload
+ * becomes `named`, with the result, and only then the request is answered. A run that finds it so
+ * answers with that result and cleans up: it sets no name, for others may have changed them since.
  *
- * While the store is away a load can neither go on nor be ended, so it is put back, for a minute at most. If it has failed then, the
- * storage service ends the upload when the store is back, and does not resume it: its client was told.
+ * While the store is away a load can neither go on nor be ended, so it is put back, for a minute at
+ * most. If it has failed then, the storage service ends the upload when the store is back, and does
+ * not resume it: its client was told.
  */
 export class Loader {
   constructor(
@@ -37,7 +82,10 @@ export class Loader {
     return this.#worked(data, context, (run, upload) => this.#load(data, context, run, upload))
   }
 
-  /** The `import` job: the one image of a tree. First its layer is proven, for the config names it by its diffID; from there on it is a load of that image. */
+  /**
+   * The `import` job: the one image of a tree. First its layer is proven, for the config names it
+   * by its diffID; from there on it is a load of that image.
+   */
   async import(data: JobData<'import'>, context: JobContext): Promise<JobResult<'import'>> {
     return this.#worked(data, context, async (run, record) => {
       const { root, upload, name } = data
@@ -49,11 +97,23 @@ export class Loader {
       const diffId = layer.diffId ?? (await this.blobs.stat(digest))?.diffId
       if (diffId === undefined || !(await this.store.stat(keys.index(diffId)))) {
         await context.progress({ state: 'active', step: 'extracting' })
-        await context.children([{ name: 'extract', queue: QUEUES.extract, id: `${root}-extract-0-${digest.slice(7, 19)}`, data: { root, layer: { digest, size, diffId } } }])
+        await context.children([
+          {
+            name: 'extract',
+            queue: QUEUES.extract,
+            id: `${root}-extract-0-${digest.slice(7, 19)}`,
+            data: { root, layer: { digest, size, diffId } },
+          },
+        ])
       }
       const proven = diffId ?? (await this.blobs.stat(digest))?.diffId
-      if (proven === undefined) throw new StrataError('corrupt', `the layer ${digest} was unpacked, and its record does not say to what`)
-      if (proven === digestOf('')) throw new StrataError('archive_invalid', 'the upload unpacks to nothing: a tar of nothing has two blocks of zeros')
+      if (proven === undefined)
+        throw new StrataError('corrupt', `the layer ${digest} was unpacked, and its record does not say to what`)
+      if (proven === digestOf(''))
+        throw new StrataError(
+          'archive_invalid',
+          'the upload unpacks to nothing: a tar of nothing has two blocks of zeros',
+        )
       const recipe = await this.store.read(keys.data(upload, RECIPE_NAME), MAX_JSON_BYTES)
       if (!recipe) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
       return this.#commit([treeImage(recipe.bytes, layer, proven, name)], data, context, run)
@@ -61,7 +121,11 @@ export class Loader {
   }
 
   /** One run of the job: what it does depends on the upload's state. */
-  async #worked(data: Load, context: JobContext, work: (run: UploadRun, upload: Upload) => Promise<Made>): Promise<JobResult<'load'>> {
+  async #worked(
+    data: Load,
+    context: JobContext,
+    work: (run: UploadRun, upload: Upload) => Promise<Made>,
+  ): Promise<JobResult<'load'>> {
     const { upload } = data
     let run: UploadRun | undefined
     let made: Made | undefined
@@ -69,7 +133,10 @@ export class Loader {
       await context.assertOwned()
       const begun = await this.uploads.begin(upload)
       run = begun.run
-      made = begun.upload.state === 'named' ? { result: CONTRACTS.load.result.parse(await this.uploads.resultOf(begun.upload)) } : await work(run, begun.upload)
+      made =
+        begun.upload.state === 'named'
+          ? { result: CONTRACTS.load.result.parse(await this.uploads.resultOf(begun.upload)) }
+          : await work(run, begun.upload)
       await context.complete(made.result)
       step('load.completed')
       if (!(await this.uploads.endBy(run, 'done'))) return made.result
@@ -90,8 +157,8 @@ export class Loader {
   }
 
   /**
-   * The upload ends first, so that it sets no name after its client was told that it failed. What it brought goes last: that no blob has it
-   * takes a look at every blob, which nobody waits for.
+   * The upload ends first, so that it sets no name after its client was told that it failed. What
+   * it brought goes last: that no blob has it takes a look at every blob, which nobody waits for.
    */
   async #failed(upload: string, run: UploadRun | undefined, context: JobContext, failure: StrataError): Promise<never> {
     await context.assertOwned()
@@ -104,7 +171,8 @@ export class Loader {
     } catch (error) {
       return this.#again(context, asStrataError(error))
     }
-    // A run that had lost the job took the upload over before it knew: this one has the job, and begins anew.
+    // A run that had lost the job took the upload over before it knew: this one has the job, and
+    // begins anew.
     if (!isEnded) return this.#again(context, failure)
     await context.fail(failure)
     await this.blobs.sweepUpload(upload)
@@ -126,12 +194,23 @@ export class Loader {
     return this.#commit(found, data, context, run, originOf(listing))
   }
 
-  /** Images whose parts are known, from their blobs to their names. `origin`: of the archive that they came in. */
-  async #commit(found: readonly ArchiveImage[], { root, upload, prepare }: Load, context: JobContext, run: UploadRun, origin?: ArchiveOrigin): Promise<Made> {
+  /**
+   * Images whose parts are known, from their blobs to their names. `origin`: of the archive that
+   * they came in.
+   */
+  async #commit(
+    found: readonly ArchiveImage[],
+    { root, upload, prepare }: Load,
+    context: JobContext,
+    run: UploadRun,
+    origin?: ArchiveOrigin,
+  ): Promise<Made> {
     const { signal } = context
     const all = found.flatMap((image) => [image, ...(image.whole?.others ?? [])])
     for (const image of all) await this.#keepBlobs(image, upload, signal)
-    for (const { whole } of found) for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : []) await this.#keepBlob(source, upload)
+    for (const { whole } of found)
+      for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])
+        await this.#keepBlob(source, upload)
     step('load.blobs-committed')
 
     // The largest first: what is begun last ends last.
@@ -154,7 +233,11 @@ export class Loader {
           name: 'place',
           queue: QUEUES.runtime,
           id: `${root}-prepare-${index}`,
-          data: { root, purpose: 'assemble', image: { id: image.config.digest, digest: manifests[index]!.digest, layers: image.layers.map(layerRef) } },
+          data: {
+            root,
+            purpose: 'assemble',
+            image: { id: image.config.digest, digest: manifests[index]!.digest, layers: image.layers.map(layerRef) },
+          },
         })),
       )
     }
@@ -167,11 +250,26 @@ export class Loader {
     for (const [index, image] of found.entries()) {
       const manifest = manifests[index]!
       const { id, digest } = image.whole
-        ? await this.images.putWhole(await this.#rootOf(image.whole), wholeOf(image, image.whole), image.names, run, image.whole.root.digest)
+        ? await this.images.putWhole(
+            await this.#rootOf(image.whole),
+            wholeOf(image, image.whole),
+            image.names,
+            run,
+            image.whole.root.digest,
+          )
         : await this.images.put(manifest.bytes, image.names, run, manifest.digest)
-      images.push({ id, digest, names: image.names.map(familiarReference), layers: image.layers.length, ...platformsOf(image) })
+      images.push({
+        id,
+        digest,
+        names: image.names.map(familiarReference),
+        layers: image.layers.length,
+        ...platformsOf(image),
+      })
     }
-    const result = { images, ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }) }
+    const result = {
+      images,
+      ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }),
+    }
     await this.uploads.named(run, result)
     step('load.named')
     return { result, digests: [...digestsOf(all), ...images.map(({ digest }) => digest)] }
@@ -196,14 +294,21 @@ export class Loader {
       signal.throwIfAborted()
       await this.#keepBlob(source, upload)
     }
-    for (const { blob, compression, diffId } of image.layers) if (compression === 'none') await this.blobs.prove(blob.digest, diffId)
+    for (const { blob, compression, diffId } of image.layers)
+      if (compression === 'none') await this.blobs.prove(blob.digest, diffId)
   }
 
-  /** A large entry is an object of its own and becomes the blob where it lies; a small one is cut out of the gathered ones. */
+  /**
+   * A large entry is an object of its own and becomes the blob where it lies; a small one is cut
+   * out of the gathered ones.
+   */
   async #keepBlob(source: BlobSource | MadeBlob | KeptBlob, upload: string): Promise<void> {
     if ('kept' in source) {
       if (await this.blobs.hold(source.digest, upload)) return
-      throw new StrataError('layer_missing', `the layer ${source.digest} is not in the archive, and was removed here meanwhile`)
+      throw new StrataError(
+        'layer_missing',
+        `the layer ${source.digest} is not in the archive, and was removed here meanwhile`,
+      )
     }
     if ('bytes' in source) {
       await this.blobs.add(source.digest, source.bytes, upload)
@@ -234,12 +339,19 @@ export class Loader {
     return (await this.blobs.stat(digest))?.size === size
   }
 
-  /** Layers that nobody has proven yet: the blob's diffID is not known, or is known and its index is not there. */
+  /**
+   * Layers that nobody has proven yet: the blob's diffID is not known, or is known and its index is
+   * not there.
+   */
   async #unproven(layers: readonly ArchiveLayer[]): Promise<ArchiveLayer[]> {
     const proven = await Promise.all(
       layers.map(async ({ blob, diffId }) => {
         const known = (await this.blobs.stat(blob.digest))?.diffId
-        if (known !== undefined && known !== diffId) throw new StrataError('digest_mismatch', `the layer ${blob.digest} unpacks to ${known}, but the image's config lists ${diffId}`)
+        if (known !== undefined && known !== diffId)
+          throw new StrataError(
+            'digest_mismatch',
+            `the layer ${blob.digest} unpacks to ${known}, but the image's config lists ${diffId}`,
+          )
         return known !== undefined && (await this.store.stat(keys.index(diffId))) !== undefined
       }),
     )
@@ -248,14 +360,16 @@ export class Loader {
 
   /** The list of what the upload brought. */
   async #received({ listing, job }: Upload): Promise<ArchiveListing> {
-    if (listing === undefined) throw new StrataError('upload_interrupted', `the upload ${job.id} is over: what it brought is gone`)
+    if (listing === undefined)
+      throw new StrataError('upload_interrupted', `the upload ${job.id} is over: what it brought is gone`)
     const found = await this.store.read(listing, MAX_LISTING_BYTES)
     if (!found) throw new StrataError('upload_interrupted', 'the list of what the upload brought is gone')
     return decodeListing(found.bytes)
   }
 
   async #bytes({ digest, size, at }: BlobSource): Promise<Buffer> {
-    if (size > MAX_JSON_BYTES) throw new StrataError('limit_exceeded', `${digest} has ${size} bytes; the limit for JSON is ${MAX_JSON_BYTES}`)
+    if (size > MAX_JSON_BYTES)
+      throw new StrataError('limit_exceeded', `${digest} has ${size} bytes; the limit for JSON is ${MAX_JSON_BYTES}`)
     const found = await this.store.get(at.object, { start: at.offset, end: at.offset + size })
     if (!found) throw new StrataError('upload_interrupted', `what the upload brought is gone: ${digest}`)
     return buffer(found.body)
@@ -271,25 +385,40 @@ interface Made {
 
 /** Each layer once, however many images share it. */
 function uniqueLayers(images: readonly ArchiveImage[]): ArchiveLayer[] {
-  return [...new Map(images.flatMap(({ layers }) => layers).map((layer) => [`${layer.blob.digest} ${layer.diffId}`, layer])).values()]
+  return [
+    ...new Map(
+      images.flatMap(({ layers }) => layers).map((layer) => [`${layer.blob.digest} ${layer.diffId}`, layer]),
+    ).values(),
+  ]
 }
 
 /** Every blob that this load made or found: what of the upload's bytes they point to stays. */
 function digestsOf(images: readonly ArchiveImage[]): Digest[] {
   return images.flatMap(({ config, manifest, layers, whole }) =>
-    [config, ...(manifest ? [manifest] : []), ...layers.map(({ blob }) => blob), ...(whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])].map(({ digest }) => digest),
+    [
+      config,
+      ...(manifest ? [manifest] : []),
+      ...layers.map(({ blob }) => blob),
+      ...(whole ? [whole.root, ...whole.documents, ...whole.blobs] : []),
+    ].map(({ digest }) => digest),
   )
 }
 
 /** What the caller is told of an image of several platforms. */
 function platformsOf({ platform, whole, missing }: ArchiveImage): { platforms?: string[]; missing?: string[] } {
   if (!whole) return {}
-  return { platforms: [platform, ...whole.others.map((other) => other.platform)].map(formatPlatform), ...(missing ? { missing: [...missing] } : {}) }
+  return {
+    platforms: [platform, ...whole.others.map((other) => other.platform)].map(formatPlatform),
+    ...(missing ? { missing: [...missing] } : {}),
+  }
 }
 
 /** What the image's names record of it. Every image of a layout has a manifest. */
 function wholeOf(image: ArchiveImage, { others, documents }: ArchiveWhole): Whole {
-  const images = [image, ...others].map(({ manifest, platform }) => ({ digest: manifest!.digest, platform: formatPlatform(platform) }))
+  const images = [image, ...others].map(({ manifest, platform }) => ({
+    digest: manifest!.digest,
+    platform: formatPlatform(platform),
+  }))
   return { manifest: image.manifest!.digest, parts: [...images, ...documents.map(({ digest }) => ({ digest }))] }
 }
 

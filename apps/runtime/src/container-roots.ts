@@ -4,7 +4,10 @@ import type { ContainerRecord, ContainerRoots } from '@strata/containers'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
 import { mountTable } from '@strata/linux'
 
-/** Containers' writable roots: a snapshot each, under the container's id, mounted at `<folder>/<id>`. */
+/**
+ * Containers' writable roots: a snapshot each, under the container's id, mounted at
+ * `<folder>/<id>`.
+ */
 export class SnapshotRoots implements ContainerRoots {
   constructor(
     private readonly snapshots: Snapshotter,
@@ -14,7 +17,8 @@ export class SnapshotRoots implements ContainerRoots {
   async mount({ id, image, autoRemove = false }: ContainerRecord): Promise<string> {
     const target = this.#target(id)
     if (mountTable().some(({ mountPoint }) => mountPoint === target)) return target
-    // Of what is removed when it has exited, a stop of the machine leaves at most what a launch put into its root before anything ran.
+    // Of what is removed when it has exited, a stop of the machine leaves at most what a launch put
+    // into its root before anything ran.
     mountAll(await this.snapshots.prepare(parseSnapshotKey(id), image.chainId, { isVolatile: autoRemove }), target)
     return target
   }

@@ -2,14 +2,24 @@ import type { ContainerView } from '@strata/api'
 import { argsOf, type ContainerRecord, type ContainerState } from '@strata/containers'
 import { ERROR_TITLES, toldToCaller } from '@strata/oci'
 
-/** What of a container may be seen in Redis: nothing of its command, which travels sealed, nor a sentence that may quote it. */
+/**
+ * What of a container may be seen in Redis: nothing of its command, which travels sealed, nor a
+ * sentence that may quote it.
+ */
 export function publicView(record: ContainerRecord, node: string, name: string | undefined): ContainerView {
   const { state } = record
   const error = state.status === 'exited' ? state.error : undefined
-  return { ...containerView(record, node, name), command: [], ...(error === undefined ? {} : { reason: ERROR_TITLES[error] }) }
+  return {
+    ...containerView(record, node, name),
+    command: [],
+    ...(error === undefined ? {} : { reason: ERROR_TITLES[error] }),
+  }
 }
 
-/** A node's record of a container as the API shows it, under `name` or else its short id. The environment is not shown. */
+/**
+ * A node's record of a container as the API shows it, under `name` or else its short id. The
+ * environment is not shown.
+ */
 export function containerView(record: ContainerRecord, node: string, name: string | undefined): ContainerView {
   const { id, image, request, state, createdAt, autoRemove } = record
   return {
@@ -30,7 +40,9 @@ export function containerView(record: ContainerRecord, node: string, name: strin
 }
 
 /** Why Strata ended a container, if it did, as its caller is told. */
-export function endReason({ reason, error }: Pick<Extract<ContainerState, { status: 'exited' }>, 'reason' | 'error'>): { reason?: string } {
+export function endReason({ reason, error }: Pick<Extract<ContainerState, { status: 'exited' }>, 'reason' | 'error'>): {
+  reason?: string
+} {
   if (reason === undefined) return {}
   return { reason: error === undefined ? reason : toldToCaller({ code: error, message: reason }).message }
 }

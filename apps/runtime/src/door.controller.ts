@@ -39,7 +39,9 @@ export class DoorController {
 
   @Post('containers/prune')
   @HttpCode(200)
-  async prune(@Body({ schema: pruneContainersSchema }) { dryRun }: z.infer<typeof pruneContainersSchema>): Promise<{ containers: PrunedContainer[] }> {
+  async prune(
+    @Body({ schema: pruneContainersSchema }) { dryRun }: z.infer<typeof pruneContainersSchema>,
+  ): Promise<{ containers: PrunedContainer[] }> {
     return { containers: await this.node.prune(dryRun) }
   }
 
@@ -55,42 +57,71 @@ export class DoorController {
 
   @Post('containers/:id/wait')
   @HttpCode(200)
-  async wait(@Param('id', { schema: id }) container: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<WaitResult> {
+  async wait(
+    @Param('id', { schema: id }) container: string,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<WaitResult> {
     const exit = await this.node.containers.wait(container, closedSignal(reply.raw))
     return { exitCode: exit.code, ...endReason(exit) }
   }
 
   @Get('containers/:id/logs')
-  async logs(@Param('id', { schema: id }) container: string, @Query({ schema: logsQuery }) query: LogsQuery, @Res() reply: FastifyReply): Promise<void> {
+  async logs(
+    @Param('id', { schema: id }) container: string,
+    @Query({ schema: logsQuery }) query: LogsQuery,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     this.node.containers.get(container)
     const gone = closedSignal(reply.raw)
     const stream = query.stream === undefined ? undefined : query.stream === 'stdout' ? 1 : 2
-    const chunks = this.node.containers.logs(container, { follow: query.follow || query.attach, foreground: query.attach, tail: query.tail === 'all' ? undefined : query.tail, stream, signal: gone })
+    const chunks = this.node.containers.logs(container, {
+      follow: query.follow || query.attach,
+      foreground: query.attach,
+      tail: query.tail === 'all' ? undefined : query.tail,
+      stream,
+      signal: gone,
+    })
     reply.hijack()
     if (gone.aborted) return
     letClientPause(reply.request.raw)
-    reply.raw.writeHead(200, { 'content-type': stream === undefined ? 'application/vnd.docker.multiplexed-stream' : 'application/octet-stream' })
+    reply.raw.writeHead(200, {
+      'content-type': stream === undefined ? 'application/vnd.docker.multiplexed-stream' : 'application/octet-stream',
+    })
     reply.raw.flushHeaders()
     // A reader that lags too far is cut off, so that it sees an error and not an end.
-    await pipeline(Readable.from(stream === undefined ? framed(chunks) : bare(chunks)), reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
+    await pipeline(Readable.from(stream === undefined ? framed(chunks) : bare(chunks)), reply.raw, {
+      signal: gone,
+    }).catch(() => reply.raw.destroy())
   }
 
   @Post('containers/:id/stop')
   @HttpCode(204)
-  async stop(@Param('id', { schema: id }) container: string, @Body({ schema: stopSchema }) { timeout }: z.infer<typeof stopSchema>): Promise<void> {
-    await this.node.containers.stop(container, timeout === undefined ? {} : { timeoutSeconds: timeout < 0 ? FOREVER_SECONDS : timeout })
+  async stop(
+    @Param('id', { schema: id }) container: string,
+    @Body({ schema: stopSchema }) { timeout }: z.infer<typeof stopSchema>,
+  ): Promise<void> {
+    await this.node.containers.stop(
+      container,
+      timeout === undefined ? {} : { timeoutSeconds: timeout < 0 ? FOREVER_SECONDS : timeout },
+    )
     await this.node.published()
   }
 
   @Post('containers/:id/kill')
   @HttpCode(204)
-  async kill(@Param('id', { schema: id }) container: string, @Body({ schema: killSchema }) { signal }: z.infer<typeof killSchema>): Promise<void> {
+  async kill(
+    @Param('id', { schema: id }) container: string,
+    @Body({ schema: killSchema }) { signal }: z.infer<typeof killSchema>,
+  ): Promise<void> {
     await this.node.containers.kill(container, signal)
   }
 
   @Delete('containers/:id')
   @HttpCode(204)
-  async remove(@Param('id', { schema: id }) container: string, @Query({ schema: removeContainerQuery }) { force }: z.infer<typeof removeContainerQuery>): Promise<void> {
+  async remove(
+    @Param('id', { schema: id }) container: string,
+    @Query({ schema: removeContainerQuery }) { force }: z.infer<typeof removeContainerQuery>,
+  ): Promise<void> {
     await this.node.containers.remove(container, { force })
     await this.node.published()
   }

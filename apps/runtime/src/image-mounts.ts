@@ -7,10 +7,11 @@ import type { ImageRef } from '@strata/queue'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
 
 /**
- * Images mounted for people: one read-only view of each, at `<folder>/<id>`, until it is unmounted. Which views
- * exist is read from the kernel and the disk.
+ * Images mounted for people: one read-only view of each, at `<folder>/<id>`, until it is unmounted.
+ * Which views exist is read from the kernel and the disk.
  *
- * - `mount` of an image that is mounted answers the same path and leaves the mount as it is: someone may read there.
+ * - `mount` of an image that is mounted answers the same path and leaves the mount as it is:
+ *   someone may read there.
  * - Requests for one image are carried out one after the other.
  */
 export class ImageMounts {
@@ -26,7 +27,10 @@ export class ImageMounts {
     return this.#inTurn(image.id, () => this.#mount(image))
   }
 
-  /** False if it was not mounted. @throws StrataError `image_in_use` while a process works in the mount */
+  /**
+   * False if it was not mounted.
+   * @throws StrataError `image_in_use` while a process works in the mount
+   */
   umount(id: Digest): Promise<boolean> {
     return this.#inTurn(id, () => this.#umount(id))
   }
@@ -36,8 +40,12 @@ export class ImageMounts {
     await mkdir(target, { recursive: true })
     if (mountAt(realpathSync(target))) return target
     const mounts = await this.snapshots.view(this.#key(image.id), chainIdOf(image.layers.map(({ diffId }) => diffId)))
-    // For people to look at on the host: an image's set-user-id programs and devices must do nothing there.
-    mountAll(mounts.map((mount) => ({ ...mount, options: ['nosuid', 'nodev', ...mount.options] })), target)
+    // For people to look at on the host: an image's set-user-id programs and devices must do
+    // nothing there.
+    mountAll(
+      mounts.map((mount) => ({ ...mount, options: ['nosuid', 'nodev', ...mount.options] })),
+      target,
+    )
     return target
   }
 

@@ -20,5 +20,9 @@ it('failures of launches are kept in full, for ten minutes, a thousand at most',
   expect([failures.of('a'), failures.of('b')]).toEqual([undefined, { code: 'launch_failed', message: 'of b' }])
 
   for (let n = 0; n < 1_000; n++) failures.note(`many-${n}`, failure(String(n)))
-  expect([failures.of('b'), failures.of('many-0')?.message, failures.of('many-999')?.message]).toEqual([undefined, '0', '999'])
+  expect([failures.of('b'), failures.of('many-0')?.message, failures.of('many-999')?.message]).toEqual([
+    undefined,
+    '0',
+    '999',
+  ])
 })

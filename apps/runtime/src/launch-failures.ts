@@ -6,8 +6,9 @@ const KEPT_MS = 10 * 60_000
 const MOST = 1_000
 
 /**
- * Why launches on this node failed, in full, for the callers who made them: through Redis only codes travel. In memory, since
- * of a container that was to be removed, or that was refused before it had a record, nothing else is left to tell it.
+ * Why launches on this node failed, in full, for the callers who made them: through Redis only
+ * codes travel. In memory, since of a container that was to be removed, or that was refused before
+ * it had a record, nothing else is left to tell it.
  */
 export class LaunchFailures {
   readonly #failures = new Map<string, { readonly told: ToldError; readonly at: number }>()

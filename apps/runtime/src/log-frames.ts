@@ -1,6 +1,9 @@
 import type { LogChunk } from '@strata/containers'
 
-/** docker's frames (Engine API, "attach", stream format): byte 0 the stream, bytes 4 to 7 the length, big-endian, then the bytes. */
+/**
+ * docker's frames (Engine API, "attach", stream format): byte 0 the stream, bytes 4 to 7 the
+ * length, big-endian, then the bytes.
+ */
 export async function* framed(chunks: AsyncIterable<LogChunk>): AsyncGenerator<Buffer> {
   for await (const { stream, bytes } of chunks) {
     const head = Buffer.alloc(8)

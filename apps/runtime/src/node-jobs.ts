@@ -1,6 +1,28 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
-import { asConfidential, asStrataError, expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson, step, StrataError } from '@strata/oci'
-import { endsRunOnly, placeElsewhere, QUEUES, sealedSchema, type Handlers, type ImageRef, type JobContext, type JobData, type LaunchSpec, type NodeMembership, type QueueClient, type Sealer } from '@strata/queue'
+import {
+  asConfidential,
+  asStrataError,
+  expectConfig,
+  imageConfigSchema,
+  MAX_JSON_BYTES,
+  parseJson,
+  step,
+  StrataError,
+} from '@strata/oci'
+import {
+  endsRunOnly,
+  placeElsewhere,
+  QUEUES,
+  sealedSchema,
+  type Handlers,
+  type ImageRef,
+  type JobContext,
+  type JobData,
+  type LaunchSpec,
+  type NodeMembership,
+  type QueueClient,
+  type Sealer,
+} from '@strata/queue'
 import type { BlobStore } from '@strata/store'
 import type { ImageRoots } from './image-roots.js'
 import type { LaunchFailures } from './launch-failures.js'
@@ -10,9 +32,11 @@ import type { NodeCleaner } from './node-cleaner.js'
 const MOST_ASKED = 5
 
 /**
- * What a node does for others: takes a request from the shared queue (`place`), and carries it out on its own (`assemble`, `launch`).
+ * What a node does for others: takes a request from the shared queue (`place`), and carries it out
+ * on its own (`assemble`, `launch`).
  *
- * `place` may run twice, here or elsewhere: the container's id is claimed once, and its jobs have fixed ids, so the second run adds nothing.
+ * `place` may run twice, here or elsewhere: the container's id is claimed once, and its jobs have
+ * fixed ids, so the second run adds nothing.
  */
 export class NodeJobs {
   constructor(
@@ -48,7 +72,9 @@ export class NodeJobs {
         await this.#assembled(root, launch.image, context)
         // Whoever took this node for gone has ended the request: nothing may start after that.
         await context.assertOwned()
-        await this.#inConfidence(launch.container, () => this.containers.launch(launch.container, { signal: context.signal }))
+        await this.#inConfidence(launch.container, () =>
+          this.containers.launch(launch.container, { signal: context.signal }),
+        )
       } catch (error) {
         if (endsRunOnly(error)) throw error
         await context.assertOwned()
@@ -61,10 +87,14 @@ export class NodeJobs {
     clean: (data) => this.cleaner.clean(data),
   }
 
-  /** The container stays, with the reason, as any that has ended; it goes with its name if it was to be removed, or was taken back. */
+  /**
+   * The container stays, with the reason, as any that has ended; it goes with its name if it was to
+   * be removed, or was taken back.
+   */
   async #notLaunched({ container, autoRemove }: LaunchSpec, error: StrataError): Promise<void> {
     await this.containers.refuse(container, error)
-    if ((autoRemove || error.code === 'cancelled') && this.#isClaimed(container)) await this.containers.remove(container)
+    if ((autoRemove || error.code === 'cancelled') && this.#isClaimed(container))
+      await this.containers.remove(container)
     await this.published()
   }
 
@@ -74,7 +104,12 @@ export class NodeJobs {
     if (data.purpose === 'assemble') {
       context.signal.throwIfAborted()
       const children = await this.roots.missing(root, data.image)
-      const job = { name: 'assemble', queue: QUEUES.runtimeOn(this.node), id: context.parent ? `${context.id}-on-${this.node}` : root, data: { root, image: data.image } } as const
+      const job = {
+        name: 'assemble',
+        queue: QUEUES.runtimeOn(this.node),
+        id: context.parent ? `${context.id}-on-${this.node}` : root,
+        data: { root, image: data.image },
+      } as const
       if (!(await this.queue.producer.has(job))) await this.queue.producer.addFlow(job, children, context.parent)
       return { node: this.node }
     }
@@ -83,16 +118,23 @@ export class NodeJobs {
     step('launch.claimed')
     try {
       context.signal.throwIfAborted()
-      if (node === this.node) await this.#inConfidence(launch.container, async () => this.containers.claim(launch.container, { ...(await this.#claim(launch)), job: root }))
+      if (node === this.node)
+        await this.#inConfidence(launch.container, async () =>
+          this.containers.claim(launch.container, { ...(await this.#claim(launch)), job: root }),
+        )
       step('launch.recorded')
       const job = { name: 'launch', queue: QUEUES.runtimeOn(node), id: root, data: { root, launch } } as const
-      // A container that another node took before it died: that node's jobs find out themselves what is there. One that
-      // was forgotten meanwhile has no jobs any more.
+      // A container that another node took before it died: that node's jobs find out themselves
+      // what is there. One that was forgotten meanwhile has no jobs any more.
       if (node !== this.node && !(await this.queue.nodes.known()).includes(node)) {
         await this.queue.nodes.releaseName(launch.name, launch.container)
-        throw new StrataError('node_unavailable', `the node ${node}, which had begun the launch, was removed: whether it started is not known, so it is not started elsewhere`)
+        throw new StrataError(
+          'node_unavailable',
+          `the node ${node}, which had begun the launch, was removed: whether it started is not known, so it is not started elsewhere`,
+        )
       }
-      if (!(await this.queue.producer.has(job))) await this.queue.producer.addFlow(job, node === this.node ? await this.roots.missing(root, launch.image) : [])
+      if (!(await this.queue.producer.has(job)))
+        await this.queue.producer.addFlow(job, node === this.node ? await this.roots.missing(root, launch.image) : [])
       step('launch.placed')
       return { node }
     } catch (error) {
@@ -106,7 +148,10 @@ export class NodeJobs {
     }
   }
 
-  /** Work that knows what was sealed: why it fails is for the container's caller, who asks this node; Redis gets the code alone. */
+  /**
+   * Work that knows what was sealed: why it fails is for the container's caller, who asks this
+   * node; Redis gets the code alone.
+   */
   async #inConfidence<T>(container: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work()
@@ -118,20 +163,34 @@ export class NodeJobs {
   }
 
   async #claim(launch: LaunchSpec): Promise<ContainerClaim> {
-    const config = parseJson(imageConfigSchema, await this.blobs.read(launch.image.id, MAX_JSON_BYTES), `the config of ${launch.imageName}`, 'corrupt')
+    const config = parseJson(
+      imageConfigSchema,
+      await this.blobs.read(launch.image.id, MAX_JSON_BYTES),
+      `the config of ${launch.imageName}`,
+      'corrupt',
+    )
     // It may have been stored before there were limits.
     expectConfig(config, `the config of ${launch.imageName}`)
     const { workdir, user, hostname, network } = launch
     return {
       name: launch.name,
-      image: { name: launch.imageName, id: launch.image.id, chainId: this.roots.chainId(launch.image), layers: launch.image.layers.map(({ diffId }) => diffId), config: config.config },
+      image: {
+        name: launch.imageName,
+        id: launch.image.id,
+        chainId: this.roots.chainId(launch.image),
+        layers: launch.image.layers.map(({ diffId }) => diffId),
+        config: config.config,
+      },
       request: { workdir, user, hostname, network, ...this.sealer.open(sealedSchema, launch.sealed, launch.container) },
       autoRemove: launch.autoRemove,
       attached: launch.attach,
     }
   }
 
-  /** Layers are missing, and the extractor that would make them is gone: as of now, for its jobs may have been ended just before. */
+  /**
+   * Layers are missing, and the extractor that would make them is gone: as of now, for its jobs may
+   * have been ended just before.
+   */
   async #cannotMake(root: string, image: ImageRef): Promise<boolean> {
     if ((await this.roots.missing(root, image)).length === 0) return false
     await this.membership.renew()
@@ -143,17 +202,22 @@ export class NodeJobs {
   }
 
   /**
-   * Makes the root of layers that are on this node. One that was there when the job was placed, or was made for it, may have gone since, by a cleaning: then it is asked for again.
-   * Not for ever: a layer that is made and gone each time is a fault of the node's.
+   * Makes the root of layers that are on this node. One that was there when the job was placed, or
+   * was made for it, may have gone since, by a cleaning: then it is asked for again. Not for ever:
+   * a layer that is made and gone each time is a fault of the node's.
    */
   async #assembled(root: string, image: ImageRef, context: JobContext): Promise<void> {
     await context.children([])
     if (await this.#cannotMake(root, image)) {
-      throw new StrataError('node_unavailable', `the node ${this.node} has no extractor running, and lacks layers of the image: start its extractor (strata extractor), then ask again`)
+      throw new StrataError(
+        'node_unavailable',
+        `the node ${this.node} has no extractor running, and lacks layers of the image: start its extractor (strata extractor), then ask again`,
+      )
     }
     const ask = async (): Promise<void> => {
       const missing = await this.roots.missing(root, image, `again-${context.asked}-`)
-      if (missing.length > 0 && context.asked > MOST_ASKED * image.layers.length) throw new StrataError('layer_missing', `the layers of ${image.id} are made on ${this.node} and gone again`)
+      if (missing.length > 0 && context.asked > MOST_ASKED * image.layers.length)
+        throw new StrataError('layer_missing', `the layers of ${image.id} are made on ${this.node} and gone again`)
       await context.children(missing)
     }
     await ask()

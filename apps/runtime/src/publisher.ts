@@ -5,9 +5,10 @@ import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
 import { publicView } from './container-view.js'
 
 /**
- * Keeps Redis' copy of this node's containers right: all of them whenever Redis does not know the node, one at each
- * change, none while the node has not its place (another process may publish under its id then). Writes are made one
- * after another, so that an older state never lands after a newer one.
+ * Keeps Redis' copy of this node's containers right: all of them whenever Redis does not know the
+ * node, one at each change, none while the node has not its place (another process may publish
+ * under its id then). Writes are made one after another, so that an older state never lands after a
+ * newer one.
  */
 export class Publisher {
   readonly #unlisten: () => void
@@ -82,18 +83,24 @@ export class Publisher {
       } else this.#nameless.delete(id)
     }
     await this.#endLost()
-    await this.directory.publishAll(this.node, new Map(this.containers.list().map((record) => [record.id, publicView(record, this.node, this.nameOf(record))])))
+    await this.directory.publishAll(
+      this.node,
+      new Map(this.containers.list().map((record) => [record.id, publicView(record, this.node, this.nameOf(record))])),
+    )
   }
 
   /**
-   * A launch that was ended while this node was gone, or that Redis has forgotten, is not made up for: its container says
-   * so instead of waiting for ever.
+   * A launch that was ended while this node was gone, or that Redis has forgotten, is not made up
+   * for: its container says so instead of waiting for ever.
    */
   async #endLost(): Promise<void> {
     for (const { id, state, job } of this.containers.list()) {
       if (state.status !== 'created' || job === undefined) continue
       if (await this.journal.isUnderWay(job)) continue
-      await this.containers.giveUp(id, new StrataError('node_unavailable', 'its launch was ended while the node was away, before it started'))
+      await this.containers.giveUp(
+        id,
+        new StrataError('node_unavailable', 'its launch was ended while the node was away, before it started'),
+      )
     }
   }
 

@@ -26,14 +26,16 @@ import { nodeUsage, writtenBytes } from './node-usage.js'
 import { Publisher } from './publisher.js'
 
 /**
- * Of the node's folder what mounts are made in: each a private mount of its own. Not the folder as a whole, for no hard link leads into another mount,
- * and then every layer would be copied from the store instead of linked.
+ * Of the node's folder what mounts are made in: each a private mount of its own. Not the folder as
+ * a whole, for no hard link leads into another mount, and then every layer would be copied from the
+ * store instead of linked.
  */
 const MOUNTED = ['snapshots', 'roots', 'mounts'] as const
 
 /**
- * One node's roots, mounts and containers. `start` brings disk, runtime and kernel into agreement before a job is taken; `close` takes no more jobs
- * and lets go of everything: containers, and the mounts they need, stay.
+ * One node's roots, mounts and containers. `start` brings disk, runtime and kernel into agreement
+ * before a job is taken; `close` takes no more jobs and lets go of everything: containers, and the
+ * mounts they need, stay.
  */
 export class RuntimeNode {
   readonly #logger = new Logger('runtime')
@@ -62,7 +64,8 @@ export class RuntimeNode {
   }
 
   static async start(config: RuntimeConfig): Promise<RuntimeNode> {
-    if (process.getuid?.() !== 0) throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
+    if (process.getuid?.() !== 0)
+      throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
     const logger = new Logger('runtime')
     const warn = (message: string): void => logger.warn(message)
     const store = await openStore(config, warn)
@@ -71,9 +74,16 @@ export class RuntimeNode {
     const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
     let membership: NodeMembership | undefined
     try {
-      // Before anything else: what this node has in the kernel is named by its id, and another's would be taken for its own.
+      // Before anything else: what this node has in the kernel is named by its id, and another's
+      // would be taken for its own.
       if (config.STRATA_REJOIN) await removed.clear(identity.id)
-      membership = await NodeMembership.join({ directory: queue.nodes, identity, part: 'runtime', removed: () => removed.refusal(identity.id), warn })
+      membership = await NodeMembership.join({
+        directory: queue.nodes,
+        identity,
+        part: 'runtime',
+        removed: () => removed.refusal(identity.id),
+        warn,
+      })
       return await RuntimeNode.#open(config, store, queue, membership, warn)
     } catch (error) {
       await membership?.leave()
@@ -83,7 +93,13 @@ export class RuntimeNode {
     }
   }
 
-  static async #open(config: RuntimeConfig, store: ObjectStore, queue: QueueClient, membership: NodeMembership, warn: (message: string) => void): Promise<RuntimeNode> {
+  static async #open(
+    config: RuntimeConfig,
+    store: ObjectStore,
+    queue: QueueClient,
+    membership: NodeMembership,
+    warn: (message: string) => void,
+  ): Promise<RuntimeNode> {
     const folder = config.STRATA_NODE_FOLDER
     ownFolder(folder)
     for (const name of MOUNTED) makePrivateMount(join(folder, name))
@@ -100,15 +116,39 @@ export class RuntimeNode {
       warn,
     })
     for (const warning of containers.runtime.warnings) warn(warning)
-    return new RuntimeNode(config, store, snapshots, reason, containers, new ImageMounts(snapshots, join(folder, 'mounts')), queue, membership, layers, durable)
+    return new RuntimeNode(
+      config,
+      store,
+      snapshots,
+      reason,
+      containers,
+      new ImageMounts(snapshots, join(folder, 'mounts')),
+      queue,
+      membership,
+      layers,
+      durable,
+    )
   }
 
   /** Makes the node known at its door, and takes jobs. */
   async serve(door: string): Promise<void> {
     const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
-    const sealer = new Sealer(Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
+    const sealer = new Sealer(
+      Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')),
+    )
     const roots = new ImageRoots(this.snapshots, this.layers, id, () => this.durable.committed())
-    const jobs = new NodeJobs(id, this.queue, roots, this.containers, new BlobStore(this.store), sealer, this.cleaner, this.#failures, this.membership, () => this.published())
+    const jobs = new NodeJobs(
+      id,
+      this.queue,
+      roots,
+      this.containers,
+      new BlobStore(this.store),
+      sealer,
+      this.cleaner,
+      this.#failures,
+      this.membership,
+      () => this.published(),
+    )
     const warn = (message: string): void => this.#logger.warn(message)
     await this.membership.show({
       id,
@@ -124,8 +164,20 @@ export class RuntimeNode {
     const { membership } = this
     const worker = { concurrency, paused: true, onError: (error: Error) => warn(error.message) }
     // A request that nobody has yet is for a node that can do all of it.
-    const shared = this.queue.serve({ ...worker, kind: 'runtime', queue: QUEUES.runtime, handlers: jobs.shared, mayWork: () => membership.mayPlace() })
-    const own = this.queue.serve({ ...worker, kind: 'runtime.node', queue: QUEUES.runtimeOn(id), handlers: jobs.own, mayWork: () => membership.mayWork() })
+    const shared = this.queue.serve({
+      ...worker,
+      kind: 'runtime',
+      queue: QUEUES.runtime,
+      handlers: jobs.shared,
+      mayWork: () => membership.mayPlace(),
+    })
+    const own = this.queue.serve({
+      ...worker,
+      kind: 'runtime.node',
+      queue: QUEUES.runtimeOn(id),
+      handlers: jobs.own,
+      mayWork: () => membership.mayWork(),
+    })
     membership.onRenewal(({ member, whole }) => {
       const turn = (one: { resume(): Promise<void>; pause(): Promise<void> }, on: boolean): void => {
         ;(on ? one.resume() : one.pause()).catch((error: unknown) => warn(String(error)))
@@ -136,15 +188,23 @@ export class RuntimeNode {
   }
 
   view(record: ContainerRecord): ContainerView {
-    return containerView(record, this.config.STRATA_NODE, this.#publisher ? this.#publisher.nameOf(record) : record.name)
+    return containerView(
+      record,
+      this.config.STRATA_NODE,
+      this.#publisher ? this.#publisher.nameOf(record) : record.name,
+    )
   }
 
-  /** Why the container was not launched; `not_found` if this node does not know of a launch that failed. */
+  /**
+   * Why the container was not launched; `not_found` if this node does not know of a launch that
+   * failed.
+   */
   launchFailure(container: string): ToldError {
     const noted = this.#failures.of(container)
     if (noted) return noted
     const state = this.containers.list().find(({ id }) => id === container)?.state
-    if (state?.status === 'exited' && state.error !== undefined) return toldToCaller({ code: state.error, message: state.reason ?? '' })
+    if (state?.status === 'exited' && state.error !== undefined)
+      return toldToCaller({ code: state.error, message: state.reason ?? '' })
     throw new StrataError('not_found', `no launch of container ${container.slice(0, 12)} failed here`)
   }
 
@@ -152,7 +212,10 @@ export class RuntimeNode {
     return nodeUsage(this.snapshots, this.layers, this.containers)
   }
 
-  /** Removes the containers that have ended and that nobody waits for (`Containers.isPrunable`), or only tells which. */
+  /**
+   * Removes the containers that have ended and that nobody waits for (`Containers.isPrunable`), or
+   * only tells which.
+   */
   async prune(dryRun: boolean): Promise<PrunedContainer[]> {
     const pruned: PrunedContainer[] = []
     for (const { id } of this.containers.list()) {
@@ -181,7 +244,10 @@ export class RuntimeNode {
     this.#tidy()
   }
 
-  /** Outside the data folder nothing stays, unless a container needs it: the next start makes it again. */
+  /**
+   * Outside the data folder nothing stays, unless a container needs it: the next start makes it
+   * again.
+   */
   #tidy(): void {
     const { STRATA_NODE_FOLDER: folder, STRATA_RUN_FOLDER: run } = this.config
     for (const path of MOUNTED.map((name) => join(folder, name))) {

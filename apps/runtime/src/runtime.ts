@@ -1,6 +1,17 @@
 import type { Server } from 'node:http'
 import { join } from 'node:path'
-import { bodyLimits, closeDoor, createHttpApp, doorText, listenerLimits, openDoor, parseTcpDoor, type Door, type RunningService, type Service } from '@strata/platform'
+import {
+  bodyLimits,
+  closeDoor,
+  createHttpApp,
+  doorText,
+  listenerLimits,
+  openDoor,
+  parseTcpDoor,
+  type Door,
+  type RunningService,
+  type Service,
+} from '@strata/platform'
 import { nodeAuthentication } from './authentication.js'
 import { runtimeConfigSchema, type RuntimeConfig } from './config.js'
 import { RuntimeModule } from './runtime.module.js'
@@ -15,9 +26,15 @@ export const runtime: Service<typeof runtimeConfigSchema> = {
 
 /** The node's service: reconciled, its door open, then known to others and taking jobs. */
 async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
-  const { app, handler } = await createHttpApp(RuntimeModule.register(config), { authentication: nodeAuthentication(config), bodies: bodyLimits(config) })
+  const { app, handler } = await createHttpApp(RuntimeModule.register(config), {
+    authentication: nodeAuthentication(config),
+    bodies: bodyLimits(config),
+  })
   const node = app.get(RuntimeNode)
-  const door: Door = config.STRATA_DOOR_LISTEN === undefined ? { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 } : parseTcpDoor(config.STRATA_DOOR_LISTEN)
+  const door: Door =
+    config.STRATA_DOOR_LISTEN === undefined
+      ? { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 }
+      : parseTcpDoor(config.STRATA_DOOR_LISTEN)
   const server = await openDoor(door, handler, listenerLimits(config))
   const address = config.STRATA_DOOR_ADDRESS ?? doorText(boundDoor(door, server))
   try {

@@ -9,7 +9,10 @@ import { z } from 'zod'
 export const SERVICES = ['gateway', 'ingest', 'extractor', 'storage', 'runtime'] as const
 export type ServiceName = (typeof SERVICES)[number]
 
-/** The environment of several services in one process; every variable of a service that is set counts over what follows from these. */
+/**
+ * The environment of several services in one process; every variable of a service that is set
+ * counts over what follows from these.
+ */
 export const standaloneConfigSchema = z.object({
   STRATA_DATA: absolutePath.default('/var/lib/strata').describe('The folder of everything that is kept'),
   STRATA_SOCKET: absolutePath.default('/run/strata/strata.sock').describe('The unix socket to listen on'),
@@ -20,7 +23,9 @@ export const standaloneConfigSchema = z.object({
     .transform((text) => text.split(',').map((name) => name.trim()))
     .pipe(z.array(z.enum(SERVICES)).min(1))
     .describe('Which services this process runs, with commas'),
-  STRATA_REDIS: serviceConfigShape.STRATA_REDIS.optional().describe('Another Redis than the private one, which is then not started'),
+  STRATA_REDIS: serviceConfigShape.STRATA_REDIS.optional().describe(
+    'Another Redis than the private one, which is then not started',
+  ),
   STRATA_DRAIN_MS: serviceConfigShape.STRATA_DRAIN_MS,
 })
 export type StandaloneConfig = z.infer<typeof standaloneConfigSchema>
@@ -47,7 +52,10 @@ export function layoutOf(config: StandaloneConfig, environment: NodeJS.ProcessEn
   const data = realpathSync(config.STRATA_DATA)
   const node = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
   const redisFolder = join(data, 'redis')
-  const secretFiles = { STRATA_TOKEN_FILE: environment['STRATA_TOKEN_FILE'] ?? join(data, 'token'), STRATA_NODE_SECRET_FILE: environment['STRATA_NODE_SECRET_FILE'] ?? join(data, 'node-secret') }
+  const secretFiles = {
+    STRATA_TOKEN_FILE: environment['STRATA_TOKEN_FILE'] ?? join(data, 'token'),
+    STRATA_NODE_SECRET_FILE: environment['STRATA_NODE_SECRET_FILE'] ?? join(data, 'node-secret'),
+  }
   return {
     data,
     redisFolder,

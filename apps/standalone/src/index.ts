@@ -1,3 +1,10 @@
-export { layoutOf, SERVICES, standaloneConfigSchema, type Layout, type ServiceName, type StandaloneConfig } from './config.js'
+export {
+  layoutOf,
+  SERVICES,
+  standaloneConfigSchema,
+  type Layout,
+  type ServiceName,
+  type StandaloneConfig,
+} from './config.js'
 export { PrivateRedis } from './private-redis.js'
 export { checkServices, startServices } from './standalone.js'

@@ -6,11 +6,15 @@ import { layoutOf, standaloneConfigSchema } from './config.js'
 import { PrivateRedis } from './private-redis.js'
 import { checkServices, startServices } from './standalone.js'
 
-/** What `strata up` starts. Ends by SIGTERM or SIGINT: jobs under way are awaited, containers run on. */
+/**
+ * What `strata up` starts. Ends by SIGTERM or SIGINT: jobs under way are awaited, containers run
+ * on.
+ */
 await runProcess(async (ending) => {
   const given = withoutEmpty(process.env)
   const parsed = standaloneConfigSchema.safeParse(given)
-  // What is wrong here is said at once: what the services find wrong can be told only of what follows from it.
+  // What is wrong here is said at once: what the services find wrong can be told only of what
+  // follows from it.
   const config = parsed.success ? parsed.data : readConfig(standaloneConfigSchema, given)
   const layout = layoutOf(config, given)
   checkServices(config.STRATA_SERVICES, layout)

@@ -11,8 +11,9 @@ const START_MS = 15_000
 const MAX_SOCKET_PATH = 107
 
 /**
- * What redis-server says where its files are not what it wrote: no bytes, other bytes, a folder, one of them missing. Nothing else it may say, of a full disk or a file that it may not open, is a reason to
- * put away what it kept.
+ * What redis-server says where its files are not what it wrote: no bytes, other bytes, a folder,
+ * one of them missing. Nothing else it may say, of a full disk or a file that it may not open, is a
+ * reason to put away what it kept.
  */
 const DAMAGED = new RegExp(
   [
@@ -27,9 +28,12 @@ const DAMAGED = new RegExp(
 )
 
 /**
- * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly) as far as a process may die; no write waits for the disk (a load of gigabytes keeps that busy for seconds, and so would keep
- * every answer of Redis). After a loss of power it may have old things, or start empty where they cannot be read: nothing is lost by that but what nobody has begun.
- * It is a child of ours; one that an earlier, killed process left behind still holds the folder's socket and goes on being used.
+ * A redis-server of this data folder's own, on a unix socket, keeping what it is told (appendonly)
+ * as far as a process may die; no write waits for the disk (a load of gigabytes keeps that busy for
+ * seconds, and so would keep every answer of Redis). After a loss of power it may have old things,
+ * or start empty where they cannot be read: nothing is lost by that but what nobody has begun. It
+ * is a child of ours; one that an earlier, killed process left behind still holds the folder's
+ * socket and goes on being used.
  */
 export class PrivateRedis {
   readonly #logger = new Logger('redis')
@@ -43,11 +47,15 @@ export class PrivateRedis {
 
   static async start(folder: string): Promise<PrivateRedis> {
     ownFolder(folder)
-    if (Buffer.byteLength(join(folder, 'redis.sock')) > MAX_SOCKET_PATH) throw new StrataError('bad_request', `the data folder's path is too long for a socket in it: ${folder}`)
+    if (Buffer.byteLength(join(folder, 'redis.sock')) > MAX_SOCKET_PATH)
+      throw new StrataError('bad_request', `the data folder's path is too long for a socket in it: ${folder}`)
     const lock = openOwnFile(join(folder, 'lock'))
     if (!flock(lock, 'ex', { nonblock: true })) {
       closeSync(lock)
-      throw new StrataError('bad_request', `Strata is already running on ${folder}: stop it with \`strata down\`, or name another data folder`)
+      throw new StrataError(
+        'bad_request',
+        `Strata is already running on ${folder}: stop it with \`strata down\`, or name another data folder`,
+      )
     }
     const redis = new PrivateRedis(folder, lock, undefined)
     if (!(await redis.#answers())) await redis.#spawn().catch((error: unknown) => redis.#startEmpty(error))
@@ -63,7 +71,8 @@ export class PrivateRedis {
     await client.shutdown().catch(() => undefined)
     client.disconnect()
     const child = this.child
-    if (child && child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once('exit', resolve))
+    if (child && child.exitCode === null && child.signalCode === null)
+      await new Promise((resolve) => child.once('exit', resolve))
     closeSync(this.lock)
   }
 
@@ -76,18 +85,39 @@ export class PrivateRedis {
     const log = openOwnFile(logFile, constants.O_APPEND)
     const before = statSync(logFile).size
     // redis-server takes a socket or a file of that name away itself.
-    if (lstatSync(join(this.folder, 'redis.sock'), { throwIfNoEntry: false })?.isDirectory()) setAside(join(this.folder, 'redis.sock'))
-    const options = { '--port': '0', '--unixsocket': 'redis.sock', '--unixsocketperm': '600', '--dir': this.folder, '--save': '', '--appendonly': 'yes', '--appendfsync': 'no', '--maxmemory-policy': 'noeviction', '--daemonize': 'no' }
-    const child = spawn('redis-server', Object.entries(options).flat(), { stdio: ['ignore', log, log], cwd: this.folder })
+    if (lstatSync(join(this.folder, 'redis.sock'), { throwIfNoEntry: false })?.isDirectory())
+      setAside(join(this.folder, 'redis.sock'))
+    const options = {
+      '--port': '0',
+      '--unixsocket': 'redis.sock',
+      '--unixsocketperm': '600',
+      '--dir': this.folder,
+      '--save': '',
+      '--appendonly': 'yes',
+      '--appendfsync': 'no',
+      '--maxmemory-policy': 'noeviction',
+      '--daemonize': 'no',
+    }
+    const child = spawn('redis-server', Object.entries(options).flat(), {
+      stdio: ['ignore', log, log],
+      cwd: this.folder,
+    })
     closeSync(log)
     this.child = child
     let failure: Error | undefined
     child.once('error', (error: NodeJS.ErrnoException) => {
-      failure = new StrataError('queue_unavailable', error.code === 'ENOENT' ? 'redis-server is not installed: install it (apt-get install redis-server), or name one with STRATA_REDIS' : `redis-server: ${error.message}`)
+      failure = new StrataError(
+        'queue_unavailable',
+        error.code === 'ENOENT'
+          ? 'redis-server is not installed: install it (apt-get install redis-server), or name one with STRATA_REDIS'
+          : `redis-server: ${error.message}`,
+      )
     })
     child.once('exit', (code, signal) => {
       const damage = DAMAGED.exec(textFrom(logFile, before))
-      failure ??= damage ? new DamagedRedis(damage[0]) : new StrataError('queue_unavailable', `redis-server ended (${signal ?? String(code)}): ${lastLine(logFile)}`)
+      failure ??= damage
+        ? new DamagedRedis(damage[0])
+        : new StrataError('queue_unavailable', `redis-server ended (${signal ?? String(code)}): ${lastLine(logFile)}`)
       // Services wait for it and go on when it is back.
       if (!this.#stopping && started) this.#spawn().catch((error: unknown) => this.#logger.error(error))
     })
@@ -95,7 +125,8 @@ export class PrivateRedis {
     const until = performance.now() + START_MS
     while (!(await this.#answers())) {
       if (failure) throw failure
-      if (performance.now() > until) throw new StrataError('queue_unavailable', `redis-server does not answer: ${lastLine(logFile)}`)
+      if (performance.now() > until)
+        throw new StrataError('queue_unavailable', `redis-server does not answer: ${lastLine(logFile)}`)
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     started = true
@@ -104,7 +135,9 @@ export class PrivateRedis {
   async #startEmpty(error: unknown): Promise<void> {
     if (!(error instanceof DamagedRedis)) throw error
     const aside = setAside(join(this.folder, 'appendonlydir'))
-    this.#logger.warn(`what Redis kept cannot be read (${error.message}): it starts empty, and that is kept as ${aside}`)
+    this.#logger.warn(
+      `what Redis kept cannot be read (${error.message}): it starts empty, and that is kept as ${aside}`,
+    )
     await this.#spawn()
   }
 

@@ -14,7 +14,13 @@ interface Startable {
 function startable<S extends Service['config']>(service: Service<S>): Startable {
   return { config: service.config, start: (environment) => service.start(readConfig(service.config, environment)) }
 }
-const SERVICE: Readonly<Record<ServiceName, Startable>> = { ingest: startable(ingest), extractor: startable(extractor), storage: startable(storage), runtime: startable(runtime), gateway: startable(gateway) }
+const SERVICE: Readonly<Record<ServiceName, Startable>> = {
+  ingest: startable(ingest),
+  extractor: startable(extractor),
+  storage: startable(storage),
+  runtime: startable(runtime),
+  gateway: startable(gateway),
+}
 /** The door opens last, and closes first: who gets in finds the others at work. */
 const ORDER: readonly ServiceName[] = ['extractor', 'runtime', 'storage', 'ingest', 'gateway']
 
@@ -23,14 +29,21 @@ export function checkServices(services: readonly ServiceName[], { environment }:
   checkConfig([standaloneConfigSchema, ...services.map((name) => SERVICE[name].config)], environment)
 }
 
-/** All or some of the services in this process. If one does not start, those that did are closed again. */
-export async function startServices(services: readonly ServiceName[], { environment }: Layout): Promise<{ close(): Promise<void> }> {
+/**
+ * All or some of the services in this process. If one does not start, those that did are closed
+ * again.
+ */
+export async function startServices(
+  services: readonly ServiceName[],
+  { environment }: Layout,
+): Promise<{ close(): Promise<void> }> {
   const running: RunningService[] = []
   const close = async (): Promise<void> => {
     for (const one of running.splice(0).reverse()) await one.close()
   }
   try {
-    for (const service of ORDER.filter((name) => services.includes(name))) running.push(await SERVICE[service].start(environment))
+    for (const service of ORDER.filter((name) => services.includes(name)))
+      running.push(await SERVICE[service].start(environment))
   } catch (error) {
     await close()
     throw error

@@ -1,7 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import type { Image, Images } from '@strata/images'
 import { toldToAll, StrataError, type Digest, type DiffId } from '@strata/oci'
-import { QUEUES, type JobContext, type JobData, type JobResult, type Journal, type NewJob, type NodeDirectory, type Producer } from '@strata/queue'
+import {
+  QUEUES,
+  type JobContext,
+  type JobData,
+  type JobResult,
+  type Journal,
+  type NewJob,
+  type NodeDirectory,
+  type Producer,
+} from '@strata/queue'
 import type { Collector } from '@strata/store'
 import { z } from 'zod'
 import { JointRuns } from './joint-runs.js'
@@ -18,11 +27,13 @@ const ASK_MS = 1_000
 const MOST_NAMED = 10_000
 
 /**
- * The `collect` job: the store first, then every node that lives, all at once, since what a node needs follows from what the store has. A node that does not answer is
- * told of in the report, and does its part at the next collection.
+ * The `collect` job: the store first, then every node that lives, all at once, since what a node
+ * needs follows from what the store has. A node that does not answer is told of in the report, and
+ * does its part at the next collection.
  *
- * Those who ask for the same before it begins share one run and its report: it takes all that nobody needs, whoever asked. It may run twice, also at the same time: the collector's
- * protocol stands that. The report is then that of the run that ended.
+ * Those who ask for the same before it begins share one run and its report: it takes all that
+ * nobody needs, whoever asked. It may run twice, also at the same time: the collector's protocol
+ * stands that. The report is then that of the run that ended.
  */
 export class Collection {
   readonly #runs = new JointRuns<JobResult<'collect'>>()
@@ -35,49 +46,84 @@ export class Collection {
     private readonly nodes: NodeDirectory,
   ) {}
 
-  /** The schedule's job: a collection is a request like any other, in the list of jobs, unless one waits or is under way. */
+  /**
+   * The schedule's job: a collection is a request like any other, in the list of jobs, unless one
+   * waits or is under way.
+   */
   async due(): Promise<JobResult<'collect-due'>> {
     if ((await this.producer.pending('collect', QUEUES.collect)) > 0) return { queued: false }
     const id = randomUUID()
     await this.journal.create(id, 'collect', 'waiting')
-    await this.producer.add({ name: 'collect', queue: QUEUES.collect, id, data: { root: id, dryRun: false, untagged: false, absentContainers: [] } })
+    await this.producer.add({
+      name: 'collect',
+      queue: QUEUES.collect,
+      id,
+      data: { root: id, dryRun: false, untagged: false, absentContainers: [] },
+    })
     return { queued: true }
   }
 
   async run(data: Collect, context: JobContext): Promise<JobResult<'collect'>> {
     await context.progress({ state: 'active', step: 'collecting' })
     const { dryRun, untagged, absentContainers } = data
-    return this.#runs.run(JSON.stringify([dryRun, untagged, absentContainers]), context.signal, (signal) => this.#run(data, context, signal))
+    return this.#runs.run(JSON.stringify([dryRun, untagged, absentContainers]), context.signal, (signal) =>
+      this.#run(data, context, signal),
+    )
   }
 
   async #run(data: Collect, context: JobContext, signal: AbortSignal): Promise<JobResult<'collect'>> {
     const untagged = data.untagged ? await this.#removeUntagged(data) : []
     const absent = data.dryRun ? new Set(untagged.map(({ digest }) => digest)) : new Set<Digest>()
-    const { report, indexes } = await this.collector.collect({ references: () => this.images.references(absent), dryRun: data.dryRun, signal })
+    const { report, indexes } = await this.collector.collect({
+      references: () => this.images.references(absent),
+      dryRun: data.dryRun,
+      signal,
+    })
     await context.progress({ step: 'cleaning nodes' })
     const nodes = await this.#cleanNodes(data, { images: [...absent], indexes }, signal)
-    const bytes = report.bytes + report.partialUploads.bytes - report.linked + nodes.reduce((sum, node) => sum + (node.done ? node.bytes : 0), 0)
+    const bytes =
+      report.bytes +
+      report.partialUploads.bytes -
+      report.linked +
+      nodes.reduce((sum, node) => sum + (node.done ? node.bytes : 0), 0)
     return { dryRun: data.dryRun, images: untagged.map(({ id }) => id), store: report, nodes, bytes }
   }
 
   async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Image[]> {
-    // Images first, then who uses them: reading the images takes a while, and containers are claimed meanwhile.
+    // Images first, then who uses them: reading the images takes a while, and containers are
+    // claimed meanwhile.
     const candidates = await this.images.untagged(() => false)
     const containers = (await this.nodes.allContainers()).map((view) => publishedSchema.parse(view))
-    const used = new Set<string>(containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])))
+    const used = new Set<string>(
+      containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])),
+    )
     const images = candidates.filter(({ id }) => !used.has(id))
     if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)
     return images
   }
 
-  async #cleanNodes({ dryRun, absentContainers }: Collect, { images, indexes }: { images: readonly Digest[]; indexes: readonly DiffId[] }, signal: AbortSignal): Promise<NodePart[]> {
+  async #cleanNodes(
+    { dryRun, absentContainers }: Collect,
+    { images, indexes }: { images: readonly Digest[]; indexes: readonly DiffId[] },
+    signal: AbortSignal,
+  ): Promise<NodePart[]> {
     const alive = new Set((await this.nodes.list()).map(({ id }) => id))
-    const absent = dryRun ? { images: images.slice(0, MOST_NAMED), indexes: indexes.slice(0, MOST_NAMED), containers: absentContainers } : { images: [], indexes: [], containers: [] }
+    const absent = dryRun
+      ? { images: images.slice(0, MOST_NAMED), indexes: indexes.slice(0, MOST_NAMED), containers: absentContainers }
+      : { images: [], indexes: [], containers: [] }
     return Promise.all(
       (await this.nodes.known()).map(async (node) => {
         if (!alive.has(node)) return { node, done: false as const, reason: `the node ${node} does not answer` }
         try {
-          return { node, done: true as const, ...(await this.#clean(node, { name: 'clean', queue: QUEUES.runtimeOn(node), id: `clean-${randomUUID()}`, data: { dryRun, absent } }, signal)) }
+          return {
+            node,
+            done: true as const,
+            ...(await this.#clean(
+              node,
+              { name: 'clean', queue: QUEUES.runtimeOn(node), id: `clean-${randomUUID()}`, data: { dryRun, absent } },
+              signal,
+            )),
+          }
         } catch (error) {
           if (signal.aborted) throw error
           return { node, done: false as const, reason: toldToAll(error).message }
@@ -86,7 +132,10 @@ export class Collection {
     )
   }
 
-  /** Waits as long as the node lives. A job that no longer has anyone waiting is taken back if it has not begun. */
+  /**
+   * Waits as long as the node lives. A job that no longer has anyone waiting is taken back if it
+   * has not begun.
+   */
   async #clean(node: string, job: NewJob<'clean'>, signal: AbortSignal): Promise<JobResult<'clean'>> {
     const gone = new AbortController()
     const timer = setInterval(() => {

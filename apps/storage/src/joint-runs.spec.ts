@@ -4,7 +4,11 @@ import { JointRuns } from './joint-runs.js'
 
 /** Runs that end when they are told to, and what became of each. */
 function controlled() {
-  const runs: { readonly signal: AbortSignal; readonly end: (result: string) => void; readonly fail: (error: Error) => void }[] = []
+  const runs: {
+    readonly signal: AbortSignal
+    readonly end: (result: string) => void
+    readonly fail: (error: Error) => void
+  }[] = []
   const joint = new JointRuns<string>()
   const ask = (what = 'all', signal = new AbortController().signal): Promise<string> =>
     joint.run(what, signal, (abort) => {

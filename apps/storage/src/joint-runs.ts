@@ -5,8 +5,9 @@ interface Run<T> {
 }
 
 /**
- * Work that one run does for all who had asked for the same (`what`) before it began: no two of the same go on at once, and who comes while one is under way shares the next.
- * A run is aborted when the last of those who wait for it has given up.
+ * Work that one run does for all who had asked for the same (`what`) before it began: no two of the
+ * same go on at once, and who comes while one is under way shares the next. A run is aborted when
+ * the last of those who wait for it has given up.
  */
 export class JointRuns<T> {
   readonly #next = new Map<string, Run<T>>()
@@ -42,7 +43,10 @@ export class JointRuns<T> {
     }
     const run: Run<T> = { result: (this.#last.get(what) ?? Promise.resolve()).then(begin), abort, waiting: 0 }
     this.#next.set(what, run)
-    const end = run.result.then(() => undefined, () => undefined)
+    const end = run.result.then(
+      () => undefined,
+      () => undefined,
+    )
     this.#last.set(what, end)
     void end.then(() => {
       if (this.#last.get(what) === end) this.#last.delete(what)

@@ -1,6 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/oci'
-import { placeElsewhere, QUEUES, whyNoNode, type Handlers, type JobData, type JobResult, type NodePart, type NodeStatus, type QueueClient, type QueueKind } from '@strata/queue'
+import {
+  placeElsewhere,
+  QUEUES,
+  whyNoNode,
+  type Handlers,
+  type JobData,
+  type JobResult,
+  type NodePart,
+  type NodeStatus,
+  type QueueClient,
+  type QueueKind,
+} from '@strata/queue'
 import type { RemovedNodes } from '@strata/store'
 import { z } from 'zod'
 
@@ -8,11 +19,15 @@ import { z } from 'zod'
 const publishedSchema = z.object({ id: z.string(), name: z.string(), state: z.string() })
 
 /**
- * One look is not enough: while Redis was away no node could say that it lives. Who is missed at so many looks of this
- * process in a row has had its chance, since nodes renew more often than one looks.
+ * One look is not enough: while Redis was away no node could say that it lives. Who is missed at so
+ * many looks of this process in a row has had its chance, since nodes renew more often than one
+ * looks.
  */
 const LOOKS = 3
-/** For how long there must be no node at all before requests that wait for one are ended: a node that is started again is back by then. */
+/**
+ * For how long there must be no node at all before requests that wait for one are ended: a node
+ * that is started again is back by then.
+ */
 const NO_NODE_MS = 10_000
 /** A drain ends after so long whatever is left; the next look begins another. */
 const DRAIN_MS = 30_000
@@ -21,15 +36,18 @@ const DRAIN_POLL_MS = 250
 /** A queue that nobody works, and how its jobs end. */
 interface Orphan {
   readonly queue: string
-  /** Works the queue until it is told to stop. A job is given back when it is taken and `isDue` says that others work the queue again. */
+  /**
+   * Works the queue until it is told to stop. A job is given back when it is taken and `isDue` says
+   * that others work the queue again.
+   */
   serve(isDue: () => Promise<boolean>): { stop(): Promise<void> }
 }
 
 /**
- * Ends the jobs of nodes that are gone, and those that wait for a node where there is none. Any number of storage
- * services may do it at once, and the node may come back at any moment: each takes jobs from the node's queues as a
- * worker does, so a job is ended here or done there, and never both. A job that is taken when the node is back already is
- * given back to it.
+ * Ends the jobs of nodes that are gone, and those that wait for a node where there is none. Any
+ * number of storage services may do it at once, and the node may come back at any moment: each
+ * takes jobs from the node's queues as a worker does, so a job is ended here or done there, and
+ * never both. A job that is taken when the node is back already is given back to it.
  *
  * | job | of a part that has been silent for STRATA_NODE_LOST_MS |
  * | --- | --- |
@@ -38,11 +56,13 @@ interface Orphan {
  * | `extract` on the node's own queue | ends as not made; whoever waited for it sees that the layer is not there |
  * | `clean` | fails: that node does its part at a later collection |
  *
- * Where no node is ready at all (10 s), `place` fails, and `extract` where no extractor lives: with a sentence that says
- * what is missing, instead of a wait without a word.
+ * Where no node is ready at all (10 s), `place` fails, and `extract` where no extractor lives: with
+ * a sentence that says what is missing, instead of a wait without a word.
  */
 export class LostNodes {
-  /** What was missed at the last looks in a row: how often, and since when by this process' clock. */
+  /**
+   * What was missed at the last looks in a row: how often, and since when by this process' clock.
+   */
   readonly #missed = new Map<string, { looks: number; since: number }>()
   readonly #draining = new Map<string, Promise<void>>()
   readonly #closing = new AbortController()
@@ -66,18 +86,27 @@ export class LostNodes {
     }
     for (const node of statuses) {
       for (const part of ['runtime', 'extractor'] as const) {
-        if (!node[part].lives && due(`${node.id}/${part}`, node[part].silentMs, this.lostMs)) this.#begin(`${node.id}/${part}`, this.#orphan(node, part), () => this.#isSilent(node.id, part))
+        if (!node[part].lives && due(`${node.id}/${part}`, node[part].silentMs, this.lostMs))
+          this.#begin(`${node.id}/${part}`, this.#orphan(node, part), () => this.#isSilent(node.id, part))
       }
     }
-    if (!statuses.some(isReady) && due('no node', undefined, NO_NODE_MS)) this.#begin('no node', this.#unplaced(), async () => !(await this.queue.nodes.statuses()).some(isReady))
-    if (!statuses.some(canExtract) && due('no extractor', undefined, NO_NODE_MS)) this.#begin('no extractor', this.#unextracted(), async () => !(await this.queue.nodes.statuses()).some(canExtract))
+    if (!statuses.some(isReady) && due('no node', undefined, NO_NODE_MS))
+      this.#begin('no node', this.#unplaced(), async () => !(await this.queue.nodes.statuses()).some(isReady))
+    if (!statuses.some(canExtract) && due('no extractor', undefined, NO_NODE_MS))
+      this.#begin(
+        'no extractor',
+        this.#unextracted(),
+        async () => !(await this.queue.nodes.statuses()).some(canExtract),
+      )
     for (const what of this.#missed.keys()) if (!missing.has(what)) this.#missed.delete(what)
   }
 
   /**
-   * Forgets a node that is gone for good: it is noted in the store, so that it cannot come back by itself, its jobs end,
-   * and its containers, their names and its queues are free. Killed at any line it is begun again by the same job.
-   * @throws StrataError `node_not_found`; `node_in_use` where it lives, or, without `force`, may have containers that run
+   * Forgets a node that is gone for good: it is noted in the store, so that it cannot come back by
+   * itself, its jobs end, and its containers, their names and its queues are free. Killed at any
+   * line it is begun again by the same job.
+   * @throws StrataError `node_not_found`; `node_in_use` where it lives, or, without `force`, may
+   * have containers that run
    */
   async forget({ node: id, force, by }: JobData<'forget-node'>): Promise<JobResult<'forget-node'>> {
     const node = (await this.queue.nodes.statuses()).find((one) => one.id === id)
@@ -87,12 +116,18 @@ export class LostNodes {
       throw new StrataError('node_not_found', `no such node: ${id}`)
     }
     await this.#refuseLiving(node)
-    const containers = (await this.queue.nodes.published(id)).map((view) => publishedSchema.parse(view)).filter(({ state }) => state !== 'exited')
+    const containers = (await this.queue.nodes.published(id))
+      .map((view) => publishedSchema.parse(view))
+      .filter(({ state }) => state !== 'exited')
     if (!force && containers.length > 0) {
-      throw new StrataError('node_in_use', `the node ${id} is gone, and had ${containers.length} containers that may still be running there (${namesOf(containers)}): start it again, or remove it with them by --force`)
+      throw new StrataError(
+        'node_in_use',
+        `the node ${id} is gone, and had ${containers.length} containers that may still be running there (${namesOf(containers)}): start it again, or remove it with them by --force`,
+      )
     }
     await this.removed.add(id, { by, removedAt: new Date().toISOString() })
-    // A node that starts registers first and then looks for that note: one of the two sees the other.
+    // A node that starts registers first and then looks for that note: one of the two sees the
+    // other.
     await this.#refuseLiving(node).catch(async (error: unknown) => {
       await this.removed.clear(id, by)
       throw error
@@ -100,7 +135,11 @@ export class LostNodes {
     const orphans = [this.#orphan(node, 'runtime'), this.#orphan(node, 'extractor')]
     for (const orphan of orphans) {
       await this.#drain(orphan, () => Promise.resolve(true))
-      if ((await this.queue.producer.unfinished(orphan.queue)) > 0) throw new StrataError('queue_unavailable', `the jobs of the node ${id} have not ended yet: ask again in a moment`)
+      if ((await this.queue.producer.unfinished(orphan.queue)) > 0)
+        throw new StrataError(
+          'queue_unavailable',
+          `the jobs of the node ${id} have not ended yet: ask again in a moment`,
+        )
     }
     await this.queue.nodes.forget(id)
     for (const { queue } of orphans) await this.queue.producer.removeQueue(queue)
@@ -114,7 +153,10 @@ export class LostNodes {
 
   async #refuseLiving({ id, host, state }: NodeStatus): Promise<void> {
     if (state === 'gone' && !(await this.queue.nodes.isOwned(id))) return
-    throw new StrataError('node_in_use', `the node ${id} is running${onHost(host)}, also --force does not remove it: stop its runtime and its extractor first (strata down). One that has died counts as running for 15 s`)
+    throw new StrataError(
+      'node_in_use',
+      `the node ${id} is running${onHost(host)}, also --force does not remove it: stop its runtime and its extractor first (strata down). One that has died counts as running for 15 s`,
+    )
   }
 
   async #isSilent(id: string, part: NodePart): Promise<boolean> {
@@ -131,7 +173,10 @@ export class LostNodes {
     this.#draining.set(what, drain)
   }
 
-  /** Works the queue until it is empty, or somebody is back who works it. A worker is also what finds the jobs whose own worker died. */
+  /**
+   * Works the queue until it is empty, or somebody is back who works it. A worker is also what
+   * finds the jobs whose own worker died.
+   */
   async #drain(orphan: Orphan, isDue: () => Promise<boolean>): Promise<void> {
     const isLeft = async (): Promise<boolean> => (await this.queue.producer.unfinished(orphan.queue)) > 0
     if (!(await isLeft())) return
@@ -163,7 +208,10 @@ export class LostNodes {
 
   /** The queue of one part of a node that is gone. */
   #orphan(node: NodeStatus, part: NodePart): Orphan {
-    if (part === 'extractor') return this.#serve('extract', QUEUES.extractOn(node.id), { extract: () => Promise.resolve({ node: node.id, made: false }) })
+    if (part === 'extractor')
+      return this.#serve('extract', QUEUES.extractOn(node.id), {
+        extract: () => Promise.resolve({ node: node.id, made: false }),
+      })
     const { producer } = this.queue
     return this.#serve('runtime.node', QUEUES.runtimeOn(node.id), {
       assemble: async ({ root, image }, { id, parent }) => {
@@ -176,11 +224,19 @@ export class LostNodes {
     })
   }
 
-  /** The container may be on the node's disk, and may even run: it keeps its name if the node has shown it. */
+  /**
+   * The container may be on the node's disk, and may even run: it keeps its name if the node has
+   * shown it.
+   */
   async #lose(node: NodeStatus, { container, name }: JobData<'launch'>['launch']): Promise<never> {
     const { message } = gone(node)
-    const reason = new StrataError('node_unavailable', `${message}. Whether the container was started there is not known, so it is not started elsewhere`)
-    const isShown = (await this.queue.nodes.published(node.id)).some((view) => publishedSchema.parse(view).id === container)
+    const reason = new StrataError(
+      'node_unavailable',
+      `${message}. Whether the container was started there is not known, so it is not started elsewhere`,
+    )
+    const isShown = (await this.queue.nodes.published(node.id)).some(
+      (view) => publishedSchema.parse(view).id === container,
+    )
     if (!isShown) await this.queue.nodes.releaseName(name, container)
     throw reason
   }
@@ -204,7 +260,10 @@ export class LostNodes {
   }
 
   #unextracted(): Orphan {
-    return this.#serve('extract', QUEUES.extract, { extract: async () => Promise.reject(new StrataError('node_unavailable', whyNoNode(await this.queue.nodes.statuses()))) })
+    return this.#serve('extract', QUEUES.extract, {
+      extract: async () =>
+        Promise.reject(new StrataError('node_unavailable', whyNoNode(await this.queue.nodes.statuses()))),
+    })
   }
 }
 
@@ -218,7 +277,10 @@ function canExtract({ extractor }: NodeStatus): boolean {
 
 function gone({ id, host, runtime }: NodeStatus): StrataError {
   const since = runtime.seenAt === undefined ? '' : ` since ${new Date(runtime.seenAt).toISOString()}`
-  return new StrataError('node_unavailable', `the node ${id}${onHost(host)} has not answered${since}: start it again, or forget it and its containers with \`strata node rm ${id}\``)
+  return new StrataError(
+    'node_unavailable',
+    `the node ${id}${onHost(host)} has not answered${since}: start it again, or forget it and its containers with \`strata node rm ${id}\``,
+  )
 }
 
 function onHost(host: string): string {

@@ -1,9 +1,20 @@
 import { step, StrataError } from '@strata/oci'
-import { ENDS, QUEUES, type JobResult, type Journal, type JournalRecord, type NewJob, type NodeDirectory, type Producer } from '@strata/queue'
+import {
+  ENDS,
+  QUEUES,
+  type JobResult,
+  type Journal,
+  type JournalRecord,
+  type NewJob,
+  type NodeDirectory,
+  type Producer,
+} from '@strata/queue'
 import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@strata/store'
 
 /**
- * Looks after requests whose gateway died before all of it was with others, and uploads whose owner died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the *observer's* clock).
+ * Looks after requests whose gateway died before all of it was with others, and uploads whose owner
+ * died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the
+ * *observer's* clock).
  *
  * | upload is | job in the queue | request's record | what is done |
  * | --- | --- | --- | --- |
@@ -13,14 +24,20 @@ import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@str
  * | any other | none | ended, or expired | ended: its client was told, so names are not set any more |
  * | any other | over, and has not ended it | – | ended: its job's failure is what the client was told |
  *
- * Ended means: `named` is done, answered with its result; all else has failed (`UPLOAD_ENDS`). What it brought and no blob has is deleted.
+ * Ended means: `named` is done, answered with its result; all else has failed (`UPLOAD_ENDS`). What
+ * it brought and no blob has is deleted.
  *
- * A request that has no upload, and no job that could end it, is ended too: its gateway died before it made one or before the journal said that it had ended it, or a storage service before all that it brought was deleted.
- * A launch, a mount or a collection that is said to be waiting and has no job is ended, and the name that was claimed for the container is free.
+ * A request that has no upload, and no job that could end it, is ended too: its gateway died before
+ * it made one or before the journal said that it had ended it, or a storage service before all that
+ * it brought was deleted. A launch, a mount or a collection that is said to be waiting and has no
+ * job is ended, and the name that was claimed for the container is free.
  */
 export class RequestKeeper {
   readonly #seen = new Map<string, { state: string; since: number; times: number }>()
-  /** Requests that are with others, and so stay: most of a day's, which need not be read at every sweep. */
+  /**
+   * Requests that are with others, and so stay: most of a day's, which need not be read at every
+   * sweep.
+   */
   readonly #past = new Set<string>()
   #sweeping: Promise<JobResult<'sweep'>> | undefined
 
@@ -99,7 +116,8 @@ export class RequestKeeper {
 
   async #end(upload: LiveUpload): Promise<boolean> {
     const { id, etag, state } = upload
-    // Answered before it is over: nobody would know the result afterwards. A failure is told when it is final.
+    // Answered before it is over: nobody would know the result afterwards. A failure is told when
+    // it is final.
     if (UPLOAD_ENDS[state].as === 'done') await this.journal.complete(id, await this.uploads.resultOf(upload))
     if (!(await this.uploads.abandon(id, etag))) return false
     step('load.abandoned')
@@ -109,7 +127,10 @@ export class RequestKeeper {
 
   /** A job that comes late all the same finds that it is to stop. */
   async #giveUp({ id, container }: JournalRecord): Promise<void> {
-    const gone = new StrataError('queue_unavailable', 'the gateway that took the request is gone, and had not queued its job: ask again')
+    const gone = new StrataError(
+      'queue_unavailable',
+      'the gateway that took the request is gone, and had not queued its job: ask again',
+    )
     await this.journal.stopWork(id, gone)
     if (container !== undefined) await this.nodes.releaseNameOf(container)
     await this.journal.fail(id, gone)
@@ -122,7 +143,9 @@ export class RequestKeeper {
     await this.#clear(id)
   }
 
-  /** The journal last: while it says that the request is receiving, a later sweep does this again. */
+  /**
+   * The journal last: while it says that the request is receiving, a later sweep does this again.
+   */
   async #clear(id: string): Promise<void> {
     await this.blobs.sweepUpload(id)
     await this.journal.fail(id, interrupted())
@@ -130,12 +153,18 @@ export class RequestKeeper {
 }
 
 /**
- * The clock alone is not enough: while store or Redis were away, owners could not say that they live, and nobody looked either. Who has been seen unchanged only before and after that has had no chance.
+ * The clock alone is not enough: while store or Redis were away, owners could not say that they
+ * live, and nobody looked either. Who has been seen unchanged only before and after that has had no
+ * chance.
  */
 const LOOKS = 3
 
 /** Where the job of a request is that brings no bytes. */
-const QUEUE_OF: Readonly<Partial<Record<JournalRecord['kind'], string>>> = { launch: QUEUES.runtime, prepare: QUEUES.runtime, collect: QUEUES.collect }
+const QUEUE_OF: Readonly<Partial<Record<JournalRecord['kind'], string>>> = {
+  launch: QUEUES.runtime,
+  prepare: QUEUES.runtime,
+  collect: QUEUES.collect,
+}
 
 /** As many as can be receiving at once, by far. */
 const NEWEST_JOBS = 1_000
@@ -146,8 +175,16 @@ function interrupted(): StrataError {
 }
 
 /** The job that finishes an upload; one that is none of a job's has none. */
-function jobOf({ id, job: { kind }, request: { prepare, name, platform } }: LiveUpload): NewJob<'load' | 'import'> | undefined {
+function jobOf({
+  id,
+  job: { kind },
+  request: { prepare, name, platform },
+}: LiveUpload): NewJob<'load' | 'import'> | undefined {
   if (kind !== 'load' && kind !== 'import') return undefined
-  const asked = { prepare: prepare === true, ...(typeof name === 'string' ? { name } : {}), ...(typeof platform === 'string' ? { platform } : {}) }
+  const asked = {
+    prepare: prepare === true,
+    ...(typeof name === 'string' ? { name } : {}),
+    ...(typeof platform === 'string' ? { platform } : {}),
+  }
   return { name: kind, queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
 }

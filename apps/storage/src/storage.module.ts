@@ -11,7 +11,10 @@ import { RequestKeeper } from './request-keeper.js'
 /** Of collections, which are joined (collection.ts). */
 const CONCURRENCY = 64
 
-/** Works the `storage` queue, and sees to it that sweep and collection come round, once however many replicas there are. */
+/**
+ * Works the `storage` queue, and sees to it that sweep and collection come round, once however many
+ * replicas there are.
+ */
 @Injectable()
 export class StorageWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('storage')
@@ -27,7 +30,14 @@ export class StorageWorker implements OnApplicationShutdown {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const { journal, producer, nodes } = this.#queue
-    const keeper = new RequestKeeper(new Uploads(store), new BlobStore(store), journal, producer, nodes, config.STRATA_UPLOAD_SILENCE_MS)
+    const keeper = new RequestKeeper(
+      new Uploads(store),
+      new BlobStore(store),
+      journal,
+      producer,
+      nodes,
+      config.STRATA_UPLOAD_SILENCE_MS,
+    )
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
     this.#lost = new LostNodes(this.#queue, new RemovedNodes(store), config.STRATA_NODE_LOST_MS, onError)
@@ -35,8 +45,24 @@ export class StorageWorker implements OnApplicationShutdown {
       this.#lost.look().catch(onError)
       return keeper.sweep()
     }
-    this.#queue.serve({ kind: 'storage', queue: QUEUES.storage, concurrency: 2, handlers: { sweep: look, 'collect-due': () => collection.due(), 'forget-node': (data) => this.#lost.forget(data) }, onError })
-    this.#queue.serve({ kind: 'collect', queue: QUEUES.collect, concurrency: CONCURRENCY, handlers: { collect: (data, context) => collection.run(data, context) }, onError })
+    this.#queue.serve({
+      kind: 'storage',
+      queue: QUEUES.storage,
+      concurrency: 2,
+      handlers: {
+        sweep: look,
+        'collect-due': () => collection.due(),
+        'forget-node': (data) => this.#lost.forget(data),
+      },
+      onError,
+    })
+    this.#queue.serve({
+      kind: 'collect',
+      queue: QUEUES.collect,
+      concurrency: CONCURRENCY,
+      handlers: { collect: (data, context) => collection.run(data, context) },
+      onError,
+    })
     const sweep = { name: 'sweep', queue: QUEUES.storage, id: 'sweep', data: {} } as const
     const due = { name: 'collect-due', queue: QUEUES.storage, id: 'collect-due', data: {} } as const
     const schedules: (readonly [NewJob<'sweep' | 'collect-due'>, number])[] = [[sweep, config.STRATA_SWEEP_INTERVAL_MS]]
@@ -48,7 +74,10 @@ export class StorageWorker implements OnApplicationShutdown {
     }, config.STRATA_SWEEP_INTERVAL_MS)
   }
 
-  /** A Redis that comes back empty has lost the schedules, and with them the sweeps that make up for what else it has lost. */
+  /**
+   * A Redis that comes back empty has lost the schedules, and with them the sweeps that make up for
+   * what else it has lost.
+   */
   async #keepScheduled(job: NewJob<'sweep' | 'collect-due'>, milliseconds: number): Promise<void> {
     if (!(await this.#queue.answers()) || (await this.#queue.producer.isScheduled(job))) return
     await this.#queue.producer.schedule(job, milliseconds)
@@ -68,7 +97,13 @@ export class StorageModule {
     return {
       module: StorageModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: StorageWorker, useFactory: async () => new StorageWorker(await openStore(config, (message) => new Logger('storage').warn(message)), config) }],
+      providers: [
+        {
+          provide: StorageWorker,
+          useFactory: async () =>
+            new StorageWorker(await openStore(config, (message) => new Logger('storage').warn(message)), config),
+        },
+      ],
     }
   }
 }

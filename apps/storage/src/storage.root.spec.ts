@@ -48,7 +48,11 @@ function holdingBlobs(store: ObjectStore) {
     }
     return store.list(prefix, options)
   }
-  return { store: overriding(store, { list, close: () => Promise.resolve() }), go: () => go.resolve(undefined), held: () => held }
+  return {
+    store: overriding(store, { list, close: () => Promise.resolve() }),
+    go: () => go.resolve(undefined),
+    held: () => held,
+  }
 }
 
 describe('an upload whose job is gone or over', () => {
@@ -57,21 +61,43 @@ describe('an upload whose job is gone or over', () => {
   let uploads: Uploads
   beforeEach(() => {
     uploads = new Uploads(folder.store)
-    worker = new StorageWorker(keptOpen(folder.store), storageConfigSchema.parse({ STRATA_REDIS: redis.url, STRATA_STORE: '/unused', STRATA_SWEEP_INTERVAL_MS: '100', STRATA_UPLOAD_SILENCE_MS: '100', STRATA_GC_INTERVAL: 'off' }))
+    worker = new StorageWorker(
+      keptOpen(folder.store),
+      storageConfigSchema.parse({
+        STRATA_REDIS: redis.url,
+        STRATA_STORE: '/unused',
+        STRATA_SWEEP_INTERVAL_MS: '100',
+        STRATA_UPLOAD_SILENCE_MS: '100',
+        STRATA_GC_INTERVAL: 'off',
+      }),
+    )
   })
   afterEach(() => worker.onApplicationShutdown())
   const isLive = async (id: string): Promise<boolean> => (await uploads.get(id)) !== undefined
-  const job = (id: string) => ({ name: 'load', queue: QUEUES.ingest, id, data: { root: id, upload: id, prepare: false } }) as const
+  const job = (id: string) =>
+    ({ name: 'load', queue: QUEUES.ingest, id, data: { root: id, upload: id, prepare: false } }) as const
 
   async function uploadIn(state: 'received' | 'committing' | 'named'): Promise<string> {
     const id = randomUUID()
-    const run = await uploads.create(id, { job: { kind: 'load', id }, request: { prepare: false }, state: state === 'named' ? 'committing' : state })
+    const run = await uploads.create(id, {
+      job: { kind: 'load', id },
+      request: { prepare: false },
+      state: state === 'named' ? 'committing' : state,
+    })
     if (state === 'named') await uploads.named(run, result)
     return id
   }
   /** An ingest whose every load fails, as the store is away. */
   function failsAll(): void {
-    queue.serve({ kind: 'ingest', queue: QUEUES.ingest, concurrency: 1, handlers: { load: () => Promise.reject(new StrataError('store_unavailable', 'away')), import: () => Promise.reject(new Error('no')) } })
+    queue.serve({
+      kind: 'ingest',
+      queue: QUEUES.ingest,
+      concurrency: 1,
+      handlers: {
+        load: () => Promise.reject(new StrataError('store_unavailable', 'away')),
+        import: () => Promise.reject(new Error('no')),
+      },
+    })
   }
 
   it.each(['received', 'committing'] as const)('%s, and its job has failed: it is ended', async (state) => {
@@ -83,20 +109,26 @@ describe('an upload whose job is gone or over', () => {
     expect(await queue.journal.get(id)).toMatchObject({ state: 'failed', error: { code: 'store_unavailable' } })
   })
 
-  it.each(['received', 'committing'] as const)('%s, and its client was told that it failed: it is ended, and not queued again', async (state) => {
-    const id = await uploadIn(state)
-    await queue.journal.create(id, 'load', 'waiting')
-    await queue.journal.fail(id, new StrataError('store_unavailable', 'away'))
-    await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
-    expect(await queue.producer.has(job(id))).toBe(false)
-  })
+  it.each(['received', 'committing'] as const)(
+    '%s, and its client was told that it failed: it is ended, and not queued again',
+    async (state) => {
+      const id = await uploadIn(state)
+      await queue.journal.create(id, 'load', 'waiting')
+      await queue.journal.fail(id, new StrataError('store_unavailable', 'away'))
+      await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+      expect(await queue.producer.has(job(id))).toBe(false)
+    },
+  )
 
-  it.each(['received', 'committing', 'named'] as const)('%s, and Redis has lost all that it knew: it is queued again, and its record is there again', async (state) => {
-    const id = await uploadIn(state)
-    await expect.poll(() => queue.producer.has(job(id)), { timeout: 10_000 }).toBe(true)
-    expect(await queue.journal.get(id)).toMatchObject({ kind: 'load', state: 'waiting' })
-    expect(await isLive(id)).toBe(true)
-  })
+  it.each(['received', 'committing', 'named'] as const)(
+    '%s, and Redis has lost all that it knew: it is queued again, and its record is there again',
+    async (state) => {
+      const id = await uploadIn(state)
+      await expect.poll(() => queue.producer.has(job(id)), { timeout: 10_000 }).toBe(true)
+      expect(await queue.journal.get(id)).toMatchObject({ kind: 'load', state: 'waiting' })
+      expect(await isLive(id)).toBe(true)
+    },
+  )
 
   it('named, and its job has failed: its client is told the result', async () => {
     const id = await uploadIn('named')
@@ -126,12 +158,26 @@ describe('an upload whose job is gone or over', () => {
 
 it('many collections at once become two, and uploads whose owners died are ended meanwhile', async () => {
   const { store, go, held } = holdingBlobs(folder.store)
-  const worker = new StorageWorker(store, storageConfigSchema.parse({ STRATA_REDIS: redis.url, STRATA_STORE: '/unused', STRATA_SWEEP_INTERVAL_MS: '100', STRATA_UPLOAD_SILENCE_MS: '100', STRATA_GC_INTERVAL: 'off' }))
+  const worker = new StorageWorker(
+    store,
+    storageConfigSchema.parse({
+      STRATA_REDIS: redis.url,
+      STRATA_STORE: '/unused',
+      STRATA_SWEEP_INTERVAL_MS: '100',
+      STRATA_UPLOAD_SILENCE_MS: '100',
+      STRATA_GC_INTERVAL: 'off',
+    }),
+  )
   try {
     const collect = async (): Promise<string> => {
       const id = randomUUID()
       await queue.journal.create(id, 'collect', 'waiting')
-      await queue.producer.add({ name: 'collect', queue: QUEUES.collect, id, data: { root: id, dryRun: false, untagged: false, absentContainers: [] } })
+      await queue.producer.add({
+        name: 'collect',
+        queue: QUEUES.collect,
+        id,
+        data: { root: id, dryRun: false, untagged: false, absentContainers: [] },
+      })
       return id
     }
     const stateOf = async (id: string): Promise<string> => (await queue.journal.get(id)).state

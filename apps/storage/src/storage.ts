@@ -4,7 +4,8 @@ import { StorageModule, StorageWorker } from './storage.module.js'
 
 export const storage: Service<typeof storageConfigSchema> = {
   name: 'storage',
-  summary: 'Keeps what is kept: collects what nothing needs, ends uploads whose owner died. Any number of them share the work.',
+  summary:
+    'Keeps what is kept: collects what nothing needs, ends uploads whose owner died. Any number of them share the work.',
   config: storageConfigSchema,
   start: (config) => startWorker(StorageModule.register(config), StorageWorker),
 }

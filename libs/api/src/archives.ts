@@ -11,7 +11,10 @@ const several = <T extends string>(item: z.ZodType<T, T>) =>
 
 /** `GET /v1/images/:ref/archive`. */
 export const archiveQuery = z.object({
-  format: z.enum(['docker', 'oci']).default('docker').meta({ description: 'docker: an OCI layout with manifest.json, which docker, podman, skopeo and containerd load; oci: the layout alone' }),
+  format: z.enum(['docker', 'oci']).default('docker').meta({
+    description:
+      'docker: an OCI layout with manifest.json, which docker, podman, skopeo and containerd load; oci: the layout alone',
+  }),
   platform: platform.optional().meta({ description: 'of images kept with all their platforms: this one alone' }),
   also: several(text(512)).meta({ description: 'more images for the same archive' }),
   since: several(text(512)).meta({ description: 'images that the receiver has: their layers are left out' }),

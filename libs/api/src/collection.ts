@@ -6,14 +6,20 @@ import { jobQuery } from './jobs.js'
 export const collectSchema = z
   .strictObject({
     dryRun: z.boolean().default(false).meta({ description: 'only report what would be done' }),
-    untagged: z.boolean().default(false).meta({ description: 'first remove the images without a tag that no container uses' }),
+    untagged: z
+      .boolean()
+      .default(false)
+      .meta({ description: 'first remove the images without a tag that no container uses' }),
     absentContainers: z
       .array(z.string().regex(/^[0-9a-f]{64}$/))
       .max(10_000)
       .default([])
       .meta({ description: 'for a dry run: ids of containers to be taken for removed already' }),
   })
-  .refine(({ dryRun, absentContainers }) => dryRun || absentContainers.length === 0, { message: 'absentContainers is for a dry run only', path: ['absentContainers'] })
+  .refine(({ dryRun, absentContainers }) => dryRun || absentContainers.length === 0, {
+    message: 'absentContainers is for a dry run only',
+    path: ['absentContainers'],
+  })
   .meta({ id: 'CollectRequest' })
 export type CollectRequest = z.input<typeof collectSchema>
 export const collectQuery = jobQuery
@@ -29,8 +35,13 @@ export const collectResultSchema = z
         indexes: tally.meta({ description: 'indexes and checkpoints of layers that are gone' }),
         records: tally.meta({ description: 'records that ended or got shorter' }),
         partialUploads: tally.meta({ description: 'writes that ended in the middle (S3)' }),
-        bytes: z.number().int().meta({ description: 'of all of these but partialUploads: the sizes of the store’s objects shrank by this' }),
-        linked: z.number().int().meta({ description: 'of these bytes, those that a node’s layer on the same file system held too: freed with that' }),
+        bytes: z
+          .number()
+          .int()
+          .meta({ description: 'of all of these but partialUploads: the sizes of the store’s objects shrank by this' }),
+        linked: z.number().int().meta({
+          description: 'of these bytes, those that a node’s layer on the same file system held too: freed with that',
+        }),
         tombstones: tally.meta({ description: 'tombstones that stand in the store (S3)' }),
       })
       .meta({ description: 'object sizes' }),
@@ -49,7 +60,9 @@ export type CollectResult = z.infer<typeof collectResultSchema>
 
 const usage = z.object({
   total: z.number().int().nonnegative(),
-  active: z.number().int().nonnegative().meta({ description: 'images that a container uses, containers that run, layers that a container or a mount stands on' }),
+  active: z.number().int().nonnegative().meta({
+    description: 'images that a container uses, containers that run, layers that a container or a mount stands on',
+  }),
   bytes: z.number().int(),
   reclaimable: z.number().int().meta({ description: 'bytes of what is not active' }),
 })
@@ -57,7 +70,9 @@ export const diskUsageSchema = z
   .object({
     images: usage.meta({ description: 'in the store; shared blobs counted once' }),
     containers: usage.meta({ description: 'what containers have written' }),
-    layers: usage.meta({ description: 'layers and roots on the nodes, made of the images; a layer may be a link to its blob' }),
+    layers: usage.meta({
+      description: 'layers and roots on the nodes, made of the images; a layer may be a link to its blob',
+    }),
     nodes: z.array(
       z.object({
         node: z.string(),

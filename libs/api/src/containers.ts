@@ -10,14 +10,23 @@ export const createContainerSchema = z
     image: text(300).min(1),
     command: words.optional().meta({ description: "replaces the image's Cmd" }),
     entrypoint: words.optional().meta({ description: "replaces the image's Entrypoint, and drops its Cmd" }),
-    env: z.array(text(131_072).regex(/^[^=]+(=|$)/, 'is not NAME=VALUE')).max(10_000).optional(),
+    env: z
+      .array(text(131_072).regex(/^[^=]+(=|$)/, 'is not NAME=VALUE'))
+      .max(10_000)
+      .optional(),
     workdir: text(4096).optional(),
     user: text(256).optional(),
-    hostname: z.string().regex(/^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?$/).optional(),
+    hostname: z
+      .string()
+      .regex(/^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?$/)
+      .optional(),
     name: z.string().regex(CONTAINER_NAME).optional(),
     network: z.enum(['none', 'host']).optional().meta({ description: 'none: only lo. Default none' }),
     autoRemove: z.boolean().optional(),
-    attach: z.boolean().optional().meta({ description: 'a reader will follow the logs with ?attach: nothing is rotated away or removed before it came (10 s at most after the end)' }),
+    attach: z.boolean().optional().meta({
+      description:
+        'a reader will follow the logs with ?attach: nothing is rotated away or removed before it came (10 s at most after the end)',
+    }),
   })
   .meta({ id: 'CreateContainer' })
 export type CreateContainer = z.infer<typeof createContainerSchema>
@@ -48,17 +57,39 @@ export const containerListSchema = z.object({ containers: z.array(containerSchem
 
 export const launchQuery = z.object({ job: uuid.optional(), wait: flag(true) })
 export const listContainersQuery = z.object({ all: flag(false) })
-export const waitResultSchema = z.object({ exitCode: z.number().int(), reason: z.string().optional() }).meta({ id: 'WaitResult' })
+export const waitResultSchema = z
+  .object({ exitCode: z.number().int(), reason: z.string().optional() })
+  .meta({ id: 'WaitResult' })
 export type WaitResult = z.infer<typeof waitResultSchema>
 export const logsQuery = z.object({
   follow: flag(false),
   attach: flag(false).meta({ description: 'as follow, and output is never rotated away before this reader had it' }),
-  stream: z.enum(['stdout', 'stderr']).optional().meta({ description: 'that stream alone, bare; else docker’s frames: byte 0 stream (1|2), bytes 4–7 length, big-endian' }),
+  stream: z.enum(['stdout', 'stderr']).optional().meta({
+    description: 'that stream alone, bare; else docker’s frames: byte 0 stream (1|2), bytes 4–7 length, big-endian',
+  }),
   tail: z.union([z.literal('all'), z.coerce.number().int().nonnegative().max(1_000_000_000)]).optional(),
 })
 export type LogsQuery = z.infer<typeof logsQuery>
-export const stopSchema = z.strictObject({ timeout: z.number().int().min(-1).max(86_400).optional().meta({ description: 'seconds before SIGKILL; default 10, -1 never' }) }).meta({ id: 'StopRequest' })
-export const killSchema = z.strictObject({ signal: z.string().regex(/^(SIG)?[A-Z0-9+-]{1,12}$/).optional().meta({ description: 'a name, with SIG or without, or a number; default KILL' }) }).meta({ id: 'KillRequest' })
+export const stopSchema = z
+  .strictObject({
+    timeout: z
+      .number()
+      .int()
+      .min(-1)
+      .max(86_400)
+      .optional()
+      .meta({ description: 'seconds before SIGKILL; default 10, -1 never' }),
+  })
+  .meta({ id: 'StopRequest' })
+export const killSchema = z
+  .strictObject({
+    signal: z
+      .string()
+      .regex(/^(SIG)?[A-Z0-9+-]{1,12}$/)
+      .optional()
+      .meta({ description: 'a name, with SIG or without, or a number; default KILL' }),
+  })
+  .meta({ id: 'KillRequest' })
 export const removeContainerQuery = z.object({ force: flag(false) })
 
 /** `POST /v1/containers/prune`. */
@@ -66,7 +97,10 @@ export const pruneContainersSchema = z
   .strictObject({ dryRun: z.boolean().default(false).meta({ description: 'only report what would be removed' }) })
   .meta({ id: 'PruneContainers' })
 export type PruneContainers = z.input<typeof pruneContainersSchema>
-const prunedContainer = z.object({ id: z.string(), bytes: z.number().int().meta({ description: 'that it had written' }) })
+const prunedContainer = z.object({
+  id: z.string(),
+  bytes: z.number().int().meta({ description: 'that it had written' }),
+})
 export type PrunedContainer = z.infer<typeof prunedContainer>
 export const prunedContainersSchema = z
   .object({

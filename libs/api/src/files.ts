@@ -2,13 +2,24 @@ import { z } from 'zod'
 import { diffId, digest, tally } from './common.js'
 
 /**
- * Names of files are bytes, and JSON has text. A name is given as text, and where that is not all of it (it is not UTF-8), its bytes beside it in base64. In a request's `path` every byte stands for itself
- * or is percent-encoded, so that any name can be asked for: `?path=/a%FF`.
+ * Names of files are bytes, and JSON has text. A name is given as text, and where that is not all
+ * of it (it is not UTF-8), its bytes beside it in base64. In a request's `path` every byte stands
+ * for itself or is percent-encoded, so that any name can be asked for: `?path=/a%FF`.
  */
-const nameText = z.string().meta({ description: 'as text; of bytes that are not UTF-8, with U+FFFD in place of what is none' })
+const nameText = z
+  .string()
+  .meta({ description: 'as text; of bytes that are not UTF-8, with U+FFFD in place of what is none' })
 const nameBytes = z.string().optional().meta({ description: 'base64 of its bytes, where the text is not all of them' })
-const path = z.string().max(16_384).optional().meta({ description: 'from the root; symbolic links are followed within the image. Any byte may be percent-encoded' })
-const layer = z.string().max(100).optional().meta({ description: 'one layer alone: its diffID, its digest, or its place, 0 the lowest' })
+const path = z
+  .string()
+  .max(16_384)
+  .optional()
+  .meta({ description: 'from the root; symbolic links are followed within the image. Any byte may be percent-encoded' })
+const layer = z
+  .string()
+  .max(100)
+  .optional()
+  .meta({ description: 'one layer alone: its diffID, its digest, or its place, 0 the lowest' })
 const page = {
   offset: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
   limit: z.coerce.number().int().min(1).max(10_000).default(1_000),
@@ -20,7 +31,10 @@ export const fileSchema = z
   .object({
     name: nameText,
     nameBase64: nameBytes,
-    type: z.enum(FILE_TYPES).meta({ description: 'of one layer alone also: hardlink, to a file of the layers below; whiteout, what they have under this name is hidden' }),
+    type: z.enum(FILE_TYPES).meta({
+      description:
+        'of one layer alone also: hardlink, to a file of the layers below; whiteout, what they have under this name is hidden',
+    }),
     size: z.number().int(),
     mode: z.string().meta({ description: 'twelve bits, octal: 0755' }),
     uid: z.number().int(),
@@ -32,8 +46,13 @@ export const fileSchema = z
     targetBase64: nameBytes,
     device: z.tuple([z.number().int(), z.number().int()]).optional().meta({ description: 'major, minor' }),
     xattrs: z.record(z.string(), z.string()).optional().meta({ description: 'values in base64' }),
-    opaque: z.literal(true).optional().meta({ description: 'of one layer alone: what the layers below have in this folder is hidden' }),
-    layer: diffId.optional().meta({ description: 'the layer that it is from; the root of an image without layers is from none' }),
+    opaque: z
+      .literal(true)
+      .optional()
+      .meta({ description: 'of one layer alone: what the layers below have in this folder is hidden' }),
+    layer: diffId
+      .optional()
+      .meta({ description: 'the layer that it is from; the root of an image without layers is from none' }),
   })
   .meta({ id: 'File' })
 export type FileView = z.infer<typeof fileSchema>
@@ -57,7 +76,9 @@ export const fileQuery = z.object({ path, layer })
 
 /** `GET /v1/images/:ref/diff`. */
 export const diffQuery = z.object({
-  other: z.string().min(1).max(512).optional().meta({ description: 'the image that it is compared with: what would have to change for this image to be that one' }),
+  other: z.string().min(1).max(512).optional().meta({
+    description: 'the image that it is compared with: what would have to change for this image to be that one',
+  }),
   layer: layer.meta({ description: 'in place of other: what one layer changed in those below it' }),
   ...page,
 })
@@ -69,7 +90,10 @@ export const changeSchema = z
     type: z.enum(FILE_TYPES).meta({ description: 'of what is there afterwards, or was' }),
     before: z.number().int().optional().meta({ description: 'its size before' }),
     after: z.number().int().optional().meta({ description: 'its size afterwards' }),
-    aspects: z.array(z.string()).optional().meta({ description: 'of a change, what changed: type, size, mtime, mode, owner, target, device, xattrs' }),
+    aspects: z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'of a change, what changed: type, size, mtime, mode, owner, target, device, xattrs' }),
   })
   .meta({ id: 'Change' })
 export type ChangeView = z.infer<typeof changeSchema>
@@ -78,8 +102,13 @@ export const diffSchema = z
     added: tally,
     changed: tally.meta({ description: 'bytes as they are afterwards' }),
     removed: tally,
-    unread: tally.meta({ description: 'files alike in size, time and all else that the indexes know, but from different layers: they count as unchanged, and only their bytes could tell' }),
-    changes: z.array(changeSchema).meta({ description: 'a folder before what is in it, names in the order of their bytes' }),
+    unread: tally.meta({
+      description:
+        'files alike in size, time and all else that the indexes know, but from different layers: they count as unchanged, and only their bytes could tell',
+    }),
+    changes: z
+      .array(changeSchema)
+      .meta({ description: 'a folder before what is in it, names in the order of their bytes' }),
     next,
   })
   .meta({ id: 'Diff' })
@@ -94,7 +123,14 @@ export const historySchema = z
           createdBy: z.string(),
           comment: z.string(),
           layer: z
-            .object({ digest, diffId, size: z.number().int().meta({ description: 'as it is kept' }), entries: z.number().int(), files: tally.meta({ description: 'files in it, and their bytes' }), whiteouts: z.number().int() })
+            .object({
+              digest,
+              diffId,
+              size: z.number().int().meta({ description: 'as it is kept' }),
+              entries: z.number().int(),
+              files: tally.meta({ description: 'files in it, and their bytes' }),
+              whiteouts: z.number().int(),
+            })
             .optional()
             .meta({ description: 'the layer that this step made; none for a step of metadata only' }),
         }),

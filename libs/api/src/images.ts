@@ -9,9 +9,14 @@ const imageBase = {
   names: z.array(z.string()).meta({ description: 'short forms, sorted; empty for an image without a tag' }),
   size: z.number().int().meta({ description: 'bytes of its layers as they are kept' }),
   created: z.string().optional(),
-  platforms: z.array(z.string()).optional().meta({ description: 'of an image kept with all its platforms: those that are here' }),
+  platforms: z
+    .array(z.string())
+    .optional()
+    .meta({ description: 'of an image kept with all its platforms: those that are here' }),
 }
-export const imageQuery = z.object({ platform: platform.optional().meta({ description: 'of an image kept with several platforms: which is meant' }) })
+export const imageQuery = z.object({
+  platform: platform.optional().meta({ description: 'of an image kept with several platforms: which is meant' }),
+})
 export const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
 export type ImageSummary = z.infer<typeof imageSummarySchema>
 export const imageListSchema = z.object({ images: z.array(imageSummarySchema) }).meta({ id: 'ImageList' })
@@ -33,7 +38,9 @@ export const imageSchema = z
       labels: z.record(z.string(), z.string()),
       stopSignal: z.string(),
     }),
-    layers: z.array(z.object({ digest, diffId, chainId, size: z.number().int(), mediaType: z.string() })).meta({ description: 'lowest first' }),
+    layers: z
+      .array(z.object({ digest, diffId, chainId, size: z.number().int(), mediaType: z.string() }))
+      .meta({ description: 'lowest first' }),
     history: z.array(
       z.object({
         created: z.string().optional(),
@@ -47,25 +54,49 @@ export const imageSchema = z
 export type ImageView = z.infer<typeof imageSchema>
 
 export const loadQuery = jobQuery.extend({
-  name: text(300).optional().meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
-  platform: z.union([z.literal('all'), platform]).optional().meta({ description: "which platform of an image that has several, `all` to keep every one and what is attached; by default this machine's, or the only one in the archive. Of an import: what the tree is for; the service's own if left out" }),
-  prepare: optionalFlag().meta({ description: "assemble the image's root on the node as well, as docker load unpacks too" }),
-  import: text(300).optional().meta({ description: 'the body is no archive of images but a root file system in a tar, plain, gzip, zstd, bzip2 or xz: it becomes the one layer of an image of this name; empty: of none' }),
+  name: text(300)
+    .optional()
+    .meta({ description: 'the name for an image whose archive gives none, or only a bare tag' }),
+  platform: z
+    .union([z.literal('all'), platform])
+    .optional()
+    .meta({
+      description:
+        "which platform of an image that has several, `all` to keep every one and what is attached; by default this machine's, or the only one in the archive. Of an import: what the tree is for; the service's own if left out",
+    }),
+  prepare: optionalFlag().meta({
+    description: "assemble the image's root on the node as well, as docker load unpacks too",
+  }),
+  import: text(300).optional().meta({
+    description:
+      'the body is no archive of images but a root file system in a tar, plain, gzip, zstd, bzip2 or xz: it becomes the one layer of an image of this name; empty: of none',
+  }),
   change: z
     .union([z.string(), z.array(z.string())])
     .optional()
     .transform((value) => [value ?? []].flat())
     .meta({ description: 'of an import: an instruction in Dockerfile syntax for the image’s config; may be repeated' }),
   message: text(2000).optional().meta({ description: 'of an import: the comment of the image and of its history' }),
-  timestamp: z.coerce.number().int().min(0).max(253_402_300_799).optional().meta({ description: 'of an import: when the image was created, in seconds since 1970; 0 if left out, so that the same tree gives the same image' }),
+  timestamp: z.coerce.number().int().min(0).max(253_402_300_799).optional().meta({
+    description:
+      'of an import: when the image was created, in seconds since 1970; 0 if left out, so that the same tree gives the same image',
+  }),
 })
 export type LoadQuery = z.infer<typeof loadQuery>
-/** A load whose body is not the archive, but names a file that the caller has open: over the unix socket only. */
+/**
+ * A load whose body is not the archive, but names a file that the caller has open: over the unix
+ * socket only.
+ */
 export const DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 const statNumber = z.string().regex(/^[0-9]{1,20}$/)
 export const descriptorSchema = z
   .object({
-    fd: z.number().int().min(0).max(2 ** 31 - 1).meta({ description: 'its number in the process that connected, which keeps it open until it is answered' }),
+    fd: z
+      .number()
+      .int()
+      .min(0)
+      .max(2 ** 31 - 1)
+      .meta({ description: 'its number in the process that connected, which keeps it open until it is answered' }),
     dev: statNumber.meta({ description: 'st_dev, decimal, as the other fields of stat' }),
     ino: statNumber,
     size: statNumber,
@@ -82,22 +113,39 @@ export const loadResultSchema = z
         digest,
         names: z.array(z.string()),
         layers: z.number().int(),
-        platforms: z.array(z.string()).optional().meta({ description: 'with platform=all, of an image that has several or attachments: those that came' }),
-        missing: z.array(z.string()).optional().meta({ description: 'platforms that its index names and the archive has not' }),
+        platforms: z
+          .array(z.string())
+          .optional()
+          .meta({ description: 'with platform=all, of an image that has several or attachments: those that came' }),
+        missing: z
+          .array(z.string())
+          .optional()
+          .meta({ description: 'platforms that its index names and the archive has not' }),
       }),
     ),
-    found: z.object({
-      format: z.enum(ARCHIVE_FORMATS),
-      writer: z.string().optional().meta({ description: 'the tool that wrote the archive, or the library of several, where its names show that' }),
-      layers: z.object({ new: tally, known: tally.meta({ description: 'layers that were here already: bytes that are kept once' }) }),
-    }).optional(),
+    found: z
+      .object({
+        format: z.enum(ARCHIVE_FORMATS),
+        writer: z.string().optional().meta({
+          description: 'the tool that wrote the archive, or the library of several, where its names show that',
+        }),
+        layers: z.object({
+          new: tally,
+          known: tally.meta({ description: 'layers that were here already: bytes that are kept once' }),
+        }),
+      })
+      .optional(),
   })
   .meta({ id: 'LoadResult' })
 export type LoadResult = z.infer<typeof loadResultSchema>
 
 export const removeImageQuery = z.object({ force: flag(false) })
-export const removeImageResultSchema = z.object({ untagged: z.array(z.string()), deleted: z.array(digest) }).meta({ id: 'RemovedImage' })
+export const removeImageResultSchema = z
+  .object({ untagged: z.array(z.string()), deleted: z.array(digest) })
+  .meta({ id: 'RemovedImage' })
 export type RemoveImageResult = z.infer<typeof removeImageResultSchema>
 export const tagSchema = z.object({ name: text(300).min(1) }).meta({ id: 'TagRequest' })
-export const mountResultSchema = z.object({ id: digest, path: z.string().meta({ description: "the image's root, read-only, on the node" }) }).meta({ id: 'MountedImage' })
+export const mountResultSchema = z
+  .object({ id: digest, path: z.string().meta({ description: "the image's root, read-only, on the node" }) })
+  .meta({ id: 'MountedImage' })
 export type MountResult = z.infer<typeof mountResultSchema>

@@ -4,7 +4,8 @@ import { flag, uuid } from './common.js'
 
 /**
  * What a request became: read, followed and cancelled from the first byte of its body on.
- * `receiving` bytes arrive · `waiting` no worker has it yet · `active` a worker is at it · `completed` `failed` `cancelled` its end, kept for a day.
+ * `receiving` bytes arrive · `waiting` no worker has it yet · `active` a worker is at it ·
+ * `completed` `failed` `cancelled` its end, kept for a day.
  */
 export const JOB_STATES = ['receiving', 'waiting', 'active', 'completed', 'failed', 'cancelled'] as const
 export const JOB_KINDS = ['load', 'import', 'launch', 'prepare', 'collect'] as const
@@ -14,7 +15,10 @@ export const jobSchema = z
     id: uuid,
     kind: z.enum(JOB_KINDS),
     state: z.enum(JOB_STATES),
-    step: z.string().meta({ description: 'what is being done, in a word or two: receiving, resolving, extracting, preparing, naming …; or what is waited for' }),
+    step: z.string().meta({
+      description:
+        'what is being done, in a word or two: receiving, resolving, extracting, preparing, naming …; or what is waited for',
+    }),
     bytes: z.number().int().nonnegative().meta({ description: 'bytes taken in so far' }),
     entries: z.number().int().nonnegative().meta({ description: 'archive entries read so far' }),
     total: z.number().int().nonnegative().optional().meta({ description: 'bytes to come in all, where known' }),
@@ -32,4 +36,5 @@ export const jobQuery = z.object({
   job: uuid.optional().meta({ description: 'names the job beforehand; a used id is 409 job_exists' }),
   wait: flag(true).meta({ description: 'false: answer 202 with Location at once' }),
 })
-export const isTerminal = (state: JobState): boolean => state === 'completed' || state === 'failed' || state === 'cancelled'
+export const isTerminal = (state: JobState): boolean =>
+  state === 'completed' || state === 'failed' || state === 'cancelled'

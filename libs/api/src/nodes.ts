@@ -5,9 +5,14 @@ export const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as co
 export const nodeViewSchema = z
   .object({
     id: z.string(),
-    state: z.enum(NODE_STATES).meta({ description: 'ready: takes work. no_extractor, no_runtime: one of its two parts does not run. gone: neither does' }),
+    state: z.enum(NODE_STATES).meta({
+      description: 'ready: takes work. no_extractor, no_runtime: one of its two parts does not run. gone: neither does',
+    }),
     host: z.string().meta({ description: 'the name of its machine' }),
-    since: z.iso.datetime().optional().meta({ description: 'of a node that is not ready: when the missing part was last heard of' }),
+    since: z.iso
+      .datetime()
+      .optional()
+      .meta({ description: 'of a node that is not ready: when the missing part was last heard of' }),
     driver: z.string().optional().meta({ description: 'the snapshotter, as far as the node has ever told' }),
     runtime: z.string().optional().meta({ description: 'runc’s version line' }),
     kernel: z.string().optional(),
@@ -16,4 +21,6 @@ export const nodeViewSchema = z
   .meta({ id: 'Node' })
 export type NodeView = z.infer<typeof nodeViewSchema>
 export const nodeListSchema = z.object({ nodes: z.array(nodeViewSchema) }).meta({ id: 'NodeList' })
-export const removeNodeQuery = z.object({ force: flag(false).meta({ description: 'also with containers that may still be running on it' }) })
+export const removeNodeQuery = z.object({
+  force: flag(false).meta({ description: 'also with containers that may still be running on it' }),
+})

@@ -1,7 +1,10 @@
 import { ERROR_CODES } from '@strata/oci'
 import { z } from 'zod'
 
-/** Every error answer: `application/problem+json` (RFC 9457) with a stable `code`. `detail` is one clear sentence. */
+/**
+ * Every error answer: `application/problem+json` (RFC 9457) with a stable `code`. `detail` is one
+ * clear sentence.
+ */
 export const problemSchema = z
   .object({
     type: z.literal('about:blank'),

@@ -9,12 +9,17 @@ import { describe, expect, it } from 'vitest'
 import { archiveDecompressor, detectArchiveCompression, type ArchiveCompression } from './archive-compression.js'
 
 const MOST = 256 * 1024 * 1024
-const pack = (compression: 'xz' | 'bzip2', bytes: Buffer | string, ...args: string[]) => execFileSync(compression, ['--compress', '--stdout', ...args], { input: bytes, maxBuffer: MOST, stdio: 'pipe' })
+const pack = (compression: 'xz' | 'bzip2', bytes: Buffer | string, ...args: string[]) =>
+  execFileSync(compression, ['--compress', '--stdout', ...args], { input: bytes, maxBuffer: MOST, stdio: 'pipe' })
 async function unpack(compression: ArchiveCompression, pieces: Buffer[]): Promise<Buffer> {
   const out: Buffer[] = []
-  await pipeline(Readable.from(pieces, { objectMode: true }), archiveDecompressor(compression), async (source: AsyncIterable<Buffer>) => {
-    for await (const chunk of source) out.push(chunk)
-  })
+  await pipeline(
+    Readable.from(pieces, { objectMode: true }),
+    archiveDecompressor(compression),
+    async (source: AsyncIterable<Buffer>) => {
+      for await (const chunk of source) out.push(chunk)
+    },
+  )
   return Buffer.concat(out)
 }
 const bytesOf = (packed: Buffer): Buffer[] => Array.from({ length: packed.length }, (_, i) => packed.subarray(i, i + 1))
@@ -22,7 +27,10 @@ const bytesOf = (packed: Buffer): Buffer[] => Array.from({ length: packed.length
 const programs = () =>
   readdirSync('/proc').filter((pid) => {
     try {
-      return /^\d+ \((?:xz|bzip2)\) [^Z] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')) && readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]!.split(' ')[1] === String(process.pid)
+      return (
+        /^\d+ \((?:xz|bzip2)\) [^Z] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')) &&
+        readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]!.split(' ')[1] === String(process.pid)
+      )
     } catch {
       return false
     }
@@ -34,30 +42,47 @@ it('the compression of an archive goes by its content', () => {
   expect(detectArchiveCompression(pack('bzip2', 'x'))).toBe('bzip2')
   expect(detectArchiveCompression(gzipSync(''))).toBe('gzip')
   expect(detectArchiveCompression(zstdCompressSync(''))).toBe('zstd')
-  for (const name of ['BZh9', 'BZh91AY.tar', '\xfd7zXZx', '']) expect(detectArchiveCompression(Buffer.from(name.padEnd(100, '\0'), 'latin1'))).toBe('none')
+  for (const name of ['BZh9', 'BZh91AY.tar', '\xfd7zXZx', ''])
+    expect(detectArchiveCompression(Buffer.from(name.padEnd(100, '\0'), 'latin1'))).toBe('none')
 })
 
 describe.each(['xz', 'bzip2'] as const)('an archive packed by %s', (compression) => {
   const plain = Buffer.concat([randomBytes(300_000), Buffer.alloc(3_000_000), randomBytes(10)])
 
   it('comes out as it was, in one stream or many, however it is cut', async () => {
-    const many = Buffer.concat([pack(compression, plain), pack(compression, ''), pack(compression, 'b'), pack(compression, plain)])
+    const many = Buffer.concat([
+      pack(compression, plain),
+      pack(compression, ''),
+      pack(compression, 'b'),
+      pack(compression, plain),
+    ])
     expect((await unpack(compression, [many])).equals(Buffer.concat([plain, Buffer.from('b'), plain]))).toBe(true)
-    expect((await unpack(compression, bytesOf(Buffer.concat([pack(compression, 'ab'), pack(compression, 'c')])))).toString()).toBe('abc')
+    expect(
+      (await unpack(compression, bytesOf(Buffer.concat([pack(compression, 'ab'), pack(compression, 'c')])))).toString(),
+    ).toBe('abc')
   })
 
   it('is refused where it is cut or damaged', async () => {
     const packed = pack(compression, plain)
-    for (const cut of [packed.length - 1, 1000, 12]) await expect(unpack(compression, [packed.subarray(0, cut)]), `${cut}`).rejects.toMatchObject({ code: 'archive_truncated', message: `the archive's ${compression} stream is cut short` })
+    for (const cut of [packed.length - 1, 1000, 12])
+      await expect(unpack(compression, [packed.subarray(0, cut)]), `${cut}`).rejects.toMatchObject({
+        code: 'archive_truncated',
+        message: `the archive's ${compression} stream is cut short`,
+      })
     const damaged = Buffer.from(packed)
     damaged.fill(0xaa, 100_000, 100_100)
     for (const bad of [damaged, Buffer.concat([packed, randomBytes(1000)])]) {
-      await expect(unpack(compression, [bad])).rejects.toMatchObject({ code: 'archive_invalid', message: expect.stringContaining(`the archive's ${compression} stream is damaged: `) as string })
+      await expect(unpack(compression, [bad])).rejects.toMatchObject({
+        code: 'archive_invalid',
+        message: expect.stringContaining(`the archive's ${compression} stream is damaged: `) as string,
+      })
     }
   })
 
   it('is refused where it is a bomb', async () => {
-    await expect(unpack(compression, [pack(compression, Buffer.alloc(128 * 1024 * 1024), '-1')])).rejects.toMatchObject({ code: 'limit_exceeded', message: 'the archive unpacks to more than 1000 times its size' })
+    await expect(unpack(compression, [pack(compression, Buffer.alloc(128 * 1024 * 1024), '-1')])).rejects.toMatchObject(
+      { code: 'limit_exceeded', message: 'the archive unpacks to more than 1000 times its size' },
+    )
   })
 
   it('leaves no process behind when nobody wants the rest', async () => {
@@ -72,14 +97,20 @@ describe.each(['xz', 'bzip2'] as const)('an archive packed by %s', (compression)
 })
 
 it('an xz dictionary that needs too much memory is refused', async () => {
-  await expect(unpack('xz', [pack('xz', 'x', '--lzma2=dict=512MiB')])).rejects.toMatchObject({ code: 'limit_exceeded', message: expect.stringContaining('bytes of memory to unpack') as string })
+  await expect(unpack('xz', [pack('xz', 'x', '--lzma2=dict=512MiB')])).rejects.toMatchObject({
+    code: 'limit_exceeded',
+    message: expect.stringContaining('bytes of memory to unpack') as string,
+  })
 })
 
 it('a machine without the program says so', async () => {
   const { PATH } = process.env
   process.env['PATH'] = '/nowhere'
   try {
-    await expect(unpack('xz', [Buffer.alloc(10)])).rejects.toMatchObject({ code: 'unsupported', message: expect.stringContaining('install xz-utils') as string })
+    await expect(unpack('xz', [Buffer.alloc(10)])).rejects.toMatchObject({
+      code: 'unsupported',
+      message: expect.stringContaining('install xz-utils') as string,
+    })
   } finally {
     process.env['PATH'] = PATH
   }

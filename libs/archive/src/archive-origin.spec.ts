@@ -25,8 +25,14 @@ it.each(FIXTURES)('%s', async (name) => {
 
 const hex = 'a'.repeat(64)
 it.each([
-  [['manifest.json', `sha256:${hex}`, `${hex}.tar.gz`], { format: 'docker', writer: 'go-containerregistry (crane, kaniko)' }],
-  [['manifest.json', `blobs/sha256/${hex}`, `blobs/sha256/${hex}.tar.gz`], { format: 'docker', writer: 'rules_oci (bazel)' }],
+  [
+    ['manifest.json', `sha256:${hex}`, `${hex}.tar.gz`],
+    { format: 'docker', writer: 'go-containerregistry (crane, kaniko)' },
+  ],
+  [
+    ['manifest.json', `blobs/sha256/${hex}`, `blobs/sha256/${hex}.tar.gz`],
+    { format: 'docker', writer: 'rules_oci (bazel)' },
+  ],
   [[`${hex}/json`, `${hex}/layer.tar`], { format: 'docker-v1', writer: 'docker before 1.10' }],
   [['oci-layout', 'index.json', 'manifest.json', 'blobs/'], { format: 'docker+oci', writer: 'strata' }],
   [['oci-layout', 'index.json', 'blobs/'], { format: 'oci' }],

@@ -9,23 +9,39 @@ export interface ArchiveOrigin {
 }
 
 const HEX = '[0-9a-f]{64}'
-const [CONFIG_BY_DIGEST, LAYER_AT_TOP, LAYER_IN_FOLDER, PACKED_BLOB] = [`^sha256:${HEX}$`, `^${HEX}\\.tar$`, `^${HEX}/layer\\.tar$`, `^blobs/sha256/${HEX}\\.tar\\.gz$`].map((pattern) => new RegExp(pattern)) as [RegExp, RegExp, RegExp, RegExp]
+const [CONFIG_BY_DIGEST, LAYER_AT_TOP, LAYER_IN_FOLDER, PACKED_BLOB] = [
+  `^sha256:${HEX}$`,
+  `^${HEX}\\.tar$`,
+  `^${HEX}/layer\\.tar$`,
+  `^blobs/sha256/${HEX}\\.tar\\.gz$`,
+].map((pattern) => new RegExp(pattern)) as [RegExp, RegExp, RegExp, RegExp]
 
 /** Of an archive that has images. */
 export function originOf({ entries }: ArchiveListing): ArchiveOrigin {
   const names = entries.map(({ name }) => name.replace(/^(?:\.\/)+/, ''))
   const all = new Set(names)
-  const format = all.has('manifest.json') ? (all.has('index.json') ? 'docker+oci' : 'docker') : all.has('index.json') ? 'oci' : 'docker-v1'
+  const format = all.has('manifest.json')
+    ? all.has('index.json')
+      ? 'docker+oci'
+      : 'docker'
+    : all.has('index.json')
+      ? 'oci'
+      : 'docker-v1'
   const writer = writerOf(format, names, all)
   return { format, ...(writer === undefined ? {} : { writer }) }
 }
 
-function writerOf(format: ArchiveOrigin['format'], names: readonly string[], all: ReadonlySet<string>): string | undefined {
+function writerOf(
+  format: ArchiveOrigin['format'],
+  names: readonly string[],
+  all: ReadonlySet<string>,
+): string | undefined {
   if (format === 'docker-v1') return 'docker before 1.10'
   if (format === 'oci') return undefined
   // Nobody else has what leads to the rest at the front.
   if (names.slice(0, 3).join() === 'oci-layout,index.json,manifest.json') return 'strata'
-  if (format === 'docker+oci') return all.has('repositories') ? 'docker 25 or later' : 'containerd (docker, nerdctl, ctr)'
+  if (format === 'docker+oci')
+    return all.has('repositories') ? 'docker 25 or later' : 'containerd (docker, nerdctl, ctr)'
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name))
   if (has(CONFIG_BY_DIGEST)) return 'go-containerregistry (crane, kaniko)'
   if (has(PACKED_BLOB)) return 'rules_oci (bazel)'

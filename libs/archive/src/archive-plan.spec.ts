@@ -16,15 +16,31 @@ const blob = (content: Buffer | string) => {
 const layers = [Buffer.alloc(1024), Buffer.alloc(10_240), Buffer.alloc(1536)].map((bytes) => blob(bytes))
 
 function image(names: string[], of: typeof layers): SavedImage {
-  const config = blob(JSON.stringify({ os: 'linux', architecture: 'amd64', names, rootfs: { type: 'layers', diff_ids: of.map(({ digest }) => digest) } }))
+  const config = blob(
+    JSON.stringify({
+      os: 'linux',
+      architecture: 'amd64',
+      names,
+      rootfs: { type: 'layers', diff_ids: of.map(({ digest }) => digest) },
+    }),
+  )
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.manifest, config, layers: of }))
-  return { manifest: { digest: digestOf(bytes), mediaType: MEDIA.manifest, bytes }, config, layers: of, names: names.map(parseTagged) }
+  return {
+    manifest: { digest: digestOf(bytes), mediaType: MEDIA.manifest, bytes },
+    config,
+    layers: of,
+    names: names.map(parseTagged),
+  }
 }
 const read = (plan: ArchivePlan, start = 0, end = plan.size) =>
   buffer(
     archiveBytes(plan, { start, end }, (digest, range) => {
       const bytes = blobs.get(digest)!.subarray(range.start, range.end)
-      return Promise.resolve((async function* () { yield await Promise.resolve(bytes) })())
+      return Promise.resolve(
+        (async function* () {
+          yield await Promise.resolve(bytes)
+        })(),
+      )
     }),
   )
 
@@ -38,7 +54,13 @@ describe('the archive of images', () => {
     expect(bytes.length).toBe(plan.size)
     const { listing, readSmall } = listArchive(bytes)
     const images = await resolveArchive(listing, readSmall)
-    expect(images.map(({ names, manifest, layers }) => [names.map(familiarReference), manifest?.digest, layers.map(({ blob }) => blob.digest)])).toEqual([
+    expect(
+      images.map(({ names, manifest, layers }) => [
+        names.map(familiarReference),
+        manifest?.digest,
+        layers.map(({ blob }) => blob.digest),
+      ]),
+    ).toEqual([
       [['fx/one:1', 'localhost:5000/one:latest'], one.manifest.digest, one.layers.map(({ digest }) => digest)],
       [[], two.manifest.digest, two.layers.map(({ digest }) => digest)],
     ])
@@ -49,7 +71,11 @@ describe('the archive of images', () => {
       names.push(entry.header.name)
       entry.resume()
     }
-    expect(names.slice(0, format === 'docker' ? 3 : 2)).toEqual(['oci-layout', 'index.json', ...(format === 'docker' ? ['manifest.json'] : [])])
+    expect(names.slice(0, format === 'docker' ? 3 : 2)).toEqual([
+      'oci-layout',
+      'index.json',
+      ...(format === 'docker' ? ['manifest.json'] : []),
+    ])
     expect(new Set(names).size).toBe(names.length)
   })
 
@@ -62,12 +88,24 @@ describe('the archive of images', () => {
       const end = Math.min(plan.size, start + 1000)
       expect((await read(plan, start, end)).equals(whole.subarray(start, end))).toBe(true)
     }
-    expect(new Set([plan, planArchive([two, one], 'docker'), planArchive([one, two], 'oci'), planArchive([one], 'docker')].map(({ etag }) => etag)).size).toBe(4)
+    expect(
+      new Set(
+        [plan, planArchive([two, one], 'docker'), planArchive([one, two], 'oci'), planArchive([one], 'docker')].map(
+          ({ etag }) => etag,
+        ),
+      ).size,
+    ).toBe(4)
   })
 
   it('leaves out what the receiver has', async () => {
-    const { listing } = listArchive(await read(planArchive([two], 'oci', new Set([layers[0]!.digest, layers[1]!.digest]))))
-    expect(listing.entries.filter(({ name }) => layers.some(({ digest }) => name.endsWith(digest.slice(7)))).map(({ size }) => size)).toEqual([1536])
+    const { listing } = listArchive(
+      await read(planArchive([two], 'oci', new Set([layers[0]!.digest, layers[1]!.digest]))),
+    )
+    expect(
+      listing.entries
+        .filter(({ name }) => layers.some(({ digest }) => name.endsWith(digest.slice(7))))
+        .map(({ size }) => size),
+    ).toEqual([1536])
   })
 
   it('a file of more than 8 GiB has its size', () => {
@@ -79,7 +117,11 @@ describe('the archive of images', () => {
     const bytes = plan.pieces[header]!
     if (!('bytes' in bytes)) throw new Error('a header comes first')
     const sizes: number[] = []
-    new TarReader({ entry: (entry) => sizes.push(entry.size) < 0, data: () => undefined, entryEnd: () => undefined }).write(bytes.bytes)
+    new TarReader({
+      entry: (entry) => sizes.push(entry.size) < 0,
+      data: () => undefined,
+      entryEnd: () => undefined,
+    }).write(bytes.bytes)
     expect(sizes).toEqual([size])
   })
 })

@@ -4,7 +4,10 @@ import { ENTRY } from './tar-entry.js'
 import { writeEntry } from './tar-entry-write.js'
 import { zerosAfter, END_OF_TAR } from './tar-write.js'
 
-/** `oci`: an image layout (image-spec, image-layout.md). `docker`: the same with `manifest.json`, which every docker, podman, skopeo and containerd read too. */
+/**
+ * `oci`: an image layout (image-spec, image-layout.md). `docker`: the same with `manifest.json`,
+ * which every docker, podman, skopeo and containerd read too.
+ */
 export type ArchiveFormat = 'docker' | 'oci'
 
 interface Sized {
@@ -19,7 +22,10 @@ export interface SavedImage {
   readonly config: Sized
   /** Lowest first. */
   readonly layers: readonly Sized[]
-  /** The rest of an image with all its platforms and attachments. The image above is one of them, which `manifest.json` lists. */
+  /**
+   * The rest of an image with all its platforms and attachments. The image above is one of them,
+   * which `manifest.json` lists.
+   */
   readonly whole?: {
     readonly documents: readonly Sized[]
     /** Those of the documents that no index of the image names. */
@@ -36,7 +42,9 @@ type Content = Buffer | { readonly blob: Digest; readonly size: number }
 /** A part of an archive: bytes of its own, or those of a blob. */
 export type ArchivePiece = { readonly bytes: Buffer } | { readonly blob: Digest; readonly size: number }
 
-/** An archive before a byte of it is read: its length is known, and so is what lies at any offset. */
+/**
+ * An archive before a byte of it is read: its length is known, and so is what lies at any offset.
+ */
 export interface ArchivePlan {
   readonly size: number
   /** Of two plans equal only if their archives have the same bytes. */
@@ -45,14 +53,21 @@ export interface ArchivePlan {
 }
 
 /**
- * The archive of images, the same bytes for the same images always and everywhere: no time, no owner, blobs in the order in which the images name them, each once.
- * `without` leaves layers out that the receiver has; the manifests name them all the same.
+ * The archive of images, the same bytes for the same images always and everywhere: no time, no
+ * owner, blobs in the order in which the images name them, each once. `without` leaves layers out
+ * that the receiver has; the manifests name them all the same.
  */
-export function planArchive(images: readonly SavedImage[], format: ArchiveFormat, without: ReadonlySet<Digest> = new Set()): ArchivePlan {
+export function planArchive(
+  images: readonly SavedImage[],
+  format: ArchiveFormat,
+  without: ReadonlySet<Digest> = new Set(),
+): ArchivePlan {
   const pieces: ArchivePiece[] = []
   const file = (name: string, content: Content): void => {
     const size = Buffer.isBuffer(content) ? content.length : content.size
-    pieces.push({ bytes: headerOf(name, size) }, Buffer.isBuffer(content) ? { bytes: content } : content, { bytes: zerosAfter(size) })
+    pieces.push({ bytes: headerOf(name, size) }, Buffer.isBuffer(content) ? { bytes: content } : content, {
+      bytes: zerosAfter(size),
+    })
   }
   const folder = (name: string): void => void pieces.push({ bytes: headerOf(name, 0) })
   file('oci-layout', json({ imageLayoutVersion: '1.0.0' }))
@@ -73,7 +88,10 @@ export function planArchive(images: readonly SavedImage[], format: ArchiveFormat
   return { size, etag: hash.digest('hex'), pieces: pieces.filter((piece) => lengthOf(piece) > 0) }
 }
 
-/** The bytes of a plan from `start` to `end` (exclusive). `open` gives a part of a blob's bytes; it is asked for one at a time. */
+/**
+ * The bytes of a plan from `start` to `end` (exclusive). `open` gives a part of a blob's bytes; it
+ * is asked for one at a time.
+ */
 export async function* archiveBytes(
   plan: ArchivePlan,
   range: { readonly start: number; readonly end: number },
@@ -91,31 +109,56 @@ export async function* archiveBytes(
   }
 }
 
-/** Of a file, or of a folder where the name ends in `/`: root's, read-only but for root, of the beginning of time. */
+/**
+ * Of a file, or of a folder where the name ends in `/`: root's, read-only but for root, of the
+ * beginning of time.
+ */
 function headerOf(name: string, size: number): Buffer {
   const isFolder = name.endsWith('/')
-  return writeEntry({ path: Buffer.from(name), type: isFolder ? ENTRY.directory : ENTRY.file, mode: isFolder ? 0o755 : 0o644, uid: 0, gid: 0, size, mtime: 0, mtimeNanos: 0 })
+  return writeEntry({
+    path: Buffer.from(name),
+    type: isFolder ? ENTRY.directory : ENTRY.file,
+    mode: isFolder ? 0o755 : 0o644,
+    uid: 0,
+    gid: 0,
+    size,
+    mtime: 0,
+    mtimeNanos: 0,
+  })
 }
 
 function lengthOf(piece: ArchivePiece): number {
   return 'bytes' in piece ? piece.bytes.length : piece.size
 }
 
-/** As docker 25 writes them: one a name, the name in full for containerd and docker, the tag for who follows the specification. */
+/**
+ * As docker 25 writes them: one a name, the name in full for containerd and docker, the tag for who
+ * follows the specification.
+ */
 function descriptors({ manifest, names, whole }: SavedImage): object[] {
   const descriptor = { mediaType: manifest.mediaType, digest: manifest.digest, size: manifest.bytes.length }
-  const named = names.map((name) => ({ ...descriptor, annotations: { 'io.containerd.image.name': formatReference(name), 'org.opencontainers.image.ref.name': name.tag } }))
+  const named = names.map((name) => ({
+    ...descriptor,
+    annotations: { 'io.containerd.image.name': formatReference(name), 'org.opencontainers.image.ref.name': name.tag },
+  }))
   const attached = (whole?.attached ?? []).map(({ mediaType, digest, size }) => ({ mediaType, digest, size }))
   return [...(named.length > 0 ? named : [descriptor]), ...attached]
 }
 
 function blobsOf({ manifest, config, layers, whole }: SavedImage): [Digest, Content][] {
   const others = whole ? [...whole.documents, ...whole.blobs, ...whole.layers] : []
-  return [[manifest.digest, manifest.bytes], ...[config, ...layers, ...others].map(({ digest, size }): [Digest, Content] => [digest, { blob: digest, size }])]
+  return [
+    [manifest.digest, manifest.bytes],
+    ...[config, ...layers, ...others].map(({ digest, size }): [Digest, Content] => [digest, { blob: digest, size }]),
+  ]
 }
 
 function dockerItem({ config, layers, names }: SavedImage): object {
-  return { Config: pathOf(config.digest), RepoTags: names.length > 0 ? names.map(familiarReference) : null, Layers: layers.map(({ digest }) => pathOf(digest)) }
+  return {
+    Config: pathOf(config.digest),
+    RepoTags: names.length > 0 ? names.map(familiarReference) : null,
+    Layers: layers.map(({ digest }) => pathOf(digest)),
+  }
 }
 
 function pathOf(digest: Digest): string {

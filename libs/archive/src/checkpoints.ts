@@ -2,13 +2,17 @@ import { createHash } from 'node:crypto'
 import { StrataError } from '@strata/oci'
 
 /**
- * Places in a gzip layer's blob from which it can be unpacked without what is before. As bytes, little-endian: a header, a row of 64 bytes for each, then what they need of the bytes before them.
+ * Places in a gzip layer's blob from which it can be unpacked without what is before. As bytes,
+ * little-endian: a header, a row of 64 bytes for each, then what they need of the bytes before
+ * them.
  *
  *     0 magic "strataCP"   8 u32 version   12 u32 rows                                     16… zeros to 64
  *     row: 0 f64 byte of the blob  8 f64 byte of the tar   16 f64 window's offset in this object   24 u32 its length   28 zeros   32 sha256 of the row's first 16 bytes and the window
  *
- * A place is where a block of a member's deflate stream begins, with a byte; its window is raw deflate of the up to 32 KiB of the tar before, and the next place is in the same member or at the beginning of another. Or it is where a member itself
- * begins: then it needs no window, and the next place may be in any member.
+ * A place is where a block of a member's deflate stream begins, with a byte; its window is raw
+ * deflate of the up to 32 KiB of the tar before, and the next place is in the same member or at the
+ * beginning of another. Or it is where a member itself begins: then it needs no window, and the
+ * next place may be in any member.
  */
 const MAGIC = Buffer.from('strataCP', 'latin1')
 const VERSION = 2
@@ -55,11 +59,15 @@ export function encodeCheckpoints(points: readonly NewCheckpoint[]): Buffer {
 
 /** How many bytes header and rows have, from the header. @throws StrataError `corrupt` */
 export function checkpointRows(header: Buffer): number {
-  if (header.length < CHECKPOINTS_HEADER || !header.subarray(0, 8).equals(MAGIC) || header.readUInt32LE(8) !== VERSION) throw corrupt()
+  if (header.length < CHECKPOINTS_HEADER || !header.subarray(0, 8).equals(MAGIC) || header.readUInt32LE(8) !== VERSION)
+    throw corrupt()
   return CHECKPOINTS_HEADER + header.readUInt32LE(12) * ROW
 }
 
-/** The last checkpoint at or before `offset` of a tar of `size` bytes. `rows` is header and rows. @throws StrataError `corrupt` */
+/**
+ * The last checkpoint at or before `offset` of a tar of `size` bytes. `rows` is header and rows.
+ * @throws StrataError `corrupt`
+ */
 export function checkpointBefore(rows: Buffer, offset: number, size: number): Checkpoint | undefined {
   const count = (checkpointRows(rows) - CHECKPOINTS_HEADER) / ROW
   if (rows.length < CHECKPOINTS_HEADER + count * ROW) throw corrupt()
@@ -72,10 +80,26 @@ export function checkpointBefore(rows: Buffer, offset: number, size: number): Ch
   }
   if (low === 0) return undefined
   const at = CHECKPOINTS_HEADER + (low - 1) * ROW
-  const [packed, out, start, length] = [rows.readDoubleLE(at), rows.readDoubleLE(at + 8), rows.readDoubleLE(at + 16), rows.readUInt32LE(at + 24)]
+  const [packed, out, start, length] = [
+    rows.readDoubleLE(at),
+    rows.readDoubleLE(at + 8),
+    rows.readDoubleLE(at + 16),
+    rows.readUInt32LE(at + 24),
+  ]
   const end = low < count ? outOf(low) : size
-  if (![packed, out, start, end].every((number) => Number.isSafeInteger(number) && number >= 0) || end < out || length > MAX_WINDOW) throw corrupt()
-  return { packed, out, end, window: { start, end: start + length }, isWindow: (bytes) => hashOf(rows.subarray(at, at + 16), bytes).equals(rows.subarray(at + 32, at + 64)) }
+  if (
+    ![packed, out, start, end].every((number) => Number.isSafeInteger(number) && number >= 0) ||
+    end < out ||
+    length > MAX_WINDOW
+  )
+    throw corrupt()
+  return {
+    packed,
+    out,
+    end,
+    window: { start, end: start + length },
+    isWindow: (bytes) => hashOf(rows.subarray(at, at + 16), bytes).equals(rows.subarray(at + 32, at + 64)),
+  }
 }
 /** What does not pack grows a little. */
 const MAX_WINDOW = 64 * 1024

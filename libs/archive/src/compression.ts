@@ -5,7 +5,10 @@ import { StrataError, type Compression, type ErrorCode } from '@strata/oci'
 /** Enough of a stream's beginning for `detectCompression`. */
 export const COMPRESSION_HEAD = 4
 
-/** By content: gzip (RFC 1952), zstd (RFC 8878; a skippable frame may come first). Everything else is `none`. */
+/**
+ * By content: gzip (RFC 1952), zstd (RFC 8878; a skippable frame may come first). Everything else
+ * is `none`.
+ */
 export function detectCompression(head: Uint8Array): Compression {
   const [a, b, c, d] = head
   if (a === 0x1f && b === 0x8b) return 'gzip'
@@ -15,7 +18,10 @@ export function detectCompression(head: Uint8Array): Compression {
 }
 
 export interface DecompressorOptions {
-  /** What is being unpacked: a layer's faults are `layer_invalid`, an archive's `archive_truncated` and `archive_invalid`. */
+  /**
+   * What is being unpacked: a layer's faults are `layer_invalid`, an archive's `archive_truncated`
+   * and `archive_invalid`.
+   */
   readonly of?: 'layer' | 'archive'
   /** Bytes out for each byte in. */
   readonly maxRatio?: number
@@ -35,17 +41,19 @@ export function tooLarge(what: string, ratio: number): StrataError {
 }
 
 /**
- * Packed bytes in, plain bytes out, off the main thread. Any number of gzip members or zstd frames one after another; zstd windows up to 128 MiB. Zeros behind the
- * last gzip member are ignored as gzip(1) does, anything else there is an error. The end of the input inside a member is an error (`of`), and so
- * is more output than `maxRatio` (1000) times the input: `limit_exceeded`.
+ * Packed bytes in, plain bytes out, off the main thread. Any number of gzip members or zstd frames
+ * one after another; zstd windows up to 128 MiB. Zeros behind the last gzip member are ignored as
+ * gzip(1) does, anything else there is an error. The end of the input inside a member is an error
+ * (`of`), and so is more output than `maxRatio` (1000) times the input: `limit_exceeded`.
  */
 export function decompressor(compression: Compression, options: DecompressorOptions = {}): Duplex {
   return compression === 'none' ? new PassThrough() : new Decompressor(compression, options)
 }
 
 /**
- * Node's own streams do not do: its zstd stream ends silently after the first frame if another follows in the same piece (Node 24), and none
- * of them counts. So each frame gets a decoder, and what one leaves of a piece goes to the next.
+ * Node's own streams do not do: its zstd stream ends silently after the first frame if another
+ * follows in the same piece (Node 24), and none of them counts. So each frame gets a decoder, and
+ * what one leaves of a piece goes to the next.
  */
 class Decompressor extends Duplex {
   private readonly of: 'layer' | 'archive'
@@ -60,7 +68,10 @@ class Decompressor extends Duplex {
   private bytesOut = 0
   private isPadding = false
 
-  constructor(private readonly compression: 'gzip' | 'zstd', options: DecompressorOptions) {
+  constructor(
+    private readonly compression: 'gzip' | 'zstd',
+    options: DecompressorOptions,
+  ) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     this.of = options.of ?? 'layer'
     this.maxRatio = options.maxRatio ?? MAX_RATIO
@@ -89,7 +100,8 @@ class Decompressor extends Duplex {
   }
 
   private open(): Decompressor['inner'] {
-    if (++this.members > MAX_MEMBERS) throw new StrataError('limit_exceeded', `a ${this.compression} stream has more than ${MAX_MEMBERS} members`)
+    if (++this.members > MAX_MEMBERS)
+      throw new StrataError('limit_exceeded', `a ${this.compression} stream has more than ${MAX_MEMBERS} members`)
     const inner =
       this.compression === 'gzip'
         ? createGunzip({ chunkSize: CHUNK })
@@ -111,7 +123,8 @@ class Decompressor extends Duplex {
     this.pending = { piece, done }
     inner.write(piece, () => {
       if (this.pending?.piece !== piece || inner !== this.inner) return
-      if (inner.bytesWritten - this.given < piece.length) return // a member ended within: its 'end' goes on from here
+      // a member ended within: its 'end' goes on from here
+      if (inner.bytesWritten - this.given < piece.length) return
       this.given += piece.length
       this.pending = undefined
       done()
@@ -148,6 +161,10 @@ class Decompressor extends Duplex {
   private fault(error: Error): StrataError {
     const isCut = 'code' in error && error.code === 'Z_BUF_ERROR'
     const code: ErrorCode = this.of === 'layer' ? 'layer_invalid' : isCut ? 'archive_truncated' : 'archive_invalid'
-    return new StrataError(code, `the ${this.of}'s ${this.compression} stream is ${isCut ? 'cut short' : `damaged: ${error.message}`}`, { cause: error })
+    return new StrataError(
+      code,
+      `the ${this.of}'s ${this.compression} stream is ${isCut ? 'cut short' : `damaged: ${error.message}`}`,
+      { cause: error },
+    )
   }
 }

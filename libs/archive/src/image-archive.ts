@@ -1,4 +1,12 @@
-import { StrataError, diffIdsOf, type Compression, type DiffId, type ImageConfig, type Platform, type Reference } from '@strata/oci'
+import {
+  StrataError,
+  diffIdsOf,
+  type Compression,
+  type DiffId,
+  type ImageConfig,
+  type Platform,
+  type Reference,
+} from '@strata/oci'
 import type { BlobSource, KeptBlob, MadeBlob } from './listing.js'
 import type { ArchiveFile } from './resolve-files.js'
 
@@ -14,14 +22,19 @@ export interface ArchiveLayer {
 export interface ArchiveImage {
   /** Made where the archive has none: docker before 1.10. */
   readonly config: BlobSource | MadeBlob
-  /** The manifest's bytes as the archive has them; absent where it has none (docker before 25, podman's docker-archive). */
+  /**
+   * The manifest's bytes as the archive has them; absent where it has none (docker before 25,
+   * podman's docker-archive).
+   */
   readonly manifest?: BlobSource
   /** Lowest first. May be empty: a config alone is an image. */
   readonly layers: readonly ArchiveLayer[]
   /** Each with a tag, none twice. Empty: the image is untagged. */
   readonly names: readonly Reference[]
   readonly platform: Platform
-  /** Platforms that an index names for this image and that are not in the archive, as `linux/arm64`. */
+  /**
+   * Platforms that an index names for this image and that are not in the archive, as `linux/arm64`.
+   */
   readonly missing?: readonly string[]
   /** Where all of an image is wanted and there is more than this. */
   readonly whole?: ArchiveWhole
@@ -29,23 +42,40 @@ export interface ArchiveImage {
 
 /** All that an image's name stands for: its other platforms, and what is attached to it. */
 export interface ArchiveWhole {
-  /** What the names stand for: an index; the image's own manifest where that has attachments only. */
+  /**
+   * What the names stand for: an index; the image's own manifest where that has attachments only.
+   */
   readonly root: BlobSource | MadeBlob
   /** The image for each other platform, without names. */
   readonly others: readonly ArchiveImage[]
-  /** Indexes below the root and manifests of attestations, signatures and the like: kept as they are. */
+  /**
+   * Indexes below the root and manifests of attestations, signatures and the like: kept as they
+   * are.
+   */
   readonly documents: readonly BlobSource[]
   /** What those manifests name. */
   readonly blobs: readonly BlobSource[]
 }
 
-/** The layers against the config, which lists as many diffIDs; `label` says in a message which image it is. */
-export function layersOf(layers: readonly (ArchiveFile | KeptBlob)[], config: ImageConfig, label: string): ArchiveLayer[] {
+/**
+ * The layers against the config, which lists as many diffIDs; `label` says in a message which image
+ * it is.
+ */
+export function layersOf(
+  layers: readonly (ArchiveFile | KeptBlob)[],
+  config: ImageConfig,
+  label: string,
+): ArchiveLayer[] {
   const diffIds = diffIdsOf(config)
   if (diffIds.length !== layers.length) {
-    throw new StrataError('archive_invalid', `the image ${label} has ${layers.length} ${layers.length === 1 ? 'layer' : 'layers'}, but its config lists ${diffIds.length}`)
+    throw new StrataError(
+      'archive_invalid',
+      `the image ${label} has ${layers.length} ${layers.length === 1 ? 'layer' : 'layers'}, but its config lists ${diffIds.length}`,
+    )
   }
-  return layers.map((layer, at) => ('kept' in layer ? { blob: layer, compression: undefined, diffId: diffIds[at]! } : layerOf(layer, diffIds[at]!)))
+  return layers.map((layer, at) =>
+    'kept' in layer ? { blob: layer, compression: undefined, diffId: diffIds[at]! } : layerOf(layer, diffIds[at]!),
+  )
 }
 
 function layerOf({ path, entry, blob }: ArchiveFile, diffId: DiffId): ArchiveLayer {
@@ -53,7 +83,10 @@ function layerOf({ path, entry, blob }: ArchiveFile, diffId: DiffId): ArchiveLay
   const compression = entry.compression ?? 'none'
   const found = entry.diffId ?? blob.digest
   if (compression === 'none' && found !== diffId) {
-    throw new StrataError('digest_mismatch', `the layer ${path} is ${found}, but the image’s config lists ${diffId} there`)
+    throw new StrataError(
+      'digest_mismatch',
+      `the layer ${path} is ${found}, but the image’s config lists ${diffId} there`,
+    )
   }
   return { blob, compression, diffId }
 }

@@ -6,11 +6,38 @@ export { TarReader } from './tar-reader.js'
 export * from './image-archive.js'
 export { resolveArchive, type ResolveOptions } from './resolve.js'
 export { MAX_ARCHIVE_NAMES, type ReadSmall, type ResolveLimits } from './resolve-files.js'
-export { COMPRESSION_HEAD, decompressor, detectCompression, MAX_WINDOW_LOG, RATIO_FREE, tooLarge, type DecompressorOptions } from './compression.js'
-export { ARCHIVE_HEAD, archiveDecompressor, detectArchiveCompression, type ArchiveCompression } from './archive-compression.js'
+export {
+  COMPRESSION_HEAD,
+  decompressor,
+  detectCompression,
+  MAX_WINDOW_LOG,
+  RATIO_FREE,
+  tooLarge,
+  type DecompressorOptions,
+} from './compression.js'
+export {
+  ARCHIVE_HEAD,
+  archiveDecompressor,
+  detectArchiveCompression,
+  type ArchiveCompression,
+} from './archive-compression.js'
 export { originOf, type ArchiveOrigin } from './archive-origin.js'
-export { CHECKPOINTS_HEADER, checkpointBefore, checkpointRows, encodeCheckpoints, type Checkpoint, type NewCheckpoint } from './checkpoints.js'
+export {
+  CHECKPOINTS_HEADER,
+  checkpointBefore,
+  checkpointRows,
+  encodeCheckpoints,
+  type Checkpoint,
+  type NewCheckpoint,
+} from './checkpoints.js'
 export { looksLikeTar } from './tar-header.js'
 export { writeEntry, type WrittenEntry } from './tar-entry-write.js'
 export { END_OF_TAR, zerosAfter } from './tar-write.js'
-export { archiveBytes, planArchive, type ArchiveFormat, type ArchivePiece, type ArchivePlan, type SavedImage } from './archive-plan.js'
+export {
+  archiveBytes,
+  planArchive,
+  type ArchiveFormat,
+  type ArchivePiece,
+  type ArchivePlan,
+  type SavedImage,
+} from './archive-plan.js'

@@ -1,11 +1,17 @@
 import { z } from 'zod'
 import { ERROR_CODES, isDiffId, isDigest, StrataError, type DiffId, type Digest } from '@strata/oci'
 
-/** Where bytes lie: an object of the store, and the first byte's offset in it. Files are read as `[offset, offset + size)`. */
+/**
+ * Where bytes lie: an object of the store, and the first byte's offset in it. Files are read as
+ * `[offset, offset + size)`.
+ */
 const placeSchema = z.object({ object: z.string(), offset: z.number().int().nonnegative() })
 
 const archiveEntrySchema = z.object({
-  /** The entry's name as written, its bytes decoded as latin1, so that every byte string has one text and back. */
+  /**
+   * The entry's name as written, its bytes decoded as latin1, so that every byte string has one
+   * text and back.
+   */
   name: z.string(),
   type: z.enum(['file', 'symlink', 'hardlink', 'directory', 'other']),
   /** Bytes of the file; 0 for everything else. */
@@ -18,12 +24,18 @@ const archiveEntrySchema = z.object({
   compression: z.enum(['none', 'gzip', 'zstd']).optional(),
   /** Set where the file is a plain tar that was walked and indexed in flight. */
   diffId: z.custom<DiffId>(isDiffId).optional(),
-  /** Why the file, which looked like a layer, cannot be one. It is the image's error only if an image has this layer. */
+  /**
+   * Why the file, which looked like a layer, cannot be one. It is the image's error only if an
+   * image has this layer.
+   */
   layerError: z.object({ code: z.enum(ERROR_CODES), message: z.string() }).optional(),
   at: placeSchema.optional(),
 })
 
-/** What came in an outer archive, in its order: written by the intake while the bytes arrive, read by `resolveArchive`. */
+/**
+ * What came in an outer archive, in its order: written by the intake while the bytes arrive, read
+ * by `resolveArchive`.
+ */
 export const archiveListingSchema = z.object({ entries: z.array(archiveEntrySchema) })
 
 export type ArchivePlace = z.infer<typeof placeSchema>
@@ -54,7 +66,9 @@ export interface KeptBlob {
 /** The listing back from its bytes. Not what `encodeListing` writes: `corrupt`. */
 export function decodeListing(bytes: Uint8Array): ArchiveListing {
   try {
-    return archiveListingSchema.parse(JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')))
+    return archiveListingSchema.parse(
+      JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')),
+    )
   } catch (error) {
     throw new StrataError('corrupt', 'the list of an upload’s entries cannot be read', { cause: error })
   }

@@ -5,7 +5,10 @@ import { CHUNK, RATIO_FREE, tooLarge } from './compression.js'
 
 export type ProgramCompression = 'bzip2' | 'xz'
 
-/** Every dictionary that xz's presets make (64 MiB with -9), and twice that. bzip2 never takes more than 4 MiB. */
+/**
+ * Every dictionary that xz's presets make (64 MiB with -9), and twice that. bzip2 never takes more
+ * than 4 MiB.
+ */
 const MEMORY = 160 * 1024 * 1024
 const COMMANDS: Readonly<Record<ProgramCompression, readonly string[]>> = {
   bzip2: ['--decompress', '--stdout'],
@@ -27,7 +30,10 @@ export class ProgramDecompressor extends Duplex {
   ) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     // No other variable: both programs take options from some.
-    this.program = spawn(compression, COMMANDS[compression], { env: { PATH: process.env['PATH'], LC_ALL: 'C' }, stdio: 'pipe' })
+    this.program = spawn(compression, COMMANDS[compression], {
+      env: { PATH: process.env['PATH'], LC_ALL: 'C' },
+      stdio: 'pipe',
+    })
     const { stdin, stdout, stderr } = this.program
     // A program that ends early says why by its end.
     stdin.on('error', () => undefined)
@@ -35,7 +41,9 @@ export class ProgramDecompressor extends Duplex {
     stderr.on('data', (piece: Buffer) => {
       if (this.said.length < MOST_SAID) this.said += piece.toString('latin1')
     })
-    this.program.on('error', (error: NodeJS.ErrnoException) => this.destroy(error.code === 'ENOENT' ? missing(compression) : error))
+    this.program.on('error', (error: NodeJS.ErrnoException) =>
+      this.destroy(error.code === 'ENOENT' ? missing(compression) : error),
+    )
     this.program.on('close', (code, signal) => this.ended(code, signal))
   }
 
@@ -60,28 +68,38 @@ export class ProgramDecompressor extends Duplex {
 
   private unpacked(piece: Buffer): void {
     this.bytesOut += piece.length
-    if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio) this.destroy(tooLarge('archive', this.maxRatio))
+    if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio)
+      this.destroy(tooLarge('archive', this.maxRatio))
     else if (!this.push(piece)) this.program.stdout.pause()
   }
 
   private ended(code: number | null, signal: NodeJS.Signals | null): void {
     if (this.destroyed) return
     // bzip2 only warns of what follows its last stream, and has read all of it.
-    if (code !== 0 || this.finished === undefined || this.said !== '') return void this.destroy(this.fault(code, signal))
+    if (code !== 0 || this.finished === undefined || this.said !== '')
+      return void this.destroy(this.fault(code, signal))
     this.push(null)
     this.finished()
   }
 
   private fault(code: number | null, signal: NodeJS.Signals | null): StrataError {
     const what = `the archive's ${this.compression} stream`
-    if (/memory usage limit/i.test(this.said)) return new StrataError('limit_exceeded', `${what} needs more than ${MEMORY} bytes of memory to unpack`)
-    if (/unexpected end of (?:input|file)|file ends unexpectedly/i.test(this.said)) return new StrataError('archive_truncated', `${what} is cut short`)
+    if (/memory usage limit/i.test(this.said))
+      return new StrataError('limit_exceeded', `${what} needs more than ${MEMORY} bytes of memory to unpack`)
+    if (/unexpected end of (?:input|file)|file ends unexpectedly/i.test(this.said))
+      return new StrataError('archive_truncated', `${what} is cut short`)
     const said = /[^\n:]*$/.exec(this.said.trim())?.[0].trim() ?? ''
-    return new StrataError('archive_invalid', `${what} is damaged: ${said || (signal ?? `${this.compression} ended with ${code}`)}`)
+    return new StrataError(
+      'archive_invalid',
+      `${what} is damaged: ${said || (signal ?? `${this.compression} ended with ${code}`)}`,
+    )
   }
 }
 
 function missing(compression: ProgramCompression): StrataError {
   const name = compression === 'xz' ? 'xz-utils' : compression
-  return new StrataError('unsupported', `the archive is packed by ${compression}, and this machine has no ${compression} to unpack it: install ${name}, or send it unpacked`)
+  return new StrataError(
+    'unsupported',
+    `the archive is packed by ${compression}, and this machine has no ${compression} to unpack it: install ${name}, or send it unpacked`,
+  )
 }

@@ -2,7 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ODD_TARS } from './testing/odd-tars.js'
 import { openReaders, type Reader } from './testing/readers.js'
 
-/** What `TarReader` makes of each odd tar (`readers.ts` says how to read this), and which of the others are known to read it otherwise. Why, stands in docs/security.md, "Where readers of tars differ". */
+/**
+ * What `TarReader` makes of each odd tar (`readers.ts` says how to read this), and which of the
+ * others are known to read it otherwise. Why, stands in docs/security.md, "Where readers of tars
+ * differ".
+ */
 const OURS: Readonly<Record<string, [reading: string, differing?: string]>> = {
   'PAX size over a header that says 0': ['outer 1024'],
   'PAX size, then a long name, then the file': ['real 3, next 1'],
@@ -42,15 +46,22 @@ describe('readers of odd tars', () => {
   afterAll(() => opened.close())
 
   it('ours reads each as is written here', async () => {
-    const readings = await Promise.all(Object.entries(ODD_TARS).map(async ([name, tar]) => [name, await readers[0]!.read(tar)]))
-    expect(Object.fromEntries(readings)).toEqual(Object.fromEntries(Object.entries(OURS).map(([name, [reading]]) => [name, reading])))
+    const readings = await Promise.all(
+      Object.entries(ODD_TARS).map(async ([name, tar]) => [name, await readers[0]!.read(tar)]),
+    )
+    expect(Object.fromEntries(readings)).toEqual(
+      Object.fromEntries(Object.entries(OURS).map(([name, [reading]]) => [name, reading])),
+    )
   })
 
-  it.for(['GNU tar', 'bsdtar', 'Python', 'tar-stream', 'Go'])('%s agrees where it is not known to differ', async (name, context) => {
-    const reader = readers.find((each) => each.name === name)!
-    if (reader.why !== undefined) context.skip(reader.why)
-    for (const [tar, [reading, differing = '']] of Object.entries(OURS)) {
-      if (!differing.split(', ').includes(name)) expect(await reader.read(ODD_TARS[tar]!), tar).toBe(reading)
-    }
-  })
+  it.for(['GNU tar', 'bsdtar', 'Python', 'tar-stream', 'Go'])(
+    '%s agrees where it is not known to differ',
+    async (name, context) => {
+      const reader = readers.find((each) => each.name === name)!
+      if (reader.why !== undefined) context.skip(reader.why)
+      for (const [tar, [reading, differing = '']] of Object.entries(OURS)) {
+        if (!differing.split(', ').includes(name)) expect(await reader.read(ODD_TARS[tar]!), tar).toBe(reading)
+      }
+    },
+  )
 })

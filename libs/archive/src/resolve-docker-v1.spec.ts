@@ -24,9 +24,12 @@ async function resolve(images: Record<string, object>, repositories?: object) {
 
 describe('archives of docker before 1.10', () => {
   it('an image gets the id that docker itself gives it when it loads the archive', async () => {
-    // docker 20.10 writes the old form as well: without manifest.json and the config, this is what docker 1.9 wrote.
+    // docker 20.10 writes the old form as well: without manifest.json and the config, this is what
+    // docker 1.9 wrote.
     const { listing, readSmall } = listArchive(await buffer(openFixture('docker20-odd.tar')))
-    const old = { entries: listing.entries.filter(({ name }) => name !== 'manifest.json' && !/^[0-9a-f]{64}\.json$/.test(name)) }
+    const old = {
+      entries: listing.entries.filter(({ name }) => name !== 'manifest.json' && !/^[0-9a-f]{64}\.json$/.test(name)),
+    }
     const [image, ...others] = await resolveArchive(old, readSmall)
     expect(others).toEqual([])
     expect(image!.names.map(familiarReference)).toEqual(['fx/odd:3'])
@@ -37,10 +40,18 @@ describe('archives of docker before 1.10', () => {
 
   it('several names, shared layers, images without a name', async () => {
     const images = await resolve(
-      { [id('a')]: { id: id('a'), os: 'linux', architecture: 'arm64' }, [id('b')]: { parent: id('a'), comment: 'b' }, [id('c')]: { parent: id('a'), author: '<c>&', Size: 3, container_config: { Cmd: ['/bin/sh', '-c', 'x'] } } },
+      {
+        [id('a')]: { id: id('a'), os: 'linux', architecture: 'arm64' },
+        [id('b')]: { parent: id('a'), comment: 'b' },
+        [id('c')]: { parent: id('a'), author: '<c>&', Size: 3, container_config: { Cmd: ['/bin/sh', '-c', 'x'] } },
+      },
       { 'old/b': { 1: id('b'), latest: id('b') }, base: { 1: id('a') } },
     )
-    expect(images.map(({ names, layers }) => [names.map(familiarReference), layers.length])).toEqual([[['old/b:1', 'old/b:latest'], 2], [['base:1'], 1], [[], 2]])
+    expect(images.map(({ names, layers }) => [names.map(familiarReference), layers.length])).toEqual([
+      [['old/b:1', 'old/b:latest'], 2],
+      [['base:1'], 1],
+      [[], 2],
+    ])
     const made = images[2]!.config
     if (!('bytes' in made)) throw new Error('the config is made')
     expect(digestOf(made.bytes)).toBe(made.digest)
@@ -55,23 +66,56 @@ describe('archives of docker before 1.10', () => {
   it('ends a small archive whose images all come of one with a large history', async () => {
     const name = (n: number): string => n.toString(16).padStart(64, '0')
     const images = Object.fromEntries(Array.from({ length: 200 }, (_, n) => [name(n + 1), { parent: name(0) }]))
-    await expect(resolve({ [name(0)]: { comment: 'x'.repeat(1_000_000) }, ...images })).rejects.toMatchObject({ code: 'limit_exceeded', message: expect.stringContaining('together') as string })
+    await expect(resolve({ [name(0)]: { comment: 'x'.repeat(1_000_000) }, ...images })).rejects.toMatchObject({
+      code: 'limit_exceeded',
+      message: expect.stringContaining('together') as string,
+    })
   })
 
   it('counts the names', async () => {
     const tags = Object.fromEntries(Array.from({ length: 1_001 }, (_, n) => [n, id('a')]))
-    await expect(resolve({ [id('a')]: {} }, { x: tags })).rejects.toMatchObject({ code: 'limit_exceeded', message: 'the archive has 1001 names; the limit is 1000' })
+    await expect(resolve({ [id('a')]: {} }, { x: tags })).rejects.toMatchObject({
+      code: 'limit_exceeded',
+      message: 'the archive has 1001 names; the limit is 1000',
+    })
   })
 
   it.each<[string, Record<string, object>, object | undefined, StrataError['code'], RegExp]>([
-    ['its own ancestor', { [id('a')]: { parent: id('b') }, [id('b')]: { parent: id('a') } }, { x: { 1: id('a') } }, 'archive_invalid', /its own ancestor/],
-    ['all ancestors of each other, and none named', { [id('a')]: { parent: id('b') }, [id('b')]: { parent: id('a') } }, undefined, 'not_an_image', /not an image/],
-    ['a parent that is not there', { [id('a')]: { parent: id('b') } }, undefined, 'archive_invalid', /json is not in it/],
-    ['a parent outside the archive', { [id('a')]: { parent: '../../etc' } }, undefined, 'archive_invalid', /"\.\.\/\.\.\/etc" is named/],
+    [
+      'its own ancestor',
+      { [id('a')]: { parent: id('b') }, [id('b')]: { parent: id('a') } },
+      { x: { 1: id('a') } },
+      'archive_invalid',
+      /its own ancestor/,
+    ],
+    [
+      'all ancestors of each other, and none named',
+      { [id('a')]: { parent: id('b') }, [id('b')]: { parent: id('a') } },
+      undefined,
+      'not_an_image',
+      /not an image/,
+    ],
+    [
+      'a parent that is not there',
+      { [id('a')]: { parent: id('b') } },
+      undefined,
+      'archive_invalid',
+      /json is not in it/,
+    ],
+    [
+      'a parent outside the archive',
+      { [id('a')]: { parent: '../../etc' } },
+      undefined,
+      'archive_invalid',
+      /"\.\.\/\.\.\/etc" is named/,
+    ],
     ['a name for what is not there', { [id('a')]: {} }, { x: { 1: id('b') } }, 'archive_invalid', /json is not in it/],
     ['a name that is none', { [id('a')]: {} }, { 'X Y': { 1: id('a') } }, 'name_invalid', /X Y/],
     ['a parent that is no text', { [id('a')]: { parent: 7 } }, undefined, 'archive_invalid', /parent/],
   ])('%s', async (_, images, repositories, code, sentence) => {
-    await expect(resolve(images, repositories)).rejects.toMatchObject({ code, message: expect.stringMatching(sentence) as string })
+    await expect(resolve(images, repositories)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(sentence) as string,
+    })
   })
 })

@@ -1,6 +1,18 @@
 import {
-  algorithmOf, digestOf, expectConfig, expectDescriptors, imageConfigSchema, indexSchema, manifestSchema, MAX_JSON_BYTES, parseJson, StrataError,
-  type Digest, type ImageConfig, type Index, type Manifest,
+  algorithmOf,
+  digestOf,
+  expectConfig,
+  expectDescriptors,
+  imageConfigSchema,
+  indexSchema,
+  manifestSchema,
+  MAX_JSON_BYTES,
+  parseJson,
+  StrataError,
+  type Digest,
+  type ImageConfig,
+  type Index,
+  type Manifest,
 } from '@strata/oci'
 import type { z } from 'zod'
 import type { ArchiveEntry, ArchiveListing, BlobSource } from './listing.js'
@@ -8,11 +20,20 @@ import type { ArchiveEntry, ArchiveListing, BlobSource } from './listing.js'
 /** Reads a file of the archive, at most `MAX_JSON_BYTES` long, from where it lies. */
 export type ReadSmall = (source: BlobSource) => Promise<Buffer>
 
-/** All JSON that is read of one archive, in files of the largest size. It bounds time and memory, also where many small files name one large one. */
+/**
+ * All JSON that is read of one archive, in files of the largest size. It bounds time and memory,
+ * also where many small files name one large one.
+ */
 const MAX_ARCHIVE_JSON = 16
-/** Documents that are read of one archive, and layers that it leaves out and the store is asked for: each is a read of the store, also of a few bytes. */
+/**
+ * Documents that are read of one archive, and layers that it leaves out and the store is asked for:
+ * each is a read of the store, also of a few bytes.
+ */
 const MAX_READS = 20_000
-/** Names that an archive gives, and images that it has: each costs the store a dozen requests now, and whoever lists names one for ever. */
+/**
+ * Names that an archive gives, and images that it has: each costs the store a dozen requests now,
+ * and whoever lists names one for ever.
+ */
 export const MAX_ARCHIVE_NAMES = 1_000
 
 export interface ResolveLimits {
@@ -31,7 +52,10 @@ export interface ArchiveFile {
 
 const BLOB_PATH = /^blobs\/(sha256\/[0-9a-f]{64}|sha512\/[0-9a-f]{128})$/
 
-/** The archive as a folder: paths are cleaned and links followed, both inside the archive only; of entries of one name the last one counts. */
+/**
+ * The archive as a folder: paths are cleaned and links followed, both inside the archive only; of
+ * entries of one name the last one counts.
+ */
 export class ArchiveFiles {
   readonly #byPath = new Map<string, ArchiveEntry>()
   #jsonBytes = 0
@@ -40,7 +64,12 @@ export class ArchiveFiles {
   private readonly limits: ResolveLimits
 
   /** `askStore`: whether a blob that the archive leaves out is in the store. */
-  constructor(listing: ArchiveListing, private readonly readSmall: ReadSmall, private readonly askStore: (digest: Digest, size: number) => Promise<boolean>, limits: Partial<ResolveLimits> = {}) {
+  constructor(
+    listing: ArchiveListing,
+    private readonly readSmall: ReadSmall,
+    private readonly askStore: (digest: Digest, size: number) => Promise<boolean>,
+    limits: Partial<ResolveLimits> = {},
+  ) {
     this.limits = { maxJson: MAX_JSON_BYTES, maxNames: MAX_ARCHIVE_NAMES, ...limits }
     for (const entry of listing.entries) {
       const path = cleanPath(entry.name)
@@ -65,10 +94,13 @@ export class ArchiveFiles {
     let entry = this.#byPath.get(at)
     while (entry?.link !== undefined && (entry.type === 'symlink' || entry.type === 'hardlink')) {
       passed.add(at)
-      // A symbolic link counts from its folder, a hard link from the archive's top (pax(1), "linkpath").
+      // A symbolic link counts from its folder, a hard link from the archive's top (pax(1),
+      // "linkpath").
       const target = cleanPath(entry.link, entry.type === 'symlink' ? at : '')
-      if (target === undefined) throw new StrataError('archive_invalid', `${show(at)} is a link to ${show(entry.link)}, outside the archive`)
-      if (passed.has(target)) throw new StrataError('archive_invalid', `${show(path)} is a link that leads back to itself`)
+      if (target === undefined)
+        throw new StrataError('archive_invalid', `${show(at)} is a link to ${show(entry.link)}, outside the archive`)
+      if (passed.has(target))
+        throw new StrataError('archive_invalid', `${show(path)} is a link that leads back to itself`)
       at = target
       entry = this.#byPath.get(at)
     }
@@ -76,7 +108,8 @@ export class ArchiveFiles {
     const blob = sourceOf(entry)
     for (const name of passed.add(at)) {
       const named = BLOB_PATH.exec(name)?.[1]?.replace('/', ':')
-      if (named !== undefined && blob.digest !== named) throw new StrataError('digest_mismatch', `the blob ${named} of the archive is ${blob.digest}`)
+      if (named !== undefined && blob.digest !== named)
+        throw new StrataError('digest_mismatch', `the blob ${named} of the archive is ${blob.digest}`)
     }
     return { path: show(path), entry, blob }
   }
@@ -85,7 +118,11 @@ export class ArchiveFiles {
   findNamed(text: string, manifest: string): ArchiveFile | undefined {
     // The listing has names as latin1 texts of their bytes; JSON has them as text.
     const path = cleanPath(Buffer.from(text).toString('latin1'))
-    if (path === undefined) throw new StrataError('archive_invalid', `${manifest} names ${JSON.stringify(text.slice(0, 200))}, a path outside the archive`)
+    if (path === undefined)
+      throw new StrataError(
+        'archive_invalid',
+        `${manifest} names ${JSON.stringify(text.slice(0, 200))}, a path outside the archive`,
+      )
     return this.find(path)
   }
 
@@ -99,16 +136,20 @@ export class ArchiveFiles {
     const key = `${digest} ${size}`
     const known = this.#kept.get(key)
     if (known) return known
-    if (this.#kept.size >= MAX_READS) throw new StrataError('limit_exceeded', `the archive leaves out more than ${MAX_READS} layers`)
+    if (this.#kept.size >= MAX_READS)
+      throw new StrataError('limit_exceeded', `the archive leaves out more than ${MAX_READS} layers`)
     const asked = this.askStore(digest, size)
     this.#kept.set(key, asked)
     return asked
   }
 
-  /** To be told of the names of one document, or of its images, before anything is done for them. */
+  /**
+   * To be told of the names of one document, or of its images, before anything is done for them.
+   */
   expectFew(count: number, what: 'names' | 'images'): void {
     const { maxNames } = this.limits
-    if (count > maxNames) throw new StrataError('limit_exceeded', `the archive has ${count} ${what}; the limit is ${maxNames}`)
+    if (count > maxNames)
+      throw new StrataError('limit_exceeded', `the archive has ${count} ${what}; the limit is ${maxNames}`)
   }
 
   async config(file: ArchiveFile): Promise<ImageConfig> {
@@ -133,29 +174,40 @@ export class ArchiveFiles {
   countJson(bytes: number): void {
     const most = MAX_ARCHIVE_JSON * this.limits.maxJson
     this.#jsonBytes += bytes
-    if (this.#jsonBytes > most) throw new StrataError('limit_exceeded', `the manifests and configs of the archive have more than ${most} bytes together`)
-    if (++this.#documents > MAX_READS) throw new StrataError('limit_exceeded', `the archive has more than ${MAX_READS} manifests and configs`)
+    if (this.#jsonBytes > most)
+      throw new StrataError(
+        'limit_exceeded',
+        `the manifests and configs of the archive have more than ${most} bytes together`,
+      )
+    if (++this.#documents > MAX_READS)
+      throw new StrataError('limit_exceeded', `the archive has more than ${MAX_READS} manifests and configs`)
   }
 
   /** A file's JSON, bounded in size before a byte of it is read. */
   async json<T>(file: ArchiveFile, schema: z.ZodType<T>): Promise<T> {
     const { path, blob } = file
     const { maxJson } = this.limits
-    if (blob.size > maxJson) throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${maxJson}`)
+    if (blob.size > maxJson)
+      throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${maxJson}`)
     this.countJson(blob.size)
     const bytes = await this.readSmall(blob)
     const digest = digestOf(bytes, algorithmOf(blob.digest))
-    if (digest !== blob.digest) throw new StrataError('corrupt', `${path} was stored as ${blob.digest}, but ${digest} was read back`)
+    if (digest !== blob.digest)
+      throw new StrataError('corrupt', `${path} was stored as ${blob.digest}, but ${digest} was read back`)
     return parseJson(schema, bytes, path)
   }
 }
 
 function sourceOf(entry: ArchiveEntry): BlobSource {
-  if (!entry.digest || !entry.at) throw new StrataError('corrupt', `the list of the archive’s entries does not say where ${show(entry.name)} lies`)
+  if (!entry.digest || !entry.at)
+    throw new StrataError('corrupt', `the list of the archive’s entries does not say where ${show(entry.name)} lies`)
   return { digest: entry.digest, size: entry.size, at: entry.at }
 }
 
-/** `./a//b/../c` is `a/c`. Undefined: absolute, or above the top. `from` is the path of the link that names it. */
+/**
+ * `./a//b/../c` is `a/c`. Undefined: absolute, or above the top. `from` is the path of the link
+ * that names it.
+ */
 function cleanPath(path: string, from = ''): string | undefined {
   if (path.startsWith('/')) return undefined
   const parts = from.split('/').slice(0, -1)

@@ -19,7 +19,9 @@ const shape = (image: ArchiveImage) => ({
   names: image.names.map(familiarReference),
   id: hexOf(image.config.digest).slice(0, 12),
   digest: image.manifest ? hexOf(image.manifest.digest).slice(0, 12) : undefined,
-  layers: image.layers.map(({ blob, compression, diffId }) => `${compression} ${hexOf(diffId).slice(0, 8)} ${blob.size}`),
+  layers: image.layers.map(
+    ({ blob, compression, diffId }) => `${compression} ${hexOf(diffId).slice(0, 8)} ${blob.size}`,
+  ),
 })
 
 const plain = ['none 807953b6 2355200', 'none 3782d6d3 10512384', 'none 4689fcb4 8704']
@@ -33,13 +35,17 @@ const expected: Record<FixtureName, ReturnType<typeof shape>[]> = {
     { names: ['fx/odd:2'], id: '74592797530d', digest: undefined, layers: plain.slice(0, 2) },
     odd,
   ],
-  'docker20-empty.tar': [{ names: ['fx/empty:1'], id: 'd08d422533dc', digest: undefined, layers: ['none 84ff9269 10240'] }],
+  'docker20-empty.tar': [
+    { names: ['fx/empty:1'], id: 'd08d422533dc', digest: undefined, layers: ['none 84ff9269 10240'] },
+  ],
   'docker28-odd.tar': [{ ...odd, digest: '1447f798cde2' }],
   'docker28-containerd-gzip.tar': [packed],
   'podman4-docker-archive.tar': [{ ...odd, names: ['localhost/fx/odd:3'] }],
   'podman4-oci-archive.tar': [{ ...packed, names: ['localhost/fx/odd:3'] }],
   'skopeo-oci-gzip.tar': [packed],
-  'skopeo-oci-zstd.tar': [{ ...packed, digest: '4444101de42a', layers: ['zstd 807953b6 1217804', 'zstd 3782d6d3 2060', 'zstd 4689fcb4 337'] }],
+  'skopeo-oci-zstd.tar': [
+    { ...packed, digest: '4444101de42a', layers: ['zstd 807953b6 1217804', 'zstd 3782d6d3 2060', 'zstd 4689fcb4 337'] },
+  ],
 }
 
 describe('the images of the real tools’ archives', () => {
@@ -60,6 +66,9 @@ describe('the images of the real tools’ archives', () => {
   })
 
   it('gives no name to one of several', async () => {
-    await expect(resolve('docker20-multi.tar.gz', { name: 'my/own' })).rejects.toMatchObject({ code: 'bad_request', message: expect.stringContaining('the archive has 3') as string })
+    await expect(resolve('docker20-multi.tar.gz', { name: 'my/own' })).rejects.toMatchObject({
+      code: 'bad_request',
+      message: expect.stringContaining('the archive has 3') as string,
+    })
   })
 })

@@ -1,7 +1,10 @@
 import { formatReference, parseReference, parseTagged, StrataError, type Reference, type Tag } from '@strata/oci'
 import type { ArchiveImage } from './image-archive.js'
 
-/** The names an archive gives an image, and the tag it gives without a name (`org.opencontainers.image.ref.name` of `3`). */
+/**
+ * The names an archive gives an image, and the tag it gives without a name
+ * (`org.opencontainers.image.ref.name` of `3`).
+ */
 export interface ArchiveNames {
   readonly names: readonly Reference[]
   readonly bareTag: Tag | undefined
@@ -15,10 +18,16 @@ export interface ResolvedImage {
 
 /** `manifest.json`'s RepoTags. Docker wrote `<none>:<none>` for an untagged image. */
 export function namesOfRepoTags(tags: readonly string[]): Reference[] {
-  return tags.filter((tag) => tag !== '<none>:<none>').map(parseTagged).filter(hasTag)
+  return tags
+    .filter((tag) => tag !== '<none>:<none>')
+    .map(parseTagged)
+    .filter(hasTag)
 }
 
-/** A descriptor of `index.json`: containerd's full name, else the spec's `ref.name` where that is one; its own grammar allows anything. */
+/**
+ * A descriptor of `index.json`: containerd's full name, else the spec's `ref.name` where that is
+ * one; its own grammar allows anything.
+ */
 export function namesOfAnnotations(annotations: Readonly<Record<string, string>>): ArchiveNames {
   const refName = annotations['org.opencontainers.image.ref.name'] ?? ''
   const full = annotations['io.containerd.image.name']
@@ -43,9 +52,11 @@ export function distinct(names: readonly Reference[]): Reference[] {
 /** The one image under the caller's name. Without a tag it takes the archive's bare one. */
 export function nameAs(images: readonly ResolvedImage[], name: string): ArchiveImage[] {
   const [only, ...others] = images
-  if (!only || others.length > 0) throw new StrataError('bad_request', `a name can be given to one image; the archive has ${images.length}`)
+  if (!only || others.length > 0)
+    throw new StrataError('bad_request', `a name can be given to one image; the archive has ${images.length}`)
   const given = parseReference(name)
-  if (given.digest) throw new StrataError('name_invalid', `${JSON.stringify(name)} has a digest; an image is given a name and a tag`)
+  if (given.digest)
+    throw new StrataError('name_invalid', `${JSON.stringify(name)} has a digest; an image is given a name and a tag`)
   const tag = given.tag ?? only.bareTag ?? parseTagged(name).tag
   return [{ ...only.image, names: [{ ...given, tag }] }]
 }

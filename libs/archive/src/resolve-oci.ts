@@ -1,5 +1,16 @@
 import {
-  bestFor, formatPlatform, formatReference, isIndexType, isManifestType, MEDIA, platformOf, StrataError, type Descriptor, type Digest, type Manifest, type Platform,
+  bestFor,
+  formatPlatform,
+  formatReference,
+  isIndexType,
+  isManifestType,
+  MEDIA,
+  platformOf,
+  StrataError,
+  type Descriptor,
+  type Digest,
+  type Manifest,
+  type Platform,
 } from '@strata/oci'
 import { layersOf } from './image-archive.js'
 import type { KeptBlob } from './listing.js'
@@ -35,14 +46,24 @@ export interface LayoutGroup {
   readonly absent: Descriptor[]
 }
 
-/** Which of several platforms is wanted: the one asked for, or this machine's, where the only other one will do as well. */
+/**
+ * Which of several platforms is wanted: the one asked for, or this machine's, where the only other
+ * one will do as well.
+ */
 export type PlatformChoice = { readonly asked: Platform } | { readonly host: Platform }
 
 /** A real layout has one index below `index.json`, or two. */
 const MAX_INDEX_DEPTH = 4
 
-/** The images of an OCI layout (image-spec, image-layout.md): one for each name of `index.json`, of several platforms the one that suits. */
-export async function resolveLayout(files: ArchiveFiles, index: ArchiveFile, choice: PlatformChoice): Promise<ResolvedImage[]> {
+/**
+ * The images of an OCI layout (image-spec, image-layout.md): one for each name of `index.json`, of
+ * several platforms the one that suits.
+ */
+export async function resolveLayout(
+  files: ArchiveFiles,
+  index: ArchiveFile,
+  choice: PlatformChoice,
+): Promise<ResolvedImage[]> {
   const chosen = new Map<Digest, LayoutManifest>()
   for (const group of await groupsOfIndex(files, index)) {
     const found = await forPlatform(files, group, choice)
@@ -66,17 +87,35 @@ export async function layoutImage(files: ArchiveFiles, found: LayoutManifest): P
   const { file, manifest, names } = found
   const label = names.names[0] ? formatReference(names.names[0]) : file.blob.digest
   const config = await configOf(files, found)
-  const layers = await Promise.all(manifest.layers.map(async (layer) => present(files, layer) ?? keptBlob(files, layer)))
+  const layers = await Promise.all(
+    manifest.layers.map(async (layer) => present(files, layer) ?? keptBlob(files, layer)),
+  )
   const missing = manifest.layers.filter((_, at) => layers[at] === undefined).map(({ digest }) => digest)
   if (missing.length > 0) throw new StrataError('layer_missing', missingText(missing, label))
-  for (const { digest, mediaType } of manifest.layers) if (mediaType?.endsWith('+encrypted')) throw new StrataError('unsupported', `the layer ${digest} of the image ${label} is encrypted`)
-  const image = { config: config.file.blob, manifest: file.blob, layers: layersOf(layers.filter((layer) => layer !== undefined), config.parsed, label), names: names.names, platform: found.platform ?? platformOf(config.parsed) }
+  for (const { digest, mediaType } of manifest.layers)
+    if (mediaType?.endsWith('+encrypted'))
+      throw new StrataError('unsupported', `the layer ${digest} of the image ${label} is encrypted`)
+  const image = {
+    config: config.file.blob,
+    manifest: file.blob,
+    layers: layersOf(
+      layers.filter((layer) => layer !== undefined),
+      config.parsed,
+      label,
+    ),
+    names: names.names,
+    platform: found.platform ?? platformOf(config.parsed),
+  }
   return { image, bareTag: names.bareTag }
 }
 
 async function configOf(files: ArchiveFiles, { file, manifest }: LayoutManifest) {
   const config = present(files, manifest.config)
-  if (!config) throw new StrataError('archive_invalid', `the config ${manifest.config.digest} of the manifest ${file.blob.digest} is not in the archive`)
+  if (!config)
+    throw new StrataError(
+      'archive_invalid',
+      `the config ${manifest.config.digest} of the manifest ${file.blob.digest} is not in the archive`,
+    )
   return { file: config, parsed: await files.config(config) }
 }
 
@@ -99,7 +138,11 @@ export async function groupsOfIndex(files: ArchiveFiles, file: ArchiveFile): Pro
   for (const [at, descriptor] of (await files.index(file)).manifests.entries()) {
     if (isAttestation(descriptor)) continue
     const blob = present(files, descriptor)
-    if (!blob) throw new StrataError('archive_invalid', `index.json names the manifest ${descriptor.digest}, which is not in the archive`)
+    if (!blob)
+      throw new StrataError(
+        'archive_invalid',
+        `index.json names the manifest ${descriptor.digest}, which is not in the archive`,
+      )
     const named = namesOfAnnotations(descriptor.annotations)
     files.expectFew((names += named.names.length), 'names')
     const key = imageKey(descriptor, named) ?? `${at}`
@@ -111,13 +154,25 @@ export async function groupsOfIndex(files: ArchiveFiles, file: ArchiveFile): Pro
   return [...groups.values()]
 }
 
-/** Descriptors of one name that differ in platform are one image; some tools write those into `index.json` itself. */
+/**
+ * Descriptors of one name that differ in platform are one image; some tools write those into
+ * `index.json` itself.
+ */
 function imageKey(descriptor: Descriptor, { names, bareTag }: ArchiveNames): string | undefined {
   return descriptor.platform ? (names[0] ? formatReference(names[0]) : bareTag) : undefined
 }
 
-/** Sorts what is at and below a descriptor into the group. Manifests of other platforms may be absent: docker saves what it has. */
-async function walk(files: ArchiveFiles, at: Described, names: ArchiveNames, group: LayoutGroup, depth: number): Promise<void> {
+/**
+ * Sorts what is at and below a descriptor into the group. Manifests of other platforms may be
+ * absent: docker saves what it has.
+ */
+async function walk(
+  files: ArchiveFiles,
+  at: Described,
+  names: ArchiveNames,
+  group: LayoutGroup,
+  depth: number,
+): Promise<void> {
   const { descriptor, file } = at
   if (!isIndexType(descriptor.mediaType)) {
     if (descriptor.mediaType !== undefined && !isManifestType(descriptor.mediaType)) return
@@ -126,7 +181,8 @@ async function walk(files: ArchiveFiles, at: Described, names: ArchiveNames, gro
     else group.manifests.push({ file, manifest, platform: descriptor.platform ?? undefined, names })
     return
   }
-  if (depth > MAX_INDEX_DEPTH) throw new StrataError('limit_exceeded', `the archive has more than ${MAX_INDEX_DEPTH} indexes inside each other`)
+  if (depth > MAX_INDEX_DEPTH)
+    throw new StrataError('limit_exceeded', `the archive has more than ${MAX_INDEX_DEPTH} indexes inside each other`)
   if (depth > 1) group.indexes.push(at)
   const children = (await files.index(file)).manifests
   let isEmpty = children.length > 0
@@ -143,21 +199,35 @@ async function walk(files: ArchiveFiles, at: Described, names: ArchiveNames, gro
     isEmpty = false
     await walk(files, { descriptor: child, file: blob }, names, group, depth + 1)
   }
-  if (isEmpty && children.some((child) => !isAttestation(child))) throw new StrataError('archive_invalid', `none of the manifests of the index ${file.blob.digest} is in the archive`)
+  if (isEmpty && children.some((child) => !isAttestation(child)))
+    throw new StrataError('archive_invalid', `none of the manifests of the index ${file.blob.digest} is in the archive`)
 }
 
 /** The manifest for the platform wanted. Where nobody asked for one, the only one there is. */
-async function forPlatform(files: ArchiveFiles, group: LayoutGroup, choice: PlatformChoice): Promise<LayoutManifest | undefined> {
+async function forPlatform(
+  files: ArchiveFiles,
+  group: LayoutGroup,
+  choice: PlatformChoice,
+): Promise<LayoutManifest | undefined> {
   const distinct = distinctManifests(group)
   if (distinct.length === 0 || (distinct.length === 1 && 'host' in choice)) return distinct[0]
   const wanted = 'asked' in choice ? choice.asked : choice.host
-  const there = await Promise.all(distinct.map(async (found) => ({ found, platform: await platformOfManifest(files, found) })))
+  const there = await Promise.all(
+    distinct.map(async (found) => ({ found, platform: await platformOfManifest(files, found) })),
+  )
   const best = bestFor(there, wanted)
   if (best) return best.found
   const complete: typeof there = []
   for (const one of there) if (await isComplete(files, one.found)) complete.push(one)
   if ('host' in choice && complete.length === 1) return complete[0]?.found
-  throw new StrataError('unsupported', notForText(complete.map(({ platform }) => platform), group.absent, wanted))
+  throw new StrataError(
+    'unsupported',
+    notForText(
+      complete.map(({ platform }) => platform),
+      group.absent,
+      wanted,
+    ),
+  )
 }
 
 export function distinctManifests({ manifests }: LayoutGroup): LayoutManifest[] {
@@ -173,7 +243,11 @@ export function notForText(there: readonly Platform[], absent: readonly Descript
 /** The blob of a descriptor, whose length must be what the descriptor says. */
 export function present(files: ArchiveFiles, { digest, size }: Descriptor): ArchiveFile | undefined {
   const file = files.findBlob(digest)
-  if (file && file.blob.size !== size) throw new StrataError('archive_invalid', `the blob ${digest} has ${file.blob.size} bytes; the archive’s manifests say ${size}`)
+  if (file && file.blob.size !== size)
+    throw new StrataError(
+      'archive_invalid',
+      `the blob ${digest} has ${file.blob.size} bytes; the archive’s manifests say ${size}`,
+    )
   return file
 }
 
@@ -188,12 +262,23 @@ function missingText([first = '', ...others]: readonly string[], label: string):
 
 /** BuildKit's provenance beside the platforms' manifests. */
 export function isAttestation({ platform, annotations }: Descriptor): boolean {
-  return annotations['vnd.docker.reference.type'] === 'attestation-manifest' || (platform?.os === 'unknown' && platform.architecture === 'unknown')
+  return (
+    annotations['vnd.docker.reference.type'] === 'attestation-manifest' ||
+    (platform?.os === 'unknown' && platform.architecture === 'unknown')
+  )
 }
 
-/** Not a container image but a signature, a chart, an attestation (image-spec, manifest.md, "Guidelines for Artifact Usage"); some give themselves an image's config all the same. */
+/**
+ * Not a container image but a signature, a chart, an attestation (image-spec, manifest.md,
+ * "Guidelines for Artifact Usage"); some give themselves an image's config all the same.
+ */
 function isArtifact({ config, layers }: Manifest): boolean {
-  if (config.mediaType !== undefined && config.mediaType !== MEDIA.config && config.mediaType !== 'application/vnd.docker.container.image.v1+json') return true
+  if (
+    config.mediaType !== undefined &&
+    config.mediaType !== MEDIA.config &&
+    config.mediaType !== 'application/vnd.docker.container.image.v1+json'
+  )
+    return true
   return layers.length > 0 && layers.every(({ mediaType }) => mediaType !== undefined && !LAYER_TYPE.test(mediaType))
 }
 

@@ -1,17 +1,33 @@
 /**
- * Access control lists as tars have them: text, one entry after the other, separated by commas or lines (`user::rwx,user:1000:r--,mask::r--`), in star's and libarchive's form with the number as a fourth field (`user:alice:r--:1000`).
- * Sources: star(4), "SCHILY.acl.access"; tar(5) of libarchive; acl(5).
+ * Access control lists as tars have them: text, one entry after the other, separated by commas or
+ * lines (`user::rwx,user:1000:r--,mask::r--`), in star's and libarchive's form with the number as a
+ * fourth field (`user:alice:r--:1000`). Sources: star(4), "SCHILY.acl.access"; tar(5) of
+ * libarchive; acl(5).
  */
-const TAGS: Readonly<Record<string, readonly [unnamed: number, named: number | undefined]>> = { user: [0x01, 0x02], u: [0x01, 0x02], group: [0x04, 0x08], g: [0x04, 0x08], mask: [0x10, undefined], m: [0x10, undefined], other: [0x20, undefined], o: [0x20, undefined] }
+const TAGS: Readonly<Record<string, readonly [unnamed: number, named: number | undefined]>> = {
+  user: [0x01, 0x02],
+  u: [0x01, 0x02],
+  group: [0x04, 0x08],
+  g: [0x04, 0x08],
+  mask: [0x10, undefined],
+  m: [0x10, undefined],
+  other: [0x20, undefined],
+  o: [0x20, undefined],
+}
 const NO_ID = 0xffffffff
 const MAX_ENTRIES = 1024
 
 /**
- * The value of `system.posix_acl_access` or `_default` that the text means (linux/posix_acl_xattr.h). `undefined` where it cannot be told: it names users by names, which only the machine that wrote it knows, or is no such text, or none that Linux takes. Then the file has no list, as with the engines,
- * which leave all of them out.
+ * The value of `system.posix_acl_access` or `_default` that the text means
+ * (linux/posix_acl_xattr.h). `undefined` where it cannot be told: it names users by names, which
+ * only the machine that wrote it knows, or is no such text, or none that Linux takes. Then the file
+ * has no list, as with the engines, which leave all of them out.
  */
 export function aclFromText(text: string): Buffer | undefined {
-  const entries = text.split(/[,\n]/).map((line) => line.replace(/#.*/, '').trim()).filter((line) => line !== '')
+  const entries = text
+    .split(/[,\n]/)
+    .map((line) => line.replace(/#.*/, '').trim())
+    .filter((line) => line !== '')
   if (entries.length === 0 || entries.length > MAX_ENTRIES) return undefined
   const rows: [tag: number, permissions: number, id: number][] = []
   for (const entry of entries) {
@@ -31,7 +47,10 @@ export function aclFromText(text: string): Buffer | undefined {
   return value
 }
 
-/** What the kernel takes (posix_acl_valid): owner, group and others once each, nobody twice, and a mask where somebody is named. */
+/**
+ * What the kernel takes (posix_acl_valid): owner, group and others once each, nobody twice, and a
+ * mask where somebody is named.
+ */
 function isWhole(rows: readonly (readonly [tag: number, permissions: number, id: number])[]): boolean {
   const has = (tag: number): boolean => rows.some(([other]) => other === tag)
   const isTwice = rows.some(([tag, , id], at) => at > 0 && rows[at - 1]![0] === tag && rows[at - 1]![2] === id)

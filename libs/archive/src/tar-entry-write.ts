@@ -3,7 +3,10 @@ import { ENTRY, type EntryType, type Xattr } from './tar-entry.js'
 import { BLOCK } from './tar-header.js'
 import { zerosAfter } from './tar-write.js'
 
-/** An entry as it is to be written. A folder's path ends in a slash; names are bytes and stay as they are. */
+/**
+ * An entry as it is to be written. A folder's path ends in a slash; names are bytes and stay as
+ * they are.
+ */
 export interface WrittenEntry {
   readonly path: Buffer
   readonly type: EntryType
@@ -23,24 +26,49 @@ export interface WrittenEntry {
 }
 
 /**
- * All that stands before an entry's data: a ustar header, before it a pax header where that cannot hold something (POSIX.1-2024, pax), and behind it a sparse file's map (GNU tar's PAX 1.0). After it come
- * the data, of a sparse file those of its pieces, and `zerosAfter` them. The same entry has the same bytes always.
+ * All that stands before an entry's data: a ustar header, before it a pax header where that cannot
+ * hold something (POSIX.1-2024, pax), and behind it a sparse file's map (GNU tar's PAX 1.0). After
+ * it come the data, of a sparse file those of its pieces, and `zerosAfter` them. The same entry has
+ * the same bytes always.
  */
 export function writeEntry(entry: WrittenEntry): Buffer {
   const { sparse } = entry
   const map = sparse && sparseMap(sparse, entry.size)
-  const stored = sparse ? sparse.reduce((sum, { size }) => sum + size, map!.length) : entry.type === ENTRY.file ? entry.size : 0
+  const stored = sparse
+    ? sparse.reduce((sum, { size }) => sum + size, map!.length)
+    : entry.type === ENTRY.file
+      ? entry.size
+      : 0
   const records = paxRecords(entry, stored)
   const name = sparse ? Buffer.from('GNUSparseFile.0') : entry.path
   const header = ustarHeader({ ...entry, path: name, size: stored, flag: 0x30 + TYPE_DIGIT[entry.type] })
   if (records.length === 0 && !map) return header
-  const pax = records.length === 0 ? [] : [ustarHeader({ ...PAX_HEADER, size: records.length }), records, zerosAfter(records.length)]
+  const pax =
+    records.length === 0
+      ? []
+      : [ustarHeader({ ...PAX_HEADER, size: records.length }), records, zerosAfter(records.length)]
   return Buffer.concat([...pax, header, ...(map ? [map] : [])])
 }
 
-const TYPE_DIGIT: Readonly<Record<EntryType, number>> = { [ENTRY.file]: 0, [ENTRY.hardlink]: 1, [ENTRY.symlink]: 2, [ENTRY.char]: 3, [ENTRY.block]: 4, [ENTRY.directory]: 5, [ENTRY.fifo]: 6 }
+const TYPE_DIGIT: Readonly<Record<EntryType, number>> = {
+  [ENTRY.file]: 0,
+  [ENTRY.hardlink]: 1,
+  [ENTRY.symlink]: 2,
+  [ENTRY.char]: 3,
+  [ENTRY.block]: 4,
+  [ENTRY.directory]: 5,
+  [ENTRY.fifo]: 6,
+}
 const NO_LINK = Buffer.alloc(0)
-const PAX_HEADER = { path: Buffer.from('PaxHeaders/entry'), link: NO_LINK, flag: 0x78, mode: 0o644, uid: 0, gid: 0, mtime: 0 } as const
+const PAX_HEADER = {
+  path: Buffer.from('PaxHeaders/entry'),
+  link: NO_LINK,
+  flag: 0x78,
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  mtime: 0,
+} as const
 const MAX_NAME = 100
 const MAX_ID = 8 ** 7 - 1
 const MAX_OCTAL = 8 ** 11 - 1
@@ -48,7 +76,8 @@ const MAX_OCTAL = 8 ** 11 - 1
 function paxRecords(entry: WrittenEntry, stored: number): Buffer {
   const { path, link = NO_LINK, uid, gid, mtime, mtimeNanos, xattrs = [], sparse } = entry
   const records: Buffer[] = []
-  const add = (key: string, value: Buffer | string): void => void records.push(paxRecord(Buffer.from(key, 'latin1'), Buffer.from(value)))
+  const add = (key: string, value: Buffer | string): void =>
+    void records.push(paxRecord(Buffer.from(key, 'latin1'), Buffer.from(value)))
   const isLongPath = path.length > MAX_NAME
   const isLongLink = link.length > MAX_NAME
   // pax names are UTF-8 unless the header says that it holds bytes.
@@ -66,7 +95,8 @@ function paxRecords(entry: WrittenEntry, stored: number): Buffer {
   if (mtimeNanos !== 0 || mtime < 0 || mtime > MAX_OCTAL) add('mtime', timeText(mtime, mtimeNanos))
   for (const [name, value] of xattrs) {
     // A key ends at its first `=`, so a name that has one is written in libarchive's way.
-    if (name.includes(0x3d)) add(`LIBARCHIVE.xattr.${percentEncoded(name)}`, value.toString('base64').replace(/=+$/, ''))
+    if (name.includes(0x3d))
+      add(`LIBARCHIVE.xattr.${percentEncoded(name)}`, value.toString('base64').replace(/=+$/, ''))
     else add(`SCHILY.xattr.${name.toString('latin1')}`, value)
   }
   return records.length === 0 ? NO_RECORDS : Buffer.concat(records)
@@ -93,14 +123,21 @@ function timeText(seconds: number, nanos: number): string {
 }
 
 function percentEncoded(name: Buffer): string {
-  return name.toString('latin1').replace(/[^!-~]|[%=]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`)
+  return name
+    .toString('latin1')
+    .replace(/[^!-~]|[%=]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`)
 }
 
-/** A number a line: how many pieces, then where each begins and its size; whole blocks. GNU tar knows of a hole at the end by a last piece of nothing. */
+/**
+ * A number a line: how many pieces, then where each begins and its size; whole blocks. GNU tar
+ * knows of a hole at the end by a last piece of nothing.
+ */
 function sparseMap(pieces: readonly { readonly offset: number; readonly size: number }[], size: number): Buffer {
   const last = pieces.at(-1)
   const all = last && last.offset + last.size === size ? pieces : [...pieces, { offset: size, size: 0 }]
-  const text = Buffer.from([all.length, ...all.flatMap(({ offset, size }) => [offset, size])].map((number) => `${number}\n`).join(''))
+  const text = Buffer.from(
+    [all.length, ...all.flatMap(({ offset, size }) => [offset, size])].map((number) => `${number}\n`).join(''),
+  )
   return Buffer.concat([text, zerosAfter(text.length)])
 }
 
@@ -121,7 +158,8 @@ interface UstarFields {
 function ustarHeader(fields: UstarFields): Buffer {
   // Of the pool: a million headers are not to be a million allocations outside of it.
   const block = Buffer.allocUnsafe(BLOCK).fill(0)
-  const octal = (value: number, at: number, digits: number): void => void block.write(value.toString(8).padStart(digits, '0'), at, 'latin1')
+  const octal = (value: number, at: number, digits: number): void =>
+    void block.write(value.toString(8).padStart(digits, '0'), at, 'latin1')
   const within = (value: number, max: number): number => (value >= 0 && value <= max ? value : 0)
   fields.path.copy(block, 0, 0, MAX_NAME)
   octal(fields.mode, 100, 7)

@@ -2,7 +2,10 @@
 export const ENTRY = { file: 0, hardlink: 1, symlink: 2, char: 3, block: 4, directory: 5, fifo: 6 } as const
 export type EntryType = (typeof ENTRY)[keyof typeof ENTRY]
 
-/** A piece of a sparse file: `size` bytes that stand at `dataOffset` in the tar and at `offset` in the file. What no piece covers is zeros. */
+/**
+ * A piece of a sparse file: `size` bytes that stand at `dataOffset` in the tar and at `offset` in
+ * the file. What no piece covers is zeros.
+ */
 export interface SparsePiece {
   readonly offset: number
   readonly size: number
@@ -13,13 +16,18 @@ export type Xattr = readonly [name: Buffer, value: Buffer]
 
 export const NO_BYTES = Buffer.alloc(0)
 export const NO_XATTRS: readonly Xattr[] = []
-/** Extended attributes of one entry. No file system keeps so many on a file, and EROFS shares at most so many between inodes. */
+/**
+ * Extended attributes of one entry. No file system keeps so many on a file, and EROFS shares at
+ * most so many between inodes.
+ */
 export const MAX_XATTRS = 255
 
 /**
- * One entry with every extension applied. The reader has a single one and fills it anew each time: all byte fields, xattrs included, are
- * views that hold only during `TarSink.entry`; whoever keeps one copies it. Entries below one global header have the same list of xattrs,
- * or at least the same pairs in it: who knows them by identity reads each once, however many entries there are. Names are bytes as they stand in the tar: not normalised, not trusted.
+ * One entry with every extension applied. The reader has a single one and fills it anew each time:
+ * all byte fields, xattrs included, are views that hold only during `TarSink.entry`; whoever keeps
+ * one copies it. Entries below one global header have the same list of xattrs, or at least the same
+ * pairs in it: who knows them by identity reads each once, however many entries there are. Names
+ * are bytes as they stand in the tar: not normalised, not trusted.
  */
 export class TarEntry {
   path: Buffer = NO_BYTES
@@ -29,9 +37,14 @@ export class TarEntry {
   mode = 0
   uid = 0
   gid = 0
-  /** Bytes of the file as it is read: of a sparse one with its holes. 0 for all that is not a file. */
+  /**
+   * Bytes of the file as it is read: of a sparse one with its holes. 0 for all that is not a file.
+   */
   size = 0
-  /** Bytes that stand in the tar, from `dataOffset` on, without padding. Equals `size` but for sparse files. */
+  /**
+   * Bytes that stand in the tar, from `dataOffset` on, without padding. Equals `size` but for
+   * sparse files.
+   */
   storedSize = 0
   /** Where the data begins, in bytes from the start of this tar; always a multiple of 512. */
   dataOffset = 0
@@ -44,7 +57,10 @@ export class TarEntry {
   sparse: readonly SparsePiece[] | undefined = undefined
 }
 
-/** Who is told. For each entry: `entry`, then `data` for each piece of its stored bytes if `entry` said so, then `entryEnd`. */
+/**
+ * Who is told. For each entry: `entry`, then `data` for each piece of its stored bytes if `entry`
+ * said so, then `entryEnd`.
+ */
 export interface TarSink {
   /** True if the entry's stored bytes are wanted. */
   entry(entry: TarEntry): boolean

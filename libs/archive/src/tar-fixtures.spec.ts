@@ -5,8 +5,25 @@ import { describe, expect, it } from 'vitest'
 import { decompressor, detectCompression, ENTRY, looksLikeTar, TarReader } from './index.js'
 import { FIXTURES, openFixture } from './testing/fixtures.js'
 
-type Row = [name: string, type: string, size: number, mode: number, uid: number, mtime: number, link: string, sha256: string]
-const TYPES = new Map<string, number>([['file', ENTRY.file], ['link', ENTRY.hardlink], ['symlink', ENTRY.symlink], ['character-device', ENTRY.char], ['block-device', ENTRY.block], ['directory', ENTRY.directory], ['fifo', ENTRY.fifo]])
+type Row = [
+  name: string,
+  type: string,
+  size: number,
+  mode: number,
+  uid: number,
+  mtime: number,
+  link: string,
+  sha256: string,
+]
+const TYPES = new Map<string, number>([
+  ['file', ENTRY.file],
+  ['link', ENTRY.hardlink],
+  ['symlink', ENTRY.symlink],
+  ['character-device', ENTRY.char],
+  ['block-device', ENTRY.block],
+  ['directory', ENTRY.directory],
+  ['fifo', ENTRY.fifo],
+])
 const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 async function plain(bytes: Buffer): Promise<Buffer> {
@@ -21,7 +38,8 @@ function ours(tar: Buffer, piece: number): { rows: Row[]; files: Buffer[] } {
   let parts: Buffer[] = []
   const reader = new TarReader({
     entry(e) {
-      // tar-stream has names as text, so names that are not UTF-8 are compared as what is left of them.
+      // tar-stream has names as text, so names that are not UTF-8 are compared as what is left of
+      // them.
       rows.push([e.path.toString(), String(e.type), e.size, e.mode, e.uid, e.mtime, e.link.toString(), ''])
       parts = []
       return true
@@ -44,7 +62,16 @@ async function theirs(tar: Buffer): Promise<Row[]> {
   reader.end(tar)
   for await (const entry of reader) {
     const { name, type, size, mode, uid, mtime, linkname } = entry.header
-    rows.push([name, String(TYPES.get(type)), size, mode & 0o7777, uid, Math.floor(mtime.getTime() / 1000), linkname || '', hashOf(await buffer(entry))])
+    rows.push([
+      name,
+      String(TYPES.get(type)),
+      size,
+      mode & 0o7777,
+      uid,
+      Math.floor(mtime.getTime() / 1000),
+      linkname || '',
+      hashOf(await buffer(entry)),
+    ])
   }
   return rows
 }

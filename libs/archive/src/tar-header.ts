@@ -2,21 +2,28 @@ import { StrataError } from '@strata/oci'
 import { NO_BYTES, type TarEntry } from './tar-entry.js'
 
 /**
- * The 512-byte header of v7, ustar, star and GNU tar.
- * Sources: POSIX.1-2024 pax "ustar Interchange Format"; GNU tar manual, "Basic Tar Format"; tar(5) of libarchive.
+ * The 512-byte header of v7, ustar, star and GNU tar. Sources: POSIX.1-2024 pax "ustar Interchange
+ * Format"; GNU tar manual, "Basic Tar Format"; tar(5) of libarchive.
  */
 export const BLOCK = 512
 
-const NAME = 0, NAME_LENGTH = 100, LINK = 157, MAGIC = 257, PREFIX = 345, STAR_TRAILER = 508
+const NAME = 0,
+  NAME_LENGTH = 100,
+  LINK = 157,
+  MAGIC = 257,
+  PREFIX = 345,
+  STAR_TRAILER = 508
 const SPACE = 0x20
-const CHECKSUM = 148, CHECKSUM_LENGTH = 8
+const CHECKSUM = 148,
+  CHECKSUM_LENGTH = 8
 
 /** 'zero' for a block of zeros, 'bad' where the checksum is wrong. */
 export type HeaderCheck = 'zero' | 'good' | 'bad'
 
 /**
- * Adds up a header four bytes at a time: both 16-bit halves of `even` and `odd` hold sums of at most 128 × 255, so nothing carries over.
- * Old tars (Sun's, some BSDs') added *signed* bytes, which differs as soon as a name is not ASCII: that sum is tried second.
+ * Adds up a header four bytes at a time: both 16-bit halves of `even` and `odd` hold sums of at
+ * most 128 × 255, so nothing carries over. Old tars (Sun's, some BSDs') added *signed* bytes, which
+ * differs as soon as a name is not ASCII: that sum is tried second.
  */
 export function checkHeader(block: Buffer, at: number, view: DataView): HeaderCheck {
   let even = 0
@@ -45,7 +52,10 @@ export function checkHeader(block: Buffer, at: number, view: DataView): HeaderCh
   return field === sum || field === signedSum(block, at) ? 'good' : 'bad'
 }
 
-/** Whether bytes begin like a tar: a header with a good checksum, or the zeros that a tar of no entries consists of. Their name says nothing. */
+/**
+ * Whether bytes begin like a tar: a header with a good checksum, or the zeros that a tar of no
+ * entries consists of. Their name says nothing.
+ */
 export function looksLikeTar(head: Buffer): boolean {
   return head.length >= BLOCK && checkHeader(head, 0, new DataView(head.buffer, head.byteOffset, BLOCK)) !== 'bad'
 }
@@ -58,24 +68,27 @@ function restOfField(block: Buffer, from: number, to: number): number {
 
 function signedSum(block: Buffer, at: number): number {
   let sum = 0
-  for (let i = 0; i < BLOCK; i++) sum += i >= CHECKSUM && i < CHECKSUM + CHECKSUM_LENGTH ? SPACE : (block[at + i]! << 24) >> 24
+  for (let i = 0; i < BLOCK; i++)
+    sum += i >= CHECKSUM && i < CHECKSUM + CHECKSUM_LENGTH ? SPACE : (block[at + i]! << 24) >> 24
   return sum
 }
 
 /**
- * A number field: octal with any padding of spaces and NULs, or base-256 (first bit set, second bit the sign; GNU and star).
- * Beyond 2^53 it is refused: no size or time of use lies there.
+ * A number field: octal with any padding of spaces and NULs, or base-256 (first bit set, second bit
+ * the sign; GNU and star). Beyond 2^53 it is refused: no size or time of use lies there.
  */
 export function parseNumber(block: Buffer, at: number, length: number, what: string): number {
   const end = at + length
   const first = block[at]!
   if (first & 0x80) {
-    // Two's complement with the top bit as the mark; folding the complement keeps the value positive on the way.
+    // Two's complement with the top bit as the mark; folding the complement keeps the value
+    // positive on the way.
     const negative = (first & 0x40) !== 0
     const flip = negative ? 0xff : 0
     let value = (first ^ flip) & 0x7f
     for (let i = at + 1; i < end; i++) value = value * 256 + (block[i]! ^ flip)
-    if (value >= Number.MAX_SAFE_INTEGER) throw new StrataError('archive_invalid', `a tar header's ${what} is too large`)
+    if (value >= Number.MAX_SAFE_INTEGER)
+      throw new StrataError('archive_invalid', `a tar header's ${what} is too large`)
     return negative ? -1 - value : value
   }
   let i = at
@@ -103,15 +116,27 @@ export function textField(block: Buffer, at: number, length: number): Buffer {
 
 export type HeaderFormat = 'v7' | 'ustar' | 'gnu'
 
-/** POSIX says "ustar\0"; GNU's own is "ustar  \0", and there the prefix field holds times and the sparse map instead. */
+/**
+ * POSIX says "ustar\0"; GNU's own is "ustar \0", and there the prefix field holds times and the
+ * sparse map instead.
+ */
 export function headerFormat(block: Buffer, at: number): HeaderFormat {
   const p = at + MAGIC
-  if (block[p] !== 0x75 || block[p + 1] !== 0x73 || block[p + 2] !== 0x74 || block[p + 3] !== 0x61 || block[p + 4] !== 0x72) return 'v7'
+  if (
+    block[p] !== 0x75 ||
+    block[p + 1] !== 0x73 ||
+    block[p + 2] !== 0x74 ||
+    block[p + 3] !== 0x61 ||
+    block[p + 4] !== 0x72
+  )
+    return 'v7'
   if (block[p + 5] === 0) return 'ustar'
   return block[p + 5] === SPACE && block[p + 6] === SPACE ? 'gnu' : 'v7'
 }
 
-/** Fills `entry` from the header alone and returns its type flag; the size is what the field says. */
+/**
+ * Fills `entry` from the header alone and returns its type flag; the size is what the field says.
+ */
 export function parseHeader(block: Buffer, at: number, entry: TarEntry, path: Buffer): number {
   const format = headerFormat(block, at)
   entry.path = textField(block, at + NAME, NAME_LENGTH)
@@ -131,7 +156,9 @@ export function parseHeader(block: Buffer, at: number, entry: TarEntry, path: Bu
   return flag
 }
 
-/** `prefix/name`, written into `scratch`. star's prefix is shorter, for its times stand behind it. */
+/**
+ * `prefix/name`, written into `scratch`. star's prefix is shorter, for its times stand behind it.
+ */
 function joinPrefix(block: Buffer, at: number, name: Buffer, scratch: Buffer): Buffer {
   const isStar = block.toString('latin1', at + STAR_TRAILER, at + BLOCK) === 'tar\0'
   const prefix = textField(block, at + PREFIX, isStar ? 131 : 155)

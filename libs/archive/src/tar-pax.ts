@@ -3,8 +3,8 @@ import { aclFromText } from './tar-acl.js'
 import { MAX_XATTRS, NO_XATTRS, type TarEntry, type Xattr } from './tar-entry.js'
 
 /**
- * Extended headers: records `<length> <key>=<value>\n`.
- * Sources: POSIX.1-2024 pax "pax Extended Header"; GNU tar manual "Storing Sparse Files"; tar(5) of libarchive.
+ * Extended headers: records `<length> <key>=<value>\n`. Sources: POSIX.1-2024 pax "pax Extended
+ * Header"; GNU tar manual "Storing Sparse Files"; tar(5) of libarchive.
  */
 export interface PaxRecords {
   path?: Buffer
@@ -18,7 +18,10 @@ export interface PaxRecords {
   sparse?: PaxSparse
 }
 
-/** GNU's three ways of saying it: 0.0 pairs of records, 0.1 one list, 1.0 the map in front of the data. */
+/**
+ * GNU's three ways of saying it: 0.0 pairs of records, 0.1 one list, 1.0 the map in front of the
+ * data.
+ */
 export interface PaxSparse {
   major?: string
   minor?: string
@@ -31,14 +34,20 @@ export interface PaxSparse {
 const SCHILY = 'SCHILY.xattr.'
 const LIBARCHIVE = 'LIBARCHIVE.xattr.'
 /** star's, which GNU tar (`--acls`) and bsdtar write as well. */
-const ACLS: ReadonlyMap<string, Buffer> = new Map([['SCHILY.acl.access', Buffer.from('system.posix_acl_access')], ['SCHILY.acl.default', Buffer.from('system.posix_acl_default')]])
-const invalid = (why: string): StrataError => new StrataError('archive_invalid', `a tar extended header is not valid: ${why}`)
+const ACLS: ReadonlyMap<string, Buffer> = new Map([
+  ['SCHILY.acl.access', Buffer.from('system.posix_acl_access')],
+  ['SCHILY.acl.default', Buffer.from('system.posix_acl_default')],
+])
+const invalid = (why: string): StrataError =>
+  new StrataError('archive_invalid', `a tar extended header is not valid: ${why}`)
 
 /**
- * Reads the records of one header. `bytes` must stay unchanged while the records are used: they hold views of it.
+ * Reads the records of one header. `bytes` must stay unchanged while the records are used: they
+ * hold views of it.
  *
- * A global header may set attributes only. Readers disagree about one that names a path or a size (Go's ignores it, GNU's obeys), and an
- * archive that two programs read differently is how entries get smuggled in, so it is refused.
+ * A global header may set attributes only. Readers disagree about one that names a path or a size
+ * (Go's ignores it, GNU's obeys), and an archive that two programs read differently is how entries
+ * get smuggled in, so it is refused.
  */
 export function parsePax(bytes: Buffer, scope: 'local' | 'global'): PaxRecords {
   const records: PaxRecords = {}
@@ -64,7 +73,12 @@ export function parsePax(bytes: Buffer, scope: 'local' | 'global'): PaxRecords {
 function applyRecord(records: PaxRecords, key: string, value: Buffer, scope: 'local' | 'global'): void {
   if (key.startsWith(SCHILY)) return setXattr(records, Buffer.from(key.slice(SCHILY.length), 'latin1'), value, true)
   if (key.startsWith(LIBARCHIVE)) {
-    return setXattr(records, percentDecoded(key.slice(LIBARCHIVE.length)), Buffer.from(value.toString('latin1'), 'base64'), false)
+    return setXattr(
+      records,
+      percentDecoded(key.slice(LIBARCHIVE.length)),
+      Buffer.from(value.toString('latin1'), 'base64'),
+      false,
+    )
   }
   const acl = ACLS.get(key)
   if (acl !== undefined) {
@@ -77,27 +91,56 @@ function applyRecord(records: PaxRecords, key: string, value: Buffer, scope: 'lo
   if (isWhere && scope === 'global') throw invalid(`a global header must not set ${key}`)
   // An empty value takes a record back: what the 512-byte header says counts again.
   switch (key) {
-    case 'path': records.path = value.length > 0 ? text(value, key) : undefined; break
-    case 'linkpath': records.linkpath = value.length > 0 ? text(value, key) : undefined; break
-    case 'size': records.size = value.length > 0 ? wholeNumber(value, key) : undefined; break
-    case 'uid': records.uid = value.length > 0 ? wholeNumber(value, key) : undefined; break
-    case 'gid': records.gid = value.length > 0 ? wholeNumber(value, key) : undefined; break
-    case 'mtime': records.mtime = value.length > 0 ? time(value) : undefined; break
-    default: if (key.startsWith('GNU.sparse.')) applySparse((records.sparse ??= { numbers: [] }), key.slice('GNU.sparse.'.length), value)
+    case 'path':
+      records.path = value.length > 0 ? text(value, key) : undefined
+      break
+    case 'linkpath':
+      records.linkpath = value.length > 0 ? text(value, key) : undefined
+      break
+    case 'size':
+      records.size = value.length > 0 ? wholeNumber(value, key) : undefined
+      break
+    case 'uid':
+      records.uid = value.length > 0 ? wholeNumber(value, key) : undefined
+      break
+    case 'gid':
+      records.gid = value.length > 0 ? wholeNumber(value, key) : undefined
+      break
+    case 'mtime':
+      records.mtime = value.length > 0 ? time(value) : undefined
+      break
+    default:
+      if (key.startsWith('GNU.sparse.'))
+        applySparse((records.sparse ??= { numbers: [] }), key.slice('GNU.sparse.'.length), value)
   }
 }
 
 function applySparse(sparse: PaxSparse, key: string, value: Buffer): void {
   switch (key) {
-    case 'major': sparse.major = value.toString('latin1'); break
-    case 'minor': sparse.minor = value.toString('latin1'); break
-    case 'name': sparse.name = text(value, 'GNU.sparse.name'); break
-    case 'size': case 'realsize': sparse.realSize = wholeNumber(value, 'GNU.sparse.realsize'); break
-    case 'offset': if (sparse.numbers.length % 2 === 1) throw invalid('GNU.sparse.offset stands twice')
-      sparse.numbers.push(wholeNumber(value, key)); break
-    case 'numbytes': if (sparse.numbers.length % 2 === 0) throw invalid('GNU.sparse.numbytes has no offset')
-      sparse.numbers.push(wholeNumber(value, key)); break
-    case 'map': sparse.numbers = numberList(value); break
+    case 'major':
+      sparse.major = value.toString('latin1')
+      break
+    case 'minor':
+      sparse.minor = value.toString('latin1')
+      break
+    case 'name':
+      sparse.name = text(value, 'GNU.sparse.name')
+      break
+    case 'size':
+    case 'realsize':
+      sparse.realSize = wholeNumber(value, 'GNU.sparse.realsize')
+      break
+    case 'offset':
+      if (sparse.numbers.length % 2 === 1) throw invalid('GNU.sparse.offset stands twice')
+      sparse.numbers.push(wholeNumber(value, key))
+      break
+    case 'numbytes':
+      if (sparse.numbers.length % 2 === 0) throw invalid('GNU.sparse.numbytes has no offset')
+      sparse.numbers.push(wholeNumber(value, key))
+      break
+    case 'map':
+      sparse.numbers = numberList(value)
+      break
   }
 }
 
@@ -139,14 +182,18 @@ function numberList(value: Buffer): number[] {
       continue
     }
     const isEnd = at === value.length || value[at] === 0x2c
-    if (!isEnd || digits === 0 || digits > 16 || !Number.isSafeInteger(number)) throw invalid('GNU.sparse.map is not a list of numbers')
+    if (!isEnd || digits === 0 || digits > 16 || !Number.isSafeInteger(number))
+      throw invalid('GNU.sparse.map is not a list of numbers')
     numbers.push(number)
     number = digits = 0
   }
   return numbers
 }
 
-/** `-1.25` is second -2 and 750,000,000 ns: nanoseconds always count forward. Digits beyond the ninth are cut. */
+/**
+ * `-1.25` is second -2 and 750,000,000 ns: nanoseconds always count forward. Digits beyond the
+ * ninth are cut.
+ */
 function time(value: Buffer): { seconds: number; nanos: number } {
   const match = /^(-?)([0-9]{1,15})(?:\.([0-9]*))?$/.exec(value.toString('latin1', 0, 64))
   if (!match) throw invalid('mtime is not a time')
@@ -157,10 +204,16 @@ function time(value: Buffer): { seconds: number; nanos: number } {
 }
 
 function percentDecoded(name: string): Buffer {
-  return Buffer.from(name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))), 'latin1')
+  return Buffer.from(
+    name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))),
+    'latin1',
+  )
 }
 
-/** Attributes of the file header that `records` overrides; paths, sizes and extended attributes are the reader's business. */
+/**
+ * Attributes of the file header that `records` overrides; paths, sizes and extended attributes are
+ * the reader's business.
+ */
 export function applyAttributes(entry: TarEntry, records: PaxRecords): void {
   if (records.uid !== undefined) entry.uid = records.uid
   if (records.gid !== undefined) entry.gid = records.gid
@@ -171,8 +224,9 @@ export function applyAttributes(entry: TarEntry, records: PaxRecords): void {
 }
 
 /**
- * The extended attributes of an entry below these headers, or of every entry below a global one. Where one header says them all, each call gives the same list: what a
- * global header says for a million entries is one list, and can be known again as such.
+ * The extended attributes of an entry below these headers, or of every entry below a global one.
+ * Where one header says them all, each call gives the same list: what a global header says for a
+ * million entries is one list, and can be known again as such.
  */
 export class XattrLists {
   #global: { readonly xattrs: ReadonlyMap<string, Xattr>; readonly list: readonly Xattr[] } | undefined

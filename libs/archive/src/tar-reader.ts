@@ -4,30 +4,67 @@ import { BLOCK, checkHeader, parseHeader, parseNumber } from './tar-header.js'
 import { applyAttributes, parsePax, XattrLists, type PaxRecords } from './tar-pax.js'
 import { oldSparseExtension, oldSparseHeader, SparseMapReader, sparsePieces } from './tar-sparse.js'
 
-/** An extended header, a long name or a sparse map is gathered in memory; none may be larger than this. */
+/**
+ * An extended header, a long name or a sparse map is gathered in memory; none may be larger than
+ * this.
+ */
 const MAX_GATHERED = 1024 * 1024
 
 /** What the next whole block is, or what the next bytes are. */
-const enum State { header, oldSparseExtension, sparseMap, gather, data, skip, padding, end }
+const enum State {
+  header,
+  oldSparseExtension,
+  sparseMap,
+  gather,
+  data,
+  skip,
+  padding,
+  end,
+}
 
-const FLAG = { x: 0x78, solarisX: 0x58, g: 0x67, longName: 0x4c, longLink: 0x4b, sparse: 0x53, volume: 0x56, dumpDirectory: 0x44 } as const
+const FLAG = {
+  x: 0x78,
+  solarisX: 0x58,
+  g: 0x67,
+  longName: 0x4c,
+  longLink: 0x4b,
+  sparse: 0x53,
+  volume: 0x56,
+  dumpDirectory: 0x44,
+} as const
 const TYPES: Readonly<Record<number, EntryType>> = {
-  0x00: ENTRY.file, 0x30: ENTRY.file, 0x37: ENTRY.file, [FLAG.sparse]: ENTRY.file,
-  0x31: ENTRY.hardlink, 0x32: ENTRY.symlink, 0x33: ENTRY.char, 0x34: ENTRY.block, 0x35: ENTRY.directory, 0x36: ENTRY.fifo,
+  0x00: ENTRY.file,
+  0x30: ENTRY.file,
+  0x37: ENTRY.file,
+  [FLAG.sparse]: ENTRY.file,
+  0x31: ENTRY.hardlink,
+  0x32: ENTRY.symlink,
+  0x33: ENTRY.char,
+  0x34: ENTRY.block,
+  0x35: ENTRY.directory,
+  0x36: ENTRY.fifo,
 }
 
 /**
- * A push parser of tar, for outer archives and layers alike: v7, ustar, pax (local and global), GNU long names, base-256, GNU sparse (old, 0.0, 0.1, 1.0), star.
- * Feed it with `write`, in pieces of any size, then call `end`. A header that lies whole in a piece is read where it lies, data is handed on as views.
+ * A push parser of tar, for outer archives and layers alike: v7, ustar, pax (local and global), GNU
+ * long names, base-256, GNU sparse (old, 0.0, 0.1, 1.0), star. Feed it with `write`, in pieces of
+ * any size, then call `end`. A header that lies whole in a piece is read where it lies, data is
+ * handed on as views.
  *
  * Laws:
- * - A size in a pax header is that of the file it belongs to, never of a long-name or pax header that stands between (CVE-2026-53655, CVE-2025-62518).
- * - Links, devices, folders and FIFOs have no data, whatever their size field says. POSIX gives that field other meanings there (a folder's
- *   quota), and Go's reader, which docker, podman and containerd use, does the same; GNU's skips the bytes for all but hard links. What the engines see counts.
- * - Type '\0' with a name that ends in a slash is a folder (v7). An unknown type is refused: the engines refuse it as well.
- * - Two blocks of zeros end the tar, what follows is ignored. An end without them is accepted at an entry's boundary, also where the last padding lacks.
+ * - A size in a pax header is that of the file it belongs to, never of a long-name or pax header
+ *   that stands between (CVE-2026-53655, CVE-2025-62518).
+ * - Links, devices, folders and FIFOs have no data, whatever their size field says. POSIX gives
+ *   that field other meanings there (a folder's quota), and Go's reader, which docker, podman and
+ *   containerd use, does the same; GNU's skips the bytes for all but hard links. What the engines
+ *   see counts.
+ * - Type '\0' with a name that ends in a slash is a folder (v7). An unknown type is refused: the
+ *   engines refuse it as well.
+ * - Two blocks of zeros end the tar, what follows is ignored. An end without them is accepted at an
+ *   entry's boundary, also where the last padding lacks.
  *
- * Errors: `archive_truncated`, `archive_invalid`, `limit_exceeded`. After one the reader must not be used again.
+ * Errors: `archive_truncated`, `archive_invalid`, `limit_exceeded`. After one the reader must not
+ * be used again.
  */
 export class TarReader {
   private readonly limits: TarLimits
@@ -58,7 +95,10 @@ export class TarReader {
   private sparseMap: SparseMapReader | undefined
   private sparseBlocks = 0
 
-  constructor(private readonly sink: TarSink, limits: Partial<TarLimits> = {}) {
+  constructor(
+    private readonly sink: TarSink,
+    limits: Partial<TarLimits> = {},
+  ) {
     this.limits = { ...TAR_LIMITS, ...limits }
   }
 
@@ -121,7 +161,10 @@ export class TarReader {
     this.base += length
   }
 
-  /** How many of the bytes that come next are looked at by nobody: who reads from a file need not read them. Infinite behind the tar's end. */
+  /**
+   * How many of the bytes that come next are looked at by nobody: who reads from a file need not
+   * read them. Infinite behind the tar's end.
+   */
   get unread(): number {
     if (this.state === State.end) return Infinity
     if (this.state === State.skip || (this.state === State.data && !this.wanted)) return this.remaining
@@ -165,14 +208,27 @@ export class TarReader {
       this.seenZeroBlock = true
       return
     }
-    if (this.seenZeroBlock) throw new StrataError('archive_invalid', `the tar goes on after a lone block of zeros at byte ${position - BLOCK}`)
+    if (this.seenZeroBlock)
+      throw new StrataError(
+        'archive_invalid',
+        `the tar goes on after a lone block of zeros at byte ${position - BLOCK}`,
+      )
     if (check === 'bad') {
-      throw new StrataError('archive_invalid', this.seenHeader ? `the tar header at byte ${position} is damaged: its checksum is wrong` : 'this is not a tar: its first block is no tar header')
+      throw new StrataError(
+        'archive_invalid',
+        this.seenHeader
+          ? `the tar header at byte ${position} is damaged: its checksum is wrong`
+          : 'this is not a tar: its first block is no tar header',
+      )
     }
     this.seenHeader = true
     const flag = block[at + 156]!
     switch (flag) {
-      case FLAG.x: case FLAG.solarisX: case FLAG.g: case FLAG.longName: case FLAG.longLink:
+      case FLAG.x:
+      case FLAG.solarisX:
+      case FLAG.g:
+      case FLAG.longName:
+      case FLAG.longLink:
         return this.gather(flag, parseNumber(block, at + 124, 12, 'size'))
       default:
         return this.header(block, at, flag, position)
@@ -181,7 +237,8 @@ export class TarReader {
 
   private gather(flag: number, size: number): void {
     if (size < 0) throw new StrataError('archive_invalid', 'a tar extended header has a negative size')
-    if (size > MAX_GATHERED) throw new StrataError('limit_exceeded', `a tar extended header has ${size} bytes; the limit is ${MAX_GATHERED}`)
+    if (size > MAX_GATHERED)
+      throw new StrataError('limit_exceeded', `a tar extended header has ${size} bytes; the limit is ${MAX_GATHERED}`)
     this.gathered = Buffer.allocUnsafe(size)
     this.gatheredFlag = flag
     this.remaining = size
@@ -193,10 +250,17 @@ export class TarReader {
   private gatherEnd(): void {
     const bytes = this.gathered
     switch (this.gatheredFlag) {
-      case FLAG.g: this.global = { ...this.global, ...parsePax(bytes, 'global') }; break
-      case FLAG.longName: this.longName = untilNul(bytes); break
-      case FLAG.longLink: this.longLink = untilNul(bytes); break
-      default: this.local = parsePax(bytes, 'local')
+      case FLAG.g:
+        this.global = { ...this.global, ...parsePax(bytes, 'global') }
+        break
+      case FLAG.longName:
+        this.longName = untilNul(bytes)
+        break
+      case FLAG.longLink:
+        this.longLink = untilNul(bytes)
+        break
+      default:
+        this.local = parsePax(bytes, 'local')
     }
     this.state = this.padding > 0 ? State.padding : State.header
   }
@@ -217,8 +281,10 @@ export class TarReader {
     if (this.longName !== undefined) entry.path = this.longName
     if (this.longLink !== undefined) entry.link = this.longLink
     entry.dataOffset = position + BLOCK
-    if (entry.storedSize < 0 || !Number.isSafeInteger(entry.dataOffset + entry.storedSize)) throw this.invalid('has an impossible size')
-    // GNU's volume label is no entry, and its incremental backup's list of a folder is that folder with data nobody needs.
+    if (entry.storedSize < 0 || !Number.isSafeInteger(entry.dataOffset + entry.storedSize))
+      throw this.invalid('has an impossible size')
+    // GNU's volume label is no entry, and its incremental backup's list of a folder is that folder
+    // with data nobody needs.
     if (flag === FLAG.volume) return this.skip(entry.storedSize)
     const type = flag === FLAG.dumpDirectory ? ENTRY.directory : TYPES[flag]
     if (type === undefined) throw this.invalid(`has the unknown type ${JSON.stringify(String.fromCharCode(flag))}`)
@@ -240,13 +306,20 @@ export class TarReader {
 
   private checkLimits(): void {
     const { entry, limits } = this
-    if (++this.entries > limits.entries) throw new StrataError('limit_exceeded', `the tar has more than ${limits.entries} entries`)
+    if (++this.entries > limits.entries)
+      throw new StrataError('limit_exceeded', `the tar has more than ${limits.entries} entries`)
     if (entry.path.length > limits.path || entry.link.length > limits.path) {
-      throw new StrataError('limit_exceeded', `a tar entry's name or link has more than ${limits.path} bytes: ${this.shown()}`)
+      throw new StrataError(
+        'limit_exceeded',
+        `a tar entry's name or link has more than ${limits.path} bytes: ${this.shown()}`,
+      )
     }
     // A name of n components has at least 2n - 1 bytes, so most need no count.
     if (entry.path.length >= 2 * limits.depth && depthOf(entry.path) > limits.depth) {
-      throw new StrataError('limit_exceeded', `a tar entry's name has more than ${limits.depth} components: ${this.shown()}`)
+      throw new StrataError(
+        'limit_exceeded',
+        `a tar entry's name has more than ${limits.depth} components: ${this.shown()}`,
+      )
     }
   }
 
@@ -267,7 +340,8 @@ export class TarReader {
 
   private paxSparse(sparse: NonNullable<PaxRecords['sparse']>): void {
     const version = `${sparse.major ?? '0'}.${sparse.minor ?? '0'}`
-    if (version !== '0.0' && version !== '0.1' && version !== '1.0') throw this.invalid(`is a sparse file of the unknown version ${JSON.stringify(version.slice(0, 20))}`)
+    if (version !== '0.0' && version !== '0.1' && version !== '1.0')
+      throw this.invalid(`is a sparse file of the unknown version ${JSON.stringify(version.slice(0, 20))}`)
     if (sparse.realSize === undefined) throw this.invalid('is a sparse file without its real size')
     this.entry.size = sparse.realSize
     if (version !== '1.0') return this.emitSparse(sparse.numbers)
@@ -295,7 +369,11 @@ export class TarReader {
   }
 
   private countSparseBlock(): void {
-    if (++this.sparseBlocks * BLOCK > MAX_GATHERED) throw new StrataError('limit_exceeded', `a sparse file's map has more than ${MAX_GATHERED} bytes: ${this.shown()}`)
+    if (++this.sparseBlocks * BLOCK > MAX_GATHERED)
+      throw new StrataError(
+        'limit_exceeded',
+        `a sparse file's map has more than ${MAX_GATHERED} bytes: ${this.shown()}`,
+      )
   }
 
   private emitSparse(numbers: readonly number[]): void {

@@ -2,18 +2,31 @@ import { StrataError } from '@strata/oci'
 import { BLOCK, parseNumber } from './tar-header.js'
 import type { SparsePiece } from './tar-entry.js'
 
-/** GNU's sparse files (GNU tar manual, "Storing Sparse Files"): the map of the old format, of PAX 1.0, and what any map must satisfy. */
+/**
+ * GNU's sparse files (GNU tar manual, "Storing Sparse Files"): the map of the old format, of PAX
+ * 1.0, and what any map must satisfy.
+ */
 
-const OLD_AT = 386, OLD_COUNT = 4, OLD_EXTENDED_AT = 482, OLD_REAL_SIZE_AT = 483
-const EXTENSION_COUNT = 21, EXTENSION_MORE_AT = 504, PAIR = 24
+const OLD_AT = 386,
+  OLD_COUNT = 4,
+  OLD_EXTENDED_AT = 482,
+  OLD_REAL_SIZE_AT = 483
+const EXTENSION_COUNT = 21,
+  EXTENSION_MORE_AT = 504,
+  PAIR = 24
 
-const invalid = (why: string): StrataError => new StrataError('archive_invalid', `a sparse file's map is not valid: ${why}`)
+const invalid = (why: string): StrataError =>
+  new StrataError('archive_invalid', `a sparse file's map is not valid: ${why}`)
 
 /** The pairs in a type `S` header; `more` says that an extension block follows. */
 export function oldSparseHeader(block: Buffer, at: number): { numbers: number[]; realSize: number; more: boolean } {
   const numbers: number[] = []
   readPairs(block, at + OLD_AT, OLD_COUNT, numbers)
-  return { numbers, realSize: parseNumber(block, at + OLD_REAL_SIZE_AT, 12, 'real size'), more: block[at + OLD_EXTENDED_AT] !== 0 }
+  return {
+    numbers,
+    realSize: parseNumber(block, at + OLD_REAL_SIZE_AT, 12, 'real size'),
+    more: block[at + OLD_EXTENDED_AT] !== 0,
+  }
 }
 
 /** Appends an extension block's pairs; true if another block follows. */
@@ -30,7 +43,10 @@ function readPairs(block: Buffer, at: number, count: number, numbers: number[]):
   }
 }
 
-/** PAX 1.0: decimal numbers, a line each, in front of the data: how many pairs, then the pairs; padded to a whole block. Fed block by block. */
+/**
+ * PAX 1.0: decimal numbers, a line each, in front of the data: how many pairs, then the pairs;
+ * padded to a whole block. Fed block by block.
+ */
 export class SparseMapReader {
   readonly numbers: number[] = []
   private expected = -1
@@ -58,10 +74,15 @@ export class SparseMapReader {
 }
 
 /**
- * The pieces of a map, proven: whole numbers, ascending, apart, inside the file, and together exactly the stored bytes.
- * Empty pieces, which writers use to mark the end, are left out.
+ * The pieces of a map, proven: whole numbers, ascending, apart, inside the file, and together
+ * exactly the stored bytes. Empty pieces, which writers use to mark the end, are left out.
  */
-export function sparsePieces(numbers: readonly number[], realSize: number, storedSize: number, dataOffset: number): SparsePiece[] {
+export function sparsePieces(
+  numbers: readonly number[],
+  realSize: number,
+  storedSize: number,
+  dataOffset: number,
+): SparsePiece[] {
   if (numbers.length % 2 !== 0) throw invalid('a piece has no size')
   const pieces: SparsePiece[] = []
   let end = 0
@@ -69,7 +90,8 @@ export function sparsePieces(numbers: readonly number[], realSize: number, store
   for (let i = 0; i < numbers.length; i += 2) {
     const offset = numbers[i]!
     const size = numbers[i + 1]!
-    if (!(offset >= end) || !(size >= 0) || !(offset + size <= realSize)) throw invalid('its pieces overlap or leave the file')
+    if (!(offset >= end) || !(size >= 0) || !(offset + size <= realSize))
+      throw invalid('its pieces overlap or leave the file')
     end = offset + size
     if (size > 0) pieces.push({ offset, size, dataOffset: dataOffset + stored })
     stored += size

@@ -8,10 +8,15 @@ export async function syncFolder(folder: string): Promise<void> {
 }
 
 /**
- * Replaces a file as a whole: a reader, and who starts after a crash, sees the old bytes or the new, never a part.
- * `durable` waits until the disk has them; without it the process may die at any time, but power may not fail.
+ * Replaces a file as a whole: a reader, and who starts after a crash, sees the old bytes or the
+ * new, never a part. `durable` waits until the disk has them; without it the process may die at any
+ * time, but power may not fail.
  */
-export async function replaceFile(path: string, bytes: string, options: { durable: boolean; mode?: number }): Promise<void> {
+export async function replaceFile(
+  path: string,
+  bytes: string,
+  options: { durable: boolean; mode?: number },
+): Promise<void> {
   const fresh = `${path}.new`
   {
     await using handle: FileHandle = await open(fresh, 'w', options.mode ?? 0o600)

@@ -1,14 +1,18 @@
 import type { Entry } from './entry.js'
 
 /**
- * Removes exited `autoRemove` containers that nobody holds: at once if somebody was told of the end, and the foreground reader came where one is
- * expected; else after a while, since who made the container may be on the way to ask for its end or output.
+ * Removes exited `autoRemove` containers that nobody holds: at once if somebody was told of the
+ * end, and the foreground reader came where one is expected; else after a while, since who made the
+ * container may be on the way to ask for its end or output.
  */
 export class AutoRemove {
   readonly #patience = new Map<Entry, NodeJS.Timeout>()
   #closed = false
 
-  constructor(private readonly collectMs: number, private readonly remove: (entry: Entry) => Promise<void>) {}
+  constructor(
+    private readonly collectMs: number,
+    private readonly remove: (entry: Entry) => Promise<void>,
+  ) {}
 
   /** An open `wait` or `logs`. Answers how to end it. */
   hold(entry: Entry): () => void {
@@ -23,7 +27,14 @@ export class AutoRemove {
   consider(entry: Entry): void {
     clearTimeout(this.#patience.get(entry))
     this.#patience.delete(entry)
-    if (!entry.record.autoRemove || entry.state.status !== 'exited' || entry.removed || entry.holders > 0 || this.#closed) return
+    if (
+      !entry.record.autoRemove ||
+      entry.state.status !== 'exited' ||
+      entry.removed ||
+      entry.holders > 0 ||
+      this.#closed
+    )
+      return
     const go = (): void => {
       this.#patience.delete(entry)
       if (entry.holders === 0 && !this.#closed) void this.remove(entry)

@@ -7,10 +7,16 @@ import { mountTable } from '@strata/linux'
 const MONITORS = 'monitors'
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 
-/** This node's cgroups, `/strata-<node>` in each hierarchy (v1, v2 or both): a leaf a container, which the runtime makes, and one for the monitors. */
+/**
+ * This node's cgroups, `/strata-<node>` in each hierarchy (v1, v2 or both): a leaf a container,
+ * which the runtime makes, and one for the monitors.
+ */
 export class Cgroups {
   readonly #hierarchies: readonly string[]
-  /** Where a service manager counts processes, and we are in a group of its making: leaving it there is what lets conmon outlive the service. */
+  /**
+   * Where a service manager counts processes, and we are in a group of its making: leaving it there
+   * is what lets conmon outlive the service.
+   */
   readonly #managed: readonly string[]
 
   /** @param name `strata-<node>` */
@@ -19,7 +25,11 @@ export class Cgroups {
     this.#hierarchies = [...new Set(mounts.map((mount) => mount.mountPoint))]
     const ours = readFileSync('/proc/self/cgroup', 'latin1').split('\n')
     this.#managed = mounts
-      .filter((mount) => mount.fsType === 'cgroup2' ? ours.some((line) => /^0::\/./.test(line)) : mount.superOptions.includes('name=systemd') && ours.some((line) => /^\d+:name=systemd:\/./.test(line)))
+      .filter((mount) =>
+        mount.fsType === 'cgroup2'
+          ? ours.some((line) => /^0::\/./.test(line))
+          : mount.superOptions.includes('name=systemd') && ours.some((line) => /^\d+:name=systemd:\/./.test(line)),
+      )
       .map((mount) => mount.mountPoint)
   }
 
@@ -29,13 +39,16 @@ export class Cgroups {
   }
 
   /**
-   * Moves a monitor out of the service's own group. Never in the way of a launch: the kernel takes 5 ms and more to move a process (it waits for
-   * an RCU grace period with all forks held up). What cannot be done is left: it only matters to a manager that kills by group.
+   * Moves a monitor out of the service's own group. Never in the way of a launch: the kernel takes
+   * 5 ms and more to move a process (it waits for an RCU grace period with all forks held up). What
+   * cannot be done is left: it only matters to a manager that kills by group.
    */
   async adoptMonitor(pid: number): Promise<void> {
     for (const hierarchy of this.#managed) {
       const folder = join(hierarchy, this.name, MONITORS)
-      await mkdir(folder, { recursive: true }).then(() => writeFile(join(folder, 'cgroup.procs'), String(pid))).catch(() => undefined)
+      await mkdir(folder, { recursive: true })
+        .then(() => writeFile(join(folder, 'cgroup.procs'), String(pid)))
+        .catch(() => undefined)
     }
   }
 
@@ -43,7 +56,9 @@ export class Cgroups {
   list(): string[] {
     const names = this.#hierarchies.flatMap((hierarchy) => {
       try {
-        return readdirSync(join(hierarchy, this.name), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name)
+        return readdirSync(join(hierarchy, this.name), { withFileTypes: true })
+          .filter((entry) => entry.isDirectory())
+          .map((entry) => entry.name)
       } catch {
         return []
       }
@@ -51,7 +66,10 @@ export class Cgroups {
     return [...new Set(names)].filter((name) => name !== MONITORS)
   }
 
-  /** Makes sure that a container's cgroups are gone. The runtime removes them; where it died in between, or a process was slow to go, we do. */
+  /**
+   * Makes sure that a container's cgroups are gone. The runtime removes them; where it died in
+   * between, or a process was slow to go, we do.
+   */
   async remove(id: string): Promise<void> {
     for (const hierarchy of this.#hierarchies) {
       const folder = join(hierarchy, this.name, id)
@@ -93,7 +111,10 @@ function killAll(folder: string): void {
   } catch {
     return
   }
-  for (const pid of pids.split('\n').map(Number).filter((pid) => pid > 0)) {
+  for (const pid of pids
+    .split('\n')
+    .map(Number)
+    .filter((pid) => pid > 0)) {
     try {
       process.kill(pid, 'SIGKILL')
     } catch {

@@ -12,12 +12,17 @@ export function isContainerId(text: string): boolean {
 
 /** Ids become names of folders and cgroups. */
 export function checkId(id: string): void {
-  if (!ID.test(id)) throw new StrataError('bad_request', `${JSON.stringify(id.slice(0, 100))} is not a container's id of 64 hex digits`)
+  if (!ID.test(id))
+    throw new StrataError('bad_request', `${JSON.stringify(id.slice(0, 100))} is not a container's id of 64 hex digits`)
 }
 
 /** All of a claim that can be told to be wrong without the image's root. */
 export function checkClaim(id: string, { image, request, name }: ContainerClaim): void {
-  if (name !== undefined && !NAME.test(name)) throw new StrataError('bad_request', `${JSON.stringify(name.slice(0, 200))} is not a container's name of letters, digits, "_", "." and "-"`)
+  if (name !== undefined && !NAME.test(name))
+    throw new StrataError(
+      'bad_request',
+      `${JSON.stringify(name.slice(0, 200))} is not a container's name of letters, digits, "_", "." and "-"`,
+    )
   argsOf(image, request)
   const hostname = hostnameOf(id, request, 'host')
   envOf(image.config, request, { hostname, home: '/' })

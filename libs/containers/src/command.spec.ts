@@ -2,7 +2,8 @@ import { imageConfigSchema, type ImageConfig } from '@strata/oci'
 import { describe, expect, it } from 'vitest'
 import { argsOf, envOf, hostnameOf, workdirOf } from './command.js'
 
-const configOf = (config: object): ImageConfig['config'] => imageConfigSchema.parse({ config, rootfs: { type: 'layers' } }).config
+const configOf = (config: object): ImageConfig['config'] =>
+  imageConfigSchema.parse({ config, rootfs: { type: 'layers' } }).config
 const image = (config: object) => ({ name: 'x', config: configOf(config) })
 const both = { Entrypoint: ['/e', '1'], Cmd: ['c'] }
 
@@ -23,7 +24,11 @@ describe('what to execute', () => {
   })
 
   it('nothing is an error of its own', () => {
-    for (const [config, request] of [[{}, {}], [{ Entrypoint: null, Cmd: [] }, {}], [both, { entrypoint: [''] }]] as const) {
+    for (const [config, request] of [
+      [{}, {}],
+      [{ Entrypoint: null, Cmd: [] }, {}],
+      [both, { entrypoint: [''] }],
+    ] as const) {
       expect(() => argsOf(image(config), request)).toThrow(expect.objectContaining({ code: 'nothing_to_run' }) as Error)
     }
   })
@@ -35,15 +40,24 @@ describe('what to execute', () => {
 
 describe('the environment', () => {
   const facts = { hostname: 'h', home: '/root' }
-  const env = (config: object, request: object): unknown => Object.fromEntries(envOf(configOf(config), request, facts).map((entry) => entry.split(/=(.*)/s).slice(0, 2)))
+  const env = (config: object, request: object): unknown =>
+    Object.fromEntries(envOf(configOf(config), request, facts).map((entry) => entry.split(/=(.*)/s).slice(0, 2)))
 
   it('has PATH, HOSTNAME and HOME unless they are given', () => {
     expect(env({}, {})).toEqual({ PATH: expect.stringContaining('/usr/sbin') as string, HOSTNAME: 'h', HOME: '/root' })
-    expect(env({ Env: ['PATH=/p', 'HOME=/image'] }, { env: ['HOME=/mine'] })).toEqual({ PATH: '/p', HOSTNAME: 'h', HOME: '/mine' })
+    expect(env({ Env: ['PATH=/p', 'HOME=/image'] }, { env: ['HOME=/mine'] })).toEqual({
+      PATH: '/p',
+      HOSTNAME: 'h',
+      HOME: '/mine',
+    })
   })
 
   it('takes the last of a name, removes a bare one, keeps "=" in values', () => {
-    expect(env({ Env: ['A=1', 'B=2', 'A=3'] }, { env: ['B', 'C=x=y', 'D='] })).toMatchObject({ A: '3', C: 'x=y', D: '' })
+    expect(env({ Env: ['A=1', 'B=2', 'A=3'] }, { env: ['B', 'C=x=y', 'D='] })).toMatchObject({
+      A: '3',
+      C: 'x=y',
+      D: '',
+    })
     expect(env({ Env: ['B=2'] }, { env: ['B'] })).not.toHaveProperty('B')
   })
 
@@ -65,6 +79,7 @@ describe('working directory and host name', () => {
     expect(hostnameOf(id, {}, 'host')).toBe('aaaaaaaaaaaa')
     expect(hostnameOf(id, { network: 'host' }, 'host')).toBe('host')
     expect(hostnameOf(id, { hostname: 'x.y-z' }, 'host')).toBe('x.y-z')
-    for (const hostname of ['a b', 'a\nb', '-a', 'a'.repeat(64)]) expect(() => hostnameOf(id, { hostname }, 'host')).toThrow('host name')
+    for (const hostname of ['a b', 'a\nb', '-a', 'a'.repeat(64)])
+      expect(() => hostnameOf(id, { hostname }, 'host')).toThrow('host name')
   })
 })

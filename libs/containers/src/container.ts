@@ -3,7 +3,10 @@ import type { ChainId, DiffId, Digest, ErrorCode, ImageConfig } from '@strata/oc
 /** `none`: a network namespace of its own with only `lo`, up. `host`: the machine's network. */
 export type Network = 'none' | 'host'
 
-/** What a caller may say about the process, over what the image's config says. Fields left out mean the image's, as docker has it. */
+/**
+ * What a caller may say about the process, over what the image's config says. Fields left out mean
+ * the image's, as docker has it.
+ */
 export interface ContainerRequest {
   /** Replaces the image's Entrypoint and drops its Cmd. `[]` and `['']` mean none. */
   readonly entrypoint?: readonly string[] | undefined
@@ -41,9 +44,15 @@ export interface ContainerClaim {
   readonly name?: string | undefined
   /** Removed by the node once it has exited and its open `wait`s and `logs` were answered. */
   readonly autoRemove?: boolean | undefined
-  /** The request that launches it: whoever finds the container created, long after, can see whether that still goes on. */
+  /**
+   * The request that launches it: whoever finds the container created, long after, can see whether
+   * that still goes on.
+   */
   readonly job?: string | undefined
-  /** A foreground reader will come for the output: none of it is rotated away before that reader had it (up to `LogLimits.heldBytes`). */
+  /**
+   * A foreground reader will come for the output: none of it is rotated away before that reader had
+   * it (up to `LogLimits.heldBytes`).
+   */
   readonly attached?: boolean | undefined
 }
 
@@ -51,28 +60,46 @@ export type ContainerState =
   | { readonly status: 'created' }
   /** `pid` is the container's first process, as the host numbers it; `startedAt` is ISO 8601. */
   | { readonly status: 'running'; readonly pid: number; readonly startedAt: string }
-  /** `code` is 0–255 as a shell has it (128 + signal). `reason` and `error` stand only where Strata, not the process, ended it. */
-  | { readonly status: 'exited'; readonly code: number; readonly startedAt?: string; readonly finishedAt: string; readonly reason?: string; readonly error?: ErrorCode }
+  /**
+   * `code` is 0–255 as a shell has it (128 + signal). `reason` and `error` stand only where Strata,
+   * not the process, ended it.
+   */
+  | {
+      readonly status: 'exited'
+      readonly code: number
+      readonly startedAt?: string
+      readonly finishedAt: string
+      readonly reason?: string
+      readonly error?: ErrorCode
+    }
 
-/** A container as it lies on its node's disk (`<folder>/<id>/container.json`). Immutable: every change makes a new one. */
+/**
+ * A container as it lies on its node's disk (`<folder>/<id>/container.json`). Immutable: every
+ * change makes a new one.
+ */
 export interface ContainerRecord extends ContainerClaim {
   readonly version: 1
   /** 64 hex digits. */
   readonly id: string
   readonly createdAt: string
   /**
-   * Number of the last start that was recorded, 0 before the first. It is on disk before anything runs, so a start of a
-   * number that is here already only observes: this is what makes a start happen at most once.
+   * Number of the last start that was recorded, 0 before the first. It is on disk before anything
+   * runs, so a start of a number that is here already only observes: this is what makes a start
+   * happen at most once.
    */
   readonly starts: number
-  /** `/proc/sys/kernel/random/boot_id` of the last recorded start: what ran in another boot is not running now. */
+  /**
+   * `/proc/sys/kernel/random/boot_id` of the last recorded start: what ran in another boot is not
+   * running now.
+   */
   readonly bootId?: string
   readonly state: ContainerState
 }
 
 /**
- * Whether what is said of a container must outlive a loss of power. Of one that is removed when it has exited nothing does
- * but the number of its start: a record that is only half there is put aside, as any that cannot be read.
+ * Whether what is said of a container must outlive a loss of power. Of one that is removed when it
+ * has exited nothing does but the number of its start: a record that is only half there is put
+ * aside, as any that cannot be read.
  */
 export function lasts({ autoRemove }: ContainerClaim): boolean {
   return !autoRemove
@@ -86,7 +113,10 @@ export interface ContainerExit {
   readonly error?: ErrorCode
 }
 
-/** Where the containers' writable roots come from: the snapshotter, as the node's service wires it. All three are idempotent; the last two also get ids of which no record is left. */
+/**
+ * Where the containers' writable roots come from: the snapshotter, as the node's service wires it.
+ * All three are idempotent; the last two also get ids of which no record is left.
+ */
 export interface ContainerRoots {
   /** The container's writable root, mounted; its absolute path. Also after a crash or a reboot. */
   mount(container: ContainerRecord): Promise<string>

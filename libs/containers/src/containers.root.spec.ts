@@ -14,7 +14,11 @@ afterAll(async () => {
 
 describe('a container', () => {
   it('runs, tells its exit code and output, and leaves nothing', async () => {
-    expect(await world.run(['sh', '-c', 'echo out; echo err >&2; exit 7'])).toEqual({ code: 7, stdout: 'out\n', stderr: 'err\n' })
+    expect(await world.run(['sh', '-c', 'echo out; echo err >&2; exit 7'])).toEqual({
+      code: 7,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    })
     expect(world.leaks()).toEqual([])
   })
 
@@ -33,23 +37,40 @@ describe('a container', () => {
   })
 
   it('has the default capabilities, filter, namespaces and masked paths', async () => {
-    const { stdout } = await world.run(['sh', '-c', 'grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status; head -c 1 /proc/kcore | wc -c; touch /proc/sys/x /sys/x 2>&1; mount -t tmpfs x /tmp 2>&1; cat /proc/self/cgroup | grep -v ":/$"; echo $$; ls /proc/self/fd'])
+    const { stdout } = await world.run([
+      'sh',
+      '-c',
+      'grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status; head -c 1 /proc/kcore | wc -c; touch /proc/sys/x /sys/x 2>&1; mount -t tmpfs x /tmp 2>&1; cat /proc/self/cgroup | grep -v ":/$"; echo $$; ls /proc/self/fd',
+    ])
     expect(stdout).toContain('CapEff:\t00000000a80425fb')
     expect(stdout).toContain('CapBnd:\t00000000a80425fb')
     expect(stdout).toContain('Seccomp:\t2')
     expect(stdout).toContain('touch: /sys/x: Read-only file system')
     expect(stdout).toMatch(/mount: .*(denied|not permitted)/)
-    // Its first process is 1, and nothing of ours is open in it: 0, 1, 2 and the folder that ls reads.
+    // Its first process is 1, and nothing of ours is open in it: 0, 1, 2 and the folder that ls
+    // reads.
     expect(stdout).toMatch(/\n1\n0\n1\n2\n3\n$/)
   })
 
   it('finds the user, groups and home in its own root', async () => {
-    const { stdout } = await world.run(['sh', '-c', 'id; echo $HOME; pwd; grep CapEff /proc/self/status'], { user: 'web', workdir: '/made/for it' })
-    expect(stdout).toBe('uid=1000(web) gid=1001(web) groups=50(staff),1001(web)\n/home/web\n/made/for it\nCapEff:\t0000000000000000\n')
+    const { stdout } = await world.run(['sh', '-c', 'id; echo $HOME; pwd; grep CapEff /proc/self/status'], {
+      user: 'web',
+      workdir: '/made/for it',
+    })
+    expect(stdout).toBe(
+      'uid=1000(web) gid=1001(web) groups=50(staff),1001(web)\n/home/web\n/made/for it\nCapEff:\t0000000000000000\n',
+    )
   })
 
   it('has hostname, hosts, resolv.conf and variables', async () => {
-    const { stdout } = await world.run(['sh', '-c', 'hostname; cat /etc/hostname; echo $HOSTNAME $A $PATH; grep -c localhost /etc/hosts; ls -l /etc/resolv.conf | grep -c ^-'], { hostname: 'box', env: ['A=b c'] })
+    const { stdout } = await world.run(
+      [
+        'sh',
+        '-c',
+        'hostname; cat /etc/hostname; echo $HOSTNAME $A $PATH; grep -c localhost /etc/hosts; ls -l /etc/resolv.conf | grep -c ^-',
+      ],
+      { hostname: 'box', env: ['A=b c'] },
+    )
     expect(stdout).toBe('box\nbox\nbox b c /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n2\n1\n')
   })
 
@@ -66,14 +87,27 @@ describe('a container', () => {
   })
 
   it('can have a read-only root', async () => {
-    const { stdout } = await world.run(['sh', '-c', 'touch /x 2>&1 || echo no; touch /dev/shm/x && echo yes'], { readOnly: true })
+    const { stdout } = await world.run(['sh', '-c', 'touch /x 2>&1 || echo no; touch /dev/shm/x && echo yes'], {
+      readOnly: true,
+    })
     expect(stdout).toMatch(/Read-only.*\nno\nyes\n/)
   })
 
   it('makes the folders of VOLUMEs', async () => {
     const id = newId()
     const claim = world.claimOf({ command: ['sh', '-c', 'ls -d /data/deep && touch /data/deep/x'] })
-    const config = { User: '', ExposedPorts: [], Env: undefined, Entrypoint: undefined, Cmd: undefined, Volumes: ['/data/deep'], WorkingDir: '', Labels: {}, StopSignal: '', Hostname: '' }
+    const config = {
+      User: '',
+      ExposedPorts: [],
+      Env: undefined,
+      Entrypoint: undefined,
+      Cmd: undefined,
+      Volumes: ['/data/deep'],
+      WorkingDir: '',
+      Labels: {},
+      StopSignal: '',
+      Hostname: '',
+    }
     await world.containers.claim(id, { ...claim, image: { ...claim.image, config } })
     await world.containers.launch(id)
     expect(await world.containers.wait(id)).toEqual({ code: 0 })
@@ -83,7 +117,9 @@ describe('a container', () => {
   it('runs in a cgroup of its own below the node', async () => {
     const id = await world.start(['sleep', '1000'])
     const { state } = world.containers.get(id)
-    expect(state.status === 'running' && readFileSync(`/proc/${state.pid}/cgroup`, 'latin1')).toContain(`/strata-${world.options.node}/${id}`)
+    expect(state.status === 'running' && readFileSync(`/proc/${state.pid}/cgroup`, 'latin1')).toContain(
+      `/strata-${world.options.node}/${id}`,
+    )
     await world.containers.remove(id, { force: true })
     expect(world.leaks()).toEqual([])
   })
@@ -141,9 +177,13 @@ describe('the registry', () => {
     expect((await containers.claim(id, world.claimOf({ command: ['false'] }))).name).toBe('one')
     await containers.remove(id, { force: true })
     await containers.remove(id, { force: true })
-    await expect(containers.claim(id, world.claimOf({ command: ['true'] }))).rejects.toMatchObject({ code: 'container_not_found' })
+    await expect(containers.claim(id, world.claimOf({ command: ['true'] }))).rejects.toMatchObject({
+      code: 'container_not_found',
+    })
     expect(() => containers.get(id)).toThrow('there is no container')
-    await expect(containers.claim('x', world.claimOf({ command: ['true'] }))).rejects.toMatchObject({ code: 'bad_request' })
+    await expect(containers.claim('x', world.claimOf({ command: ['true'] }))).rejects.toMatchObject({
+      code: 'bad_request',
+    })
     await expect(containers.claim(newId(), world.claimOf({}))).rejects.toMatchObject({ code: 'nothing_to_run' })
   })
 
@@ -158,14 +198,18 @@ describe('the registry', () => {
 
   it('stops a launch that is cancelled before the runtime has it', async () => {
     const id = await world.claim(['sh', '-c', 'echo ran'])
-    await expect(world.containers.launch(id, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'cancelled' })
+    await expect(world.containers.launch(id, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'cancelled',
+    })
     expect((await world.output(id)).toString()).toBe('')
     await world.containers.remove(id)
   })
 
   it('removes an autoRemove container once its end and output were told', async () => {
     const id = await world.claim(['sh', '-c', 'echo seen'], {}, { autoRemove: true })
-    const gone = new Promise<void>((resolve) => world.containers.onChange((changed, record) => changed === id && !record && resolve()))
+    const gone = new Promise<void>((resolve) =>
+      world.containers.onChange((changed, record) => changed === id && !record && resolve()),
+    )
     const output = world.output(id, { follow: true })
     const exit = world.containers.wait(id)
     await world.containers.launch(id)
@@ -178,7 +222,9 @@ describe('the registry', () => {
 
   it('keeps one with a foreground reader until that has come, however early its end was told', async () => {
     const id = await world.start(['echo', 'seen'], {}, { autoRemove: true, attached: true })
-    const gone = new Promise<void>((resolve) => world.containers.onChange((changed, record) => changed === id && !record && resolve()))
+    const gone = new Promise<void>((resolve) =>
+      world.containers.onChange((changed, record) => changed === id && !record && resolve()),
+    )
     expect(await world.containers.wait(id)).toEqual({ code: 0 })
     // Another container's whole life: far longer than a removal takes.
     await world.run(['true'])
@@ -209,7 +255,8 @@ describe('pruning', () => {
       expect(exit.code).toBe(0)
       const pruned = async (id: string): Promise<boolean> => own.containers.prune(id)
       expect(await Promise.all([created, running, byItself, newId()].map(pruned))).toEqual([false, false, false, false])
-      // The foreground reader that its maker announced may still come, until it has been waited for long enough.
+      // The foreground reader that its maker announced may still come, until it has been waited for
+      // long enough.
       const { state } = own.containers.get(owed)
       const ended = state.status === 'exited' ? Date.parse(state.finishedAt) : NaN
       const clock = vi.spyOn(Date, 'now').mockReturnValue(ended + 9_999)

@@ -6,7 +6,13 @@ import { asStrataError, step, StrataError } from '@strata/oci'
 import { AutoRemove } from './auto-remove.js'
 import { Cgroups } from './cgroups.js'
 import { checkClaim, checkId, isContainerId } from './claim.js'
-import { lasts, type ContainerClaim, type ContainerExit, type ContainerRecord, type ContainerRoots } from './container.js'
+import {
+  lasts,
+  type ContainerClaim,
+  type ContainerExit,
+  type ContainerRecord,
+  type ContainerRoots,
+} from './container.js'
 import { Entry, notFound } from './entry.js'
 import { findProgram } from './find-program.js'
 import { killMonitors, Launcher } from './launcher.js'
@@ -20,7 +26,9 @@ import type { RuntimeAbout, RuntimeDriver } from './runtime-driver.js'
 import { parseSignal, stopSignalOf } from './signals.js'
 
 export interface ContainersOptions {
-  /** The node's id, `[a-z0-9][a-z0-9-]*`: in the names of everything made outside the data folder. */
+  /**
+   * The node's id, `[a-z0-9][a-z0-9-]*`: in the names of everything made outside the data folder.
+   */
   readonly node: string
   /** On disk: records and logs. */
   readonly folder: string
@@ -31,19 +39,25 @@ export interface ContainersOptions {
   readonly runtime?: string | undefined
   readonly conmon?: string | undefined
   readonly logLimits?: LogLimits | undefined
-  /** How long an exited `autoRemove` container is kept for a `wait` or `logs` that has not come yet. Default 10 s. */
+  /**
+   * How long an exited `autoRemove` container is kept for a `wait` or `logs` that has not come yet.
+   * Default 10 s.
+   */
   readonly collectMs?: number | undefined
   /** Told of what went wrong where no caller is there to be told. */
   readonly warn?: ((message: string) => void) | undefined
 }
 
 const COLLECT_MS = 10_000
-/** How many containers are looked after at once where all are: each costs a process of the runtime. */
+/**
+ * How many containers are looked after at once where all are: each costs a process of the runtime.
+ */
 const AT_ONCE = 4
 
 /**
- * The containers of one node: records on disk, processes under the runtime and conmon, both of which outlive this. One instance a node: `open`
- * takes a lock. All methods are safe to call side by side and again after a crash.
+ * The containers of one node: records on disk, processes under the runtime and conmon, both of
+ * which outlive this. One instance a node: `open` takes a lock. All methods are safe to call side
+ * by side and again after a crash.
  */
 export class Containers {
   readonly #entries = new Map<string, Entry>()
@@ -58,7 +72,11 @@ export class Containers {
   #about: RuntimeAbout = { version: '', warnings: [] }
   #closed = false
 
-  private constructor(private readonly options: ContainersOptions, conmon: string, private readonly lock: number) {
+  private constructor(
+    private readonly options: ContainersOptions,
+    conmon: string,
+    private readonly lock: number,
+  ) {
     this.#store = new RecordStore(options.folder)
     this.#cgroups = new Cgroups(`strata-${options.node}`)
     this.#driver = new Runc(options.runtime ?? findProgram('runc'), join(options.runFolder, 'runc'), options.runFolder)
@@ -66,26 +84,44 @@ export class Containers {
     this.#autoRemove = new AutoRemove(collectMs, async (entry) => {
       await this.remove(entry.record.id).catch((error: unknown) => this.#warn(entry, 'cannot remove', error))
     })
-    this.#launcher = new Launcher(this.#driver, conmon, options.roots, this.#cgroups, this.#bundles, (options.logLimits ?? LOG_LIMITS).unattendedBytes)
+    this.#launcher = new Launcher(
+      this.#driver,
+      conmon,
+      options.roots,
+      this.#cgroups,
+      this.#bundles,
+      (options.logLimits ?? LOG_LIMITS).unattendedBytes,
+    )
     this.#lifecycle = new Lifecycle({
-      launcher: this.#launcher, collectMs, folderOf: (id) => this.#store.folderOf(id), save: (entry, record, how) => this.#save(entry, record, how),
-      exited: (entry) => this.#autoRemove.consider(entry), isClosed: () => this.#closed, warn: (entry, what, error) => this.#warn(entry, what, error),
+      launcher: this.#launcher,
+      collectMs,
+      folderOf: (id) => this.#store.folderOf(id),
+      save: (entry, record, how) => this.#save(entry, record, how),
+      exited: (entry) => this.#autoRemove.consider(entry),
+      isClosed: () => this.#closed,
+      warn: (entry, what, error) => this.#warn(entry, what, error),
     })
   }
 
   /**
-   * Reconciles disk, runtime, monitors, mounts and cgroups, of this node only, then answers. A start that a crash interrupted before anything ran
-   * stays `created` with `starts` above 0: `launch` goes on with it.
-   * `driver_unavailable` if runc or conmon is missing, or another process serves this node.
+   * Reconciles disk, runtime, monitors, mounts and cgroups, of this node only, then answers. A
+   * start that a crash interrupted before anything ran stays `created` with `starts` above 0:
+   * `launch` goes on with it. `driver_unavailable` if runc or conmon is missing, or another process
+   * serves this node.
    */
   static async open(options: ContainersOptions): Promise<Containers> {
-    if (!/^[a-z0-9][a-z0-9-]*$/.test(options.node)) throw new StrataError('bad_request', `${JSON.stringify(options.node)} is not a node's id of lower-case letters, digits and "-"`)
+    if (!/^[a-z0-9][a-z0-9-]*$/.test(options.node))
+      throw new StrataError(
+        'bad_request',
+        `${JSON.stringify(options.node)} is not a node's id of lower-case letters, digits and "-"`,
+      )
     const conmon = options.conmon ?? findProgram('conmon')
     ownFolder(options.folder)
     ownFolder(options.runFolder)
     const lock = openOwnFile(join(options.folder, 'lock'))
     try {
-      if (!flock(lock, 'ex', { nonblock: true })) throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
+      if (!flock(lock, 'ex', { nonblock: true }))
+        throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
       dropPipeNames(options.runFolder)
       const containers = new Containers(options, conmon, lock)
       await containers.#reconcile()
@@ -96,26 +132,40 @@ export class Containers {
     }
   }
 
-  /** The runtime's version in a line (`runc version 1.3.6`), and what a person should know of it at start-up (an old runc). */
+  /**
+   * The runtime's version in a line (`runc version 1.3.6`), and what a person should know of it at
+   * start-up (an old runc).
+   */
   get runtime(): RuntimeAbout {
     return this.#about
   }
 
   /**
-   * Makes the record of container `id` (64 hex digits), or answers the one that is there.
-   * Refuses, and leaves nothing, what can be told to be wrong before a root is there: `bad_request`, `nothing_to_run`; `container_exists` if the
-   * name is another's, `container_not_found` if `id` was removed.
+   * Makes the record of container `id` (64 hex digits), or answers the one that is there. Refuses,
+   * and leaves nothing, what can be told to be wrong before a root is there: `bad_request`,
+   * `nothing_to_run`; `container_exists` if the name is another's, `container_not_found` if `id`
+   * was removed.
    */
   async claim(id: string, claim: ContainerClaim): Promise<ContainerRecord> {
     checkId(id)
-    if (this.#store.isRemoved(id)) throw new StrataError('container_not_found', `container ${id.slice(0, 12)} was removed`)
+    if (this.#store.isRemoved(id))
+      throw new StrataError('container_not_found', `container ${id.slice(0, 12)} was removed`)
     const present = this.#entries.get(id)
     if (present) return present.record
     checkClaim(id, claim)
     const { name } = claim
-    if (name !== undefined && this.list().some((other) => other.name === name)) throw new StrataError('container_exists', `the name ${name} is another container's`)
-    const record: ContainerRecord = { ...claim, version: 1, id, createdAt: new Date().toISOString(), starts: 0, state: { status: 'created' } }
-    // In the registry before the first wait: of two claims of an id, or of a name, the second meets the first.
+    if (name !== undefined && this.list().some((other) => other.name === name))
+      throw new StrataError('container_exists', `the name ${name} is another container's`)
+    const record: ContainerRecord = {
+      ...claim,
+      version: 1,
+      id,
+      createdAt: new Date().toISOString(),
+      starts: 0,
+      state: { status: 'created' },
+    }
+    // In the registry before the first wait: of two claims of an id, or of a name, the second meets
+    // the first.
     const entry = this.#enter(record)
     return await entry.alone(async () => {
       try {
@@ -132,10 +182,11 @@ export class Containers {
   }
 
   /**
-   * Start number `start` (default 1) of container `id`: answers with the record once the process runs (or has exited again).
-   * At most once for a number: called again it observes, waits for a launch under way, or goes on with one that a crash interrupted.
-   * `command_not_found`, `command_not_executable`, `launch_failed` and whatever the root's maker says: nothing ran, the record is `exited` with
-   * 127, 126 or 125, and a call again says the same.
+   * Start number `start` (default 1) of container `id`: answers with the record once the process
+   * runs (or has exited again). At most once for a number: called again it observes, waits for a
+   * launch under way, or goes on with one that a crash interrupted. `command_not_found`,
+   * `command_not_executable`, `launch_failed` and whatever the root's maker says: nothing ran, the
+   * record is `exited` with 127, 126 or 125, and a call again says the same.
    * @param options.signal a launch not yet handed to the runtime stops: `cancelled`
    */
   async launch(id: string, options: { start?: number; signal?: AbortSignal } = {}): Promise<ContainerRecord> {
@@ -144,34 +195,40 @@ export class Containers {
     return await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
       if (start > entry.record.starts) {
-        if (entry.state.status === 'running') throw new StrataError('container_running', `container ${id.slice(0, 12)} is running`)
+        if (entry.state.status === 'running')
+          throw new StrataError('container_running', `container ${id.slice(0, 12)} is running`)
         await this.#lifecycle.start(entry, start, options.signal)
-      } else if (start === entry.record.starts && entry.state.status === 'created') await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options.signal)
+      } else if (start === entry.record.starts && entry.state.status === 'created')
+        await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options.signal)
       const { state } = entry
-      if (state.status === 'exited' && state.error) throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
+      if (state.status === 'exited' && state.error)
+        throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
       return entry.record
     })
   }
 
   /**
-   * The caller cannot launch start `start` (default 1), because of `error`: the record says so, as of a launch that failed. Fine if that start is
-   * on record already, or the container is gone.
+   * The caller cannot launch start `start` (default 1), because of `error`: the record says so, as
+   * of a launch that failed. Fine if that start is on record already, or the container is gone.
    */
   async refuse(id: string, error: StrataError, start = 1): Promise<void> {
     const entry = this.#entries.get(id)
     await entry?.alone(async () => {
-      if (!entry.removed && start > entry.record.starts && entry.state.status !== 'running') await this.#lifecycle.refuse(entry, start, error)
+      if (!entry.removed && start > entry.record.starts && entry.state.status !== 'running')
+        await this.#lifecycle.refuse(entry, start, error)
     })
   }
 
   /**
-   * Nobody will go on with the launch of a container that is still `created`: its record says so, with `error`. Nothing
-   * for one that has come further, also by a launch that was under way when this was asked.
+   * Nobody will go on with the launch of a container that is still `created`: its record says so,
+   * with `error`. Nothing for one that has come further, also by a launch that was under way when
+   * this was asked.
    */
   async giveUp(id: string, error: StrataError): Promise<void> {
     const entry = this.#entries.get(id)
     await entry?.alone(async () => {
-      if (!entry.removed && entry.state.status === 'created') await this.#lifecycle.refuse(entry, entry.record.starts + 1, error)
+      if (!entry.removed && entry.state.status === 'created')
+        await this.#lifecycle.refuse(entry, entry.record.starts + 1, error)
     })
   }
 
@@ -196,7 +253,10 @@ export class Containers {
     return [...this.#entries.values()].map((entry) => entry.record)
   }
 
-  /** Answers when the container has exited, at once if it has. Also before it was launched. Aborted: `cancelled`. */
+  /**
+   * Answers when the container has exited, at once if it has. Also before it was launched. Aborted:
+   * `cancelled`.
+   */
   async wait(id: string, signal?: AbortSignal): Promise<ContainerExit> {
     const entry = this.#entry(id)
     const release = this.#autoRemove.hold(entry)
@@ -211,8 +271,9 @@ export class Containers {
   }
 
   /**
-   * Output, also of an exited container; before it was launched too, with `follow`. What is not asked for is not read.
-   * `limit_exceeded` when output that this reader had not had yet was dropped.
+   * Output, also of an exited container; before it was launched too, with `follow`. What is not
+   * asked for is not read. `limit_exceeded` when output that this reader had not had yet was
+   * dropped.
    */
   async *logs(id: string, options: LogOptions = {}): AsyncGenerator<LogChunk, void, undefined> {
     const entry = this.#entry(id)
@@ -225,7 +286,10 @@ export class Containers {
     }
   }
 
-  /** The stop signal (`signal`, the image's StopSignal, TERM), then KILL after `timeoutSeconds` (default 10; 0 at once). Fine if it has exited. */
+  /**
+   * The stop signal (`signal`, the image's StopSignal, TERM), then KILL after `timeoutSeconds`
+   * (default 10; 0 at once). Fine if it has exited.
+   */
   async stop(id: string, options: { timeoutSeconds?: number; signal?: string } = {}): Promise<ContainerExit> {
     const entry = this.#entry(id)
     const { config } = entry.record.image
@@ -233,40 +297,52 @@ export class Containers {
     const signal = options.signal ? parseSignal(options.signal) : stopSignalOf(config?.StopSignal)
     if (timeoutSeconds > 0) {
       const sent = await this.#signal(entry, signal)
-      const exit = (sent || entry.ended) && await entry.exit(AbortSignal.timeout(Math.min(timeoutSeconds * 1000, 2 ** 31 - 1)))
+      const exit =
+        (sent || entry.ended) && (await entry.exit(AbortSignal.timeout(Math.min(timeoutSeconds * 1000, 2 ** 31 - 1))))
       if (exit) return exit
     }
-    if (!(await this.#signal(entry, 'KILL')) && entry.state.status === 'created') throw new StrataError('container_not_running', `container ${id.slice(0, 12)} was not started`)
+    if (!(await this.#signal(entry, 'KILL')) && entry.state.status === 'created')
+      throw new StrataError('container_not_running', `container ${id.slice(0, 12)} was not started`)
     const exit = await entry.exit(undefined)
     if (!exit) throw notFound(id)
     return exit
   }
 
-  /** A signal by name (`TERM`, `SIGTERM`) or number, default KILL. `container_not_running` if it is not. */
+  /**
+   * A signal by name (`TERM`, `SIGTERM`) or number, default KILL. `container_not_running` if it is
+   * not.
+   */
   async kill(id: string, signal = 'KILL'): Promise<void> {
-    if (!(await this.#signal(this.#entry(id), parseSignal(signal)))) throw new StrataError('container_not_running', `container ${id.slice(0, 12)} is not running`)
+    if (!(await this.#signal(this.#entry(id), parseSignal(signal))))
+      throw new StrataError('container_not_running', `container ${id.slice(0, 12)} is not running`)
   }
 
-  /** Takes all of it away; a later `claim` of the id is refused. `container_running` unless `force`, which kills first. Fine if removed before. */
+  /**
+   * Takes all of it away; a later `claim` of the id is refused. `container_running` unless `force`,
+   * which kills first. Fine if removed before.
+   */
   async remove(id: string, options: { force?: boolean } = {}): Promise<void> {
     if (this.#store.isRemoved(id) && !this.#entries.has(id)) return
     const entry = this.#entry(id)
     if (entry.state.status === 'running') {
-      if (!options.force) throw new StrataError('container_running', `container ${id.slice(0, 12)} is running: stop it first, or force`)
+      if (!options.force)
+        throw new StrataError('container_running', `container ${id.slice(0, 12)} is running: stop it first, or force`)
       await this.stop(id, { timeoutSeconds: 0 })
     }
     await entry.alone(async () => {
       if (entry.removed) return
-      if (entry.state.status === 'running') throw new StrataError('container_running', `container ${id.slice(0, 12)} has been started meanwhile`)
+      if (entry.state.status === 'running')
+        throw new StrataError('container_running', `container ${id.slice(0, 12)} has been started meanwhile`)
       await this.#takeAway(entry)
     })
   }
 
   /**
-   * Whether container `id` may be removed by someone who did not name it: it has exited, and nobody is owed its end.
-   * False for one that is being launched or runs, for one that goes by itself (`autoRemove`), and while a `wait`, a
-   * reader of the log or the foreground reader that its maker announced has it open or may still come.
-   * This is the only rule for that. A list of states that a client has read is old when it comes back.
+   * Whether container `id` may be removed by someone who did not name it: it has exited, and nobody
+   * is owed its end. False for one that is being launched or runs, for one that goes by itself
+   * (`autoRemove`), and while a `wait`, a reader of the log or the foreground reader that its maker
+   * announced has it open or may still come. This is the only rule for that. A list of states that
+   * a client has read is old when it comes back.
    */
   isPrunable(id: string): boolean {
     const entry = this.#entries.get(id)
@@ -276,7 +352,10 @@ export class Containers {
     return !record.attached || entry.attended || Date.now() - Date.parse(state.finishedAt) > this.#collectMs
   }
 
-  /** Removes container `id` if it is prunable. Looks and removes in the container's turn: no launch comes between. */
+  /**
+   * Removes container `id` if it is prunable. Looks and removes in the container's turn: no launch
+   * comes between.
+   */
   async prune(id: string): Promise<boolean> {
     const entry = this.#entries.get(id)
     if (!entry) return false
@@ -334,19 +413,25 @@ export class Containers {
     for (const container of unreadable) await this.#putAside(container)
     await this.#dropStrangers(leftovers, unreadable)
     const entries = [...this.#entries.values()]
-    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
-      for (let entry = entries.shift(); entry; entry = entries.shift()) {
-        await entry.log.make()
-        // One container must not keep the others from being served. What it is will be seen at the next start.
-        await this.#lifecycle.recover(entry).catch((error: unknown) => this.#warn(entry, 'cannot tell what became of', error))
-      }
-    }))
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async () => {
+        for (let entry = entries.shift(); entry; entry = entries.shift()) {
+          await entry.log.make()
+          // One container must not keep the others from being served. What it is will be seen at
+          // the next start.
+          await this.#lifecycle
+            .recover(entry)
+            .catch((error: unknown) => this.#warn(entry, 'cannot tell what became of', error))
+        }
+      }),
+    )
     this.#about = await this.#driver.about()
   }
 
   /**
-   * A container whose record cannot be read. Nobody could stop it any more, so what runs of it ends, and its name is free.
-   * What it has written may be all that somebody has of his work: that stays, with its folder, until sixteen newer ones came.
+   * A container whose record cannot be read. Nobody could stop it any more, so what runs of it
+   * ends, and its name is free. What it has written may be all that somebody has of his work: that
+   * stays, with its folder, until sixteen newer ones came.
    */
   async #putAside({ id, why }: UnreadableContainer): Promise<void> {
     const name = `container ${id.slice(0, 12)}`
@@ -354,7 +439,9 @@ export class Containers {
       await killMonitors(this.#launcher.bundleOf(id))
       await this.#launcher.clean({ id })
       const aside = await this.#store.putAside(id)
-      this.options.warn?.(`${why}: ${name} is not served any more, and ended if it ran; its folder is kept as ${aside}, and what it wrote under its id among the snapshots`)
+      this.options.warn?.(
+        `${why}: ${name} is not served any more, and ended if it ran; its folder is kept as ${aside}, and what it wrote under its id among the snapshots`,
+      )
       for (const old of await this.#store.asideBeyond()) {
         await this.options.roots.remove({ id: old })
         await this.#store.dropAside(old)
@@ -364,11 +451,18 @@ export class Containers {
     }
   }
 
-  /** What this node has in the runtime, among bundles and cgroups but not on disk; and folders whose removal was interrupted. */
+  /**
+   * What this node has in the runtime, among bundles and cgroups but not on disk; and folders whose
+   * removal was interrupted.
+   */
   async #dropStrangers(leftovers: readonly string[], unreadable: readonly UnreadableContainer[]): Promise<void> {
     const bundles = await readdir(this.#bundles).catch(() => [])
     const known = new Set([...this.#entries.keys(), ...unreadable.map(({ id }) => id)])
-    const ids = new Set([...leftovers, ...bundles, ...(await this.#driver.list()), ...this.#cgroups.list()].filter((id) => !known.has(id)))
+    const ids = new Set(
+      [...leftovers, ...bundles, ...(await this.#driver.list()), ...this.#cgroups.list()].filter(
+        (id) => !known.has(id),
+      ),
+    )
     for (const id of ids) {
       await killMonitors(this.#launcher.bundleOf(id))
       await this.#launcher.clean({ id })
@@ -380,7 +474,11 @@ export class Containers {
   // ---- records ----
 
   #enter(record: ContainerRecord): Entry {
-    const log = new ContainerLog(join(this.#store.folderOf(record.id), 'log'), this.options.logLimits ?? LOG_LIMITS, (message) => this.options.warn?.(message))
+    const log = new ContainerLog(
+      join(this.#store.folderOf(record.id), 'log'),
+      this.options.logLimits ?? LOG_LIMITS,
+      (message) => this.options.warn?.(message),
+    )
     const entry = new Entry(record, log)
     this.#entries.set(record.id, entry)
     return entry
@@ -400,7 +498,9 @@ export class Containers {
   }
 
   async #signal(entry: Entry, signal: string): Promise<boolean> {
-    return await entry.alone(async () => entry.state.status === 'running' && (await this.#driver.kill(entry.record.id, signal)))
+    return await entry.alone(
+      async () => entry.state.status === 'running' && (await this.#driver.kill(entry.record.id, signal)),
+    )
   }
 
   #tell(id: string, record: ContainerRecord | undefined): void {

@@ -12,7 +12,10 @@ import { RecordStore } from './record-store.js'
 import { Runc } from './runc.js'
 import { World } from './testing/world.js'
 
-/** What the service does in a launch, step by step, so that it can "die" after each. Its next start is `Containers.open`. */
+/**
+ * What the service does in a launch, step by step, so that it can "die" after each. Its next start
+ * is `Containers.open`.
+ */
 let world: World
 let store: RecordStore
 let driver: Runc
@@ -23,7 +26,14 @@ beforeAll(async () => {
   const { node, folder, runFolder, roots } = world.options
   store = new RecordStore(folder)
   driver = new Runc(findProgram('runc'), join(runFolder, 'runc'), runFolder)
-  launcher = new Launcher(driver, findProgram('conmon'), roots, new Cgroups(`strata-${node}`), join(runFolder, 'bundles'), 2 ** 30)
+  launcher = new Launcher(
+    driver,
+    findProgram('conmon'),
+    roots,
+    new Cgroups(`strata-${node}`),
+    join(runFolder, 'bundles'),
+    2 ** 30,
+  )
   bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim()
 })
 afterAll(async () => {
@@ -45,14 +55,16 @@ async function begin(command: readonly string[]): Promise<void> {
 const prepare = () => launcher.prepare(record, store.folderOf(record.id))
 const log = () => join(store.folderOf(record.id), 'log/current')
 const bundle = () => launcher.bundleOf(record.id)
-const spawn = () => Monitor.spawn({ conmon: findProgram('conmon'), driver, id: record.id, bundle: bundle(), log: log() })
+const spawn = () =>
+  Monitor.spawn({ conmon: findProgram('conmon'), driver, id: record.id, bundle: bundle(), log: log() })
 const reopen = async (): Promise<void> => {
   world.containers = await Containers.open(world.options)
 }
 const timesRun = async (): Promise<number> => (await world.output(record.id)).toString().split('ran\n').length - 1
 /** Until the process has written its line. */
 async function heard(): Promise<void> {
-  for await (const chunk of world.containers.logs(record.id, { follow: true })) if (chunk.bytes.includes('ran\n')) return
+  for await (const chunk of world.containers.logs(record.id, { follow: true }))
+    if (chunk.bytes.includes('ran\n')) return
 }
 
 describe('a service that dies', () => {
@@ -83,10 +95,13 @@ describe('a service that dies', () => {
     it('with a monitor killed before the runtime had it', async () => {
       await prepare()
       const ended = spawn().ended.then(() => 'ended')
-      // Again until it has ended: a program that begins has no command line yet, by which it is known.
+      // Again until it has ended: a program that begins has no command line yet, by which it is
+      // known.
       while ((await Promise.race([ended, killMonitors(bundle())])) !== 'ended');
-      // The runtime that it had begun to run may come to its end all the same; its process would wait for a start that nobody gives.
-      while (world.leaks().some((leak) => leak.startsWith('process') && leak.includes(' create '))) await new Promise((resolve) => setImmediate(resolve))
+      // The runtime that it had begun to run may come to its end all the same; its process would
+      // wait for a start that nobody gives.
+      while (world.leaks().some((leak) => leak.startsWith('process') && leak.includes(' create ')))
+        await new Promise((resolve) => setImmediate(resolve))
       await driver.delete(record.id)
     })
   })
@@ -149,7 +164,9 @@ describe('a service that dies', () => {
   it('after the end was written down, before it was cleaned', async () => {
     await begin(QUICK)
     await prepare()
-    await (await launcher.run(record, log())).monitor.ended
+    await (
+      await launcher.run(record, log())
+    ).monitor.ended
     await store.save({ ...record, state: { status: 'exited', code: 5, finishedAt: '' } }, { durable: false })
     await reopen()
     expect(world.leaks()).toEqual([])
@@ -192,7 +209,9 @@ describe('a service that dies', () => {
   it('in a removal: the next start ends it', async () => {
     await begin(QUICK)
     await prepare()
-    await (await launcher.run(record, log())).monitor.ended
+    await (
+      await launcher.run(record, log())
+    ).monitor.ended
     await store.bury(record.id)
     await reopen()
     expect(world.leaks()).toEqual([])
@@ -224,15 +243,23 @@ describe('a service that dies', () => {
     const id = await world.start(LOOP)
     record = world.containers.get(id)
     await killMonitors(launcher.bundleOf(id))
-    expect(await world.containers.wait(id)).toEqual({ code: 255, reason: 'its monitor was killed, so its process was too' })
+    expect(await world.containers.wait(id)).toEqual({
+      code: 255,
+      reason: 'its monitor was killed, so its process was too',
+    })
   })
 
   it('before an autoRemove container was removed: the next one does it', async () => {
     const id = await world.claim(['true'], {}, { autoRemove: true })
     record = world.containers.get(id)
     await world.containers.close()
-    await store.save({ ...record, starts: 1, bootId, state: { status: 'exited', code: 0, finishedAt: '' } }, { durable: false })
+    await store.save(
+      { ...record, starts: 1, bootId, state: { status: 'exited', code: 0, finishedAt: '' } },
+      { durable: false },
+    )
     await reopen()
-    await new Promise<void>((resolve) => world.containers.onChange((changed, now) => changed === id && !now && resolve()))
+    await new Promise<void>((resolve) =>
+      world.containers.onChange((changed, now) => changed === id && !now && resolve()),
+    )
   })
 })

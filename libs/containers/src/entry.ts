@@ -3,14 +3,20 @@ import type { ContainerExit, ContainerRecord, ContainerState } from './container
 import type { ContainerLog } from './log/container-log.js'
 import type { Monitor } from './monitor.js'
 
-/** A container in memory: its record, who waits for it, and a queue through which all that changes it goes, one at a time. */
+/**
+ * A container in memory: its record, who waits for it, and a queue through which all that changes
+ * it goes, one at a time.
+ */
 export class Entry {
   monitor: Monitor | undefined
   /** It was removed; its id is not in the registry any more. */
   removed = false
   /** Open `wait`s and `logs`. */
   holders = 0
-  /** Why its last launch failed, if that was in this process: the record keeps code and sentence only. */
+  /**
+   * Why its last launch failed, if that was in this process: the record keeps code and sentence
+   * only.
+   */
   failure: StrataError | undefined
   /** Somebody was told how it ended. */
   collected = false
@@ -19,7 +25,10 @@ export class Entry {
   readonly #listeners = new Set<() => void>()
   #queue: Promise<unknown> = Promise.resolve()
 
-  constructor(public record: ContainerRecord, readonly log: ContainerLog) {}
+  constructor(
+    public record: ContainerRecord,
+    readonly log: ContainerLog,
+  ) {}
 
   get state(): ContainerState {
     return this.record.state
@@ -42,7 +51,10 @@ export class Entry {
     return () => this.#listeners.delete(listener)
   }
 
-  /** How it ended, once it has: `undefined` when aborted before; rejects when the container is removed. */
+  /**
+   * How it ended, once it has: `undefined` when aborted before; rejects when the container is
+   * removed.
+   */
   async exit(signal?: AbortSignal): Promise<ContainerExit | undefined> {
     for (;;) {
       const { state } = this

@@ -57,7 +57,10 @@ describe('/dev, /proc and /sys of an image', () => {
       await symlink(join(canary, 'passwd'), join(root, 'dev/null'))
       await symlink(canary, join(root, 'dev/console'))
     })
-    expect(await world.run(['sh', '-c', 'touch /dev/shm/x && echo x > /dev/null && echo fine'])).toMatchObject({ code: 0, stdout: 'fine\n' })
+    expect(await world.run(['sh', '-c', 'touch /dev/shm/x && echo x > /dev/null && echo fine'])).toMatchObject({
+      code: 0,
+      stdout: 'fine\n',
+    })
   })
 })
 
@@ -81,12 +84,16 @@ describe('users', () => {
       await symlink('/', join(root, 'etc'))
       await writeFile(join(root, 'passwd'), 'inside:x:7:7::/:/bin/sh\n')
     })
-    expect(await world.run(['sh', '-c', 'cat /hostname /etc/hostname; id -u'], { user: 'inside', hostname: 'h' })).toEqual({ code: 0, stdout: 'h\nh\n7\n', stderr: '' })
+    expect(
+      await world.run(['sh', '-c', 'cat /hostname /etc/hostname; id -u'], { user: 'inside', hostname: 'h' }),
+    ).toEqual({ code: 0, stdout: 'h\nh\n7\n', stderr: '' })
     await world.useRoot(async (root) => {
       await rm(join(root, 'etc'), { recursive: true })
       await symlink(`../../../../../../..${canary}`, join(root, 'etc'))
     })
-    expect(await world.run(['sh', '-c', 'readlink /etc/hostname; cat /etc/hostname'], { hostname: 'h' })).toMatchObject({ code: 0, stdout: 'h\n' })
+    expect(await world.run(['sh', '-c', 'readlink /etc/hostname; cat /etc/hostname'], { hostname: 'h' })).toMatchObject(
+      { code: 0, stdout: 'h\n' },
+    )
   })
 
   it('a passwd that would block, or is no file, or too large is refused', async () => {
@@ -153,7 +160,10 @@ describe('mount targets', () => {
       await symlink('../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf'))
       await symlink(join(canary, 'hosts'), join(root, 'etc/hosts'))
     })
-    expect(await world.run(['sh', '-c', `grep -c localhost /etc/hosts; ls ${canary}`])).toMatchObject({ code: 0, stdout: '2\nhosts\n' })
+    expect(await world.run(['sh', '-c', `grep -c localhost /etc/hosts; ls ${canary}`])).toMatchObject({
+      code: 0,
+      stdout: '2\nhosts\n',
+    })
     expect(await readdir(join(root, 'etc'))).not.toContain('hostname')
   })
 
@@ -162,7 +172,11 @@ describe('mount targets', () => {
     expect(await refused()).toBe('/etc/hosts lies in /proc')
   })
 
-  it.each([['/dev/null', '/dev'], ['/dev/hosts', '/dev'], ['/sys/hosts', '/sys']])('at %s, where the kernel’s own is mounted, are refused', async (target, folder) => {
+  it.each([
+    ['/dev/null', '/dev'],
+    ['/dev/hosts', '/dev'],
+    ['/sys/hosts', '/sys'],
+  ])('at %s, where the kernel’s own is mounted, are refused', async (target, folder) => {
     await world.useRoot((root) => symlink(target, join(root, 'etc/hosts')))
     expect(await refused()).toBe(`/etc/hosts lies in ${folder}`)
   })

@@ -25,7 +25,10 @@ export type Observed =
 /** How long an orphaned monitor may take to end after its container was deleted. */
 const MONITOR_MS = 5000
 
-/** One container's way from bundle to process and back, without memory: everything is asked of the kernel, the runtime and the bundle. */
+/**
+ * One container's way from bundle to process and back, without memory: everything is asked of the
+ * kernel, the runtime and the bundle.
+ */
 export class Launcher {
   constructor(
     private readonly driver: RuntimeDriver,
@@ -41,18 +44,31 @@ export class Launcher {
     return join(this.bundles, id)
   }
 
-  /** Root and bundle made, nothing run. To be called only where nothing of the container can be running. */
+  /**
+   * Root and bundle made, nothing run. To be called only where nothing of the container can be
+   * running.
+   */
   async prepare(record: ContainerRecord, folder: string): Promise<void> {
     const root = await this.roots.mount(record)
     await writeBundle(this.bundleOf(record.id), await prepareRoot(record, root, folder, this.cgroups.pathOf(record.id)))
     step('launch.prepared')
   }
 
-  /** From a prepared bundle to a running process. When it throws nothing has run, and `clean` is due. */
+  /**
+   * From a prepared bundle to a running process. When it throws nothing has run, and `clean` is
+   * due.
+   */
   async run(record: ContainerRecord, log: string): Promise<{ pid: number; monitor: Monitor }> {
-    const monitor = Monitor.spawn({ conmon: this.conmon, driver: this.driver, id: record.id, bundle: this.bundleOf(record.id), log })
+    const monitor = Monitor.spawn({
+      conmon: this.conmon,
+      driver: this.driver,
+      id: record.id,
+      bundle: this.bundleOf(record.id),
+      log,
+    })
     const pid = await monitor.created
-    // Now: what conmon has started so far, the container's process among it, is not limited, and nothing has written yet.
+    // Now: what conmon has started so far, the container's process among it, is not limited, and
+    // nothing has written yet.
     if (monitor.pid !== undefined) limitFileSize(monitor.pid, this.logBytes)
     step('launch.created')
     await this.#start(record, pid)
@@ -62,11 +78,15 @@ export class Launcher {
   }
 
   /**
-   * What became of a recorded start, after a crash. A process runs only after `start` on a *created* container, and only this node's
-   * service calls that; so `created` means that it has not run, and to start it is right. Two at once do no harm: the created process passes one gate once.
+   * What became of a recorded start, after a crash. A process runs only after `start` on a
+   * *created* container, and only this node's service calls that; so `created` means that it has
+   * not run, and to start it is right. Two at once do no harm: the created process passes one gate
+   * once.
    *
-   * Where runtime and monitor know nothing of the container, nothing ran: what has run stays `stopped` in the runtime's state until it is
-   * deleted, which is done only after its end was recorded. (Only within one boot: the runtime's state lies on a tmpfs. The caller looks at that.)
+   * Where runtime and monitor know nothing of the container, nothing ran: what has run stays
+   * `stopped` in the runtime's state until it is deleted, which is done only after its end was
+   * recorded. (Only within one boot: the runtime's state lies on a tmpfs. The caller looks at
+   * that.)
    */
   async observe(record: ContainerRecord): Promise<Observed> {
     const bundle = this.bundleOf(record.id)
@@ -79,7 +99,8 @@ export class Launcher {
         // Again: it may have ended between the two looks, and it writes the code before it ends.
         const code = await readExit(bundle)
         if (code !== undefined) return { found: 'exited', code }
-        // Created and without a monitor: a `start` of the process that died may be on its way at this very moment, so it is not safe to say "nothing".
+        // Created and without a monitor: a `start` of the process that died may be on its way at
+        // this very moment, so it is not safe to say "nothing".
         return { found: state ? 'lost' : 'nothing' }
       }
       if (state?.status === 'running') return { found: 'running', pid: state.pid, monitor }
@@ -93,18 +114,27 @@ export class Launcher {
         }
       }
       // Still creating, or about to end: its own word or its end says how to go on.
-      const word = state ? undefined : await monitor.created.then(() => undefined, (error: unknown) => asStrataError(error))
+      const word = state
+        ? undefined
+        : await monitor.created.then(
+            () => undefined,
+            (error: unknown) => asStrataError(error),
+          )
       if (!word && !state) {
         monitor.release()
         continue
       }
       await monitor.ended
-      if (word?.code && (await readExit(bundle)) === undefined && (await this.driver.state(record.id)) === undefined) return { found: 'failed', error: word }
+      if (word?.code && (await readExit(bundle)) === undefined && (await this.driver.state(record.id)) === undefined)
+        return { found: 'failed', error: word }
       if (state && (await readExit(bundle)) === undefined) return { found: 'lost' }
     }
   }
 
-  /** Takes away all that a launch made, except the record and what was written: process, runtime's state, monitor, mount, bundle, cgroup. Idempotent. */
+  /**
+   * Takes away all that a launch made, except the record and what was written: process, runtime's
+   * state, monitor, mount, bundle, cgroup. Idempotent.
+   */
   async clean(container: { readonly id: string }): Promise<void> {
     const bundle = this.bundleOf(container.id)
     await this.driver.delete(container.id)
@@ -131,7 +161,10 @@ export class Launcher {
     }
   }
 
-  /** After `delete` a monitor ends by itself. One that does not is ended: it would write into a bundle that is not its own any more. */
+  /**
+   * After `delete` a monitor ends by itself. One that does not is ended: it would write into a
+   * bundle that is not its own any more.
+   */
   async #endMonitor(bundle: string): Promise<void> {
     const monitor = Monitor.adopt(bundle)
     if (!monitor) return
@@ -158,7 +191,8 @@ async function monitorsOf(bundle: string): Promise<number[]> {
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
     try {
       const argv = (await readFile(`/proc/${pid}/cmdline`, 'latin1')).split('\0')
-      if (argv[argv.indexOf('--bundle') + 1] === bundle && (await readlink(`/proc/${pid}/exe`)).endsWith('/conmon')) found.push(Number(pid))
+      if (argv[argv.indexOf('--bundle') + 1] === bundle && (await readlink(`/proc/${pid}/exe`)).endsWith('/conmon'))
+        found.push(Number(pid))
     } catch {
       continue // it has ended
     }

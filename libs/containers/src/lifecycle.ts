@@ -23,26 +23,45 @@ export interface LifecycleNode {
   warn(entry: Entry, what: string, error: unknown): void
 }
 
-/** A container's way through its states: created, running, exited. Every method is called in the entry's turn (`alone`). */
+/**
+ * A container's way through its states: created, running, exited. Every method is called in the
+ * entry's turn (`alone`).
+ */
 export class Lifecycle {
   readonly #bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
 
   constructor(private readonly node: LifecycleNode) {}
 
-  /** Records the number, then runs. Does not throw for what the record then says: `exited` with the error. */
+  /**
+   * Records the number, then runs. Does not throw for what the record then says: `exited` with the
+   * error.
+   */
   async start(entry: Entry, number: number, signal?: AbortSignal): Promise<void> {
-    const record: ContainerRecord = { ...entry.record, starts: number, bootId: this.#bootId, state: { status: 'created' } }
+    const record: ContainerRecord = {
+      ...entry.record,
+      starts: number,
+      bootId: this.#bootId,
+      state: { status: 'created' },
+    }
     // At once, so that whatever goes wrong from here on is recorded as this start's end.
     entry.record = record
-    await this.#attempt(entry, async () => {
-      signal?.throwIfAborted()
-      // The number must be on disk before the runtime hears of the container; making root and bundle runs nothing.
-      // Both to their end, whatever comes of one: what follows writes the record again.
-      const steps = await Promise.allSettled([this.#number(entry, record), this.node.launcher.prepare(record, this.node.folderOf(record.id))])
-      for (const step of steps) if (step.status === 'rejected') throw step.reason
-      signal?.throwIfAborted()
-      await this.#running(entry, await this.node.launcher.run(record, entry.log.path))
-    }, signal)
+    await this.#attempt(
+      entry,
+      async () => {
+        signal?.throwIfAborted()
+        // The number must be on disk before the runtime hears of the container; making root and
+        // bundle runs nothing. Both to their end, whatever comes of one: what follows writes the
+        // record again.
+        const steps = await Promise.allSettled([
+          this.#number(entry, record),
+          this.node.launcher.prepare(record, this.node.folderOf(record.id)),
+        ])
+        for (const step of steps) if (step.status === 'rejected') throw step.reason
+        signal?.throwIfAborted()
+        await this.#running(entry, await this.node.launcher.run(record, entry.log.path))
+      },
+      signal,
+    )
   }
 
   async #number(entry: Entry, record: ContainerRecord): Promise<void> {
@@ -68,12 +87,16 @@ export class Lifecycle {
       case 'failed':
         return await this.#failed(entry, observed.error)
       case 'nothing':
-        return await this.#attempt(entry, async () => {
-          await this.node.launcher.clean(entry.record)
-          await this.node.launcher.prepare(entry.record, this.node.folderOf(entry.record.id))
-          signal?.throwIfAborted()
-          await this.#running(entry, await this.node.launcher.run(entry.record, entry.log.path))
-        }, signal)
+        return await this.#attempt(
+          entry,
+          async () => {
+            await this.node.launcher.clean(entry.record)
+            await this.node.launcher.prepare(entry.record, this.node.folderOf(entry.record.id))
+            signal?.throwIfAborted()
+            await this.#running(entry, await this.node.launcher.run(entry.record, entry.log.path))
+          },
+          signal,
+        )
     }
   }
 
@@ -81,7 +104,12 @@ export class Lifecycle {
     try {
       await work()
     } catch (error) {
-      await this.#failed(entry, signal?.aborted ? new StrataError('cancelled', 'the launch was cancelled', { cause: error }) : asStrataError(error))
+      await this.#failed(
+        entry,
+        signal?.aborted
+          ? new StrataError('cancelled', 'the launch was cancelled', { cause: error })
+          : asStrataError(error),
+      )
     }
   }
 
@@ -93,14 +121,20 @@ export class Lifecycle {
   async #running(entry: Entry, { pid, monitor }: { readonly pid: number; readonly monitor: Monitor }): Promise<void> {
     entry.monitor = monitor
     const startedAt = entry.state.status === 'running' ? entry.state.startedAt : new Date().toISOString()
-    await this.node.save(entry, { ...entry.record, state: { status: 'running', pid, startedAt } }, { durable: lasts(entry.record) })
+    await this.node.save(
+      entry,
+      { ...entry.record, state: { status: 'running', pid, startedAt } },
+      { durable: lasts(entry.record) },
+    )
     step('launch.running-recorded')
     entry.log.keep(this.node.launcher.bundleOf(entry.record.id))
     if (entry.record.attached) {
       entry.log.expectReader(true)
       setTimeout(() => entry.log.expectReader(false), this.node.collectMs).unref()
     }
-    void monitor.ended.then(() => entry.alone(() => this.#ended(entry))).catch((error: unknown) => this.node.warn(entry, 'cannot record the end of', error))
+    void monitor.ended
+      .then(() => entry.alone(() => this.#ended(entry)))
+      .catch((error: unknown) => this.node.warn(entry, 'cannot record the end of', error))
   }
 
   /** Its monitor has ended. */
@@ -120,7 +154,8 @@ export class Lifecycle {
     try {
       await this.node.save(entry, { ...entry.record, state }, { durable: lasts(entry.record) })
     } catch (error) {
-      // Who waits is told all the same. Nothing is cleaned: with the bundle the exit code stays, and the next service reads it there.
+      // Who waits is told all the same. Nothing is cleaned: with the bundle the exit code stays,
+      // and the next service reads it there.
       this.node.warn(entry, 'cannot record the end of', error)
       entry.record = { ...entry.record, state }
       entry.changed()
@@ -140,12 +175,18 @@ export class Lifecycle {
     }
   }
 
-  /** In the boot of the start; after another nothing of it can be there, and the runtime's word is worth nothing. */
+  /**
+   * In the boot of the start; after another nothing of it can be there, and the runtime's word is
+   * worth nothing.
+   */
   async observe(entry: Entry): Promise<Observed> {
     return entry.record.bootId === this.#bootId ? await this.node.launcher.observe(entry.record) : { found: 'lost' }
   }
 
-  /** After a crash: brings the record to what is. A start that ran nothing is left for `start` to go on with. */
+  /**
+   * After a crash: brings the record to what is. A start that ran nothing is left for `start` to go
+   * on with.
+   */
   async recover(entry: Entry): Promise<void> {
     const { record, state } = entry
     if (state.status === 'exited') {
@@ -154,7 +195,14 @@ export class Lifecycle {
     } else if (state.status === 'running') {
       const observed = await this.observe(entry)
       if (observed.found === 'running' || observed.found === 'exited') await this.resume(entry, observed)
-      else await this.#exited(entry, { code: UNKNOWN, reason: record.bootId === this.#bootId ? 'its monitor was killed, so its process was too' : 'the machine was restarted' })
+      else
+        await this.#exited(entry, {
+          code: UNKNOWN,
+          reason:
+            record.bootId === this.#bootId
+              ? 'its monitor was killed, so its process was too'
+              : 'the machine was restarted',
+        })
     } else if (record.starts > 0) {
       const observed = await this.observe(entry)
       if (observed.found !== 'nothing') await this.resume(entry, observed)

@@ -23,10 +23,12 @@ export interface MonitorRequest {
 }
 
 /**
- * One conmon: it holds a container's stdio, writes its log, and its exit code as text to `<bundle>/exit`. It outlives us.
+ * One conmon: it holds a container's stdio, writes its log, and its exit code as text to
+ * `<bundle>/exit`. It outlives us.
  *
- * We hold on to it by a FIFO in the bundle, which conmon has open in both directions as its sync pipe: it can never get EPIPE, a service that
- * was started anew still reads from it what the last one had not read, and its end means that conmon has ended, the exit file written before.
+ * We hold on to it by a FIFO in the bundle, which conmon has open in both directions as its sync
+ * pipe: it can never get EPIPE, a service that was started anew still reads from it what the last
+ * one had not read, and its end means that conmon has ended, the exit file written before.
  */
 export class Monitor {
   /** conmon has ended. Never rejects. */
@@ -35,7 +37,12 @@ export class Monitor {
   readonly #created = Promise.withResolvers<number>()
   #line = ''
 
-  private constructor(fd: number, first: string, readonly pid: number | undefined, failure: () => Promise<StrataError>) {
+  private constructor(
+    fd: number,
+    first: string,
+    readonly pid: number | undefined,
+    failure: () => Promise<StrataError>,
+  ) {
     const ended = Promise.withResolvers<undefined>()
     this.ended = ended.promise
     this.#created.promise.catch(() => undefined)
@@ -49,7 +56,10 @@ export class Monitor {
     this.#read(first)
   }
 
-  /** Starts conmon, which has the runtime create the container. Only whoever has made sure that no other conmon has this bundle may call it. */
+  /**
+   * Starts conmon, which has the runtime create the container. Only whoever has made sure that no
+   * other conmon has this bundle may call it.
+   */
   static spawn(request: MonitorRequest): Monitor {
     const { bundle, id, driver } = request
     const sync = join(bundle, 'sync')
@@ -64,9 +74,31 @@ export class Monitor {
         pid = posixSpawn({
           file: request.conmon,
           argv: [
-            'conmon', '--api-version', '1', '--sync', '--cid', id, '--cuuid', id, '--name', id.slice(0, 12), '--bundle', bundle, '--persist-dir', bundle,
-            '--runtime', driver.path, ...driver.globalArgs.flatMap((arg) => ['--runtime-arg', arg]), '--container-pidfile', join(bundle, 'pidfile'),
-            '--log-path', `k8s-file:${request.log}`, '--no-sync-log', '--full-attach', '--log-level', 'warning',
+            'conmon',
+            '--api-version',
+            '1',
+            '--sync',
+            '--cid',
+            id,
+            '--cuuid',
+            id,
+            '--name',
+            id.slice(0, 12),
+            '--bundle',
+            bundle,
+            '--persist-dir',
+            bundle,
+            '--runtime',
+            driver.path,
+            ...driver.globalArgs.flatMap((arg) => ['--runtime-arg', arg]),
+            '--container-pidfile',
+            join(bundle, 'pidfile'),
+            '--log-path',
+            `k8s-file:${request.log}`,
+            '--no-sync-log',
+            '--full-attach',
+            '--log-level',
+            'warning',
           ],
           env: { ...CHILD_ENV, _OCI_SYNCPIPE: '3' },
           cwd: bundle,
@@ -78,7 +110,9 @@ export class Monitor {
         closeSync(ours)
         throw error
       }
-      const monitor = new Monitor(ours, '', pid, async () => createError(await readFile(join(bundle, 'conmon.err'), 'utf8').catch(() => '')))
+      const monitor = new Monitor(ours, '', pid, async () =>
+        createError(await readFile(join(bundle, 'conmon.err'), 'utf8').catch(() => '')),
+      )
       void monitor.ended.then(() => reap(pid))
       return monitor
     } finally {
@@ -87,13 +121,16 @@ export class Monitor {
     }
   }
 
-  /** The conmon that an earlier process of ours started for this bundle; `undefined` if none lives. */
+  /**
+   * The conmon that an earlier process of ours started for this bundle; `undefined` if none lives.
+   */
   static adopt(bundle: string): Monitor | undefined {
     let fd: number
     try {
       fd = openSync(join(bundle, 'sync'), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW)
     } catch (error) {
-      if (error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(String(error.code))) return undefined
+      if (error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(String(error.code)))
+        return undefined
       throw error
     }
     // Whatever else lies there, no conmon has it open.
@@ -106,7 +143,8 @@ export class Monitor {
     try {
       length = readSync(fd, first)
       if (length === 0) {
-        // No writer: nobody has it open. (epoll would not tell: a FIFO that had no writer when it was opened gives no hang-up.)
+        // No writer: nobody has it open. (epoll would not tell: a FIFO that had no writer when it
+        // was opened gives no hang-up.)
         closeSync(fd)
         return undefined
       }
@@ -116,10 +154,15 @@ export class Monitor {
         throw error
       }
     }
-    return new Monitor(fd, first.toString('utf8', 0, length), undefined, () => Promise.resolve(new StrataError('launch_failed', 'the monitor ended before the container was created')))
+    return new Monitor(fd, first.toString('utf8', 0, length), undefined, () =>
+      Promise.resolve(new StrataError('launch_failed', 'the monitor ended before the container was created')),
+    )
   }
 
-  /** The pid of the created container's process, once there is one; rejects with why it could not be created. Of an adopted one it may have been read before. */
+  /**
+   * The pid of the created container's process, once there is one; rejects with why it could not be
+   * created. Of an adopted one it may have been read before.
+   */
   get created(): Promise<number> {
     return this.#created.promise
   }
@@ -143,7 +186,10 @@ export class Monitor {
   }
 }
 
-/** The exit code that conmon wrote (128 + signal where killed), or `undefined` if it has not. 255 where what lies there is no code. */
+/**
+ * The exit code that conmon wrote (128 + signal where killed), or `undefined` if it has not. 255
+ * where what lies there is no code.
+ */
 export async function readExit(bundle: string): Promise<number | undefined> {
   try {
     const code = Number((await readFile(join(bundle, 'exit'), 'latin1')).trim() || NaN)

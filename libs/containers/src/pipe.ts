@@ -6,7 +6,10 @@ import { mkfifo } from '@strata/linux'
 const PREFIX = '.pipe-'
 let made = 0
 
-/** A pipe, as Node has none: a FIFO that loses its name at once. The reading end does not block. Both close on exec; the caller closes `write`. */
+/**
+ * A pipe, as Node has none: a FIFO that loses its name at once. The reading end does not block.
+ * Both close on exec; the caller closes `write`.
+ */
 export function makePipe(folder: string): { read: number; write: number } {
   mkdirSync(folder, { recursive: true })
   const path = join(folder, `${PREFIX}${process.pid}-${made++}`)
@@ -24,9 +27,13 @@ export function makePipe(folder: string): { read: number; write: number } {
   }
 }
 
-/** The names that a process killed in the middle of `makePipe` left. Only where no other lives that makes pipes there. */
+/**
+ * The names that a process killed in the middle of `makePipe` left. Only where no other lives that
+ * makes pipes there.
+ */
 export function dropPipeNames(folder: string): void {
-  for (const name of readdirSync(folder)) if (name.startsWith(PREFIX)) rmSync(join(folder, name), { recursive: true, force: true })
+  for (const name of readdirSync(folder))
+    if (name.startsWith(PREFIX)) rmSync(join(folder, name), { recursive: true, force: true })
 }
 
 /** A pipe's reading end in the event loop (no thread waits in read(2)). It owns the descriptor. */

@@ -2,17 +2,24 @@ import { closeSync } from 'node:fs'
 import { posixSpawn, reap } from '@strata/linux'
 import { makePipe, readPipe } from './pipe.js'
 
-/** The little that our children get to see of our environment: PATH, for the runtime's own look-ups (iptables, criu). */
+/**
+ * The little that our children get to see of our environment: PATH, for the runtime's own look-ups
+ * (iptables, criu).
+ */
 export const CHILD_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
 
 const MAX_OUTPUT = 4 * 1024 * 1024
 
 /**
- * Runs a program to its end. Not child_process: that forks, which costs in proportion to this process's memory (a launch under 1 GB of heap took
- * three times as long). Its end is seen by the end of its output, so nothing polls.
+ * Runs a program to its end. Not child_process: that forks, which costs in proportion to this
+ * process's memory (a launch under 1 GB of heap took three times as long). Its end is seen by the
+ * end of its output, so nothing polls.
  * @param folder where a pipe may be made for a moment
  */
-export async function runProgram(argv: readonly [string, ...string[]], folder: string): Promise<{ code: number; stdout: string; stderr: string }> {
+export async function runProgram(
+  argv: readonly [string, ...string[]],
+  folder: string,
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const out = makePipe(folder)
   const err = makePipe(folder)
   const outputs = Promise.all([collect(out.read), collect(err.read)])

@@ -15,7 +15,10 @@ const state = z.discriminatedUnion('status', [
   }),
 ])
 
-/** What all that reads a record relies on. Members that it does not name may be there: a newer version wrote them. */
+/**
+ * What all that reads a record relies on. Members that it does not name may be there: a newer
+ * version wrote them.
+ */
 const shape = z.object({
   version: z.literal(1),
   id: z.string(),
@@ -23,7 +26,13 @@ const shape = z.object({
   starts: z.number().int().nonnegative(),
   bootId: z.string().optional(),
   name: z.string().optional(),
-  image: z.object({ name: z.string(), id: z.string(), chainId: z.string(), layers: z.array(z.string()).optional(), config: z.object({}).nullish() }),
+  image: z.object({
+    name: z.string(),
+    id: z.string(),
+    chainId: z.string(),
+    layers: z.array(z.string()).optional(),
+    config: z.object({}).nullish(),
+  }),
   request: z.object({
     entrypoint: z.array(z.string()).optional(),
     command: z.array(z.string()).optional(),

@@ -23,7 +23,12 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
 const image = digestOf('an image')
 const record = (n: number): ContainerRecord => ({
-  version: 1, id: idOf(n), createdAt: new Date(START).toISOString(), starts: 0, state: { status: 'created' }, request: {},
+  version: 1,
+  id: idOf(n),
+  createdAt: new Date(START).toISOString(),
+  starts: 0,
+  state: { status: 'created' },
+  request: {},
   image: { name: 'x', id: image, chainId: image as unknown as ChainId, config: undefined },
 })
 /** A service that was started anew. */
@@ -80,7 +85,11 @@ describe('removed containers', () => {
   it('do not come back with a folder that was not all removed', async () => {
     await store.save(record(1), { durable: true })
     await store.bury(idOf(1))
-    expect(await new RecordStore(folder, () => now).open()).toEqual({ records: [], leftovers: [idOf(1)], unreadable: [] })
+    expect(await new RecordStore(folder, () => now).open()).toEqual({
+      records: [],
+      leftovers: [idOf(1)],
+      unreadable: [],
+    })
   })
 })
 
@@ -94,7 +103,9 @@ describe('containers that cannot be read', () => {
     const { records, leftovers, unreadable } = await store.open()
     expect(records).toEqual([record(20)])
     expect(leftovers).toEqual([])
-    expect(unreadable.map(({ id, why }) => why === `${join(folder, id, 'container.json')} is empty`)).toEqual(Array.from({ length: 20 }, () => true))
+    expect(unreadable.map(({ id, why }) => why === `${join(folder, id, 'container.json')} is empty`)).toEqual(
+      Array.from({ length: 20 }, () => true),
+    )
     for (const { id } of unreadable) {
       await store.putAside(id)
       // The change time, by which they are told, has the kernel's resolution.

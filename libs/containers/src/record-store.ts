@@ -12,7 +12,10 @@ const MAX_RECORD_BYTES = 64 * 2 ** 20
 const ID = /^[0-9a-f]{64}$/
 const DATE = /^\d{4}-\d\d-\d\d$/
 const DAY_MS = 24 * 3600 * 1000
-/** Whole days for which a removed id is remembered. The jobs of a request, and where Redis says it was placed, are kept for one. */
+/**
+ * Whole days for which a removed id is remembered. The jobs of a request, and where Redis says it
+ * was placed, are kept for one.
+ */
 const REMEMBERED_DAYS = 3
 /** How many containers with an unreadable record are kept aside. */
 const MOST_UNREADABLE = 16
@@ -31,8 +34,8 @@ export interface UnreadableContainer {
  *     <folder>/removed/<date>/<id>    an empty file: it was removed on that day (UTC)
  *     <folder>/unreadable/<id>/       what was the container's folder, where the record was unreadable: the newest 16
  *
- * A record is written by rename, so the death of a process leaves the old or the new one. So does a loss of power where
- * `durable` is said. `now` is the clock.
+ * A record is written by rename, so the death of a process leaves the old or the new one. So does a
+ * loss of power where `durable` is said. `now` is the clock.
  */
 export class RecordStore {
   readonly #removed: string
@@ -53,8 +56,8 @@ export class RecordStore {
   }
 
   /**
-   * The records; the ids of folders that are to go, since a removal or a claim was interrupted; and the containers that
-   * cannot be read, which stay as they are until `putAside`.
+   * The records; the ids of folders that are to go, since a removal or a claim was interrupted; and
+   * the containers that cannot be read, which stay as they are until `putAside`.
    */
   async open(): Promise<{ records: ContainerRecord[]; leftovers: string[]; unreadable: UnreadableContainer[] }> {
     ownFolder(this.folder)
@@ -94,8 +97,9 @@ export class RecordStore {
   }
 
   /**
-   * From here on the container is gone, whatever is left of it; a loss of power does not bring it back. Of ids that were
-   * removed long ago the first removal of a day lets go, so that their number is that of a few days, not of all time.
+   * From here on the container is gone, whatever is left of it; a loss of power does not bring it
+   * back. Of ids that were removed long ago the first removal of a day lets go, so that their
+   * number is that of a few days, not of all time.
    */
   async bury(id: string): Promise<void> {
     const date = this.#dateOf(this.now())
@@ -116,7 +120,10 @@ export class RecordStore {
     await rm(this.folderOf(id), { recursive: true, force: true })
   }
 
-  /** Moves the folder of a container that cannot be read out of the way, and answers where to. Its id counts as removed: it is never started again. */
+  /**
+   * Moves the folder of a container that cannot be read out of the way, and answers where to. Its
+   * id counts as removed: it is never started again.
+   */
   async putAside(id: string): Promise<string> {
     const aside = join(this.#unreadable, id)
     ownFolder(this.#unreadable)
@@ -124,10 +131,15 @@ export class RecordStore {
     return aside
   }
 
-  /** Of what was put aside, the ids beyond the newest 16. `dropAside` is the last to be done to each. */
+  /**
+   * Of what was put aside, the ids beyond the newest 16. `dropAside` is the last to be done to
+   * each.
+   */
   async asideBeyond(): Promise<string[]> {
     const ids = (await readdir(this.#unreadable)).filter((name) => ID.test(name))
-    const times = new Map(await Promise.all(ids.map(async (id) => [id, (await lstat(join(this.#unreadable, id))).ctimeMs] as const)))
+    const times = new Map(
+      await Promise.all(ids.map(async (id) => [id, (await lstat(join(this.#unreadable, id))).ctimeMs] as const)),
+    )
     return ids.sort((one, other) => times.get(other)! - times.get(one)!).slice(MOST_UNREADABLE)
   }
 
@@ -140,7 +152,8 @@ export class RecordStore {
     const path = join(this.folderOf(id), RECORD)
     const record = readOwnJson(path, MAX_RECORD_BYTES)
     if (record === undefined) {
-      // Claim died before the rename, so nobody was told of it; unless it has written: then it had a record.
+      // Claim died before the rename, so nobody was told of it; unless it has written: then it had
+      // a record.
       if (await this.#hasRun(id)) throw new UnusableFile(path, 'is not there, though the container has run')
       return undefined
     }

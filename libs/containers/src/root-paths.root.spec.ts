@@ -43,7 +43,10 @@ it('all paths together take a bounded number of steps', async () => {
   for (let n = 0; n < 40; n++) symlinkSync(`${'d/../'.repeat(120)}l${n + 1}`, join(root, `l${n}`))
   const before = descriptors()
   expect(await paths.makeFolder('/l0')).toBe('/l40')
-  await expect(paths.makeFolder('/l0')).rejects.toMatchObject({ code: 'launch_failed', message: 'the paths of the image take more than 16384 steps; the last one is "/l0"' })
+  await expect(paths.makeFolder('/l0')).rejects.toMatchObject({
+    code: 'launch_failed',
+    message: 'the paths of the image take more than 16384 steps; the last one is "/l0"',
+  })
   expect(descriptors()).toBe(before)
 })
 
@@ -51,7 +54,10 @@ it('links that lead ever deeper end where no path is taken any more', async () =
   symlinkSync(`${'a'.repeat(200)}/`.repeat(15) + 'l1', join(root, 'l0'))
   mkdirSync(join(root, `${'a'.repeat(200)}/`.repeat(15)), { recursive: true })
   symlinkSync(`${'b'.repeat(200)}/`.repeat(15), join(root, `${'a'.repeat(200)}/`.repeat(15), 'l1'))
-  await expect(paths.makeFolder('/l0')).rejects.toMatchObject({ code: 'launch_failed', message: expect.stringContaining('more than 4095 bytes') as string })
+  await expect(paths.makeFolder('/l0')).rejects.toMatchObject({
+    code: 'launch_failed',
+    message: expect.stringContaining('more than 4095 bytes') as string,
+  })
 })
 
 it('a file is made once, and only where there is none', async () => {
@@ -59,5 +65,7 @@ it('a file is made once, and only where there is none', async () => {
   writeFileSync(join(root, 'etc/hosts'), 'x')
   expect(await paths.makeFile('/etc/hosts')).toBe('/etc/hosts')
   expect(lstatSync(join(root, 'etc/hosts')).size).toBe(1)
-  await expect(paths.makeFolder('/etc/hosts/x')).rejects.toMatchObject({ message: "the image's /etc/hosts is not a folder, which /etc/hosts/x cannot be" })
+  await expect(paths.makeFolder('/etc/hosts/x')).rejects.toMatchObject({
+    message: "the image's /etc/hosts is not a folder, which /etc/hosts/x cannot be",
+  })
 })

@@ -8,13 +8,19 @@ const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_NOFOLLOW, O_DIRECTORY
 /** As the kernel's own limit on a path. */
 const MAX_LINKS = 40
 const MAX_PATH = 4096
-/** Names that are looked at for one container, over all its paths: each may be a folder to make, and 4,096 of its volumes' may lead through links again and again. */
+/**
+ * Names that are looked at for one container, over all its paths: each may be a folder to make, and
+ * 4,096 of its volumes' may lead through links again and again.
+ */
 const MAX_STEPS = 16_384
 /** Steps without a rest. A folder takes half a millisecond on a slow disk. */
 const SLICE = 32
 const INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
-/** Where the runtime mounts what the kernel makes: what an image has there is not there in a container. */
+/**
+ * Where the runtime mounts what the kernel makes: what an image has there is not there in a
+ * container.
+ */
 export const KERNEL_FOLDERS: readonly string[] = ['/proc', '/dev', '/sys']
 
 /** passwd and group of an image: a real one has a few KiB. */
@@ -23,10 +29,12 @@ export const MAX_SMALL_FILE = 1024 * 1024
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 
 /**
- * Paths inside a root file system that nobody may trust. The kernel resolves each within the root (openat2, RESOLVE_IN_ROOT): links,
- * `..` and absolute targets end inside, whatever the image holds; nothing is ever joined to the root as text. Close it after use.
+ * Paths inside a root file system that nobody may trust. The kernel resolves each within the root
+ * (openat2, RESOLVE_IN_ROOT): links, `..` and absolute targets end inside, whatever the image
+ * holds; nothing is ever joined to the root as text. Close it after use.
  *
- * Folders and files are made in slices of the thread's time, since a small image may name many and deep ones, and all of one object's are bounded.
+ * Folders and files are made in slices of the thread's time, since a small image may name many and
+ * deep ones, and all of one object's are bounded.
  */
 export class RootPaths {
   readonly #root: number
@@ -40,15 +48,25 @@ export class RootPaths {
     closeSync(this.#root)
   }
 
-  /** What the runtime mounts over must be a folder or absent: runc follows a link there out of the root (CVE-2026-41579 and its kind). */
+  /**
+   * What the runtime mounts over must be a folder or absent: runc follows a link there out of the
+   * root (CVE-2026-41579 and its kind).
+   */
   requireKernelFolders(): void {
     for (const name of KERNEL_FOLDERS) {
       const kind = kindAt(this.#root, name)
-      if (kind !== 'absent' && kind !== 'directory') throw new StrataError('launch_failed', `the image's ${name} is ${kind === 'link' ? 'a symbolic link' : 'a file'}, not a folder: such an image is not run`)
+      if (kind !== 'absent' && kind !== 'directory')
+        throw new StrataError(
+          'launch_failed',
+          `the image's ${name} is ${kind === 'link' ? 'a symbolic link' : 'a file'}, not a folder: such an image is not run`,
+        )
     }
   }
 
-  /** A regular file of at most 1 MiB as text; '' if there is none. Anything else there is refused: it may be made to block, or to be read for ever. */
+  /**
+   * A regular file of at most 1 MiB as text; '' if there is none. Anything else there is refused:
+   * it may be made to block, or to be read for ever.
+   */
   readSmall(path: string): string {
     try {
       const at = this.#open(path, O_PATH)
@@ -62,7 +80,8 @@ export class RootPaths {
         // One byte more than allowed: size in stat may lie (an overlay copy-up, a growing file).
         const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, MAX_SMALL_FILE) + 1)
         const length = readSync(fd, bytes, 0, bytes.length, 0)
-        if (length > MAX_SMALL_FILE) throw new StrataError('launch_failed', `the image's ${path} has more than ${MAX_SMALL_FILE} bytes`)
+        if (length > MAX_SMALL_FILE)
+          throw new StrataError('launch_failed', `the image's ${path} has more than ${MAX_SMALL_FILE} bytes`)
         return bytes.toString('utf8', 0, length)
       } finally {
         closeSync(fd)
@@ -73,19 +92,27 @@ export class RootPaths {
     }
   }
 
-  /** Makes a folder (0755, root's) with all that is missing above it. Answers its path without links: what the process will find there. */
+  /**
+   * Makes a folder (0755, root's) with all that is missing above it. Answers its path without
+   * links: what the process will find there.
+   */
   async makeFolder(path: string): Promise<string> {
     return this.#make(path, 'directory')
   }
 
-  /** Makes an empty file (0644) as a target for a bind mount, unless a regular file is there. Answers its path without links. */
+  /**
+   * Makes an empty file (0644) as a target for a bind mount, unless a regular file is there.
+   * Answers its path without links.
+   */
   async makeFile(path: string): Promise<string> {
     return this.#make(path, 'file')
   }
 
   /**
-   * Part by part and descriptor by descriptor, so that a step costs the same however deep it is, and a dangling link's target is made *inside* too. Every step is one name
-   * in a folder that is open, which the kernel is not to leave. `..` and absolute links are followed on the list of names that led there, which holds no link.
+   * Part by part and descriptor by descriptor, so that a step costs the same however deep it is,
+   * and a dangling link's target is made *inside* too. Every step is one name in a folder that is
+   * open, which the kernel is not to leave. `..` and absolute links are followed on the list of
+   * names that led there, which holds no link.
    */
   async #make(path: string, last: 'directory' | 'file'): Promise<string> {
     const walk = new Walk(this.#root)
@@ -98,11 +125,16 @@ export class RootPaths {
           walk.up()
           continue
         }
-        if (walk.length + 1 + Buffer.byteLength(part) >= MAX_PATH) throw new StrataError('launch_failed', `the path ${JSON.stringify(path.slice(0, 200))} leads to one of more than ${MAX_PATH - 1} bytes`)
+        if (walk.length + 1 + Buffer.byteLength(part) >= MAX_PATH)
+          throw new StrataError(
+            'launch_failed',
+            `the path ${JSON.stringify(path.slice(0, 200))} leads to one of more than ${MAX_PATH - 1} bytes`,
+          )
         const isLast = todo.length === 0
         const found = walk.look(part)
         if (found === 'link') {
-          if (++links > MAX_LINKS) throw new StrataError('launch_failed', `${JSON.stringify(path.slice(0, 200))} has too many links`)
+          if (++links > MAX_LINKS)
+            throw new StrataError('launch_failed', `${JSON.stringify(path.slice(0, 200))} has too many links`)
           const target = walk.readLink(part)
           if (target.startsWith('/')) walk.top()
           todo.push(...partsOf(target))
@@ -112,7 +144,10 @@ export class RootPaths {
           if (isLast && last === 'file') walk.makeFile(part)
           else walk.makeFolder(part)
         } else if (found !== (isLast ? last : 'directory')) {
-          throw new StrataError('launch_failed', `the image's ${walk.path}/${part} is ${found === 'directory' ? 'a folder' : 'not a folder'}, which ${path} cannot be`)
+          throw new StrataError(
+            'launch_failed',
+            `the image's ${walk.path}/${part} is ${found === 'directory' ? 'a folder' : 'not a folder'}, which ${path} cannot be`,
+          )
         }
         walk.enter(part)
       }
@@ -127,7 +162,11 @@ export class RootPaths {
   /** Counts a step of any path, and lets others have the thread every few of them. */
   async #step(path: string): Promise<void> {
     this.#steps++
-    if (this.#steps > MAX_STEPS) throw new StrataError('launch_failed', `the paths of the image take more than ${MAX_STEPS} steps; the last one is ${JSON.stringify(path.slice(0, 200))}`)
+    if (this.#steps > MAX_STEPS)
+      throw new StrataError(
+        'launch_failed',
+        `the paths of the image take more than ${MAX_STEPS} steps; the last one is ${JSON.stringify(path.slice(0, 200))}`,
+      )
     if (this.#steps % SLICE === 0) await setImmediate()
   }
 
@@ -137,13 +176,20 @@ export class RootPaths {
 
   #refuse(path: string, error: unknown): StrataError {
     if (error instanceof StrataError) return error
-    return new StrataError('launch_failed', `cannot use ${JSON.stringify(path.slice(0, 200))} in the image: ${String(codeOf(error) ?? error)}`, { cause: error })
+    return new StrataError(
+      'launch_failed',
+      `cannot use ${JSON.stringify(path.slice(0, 200))} in the image: ${String(codeOf(error) ?? error)}`,
+      { cause: error },
+    )
   }
 }
 
 /** The names of a path, the first one last. */
 function partsOf(path: string): string[] {
-  return path.split('/').filter((part) => part !== '' && part !== '.').reverse()
+  return path
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .reverse()
 }
 
 /** A folder inside the root, open, and the names that lead to it. */
@@ -164,11 +210,14 @@ class Walk {
     return kindAt(this.#open(), part)
   }
 
-  /** Names are bytes, but where a path leads is told to the runtime in JSON, which holds text alone. */
+  /**
+   * Names are bytes, but where a path leads is told to the runtime in JSON, which holds text alone.
+   */
   readLink(part: string): string {
     const target = readlinkSync(`/proc/self/fd/${this.#open()}/${part}`, { encoding: 'buffer' })
     const name = `${this.path}/${part}`
-    if (!isUtf8(target)) throw new StrataError('launch_failed', `the image's ${name} is a link to a name that is not UTF-8`)
+    if (!isUtf8(target))
+      throw new StrataError('launch_failed', `the image's ${name} is a link to a name that is not UTF-8`)
     return target.toString()
   }
 

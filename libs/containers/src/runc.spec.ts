@@ -4,24 +4,46 @@ import { parseSignal, stopSignalOf } from './signals.js'
 
 describe("the runtime's words", () => {
   it.each([
-    ['runc create failed: unable to start container process: exec: "no": executable file not found in $PATH', 'command_not_found'],
-    ['runc create failed: unable to start container process: exec: "/no": stat /no: no such file or directory', 'command_not_found'],
-    ['runc create failed: unable to start container process: exec: "/etc/x": permission denied', 'command_not_executable'],
+    [
+      'runc create failed: unable to start container process: exec: "no": executable file not found in $PATH',
+      'command_not_found',
+    ],
+    [
+      'runc create failed: unable to start container process: exec: "/no": stat /no: no such file or directory',
+      'command_not_found',
+    ],
+    [
+      'runc create failed: unable to start container process: exec: "/etc/x": permission denied',
+      'command_not_executable',
+    ],
     ['runc create failed: unable to start container process: exec: "/etc": is a directory', 'command_not_executable'],
     ['exec /x: exec format error: starting container process', 'command_not_executable'],
     ['runc create failed: container with given ID already exists', 'launch_failed'],
-    ['runc create failed: unable to start container process: error mounting "/x" to rootfs at "/y": no such file or directory', 'launch_failed'],
+    [
+      'runc create failed: unable to start container process: error mounting "/x" to rootfs at "/y": no such file or directory',
+      'launch_failed',
+    ],
     ['', 'launch_failed'],
   ])('%j', (message, code) => {
     expect(createError(message).code).toBe(code)
   })
 
   it('lose their decoration', () => {
-    expect(runtimeMessage('time="x" level=warning msg="a"\ntime="2026" level=error msg="exec: \\"no\\": not found"\n')).toBe('exec: "no": not found')
+    expect(
+      runtimeMessage('time="x" level=warning msg="a"\ntime="2026" level=error msg="exec: \\"no\\": not found"\n'),
+    ).toBe('exec: "no": not found')
     expect(runtimeMessage(' \n')).toBe('it said nothing')
   })
 
-  it.each([['1.1.5+ds1', 1], ['1.2.7', 1], ['1.2.8', 0], ['1.3.5', 1], ['1.3.6', 0], ['1.4.0', 0], ['2.0.0', 0]])('version %s: %i warnings', (version, count) => {
+  it.each([
+    ['1.1.5+ds1', 1],
+    ['1.2.7', 1],
+    ['1.2.8', 0],
+    ['1.3.5', 1],
+    ['1.3.6', 0],
+    ['1.4.0', 0],
+    ['2.0.0', 0],
+  ])('version %s: %i warnings', (version, count) => {
     expect(runcWarnings(`runc version ${version}\ncommit: x\n`)).toHaveLength(count)
   })
 
@@ -31,7 +53,13 @@ describe("the runtime's words", () => {
 })
 
 describe('signals', () => {
-  it.each([['TERM', 'TERM'], ['sigint', 'INT'], ['9', '9'], ['SIGRTMIN+3', '37'], ['RTMAX-1', '63']])('%s is %s', (text, signal) => {
+  it.each([
+    ['TERM', 'TERM'],
+    ['sigint', 'INT'],
+    ['9', '9'],
+    ['SIGRTMIN+3', '37'],
+    ['RTMAX-1', '63'],
+  ])('%s is %s', (text, signal) => {
     expect(parseSignal(text)).toBe(signal)
   })
 
@@ -40,6 +68,11 @@ describe('signals', () => {
   })
 
   it("an image's own is TERM where it names none", () => {
-    expect([stopSignalOf('SIGQUIT'), stopSignalOf(''), stopSignalOf(undefined), stopSignalOf('x; rm')]).toEqual(['QUIT', 'TERM', 'TERM', 'TERM'])
+    expect([stopSignalOf('SIGQUIT'), stopSignalOf(''), stopSignalOf(undefined), stopSignalOf('x; rm')]).toEqual([
+      'QUIT',
+      'TERM',
+      'TERM',
+      'TERM',
+    ])
   })
 })

@@ -1,4 +1,7 @@
-/** What the OCI runtime says of a container; `undefined` where it knows none (runtime-spec, runtime.md, "State"). */
+/**
+ * What the OCI runtime says of a container; `undefined` where it knows none (runtime-spec,
+ * runtime.md, "State").
+ */
 export interface RuntimeState {
   readonly status: 'created' | 'running' | 'stopped'
   /** On the host; 0 when stopped. */
@@ -10,7 +13,10 @@ export interface RuntimeAbout {
   readonly warnings: readonly string[]
 }
 
-/** An OCI runtime's command line (runtime-spec, runtime.md, "Operations"). `create` is conmon's to call, with `path` and `globalArgs`. */
+/**
+ * An OCI runtime's command line (runtime-spec, runtime.md, "Operations"). `create` is conmon's to
+ * call, with `path` and `globalArgs`.
+ */
 export interface RuntimeDriver {
   readonly path: string
   readonly globalArgs: readonly string[]

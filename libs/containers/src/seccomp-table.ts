@@ -1,7 +1,8 @@
 /**
- * The field's default seccomp policy as a table: what moby allows in `seccomp/default.json` (github.com/moby/profiles at 02e898b, 2026),
- * grouped by what the calls are for. Everything that is not here fails with EPERM.
- * A suffix list in braces stands for the call without it too: `chown{32}` is chown and chown32.
+ * The field's default seccomp policy as a table: what moby allows in `seccomp/default.json`
+ * (github.com/moby/profiles at 02e898b, 2026), grouped by what the calls are for. Everything that
+ * is not here fails with EPERM. A suffix list in braces stands for the call without it too:
+ * `chown{32}` is chown and chown32.
  */
 
 /** Allowed to every container. */
@@ -70,14 +71,23 @@ export const BY_CAPABILITY: Readonly<Record<string, string>> = {
 export const FROM_KERNEL_4_8 = 'process_vm_readv process_vm_writev ptrace'
 
 /**
- * socket(2)'s families: all below 12 and these. Not among them: 38 (AF_ALG), 40 (AF_VSOCK, which leaves every namespace), and dead ones.
- * One by one, since a filter compares 64 bits and the kernel reads 32: "above 40" would let 2^32 + 40 pass.
+ * socket(2)'s families: all below 12 and these. Not among them: 38 (AF_ALG), 40 (AF_VSOCK, which
+ * leaves every namespace), and dead ones. One by one, since a filter compares 64 bits and the
+ * kernel reads 32: "above 40" would let 2^32 + 40 pass.
  */
 export const SOCKET_FAMILIES_BELOW = 12
-export const SOCKET_FAMILIES = [13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45]
+export const SOCKET_FAMILIES = [
+  13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45,
+]
 
-/** personality(2) may set these: PER_LINUX, PER_LINUX32, each with UNAME26 too; and ask (0xffffffff). */
+/**
+ * personality(2) may set these: PER_LINUX, PER_LINUX32, each with UNAME26 too; and ask
+ * (0xffffffff).
+ */
 export const PERSONALITIES = [0x0, 0x8, 0x20000, 0x20008, 0xffffffff]
 
-/** The flags of clone(2) that make namespaces (NEWNS, CGROUP, UTS, IPC, USER, PID, NET): none of them without CAP_SYS_ADMIN. */
+/**
+ * The flags of clone(2) that make namespaces (NEWNS, CGROUP, UTS, IPC, USER, PID, NET): none of
+ * them without CAP_SYS_ADMIN.
+ */
 export const CLONE_NAMESPACES = 0x7e020000

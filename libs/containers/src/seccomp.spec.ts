@@ -5,17 +5,58 @@ import { DEFAULT_CAPABILITIES } from './spec.js'
 const KERNEL = '6.1.0-18-amd64'
 const profile = (...more: string[]) => defaultSeccomp('x86_64', [...DEFAULT_CAPABILITIES, ...more], KERNEL)
 const rules = (seccomp: LinuxSeccomp, name: string) => seccomp.syscalls.filter((rule) => rule.names.includes(name))
-const allows = (seccomp: LinuxSeccomp, name: string) => rules(seccomp, name).some((rule) => rule.action === 'SCMP_ACT_ALLOW' && !rule.args)
+const allows = (seccomp: LinuxSeccomp, name: string) =>
+  rules(seccomp, name).some((rule) => rule.action === 'SCMP_ACT_ALLOW' && !rule.args)
 
 describe('the default policy', () => {
   it('allows what the field allows, each call once, and nothing else', () => {
     const seccomp = profile()
-    expect(seccomp).toMatchObject({ defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 1, architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'] })
+    expect(seccomp).toMatchObject({
+      defaultAction: 'SCMP_ACT_ERRNO',
+      defaultErrnoRet: 1,
+      architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
+    })
     const always = seccomp.syscalls[0]?.names ?? []
     expect(always).toHaveLength(361)
     expect(new Set(always).size).toBe(361)
-    for (const name of ['read', 'execve', 'openat2', 'chroot', 'arch_prctl', 'ptrace', 'futex_time64', 'chown32', 'mq_timedsend_time64']) expect([name, allows(seccomp, name)]).toEqual([name, true])
-    for (const name of ['mount', 'umount2', 'bpf', 'keyctl', 'add_key', 'unshare', 'setns', 'kexec_load', 'init_module', 'userfaultfd', 'io_uring_setup', 'perf_event_open', 'reboot', 'open_by_handle_at', 'clock_settime', 'pivot_root', 'move_mount', 'fsopen', 'syslog', 'swapon', 'socket', 'personality', 'clone', 'clone3']) {
+    for (const name of [
+      'read',
+      'execve',
+      'openat2',
+      'chroot',
+      'arch_prctl',
+      'ptrace',
+      'futex_time64',
+      'chown32',
+      'mq_timedsend_time64',
+    ])
+      expect([name, allows(seccomp, name)]).toEqual([name, true])
+    for (const name of [
+      'mount',
+      'umount2',
+      'bpf',
+      'keyctl',
+      'add_key',
+      'unshare',
+      'setns',
+      'kexec_load',
+      'init_module',
+      'userfaultfd',
+      'io_uring_setup',
+      'perf_event_open',
+      'reboot',
+      'open_by_handle_at',
+      'clock_settime',
+      'pivot_root',
+      'move_mount',
+      'fsopen',
+      'syslog',
+      'swapon',
+      'socket',
+      'personality',
+      'clone',
+      'clone3',
+    ]) {
       expect([name, allows(seccomp, name)]).toEqual([name, false])
     }
   })
@@ -30,14 +71,36 @@ describe('the default policy', () => {
   })
 
   it('lets clone make no namespaces, and says that there is no clone3', () => {
-    expect(rules(profile(), 'clone')).toEqual([{ names: ['clone'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value: 0x7e020000, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }] }])
+    expect(rules(profile(), 'clone')).toEqual([
+      {
+        names: ['clone'],
+        action: 'SCMP_ACT_ALLOW',
+        args: [{ index: 0, value: 0x7e020000, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }],
+      },
+    ])
     expect(rules(profile(), 'clone3')).toEqual([{ names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: 38 }])
   })
 
   it('knows which sockets: not AF_ALG and AF_VSOCK', () => {
     const args = rules(profile(), 'socket').map((rule) => rule.args?.[0])
-    const passes = (family: number) => args.some((arg) => arg && (arg.op === 'SCMP_CMP_EQ' ? family === arg.value : arg.op === 'SCMP_CMP_LT' && family < arg.value))
-    for (const [family, passed] of [[1, true], [2, true], [10, true], [16, true], [17, true], [44, true], [38, false], [40, false], [2 ** 32 + 40, false], [46, false]] as const) expect([family, passes(family)]).toEqual([family, passed])
+    const passes = (family: number) =>
+      args.some(
+        (arg) =>
+          arg && (arg.op === 'SCMP_CMP_EQ' ? family === arg.value : arg.op === 'SCMP_CMP_LT' && family < arg.value),
+      )
+    for (const [family, passed] of [
+      [1, true],
+      [2, true],
+      [10, true],
+      [16, true],
+      [17, true],
+      [44, true],
+      [38, false],
+      [40, false],
+      [2 ** 32 + 40, false],
+      [46, false],
+    ] as const)
+      expect([family, passes(family)]).toEqual([family, passed])
   })
 
   it('depends on processor and kernel', () => {

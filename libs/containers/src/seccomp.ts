@@ -11,7 +11,12 @@ export interface SeccompRule {
   readonly names: readonly string[]
   readonly action: 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO'
   readonly errnoRet?: number
-  readonly args?: readonly { readonly index: number; readonly value: number; readonly valueTwo?: number; readonly op: 'SCMP_CMP_EQ' | 'SCMP_CMP_LT' | 'SCMP_CMP_MASKED_EQ' }[]
+  readonly args?: readonly {
+    readonly index: number
+    readonly value: number
+    readonly valueTwo?: number
+    readonly op: 'SCMP_CMP_EQ' | 'SCMP_CMP_LT' | 'SCMP_CMP_MASKED_EQ'
+  }[]
 }
 export type SeccompArch = 'x86_64' | 'aarch64'
 
@@ -25,14 +30,21 @@ const ARCHITECTURES: Record<SeccompArch, readonly string[]> = {
 
 /** The names of a table's text, `a{64}` as `a a64`. */
 function names(text: string): string[] {
-  return text.trim().split(/\s+/).flatMap((word) => {
-    const brace = word.indexOf('{')
-    return brace < 0 ? [word] : [word.slice(0, brace), word.slice(0, brace) + word.slice(brace + 1, -1)]
-  })
+  return text
+    .trim()
+    .split(/\s+/)
+    .flatMap((word) => {
+      const brace = word.indexOf('{')
+      return brace < 0 ? [word] : [word.slice(0, brace), word.slice(0, brace) + word.slice(brace + 1, -1)]
+    })
 }
 
 const allow = (text: string): SeccompRule => ({ names: names(text), action: 'SCMP_ACT_ALLOW' })
-const allowIf = (name: string, op: 'SCMP_CMP_EQ' | 'SCMP_CMP_LT', value: number): SeccompRule => ({ names: [name], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value, op }] })
+const allowIf = (name: string, op: 'SCMP_CMP_EQ' | 'SCMP_CMP_LT', value: number): SeccompRule => ({
+  names: [name],
+  action: 'SCMP_ACT_ALLOW',
+  args: [{ index: 0, value, op }],
+})
 
 /**
  * The default policy for a process with these bounding capabilities.
@@ -51,12 +63,21 @@ export function defaultSeccomp(arch: SeccompArch, capabilities: readonly string[
       ...table.SOCKET_FAMILIES.map((family) => allowIf('socket', 'SCMP_CMP_EQ', family)),
       ...table.PERSONALITIES.map((value) => allowIf('personality', 'SCMP_CMP_EQ', value)),
       allow(table.BY_ARCH[arch]),
-      ...Object.entries(table.BY_CAPABILITY).filter(([capability]) => capabilities.includes(capability)).map(([, calls]) => allow(calls)),
-      ...(admin ? [] : [
-        { names: ['clone'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value: table.CLONE_NAMESPACES, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }] } as const,
-        // A filter cannot look into clone3's struct. ENOSYS, so that libc falls back to clone; EPERM would end the program.
-        { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS } as const,
-      ]),
+      ...Object.entries(table.BY_CAPABILITY)
+        .filter(([capability]) => capabilities.includes(capability))
+        .map(([, calls]) => allow(calls)),
+      ...(admin
+        ? []
+        : [
+            {
+              names: ['clone'],
+              action: 'SCMP_ACT_ALLOW',
+              args: [{ index: 0, value: table.CLONE_NAMESPACES, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }],
+            } as const,
+            // A filter cannot look into clone3's struct. ENOSYS, so that libc falls back to clone;
+            // EPERM would end the program.
+            { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS } as const,
+          ]),
     ],
   }
 }

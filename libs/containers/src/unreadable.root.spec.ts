@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { mkfifo } from '@strata/linux'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -33,8 +42,15 @@ const DAMAGE: readonly (readonly [string, (path: string) => void])[] = [
   ['garbage', (path) => writeFileSync(path, Buffer.from([0xff, 0xfe, 0x00, 0x7b, 0x22]))],
   ['half of it', (path) => truncateSync(path, Math.floor(readFileSync(path).length / 2))],
   ['other JSON', (path) => writeFileSync(path, '[1, 2, 3]')],
-  ["another container's record", (path) => writeFileSync(path, readFileSync(path, 'utf8').replace(/"id":"[0-9a-f]{64}"/, `"id":"${'a'.repeat(64)}"`))],
-  ['a record of another kind', (path) => writeFileSync(path, readFileSync(path, 'utf8').replace(/"status":"\w+"/, '"status":"sleeping"'))],
+  [
+    "another container's record",
+    (path) =>
+      writeFileSync(path, readFileSync(path, 'utf8').replace(/"id":"[0-9a-f]{64}"/, `"id":"${'a'.repeat(64)}"`)),
+  ],
+  [
+    'a record of another kind',
+    (path) => writeFileSync(path, readFileSync(path, 'utf8').replace(/"status":"\w+"/, '"status":"sleeping"')),
+  ],
   ['a folder', (path) => (rmSync(path), mkdirSync(path))],
   ['a symbolic link', (path) => (renameSync(path, `${path}.old`), symlinkSync(`${path}.old`, path))],
   ['a link to nowhere', (path) => (rmSync(path), symlinkSync('/nowhere', path))],
@@ -43,42 +59,69 @@ const DAMAGE: readonly (readonly [string, (path: string) => void])[] = [
 ]
 
 describe.each(DAMAGE)('a record with %s in its place', (_, damage) => {
-  it.each([['runs', LOOP], ['has exited', ['sh', '-c', 'echo ran >> /ran; echo ran']]] as const)('of a container that %s: it ends, is put aside and named, and the others are served', async (what, command) => {
-    const other = await world.start(LOOP)
-    const id = await world.start(command, {}, { name: 'taken' })
-    if (what === 'has exited') await world.containers.wait(id)
-    else await expect.poll(async () => (await world.output(id)).toString()).toBe('ran\n')
-    const { state } = world.containers.get(id)
+  it.each([
+    ['runs', LOOP],
+    ['has exited', ['sh', '-c', 'echo ran >> /ran; echo ran']],
+  ] as const)(
+    'of a container that %s: it ends, is put aside and named, and the others are served',
+    async (what, command) => {
+      const other = await world.start(LOOP)
+      const id = await world.start(command, {}, { name: 'taken' })
+      if (what === 'has exited') await world.containers.wait(id)
+      else await expect.poll(async () => (await world.output(id)).toString()).toBe('ran\n')
+      const { state } = world.containers.get(id)
 
-    await around(() => damage(recordOf(id)))
-    expect(world.containers.list().map((record) => [record.id, record.state.status])).toEqual([[other, 'running']])
-    expect(warnings).toEqual([expect.stringContaining(recordOf(id)) as string])
-    const aside = join(world.options.folder, 'unreadable', id)
-    expect(warnings[0]).toContain(aside)
-    if (state.status === 'running') await expect.poll(() => isAlive(state.pid)).toBe(false)
-    // What it wrote stays; whoever asks for it again does not get a second run.
-    expect(readFileSync(join(world.folder, 'roots', id, 'upper/ran'), 'utf8')).toBe('ran\n')
-    expect(readFileSync(join(aside, 'log/current'), 'utf8')).toContain('ran')
-    await expect(world.containers.claim(id, world.claimOf({ command }))).rejects.toMatchObject({ code: 'container_not_found' })
-    await expect(world.containers.launch(id)).rejects.toMatchObject({ code: 'container_not_found' })
-    // Its name is free, and nothing is said a second time.
-    const next = await world.start(['true'], {}, { name: 'taken' })
-    warnings = []
-    await around(() => undefined)
-    expect(warnings).toEqual([])
-    expect(world.containers.list()).toHaveLength(2)
-    for (const one of [other, next]) await world.containers.remove(one, { force: true })
-    expect(world.leaks()).toEqual([])
-  })
+      await around(() => damage(recordOf(id)))
+      expect(world.containers.list().map((record) => [record.id, record.state.status])).toEqual([[other, 'running']])
+      expect(warnings).toEqual([expect.stringContaining(recordOf(id)) as string])
+      const aside = join(world.options.folder, 'unreadable', id)
+      expect(warnings[0]).toContain(aside)
+      if (state.status === 'running') await expect.poll(() => isAlive(state.pid)).toBe(false)
+      // What it wrote stays; whoever asks for it again does not get a second run.
+      expect(readFileSync(join(world.folder, 'roots', id, 'upper/ran'), 'utf8')).toBe('ran\n')
+      expect(readFileSync(join(aside, 'log/current'), 'utf8')).toContain('ran')
+      await expect(world.containers.claim(id, world.claimOf({ command }))).rejects.toMatchObject({
+        code: 'container_not_found',
+      })
+      await expect(world.containers.launch(id)).rejects.toMatchObject({ code: 'container_not_found' })
+      // Its name is free, and nothing is said a second time.
+      const next = await world.start(['true'], {}, { name: 'taken' })
+      warnings = []
+      await around(() => undefined)
+      expect(warnings).toEqual([])
+      expect(world.containers.list()).toHaveLength(2)
+      for (const one of [other, next]) await world.containers.remove(one, { force: true })
+      expect(world.leaks()).toEqual([])
+    },
+  )
 })
 
 describe('other files in whose place something else lies', () => {
   it.each<[string, (id: string) => void, string | undefined]>([
-    ['the folder of a log', (id) => (rmSync(join(folderOf(id), 'log'), { recursive: true }), writeFileSync(join(folderOf(id), 'log'), 'x')), 'is not a folder'],
-    ['the lock', () => (rmSync(join(world.options.folder, 'lock')), mkdirSync(join(world.options.folder, 'lock'))), undefined],
-    ['the lock, a link', () => (rmSync(join(world.options.folder, 'lock'), { recursive: true }), symlinkSync('/nowhere', join(world.options.folder, 'lock'))), undefined],
+    [
+      'the folder of a log',
+      (id) => (rmSync(join(folderOf(id), 'log'), { recursive: true }), writeFileSync(join(folderOf(id), 'log'), 'x')),
+      'is not a folder',
+    ],
+    [
+      'the lock',
+      () => (rmSync(join(world.options.folder, 'lock')), mkdirSync(join(world.options.folder, 'lock'))),
+      undefined,
+    ],
+    [
+      'the lock, a link',
+      () => (
+        rmSync(join(world.options.folder, 'lock'), { recursive: true }),
+        symlinkSync('/nowhere', join(world.options.folder, 'lock'))
+      ),
+      undefined,
+    ],
     ['a name of a pipe', () => mkdirSync(join(world.options.runFolder, '.pipe-1-1')), undefined],
-    ['a container’s folder that is a file', () => writeFileSync(folderOf('b'.repeat(64)), 'x'), 'lies below what is not a folder'],
+    [
+      'a container’s folder that is a file',
+      () => writeFileSync(folderOf('b'.repeat(64)), 'x'),
+      'lies below what is not a folder',
+    ],
     ['a container’s folder that leads nowhere', () => symlinkSync('/nowhere', folderOf('c'.repeat(64))), undefined],
   ])('%s: the service starts and serves', async (_, damage, says) => {
     const id = await world.start(['sh', '-c', 'exit 3'])
@@ -103,7 +146,10 @@ describe('other files in whose place something else lies', () => {
     const record = JSON.parse(readFileSync(recordOf(id), 'utf8')) as object
     await expect.poll(() => existsSync(join(world.options.runFolder, 'bundles', id))).toBe(false)
     await around(() => {
-      writeFileSync(recordOf(id), JSON.stringify({ ...record, state: { status: 'running', pid: 1, startedAt: new Date().toISOString() } }))
+      writeFileSync(
+        recordOf(id),
+        JSON.stringify({ ...record, state: { status: 'running', pid: 1, startedAt: new Date().toISOString() } }),
+      )
       mkdirSync(join(world.options.runFolder, 'bundles', id))
       mkdirSync(join(world.options.runFolder, 'bundles', id, 'sync'))
       damage(join(world.options.runFolder, 'bundles', id))
@@ -118,7 +164,9 @@ describe('other files in whose place something else lies', () => {
     await world.containers.close()
     renameSync(removed, `${removed}.real`)
     writeFileSync(removed, '')
-    await expect(Containers.open(world.options)).rejects.toMatchObject({ message: `${removed} is not a folder, or lies below what is none: move that away, or put the folder back that was there` })
+    await expect(Containers.open(world.options)).rejects.toMatchObject({
+      message: `${removed} is not a folder, or lies below what is none: move that away, or put the folder back that was there`,
+    })
     rmSync(removed)
     renameSync(`${removed}.real`, removed)
     world.containers = await Containers.open(world.options)

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { resolveUser } from './users.js'
 
-const PASSWD = '# a comment\nroot:x:0:0:root:/root:/bin/sh\n\nweb:x:1000:1001::/home/web:\n42:x:0:0::/:/bin/sh\nbad:x:4294967296:0::/:\nworse:x:-1:0::/:\nnohome:x:5:5::relative:\nshort:x\n'
+const PASSWD =
+  '# a comment\nroot:x:0:0:root:/root:/bin/sh\n\nweb:x:1000:1001::/home/web:\n42:x:0:0::/:/bin/sh\nbad:x:4294967296:0::/:\nworse:x:-1:0::/:\nnohome:x:5:5::relative:\nshort:x\n'
 const GROUP = 'root:x:0:\nweb:x:1001:\nstaff:x:50:other,web\nbig:x:2147483648:\n'
 const resolve = (text: string) => resolveUser(text, PASSWD, GROUP)
 
@@ -27,7 +28,23 @@ describe('a user', () => {
     expect(resolve('42').uid).toBe(42)
   })
 
-  it.each(['nobody', 'web:nothing', '2147483648', '4294967296', '99999999999999999999', '0:2147483648', 'root:big', 'bad', 'worse', 'short', '-1', '+1', '0x0', ' root', '1:-1'])('%j is refused', (text) => {
+  it.each([
+    'nobody',
+    'web:nothing',
+    '2147483648',
+    '4294967296',
+    '99999999999999999999',
+    '0:2147483648',
+    'root:big',
+    'bad',
+    'worse',
+    'short',
+    '-1',
+    '+1',
+    '0x0',
+    ' root',
+    '1:-1',
+  ])('%j is refused', (text) => {
     expect(() => resolve(text)).toThrow(expect.objectContaining({ code: 'launch_failed' }) as Error)
   })
 })

@@ -9,15 +9,20 @@ export interface User {
   readonly home: string
 }
 
-/** The kernel takes 2^32 - 2, but int32 is what every consumer agrees on (CVE-2024-40635: larger ones became 0). */
+/**
+ * The kernel takes 2^32 - 2, but int32 is what every consumer agrees on (CVE-2024-40635: larger
+ * ones became 0).
+ */
 const MAX_ID = 2 ** 31 - 1
 const DIGITS = /^[0-9]+$/
 
 /**
- * Who runs: `name`, `uid`, `name:group`, `uid:gid` and mixtures, by the root's own `/etc/passwd` and `/etc/group` (their texts; '' if absent).
+ * Who runs: `name`, `uid`, `name:group`, `uid:gid` and mixtures, by the root's own `/etc/passwd`
+ * and `/etc/group` (their texts; '' if absent).
  *
- * Digits are always a number, never looked up as a name: a passwd line whose *name* is digits must not decide who they are (CVE-2026-46680).
- * A number needs no line; a name does. As docker: a group given explicitly replaces the supplementary ones, and the primary group is among them.
+ * Digits are always a number, never looked up as a name: a passwd line whose *name* is digits must
+ * not decide who they are (CVE-2026-46680). A number needs no line; a name does. As docker: a group
+ * given explicitly replaces the supplementary ones, and the primary group is among them.
  * @throws StrataError `launch_failed`
  */
 export function resolveUser(text: string, passwd: string, group: string): User {
@@ -26,8 +31,11 @@ export function resolveUser(text: string, passwd: string, group: string): User {
   const groupPart = colon < 0 ? '' : text.slice(colon + 1)
   const users = [...lines(passwd)]
   const wanted = userPart === '' ? 0 : DIGITS.test(userPart) ? id(userPart, text) : undefined
-  const line = users.find(([name, , uid]) => (wanted === undefined ? name === userPart : DIGITS.test(uid ?? '') && Number(uid) === wanted))
-  if (wanted === undefined && !line) throw refuse(text, `there is no user ${JSON.stringify(userPart)} in the image's /etc/passwd`)
+  const line = users.find(([name, , uid]) =>
+    wanted === undefined ? name === userPart : DIGITS.test(uid ?? '') && Number(uid) === wanted,
+  )
+  if (wanted === undefined && !line)
+    throw refuse(text, `there is no user ${JSON.stringify(userPart)} in the image's /etc/passwd`)
   const uid = wanted ?? id(line?.[2], text)
   const home = line?.[5]?.startsWith('/') ? line[5] : '/'
   const groups = [...lines(group)]
@@ -37,7 +45,9 @@ export function resolveUser(text: string, passwd: string, group: string): User {
   }
   const gid = line ? id(line[3], text) : 0
   const name = line?.[0]
-  const supplementary = name ? groups.filter(([, , , members]) => members?.split(',').includes(name)).map(([, , number]) => id(number, text)) : []
+  const supplementary = name
+    ? groups.filter(([, , , members]) => members?.split(',').includes(name)).map(([, , number]) => id(number, text))
+    : []
   return { uid, gid, additionalGids: [...new Set([gid, ...supplementary])], home }
 }
 
@@ -48,7 +58,8 @@ function groupNamed(name: string, groups: string[][], text: string): number {
 }
 
 function id(digits: string | undefined, text: string): number {
-  if (digits === undefined || !DIGITS.test(digits)) throw refuse(text, `${JSON.stringify(digits ?? '')} is not a number`)
+  if (digits === undefined || !DIGITS.test(digits))
+    throw refuse(text, `${JSON.stringify(digits ?? '')} is not a number`)
   const number = Number(digits)
   if (number > MAX_ID) throw refuse(text, `${digits} is above ${MAX_ID}`)
   return number

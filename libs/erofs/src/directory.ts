@@ -3,7 +3,10 @@ import { ErofsError, type ErofsSource } from './source.js'
 
 const DOT = 0x2e
 
-/** One entry of a directory as it lies on disk, `.` and `..` among the others where byte order puts them. */
+/**
+ * One entry of a directory as it lies on disk, `.` and `..` among the others where byte order puts
+ * them.
+ */
 export interface DirentVisitor {
   /** `dirent` is the source's number, or SELF or PARENT. */
   (dirent: number, nameLength: number): void
@@ -12,8 +15,9 @@ export const SELF = -1
 export const PARENT = -2
 
 /**
- * Walks a directory's entries in the order of the disk. Names that sort before `.` (a space, `-`, …) and between the two dots are rare, so the first two bytes of
- * a name are looked at only until both dots have been placed.
+ * Walks a directory's entries in the order of the disk. Names that sort before `.` (a space, `-`,
+ * …) and between the two dots are rare, so the first two bytes of a name are looked at only until
+ * both dots have been placed.
  */
 export function eachDirent(source: ErofsSource, inode: number, scratch: Uint8Array, visit: DirentVisitor): void {
   const first = source.firstDirent(inode)
@@ -21,7 +25,8 @@ export function eachDirent(source: ErofsSource, inode: number, scratch: Uint8Arr
   let dots = 0
   for (let dirent = first; dirent < end; dirent++) {
     const length = source.nameLength(dirent)
-    if (length < 1 || length > 255) throw new ErofsError('ENAMETOOLONG', `a name of ${length} bytes: EROFS holds 1 to 255`)
+    if (length < 1 || length > 255)
+      throw new ErofsError('ENAMETOOLONG', `a name of ${length} bytes: EROFS holds 1 to 255`)
     if (dots < 2) {
       source.copyName(dirent, scratch, 0)
       if (dots === 0 && scratch[0]! >= DOT) {
@@ -39,7 +44,10 @@ export function eachDirent(source: ErofsSource, inode: number, scratch: Uint8Arr
   if (dots <= 1) visit(PARENT, 2)
 }
 
-/** Bytes of the directory: whole blocks, but for the last, which ends with its last name. Entries never cross a block. */
+/**
+ * Bytes of the directory: whole blocks, but for the last, which ends with its last name. Entries
+ * never cross a block.
+ */
 export function directorySize(source: ErofsSource, inode: number, scratch: Uint8Array): number {
   let blocks = 0
   let used = 0

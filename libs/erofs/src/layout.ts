@@ -1,20 +1,35 @@
 import { directorySize } from './directory.js'
-import { BLOCK, blocksOf, DEVICE_SLOT, INODE, MAX_BLOCKS, NID_UNIT, S_IFMT, SUPERBLOCK, SUPERBLOCK_SIZE, TYPE } from './format.js'
+import {
+  BLOCK,
+  blocksOf,
+  DEVICE_SLOT,
+  INODE,
+  MAX_BLOCKS,
+  NID_UNIT,
+  S_IFMT,
+  SUPERBLOCK,
+  SUPERBLOCK_SIZE,
+  TYPE,
+} from './format.js'
 import { ErofsError, type ErofsSource } from './source.js'
 import { SharedXattrs } from './xattrs.js'
 
 /**
- * The longest tail that goes behind its inode. A tail must not cross a block, and an inode may be moved on by steps of 32 bytes until its tail does not: up to this
- * length a place is always found.
+ * The longest tail that goes behind its inode. A tail must not cross a block, and an inode may be
+ * moved on by steps of 32 bytes until its tail does not: up to this length a place is always found.
  */
 const MAX_TAIL = BLOCK - NID_UNIT
 
 /**
- * Where everything lies, found before a byte is written: superblock and device table, then all inodes in the source's order with their small contents behind them,
- * then the blocks of larger directories and long link targets, then the extended attributes that inodes share.
+ * Where everything lies, found before a byte is written: superblock and device table, then all
+ * inodes in the source's order with their small contents behind them, then the blocks of larger
+ * directories and long link targets, then the extended attributes that inodes share.
  */
 export interface Layout {
-  /** By inode: its place in units of 32 bytes, counted from the first byte (meta_blkaddr is 0). A number of 0 would vanish from directory listings; here it is the superblock's. */
+  /**
+   * By inode: its place in units of 32 bytes, counted from the first byte (meta_blkaddr is 0). A
+   * number of 0 would vanish from directory listings; here it is the superblock's.
+   */
   readonly nid: Uint32Array
   /** By inode: bytes of a directory or symbolic link. */
   readonly size: Uint32Array
@@ -35,11 +50,19 @@ export interface Layout {
 
 export function layOut(source: ErofsSource): Layout {
   const count = source.inodeCount
-  const layout = { nid: new Uint32Array(count), size: new Uint32Array(count), tail: new Uint16Array(count), block: new Uint32Array(count), subdirectories: new Uint32Array(count) }
+  const layout = {
+    nid: new Uint32Array(count),
+    size: new Uint32Array(count),
+    tail: new Uint16Array(count),
+    block: new Uint32Array(count),
+    subdirectories: new Uint32Array(count),
+  }
   const scratch = new Uint8Array(256)
   const xattrs = new SharedXattrs(source)
-  if (source.devices.length > 0xffff) throw new ErofsError('EINVAL', `${source.devices.length} devices: EROFS has slots for 65,535`)
-  if (count === 0 || (source.mode(0) & S_IFMT) !== TYPE.directory) throw new ErofsError('EINVAL', 'inode 0 is not a directory')
+  if (source.devices.length > 0xffff)
+    throw new ErofsError('EINVAL', `${source.devices.length} devices: EROFS has slots for 65,535`)
+  if (count === 0 || (source.mode(0) & S_IFMT) !== TYPE.directory)
+    throw new ErofsError('EINVAL', 'inode 0 is not a directory')
   let at = SUPERBLOCK + SUPERBLOCK_SIZE + source.devices.length * DEVICE_SLOT
   let blocks = 0
   for (let inode = 0; inode < count; inode++) {
@@ -68,7 +91,14 @@ export function layOut(source: ErofsSource): Layout {
   for (let inode = 0; inode < count; inode++) layout.block[inode]! += firstBlock
   const xattrBlock = xattrs.size === 0 ? 0 : firstBlock + blocks
   const metadataBlocks = firstBlock + blocks + blocksOf(xattrs.size)
-  return { ...layout, inodesEnd: at, xattrs, xattrBlock, metadataBlocks, deviceBlock: mapDevices(source, metadataBlocks) }
+  return {
+    ...layout,
+    inodesEnd: at,
+    xattrs,
+    xattrBlock,
+    metadataBlocks,
+    deviceBlock: mapDevices(source, metadataBlocks),
+  }
 }
 
 /** Contents that are part of the metadata: of directories and symbolic links. */
@@ -84,7 +114,8 @@ function mapDevices(source: ErofsSource, metadataBlocks: number): number[] {
   const first: number[] = []
   let next = metadataBlocks
   for (const device of source.devices) {
-    if (!Number.isInteger(device.blocks) || device.blocks < 0) throw new ErofsError('EINVAL', 'a device has an impossible number of blocks')
+    if (!Number.isInteger(device.blocks) || device.blocks < 0)
+      throw new ErofsError('EINVAL', 'a device has an impossible number of blocks')
     first.push(next)
     next += device.blocks
     if (next > MAX_BLOCKS) throw tooLarge()
@@ -93,5 +124,8 @@ function mapDevices(source: ErofsSource, metadataBlocks: number): number[] {
 }
 
 function tooLarge(): ErofsError {
-  return new ErofsError('EFBIG', 'metadata and data together have more than 2 TiB, the end of 32-bit block addresses of 512 bytes')
+  return new ErofsError(
+    'EFBIG',
+    'metadata and data together have more than 2 TiB, the end of 32-bit block addresses of 512 bytes',
+  )
 }

@@ -1,4 +1,16 @@
-import { closeSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { lgetxattr, llistxattr, mount, MS_NODEV, MS_NOSUID, MS_RDONLY, umount } from '@strata/linux'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -8,7 +20,12 @@ import { writeErofs } from './write.js'
 
 /** A real disk: EROFS from files does not mount where they lie on overlayfs. */
 const folder = mkdtempSync('/var/tmp/strata-erofs-')
-const [image, first, second, root] = ['image', 'a.tar', 'b.tar', 'root'].map((name) => join(folder, name)) as [string, string, string, string]
+const [image, first, second, root] = ['image', 'a.tar', 'b.tar', 'root'].map((name) => join(folder, name)) as [
+  string,
+  string,
+  string,
+  string,
+]
 let tree: MadeTree
 
 const blocks = Buffer.alloc(4 * 512)
@@ -19,8 +36,16 @@ function walk(path: Buffer, shown: string, found: Map<string, Record<string, unk
   const type = Number(stat.mode) & S_IFMT
   const nanos = ((stat.mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
   const entry: Record<string, unknown> = {
-    mode: Number(stat.mode), uid: Number(stat.uid), gid: Number(stat.gid), mtime: Number((stat.mtimeNs - nanos) / 1_000_000_000n), nanos: Number(nanos), links: Number(stat.nlink),
-    xattrs: llistxattr(path).map((name) => `${name.toString()}=${(lgetxattr(path, name) as Buffer).toString('hex')}`).filter((xattr) => !xattr.startsWith('security.selinux')).sort(),
+    mode: Number(stat.mode),
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    mtime: Number((stat.mtimeNs - nanos) / 1_000_000_000n),
+    nanos: Number(nanos),
+    links: Number(stat.nlink),
+    xattrs: llistxattr(path)
+      .map((name) => `${name.toString()}=${(lgetxattr(path, name) as Buffer).toString('hex')}`)
+      .filter((xattr) => !xattr.startsWith('security.selinux'))
+      .sort(),
   }
   if (type === TYPE.file) entry['size'] = Number(stat.size)
   if (type === TYPE.symlink) entry['symlink'] = readlinkSync(path)
@@ -30,10 +55,12 @@ function walk(path: Buffer, shown: string, found: Map<string, Record<string, unk
   }
   found.set(shown, entry)
   if (type !== TYPE.directory) return
-  for (const name of readdirSync(path, { encoding: 'buffer' })) walk(Buffer.concat([path, Buffer.from('/'), name]), `${shown}/${name.toString('latin1')}`, found)
+  for (const name of readdirSync(path, { encoding: 'buffer' }))
+    walk(Buffer.concat([path, Buffer.from('/'), name]), `${shown}/${name.toString('latin1')}`, found)
 }
 
-// fsck.erofs is no help here: up to 1.5 it reads images of 4096-byte blocks only. The kernel is the judge.
+// fsck.erofs is no help here: up to 1.5 it reads images of 4096-byte blocks only. The kernel is the
+// judge.
 describe('an image of metadata over two files, mounted by the kernel', () => {
   beforeAll(() => {
     tree = oddTree([{ blocks: 4 }, { blocks: 2 }])

@@ -16,7 +16,10 @@ export class Output {
     return this.#flushed + this.#used
   }
 
-  /** Room for the next `length` bytes, at most a chunk: their place in `bytes` and `view`, to be filled before the next call. They are zeros. */
+  /**
+   * Room for the next `length` bytes, at most a chunk: their place in `bytes` and `view`, to be
+   * filled before the next call. They are zeros.
+   */
   take(length: number): number {
     if (this.#used + length > this.bytes.length) this.flush()
     const at = this.#used
@@ -25,7 +28,7 @@ export class Output {
   }
 
   put(bytes: Uint8Array): void {
-    for (let from = 0; from < bytes.length; ) {
+    for (let from = 0; from < bytes.length;) {
       if (this.#used === this.bytes.length) this.flush()
       const part = Math.min(bytes.length - from, this.bytes.length - this.#used)
       this.bytes.set(bytes.subarray(from, from + part), this.#used)
@@ -36,7 +39,7 @@ export class Output {
 
   /** Zeros up to `position`. */
   padTo(position: number): void {
-    for (let missing = position - this.position; missing > 0; ) {
+    for (let missing = position - this.position; missing > 0;) {
       if (this.#used === this.bytes.length) this.flush()
       const part = Math.min(missing, this.bytes.length - this.#used)
       this.#used += part

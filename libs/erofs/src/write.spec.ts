@@ -14,11 +14,21 @@ function imageOf(source: ErofsSource): Buffer {
 }
 
 const DIRECTORY = TYPE.directory | 0o755
-const oneFile = (file: Partial<MadeInode>, blocks = 100): MadeTree => new MadeTree([{ mode: DIRECTORY, children: { f: 1 } }, { mode: TYPE.file | 0o600, ...file }], [{ blocks }])
+const oneFile = (file: Partial<MadeInode>, blocks = 100): MadeTree =>
+  new MadeTree(
+    [
+      { mode: DIRECTORY, children: { f: 1 } },
+      { mode: TYPE.file | 0o600, ...file },
+    ],
+    [{ blocks }],
+  )
 
 describe('writeErofs', () => {
   it('writes what an independent reader finds again', () => {
-    const tree = oddTree([{ blocks: 4, tag: 'a' }, { blocks: 2, tag: 'b' }])
+    const tree = oddTree([
+      { blocks: 4, tag: 'a' },
+      { blocks: 2, tag: 'b' },
+    ])
     const found = readErofs(imageOf(tree))
     expect(found.byPath).toEqual(tree.expected())
     expect(found.data.get('/first')).toEqual({ device: 0, offset: 512 })
@@ -48,7 +58,10 @@ describe('writeErofs', () => {
   it('writes once what many inodes have', () => {
     const large = [['user.large', Buffer.alloc(60_000)]] as const
     const files = Array.from({ length: 1000 }, () => ({ mode: TYPE.file | 0o644, xattrs: large }))
-    const tree = new MadeTree([{ mode: DIRECTORY, children: Object.fromEntries(files.map((_, index) => [`f${index}`, index + 1])) }, ...files])
+    const tree = new MadeTree([
+      { mode: DIRECTORY, children: Object.fromEntries(files.map((_, index) => [`f${index}`, index + 1])) },
+      ...files,
+    ])
     const image = imageOf(tree)
     expect(image.length).toBeLessThan(250_000)
     expect(readErofs(image).byPath).toEqual(tree.expected())
@@ -60,13 +73,23 @@ describe('writeErofs', () => {
     ['data that begin within a block', oneFile({ size: 1, offset: 100 }), 'EINVAL'],
     ['data on no device', oneFile({ size: 1, device: 1 }), 'EINVAL'],
     ['a root that is a file', new MadeTree([{ mode: TYPE.file | 0o644 }]), 'EINVAL'],
-    ['a name of 256 bytes', new MadeTree([{ mode: DIRECTORY, children: { ['n'.repeat(256)]: 1 } }, { mode: TYPE.file | 0o644 }]), 'ENAMETOOLONG'],
+    [
+      'a name of 256 bytes',
+      new MadeTree([{ mode: DIRECTORY, children: { ['n'.repeat(256)]: 1 } }, { mode: TYPE.file | 0o644 }]),
+      'ENAMETOOLONG',
+    ],
     ['an unknown attribute', oneFile({ xattrs: [['system.other', Buffer.alloc(1)]] }), 'EINVAL'],
-    ['too many attributes', oneFile({ xattrs: Array.from({ length: 5 }, (_, index) => [`user.${index}`, Buffer.alloc(0xffff)] as const) }), 'E2BIG'],
+    [
+      'too many attributes',
+      oneFile({ xattrs: Array.from({ length: 5 }, (_, index) => [`user.${index}`, Buffer.alloc(0xffff)] as const) }),
+      'E2BIG',
+    ],
     ['an empty link', oneFile({ mode: TYPE.symlink | 0o777, symlink: '' }), 'EINVAL'],
     ['a device number that Linux cannot hold', oneFile({ mode: TYPE.char | 0o600, major: 4096 }), 'EINVAL'],
   ])('refuses %s', (_what, source, code) => {
-    expect(() => writeErofs(source, () => undefined)).toThrow(expect.objectContaining({ name: 'ErofsError', code }) as ErofsError)
+    expect(() => writeErofs(source, () => undefined)).toThrow(
+      expect.objectContaining({ name: 'ErofsError', code }) as ErofsError,
+    )
   })
 
   it('writes a million inodes in chunks of a bounded size, with few bytes of memory for each', () => {
@@ -83,7 +106,10 @@ describe('writeErofs', () => {
   })
 })
 
-/** `width` directories of `width` empty files, computed and not kept: inode and dirent numbers follow each other. */
+/**
+ * `width` directories of `width` empty files, computed and not kept: inode and dirent numbers
+ * follow each other.
+ */
 class WideTree implements ErofsSource {
   readonly uuid = Buffer.alloc(16)
   readonly devices = []
@@ -102,7 +128,8 @@ class WideTree implements ErofsSource {
   direntInode = (dirent: number): number => dirent + 1
   nameLength = (): number => 8
   copyName = (dirent: number, target: Uint8Array, at: number): void => {
-    for (let digit = 7, rest = dirent; digit >= 0; digit--, rest = Math.floor(rest / 10)) target[at + digit] = 0x30 + (rest % 10)
+    for (let digit = 7, rest = dirent; digit >= 0; digit--, rest = Math.floor(rest / 10))
+      target[at + digit] = 0x30 + (rest % 10)
   }
   xattrs = (): [] => this.#none
   xattr = (): [Buffer, Buffer] => [Buffer.alloc(0), Buffer.alloc(0)]

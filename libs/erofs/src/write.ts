@@ -1,5 +1,21 @@
 import { eachDirent, PARENT, SELF } from './directory.js'
-import { BLOCK, BLOCK_BITS, blocksOf, DEVICE_SLOT, DIRENT, DIRENT_TYPE, FEATURE_DEVICES, INODE, LAYOUT, MAGIC, NID_UNIT, S_IFMT, SUPERBLOCK, SUPERBLOCK_SIZE, TYPE } from './format.js'
+import {
+  BLOCK,
+  BLOCK_BITS,
+  blocksOf,
+  DEVICE_SLOT,
+  DIRENT,
+  DIRENT_TYPE,
+  FEATURE_DEVICES,
+  INODE,
+  LAYOUT,
+  MAGIC,
+  NID_UNIT,
+  S_IFMT,
+  SUPERBLOCK,
+  SUPERBLOCK_SIZE,
+  TYPE,
+} from './format.js'
 import { layOut, type Layout } from './layout.js'
 import { Output } from './output.js'
 import { ErofsError, type ErofsSource } from './source.js'
@@ -12,12 +28,14 @@ export interface ErofsImage {
 }
 
 /**
- * One EROFS image of metadata whose files' data lie on other devices, in the form of one flat address space: the metadata's blocks first, then each device's,
- * and every file a plain run of blocks in it. The same source gives the same bytes.
+ * One EROFS image of metadata whose files' data lie on other devices, in the form of one flat
+ * address space: the metadata's blocks first, then each device's, and every file a plain run of
+ * blocks in it. The same source gives the same bytes.
  *
- * Mounted with `device=` once for each of the source's devices, in their order (kernel 5.16 and later, 6.4 for its blocks of 512 bytes).
- * Chunks come in order; `write` must be done with one when it returns, for the buffer is filled again.
- * Errors: `ErofsError`, before the first chunk for all that concerns sizes and bounds of the whole.
+ * Mounted with `device=` once for each of the source's devices, in their order (kernel 5.16 and
+ * later, 6.4 for its blocks of 512 bytes). Chunks come in order; `write` must be done with one when
+ * it returns, for the buffer is filled again. Errors: `ErofsError`, before the first chunk for all
+ * that concerns sizes and bounds of the whole.
  */
 export function writeErofs(source: ErofsSource, write: (chunk: Buffer) => void): ErofsImage {
   const layout = layOut(source)
@@ -93,7 +111,8 @@ function addressField(source: ErofsSource, layout: Layout, inode: number, type: 
     case TYPE.char:
     case TYPE.block: {
       const [major, minor] = [source.major(inode), source.minor(inode)]
-      if (major > 0xfff || minor > 0xfffff) throw new ErofsError('EINVAL', `the device number ${major}:${minor} has more than 12 and 20 bits`)
+      if (major > 0xfff || minor > 0xfffff)
+        throw new ErofsError('EINVAL', `the device number ${major}:${minor} has more than 12 and 20 bits`)
       // new_encode_dev of include/linux/kdev_t.h.
       return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
     }
@@ -111,12 +130,18 @@ function dataBlock(source: ErofsSource, layout: Layout, inode: number): number {
   const offset = source.offset(inode)
   const slot = source.devices[device]
   if (!slot || offset % BLOCK !== 0 || offset < 0 || offset / BLOCK + blocksOf(size) > slot.blocks) {
-    throw new ErofsError('EINVAL', `the data of inode ${inode}, ${size} bytes at ${offset}, are not whole blocks of device ${device}`)
+    throw new ErofsError(
+      'EINVAL',
+      `the data of inode ${inode}, ${size} bytes at ${offset}, are not whole blocks of device ${device}`,
+    )
   }
   return layout.deviceBlock[device]! + offset / BLOCK
 }
 
-/** Safe integers, negative ones as two's complement. Without BigInt, which would make an object for each. */
+/**
+ * Safe integers, negative ones as two's complement. Without BigInt, which would make an object for
+ * each.
+ */
 function setInt64(view: DataView, at: number, value: number): void {
   view.setUint32(at, value, true)
   view.setInt32(at + 4, Math.floor(value / 0x1_0000_0000), true)
@@ -127,7 +152,10 @@ class Contents {
   readonly #name = new Uint8Array(256)
   readonly #block = Buffer.alloc(BLOCK)
   readonly #view = new DataView(this.#block.buffer, this.#block.byteOffset, BLOCK)
-  /** Of the block being filled: where its entries and its names have come to. Names are laid from the front of a buffer of their own, for the number of entries decides where they begin. */
+  /**
+   * Of the block being filled: where its entries and its names have come to. Names are laid from
+   * the front of a buffer of their own, for the number of entries decides where they begin.
+   */
   readonly #names = Buffer.alloc(BLOCK)
   #entries = 0
   #namesEnd = 0

@@ -3,12 +3,17 @@ import { ErofsError, type ErofsSource } from './source.js'
 
 /** Name prefixes the format has a number for. The two ACLs are known by the number alone. */
 const PREFIXES: readonly (readonly [text: string, id: number, isWhole: boolean])[] = [
-  ['user.', 1, false], ['system.posix_acl_access', 2, true], ['system.posix_acl_default', 3, true], ['trusted.', 4, false], ['security.', 6, false],
+  ['user.', 1, false],
+  ['system.posix_acl_access', 2, true],
+  ['system.posix_acl_default', 3, true],
+  ['trusted.', 4, false],
+  ['security.', 6, false],
 ]
 
 /**
- * Extended attributes as EROFS keeps them: those that several inodes have stand once, in an area of their own, and an inode names them by their places there; all others
- * stand behind their inode. An inode names at most 255, in the source's order; what it has beyond is written behind it.
+ * Extended attributes as EROFS keeps them: those that several inodes have stand once, in an area of
+ * their own, and an inode names them by their places there; all others stand behind their inode. An
+ * inode names at most 255, in the source's order; what it has beyond is written behind it.
  */
 export class SharedXattrs {
   /** By number: where it stands in the area, in units of 4 bytes. */
@@ -46,11 +51,15 @@ export class SharedXattrs {
     let size = XATTR_HEADER + shared.length * SHARED_ID
     for (const number of inline) size += entrySize(this.source.xattr(number))
     // The inode holds the size in units of 4, less the header, in 16 bits.
-    if (countField(size) > 0xffff) throw new ErofsError('E2BIG', `an inode has ${size} bytes of extended attributes; EROFS holds 262,144`)
+    if (countField(size) > 0xffff)
+      throw new ErofsError('E2BIG', `an inode has ${size} bytes of extended attributes; EROFS holds 262,144`)
     return size
   }
 
-  /** What stands behind an inode that has attributes (struct erofs_xattr_ibody_header, then the places of shared ones, then the others). */
+  /**
+   * What stands behind an inode that has attributes (struct erofs_xattr_ibody_header, then the
+   * places of shared ones, then the others).
+   */
   bytesOf(inode: number): Buffer {
     const { shared, inline } = this.#partsOf(inode)
     const out = Buffer.alloc(this.sizeOf(inode))
@@ -97,7 +106,11 @@ function entrySize([name, value]: Xattr): number {
 
 function putEntry(out: Buffer, at: number, [name, value]: Xattr): number {
   const { id, suffix } = prefixOf(name)
-  if (suffix.length > 0xff || value.length > 0xffff) throw new ErofsError('E2BIG', `the extended attribute ${JSON.stringify(suffix.toString('utf8'))} is longer than EROFS can hold`)
+  if (suffix.length > 0xff || value.length > 0xffff)
+    throw new ErofsError(
+      'E2BIG',
+      `the extended attribute ${JSON.stringify(suffix.toString('utf8'))} is longer than EROFS can hold`,
+    )
   out[at] = suffix.length
   out[at + 1] = id
   out.writeUInt16LE(value.length, at + 2)
@@ -110,7 +123,8 @@ function prefixOf(bytes: Uint8Array): { id: number; suffix: Buffer } {
   const name = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const text = name.toString('latin1')
   for (const [prefix, id, isWhole] of PREFIXES) {
-    if (isWhole ? text === prefix : text.startsWith(prefix) && text.length > prefix.length) return { id, suffix: name.subarray(prefix.length) }
+    if (isWhole ? text === prefix : text.startsWith(prefix) && text.length > prefix.length)
+      return { id, suffix: name.subarray(prefix.length) }
   }
   throw new ErofsError('EINVAL', `EROFS has no room for an extended attribute named ${JSON.stringify(text)}`)
 }

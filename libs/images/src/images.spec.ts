@@ -25,12 +25,36 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   /** Blobs of an image whose layers are the texts given, and its manifest's bytes. */
   const make = async (layers: string[], options: { created?: string; packing?: string; config?: object } = {}) => {
-    const history = [...layers.map((layer) => ({ created_by: `ADD ${layer}` })), { created_by: 'CMD ["sh"]', empty_layer: true }]
-    const config = Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', created: options.created, rootfs: { type: 'layers', diff_ids: layers.map(digestText) }, history, config: { Cmd: ['sh'] }, ...options.config }))
+    const history = [
+      ...layers.map((layer) => ({ created_by: `ADD ${layer}` })),
+      { created_by: 'CMD ["sh"]', empty_layer: true },
+    ]
+    const config = Buffer.from(
+      JSON.stringify({
+        architecture: 'amd64',
+        os: 'linux',
+        created: options.created,
+        rootfs: { type: 'layers', diff_ids: layers.map(digestText) },
+        history,
+        config: { Cmd: ['sh'] },
+        ...options.config,
+      }),
+    )
     const packed = layers.map((layer) => Buffer.from(layer + (options.packing ?? '')))
     for (const bytes of [config, ...packed]) await blobs.add(digestOf(bytes), bytes, 'u')
-    const descriptor = (bytes: Buffer, mediaType: string) => ({ mediaType, digest: digestOf(bytes), size: bytes.length })
-    const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.manifest, config: descriptor(config, MEDIA.config), layers: packed.map((bytes) => descriptor(bytes, MEDIA.layer)) }))
+    const descriptor = (bytes: Buffer, mediaType: string) => ({
+      mediaType,
+      digest: digestOf(bytes),
+      size: bytes.length,
+    })
+    const manifest = Buffer.from(
+      JSON.stringify({
+        schemaVersion: 2,
+        mediaType: MEDIA.manifest,
+        config: descriptor(config, MEDIA.config),
+        layers: packed.map((bytes) => descriptor(bytes, MEDIA.layer)),
+      }),
+    )
     return { manifest, digest: digestOf(manifest), id: digestOf(config) }
   }
   const load = async (layers: string[], names: string[], options: Parameters<typeof make>[1] = {}) => {
@@ -39,7 +63,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     return made
   }
   const rows = async () => (await images.list()).map(({ id, names }) => ({ id, names }))
-  const remove = (ref: string, force = false, inUse: (image: { id: Digest }) => Promise<boolean> = free) => images.remove({ ref, force, inUse })
+  const remove = (ref: string, force = false, inUse: (image: { id: Digest }) => Promise<boolean> = free) =>
+    images.remove({ ref, force, inUse })
   const recordsLeft = async () => {
     const { objects } = await store.list(PREFIX.images)
     const bodies = await Promise.all(objects.map(async ({ key }) => (await store.read(key, 10_000))!.bytes.toString()))
@@ -47,22 +72,41 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   }
 
   it('lists an image once, with all of its names in short form', async () => {
-    const { id, digest, manifest } = await load(['base', 'top'], ['fx/odd:3', 'busybox', 'localhost/x:1', 'docker.io/fx/odd:3'], { created: '2024-01-01T00:00:00Z' })
+    const { id, digest, manifest } = await load(
+      ['base', 'top'],
+      ['fx/odd:3', 'busybox', 'localhost/x:1', 'docker.io/fx/odd:3'],
+      { created: '2024-01-01T00:00:00Z' },
+    )
     expect(await images.list()).toEqual([
-      { id, digest, mediaType: MEDIA.manifest, manifestSize: manifest.length, size: 7, layers: 2, created: '2024-01-01T00:00:00Z', names: ['busybox:latest', 'fx/odd:3', 'localhost/x:1'] },
+      {
+        id,
+        digest,
+        mediaType: MEDIA.manifest,
+        manifestSize: manifest.length,
+        size: 7,
+        layers: 2,
+        created: '2024-01-01T00:00:00Z',
+        names: ['busybox:latest', 'fx/odd:3', 'localhost/x:1'],
+      },
     ])
   })
 
   it('ends the same when put twice, and side by side', async () => {
     const made = await make(['base'])
-    await Promise.all(Array.from({ length: 5 }, () => images.put(made.manifest, [parseTagged('a:1'), parseTagged('a:2')], run)))
+    await Promise.all(
+      Array.from({ length: 5 }, () => images.put(made.manifest, [parseTagged('a:1'), parseTagged('a:2')], run)),
+    )
     await images.put(made.manifest, [parseTagged('a:1')], run)
     expect(await rows()).toEqual([{ id: made.id, names: ['a:1', 'a:2'] }])
     expect(await recordsLeft()).toBe(2)
   })
 
   it('lists named images first, then the newest', async () => {
-    const [old, none, recent] = [await load(['a'], ['a'], { created: '2020-01-01' }), await load(['b'], [], { created: '2025-01-01' }), await load(['c'], ['c'], { created: '2024-01-01' })]
+    const [old, none, recent] = [
+      await load(['a'], ['a'], { created: '2020-01-01' }),
+      await load(['b'], [], { created: '2025-01-01' }),
+      await load(['c'], ['c'], { created: '2024-01-01' }),
+    ]
     expect((await rows()).map(({ id }) => id)).toEqual([recent.id, old.id, none.id])
   })
 
@@ -77,14 +121,30 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('finds an image by every name it goes by', async () => {
     const { id, digest } = await load(['base'], ['fx/odd:3', 'library/busybox'])
     const other = await load(['other'], ['other:1'])
-    for (const text of [id, id.slice(7), digest, digest.slice(7), 'fx/odd:3', 'docker.io/fx/odd:3', 'index.docker.io/fx/odd:3', 'busybox', 'docker.io/library/busybox:latest', `fx/odd@${digest}`, `fx/odd:3@${digest}`, id.slice(7, 27), `sha256:${id.slice(7, 27)}`])
+    for (const text of [
+      id,
+      id.slice(7),
+      digest,
+      digest.slice(7),
+      'fx/odd:3',
+      'docker.io/fx/odd:3',
+      'index.docker.io/fx/odd:3',
+      'busybox',
+      'docker.io/library/busybox:latest',
+      `fx/odd@${digest}`,
+      `fx/odd:3@${digest}`,
+      id.slice(7, 27),
+      `sha256:${id.slice(7, 27)}`,
+    ])
       expect((await images.resolve(text)).digest, text).toBe(digest)
-    for (const text of ['fx/odd', 'fx/odd:4', 'odd:3', `other@${digest}`, digestOf('none'), 'f'.repeat(63)]) await expect(images.resolve(text), text).rejects.toMatchObject({ code: 'image_not_found' })
-    for (const text of ['UPPER', 'a b', '../x', '', 'a:b:c', 'x@sha256:abc']) await expect(images.resolve(text), text).rejects.toMatchObject({ code: 'name_invalid' })
+    for (const text of ['fx/odd', 'fx/odd:4', 'odd:3', `other@${digest}`, digestOf('none'), 'f'.repeat(63)])
+      await expect(images.resolve(text), text).rejects.toMatchObject({ code: 'image_not_found' })
+    for (const text of ['UPPER', 'a b', '../x', '', 'a:b:c', 'x@sha256:abc'])
+      await expect(images.resolve(text), text).rejects.toMatchObject({ code: 'name_invalid' })
     expect((await images.resolve(other.id)).digest).toBe(other.digest)
   })
 
-  it('takes an id\'s beginning of any length while one id has it', async () => {
+  it("takes an id's beginning of any length while one id has it", async () => {
     const ids = new Map<string, number>()
     for (let i = 0; i < 17; i++) {
       const { id } = await load([`layer ${i}`], [`n:${i}`])
@@ -99,16 +159,18 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('lists again what has not changed without reading it', async () => {
     const reads: string[] = []
-    const watched = new Images(new Proxy(store, {
-      get: (target, verb) => {
-        const method = Reflect.get(target, verb) as unknown
-        if (typeof method !== 'function') return method
-        return (...args: unknown[]) => {
-          if (verb === 'read') reads.push(args[0] as string)
-          return method.apply(target, args) as unknown
-        }
-      },
-    }))
+    const watched = new Images(
+      new Proxy(store, {
+        get: (target, verb) => {
+          const method = Reflect.get(target, verb) as unknown
+          if (typeof method !== 'function') return method
+          return (...args: unknown[]) => {
+            if (verb === 'read') reads.push(args[0] as string)
+            return method.apply(target, args) as unknown
+          }
+        },
+      }),
+    )
     await load(['one'], ['a:1', 'a:2'])
     const { id } = await load(['two'], ['b:1'])
     await watched.list()
@@ -118,7 +180,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await images.tag('b:1', 'a:2')
     await remove('a:1')
     expect((await watched.list()).map(({ id, names }) => ({ id, names }))).toEqual([{ id, names: ['a:2', 'b:1'] }])
-    expect(reads.filter((key) => key.includes('_tags'))).toEqual([keys.tag(parseTagged('a:2').repository, parseTagged('a:2').tag!)])
+    expect(reads.filter((key) => key.includes('_tags'))).toEqual([
+      keys.tag(parseTagged('a:2').repository, parseTagged('a:2').tag!),
+    ])
   })
 
   it('prefers a name to an id that begins alike', async () => {
@@ -132,15 +196,35 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const { id } = await load(['base', 'top'], ['fx/odd:3'], { packing: ' gz' })
     const details = await images.inspect('fx/odd:3')
     const diffIds = ['base', 'top'].map((text) => parseDiffId(digestText(text)))
-    expect(details).toMatchObject({ id, names: ['fx/odd:3'], config: { architecture: 'amd64', config: { Cmd: ['sh'] } } })
-    expect(details.layerList).toEqual(['base', 'top'].map((text, i) => ({ digest: digestText(`${text} gz`), size: text.length + 3, mediaType: MEDIA.layer, diffId: diffIds[i], chainId: chainIds(diffIds)[i] })))
-    expect(details.history.map(({ createdBy, diffId }) => [createdBy, diffId])).toEqual([['ADD base', diffIds[0]], ['ADD top', diffIds[1]], ['CMD ["sh"]', undefined]])
+    expect(details).toMatchObject({
+      id,
+      names: ['fx/odd:3'],
+      config: { architecture: 'amd64', config: { Cmd: ['sh'] } },
+    })
+    expect(details.layerList).toEqual(
+      ['base', 'top'].map((text, i) => ({
+        digest: digestText(`${text} gz`),
+        size: text.length + 3,
+        mediaType: MEDIA.layer,
+        diffId: diffIds[i],
+        chainId: chainIds(diffIds)[i],
+      })),
+    )
+    expect(details.history.map(({ createdBy, diffId }) => [createdBy, diffId])).toEqual([
+      ['ADD base', diffIds[0]],
+      ['ADD top', diffIds[1]],
+      ['CMD ["sh"]', undefined],
+    ])
   })
 
   it.each([
     ['more history than layers', { history: [{ created_by: 'a' }, { created_by: 'b' }] }, [true, false]],
     ['no history', { history: null }, []],
-    ['empty steps in between', { history: [{ empty_layer: true }, { created_by: 'a' }, { empty_layer: true }] }, [false, true, false]],
+    [
+      'empty steps in between',
+      { history: [{ empty_layer: true }, { created_by: 'a' }, { empty_layer: true }] },
+      [false, true, false],
+    ],
   ])('takes a config with %s', async (_, config, made) => {
     const { id } = await load(['base'], [], { config })
     expect((await images.inspect(id)).history.map(({ diffId }) => diffId !== undefined)).toEqual(made)
@@ -149,7 +233,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('refuses an image that is none, or lacks something, and names nothing', async () => {
     const { manifest } = await make(['base'])
     const parsed = JSON.parse(manifest.toString()) as { layers: { digest: string }[]; config: { digest: string } }
-    const put = (change: object) => images.put(Buffer.from(JSON.stringify({ ...parsed, ...change })), [parseTagged('a')], run)
+    const put = (change: object) =>
+      images.put(Buffer.from(JSON.stringify({ ...parsed, ...change })), [parseTagged('a')], run)
     const absent = { digest: digestOf('never came'), size: 1 }
     await expect(put({ layers: [absent] })).rejects.toMatchObject({ code: 'layer_missing' })
     await expect(put({ config: absent })).rejects.toMatchObject({ code: 'layer_missing' })
@@ -158,28 +243,35 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await expect(put({ mediaType: MEDIA.index })).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(put({ config: parsed.layers[0] })).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(images.put(Buffer.from('{'), [], run)).rejects.toMatchObject({ code: 'not_an_image' })
-    await expect(images.put(manifest, [parseTagged('a')], { upload: 'nobody', id: 'x' })).rejects.toMatchObject({ code: 'upload_interrupted' })
+    await expect(images.put(manifest, [parseTagged('a')], { upload: 'nobody', id: 'x' })).rejects.toMatchObject({
+      code: 'upload_interrupted',
+    })
     expect(await rows()).toEqual([])
   })
 
   describe('of a writer that was stopped for long, while its upload was finished by another', () => {
-    /** The store as the writer sees it: all of `meanwhile` happens just before it writes the name, and after it has announced that. */
+    /**
+     * The store as the writer sees it: all of `meanwhile` happens just before it writes the name,
+     * and after it has announced that.
+     */
     const stoppedBefore = (key: string, meanwhile: () => Promise<void>): Images => {
       let once: Promise<void> | undefined
       const pause = async (written: string, bytes: unknown): Promise<void> => {
         if (written === key && (bytes as Buffer).length !== TOMBSTONE_BYTES) await (once ??= meanwhile())
       }
-      return new Images(new Proxy(store, {
-        get: (target, verb) => {
-          const method = Reflect.get(target, verb) as unknown
-          if (typeof method !== 'function') return method
-          if (verb !== 'create' && verb !== 'replace') return method.bind(target) as unknown
-          return async (written: string, ...rest: unknown[]) => {
-            await pause(written, rest[0])
-            return method.call(target, written, ...rest) as unknown
-          }
-        },
-      }))
+      return new Images(
+        new Proxy(store, {
+          get: (target, verb) => {
+            const method = Reflect.get(target, verb) as unknown
+            if (typeof method !== 'function') return method
+            if (verb !== 'create' && verb !== 'replace') return method.bind(target) as unknown
+            return async (written: string, ...rest: unknown[]) => {
+              await pause(written, rest[0])
+              return method.call(target, written, ...rest) as unknown
+            }
+          },
+        }),
+      )
     }
     /** As another run of the same job does it. */
     const putAgain = async (manifest: Buffer, names: ReturnType<typeof parseTagged>[]): Promise<void> => {
@@ -198,7 +290,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
         await putAgain(manifest, names)
         for (const name of ['a:1', 'a:2']) await remove(name)
       })
-      await expect(old.put(manifest, names, run)).rejects.toMatchObject({ code: expect.stringMatching('upload_interrupted|layer_missing') as string })
+      await expect(old.put(manifest, names, run)).rejects.toMatchObject({
+        code: expect.stringMatching('upload_interrupted|layer_missing') as string,
+      })
       expect(await rows()).toEqual([])
     })
 
@@ -231,11 +325,13 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     })
 
     describe('and was to give a name', () => {
-      const takenForDead = (meanwhile: () => unknown = () => undefined) => stoppedBefore(keyOf('b:1'), async () => {
-        const uploads = new Uploads(store)
-        for await (const { id, job, etag } of uploads.listLive()) if (job.kind === 'tag') expect(await uploads.abandon(id, etag)).toBe(true)
-        await meanwhile()
-      })
+      const takenForDead = (meanwhile: () => unknown = () => undefined) =>
+        stoppedBefore(keyOf('b:1'), async () => {
+          const uploads = new Uploads(store)
+          for await (const { id, job, etag } of uploads.listLive())
+            if (job.kind === 'tag') expect(await uploads.abandon(id, etag)).toBe(true)
+          await meanwhile()
+        })
 
       it('it begins again, and gives it', async () => {
         const { id } = await load(['one'], ['a:1'])
@@ -246,7 +342,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
       it('to an image that was removed since, it does not', async () => {
         await load(['one'], ['a:1'])
-        await expect(takenForDead(() => remove('a:1')).tag('a:1', 'b:1')).rejects.toMatchObject({ code: 'image_not_found' })
+        await expect(takenForDead(() => remove('a:1')).tag('a:1', 'b:1')).rejects.toMatchObject({
+          code: 'image_not_found',
+        })
         expect(await rows()).toEqual([])
       })
 
@@ -265,7 +363,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
         await remove('a:1')
         await putAgain(first.manifest, [parseTagged('a:1')])
       })
-      await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
+      await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({
+        code: 'upload_interrupted',
+      })
       expect(await rows()).toEqual([{ id: first.id, names: ['a:1'] }])
     })
 
@@ -280,7 +380,12 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
         await uploads.named(run, {})
       })
       await expect(old.put(manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
-      expect(await rows()).toEqual(expect.arrayContaining([{ id, names: [] }, { id: second.id, names: ['a:1', 'b:1'] }]))
+      expect(await rows()).toEqual(
+        expect.arrayContaining([
+          { id, names: [] },
+          { id: second.id, names: ['a:1', 'b:1'] },
+        ]),
+      )
     })
 
     it('a name that it took over is as it was', async () => {
@@ -289,7 +394,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
         const uploads = new Uploads(store)
         expect(await uploads.abandon('u', (await uploads.get('u'))!.etag)).toBe(true)
       })
-      await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
+      await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({
+        code: 'upload_interrupted',
+      })
       expect((await images.resolve('a:1')).id).toBe(second.id)
     })
   })
@@ -297,7 +404,12 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('gives names, and leaves the image that had one before', async () => {
     const [first, second] = [await load(['one'], ['a:1']), await load(['two'], ['b:1'])]
     await images.tag('b:1', 'a:1')
-    expect(await rows()).toEqual(expect.arrayContaining([{ id: second.id, names: ['a:1', 'b:1'] }, { id: first.id, names: [] }]))
+    expect(await rows()).toEqual(
+      expect.arrayContaining([
+        { id: second.id, names: ['a:1', 'b:1'] },
+        { id: first.id, names: [] },
+      ]),
+    )
     expect((await images.resolve(`a@${first.digest}`)).id).toBe(first.id)
     await images.tag(first.id, 'c')
     expect(await rows()).toEqual(expect.arrayContaining([{ id: first.id, names: ['c:latest'] }]))
@@ -332,7 +444,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await remove(one.id)).toEqual({ untagged: ['a:1'], deleted: [one.id] })
     const many = await load(['many'], ['a:1', 'a:2', 'b:1'])
     await expect(remove(many.id.slice(7, 20))).rejects.toMatchObject({ code: 'image_has_tags' })
-    await expect(remove(many.id, true, (image) => Promise.resolve(image.id === many.id))).rejects.toMatchObject({ code: 'image_in_use' })
+    await expect(remove(many.id, true, (image) => Promise.resolve(image.id === many.id))).rejects.toMatchObject({
+      code: 'image_in_use',
+    })
     expect(await remove(many.digest, true)).toEqual({ untagged: ['a:1', 'a:2', 'b:1'], deleted: [many.id] })
     expect(await recordsLeft()).toBe(0)
   })
@@ -370,10 +484,16 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const [first, second] = [await load(['base', 'one'], ['a', 'b']), await load(['base', 'two'], [])]
     const found: Digest[] = []
     for await (const digest of images.references()) found.push(digest)
-    expect(found.sort()).toEqual([first.digest, first.id, second.digest, second.id, ...['base', 'one', 'two'].map(digestText)].sort())
+    expect(found.sort()).toEqual(
+      [first.digest, first.id, second.digest, second.id, ...['base', 'one', 'two'].map(digestText)].sort(),
+    )
     await store.delete([(await blobs.stat(second.digest))!.data])
     const again = images.references()
-    await expect((async () => { for (;;) if ((await again.next()).done) break })()).rejects.toMatchObject({ code: 'corrupt' })
+    await expect(
+      (async () => {
+        for (;;) if ((await again.next()).done) break
+      })(),
+    ).rejects.toMatchObject({ code: 'corrupt' })
     await expect(images.inspect(second.id)).rejects.toMatchObject({ code: 'corrupt' })
     expect(await remove(second.id)).toMatchObject({ deleted: [second.id] })
   })

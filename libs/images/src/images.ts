@@ -1,6 +1,31 @@
 import { randomUUID } from 'node:crypto'
-import { diffIdsOf, digestOf, expectConfig, formatPlatform, matchesPlatform, MAX_JSON_BYTES, parseTagged, platformOf, step, StrataError, type DiffId, type Digest, type ErrorCode, type Platform, type Reference } from '@strata/oci'
-import { BlobStore, CAS_ATTEMPTS, changedTooOften, HEARTBEAT_MS, keys, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
+import {
+  diffIdsOf,
+  digestOf,
+  expectConfig,
+  formatPlatform,
+  matchesPlatform,
+  MAX_JSON_BYTES,
+  parseTagged,
+  platformOf,
+  step,
+  StrataError,
+  type DiffId,
+  type Digest,
+  type ErrorCode,
+  type Platform,
+  type Reference,
+} from '@strata/oci'
+import {
+  BlobStore,
+  CAS_ATTEMPTS,
+  changedTooOften,
+  HEARTBEAT_MS,
+  keys,
+  Uploads,
+  type ObjectStore,
+  type UploadRun,
+} from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
@@ -10,10 +35,12 @@ import { findById, meaningOf, notFound } from './resolve.js'
 import { blobsOfWhole, manifestFor, readWhole, unitedRecord } from './whole.js'
 
 /**
- * Images by name, over the store: `images/` holds names only, each a record that carries the image's ids and sizes; manifests, configs and layers are blobs.
+ * Images by name, over the store: `images/` holds names only, each a record that carries the
+ * image's ids and sizes; manifests, configs and layers are blobs.
  *
- * An image is there as long as a name of it is: a tag, or an entry by digest. Whoever writes a name holds everything that the image is made of for an upload that
- * lives until the name is visible; so no name ever stands for an image that the collector has taken.
+ * An image is there as long as a name of it is: a tag, or an entry by digest. Whoever writes a name
+ * holds everything that the image is made of for an upload that lives until the name is visible; so
+ * no name ever stands for an image that the collector has taken.
  */
 export class Images {
   readonly #names: Names
@@ -27,11 +54,18 @@ export class Images {
   }
 
   /**
-   * Adds an image: its manifest (bytes as they are to be kept) as a blob, then the names, each by compare-and-set. Without names it is kept by its digest. Config
-   * and layers must be in the store. `digest` where the manifest came under another than its sha256. Run twice or side by side it ends the same.
+   * Adds an image: its manifest (bytes as they are to be kept) as a blob, then the names, each by
+   * compare-and-set. Without names it is kept by its digest. Config and layers must be in the
+   * store. `digest` where the manifest came under another than its sha256. Run twice or side by
+   * side it ends the same.
    * @throws StrataError `not_an_image`, `layer_missing`, `limit_exceeded`, `upload_interrupted`
    */
-  async put(manifest: Uint8Array, names: readonly Reference[], run: UploadRun, digest = digestOf(manifest)): Promise<Image> {
+  async put(
+    manifest: Uint8Array,
+    names: readonly Reference[],
+    run: UploadRun,
+    digest = digestOf(manifest),
+  ): Promise<Image> {
     const read = await readManifest(digest, manifest, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image has no config')
     })
@@ -44,11 +78,18 @@ export class Images {
   }
 
   /**
-   * Adds an image with all of its platforms and what is attached to it: `root` is what its names stand for, an index, or the image's manifest where that has attachments only. All that
-   * `whole` names, and what that names, must be in the store.
+   * Adds an image with all of its platforms and what is attached to it: `root` is what its names
+   * stand for, an index, or the image's manifest where that has attachments only. All that `whole`
+   * names, and what that names, must be in the store.
    * @throws as `put`
    */
-  async putWhole(root: Uint8Array, whole: Whole, names: readonly Reference[], run: UploadRun, digest = digestOf(root)): Promise<Image> {
+  async putWhole(
+    root: Uint8Array,
+    whole: Whole,
+    names: readonly Reference[],
+    run: UploadRun,
+    digest = digestOf(root),
+  ): Promise<Image> {
     const { image: meant, config } = await this.#readManifest(whole.manifest)
     expectConfig(config, `the config of image ${whole.manifest}`)
     await this.#blobs.add(digest, root, run.upload)
@@ -63,13 +104,17 @@ export class Images {
     return image
   }
 
-  /** One row an image (a manifest's digest), with all its names: named ones first, newest first. Reads names only. */
+  /**
+   * One row an image (a manifest's digest), with all its names: named ones first, newest first.
+   * Reads names only.
+   */
   async list(): Promise<NamedImage[]> {
     return groupByImage(await this.#names.all())
   }
 
   /**
-   * The image that `text` means: an id or digest in full, a name in short or full form (`latest` understood), the unique beginning of an id. A name takes one read.
+   * The image that `text` means: an id or digest in full, a name in short or full form (`latest`
+   * understood), the unique beginning of an id. A name takes one read.
    * @throws StrataError `image_not_found`, `image_ambiguous`, `name_invalid`
    */
   async resolve(text: string): Promise<Image> {
@@ -77,9 +122,11 @@ export class Images {
   }
 
   /**
-   * What the image that `text` means consists of, of one with several platforms all, or the one asked for; and the name that was meant, if it was a tag's. Reads the
-   * manifest, and for a name no other name.
-   * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest is gone or changed
+   * What the image that `text` means consists of, of one with several platforms all, or the one
+   * asked for; and the name that was meant, if it was a tag's. Reads the manifest, and for a name
+   * no other name.
+   * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest
+   * is gone or changed
    */
   async contents(text: string, platform?: Platform): Promise<ImageContents & { readonly name: Reference | undefined }> {
     const { image, name } = await this.#find(text)
@@ -93,7 +140,8 @@ export class Images {
   }
 
   /**
-   * The layers of the image that `text` means, lowest first, and the steps that made them. Reads no name but that.
+   * The layers of the image that `text` means, lowest first, and the steps that made them. Reads no
+   * name but that.
    * @throws as `inspect`
    */
   async layers(text: string): Promise<Pick<ImageDetails, 'layerList' | 'history'>> {
@@ -102,7 +150,9 @@ export class Images {
   }
 
   /** With all names, where all had to be looked at. */
-  async #find(text: string): Promise<{ readonly image: Image; readonly name: Reference | undefined; readonly entries?: readonly NameEntry[] }> {
+  async #find(
+    text: string,
+  ): Promise<{ readonly image: Image; readonly name: Reference | undefined; readonly entries?: readonly NameEntry[] }> {
     const meaning = meaningOf(text)
     if (meaning.name && !meaning.name.digest && meaning.name.tag) {
       const image = await this.#names.records.read(keys.tag(meaning.name.repository, meaning.name.tag))
@@ -118,8 +168,10 @@ export class Images {
   }
 
   /**
-   * All of an image; of one with several platforms, of that one, or of the one that is meant without.
-   * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest or config is gone or changed
+   * All of an image; of one with several platforms, of that one, or of the one that is meant
+   * without.
+   * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest
+   * or config is gone or changed
    */
   async inspect(text: string, platform?: Platform): Promise<ImageDetails> {
     const { image, entries = await this.#names.all() } = await this.#find(text)
@@ -130,13 +182,16 @@ export class Images {
   }
 
   /**
-   * Gives the image that `source` means one more name. The image that had it before stays, without that name. Where it was silent for so long that it was taken for dead it
-   * begins again, unless the one who asked has left: who waits for the answer has done nothing since.
-   * @throws as `resolve`; `bad_request` if the name has a digest; `upload_interrupted` if it was taken for dead and nobody waits
+   * Gives the image that `source` means one more name. The image that had it before stays, without
+   * that name. Where it was silent for so long that it was taken for dead it begins again, unless
+   * the one who asked has left: who waits for the answer has done nothing since.
+   * @throws as `resolve`; `bad_request` if the name has a digest; `upload_interrupted` if it was
+   * taken for dead and nobody waits
    */
   async tag(source: string, name: string, left?: AbortSignal): Promise<Image> {
     const target = parseTagged(name)
-    if (target.digest) throw new StrataError('bad_request', `${JSON.stringify(name)} has a digest: a tag cannot be given to it`)
+    if (target.digest)
+      throw new StrataError('bad_request', `${JSON.stringify(name)} has a digest: a tag cannot be given to it`)
     for (;;) {
       try {
         return await this.#tagOnce(await this.resolve(source), target)
@@ -168,7 +223,8 @@ export class Images {
   }
 
   /**
-   * Every blob that an image refers to, each once. For the collector, so it fails rather than leave one out. `without`: manifests of images to leave out.
+   * Every blob that an image refers to, each once. For the collector, so it fails rather than leave
+   * one out. `without`: manifests of images to leave out.
    * @throws StrataError `corrupt` if a manifest cannot be read
    */
   async *references(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<Digest> {
@@ -190,8 +246,13 @@ export class Images {
     for await (const { config } of this.#all(without)) yield diffIdsOf(config)
   }
 
-  /** How many images there are, how many of them are used, and the bytes of their blobs, each counted once; `reclaimable` are those of blobs that no used image has. */
-  async usage(isUsed: (image: Image) => boolean): Promise<{ total: number; active: number; bytes: number; reclaimable: number }> {
+  /**
+   * How many images there are, how many of them are used, and the bytes of their blobs, each
+   * counted once; `reclaimable` are those of blobs that no used image has.
+   */
+  async usage(
+    isUsed: (image: Image) => boolean,
+  ): Promise<{ total: number; active: number; bytes: number; reclaimable: number }> {
     const sizes = new Map<Digest, number>()
     const used = new Set<Digest>()
     let [total, active] = [0, 0]
@@ -204,7 +265,8 @@ export class Images {
         if (isActive) used.add(digest)
       }
     }
-    const bytesOf = (digests: Iterable<Digest>): number => [...digests].reduce((sum, digest) => sum + (sizes.get(digest) ?? 0), 0)
+    const bytesOf = (digests: Iterable<Digest>): number =>
+      [...digests].reduce((sum, digest) => sum + (sizes.get(digest) ?? 0), 0)
     const bytes = bytesOf(sizes.keys())
     return { total, active, bytes, reclaimable: bytes - bytesOf(used) }
   }
@@ -214,12 +276,18 @@ export class Images {
     return (await this.list()).filter((image) => image.names.length === 0 && !inUse(image))
   }
 
-  /** Takes the image's entries by digest away, and nothing else: one that was given a tag meanwhile stays under that. */
+  /**
+   * Takes the image's entries by digest away, and nothing else: one that was given a tag meanwhile
+   * stays under that.
+   */
   async removeUntagged(digest: Digest): Promise<void> {
-    for (const { name, key, image, found } of await this.#names.all()) if (!name.tag && image.digest === digest) await this.#names.records.retire(key, found)
+    for (const { name, key, image, found } of await this.#names.all())
+      if (!name.tag && image.digest === digest) await this.#names.records.retire(key, found)
   }
 
-  /** Every image read. One that was removed since it was listed is left out: its blobs may be gone. */
+  /**
+   * Every image read. One that was removed since it was listed is left out: its blobs may be gone.
+   */
   async *#all(without: ReadonlySet<Digest>): AsyncGenerator<WithBlobs> {
     for (const image of await this.list()) {
       if (without.has(image.digest)) continue
@@ -258,12 +326,14 @@ export class Images {
 
   async #holdAll({ image, blobs }: Pick<WithBlobs, 'image' | 'blobs'>, upload: string): Promise<void> {
     for (const digest of blobs.keys())
-      if (!(await this.#blobs.hold(digest, upload))) throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
+      if (!(await this.#blobs.hold(digest, upload)))
+        throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
   }
 
   /**
-   * Points a name at an image. What had the tag before gets an entry by digest first, so that it is never without a name. A run that
-   * was superseded sets no name any more (`Uploads`): the upload was finished by another, and what was done to the name since is newer.
+   * Points a name at an image. What had the tag before gets an entry by digest first, so that it is
+   * never without a name. A run that was superseded sets no name any more (`Uploads`): the upload
+   * was finished by another, and what was done to the name since is newer.
    */
   async #setName(name: Reference | undefined, image: Image, run: UploadRun): Promise<void> {
     const key = keyOfName(name, image)
@@ -283,8 +353,9 @@ export class Images {
   }
 
   /**
-   * Makes the entry by digest, if there is none. It stays also when the tag is then not moved: another who moves it may have found the entry and count on it. (So an image
-   * that is removed while its tag is moved may stay as `<none>`, whole.) An image that lacks blobs is left to go.
+   * Makes the entry by digest, if there is none. It stays also when the tag is then not moved:
+   * another who moves it may have found the entry and count on it. (So an image that is removed
+   * while its tag is moved may stay as `<none>`, whole.) An image that lacks blobs is left to go.
    */
   async #keepByDigest(name: Reference, image: Image, run: UploadRun): Promise<void> {
     const key = keys.imageDigest(name.repository, image.digest)
@@ -309,9 +380,14 @@ interface WithBlobs extends ReadImage {
 
 function expectPlatform({ image, config }: ReadImage, wanted: Platform): void {
   if (image.whole || matchesPlatform(platformOf(config), wanted)) return
-  throw new StrataError('unsupported', `the image ${image.digest} is for ${formatPlatform(platformOf(config))}, not for ${formatPlatform(wanted)}`)
+  throw new StrataError(
+    'unsupported',
+    `the image ${image.digest} is for ${formatPlatform(platformOf(config))}, not for ${formatPlatform(wanted)}`,
+  )
 }
 
 function ifNotFound(error: unknown, code: ErrorCode, what: string): unknown {
-  return error instanceof StrataError && error.code === 'not_found' ? new StrataError(code, `${what}: ${error.message}`, { cause: error }) : error
+  return error instanceof StrataError && error.code === 'not_found'
+    ? new StrataError(code, `${what}: ${error.message}`, { cause: error })
+    : error
 }

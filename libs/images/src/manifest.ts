@@ -1,4 +1,18 @@
-import { chainIds, diffIdsOf, imageConfigSchema, isManifestType, layerMediaType, manifestSchema, MAX_JSON_BYTES, MEDIA, parseJson, StrataError, type Digest, type ImageConfig, type Manifest } from '@strata/oci'
+import {
+  chainIds,
+  diffIdsOf,
+  imageConfigSchema,
+  isManifestType,
+  layerMediaType,
+  manifestSchema,
+  MAX_JSON_BYTES,
+  MEDIA,
+  parseJson,
+  StrataError,
+  type Digest,
+  type ImageConfig,
+  type Manifest,
+} from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
 import type { HistoryStep, Image, ImageLayer } from './image.js'
@@ -10,14 +24,26 @@ export interface ReadImage {
   readonly config: ImageConfig
 }
 
-/** `digest`: of the bytes. @throws StrataError `not_an_image` if the manifest is none, or has not the layers that its config has */
+/**
+ * `digest`: of the bytes.
+ * @throws StrataError `not_an_image` if the manifest is none, or has not the layers that its config
+ * has
+ */
 export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: BlobStore): Promise<ReadImage> {
   const manifest = parseJson(manifestSchema, bytes, `manifest ${digest}`, 'not_an_image')
-  if (manifest.mediaType !== undefined && !isManifestType(manifest.mediaType)) throw new StrataError('not_an_image', `manifest ${digest} says that it is ${JSON.stringify(manifest.mediaType.slice(0, 100))}`)
+  if (manifest.mediaType !== undefined && !isManifestType(manifest.mediaType))
+    throw new StrataError(
+      'not_an_image',
+      `manifest ${digest} says that it is ${JSON.stringify(manifest.mediaType.slice(0, 100))}`,
+    )
   const id = manifest.config.digest
   const config = parseJson(imageConfigSchema, await blobs.read(id, MAX_JSON_BYTES), `config ${id}`, 'not_an_image')
   const diffIds = diffIdsOf(config)
-  if (diffIds.length !== manifest.layers.length) throw new StrataError('not_an_image', `manifest ${digest} has ${manifest.layers.length} layers, its config ${diffIds.length}`)
+  if (diffIds.length !== manifest.layers.length)
+    throw new StrataError(
+      'not_an_image',
+      `manifest ${digest} has ${manifest.layers.length} layers, its config ${diffIds.length}`,
+    )
   const image: Image = {
     id,
     digest,
@@ -33,10 +59,19 @@ export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: Blo
 export function layersOf({ manifest, config }: ReadImage): ImageLayer[] {
   const diffIds = diffIdsOf(config)
   const chain = chainIds(diffIds)
-  return manifest.layers.map(({ digest, size, mediaType }, i) => ({ digest, size, mediaType: mediaType ?? layerMediaType('none'), diffId: diffIds[i]!, chainId: chain[i]! }))
+  return manifest.layers.map(({ digest, size, mediaType }, i) => ({
+    digest,
+    size,
+    mediaType: mediaType ?? layerMediaType('none'),
+    diffId: diffIds[i]!,
+    chainId: chain[i]!,
+  }))
 }
 
-/** Steps that are not `empty_layer` made the layers, in their order (image-spec, config.md, "history"). */
+/**
+ * Steps that are not `empty_layer` made the layers, in their order (image-spec, config.md,
+ * "history").
+ */
 export function historyOf({ config }: ReadImage): HistoryStep[] {
   const diffIds = diffIdsOf(config).values()
   return (config.history ?? []).map((step) => ({
@@ -49,11 +84,20 @@ export function historyOf({ config }: ReadImage): HistoryStep[] {
 
 /** Every blob that the image is made of, and its size. */
 export function blobsOf({ image, manifest }: ReadImage): Map<Digest, number> {
-  return new Map([{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers].map(({ digest, size }) => [digest, size]))
+  return new Map(
+    [{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers].map(
+      ({ digest, size }) => [digest, size],
+    ),
+  )
 }
 
 /** Of a manifest or an index, as in its descriptor. */
 export function mediaTypeOf(document: Uint8Array): string {
-  const { mediaType, manifests } = parseJson(z.object({ mediaType: z.string().max(256).optional(), manifests: z.unknown() }), document, 'an image’s manifest', 'not_an_image')
+  const { mediaType, manifests } = parseJson(
+    z.object({ mediaType: z.string().max(256).optional(), manifests: z.unknown() }),
+    document,
+    'an image’s manifest',
+    'not_an_image',
+  )
   return mediaType ?? (manifests === undefined ? MEDIA.manifest : MEDIA.index)
 }

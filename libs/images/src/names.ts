@@ -1,5 +1,14 @@
 import { familiarReference, type Reference } from '@strata/oci'
-import { keys, parseImageKey, PREFIX, Records, type Found, type ImageKey, type ListedRecord, type ObjectStore } from '@strata/store'
+import {
+  keys,
+  parseImageKey,
+  PREFIX,
+  Records,
+  type Found,
+  type ImageKey,
+  type ListedRecord,
+  type ObjectStore,
+} from '@strata/store'
 import { imageSchema, type Image, type NamedImage } from './image.js'
 import { united } from './whole.js'
 
@@ -11,7 +20,10 @@ export interface NameEntry {
   readonly found: Found<Image>
 }
 
-/** The key that a name has: a tag's, or, without one, the entry by digest of its repository (of none if there is no name at all). */
+/**
+ * The key that a name has: a tag's, or, without one, the entry by digest of its repository (of none
+ * if there is no name at all).
+ */
 export function keyOfName(name: Reference | undefined, image: Image): string {
   return name?.tag ? keys.tag(name.repository, name.tag) : keys.imageDigest(name?.repository, image.digest)
 }
@@ -27,7 +39,9 @@ export class Names {
     this.records = new Records(store, imageSchema, 'the record of image name')
   }
 
-  /** All names, in the order of their keys. Read are those that have changed since the last time. */
+  /**
+   * All names, in the order of their keys. Read are those that have changed since the last time.
+   */
   async all(): Promise<NameEntry[]> {
     const entries: NameEntry[] = []
     const known = new Map<string, ListedRecord<Image>>()
@@ -42,10 +56,21 @@ export class Names {
   }
 }
 
-/** One row an image: entries grouped by the manifest's digest, those with names first, then newest first. */
+/**
+ * One row an image: entries grouped by the manifest's digest, those with names first, then newest
+ * first.
+ */
 export function groupByImage(entries: readonly NameEntry[]): NamedImage[] {
-  const images = Object.values(Object.groupBy(entries, ({ image }) => image.digest)).map((group) => ({ ...group!.map(({ image }) => image).reduce(united), names: namesOf(group!) }))
-  return images.sort((a, b) => Number(b.names.length > 0) - Number(a.names.length > 0) || compare(b.created ?? '', a.created ?? '') || compare(a.digest, b.digest))
+  const images = Object.values(Object.groupBy(entries, ({ image }) => image.digest)).map((group) => ({
+    ...group!.map(({ image }) => image).reduce(united),
+    names: namesOf(group!),
+  }))
+  return images.sort(
+    (a, b) =>
+      Number(b.names.length > 0) - Number(a.names.length > 0) ||
+      compare(b.created ?? '', a.created ?? '') ||
+      compare(a.digest, b.digest),
+  )
 }
 
 /** The tags among the entries, in short form, sorted. */

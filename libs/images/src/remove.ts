@@ -19,21 +19,29 @@ export interface Removed {
 }
 
 /**
- * docker's `rmi`. By name: takes that tag away, and with the last tag the image. By id or digest: takes the image and its tag away; several tags only with `force`.
- * The image's blobs are the collector's to remove.
- * @throws StrataError `image_not_found`, `image_ambiguous`, `image_has_tags`, and `image_in_use`, which force does not overrule
+ * docker's `rmi`. By name: takes that tag away, and with the last tag the image. By id or digest:
+ * takes the image and its tag away; several tags only with `force`. The image's blobs are the
+ * collector's to remove.
+ * @throws StrataError `image_not_found`, `image_ambiguous`, `image_has_tags`, and `image_in_use`,
+ * which force does not overrule
  */
 export async function removeImage(names: Names, removal: Removal): Promise<Removed> {
   const meaning = meaningOf(removal.ref)
   for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
     const entries = await names.all()
-    const tag = meaning.name && !meaning.name.digest ? entries.find(({ name }) => name.tag === meaning.name?.tag && name.repository === meaning.name?.repository) : undefined
+    const tag =
+      meaning.name && !meaning.name.digest
+        ? entries.find(({ name }) => name.tag === meaning.name?.tag && name.repository === meaning.name?.repository)
+        : undefined
     if (!tag) return removeWhole(names, removal, imageEntries(entries, removal.ref))
-    const last = entries.every(({ name, image, key }) => key === tag.key || !name.tag || image.digest !== tag.image.digest)
+    const last = entries.every(
+      ({ name, image, key }) => key === tag.key || !name.tag || image.digest !== tag.image.digest,
+    )
     if (last) await refuseInUse(removal, [tag.image])
     if (!(await names.records.retire(tag.key, tag.found))) continue
     step('remove.name-retired')
-    // Looked at again: who takes the other tag away at the same time sees this one gone, or we see that one gone.
+    // Looked at again: who takes the other tag away at the same time sees this one gone, or we see
+    // that one gone.
     const rest = (await names.all()).filter(({ image }) => image.digest === tag.image.digest)
     const untagged = namesOf([tag])
     if (rest.some(({ name }) => name.tag)) return { untagged, deleted: [] }
@@ -44,17 +52,37 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
 
 async function removeWhole(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
   const tags = namesOf(entries)
-  if (tags.length > 1 && !removal.force) throw new StrataError('image_has_tags', `${removal.ref} has ${tags.length} tags (${tags.slice(0, 5).join(', ')}${tags.length > 5 ? ', …' : ''}): remove them one by one, or force it`)
-  await refuseInUse(removal, entries.map(({ image }) => image))
+  if (tags.length > 1 && !removal.force)
+    throw new StrataError(
+      'image_has_tags',
+      `${removal.ref} has ${tags.length} tags (${tags.slice(0, 5).join(', ')}${tags.length > 5 ? ', …' : ''}): remove them one by one, or force it`,
+    )
+  await refuseInUse(
+    removal,
+    entries.map(({ image }) => image),
+  )
   const complete = await retireAll(names, entries)
-  return { untagged: tags, deleted: complete ? await gone(names, entries.map(({ image }) => image.id)) : [] }
+  return {
+    untagged: tags,
+    deleted: complete
+      ? await gone(
+          names,
+          entries.map(({ image }) => image.id),
+        )
+      : [],
+  }
 }
 
-/** All entries of the image that is meant by its id (whatever their manifests) or by its manifest's digest. */
+/**
+ * All entries of the image that is meant by its id (whatever their manifests) or by its manifest's
+ * digest.
+ */
 function imageEntries(entries: readonly NameEntry[], ref: string): NameEntry[] {
   const { name, digest, idPrefix } = meaningOf(ref)
   const images = groupByImage(entries)
-  const named = name?.digest && entries.find(({ name: entry, image }) => entry.repository === name.repository && image.digest === name.digest)
+  const named =
+    name?.digest &&
+    entries.find(({ name: entry, image }) => entry.repository === name.repository && image.digest === name.digest)
   const found: NamedImage | Image | undefined = named ? named.image : findById(images, { digest, idPrefix })
   if (!found) throw notFound(ref)
   const byDigest = named !== undefined || found.digest === digest
@@ -66,7 +94,10 @@ async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): P
     if (await inUse(image)) throw new StrataError('image_in_use', `${ref} is used by a container: remove that first`)
 }
 
-/** Tags first: an image half removed is still found by its digest. `false` if a name was changed by another meanwhile and stands. */
+/**
+ * Tags first: an image half removed is still found by its digest. `false` if a name was changed by
+ * another meanwhile and stands.
+ */
 async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<boolean> {
   let complete = true
   for (const { key, found } of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag))) {

@@ -2,7 +2,8 @@ import { hexOf, isDigest, parseTagged, StrataError, type Digest, type Reference 
 import type { NamedImage } from './image.js'
 
 /**
- * What a caller may mean by `text`, in the order in which it is tried, as docker does: a digest in full (an image's id or a manifest's), a name, an id's beginning.
+ * What a caller may mean by `text`, in the order in which it is tried, as docker does: a digest in
+ * full (an image's id or a manifest's), a name, an id's beginning.
  */
 export interface Meaning {
   readonly digest: Digest | undefined
@@ -25,15 +26,20 @@ export function meaningOf(text: string): Meaning {
 }
 
 /**
- * The image of an id, a manifest's digest, or an id's beginning; of several with one id the first of the list (they differ in packing only).
+ * The image of an id, a manifest's digest, or an id's beginning; of several with one id the first
+ * of the list (they differ in packing only).
  * @throws StrataError `image_ambiguous` if ids differ; `undefined` if there is none
  */
-export function findById(images: readonly NamedImage[], { digest, idPrefix }: Pick<Meaning, 'digest' | 'idPrefix'>): NamedImage | undefined {
+export function findById(
+  images: readonly NamedImage[],
+  { digest, idPrefix }: Pick<Meaning, 'digest' | 'idPrefix'>,
+): NamedImage | undefined {
   if (digest) return images.find((image) => image.digest === digest) ?? images.find((image) => image.id === digest)
   if (idPrefix === undefined) return undefined
   const matching = images.filter((image) => image.id.startsWith(idPrefix) || hexOf(image.id).startsWith(idPrefix))
   const ids = new Set(matching.map(({ id }) => id))
-  if (ids.size > 1) throw new StrataError('image_ambiguous', `${ids.size} images have an id that begins with ${idPrefix}`)
+  if (ids.size > 1)
+    throw new StrataError('image_ambiguous', `${ids.size} images have an id that begins with ${idPrefix}`)
   return matching[0]
 }
 

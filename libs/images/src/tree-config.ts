@@ -12,11 +12,26 @@ export const treeImageSchema = z.object({
 })
 export type TreeImage = z.infer<typeof treeImageSchema>
 
-/** The config of the image (image-spec, config.md), of fixed form: the same tree with the same words has the same id everywhere. */
-export function treeConfig({ platform, timestamp, message, run }: TreeImage, layer: DiffId): { readonly digest: Digest; readonly bytes: Buffer } {
+/**
+ * The config of the image (image-spec, config.md), of fixed form: the same tree with the same words
+ * has the same id everywhere.
+ */
+export function treeConfig(
+  { platform, timestamp, message, run }: TreeImage,
+  layer: DiffId,
+): { readonly digest: Digest; readonly bytes: Buffer } {
   const created = new Date(timestamp * 1000).toISOString().replace('.000Z', 'Z')
   const { os, architecture, variant } = platform
-  const config = { architecture, comment: message, config: run, created, history: [{ created, comment: message }], os, rootfs: { type: 'layers', diff_ids: [layer] }, variant }
+  const config = {
+    architecture,
+    comment: message,
+    config: run,
+    created,
+    history: [{ created, comment: message }],
+    os,
+    rootfs: { type: 'layers', diff_ids: [layer] },
+    variant,
+  }
   const bytes = Buffer.from(JSON.stringify(config))
   return { digest: digestOf(bytes), bytes }
 }

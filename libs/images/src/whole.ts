@@ -1,30 +1,61 @@
-import { bestFor, documentSchema, formatPlatform, MAX_JSON_BYTES, MEDIA, parseJson, parsePlatform, StrataError, type Descriptor, type Digest, type Platform } from '@strata/oci'
+import {
+  bestFor,
+  documentSchema,
+  formatPlatform,
+  MAX_JSON_BYTES,
+  MEDIA,
+  parseJson,
+  parsePlatform,
+  StrataError,
+  type Descriptor,
+  type Digest,
+  type Platform,
+} from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import type { z } from 'zod'
 import { MAX_PARTS, type Image } from './image.js'
 
-/** The manifest of the image for a platform; of the one that is meant, if none is given. @throws StrataError `unsupported` */
+/**
+ * The manifest of the image for a platform; of the one that is meant, if none is given.
+ * @throws StrataError `unsupported`
+ */
 export function manifestFor({ digest, whole }: Image, platform?: Platform): Digest {
   if (!whole) return digest
   if (!platform) return whole.manifest
-  const images = whole.parts.flatMap((part) => (part.platform === undefined ? [] : [{ digest: part.digest, platform: parsePlatform(part.platform) }]))
+  const images = whole.parts.flatMap((part) =>
+    part.platform === undefined ? [] : [{ digest: part.digest, platform: parsePlatform(part.platform) }],
+  )
   const found = bestFor(images, platform)
-  if (!found) throw new StrataError('unsupported', `the image ${digest} is here for ${images.map((image) => formatPlatform(image.platform)).join(', ')}, but not for ${formatPlatform(platform)}`)
+  if (!found)
+    throw new StrataError(
+      'unsupported',
+      `the image ${digest} is here for ${images.map((image) => formatPlatform(image.platform)).join(', ')}, but not for ${formatPlatform(platform)}`,
+    )
   return found.digest
 }
 
 /** As `united`, for a record that is to be written. @throws StrataError `limit_exceeded` */
 export function unitedRecord(seen: Image, other: Image): Image {
   const record = united(seen, other)
-  if ((record.whole?.parts.length ?? 0) > MAX_PARTS) throw new StrataError('limit_exceeded', `the image ${seen.digest} would have more than ${MAX_PARTS} manifests`)
+  if ((record.whole?.parts.length ?? 0) > MAX_PARTS)
+    throw new StrataError('limit_exceeded', `the image ${seen.digest} would have more than ${MAX_PARTS} manifests`)
   return record
 }
 
-/** Two records of one digest: what either says is here of it. Gives `seen` itself if the other adds nothing. */
+/**
+ * Two records of one digest: what either says is here of it. Gives `seen` itself if the other adds
+ * nothing.
+ */
 export function united(seen: Image, other: Image): Image {
-  const parts = new Map([...(seen.whole?.parts ?? []), ...(other.whole?.parts ?? [])].map((part) => [part.digest, part]))
+  const parts = new Map(
+    [...(seen.whole?.parts ?? []), ...(other.whole?.parts ?? [])].map((part) => [part.digest, part]),
+  )
   if (!other.whole || parts.size === seen.whole?.parts.length) return seen
-  return { ...other, size: Math.max(seen.size, other.size), whole: { manifest: other.whole.manifest, parts: [...parts.values()] } }
+  return {
+    ...other,
+    size: Math.max(seen.size, other.size),
+    whole: { manifest: other.whole.manifest, parts: [...parts.values()] },
+  }
 }
 
 export interface Sized {
@@ -41,7 +72,10 @@ export interface WholeContents {
   readonly layers: readonly Sized[]
 }
 
-/** Everything that a whole image consists of but its root. Reads each of its documents. @throws StrataError `not_found`, `corrupt` */
+/**
+ * Everything that a whole image consists of but its root. Reads each of its documents.
+ * @throws StrataError `not_found`, `corrupt`
+ */
 export async function readWhole(image: Image, blobs: BlobStore): Promise<WholeContents> {
   const [documents, others, layers] = [new Map<Digest, Sized>(), new Map<Digest, Sized>(), new Map<Digest, Sized>()]
   const attached: WholeContents['attached'][number][] = []
@@ -57,14 +91,25 @@ export async function readWhole(image: Image, blobs: BlobStore): Promise<WholeCo
     }
     add(others, document.config)
     for (const layer of document.layers) add(platform === undefined ? others : layers, layer)
-    if (platform === undefined && document.subject) attached.push({ digest, size: bytes.length, mediaType: document.mediaType ?? MEDIA.manifest })
+    if (platform === undefined && document.subject)
+      attached.push({ digest, size: bytes.length, mediaType: document.mediaType ?? MEDIA.manifest })
   }
-  return { documents: [...documents.values()], attached: attached.filter(({ digest }) => !named.has(digest)), blobs: [...others.values()], layers: [...layers.values()] }
+  return {
+    documents: [...documents.values()],
+    attached: attached.filter(({ digest }) => !named.has(digest)),
+    blobs: [...others.values()],
+    layers: [...layers.values()],
+  }
 }
 
 /** Every blob that a whole image is made of, and its size. */
-export function blobsOfWhole({ digest, manifestSize }: Image, { documents, blobs, layers }: WholeContents): Map<Digest, number> {
-  return new Map([{ digest, size: manifestSize }, ...documents, ...blobs, ...layers].map((part) => [part.digest, part.size]))
+export function blobsOfWhole(
+  { digest, manifestSize }: Image,
+  { documents, blobs, layers }: WholeContents,
+): Map<Digest, number> {
+  return new Map(
+    [{ digest, size: manifestSize }, ...documents, ...blobs, ...layers].map((part) => [part.digest, part.size]),
+  )
 }
 
 async function childrenOf(digest: Digest, blobs: BlobStore): Promise<Digest[]> {

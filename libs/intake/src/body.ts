@@ -9,16 +9,19 @@ import { unpackingOf } from './unpacking.js'
 export type Accept = (piece: Buffer) => Promise<void> | undefined
 
 /**
- * Gives a copied piece's memory back at once. Left to the collector, the 64 KiB that the HTTP parser allocates for each piece make it go over the whole heap
- * every 32 MB: three quarters of the processor time of an upload. Nobody else sees a request's pieces; of another stream's we cannot know.
+ * Gives a copied piece's memory back at once. Left to the collector, the 64 KiB that the HTTP
+ * parser allocates for each piece make it go over the whole heap every 32 MB: three quarters of the
+ * processor time of an upload. Nobody else sees a request's pieces; of another stream's we cannot
+ * know.
  */
 function giveBack({ buffer, byteLength }: Buffer): void {
   if (byteLength === buffer.byteLength && buffer instanceof ArrayBuffer) buffer.transfer(0)
 }
 
 /**
- * A client's body. It is watched from the start, so that a client that leaves while the intake waits for a worker is noticed; it is never destroyed here: whoever
- * owns the connection may still want to answer on it.
+ * A client's body. It is watched from the start, so that a client that leaves while the intake
+ * waits for a worker is noticed; it is never destroyed here: whoever owns the connection may still
+ * want to answer on it.
  */
 export class Body {
   private readonly gone = new AbortController()
@@ -40,25 +43,45 @@ export class Body {
     return this.gone.signal
   }
 
-  /** The body into `accept`, to its end, unpacked (`unpackingOf`) to at most `ratio` times its size. Rejects with `stop`'s reason at once when that is aborted. */
-  async pump(accept: Accept, onBytes: (length: number) => void, { idleMs, whole, ratio, stop }: { readonly idleMs: number; readonly whole: boolean; readonly ratio: number; readonly stop: AbortSignal }): Promise<void> {
+  /**
+   * The body into `accept`, to its end, unpacked (`unpackingOf`) to at most `ratio` times its size.
+   * Rejects with `stop`'s reason at once when that is aborted.
+   */
+  async pump(
+    accept: Accept,
+    onBytes: (length: number) => void,
+    {
+      idleMs,
+      whole,
+      ratio,
+      stop,
+    }: { readonly idleMs: number; readonly whole: boolean; readonly ratio: number; readonly stop: AbortSignal },
+  ): Promise<void> {
     const idle = new IdleClock(idleMs)
     idle.run()
     const ended = new AbortController()
     const all = AbortSignal.any([stop, idle.signal, ended.signal])
     try {
-      const unpacked = unpacker(this.stream instanceof IncomingMessage ? givingBack(accept) : accept, { whole, ratio }, all)
-      await flow(this.stream, (piece) => {
-        onBytes(piece.length)
-        const full = unpacked.accept(piece)
-        if (full === undefined) {
-          idle.run()
-          return undefined
-        }
-        // The client waits for us, not we for it: its time does not run.
-        idle.stop()
-        return full.then(() => idle.run())
-      }, AbortSignal.any([all, unpacked.failed]))
+      const unpacked = unpacker(
+        this.stream instanceof IncomingMessage ? givingBack(accept) : accept,
+        { whole, ratio },
+        all,
+      )
+      await flow(
+        this.stream,
+        (piece) => {
+          onBytes(piece.length)
+          const full = unpacked.accept(piece)
+          if (full === undefined) {
+            idle.run()
+            return undefined
+          }
+          // The client waits for us, not we for it: its time does not run.
+          idle.stop()
+          return full.then(() => idle.run())
+        },
+        AbortSignal.any([all, unpacked.failed]),
+      )
       idle.stop()
       await unpacked.end()
     } finally {
@@ -80,10 +103,20 @@ class IdleClock {
     return this.silent.signal
   }
 
-  /** From now. A timer that was cleared never fires again, not even after `refresh`: so there is a new one after each `stop`. */
+  /**
+   * From now. A timer that was cleared never fires again, not even after `refresh`: so there is a
+   * new one after each `stop`.
+   */
   run(): void {
     if (this.timer) this.timer.refresh()
-    else this.timer = setTimeout(() => this.silent.abort(new StrataError('upload_interrupted', `no byte of the upload came for ${this.idleMs / 1000} seconds`)), this.idleMs)
+    else
+      this.timer = setTimeout(
+        () =>
+          this.silent.abort(
+            new StrataError('upload_interrupted', `no byte of the upload came for ${this.idleMs / 1000} seconds`),
+          ),
+        this.idleMs,
+      )
   }
 
   stop(): void {
@@ -102,7 +135,11 @@ function givingBack(accept: Accept): Accept {
 }
 
 /** From the first bytes on. */
-function unpacker(accept: Accept, { whole, ratio }: { readonly whole: boolean; readonly ratio: number }, stop: AbortSignal): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
+function unpacker(
+  accept: Accept,
+  { whole, ratio }: { readonly whole: boolean; readonly ratio: number },
+  stop: AbortSignal,
+): { accept: Accept; end(): Promise<void>; failed: AbortSignal } {
   const failed = new AbortController()
   let head: Buffer | undefined = Buffer.alloc(0)
   let forward: Accept = accept
@@ -117,7 +154,13 @@ function unpacker(accept: Accept, { whole, ratio }: { readonly whole: boolean; r
       done.catch((error: unknown) => failed.abort(error))
       const either = AbortSignal.any([stop, failed.signal])
       // What ends the wait early ends the whole flow by its own way.
-      forward = (piece) => (plain.write(piece) ? undefined : once(plain, 'drain', { signal: either }).then(() => undefined, () => undefined))
+      forward = (piece) =>
+        plain.write(piece)
+          ? undefined
+          : once(plain, 'drain', { signal: either }).then(
+              () => undefined,
+              () => undefined,
+            )
       finish = () => {
         plain.end()
         return done
@@ -139,7 +182,10 @@ function unpacker(accept: Accept, { whole, ratio }: { readonly whole: boolean; r
   }
 }
 
-/** By events, not `for await`: no promise for each piece, and the end of this does not destroy the stream. */
+/**
+ * By events, not `for await`: no promise for each piece, and the end of this does not destroy the
+ * stream.
+ */
 function flow(stream: Readable, accept: Accept, stop: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     let isWaiting = false
@@ -162,15 +208,12 @@ function flow(stream: Readable, accept: Accept, stop: AbortSignal): Promise<void
       if (full === undefined) return
       isWaiting = true
       stream.pause()
-      full.then(
-        () => {
-          isWaiting = false
-          if (stop.aborted) return
-          if (hasEnded) settle(resolve)
-          else stream.resume()
-        },
-        fail,
-      )
+      full.then(() => {
+        isWaiting = false
+        if (stop.aborted) return
+        if (hasEnded) settle(resolve)
+        else stream.resume()
+      }, fail)
     }
     if (stop.aborted) return onStop()
     if (stream.readableEnded) return resolve()

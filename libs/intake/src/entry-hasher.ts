@@ -13,7 +13,10 @@ export interface HasherOptions {
   readonly counted: () => void
 }
 
-/** The sink of the hashing worker: lists what comes, each file with what its bytes say. Slots are filled to the brim, so a file's first block lies whole in its first view. */
+/**
+ * The sink of the hashing worker: lists what comes, each file with what its bytes say. Slots are
+ * filled to the brim, so a file's first block lies whole in its first view.
+ */
 export class EntryHasher implements TarSink {
   private readonly catalog: Catalog
   private current: FileHasher | undefined
@@ -25,7 +28,8 @@ export class EntryHasher implements TarSink {
   entry(entry: TarEntry): boolean {
     const place = this.catalog.add(entry)
     this.options.counted()
-    if (place !== undefined) this.current = new FileHasher(this.options.newIndexer, this.options.limits, algorithmOfName(entry.path))
+    if (place !== undefined)
+      this.current = new FileHasher(this.options.newIndexer, this.options.limits, algorithmOfName(entry.path))
     return place !== undefined
   }
 

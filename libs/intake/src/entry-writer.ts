@@ -3,7 +3,10 @@ import { join } from 'node:path'
 import type { TarEntry, TarSink } from '@strata/archive'
 import { LARGE, Placement, SMALL_NAME } from './placement.js'
 
-/** The sink of the writing worker: every file's bytes go to their place, once, straight from the ring. */
+/**
+ * The sink of the writing worker: every file's bytes go to their place, once, straight from the
+ * ring.
+ */
 export class EntryWriter implements TarSink {
   readonly large: string[] = []
   private readonly placement = new Placement()
@@ -66,5 +69,5 @@ export class EntryWriter implements TarSink {
 }
 
 export function writeAll(file: number, bytes: Buffer, position: number): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, position + at)
+  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at, position + at)
 }

@@ -20,8 +20,8 @@ interface OpenTurn {
 }
 
 /**
- * A body's bytes on their way from the main thread to the threads: gathered until a turn is worth it, then straight into the
- * ring for as long as they flow.
+ * A body's bytes on their way from the main thread to the threads: gathered until a turn is worth
+ * it, then straight into the ring for as long as they flow.
  *
  *     await feed.write(piece)     // undefined: go on at once
  *     const taken = await feed.end()
@@ -38,7 +38,10 @@ export class Feed {
   private pausing: Promise<void> | undefined
   private clock: NodeJS.Timeout | undefined
 
-  constructor(session: Session, private readonly task: Task) {
+  constructor(
+    session: Session,
+    private readonly task: Task,
+  ) {
     this.run = new RingRun(session, task)
   }
 
@@ -99,7 +102,15 @@ export class Feed {
       this.length = 0
       if (gathered) await ring.write(gathered)
       if (this.isClosed) return
-      this.turn = { ring, since: performance.now(), finish: () => finished.resolve(undefined), flowed: 0, wasFull: false, isFull: false, mustPause: false }
+      this.turn = {
+        ring,
+        since: performance.now(),
+        finish: () => finished.resolve(undefined),
+        flowed: 0,
+        wasFull: false,
+        isFull: false,
+        mustPause: false,
+      }
       this.clock = setInterval(() => this.look(), PACE_MS)
       begun.resolve(this.turn)
       await finished.promise

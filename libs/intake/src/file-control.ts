@@ -3,7 +3,10 @@ import { RingAborted } from './ring.js'
 const WORD = { stopped: 0, indexes: 1, next: 2, entries: 3 } as const
 const WORDS_AT = 8
 
-/** What the threads that take a file in have in common: who does what next, how far all are, and whether it is over. Whoever waits looks again often, so nobody has to be woken. */
+/**
+ * What the threads that take a file in have in common: who does what next, how far all are, and
+ * whether it is over. Whoever waits looks again often, so nobody has to be woken.
+ */
 export class FileControl {
   private readonly words: Int32Array<SharedArrayBuffer>
   private readonly counted: BigInt64Array<SharedArrayBuffer>
@@ -43,7 +46,10 @@ export class FileControl {
     Atomics.add(this.words, WORD.entries, 1)
   }
 
-  /** Before an index is sent: a thread goes on only when few are on their way, for each may be large. */
+  /**
+   * Before an index is sent: a thread goes on only when few are on their way, for each may be
+   * large.
+   */
   indexLeaves(): void {
     this.waitWhile(this.words, WORD.indexes, (onTheWay) => onTheWay >= 2)
     Atomics.add(this.words, WORD.indexes, 1)

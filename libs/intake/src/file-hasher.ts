@@ -1,5 +1,12 @@
 import { createHash, type Hash } from 'node:crypto'
-import { detectCompression, looksLikeTar, TarReader, type ArchiveEntry, type TarLimits, type TarSink } from '@strata/archive'
+import {
+  detectCompression,
+  looksLikeTar,
+  TarReader,
+  type ArchiveEntry,
+  type TarLimits,
+  type TarSink,
+} from '@strata/archive'
 import { asStrataError, digestFromHex, type Algorithm, type Compression, type Digest, type DiffId } from '@strata/oci'
 
 /** A sink that makes a layer's index of what it sees: `IndexBuilder` of @strata/layers. */
@@ -19,8 +26,9 @@ export interface FileFacts {
 }
 
 /**
- * One file's bytes, once, in order: its digest; if it is a plain tar, whatever its name, the layer's index in the same pass. A file that cannot be
- * a layer stays a file, with the reason noted: it may be no image's layer at all.
+ * One file's bytes, once, in order: its digest; if it is a plain tar, whatever its name, the
+ * layer's index in the same pass. A file that cannot be a layer stays a file, with the reason
+ * noted: it may be no image's layer at all.
  */
 export class FileHasher {
   private readonly hash = createHash('sha256')
@@ -31,7 +39,11 @@ export class FileHasher {
   private layerError: FileFacts['layerError']
   private size = 0
 
-  constructor(private readonly newIndexer: () => Indexer, private readonly limits: Partial<TarLimits> = {}, algorithm: Algorithm = 'sha256') {
+  constructor(
+    private readonly newIndexer: () => Indexer,
+    private readonly limits: Partial<TarLimits> = {},
+    algorithm: Algorithm = 'sha256',
+  ) {
     if (algorithm !== 'sha256') this.named = createHash(algorithm)
   }
 
@@ -74,7 +86,10 @@ export class FileHasher {
     } catch (error) {
       this.layer = undefined
       const { code, message } = asStrataError(error)
-      this.layerError = { code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code, message }
+      this.layerError = {
+        code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code,
+        message,
+      }
       return undefined
     }
   }

@@ -7,7 +7,10 @@ import { FolderStore } from '@strata/store'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { createIntake } from './index.js'
 
-vi.mock('node:os', async (original) => ({ ...(await original<typeof import('node:os')>()), availableParallelism: () => 5 }))
+vi.mock('node:os', async (original) => ({
+  ...(await original<typeof import('node:os')>()),
+  availableParallelism: () => 5,
+}))
 
 const SIZE = 65 * 1024 * 1024
 let root: string

@@ -20,7 +20,9 @@ export interface ArchiveFile {
 
 const read = promisify(readCallback)
 
-/** Whether the file's bytes are those that are kept, so that any of them can be read at any time. */
+/**
+ * Whether the file's bytes are those that are kept, so that any of them can be read at any time.
+ */
 export async function isAsKept({ fd }: ArchiveFile, whole: boolean): Promise<boolean> {
   const head = Buffer.alloc(ARCHIVE_HEAD)
   await read(fd, head, 0, head.length, 0)
@@ -43,7 +45,7 @@ export function streamOf(file: ArchiveFile): { readonly body: Readable; close():
 }
 
 async function* piecesOf({ fd, size }: ArchiveFile): AsyncGenerator<Buffer> {
-  for (let at = 0; at < size; ) {
+  for (let at = 0; at < size;) {
     const piece = Buffer.allocUnsafeSlow(Math.min(STREAM_PIECE, size - at))
     const { bytesRead } = await read(fd, piece, 0, piece.length, at)
     if (bytesRead === 0) return
@@ -60,8 +62,9 @@ const MOST_THREADS = 8
 const WORTH_A_THREAD = 64 * 1024 * 1024
 
 /**
- * A plain archive in a file: its headers are read first, then all threads take its files, the largest first, each from the archive to its place in one pass. Only for stores
- * whose objects are files.
+ * A plain archive in a file: its headers are read first, then all threads take its files, the
+ * largest first, each from the archive to its place in one pass. Only for stores whose objects are
+ * files.
  */
 export class FileMouth implements Mouth {
   readonly interrupted = undefined
@@ -76,9 +79,13 @@ export class FileMouth implements Mouth {
   private async takeBy(pair: WorkerPair, task: Task): Promise<Taken> {
     const stop = (): void => this.control.stop()
     task.stop.addEventListener('abort', stop)
-    const timer = setInterval(() => task.report({ bytes: this.control.bytes, entries: this.control.entries }), PROGRESS_MS)
+    const timer = setInterval(
+      () => task.report({ bytes: this.control.bytes, entries: this.control.entries }),
+      PROGRESS_MS,
+    )
     const storing: Promise<void>[] = []
-    const onIndex = (index: LayerIndexed): void => void storing.push(task.keepIndex(index).then(() => this.control.indexStored()))
+    const onIndex = (index: LayerIndexed): void =>
+      void storing.push(task.keepIndex(index).then(() => this.control.indexStored()))
     try {
       if (task.stop.aborted) stop()
       return await this.work(pair, task, onIndex)
@@ -96,14 +103,42 @@ export class FileMouth implements Mouth {
     if (size > limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${limits.bytes} bytes`)
     step('load.first-bytes')
     const control = this.control.memory
-    const planned = expect('planned', await pair.lead({ kind: 'plan', fd, size, keyPrefix, limits: { ...limits.layer, entries: limits.entries }, whole, control }), task)
+    const planned = expect(
+      'planned',
+      await pair.lead({
+        kind: 'plan',
+        fd,
+        size,
+        keyPrefix,
+        limits: { ...limits.layer, entries: limits.entries },
+        whole,
+        control,
+      }),
+      task,
+    )
     const plan = new FilePlan(planned.plan)
-    const copied = await this.copy(pair, { kind: 'copy', fd, folder, layer: limits.layer, plan: planned.plan, control }, plan, task, onIndex)
-    const hashed = expect('hashed', await pair.lead({ kind: 'list', files: copied.flatMap((answer) => expect('copied', answer, task).files) }), task)
+    const copied = await this.copy(
+      pair,
+      { kind: 'copy', fd, folder, layer: limits.layer, plan: planned.plan, control },
+      plan,
+      task,
+      onIndex,
+    )
+    const hashed = expect(
+      'hashed',
+      await pair.lead({ kind: 'list', files: copied.flatMap((answer) => expect('copied', answer, task).files) }),
+      task,
+    )
     return { large: largeOf(plan), listing: hashed.listing, entries: hashed.entries, bytes: size }
   }
 
-  private async copy(pair: WorkerPair, job: FileJob, plan: FilePlan, task: Task, onIndex: (index: LayerIndexed) => void): Promise<Answer[]> {
+  private async copy(
+    pair: WorkerPair,
+    job: FileJob,
+    plan: FilePlan,
+    task: Task,
+    onIndex: (index: LayerIndexed) => void,
+  ): Promise<Answer[]> {
     const early = (answer: Answer): void => {
       if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
     }

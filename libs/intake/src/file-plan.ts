@@ -2,7 +2,9 @@ import type { Algorithm } from '@strata/oci'
 import type { FileControl } from './file-control.js'
 import { LARGE } from './placement.js'
 
-/** A large file is worked on in pieces of this size, so that a second thread can take some of them. */
+/**
+ * A large file is worked on in pieces of this size, so that a second thread can take some of them.
+ */
 export const PIECE = 1024 * 1024
 
 /** A file of the archive: where it lies there, and where it goes. */
@@ -22,10 +24,12 @@ const STATE = { waiting: 0, open: 1 } as const
 const PIECE_STATE = { free: 0, taken: 1, done: 2 } as const
 
 /**
- * The files of an archive, the largest first, and who has which piece of the large ones, in memory that all threads share.
+ * The files of an archive, the largest first, and who has which piece of the large ones, in memory
+ * that all threads share.
  *
- * `owner` of a file is who claimed its number; it goes through the pieces from the first on. Who has nothing else to do takes pieces from the last one down. A piece is taken once;
- * an owner that finds one taken waits until it is done.
+ * `owner` of a file is who claimed its number; it goes through the pieces from the first on. Who
+ * has nothing else to do takes pieces from the last one down. A piece is taken once; an owner that
+ * finds one taken waits until it is done.
  */
 export class FilePlan {
   private readonly table: Float64Array<SharedArrayBuffer>
@@ -53,7 +57,13 @@ export class FilePlan {
   }
 
   file(i: number): PlannedFile {
-    const [entry, source, size, target, algorithm] = this.table.subarray(i * FIELDS, (i + 1) * FIELDS) as unknown as [number, number, number, number, number]
+    const [entry, source, size, target, algorithm] = this.table.subarray(i * FIELDS, (i + 1) * FIELDS) as unknown as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ]
     return { entry, source, size, target, algorithm: ALGORITHMS[algorithm]! }
   }
 
@@ -73,7 +83,10 @@ export class FilePlan {
 
   /** False: another thread has it. */
   take(i: number, piece: number): boolean {
-    return Atomics.compareExchange(this.states, this.word(i, piece), PIECE_STATE.free, PIECE_STATE.taken) === PIECE_STATE.free
+    return (
+      Atomics.compareExchange(this.states, this.word(i, piece), PIECE_STATE.free, PIECE_STATE.taken) ===
+      PIECE_STATE.free
+    )
   }
 
   done(i: number, piece: number): void {

@@ -17,7 +17,10 @@ import { WholeBody } from './whole-body.js'
 /** The headers alone are read here: between one file's and the next's nothing is looked at. */
 const WINDOW = 16 * 1024
 
-/** The work of a thread that takes in a file which can be read anywhere. One thread plans and, in the end, lists; all of them copy. */
+/**
+ * The work of a thread that takes in a file which can be read anywhere. One thread plans and, in
+ * the end, lists; all of them copy.
+ */
 export class FileWorker {
   private catalog: Catalog | undefined
   private readonly buffer = Buffer.allocUnsafeSlow(PIECE)
@@ -32,7 +35,14 @@ export class FileWorker {
       entry: (entry) => {
         const place = catalog.add(entry)
         control.countEntry()
-        if (place !== undefined) files.push({ entry: catalog.length - 1, source: entry.dataOffset, size: entry.size, target: place.offset, algorithm: algorithmOfName(entry.path) })
+        if (place !== undefined)
+          files.push({
+            entry: catalog.length - 1,
+            source: entry.dataOffset,
+            size: entry.size,
+            target: place.offset,
+            algorithm: algorithmOfName(entry.path),
+          })
         return false
       },
       data: () => undefined,
@@ -45,7 +55,7 @@ export class FileWorker {
   }
 
   private readHeaders(fd: number, size: number, tar: TarReader, control: FileControl): void {
-    for (let at = 0; at < size; ) {
+    for (let at = 0; at < size;) {
       control.throwIfStopped()
       const view = readAt(fd, this.buffer.subarray(0, Math.min(WINDOW, size - at)), at)
       tar.write(view)
@@ -72,8 +82,10 @@ export class FileWorker {
 }
 
 /**
- * Copies and hashes files of the plan, as many as it gets, then helps others with theirs. What a digest says is true of the bytes in the store, whoever changes the
- * archive meanwhile: hashed is either the very buffer that is written, or, where another thread has copied, what is read back from there.
+ * Copies and hashes files of the plan, as many as it gets, then helps others with theirs. What a
+ * digest says is true of the bytes in the store, whoever changes the archive meanwhile: hashed is
+ * either the very buffer that is written, or, where another thread has copied, what is read back
+ * from there.
  */
 class Copier {
   private readonly plan: FilePlan
@@ -81,7 +93,11 @@ class Copier {
   private readonly known: KnownFile[] = []
   private hasCopyRange = true
 
-  constructor(private readonly job: CopyJob, private readonly buffer: Buffer, private readonly sendIndex: (diffId: DiffId, index: Buffer) => void) {
+  constructor(
+    private readonly job: CopyJob,
+    private readonly buffer: Buffer,
+    private readonly sendIndex: (diffId: DiffId, index: Buffer) => void,
+  ) {
     this.plan = new FilePlan(job.plan)
     this.control = new FileControl(job.control)
   }
@@ -161,10 +177,12 @@ class Copier {
     this.control.countBytes(length)
   }
 
-  /** False: not between these two file systems, or for a reason that reading and writing will name. */
+  /**
+   * False: not between these two file systems, or for a reason that reading and writing will name.
+   */
   private copyRange(from: number, target: number, to: number, length: number): boolean {
     try {
-      for (let done = 0; done < length; ) {
+      for (let done = 0; done < length;) {
         const copied = copyFileRange(this.job.fd, from + done, target, to + done, length - done)
         if (copied === 0) return false
         done += copied
@@ -196,7 +214,7 @@ class Copier {
 
 /** Fills the buffer. */
 function readAt(fd: number, buffer: Buffer, position: number): Buffer {
-  for (let at = 0; at < buffer.length; ) {
+  for (let at = 0; at < buffer.length;) {
     const length = read(fd, buffer, at, position + at)
     if (length === 0) throw becameShorter()
     at += length
@@ -208,7 +226,9 @@ function read(fd: number, buffer: Buffer, at: number, position: number): number 
   try {
     return readSync(fd, buffer, at, buffer.length - at, position)
   } catch (error) {
-    throw new StrataError('upload_interrupted', `the archive cannot be read: ${(error as Error).message}`, { cause: error })
+    throw new StrataError('upload_interrupted', `the archive cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    })
   }
 }
 

@@ -4,7 +4,13 @@ import { HandOver } from './hand-over.js'
 
 const stateOf = async (promise: Promise<unknown>): Promise<string> => {
   await turn()
-  return Promise.race([promise.then(() => 'done', (error: unknown) => String(error)), Promise.resolve('pending')])
+  return Promise.race([
+    promise.then(
+      () => 'done',
+      (error: unknown) => String(error),
+    ),
+    Promise.resolve('pending'),
+  ])
 }
 const a = Buffer.from('a')
 const b = Buffer.from('b')

@@ -1,6 +1,7 @@
 /**
- * Pieces from one who makes them to one who takes them, as the source of a store's `put`. A piece is lent: `give` is done when the taker asks for the next one, and
- * then the piece's memory is the giver's again. So nothing is queued and nothing copied, and a slow taker slows the giver.
+ * Pieces from one who makes them to one who takes them, as the source of a store's `put`. A piece
+ * is lent: `give` is done when the taker asks for the next one, and then the piece's memory is the
+ * giver's again. So nothing is queued and nothing copied, and a slow taker slows the giver.
  */
 export class HandOver implements AsyncIterable<Uint8Array> {
   private asked: PromiseWithResolvers<IteratorResult<Uint8Array>> | undefined

@@ -34,7 +34,8 @@ it('files of a folder are the bytes themselves, and read-only', async () => {
   const intake = createIntake({ store })
   const [upload, large] = [randomUUID(), randomBytes(2_000_000)]
   await intake.receive(Readable.from([concat(file('a', 'x'), file('b', large), ZEROS)]), { upload })
-  for (const name of ['small', '1', 'listing']) expect(statSync(store.localPath(keys.data(upload, name))).mode & 0o7777, name).toBe(0o444)
+  for (const name of ['small', '1', 'listing'])
+    expect(statSync(store.localPath(keys.data(upload, name))).mode & 0o7777, name).toBe(0o444)
   expect(readFileSync(store.localPath(keys.data(upload, '1'))).equals(large)).toBe(true)
   await intake.close()
   await dispose()

@@ -38,11 +38,17 @@ export interface ReceiveOptions {
   readonly upload: string
   readonly signal?: AbortSignal
   readonly limits?: Partial<IntakeLimits>
-  /** The body is one file, kept as it came, packed or not: no archive is looked for in it. A plain tar is indexed all the same; the list has one entry. */
+  /**
+   * The body is one file, kept as it came, packed or not: no archive is looked for in it. A plain
+   * tar is indexed all the same; the list has one entry.
+   */
   readonly whole?: boolean
   /** At most five times a second, and once at the end. */
   readonly onProgress?: (progress: IntakeProgress) => void
-  /** What is waited for, where that takes longer than a second (`waiting for a reader: 3 uploads are being read`), and `undefined` when it is over. */
+  /**
+   * What is waited for, where that takes longer than a second (`waiting for a reader: 3 uploads are
+   * being read`), and `undefined` when it is over.
+   */
   readonly onWaiting?: (step: string | undefined) => void
 }
 
@@ -53,17 +59,23 @@ export interface Received extends IntakeProgress {
 
 export interface Intake {
   /**
-   * Takes in an archive, plain or packed by gzip, zstd, bzip2 or xz, as it comes: every file of it is hashed and written once, what is a plain tar is indexed in flight (`index/v1/…`),
-   * and the list of all is written last. Memory is flat. The body is neither destroyed nor drained when it is refused.
-   * A request's socket may be taken from Node for that: its connection must not be used again (`Connection: close`), and of a refused one `bytesLeft` are to be drained.
+   * Takes in an archive, plain or packed by gzip, zstd, bzip2 or xz, as it comes: every file of it
+   * is hashed and written once, what is a plain tar is indexed in flight (`index/v1/…`), and the
+   * list of all is written last. Memory is flat. The body is neither destroyed nor drained when it
+   * is refused. A request's socket may be taken from Node for that: its connection must not be used
+   * again (`Connection: close`), and of a refused one `bytesLeft` are to be drained.
    *
-   * Rejects, with nothing of the upload left in the store: `archive_truncated`, `archive_invalid`, `unsupported` (a sparse file), `limit_exceeded`, `storage_full`,
-   * `store_unavailable`, `upload_interrupted` (client gone or silent). An aborted `signal` rejects with its reason if that is a StrataError, else with `cancelled`.
+   * Rejects, with nothing of the upload left in the store: `archive_truncated`, `archive_invalid`,
+   * `unsupported` (a sparse file), `limit_exceeded`, `storage_full`, `store_unavailable`,
+   * `upload_interrupted` (client gone or silent). An aborted `signal` rejects with its reason if
+   * that is a StrataError, else with `cancelled`.
    */
   receive(body: Readable, options: ReceiveOptions): Promise<Received>
   /**
-   * The same for a file, which is read at any place, by several threads at once. It stays open, and the caller's to close, once this has settled. A file that somebody writes to meanwhile
-   * comes in as anything or nothing, but never with a digest that is not its bytes'; the caller sees to it whether it was changed. Rejects also with `archive_changed`: it became shorter.
+   * The same for a file, which is read at any place, by several threads at once. It stays open, and
+   * the caller's to close, once this has settled. A file that somebody writes to meanwhile comes in
+   * as anything or nothing, but never with a digest that is not its bytes'; the caller sees to it
+   * whether it was changed. Rejects also with `archive_changed`: it became shorter.
    */
   receiveFile(file: ArchiveFile, options: ReceiveOptions): Promise<Received>
   /** Ends the threads. Abort and await what is under way first. */
@@ -80,18 +92,30 @@ export interface IntakeOptions {
 
 export const DEFAULT_READERS = 3
 
-/** A store whose objects are files has them written in place by threads; to another one they go as streams, from this thread. */
+/**
+ * A store whose objects are files has them written in place by threads; to another one they go as
+ * streams, from this thread.
+ */
 export function createIntake({ store, readers: count = DEFAULT_READERS }: IntakeOptions): Intake {
   const local = localObjects(store)
   const readers = new Readers(count, local ? ['writer', 'hasher'] : ['hasher'])
-  const destination = (upload: string): Destination => (local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload))
-  const receiveBy = (lane: Lane, mouth: Mouth, receive: ReceiveOptions): Promise<Received> => new Reception(store, destination(receive.upload), mouth, receive).run(readers.open(lane))
+  const destination = (upload: string): Destination =>
+    local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload)
+  const receiveBy = (lane: Lane, mouth: Mouth, receive: ReceiveOptions): Promise<Received> =>
+    new Reception(store, destination(receive.upload), mouth, receive).run(readers.open(lane))
   return {
-    receive: (body, receive) => receiveBy('upload', (local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body), receive),
+    receive: (body, receive) =>
+      receiveBy(
+        'upload',
+        (local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body),
+        receive,
+      ),
     receiveFile: async (file, receive) => {
       const { whole = false } = receive
-      // A small file alone has an object of its own here as well, which the plan of a file gives to large ones only.
-      if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole))) return receiveBy('file', new FileMouth(file), receive)
+      // A small file alone has an object of its own here as well, which the plan of a file gives to
+      // large ones only.
+      if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole)))
+        return receiveBy('file', new FileMouth(file), receive)
       const stream = streamOf(file)
       return receiveBy('file', new StreamMouth(stream.body), receive).finally(() => stream.close())
     },
@@ -106,8 +130,17 @@ class Reception {
   private readonly stop: AbortSignal
   private reportedAt = 0
 
-  constructor(private readonly store: ObjectStore, private readonly destination: Destination, private readonly mouth: Mouth, private readonly options: ReceiveOptions) {
-    this.stop = AbortSignal.any([this.failure.signal, ...(mouth.interrupted ? [mouth.interrupted] : []), ...(options.signal ? [options.signal] : [])])
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly destination: Destination,
+    private readonly mouth: Mouth,
+    private readonly options: ReceiveOptions,
+  ) {
+    this.stop = AbortSignal.any([
+      this.failure.signal,
+      ...(mouth.interrupted ? [mouth.interrupted] : []),
+      ...(options.signal ? [options.signal] : []),
+    ])
   }
 
   async run(session: Session): Promise<Received> {
@@ -128,7 +161,8 @@ class Reception {
     } catch (error) {
       // What goes on beside, a `put` whose source is silent, ends by this.
       this.failure.abort(error)
-      // A store that is away keeps what it has until the upload is swept; the caller is told why it failed, not that.
+      // A store that is away keeps what it has until the upload is swept; the caller is told why it
+      // failed, not that.
       await this.destination.discard().catch(() => undefined)
       throw error
     }
@@ -151,12 +185,15 @@ class Reception {
 
   private async write(ring: SharedArrayBuffer): Promise<void> {
     const { entries, layer } = { ...INTAKE_LIMITS, ...this.options.limits }
-    await this.destination.write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.stop).catch((error: unknown) => this.failure.abort(error))
+    await this.destination
+      .write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.stop)
+      .catch((error: unknown) => this.failure.abort(error))
   }
 
   private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
     await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => {
-      // The bytes outlive a store that is started again, and the extractor makes an index that is missing.
+      // The bytes outlive a store that is started again, and the extractor makes an index that is
+      // missing.
       if (asStrataError(error).code !== 'store_unavailable') this.failure.abort(error)
     })
   }
@@ -178,11 +215,15 @@ class Reception {
     this.options.onProgress?.(progress)
   }
 
-  /** What the caller is told: of several things that went wrong in one moment, what stopped the rest. */
+  /**
+   * What the caller is told: of several things that went wrong in one moment, what stopped the
+   * rest.
+   */
   private reason(error: unknown): StrataError {
     const first: unknown = this.stop.aborted ? this.stop.reason : error
     if (first instanceof StrataError) return first
-    if (this.options.signal?.aborted && first === this.options.signal.reason) return new StrataError('cancelled', 'the upload was cancelled', { cause: first })
+    if (this.options.signal?.aborted && first === this.options.signal.reason)
+      return new StrataError('cancelled', 'the upload was cancelled', { cause: first })
     return asStrataError(first)
   }
 }

@@ -3,11 +3,17 @@ import { keys, listAll, type LocalObjects, type ObjectStore } from '@strata/stor
 import type { Destination } from './destination.js'
 import { SMALL_NAME } from './placement.js'
 
-/** Objects that are files of this machine: the pair's writing thread fills them in place (`EntryWriter`). */
+/**
+ * Objects that are files of this machine: the pair's writing thread fills them in place
+ * (`EntryWriter`).
+ */
 export class LocalDestination implements Destination {
   folder = ''
 
-  constructor(private readonly store: ObjectStore & LocalObjects, private readonly upload: string) {}
+  constructor(
+    private readonly store: ObjectStore & LocalObjects,
+    private readonly upload: string,
+  ) {}
 
   /** Making the object of small files twice fails. */
   async claim(): Promise<void> {

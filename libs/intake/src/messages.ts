@@ -3,8 +3,9 @@ import type { DiffId, ErrorCode } from '@strata/oci'
 import type { FileFacts } from './file-hasher.js'
 
 /**
- * A turn of one upload: what main tells a pair of workers, and what they answer, exactly once. The threads keep what they have
- * read of an upload between its turns, so all turns of one upload are the same pair's.
+ * A turn of one upload: what main tells a pair of workers, and what they answer, exactly once. The
+ * threads keep what they have read of an upload between its turns, so all turns of one upload are
+ * the same pair's.
  */
 export interface Job {
   /** Whose turn it is. The first turn under a number begins the upload. */
@@ -38,7 +39,11 @@ export interface Drop {
   readonly session: number
 }
 
-/** Of an archive in a file: one thread reads the headers; then all copy and hash, by the plan; then the one that planned lists. `control` and `plan` are shared memory (file-control.ts, file-plan.ts). */
+/**
+ * Of an archive in a file: one thread reads the headers; then all copy and hash, by the plan; then
+ * the one that planned lists. `control` and `plan` are shared memory (file-control.ts,
+ * file-plan.ts).
+ */
 export interface PlanJob {
   readonly kind: 'plan'
   readonly fd: number
@@ -74,7 +79,10 @@ export type Answer =
   | { readonly kind: 'planned'; readonly plan: SharedArrayBuffer }
   | { readonly kind: 'copied'; readonly files: KnownFile[] }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
-  /** The turn is over, the body is not. `rest`: what the next turn begins with, where the writer took the bytes by itself. */
+  /**
+   * The turn is over, the body is not. `rest`: what the next turn begins with, where the writer
+   * took the bytes by itself.
+   */
   | { readonly kind: 'paused'; readonly rest: Uint8Array }
   | { readonly kind: 'aborted' }
 

@@ -2,20 +2,32 @@ import type { IntakeLimits, IntakeProgress } from './intake.js'
 import type { LayerIndexed } from './messages.js'
 import type { Session } from './readers.js'
 
-/** How an archive's bytes come in. Whatever the way, the same archive comes to the same objects, list and errors. */
+/**
+ * How an archive's bytes come in. Whatever the way, the same archive comes to the same objects,
+ * list and errors.
+ */
 export interface Mouth {
   /** Aborted, with the error to reject with, when there will be no more bytes. */
   readonly interrupted: AbortSignal | undefined
-  /** Brings the archive in, in turns of the session; when it settles, no thread works on it any more. The caller closes the session. */
+  /**
+   * Brings the archive in, in turns of the session; when it settles, no thread works on it any
+   * more. The caller closes the session.
+   */
   take(session: Session, task: Task): Promise<Taken>
 }
 
 /** What a mouth needs of the reception that it works for. */
 export interface Task {
   readonly keyPrefix: string
-  /** Where the upload's objects lie, for the writing thread; `small` is there already. Empty: the store is no folder, there is no such thread, and `write` writes. */
+  /**
+   * Where the upload's objects lie, for the writing thread; `small` is there already. Empty: the
+   * store is no folder, there is no such thread, and `write` writes.
+   */
   readonly folder: string
-  /** Reads the ring as its writer, for one turn, where there is no thread for that; else there is nothing to do. Resolves, never rejects, when the turn is over or all has failed. */
+  /**
+   * Reads the ring as its writer, for one turn, where there is no thread for that; else there is
+   * nothing to do. Resolves, never rejects, when the turn is over or all has failed.
+   */
   write(ring: SharedArrayBuffer): Promise<void>
   readonly limits: IntakeLimits
   /** The body is one file, kept as it came (`unpackingOf`): no archive is looked for in it. */

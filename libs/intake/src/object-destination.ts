@@ -22,7 +22,10 @@ export class ObjectDestination implements Destination {
   private readonly written: string[]
   private writing: Writing | undefined
 
-  constructor(private readonly store: ObjectStore, private readonly upload: string) {
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly upload: string,
+  ) {
     // The list of what came is written by the intake itself, the last of all.
     this.written = [CLAIM_NAME, LISTING_NAME].map((name) => keys.data(upload, name))
   }
@@ -32,7 +35,11 @@ export class ObjectDestination implements Destination {
     if (claimed === undefined) throw new StrataError('internal', `the upload ${this.upload} has data already`)
   }
 
-  async write(ring: SharedArrayBuffer, body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Promise<void> {
+  async write(
+    ring: SharedArrayBuffer,
+    body: { readonly limits: TarLimits; readonly whole: boolean },
+    stop: AbortSignal,
+  ): Promise<void> {
     const { writer, tar } = (this.writing ??= this.begin(body, stop))
     const hasEnded = await new AsyncRingReader(ring, 'written').read((view) => {
       tar.write(view)

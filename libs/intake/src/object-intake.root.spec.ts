@@ -53,16 +53,24 @@ beforeEach(() => {
 })
 
 const layer = concat(file('big', randomBytes(12_000_000)), ZEROS)
-const archive = concat(file('a', 'x'), file('layer.tar', layer), ...Array.from({ length: 30 }, (_, i) => file(`small${i}`, randomBytes(100_000))), file('last', randomBytes(2_000_000)), ZEROS)
+const archive = concat(
+  file('a', 'x'),
+  file('layer.tar', layer),
+  ...Array.from({ length: 30 }, (_, i) => file(`small${i}`, randomBytes(100_000))),
+  file('last', randomBytes(2_000_000)),
+  ZEROS,
+)
 const pieces = 65_536
 
 function body(onPiece?: (piece: number) => void): Readable {
-  return Readable.from((function* () {
-    for (let at = 0; at < archive.length; at += pieces) {
-      onPiece?.(at / pieces)
-      yield archive.subarray(at, at + pieces)
-    }
-  })())
+  return Readable.from(
+    (function* () {
+      for (let at = 0; at < archive.length; at += pieces) {
+        onPiece?.(at / pieces)
+        yield archive.subarray(at, at + pieces)
+      }
+    })(),
+  )
 }
 async function dataKeys(upload: string): Promise<string[]> {
   const found: string[] = []
@@ -71,7 +79,10 @@ async function dataKeys(upload: string): Promise<string[]> {
 }
 async function refused(options: Partial<ReceiveOptions> = {}): Promise<unknown> {
   const upload = randomUUID()
-  const error: unknown = await intake.receive(body(), { upload, ...options }).then(() => 'no error', (caught: unknown) => caught)
+  const error: unknown = await intake.receive(body(), { upload, ...options }).then(
+    () => 'no error',
+    (caught: unknown) => caught,
+  )
   expect(await dataKeys(upload)).toEqual([])
   return error
 }
@@ -79,12 +90,24 @@ async function refused(options: Partial<ReceiveOptions> = {}): Promise<unknown> 
 describe('an intake into a store that fails', () => {
   it('ends with its sentence and leaves nothing, wherever it is', async () => {
     const full = new StrataError('storage_full', 'the bucket is full')
-    for (const [name, at] of [['claim', 0], ['1', 0], ['1', 7], ['small', 0], ['small', 1], ['32', 1], ['listing', 0], ['index/', 0]] as const) {
+    for (const [name, at] of [
+      ['claim', 0],
+      ['1', 0],
+      ['1', 7],
+      ['small', 0],
+      ['small', 1],
+      ['32', 1],
+      ['listing', 0],
+      ['index/', 0],
+    ] as const) {
       fault = (key, chunk) => {
         if (key.includes(name.endsWith('/') ? name : `/${name}`) && chunk === at) throw full
         return undefined
       }
-      expect(await refused(), `${name}, chunk ${at}`).toMatchObject({ code: 'storage_full', message: 'the bucket is full' })
+      expect(await refused(), `${name}, chunk ${at}`).toMatchObject({
+        code: 'storage_full',
+        message: 'the bucket is full',
+      })
     }
     fault = () => undefined
     expect((await intake.receive(body(), { upload: randomUUID() })).entries).toBe(33)
@@ -104,7 +127,10 @@ describe('an intake into a store that fails', () => {
       isAway ||= key.endsWith('/32') && chunk === 1
       return undefined
     }
-    await expect(intake.receive(body(), { upload })).rejects.toMatchObject({ code: 'store_unavailable', message: 'the store is away' })
+    await expect(intake.receive(body(), { upload })).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: 'the store is away',
+    })
     isAway = false
     expect(await dataKeys(upload)).toEqual(['1', 'claim'].map((name) => keys.data(upload, name)))
     await new BlobStore(inner).sweepUpload(upload)
@@ -118,7 +144,10 @@ describe('an intake into a store that fails', () => {
       let read = 0
       fault = (key, chunk) => (key.endsWith('/1') && chunk === 1 ? hangs.promise : undefined)
       const upload = randomUUID()
-      const received = intake.receive(body((piece) => (read = piece)), { upload, signal: stop.signal })
+      const received = intake.receive(
+        body((piece) => (read = piece)),
+        { upload, signal: stop.signal },
+      )
       await expect.poll(() => read * pieces).toBeGreaterThan(8_000_000)
       // Another one goes all the way meanwhile.
       await intake.receive(Readable.from([concat(file('a', 'x'), ZEROS)]), { upload: randomUUID() })
@@ -147,13 +176,23 @@ describe.skipIf(why !== undefined)('an intake into a MinIO that is killed in the
     onTestFinished(() => other.close())
     const upload = randomUUID()
     let killed: Promise<void> | undefined
-    const large = Readable.from((function* () {
-      const piece = Buffer.alloc(pieces)
-      yield header({ name: 'large', size: 2_000 * pieces })
-      for (let i = 0; i < 2_000; i++) yield piece
-    })())
-    const received = other.receive(large, { upload, onProgress: ({ bytes }) => void (bytes > 60_000_000 && (killed ??= s3.kill())) })
-    await expect(received).rejects.toMatchObject({ code: 'store_unavailable', message: expect.stringMatching(/^the S3 server at http:\/\/127\.0\.0\.1:\d+ (cannot be reached|broke off) \([^)]*\)$/) as string })
+    const large = Readable.from(
+      (function* () {
+        const piece = Buffer.alloc(pieces)
+        yield header({ name: 'large', size: 2_000 * pieces })
+        for (let i = 0; i < 2_000; i++) yield piece
+      })(),
+    )
+    const received = other.receive(large, {
+      upload,
+      onProgress: ({ bytes }) => void (bytes > 60_000_000 && (killed ??= s3.kill())),
+    })
+    await expect(received).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringMatching(
+        /^the S3 server at http:\/\/127\.0\.0\.1:\d+ (cannot be reached|broke off) \([^)]*\)$/,
+      ) as string,
+    })
     await s3.start()
     await new BlobStore(store).sweepUpload(upload)
     for await (const { key } of listAll(store, '')) expect.unreachable(key)

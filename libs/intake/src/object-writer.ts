@@ -17,8 +17,10 @@ interface Writing {
 }
 
 /**
- * The sink of the writing side where bytes go to a store by streams. The reader of the tar is synchronous and the store is not, so what it meets in one view is noted,
- * and `handOver` does it before the next view is read: the view is free when that is done, and a slow store holds the archive up.
+ * The sink of the writing side where bytes go to a store by streams. The reader of the tar is
+ * synchronous and the store is not, so what it meets in one view is noted, and `handOver` does it
+ * before the next view is read: the view is free when that is done, and a slow store holds the
+ * archive up.
  */
 export class ObjectWriter implements TarSink {
   private readonly placement = new Placement()

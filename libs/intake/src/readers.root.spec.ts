@@ -21,7 +21,11 @@ const kindsOf = (answers: Answer[]): string[] => answers.map((answer) => answer.
 
 async function good(pair: WorkerPair): Promise<string[]> {
   const ring = new RingWriter(pair.ring)
-  const answers = pair.run({ session: 1, keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }, () => undefined, () => undefined)
+  const answers = pair.run(
+    { session: 1, keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false },
+    () => undefined,
+    () => undefined,
+  )
   await ring.write(Buffer.concat([file('a', 'x'), ZEROS]))
   await ring.end()
   return kindsOf(await answers)
@@ -31,21 +35,34 @@ describe('WorkerPair', () => {
   it('is of use again after one of the two failed and the other was stopped', async () => {
     const pair = new WorkerPair()
     const ring = new RingWriter(pair.ring)
-    const answers = await pair.run({ session: 1, keyPrefix: 'data/u/', folder: join(folder, 'absent'), limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }, () => undefined, (answer) => {
-      if (answer.kind === 'failed') ring.abort()
-    })
+    const answers = await pair.run(
+      {
+        session: 1,
+        keyPrefix: 'data/u/',
+        folder: join(folder, 'absent'),
+        limits: TAR_LIMITS,
+        layer: TAR_LIMITS,
+        whole: false,
+      },
+      () => undefined,
+      (answer) => {
+        if (answer.kind === 'failed') ring.abort()
+      },
+    )
     expect(answers).toMatchObject([{ kind: 'failed', code: 'store_unavailable' }, { kind: 'aborted' }])
     expect(await good(pair)).toEqual(['written', 'hashed'])
     await pair.end()
   })
-
 })
 
 /** An archive of one layer, whose index has some 100 MiB: links with long targets. */
 function* largeLayer(): Generator<Buffer> {
   const [pieces, links] = [50, 500]
   const long = paxHeader(pax('linkpath', 'x'.repeat(4000)))
-  const piece = (at: number): Buffer => Buffer.concat(Array.from({ length: links }, (_, i) => [long, header({ name: `${at}-${i}`, type: '2', link: 'x' })]).flat())
+  const piece = (at: number): Buffer =>
+    Buffer.concat(
+      Array.from({ length: links }, (_, i) => [long, header({ name: `${at}-${i}`, type: '2', link: 'x' })]).flat(),
+    )
   yield header({ name: 'layer.tar', size: pieces * piece(0).length + ZEROS.length })
   for (let at = 0; at < pieces; at++) yield piece(at)
   yield Buffer.concat([ZEROS, ZEROS])
@@ -72,7 +89,11 @@ describe('Readers', () => {
     readers = new Readers(1)
     const session = readers.open('upload')
     const first = await session.turn(never, silent, async (pair) => {
-      const answers = pair.run({ session: 1, keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }, () => undefined, () => undefined)
+      const answers = pair.run(
+        { session: 1, keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false },
+        () => undefined,
+        () => undefined,
+      )
       await pair.end()
       expect(kindsOf(await answers)).toEqual(['failed', 'failed'])
       return pair
@@ -89,7 +110,9 @@ describe('Readers', () => {
     const third = readers.open('upload')
     expect(await third.turn(never, silent, (pair) => Promise.resolve(pair))).toBe(second)
     third.close()
-    await expect(readers.open('upload').turn(AbortSignal.abort(new Error('gone')), silent, () => Promise.resolve())).rejects.toThrow('gone')
+    await expect(
+      readers.open('upload').turn(AbortSignal.abort(new Error('gone')), silent, () => Promise.resolve()),
+    ).rejects.toThrow('gone')
   })
 
   it('keep no pair that a large layer filled', async () => {
@@ -97,8 +120,19 @@ describe('Readers', () => {
     const session = readers.open('upload')
     const filled = await session.turn(never, silent, async (pair) => {
       const ring = new RingWriter(pair.ring)
-      const job = { session: session.id, keyPrefix: 'data/u/', folder, limits: TAR_LIMITS, layer: TAR_LIMITS, whole: false }
-      const answers = pair.run(job, () => ring.indexStored(), () => undefined)
+      const job = {
+        session: session.id,
+        keyPrefix: 'data/u/',
+        folder,
+        limits: TAR_LIMITS,
+        layer: TAR_LIMITS,
+        whole: false,
+      }
+      const answers = pair.run(
+        job,
+        () => ring.indexStored(),
+        () => undefined,
+      )
       for (const piece of largeLayer()) await ring.write(piece)
       await ring.end()
       expect(kindsOf(await answers)).toEqual(['written', 'hashed'])
@@ -149,7 +183,11 @@ describe('Readers', () => {
     readers = new Readers(1)
     const first = await hold(readers.open('upload'))
     const told: (string | undefined)[] = []
-    const second = readers.open('upload').turn(never, (step) => void told.push(step), () => Promise.resolve())
+    const second = readers.open('upload').turn(
+      never,
+      (step) => void told.push(step),
+      () => Promise.resolve(),
+    )
     await expect.poll(() => told, { timeout: 10_000 }).toEqual(['waiting for a reader: 1 upload is being read'])
     await first.end()
     await second
@@ -159,7 +197,9 @@ describe('Readers', () => {
   it('tell those who wait that the service stops', async () => {
     readers = new Readers(1)
     const first = await hold(readers.open('upload'))
-    const waiting = expect(readers.open('upload').turn(never, silent, () => Promise.resolve())).rejects.toMatchObject({ code: 'cancelled' })
+    const waiting = expect(readers.open('upload').turn(never, silent, () => Promise.resolve())).rejects.toMatchObject({
+      code: 'cancelled',
+    })
     await readers.close()
     await waiting
     await first.end()

@@ -3,16 +3,22 @@ import { StrataError } from '@strata/oci'
 import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, Role, WorkerData } from './messages.js'
 import { createRing } from './ring.js'
 
-/** Compiled files only: Node's threads take no TypeScript in packages, so sources run by a test use the build's. */
+/**
+ * Compiled files only: Node's threads take no TypeScript in packages, so sources run by a test use
+ * the build's.
+ */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
 /**
- * A pair of which a thread has more bytes than this is ended when nobody uses it: an idle thread collects no garbage, so it
- * would keep what its largest upload took.
+ * A pair of which a thread has more bytes than this is ended when nobody uses it: an idle thread
+ * collects no garbage, so it would keep what its largest upload took.
  */
 const MAX_IDLE_BYTES = 64 * 1024 * 1024
 
-/** Both threads (the hasher alone, where the writing is another's) and their ring. Warm ones are kept: starting two threads takes longer than a small archive. */
+/**
+ * Both threads (the hasher alone, where the writing is another's) and their ring. Warm ones are
+ * kept: starting two threads takes longer than a small archive.
+ */
 export class WorkerPair {
   readonly ring = createRing()
   private readonly workers: Worker[]
@@ -25,9 +31,11 @@ export class WorkerPair {
       const worker = new Worker(WORKER, {
         workerData: { role, ring: this.ring } satisfies WorkerData,
         name: `intake ${role}`,
-        // What the main thread was started with (a test's loader, an inspector) is nothing for these.
+        // What the main thread was started with (a test's loader, an inspector) is nothing for
+        // these.
         execArgv: [],
-        // Views of the ring are all the garbage they make; by default that is let grow to 48 MB a thread before it is looked at.
+        // Views of the ring are all the garbage they make; by default that is let grow to 48 MB a
+        // thread before it is looked at.
         resourceLimits: { maxYoungGenerationSizeMb: 4 },
       })
       worker.on('error', () => (this.isBroken = true)).on('exit', () => (this.isBroken = true))
@@ -41,12 +49,24 @@ export class WorkerPair {
     return [...this.held.values()].some((bytes) => bytes > MAX_IDLE_BYTES)
   }
 
-  /** Starts the job and resolves with the answers. A thread that dies answers `failed`; `early` is told each answer as it comes. */
-  async run(job: Job | FileJob, onIndex: (index: LayerIndexed) => void, early: (answer: Answer) => void): Promise<Answer[]> {
-    return Promise.all(this.workers.map((worker) => this.ask(worker, job, onIndex).then((answer) => (early(answer), answer))))
+  /**
+   * Starts the job and resolves with the answers. A thread that dies answers `failed`; `early` is
+   * told each answer as it comes.
+   */
+  async run(
+    job: Job | FileJob,
+    onIndex: (index: LayerIndexed) => void,
+    early: (answer: Answer) => void,
+  ): Promise<Answer[]> {
+    return Promise.all(
+      this.workers.map((worker) => this.ask(worker, job, onIndex).then((answer) => (early(answer), answer))),
+    )
   }
 
-  /** Nothing of the upload is kept. Comes into effect when the threads have done what they were told before. */
+  /**
+   * Nothing of the upload is kept. Comes into effect when the threads have done what they were told
+   * before.
+   */
   drop(session: number): void {
     for (const worker of this.workers) worker.postMessage({ kind: 'drop', session } satisfies Drop)
   }
@@ -59,7 +79,8 @@ export class WorkerPair {
   private ask(worker: Worker, job: Job | FileJob, onIndex: (index: LayerIndexed) => void): Promise<Answer> {
     return new Promise((resolve) => {
       const settle = (answer: Answer): void => {
-        // Every listener goes: one left behind would keep this job's indexes for as long as the thread lives.
+        // Every listener goes: one left behind would keep this job's indexes for as long as the
+        // thread lives.
         worker.off('message', onMessage).off('error', onError).off('exit', onExit)
         worker.unref()
         resolve(answer)
@@ -69,7 +90,8 @@ export class WorkerPair {
         this.held.set(worker, message.held)
         settle(message.answer)
       }
-      const onError = (error: Error): void => settle({ kind: 'failed', code: 'internal', message: `an intake worker failed: ${error.message}` })
+      const onError = (error: Error): void =>
+        settle({ kind: 'failed', code: 'internal', message: `an intake worker failed: ${error.message}` })
       const onExit = (): void => settle({ kind: 'failed', code: 'internal', message: 'an intake worker ended' })
       if (this.isBroken) return settle({ kind: 'failed', code: 'internal', message: 'an intake worker ended' })
       worker.ref()
@@ -85,8 +107,8 @@ export class WorkerPair {
 }
 
 /**
- * `upload`: a body that a client sends; several share a pair by turns. `file`: a file of this machine, which has a pair to itself
- * from its first turn until it is closed.
+ * `upload`: a body that a client sends; several share a pair by turns. `file`: a file of this
+ * machine, which has a pair to itself from its first turn until it is closed.
  */
 export type Lane = 'upload' | 'file'
 
@@ -108,16 +130,17 @@ interface Waiter {
 const WORTH_TELLING_MS = 1_000
 
 /**
- * The pairs of reading threads: at most `uploads` for bodies that clients send, and one more that only files get, so that no
- * client can keep a local file waiting.
+ * The pairs of reading threads: at most `uploads` for bodies that clients send, and one more that
+ * only files get, so that no client can keep a local file waiting.
  *
  *     const session = readers.open('upload')
  *     await session.turn(stop, tell, (pair) => pair.run(…))     // as often as bytes are there
  *     session.close()
  *
- * An upload has no pair between its turns, but the threads of the pair that it had first keep what they have read of it; so it
- * waits for the same one again. Who waited longest is next. One idle pair is there from the start and stays: two threads take
- * longer to start than a small archive takes to come.
+ * An upload has no pair between its turns, but the threads of the pair that it had first keep what
+ * they have read of it; so it waits for the same one again. Who waited longest is next. One idle
+ * pair is there from the start and stays: two threads take longer to start than a small archive
+ * takes to come.
  */
 export class Readers {
   readonly #seats = new Set<Seat>()
@@ -171,7 +194,10 @@ export class Readers {
 
   /** Whether somebody waits who could have the seat. */
   isWanted(seat: Seat): boolean {
-    return this.#waiting.some(({ session }) => session.seat === seat || (session.seat === undefined && session.lane === seat.lane && seat.lane === 'upload'))
+    return this.#waiting.some(
+      ({ session }) =>
+        session.seat === seat || (session.seat === undefined && session.lane === seat.lane && seat.lane === 'upload'),
+    )
   }
 
   leave(session: Session, seat: Seat): void {
@@ -211,7 +237,10 @@ export class Readers {
     return seat
   }
 
-  /** A seat that the session may have now. A pair whose thread died is its sessions' until they have been told. */
+  /**
+   * A seat that the session may have now. A pair whose thread died is its sessions' until they have
+   * been told.
+   */
   #freeSeat({ seat, lane }: Session): Seat | undefined {
     if (seat) return seat.isBusy ? undefined : seat
     this.#tidy()
@@ -232,7 +261,10 @@ export class Readers {
     return seat
   }
 
-  /** Of the pairs that nobody uses one is kept; a new one takes the place of one that has too much memory. */
+  /**
+   * Of the pairs that nobody uses one is kept; a new one takes the place of one that has too much
+   * memory.
+   */
   #tidy(): void {
     const unused = [...this.#seats].filter(({ sessions, isBusy }) => sessions.size === 0 && !isBusy)
     const kept = unused.find(({ pair }) => !pair.isBroken && !pair.isFull)
@@ -256,10 +288,15 @@ export class Session {
   ) {}
 
   /**
-   * Does the work with a pair of its own meanwhile, which must be done with the pair when it settles. `tell` is told what is
-   * waited for where that takes long, and `undefined` when it is over.
+   * Does the work with a pair of its own meanwhile, which must be done with the pair when it
+   * settles. `tell` is told what is waited for where that takes long, and `undefined` when it is
+   * over.
    */
-  async turn<T>(stop: AbortSignal, tell: (step: string | undefined) => void, work: (pair: WorkerPair) => Promise<T>): Promise<T> {
+  async turn<T>(
+    stop: AbortSignal,
+    tell: (step: string | undefined) => void,
+    work: (pair: WorkerPair) => Promise<T>,
+  ): Promise<T> {
     const waiting = { isTold: false }
     const timer = setTimeout(() => {
       waiting.isTold = true

@@ -4,7 +4,10 @@ import type { Taken, Task } from './mouth.js'
 import type { Session, WorkerPair } from './readers.js'
 import { RingWriter } from './ring.js'
 
-/** How a turn ended: with the body, or with what the next turn begins with where the writer took the bytes by itself. */
+/**
+ * How a turn ended: with the body, or with what the next turn begins with where the writer took the
+ * bytes by itself.
+ */
 export type TurnEnd = { readonly taken: Omit<Taken, 'bytes'> } | { readonly rest: Uint8Array }
 
 /** An archive's way through the ring, turn after turn. */
@@ -12,7 +15,10 @@ export class RingRun {
   private entriesBefore = 0
   private ring: RingWriter | undefined
 
-  constructor(private readonly session: Session, private readonly task: Task) {}
+  constructor(
+    private readonly session: Session,
+    private readonly task: Task,
+  ) {}
 
   /** Entries of the archive met so far. */
   get entries(): number {
@@ -20,8 +26,9 @@ export class RingRun {
   }
 
   /**
-   * A turn, from when a pair is there until it is done with it, well or badly. `fill` puts bytes in, and ends or pauses the ring;
-   * where the writer takes them from its socket, it waits for nothing.
+   * A turn, from when a pair is there until it is done with it, well or badly. `fill` puts bytes
+   * in, and ends or pauses the ring; where the writer takes them from its socket, it waits for
+   * nothing.
    */
   turn(fill: (ring: RingWriter) => Promise<void> | undefined, socket?: SocketJob): Promise<TurnEnd> {
     const { stop, waiting } = this.task
@@ -33,7 +40,11 @@ export class RingRun {
     return this.session.isWanted
   }
 
-  private async run(pair: WorkerPair, fill: (ring: RingWriter) => Promise<void> | undefined, socket?: SocketJob): Promise<TurnEnd> {
+  private async run(
+    pair: WorkerPair,
+    fill: (ring: RingWriter) => Promise<void> | undefined,
+    socket?: SocketJob,
+  ): Promise<TurnEnd> {
     const { task } = this
     const ring = new RingWriter(pair.ring)
     this.ring = ring
@@ -48,7 +59,15 @@ export class RingRun {
       storing.add(stored)
     }
     const { keyPrefix, folder, limits, whole } = task
-    const job = { session: this.session.id, keyPrefix, folder, limits: { ...limits.layer, entries: limits.entries }, layer: limits.layer, whole, ...(socket && { socket }) }
+    const job = {
+      session: this.session.id,
+      keyPrefix,
+      folder,
+      limits: { ...limits.layer, entries: limits.entries },
+      layer: limits.layer,
+      whole,
+      ...(socket && { socket }),
+    }
     const answered = pair.run(job, onIndex, (answer) => {
       if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
     })
@@ -59,7 +78,8 @@ export class RingRun {
     } catch (error) {
       task.fail(error)
     } finally {
-      // Also after a failure: the pair is free, and nothing is written any more, only when all have answered.
+      // Also after a failure: the pair is free, and nothing is written any more, only when all have
+      // answered.
       await answered
       await written
       await Promise.all(storing)

@@ -1,20 +1,27 @@
 /**
- * One thread fills slots, two threads read them: the body's way into the intake. A slot is free when both have passed it; that is the backpressure, down to the client.
+ * One thread fills slots, two threads read them: the body's way into the intake. A slot is free
+ * when both have passed it; that is the backpressure, down to the client.
  *
- * Slots are filled to the brim, so every 512-byte header, of the archive or of a layer in it, lies whole in one slot. An empty slot is the end.
+ * Slots are filled to the brim, so every 512-byte header, of the archive or of a layer in it, lies
+ * whole in one slot. An empty slot is the end.
  *
- * A pair of readers serves many bodies in turns. `pause` ends a turn before the body's end: the last slot is then cut at a
- * multiple of 512 bytes, the bytes behind the cut begin the next turn, and a slot of the length `PAUSED` tells the readers.
+ * A pair of readers serves many bodies in turns. `pause` ends a turn before the body's end: the
+ * last slot is then cut at a multiple of 512 bytes, the bytes behind the cut begin the next turn,
+ * and a slot of the length `PAUSED` tells the readers.
  *
- * Words: how many slots were filled, and passed by each reader. A waiter sleeps on a word's value, so whoever gives up changes the words that others may sleep on:
- * `abort` makes `filled` negative for the readers.
+ * Words: how many slots were filled, and passed by each reader. A waiter sleeps on a word's value,
+ * so whoever gives up changes the words that others may sleep on: `abort` makes `filled` negative
+ * for the readers.
  */
 export const SLOT_SIZE = 1024 * 1024
 const SLOTS = 8
 /** A header's size, of the archive and of the layers in it. */
 const BLOCK = 512
 const GIVEN_UP = -1
-/** What `fill` of a `RingFiller` gives where the turn is to end; the length of the slot that ends it. */
+/**
+ * What `fill` of a `RingFiller` gives where the turn is to end; the length of the slot that ends
+ * it.
+ */
 export const PAUSED = -1
 const WORD = { filled: 0, written: 1, hashed: 2, entries: 3, indexes: 4, yield: 5, lengths: 6 } as const
 const WORDS_SIZE = 4 * (WORD.lengths + SLOTS)
@@ -44,7 +51,10 @@ export class RingWriter {
     this.words.fill(0)
   }
 
-  /** Copies a piece in. A promise is returned only if there was no room for all of it; until it is done, nothing else may be written. */
+  /**
+   * Copies a piece in. A promise is returned only if there was no room for all of it; until it is
+   * done, nothing else may be written.
+   */
   write(piece: Uint8Array): Promise<void> | undefined {
     const copied = this.copy(piece, 0)
     return copied === piece.length ? undefined : this.writeRest(piece, copied)
@@ -60,8 +70,8 @@ export class RingWriter {
   }
 
   /**
-   * Ends the turn, not the body: readers stop when they have read what was written. Gives the bytes that did not fill a block
-   * (less than 512): they are to be written first in the next turn.
+   * Ends the turn, not the body: readers stop when they have read what was written. Gives the bytes
+   * that did not fill a block (less than 512): they are to be written first in the next turn.
    */
   async pause(): Promise<Uint8Array> {
     const from = (this.filled % SLOTS) * SLOT_SIZE + this.at - (this.at % BLOCK)
@@ -81,7 +91,12 @@ export class RingWriter {
 
   /** Readers stop at once, at whatever they wait for. */
   abort(): void {
-    for (const [word, value] of [[WORD.filled, GIVEN_UP], [WORD.written, ALL], [WORD.hashed, ALL], [WORD.indexes, ALL]] as const) {
+    for (const [word, value] of [
+      [WORD.filled, GIVEN_UP],
+      [WORD.written, ALL],
+      [WORD.hashed, ALL],
+      [WORD.indexes, ALL],
+    ] as const) {
       Atomics.store(this.words, word, value)
       Atomics.notify(this.words, word)
     }
@@ -106,7 +121,10 @@ export class RingWriter {
     let at = from
     while (at < piece.length && this.isFree()) {
       const part = Math.min(piece.length - at, SLOT_SIZE - this.at)
-      this.slots.set(at === 0 && part === piece.length ? piece : piece.subarray(at, at + part), (this.filled % SLOTS) * SLOT_SIZE + this.at)
+      this.slots.set(
+        at === 0 && part === piece.length ? piece : piece.subarray(at, at + part),
+        (this.filled % SLOTS) * SLOT_SIZE + this.at,
+      )
       at += part
       this.at += part
       if (this.at === SLOT_SIZE) this.publish()
@@ -145,11 +163,17 @@ export class RingAborted extends Error {}
 export class AsyncRingReader {
   private readonly words: Int32Array<SharedArrayBuffer>
 
-  constructor(private readonly ring: SharedArrayBuffer, private readonly reader: Reader) {
+  constructor(
+    private readonly ring: SharedArrayBuffer,
+    private readonly reader: Reader,
+  ) {
     this.words = wordsOf(ring)
   }
 
-  /** Hands over what comes, a slot at a time, until the end (true) or a pause (false). A view is valid until what `each` gave is done. */
+  /**
+   * Hands over what comes, a slot at a time, until the end (true) or a pause (false). A view is
+   * valid until what `each` gave is done.
+   */
   async read(each: (view: Buffer) => Promise<void> | undefined): Promise<boolean> {
     for (let passed = 0; ; passed++) {
       await this.filled(passed)
@@ -177,12 +201,18 @@ export class RingReader {
   private readonly words: Int32Array<SharedArrayBuffer>
   private readonly slots: Buffer[]
 
-  constructor(ring: SharedArrayBuffer, private readonly reader: Reader) {
+  constructor(
+    ring: SharedArrayBuffer,
+    private readonly reader: Reader,
+  ) {
     this.words = wordsOf(ring)
     this.slots = Array.from({ length: SLOTS }, (_, i) => Buffer.from(ring, i * SLOT_SIZE, SLOT_SIZE))
   }
 
-  /** Hands over what comes, a slot at a time, until the end (true) or a pause (false). A view is valid during its call. */
+  /**
+   * Hands over what comes, a slot at a time, until the end (true) or a pause (false). A view is
+   * valid during its call.
+   */
   read(each: (view: Buffer) => void): boolean {
     for (let passed = 0; ; passed++) {
       waitWhile(this.words, WORD.filled, (filled) => filled === passed)
@@ -206,7 +236,10 @@ export class RingReader {
   }
 }
 
-/** The writing reader as the one that fills: its thread takes the bytes from where they come by itself. */
+/**
+ * The writing reader as the one that fills: its thread takes the bytes from where they come by
+ * itself.
+ */
 export class RingFiller {
   private readonly words: Int32Array<SharedArrayBuffer>
 
@@ -215,14 +248,16 @@ export class RingFiller {
   }
 
   /**
-   * `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more come, `PAUSED` = no more in this
-   * turn. They are handed to `each` a share of a slot at a time, for while this thread is busy with them the sender's buffer, a
-   * fraction of a slot, runs full; the other reader is shown whole slots.
+   * `fill` puts bytes at the beginning of the room it is given, and says how many; 0 = no more
+   * come, `PAUSED` = no more in this turn. They are handed to `each` a share of a slot at a time,
+   * for while this thread is busy with them the sender's buffer, a fraction of a slot, runs full;
+   * the other reader is shown whole slots.
    *
-   * Gives what a paused turn leaves: less than a block, which begins the next turn. `undefined`: the body is at its end.
+   * Gives what a paused turn leaves: less than a block, which begins the next turn. `undefined`:
+   * the body is at its end.
    */
   run(fill: (room: Buffer) => number, each: (view: Buffer) => void): Uint8Array | undefined {
-    for (let filled = 0; ; ) {
+    for (let filled = 0; ;) {
       this.room(filled)
       const slot = Buffer.from(this.ring, (filled % SLOTS) * SLOT_SIZE, SLOT_SIZE)
       const { length, last } = fillUp(slot, fill, each)
@@ -260,14 +295,22 @@ export class RingFiller {
 
 const SHARE = SLOT_SIZE / 4
 
-/** Fills the slot as far as `fill` does. `last`: what it gave last, so a positive number where the slot is full. */
-function fillUp(slot: Buffer, fill: (room: Buffer) => number, each: (view: Buffer) => void): { length: number; last: number } {
+/**
+ * Fills the slot as far as `fill` does. `last`: what it gave last, so a positive number where the
+ * slot is full.
+ */
+function fillUp(
+  slot: Buffer,
+  fill: (room: Buffer) => number,
+  each: (view: Buffer) => void,
+): { length: number; last: number } {
   let handed = 0
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const last = fill(slot.subarray(at))
     at += Math.max(0, last)
     const isOver = last <= 0 || at === slot.length
-    // Whole blocks only, for a pause may follow: what does not fill a block is handed over again in the next turn.
+    // Whole blocks only, for a pause may follow: what does not fill a block is handed over again in
+    // the next turn.
     const whole = last === 0 ? at : at - (at % BLOCK)
     if (whole > handed && (isOver || whole - handed >= SHARE)) {
       each(slot.subarray(handed, whole))

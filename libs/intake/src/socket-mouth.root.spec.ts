@@ -18,9 +18,17 @@ let store: FolderStore
 let intake: Intake
 let expected: Record<string, Buffer>
 const layer = concat(file('etc/hosts', 'localhost'), file('big', randomBytes(9_000_000)), ZEROS)
-const archive = concat(file('manifest.json', '[]'), file('layer.tar', layer), file('random', randomBytes(4_000_000)), ZEROS)
+const archive = concat(
+  file('manifest.json', '[]'),
+  file('layer.tar', layer),
+  file('random', randomBytes(4_000_000)),
+  ZEROS,
+)
 
-/** What became of the requests: of each its error's code or `taken`, and how many bytes were left, if its socket was taken over. */
+/**
+ * What became of the requests: of each its error's code or `taken`, and how many bytes were left,
+ * if its socket was taken over.
+ */
 interface Outcome {
   readonly result: string
   readonly left: number | undefined
@@ -45,7 +53,10 @@ beforeAll(async () => {
       const upload = request.url!.slice(1)
       void intake
         .receive(request, { upload, ...options })
-        .then(() => 'taken', (error: unknown) => (error as { code: string }).code)
+        .then(
+          () => 'taken',
+          (error: unknown) => (error as { code: string }).code,
+        )
         .then(async (result) => {
           const left = bytesLeft(request)
           outcomes.push({ result, left, drained: drains ? await drain(request, left!) : 0 })
@@ -81,30 +92,46 @@ async function drain(request: IncomingMessage, length: number): Promise<number> 
 
 async function objects(upload: string): Promise<Record<string, Buffer>> {
   const all: Record<string, Buffer> = {}
-  for await (const { key } of listAll(store, `data/${upload}/`)) all[key.slice(upload.length + 6)] = readFileSync(store.localPath(key))
+  for await (const { key } of listAll(store, `data/${upload}/`))
+    all[key.slice(upload.length + 6)] = readFileSync(store.localPath(key))
   return all
 }
 async function sameAsExpected(upload: string): Promise<void> {
   const found = await objects(upload)
   expect(Object.keys(found)).toEqual(Object.keys(expected))
-  for (const [name, bytes] of Object.entries(found)) expect(name === 'listing' ? bytes.toString().replaceAll(upload, 'expected') : bytes.equals(expected[name]!), name).toEqual(name === 'listing' ? expected[name]!.toString() : true)
+  for (const [name, bytes] of Object.entries(found))
+    expect(
+      name === 'listing' ? bytes.toString().replaceAll(upload, 'expected') : bytes.equals(expected[name]!),
+      name,
+    ).toEqual(name === 'listing' ? expected[name]!.toString() : true)
 }
 const nextUpload = () => `u${++uploads}`
 const open = (server: Server): Socket => {
   const address = server.address() as AddressInfo | string
-  return (typeof address === 'string' ? connect(address) : connect(address.port, '127.0.0.1')).on('error', () => undefined)
+  return (typeof address === 'string' ? connect(address) : connect(address.port, '127.0.0.1')).on(
+    'error',
+    () => undefined,
+  )
 }
-const head = (upload: string, length: number, more = ''): string => `PUT /${upload} HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n${more}\r\n`
+const head = (upload: string, length: number, more = ''): string =>
+  `PUT /${upload} HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n${more}\r\n`
 async function answerOf(socket: Socket): Promise<string> {
   let text = ''
   for await (const piece of socket as AsyncIterable<Buffer>) text += piece.toString('latin1')
   return text
 }
-const outcome = async (): Promise<Outcome> => expect.poll(() => outcomes[0], { timeout: 10_000 }).toBeDefined().then(() => outcomes[0]!)
+const outcome = async (): Promise<Outcome> =>
+  expect
+    .poll(() => outcomes[0], { timeout: 10_000 })
+    .toBeDefined()
+    .then(() => outcomes[0]!)
 const nothing = async (upload: string) => expect(await objects(upload)).toEqual({})
 const openFiles = () => readdirSync('/proc/self/fd').length
 
-for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
+for (const [kind, at] of [
+  ['a unix socket', 0],
+  ['TCP', 1],
+] as const) {
   describe(`over ${kind}, a body with a length`, () => {
     const server = () => servers[at]!
     let before: number
@@ -116,7 +143,9 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
       const socket = open(server())
       socket.write(head(upload, archive.length))
       socket.write(archive)
-      expect(await answerOf(socket)).toMatch(/^HTTP\/1.1 200 OK\r\n(.+\r\n)*connection: close\r\n(.+\r\n)*\r\n(?:5\r\n)?taken/i)
+      expect(await answerOf(socket)).toMatch(
+        /^HTTP\/1.1 200 OK\r\n(.+\r\n)*connection: close\r\n(.+\r\n)*\r\n(?:5\r\n)?taken/i,
+      )
       expect(await outcome()).toMatchObject({ result: 'taken', left: 0 })
       await sameAsExpected(upload)
     })
@@ -136,7 +165,8 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
     })
 
     it('that comes slowly leaves the readers to others, and comes to the same', async () => {
-      // Nothing of the body; a byte, by which nobody knows yet how it is packed; a part that is no multiple of a header; byte by byte.
+      // Nothing of the body; a byte, by which nobody knows yet how it is packed; a part that is no
+      // multiple of a header; byte by byte.
       const slow = [0, 1, 1_000_123, 300_000].map((begun) => ({ begun, upload: nextUpload(), socket: open(server()) }))
       for (const { begun, upload, socket } of slow) {
         socket.write(head(upload, archive.length))
@@ -170,7 +200,7 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
       socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
       await once(socket, 'data')
       const message = Buffer.concat([Buffer.from(head(upload, archive.length)), archive])
-      for (let from = 0; from < message.length; ) {
+      for (let from = 0; from < message.length;) {
         const piece = message.subarray(from, (from += 1 + Math.floor(Math.random() * 400_000)))
         if (!socket.write(piece)) await once(socket, 'drain')
         if (from % 3 === 0) await new Promise(setImmediate)
@@ -212,7 +242,8 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
     it('packed, short, chunked or HTTP/1.0 comes as a stream', async () => {
       const packed = gzipSync(archive)
       const small = concat(file('a', 'x'), ZEROS)
-      const chunk = (bytes: Buffer) => Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n0\r\n\r\n')])
+      const chunk = (bytes: Buffer) =>
+        Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n0\r\n\r\n')])
       for (const message of [
         [head(nextUpload(), packed.length), packed],
         [head(nextUpload(), small.length), small],
@@ -317,9 +348,14 @@ for (const [kind, at] of [['a unix socket', 0], ['TCP', 1]] as const) {
 
 /** What lies unread in the socket of the one connection that the server has. */
 function connections(server: Server): string | undefined {
-  const sockets = (server as unknown as { [key: symbol]: { all(): { socket: Socket }[] } })
-  const list = Object.getOwnPropertySymbols(sockets).map((symbol) => sockets[symbol]).find((value) => typeof (value as { all?: unknown } | undefined)?.all === 'function')
-  const below = list?.all().map(({ socket }) => systemSocketOf(socket)).find((found) => found !== undefined)
+  const sockets = server as unknown as { [key: symbol]: { all(): { socket: Socket }[] } }
+  const list = Object.getOwnPropertySymbols(sockets)
+    .map((symbol) => sockets[symbol])
+    .find((value) => typeof (value as { all?: unknown } | undefined)?.all === 'function')
+  const below = list
+    ?.all()
+    .map(({ socket }) => systemSocketOf(socket))
+    .find((found) => found !== undefined)
   if (below === undefined) return undefined
   const buffer = Buffer.alloc(1000)
   const length = receiveNow(below.fd, buffer)

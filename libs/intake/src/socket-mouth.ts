@@ -9,20 +9,28 @@ import { StreamMouth } from './stream-mouth.js'
 import { plainLength, TakenSocket } from './taken-socket.js'
 import { unpackingOf } from './unpacking.js'
 
-/** What fits into Node's own buffers and the kernel's comes as fast by the stream, and leaves the connection for more. */
+/**
+ * What fits into Node's own buffers and the kernel's comes as fast by the stream, and leaves the
+ * connection for more.
+ */
 const WORTH_TAKING = 1024 * 1024
 const PROGRESS_MS = 100
 
 /**
- * A plain HTTP body of known length: the writing thread receives it by itself, straight into the ring. For a packed archive, and for whatever Node's sockets turn out not to allow, the body
- * comes as a stream.
+ * A plain HTTP body of known length: the writing thread receives it by itself, straight into the
+ * ring. For a packed archive, and for whatever Node's sockets turn out not to allow, the body comes
+ * as a stream.
  *
- * A client that is slow is waited for here, not by the thread: a turn begins when `TakenSocket.gather` has enough.
+ * A client that is slow is waited for here, not by the thread: a turn begins when
+ * `TakenSocket.gather` has enough.
  */
 export class SocketMouth implements Mouth {
   private readonly stream: StreamMouth
 
-  private constructor(private readonly request: IncomingMessage, private readonly length: number) {
+  private constructor(
+    private readonly request: IncomingMessage,
+    private readonly length: number,
+  ) {
     this.stream = new StreamMouth(request)
   }
 
@@ -37,10 +45,12 @@ export class SocketMouth implements Mouth {
 
   async take(session: Session, task: Task): Promise<Taken> {
     const head = await this.head(task)
-    const socket = unpackingOf(head, task.whole) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
+    const socket =
+      unpackingOf(head, task.whole) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
     if (socket === undefined) return this.stream.take(session, task)
     try {
-      if (this.length > task.limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${task.limits.bytes} bytes`)
+      if (this.length > task.limits.bytes)
+        throw new StrataError('limit_exceeded', `the archive has more than ${task.limits.bytes} bytes`)
       step('load.first-bytes')
       return { ...(await this.read(socket, new RingRun(session, task), task)), bytes: this.length }
     } finally {
@@ -50,9 +60,12 @@ export class SocketMouth implements Mouth {
 
   private async read(socket: TakenSocket, run: RingRun, task: Task): Promise<Omit<Taken, 'bytes'>> {
     const { idleMs } = task.limits
-    const timer = setInterval(() => task.report({ bytes: this.length - socket.rest, entries: run.entries }), PROGRESS_MS)
+    const timer = setInterval(
+      () => task.report({ bytes: this.length - socket.rest, entries: run.entries }),
+      PROGRESS_MS,
+    )
     try {
-      for (let rest: Uint8Array = socket.first; ; ) {
+      for (let rest: Uint8Array = socket.first; ;) {
         const first = await socket.gather(rest, { idleMs, stop: task.stop })
         const end = await this.turn(socket, run, first)
         if ('taken' in end) return end.taken
@@ -80,8 +93,9 @@ export class SocketMouth implements Mouth {
   }
 
   /**
-   * Enough of the body's beginning to see how it is packed; it stays unread. One listener for all the wait: a new one is told of
-   * what lies there already, so who adds one for each try goes round and round over the first bytes, and nothing else runs.
+   * Enough of the body's beginning to see how it is packed; it stays unread. One listener for all
+   * the wait: a new one is told of what lies there already, so who adds one for each try goes round
+   * and round over the first bytes, and nothing else runs.
    */
   private async head({ stop, limits: { idleMs } }: Task): Promise<Buffer> {
     stop.throwIfAborted()
@@ -91,7 +105,10 @@ export class SocketMouth implements Mouth {
       if (head !== null) resolve(head)
     }
     const onStop = (): void => reject(stop.reason instanceof Error ? stop.reason : new Error(String(stop.reason)))
-    const idle = setTimeout(() => reject(new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`)), idleMs)
+    const idle = setTimeout(
+      () => reject(new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`)),
+      idleMs,
+    )
     stop.addEventListener('abort', onStop)
     this.request.on('readable', onReadable)
     try {

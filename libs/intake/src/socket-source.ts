@@ -12,10 +12,11 @@ export interface TurnControl {
 }
 
 /**
- * A body straight from its socket, in a thread that may block; to the byte, for what follows is not ours. Never by MSG_WAITALL:
- * a call that waits cannot be told to stop.
+ * A body straight from its socket, in a thread that may block; to the byte, for what follows is not
+ * ours. Never by MSG_WAITALL: a call that waits cannot be told to stop.
  *
- * The thread does not wait for a slow client: after `PACE_MS` of waiting for fewer than `PACE_BYTES` the turn is over.
+ * The thread does not wait for a slow client: after `PACE_MS` of waiting for fewer than
+ * `PACE_BYTES` the turn is over.
  */
 export class SocketSource {
   private readonly received: BigInt64Array<SharedArrayBuffer>
@@ -25,13 +26,19 @@ export class SocketSource {
   private waited = 0
   private flowed = 0
 
-  constructor(private readonly job: SocketJob, private readonly control: TurnControl) {
+  constructor(
+    private readonly job: SocketJob,
+    private readonly control: TurnControl,
+  ) {
     this.received = new BigInt64Array(job.received)
     this.first = job.first
     this.rest = job.rest
   }
 
-  /** Puts what there is at the beginning of the room, after a wait if need be; 0 = the body is whole, `PAUSED` = the turn is over. */
+  /**
+   * Puts what there is at the beginning of the room, after a wait if need be; 0 = the body is
+   * whole, `PAUSED` = the turn is over.
+   */
   fill(room: Buffer): number {
     if (this.first.length > 0) return this.copyFirst(room)
     return this.rest > 0 ? this.receive(room.subarray(0, Math.min(room.length, this.rest))) : 0
@@ -67,7 +74,10 @@ export class SocketSource {
   }
 }
 
-/** What has come, without a wait; `undefined`: nothing. @throws StrataError `upload_interrupted` if nothing more will come */
+/**
+ * What has come, without a wait; `undefined`: nothing.
+ * @throws StrataError `upload_interrupted` if nothing more will come
+ */
 export function receiveFrom(fd: number, room: Buffer): number | undefined {
   const length = asInterrupted(() => receiveNow(fd, room))
   if (length === 0) throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed')
@@ -78,6 +88,10 @@ function asInterrupted<T>(act: () => T): T {
   try {
     return act()
   } catch (error) {
-    throw new StrataError('upload_interrupted', `the upload was interrupted: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    throw new StrataError(
+      'upload_interrupted',
+      `the upload was interrupted: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    )
   }
 }

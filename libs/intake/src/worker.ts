@@ -10,7 +10,10 @@ import { RingAborted, RingFiller, RingReader } from './ring.js'
 import { SocketSource } from './socket-source.js'
 import { WholeBody } from './whole-body.js'
 
-/** A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and answers once. It never waits for a client for long. */
+/**
+ * A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and
+ * answers once. It never waits for a client for long.
+ */
 const { role, ring } = workerData as WorkerData
 const port = parentPort!
 
@@ -18,7 +21,10 @@ function send(message: Answered | LayerIndexed, bytes?: Uint8Array): void {
   port.postMessage(message, bytes === undefined ? [] : [bytes.buffer as ArrayBuffer])
 }
 
-/** Bytes with a memory of their own: that can be transferred, and a clone of a part would copy the whole. */
+/**
+ * Bytes with a memory of their own: that can be transferred, and a clone of a part would copy the
+ * whole.
+ */
 function owned(bytes: Buffer): Uint8Array {
   return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes)
 }
@@ -121,9 +127,13 @@ function takeFile(job: FileJob): Answer {
 function refusal(error: unknown): Answer {
   if (error instanceof RingAborted) return { kind: 'aborted' }
   const known = asStrataError(error)
-  if (known.code !== 'internal' || !(error instanceof Error && 'syscall' in error)) return { kind: 'failed', code: known.code, message: known.message }
+  if (known.code !== 'internal' || !(error instanceof Error && 'syscall' in error))
+    return { kind: 'failed', code: known.code, message: known.message }
   const full = 'code' in error && error.code === 'EDQUOT'
-  const fault = new StrataError(full ? 'storage_full' : 'store_unavailable', `the archive cannot be written: ${error.message}`)
+  const fault = new StrataError(
+    full ? 'storage_full' : 'store_unavailable',
+    `the archive cannot be written: ${error.message}`,
+  )
   return { kind: 'failed', code: fault.code, message: fault.message }
 }
 
@@ -137,5 +147,8 @@ port.on('message', (job: Job | FileJob | Drop) => {
   }
   // Both are this thread's own.
   const { arrayBuffers, heapTotal } = process.memoryUsage()
-  send({ kind: 'answered', answer, held: arrayBuffers + heapTotal }, answer.kind === 'hashed' ? answer.listing : undefined)
+  send(
+    { kind: 'answered', answer, held: arrayBuffers + heapTotal },
+    answer.kind === 'hashed' ? answer.listing : undefined,
+  )
 })

@@ -8,7 +8,11 @@ import { invalid, quoted } from './layer-path.js'
 import { NONE, type PlaceTable } from './place-table.js'
 import type { XattrStore } from './xattr-store.js'
 
-/** The gathered places and inodes as an index: what went away left out, hard links settled, everything in the one order an index has. Takes the tables' memory as it goes: they are of no more use. */
+/**
+ * The gathered places and inodes as an index: what went away left out, hard links settled,
+ * everything in the one order an index has. Takes the tables' memory as it goes: they are of no
+ * more use.
+ */
 export function arrange(places: PlaceTable, inodes: InodeStore, tarSize: number): LayerIndex {
   const target = settleLinks(places, inodes)
   places.endOfSearch()
@@ -17,14 +21,20 @@ export function arrange(places: PlaceTable, inodes: InodeStore, tarSize: number)
   return new LayerIndex(emit(places, inodes, target, order, tarSize))
 }
 
-/** For each inode the one it stands for: itself, or, for a link that came before its target, that. */
+/**
+ * For each inode the one it stands for: itself, or, for a link that came before its target, that.
+ */
 function settleLinks(places: PlaceTable, inodes: InodeStore): Uint32Array<ArrayBuffer> {
   const target = new Uint32Array(inodes.count)
   for (let inode = 0; inode < target.length; inode++) target[inode] = inode
   const { kind } = inodes
   /** The walk that came by, so that a chain is walked once however many links lead into it. */
   const walk = new Uint32Array(inodes.count)
-  for (let first = kind.indexOf(KIND.lowerLink); first >= 0 && first < inodes.count; first = kind.indexOf(KIND.lowerLink, first + 1)) {
+  for (
+    let first = kind.indexOf(KIND.lowerLink);
+    first >= 0 && first < inodes.count;
+    first = kind.indexOf(KIND.lowerLink, first + 1)
+  ) {
     const chain: number[] = []
     let at = first
     while (kind[at] === KIND.lowerLink && walk[at] === 0) {
@@ -32,8 +42,10 @@ function settleLinks(places: PlaceTable, inodes: InodeStore): Uint32Array<ArrayB
       chain.push(at)
       const next = inodeAt(places, inodes.text(at))
       if (next === NONE) break
-      if (kind[next] === KIND.directory) throw invalid(`a hard link names ${quoted(inodes.text(at))}, which is a directory`)
-      if (walk[next] === first + 1) throw invalid(`the hard link to ${quoted(inodes.text(first))} ends at itself: nothing in its chain is a file`)
+      if (kind[next] === KIND.directory)
+        throw invalid(`a hard link names ${quoted(inodes.text(at))}, which is a directory`)
+      if (walk[next] === first + 1)
+        throw invalid(`the hard link to ${quoted(inodes.text(first))} ends at itself: nothing in its chain is a file`)
       at = next
     }
     const end = target[at]!
@@ -46,7 +58,7 @@ function settleLinks(places: PlaceTable, inodes: InodeStore): Uint32Array<ArrayB
 function inodeAt(places: PlaceTable, path: Buffer): number {
   let folder = 0
   let place = 0
-  for (let start = 0; start < path.length; ) {
+  for (let start = 0; start < path.length;) {
     let end = path.indexOf(0x2f, start)
     if (end < 0) end = path.length
     place = folder === NONE ? NONE : places.find(folder, path, start, end)
@@ -81,7 +93,8 @@ function breadthFirst(places: PlaceTable): Order {
   for (let folder = 0; folder < places.folders; folder++) childrenOf[folder + 1]! += childrenOf[folder]!
   const children = new Uint32Array(count - 1)
   const next = childrenOf.slice()
-  for (let place = 1; place < places.count; place++) if (live[place] === 1) children[next[places.folderAbove[place]!]!++] = place
+  for (let place = 1; place < places.count; place++)
+    if (live[place] === 1) children[next[places.folderAbove[place]!]!++] = place
   const order = { places: new Uint32Array(count), parents: new Uint32Array(count) }
   let end = 1
   for (let entry = 0; entry < end; entry++) {
@@ -100,7 +113,8 @@ function breadthFirst(places: PlaceTable): Order {
 function sortByName(places: PlaceTable, run: Uint32Array): void {
   const { nameStart } = places
   const bytes = places.names.bytes
-  const compare = (a: number, b: number): number => compareBytes(bytes, nameStart[a]!, places.nameEnd(a), bytes, nameStart[b]!, places.nameEnd(b))
+  const compare = (a: number, b: number): number =>
+    compareBytes(bytes, nameStart[a]!, places.nameEnd(a), bytes, nameStart[b]!, places.nameEnd(b))
   // Tars of directories are often sorted already.
   for (let index = 1; index < run.length; index++) {
     if (compare(run[index - 1]!, run[index]!) > 0) {
@@ -110,20 +124,32 @@ function sortByName(places: PlaceTable, run: Uint32Array): void {
   }
 }
 
-/** Each entry's inode (NONE for a whiteout), and each inode's first entry: the others are links to that. */
+/**
+ * Each entry's inode (NONE for a whiteout), and each inode's first entry: the others are links to
+ * that.
+ */
 interface Sharing {
   readonly inodeOf: Uint32Array<ArrayBuffer>
   readonly firstEntry: Uint32Array<ArrayBuffer>
 }
 
-function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayBuffer>, order: Order, tarSize: number): IndexColumns {
+function emit(
+  places: PlaceTable,
+  inodes: InodeStore,
+  target: Uint32Array<ArrayBuffer>,
+  order: Order,
+  tarSize: number,
+): IndexColumns {
   const count = order.places.length
   const sharing: Sharing = { inodeOf: new Uint32Array(count), firstEntry: new Uint32Array(inodes.count).fill(NONE) }
   const used = new UsedXattrs(inodes.xattrs)
   const columns = emptyColumns(countAll(places, inodes, target, order, sharing, used), tarSize)
   release(target, places.inode)
   const { inodeOf, firstEntry } = sharing
-  /** A field of each entry that is no whiteout and no link. Its source is not needed any more: so both are in memory for one column only. */
+  /**
+   * A field of each entry that is no whiteout and no link. Its source is not needed any more: so
+   * both are in memory for one column only.
+   */
   const gather = (into: Column, from: Column): void => {
     for (let entry = 0; entry < count; entry++) {
       const inode = inodeOf[entry]!
@@ -132,7 +158,8 @@ function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayB
     release(from)
   }
   const entries = columns.entries as Record<keyof EntryColumns, Column>
-  for (const field of ['mtime', 'size', 'value', 'uid', 'gid', 'nanos', 'mode', 'kind', 'flags'] as const) gather(entries[field], inodes[field])
+  for (const field of ['mtime', 'size', 'value', 'uid', 'gid', 'nanos', 'mode', 'kind', 'flags'] as const)
+    gather(entries[field], inodes[field])
   columns.entries.parent.set(order.parents)
   release(order.parents)
   for (let entry = 0; entry < count; entry++) {
@@ -157,7 +184,14 @@ function emit(places: PlaceTable, inodes: InodeStore, target: Uint32Array<ArrayB
 }
 
 /** What the index will have of everything; fills in who shares what. */
-function countAll(places: PlaceTable, inodes: InodeStore, target: Uint32Array, order: Order, { inodeOf, firstEntry }: Sharing, used: UsedXattrs): IndexCounts {
+function countAll(
+  places: PlaceTable,
+  inodes: InodeStore,
+  target: Uint32Array,
+  order: Order,
+  { inodeOf, firstEntry }: Sharing,
+  used: UsedXattrs,
+): IndexCounts {
   const count = order.places.length
   let [names, owners, sparse] = [0, 0, 0]
   for (let entry = 0; entry < count; entry++) {
@@ -181,7 +215,10 @@ function countAll(places: PlaceTable, inodes: InodeStore, target: Uint32Array, o
   return { entries: count, names, owners, ...used.counts, sparse }
 }
 
-/** Of the sets and attributes that the tar has, those that the index keeps: a later entry of the same name may have replaced the only owner. */
+/**
+ * Of the sets and attributes that the tar has, those that the index keeps: a later entry of the
+ * same name may have replaced the only owner.
+ */
 class UsedXattrs {
   readonly #sets = new Map<number, number>()
   readonly #attributes = new Map<number, number>()
@@ -264,7 +301,10 @@ class Rows {
       xattrs.set[row] = this.used.numberOf(set)
     }
     const isSparse = (entries.flags[entry]! & FLAG.sparse) !== 0
-    let dataEnd = entries.kind[entry] === KIND.file && !isSparse && entries.size[entry]! > 0 ? entries.value[entry]! + entries.size[entry]! : 0
+    let dataEnd =
+      entries.kind[entry] === KIND.file && !isSparse && entries.size[entry]! > 0
+        ? entries.value[entry]! + entries.size[entry]!
+        : 0
     const pieces = inodes.sparse.get(inode) ?? NO_PIECES
     for (let at = 0; at < pieces.length; at += 3) {
       const row = this.#sparse++

@@ -1,5 +1,15 @@
-/** As memcmp, a prefix before what it is a prefix of. Names are short: a loop is quicker than a call out of JavaScript. */
-export function compareBytes(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bStart: number, bEnd: number): number {
+/**
+ * As memcmp, a prefix before what it is a prefix of. Names are short: a loop is quicker than a call
+ * out of JavaScript.
+ */
+export function compareBytes(
+  a: Uint8Array,
+  aStart: number,
+  aEnd: number,
+  b: Uint8Array,
+  bStart: number,
+  bEnd: number,
+): number {
   const length = Math.min(aEnd - aStart, bEnd - bStart)
   for (let index = 0; index < length; index++) {
     const difference = a[aStart + index]! - b[bStart + index]!
@@ -9,11 +19,17 @@ export function compareBytes(a: Uint8Array, aStart: number, aEnd: number, b: Uin
 }
 
 /** With a buffer of its own. */
-export type Column = Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Float64Array<ArrayBuffer>
+export type Column =
+  Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Float64Array<ArrayBuffer>
 
-/** The column with room for `size` values. The one given has no memory any more: what waits for the collector counts, and of a layer of a million entries it is as much as all the rest. */
+/**
+ * The column with room for `size` values. The one given has no memory any more: what waits for the
+ * collector counts, and of a layer of a million entries it is as much as all the rest.
+ */
 export function grown<T extends Column>(column: T, size: number): T {
-  return new (column.constructor as new (memory: ArrayBuffer) => T)(column.buffer.transfer(size * column.BYTES_PER_ELEMENT))
+  return new (column.constructor as new (memory: ArrayBuffer) => T)(
+    column.buffer.transfer(size * column.BYTES_PER_ELEMENT),
+  )
 }
 
 /** Gives the memory of columns back at once. */

@@ -1,18 +1,25 @@
 /**
  * A layer's index as columns: one typed array a field, one place in each an entry.
  *
- * Entry 0 is the root. Entries stand breadth first, the children of a directory next to each other and sorted by the bytes of their names, so that
- * the same tree has one index only, a directory is a range, and merging needs no look-up table.
+ * Entry 0 is the root. Entries stand breadth first, the children of a directory next to each other
+ * and sorted by the bytes of their names, so that the same tree has one index only, a directory is
+ * a range, and merging needs no look-up table.
  */
 export interface EntryColumns {
   /** Seconds since 1970; may be negative. */
   readonly mtime: Float64Array
   /** Bytes of a file as it is read; else 0. */
   readonly size: Float64Array
-  /** By kind: file, where its data begin in the tar; link, the entry it names; char and block, major × 2^20 + minor; else 0. */
+  /**
+   * By kind: file, where its data begin in the tar; link, the entry it names; char and block, major
+   * × 2^20 + minor; else 0.
+   */
   readonly value: Float64Array
   readonly parent: Uint32Array
-  /** `names[textEnd[i - 1], nameEnd[i])` is the name, `names[nameEnd[i], textEnd[i])` a symbolic link's target or a lower link's path. */
+  /**
+   * `names[textEnd[i - 1], nameEnd[i])` is the name, `names[nameEnd[i], textEnd[i])` a symbolic
+   * link's target or a lower link's path.
+   */
   readonly nameEnd: Uint32Array
   readonly textEnd: Uint32Array
   readonly uid: Uint32Array
@@ -25,8 +32,9 @@ export interface EntryColumns {
 }
 
 /**
- * Extended attributes, each kept once, and each set of them once: an entry has a set, a set is a run of attributes. Sets are numbered in the order of their first owners,
- * attributes in the order of their first sets.
+ * Extended attributes, each kept once, and each set of them once: an entry has a set, a set is a
+ * run of attributes. Sets are numbered in the order of their first owners, attributes in the order
+ * of their first sets.
  */
 export interface XattrColumns {
   /** By owner: its entry, ascending, and its set. */
@@ -84,6 +92,8 @@ export function lowerBound(owner: Uint32Array, entry: number): number {
   return low
 }
 
-/** Device numbers as the kernel holds them (include/linux/kdev_t.h): 12 bits of major, 20 of minor. */
+/**
+ * Device numbers as the kernel holds them (include/linux/kdev_t.h): 12 bits of major, 20 of minor.
+ */
 export const MAX_MAJOR = 0xfff
 export const MAX_MINOR = 0xfffff

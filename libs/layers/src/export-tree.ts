@@ -3,17 +3,25 @@ import { KIND, type Kind } from './kind.js'
 import type { MergedTree } from './merged-tree.js'
 
 /** A part of an exported tar: bytes at hand, or bytes of a layer's tar. */
-export type ExportPiece = { readonly bytes: Buffer } | { readonly layer: number; readonly start: number; readonly end: number }
+export type ExportPiece =
+  { readonly bytes: Buffer } | { readonly layer: number; readonly start: number; readonly end: number }
 
 const TYPES: Partial<Record<Kind, EntryType>> = {
-  [KIND.file]: ENTRY.file, [KIND.directory]: ENTRY.directory, [KIND.symlink]: ENTRY.symlink, [KIND.char]: ENTRY.char, [KIND.block]: ENTRY.block, [KIND.fifo]: ENTRY.fifo,
+  [KIND.file]: ENTRY.file,
+  [KIND.directory]: ENTRY.directory,
+  [KIND.symlink]: ENTRY.symlink,
+  [KIND.char]: ENTRY.char,
+  [KIND.block]: ENTRY.block,
+  [KIND.fifo]: ENTRY.fifo,
 }
 const ROOT = Buffer.from('./')
 const SLASH = Buffer.from('/')
 
 /**
- * A merged view as one tar, the same bytes for the same layers always: folders first, then what has no data, then the files layer by layer as they lie in their tars, and then further names of what is
- * written by then. So each layer is read once from its beginning to its end, however it is packed. Sparse files stay sparse.
+ * A merged view as one tar, the same bytes for the same layers always: folders first, then what has
+ * no data, then the files layer by layer as they lie in their tars, and then further names of what
+ * is written by then. So each layer is read once from its beginning to its end, however it is
+ * packed. Sparse files stay sparse.
  */
 export function* exportTree(tree: MergedTree): Generator<ExportPiece> {
   const files: number[][] = tree.layers.map(() => [])
@@ -36,8 +44,13 @@ export function* exportTree(tree: MergedTree): Generator<ExportPiece> {
   yield { bytes: END_OF_TAR }
 }
 
-/** What of the pieces lies between `start` and `end` (exclusive), counted from the tar's beginning. */
-export async function* slicePieces(pieces: AsyncIterable<ExportPiece> | Iterable<ExportPiece>, { start, end }: { readonly start: number; readonly end: number }): AsyncGenerator<ExportPiece> {
+/**
+ * What of the pieces lies between `start` and `end` (exclusive), counted from the tar's beginning.
+ */
+export async function* slicePieces(
+  pieces: AsyncIterable<ExportPiece> | Iterable<ExportPiece>,
+  { start, end }: { readonly start: number; readonly end: number },
+): AsyncGenerator<ExportPiece> {
   let at = 0
   for await (const piece of pieces) {
     if (at >= end) return
@@ -46,7 +59,9 @@ export async function* slicePieces(pieces: AsyncIterable<ExportPiece> | Iterable
     const to = Math.min(length, end - at)
     at += length
     if (from >= to) continue
-    yield 'bytes' in piece ? { bytes: piece.bytes.subarray(from, to) } : { ...piece, start: piece.start + from, end: piece.start + to }
+    yield 'bytes' in piece
+      ? { bytes: piece.bytes.subarray(from, to) }
+      : { ...piece, start: piece.start + from, end: piece.start + to }
   }
 }
 
@@ -57,7 +72,9 @@ export function pieceLength(piece: ExportPiece): number {
 function* file(tree: MergedTree, layer: number, inode: number): Generator<ExportPiece> {
   yield { bytes: headerOf(tree, inode) }
   let stored = 0
-  for (const { size, dataOffset } of tree.sparse(inode) ?? [{ size: tree.size(inode), dataOffset: tree.dataOffset(inode) }]) {
+  for (const { size, dataOffset } of tree.sparse(inode) ?? [
+    { size: tree.size(inode), dataOffset: tree.dataOffset(inode) },
+  ]) {
     yield { layer, start: dataOffset, end: dataOffset + size }
     stored += size
   }
@@ -83,9 +100,24 @@ function headerOf(tree: MergedTree, inode: number): Buffer {
 }
 
 function linkTo(tree: MergedTree, node: number, inode: number): Buffer {
-  return writeEntry({ path: tree.path(node), type: ENTRY.hardlink, link: tree.path(tree.node(inode)), ...attributesOf(tree, inode), size: 0 })
+  return writeEntry({
+    path: tree.path(node),
+    type: ENTRY.hardlink,
+    link: tree.path(tree.node(inode)),
+    ...attributesOf(tree, inode),
+    size: 0,
+  })
 }
 
-function attributesOf(tree: MergedTree, inode: number): { mode: number; uid: number; gid: number; mtime: number; mtimeNanos: number } {
-  return { mode: tree.mode(inode) & 0o7777, uid: tree.uid(inode), gid: tree.gid(inode), mtime: tree.mtime(inode), mtimeNanos: tree.mtimeNanos(inode) }
+function attributesOf(
+  tree: MergedTree,
+  inode: number,
+): { mode: number; uid: number; gid: number; mtime: number; mtimeNanos: number } {
+  return {
+    mode: tree.mode(inode) & 0o7777,
+    uid: tree.uid(inode),
+    gid: tree.gid(inode),
+    mtime: tree.mtime(inode),
+    mtimeNanos: tree.mtimeNanos(inode),
+  }
 }

@@ -10,7 +10,14 @@ import type { MergedTree } from './merged-tree.js'
 import { mergeLayers } from './tree-merger.js'
 
 const FOLDER = new URL('../../archive/fixtures/', import.meta.url)
-const TYPES = { [KIND.file]: 'file', [KIND.directory]: 'dir', [KIND.symlink]: 'symlink', [KIND.char]: 'char', [KIND.block]: 'block', [KIND.fifo]: 'fifo' } as Record<number, string>
+const TYPES = {
+  [KIND.file]: 'file',
+  [KIND.directory]: 'dir',
+  [KIND.symlink]: 'symlink',
+  [KIND.char]: 'char',
+  [KIND.block]: 'block',
+  [KIND.fifo]: 'fifo',
+} as Record<number, string>
 
 function fixture(name: string): Buffer {
   return zstdDecompressSync(readFileSync(new URL(`${name}.zst`, FOLDER)))
@@ -21,7 +28,8 @@ function filesOf(archive: Buffer): Map<string, Buffer> {
   const files = new Map<string, Buffer>()
   const sink: TarSink = {
     entry(entry) {
-      if (entry.type === ENTRY.file) files.set(entry.path.toString(), archive.subarray(entry.dataOffset, entry.dataOffset + entry.size))
+      if (entry.type === ENTRY.file)
+        files.set(entry.path.toString(), archive.subarray(entry.dataOffset, entry.dataOffset + entry.size))
       return false
     },
     data: () => undefined,
@@ -47,19 +55,26 @@ function lineOf(tree: MergedTree, tars: readonly Buffer[], node: number): Record
   const path = tree.path(node)
   const type = TYPES[tree.kind(inode)]
   const line: Record<string, unknown> = {
-    pathBase64: path.toString('base64'), type, mode: `0o${(tree.mode(inode) & 0o7777).toString(8)}`,
-    uid: tree.uid(inode), gid: tree.gid(inode), mtime: tree.mtime(inode),
+    pathBase64: path.toString('base64'),
+    type,
+    mode: `0o${(tree.mode(inode) & 0o7777).toString(8)}`,
+    uid: tree.uid(inode),
+    gid: tree.gid(inode),
+    mtime: tree.mtime(inode),
   }
   if (type === 'file') {
     expect(tree.sparse(inode)).toBeUndefined()
     const start = tree.dataOffset(inode)
     line['size'] = tree.size(inode)
-    line['sha256'] = createHash('sha256').update(tars[tree.layer(inode)]!.subarray(start, start + tree.size(inode))).digest('hex')
+    line['sha256'] = createHash('sha256')
+      .update(tars[tree.layer(inode)]!.subarray(start, start + tree.size(inode)))
+      .digest('hex')
   }
   if (type === 'symlink') line['target'] = tree.symlink(inode).toString()
   if (type === 'char' || type === 'block') line['rdev'] = [tree.major(inode), tree.minor(inode)]
   const xattrs = tree.xattrs(inode)
-  if (xattrs.length > 0) line['xattrs'] = Object.fromEntries(xattrs.map(([name, value]) => [name.toString(), value.toString('base64')]))
+  if (xattrs.length > 0)
+    line['xattrs'] = Object.fromEntries(xattrs.map(([name, value]) => [name.toString(), value.toString('base64')]))
   return line
 }
 
@@ -75,10 +90,16 @@ describe('fx/odd:3, as the real tools wrote it', () => {
   })
 
   it('shows the root file system that two independent extractors made, line by line', () => {
-    const expected = fixture('docker20-odd.rootfs.jsonl').toString('utf8').trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>)
+    const expected = fixture('docker20-odd.rootfs.jsonl')
+      .toString('utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
     // The readable path escapes what is not UTF-8 in a way of its own; the bytes are what counts.
     for (const line of expected) delete line['path']
-    const nodes = Array.from({ length: tree.nodeCount }, (_, node) => node).sort((a, b) => Buffer.compare(tree.path(a), tree.path(b)))
+    const nodes = Array.from({ length: tree.nodeCount }, (_, node) => node).sort((a, b) =>
+      Buffer.compare(tree.path(a), tree.path(b)),
+    )
     expect(nodes.map((node) => lineOf(tree, tars, node))).toEqual(expected)
   })
 

@@ -4,14 +4,17 @@ import type { EntryColumns, IndexColumns, IndexCounts, SparseColumns, XattrColum
 import { sharedFromRows } from './format-v1.js'
 
 /**
- * The index as bytes, little-endian: a header of 64 bytes, then the columns, widest first so that each is aligned, then the two arenas.
+ * The index as bytes, little-endian: a header of 64 bytes, then the columns, widest first so that
+ * each is aligned, then the two arenas.
  *
  *     0 magic "strataIX"   8 u32 version   12 u32 entries   16 f64 size of the tar   24 u32 bytes of names
  *    28 u32 xattrs        32 u32 bytes of xattrs            36 u32 sparse ranges
  *    40 u32 owners        44 u32 sets      48 u32 members of sets                    52… zeros
  *
- * Version 1 has no sets: a row of its xattrs is an owner with a name and a value of its own, and its header has zeros from byte 40 on. It is read still. An index
- * without extended attributes is the same in both but for the number, and is written as version 1: what older programs can read they are given.
+ * Version 1 has no sets: a row of its xattrs is an owner with a name and a value of its own, and
+ * its header has zeros from byte 40 on. It is read still. An index without extended attributes is
+ * the same in both but for the number, and is written as version 1: what older programs can read
+ * they are given.
  */
 const MAGIC = Buffer.from('strataIX', 'latin1')
 const HEADER = 64
@@ -21,17 +24,42 @@ type ColumnType = Float64ArrayConstructor | Uint32ArrayConstructor | Uint16Array
 type Spec = readonly [rows: Group, field: string, type: ColumnType]
 
 const WIDE: readonly Spec[] = [
-  ['entries', 'mtime', Float64Array], ['entries', 'size', Float64Array], ['entries', 'value', Float64Array],
-  ['sparse', 'offset', Float64Array], ['sparse', 'size', Float64Array], ['sparse', 'data', Float64Array],
-  ['entries', 'parent', Uint32Array], ['entries', 'nameEnd', Uint32Array], ['entries', 'textEnd', Uint32Array],
-  ['entries', 'uid', Uint32Array], ['entries', 'gid', Uint32Array], ['entries', 'nanos', Uint32Array],
+  ['entries', 'mtime', Float64Array],
+  ['entries', 'size', Float64Array],
+  ['entries', 'value', Float64Array],
+  ['sparse', 'offset', Float64Array],
+  ['sparse', 'size', Float64Array],
+  ['sparse', 'data', Float64Array],
+  ['entries', 'parent', Uint32Array],
+  ['entries', 'nameEnd', Uint32Array],
+  ['entries', 'textEnd', Uint32Array],
+  ['entries', 'uid', Uint32Array],
+  ['entries', 'gid', Uint32Array],
+  ['entries', 'nanos', Uint32Array],
 ]
-const NARROW: readonly Spec[] = [['sparse', 'owner', Uint32Array], ['entries', 'mode', Uint16Array], ['entries', 'kind', Uint8Array], ['entries', 'flags', Uint8Array]]
+const NARROW: readonly Spec[] = [
+  ['sparse', 'owner', Uint32Array],
+  ['entries', 'mode', Uint16Array],
+  ['entries', 'kind', Uint8Array],
+  ['entries', 'flags', Uint8Array],
+]
 const SPECS: Readonly<Record<1 | 2, readonly Spec[]>> = {
-  1: [...WIDE, ['xattrs', 'owner', Uint32Array], ['xattrs', 'nameEnd', Uint32Array], ['xattrs', 'valueEnd', Uint32Array], ...NARROW],
+  1: [
+    ...WIDE,
+    ['xattrs', 'owner', Uint32Array],
+    ['xattrs', 'nameEnd', Uint32Array],
+    ['xattrs', 'valueEnd', Uint32Array],
+    ...NARROW,
+  ],
   2: [
-    ...WIDE, ['owners', 'owner', Uint32Array], ['owners', 'set', Uint32Array], ['sets', 'setEnd', Uint32Array], ['members', 'members', Uint32Array],
-    ['xattrs', 'nameEnd', Uint32Array], ['xattrs', 'valueEnd', Uint32Array], ...NARROW,
+    ...WIDE,
+    ['owners', 'owner', Uint32Array],
+    ['owners', 'set', Uint32Array],
+    ['sets', 'setEnd', Uint32Array],
+    ['members', 'members', Uint32Array],
+    ['xattrs', 'nameEnd', Uint32Array],
+    ['xattrs', 'valueEnd', Uint32Array],
+    ...NARROW,
   ],
 }
 
@@ -42,7 +70,8 @@ function rowOf(group: Group): number {
   return SPECS[2].reduce((sum, [rows, , Type]) => sum + (rows === group ? Type.BYTES_PER_ELEMENT : 0), 0)
 }
 
-// The columns are used as they lie in memory; a big-endian machine would read them wrongly, so it does not get that far.
+// The columns are used as they lie in memory; a big-endian machine would read them wrongly, so it
+// does not get that far.
 if (endianness() !== 'LE') throw new Error('layer indexes need a little-endian machine')
 
 export function corrupt(why: string): StrataError {
@@ -67,7 +96,10 @@ export function emptyColumns(counts: IndexCounts, tarSize: number): IndexColumns
   return viewsOf(version, out, counts)
 }
 
-/** Views into `bytes` (a copy only where they are not aligned to 8). Lengths are checked here, contents in validate.ts. */
+/**
+ * Views into `bytes` (a copy only where they are not aligned to 8). Lengths are checked here,
+ * contents in validate.ts.
+ */
 export function decodeColumns(bytes: Uint8Array): IndexColumns {
   if (bytes.length < HEADER) throw corrupt('it is shorter than its header')
   // A Float64Array cannot begin at an odd address.
@@ -77,18 +109,28 @@ export function decodeColumns(bytes: Uint8Array): IndexColumns {
   const version = head.readUInt32LE(8)
   if (version !== 1 && version !== 2) throw corrupt(`it is of version ${version}, this program reads 1 and 2`)
   const counts: IndexCounts = {
-    entries: head.readUInt32LE(12), names: head.readUInt32LE(24), xattrs: head.readUInt32LE(28), xattrBytes: head.readUInt32LE(32), sparse: head.readUInt32LE(36),
-    owners: head.readUInt32LE(40), sets: head.readUInt32LE(44), members: head.readUInt32LE(48),
+    entries: head.readUInt32LE(12),
+    names: head.readUInt32LE(24),
+    xattrs: head.readUInt32LE(28),
+    xattrBytes: head.readUInt32LE(32),
+    sparse: head.readUInt32LE(36),
+    owners: head.readUInt32LE(40),
+    sets: head.readUInt32LE(44),
+    members: head.readUInt32LE(48),
   }
   const total = sizeOf(version, counts)
   if (total !== head.length) throw corrupt(`its counts ask for ${total} bytes, it has ${head.length}`)
-  if (head.subarray(version === 1 ? 40 : 52, HEADER).some((byte) => byte !== 0)) throw corrupt('its header has bytes that must be zero')
+  if (head.subarray(version === 1 ? 40 : 52, HEADER).some((byte) => byte !== 0))
+    throw corrupt('its header has bytes that must be zero')
   if (version === 2 && counts.owners === 0) throw corrupt('it is of version 2 and has no extended attributes')
   return viewsOf(version, head, counts)
 }
 
 function sizeOf(version: 1 | 2, counts: IndexCounts): number {
-  return SPECS[version].reduce((sum, [rows, , Type]) => sum + counts[rows] * Type.BYTES_PER_ELEMENT, HEADER + counts.names + counts.xattrBytes)
+  return SPECS[version].reduce(
+    (sum, [rows, , Type]) => sum + counts[rows] * Type.BYTES_PER_ELEMENT,
+    HEADER + counts.names + counts.xattrBytes,
+  )
 }
 
 function viewsOf(version: 1 | 2, encoded: Buffer<ArrayBuffer>, counts: IndexCounts): IndexColumns {
@@ -101,13 +143,20 @@ function viewsOf(version: 1 | 2, encoded: Buffer<ArrayBuffer>, counts: IndexCoun
   }
   const names = encoded.subarray(at, at + counts.names)
   const bytes = encoded.subarray(at + counts.names, at + counts.names + counts.xattrBytes)
-  const group = (...all: readonly Group[]): unknown => Object.fromEntries([...views].flatMap(([key, view]) => {
-    const [rows, field] = key.split(' ') as [Group, string]
-    return all.includes(rows) ? [[field, view] as const] : []
-  }))
+  const group = (...all: readonly Group[]): unknown =>
+    Object.fromEntries(
+      [...views].flatMap(([key, view]) => {
+        const [rows, field] = key.split(' ') as [Group, string]
+        return all.includes(rows) ? [[field, view] as const] : []
+      }),
+    )
   const rows = { ...(group('owners', 'sets', 'members', 'xattrs') as XattrColumns), bytes }
   return {
-    tarSize: encoded.readDoubleLE(16), names, entries: group('entries') as EntryColumns, sparse: group('sparse') as SparseColumns,
-    xattrs: version === 1 ? sharedFromRows(rows) : rows, encoded,
+    tarSize: encoded.readDoubleLE(16),
+    names,
+    entries: group('entries') as EntryColumns,
+    sparse: group('sparse') as SparseColumns,
+    xattrs: version === 1 ? sharedFromRows(rows) : rows,
+    encoded,
   }
 }

@@ -4,7 +4,10 @@ import { FLAG, type Kind } from './kind.js'
 import { ByteArena } from './place-table.js'
 import { NO_SET, XattrStore } from './xattr-store.js'
 
-/** What the entries of a tar are, apart from their names, while the tar is read: one inode for each entry, and for each directory made up. */
+/**
+ * What the entries of a tar are, apart from their names, while the tar is read: one inode for each
+ * entry, and for each directory made up.
+ */
 export class InodeStore {
   count = 0
   kind = new Uint8Array(1024)
@@ -22,7 +25,10 @@ export class InodeStore {
   /** Few inodes have either, so they are no columns. The first gives a set of `xattrs`. */
   readonly xattrSet = new Map<number, number>()
   readonly sparse = new Map<number, Float64Array>()
-  /** Bytes of all inodes' extended attributes, as if none were shared: a file system that does not share them, and an exported tar, hold as many. */
+  /**
+   * Bytes of all inodes' extended attributes, as if none were shared: a file system that does not
+   * share them, and an exported tar, hold as many.
+   */
   xattrBytes = 0
   sparseRanges = 0
 
@@ -34,7 +40,9 @@ export class InodeStore {
     return inode
   }
 
-  /** A directory that only its contents tell of: docker's and containerd's own choice of attributes. */
+  /**
+   * A directory that only its contents tell of: docker's and containerd's own choice of attributes.
+   */
   addImplied(kind: Kind): number {
     const inode = this.add(kind)
     this.flags[inode] = FLAG.implied
@@ -50,7 +58,9 @@ export class InodeStore {
     this.nanos[inode] = entry.mtimeNanos
   }
 
-  /** Of the inode that was added last: texts lie one behind the other, in the order of their inodes. */
+  /**
+   * Of the inode that was added last: texts lie one behind the other, in the order of their inodes.
+   */
   setLastText(bytes: Uint8Array): void {
     this.texts.append(bytes)
   }
@@ -71,7 +81,10 @@ export class InodeStore {
     this.xattrBytes += this.xattrs.sizes[set]!
   }
 
-  /** Pieces as (offset, size, data) triples. One of no bytes, which GNU tar writes to mark a hole at the end, says nothing. */
+  /**
+   * Pieces as (offset, size, data) triples. One of no bytes, which GNU tar writes to mark a hole at
+   * the end, says nothing.
+   */
   setSparse(inode: number, all: NonNullable<TarEntry['sparse']>): void {
     this.flags[inode]! |= FLAG.sparse
     const pieces = all.filter(({ size }) => size > 0)
@@ -95,4 +108,3 @@ export class InodeStore {
     this.value = grown(this.value, size)
   }
 }
-

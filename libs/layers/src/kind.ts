@@ -1,4 +1,7 @@
-/** What an entry of a layer's index is. The values stand in the encoded index: they never change their meaning within a version. */
+/**
+ * What an entry of a layer's index is. The values stand in the encoded index: they never change
+ * their meaning within a version.
+ */
 export const KIND = {
   file: 0,
   directory: 1,
@@ -16,7 +19,10 @@ export const KIND = {
 export type Kind = (typeof KIND)[keyof typeof KIND]
 
 export const FLAG = {
-  /** A directory the tar only implies (an entry below it, none for itself). Its own attributes count only if nothing below has it. */
+  /**
+   * A directory the tar only implies (an entry below it, none for itself). Its own attributes count
+   * only if nothing below has it.
+   */
   implied: 1,
   /** A directory whose lower contents are hidden (`.wh..wh..opq`). */
   opaque: 2,
@@ -38,7 +44,12 @@ export interface SparseRange {
 }
 
 const TYPE_BITS: Partial<Record<Kind, number>> = {
-  [KIND.fifo]: 0o010000, [KIND.char]: 0o020000, [KIND.directory]: 0o040000, [KIND.block]: 0o060000, [KIND.file]: 0o100000, [KIND.symlink]: 0o120000,
+  [KIND.fifo]: 0o010000,
+  [KIND.char]: 0o020000,
+  [KIND.directory]: 0o040000,
+  [KIND.block]: 0o060000,
+  [KIND.file]: 0o100000,
+  [KIND.symlink]: 0o120000,
 }
 
 /** The S_IFMT bits of a kind that is an inode of its own (inode(7)); 0 for links and whiteouts. */

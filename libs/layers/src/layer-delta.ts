@@ -1,6 +1,9 @@
 import type { LayerIndex } from './layer-index.js'
 
-/** What a driver that keeps one folder a layer has to do for an entry. Values of `LayerDelta.action`. */
+/**
+ * What a driver that keeps one folder a layer has to do for an entry. Values of
+ * `LayerDelta.action`.
+ */
 export const ACTION = {
   /** Nothing: a whiteout that hides nothing. */
   none: 0,
@@ -16,17 +19,25 @@ export const ACTION = {
 export type Action = (typeof ACTION)[keyof typeof ACTION]
 
 /**
- * One layer as it changes the layers below it, by the entries of its index (parents come before children; names and parents are the index's).
+ * One layer as it changes the layers below it, by the entries of its index (parents come before
+ * children; names and parents are the index's).
  *
- * The source of an entry is the layer (by its place in the stack) and entry whose attributes and data it has: itself, or below, for a directory that the tar
- * only implies and the layers below have, and for a hard link into a lower layer, whose file such a driver has to copy.
+ * The source of an entry is the layer (by its place in the stack) and entry whose attributes and
+ * data it has: itself, or below, for a directory that the tar only implies and the layers below
+ * have, and for a hard link into a lower layer, whose file such a driver has to copy.
  */
 export class LayerDelta {
   constructor(
     readonly index: LayerIndex,
     /** The place of this layer in the stack. */
     readonly layer: number,
-    readonly columns: { readonly action: Uint8Array; readonly opaque: Uint8Array; readonly sourceLayer: Uint16Array; readonly sourceEntry: Uint32Array; readonly linkTo: Uint32Array },
+    readonly columns: {
+      readonly action: Uint8Array
+      readonly opaque: Uint8Array
+      readonly sourceLayer: Uint16Array
+      readonly sourceEntry: Uint32Array
+      readonly linkTo: Uint32Array
+    },
   ) {}
 
   action(entry: number): Action {

@@ -4,7 +4,10 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hexOf, isDigest, type DiffId } from '@strata/oci'
 
-/** A layer as a node keeps it: the uncompressed tar and the encoded index of it, both complete and read-only. */
+/**
+ * A layer as a node keeps it: the uncompressed tar and the encoded index of it, both complete and
+ * read-only.
+ */
 export interface LayerPaths {
   readonly diffId: DiffId
   readonly tar: string
@@ -37,12 +40,16 @@ export class LayerFolder {
   /** The layers that are there, in the order of their diffIDs. */
   list(): DiffId[] {
     if (!existsSync(this.path)) return []
-    return readdirSync(this.path).map((name) => `sha256:${name}`).filter((name): name is DiffId => isDigest(name)).sort()
+    return readdirSync(this.path)
+      .map((name) => `sha256:${name}`)
+      .filter((name): name is DiffId => isDigest(name))
+      .sort()
   }
 
   /**
-   * Bytes on disk of the layer, its folder among them; nothing if it is not there. `own`: without a file that has another name too (the blob it is a link to), so what would be free
-   * if the layer went now.
+   * Bytes on disk of the layer, its folder among them; nothing if it is not there. `own`: without a
+   * file that has another name too (the blob it is a link to), so what would be free if the layer
+   * went now.
    */
   bytes(diffId: DiffId, own = false): number {
     const { tar, index } = this.paths(diffId)
@@ -52,15 +59,18 @@ export class LayerFolder {
     }, 0)
   }
 
-  /** Takes away every layer that one of these files is of; they are named relative to the folder. */
+  /**
+   * Takes away every layer that one of these files is of; they are named relative to the folder.
+   */
   async removeHolding(files: readonly string[]): Promise<void> {
     const holders = new Set(files.map((file) => `sha256:${file.split('/')[0]!}`))
     for (const diffId of this.list()) if (holders.has(diffId)) await this.remove(diffId)
   }
 
   /**
-   * Takes a layer away by one rename, within this turn of the event loop; the promise is of its bytes being deleted. Nothing if it is not there. Whether somebody needs it is the caller's to know.
-   * A killed process leaves it in `tmp`, which the extractor empties at its start.
+   * Takes a layer away by one rename, within this turn of the event loop; the promise is of its
+   * bytes being deleted. Nothing if it is not there. Whether somebody needs it is the caller's to
+   * know. A killed process leaves it in `tmp`, which the extractor empties at its start.
    */
   async remove(diffId: DiffId): Promise<void> {
     const aside = join(this.path, 'tmp', randomUUID())

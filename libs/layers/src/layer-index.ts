@@ -7,11 +7,15 @@ import { validate } from './validate.js'
 /**
  * What one layer's tar holds, by entry number (0 is the root; see columns.ts for the order).
  *
- * It is the whole of what merging, browsing and every storage driver need: the tar itself is read for file contents only. Immutable.
+ * It is the whole of what merging, browsing and every storage driver need: the tar itself is read
+ * for file contents only. Immutable.
  */
 export class LayerIndex {
   readonly #columns: IndexColumns
-  /** `firstChild[i]` to `firstChild[i + 1]` are the children of i: they follow from the parents, so they are not stored. */
+  /**
+   * `firstChild[i]` to `firstChild[i + 1]` are the children of i: they follow from the parents, so
+   * they are not stored.
+   */
   readonly #firstChild: Uint32Array
 
   constructor(columns: IndexColumns) {
@@ -79,7 +83,10 @@ export class LayerIndex {
     return this.#columns.entries.value[entry]!
   }
 
-  /** The entry that a `KIND.link` is another name of: earlier than the link, a non-directory and no `KIND.link` itself. */
+  /**
+   * The entry that a `KIND.link` is another name of: earlier than the link, a non-directory and no
+   * `KIND.link` itself.
+   */
   target(entry: number): number {
     return this.#columns.entries.value[entry]!
   }
@@ -131,7 +138,10 @@ export class LayerIndex {
     return Array.from(this.xattrNumbers(entry), (attribute) => this.xattr(attribute))
   }
 
-  /** The numbers of an entry's extended attributes, sorted by their names. What several entries have in common has one number, so that a writer can keep it once. A view. */
+  /**
+   * The numbers of an entry's extended attributes, sorted by their names. What several entries have
+   * in common has one number, so that a writer can keep it once. A view.
+   */
   xattrNumbers(entry: number): Uint32Array {
     if ((this.flags(entry) & FLAG.xattrs) === 0) return NO_NUMBERS
     const { owner, set, setEnd, members } = this.#columns.xattrs
@@ -147,10 +157,16 @@ export class LayerIndex {
   /** Name and value of an extended attribute, by its number; views. */
   xattr(attribute: number): Xattr {
     const { nameEnd, valueEnd, bytes } = this.#columns.xattrs
-    return [bytes.subarray(attribute === 0 ? 0 : valueEnd[attribute - 1], nameEnd[attribute]), bytes.subarray(nameEnd[attribute], valueEnd[attribute])]
+    return [
+      bytes.subarray(attribute === 0 ? 0 : valueEnd[attribute - 1], nameEnd[attribute]),
+      bytes.subarray(nameEnd[attribute], valueEnd[attribute]),
+    ]
   }
 
-  /** Where the first byte of a file's data is in the tar: also of a sparse file, which may have none (0). */
+  /**
+   * Where the first byte of a file's data is in the tar: also of a sparse file, which may have none
+   * (0).
+   */
   dataStart(entry: number): number {
     if ((this.flags(entry) & FLAG.sparse) === 0) return this.dataOffset(entry)
     const { owner, data } = this.#columns.sparse
@@ -163,7 +179,8 @@ export class LayerIndex {
     if ((this.flags(entry) & FLAG.sparse) === 0) return undefined
     const { owner, offset, size, data } = this.#columns.sparse
     const found: SparseRange[] = []
-    for (let row = lowerBound(owner, entry); owner[row] === entry; row++) found.push({ offset: offset[row]!, size: size[row]!, dataOffset: data[row]! })
+    for (let row = lowerBound(owner, entry); owner[row] === entry; row++)
+      found.push({ offset: offset[row]!, size: size[row]!, dataOffset: data[row]! })
     return found
   }
 
@@ -172,7 +189,10 @@ export class LayerIndex {
     return this.#columns.encoded
   }
 
-  /** Every rule of the format is checked: what comes back can be walked without a further look. Else `corrupt`. */
+  /**
+   * Every rule of the format is checked: what comes back can be walked without a further look. Else
+   * `corrupt`.
+   */
   static decode(bytes: Uint8Array): LayerIndex {
     const columns = decodeColumns(bytes)
     validate(columns)

@@ -19,15 +19,17 @@ export function invalid(why: string): StrataError {
 }
 
 /**
- * The components of a path in a tar, as pairs of (start, end) into it: `./a`, `/a`, `a//b` and `a/.` are cleaned, none at all is the root.
+ * The components of a path in a tar, as pairs of (start, end) into it: `./a`, `/a`, `a//b` and
+ * `a/.` are cleaned, none at all is the root.
  *
- * `..` is refused rather than resolved: no tool that makes layers writes it, and a reader that resolves it after a symbolic link names another file than one that
- * does it before (CVE-2026-23745 and its like).
+ * `..` is refused rather than resolved: no tool that makes layers writes it, and a reader that
+ * resolves it after a symbolic link names another file than one that does it before (CVE-2026-23745
+ * and its like).
  */
 export function splitPath(path: Uint8Array, what: string, into: number[]): void {
   into.length = 0
   if (path.length >= MAX_PATH) throw invalid(`${what} ${quoted(path)} has more than ${MAX_PATH - 1} bytes`)
-  for (let start = 0; start < path.length; ) {
+  for (let start = 0; start < path.length;) {
     let end = start
     while (end < path.length && path[end] !== SLASH) {
       if (path[end] === 0) throw invalid(`${what} ${quoted(path)} has a zero byte in it`)
@@ -35,14 +37,18 @@ export function splitPath(path: Uint8Array, what: string, into: number[]): void 
     }
     const length = end - start
     if (length > MAX_NAME) throw invalid(`${what} ${quoted(path)} has a component of more than ${MAX_NAME} bytes`)
-    if (length === 2 && path[start] === DOT && path[start + 1] === DOT) throw invalid(`${what} ${quoted(path)} has a ".." in it`)
+    if (length === 2 && path[start] === DOT && path[start + 1] === DOT)
+      throw invalid(`${what} ${quoted(path)} has a ".." in it`)
     if (length > 0 && !(length === 1 && path[start] === DOT)) into.push(start, end)
     start = end + 1
   }
   if (into.length > 2 * MAX_DEPTH) throw invalid(`${what} ${quoted(path)} is more than ${MAX_DEPTH} folders deep`)
 }
 
-/** What a component means (image-spec, layer.md, "Whiteouts"; the rest is aufs, where the scheme comes from). */
+/**
+ * What a component means (image-spec, layer.md, "Whiteouts"; the rest is aufs, where the scheme
+ * comes from).
+ */
 export type Meaning = 'name' | 'whiteout' | 'opaque' | 'metadata' | 'forbidden'
 
 const PREFIX = Buffer.from('.wh.')
@@ -53,8 +59,10 @@ export const WHITEOUT_PREFIX = PREFIX.length
 export function meaningOf(path: Uint8Array, start: number, end: number): Meaning {
   if (path[start] !== DOT || !begins(path, start, end, PREFIX)) return 'name'
   const rest = start + PREFIX.length
-  if (begins(path, rest, end, PREFIX)) return end - start === OPAQUE.length && begins(path, start, end, OPAQUE) ? 'opaque' : 'metadata'
-  // `.wh.` alone hides nothing, `.wh..` and `.wh...` would hide the folder itself and the one above: umoci once took the first for an opaque mark.
+  if (begins(path, rest, end, PREFIX))
+    return end - start === OPAQUE.length && begins(path, start, end, OPAQUE) ? 'opaque' : 'metadata'
+  // `.wh.` alone hides nothing, `.wh..` and `.wh...` would hide the folder itself and the one
+  // above: umoci once took the first for an opaque mark.
   const hidden = end - rest
   const dots = hidden <= 2 && path.subarray(rest, end).every((byte) => byte === DOT)
   return dots ? 'forbidden' : 'whiteout'

@@ -3,8 +3,9 @@ import type { LayerIndex } from './layer-index.js'
 import { MergedTree } from './merged-tree.js'
 
 /**
- * One layer by itself in the form of a merged view, a node for each entry: with its whiteouts, the directories that it only implies, and its links to the layers below
- * (`KIND.whiteout` and `KIND.lowerLink`, which a view of a whole stack has not).
+ * One layer by itself in the form of a merged view, a node for each entry: with its whiteouts, the
+ * directories that it only implies, and its links to the layers below (`KIND.whiteout` and
+ * `KIND.lowerLink`, which a view of a whole stack has not).
  */
 export function layerTree(index: LayerIndex): MergedTree {
   const count = index.count

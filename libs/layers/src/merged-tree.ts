@@ -1,25 +1,40 @@
 import { KIND, typeBits, type Kind, type SparseRange, type Xattr } from './kind.js'
 import type { LayerIndex } from './layer-index.js'
 
-/** A node is a name in a directory, an inode what it names; only files and the like have several names. Both begin with the root, number 0. */
+/**
+ * A node is a name in a directory, an inode what it names; only files and the like have several
+ * names. Both begin with the root, number 0.
+ */
 export interface MergedColumns {
-  /** By node: the directory's node. Nodes stand breadth first, children together and sorted by the bytes of their names. */
+  /**
+   * By node: the directory's node. Nodes stand breadth first, children together and sorted by the
+   * bytes of their names.
+   */
   readonly parent: Uint32Array
   readonly nodeLayer: Uint16Array
   readonly nodeEntry: Uint32Array
   readonly inode: Uint32Array
   /** One longer than the nodes: children of n are `firstChild[n]` up to `firstChild[n + 1]`. */
   readonly firstChild: Uint32Array
-  /** By inode: the layer and entry whose attributes and data it has. Inodes are numbered in the order of their first node. */
+  /**
+   * By inode: the layer and entry whose attributes and data it has. Inodes are numbered in the
+   * order of their first node.
+   */
   readonly inodeLayer: Uint16Array
   readonly inodeEntry: Uint32Array
   /** The first node that names the inode. */
   readonly inodeNode: Uint32Array
-  /** Names of the inode; 1 for directories (the 2 + subdirectories of a file system is its writer's to count). */
+  /**
+   * Names of the inode; 1 for directories (the 2 + subdirectories of a file system is its writer's
+   * to count).
+   */
   readonly links: Uint32Array
 }
 
-/** What a container sees of a stack of layers: no whiteouts, no missing parents, every hard link resolved. Immutable, deterministic. */
+/**
+ * What a container sees of a stack of layers: no whiteouts, no missing parents, every hard link
+ * resolved. Immutable, deterministic.
+ */
 export class MergedTree {
   /** By layer: how many extended attributes the layers below it have. */
   readonly #xattrsBefore: readonly number[]
@@ -49,7 +64,10 @@ export class MergedTree {
     return this.columns.inode[node]!
   }
 
-  /** The children of a directory are the nodes `firstChild(n)` up to, not including, `firstChild(n + 1)`. */
+  /**
+   * The children of a directory are the nodes `firstChild(n)` up to, not including, `firstChild(n +
+   * 1)`.
+   */
   firstChild(node: number): number {
     return this.columns.firstChild[node]!
   }
@@ -90,11 +108,15 @@ export class MergedTree {
     return path
   }
 
-  /** The node at a path from the root, no symbolic link followed; `..` is no name here, so it is never found. */
+  /**
+   * The node at a path from the root, no symbolic link followed; `..` is no name here, so it is
+   * never found.
+   */
   lookup(path: Uint8Array | string): number | undefined {
-    const bytes = typeof path === 'string' ? Buffer.from(path) : Buffer.from(path.buffer, path.byteOffset, path.byteLength)
+    const bytes =
+      typeof path === 'string' ? Buffer.from(path) : Buffer.from(path.buffer, path.byteOffset, path.byteLength)
     let node = 0
-    for (let start = 0; start < bytes.length; ) {
+    for (let start = 0; start < bytes.length;) {
       let end = bytes.indexOf(0x2f, start)
       if (end < 0) end = bytes.length
       if (end > start) {

@@ -6,9 +6,11 @@ import { MergedTree } from './merged-tree.js'
 export const NO_NODE = 0xffffffff
 
 /**
- * The tree while layers are applied to it: nodes (names) and inodes as columns, and each directory's children as a run, sorted by name bytes, in one arena.
+ * The tree while layers are applied to it: nodes (names) and inodes as columns, and each
+ * directory's children as a run, sorted by name bytes, in one arena.
  *
- * Nothing of a layer is copied: a node's name and an inode's attributes are found by (layer, entry). What a layer removes is merely no longer reached.
+ * Nothing of a layer is copied: a node's name and an inode's attributes are found by (layer,
+ * entry). What a layer removes is merely no longer reached.
  */
 export class NodeTable {
   #nodes = 0
@@ -81,12 +83,20 @@ export class NodeTable {
   }
 
   /**
-   * Merges sorted entries `from` up to `to` of a layer's index into a directory's run. `place` is told each entry and the node that has its name already, or
-   * NO_NODE, and answers with the node that shall have it from now on, or NO_NODE for none.
+   * Merges sorted entries `from` up to `to` of a layer's index into a directory's run. `place` is
+   * told each entry and the node that has its name already, or NO_NODE, and answers with the node
+   * that shall have it from now on, or NO_NODE for none.
    *
-   * Each name is sought by a growing stride from the one before, so that a small layer over a huge directory costs logarithms and one block copy.
+   * Each name is sought by a growing stride from the one before, so that a small layer over a huge
+   * directory costs logarithms and one block copy.
    */
-  mergeChildren(directory: number, index: LayerIndex, from: number, to: number, place: (entry: number, existing: number) => number): void {
+  mergeChildren(
+    directory: number,
+    index: LayerIndex,
+    from: number,
+    to: number,
+    place: (entry: number, existing: number) => number,
+  ): void {
     this.#reserve(this.#runLength[directory]! + to - from)
     const arena = this.#arena
     const start = this.#runStart[directory]!
@@ -135,13 +145,20 @@ export class NodeTable {
   #compare(node: number, index: LayerIndex, entry: number): number {
     const layer = this.layers[this.#nodeLayer[node]!]!
     const own = this.#nodeEntry[node]!
-    return compareBytes(layer.columns.names, layer.nameStart(own), layer.nameEnd(own), index.columns.names, index.nameStart(entry), index.nameEnd(entry))
+    return compareBytes(
+      layer.columns.names,
+      layer.nameStart(own),
+      layer.nameEnd(own),
+      index.columns.names,
+      index.nameStart(entry),
+      index.nameEnd(entry),
+    )
   }
 
   /** The node at a clean path (no empty component, no dots). */
   lookup(path: Buffer): number | undefined {
     let node = 0
-    for (let start = 0; start < path.length; ) {
+    for (let start = 0; start < path.length;) {
       let end = path.indexOf(0x2f, start)
       if (end < 0) end = path.length
       const child = this.#child(node, path, start, end)
@@ -168,7 +185,10 @@ export class NodeTable {
     return NO_NODE
   }
 
-  /** Room for `length` more children. Runs left behind are dropped when the arena is full, so its size stays in proportion to what is reached. */
+  /**
+   * Room for `length` more children. Runs left behind are dropped when the arena is full, so its
+   * size stays in proportion to what is reached.
+   */
   #reserve(length: number): void {
     if (this.#arenaEnd + length <= this.#arena.length) return
     const order = this.#reached()
@@ -204,7 +224,11 @@ export class NodeTable {
     const order = this.#reached()
     const count = order.length
     const columns = {
-      parent: new Uint32Array(count), nodeLayer: new Uint16Array(count), nodeEntry: new Uint32Array(count), inode: new Uint32Array(count), firstChild: new Uint32Array(count + 1),
+      parent: new Uint32Array(count),
+      nodeLayer: new Uint16Array(count),
+      nodeEntry: new Uint32Array(count),
+      inode: new Uint32Array(count),
+      firstChild: new Uint32Array(count + 1),
     }
     const numbers = new Uint32Array(this.#inodes).fill(NO_NODE)
     const inodeNode = new Uint32Array(count)
@@ -236,6 +260,12 @@ export class NodeTable {
       inodeLayer[inode] = this.#inodeLayer[old]!
       inodeEntry[inode] = this.#inodeEntry[old]!
     }
-    return new MergedTree([...this.layers], { ...columns, inodeLayer, inodeEntry, inodeNode: inodeNode.slice(0, inodes), links: links.slice(0, inodes) })
+    return new MergedTree([...this.layers], {
+      ...columns,
+      inodeLayer,
+      inodeEntry,
+      inodeNode: inodeNode.slice(0, inodes),
+      links: links.slice(0, inodes),
+    })
   }
 }

@@ -22,17 +22,22 @@ export class ByteArena {
 
   #grow(length: number): void {
     // Ends are kept in 32 bits.
-    if (this.end + length > 0xffff_fffe) throw new StrataError('limit_exceeded', 'the names of a layer have more than 4 GiB')
+    if (this.end + length > 0xffff_fffe)
+      throw new StrataError('limit_exceeded', 'the names of a layer have more than 4 GiB')
     // By a quarter: both are in memory while it is copied, and what is not filled is memory too.
-    this.#bytes = Buffer.from(this.#bytes.buffer.transfer(Math.max(Math.ceil(this.#bytes.length * 1.25), this.end + length)))
+    this.#bytes = Buffer.from(
+      this.#bytes.buffer.transfer(Math.max(Math.ceil(this.#bytes.length * 1.25), this.end + length)),
+    )
   }
 }
 
 /**
- * The names of a layer while its tar is read: a place is a name in a folder, and holds what now stands there.
+ * The names of a layer while its tar is read: a place is a name in a folder, and holds what now
+ * stands there.
  *
- * A place that is a directory has a folder number, and its children are keyed by that, not by the place. So when a file replaces a directory, forgetting the number
- * forgets all that was below in one step, and a hostile tar that alternates the two gains nothing.
+ * A place that is a directory has a folder number, and its children are keyed by that, not by the
+ * place. So when a file replaces a directory, forgetting the number forgets all that was below in
+ * one step, and a hostile tar that alternates the two gains nothing.
  */
 export class PlaceTable {
   readonly names = new ByteArena()
@@ -98,7 +103,8 @@ export class PlaceTable {
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const place = this.#slots[slot]! - 1
       if (place < 0) return NONE
-      if (this.#hash[place] === hash && this.folderAbove[place] === folder && this.#isNamed(place, bytes, start, end)) return place
+      if (this.#hash[place] === hash && this.folderAbove[place] === folder && this.#isNamed(place, bytes, start, end))
+        return place
     }
   }
 
@@ -156,7 +162,10 @@ export class PlaceTable {
     return true
   }
 
-  /** FNV-1a over the name with the folder mixed in, and a last mix, since its low bits are what picks a slot. */
+  /**
+   * FNV-1a over the name with the folder mixed in, and a last mix, since its low bits are what
+   * picks a slot.
+   */
   #hashOf(folder: number, bytes: Uint8Array, start: number, end: number): number {
     let hash = (this.#seed ^ Math.imul(folder, 0x9e3779b1)) | 0
     for (let index = start; index < end; index++) hash = Math.imul(hash ^ bytes[index]!, 0x01000193)

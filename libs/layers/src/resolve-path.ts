@@ -8,10 +8,12 @@ const MAX_LINKS = 40
 const SLASH = 0x2f
 
 /**
- * The node that a path means, as the kernel would find it with the tree as its root: symbolic links are followed, the last one too, an absolute one begins at the tree's root
- * again, and `..` of the root is the root. So no path leads out of it, and none takes longer than 40 links of 4,095 bytes.
+ * The node that a path means, as the kernel would find it with the tree as its root: symbolic links
+ * are followed, the last one too, an absolute one begins at the tree's root again, and `..` of the
+ * root is the root. So no path leads out of it, and none takes longer than 40 links of 4,095 bytes.
  *
- * Errors: `not_found`, `bad_request` for a path that no file system takes and for more than 40 links.
+ * Errors: `not_found`, `bad_request` for a path that no file system takes and for more than 40
+ * links.
  */
 export function resolvePath(tree: MergedTree, path: Uint8Array): number {
   if (path.length >= MAX_PATH) throw new StrataError('bad_request', `the path has more than ${MAX_PATH - 1} bytes`)
@@ -23,7 +25,7 @@ export function resolvePath(tree: MergedTree, path: Uint8Array): number {
   const walk = (from: number, bytes: Uint8Array): number => {
     let node = from
     if (bytes[0] === SLASH) node = 0
-    for (let start = 0; start < bytes.length; ) {
+    for (let start = 0; start < bytes.length;) {
       let end = bytes.indexOf(SLASH, start)
       if (end < 0) end = bytes.length
       node = step(node, bytes.subarray(start, end))
@@ -40,7 +42,11 @@ export function resolvePath(tree: MergedTree, path: Uint8Array): number {
     if (node === undefined) throw notFound(path)
     const inode = tree.inode(node)
     if (tree.kind(inode) !== KIND.symlink) return node
-    if (++links > MAX_LINKS) throw new StrataError('bad_request', `the path ${quoted(path)} leads through more than ${MAX_LINKS} symbolic links`)
+    if (++links > MAX_LINKS)
+      throw new StrataError(
+        'bad_request',
+        `the path ${quoted(path)} leads through more than ${MAX_LINKS} symbolic links`,
+      )
     return walk(directory, tree.symlink(inode))
   }
   return walk(0, path)

@@ -5,17 +5,25 @@ import type { MergedTree } from './merged-tree.js'
 export const ASPECTS = ['type', 'size', 'mtime', 'mode', 'owner', 'target', 'device', 'xattrs'] as const
 export type Aspect = (typeof ASPECTS)[number]
 
-/** A path that is not the same in two trees: a node of the one, of the other, or of both. What lies in a folder that was added or removed comes one by one. */
+/**
+ * A path that is not the same in two trees: a node of the one, of the other, or of both. What lies
+ * in a folder that was added or removed comes one by one.
+ */
 export type Change =
   | { readonly kind: 'added'; readonly after: number }
   | { readonly kind: 'removed'; readonly before: number }
   | { readonly kind: 'changed'; readonly before: number; readonly after: number; readonly aspects: readonly Aspect[] }
-  /** Alike in all that an index knows, size and time among them, but not of one layer: only their bytes could tell whether they differ. */
+  /**
+   * Alike in all that an index knows, size and time among them, but not of one layer: only their
+   * bytes could tell whether they differ.
+   */
   | { readonly kind: 'alike'; readonly before: number; readonly after: number }
 
 /**
- * All changes that make `after` of `before`, a folder before what lies in it, names in the order of their bytes. The bytes of files are not read: what comes from one place of one layer is the same,
- * of everything else the attributes are compared, and a time counts for what the bytes are. A folder's time tells nothing that its contents do not, and is left out.
+ * All changes that make `after` of `before`, a folder before what lies in it, names in the order of
+ * their bytes. The bytes of files are not read: what comes from one place of one layer is the same,
+ * of everything else the attributes are compared, and a time counts for what the bytes are. A
+ * folder's time tells nothing that its contents do not, and is left out.
  */
 export function* diffTrees(before: MergedTree, after: MergedTree): Generator<Change> {
   yield* changeOf(before, 0, after, 0)
@@ -45,12 +53,18 @@ interface Runs {
 }
 
 function runsOf(before: MergedTree, old: number | undefined, after: MergedTree, now: number | undefined): Runs {
-  const of = (tree: MergedTree, node: number | undefined): [number, number] => (node === undefined ? [0, 0] : [tree.firstChild(node), tree.firstChild(node + 1)])
+  const of = (tree: MergedTree, node: number | undefined): [number, number] =>
+    node === undefined ? [0, 0] : [tree.firstChild(node), tree.firstChild(node + 1)]
   const [[oldStart, oldEnd], [nowStart, nowEnd]] = [of(before, old), of(after, now)]
   return { old: oldStart, oldEnd, now: nowStart, nowEnd }
 }
 
-function* changeOf(before: MergedTree, old: number | undefined, after: MergedTree, now: number | undefined): Generator<Change> {
+function* changeOf(
+  before: MergedTree,
+  old: number | undefined,
+  after: MergedTree,
+  now: number | undefined,
+): Generator<Change> {
   if (old === undefined) yield { kind: 'added', after: now! }
   else if (now === undefined) yield { kind: 'removed', before: old }
   else {
@@ -63,7 +77,8 @@ function* changeOf(before: MergedTree, old: number | undefined, after: MergedTre
 function compare(before: MergedTree, oldNode: number, after: MergedTree, nowNode: number): readonly Aspect[] | 'alike' {
   const [old, now] = [before.inode(oldNode), after.inode(nowNode)]
   // A layer's index is loaded once, so that of one layer is one object.
-  if (before.entry(old) === after.entry(now) && before.layers[before.layer(old)] === after.layers[after.layer(now)]) return NONE
+  if (before.entry(old) === after.entry(now) && before.layers[before.layer(old)] === after.layers[after.layer(now)])
+    return NONE
   const kind = after.kind(now)
   if (before.kind(old) !== kind) return ['type']
   const aspects: Aspect[] = []
@@ -71,11 +86,13 @@ function compare(before: MergedTree, oldNode: number, after: MergedTree, nowNode
     if (isDifferent) aspects.push(aspect)
   }
   differ('size', before.size(old) !== after.size(now))
-  if (kind !== KIND.directory) differ('mtime', before.mtime(old) !== after.mtime(now) || before.mtimeNanos(old) !== after.mtimeNanos(now))
+  if (kind !== KIND.directory)
+    differ('mtime', before.mtime(old) !== after.mtime(now) || before.mtimeNanos(old) !== after.mtimeNanos(now))
   differ('mode', before.mode(old) !== after.mode(now))
   differ('owner', before.uid(old) !== after.uid(now) || before.gid(old) !== after.gid(now))
   if (kind === KIND.symlink) differ('target', !before.symlink(old).equals(after.symlink(now)))
-  if (kind === KIND.char || kind === KIND.block) differ('device', before.major(old) !== after.major(now) || before.minor(old) !== after.minor(now))
+  if (kind === KIND.char || kind === KIND.block)
+    differ('device', before.major(old) !== after.major(now) || before.minor(old) !== after.minor(now))
   differ('xattrs', !sameXattrs(before, old, after, now))
   return aspects.length === 0 && kind === KIND.file && after.size(now) > 0 ? 'alike' : aspects
 }

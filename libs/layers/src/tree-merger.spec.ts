@@ -12,7 +12,9 @@ const link = (path: string, target: string): Given => ({ path, type: 'hardlink',
 /** What the last layer asks of a driver. */
 const last = (...layers: (Given | string)[][]): string[] => {
   const merger = new TreeMerger()
-  return stack(...layers).map((index) => actions(merger.apply(index))).at(-1)!
+  return stack(...layers)
+    .map((index) => actions(merger.apply(index)))
+    .at(-1)!
 }
 
 describe('one layer over another', () => {
@@ -22,7 +24,9 @@ describe('one layer over another', () => {
 
   it('keeps the attributes of a directory that it only implies', () => {
     expect(view([{ path: 'a', type: 'directory', mode: 0o1777 }], ['a/b'])).toEqual(['d1777 a', 'f600 a/b'])
-    expect(view([{ path: 'a', type: 'directory', mode: 0o1777 }, 'a/x'], [{ path: 'a', type: 'directory', mode: 0o1 }])).toEqual(['d1 a', 'f600 a/x'])
+    expect(
+      view([{ path: 'a', type: 'directory', mode: 0o1777 }, 'a/x'], [{ path: 'a', type: 'directory', mode: 0o1 }]),
+    ).toEqual(['d1 a', 'f600 a/x'])
   })
 
   it('puts directories over files and files over directories', () => {
@@ -42,9 +46,21 @@ describe('whiteouts', () => {
   })
 
   it('leave their own layer alone, wherever in it they stand', () => {
-    for (const given of [['a/new', '.wh.a'], ['.wh.a', 'a/new']]) expect(view(['a/old', { path: 'a', type: 'directory', mode: 0o1 }], given)).toEqual(['d755 a', 'f600 a/new'])
-    for (const given of [['a/new', 'a/.wh..wh..opq'], ['a/.wh..wh..opq', 'a/new']]) expect(view(['a/old', { path: 'a', type: 'directory', mode: 0o1 }], given)).toEqual(['d1 a', 'f600 a/new'])
-    for (const given of [['a', '.wh.a'], ['.wh.a', 'a']]) expect(view(['a/old'], given)).toEqual(['f600 a'])
+    for (const given of [
+      ['a/new', '.wh.a'],
+      ['.wh.a', 'a/new'],
+    ])
+      expect(view(['a/old', { path: 'a', type: 'directory', mode: 0o1 }], given)).toEqual(['d755 a', 'f600 a/new'])
+    for (const given of [
+      ['a/new', 'a/.wh..wh..opq'],
+      ['a/.wh..wh..opq', 'a/new'],
+    ])
+      expect(view(['a/old', { path: 'a', type: 'directory', mode: 0o1 }], given)).toEqual(['d1 a', 'f600 a/new'])
+    for (const given of [
+      ['a', '.wh.a'],
+      ['.wh.a', 'a'],
+    ])
+      expect(view(['a/old'], given)).toEqual(['f600 a'])
   })
 
   it('of the root empty it', () => {
@@ -75,7 +91,12 @@ describe('hard links', () => {
   ])('are refused %s, and the layers before stay as they were', (_what, given, message) => {
     const merger = new TreeMerger()
     merger.apply(layerOf('dir/', 'a'))
-    expect(() => merger.apply(layerOf('new', ...given))).toThrow(expect.objectContaining({ code: 'layer_invalid', message: expect.stringMatching(message) as string }) as StrataError)
+    expect(() => merger.apply(layerOf('new', ...given))).toThrow(
+      expect.objectContaining({
+        code: 'layer_invalid',
+        message: expect.stringMatching(message) as string,
+      }) as StrataError,
+    )
     expect(shown(merger.tree())).toEqual(['d700 dir', 'f600 a'])
     merger.apply(layerOf('b'))
     expect(shown(merger.tree())).toEqual(['d700 dir', 'f600 a', 'f600 b'])
@@ -88,11 +109,19 @@ describe('what a layer asks of a driver with a folder for each', () => {
   })
 
   it('whiteouts and opaque marks only where there is something to hide', () => {
-    expect(last(['a', 'd/x', 'e/y'], ['.wh.a', '.wh.none', 'd/.wh..wh..opq', 'new/.wh..wh..opq', '.wh.e', 'e/'])).toEqual(['whiteout a', 'directory opaque d from 0:2', 'directory opaque e', 'directory new'])
+    expect(
+      last(['a', 'd/x', 'e/y'], ['.wh.a', '.wh.none', 'd/.wh..wh..opq', 'new/.wh..wh..opq', '.wh.e', 'e/']),
+    ).toEqual(['whiteout a', 'directory opaque d from 0:2', 'directory opaque e', 'directory new'])
   })
 
   it('one copy of a file of the layers below, and links to that', () => {
-    expect(last(['a', link('b', 'a')], [link('x', 'a'), link('y', 'b'), link('z', 'x'), 'f', link('g', 'f')])).toEqual(['node f', 'link g to f', 'node x from 0:1', 'link y to x', 'link z to x'])
+    expect(last(['a', link('b', 'a')], [link('x', 'a'), link('y', 'b'), link('z', 'x'), 'f', link('g', 'f')])).toEqual([
+      'node f',
+      'link g to f',
+      'node x from 0:1',
+      'link y to x',
+      'link z to x',
+    ])
   })
 
   it('follows the source of a file through the layers', () => {
@@ -107,7 +136,17 @@ describe('the merged tree', () => {
       const node = tree.lookup(path)
       return node === undefined ? undefined : tree.path(node).toString()
     }
-    expect(['', '/', 'a/b/c', '/a//b/', 'l', 'l/b', 'a/x', '..', 'a/b/c/d'].map(found)).toEqual(['', '', 'a/b/c', 'a/b', 'l', undefined, undefined, undefined, undefined])
+    expect(['', '/', 'a/b/c', '/a//b/', 'l', 'l/b', 'a/x', '..', 'a/b/c/d'].map(found)).toEqual([
+      '',
+      '',
+      'a/b/c',
+      'a/b',
+      'l',
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ])
   })
 
   it('of no layers is an empty root, and the merger goes on from the first', () => {
@@ -118,11 +157,18 @@ describe('the merged tree', () => {
 
   it('does not depend on the order of the tar', () => {
     const entries = ['b/x', 'a', 'c/d/e', { path: 'c', type: 'directory' as const, mode: 0o5 }]
-    expect(layerOf('z', 'y', 'x').encode().equals(layerOf('x', 'y', 'z').encode())).toBe(true)
+    expect(
+      layerOf('z', 'y', 'x')
+        .encode()
+        .equals(layerOf('x', 'y', 'z').encode()),
+    ).toBe(true)
     expect(shown(mergeLayers([layerOf(...entries)]))).toEqual(shown(mergeLayers([layerOf(...entries.toReversed())])))
   })
 
-  /** The same rules written down naively, over random layers with few names, so that everything meets everything. */
+  /**
+   * The same rules written down naively, over random layers with few names, so that everything
+   * meets everything.
+   */
   it('agrees with a model that applies layers path by path', () => {
     let seed = 1
     const random = (below: number): number => {
@@ -139,15 +185,20 @@ describe('the merged tree', () => {
           const path = Array.from({ length: 1 + random(3) }, () => names[random(4)]!).join('/')
           const under = [...given].some(([other, { type }]) => type === 'file' && path.startsWith(`${other}/`))
           const over = [...given.keys()].some((other) => other.startsWith(`${path}/`))
-          if (!under && !given.has(path)) given.set(path, { path, type: over || random(2) === 0 ? 'directory' : 'file', mode: random(0o1000) })
+          if (!under && !given.has(path))
+            given.set(path, { path, type: over || random(2) === 0 ? 'directory' : 'file', mode: random(0o1000) })
         }
-        const whiteouts = Array.from({ length: 2 }, () => Array.from({ length: 1 + random(2) }, () => names[random(4)]!)).filter((parts) => !given.has(parts[0]!) || given.get(parts[0]!)!.type === 'directory')
+        const whiteouts = Array.from({ length: 2 }, () =>
+          Array.from({ length: 1 + random(2) }, () => names[random(4)]!),
+        ).filter((parts) => !given.has(parts[0]!) || given.get(parts[0]!)!.type === 'directory')
         for (const parts of whiteouts) {
           const path = parts.join('/')
           for (const key of [...model.keys()]) if (key === path || key.startsWith(`${path}/`)) model.delete(key)
         }
         // A whiteout implies the folder it stands in, as any entry does.
-        const marks = whiteouts.map((parts): Given => ({ path: [...parts.slice(0, -1), `.wh.${parts.at(-1)!}`].join('/') }))
+        const marks = whiteouts.map((parts): Given => ({
+          path: [...parts.slice(0, -1), `.wh.${parts.at(-1)!}`].join('/'),
+        }))
         const isFile = (path: string): boolean => model.get(path)?.startsWith('f') === true
         const imply = (path: string): void => {
           const parts = path.split('/').slice(0, -1)

@@ -13,17 +13,22 @@ const MAX_LAYERS = 65_535
 /**
  * Applies layers on top of each other, lowest first (image-spec, layer.md, "Applying Changesets").
  *
- * An index's entries stand breadth first with sorted children, so a layer is applied in one walk over it, merging the sorted children of each directory it has
- * with those already there. A layer that cannot be applied is refused before anything is changed.
+ * An index's entries stand breadth first with sorted children, so a layer is applied in one walk
+ * over it, merging the sorted children of each directory it has with those already there. A layer
+ * that cannot be applied is refused before anything is changed.
  */
 export class TreeMerger {
   readonly #layers: LayerIndex[] = []
   readonly #nodes = new NodeTable(this.#layers)
 
-  /** Errors: `layer_invalid` for a hard link whose target is a directory or nowhere, `limit_exceeded` for too many layers. */
+  /**
+   * Errors: `layer_invalid` for a hard link whose target is a directory or nowhere,
+   * `limit_exceeded` for too many layers.
+   */
   apply(index: LayerIndex): LayerDelta {
     const layer = this.#layers.length
-    if (layer >= MAX_LAYERS) throw new StrataError('limit_exceeded', `an image of more than ${MAX_LAYERS} layers is refused`)
+    if (layer >= MAX_LAYERS)
+      throw new StrataError('limit_exceeded', `an image of more than ${MAX_LAYERS} layers is refused`)
     const lower = this.#lowerLinks(index)
     this.#layers.push(index)
     return new LayerDelta(index, layer, new Application(this.#nodes, index, layer, lower).run())
@@ -36,7 +41,10 @@ export class TreeMerger {
     return this.#nodes.tree()
   }
 
-  /** Inodes of links into the layers below, by entry. They name what lies there *before* this layer: its own whiteouts do not cut them off. */
+  /**
+   * Inodes of links into the layers below, by entry. They name what lies there *before* this layer:
+   * its own whiteouts do not cut them off.
+   */
   #lowerLinks(index: LayerIndex): Map<number, number> {
     const found = new Map<number, number>()
     const { kind } = index.columns.entries
@@ -44,7 +52,10 @@ export class TreeMerger {
       const node = this.#layers.length === 0 ? undefined : this.#nodes.lookup(index.text(entry))
       if (node === undefined || this.#nodes.isDirectory(node)) {
         const why = node === undefined ? 'is neither in its layer nor below it' : 'is a directory'
-        throw new StrataError('layer_invalid', `the hard link ${quoted(index.path(entry))} names ${quoted(index.text(entry))}, which ${why}`)
+        throw new StrataError(
+          'layer_invalid',
+          `the hard link ${quoted(index.path(entry))} names ${quoted(index.text(entry))}, which ${why}`,
+        )
       }
       found.set(entry, this.#nodes.inode(node))
     }
@@ -57,7 +68,10 @@ class Application {
   readonly #delta: LayerDelta['columns']
   /** The node of each directory of the layer, the inode of everything else. */
   readonly #made: Uint32Array
-  /** The entry of this layer that first named an inode of the layers below: a driver copies a file once and links its further names. */
+  /**
+   * The entry of this layer that first named an inode of the layers below: a driver copies a file
+   * once and links its further names.
+   */
   readonly #copied = new Map<number, number>()
 
   constructor(
@@ -69,8 +83,11 @@ class Application {
     const count = index.count
     this.#made = new Uint32Array(count)
     this.#delta = {
-      action: new Uint8Array(count), opaque: new Uint8Array(count),
-      sourceLayer: new Uint16Array(count), sourceEntry: new Uint32Array(count), linkTo: new Uint32Array(count),
+      action: new Uint8Array(count),
+      opaque: new Uint8Array(count),
+      sourceLayer: new Uint16Array(count),
+      sourceEntry: new Uint32Array(count),
+      linkTo: new Uint32Array(count),
     }
   }
 
@@ -96,7 +113,8 @@ class Application {
     }
     if (kind === KIND.directory) {
       const existed = existing !== NO_NODE && this.nodes.isDirectory(existing)
-      // A directory over anything else replaces it; over a directory it is the same one, unless a whiteout removes that first.
+      // A directory over anything else replaces it; over a directory it is the same one, unless a
+      // whiteout removes that first.
       const kept = existed && (this.index.flags(entry) & FLAG.whiteout) === 0
       const node = kept ? existing : this.nodes.add(this.layer, entry)
       this.#directory(entry, node, existed)
@@ -120,7 +138,8 @@ class Application {
   /** `existed`: the layers below have a directory of this name. */
   #directory(entry: number, node: number, existed: boolean): void {
     const flags = this.index.flags(entry)
-    // Only an entry of its own changes a directory; one that is merely implied keeps what the layers below say.
+    // Only an entry of its own changes a directory; one that is merely implied keeps what the
+    // layers below say.
     if ((flags & FLAG.implied) === 0) this.nodes.setSource(this.nodes.inode(node), this.layer, entry)
     if (existed && (flags & (FLAG.opaque | FLAG.whiteout)) !== 0) {
       this.nodes.clearChildren(node)
@@ -132,7 +151,8 @@ class Application {
 
   #link(entry: number, inode: number, first: number): number {
     this.#record(entry, ACTION.link, inode)
-    // A link may name a lower link that is itself one more name of something this layer already has.
+    // A link may name a lower link that is itself one more name of something this layer already
+    // has.
     this.#delta.linkTo[entry] = this.#delta.action[first] === ACTION.link ? this.#delta.linkTo[first]! : first
     return this.nodes.add(this.layer, entry, inode)
   }

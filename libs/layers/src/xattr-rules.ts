@@ -1,17 +1,22 @@
 import type { Xattr } from './kind.js'
 import { invalid, quoted } from './layer-path.js'
 
-/** EROFS holds a value's length in 16 bits (the kernel's own limit is one byte more), and all of an inode's in this many bytes. */
+/**
+ * EROFS holds a value's length in 16 bits (the kernel's own limit is one byte more), and all of an
+ * inode's in this many bytes.
+ */
 const MAX_VALUE = 0xffff
 const MAX_TOTAL = 0x3_fff0
 const MAX_NAME = 255
 const ACL = ['system.posix_acl_access', 'system.posix_acl_default']
 
 /**
- * The extended attributes of a tar's entry that a layer keeps, sorted by name, so that equal trees have equal bytes.
+ * The extended attributes of a tar's entry that a layer keeps, sorted by name, so that equal trees
+ * have equal bytes.
  *
- * Dropped: `trusted.*` and `user.overlay.*`, since overlayfs obeys them and an image must not steer it; `security.selinux`, since the label belongs to the machine;
- * and every name outside the namespaces that file systems of Linux keep, which docker's extraction drops with ENOTSUP as well.
+ * Dropped: `trusted.*` and `user.overlay.*`, since overlayfs obeys them and an image must not steer
+ * it; `security.selinux`, since the label belongs to the machine; and every name outside the
+ * namespaces that file systems of Linux keep, which docker's extraction drops with ENOTSUP as well.
  */
 export function keptXattrs(xattrs: readonly Xattr[], path: Uint8Array): Xattr[] {
   if (xattrs.length === 0) return []
@@ -42,7 +47,10 @@ function check(name: string, value: Buffer, path: Uint8Array): void {
   if (ACL.includes(name) && !isAcl(value)) throw invalid(`${what} is not an access control list`)
 }
 
-/** linux/posix_acl_xattr.h: version 2, then (u16 tag, u16 permissions, u32 id) each. The kernel answers EINVAL for a broken one at every look at the file. */
+/**
+ * linux/posix_acl_xattr.h: version 2, then (u16 tag, u16 permissions, u32 id) each. The kernel
+ * answers EINVAL for a broken one at every look at the file.
+ */
 function isAcl(value: Buffer): boolean {
   if (value.length < 4 || (value.length - 4) % 8 !== 0 || value.readUInt32LE(0) !== 2) return false
   for (let at = 4; at < value.length; at += 8) {

@@ -7,10 +7,12 @@ import { keptXattrs } from './xattr-rules.js'
 export const NO_SET = 0xffffffff
 
 /**
- * The extended attributes of a layer while its tar is read. An attribute (name and value) is kept once however many entries have it, and so is a set of attributes:
- * one global header of a tar gives the same quarter of a mebibyte to every entry behind it.
+ * The extended attributes of a layer while its tar is read. An attribute (name and value) is kept
+ * once however many entries have it, and so is a set of attributes: one global header of a tar
+ * gives the same quarter of a mebibyte to every entry behind it.
  *
- * What costs time is bounded in the same way. A list or a pair that comes again as the same object (see `TarEntry`) is known by its identity, and not read again.
+ * What costs time is bounded in the same way. A list or a pair that comes again as the same object
+ * (see `TarEntry`) is known by its identity, and not read again.
  */
 export class XattrStore {
   /** Names and values, one behind the other; where each ends, by attribute. */
@@ -29,7 +31,10 @@ export class XattrStore {
   readonly #byContent = new Map<string, number>()
   readonly #bySet = new Map<string, number>()
 
-  /** The set that an entry's attributes are, without those that no layer keeps. Errors: `layer_invalid`, with the entry's path. */
+  /**
+   * The set that an entry's attributes are, without those that no layer keeps. Errors:
+   * `layer_invalid`, with the entry's path.
+   */
   setOf(xattrs: readonly Xattr[], path: Uint8Array): number {
     if (xattrs.length === 0) return NO_SET
     if (xattrs !== this.#last) {
@@ -59,7 +64,8 @@ export class XattrStore {
   #attribute(xattr: Xattr): number {
     const [name, value] = xattr
     // A name holds no zero byte, so one of them tells where it ends.
-    if (name.length + value.length <= SHORT) return this.#withContent(`${name.toString('latin1')}\0${value.toString('latin1')}`, xattr)
+    if (name.length + value.length <= SHORT)
+      return this.#withContent(`${name.toString('latin1')}\0${value.toString('latin1')}`, xattr)
     const seen = this.#byPair.get(xattr)
     if (seen !== undefined) return seen
     // It has no zero byte, as the text of every short one has.

@@ -1,12 +1,18 @@
 import { addressOf, bind, type NativeType } from './libc.js'
 
-/** What zlib says of a stream, in the words of zlib.h: `end` Z_STREAM_END, `damaged` Z_DATA_ERROR or Z_NEED_DICT. */
+/**
+ * What zlib says of a stream, in the words of zlib.h: `end` Z_STREAM_END, `damaged` Z_DATA_ERROR or
+ * Z_NEED_DICT.
+ */
 export type Inflated = 'more' | 'end' | 'damaged'
 
 /**
- * zlib's `inflate` of gzip members, one at a time, in this thread: into memory that is the caller's, and with what Node's own streams keep to themselves: where a deflate block begins.
+ * zlib's `inflate` of gzip members, one at a time, in this thread: into memory that is the
+ * caller's, and with what Node's own streams keep to themselves: where a deflate block begins.
  *
- * It is the zlib that Node has within and exports for addons (Node.js, "C++ addons", "Linking to libraries included with Node.js"); the calls and `z_stream` are those of zlib.h (1.2 and later), with the sizes of 64-bit Linux.
+ * It is the zlib that Node has within and exports for addons (Node.js, "C++ addons", "Linking to
+ * libraries included with Node.js"); the calls and `z_stream` are those of zlib.h (1.2 and later),
+ * with the sizes of 64-bit Linux.
  */
 export class Inflater implements Disposable {
   readonly #stream = Buffer.allocUnsafeSlow(Z_STREAM.size).fill(0)
@@ -15,7 +21,8 @@ export class Inflater implements Disposable {
   #output: Buffer = NOTHING
 
   constructor() {
-    if (inflateInit2(this.#stream, GZIP, Buffer.from('1\0'), Z_STREAM.size) !== Z_OK) throw new Error('zlib cannot begin: it has no memory, or another version')
+    if (inflateInit2(this.#stream, GZIP, Buffer.from('1\0'), Z_STREAM.size) !== Z_OK)
+      throw new Error('zlib cannot begin: it has no memory, or another version')
   }
 
   /** What comes next; whatever was left of the piece before is forgotten. */
@@ -42,7 +49,10 @@ export class Inflater implements Disposable {
     return this.#output.length - this.#stream.readUInt32LE(Z_STREAM.availOut)
   }
 
-  /** Until the input is taken, the output is full, the member ends, or a block begins, if that is asked for. */
+  /**
+   * Until the input is taken, the output is full, the member ends, or a block begins, if that is
+   * asked for.
+   */
   inflate({ toBlock }: { readonly toBlock: boolean }): Inflated {
     const result = inflate(this.#stream, toBlock ? Z_BLOCK : Z_NO_FLUSH)
     if (result === Z_STREAM_END) return 'end'

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module'
 import type { LibraryHandle } from 'koffi'
 
 /**
- * The one place where C is called. Every function is bound at its first call: loading koffi takes some 20 ms, which a process
- * that makes no such call should not pay.
+ * The one place where C is called. Every function is bound at its first call: loading koffi takes
+ * some 20 ms, which a process that makes no such call should not pay.
  */
 export type NativeArgument = number | Uint8Array | null
 export type NativeFunction = (...args: NativeArgument[]) => number
@@ -23,10 +23,19 @@ function load(library: string | null = 'libc.so.6'): LibraryHandle {
   return loaded
 }
 
-export function bind(name: string, args: readonly NativeType[], result: NativeType = 'int', library?: null): NativeFunction {
+export function bind(
+  name: string,
+  args: readonly NativeType[],
+  result: NativeType = 'int',
+  library?: null,
+): NativeFunction {
   let bound: NativeFunction | undefined
   return (...values) => {
-    bound ??= load(library).func(name, result, args.map((type) => (type === 'ptr' ? 'void *' : type))) as NativeFunction
+    bound ??= load(library).func(
+      name,
+      result,
+      args.map((type) => (type === 'ptr' ? 'void *' : type)),
+    ) as NativeFunction
     return bound(...values)
   }
 }
@@ -50,7 +59,12 @@ export function has(name: string): boolean {
 /** What a failed call throws: `code` is the errno's name, as in errors of node:fs. */
 export class SystemError extends Error {
   override readonly name = 'SystemError'
-  constructor(readonly code: string, readonly errno: number, readonly call: string, detail: string) {
+  constructor(
+    readonly code: string,
+    readonly errno: number,
+    readonly call: string,
+    detail: string,
+  ) {
     super(`${call}: ${code}${detail ? `: ${detail}` : ''}`)
   }
 }
@@ -61,7 +75,10 @@ export function systemError(errno: number, call: string, detail = ''): SystemErr
   return new SystemError(code, errno, call, detail)
 }
 
-/** The address of a buffer, for structures that hold pointers. The buffer must outlive the call: keep a reference to it. */
+/**
+ * The address of a buffer, for structures that hold pointers. The buffer must outlive the call:
+ * keep a reference to it.
+ */
 export function addressOf(buffer: Uint8Array): bigint {
   load()
   return koffi?.address(buffer) ?? 0n

@@ -1,12 +1,46 @@
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync, lstatSync, readdirSync, constants } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  lstatSync,
+  readdirSync,
+  constants,
+} from 'node:fs'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
-  attachLoop, flock, lgetxattr, llistxattr, lsetxattr, lutimes, makePrivateMount, mkfifo, mknod, mount, mountAt, mountFs, MS_BIND, openat2, pidStartTime, posixSpawn, raiseLoopback,
-  RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, syncfs, SystemError, umount, waitpid,
+  attachLoop,
+  flock,
+  lgetxattr,
+  llistxattr,
+  lsetxattr,
+  lutimes,
+  makePrivateMount,
+  mkfifo,
+  mknod,
+  mount,
+  mountAt,
+  mountFs,
+  MS_BIND,
+  openat2,
+  pidStartTime,
+  posixSpawn,
+  raiseLoopback,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_SYMLINKS,
+  syncfs,
+  SystemError,
+  umount,
+  waitpid,
 } from './index.js'
 
 let folder: string
@@ -47,11 +81,24 @@ describe('mounts', () => {
     const target = join(folder, 'target')
     for (const path of [lower, target, join(folder, 'below')]) mkdirSync(path, { recursive: true })
     writeFileSync(join(lower, 'file'), 'x')
-    mountFs({ fstype: 'overlay', source: 'overlay', options: [['lowerdir+', { path: lower }], ['lowerdir+', { path: join(folder, 'below') }]], target, readOnly: true, nosuid: true, nodev: true })
+    mountFs({
+      fstype: 'overlay',
+      source: 'overlay',
+      options: [
+        ['lowerdir+', { path: lower }],
+        ['lowerdir+', { path: join(folder, 'below') }],
+      ],
+      target,
+      readOnly: true,
+      nosuid: true,
+      nodev: true,
+    })
     expect(readFileSync(join(target, 'file'), 'utf8')).toBe('x')
     expect(mountAt(target)?.options).toEqual(expect.arrayContaining(['ro', 'nosuid', 'nodev']))
     umount(target)
-    expect(() => mountFs({ fstype: 'overlay', options: [['nonsense', '1']], target })).toThrow(/overlay: nonsense: .*nonsense/)
+    expect(() => mountFs({ fstype: 'overlay', options: [['nonsense', '1']], target })).toThrow(
+      /overlay: nonsense: .*nonsense/,
+    )
     expect(mountAt(target)).toBeUndefined()
   })
 })
@@ -65,20 +112,25 @@ describe('paths', () => {
     const root = openSync(join(folder, 'root'), 'r')
     const fd = openat2(root, 'etc/link', constants.O_RDONLY, RESOLVE_IN_ROOT)
     expect(readFileSync(fd, 'utf8')).toBe('inside')
-    expect(code(() => openat2(join(folder, 'root'), Buffer.from('etc/link'), constants.O_RDONLY, RESOLVE_NO_SYMLINKS))).toBe('ELOOP')
+    expect(
+      code(() => openat2(join(folder, 'root'), Buffer.from('etc/link'), constants.O_RDONLY, RESOLVE_NO_SYMLINKS)),
+    ).toBe('ELOOP')
     closeSync(fd)
     closeSync(root)
   })
 
   it('walks back also while others rename anywhere on the machine, of which the kernel says: try again', async () => {
     mkdirSync(join(folder, 'root/etc'), { recursive: true })
-    const renames = "const { renameSync } = require('node:fs'); process.stdout.write('now'); for (;;) { renameSync('a', 'b'); renameSync('b', 'a') }"
+    const renames =
+      "const { renameSync } = require('node:fs'); process.stdout.write('now'); for (;;) { renameSync('a', 'b'); renameSync('b', 'a') }"
     mkdirSync(join(folder, 'a'))
     const other = spawn(process.execPath, ['-e', renames], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] })
     const ended = once(other, 'exit')
     try {
       await once(other.stdout, 'data')
-      const codes = Array.from({ length: 20_000 }, () => code(() => closeSync(openat2(join(folder, 'root'), 'etc/../etc/../etc', constants.O_RDONLY, RESOLVE_IN_ROOT))))
+      const codes = Array.from({ length: 20_000 }, () =>
+        code(() => closeSync(openat2(join(folder, 'root'), 'etc/../etc/../etc', constants.O_RDONLY, RESOLVE_IN_ROOT))),
+      )
       expect(codes.filter((each) => each !== 'none')).toEqual([])
     } finally {
       other.kill('SIGKILL')
@@ -141,8 +193,18 @@ describe('processes', () => {
   it('gives the child its program, arguments, environment, folder, session and nothing else', () => {
     const out = output()
     const pid = posixSpawn({
-      file: '/bin/sh', argv: ['sh', '-c', 'echo "$1 $X $(pwd)"; ls /proc/$$/fd; cut -d" " -f6 /proc/$$/stat; grep -E "Sig(Blk|Ign)" /proc/self/status; exit 7', 'sh', 'a b'],
-      env: { X: 'ü', PATH: '/usr/bin:/bin' }, cwd: folder, stdio: [null, out.fd, out.fd], newSession: true,
+      file: '/bin/sh',
+      argv: [
+        'sh',
+        '-c',
+        'echo "$1 $X $(pwd)"; ls /proc/$$/fd; cut -d" " -f6 /proc/$$/stat; grep -E "Sig(Blk|Ign)" /proc/self/status; exit 7',
+        'sh',
+        'a b',
+      ],
+      env: { X: 'ü', PATH: '/usr/bin:/bin' },
+      cwd: folder,
+      stdio: [null, out.fd, out.fd],
+      newSession: true,
     })
     expect(waitpid(pid, false)).toEqual({ pid, code: 7 })
     closeSync(out.fd)
@@ -165,8 +227,15 @@ describe('processes', () => {
     const out = output()
     const last = Math.max(low!, high!)
     // Crossed: each of the two is to sit at the number of the other.
-    const stdio = Array.from({ length: last + 1 }, (_, place) => (place === low ? high! : place === high ? low! : place === 1 ? out.fd : null))
-    const pid = posixSpawn({ file: '/bin/sh', argv: ['sh', '-c', `cat /proc/self/fd/${low!} /proc/self/fd/${high!}`], env: { PATH: '/usr/bin:/bin' }, stdio })
+    const stdio = Array.from({ length: last + 1 }, (_, place) =>
+      place === low ? high! : place === high ? low! : place === 1 ? out.fd : null,
+    )
+    const pid = posixSpawn({
+      file: '/bin/sh',
+      argv: ['sh', '-c', `cat /proc/self/fd/${low!} /proc/self/fd/${high!}`],
+      env: { PATH: '/usr/bin:/bin' },
+      stdio,
+    })
     expect(waitpid(pid, false)).toEqual({ pid, code: 0 })
     expect(out.text()).toBe('BA')
     for (const fd of [low!, high!, out.fd]) closeSync(fd)
@@ -183,7 +252,9 @@ describe('processes', () => {
   })
 
   it('raises lo in another network namespace and comes back', async () => {
-    const child = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; read x; cat /proc/net/if_inet6'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const child = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; read x; cat /proc/net/if_inet6'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     const texts: string[] = []
     child.stdout.on('data', (chunk: Buffer) => texts.push(chunk.toString()))
     await once(child.stdout, 'data')

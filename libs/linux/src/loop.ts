@@ -18,15 +18,22 @@ const ioctlPointer = bind('ioctl', ['int', 'ulong', 'ptr'])
 export interface LoopDevice {
   /** `/dev/loop7` */
   readonly device: string
-  /** Open on the device. With `autoclear` the device is free again once this and every mount of it are gone; the caller closes it. */
+  /**
+   * Open on the device. With `autoclear` the device is free again once this and every mount of it
+   * are gone; the caller closes it.
+   */
   readonly fd: number
 }
 
 /**
- * Shows a file as a block device (LOOP_CONFIGURE, Linux 5.8). The device ends at the last whole 512-byte block: what of the file lies
- * beyond is not seen. Sees the file itself, whatever later becomes of its name.
+ * Shows a file as a block device (LOOP_CONFIGURE, Linux 5.8). The device ends at the last whole
+ * 512-byte block: what of the file lies beyond is not seen. Sees the file itself, whatever later
+ * becomes of its name.
  */
-export function attachLoop(file: string, options: { readonly readOnly: boolean; readonly autoclear: boolean }): LoopDevice {
+export function attachLoop(
+  file: string,
+  options: { readonly readOnly: boolean; readonly autoclear: boolean },
+): LoopDevice {
   const access = options.readOnly ? constants.O_RDONLY : constants.O_RDWR
   const backing = openSync(file, access)
   try {
@@ -36,11 +43,15 @@ export function attachLoop(file: string, options: { readonly readOnly: boolean; 
         const number = check(ioctlNumber(control, LOOP_CTL_GET_FREE, 0), 'LOOP_CTL_GET_FREE')
         const device = `/dev/loop${number}`
         const fd = openDevice(device, number, access)
-        // struct loop_config: fd, block size, then struct loop_info64 (its lo_flags 52 bytes in), then 64 reserved bytes.
+        // struct loop_config: fd, block size, then struct loop_info64 (its lo_flags 52 bytes in),
+        // then 64 reserved bytes.
         const config = Buffer.alloc(304)
         config.writeUInt32LE(backing, 0)
         config.writeUInt32LE(512, 4)
-        config.writeUInt32LE((options.readOnly ? LO_FLAGS_READ_ONLY : 0) | (options.autoclear ? LO_FLAGS_AUTOCLEAR : 0), 8 + 52)
+        config.writeUInt32LE(
+          (options.readOnly ? LO_FLAGS_READ_ONLY : 0) | (options.autoclear ? LO_FLAGS_AUTOCLEAR : 0),
+          8 + 52,
+        )
         if (ioctlPointer(fd, LOOP_CONFIGURE, config) === 0) return { device, fd }
         const errno = lastErrno()
         closeSync(fd)

@@ -18,7 +18,10 @@ const MAX_VALUE = 255
 export interface MountFs {
   readonly fstype: string
   readonly source?: MountValue
-  /** In order; an option may come any number of times (`lowerdir+`, `device`): there is no page to fill as with mount(2). No value = a flag. */
+  /**
+   * In order; an option may come any number of times (`lowerdir+`, `device`): there is no page to
+   * fill as with mount(2). No value = a flag.
+   */
   readonly options?: readonly (readonly [key: string, value?: MountValue])[]
   readonly target: Path
   /** Both the file system and the mount. */
@@ -30,8 +33,8 @@ export interface MountFs {
 export type MountValue = string | { readonly path: string }
 
 /**
- * Mounts by fsopen(2), fsconfig(2), fsmount(2), move_mount(2) (Linux 5.2). The mount appears whole or not at all.
- * An error holds what the kernel wrote about it into the file system's context.
+ * Mounts by fsopen(2), fsconfig(2), fsmount(2), move_mount(2) (Linux 5.2). The mount appears whole
+ * or not at all. An error holds what the kernel wrote about it into the file system's context.
  */
 export function mountFs(request: MountFs): void {
   const files: number[] = []
@@ -48,7 +51,8 @@ export function mountFs(request: MountFs): void {
     files.push(context)
     const set = (command: number, key: string | null, value: Buffer | null): void => {
       const result = fsconfig(context, command, key === null ? null : cString(key), value, 0)
-      if (result < 0) throw systemError(lastErrno(), 'fsconfig', [request.fstype, key ?? 'create', ...contextLog(context)].join(': '))
+      if (result < 0)
+        throw systemError(lastErrno(), 'fsconfig', [request.fstype, key ?? 'create', ...contextLog(context)].join(': '))
     }
     if (request.source !== undefined) set(FSCONFIG_SET_STRING, 'source', text(request.source))
     for (const [key, value] of request.options ?? []) {
@@ -60,7 +64,11 @@ export function mountFs(request: MountFs): void {
     const attributes = (request.readOnly ? 1 : 0) | (request.nosuid ? 2 : 0) | (request.nodev ? 4 : 0)
     const mount = check(fsmount(context, CLOEXEC, attributes), 'fsmount', request.fstype)
     files.push(mount)
-    check(moveMount(mount, cString(''), AT_FDCWD, cString(request.target), MOVE_MOUNT_F_EMPTY_PATH), 'move_mount', String(request.target))
+    check(
+      moveMount(mount, cString(''), AT_FDCWD, cString(request.target), MOVE_MOUNT_F_EMPTY_PATH),
+      'move_mount',
+      String(request.target),
+    )
   } finally {
     for (const fd of files) closeSync(fd)
   }

@@ -9,14 +9,28 @@ const TEXT = `23 28 0:22 / /proc rw,relatime shared:5 master:1 - proc proc rw
 
 it('takes a line of mountinfo apart, whatever the number of optional fields', () => {
   expect(parseMountInfo(TEXT)[0]).toEqual({
-    id: 23, parent: 28, dev: '0:22', root: '/', mountPoint: '/proc', options: ['rw', 'relatime'], propagation: ['shared:5', 'master:1'],
-    fsType: 'proc', source: 'proc', superOptions: ['rw'],
+    id: 23,
+    parent: 28,
+    dev: '0:22',
+    root: '/',
+    mountPoint: '/proc',
+    options: ['rw', 'relatime'],
+    propagation: ['shared:5', 'master:1'],
+    fsType: 'proc',
+    source: 'proc',
+    superOptions: ['rw'],
   })
 })
 
 it('decodes octal escapes in every path, after the options were split', () => {
   const entry = parseMountInfo(TEXT)[1]
-  expect(entry).toMatchObject({ root: '/a b', mountPoint: '/mnt/with space\\x', source: 'over\tlay', propagation: [], superOptions: ['rw', 'lowerdir+=/l, 1', 'upperdir=/u'] })
+  expect(entry).toMatchObject({
+    root: '/a b',
+    mountPoint: '/mnt/with space\\x',
+    source: 'over\tlay',
+    propagation: [],
+    superOptions: ['rw', 'lowerdir+=/l, 1', 'upperdir=/u'],
+  })
 })
 
 it('finds the visible one of several mounts on one point', () => {

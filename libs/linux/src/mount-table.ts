@@ -21,7 +21,10 @@ export interface MountEntry {
   readonly superOptions: readonly string[]
 }
 
-/** The mounts that a process sees (default: we), oldest first; of several on one point the last is the visible one. */
+/**
+ * The mounts that a process sees (default: we), oldest first; of several on one point the last is
+ * the visible one.
+ */
 export function mountTable(pid: number | 'self' = 'self'): MountEntry[] {
   return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'))
 }
@@ -30,12 +33,24 @@ export function parseMountInfo(text: string): MountEntry[] {
   return text.split('\n').flatMap((line) => {
     if (line === '') return []
     const separator = line.indexOf(' - ')
-    const [id, parent, dev = '', root = '', mountPoint = '', options = '', ...propagation] = line.slice(0, separator).split(' ')
+    const [id, parent, dev = '', root = '', mountPoint = '', options = '', ...propagation] = line
+      .slice(0, separator)
+      .split(' ')
     const [fsType = '', source = '', superOptions = ''] = line.slice(separator + 3).split(' ')
-    return [{
-      id: Number(id), parent: Number(parent), dev, root: unescape(root), mountPoint: unescape(mountPoint), options: options.split(','), propagation,
-      fsType, source: unescape(source), superOptions: splitOptions(superOptions),
-    }]
+    return [
+      {
+        id: Number(id),
+        parent: Number(parent),
+        dev,
+        root: unescape(root),
+        mountPoint: unescape(mountPoint),
+        options: options.split(','),
+        propagation,
+        fsType,
+        source: unescape(source),
+        superOptions: splitOptions(superOptions),
+      },
+    ]
   })
 }
 
@@ -55,8 +70,9 @@ export function mountAt(path: string, table: readonly MountEntry[] = mountTable(
 }
 
 /**
- * Makes the folder (0700 if new) a mount point of its own from which nothing propagates: mounts made below it stay out of every other mount
- * namespace, so that they can be unmounted for good. Idempotent. Gives the folder's real path, which the mount table speaks of.
+ * Makes the folder (0700 if new) a mount point of its own from which nothing propagates: mounts
+ * made below it stay out of every other mount namespace, so that they can be unmounted for good.
+ * Idempotent. Gives the folder's real path, which the mount table speaks of.
  */
 export function makePrivateMount(folder: string): string {
   ownFolder(folder)

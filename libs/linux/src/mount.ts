@@ -26,7 +26,10 @@ export function mount(source: Path, target: Path, fstype: string, flags: number,
   check(result, 'mount', `${fstype || show(source)} on ${show(target)}`)
 }
 
-/** umount2(2); EBUSY while the mount is in use, EINVAL where nothing is mounted. A symbolic link at the end of `target` is not followed. */
+/**
+ * umount2(2); EBUSY while the mount is in use, EINVAL where nothing is mounted. A symbolic link at
+ * the end of `target` is not followed.
+ */
 export function umount(target: Path, flags = 0): void {
   check(umountCall(cString(target), flags | UMOUNT_NOFOLLOW), 'umount2', show(target))
 }

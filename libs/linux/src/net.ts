@@ -15,8 +15,9 @@ const IFREQ_SIZE = 40
 const FLAGS_AT = 16
 
 /**
- * Brings `lo` up in the network namespace of a process. This thread enters that namespace and comes back before the call returns; should
- * coming back fail, the thread is of no more use and the process ends: it would speak to the wrong network.
+ * Brings `lo` up in the network namespace of a process. This thread enters that namespace and comes
+ * back before the call returns; should coming back fail, the thread is of no more use and the
+ * process ends: it would speak to the wrong network.
  */
 export function raiseLoopback(pid: number): void {
   const theirs = openSync(`/proc/${pid}/ns/net`, 'r')

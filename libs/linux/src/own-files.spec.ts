@@ -1,5 +1,17 @@
 import { execFileSync } from 'node:child_process'
-import { closeSync, constants, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -19,7 +31,11 @@ const PLACES: readonly (readonly [string, string, () => void])[] = [
   ['zeros', 'is not JSON', () => writeFileSync(path, Buffer.alloc(32))],
   ['garbage', 'is not JSON', () => writeFileSync(path, '\xff\xfe{')],
   ['half JSON', 'is not JSON', () => writeFileSync(path, '{"a": [1, 2')],
-  ['too much', 'has 65 bytes, more than the 64 that are read', () => writeFileSync(path, JSON.stringify('x'.repeat(63)))],
+  [
+    'too much',
+    'has 65 bytes, more than the 64 that are read',
+    () => writeFileSync(path, JSON.stringify('x'.repeat(63))),
+  ],
   ['a folder', 'is a folder', () => mkdirSync(path)],
   ['a link', 'is a symbolic link', () => (writeFileSync(join(folder, 'other'), '1'), symlinkSync('other', path))],
   ['a link to nowhere', 'is a symbolic link', () => symlinkSync('/nowhere', path)],
@@ -80,6 +96,8 @@ it('a folder is made, may be a link to one, and a file in its place is refused i
   symlinkSync(join(path, 'deep'), join(folder, 'link'))
   ownFolder(join(folder, 'link'))
   writeFileSync(join(folder, 'file'), '')
-  expect(() => ownFolder(join(folder, 'file'))).toThrow(`${join(folder, 'file')} is not a folder, or lies below what is none: move that away`)
+  expect(() => ownFolder(join(folder, 'file'))).toThrow(
+    `${join(folder, 'file')} is not a folder, or lies below what is none: move that away`,
+  )
   expect(() => ownFolder(join(folder, 'file', 'below'))).toThrow(UnusableFile)
 })

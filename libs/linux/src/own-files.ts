@@ -1,18 +1,36 @@
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 /**
- * Files that a service keeps for itself and reads again when it starts. A loss of power, a failing disk or a person may have
- * left anything in their place: no bytes, garbage, a folder, a link. Where a service can go on without the file, that must
- * not keep it from starting; where it cannot, it says in one sentence which file it is and what to do.
+ * Files that a service keeps for itself and reads again when it starts. A loss of power, a failing
+ * disk or a person may have left anything in their place: no bytes, garbage, a folder, a link.
+ * Where a service can go on without the file, that must not keep it from starting; where it cannot,
+ * it says in one sentence which file it is and what to do.
  */
 
-/** What lies at `path` is not what we put there. Never thrown for a fault of the moment (EACCES, EMFILE). */
+/**
+ * What lies at `path` is not what we put there. Never thrown for a fault of the moment (EACCES,
+ * EMFILE).
+ */
 export class UnusableFile extends Error {
   override readonly name = 'UnusableFile'
   readonly code = 'EUNUSABLE'
   /** @param why goes on from the path: `is a folder` */
-  constructor(readonly path: string, readonly why: string, remedy = '') {
+  constructor(
+    readonly path: string,
+    readonly why: string,
+    remedy = '',
+  ) {
     super(`${path} ${why}${remedy}`)
   }
 }
@@ -20,7 +38,10 @@ export class UnusableFile extends Error {
 /** How many unusable ones are kept of one name: evidence, not an archive. */
 const MOST_ASIDE = 4
 
-/** The JSON of a regular file of at most `maxBytes`; undefined if there is none. @throws UnusableFile */
+/**
+ * The JSON of a regular file of at most `maxBytes`; undefined if there is none.
+ * @throws UnusableFile
+ */
 export function readOwnJson(path: string, maxBytes: number): unknown {
   let fd: number
   try {
@@ -36,7 +57,8 @@ export function readOwnJson(path: string, maxBytes: number): unknown {
     const stat = fstatSync(fd)
     if (!stat.isFile()) throw new UnusableFile(path, stat.isDirectory() ? 'is a folder' : 'is not a regular file')
     if (stat.size === 0) throw new UnusableFile(path, 'is empty')
-    if (stat.size > maxBytes) throw new UnusableFile(path, `has ${stat.size} bytes, more than the ${maxBytes} that are read`)
+    if (stat.size > maxBytes)
+      throw new UnusableFile(path, `has ${stat.size} bytes, more than the ${maxBytes} that are read`)
     return JSON.parse(readFileSync(fd, 'utf8')) as unknown
   } catch (error) {
     if (error instanceof SyntaxError) throw new UnusableFile(path, 'is not JSON')
@@ -47,32 +69,54 @@ export function readOwnJson(path: string, maxBytes: number): unknown {
   }
 }
 
-/** Renames what lies there to `<path>.unreadable-<time>`, and answers that. The newest four of a name are kept. */
+/**
+ * Renames what lies there to `<path>.unreadable-<time>`, and answers that. The newest four of a
+ * name are kept.
+ */
 export function setAside(path: string): string {
   const prefix = `${basename(path)}.unreadable-`
   const aside = join(dirname(path), `${prefix}${Date.now()}`)
   renameSync(path, aside)
-  const all = readdirSync(dirname(path)).filter((name) => name.startsWith(prefix)).sort()
-  for (const name of all.slice(0, Math.max(0, all.length - MOST_ASIDE))) rmSync(join(dirname(path), name), { recursive: true, force: true })
+  const all = readdirSync(dirname(path))
+    .filter((name) => name.startsWith(prefix))
+    .sort()
+  for (const name of all.slice(0, Math.max(0, all.length - MOST_ASIDE)))
+    rmSync(join(dirname(path), name), { recursive: true, force: true })
   return aside
 }
 
-/** A folder that a service keeps things in, made if it is missing. A link to one is fine: people move data so. @throws UnusableFile */
+/**
+ * A folder that a service keeps things in, made if it is missing. A link to one is fine: people
+ * move data so.
+ * @throws UnusableFile
+ */
 export function ownFolder(path: string, mode = 0o700): void {
   try {
     mkdirSync(path, { recursive: true, mode })
   } catch (error) {
-    if (hasCode(error, 'EEXIST', 'ENOTDIR')) throw new UnusableFile(path, 'is not a folder, or lies below what is none', ': move that away, or put the folder back that was there')
+    if (hasCode(error, 'EEXIST', 'ENOTDIR'))
+      throw new UnusableFile(
+        path,
+        'is not a folder, or lies below what is none',
+        ': move that away, or put the folder back that was there',
+      )
     throw error
   }
 }
 
-/** Opens a file of ours to read and write, made if it is missing; what is no regular file there is set aside. For what may be lost: locks, logs. */
+/**
+ * Opens a file of ours to read and write, made if it is missing; what is no regular file there is
+ * set aside. For what may be lost: locks, logs.
+ */
 export function openOwnFile(path: string, flags = 0, mode = 0o600): number {
   for (;;) {
     let fd: number
     try {
-      fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK | flags, mode)
+      fd = openSync(
+        path,
+        constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK | flags,
+        mode,
+      )
     } catch (error) {
       if (!hasCode(error, 'EISDIR', 'ELOOP', 'ENXIO')) throw error
       setAside(path)

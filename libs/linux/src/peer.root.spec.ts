@@ -5,7 +5,18 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { descriptorOf, duplicate, isReadable, openPidfd, peerCredentials, peerPidfd, pidfdIsAlive, receiveNow, systemSocketOf, waitReadable } from './index.js'
+import {
+  descriptorOf,
+  duplicate,
+  isReadable,
+  openPidfd,
+  peerCredentials,
+  peerPidfd,
+  pidfdIsAlive,
+  receiveNow,
+  systemSocketOf,
+  waitReadable,
+} from './index.js'
 
 let folder: string
 let client: Socket
@@ -41,7 +52,13 @@ it('has the same open file, with the access that its owner has', () => {
   writeFileSync(path, 'content')
   const pidfd = openPidfd(process.pid)
   const O_PATH = 0o10000000
-  for (const [flags, readable] of [[constants.O_RDONLY, true], [constants.O_RDWR, true], [constants.O_WRONLY, false], [O_PATH, false], [O_PATH | constants.O_RDWR, false]] as const) {
+  for (const [flags, readable] of [
+    [constants.O_RDONLY, true],
+    [constants.O_RDWR, true],
+    [constants.O_WRONLY, false],
+    [O_PATH, false],
+    [O_PATH | constants.O_RDWR, false],
+  ] as const) {
     const theirs = openSync(path, flags)
     const ours = descriptorOf(pidfd, theirs)
     expect(isReadable(ours), flags.toString(8)).toBe(readable)

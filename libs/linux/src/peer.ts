@@ -16,7 +16,10 @@ const O_PATH = 0o10000000
 const EPERM = 1
 const ENOPROTOOPT = 92
 
-/** Who connected to a unix socket, as it was at that moment (unix(7)). `pid` is 0 for a process that this pid namespace does not show. */
+/**
+ * Who connected to a unix socket, as it was at that moment (unix(7)). `pid` is 0 for a process that
+ * this pid namespace does not show.
+ */
 export interface PeerCredentials {
   readonly pid: number
   readonly uid: number
@@ -29,8 +32,8 @@ export function peerCredentials(socket: number): PeerCredentials {
 }
 
 /**
- * A descriptor of the process that connected: it stands for that process for good, also when the pid is used again. `undefined` where the kernel cannot say (before 6.5).
- * The caller closes it.
+ * A descriptor of the process that connected: it stands for that process for good, also when the
+ * pid is used again. `undefined` where the kernel cannot say (before 6.5). The caller closes it.
  */
 export function peerPidfd(socket: number): number | undefined {
   try {
@@ -60,14 +63,18 @@ export function pidfdIsAlive(pidfd: number): boolean {
 }
 
 /**
- * pidfd_getfd(2): a descriptor of the *same open file* as the process has under that number, with what it may do with it and no more. EBADF: it has none; ESRCH: it is gone;
- * EPERM: this process may not trace it. The caller closes it.
+ * pidfd_getfd(2): a descriptor of the *same open file* as the process has under that number, with
+ * what it may do with it and no more. EBADF: it has none; ESRCH: it is gone; EPERM: this process
+ * may not trace it. The caller closes it.
  */
 export function descriptorOf(pidfd: number, number: number): number {
   return check(pidfdGetfdCall(pidfd, number, 0), 'pidfd_getfd', String(number))
 }
 
-/** Whether a file was opened for reading. One opened with O_PATH was not, whatever else its flags say. */
+/**
+ * Whether a file was opened for reading. One opened with O_PATH was not, whatever else its flags
+ * say.
+ */
 export function isReadable(fd: number): boolean {
   const flags = check(fcntl(fd, F_GETFL, 0), 'fcntl')
   const mode = flags & O_ACCMODE

@@ -19,10 +19,20 @@ export interface SystemSocket {
   readStop(): unknown
 }
 
-/** Node keeps it in a field that is not part of its API: where that is not as we know it, there is none, and callers do without. Nor is there one below TLS: its bytes are others. */
+/**
+ * Node keeps it in a field that is not part of its API: where that is not as we know it, there is
+ * none, and callers do without. Nor is there one below TLS: its bytes are others.
+ */
 export function systemSocketOf(socket: Socket): SystemSocket | undefined {
-  const { _handle: handle, encrypted } = socket as unknown as { _handle?: Partial<SystemSocket> | null; encrypted?: unknown }
-  const isKnown = typeof handle?.fd === 'number' && handle.fd >= 0 && typeof handle.readStart === 'function' && typeof handle.readStop === 'function'
+  const { _handle: handle, encrypted } = socket as unknown as {
+    _handle?: Partial<SystemSocket> | null
+    encrypted?: unknown
+  }
+  const isKnown =
+    typeof handle?.fd === 'number' &&
+    handle.fd >= 0 &&
+    typeof handle.readStart === 'function' &&
+    typeof handle.readStop === 'function'
   return isKnown && encrypted === undefined ? (handle as SystemSocket) : undefined
 }
 
@@ -31,7 +41,10 @@ export function duplicate(fd: number): number {
   return check(fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl')
 }
 
-/** Takes what has come, at most what the buffer holds. 0 = the other side has closed; `undefined` = nothing has come. */
+/**
+ * Takes what has come, at most what the buffer holds. 0 = the other side has closed; `undefined` =
+ * nothing has come.
+ */
 export function receiveNow(fd: number, buffer: Uint8Array): number | undefined {
   const length = recv(fd, buffer, buffer.byteLength, MSG_DONTWAIT)
   if (length >= 0) return length

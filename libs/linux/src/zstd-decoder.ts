@@ -1,12 +1,16 @@
 import { addressOf, bind, type NativeType } from './libc.js'
 
-/** `end`: the frame ends here, all of it is made. `damaged`: it is none, or needs a larger window. */
+/**
+ * `end`: the frame ends here, all of it is made. `damaged`: it is none, or needs a larger window.
+ */
 export type Decoded = 'more' | 'end' | 'damaged'
 
 /**
- * zstd's `ZSTD_decompressStream`, in this thread and into memory that is the caller's; any number of frames one after another, skippable ones too.
+ * zstd's `ZSTD_decompressStream`, in this thread and into memory that is the caller's; any number
+ * of frames one after another, skippable ones too.
  *
- * It is the zstd that Node has within and whose symbols it exports, as with `Inflater`; the calls and buffers are those of zstd.h (1.4 and later), with the sizes of 64-bit Linux.
+ * It is the zstd that Node has within and whose symbols it exports, as with `Inflater`; the calls
+ * and buffers are those of zstd.h (1.4 and later), with the sizes of 64-bit Linux.
  */
 export class ZstdDecoder implements Disposable {
   readonly #context: number
@@ -16,11 +20,15 @@ export class ZstdDecoder implements Disposable {
   #input: Buffer = NOTHING
   #output: Buffer = NOTHING
 
-  /** `maxWindowLog`: two to the power of this is the largest window, which is memory that a frame may ask for. */
+  /**
+   * `maxWindowLog`: two to the power of this is the largest window, which is memory that a frame
+   * may ask for.
+   */
   constructor(maxWindowLog: number) {
     this.#context = createContext()
     if (this.#context === 0) throw new Error('zstd cannot begin: it has no memory')
-    if (setParameter(this.#context, ZSTD_d_windowLogMax, maxWindowLog) !== 0) throw new Error(`zstd knows no windows of 2^${maxWindowLog} bytes`)
+    if (setParameter(this.#context, ZSTD_d_windowLogMax, maxWindowLog) !== 0)
+      throw new Error(`zstd knows no windows of 2^${maxWindowLog} bytes`)
   }
 
   /** What comes next; whatever was left of the piece before is forgotten. */
@@ -76,6 +84,7 @@ const ZSTD_d_windowLogMax = 100
 const ofNode = (name: string, args: NativeType[], result: NativeType) => bind(name, args, result, null)
 const createContext = ofNode('ZSTD_createDCtx', [], 'ulong')
 const setParameter = ofNode('ZSTD_DCtx_setParameter', ['ulong', 'int', 'int'], 'int')
-// A size_t: bytes that it would like to have next, some 128 KiB at most; an error is a small negative number.
+// A size_t: bytes that it would like to have next, some 128 KiB at most; an error is a small
+// negative number.
 const decompressStream = ofNode('ZSTD_decompressStream', ['ulong', 'ptr', 'ptr'], 'int')
 const freeContext = ofNode('ZSTD_freeDCtx', ['ulong'], 'int')

@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest'
-import { algorithmOf, chainIdOf, chainIds, digestFromHex, digestOf, hexOf, isDiffId, isDigest, parseDiffId, parseDigest } from './digest.js'
+import {
+  algorithmOf,
+  chainIdOf,
+  chainIds,
+  digestFromHex,
+  digestOf,
+  hexOf,
+  isDiffId,
+  isDigest,
+  parseDiffId,
+  parseDigest,
+} from './digest.js'
 
 const EMPTY = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
@@ -19,7 +30,19 @@ describe('digests', () => {
     expect(() => parseDiffId(digest)).toThrow(expect.objectContaining({ code: 'bad_request' }) as Error)
   })
 
-  it.each(['sha256:../../etc/passwd', `sha256:${'A'.repeat(64)}`, `sha256:${'a'.repeat(63)}`, `sha256:${'a'.repeat(65)}`, `sha256:${'a'.repeat(64)}\n`, 'a'.repeat(64), `md5:${'a'.repeat(32)}`, `sha512:${'a'.repeat(64)}`, `sha256:${'a'.repeat(128)}`, `sha384:${'a'.repeat(96)}`, ''])('refuse %j, since digests become paths', (text) => {
+  it.each([
+    'sha256:../../etc/passwd',
+    `sha256:${'A'.repeat(64)}`,
+    `sha256:${'a'.repeat(63)}`,
+    `sha256:${'a'.repeat(65)}`,
+    `sha256:${'a'.repeat(64)}\n`,
+    'a'.repeat(64),
+    `md5:${'a'.repeat(32)}`,
+    `sha512:${'a'.repeat(64)}`,
+    `sha256:${'a'.repeat(128)}`,
+    `sha384:${'a'.repeat(96)}`,
+    '',
+  ])('refuse %j, since digests become paths', (text) => {
     expect(isDigest(text)).toBe(false)
     expect(() => parseDigest(text)).toThrow(expect.objectContaining({ code: 'bad_request' }) as Error)
   })

@@ -1,29 +1,69 @@
 /**
  * The closed set of things that can be wrong, in every library and service.
  *
- * A code is stable: clients may match on it. The HTTP status of each stands in `@strata/platform` (problem.ts), in one table.
- * Messages are one clear sentence that names the thing and, where the reader can act, what to do.
+ * A code is stable: clients may match on it. The HTTP status of each stands in `@strata/platform`
+ * (problem.ts), in one table. Messages are one clear sentence that names the thing and, where the
+ * reader can act, what to do.
  */
 export const ERROR_CODES = [
   // what the caller sent
-  'bad_request', 'unauthorized', 'not_found', 'unsupported', 'request_timeout',
+  'bad_request',
+  'unauthorized',
+  'not_found',
+  'unsupported',
+  'request_timeout',
   // archives and images
-  'archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid',
-  'image_not_found', 'image_in_use', 'image_ambiguous', 'image_has_tags',
+  'archive_invalid',
+  'archive_truncated',
+  'archive_changed',
+  'descriptor_refused',
+  'not_an_image',
+  'digest_mismatch',
+  'layer_missing',
+  'layer_invalid',
+  'limit_exceeded',
+  'name_invalid',
+  'image_not_found',
+  'image_in_use',
+  'image_ambiguous',
+  'image_has_tags',
   // jobs and uploads
-  'job_not_found', 'job_exists', 'job_expired', 'cancelled', 'upload_interrupted', 'poisoned',
+  'job_not_found',
+  'job_exists',
+  'job_expired',
+  'cancelled',
+  'upload_interrupted',
+  'poisoned',
   // containers
-  'container_not_found', 'container_exists', 'container_ambiguous', 'container_running', 'container_not_running', 'nothing_to_run', 'launch_failed', 'command_not_found', 'command_not_executable',
+  'container_not_found',
+  'container_exists',
+  'container_ambiguous',
+  'container_running',
+  'container_not_running',
+  'nothing_to_run',
+  'launch_failed',
+  'command_not_found',
+  'command_not_executable',
   // nodes
-  'node_exists', 'node_not_found', 'node_in_use', 'node_removed',
+  'node_exists',
+  'node_not_found',
+  'node_in_use',
+  'node_removed',
   // the machine and the services
-  'overloaded', 'queue_unavailable', 'store_unavailable', 'node_unavailable', 'storage_full', 'driver_unavailable', 'corrupt', 'internal',
+  'overloaded',
+  'queue_unavailable',
+  'store_unavailable',
+  'node_unavailable',
+  'storage_full',
+  'driver_unavailable',
+  'corrupt',
+  'internal',
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
 /**
- * What each code means: one sentence that is true of every occurrence and quotes nothing. It is the `title` of a problem
- * (RFC 9457), and all that is said where an error's own sentence must not be.
+ * What each code means: one sentence that is true of every occurrence and quotes nothing. It is the
+ * `title` of a problem (RFC 9457), and all that is said where an error's own sentence must not be.
  */
 export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   bad_request: 'The request is not valid',
@@ -75,15 +115,21 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
 }
 
 /**
- * The one error class of the domain: a code of the closed set, one sentence, the cause if there is one.
+ * The one error class of the domain: a code of the closed set, one sentence, the cause if there is
+ * one.
  *
- * `confidential`: the sentence may quote what a caller gave in confidence (a command, an environment). It is for that
- * caller and for the disk of the node; everyone else is told the code's title (`toldToAll`).
+ * `confidential`: the sentence may quote what a caller gave in confidence (a command, an
+ * environment). It is for that caller and for the disk of the node; everyone else is told the
+ * code's title (`toldToAll`).
  */
 export class StrataError extends Error {
   override readonly name = 'StrataError'
   readonly confidential: boolean
-  constructor(readonly code: ErrorCode, message: string, options: { cause?: unknown; confidential?: boolean } = {}) {
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; confidential?: boolean } = {},
+  ) {
     super(message, options)
     this.confidential = options.confidential ?? false
   }
@@ -93,13 +139,19 @@ export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && (ERROR_CODES as readonly string[]).includes(value)
 }
 
-/** Any thrown value as a StrataError; what is not one already becomes `internal`, with the original as its cause. */
+/**
+ * Any thrown value as a StrataError; what is not one already becomes `internal`, with the original
+ * as its cause.
+ */
 export function asStrataError(error: unknown): StrataError {
   if (error instanceof StrataError) return error
   const message = error instanceof Error ? error.message : String(error)
-  if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') return new StrataError('storage_full', `no space left: ${message}`, { cause: error })
-  // A file of our own that something else lies in the place of (libs/linux, own-files.ts): its sentence says which and what to do.
-  if (error instanceof Error && 'code' in error && error.code === 'EUNUSABLE') return new StrataError('corrupt', message, { cause: error })
+  if (error instanceof Error && 'code' in error && error.code === 'ENOSPC')
+    return new StrataError('storage_full', `no space left: ${message}`, { cause: error })
+  // A file of our own that something else lies in the place of (libs/linux, own-files.ts): its
+  // sentence says which and what to do.
+  if (error instanceof Error && 'code' in error && error.code === 'EUNUSABLE')
+    return new StrataError('corrupt', message, { cause: error })
   return new StrataError('internal', message, { cause: error })
 }
 
@@ -115,7 +167,10 @@ export interface ToldError {
   readonly message: string
 }
 
-/** What the caller of a request is told. Nothing of the inside: the words of an `internal` error are for the log. */
+/**
+ * What the caller of a request is told. Nothing of the inside: the words of an `internal` error are
+ * for the log.
+ */
 export function toldToCaller(error: ToldError): ToldError {
   const { code, message } = error
   return { code, message: code === 'internal' ? ERROR_TITLES.internal : message }

@@ -5,12 +5,16 @@ import type { StrataError } from './errors.js'
 import { imageConfigSchema, manifestSchema, parseJson, type ImageConfig } from './image.js'
 import { expectConfig, expectDescriptors, IMAGE_LIMITS, MAX_ANNOTATIONS, type ImageLimitName } from './image-limits.js'
 
-const config = (run: object, rest: object = {}): ImageConfig => imageConfigSchema.parse({ os: 'linux', architecture: 'amd64', config: run, rootfs: { type: 'layers' }, ...rest })
+const config = (run: object, rest: object = {}): ImageConfig =>
+  imageConfigSchema.parse({ os: 'linux', architecture: 'amd64', config: run, rootfs: { type: 'layers' }, ...rest })
 const texts = (count: number): string[] => Array.from({ length: count }, (_, n) => `${n}`)
 const set = (keys: readonly string[]): object => Object.fromEntries(keys.map((key) => [key, {}]))
 const bytes = (count: number): string => 'x'.repeat(count)
 /** So many bytes in texts that are no longer than one may be. */
-const cut = (count: number, one: number): string[] => Array.from({ length: Math.ceil(count / one) }, (_, n) => `${n}`.padEnd(Math.min(one, count - n * one), 'x').slice(0, Math.min(one, count - n * one)))
+const cut = (count: number, one: number): string[] =>
+  Array.from({ length: Math.ceil(count / one) }, (_, n) =>
+    `${n}`.padEnd(Math.min(one, count - n * one), 'x').slice(0, Math.min(one, count - n * one)),
+  )
 
 /** A config that measures so much of one kind, and little of every other. */
 const OF: Record<ImageLimitName, (count: number) => ImageConfig> = {
@@ -27,7 +31,15 @@ const OF: Record<ImageLimitName, (count: number) => ImageConfig> = {
   volumes: (count) => config({ Volumes: set(texts(count)) }),
   volume: (count) => config({ Volumes: set([bytes(count)]) }),
   volumeBytes: (count) => config({ Volumes: set(cut(count, 1_000)) }),
-  folders: (count) => config({ Volumes: set(Array.from({ length: Math.ceil(count / 200) }, (_, n) => `/${n}${'/d'.repeat(Math.min(200, count - 200 * n) - 1)}`)) }),
+  folders: (count) =>
+    config({
+      Volumes: set(
+        Array.from(
+          { length: Math.ceil(count / 200) },
+          (_, n) => `/${n}${'/d'.repeat(Math.min(200, count - 200 * n) - 1)}`,
+        ),
+      ),
+    }),
   depth: (count) => config({ WorkingDir: 'd/'.repeat(count) }),
   workdir: (count) => config({ WorkingDir: bytes(count) }),
   user: (count) => config({ User: bytes(count) }),
@@ -44,22 +56,41 @@ describe('the limits of a config', () => {
   it.each(Object.entries(IMAGE_LIMITS))('%s', (name, { what, most }) => {
     const of = OF[name as ImageLimitName]
     expect(() => expectConfig(of(most), 'it')).not.toThrow()
-    expect(() => expectConfig(of(most + 1), 'it')).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: `it has ${most + 1} ${what}; the limit is ${most}` }) as StrataError)
+    expect(() => expectConfig(of(most + 1), 'it')).toThrow(
+      expect.objectContaining({
+        code: 'limit_exceeded',
+        message: `it has ${most + 1} ${what}; the limit is ${most}`,
+      }) as StrataError,
+    )
   })
 
   it('are those of the documentation', () => {
     const security = readFileSync(new URL('../../../docs/security.md', import.meta.url), 'utf8')
-    for (const { what, most } of Object.values(IMAGE_LIMITS)) expect(security).toContain(`| ${what} | ${most.toLocaleString('en-US')} |`)
+    for (const { what, most } of Object.values(IMAGE_LIMITS))
+      expect(security).toContain(`| ${what} | ${most.toLocaleString('en-US')} |`)
   })
 
   it('a volume may be as deep as a working directory', () => {
-    expect(() => expectConfig(config({ Volumes: set(['/d'.repeat(257)]) }), 'it')).toThrow('it has 257 folders in the path of a volume or its working directory; the limit is 256')
+    expect(() => expectConfig(config({ Volumes: set(['/d'.repeat(257)]) }), 'it')).toThrow(
+      'it has 257 folders in the path of a volume or its working directory; the limit is 256',
+    )
   })
 
   it('annotations of a descriptor are counted', () => {
-    const layer = (count: number) => ({ digest: digestOf('x'), size: 1, annotations: Object.fromEntries(texts(count).map((text) => [text, ''])) })
-    const manifest = (count: number) => parseJson(manifestSchema, Buffer.from(JSON.stringify({ schemaVersion: 2, config: layer(0), layers: [layer(count)] })), 'm').layers
+    const layer = (count: number) => ({
+      digest: digestOf('x'),
+      size: 1,
+      annotations: Object.fromEntries(texts(count).map((text) => [text, ''])),
+    })
+    const manifest = (count: number) =>
+      parseJson(
+        manifestSchema,
+        Buffer.from(JSON.stringify({ schemaVersion: 2, config: layer(0), layers: [layer(count)] })),
+        'm',
+      ).layers
     expect(() => expectDescriptors(manifest(MAX_ANNOTATIONS), 'm')).not.toThrow()
-    expect(() => expectDescriptors(manifest(MAX_ANNOTATIONS + 1), 'm')).toThrow(expect.objectContaining({ code: 'limit_exceeded' }) as StrataError)
+    expect(() => expectDescriptors(manifest(MAX_ANNOTATIONS + 1), 'm')).toThrow(
+      expect.objectContaining({ code: 'limit_exceeded' }) as StrataError,
+    )
   })
 })

@@ -7,7 +7,15 @@ const LIMITS = { depth: 3, parts: 5 }
 const read = (text: string): unknown => readJson(Buffer.from(text), 'it', LIMITS)
 
 describe('JSON of others', () => {
-  it.each(['[[[]]]', '{"a":{"b":{}}}', '[[],[],[],[]]', '"[[[[[["', String.raw`["\"[[[[", "\\", "{{{{{{"]`, '{"[[[[":1}', ' 1 '])('%s is read', (text) => {
+  it.each([
+    '[[[]]]',
+    '{"a":{"b":{}}}',
+    '[[],[],[],[]]',
+    '"[[[[[["',
+    String.raw`["\"[[[[", "\\", "{{{{{{"]`,
+    '{"[[[[":1}',
+    ' 1 ',
+  ])('%s is read', (text) => {
     expect(read(text)).toEqual(JSON.parse(text))
   })
 
@@ -17,7 +25,9 @@ describe('JSON of others', () => {
     ['[[],{},[],{},[]]', 'it has more than 5'],
     [String.raw`["\\",[[[`, 'it is nested deeper than 3'],
   ])('%s is over a limit', (text, says) => {
-    expect(() => read(text)).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: expect.stringContaining(says) as string }) as Error)
+    expect(() => read(text)).toThrow(
+      expect.objectContaining({ code: 'limit_exceeded', message: expect.stringContaining(says) as string }) as Error,
+    )
   })
 
   it.each(['[', ']', '{"a"}', '', '[1'])('%j is none', (text) => {
@@ -26,8 +36,12 @@ describe('JSON of others', () => {
 
   it('a document of an image is bounded too', () => {
     const parse = (text: string): unknown => parseJson(z.unknown(), Buffer.from(text), 'config x')
-    expect(() => parse('['.repeat(1_001) + ']'.repeat(1_001))).toThrow(expect.objectContaining({ code: 'limit_exceeded' }) as Error)
-    expect(() => parse(`[${'{},'.repeat(500_000)}1]`)).toThrow(expect.objectContaining({ code: 'limit_exceeded' }) as Error)
+    expect(() => parse('['.repeat(1_001) + ']'.repeat(1_001))).toThrow(
+      expect.objectContaining({ code: 'limit_exceeded' }) as Error,
+    )
+    expect(() => parse(`[${'{},'.repeat(500_000)}1]`)).toThrow(
+      expect.objectContaining({ code: 'limit_exceeded' }) as Error,
+    )
     expect(parse(`[${'{},'.repeat(499_999)}1]`)).toHaveLength(500_000)
   })
 })

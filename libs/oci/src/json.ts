@@ -1,8 +1,8 @@
 import { StrataError } from './errors.js'
 
 /**
- * What JSON of others may hold. Its size does not bound what it costs: 4 MiB of `[` or of `{},` are two million
- * objects, and take a second of the event loop in one piece.
+ * What JSON of others may hold. Its size does not bound what it costs: 4 MiB of `[` or of `{},` are
+ * two million objects, and take a second of the event loop in one piece.
  */
 export interface JsonLimits {
   /** Lists and objects in one another. */
@@ -31,7 +31,8 @@ export function readJson(bytes: Uint8Array, what: string, { depth, parts }: Json
       else if (byte === QUOTE) inText = false
     } else if (byte === QUOTE) inText = true
     else if (byte === OPEN_LIST || byte === OPEN_OBJECT) {
-      if (++deep > depth) throw new StrataError('limit_exceeded', `${what} is nested deeper than ${depth} lists and objects`)
+      if (++deep > depth)
+        throw new StrataError('limit_exceeded', `${what} is nested deeper than ${depth} lists and objects`)
       if (++made > parts) throw new StrataError('limit_exceeded', `${what} has more than ${parts} lists and objects`)
     } else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) deep--
   }

@@ -1,35 +1,81 @@
 import { channel } from 'node:diagnostics_channel'
 
 /**
- * The durable transitions of the four things that Strata does: at each of them something has just been written that others can see, so a process that dies
- * there leaves another state behind than one that dies before. Named in the order in which a request passes them.
+ * The durable transitions of the four things that Strata does: at each of them something has just
+ * been written that others can see, so a process that dies there leaves another state behind than
+ * one that dies before. Named in the order in which a request passes them.
  */
 export const STEPS = [
   // Load, in the gateway: from the first byte to the queued job.
-  'load.journal-made', 'load.upload-made', 'load.first-bytes', 'load.received', 'load.queued',
-  // Load, in the ingest service. `children-added` is passed once for each round of them (extract, then place), `name-set` once a name,
-  // `named` when all are set and before the request is answered.
-  'load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.named', 'load.completed', 'load.upload-ended',
-  // Load, in the storage service: an upload that nobody keeps alive is over, what it brought is still there.
+  'load.journal-made',
+  'load.upload-made',
+  'load.first-bytes',
+  'load.received',
+  'load.queued',
+  // Load, in the ingest service. `children-added` is passed once for each round of them (extract,
+  // then place), `name-set` once a name, `named` when all are set and before the request is
+  // answered.
+  'load.listed',
+  'load.blobs-committed',
+  'load.children-added',
+  'load.committing',
+  'load.manifest-written',
+  'load.name-set',
+  'load.named',
+  'load.completed',
+  'load.upload-ended',
+  // Load, in the storage service: an upload that nobody keeps alive is over, what it brought is
+  // still there.
   'load.abandoned',
-  // A layer made usable on a node, by its extractor. `fetched`: the bytes are in the node's temporary folder; `renaming`: all is ready but the name.
-  'extract.fetched', 'extract.index-kept', 'extract.proven', 'extract.renaming', 'extract.renamed',
+  // A layer made usable on a node, by its extractor. `fetched`: the bytes are in the node's
+  // temporary folder; `renaming`: all is ready but the name.
+  'extract.fetched',
+  'extract.index-kept',
+  'extract.proven',
+  'extract.renaming',
+  'extract.renamed',
   // An image's root on a node. `made`: all is ready but the name.
-  'assemble.made', 'assemble.committed',
+  'assemble.made',
+  'assemble.committed',
   // A container's launch, in the gateway: until the job is queued.
-  'launch.name-claimed', 'launch.queued',
-  // In the runtime. `claimed`: its id is this node's; `recorded`: it is on the node's disk; `placed`: the launch is queued there; `numbered`: this start is on disk, before the runtime hears of it.
-  'launch.claimed', 'launch.recorded', 'launch.placed', 'launch.numbered', 'launch.prepared', 'launch.created', 'launch.started', 'launch.running-recorded', 'launch.exit-recorded', 'launch.cleaned',
+  'launch.name-claimed',
+  'launch.queued',
+  // In the runtime. `claimed`: its id is this node's; `recorded`: it is on the node's disk;
+  // `placed`: the launch is queued there; `numbered`: this start is on disk, before the runtime
+  // hears of it.
+  'launch.claimed',
+  'launch.recorded',
+  'launch.placed',
+  'launch.numbered',
+  'launch.prepared',
+  'launch.created',
+  'launch.started',
+  'launch.running-recorded',
+  'launch.exit-recorded',
+  'launch.cleaned',
   // An image's names go, one after another; a container: tombstone, root, record.
-  'remove.name-retired', 'remove.container-buried', 'remove.root-removed', 'remove.record-dropped',
-  // A collection: in the gateway, then in the order of its protocol (see the collector). `tombstoned` and `bytes-deleted` are passed once a blob or batch.
-  'collect.journal-made', 'collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted',
+  'remove.name-retired',
+  'remove.container-buried',
+  'remove.root-removed',
+  'remove.record-dropped',
+  // A collection: in the gateway, then in the order of its protocol (see the collector).
+  // `tombstoned` and `bytes-deleted` are passed once a blob or batch.
+  'collect.journal-made',
+  'collect.blobs-listed',
+  'collect.uploads-listed',
+  'collect.references-read',
+  'collect.tombstoned',
+  'collect.bytes-deleted',
   // Its part on a node, once a root or layer.
-  'clean.root-removed', 'clean.layer-removed',
+  'clean.root-removed',
+  'clean.layer-removed',
 ] as const
 export type Step = (typeof STEPS)[number]
 
-/** What the channel of `node:diagnostics_channel` carries. `of` says whose step it is, where that is a request: its id. */
+/**
+ * What the channel of `node:diagnostics_channel` carries. `of` says whose step it is, where that is
+ * a request: its id.
+ */
 export interface PassedStep {
   readonly step: Step
   readonly of?: string | undefined
@@ -37,7 +83,10 @@ export interface PassedStep {
 export const STEP_CHANNEL = 'strata:step'
 const steps = channel(STEP_CHANNEL)
 
-/** Says that a step was just passed. Without a subscriber this is one comparison; a subscriber runs before the next line of the caller, so it can stop the process right there. */
+/**
+ * Says that a step was just passed. Without a subscriber this is one comparison; a subscriber runs
+ * before the next line of the caller, so it can stop the process right there.
+ */
 export function step(name: Step, of?: string): void {
   if (steps.hasSubscribers) steps.publish({ step: name, of } satisfies PassedStep)
 }

@@ -16,7 +16,11 @@ import { RawClient, requestText, sendAndReset } from './testing/raw-client.js'
 
 const TOKEN = 'the-token-of-this-test'
 const RIGHT = `authorization: Bearer ${TOKEN}`
-const authentication = { unix: allowEveryone, tcp: secretInHeader('authorization', TOKEN, (value) => /^bearer (.+)$/i.exec(value)?.[1]), refusal: 'send the token' }
+const authentication = {
+  unix: allowEveryone,
+  tcp: secretInHeader('authorization', TOKEN, (value) => /^bearer (.+)$/i.exec(value)?.[1]),
+  refusal: 'send the token',
+}
 const BODY = '{"n":1}'
 const JSON_TYPE = 'content-type: application/json'
 
@@ -29,12 +33,19 @@ let unix: { path: string }
 let stranger: { host: string; port: number }
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-auth-'))
-  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication, bodies: BODIES })
+  const made = await createHttpApp(
+    { module: Probed, imports: [loggingModule('silent')], controllers: [Probe] },
+    { authentication, bodies: BODIES },
+  )
   app = made.app
   unix = { path: join(folder, 's') }
   const other = createServer(made.handler)
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
-  servers = [await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS), await openDoor({ kind: 'unix', ...unix, mode: 0o600 }, made.handler, LIMITS), other]
+  servers = [
+    await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS),
+    await openDoor({ kind: 'unix', ...unix, mode: 0o600 }, made.handler, LIMITS),
+    other,
+  ]
   const port = (server: Server): number => (server.address() as AddressInfo).port
   tcp = { host: '127.0.0.1', port: port(servers[0]!) }
   stranger = { host: '127.0.0.1', port: port(other) }
@@ -46,7 +57,10 @@ afterAll(async () => {
 })
 beforeEach(() => Probe.calls.splice(0))
 
-/** The status lines of all answers: at least `count`, and those that the server could still have had to say. */
+/**
+ * The status lines of all answers: at least `count`, and those that the server could still have had
+ * to say.
+ */
 async function statuses(to: typeof tcp | typeof unix, text: string, count: number): Promise<number[]> {
   const client = await RawClient.connect(to)
   await client.send(text)
@@ -76,12 +90,24 @@ describe('a TCP listener', () => {
     ['the token, then a wrong one', requestText('GET /items/1', [RIGHT, 'authorization: Bearer x']), [401]],
     ['the token as another header', requestText('GET /items/1', [`x-authorization: Bearer ${TOKEN}`]), [401]],
     ['the token in the query', requestText(`GET /items/1?authorization=Bearer%20${TOKEN}`), [401]],
-    ['no token behind a request that had it', requestText('GET /items/1', [RIGHT]) + requestText('DELETE /items/1'), [200, 401]],
+    [
+      'no token behind a request that had it',
+      requestText('GET /items/1', [RIGHT]) + requestText('DELETE /items/1'),
+      [200, 401],
+    ],
     ['no token behind an open one', requestText('GET /open') + requestText('DELETE /items/1'), []],
     ['the token behind no token', requestText('GET /items/1') + requestText('GET /items/1', [RIGHT]), [401]],
     ['HTTP/1.0', 'DELETE /items/1 HTTP/1.0\r\n\r\n', [401]],
     ['an upgrade', requestText('DELETE /items/1', ['connection: upgrade', 'upgrade: websocket']), [401]],
-    ['an upgrade to HTTP/2', requestText('DELETE /items/1', ['connection: upgrade, http2-settings', 'upgrade: h2c', 'http2-settings: AAMAAABkAAQAoAAAAAIAAAAA']), [401]],
+    [
+      'an upgrade to HTTP/2',
+      requestText('DELETE /items/1', [
+        'connection: upgrade, http2-settings',
+        'upgrade: h2c',
+        'http2-settings: AAMAAABkAAQAoAAAAAIAAAAA',
+      ]),
+      [401],
+    ],
     ['a tunnel', requestText('CONNECT /items/1'), []],
     ['a tunnel to a host', requestText('CONNECT test:80', [RIGHT]), []],
     ['an absolute URL', requestText('DELETE http://test/items/1'), [401]],

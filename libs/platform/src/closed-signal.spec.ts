@@ -15,7 +15,11 @@ let responses: ServerResponse[]
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-closed-'))
   responses = []
-  server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, (_request, response) => void responses.push(response), LIMITS)
+  server = await openDoor(
+    { kind: 'tcp', host: '127.0.0.1', port: 0 },
+    (_request, response) => void responses.push(response),
+    LIMITS,
+  )
 })
 afterEach(async () => {
   await closeDoor(server, 0)

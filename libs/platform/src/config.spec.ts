@@ -24,7 +24,15 @@ describe('a variable that nobody knows', () => {
     expect(() => readConfig(own, { [name]: 'x' })).toThrow(words)
   })
 
-  it.each(['STRATA_OWN', 'STRATA_REDIS', 'STRATA_TEST_ANYTHING', 'STRATA_GATEWAY_SERVICE_HOST', 'STRATA_GATEWAY_SERVICE_PORT', 'STRATA_GATEWAY_PORT_80_TCP_PROTO', 'PATH'])('%s is let pass', (name) => {
+  it.each([
+    'STRATA_OWN',
+    'STRATA_REDIS',
+    'STRATA_TEST_ANYTHING',
+    'STRATA_GATEWAY_SERVICE_HOST',
+    'STRATA_GATEWAY_SERVICE_PORT',
+    'STRATA_GATEWAY_PORT_80_TCP_PROTO',
+    'PATH',
+  ])('%s is let pass', (name) => {
     expect(() => readConfig(own, { [name]: 'x' })).not.toThrow()
   })
 })

@@ -3,8 +3,9 @@ import type { z } from 'zod'
 import { isVariable, nearestVariable } from './variables.js'
 
 /**
- * The environment against a schema, as a whole: every error is listed, a line each with its variable, before anything starts. A name that begins
- * with `STRATA_` and is no variable of any service is an error too: a slip of the pen must not count as a default.
+ * The environment against a schema, as a whole: every error is listed, a line each with its
+ * variable, before anything starts. A name that begins with `STRATA_` and is no variable of any
+ * service is an error too: a slip of the pen must not count as a default.
  */
 export function readConfig<S extends z.ZodObject>(schema: S, environment: NodeJS.ProcessEnv): z.infer<S> {
   checkConfig([schema], environment)
@@ -22,7 +23,11 @@ export function checkConfig(schemas: readonly z.ZodObject[], environment: NodeJS
   )
   const own = new Set(schemas.flatMap((schema) => Object.keys(schema.shape)))
   const lines = new Set([...wrong, ...unknown(own, Object.keys(given))])
-  if (lines.size > 0) throw new StrataError('bad_request', `the configuration is not valid:\n${[...lines].map((line) => `  ${line}`).join('\n')}`)
+  if (lines.size > 0)
+    throw new StrataError(
+      'bad_request',
+      `the configuration is not valid:\n${[...lines].map((line) => `  ${line}`).join('\n')}`,
+    )
 }
 
 /** An empty variable is as none: that is how compose files and units leave one out. */
@@ -35,7 +40,9 @@ type Fields = Readonly<Record<string, z.ZodType | undefined>>
 function missing(schema: z.ZodObject, name: string, message: string): string {
   const field = (schema.shape as Fields)[name]
   // A rule over several variables has its own words, and may speak of one that can be left out.
-  return field === undefined || field.safeParse(undefined).success ? message : `is missing${field.description === undefined ? '' : ` (${field.description})`}`
+  return field === undefined || field.safeParse(undefined).success
+    ? message
+    : `is missing${field.description === undefined ? '' : ` (${field.description})`}`
 }
 
 function unknown(own: ReadonlySet<string>, names: readonly string[]): string[] {
@@ -52,7 +59,11 @@ export function describeConfig(schema: z.ZodObject): string {
   return Object.entries(schema.shape as Readonly<Record<string, z.ZodType>>)
     .map(([name, field]) => {
       const absent = field.safeParse(undefined)
-      const state = !absent.success ? 'needed' : absent.data === undefined ? 'optional' : `default ${absent.data as string}`
+      const state = !absent.success
+        ? 'needed'
+        : absent.data === undefined
+          ? 'optional'
+          : `default ${absent.data as string}`
       return `  ${name}  (${state})\n      ${field.description ?? ''}\n`
     })
     .join('')

@@ -1,4 +1,14 @@
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -51,14 +61,18 @@ describe('doors', () => {
     ['a link', (path: string) => symlinkSync('/nowhere', path)],
   ])('%s in the place of the socket stays, and is said to be there', async (_, make) => {
     make(join(folder, 's'))
-    await expect(openDoor(unix(), () => undefined, LIMITS)).rejects.toThrow(`${join(folder, 's')} is no socket: move it away`)
+    await expect(openDoor(unix(), () => undefined, LIMITS)).rejects.toThrow(
+      `${join(folder, 's')} is no socket: move it away`,
+    )
     expect(lstatSync(join(folder, 's'))).toBeDefined()
   })
 
   it('a port that is taken is said so', async () => {
     const server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, () => undefined, LIMITS)
     const { port } = server.address() as { port: number }
-    await expect(openDoor({ kind: 'tcp', host: '127.0.0.1', port }, () => undefined, LIMITS)).rejects.toThrow(new RegExp(`127.0.0.1:${port} is taken`))
+    await expect(openDoor({ kind: 'tcp', host: '127.0.0.1', port }, () => undefined, LIMITS)).rejects.toThrow(
+      new RegExp(`127.0.0.1:${port} is taken`),
+    )
     await closeDoor(server, 100)
   })
 

@@ -3,9 +3,10 @@ import { LINGER_MS } from './doors.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
 
 /*
- * Answers to requests whose body is still on its way. A server that answers and closes while bytes arrive makes the
- * kernel reset the connection, and the client sees the reset, not the answer. So the answer goes out whole, and the
- * connection stays open until the client closes it, LINGER_MS at most.
+ * Answers to requests whose body is still on its way. A server that answers and closes while bytes
+ * arrive makes the kernel reset the connection, and the client sees the reset, not the answer. So
+ * the answer goes out whole, and the connection stays open until the client closes it, LINGER_MS at
+ * most.
  */
 
 /** What a client may still send that writes its whole body before it reads. */
@@ -21,13 +22,21 @@ export function hasBody({ headers }: IncomingMessage): boolean {
  *
  * @param left bytes that are still to come, where the HTTP parser cannot know it
  */
-export async function answerEarly(request: IncomingMessage, response: ServerResponse, thrown: unknown, left = Infinity): Promise<void> {
+export async function answerEarly(
+  request: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  left = Infinity,
+): Promise<void> {
   if (!writeProblem(response, thrown)) return
   await drop(request, Math.min(left, DROPPED_BYTES))
   response.end()
 }
 
-/** Answers with a problem, and reads nothing more: for clients that are not authenticated. What they send stays in the kernel. */
+/**
+ * Answers with a problem, and reads nothing more: for clients that are not authenticated. What they
+ * send stays in the kernel.
+ */
 export function answerUnread(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
   if (!writeProblem(response, thrown)) return
   // Not ended: Node would then read the body, to drop it.
@@ -43,7 +52,11 @@ function writeProblem(response: ServerResponse, thrown: unknown): boolean {
     return false
   }
   const text = JSON.stringify(body)
-  response.writeHead(body.status, { 'content-type': PROBLEM_TYPE, 'content-length': Buffer.byteLength(text), connection: 'close' })
+  response.writeHead(body.status, {
+    'content-type': PROBLEM_TYPE,
+    'content-length': Buffer.byteLength(text),
+    connection: 'close',
+  })
   response.write(text)
   return true
 }

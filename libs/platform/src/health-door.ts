@@ -7,10 +7,15 @@ import { readyAnswer, type NotReady } from './readiness.js'
 const CLOSE_MS = 100
 
 /**
- * `GET /health/live`: 200 as long as the process answers. `GET /health/ready`: 200, or 503 with the reasons. Opened before the service starts and closed after it
- * has ended, so that both can be told. `at`: HOST:PORT or the path of a unix socket.
+ * `GET /health/live`: 200 as long as the process answers. `GET /health/ready`: 200, or 503 with the
+ * reasons. Opened before the service starts and closed after it has ended, so that both can be
+ * told. `at`: HOST:PORT or the path of a unix socket.
  */
-export async function openHealth(at: string, notReady: () => Promise<readonly NotReady[]>, limits: ListenerLimits): Promise<{ readonly door: Door; close(): Promise<void> }> {
+export async function openHealth(
+  at: string,
+  notReady: () => Promise<readonly NotReady[]>,
+  limits: ListenerLimits,
+): Promise<{ readonly door: Door; close(): Promise<void> }> {
   const door: Door = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpDoor(at)
   const server = await openDoor(door, healthListener(notReady), limits)
   return { door, close: () => closeDoor(server, CLOSE_MS) }
@@ -20,12 +25,17 @@ function healthListener(notReady: () => Promise<readonly NotReady[]>): RequestLi
   return (request, response) => {
     const answer = (status: number, body: unknown): void => {
       const text = JSON.stringify(body)
-      response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }).end(request.method === 'HEAD' ? undefined : text)
+      response
+        .writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
+        .end(request.method === 'HEAD' ? undefined : text)
     }
     closeAfter(request, response)
     if (hasBody(request)) answerUnread(request, response, new StrataError('bad_request', 'this request takes no body'))
     else if (request.url === '/health/live') answer(200, { status: 'live' })
-    else if (request.url === '/health/ready') void notReady().then(readyAnswer).then(({ status, body }) => answer(status, body))
+    else if (request.url === '/health/ready')
+      void notReady()
+        .then(readyAnswer)
+        .then(({ status, body }) => answer(status, body))
     else answer(404, { status: 'not found' })
   }
 }

@@ -14,7 +14,10 @@ import { RawClient, requestText } from './testing/raw-client.js'
 let app: NestFastifyApplication
 let server: Server
 beforeAll(async () => {
-  const made = await createHttpApp({ module: Probed, imports: [loggingModule('silent')], controllers: [Probe] }, { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: BODIES })
+  const made = await createHttpApp(
+    { module: Probed, imports: [loggingModule('silent')], controllers: [Probe] },
+    { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: BODIES },
+  )
   app = made.app
   server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS)
 })
@@ -53,14 +56,23 @@ describe('an HTTP application', () => {
   })
 
   it.each([
-    ['form', 'application/x-www-form-urlencoded'], ['text', 'text/plain'], ['other JSON', 'application/problem+json'], ['no', ''],
+    ['form', 'application/x-www-form-urlencoded'],
+    ['text', 'text/plain'],
+    ['other JSON', 'application/problem+json'],
+    ['no', ''],
   ])('refuses options of %s type, and does nothing', async (_, type) => {
     const { calls } = Probe
     calls.length = 0
     for (const coding of [['content-length: 15'], ['transfer-encoding: chunked']]) {
       const client = await RawClient.connect({ host: '127.0.0.1', port: (server.address() as AddressInfo).port })
       const body = '{"dryRun":true}'
-      await client.send(requestText('POST /optional', [...coding, ...(type === '' ? [] : [`content-type: ${type}`])], coding[0]!.startsWith('t') ? `f\r\n${body}\r\n0\r\n\r\n` : body))
+      await client.send(
+        requestText(
+          'POST /optional',
+          [...coding, ...(type === '' ? [] : [`content-type: ${type}`])],
+          coding[0]!.startsWith('t') ? `f\r\n${body}\r\n0\r\n\r\n` : body,
+        ),
+      )
       expect(await client.receive(/\r\n\r\n[^]*\}/)).toMatch(/^HTTP\/1\.1 415 [^]*"code":"unsupported"/)
       client.socket.destroy()
     }
@@ -77,8 +89,12 @@ describe('an HTTP application', () => {
   })
 
   it('leaves a body to the route that reads it, and knows no route for one elsewhere', async () => {
-    expect((await request(server).post('/raw').set('content-type', 'application/x-tar').send('12345')).body).toEqual({ length: 5 })
-    expect((await request(server).post('/nowhere').set('content-type', 'application/x-tar').send('12345')).status).toBe(404)
+    expect((await request(server).post('/raw').set('content-type', 'application/x-tar').send('12345')).body).toEqual({
+      length: 5,
+    })
+    expect((await request(server).post('/nowhere').set('content-type', 'application/x-tar').send('12345')).status).toBe(
+      404,
+    )
   })
 
   it.each([
@@ -93,6 +109,7 @@ describe('an HTTP application', () => {
   ])('%s: JSON is bounded by what it holds, %#', async (path, body, status, says) => {
     const answer = await request(server).post(path).set('content-type', 'application/json').send(body)
     expect(answer.status, answer.text.slice(0, 200)).toBe(status)
-    if (says !== undefined) expect(answer.body).toMatchObject({ code: 'limit_exceeded', detail: expect.stringContaining(says) as string })
+    if (says !== undefined)
+      expect(answer.body).toMatchObject({ code: 'limit_exceeded', detail: expect.stringContaining(says) as string })
   })
 })

@@ -15,7 +15,10 @@ import { Refusals } from './refusals.js'
 import { RequestBodies, type BodyLimits } from './request-bodies.js'
 import type { RunningService } from './service.js'
 
-/** What stands in the way of a start is thrown, for the process to say in a sentence; the framework would log it first, with its stack. */
+/**
+ * What stands in the way of a start is thrown, for the process to say in a sentence; the framework
+ * would log it first, with its stack.
+ */
 const QUIET = { bufferLogs: true, autoFlushLogs: false, abortOnError: false }
 
 export interface HttpAppOptions {
@@ -44,17 +47,25 @@ export const LargeJson = (): MethodDecorator => RouteConfig({ largeJson: true })
 
 /** JSON of a request that has only a few options. */
 const SMALL_BODY = 64 * 1024
-/** A node is told all layers of an image, 10,000 at most, each an object. No request is deeper than a few. */
+/**
+ * A node is told all layers of an image, 10,000 at most, each an object. No request is deeper than
+ * a few.
+ */
 const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000 }
 
 /**
- * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the service has (doors.ts).
+ * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the
+ * service has (doors.ts).
  *
- * Every request is authenticated first (authentication.ts). Then JSON bodies are read (request-bodies.ts). A body of any
- * other type is left in the socket for a route that reads it itself (`ReadsBody`), however long it is, and refused
- * everywhere else: a request whose options are not understood must not be done without them.
+ * Every request is authenticated first (authentication.ts). Then JSON bodies are read
+ * (request-bodies.ts). A body of any other type is left in the socket for a route that reads it
+ * itself (`ReadsBody`), however long it is, and refused everywhere else: a request whose options
+ * are not understood must not be done without them.
  */
-export async function createHttpApp(module: DynamicModule, { authentication, bodies: limits, jsonTypes = [], prepare }: HttpAppOptions): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
+export async function createHttpApp(
+  module: DynamicModule,
+  { authentication, bodies: limits, jsonTypes = [], prepare }: HttpAppOptions,
+): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const adapter = new FastifyAdapter({
     routerOptions: { maxParamLength: 2_000 },
@@ -69,7 +80,8 @@ export async function createHttpApp(module: DynamicModule, { authentication, bod
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
   })
   const refusals = new Refusals((line) => new NestLogger('http').log(line))
-  // The adapter runs this before all other hooks and before every middleware; Fastify runs it for unknown paths too.
+  // The adapter runs this before all other hooks and before every middleware; Fastify runs it for
+  // unknown paths too.
   adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
     const refused = refusalOf(request, authentication)
     if (refused || isOpen(request)) closeAfter(request.raw, reply.raw)
@@ -94,9 +106,12 @@ export async function createHttpApp(module: DynamicModule, { authentication, bod
     done(understood ? null : new StrataError('unsupported', notJson(payload)))
   })
   const bodies = new RequestBodies(limits)
-  fastify.addContentTypeParser(['application/json', ...jsonTypes], async (request: FastifyRequest, payload: IncomingMessage) => {
-    return parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY))
-  })
+  fastify.addContentTypeParser(
+    ['application/json', ...jsonTypes],
+    async (request: FastifyRequest, payload: IncomingMessage) => {
+      return parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY))
+    },
+  )
   app.useGlobalFilters(new ProblemFilter())
   app.useGlobalPipes(validation())
   prepare?.(app)
@@ -133,14 +148,19 @@ function notUsed(): never {
 function validation(): StandardSchemaValidationPipe {
   return new StandardSchemaValidationPipe({
     exceptionFactory: (issues) => {
-      const path = issues[0]?.path?.map((part) => (typeof part === 'object' ? String(part.key) : String(part))).join('.')
+      const path = issues[0]?.path
+        ?.map((part) => (typeof part === 'object' ? String(part.key) : String(part)))
+        .join('.')
       return new StrataError('bad_request', `${path ? `${path}: ` : ''}${issues[0]?.message ?? 'not valid'}`)
     },
   })
 }
 
 /** A service without HTTP: `worker` is the provider of the module that does its work. */
-export async function startWorker(module: DynamicModule, worker: Type<{ readonly readiness: Readiness }>): Promise<RunningService> {
+export async function startWorker(
+  module: DynamicModule,
+  worker: Type<{ readonly readiness: Readiness }>,
+): Promise<RunningService> {
   const app = await NestFactory.createApplicationContext(module, QUIET)
   app.useLogger(app.get(Logger))
   app.flushLogs()

@@ -20,10 +20,22 @@ export class ProblemFilter implements ExceptionFilter {
   }
 }
 
-/** The framework's and the server's own refusals (no such route, a body that is not JSON, too large) in our words. */
+/**
+ * The framework's and the server's own refusals (no such route, a body that is not JSON, too large)
+ * in our words.
+ */
 function fromFramework(thrown: unknown): unknown {
-  const status = thrown instanceof HttpException ? thrown.getStatus() : thrown instanceof Error && 'statusCode' in thrown ? thrown.statusCode : undefined
+  const status =
+    thrown instanceof HttpException
+      ? thrown.getStatus()
+      : thrown instanceof Error && 'statusCode' in thrown
+        ? thrown.statusCode
+        : undefined
   if (typeof status !== 'number' || status >= 500 || !(thrown instanceof Error)) return thrown
-  const code = status === 404 ? 'not_found' : status === 413 ? 'limit_exceeded' : status === 415 ? 'unsupported' : 'bad_request'
-  return new StrataError(code, status === 404 ? `there is no ${thrown.message.replace(/^Cannot /, '')}` : thrown.message)
+  const code =
+    status === 404 ? 'not_found' : status === 413 ? 'limit_exceeded' : status === 415 ? 'unsupported' : 'bad_request'
+  return new StrataError(
+    code,
+    status === 404 ? `there is no ${thrown.message.replace(/^Cannot /, '')}` : thrown.message,
+  )
 }

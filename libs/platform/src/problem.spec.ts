@@ -9,7 +9,14 @@ describe('problems', () => {
   })
 
   it('tell nothing of the inside', () => {
-    expect(toProblem(new Error('password is hunter2')).body).toMatchObject({ status: 500, code: 'internal', detail: expect.not.stringContaining('hunter2') as string })
-    expect(toProblem(new StrataError('image_not_found', 'no such image: x')).body).toMatchObject({ status: 404, detail: 'no such image: x' })
+    expect(toProblem(new Error('password is hunter2')).body).toMatchObject({
+      status: 500,
+      code: 'internal',
+      detail: expect.not.stringContaining('hunter2') as string,
+    })
+    expect(toProblem(new StrataError('image_not_found', 'no such image: x')).body).toMatchObject({
+      status: 404,
+      detail: 'no such image: x',
+    })
   })
 })

@@ -1,7 +1,8 @@
 import { asStrataError, ERROR_TITLES, toldToCaller, type ErrorCode, type StrataError } from '@strata/oci'
 
 /**
- * The one table from error codes to HTTP. An answer's `title` is the code's; the sentence of the occurrence is `detail` (RFC 9457).
+ * The one table from error codes to HTTP. An answer's `title` is the code's; the sentence of the
+ * occurrence is `detail` (RFC 9457).
  */
 export const PROBLEMS: Readonly<Record<ErrorCode, { readonly status: number }>> = {
   bad_request: { status: 400 },
@@ -61,7 +62,10 @@ export interface ProblemBody {
 }
 export const PROBLEM_TYPE = 'application/problem+json'
 
-/** The answer for any thrown value. What is not one of ours tells nothing of the inside: its words go to the log only. */
+/**
+ * The answer for any thrown value. What is not one of ours tells nothing of the inside: its words
+ * go to the log only.
+ */
 export function toProblem(thrown: unknown): { body: ProblemBody; error: StrataError } {
   const error = asStrataError(thrown)
   const { status } = PROBLEMS[error.code]

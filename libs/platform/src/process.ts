@@ -1,10 +1,12 @@
 import { asStrataError } from '@strata/oci'
 
 /**
- * The life of a process of Strata: `main` runs to its end, then the process exits with 0; with 1 and a sentence on stderr if it throws.
+ * The life of a process of Strata: `main` runs to its end, then the process exits with 0; with 1
+ * and a sentence on stderr if it throws.
  *
- * `ending` resolves at the first SIGTERM or SIGINT, `main` then lets go and returns. The second signal ends the process at once, with 1: whatever is
- * under way is done again by others, as after a crash.
+ * `ending` resolves at the first SIGTERM or SIGINT, `main` then lets go and returns. The second
+ * signal ends the process at once, with 1: whatever is under way is done again by others, as after
+ * a crash.
  */
 export async function runProcess(main: (ending: Promise<void>) => Promise<void>): Promise<never> {
   let asked = false

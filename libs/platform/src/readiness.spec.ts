@@ -9,7 +9,11 @@ import { NOT_READY, Readiness, storeAnswers, type NotReady } from './readiness.j
 
 describe('readiness', () => {
   it('names what is away, throws, or says no', async () => {
-    const readiness = new Readiness({ redis: () => Promise.reject(new Error('no')), store: () => Promise.resolve(true), node: () => Promise.resolve(false) })
+    const readiness = new Readiness({
+      redis: () => Promise.reject(new Error('no')),
+      store: () => Promise.resolve(true),
+      node: () => Promise.resolve(false),
+    })
     expect(await readiness.notReady()).toEqual(['redis', 'node'])
   })
 
@@ -38,7 +42,9 @@ describe('the health door', () => {
     new Promise((resolve, reject) => {
       request({ socketPath, path }, (answer) => {
         let text = ''
-        answer.on('data', (piece: Buffer) => (text += piece.toString())).on('end', () => resolve({ status: answer.statusCode, text }))
+        answer
+          .on('data', (piece: Buffer) => (text += piece.toString()))
+          .on('end', () => resolve({ status: answer.statusCode, text }))
       })
         .once('error', reject)
         .end()
@@ -49,7 +55,10 @@ describe('the health door', () => {
     let reasons: readonly NotReady[] = ['starting']
     const health = await openHealth(join(folder, 's'), () => Promise.resolve(reasons), LIMITS)
     expect(await ask(join(folder, 's'), '/health/live')).toEqual({ status: 200, text: '{"status":"live"}' })
-    expect(await ask(join(folder, 's'), '/health/ready')).toEqual({ status: 503, text: JSON.stringify({ status: 'not ready', reasons: [NOT_READY.starting] }) })
+    expect(await ask(join(folder, 's'), '/health/ready')).toEqual({
+      status: 503,
+      text: JSON.stringify({ status: 'not ready', reasons: [NOT_READY.starting] }),
+    })
     reasons = []
     expect(await ask(join(folder, 's'), '/health/ready')).toEqual({ status: 200, text: '{"status":"ready"}' })
     expect((await ask(join(folder, 's'), '/v1/info')).status).toBe(404)

@@ -14,8 +14,9 @@ const CHECK_MS = 2_000
 const PROBE_KEY = 'health/probe'
 
 /**
- * Whether what a service needs answers. A check resolves with false, throws, or takes longer than 2 s: then it counts as away. Whoever asks while
- * others wait for an answer gets theirs, so that many askers cost as much as one.
+ * Whether what a service needs answers. A check resolves with false, throws, or takes longer than 2
+ * s: then it counts as away. Whoever asks while others wait for an answer gets theirs, so that many
+ * askers cost as much as one.
  */
 export class Readiness {
   #asking: Promise<readonly NotReady[]> | undefined
@@ -28,7 +29,9 @@ export class Readiness {
 
   async #ask(): Promise<readonly NotReady[]> {
     const asked = Object.entries(this.checks) as [NotReady, () => Promise<boolean>][]
-    const answers = await Promise.all(asked.map(async ([name, check]) => ((await within(CHECK_MS, check)) ? [] : [name])))
+    const answers = await Promise.all(
+      asked.map(async ([name, check]) => ((await within(CHECK_MS, check)) ? [] : [name])),
+    )
     return answers.flat()
   }
 }
@@ -45,7 +48,9 @@ export interface ReadyAnswer {
 }
 
 export function readyAnswer(reasons: readonly NotReady[]): ReadyAnswer {
-  return reasons.length === 0 ? { status: 200, body: { status: 'ready' } } : { status: 503, body: { status: 'not ready', reasons: reasons.map((reason) => NOT_READY[reason]) } }
+  return reasons.length === 0
+    ? { status: 200, body: { status: 'ready' } }
+    : { status: 503, body: { status: 'not ready', reasons: reasons.map((reason) => NOT_READY[reason]) } }
 }
 
 async function within(milliseconds: number, check: () => Promise<boolean>): Promise<boolean> {

@@ -1,8 +1,8 @@
 const TELL_EVERY_MS = 60_000
 
 /**
- * What the log says of refused requests: the first one, and once a minute how many more there were. Anyone may cause
- * them, so a line for each would let a client without a token fill the disk.
+ * What the log says of refused requests: the first one, and once a minute how many more there were.
+ * Anyone may cause them, so a line for each would let a client without a token fill the disk.
  */
 export class Refusals {
   #more = 0

@@ -11,16 +11,19 @@ export interface BodyLimits {
 }
 
 /**
- * Reads the bodies that a service holds in memory: the JSON of requests. Archives are not among them.
+ * Reads the bodies that a service holds in memory: the JSON of requests. Archives are not among
+ * them.
  *
  * Laws
  * - Only authenticated requests come here (authentication.ts).
- * - One body has at most `bytes` bytes: `limit_exceeded`, from its length alone if the client names one.
- * - All bodies that are being read have at most `memory` bytes together, counted as they arrive. The body
- *   that would exceed this is refused at once: `overloaded`. Nothing waits for room, since a client that
- *   sends slowly could then hold up all others.
+ * - One body has at most `bytes` bytes: `limit_exceeded`, from its length alone if the client names
+ *   one.
+ * - All bodies that are being read have at most `memory` bytes together, counted as they arrive.
+ *   The body that would exceed this is refused at once: `overloaded`. Nothing waits for room, since
+ *   a client that sends slowly could then hold up all others.
  * - A body is whole after `timeoutMs`: `request_timeout`.
- * - A refused body is dropped, also what still arrives of it; doors.ts closes a connection that goes on.
+ * - A refused body is dropped, also what still arrives of it; doors.ts closes a connection that
+ *   goes on.
  */
 export class RequestBodies {
   #held = 0
@@ -49,15 +52,23 @@ export class RequestBodies {
         end()
         resolve(Buffer.concat(pieces))
       }
-      const interrupted = (): void => refuse('upload_interrupted', 'the connection was closed before the body was whole')
+      const interrupted = (): void =>
+        refuse('upload_interrupted', 'the connection was closed before the body was whole')
       const take = (piece: Buffer): void => {
         if (size + piece.length > bytes) return refuse(...tooLarge)
-        if (this.#held + piece.length > memory) return refuse('overloaded', `the bodies of the requests that are being read take ${memory} bytes of memory, and this one has no room; try again in a moment (STRATA_BODY_MEMORY)`)
+        if (this.#held + piece.length > memory)
+          return refuse(
+            'overloaded',
+            `the bodies of the requests that are being read take ${memory} bytes of memory, and this one has no room; try again in a moment (STRATA_BODY_MEMORY)`,
+          )
         size += piece.length
         this.#held += piece.length
         pieces.push(piece)
       }
-      const timer = setTimeout(() => refuse('request_timeout', `the body was not whole after ${timeoutMs / 1000} seconds`), timeoutMs)
+      const timer = setTimeout(
+        () => refuse('request_timeout', `the body was not whole after ${timeoutMs / 1000} seconds`),
+        timeoutMs,
+      )
       if (request.destroyed) interrupted()
       else if (Number(request.headers['content-length'] ?? 0) > bytes) refuse(...tooLarge)
       else request.on('data', take).once('end', succeed).once('close', interrupted).once('error', interrupted)

@@ -1,11 +1,24 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { chmodSync, closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import { StrataError } from '@strata/oci'
 
 const MIN_LENGTH = 16
 
-/** Makes a secret of 32 random bytes in a 0600 file, hex text, if the file is not there: whole or not at all, the same for all who race to make it. */
+/**
+ * Makes a secret of 32 random bytes in a 0600 file, hex text, if the file is not there: whole or
+ * not at all, the same for all who race to make it.
+ */
 export function makeSecretFile(path: string): void {
   if (read(path) !== undefined) return
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
@@ -25,13 +38,21 @@ export function makeSecretFile(path: string): void {
 }
 
 /**
- * The secret of a file that must be there: one that services on several machines share cannot be made by each of them. `variable` is what names the file, for the
- * sentence that says so.
+ * The secret of a file that must be there: one that services on several machines share cannot be
+ * made by each of them. `variable` is what names the file, for the sentence that says so.
  */
 export function readSecretFile(path: string, variable: string): string {
   const secret = read(path)
-  if (secret === undefined) throw new StrataError('bad_request', `${variable}: ${path} is not there, or empty: make it once and give it to all who share it (openssl rand -hex 32 > FILE)`)
-  if (secret.length < MIN_LENGTH) throw new StrataError('bad_request', `${variable}: the secret in ${path} has ${secret.length} characters; at least ${MIN_LENGTH} are needed`)
+  if (secret === undefined)
+    throw new StrataError(
+      'bad_request',
+      `${variable}: ${path} is not there, or empty: make it once and give it to all who share it (openssl rand -hex 32 > FILE)`,
+    )
+  if (secret.length < MIN_LENGTH)
+    throw new StrataError(
+      'bad_request',
+      `${variable}: the secret in ${path} has ${secret.length} characters; at least ${MIN_LENGTH} are needed`,
+    )
   return secret
 }
 
@@ -43,7 +64,11 @@ function read(path: string): string | undefined {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
     const what = code === 'EISDIR' ? 'is a folder' : `cannot be read (${code ?? message})`
-    throw new StrataError('bad_request', `the secret ${path} ${what}: put back the file that was there, or make a new one and give it to all who share it`, { cause: error })
+    throw new StrataError(
+      'bad_request',
+      `the secret ${path} ${what}: put back the file that was there, or make a new one and give it to all who share it`,
+      { cause: error },
+    )
   }
 }
 

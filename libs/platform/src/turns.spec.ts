@@ -32,12 +32,22 @@ const DOORS: [kind: string, door: () => Door][] = [
   ['tcp', () => ({ kind: 'tcp', host: '127.0.0.1', port: 0 })],
 ]
 
-async function open(door: Door, handler: (asked: Asked) => void = () => undefined, limits = LIMITS): Promise<NetConnectOpts> {
-  server = await openDoor(door, (request, response) => {
-    asked.push({ request, response })
-    handler({ request, response })
-  }, limits)
-  return door.kind === 'unix' ? { path: door.path } : { host: '127.0.0.1', port: (server.address() as AddressInfo).port }
+async function open(
+  door: Door,
+  handler: (asked: Asked) => void = () => undefined,
+  limits = LIMITS,
+): Promise<NetConnectOpts> {
+  server = await openDoor(
+    door,
+    (request, response) => {
+      asked.push({ request, response })
+      handler({ request, response })
+    },
+    limits,
+  )
+  return door.kind === 'unix'
+    ? { path: door.path }
+    : { host: '127.0.0.1', port: (server.address() as AddressInfo).port }
 }
 const get = (path: string): string => requestText(`GET ${path}`)
 const urls = (): (string | undefined)[] => asked.map(({ request }) => request.url)
@@ -45,7 +55,13 @@ const urls = (): (string | undefined)[] => asked.map(({ request }) => request.ur
 describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
   it('one is served at a time, and each is answered', async () => {
     const client = await RawClient.connect(await open(door()))
-    await client.send(get('/1') + requestText('POST /2', [], 'the body') + requestText('POST /3', ['expect: 100-continue', 'content-length: 4']) + 'more' + get('/4'))
+    await client.send(
+      get('/1') +
+        requestText('POST /2', [], 'the body') +
+        requestText('POST /3', ['expect: 100-continue', 'content-length: 4']) +
+        'more' +
+        get('/4'),
+    )
     for (const [at, path] of ['/1', '/2', '/3', '/4'].entries()) {
       await expect.poll(urls).toHaveLength(at + 1)
       const { request, response } = asked[at]!
@@ -77,16 +93,21 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
     expect(urls()).toEqual(['/1'])
   })
 
-  it.each([[{ count: 17, closes: false }], [{ count: 18, closes: true }], [{ count: 1_000, closes: true }]])('so many may wait: %j', async ({ count, closes }) => {
-    const client = await RawClient.connect(await open(door(), ({ response }) => {
-      if (!closes) response.end('.')
-    }))
-    await client.send(get('/').repeat(count))
-    if (closes) await client.closed
-    else await client.receive(new RegExp(`(\\r\\n\\r\\n[^]*){${count}}`))
-    expect(asked).toHaveLength(closes ? 1 : count)
-    client.socket.destroy()
-  })
+  it.each([[{ count: 17, closes: false }], [{ count: 18, closes: true }], [{ count: 1_000, closes: true }]])(
+    'so many may wait: %j',
+    async ({ count, closes }) => {
+      const client = await RawClient.connect(
+        await open(door(), ({ response }) => {
+          if (!closes) response.end('.')
+        }),
+      )
+      await client.send(get('/').repeat(count))
+      if (closes) await client.closed
+      else await client.receive(new RegExp(`(\\r\\n\\r\\n[^]*){${count}}`))
+      expect(asked).toHaveLength(closes ? 1 : count)
+      client.socket.destroy()
+    },
+  )
 
   it('one that waits for nothing to expect is told so in its turn', async () => {
     const client = await RawClient.connect(await open(door()))
@@ -100,11 +121,15 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
 
 describe.each(DOORS)('an answer that is not read, %s:', (_, door) => {
   it('is cut off; one that has nothing to send is not, nor one whose client may pause', async () => {
-    const at = await open(door(), ({ request, response }) => {
-      if (request.url === '/paused') letClientPause(request)
-      if (request.url === '/silent') response.flushHeaders()
-      else for (let piece = 0; piece < 64; piece++) response.write(Buffer.alloc(1024 * 1024))
-    }, { ...LIMITS, unreadMs: 400 })
+    const at = await open(
+      door(),
+      ({ request, response }) => {
+        if (request.url === '/paused') letClientPause(request)
+        if (request.url === '/silent') response.flushHeaders()
+        else for (let piece = 0; piece < 64; piece++) response.write(Buffer.alloc(1024 * 1024))
+      },
+      { ...LIMITS, unreadMs: 400 },
+    )
     const silent = await RawClient.connect(at)
     await silent.send(get('/silent'))
     await silent.receive(/\r\n\r\n/)
@@ -124,7 +149,9 @@ describe.each(DOORS)('an answer that is not read, %s:', (_, door) => {
     asked[0]!.response.end('the end')
     await silent.receive(/the end/)
     expect(silent.text).toContain('the end')
-    const finished = new Promise((resolve) => asked[1]!.response.once('finish', () => resolve('sent')).once('close', () => resolve('cut off')))
+    const finished = new Promise((resolve) =>
+      asked[1]!.response.once('finish', () => resolve('sent')).once('close', () => resolve('cut off')),
+    )
     paused.socket.resume()
     asked[1]!.response.end()
     expect(await finished).toBe('sent')

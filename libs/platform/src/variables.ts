@@ -1,6 +1,7 @@
 /**
- * The names of all variables of all services, and of the CLI: a machine's services share one environment file, so each lets the others' variables pass. A test in
- * tools/e2e keeps this list and the services' schemas (apps/*\/src/config.ts) the same.
+ * The names of all variables of all services, and of the CLI: a machine's services share one
+ * environment file, so each lets the others' variables pass. A test in tools/e2e keeps this list
+ * and the services' schemas (apps/*\/src/config.ts) the same.
  */
 export const VARIABLES: readonly string[] = [
   'STRATA_BODY_MEMORY',
@@ -57,14 +58,23 @@ export const VARIABLES: readonly string[] = [
   'STRATA_UPLOAD_SILENCE_MS',
 ]
 
-/** Whether some service, the CLI, a test, or Kubernetes (which tells every container of every service `<NAME>_SERVICE_HOST`, `<NAME>_PORT_…`) may have set it. */
+/**
+ * Whether some service, the CLI, a test, or Kubernetes (which tells every container of every
+ * service `<NAME>_SERVICE_HOST`, `<NAME>_PORT_…`) may have set it.
+ */
 export function isVariable(name: string): boolean {
-  return VARIABLES.includes(name) || name.startsWith('STRATA_TEST_') || /_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$/.test(name)
+  return (
+    VARIABLES.includes(name) ||
+    name.startsWith('STRATA_TEST_') ||
+    /_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$/.test(name)
+  )
 }
 
 /** The variable that was probably meant: at most two letters added, left out or changed. */
 export function nearestVariable(name: string): string | undefined {
-  const near = VARIABLES.map((known) => ({ known, distance: editDistance(name, known) })).filter(({ distance }) => distance <= 2)
+  const near = VARIABLES.map((known) => ({ known, distance: editDistance(name, known) })).filter(
+    ({ distance }) => distance <= 2,
+  )
   return near.sort((a, b) => a.distance - b.distance)[0]?.known
 }
 
@@ -73,7 +83,8 @@ function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
-    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
     row = next
   }
   return row[b.length]!

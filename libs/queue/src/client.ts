@@ -8,9 +8,11 @@ import { Signals } from './signals.js'
 import { JobWorker, type WorkerOptions } from './worker.js'
 
 /**
- * All that a process needs of Redis, on one connection and one subscription; every worker adds a connection of its own to wait on.
+ * All that a process needs of Redis, on one connection and one subscription; every worker adds a
+ * connection of its own to wait on.
  *
- * `forRequests`: commands fail at once while Redis is away, since a person waits. `forWork`: they wait, and work goes on when it is back.
+ * `forRequests`: commands fail at once while Redis is away, since a person waits. `forWork`: they
+ * wait, and work goes on when it is back.
  */
 export class QueueClient {
   readonly signals: Signals
@@ -29,7 +31,10 @@ export class QueueClient {
     this.nodes = new NodeDirectory(redis)
   }
 
-  /** Resolves when Redis has answered, or has been found away: the first request must not be the one that finds the connection half-made. */
+  /**
+   * Resolves when Redis has answered, or has been found away: the first request must not be the one
+   * that finds the connection half-made.
+   */
   static async forRequests(url: RedisUrl): Promise<QueueClient> {
     const redis = producerConnection(url)
     await new Promise<void>((resolve) => redis.once('ready', resolve).once('close', resolve))
@@ -55,7 +60,10 @@ export class QueueClient {
     return worker
   }
 
-  /** Ends the work on a queue before `close` does: it takes no more jobs, and those under way are awaited. */
+  /**
+   * Ends the work on a queue before `close` does: it takes no more jobs, and those under way are
+   * awaited.
+   */
   async retire(worker: { close(): Promise<void> }): Promise<void> {
     const at = this.#workers.indexOf(worker)
     if (at >= 0) this.#workers.splice(at, 1)

@@ -2,8 +2,9 @@ import { ARCHIVE_FORMATS, isDiffId, isDigest, NOT_A_DIGEST, PLATFORM, type DiffI
 import { z } from 'zod'
 
 /**
- * The job contracts: a public API. Whoever reaches Redis may add these jobs and gets the same work done; the schemas are checked by
- * producer and worker alike. Write access to Redis is therefore root on every node.
+ * The job contracts: a public API. Whoever reaches Redis may add these jobs and gets the same work
+ * done; the schemas are checked by producer and worker alike. Write access to Redis is therefore
+ * root on every node.
  *
  * | job | queue | what its worker does | result |
  * | --- | --- | --- | --- |
@@ -19,8 +20,9 @@ import { z } from 'zod'
  * | `collect` | `collect` | takes what nobody needs out of the store, then has every live node do the same by `clean` | what was freed |
  * | `clean` | `runtime.<node>` | takes roots and layers that nobody needs off the node | what was freed |
  *
- * Laws: data is small (ids, digests, names), no content and no secret in clear; every job may run twice, even at the same time, and ends the
- * same. `root` is the request that all jobs of a tree belong to: its id is the id of the REST job, of the journal, and of the cancel record.
+ * Laws: data is small (ids, digests, names), no content and no secret in clear; every job may run
+ * twice, even at the same time, and ends the same. `root` is the request that all jobs of a tree
+ * belong to: its id is the id of the REST job, of the journal, and of the cancel record.
  */
 const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 const diffId = z.custom<DiffId>(isDiffId, 'not a sha256 digest')
@@ -32,7 +34,10 @@ export const layerRefSchema = z.object({ digest, diffId, size: z.number().int().
 /** A layer as a job names it: the blob that holds it, and what it is once inflated. */
 export type LayerRef = z.infer<typeof layerRefSchema>
 
-/** A layer to be unpacked. Without a diffID it is whatever the blob unpacks to, which is then noted in the blob's record. */
+/**
+ * A layer to be unpacked. Without a diffID it is whatever the blob unpacks to, which is then noted
+ * in the blob's record.
+ */
 export const extractRefSchema = layerRefSchema.extend({ diffId: diffId.optional() })
 export type ExtractRef = z.infer<typeof extractRefSchema>
 
@@ -41,8 +46,9 @@ export const imageRefSchema = z.object({ id: digest, digest, layers: z.array(lay
 export type ImageRef = z.infer<typeof imageRefSchema>
 
 /**
- * What of a request to launch may stand in clear. `sealed` holds all that the caller says of the process, readable by nodes
- * only (seal.ts). `workdir`, `user` and `hostname` are of jobs that an older gateway wrote; what is sealed counts over them.
+ * What of a request to launch may stand in clear. `sealed` holds all that the caller says of the
+ * process, readable by nodes only (seal.ts). `workdir`, `user` and `hostname` are of jobs that an
+ * older gateway wrote; what is sealed counts over them.
  */
 export const launchSpecSchema = z.object({
   container: z.string().regex(CONTAINER_ID),
@@ -82,14 +88,29 @@ const absentSchema = z.object({
   indexes: z.array(diffId).max(10_000),
 })
 
-/** What `clean` freed on its node, or would free: bytes on disk, a file of several names counted with the last of them. */
+/**
+ * What `clean` freed on its node, or would free: bytes on disk, a file of several names counted
+ * with the last of them.
+ */
 const nodeCleaningSchema = z.object({ roots: tally, layers: tally, bytes: z.number().int() })
 export type NodeCleaning = z.infer<typeof nodeCleaningSchema>
 
 /** What `collect` took out of the store, or would take (StoreCollection of `@strata/store`). */
-const storeCollectionSchema = z.object({ blobs: tally, data: tally, indexes: tally, records: tally, partialUploads: tally, bytes: z.number().int(), linked: z.number().int(), tombstones: tally })
+const storeCollectionSchema = z.object({
+  blobs: tally,
+  data: tally,
+  indexes: tally,
+  records: tally,
+  partialUploads: tally,
+  bytes: z.number().int(),
+  linked: z.number().int(),
+  tombstones: tally,
+})
 
-/** What an archive was and brought. A layer is known if the store had it before; what of it came again was not kept. */
+/**
+ * What an archive was and brought. A layer is known if the store had it before; what of it came
+ * again was not kept.
+ */
 const loadReportSchema = z.object({
   format: z.enum(ARCHIVE_FORMATS),
   writer: z.string().optional(),
@@ -186,8 +207,16 @@ export const CONTRACTS = {
       /** Images without a tag that went, by their ids. */
       images: z.array(digest),
       store: storeCollectionSchema,
-      nodes: z.array(z.discriminatedUnion('done', [nodeCleaningSchema.extend({ node: nodeId, done: z.literal(true) }), z.object({ node: nodeId, done: z.literal(false), reason: z.string() })])),
-      /** Freed in all, in the store and on its nodes; what a node's layer and a blob share is counted once. */
+      nodes: z.array(
+        z.discriminatedUnion('done', [
+          nodeCleaningSchema.extend({ node: nodeId, done: z.literal(true) }),
+          z.object({ node: nodeId, done: z.literal(false), reason: z.string() }),
+        ]),
+      ),
+      /**
+       * Freed in all, in the store and on its nodes; what a node's layer and a blob share is
+       * counted once.
+       */
       bytes: z.number().int(),
     }),
     endsRoot: true,

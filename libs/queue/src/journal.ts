@@ -46,8 +46,9 @@ redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[2] - ${REMEMBERED_SECONDS *
 return 1`
 
 /**
- * Whose write it is: a job's lock as its run holds it (BullMQ's key, and the token of this run). The write is made only while the
- * lock is still that run's, which is checked in the same step: another run may have the job by now.
+ * Whose write it is: a job's lock as its run holds it (BullMQ's key, and the token of this run).
+ * The write is made only while the lock is still that run's, which is checked in the same step:
+ * another run may have the job by now.
  */
 export interface JobLock {
   readonly key: string
@@ -55,8 +56,9 @@ export interface JobLock {
 }
 
 /**
- * How a run of a job ends that has lost its lock: it stood still for too long, or Redis lost the job. Another run has the job or will
- * have it, and that one ends what is to be ended. So a handler lets this through, as `WaitingForChildren`.
+ * How a run of a job ends that has lost its lock: it stood still for too long, or Redis lost the
+ * job. Another run has the job or will have it, and that one ends what is to be ended. So a handler
+ * lets this through, as `WaitingForChildren`.
  */
 export class LostRun extends Error {
   override readonly name = 'LostRun'
@@ -67,7 +69,10 @@ export class LostRun extends Error {
 
 const WRITTEN = 1
 const LOST = -1
-/** One write: nothing changes a record that has ended, so that a worker which comes late cannot undo the end. */
+/**
+ * One write: nothing changes a record that has ended, so that a worker which comes late cannot undo
+ * the end.
+ */
 const WRITE = `
 if ARGV[4] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[4] then return ${LOST} end
 local state = redis.call('HGET', KEYS[1], 'state')
@@ -88,7 +93,8 @@ return ${WRITTEN}`
  *     create ─▶ receiving ─▶ waiting ─▶ active ─▶ completed | failed | cancelled      (an end is final; kept a day)
  * Progress is written at most 5 times a second by whoever does the work: the caller bounds it.
  *
- * A run of a job writes with its `lock`. If it has lost the lock, `update` writes nothing and `complete` and `fail` throw `LostRun`.
+ * A run of a job writes with its `lock`. If it has lost the lock, `update` writes nothing and
+ * `complete` and `fail` throw `LostRun`.
  */
 export class Journal {
   constructor(
@@ -97,10 +103,38 @@ export class Journal {
   ) {}
 
   /** `job_exists` where the id was used, also long ago. */
-  async create(id: string, kind: JournalKind, state: 'receiving' | 'waiting', { total, container }: Pick<JournalRecord, 'total' | 'container'> = {}): Promise<void> {
+  async create(
+    id: string,
+    kind: JournalKind,
+    state: 'receiving' | 'waiting',
+    { total, container }: Pick<JournalRecord, 'total' | 'container'> = {},
+  ): Promise<void> {
     const now = new Date().toISOString()
-    const fields = { id, kind, state, step: state, bytes: '0', entries: '0', createdAt: now, updatedAt: now, seq: '1', ...(total === undefined ? {} : { total: String(total) }), ...(container === undefined ? {} : { container }) }
-    const made = await orUnavailable(this.redis.eval(CREATE, 3, KEY.job(id), KEY.jobWas(id), KEY.jobs, id, Date.now(), ...Object.entries(fields).flat()))
+    const fields = {
+      id,
+      kind,
+      state,
+      step: state,
+      bytes: '0',
+      entries: '0',
+      createdAt: now,
+      updatedAt: now,
+      seq: '1',
+      ...(total === undefined ? {} : { total: String(total) }),
+      ...(container === undefined ? {} : { container }),
+    }
+    const made = await orUnavailable(
+      this.redis.eval(
+        CREATE,
+        3,
+        KEY.job(id),
+        KEY.jobWas(id),
+        KEY.jobs,
+        id,
+        Date.now(),
+        ...Object.entries(fields).flat(),
+      ),
+    )
     if (made !== 1) throw new StrataError('job_exists', `the job id ${id} was used before`)
   }
 
@@ -120,31 +154,50 @@ export class Journal {
     return this.#end(id, '', { state: 'completed', step: 'done', result: JSON.stringify(result) }, lock)
   }
 
-  /** Ends the record; the code `cancelled` makes it cancelled, any other failed. What is kept of the error is what everyone may read. @throws LostRun */
+  /**
+   * Ends the record; the code `cancelled` makes it cancelled, any other failed. What is kept of the
+   * error is what everyone may read.
+   * @throws LostRun
+   */
   async fail(id: string, error: unknown, lock?: JobLock): Promise<boolean> {
     const told = toldToAll(error)
-    return this.#end(id, '', { state: told.code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify(told) }, lock)
+    return this.#end(
+      id,
+      '',
+      { state: told.code === 'cancelled' ? 'cancelled' : 'failed', error: JSON.stringify(told) },
+      lock,
+    )
   }
 
   /**
-   * Asks all work of the request to stop, wherever it is. A request that no worker has yet is ended here.
-   * `endWork` runs before that: it ends, outside Redis, what a later run would finish if Redis lost both
-   * the record and the wish to cancel.
+   * Asks all work of the request to stop, wherever it is. A request that no worker has yet is ended
+   * here. `endWork` runs before that: it ends, outside Redis, what a later run would finish if
+   * Redis lost both the record and the wish to cancel.
    */
   async cancel(id: string, endWork: () => Promise<void>): Promise<void> {
     const { state } = await this.get(id)
     await this.stopWork(id)
     if (state !== 'waiting') return
     await endWork()
-    await this.#end(id, 'waiting', { state: 'cancelled', error: JSON.stringify({ code: 'cancelled', message: 'cancelled by request' }) })
+    await this.#end(id, 'waiting', {
+      state: 'cancelled',
+      error: JSON.stringify({ code: 'cancelled', message: 'cancelled by request' }),
+    })
   }
 
   /**
-   * Aborts all work of the request for `reason`, without ending its record: whoever calls this ends it. Of several reasons the first counts, so that a
-   * request ends as what stopped it, also where the work that was stopped is asked first.
+   * Aborts all work of the request for `reason`, without ending its record: whoever calls this ends
+   * it. Of several reasons the first counts, so that a request ends as what stopped it, also where
+   * the work that was stopped is asked first.
    */
   async stopWork(id: string, reason: unknown = new StrataError('cancelled', 'cancelled by request')): Promise<void> {
-    await orUnavailable(this.redis.multi().set(KEY.cancel(id), encodeFailure(reason), 'EX', KEPT_SECONDS, 'NX').publish(CHANNEL.cancelled, id).exec())
+    await orUnavailable(
+      this.redis
+        .multi()
+        .set(KEY.cancel(id), encodeFailure(reason), 'EX', KEPT_SECONDS, 'NX')
+        .publish(CHANNEL.cancelled, id)
+        .exec(),
+    )
   }
 
   /** `job_not_found`, or `job_expired` for one that ended more than a day ago. */
@@ -153,7 +206,8 @@ export class Journal {
       (async () => {
         const fields = await this.redis.hgetall(KEY.job(id))
         if (fields['state'] !== undefined) return toRecord(fields)
-        if ((await this.redis.exists(KEY.jobWas(id))) === 1) throw new StrataError('job_expired', `the job ${id} ended more than a day ago; its record is no longer kept`)
+        if ((await this.redis.exists(KEY.jobWas(id))) === 1)
+          throw new StrataError('job_expired', `the job ${id} ended more than a day ago; its record is no longer kept`)
         throw new StrataError('job_not_found', `there is no job ${id}`)
       })(),
     )
@@ -177,9 +231,11 @@ export class Journal {
   }
 
   /**
-   * The record now, then at each change, until it has ended or `signal` aborts. Changes that come faster than they are read are joined.
-   * While Redis is away nothing is given, and the follower hears of what happened meanwhile when it is back.
-   * @throws StrataError `job_not_found`, `job_expired`; `queue_unavailable` if Redis is away at the start
+   * The record now, then at each change, until it has ended or `signal` aborts. Changes that come
+   * faster than they are read are joined. While Redis is away nothing is given, and the follower
+   * hears of what happened meanwhile when it is back.
+   * @throws StrataError `job_not_found`, `job_expired`; `queue_unavailable` if Redis is away at the
+   * start
    */
   async *follow(id: string, signal: AbortSignal): AsyncGenerator<JournalRecord> {
     let wake: (() => void) | undefined
@@ -199,7 +255,8 @@ export class Journal {
         }
         news.unread = false
         const record = await this.get(id).catch((error: unknown) => {
-          // It was there: the request goes on without Redis, and is read again when there is news, or at the next reread.
+          // It was there: the request goes on without Redis, and is read again when there is news,
+          // or at the next reread.
           if (seen && error instanceof StrataError && error.code === 'queue_unavailable') return seen
           throw error
         })
@@ -226,16 +283,25 @@ export class Journal {
     return outcome === WRITTEN
   }
 
-  async #write(id: string, only: string, ends: boolean, fields: Record<string, string | number | undefined>, lock?: JobLock): Promise<unknown> {
+  async #write(
+    id: string,
+    only: string,
+    ends: boolean,
+    fields: Record<string, string | number | undefined>,
+    lock?: JobLock,
+  ): Promise<unknown> {
     const all: Record<string, string | number | undefined> = { ...fields, updatedAt: new Date().toISOString() }
     const flat = Object.entries(all).flatMap(([key, value]) => (value === undefined ? [] : [key, String(value)]))
     const keys = [KEY.job(id), KEY.jobWas(id), lock?.key ?? '']
-    return orUnavailable(this.redis.eval(WRITE, keys.length, ...keys, id, only, ends ? '1' : '0', lock?.token ?? '', ...flat))
+    return orUnavailable(
+      this.redis.eval(WRITE, keys.length, ...keys, id, only, ends ? '1' : '0', lock?.token ?? '', ...flat),
+    )
   }
 }
 
 function toRecord(fields: Record<string, string>): JournalRecord {
-  const error = fields['error'] === undefined ? undefined : (JSON.parse(fields['error']) as { code: unknown; message: string })
+  const error =
+    fields['error'] === undefined ? undefined : (JSON.parse(fields['error']) as { code: unknown; message: string })
   return {
     id: fields['id'] ?? '',
     kind: (fields['kind'] ?? 'load') as JournalKind,
@@ -248,6 +314,8 @@ function toRecord(fields: Record<string, string>): JournalRecord {
     createdAt: fields['createdAt'] ?? '',
     updatedAt: fields['updatedAt'] ?? '',
     ...(fields['result'] === undefined ? {} : { result: JSON.parse(fields['result']) as unknown }),
-    ...(error === undefined ? {} : { error: toldToCaller({ code: isErrorCode(error.code) ? error.code : 'internal', message: error.message }) }),
+    ...(error === undefined
+      ? {}
+      : { error: toldToCaller({ code: isErrorCode(error.code) ? error.code : 'internal', message: error.message }) }),
   }
 }

@@ -3,7 +3,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { StrataError } from '@strata/oci'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { NodeDirectory, nodeIdentity, NodeMembership, producerConnection, QUEUES, QueueClient, whenReady, type NodeIdentity, type NodePart, type NodeRecord } from './index.js'
+import {
+  NodeDirectory,
+  nodeIdentity,
+  NodeMembership,
+  producerConnection,
+  QUEUES,
+  QueueClient,
+  whenReady,
+  type NodeIdentity,
+  type NodePart,
+  type NodeRecord,
+} from './index.js'
 import { KEY } from './keys.js'
 import { TestRedis } from './testing/index.js'
 
@@ -29,8 +40,21 @@ afterAll(async () => {
 
 const A: NodeIdentity = { id: 'n', instance: 'folder-a', boot: 'boot-1', host: 'first' }
 const B: NodeIdentity = { ...A, instance: 'folder-b', host: 'second' }
-const record: NodeRecord = { id: 'n', door: 'unix:///x', host: 'first', driver: 'd', driverReason: 'r', runtime: 'v', kernel: 'k', warnings: [] }
-async function member(identity: NodeIdentity, part: NodePart, removed = (): Promise<StrataError | undefined> => Promise.resolve(undefined)): Promise<NodeMembership> {
+const record: NodeRecord = {
+  id: 'n',
+  door: 'unix:///x',
+  host: 'first',
+  driver: 'd',
+  driverReason: 'r',
+  runtime: 'v',
+  kernel: 'k',
+  warnings: [],
+}
+async function member(
+  identity: NodeIdentity,
+  part: NodePart,
+  removed = (): Promise<StrataError | undefined> => Promise.resolve(undefined),
+): Promise<NodeMembership> {
   const membership = await NodeMembership.join({ directory, identity, part, removed, warn: () => undefined })
   open.push(membership)
   return membership
@@ -45,14 +69,24 @@ const lapse = (): Promise<number> => connection.del(KEY.nodeOwner('n'), KEY.node
 describe('the id of a node', () => {
   it('belongs to the first living instance; the second is refused, and told where the first is', async () => {
     await (await member(A, 'runtime')).show(record)
-    await expect(member(B, 'runtime')).rejects.toMatchObject({ code: 'node_exists', message: expect.stringContaining('on the host first') as string })
+    await expect(member(B, 'runtime')).rejects.toMatchObject({
+      code: 'node_exists',
+      message: expect.stringContaining('on the host first') as string,
+    })
     await expect(member(B, 'extractor')).rejects.toMatchObject({ code: 'node_exists' })
     // A copy of the folder on another machine.
-    await expect(member({ ...A, boot: 'boot-2', host: 'copy' }, 'runtime')).rejects.toMatchObject({ code: 'node_exists' })
+    await expect(member({ ...A, boot: 'boot-2', host: 'copy' }, 'runtime')).rejects.toMatchObject({
+      code: 'node_exists',
+    })
   })
 
   it('goes to one of two that start at once', async () => {
-    const outcomes = await Promise.allSettled([member(A, 'runtime'), member(B, 'runtime'), member(B, 'extractor'), member(A, 'extractor')])
+    const outcomes = await Promise.allSettled([
+      member(A, 'runtime'),
+      member(B, 'runtime'),
+      member(B, 'extractor'),
+      member(A, 'extractor'),
+    ])
     const won = [A, B, B, A].filter((_, index) => outcomes[index]?.status === 'fulfilled')
     expect(won).toHaveLength(2)
     expect(new Set(won.map(({ instance }) => instance)).size).toBe(1)
@@ -109,7 +143,11 @@ describe('a process that stood still', () => {
     try {
       let may = false
       const worked: string[] = []
-      const handlers = { 'forget-node': () => Promise.resolve({ node: 'n' }), 'collect-due': () => Promise.resolve({ queued: false }), sweep: () => Promise.resolve({ ended: [], queued: [] }) }
+      const handlers = {
+        'forget-node': () => Promise.resolve({ node: 'n' }),
+        'collect-due': () => Promise.resolve({ queued: false }),
+        sweep: () => Promise.resolve({ ended: [], queued: [] }),
+      }
       const worker = client.serve({
         kind: 'storage',
         queue: QUEUES.storage,
@@ -159,7 +197,10 @@ describe('all containers there are', () => {
     await (await member(A, 'extractor')).show(undefined)
     await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
     await (await member(A, 'runtime')).show(record)
-    await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable', message: expect.stringContaining('the node n has not told') as string })
+    await expect(directory.allContainers()).rejects.toMatchObject({
+      code: 'node_unavailable',
+      message: expect.stringContaining('the node n has not told') as string,
+    })
     await directory.publishAll('n', new Map())
     expect(await directory.allContainers()).toEqual([])
   })

@@ -3,7 +3,9 @@ import { asStrataError, StrataError } from '@strata/oci'
 import type { NodeIdentity } from './node-identity.js'
 import { LIFE_MS, type NodeDirectory, type NodePart, type NodeRecord, type Registered } from './nodes.js'
 
-/** Well within a registration's life, and soon enough to publish all again when Redis was emptied. */
+/**
+ * Well within a registration's life, and soon enough to publish all again when Redis was emptied.
+ */
 const RENEW_MS = 3_000
 /** A renewal older than this proves nothing: another instance may have the id by now. */
 const TRUSTED_MS = LIFE_MS - RENEW_MS
@@ -16,7 +18,10 @@ export interface Standing {
   readonly member: boolean
   /** The node's other part lives too. */
   readonly whole: boolean
-  /** Redis did not know this part: a first time, after a long pause, or Redis was emptied. All it publishes is due again. */
+  /**
+   * Redis did not know this part: a first time, after a long pause, or Redis was emptied. All it
+   * publishes is due again.
+   */
   readonly unknown: boolean
 }
 
@@ -24,21 +29,27 @@ export interface MembershipOptions {
   readonly directory: NodeDirectory
   readonly identity: NodeIdentity
   readonly part: NodePart
-  /** Why this node may not come back (someone removed it); looked at whenever Redis did not know the part. */
+  /**
+   * Why this node may not come back (someone removed it); looked at whenever Redis did not know the
+   * part.
+   */
   readonly removed: () => Promise<StrataError | undefined>
   readonly warn: (message: string) => void
 }
 
 /**
- * One part of a node (its runtime, its extractor), known to others under the node's id for as long as it lives.
+ * One part of a node (its runtime, its extractor), known to others under the node's id for as long
+ * as it lives.
  *
  * Laws:
- * - An id belongs to one node folder on one boot of one machine: the first living one. A second is refused
- *   (`node_exists`), with the first one's host. Both parts of a node come from one folder, so they agree.
- * - A process that died keeps its id for the life of its registration (15 s). The same folder takes it back at once,
- *   also after `kill -9`; another waits until the life is over, and is refused as soon as the first renews.
- * - `mayWork` is asked before every job. A process that stood still for longer than its registration lived renews first,
- *   and takes no job when another has its place.
+ * - An id belongs to one node folder on one boot of one machine: the first living one. A second is
+ *   refused (`node_exists`), with the first one's host. Both parts of a node come from one folder,
+ *   so they agree.
+ * - A process that died keeps its id for the life of its registration (15 s). The same folder takes
+ *   it back at once, also after `kill -9`; another waits until the life is over, and is refused as
+ *   soon as the first renews.
+ * - `mayWork` is asked before every job. A process that stood still for longer than its
+ *   registration lived renews first, and takes no job when another has its place.
  */
 export class NodeMembership {
   #standing: Standing = { member: false, whole: false, unknown: true }
@@ -85,7 +96,10 @@ export class NodeMembership {
     return this.#standing
   }
 
-  /** From here on others find the part: its record for a runtime, nothing more than its being there for an extractor. */
+  /**
+   * From here on others find the part: its record for a runtime, nothing more than its being there
+   * for an extractor.
+   */
   async show(record: NodeRecord | undefined): Promise<void> {
     this.#record = record
     this.#shown = true
@@ -110,8 +124,9 @@ export class NodeMembership {
   }
 
   /**
-   * Another process of this node folder, or any other once this was the last, may take the id at once. One that was
-   * never shown only stops renewing: it may be a second process of a folder whose first one is there and well.
+   * Another process of this node folder, or any other once this was the last, may take the id at
+   * once. One that was never shown only stops renewing: it may be a second process of a folder
+   * whose first one is there and well.
    */
   async leave(): Promise<void> {
     this.#closed = true
@@ -147,8 +162,9 @@ export class NodeMembership {
   }
 
   /**
-   * What Redis did not know may have been removed meanwhile: by someone who first noted that and then saw that nobody had
-   * the id. So the id is taken first, unseen by others, then the note is looked for, and only then the part is shown.
+   * What Redis did not know may have been removed meanwhile: by someone who first noted that and
+   * then saw that nobody had the id. So the id is taken first, unseen by others, then the note is
+   * looked for, and only then the part is shown.
    */
   async #register(): Promise<Registered | { readonly kind: 'removed'; readonly reason: StrataError }> {
     const { directory, identity, part, removed } = this.options
@@ -182,5 +198,8 @@ export class NodeMembership {
 }
 
 function takenBy(id: string, host: string): StrataError {
-  return new StrataError('node_exists', `a node ${id} is already running, on the host ${host}, from another folder than this one: give each node an id of its own (STRATA_NODE)`)
+  return new StrataError(
+    'node_exists',
+    `a node ${id} is already running, on the host ${host}, from another folder than this one: give each node an id of its own (STRATA_NODE)`,
+  )
 }

@@ -5,7 +5,9 @@ import { orUnavailable } from './connection.js'
 import { KEY } from './keys.js'
 import type { NodeIdentity } from './node-identity.js'
 
-/** What a node's runtime says of itself: renewed every few seconds, gone soon after the runtime is. */
+/**
+ * What a node's runtime says of itself: renewed every few seconds, gone soon after the runtime is.
+ */
 export const nodeSchema = z.object({
   id: z.string(),
   /** `unix:///path` or `http://host:port` of the node's door. */
@@ -64,9 +66,10 @@ const PLACED_SECONDS = 24 * 3600
 
 /**
  * Takes or keeps the id for one instance, in one step: two that start at once cannot both have it.
- * KEYS owner, own part, other part, nodes, seen, unpublished · ARGV id, instance, boot, owner's record, what the part says ('' if it
- * is not to be shown yet), field in `seen`, '1' for a runtime: of the host's two names its own counts, since an extractor
-in a container of its own does not see the machine's
+ * KEYS owner, own part, other part, nodes, seen, unpublished · ARGV id, instance, boot, owner's
+ * record, what the part says ('' if it is not to be shown yet), field in `seen`, '1' for a runtime:
+ * of the host's two names its own counts, since an extractor in a container of its own does not see
+ * the machine's
  */
 const REGISTER = `local text = redis.call('GET', KEYS[1])
 local lapsed = 1
@@ -87,7 +90,10 @@ if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[5], ARGV[6], string.format('%d%03d ', now[1], math.floor(now[2] / 1000)) .. ARGV[5])
 end
 return {1, lapsed, unknown, redis.call('EXISTS', KEYS[3])}`
-/** KEYS owner, own part, other part · ARGV instance, boot. The id is free at once when no part is left. */
+/**
+ * KEYS owner, own part, other part · ARGV instance, boot. The id is free at once when no part is
+ * left.
+ */
 const LEAVE = `local text = redis.call('GET', KEYS[1])
 if not text then return 0 end
 local owner = cjson.decode(text)
@@ -103,15 +109,15 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return 1`
 const RELEASE = `if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end return 1`
 
 /**
- * Nodes and their containers as Redis shows them: a copy. A node's disk is the truth for its containers; it publishes them at its start, at
- * each change, and again when it finds Redis empty.
+ * Nodes and their containers as Redis shows them: a copy. A node's disk is the truth for its
+ * containers; it publishes them at its start, at each change, and again when it finds Redis empty.
  */
 export class NodeDirectory {
   constructor(private readonly redis: Redis) {}
 
   /**
-   * Takes or renews the id for this instance. `said`: what the part tells others; `null` where it is enough that it is
-   * there, `undefined` where it is not to be found yet.
+   * Takes or renews the id for this instance. `said`: what the part tells others; `null` where it
+   * is enough that it is there, `undefined` where it is not to be found yet.
    */
   async register(identity: NodeIdentity, part: NodePart, said: NodeRecord | null | undefined): Promise<Registered> {
     const { id, instance, boot, host } = identity
@@ -119,12 +125,26 @@ export class NodeDirectory {
     const owner = JSON.stringify(ownerSchema.parse({ instance, boot, host }))
     const text = said === undefined ? '' : JSON.stringify(said ?? { host })
     const keys = [KEY.nodeOwner(id), own, other, KEY.nodes, KEY.nodesSeen, KEY.nodesUnpublished]
-    const answer = (await this.redis.eval(REGISTER, keys.length, ...keys, id, instance, boot, owner, text, `${id}/${part}`, part === 'runtime' ? '1' : '0')) as [number, ...(string | number)[]]
+    const answer = (await this.redis.eval(
+      REGISTER,
+      keys.length,
+      ...keys,
+      id,
+      instance,
+      boot,
+      owner,
+      text,
+      `${id}/${part}`,
+      part === 'runtime' ? '1' : '0',
+    )) as [number, ...(string | number)[]]
     if (answer[0] === 0) return { kind: 'taken', host: String(answer[1]), leftMs: Number(answer[2]) }
     return { kind: 'registered', lapsed: answer[1] === 1, unknown: answer[2] === 1, whole: answer[3] === 1 }
   }
 
-  /** The part ends: it is not shown any more, and the id is free when the other part is not there either. */
+  /**
+   * The part ends: it is not shown any more, and the id is free when the other part is not there
+   * either.
+   */
   async leave({ id, instance, boot }: NodeIdentity, part: NodePart): Promise<void> {
     await this.redis.eval(LEAVE, 3, KEY.nodeOwner(id), ...partKeys(id, part), instance, boot)
   }
@@ -156,9 +176,19 @@ export class NodeDirectory {
         const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
         return Promise.all(
           ids.map(async (id) => {
-            const [runtime, extractor] = await Promise.all([this.#part(id, 'runtime', now), this.#part(id, 'extractor', now)])
+            const [runtime, extractor] = await Promise.all([
+              this.#part(id, 'runtime', now),
+              this.#part(id, 'extractor', now),
+            ])
             const said = runtime.said === undefined ? undefined : nodeSchema.safeParse(runtime.said).data
-            return { id, state: stateOf(runtime, extractor), runtime, extractor, last: said, host: said?.host ?? hostOf(extractor.said) }
+            return {
+              id,
+              state: stateOf(runtime, extractor),
+              runtime,
+              extractor,
+              last: said,
+              host: said?.host ?? hostOf(extractor.said),
+            }
           }),
         )
       })(),
@@ -166,10 +196,18 @@ export class NodeDirectory {
   }
 
   async #part(id: string, part: NodePart, now: number): Promise<PartStatus> {
-    const [text, seen] = await Promise.all([this.redis.get(partKeys(id, part)[0]), this.redis.hget(KEY.nodesSeen, `${id}/${part}`)])
+    const [text, seen] = await Promise.all([
+      this.redis.get(partKeys(id, part)[0]),
+      this.redis.hget(KEY.nodesSeen, `${id}/${part}`),
+    ])
     const at = seen === null ? undefined : Number(seen.slice(0, seen.indexOf(' ')))
     const said = text ?? seen?.slice(seen.indexOf(' ') + 1)
-    return { lives: text !== null, seenAt: at, silentMs: at === undefined ? undefined : Math.max(0, now - at), said: said === undefined ? undefined : (JSON.parse(said) as unknown) }
+    return {
+      lives: text !== null,
+      seenAt: at,
+      silentMs: at === undefined ? undefined : Math.max(0, now - at),
+      said: said === undefined ? undefined : (JSON.parse(said) as unknown),
+    }
   }
 
   /** The ids of all nodes that ever registered, also of those that do not live. */
@@ -179,19 +217,32 @@ export class NodeDirectory {
 
   async get(id: string): Promise<NodeRecord> {
     const text = await orUnavailable(this.redis.get(KEY.node(id)))
-    if (text === null) throw new StrataError('node_unavailable', `the node ${id} does not answer: start it again, or forget it and its containers with \`strata node rm ${id}\``)
+    if (text === null)
+      throw new StrataError(
+        'node_unavailable',
+        `the node ${id} does not answer: start it again, or forget it and its containers with \`strata node rm ${id}\``,
+      )
     return nodeSchema.parse(JSON.parse(text))
   }
 
-  /** Whether some process has the id: a node that lives, that just starts, or that died less than 15 s ago. */
+  /**
+   * Whether some process has the id: a node that lives, that just starts, or that died less than 15
+   * s ago.
+   */
   async isOwned(id: string): Promise<boolean> {
     return (await orUnavailable(this.redis.exists(KEY.nodeOwner(id), KEY.node(id), KEY.extractor(id)))) > 0
   }
 
-  /** Forgets a node that is gone for good: its containers, their names, and that it was ever there. May be done again. */
+  /**
+   * Forgets a node that is gone for good: its containers, their names, and that it was ever there.
+   * May be done again.
+   */
   async forget(id: string): Promise<void> {
-    const names = new Map(Object.entries(await orUnavailable(this.redis.hgetall(KEY.names))).map(([name, container]) => [container, name]))
-    for (const container of await orUnavailable(this.redis.hkeys(KEY.containers(id)))) await this.withdraw(id, container, names.get(container))
+    const names = new Map(
+      Object.entries(await orUnavailable(this.redis.hgetall(KEY.names))).map(([name, container]) => [container, name]),
+    )
+    for (const container of await orUnavailable(this.redis.hkeys(KEY.containers(id))))
+      await this.withdraw(id, container, names.get(container))
     await orUnavailable(
       this.redis
         .multi()
@@ -208,7 +259,10 @@ export class NodeDirectory {
     return (await orUnavailable(this.redis.get(KEY.placed(container)))) ?? undefined
   }
 
-  /** Which node a container is placed on: the first that asks gets it, and every later one is told who did. */
+  /**
+   * Which node a container is placed on: the first that asks gets it, and every later one is told
+   * who did.
+   */
   async claimContainer(container: string, node: string): Promise<string> {
     await orUnavailable(this.redis.set(KEY.placed(container), node, 'NX'))
     return (await orUnavailable(this.redis.get(KEY.placed(container)))) ?? node
@@ -246,8 +300,8 @@ export class NodeDirectory {
   }
 
   /**
-   * A removed container: its name is free, then it is not shown any more. Where it was placed is remembered for longer than its request may run
-   * again: another node must not take it then.
+   * A removed container: its name is free, then it is not shown any more. Where it was placed is
+   * remembered for longer than its request may run again: another node must not take it then.
    */
   async withdraw(node: string, container: string, name: string | undefined): Promise<void> {
     if (name !== undefined) await this.releaseName(name, container)
@@ -260,9 +314,11 @@ export class NodeDirectory {
   }
 
   /**
-   * As `containers`, for who acts on what is not among them. Right after Redis was emptied no container is, though all
-   * may run. What a node that is gone has published last still counts: what it has left does not change.
-   * @throws StrataError `node_unavailable` where no node is known, or one has not published since Redis knows it
+   * As `containers`, for who acts on what is not among them. Right after Redis was emptied no
+   * container is, though all may run. What a node that is gone has published last still counts:
+   * what it has left does not change.
+   * @throws StrataError `node_unavailable` where no node is known, or one has not published since
+   * Redis knows it
    */
   async allContainers(): Promise<unknown[]> {
     const known = await this.known()
@@ -274,8 +330,16 @@ export class NodeDirectory {
       return value as string[]
     })
     const missing = now.find((id) => unpublished.includes(id) || !known.includes(id))
-    if (missing !== undefined) throw new StrataError('node_unavailable', `the node ${missing} has not told yet which containers it has: try again, or forget it with \`strata node rm ${missing}\` if it is gone for good`)
-    if (now.length === 0) throw new StrataError('node_unavailable', 'no node is known, so none can tell which containers there are: try again when one runs (`strata up`)')
+    if (missing !== undefined)
+      throw new StrataError(
+        'node_unavailable',
+        `the node ${missing} has not told yet which containers it has: try again, or forget it with \`strata node rm ${missing}\` if it is gone for good`,
+      )
+    if (now.length === 0)
+      throw new StrataError(
+        'node_unavailable',
+        'no node is known, so none can tell which containers there are: try again when one runs (`strata up`)',
+      )
     return lists.flat().map((text) => JSON.parse(text) as unknown)
   }
 

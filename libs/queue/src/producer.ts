@@ -8,7 +8,10 @@ import { decodeFailure } from './failure.js'
 import type { JobLock } from './journal.js'
 import { BULL_PREFIX } from './keys.js'
 
-/** A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids hold no colon. */
+/**
+ * A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids
+ * hold no colon.
+ */
 export interface NewJob<N extends JobName> {
   readonly name: N
   readonly queue: string
@@ -22,20 +25,32 @@ export interface ParentJob {
 }
 
 const DAY = 24 * 3600
-/** A failing child wakes its parent at once, which then stops the siblings and ends with the child's own reason. */
+/**
+ * A failing child wakes its parent at once, which then stops the siblings and ends with the child's
+ * own reason.
+ */
 const CHILD = { continueParentOnFailure: true } satisfies JobsOptions
 /**
- * Of each queue. What a request came to is in the journal, for a day; a job that has ended is only wanted by who asked for it, a moment later, so that Redis does not grow with what is past. By age
- * alone a busy queue would keep thousands, by number alone one of few jobs would fill for weeks. Failures are few, and tell more.
+ * Of each queue. What a request came to is in the journal, for a day; a job that has ended is only
+ * wanted by who asked for it, a moment later, so that Redis does not grow with what is past. By age
+ * alone a busy queue would keep thousands, by number alone one of few jobs would fill for weeks.
+ * Failures are few, and tell more.
  */
-const KEEP = { attempts: 1, removeOnComplete: { age: 120, count: 150 }, removeOnFail: { age: DAY, count: 1_000 } } satisfies JobsOptions
+const KEEP = {
+  attempts: 1,
+  removeOnComplete: { age: 120, count: 150 },
+  removeOnFail: { age: DAY, count: 1_000 },
+} satisfies JobsOptions
 /** BullMQ's own stream of events, which none of us reads: its default is 10,000 a queue. */
 const STREAMS = { events: { maxLen: 500 } }
 
 function checked<N extends JobName>(job: NewJob<N>): NewJob<N> {
   const result = CONTRACTS[job.name].data.safeParse(job.data)
   if (result.success) return job
-  throw new StrataError('bad_request', `the job ${job.name} is not valid: ${result.error.issues[0]?.path.join('.') ?? ''}: ${result.error.issues[0]?.message ?? ''}`)
+  throw new StrataError(
+    'bad_request',
+    `the job ${job.name} is not valid: ${result.error.issues[0]?.path.join('.') ?? ''}: ${result.error.issues[0]?.message ?? ''}`,
+  )
 }
 
 /** Adds jobs. Commands fail with `queue_unavailable` while Redis is away, never hang. */
@@ -51,7 +66,12 @@ export class Producer {
   queue(name: string): Queue {
     let queue = this.#queues.get(name)
     if (!queue) {
-      queue = new Queue(name, { connection: this.redis, prefix: BULL_PREFIX, defaultJobOptions: KEEP, streams: STREAMS })
+      queue = new Queue(name, {
+        connection: this.redis,
+        prefix: BULL_PREFIX,
+        defaultJobOptions: KEEP,
+        streams: STREAMS,
+      })
       queue.on('error', () => undefined)
       this.#queues.set(name, queue)
     }
@@ -61,16 +81,23 @@ export class Producer {
   async add<N extends JobName>(job: NewJob<N>, parent?: ParentJob): Promise<void> {
     const { name, data, id } = checked(job)
     await this.#ready()
-    const options = parent ? { jobId: id, ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } } : { jobId: id }
+    const options = parent
+      ? { jobId: id, ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } }
+      : { jobId: id }
     await orUnavailable(this.queue(job.queue).add(name, data, options))
   }
 
   /** A job that starts when its children have ended, all well or one badly. Added as one. */
-  async addFlow<N extends JobName, C extends JobName>(job: NewJob<N>, children: readonly NewJob<C>[], parent?: ParentJob): Promise<void> {
+  async addFlow<N extends JobName, C extends JobName>(
+    job: NewJob<N>,
+    children: readonly NewJob<C>[],
+    parent?: ParentJob,
+  ): Promise<void> {
     if (children.length === 0) return this.add(job, parent)
     checked(job)
     await this.#ready()
-    // A flow that is the first to use a queue gives it BullMQ's own length of events, unless the queue says another.
+    // A flow that is the first to use a queue gives it BullMQ's own length of events, unless the
+    // queue says another.
     for (const { queue } of [job, ...children]) this.queue(queue)
     const ownParent = parent ? { ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } } : {}
     await orUnavailable(
@@ -79,7 +106,12 @@ export class Producer {
         queueName: job.queue,
         data: job.data,
         opts: { jobId: job.id, ...KEEP, ...ownParent },
-        children: children.map(checked).map((child) => ({ name: child.name, queueName: child.queue, data: child.data, opts: { jobId: child.id, ...KEEP, ...CHILD } })),
+        children: children.map(checked).map((child) => ({
+          name: child.name,
+          queueName: child.queue,
+          data: child.data,
+          opts: { jobId: child.id, ...KEEP, ...CHILD },
+        })),
       }),
     )
   }
@@ -87,7 +119,11 @@ export class Producer {
   /** Adds `job` again and again, every `milliseconds`; one schedule however many ask. */
   async schedule<N extends JobName>(job: NewJob<N>, milliseconds: number): Promise<void> {
     const { name, data, id } = checked(job)
-    await this.queue(job.queue).upsertJobScheduler(id, { every: milliseconds }, { name, data, opts: { ...KEEP, removeOnComplete: true } })
+    await this.queue(job.queue).upsertJobScheduler(
+      id,
+      { every: milliseconds },
+      { name, data, opts: { ...KEEP, removeOnComplete: true } },
+    )
   }
 
   /** Whether there is such a schedule: Redis may have lost it. */
@@ -106,7 +142,8 @@ export class Producer {
 
   /**
    * The job's result once it has ended, wherever it is worked; its own failure if it failed.
-   * @throws StrataError `queue_unavailable` if the job is not known (any more), and the signal's reason
+   * @throws StrataError `queue_unavailable` if the job is not known (any more), and the signal's
+   * reason
    */
   async result<N extends JobName>({ name, queue, id }: NewJob<N>, signal: AbortSignal): Promise<JobResult<N>> {
     for (let wait = 20; ; wait = Math.min(wait * 2, 250)) {
@@ -134,11 +171,16 @@ export class Producer {
 
   /** How many jobs of the queue have not ended. */
   async unfinished(queue: string): Promise<number> {
-    const counts = await orUnavailable(this.queue(queue).getJobCounts('active', 'waiting', 'waiting-children', 'delayed', 'prioritized'))
+    const counts = await orUnavailable(
+      this.queue(queue).getJobCounts('active', 'waiting', 'waiting-children', 'delayed', 'prioritized'),
+    )
     return Object.values(counts).reduce((sum, count) => sum + count, 0)
   }
 
-  /** Takes a queue away that nobody works or adds to any more, with what it remembers of jobs that have ended. */
+  /**
+   * Takes a queue away that nobody works or adds to any more, with what it remembers of jobs that
+   * have ended.
+   */
   async removeQueue(name: string): Promise<void> {
     await this.queue(name).obliterate({ force: true })
     await this.#queues.get(name)?.close()
@@ -150,7 +192,10 @@ export class Producer {
     return (await orUnavailable(this.redis.get(key))) === token
   }
 
-  /** Whether nobody works on it any more, if it is known at all. It may have failed by its worker's word, or because its workers died too often. */
+  /**
+   * Whether nobody works on it any more, if it is known at all. It may have failed by its worker's
+   * word, or because its workers died too often.
+   */
   async isOver(job: ParentJob): Promise<boolean> {
     const state = await orUnavailable(this.queue(job.queue).getJobState(job.id))
     return state === 'failed' || state === 'completed'

@@ -4,7 +4,21 @@ import { join } from 'node:path'
 import { ERROR_TITLES, StrataError, parseDiffId, parseDigest } from '@strata/oci'
 import { Job } from 'bullmq'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Journal, JobWorker, LostRun, Producer, QUEUES, Signals, orUnavailable, producerConnection, whenReady, workerConnection, type Handlers, type LayerRef, type QueueKind } from './index.js'
+import {
+  Journal,
+  JobWorker,
+  LostRun,
+  Producer,
+  QUEUES,
+  Signals,
+  orUnavailable,
+  producerConnection,
+  whenReady,
+  workerConnection,
+  type Handlers,
+  type LayerRef,
+  type QueueKind,
+} from './index.js'
 import { BULL_PREFIX } from './keys.js'
 import { TestRedis } from './testing/index.js'
 
@@ -31,10 +45,22 @@ async function client() {
   return { journal, producer, signals, fast }
 }
 
-async function worker<K extends QueueKind>(kind: K, queue: string, handlers: Handlers<K>, concurrency = 1, onError?: (error: Error) => void) {
+async function worker<K extends QueueKind>(
+  kind: K,
+  queue: string,
+  handlers: Handlers<K>,
+  concurrency = 1,
+  onError?: (error: Error) => void,
+) {
   const slow = workerConnection(redis.url)
   const { journal, signals } = await client()
-  const made = new JobWorker(slow, journal, signals, { kind, queue, handlers, concurrency, ...(onError ? { onError } : {}) })
+  const made = new JobWorker(slow, journal, signals, {
+    kind,
+    queue,
+    handlers,
+    concurrency,
+    ...(onError ? { onError } : {}),
+  })
   open.push({ close: () => slow.disconnect() }, made)
   return made
 }
@@ -43,11 +69,18 @@ const layer = (n: number): LayerRef => {
   const digest = `sha256:${String(n).padStart(64, '0')}`
   return { digest: parseDigest(digest), diffId: parseDiffId(digest), size: n }
 }
-const children = (root: string, count: number) => Array.from({ length: count }, (_, n) => ({ name: 'extract' as const, queue: QUEUES.extract, id: `${root}-x${n}`, data: { root, layer: layer(n) } }))
+const children = (root: string, count: number) =>
+  Array.from({ length: count }, (_, n) => ({
+    name: 'extract' as const,
+    queue: QUEUES.extract,
+    id: `${root}-x${n}`,
+    data: { root, layer: layer(n) },
+  }))
 /** A worker handles every job of its queue. */
 const noImport = { import: () => Promise.resolve({ images: [] }) }
 const never = new AbortController().signal
-const aborted = (signal: AbortSignal) => new Promise<void>((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve())))
+const aborted = (signal: AbortSignal) =>
+  new Promise<void>((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve())))
 
 describe('jobs', () => {
   it('a parent gives up its worker for its children and ends the request with its own result', async () => {
@@ -65,7 +98,9 @@ describe('jobs', () => {
     await worker('extract', QUEUES.extract, {
       extract: async () => {
         // Children that end before their parent waits cost it no second run.
-        await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren()).toBe(true)
+        await expect
+          .poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren())
+          .toBe(true)
         return { node: 'n', made: true }
       },
     })
@@ -79,8 +114,14 @@ describe('jobs', () => {
     const { producer, fast } = await client()
     const root = randomUUID()
     const [parent, child] = [`ingest.${root}`, `extract.${root}`]
-    await producer.addFlow({ name: 'load', queue: parent, id: root, data: { root, upload: root, prepare: false } }, children(root, 1).map((each) => ({ ...each, queue: child })))
-    for (const queue of [parent, child]) await expect.poll(() => fast.hget(`${BULL_PREFIX}:${queue}:meta`, 'opts.maxLenEvents'), { message: queue }).toBe('500')
+    await producer.addFlow(
+      { name: 'load', queue: parent, id: root, data: { root, upload: root, prepare: false } },
+      children(root, 1).map((each) => ({ ...each, queue: child })),
+    )
+    for (const queue of [parent, child])
+      await expect
+        .poll(() => fast.hget(`${BULL_PREFIX}:${queue}:meta`, 'opts.maxLenEvents'), { message: queue })
+        .toBe('500')
   })
 
   it('a failing child ends its parent with the child’s own code and sentence, and stops its siblings', async () => {
@@ -109,7 +150,10 @@ describe('jobs', () => {
     )
     await journal.create(root, 'load', 'waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
-    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'digest_mismatch', message: 'the layer is not what its manifest says' } })
+    expect(await journal.end(root, never)).toMatchObject({
+      state: 'failed',
+      error: { code: 'digest_mismatch', message: 'the layer is not what its manifest says' },
+    })
     await expect.poll(() => stopped).toBeGreaterThanOrEqual(1)
   })
 
@@ -118,14 +162,26 @@ describe('jobs', () => {
     const root = randomUUID()
     const parent: string[] = []
     const child: string[] = []
-    await worker('ingest', QUEUES.ingest, {
-      ...noImport,
-      load: async ({ root }, context) => {
-        await context.children(children(root, 1))
-        return { images: [] }
+    await worker(
+      'ingest',
+      QUEUES.ingest,
+      {
+        ...noImport,
+        load: async ({ root }, context) => {
+          await context.children(children(root, 1))
+          return { images: [] }
+        },
       },
-    }, 1, ({ message }) => void parent.push(message))
-    await worker('extract', QUEUES.extract, { extract: () => Promise.reject(new TypeError('canary is not a function')) }, 1, ({ message }) => void child.push(message))
+      1,
+      ({ message }) => void parent.push(message),
+    )
+    await worker(
+      'extract',
+      QUEUES.extract,
+      { extract: () => Promise.reject(new TypeError('canary is not a function')) },
+      1,
+      ({ message }) => void child.push(message),
+    )
     await journal.create(root, 'load', 'waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     const ended = await journal.end(root, never)
@@ -136,14 +192,24 @@ describe('jobs', () => {
       if (type === 'hash') expect(JSON.stringify(await fast.hgetall(key))).not.toContain('canary')
       if (type === 'stream') expect(JSON.stringify(await fast.xrange(key, '-', '+'))).not.toContain('canary')
     }
-    expect({ parent, child }).toEqual({ parent: [], child: [expect.stringMatching(new RegExp(`^extract of the request ${root} failed inside: TypeError: canary is not a function\n +at `)) as string] })
+    expect({ parent, child }).toEqual({
+      parent: [],
+      child: [
+        expect.stringMatching(
+          new RegExp(`^extract of the request ${root} failed inside: TypeError: canary is not a function\n +at `),
+        ) as string,
+      ],
+    })
   })
 
   it('a record of an older version says no more than a new one', async () => {
     const { journal, fast } = await client()
     const id = randomUUID()
     await journal.create(id, 'load', 'waiting')
-    await fast.hset(`strata:job:${id}`, { state: 'failed', error: JSON.stringify({ code: 'internal', message: 'canary is not a function' }) })
+    await fast.hset(`strata:job:${id}`, {
+      state: 'failed',
+      error: JSON.stringify({ code: 'internal', message: 'canary is not a function' }),
+    })
     expect((await journal.get(id)).error).toEqual({ code: 'internal', message: ERROR_TITLES.internal })
   })
 
@@ -151,7 +217,11 @@ describe('jobs', () => {
     const { journal, producer } = await client()
     const root = randomUUID()
     let aboutToWait = false
-    const delayed = vi.spyOn(Job.prototype, 'moveToWaitingChildren').mockImplementation(async function (this: Job, token, options) {
+    const delayed = vi.spyOn(Job.prototype, 'moveToWaitingChildren').mockImplementation(async function (
+      this: Job,
+      token,
+      options,
+    ) {
       aboutToWait = true
       await expect.poll(async () => Object.keys(await this.getIgnoredChildrenFailures())).toHaveLength(1)
       delayed.mockRestore()
@@ -193,7 +263,9 @@ describe('jobs', () => {
         context.signal.throwIfAborted()
         waiting = true
         await journal.update(root, { state: 'active' })
-        await context.children([{ name: 'extract', queue: QUEUES.extractOn('absent'), id: `${root}-x`, data: { root, layer: layer(1) } }])
+        await context.children([
+          { name: 'extract', queue: QUEUES.extractOn('absent'), id: `${root}-x`, data: { root, layer: layer(1) } },
+        ])
         return { images: [] }
       },
     })
@@ -210,22 +282,31 @@ describe('jobs', () => {
     const root = randomUUID()
     const first = Promise.withResolvers<{ failed: unknown; reason: unknown; owned: unknown }>()
     let runs = 0
-    await worker('ingest', QUEUES.ingest, {
-      ...noImport,
-      load: async (_, context) => {
-        if (++runs === 1) {
-          // As after a pause that was longer than the lock.
-          await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
-          await aborted(context.signal)
-          const late = new StrataError('internal', 'the late run')
-          first.resolve({ failed: await context.fail(late).catch((error: unknown) => error), reason: context.signal.reason, owned: await context.assertOwned().catch((error: unknown) => error) })
-          throw late
-        }
-        await first.promise
-        await context.assertOwned()
-        return { images: [] }
+    await worker(
+      'ingest',
+      QUEUES.ingest,
+      {
+        ...noImport,
+        load: async (_, context) => {
+          if (++runs === 1) {
+            // As after a pause that was longer than the lock.
+            await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
+            await aborted(context.signal)
+            const late = new StrataError('internal', 'the late run')
+            first.resolve({
+              failed: await context.fail(late).catch((error: unknown) => error),
+              reason: context.signal.reason,
+              owned: await context.assertOwned().catch((error: unknown) => error),
+            })
+            throw late
+          }
+          await first.promise
+          await context.assertOwned()
+          return { images: [] }
+        },
       },
-    }, 2)
+      2,
+    )
     await journal.create(root, 'load', 'waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
@@ -239,21 +320,29 @@ describe('jobs', () => {
     const root = randomUUID()
     const ended = Promise.withResolvers<unknown>()
     let runs = 0
-    await worker('ingest', QUEUES.ingest, {
-      ...noImport,
-      load: async (_, context) => {
-        if (++runs > 1) {
-          await ended.promise
-          return { images: [] }
-        }
-        await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
-        await expect.poll(() => runs, { timeout: 20_000 }).toBe(2)
-        return context.children(children(root, 1)).then(() => ({ images: [] }), (error: unknown) => {
-          ended.resolve(error)
-          throw error
-        })
+    await worker(
+      'ingest',
+      QUEUES.ingest,
+      {
+        ...noImport,
+        load: async (_, context) => {
+          if (++runs > 1) {
+            await ended.promise
+            return { images: [] }
+          }
+          await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
+          await expect.poll(() => runs, { timeout: 20_000 }).toBe(2)
+          return context.children(children(root, 1)).then(
+            () => ({ images: [] }),
+            (error: unknown) => {
+              ended.resolve(error)
+              throw error
+            },
+          )
+        },
       },
-    }, 2)
+      2,
+    )
     await journal.create(root, 'load', 'waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
@@ -280,9 +369,18 @@ describe('jobs', () => {
   it('a job that was put back for a minute ends with the reason', async () => {
     const { journal, producer } = await client()
     const root = randomUUID()
-    await worker('ingest', QUEUES.ingest, { ...noImport, load: (_, context) => context.again(new StrataError('store_unavailable', 'the store is away')) })
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: (_, context) => context.again(new StrataError('store_unavailable', 'the store is away')),
+    })
     await journal.create(root, 'load', 'waiting')
-    await producer.queue(QUEUES.ingest).add('load', { root, upload: root, prepare: false, again: { times: 9, since: Date.now() - 61_000 } }, { jobId: root })
+    await producer
+      .queue(QUEUES.ingest)
+      .add(
+        'load',
+        { root, upload: root, prepare: false, again: { times: 9, since: Date.now() - 61_000 } },
+        { jobId: root },
+      )
     expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'store_unavailable' } })
   })
 
@@ -293,7 +391,9 @@ describe('jobs', () => {
     await worker('ingest', QUEUES.ingest, {
       ...noImport,
       load: async ({ root }, context) => {
-        await context.children([{ name: 'place', queue: QUEUES.runtime, id: `${root}-place`, data: { root, purpose: 'assemble', image } }])
+        await context.children([
+          { name: 'place', queue: QUEUES.runtime, id: `${root}-place`, data: { root, purpose: 'assemble', image } },
+        ])
         return { images: [] }
       },
     })
@@ -307,7 +407,9 @@ describe('jobs', () => {
         return { node: 'a' }
       },
     })
-    await worker('extract', QUEUES.extractOn('a'), { extract: () => Promise.reject(new StrataError('layer_missing', 'gone')) })
+    await worker('extract', QUEUES.extractOn('a'), {
+      extract: () => Promise.reject(new StrataError('layer_missing', 'gone')),
+    })
     await worker('runtime.node', QUEUES.runtimeOn('a'), {
       assemble: async ({ image }, context) => {
         await context.children([])
@@ -324,7 +426,9 @@ describe('jobs', () => {
   it('refuses a job whose data does not fit, on the producer’s side and on the worker’s', async () => {
     const { producer, journal } = await client()
     const root = randomUUID()
-    await expect(producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root: 'x', upload: root, prepare: true } })).rejects.toMatchObject({ code: 'bad_request' })
+    await expect(
+      producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root: 'x', upload: root, prepare: true } }),
+    ).rejects.toMatchObject({ code: 'bad_request' })
     await worker('ingest', QUEUES.ingest, { ...noImport, load: () => Promise.resolve({ images: [] }) })
     await journal.create(root, 'load', 'waiting')
     await producer.queue(QUEUES.ingest).add('load', { root }, { jobId: root })
@@ -338,10 +442,21 @@ describe('jobs', () => {
     const root = randomUUID()
     const started = performance.now()
     await expect(journal.create(root, 'load', 'waiting')).rejects.toMatchObject({ code: 'queue_unavailable' })
-    await expect(producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })).rejects.toMatchObject({ code: 'queue_unavailable' })
+    await expect(
+      producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } }),
+    ).rejects.toMatchObject({ code: 'queue_unavailable' })
     expect(performance.now() - started).toBeLessThan(6_000)
     await redis.start()
-    await expect.poll(() => orUnavailable(journal.create(root, 'load', 'waiting')).then(() => true, () => false), { timeout: 10_000 }).toBe(true)
+    await expect
+      .poll(
+        () =>
+          orUnavailable(journal.create(root, 'load', 'waiting')).then(
+            () => true,
+            () => false,
+          ),
+        { timeout: 10_000 },
+      )
+      .toBe(true)
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
   })
@@ -361,7 +476,10 @@ describe('the journal', () => {
 })
 
 describe('who follows a request across a reconnection', () => {
-  /** A door to Redis that can be shut for messages: every connection breaks, and on the next one SUBSCRIBE is held back, or refused. */
+  /**
+   * A door to Redis that can be shut for messages: every connection breaks, and on the next one
+   * SUBSCRIBE is held back, or refused.
+   */
   async function gate() {
     const sockets = new Set<Socket>()
     let mode: 'open' | 'hold' | 'refuse' = 'open'
@@ -369,7 +487,10 @@ describe('who follows a request across a reconnection', () => {
     let letThrough = (): void => undefined
     const server = createServer((socket) => {
       const upstream = connect(redis.url.slice('unix://'.length))
-      for (const one of [socket, upstream]) one.on('error', () => undefined).on('close', () => (socket.destroy(), upstream.destroy(), sockets.delete(socket)))
+      for (const one of [socket, upstream])
+        one
+          .on('error', () => undefined)
+          .on('close', () => (socket.destroy(), upstream.destroy(), sockets.delete(socket)))
       sockets.add(socket)
       upstream.pipe(socket)
       socket.on('data', (data) => {

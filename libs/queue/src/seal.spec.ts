@@ -28,7 +28,10 @@ describe('sealed values', () => {
 
 describe('failures in Redis', () => {
   it('keep code and sentence', () => {
-    expect(decodeFailure(encodeFailure(new StrataError('layer_missing', 'it is gone')))).toMatchObject({ code: 'layer_missing', message: 'it is gone' })
+    expect(decodeFailure(encodeFailure(new StrataError('layer_missing', 'it is gone')))).toMatchObject({
+      code: 'layer_missing',
+      message: 'it is gone',
+    })
   })
   it.each(ERROR_CODES)('%s: only the code is left of what is for the caller alone', (code) => {
     const failure = asConfidential(new StrataError(code, 'the command --password hunter2 failed'))
@@ -36,7 +39,9 @@ describe('failures in Redis', () => {
     expect(JSON.parse(encodeFailure(failure))).toEqual({ code, message: ERROR_TITLES[code] })
   })
   it('have nothing of the inside', () => {
-    expect(encodeFailure(new Error('connect ECONNREFUSED /secret'))).toBe(JSON.stringify({ code: 'internal', message: ERROR_TITLES.internal }))
+    expect(encodeFailure(new Error('connect ECONNREFUSED /secret'))).toBe(
+      JSON.stringify({ code: 'internal', message: ERROR_TITLES.internal }),
+    )
   })
   it.each([
     ['job stalled more than allowable limit', 'poisoned'],

@@ -3,9 +3,10 @@ import { StrataError } from '@strata/oci'
 import type { z } from 'zod'
 
 /**
- * Values that only nodes may read travel sealed through Redis: AES-256-GCM under a key derived from the nodes' shared secret, which lies
- * in a file and never in Redis. Form: base64(iv 12 | tag 16 | ciphertext). `context` (the container's id) is authenticated, so that a
- * sealed value cannot be moved to another job.
+ * Values that only nodes may read travel sealed through Redis: AES-256-GCM under a key derived from
+ * the nodes' shared secret, which lies in a file and never in Redis. Form: base64(iv 12 | tag 16 |
+ * ciphertext). `context` (the container's id) is authenticated, so that a sealed value cannot be
+ * moved to another job.
  */
 export class Sealer {
   readonly #key: Buffer
@@ -26,9 +27,13 @@ export class Sealer {
       const decipher = createDecipheriv('aes-256-gcm', this.#key, bytes.subarray(0, 12), { authTagLength: 16 })
         .setAAD(Buffer.from(context))
         .setAuthTag(bytes.subarray(12, 28))
-      return schema.parse(JSON.parse(Buffer.concat([decipher.update(bytes.subarray(28)), decipher.final()]).toString('utf8')))
+      return schema.parse(
+        JSON.parse(Buffer.concat([decipher.update(bytes.subarray(28)), decipher.final()]).toString('utf8')),
+      )
     } catch (cause) {
-      throw new StrataError('bad_request', 'the sealed part of the job does not open with the key of this node', { cause })
+      throw new StrataError('bad_request', 'the sealed part of the job does not open with the key of this node', {
+        cause,
+      })
     }
   }
 }

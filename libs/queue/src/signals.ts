@@ -4,12 +4,16 @@ import { decodeFailure } from './failure.js'
 import { subscriberConnection, workerConnection, type RedisUrl } from './connection.js'
 
 /**
- * News from the other processes: which journal record changed, which request is to stop. One subscription a process.
+ * News from the other processes: which journal record changed, which request is to stop. One
+ * subscription a process.
  *
- * Redis keeps no messages, so one may be lost: while the connection is away, between `ready` and the answer to SUBSCRIBE, or on a
- * connection that has died without a word. So every listener is called, and reads for itself:
- *   - when Redis has answered SUBSCRIBE, at the start and after each reconnection: what is published later arrives;
- *   - every `REREAD_MS` whatever happened. This also repeats a read that failed and a SUBSCRIBE that was refused.
+ * Redis keeps no messages, so one may be lost: while the connection is away, between `ready` and
+ * the answer to SUBSCRIBE, or on a connection that has died without a word. So every listener is
+ * called, and reads for itself:
+ *   - when Redis has answered SUBSCRIBE, at the start and after each reconnection: what is
+ *     published later arrives;
+ *   - every `REREAD_MS` whatever happened. This also repeats a read that failed and a SUBSCRIBE
+ *     that was refused.
  */
 export class Signals {
   readonly #subscriber: Redis
@@ -39,7 +43,8 @@ export class Signals {
       await this.#subscriber.subscribe(CHANNEL.changed, CHANNEL.cancelled)
       this.#subscribed = true
     } catch {
-      // Refused, or the connection is gone again: the timer or the next `ready` comes here once more.
+      // Refused, or the connection is gone again: the timer or the next `ready` comes here once
+      // more.
     }
     this.#reread()
   }
@@ -49,7 +54,10 @@ export class Signals {
     this.#watched.forEach((_, id) => void this.#check(id))
   }
 
-  /** Calls `listener` at each change of the record `id`, and whenever one may have been missed. Gives the function that ends it. */
+  /**
+   * Calls `listener` at each change of the record `id`, and whenever one may have been missed.
+   * Gives the function that ends it.
+   */
   onChange(id: string, listener: () => void): () => void {
     const listeners = this.#changed.get(id) ?? new Set()
     this.#changed.set(id, listeners.add(listener))
@@ -64,7 +72,10 @@ export class Signals {
     this.#cancelled.add(listener)
   }
 
-  /** A signal that aborts, with the reason, when the request's work is to stop (`cancelled`, or the failure of a part of it), or was to already. */
+  /**
+   * A signal that aborts, with the reason, when the request's work is to stop (`cancelled`, or the
+   * failure of a part of it), or was to already.
+   */
   async watchCancel(id: string): Promise<{ controller: AbortController; done: () => void }> {
     const controller = new AbortController()
     const watchers = this.#watched.get(id) ?? new Set()

@@ -1,5 +1,12 @@
 import { asStrataError, ERROR_TITLES, step, StrataError } from '@strata/oci'
-import { DelayedError, UnrecoverableError, WaitingChildrenError as WaitingForChildren, WaitingError, Worker, type Job } from 'bullmq'
+import {
+  DelayedError,
+  UnrecoverableError,
+  WaitingChildrenError as WaitingForChildren,
+  WaitingError,
+  Worker,
+  type Job,
+} from 'bullmq'
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
 import { decodeFailure, encodeFailure } from './failure.js'
@@ -12,8 +19,9 @@ import type { Signals } from './signals.js'
 export { WaitingForChildren }
 
 /**
- * Whether a handler that ends so has ended its run only, and not its job: it waits for its children, it was put back (`again`), or
- * it has lost the job. Such an error is let through: nothing is ended, answered or taken away for it.
+ * Whether a handler that ends so has ended its run only, and not its job: it waits for its
+ * children, it was put back (`again`), or it has lost the job. Such an error is let through:
+ * nothing is ended, answered or taken away for it.
  */
 export function endsRunOnly(error: unknown): boolean {
   return error instanceof WaitingForChildren || error instanceof DelayedError || error instanceof LostRun
@@ -30,35 +38,47 @@ export interface JobContext {
   /** This run follows one that gave up its worker for its children. */
   readonly resumed: boolean
   /**
-   * Aborts when the request is cancelled or another part of it failed, with that as its reason; may be aborted from the start: the
-   * handler then cleans up and throws the reason. Aborts with `LostRun` when this run has lost the job: then nothing is cleaned up.
+   * Aborts when the request is cancelled or another part of it failed, with that as its reason; may
+   * be aborted from the start: the handler then cleans up and throws the reason. Aborts with
+   * `LostRun` when this run has lost the job: then nothing is cleaned up.
    */
   readonly signal: AbortSignal
-  /** Writes to the request's journal, unless this run has lost the job. The handler bounds the rate: at most 5 a second. */
+  /**
+   * Writes to the request's journal, unless this run has lost the job. The handler bounds the rate:
+   * at most 5 a second.
+   */
   progress(change: JournalChange): Promise<void>
   /**
-   * To be asked before anything is ended that another run of the job would need: a request, an upload, a claim. The signal alone is
-   * not enough, it aborts a moment later.
+   * To be asked before anything is ended that another run of the job would need: a request, an
+   * upload, a claim. The signal alone is not enough, it aborts a moment later.
    * @throws LostRun
    */
   assertOwned(): Promise<void>
   /**
-   * Gives up the worker, and has the handler run again from its start after a while: what it needs is away. The pauses grow to 5 s.
+   * Gives up the worker, and has the handler run again from its start after a while: what it needs
+   * is away. The pauses grow to 5 s.
    * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago
    */
   again(reason: StrataError): Promise<never>
   /**
-   * Ends the request well now, for a handler that still has to clean up what a second run would need: a crash after this leaves a request that
-   * is done, not one that cannot be done again. Nothing where the job is a child. Returning does the same later.
+   * Ends the request well now, for a handler that still has to clean up what a second run would
+   * need: a crash after this leaves a request that is done, not one that cannot be done again.
+   * Nothing where the job is a child. Returning does the same later.
    * @throws LostRun
    */
   complete(result: unknown): Promise<void>
-  /** The same where it ends badly: who waits for it hears of it before the cleaning up. Throwing does the same later. @throws LostRun */
+  /**
+   * The same where it ends badly: who waits for it hears of it before the cleaning up. Throwing
+   * does the same later.
+   * @throws LostRun
+   */
   fail(error: unknown): Promise<void>
   /**
-   * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until they have ended; the handler then runs
-   * again from its start: what it throws for that, `WaitingForChildren`, is to be let through. Resolves when all of them have ended well; throws the first failed child's own error otherwise, after the
-   * children that no worker had yet were taken away and the others told to stop.
+   * Adds children (ids fixed, so that a second run adds none again) and gives up the worker until
+   * they have ended; the handler then runs again from its start: what it throws for that,
+   * `WaitingForChildren`, is to be let through. Resolves when all of them have ended well; throws
+   * the first failed child's own error otherwise, after the children that no worker had yet were
+   * taken away and the others told to stop.
    */
   children(jobs: readonly NewJob<JobName>[]): Promise<void>
 }
@@ -70,7 +90,10 @@ export interface WorkerOptions<K extends QueueKind> {
   readonly queue: string
   readonly handlers: Handlers<K>
   readonly concurrency: number
-  /** Asked before each job: false gives the job back to its queue. Whoever answers so also calls `pause`. */
+  /**
+   * Asked before each job: false gives the job back to its queue. Whoever answers so also calls
+   * `pause`.
+   */
   readonly mayWork?: () => Promise<boolean>
   /** Takes no jobs before `resume`. */
   readonly paused?: boolean
@@ -79,8 +102,9 @@ export interface WorkerOptions<K extends QueueKind> {
 }
 
 /**
- * How the queue treats a worker that stops answering (DESIGN, Jobs, 7). Shorter than there: what a killed worker had is taken up again within 9 s, so that
- * all is right within 20 s on a busy machine too. A stall that was none only runs an idempotent job twice.
+ * How the queue treats a worker that stops answering (DESIGN, Jobs, 7). Shorter than there: what a
+ * killed worker had is taken up again within 9 s, so that all is right within 20 s on a busy
+ * machine too. A stall that was none only runs an idempotent job twice.
  */
 const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 10 }
 
@@ -96,13 +120,17 @@ interface Kept {
 }
 
 /**
- * Works a queue. Data and result are checked against the contract on this side too; a root job's end is written to the journal; a job name
- * of the queue without a handler stops the process at its start instead of counting as done.
+ * Works a queue. Data and result are checked against the contract on this side too; a root job's
+ * end is written to the journal; a job name of the queue without a handler stops the process at its
+ * start instead of counting as done.
  */
 export class JobWorker<K extends QueueKind> {
   readonly #worker: Worker
   readonly #producer: Producer
-  /** The runs in this process, by their jobs' ids. Two of one job: this process stood still for longer than a lock, and took its own job up again. */
+  /**
+   * The runs in this process, by their jobs' ids. Two of one job: this process stood still for
+   * longer than a lock, and took its own job up again.
+   */
   readonly #runs = new Map<string, Set<AbortController>>()
 
   constructor(
@@ -112,7 +140,11 @@ export class JobWorker<K extends QueueKind> {
     private readonly options: WorkerOptions<K>,
   ) {
     const missing = QUEUE_JOBS[options.kind].filter((name) => !(name in options.handlers))
-    if (missing.length > 0) throw new StrataError('internal', `the worker of ${options.queue} has no handler for ${missing.join(', ')}: add one where the service makes its worker`)
+    if (missing.length > 0)
+      throw new StrataError(
+        'internal',
+        `the worker of ${options.queue} has no handler for ${missing.join(', ')}: add one where the service makes its worker`,
+      )
     this.#producer = new Producer(redis)
     this.#worker = new Worker(options.queue, (job, token) => this.#run(job, token ?? ''), {
       connection: redis,
@@ -126,7 +158,8 @@ export class JobWorker<K extends QueueKind> {
     this.#worker.on('lockRenewalFailed', (ids: string[]) => ids.forEach((id) => this.#lose(id)))
     // A job that stalled too often is failed by the queue itself: its request must still end.
     this.#worker.on('failed', (job, error) => {
-      if (job && error.message.includes('stalled more than')) void this.#fail(job, decodeFailure(error.message)).catch(() => undefined)
+      if (job && error.message.includes('stalled more than'))
+        void this.#fail(job, decodeFailure(error.message)).catch(() => undefined)
     })
     signals.onCancelled((id) => void this.#wakeParent(id).catch(() => undefined))
   }
@@ -154,11 +187,17 @@ export class JobWorker<K extends QueueKind> {
     }
     const lock: JobLock = { key: `${BULL_PREFIX}:${this.options.queue}:${job.id ?? ''}:lock`, token }
     try {
-      if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name)) throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)
+      if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name))
+        throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)
       const parsed = CONTRACTS[name].data.safeParse(job.data)
-      if (!parsed.success) throw new StrataError('bad_request', `the job ${name} is not valid: ${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? ''}`)
+      if (!parsed.success)
+        throw new StrataError(
+          'bad_request',
+          `the job ${name} is not valid: ${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? ''}`,
+        )
       const result: unknown = CONTRACTS[name].result.parse(await this.#handle(name, job, lock, parsed.data))
-      if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data) await this.journal.complete(parsed.data.root, result, lock)
+      if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data)
+        await this.journal.complete(parsed.data.root, result, lock)
       return result
     } catch (error) {
       if (endsRunOnly(error)) throw error
@@ -173,7 +212,10 @@ export class JobWorker<K extends QueueKind> {
     const id = job.id ?? ''
     const kept = job.data as Kept
     this.#lose(id)
-    const watch = root === undefined ? { controller: new AbortController(), done: () => undefined } : await this.signals.watchCancel(root)
+    const watch =
+      root === undefined
+        ? { controller: new AbortController(), done: () => undefined }
+        : await this.signals.watchCancel(root)
     const { signal } = watch.controller
     this.#runs.set(id, (this.#runs.get(id) ?? new Set()).add(watch.controller))
     try {
@@ -182,7 +224,10 @@ export class JobWorker<K extends QueueKind> {
         queue: this.options.queue,
         asked: kept.added?.length ?? 0,
         resumed: kept.added !== undefined,
-        parent: job.parent?.id === undefined ? undefined : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
+        parent:
+          job.parent?.id === undefined
+            ? undefined
+            : { id: job.parent.id, queue: job.parent.queueKey.slice(BULL_PREFIX.length + 1) },
         signal,
         progress: async (change) => {
           if (root !== undefined) await this.journal.update(root, change, lock)
@@ -205,7 +250,9 @@ export class JobWorker<K extends QueueKind> {
           }
         },
       }
-      const handler = (this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>)[name]
+      const handler = (
+        this.options.handlers as unknown as Record<string, (data: unknown, context: JobContext) => Promise<unknown>>
+      )[name]
       if (!handler) throw new StrataError('internal', `no handler for ${name}`)
       return await handler(data, context)
     } finally {
@@ -232,19 +279,24 @@ export class JobWorker<K extends QueueKind> {
     const known = (job.data as Kept).added ?? []
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
-    if (fresh.length > 0) await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
+    if (fresh.length > 0)
+      await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
     if (fresh.length > 0) step('load.children-added')
     const failed = await this.#stopIfOneFailed(job)
     if (failed) throw failed
     const waits = await job.moveToWaitingChildren(token)
-    // A cancel or a failure that came before this found nobody who waits to be woken: the siblings' ends wake the parent then.
+    // A cancel or a failure that came before this found nobody who waits to be woken: the siblings'
+    // ends wake the parent then.
     if (waits && cancelled.aborted) await this.#wakeParent(job.id ?? '')
     const failedMeanwhile = await this.#stopIfOneFailed(job)
     if (waits) throw new WaitingForChildren()
     if (failedMeanwhile) throw failedMeanwhile
   }
 
-  /** Where a child has failed: takes away its siblings that no worker has, tells the others to stop, and gives the failure. */
+  /**
+   * Where a child has failed: takes away its siblings that no worker has, tells the others to stop,
+   * and gives the failure.
+   */
   async #stopIfOneFailed(job: Job): Promise<StrataError | undefined> {
     const [reason] = Object.values(await job.getIgnoredChildrenFailures())
     if (reason === undefined) return undefined
@@ -255,7 +307,10 @@ export class JobWorker<K extends QueueKind> {
     return failed
   }
 
-  /** A cancelled request whose job waits for children that no worker has: they go, and the job wakes to clean up. */
+  /**
+   * A cancelled request whose job waits for children that no worker has: they go, and the job wakes
+   * to clean up.
+   */
   async #wakeParent(id: string): Promise<void> {
     const job = await this.#producer.queue(this.options.queue).getJob(id)
     if (job && (await job.isWaitingChildren())) await job.removeUnprocessedChildren()
@@ -267,7 +322,10 @@ export class JobWorker<K extends QueueKind> {
     if (!job.parent && typeof root === 'string') await this.journal.fail(root, error, lock)
   }
 
-  /** Redis and the caller are told nothing of the inside, so this is where it is said. Not of a child's error: its own worker has said it. */
+  /**
+   * Redis and the caller are told nothing of the inside, so this is where it is said. Not of a
+   * child's error: its own worker has said it.
+   */
   #logInternal(job: Job, thrown: unknown): void {
     const error = asStrataError(thrown)
     if (error.code !== 'internal' || error.message === ERROR_TITLES.internal) return
@@ -277,7 +335,10 @@ export class JobWorker<K extends QueueKind> {
   }
 }
 
-/** Where an error came from, in the words of the first cause. Of a confidential one the places alone: each message may quote what no log is to hold. */
+/**
+ * Where an error came from, in the words of the first cause. Of a confidential one the places
+ * alone: each message may quote what no log is to hold.
+ */
 function internals(error: StrataError): string {
   let first: Error = error
   while (first.cause instanceof Error) first = first.cause

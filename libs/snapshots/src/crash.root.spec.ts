@@ -19,54 +19,82 @@ const ASSEMBLE = `
 `
 const MODULE = new URL('../dist/variant.js', import.meta.url).href
 
-it.each(VARIANTS.map((variant) => [nameOf(variant), variant] as const))('%s: a process killed at work leaves nothing that the next start does not mend', async (_, variant) => {
-  const base = makePrivateMount(mkdtempSync('/var/tmp/strata-crash-'))
-  const folder = join(base, 'driver')
-  mkdirSync(join(base, 'layers'))
-  const stack = Array.from({ length: 8 }, (_layer, n) => storeLayer(join(base, 'layers'), concat(...Array.from({ length: 500 }, (_file, m) => file(`${n}/${m}`, `${m}`)), ZEROS)))
-  const args = ['--input-type=module', '-e', ASSEMBLE, MODULE, folder, JSON.stringify(variant), JSON.stringify(stack)]
-  try {
-    // Each is killed a step later than the one before: as work begins, a layer later, …, when it has just said that it is done.
-    for (let step = 0; step < 4; step++) {
-      const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-      const gone = once(child, 'exit')
-      const done = new AbortController()
-      child.stdout.once('data', () => done.abort())
-      child.once('exit', () => done.abort())
-      const seen = (name: string): number => {
-        try {
-          return readdirSync(join(folder, name), { recursive: true }).length
-        } catch {
-          return 0
+it.each(VARIANTS.map((variant) => [nameOf(variant), variant] as const))(
+  '%s: a process killed at work leaves nothing that the next start does not mend',
+  async (_, variant) => {
+    const base = makePrivateMount(mkdtempSync('/var/tmp/strata-crash-'))
+    const folder = join(base, 'driver')
+    mkdirSync(join(base, 'layers'))
+    const stack = Array.from({ length: 8 }, (_layer, n) =>
+      storeLayer(
+        join(base, 'layers'),
+        concat(...Array.from({ length: 500 }, (_file, m) => file(`${n}/${m}`, `${m}`)), ZEROS),
+      ),
+    )
+    const args = ['--input-type=module', '-e', ASSEMBLE, MODULE, folder, JSON.stringify(variant), JSON.stringify(stack)]
+    try {
+      // Each is killed a step later than the one before: as work begins, a layer later, …, when it
+      // has just said that it is done.
+      for (let step = 0; step < 4; step++) {
+        const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+        const gone = once(child, 'exit')
+        const done = new AbortController()
+        child.stdout.once('data', () => done.abort())
+        child.once('exit', () => done.abort())
+        const seen = (name: string): number => {
+          try {
+            return readdirSync(join(folder, name), { recursive: true }).length
+          } catch {
+            return 0
+          }
         }
+        while (!done.signal.aborted && (step === 3 || seen('tmp') <= step * 3)) await setImmediate()
+        child.kill('SIGKILL')
+        await gone
       }
-      while (!done.signal.aborted && (step === 3 || seen('tmp') <= step * 3)) await setImmediate()
-      child.kill('SIGKILL')
-      await gone
+      const [next, other] = await Promise.all([openSnapshotter(folder, variant), openSnapshotter(folder, variant)])
+      expect(readdirSync(join(folder, 'tmp'))).toEqual([])
+      const chainId = await next.assemble(stack)
+      expect(readTree(await other.root(chainId))).toHaveLength(1 + 8 * 501)
+      await next.removeRoot(chainId)
+      for (const one of [next, other]) await one.close()
+      expect(leftoversOf(folder)).toEqual([])
+    } finally {
+      umount(base)
+      rmSync(base, { recursive: true })
     }
-    const [next, other] = await Promise.all([openSnapshotter(folder, variant), openSnapshotter(folder, variant)])
-    expect(readdirSync(join(folder, 'tmp'))).toEqual([])
-    const chainId = await next.assemble(stack)
-    expect(readTree(await other.root(chainId))).toHaveLength(1 + 8 * 501)
-    await next.removeRoot(chainId)
-    for (const one of [next, other]) await one.close()
-    expect(leftoversOf(folder)).toEqual([])
-  } finally {
-    umount(base)
-    rmSync(base, { recursive: true })
-  }
-})
+  },
+)
 
 it('processes that assemble one stack at the same time make it once', async () => {
   const base = makePrivateMount(mkdtempSync('/var/tmp/strata-crash-'))
   const folder = join(base, 'driver')
   mkdirSync(join(base, 'layers'))
-  const stack = Array.from({ length: 4 }, (_layer, n) => storeLayer(join(base, 'layers'), concat(...Array.from({ length: 200 }, (_file, m) => file(`${n}/${m}`, `${m}`)), ZEROS)))
-  const args = ['--input-type=module', '-e', ASSEMBLE, MODULE, folder, JSON.stringify({ driver: 'overlay' }), JSON.stringify(stack)]
+  const stack = Array.from({ length: 4 }, (_layer, n) =>
+    storeLayer(
+      join(base, 'layers'),
+      concat(...Array.from({ length: 200 }, (_file, m) => file(`${n}/${m}`, `${m}`)), ZEROS),
+    ),
+  )
+  const args = [
+    '--input-type=module',
+    '-e',
+    ASSEMBLE,
+    MODULE,
+    folder,
+    JSON.stringify({ driver: 'overlay' }),
+    JSON.stringify(stack),
+  ]
   try {
-    const exits = Array.from({ length: 3 }, () => once(spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] }), 'exit'))
+    const exits = Array.from({ length: 3 }, () =>
+      once(spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] }), 'exit'),
+    )
     expect((await Promise.all(exits)).map(([code]) => code as number)).toEqual([0, 0, 0])
-    expect([readdirSync(join(folder, 'roots')).length, readdirSync(join(folder, 'layers')).length, readdirSync(join(folder, 'tmp')).length]).toEqual([1, 4, 0])
+    expect([
+      readdirSync(join(folder, 'roots')).length,
+      readdirSync(join(folder, 'layers')).length,
+      readdirSync(join(folder, 'tmp')).length,
+    ]).toEqual([1, 4, 0])
   } finally {
     umount(base)
     rmSync(base, { recursive: true })

@@ -18,7 +18,10 @@ afterEach(() => {
 it('tells of every way whether it works here and why, and leaves nothing', async () => {
   const results = await probe(folder)
   expect(results.map(({ driver }) => driver)).toEqual(['erofs', 'erofs', 'overlay'])
-  expect(results.find(({ driver }) => driver === 'overlay')).toMatchObject({ ok: true, reason: 'an image was assembled, mounted, read and written here' })
+  expect(results.find(({ driver }) => driver === 'overlay')).toMatchObject({
+    ok: true,
+    reason: 'an image was assembled, mounted, read and written here',
+  })
   expect(readdirSync(folder)).toEqual([])
 })
 
@@ -44,13 +47,30 @@ it('takes the first that works, or just the one asked for', async () => {
 })
 
 it('refuses with the reason what does not work in this very folder', async () => {
-  // On overlayfs an upper folder and a file-backed EROFS are both impossible: as in a container without a volume.
+  // On overlayfs an upper folder and a file-backed EROFS are both impossible: as in a container
+  // without a volume.
   const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(folder, name))
   for (const path of [lower!, upper!, work!]) mkdirSync(path)
-  mountAll([{ type: 'overlay', source: 'overlay', options: [`lowerdir+=${lower!}`, `upperdir=${upper!}`, `workdir=${work!}`] }], merged!)
+  mountAll(
+    [
+      {
+        type: 'overlay',
+        source: 'overlay',
+        options: [`lowerdir+=${lower!}`, `upperdir=${upper!}`, `workdir=${work!}`],
+      },
+    ],
+    merged!,
+  )
   try {
-    await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'erofs', erofs: 'file' })).rejects.toMatchObject({ code: 'driver_unavailable', message: expect.stringMatching(/erofs \(files\): .*ENOTBLK/) as unknown })
-    await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'overlay' })).rejects.toMatchObject({ code: 'driver_unavailable' })
+    await expect(
+      createSnapshotter({ folder: join(merged!, 'node'), driver: 'erofs', erofs: 'file' }),
+    ).rejects.toMatchObject({
+      code: 'driver_unavailable',
+      message: expect.stringMatching(/erofs \(files\): .*ENOTBLK/) as unknown,
+    })
+    await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'overlay' })).rejects.toMatchObject({
+      code: 'driver_unavailable',
+    })
     expect(readdirSync(join(merged!, 'node'))).toEqual([])
   } finally {
     await unmountAll(merged!)
@@ -62,7 +82,16 @@ it('mounts overlays whose paths hold what separates options', async () => {
   const target = join(folder, 'target')
   for (const name of ['lower', 'upper', 'work']) mkdirSync(join(odd, name), { recursive: true })
   writeFileSync(join(odd, 'lower', 'file'), '')
-  mountAll([{ type: 'overlay', source: 'overlay', options: [`lowerdir+=${odd}/lower`, `upperdir=${odd}/upper`, `workdir=${odd}/work`] }], target)
+  mountAll(
+    [
+      {
+        type: 'overlay',
+        source: 'overlay',
+        options: [`lowerdir+=${odd}/lower`, `upperdir=${odd}/upper`, `workdir=${odd}/work`],
+      },
+    ],
+    target,
+  )
   expect(existsSync(join(target, 'file'))).toBe(true)
   await unmountAll(target)
   expect(mountAt(target)).toBeUndefined()

@@ -4,7 +4,9 @@ import type { Snapshotter } from './snapshotter.js'
 import { nameOf, openSnapshotter, VARIANTS } from './variant.js'
 
 export interface SnapshotterOptions {
-  /** The driver's own; made if it is not there, 0700. It lies below a private mount of the caller's. */
+  /**
+   * The driver's own; made if it is not there, 0700. It lies below a private mount of the caller's.
+   */
   readonly folder: string
   /** Without it the first that works here of erofs on files, erofs on loop devices, overlay. */
   readonly driver?: 'erofs' | 'overlay' | undefined
@@ -13,8 +15,8 @@ export interface SnapshotterOptions {
 }
 
 /**
- * The driver that was asked for, or the best that works here, after it has shown in this very folder that it does.
- * `driver_unavailable` with the reasons if none of those does.
+ * The driver that was asked for, or the best that works here, after it has shown in this very
+ * folder that it does. `driver_unavailable` with the reasons if none of those does.
  */
 export async function createSnapshotter(options: SnapshotterOptions): Promise<Snapshotter> {
   const failed: string[] = []

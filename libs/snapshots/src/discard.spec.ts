@@ -46,14 +46,18 @@ it('removes a tree of few entries without a thread', async () => {
   expect(existsSync(path)).toBe(false)
 })
 
-it('removes a tree of 100,000 files with few requests and little memory of this thread', { timeout: 600_000 }, async () => {
-  const path = tree('many', MANY)
-  const before = process.resourceUsage().maxRSS
-  const { requests } = await begun(() => deleteTree(path))
-  expect(existsSync(path)).toBe(false)
-  expect(requests).toBeLessThan(100)
-  expect(process.resourceUsage().maxRSS - before).toBeLessThan(128 * 1024)
-})
+it(
+  'removes a tree of 100,000 files with few requests and little memory of this thread',
+  { timeout: 600_000 },
+  async () => {
+    const path = tree('many', MANY)
+    const before = process.resourceUsage().maxRSS
+    const { requests } = await begun(() => deleteTree(path))
+    expect(existsSync(path)).toBe(false)
+    expect(requests).toBeLessThan(100)
+    expect(process.resourceUsage().maxRSS - before).toBeLessThan(128 * 1024)
+  },
+)
 
 it('removes many large trees with one thread', async () => {
   const paths = Array.from({ length: 8 }, (_, i) => tree(`large-${i}`, 200))
@@ -65,7 +69,10 @@ it('removes many large trees with one thread', async () => {
 it('does not keep a tree of some hundred files waiting for one of many thousand', async () => {
   const [large, small] = [tree('thousands', 20_000), tree('hundreds', 200)]
   const order: string[] = []
-  await Promise.all([deleteTree(large).then(() => order.push('thousands')), deleteTree(small).then(() => order.push('hundreds'))])
+  await Promise.all([
+    deleteTree(large).then(() => order.push('thousands')),
+    deleteTree(small).then(() => order.push('hundreds')),
+  ])
   expect(order).toEqual(['hundreds', 'thousands'])
 })
 

@@ -17,22 +17,26 @@ export async function discard(folder: SnapshotFolder, path: string): Promise<voi
   await deleteTree(aside)
 }
 
-/** Trees of at most so many entries are removed without a thread: a container that wrote next to nothing has about five. */
+/**
+ * Trees of at most so many entries are removed without a thread: a container that wrote next to
+ * nothing has about five.
+ */
 const FEW = 64
 /** Trees of at most so many entries do not wait for larger ones, whose removal may take minutes. */
 const SOME = 10_000
 
 /**
- * The last removal that was begun in each line. In a line one goes at a time: each takes a thread, and the disk is what
- * they wait for.
+ * The last removal that was begun in each line. In a line one goes at a time: each takes a thread,
+ * and the disk is what they wait for.
  */
 const lines = { short: Promise.resolve<unknown>(undefined), long: Promise.resolve<unknown>(undefined) }
 
 /**
  * Removes what a container or a layer wrote: any number of files, of any depth and names.
  *
- * `fs.rm` reads each folder whole and begins all of its entries at once, on this thread: a folder of 400,000 files
- * holds the event loop for a minute and takes 900 MB. So it gets only trees that were seen to be small.
+ * `fs.rm` reads each folder whole and begins all of its entries at once, on this thread: a folder
+ * of 400,000 files holds the event loop for a minute and takes 900 MB. So it gets only trees that
+ * were seen to be small.
  */
 export async function deleteTree(path: string): Promise<void> {
   let line: keyof typeof lines = 'long'
@@ -41,7 +45,8 @@ export async function deleteTree(path: string): Promise<void> {
     if (entries <= FEW) return await rm(path, { recursive: true })
     if (entries <= SOME) line = 'short'
   } catch {
-    // The worker tries again: it knows paths over 4,096 bytes and names that are no UTF-8. What it cannot do either, it tells.
+    // The worker tries again: it knows paths over 4,096 bytes and names that are no UTF-8. What it
+    // cannot do either, it tells.
   }
   const removal = lines[line].then(() => runWorker({ task: 'remove', folder: path }))
   lines[line] = removal.catch(() => undefined)
@@ -62,8 +67,14 @@ async function entriesOf(path: string): Promise<number> {
   return entries
 }
 
-/** Gives out names in `tmp` for work in progress; what of them is still there at the end, since the work failed, is removed. A full disk is `storage_full`. */
-export async function withWorkFolders<T>(folder: SnapshotFolder, work: (fresh: () => string) => T | Promise<T>): Promise<T> {
+/**
+ * Gives out names in `tmp` for work in progress; what of them is still there at the end, since the
+ * work failed, is removed. A full disk is `storage_full`.
+ */
+export async function withWorkFolders<T>(
+  folder: SnapshotFolder,
+  work: (fresh: () => string) => T | Promise<T>,
+): Promise<T> {
   const made: string[] = []
   try {
     return await work(() => {

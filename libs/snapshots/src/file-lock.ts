@@ -3,12 +3,15 @@ import { setTimeout } from 'node:timers/promises'
 import { flock, openOwnFile } from '@strata/linux'
 import { StrataError } from '@strata/oci'
 
-/** Another process holds it for as long as unpacking an image takes; asking costs two system calls. */
+/**
+ * Another process holds it for as long as unpacking an image takes; asking costs two system calls.
+ */
 const ASK_EVERY_MS = 10
 
 /**
- * Runs the work while holding the lock files, taken in the order given (callers agree on one order, so none waits in a circle). The lock is the file's, not the
- * process's: it also keeps two callers in one process apart. The files are gone afterwards.
+ * Runs the work while holding the lock files, taken in the order given (callers agree on one order,
+ * so none waits in a circle). The lock is the file's, not the process's: it also keeps two callers
+ * in one process apart. The files are gone afterwards.
  */
 export async function withLocks<T>(paths: readonly string[], work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   const release: (() => void)[] = []
@@ -34,14 +37,19 @@ export async function withLocks<T>(paths: readonly string[], work: () => Promise
   }
 }
 
-/** The last of those in this process that wait for a lock: they take turns at once and need not ask the kernel again and again. */
+/**
+ * The last of those in this process that wait for a lock: they take turns at once and need not ask
+ * the kernel again and again.
+ */
 const lastInLine = new Map<string, Promise<undefined>>()
 
 async function take(path: string, signal: AbortSignal | undefined): Promise<number> {
   for (;;) {
-    if (signal?.aborted) throw new StrataError('cancelled', 'cancelled while waiting for another to finish with the same layers')
+    if (signal?.aborted)
+      throw new StrataError('cancelled', 'cancelled while waiting for another to finish with the same layers')
     const fd = openOwnFile(path)
-    // Its last holder may have removed the file between our opening and locking it: then the lock is one of nothing.
+    // Its last holder may have removed the file between our opening and locking it: then the lock
+    // is one of nothing.
     if (flock(fd, 'ex', { nonblock: true })) {
       if (fstatSync(fd).nlink > 0) return fd
       closeSync(fd)

@@ -34,7 +34,9 @@ export class SnapshotFolder {
     readonly tmpLock: number,
   ) {}
 
-  /** `first`: no other living driver works here, so what lies in `tmp` has no owner: it is removed. */
+  /**
+   * `first`: no other living driver works here, so what lies in `tmp` has no owner: it is removed.
+   */
   static open(path: string): { folder: SnapshotFolder; first: boolean } {
     ownFolder(path)
     const real = realpathSync(path)
@@ -48,7 +50,10 @@ export class SnapshotFolder {
     return { folder, first: flock(folder.tmpLock, 'ex', { nonblock: true }) }
   }
 
-  /** From here on we live, and the next to come is not the first. Waits for the first to be done with removing; never by blocking the thread, which may be its own. */
+  /**
+   * From here on we live, and the next to come is not the first. Waits for the first to be done
+   * with removing; never by blocking the thread, which may be its own.
+   */
   async share(): Promise<void> {
     while (!flock(this.tmpLock, 'sh', { nonblock: true })) await setTimeout(ASK_EVERY_MS)
   }
@@ -85,7 +90,11 @@ export class SnapshotFolder {
 
   /** Chain ids that have a folder in there. What else somebody put there is left alone. */
   chains(kind: 'roots' | 'layers' | 'mounts'): ChainId[] {
-    return readdirSync(join(this.path, kind)).sort().map((hex) => `sha256:${hex}`).filter(isDigest).map(parseChainId)
+    return readdirSync(join(this.path, kind))
+      .sort()
+      .map((hex) => `sha256:${hex}`)
+      .filter(isDigest)
+      .map(parseChainId)
   }
   keys(): SnapshotKey[] {
     return readdirSync(join(this.path, 'snapshots')).sort() as SnapshotKey[]

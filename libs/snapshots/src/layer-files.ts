@@ -9,21 +9,35 @@ export interface OpenLayer {
   readonly index: LayerIndex
 }
 
-/** Bytes of the indexes of one image, which are in memory together: four of the largest that a layer has by default. */
+/**
+ * Bytes of the indexes of one image, which are in memory together: four of the largest that a layer
+ * has by default.
+ */
 const MAX_STACK_BYTES = 2 ** 31
 
-/** Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`, `limit_exceeded`. */
+/**
+ * Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`,
+ * `limit_exceeded`.
+ */
 export function withLayers<T>(layers: readonly LayerFiles[], work: (open: readonly OpenLayer[]) => T): T {
   const open: OpenLayer[] = []
   const bytes = layers.reduce((sum, layer) => sum + present(layer, 'index', () => statSync(layer.index)).size, 0)
-  if (bytes > MAX_STACK_BYTES) throw new StrataError('limit_exceeded', `the indexes of the image's ${layers.length} layers have ${bytes} bytes together; the limit is ${MAX_STACK_BYTES}`)
+  if (bytes > MAX_STACK_BYTES)
+    throw new StrataError(
+      'limit_exceeded',
+      `the indexes of the image's ${layers.length} layers have ${bytes} bytes together; the limit is ${MAX_STACK_BYTES}`,
+    )
   try {
     for (const layer of layers) {
       const index = LayerIndex.decode(present(layer, 'index', () => readFileSync(layer.index)))
       const tar = present(layer, 'tar', () => openSync(layer.tar, 'r'))
       open.push({ tar, index })
       const { size } = fstatSync(tar)
-      if (size !== index.tarSize) throw new StrataError('corrupt', `layer ${layer.diffId}: its tar has ${size} bytes, its index speaks of ${index.tarSize}`)
+      if (size !== index.tarSize)
+        throw new StrataError(
+          'corrupt',
+          `layer ${layer.diffId}: its tar has ${size} bytes, its index speaks of ${index.tarSize}`,
+        )
     }
     return work(open)
   } finally {

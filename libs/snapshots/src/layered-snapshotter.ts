@@ -1,4 +1,14 @@
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { chainIdOf, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
 import { lgetxattr, llistxattr, lsetxattr, lutimes, mountAt, mountTable, umount, type MountEntry } from '@strata/linux'
@@ -57,14 +67,21 @@ export class LayeredSnapshotter implements Snapshotter {
   async assemble(layers: readonly LayerFiles[], signal?: AbortSignal): Promise<ChainId> {
     const chainId = chainIdOf(layers.map(({ diffId }) => diffId))
     if (this.driver.isAssembled(chainId)) return chainId
-    await this.#assembling.run(chainId, signal, (abort) => withLocks([this.#lock(chainId)], async () => {
-      if (this.driver.isAssembled(chainId)) return undefined
-      // What is there cannot be mounted (again): a tar has gone, or it is from before a loss of power. A mount of it goes on without its name.
-      await discard(this.folder, this.folder.root(chainId))
-      await this.driver.assemble(chainId, layers, abort)
-      step('assemble.committed')
-      return undefined
-    }, abort))
+    await this.#assembling.run(chainId, signal, (abort) =>
+      withLocks(
+        [this.#lock(chainId)],
+        async () => {
+          if (this.driver.isAssembled(chainId)) return undefined
+          // What is there cannot be mounted (again): a tar has gone, or it is from before a loss of
+          // power. A mount of it goes on without its name.
+          await discard(this.folder, this.folder.root(chainId))
+          await this.driver.assemble(chainId, layers, abort)
+          step('assemble.committed')
+          return undefined
+        },
+        abort,
+      ),
+    )
     return chainId
   }
 
@@ -83,7 +100,11 @@ export class LayeredSnapshotter implements Snapshotter {
     return withLocks([this.#lock(chainId)], async () => {
       const target = this.folder.mountPoint(chainId)
       if (!mountAt(target)) {
-        if (!lstatSync(this.folder.root(chainId), { throwIfNoEntry: false })) throw new StrataError('not_found', `there is no root of ${chainId} on this node: it has to be assembled first`)
+        if (!lstatSync(this.folder.root(chainId), { throwIfNoEntry: false }))
+          throw new StrataError(
+            'not_found',
+            `there is no root of ${chainId} on this node: it has to be assembled first`,
+          )
         mkdirSync(target, { recursive: true, mode: 0o700 })
         await this.driver.mount(chainId, target)
       }
@@ -94,7 +115,8 @@ export class LayeredSnapshotter implements Snapshotter {
   async prepare(key: SnapshotKey, chainId: ChainId, { isVolatile = false } = {}): Promise<Mount[]> {
     const mounts = await this.#make({ key, kind: 'writable', chainId })
     if (!isVolatile) return mounts
-    // The kernel leaves a mark here, and refuses to mount again what has one: it cannot know that its machine has not stopped meanwhile.
+    // The kernel leaves a mark here, and refuses to mount again what has one: it cannot know that
+    // its machine has not stopped meanwhile.
     rmSync(join(this.folder.snapshot(key), 'work', 'work', 'incompat', 'volatile'), { recursive: true, force: true })
     return mounts.map((mount) => ({ ...mount, options: [...mount.options, 'volatile'] }))
   }
@@ -108,7 +130,10 @@ export class LayeredSnapshotter implements Snapshotter {
     return this.#withRoot(info.chainId, async (root) => {
       const existing = this.#find(info.key)
       if (existing && (existing.kind !== info.kind || existing.chainId !== info.chainId)) {
-        throw new StrataError('container_exists', `the key ${info.key} is that of another snapshot (${existing.kind}, of ${existing.chainId})`)
+        throw new StrataError(
+          'container_exists',
+          `the key ${info.key} is that of another snapshot (${existing.kind}, of ${existing.chainId})`,
+        )
       }
       if (!existing) await withWorkFolders(this.folder, (fresh) => this.#create(info, root, fresh()))
       return this.#mountsOf(info, root)
@@ -128,15 +153,18 @@ export class LayeredSnapshotter implements Snapshotter {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
-      throw new StrataError('container_exists', `the key ${key} has just been taken for another snapshot`, { cause: error })
+      throw new StrataError('container_exists', `the key ${key} has just been taken for another snapshot`, {
+        cause: error,
+      })
     }
   }
 
   #mountsOf({ key, kind }: SnapshotInfo, root: string): Mount[] {
     const snapshot = this.folder.snapshot(key)
-    const own = kind === 'view'
-      ? ['ro', `lowerdir+=${join(snapshot, 'lower')}`, `lowerdir+=${root}`]
-      : [`lowerdir+=${root}`, `upperdir=${join(snapshot, 'upper')}`, `workdir=${join(snapshot, 'work')}`]
+    const own =
+      kind === 'view'
+        ? ['ro', `lowerdir+=${join(snapshot, 'lower')}`, `lowerdir+=${root}`]
+        : [`lowerdir+=${root}`, `upperdir=${join(snapshot, 'upper')}`, `workdir=${join(snapshot, 'work')}`]
     return [{ type: 'overlay', source: 'overlay', options: [...own, ...OVERLAY_OPTIONS] }]
   }
 
@@ -148,7 +176,9 @@ export class LayeredSnapshotter implements Snapshotter {
   stat(key: SnapshotKey): Promise<SnapshotInfo> {
     parseSnapshotKey(key)
     const info = this.#find(key)
-    return info ? Promise.resolve(info) : Promise.reject(new StrataError('not_found', `there is no snapshot ${key} on this node`))
+    return info
+      ? Promise.resolve(info)
+      : Promise.reject(new StrataError('not_found', `there is no snapshot ${key} on this node`))
   }
 
   #find(key: SnapshotKey): SnapshotInfo | undefined {
@@ -173,7 +203,9 @@ export class LayeredSnapshotter implements Snapshotter {
     const snapshot = this.folder.snapshot(key)
     const own = new Set([`upperdir=${join(snapshot, 'upper')}`])
     const lower = join(snapshot, 'lower')
-    const user = mountTable().find((entry) => entry.superOptions.some((option) => own.has(option)) || lowerFolders(entry).includes(lower))
+    const user = mountTable().find(
+      (entry) => entry.superOptions.some((option) => own.has(option)) || lowerFolders(entry).includes(lower),
+    )
     if (user) throw new StrataError('container_running', `the snapshot ${key} is mounted at ${user.mountPoint}`)
     await discard(this.folder, snapshot)
   }
@@ -196,7 +228,11 @@ export class LayeredSnapshotter implements Snapshotter {
     for (const chainId of this.folder.chains('roots')) {
       const table = mountTable()
       const root = mountAt(this.folder.mountPoint(chainId), table)
-      yield await Promise.resolve({ chainId, layers: this.driver.layersOf(chainId) ?? [], usedAt: root && userOf(root, table)?.mountPoint })
+      yield await Promise.resolve({
+        chainId,
+        layers: this.driver.layersOf(chainId) ?? [],
+        usedAt: root && userOf(root, table)?.mountPoint,
+      })
     }
   }
 
@@ -222,7 +258,10 @@ export class LayeredSnapshotter implements Snapshotter {
     return staying
   }
 
-  /** Unmounts the root if the kernel knows of no use, and takes its mount point away; else gives a place where it is used. */
+  /**
+   * Unmounts the root if the kernel knows of no use, and takes its mount point away; else gives a
+   * place where it is used.
+   */
   #unmountIdle(chainId: ChainId): string | undefined {
     const target = this.folder.mountPoint(chainId)
     const table = mountTable()
@@ -267,9 +306,14 @@ function dropMountPoint(path: string): void {
   }
 }
 
-/** A mount that stands on the root's: an overlay that has it as a lower folder, or one more mount of the same file system. */
+/**
+ * A mount that stands on the root's: an overlay that has it as a lower folder, or one more mount of
+ * the same file system.
+ */
 function userOf(root: MountEntry, table: readonly MountEntry[]): MountEntry | undefined {
-  return table.find((entry) => entry.id !== root.id && (entry.dev === root.dev || lowerFolders(entry).includes(root.mountPoint)))
+  return table.find(
+    (entry) => entry.id !== root.id && (entry.dev === root.dev || lowerFolders(entry).includes(root.mountPoint)),
+  )
 }
 
 function copyAttributes(from: string, to: string): void {

@@ -6,10 +6,16 @@ import { makePrivateMount, mountAt, umount } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { mountAll, unmountAll, type Mount } from './mounts.js'
 
-/** Should what is tested keep our thread until the disk takes something again, nobody here could see to that. */
+/**
+ * Should what is tested keep our thread until the disk takes something again, nobody here could see
+ * to that.
+ */
 const RESCUE_S = 5
 
-/** A disk in a file of another disk; with that one frozen, what is written here waits, and so does whoever wants it on disk. */
+/**
+ * A disk in a file of another disk; with that one frozen, what is written here waits, and so does
+ * whoever wants it on disk.
+ */
 let folder: string
 let [outer, inner, target] = ['', '', '']
 beforeEach(() => {
@@ -36,11 +42,17 @@ async function someTurns(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await setImmediate()
 }
 
-/** What `work` does about a disk that takes nothing for now: ends all the same, waits and lets others go on meanwhile, or keeps the thread until the rescue. */
+/**
+ * What `work` does about a disk that takes nothing for now: ends all the same, waits and lets
+ * others go on meanwhile, or keeps the thread until the rescue.
+ */
 async function beforeFrozenDisk(work: () => Promise<void>): Promise<'ends' | 'waits' | 'keeps the thread'> {
   execFileSync('fsfreeze', ['--freeze', outer])
   const rescued = join(folder, 'rescued')
-  const rescue = spawn('sh', ['-c', `sleep ${RESCUE_S}; : > "$1"; fsfreeze --unfreeze "$2"`, 'sh', rescued, outer], { stdio: 'ignore', detached: true })
+  const rescue = spawn('sh', ['-c', `sleep ${RESCUE_S}; : > "$1"; fsfreeze --unfreeze "$2"`, 'sh', rescued, outer], {
+    stdio: 'ignore',
+    detached: true,
+  })
   const end = work()
   const first = await Promise.race([end.then(() => 'ends' as const), someTurns().then(() => 'waits' as const)])
   const found = existsSync(rescued) ? 'keeps the thread' : first
@@ -50,7 +62,13 @@ async function beforeFrozenDisk(work: () => Promise<void>): Promise<'ends' | 'wa
   return found
 }
 
-const writable = (...more: string[]): Mount[] => [{ type: 'overlay', source: 'overlay', options: [`lowerdir+=${inner}/lower`, `upperdir=${inner}/upper`, `workdir=${inner}/work`, ...more] }]
+const writable = (...more: string[]): Mount[] => [
+  {
+    type: 'overlay',
+    source: 'overlay',
+    options: [`lowerdir+=${inner}/lower`, `upperdir=${inner}/upper`, `workdir=${inner}/work`, ...more],
+  },
+]
 
 describe('the end of a writable mount, on a disk that is busy', () => {
   it('is waited for outside of our thread', async () => {

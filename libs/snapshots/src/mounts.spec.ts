@@ -3,7 +3,8 @@ import { expect, it } from 'vitest'
 import { lowerFolders } from './mounts.js'
 import { parseSnapshotKey } from './snapshot.js'
 
-const lowerOf = (options: string): string[] => lowerFolders(parseMountInfo(`1 0 0:1 / /m rw - overlay overlay ${options}\n`)[0]!)
+const lowerOf = (options: string): string[] =>
+  lowerFolders(parseMountInfo(`1 0 0:1 / /m rw - overlay overlay ${options}\n`)[0]!)
 
 it('reads the lower folders of an overlay as either way of mounting shows them', () => {
   expect(lowerOf('ro,lowerdir+=/a,lowerdir+=/b\\072c,index=off')).toEqual(['/a', '/b:c'])

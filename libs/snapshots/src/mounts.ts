@@ -1,9 +1,21 @@
 import { mkdirSync, realpathSync } from 'node:fs'
-import { mount, mountFs, mountTable, MS_NODEV, MS_NOSUID, MS_RDONLY, umount, umountApart, type MountEntry, type MountValue } from '@strata/linux'
+import {
+  mount,
+  mountFs,
+  mountTable,
+  MS_NODEV,
+  MS_NOSUID,
+  MS_RDONLY,
+  umount,
+  umountApart,
+  type MountEntry,
+  type MountValue,
+} from '@strata/linux'
 
 /**
- * A mount as data. Options are the kernel's: flags (`ro`, `nosuid`, `nodev`, `volatile`) and `name=value` with the value as it is, nothing escaped.
- * The folders of an overlay are `lowerdir+=<path>` each, the highest first.
+ * A mount as data. Options are the kernel's: flags (`ro`, `nosuid`, `nodev`, `volatile`) and
+ * `name=value` with the value as it is, nothing escaped. The folders of an overlay are
+ * `lowerdir+=<path>` each, the highest first.
  */
 export interface Mount {
   readonly type: 'overlay'
@@ -11,11 +23,18 @@ export interface Mount {
   readonly options: readonly string[]
 }
 
-const FLAGS = new Map([['ro', MS_RDONLY], ['nosuid', MS_NOSUID], ['nodev', MS_NODEV]])
+const FLAGS = new Map([
+  ['ro', MS_RDONLY],
+  ['nosuid', MS_NOSUID],
+  ['nodev', MS_NODEV],
+])
 /** mount(2) copies one page of options. */
 const PAGE = 4096
 
-/** Mounts them at the target, in order, making the folder if it is not there. On failure nothing stays mounted. */
+/**
+ * Mounts them at the target, in order, making the folder if it is not there. On failure nothing
+ * stays mounted.
+ */
 export function mountAll(mounts: readonly Mount[], target: string): void {
   mkdirSync(target, { recursive: true })
   let done = 0
@@ -33,12 +52,24 @@ export function mountAll(mounts: readonly Mount[], target: string): void {
 function mountOne({ type, source, options }: Mount, target: string): void {
   const flags = options.reduce((bits, option) => bits | (FLAGS.get(option) ?? 0), 0)
   const pairs = options.filter((option) => !FLAGS.has(option)).map((option) => pair(option))
-  // mount(2) works on every kernel that has overlayfs; `lowerdir+` needs Linux 6.7, and is only needed for more folders than fit a page.
+  // mount(2) works on every kernel that has overlayfs; `lowerdir+` needs Linux 6.7, and is only
+  // needed for more folders than fit a page.
   const data = monolithic(pairs)
   if (Buffer.byteLength(data) < PAGE) mount(source, target, type, flags, data)
   else {
-    const values = pairs.map(([name, value]) => [name, PATHS.has(name) && value !== undefined ? { path: value } : value] as [string, MountValue?])
-    mountFs({ fstype: type, source, options: values, target, readOnly: (flags & MS_RDONLY) !== 0, nosuid: (flags & MS_NOSUID) !== 0, nodev: (flags & MS_NODEV) !== 0 })
+    const values = pairs.map(
+      ([name, value]) =>
+        [name, PATHS.has(name) && value !== undefined ? { path: value } : value] as [string, MountValue?],
+    )
+    mountFs({
+      fstype: type,
+      source,
+      options: values,
+      target,
+      readOnly: (flags & MS_RDONLY) !== 0,
+      nosuid: (flags & MS_NOSUID) !== 0,
+      nodev: (flags & MS_NODEV) !== 0,
+    })
   }
 }
 
@@ -50,15 +81,26 @@ function pair(option: string): [string, string?] {
   return at < 0 ? [option] : [option.slice(0, at), option.slice(at + 1)]
 }
 
-/** Options as one text: backslashes and commas escaped, and the colons between the lower folders' paths (Documentation/filesystems/overlayfs.rst). */
+/**
+ * Options as one text: backslashes and commas escaped, and the colons between the lower folders'
+ * paths (Documentation/filesystems/overlayfs.rst).
+ */
 function monolithic(pairs: readonly [string, string?][]): string {
   const escape = (value: string): string => value.replace(/[\\,]/g, '\\$&')
-  const lower = pairs.filter(([name]) => name === 'lowerdir+').map(([, value = '']) => escape(value).replaceAll(':', '\\:'))
-  const rest = pairs.filter(([name]) => name !== 'lowerdir+').map(([name, value]) => (value === undefined ? name : `${name}=${escape(value)}`))
+  const lower = pairs
+    .filter(([name]) => name === 'lowerdir+')
+    .map(([, value = '']) => escape(value).replaceAll(':', '\\:'))
+  const rest = pairs
+    .filter(([name]) => name !== 'lowerdir+')
+    .map(([name, value]) => (value === undefined ? name : `${name}=${escape(value)}`))
   return [`lowerdir=${lower.join(':')}`, ...rest].join(',')
 }
 
-/** Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError) while a process uses it. What was written is on disk then, unless it was mounted `volatile`, or another call, which waits for that, was first. */
+/**
+ * Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError)
+ * while a process uses it. What was written is on disk then, unless it was mounted `volatile`, or
+ * another call, which waits for that, was first.
+ */
 export async function unmountAll(target: string): Promise<void> {
   let path: string
   try {
@@ -74,12 +116,21 @@ export async function unmountAll(target: string): Promise<void> {
   }
 }
 
-/** Of an overlay with an upper folder, the whole file system of that folder (ovl_sync_fs() in fs/overlayfs/super.c). Later kernels show `volatile` as `fsync=volatile`. */
+/**
+ * Of an overlay with an upper folder, the whole file system of that folder (ovl_sync_fs() in
+ * fs/overlayfs/super.c). Later kernels show `volatile` as `fsync=volatile`.
+ */
 function isSyncedAtItsEnd({ superOptions }: MountEntry): boolean {
-  return superOptions.some((option) => option.startsWith('upperdir=')) && !superOptions.some((option) => option === 'volatile' || option === 'fsync=volatile')
+  return (
+    superOptions.some((option) => option.startsWith('upperdir=')) &&
+    !superOptions.some((option) => option === 'volatile' || option === 'fsync=volatile')
+  )
 }
 
-/** Of an overlay mount: the lower folders' paths. After mount(2) the kernel shows them as one escaped text, after fsconfig one by one. */
+/**
+ * Of an overlay mount: the lower folders' paths. After mount(2) the kernel shows them as one
+ * escaped text, after fsconfig one by one.
+ */
 export function lowerFolders(entry: MountEntry): string[] {
   if (entry.fsType !== 'overlay') return []
   return entry.superOptions.flatMap((option) => {

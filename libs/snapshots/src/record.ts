@@ -1,12 +1,15 @@
 import { readOwnJson, UnusableFile } from '@strata/linux'
 import { isDigest, type DiffId } from '@strata/oci'
 
-/** Far more than the longest there is: a root of ten thousand layers names each of them with its tar. */
+/**
+ * Far more than the longest there is: a root of ten thousand layers names each of them with its
+ * tar.
+ */
 const MAX_BYTES = 16 * 2 ** 20
 
 /**
- * A small JSON file of our own. Undefined if it is not there or is not whole: after a loss of power a file may be empty that was renamed into place,
- * and what it spoke of counts as not made.
+ * A small JSON file of our own. Undefined if it is not there or is not whole: after a loss of power
+ * a file may be empty that was renamed into place, and what it spoke of counts as not made.
  */
 export function readRecord<T>(path: string, isRecord: (value: unknown) => value is T): T | undefined {
   try {

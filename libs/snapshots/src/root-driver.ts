@@ -1,10 +1,16 @@
 import type { ChainId, DiffId } from '@strata/oci'
 import type { LayerFiles } from './snapshotter.js'
 
-/** What a driver adds: how a root is kept and mounted. All else (keys, locks, writable children, use) is the same for all: layered-snapshotter.ts. */
+/**
+ * What a driver adds: how a root is kept and mounted. All else (keys, locks, writable children,
+ * use) is the same for all: layered-snapshotter.ts.
+ */
 export interface RootDriver {
   readonly name: 'erofs' | 'overlay'
-  /** Called once at a time for a chain id, under its lock. Must appear at `folder.root(chainId)` whole, by a rename, or not at all. */
+  /**
+   * Called once at a time for a chain id, under its lock. Must appear at `folder.root(chainId)`
+   * whole, by a rename, or not at all.
+   */
   assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void>
   /** Whether the root is there and can be mounted. */
   isAssembled(chainId: ChainId): boolean

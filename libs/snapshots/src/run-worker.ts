@@ -6,22 +6,33 @@ import type { WorkerReply, WorkerRequest, WorkerResults, WorkerTask } from './wo
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
 /**
- * A thread that has more bytes than this is ended, not kept: an idle thread collects no garbage, so it would keep what its
- * largest task took. A merge of 100,000 entries stays below it; where one takes more, a new thread's start does not matter.
+ * A thread that has more bytes than this is ended, not kept: an idle thread collects no garbage, so
+ * it would keep what its largest task took. A merge of 100,000 entries stays below it; where one
+ * takes more, a new thread's start does not matter.
  */
 const MAX_IDLE_BYTES = 64 * 1024 * 1024
 
-/** Starting a thread takes as long as merging a large image, so the last one that became free is kept. It keeps no process alive. */
+/**
+ * Starting a thread takes as long as merging a large image, so the last one that became free is
+ * kept. It keeps no process alive.
+ */
 let idle: Worker | undefined
 
-/** Runs the task in a thread. Aborted, it ends with `cancelled` as soon as the thread looks up; what it was making lies in `tmp`. */
-export async function runWorker<T extends WorkerTask>(task: T, signal?: AbortSignal): Promise<WorkerResults[T['task']]> {
+/**
+ * Runs the task in a thread. Aborted, it ends with `cancelled` as soon as the thread looks up; what
+ * it was making lies in `tmp`.
+ */
+export async function runWorker<T extends WorkerTask>(
+  task: T,
+  signal?: AbortSignal,
+): Promise<WorkerResults[T['task']]> {
   const worker = takeWorker()
   worker.ref()
   const stop = new Int32Array(new SharedArrayBuffer(4))
   const done = Promise.withResolvers<WorkerReply>()
   const onAbort = (): void => void Atomics.store(stop, 0, 1)
-  const onExit = (code: number): void => done.reject(new StrataError('internal', `the worker ended with ${code} and no answer`))
+  const onExit = (code: number): void =>
+    done.reject(new StrataError('internal', `the worker ended with ${code} and no answer`))
   if (signal?.aborted) onAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
   worker.on('message', done.resolve).on('error', done.reject).on('exit', onExit)
@@ -41,8 +52,13 @@ function takeWorker(): Worker {
   const kept = idle
   idle = undefined
   if (kept) return kept
-  // What it works on lies in typed arrays; by default short-lived objects may fill 48 MB before they are looked at.
-  const worker = new Worker(WORKER, { execArgv: [], trackUnmanagedFds: false, resourceLimits: { maxYoungGenerationSizeMb: 8 } })
+  // What it works on lies in typed arrays; by default short-lived objects may fill 48 MB before
+  // they are looked at.
+  const worker = new Worker(WORKER, {
+    execArgv: [],
+    trackUnmanagedFds: false,
+    resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  })
   worker.once('exit', () => {
     if (idle === worker) idle = undefined
   })

@@ -1,8 +1,14 @@
 import { StrataError } from '@strata/oci'
 
-/** Work by key that is done once for all who ask while it is under way. It is aborted when the last of them has given up. */
+/**
+ * Work by key that is done once for all who ask while it is under way. It is aborted when the last
+ * of them has given up.
+ */
 export class SingleFlight<T> {
-  readonly #flights = new Map<string, { readonly result: Promise<T>; readonly abort: AbortController; waiting: number }>()
+  readonly #flights = new Map<
+    string,
+    { readonly result: Promise<T>; readonly abort: AbortController; waiting: number }
+  >()
 
   async run(key: string, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (signal?.aborted) throw cancelled()
@@ -25,7 +31,10 @@ export class SingleFlight<T> {
     }
   }
 
-  #start(key: string, work: (signal: AbortSignal) => Promise<T>): { readonly result: Promise<T>; readonly abort: AbortController; waiting: number } {
+  #start(
+    key: string,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): { readonly result: Promise<T>; readonly abort: AbortController; waiting: number } {
     const abort = new AbortController()
     const flight = { result: work(abort.signal), abort, waiting: 0 }
     this.#flights.set(key, flight)

@@ -1,6 +1,9 @@
 import { StrataError } from '@strata/oci'
 
-/** In a worker: the word that the one who gave the task sets when it is no longer wanted. Ending the thread instead would leave its open files behind. */
+/**
+ * In a worker: the word that the one who gave the task sets when it is no longer wanted. Ending the
+ * thread instead would leave its open files behind.
+ */
 let flag: Int32Array | undefined
 
 export function setStopFlag(shared: Int32Array): void {

@@ -1,7 +1,20 @@
-import { closeSync, constants, lstatSync, opendirSync, openSync, renameSync, rmdirSync, unlinkSync, type Dir, type Stats } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  opendirSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+  type Dir,
+  type Stats,
+} from 'node:fs'
 import type { Usage } from './snapshot.js'
 
-/** A path that works however deep the folder lies that the descriptor is open on; names are bytes. */
+/**
+ * A path that works however deep the folder lies that the descriptor is open on; names are bytes.
+ */
 export function below(dirfd: number, name: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(`/proc/self/fd/${dirfd}/`), name])
 }
@@ -15,15 +28,17 @@ export function* namesIn(path: string | Buffer): Generator<{ readonly name: Buff
   // The types know only text here; names that are no UTF-8 would be lost.
   const dir: Dir = opendirSync(path, { encoding: 'buffer' as BufferEncoding, bufferSize: 1024 })
   try {
-    for (let entry = dir.readSync(); entry; entry = dir.readSync()) yield { name: entry.name as unknown as Buffer, folder: entry.isDirectory() }
+    for (let entry = dir.readSync(); entry; entry = dir.readSync())
+      yield { name: entry.name as unknown as Buffer, folder: entry.isDirectory() }
   } finally {
     dir.closeSync()
   }
 }
 
 /**
- * Removes the folder with all it holds, whatever its depth and names. Folders found on the way are moved beside it first, so no path ever gets long;
- * should we die, they lie there, in `tmp`, like itself.
+ * Removes the folder with all it holds, whatever its depth and names. Folders found on the way are
+ * moved beside it first, so no path ever gets long; should we die, they lie there, in `tmp`, like
+ * itself.
  */
 export function removeTree(folder: string): undefined {
   const pending = [folder]
@@ -58,7 +73,10 @@ export interface Visited {
   readonly stats: Stats
 }
 
-/** Calls back for the folder and everything in it, folders before their contents; no link is followed, no mount is entered. */
+/**
+ * Calls back for the folder and everything in it, folders before their contents; no link is
+ * followed, no mount is entered.
+ */
 export function walkTree(folder: string, visit: (visited: Visited) => void): void {
   const root = lstatSync(folder)
   visit({ path: Buffer.alloc(0), at: Buffer.from(folder), stats: root })

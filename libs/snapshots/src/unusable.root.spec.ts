@@ -1,4 +1,13 @@
-import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, ZEROS } from '@strata/archive/testing'
 import { makePrivateMount, umount } from '@strata/linux'
@@ -34,30 +43,36 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 const key = parseSnapshotKey('a'.repeat(64))
 
 describe.each(VARIANTS.map((variant) => [nameOf(variant), variant] as const))('%s', (_, variant) => {
-  it.each(DAMAGE)('a record with %s in its place: the folder opens, the root is made again, the snapshot can be removed', async (_damage, damage) => {
-    const folder = join(base, 'driver')
-    const stack = [storeLayer(join(base, 'layers'), concat(file('a', '1'), ZEROS)), storeLayer(join(base, 'layers'), concat(file('b', '2'), ZEROS))]
-    const before = await openSnapshotter(folder, variant)
-    const chainId = await before.assemble(stack)
-    await before.prepare(key, chainId)
-    await before.releaseRoots()
-    await before.close()
+  it.each(DAMAGE)(
+    'a record with %s in its place: the folder opens, the root is made again, the snapshot can be removed',
+    async (_damage, damage) => {
+      const folder = join(base, 'driver')
+      const stack = [
+        storeLayer(join(base, 'layers'), concat(file('a', '1'), ZEROS)),
+        storeLayer(join(base, 'layers'), concat(file('b', '2'), ZEROS)),
+      ]
+      const before = await openSnapshotter(folder, variant)
+      const chainId = await before.assemble(stack)
+      await before.prepare(key, chainId)
+      await before.releaseRoots()
+      await before.close()
 
-    damage(join(folder, 'roots', hexOf(chainId), 'root.json'))
-    damage(join(folder, 'snapshots', key, 'snapshot.json'))
-    const next = await openSnapshotter(folder, variant)
-    expect(await next.isAssembled(chainId)).toBe(false)
-    expect(await all(next.walk())).toEqual([])
-    expect((await all(next.roots())).map((root) => root.layers)).toEqual([[]])
-    await next.assemble(stack)
-    expect(readTree(await next.root(chainId))).toHaveLength(3)
-    await next.remove(key)
-    await next.prepare(key, chainId)
-    await next.remove(key)
-    await next.removeRoot(chainId)
-    await next.close()
-    expect(leftoversOf(folder)).toEqual([])
-  })
+      damage(join(folder, 'roots', hexOf(chainId), 'root.json'))
+      damage(join(folder, 'snapshots', key, 'snapshot.json'))
+      const next = await openSnapshotter(folder, variant)
+      expect(await next.isAssembled(chainId)).toBe(false)
+      expect(await all(next.walk())).toEqual([])
+      expect((await all(next.roots())).map((root) => root.layers)).toEqual([[]])
+      await next.assemble(stack)
+      expect(readTree(await next.root(chainId))).toHaveLength(3)
+      await next.remove(key)
+      await next.prepare(key, chainId)
+      await next.remove(key)
+      await next.removeRoot(chainId)
+      await next.close()
+      expect(leftoversOf(folder)).toEqual([])
+    },
+  )
 
   it('what does not belong there, in every folder, keeps it from nothing', async () => {
     const folder = join(base, 'driver')
@@ -85,6 +100,8 @@ describe.each(VARIANTS.map((variant) => [nameOf(variant), variant] as const))('%
     const folder = join(base, 'driver')
     mkdirSync(folder)
     writeFileSync(join(folder, 'roots'), '')
-    await expect((async () => openSnapshotter(folder, variant))()).rejects.toThrow(`${join(folder, 'roots')} is not a folder, or lies below what is none: move that away`)
+    await expect((async () => openSnapshotter(folder, variant))()).rejects.toThrow(
+      `${join(folder, 'roots')} is not a folder, or lies below what is none: move that away`,
+    )
   })
 })

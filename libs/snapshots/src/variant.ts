@@ -8,7 +8,11 @@ import type { Snapshotter } from './snapshotter.js'
 export type Variant = { readonly driver: 'erofs'; readonly erofs: 'file' | 'loop' } | { readonly driver: 'overlay' }
 
 /** The best first. */
-export const VARIANTS: readonly Variant[] = [{ driver: 'erofs', erofs: 'file' }, { driver: 'erofs', erofs: 'loop' }, { driver: 'overlay' }]
+export const VARIANTS: readonly Variant[] = [
+  { driver: 'erofs', erofs: 'file' },
+  { driver: 'erofs', erofs: 'loop' },
+  { driver: 'overlay' },
+]
 
 export function nameOf(variant: Variant): string {
   return variant.driver === 'erofs' ? `erofs (${variant.erofs === 'file' ? 'files' : 'loop devices'})` : 'overlay'

@@ -2,10 +2,22 @@ import type { ChainId } from '@strata/oci'
 import type { LayerFiles } from './snapshotter.js'
 import type { Usage } from './snapshot.js'
 
-/** What is done in a thread of its own, since each of it keeps a processor or the disk busy for long. Messages, so plain data. */
+/**
+ * What is done in a thread of its own, since each of it keeps a processor or the disk busy for
+ * long. Messages, so plain data.
+ */
 export type WorkerTask =
-  | { readonly task: 'erofs'; readonly layers: readonly LayerFiles[]; readonly chainId: ChainId; readonly folder: string }
-  | { readonly task: 'unpack'; readonly layers: readonly LayerFiles[]; readonly missing: readonly { readonly place: number; readonly folder: string }[] }
+  | {
+      readonly task: 'erofs'
+      readonly layers: readonly LayerFiles[]
+      readonly chainId: ChainId
+      readonly folder: string
+    }
+  | {
+      readonly task: 'unpack'
+      readonly layers: readonly LayerFiles[]
+      readonly missing: readonly { readonly place: number; readonly folder: string }[]
+    }
   | { readonly task: 'synced'; readonly marks: readonly string[]; readonly folder: string }
   | { readonly task: 'remove'; readonly folder: string }
   | { readonly task: 'usage'; readonly folder: string }
@@ -31,7 +43,8 @@ export interface WorkerRequest {
   /** Not 0 = no longer wanted. */
   readonly stop: Int32Array
 }
-export type WorkerOutcome = { readonly result: WorkerResults[WorkerTask['task']] } | { readonly code: string; readonly message: string }
+export type WorkerOutcome =
+  { readonly result: WorkerResults[WorkerTask['task']] } | { readonly code: string; readonly message: string }
 export interface WorkerReply {
   readonly outcome: WorkerOutcome
   /** Bytes that the thread has now, with its garbage. */

@@ -5,10 +5,14 @@ export function cancelled(): StrataError {
 }
 
 /**
- * The source's chunks until `signal` aborts: then it ends with `cancelled` at once, also while the source gives nothing. The source is told without
- * waiting: a generator that hangs in an `await` would not hear it.
+ * The source's chunks until `signal` aborts: then it ends with `cancelled` at once, also while the
+ * source gives nothing. The source is told without waiting: a generator that hangs in an `await`
+ * would not hear it.
  */
-export async function* abortable(source: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+export async function* abortable(
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
   const chunks = source[Symbol.asyncIterator]()
   const aborted = Promise.withResolvers<never>()
   aborted.promise.catch(() => undefined)

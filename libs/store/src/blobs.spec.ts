@@ -146,19 +146,22 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     else expect(path).toMatch(/\/objects\/data\/a\//)
   })
 
-  it.each(['known', 'unknown'])('sweeps what an ended upload left, and nothing that a blob uses; digests %s', async (digests) => {
-    const kept = await proven('a')
-    await blobs.commit(digest, kept, 'a')
-    await proven('a')
-    const other = await proven('b')
-    const known = digests === 'known' ? [digest, digestOf('never came')] : undefined
-    expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
-    expect(await dataKeys()).toHaveLength(3)
-    await uploads.end('a')
-    expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 1, bytes: bytes.length })
-    expect(await dataKeys()).toEqual([kept.data, other.data])
-    expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
-  })
+  it.each(['known', 'unknown'])(
+    'sweeps what an ended upload left, and nothing that a blob uses; digests %s',
+    async (digests) => {
+      const kept = await proven('a')
+      await blobs.commit(digest, kept, 'a')
+      await proven('a')
+      const other = await proven('b')
+      const known = digests === 'known' ? [digest, digestOf('never came')] : undefined
+      expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
+      expect(await dataKeys()).toHaveLength(3)
+      await uploads.end('a')
+      expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 1, bytes: bytes.length })
+      expect(await dataKeys()).toEqual([kept.data, other.data])
+      expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
+    },
+  )
 
   it('lists records, not tombstones', async () => {
     await blobs.commit(digest, await proven('a'), 'a')

@@ -34,17 +34,22 @@ export interface ProvenData {
 }
 
 /**
- * Blobs by digest. A blob's record, at its digest's key, makes bytes visible that lie elsewhere; so a digest is seen only when its bytes are proven, and bytes
- * are never moved or copied.
+ * Blobs by digest. A blob's record, at its digest's key, makes bytes visible that lie elsewhere; so
+ * a digest is seen only when its bytes are proven, and bytes are never moved or copied.
  *
- * **A blob that someone counts on is never collected.** Whoever needs digest D for upload U puts U among the holders of D's record by compare-and-set: `hold` when it
- * is there, `commit` with bytes of its own when it is not. U's record lives from before the first hold until after the names are visible. The collector lists blob
- * records with their ETags, *then* the live uploads, *then* reads all references, and replaces what nobody needs by a tombstone *if its ETag is still that of the list*;
- * only then it deletes the bytes. Every hold changes the record, so a collector that has not seen it fails; whoever ended before the second step has its name read in the
- * third. A writer that meets a tombstone takes it for absence and replaces it. store-model.ts tries every interleaving of exactly these steps.
+ * **A blob that someone counts on is never collected.** Whoever needs digest D for upload U puts U
+ * among the holders of D's record by compare-and-set: `hold` when it is there, `commit` with bytes
+ * of its own when it is not. U's record lives from before the first hold until after the names are
+ * visible. The collector lists blob records with their ETags, *then* the live uploads, *then* reads
+ * all references, and replaces what nobody needs by a tombstone *if its ETag is still that of the
+ * list*; only then it deletes the bytes. Every hold changes the record, so a collector that has not
+ * seen it fails; whoever ended before the second step has its name read in the third. A writer that
+ * meets a tombstone takes it for absence and replaces it. store-model.ts tries every interleaving
+ * of exactly these steps.
  *
- * The model has no upload that is ended while its owner still works (stopped for long, then let go). Such an owner is told by `upload_interrupted`: after each hold
- * its record is looked for. And a record whose bytes are gone is taken for absent.
+ * The model has no upload that is ended while its owner still works (stopped for long, then let
+ * go). Such an owner is told by `upload_interrupted`: after each hold its record is looked for. And
+ * a record whose bytes are gone is taken for absent.
  */
 export class BlobStore {
   readonly #records: Records<BlobRecord>
@@ -69,8 +74,8 @@ export class BlobStore {
   }
 
   /**
-   * Makes proven bytes the blob's, held by the upload; if the blob is there already, holds that and deletes the bytes given. May be run again with the same `data`,
-   * also at the same time.
+   * Makes proven bytes the blob's, held by the upload; if the blob is there already, holds that and
+   * deletes the bytes given. May be run again with the same `data`, also at the same time.
    * @throws StrataError `upload_interrupted` if the upload has been ended
    */
   async commit(digest: Digest, proven: ProvenData, upload: string): Promise<'created' | 'existing'> {
@@ -82,10 +87,16 @@ export class BlobStore {
         await this.store.delete([proven.data])
         return 'existing'
       }
-      // A record whose bytes are gone keeps its holders: they count on the digest, and get bytes again.
+      // A record whose bytes are gone keeps its holders: they count on the digest, and get bytes
+      // again.
       const { data, size, diffId } = proven
       const known = diffId ?? seen?.value?.diffId
-      const record: BlobRecord = { data, size, ...(known ? { diffId: known } : {}), holders: [...new Set([...(seen?.value?.holders ?? []), upload])] }
+      const record: BlobRecord = {
+        data,
+        size,
+        ...(known ? { diffId: known } : {}),
+        holders: [...new Set([...(seen?.value?.holders ?? []), upload])],
+      }
       const etag = await this.#records.write(key, record, seen)
       if (etag === undefined) continue
       if (await this.#isLive(upload)) return 'created'
@@ -106,13 +117,15 @@ export class BlobStore {
 
   /**
    * Notes the diffID that a layer's blob was found to have.
-   * @throws StrataError `not_found` if the blob is not there, `digest_mismatch` if another diffID was proven before
+   * @throws StrataError `not_found` if the blob is not there, `digest_mismatch` if another diffID
+   * was proven before
    */
   async prove(digest: Digest, diffId: DiffId): Promise<void> {
     await this.#records.update(keys.blob(digest), (record) => {
       if (!record) throw absent(digest)
       if (record.diffId === diffId) return undefined
-      if (record.diffId) throw new StrataError('digest_mismatch', `blob ${digest} has the diffID ${record.diffId}, not ${diffId}`)
+      if (record.diffId)
+        throw new StrataError('digest_mismatch', `blob ${digest} has the diffID ${record.diffId}, not ${diffId}`)
       return { ...record, diffId }
     })
   }
@@ -122,8 +135,9 @@ export class BlobStore {
    * @throws StrataError `not_found`
    */
   async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
-    // A record may be replaced, and its bytes deleted, between the two reads: then the next record has others.
-    for (let last: string | undefined; ; ) {
+    // A record may be replaced, and its bytes deleted, between the two reads: then the next record
+    // has others.
+    for (let last: string | undefined; ;) {
       const record = await this.stat(digest)
       if (!record || record.data === last) throw absent(digest)
       const object = await this.store.get(record.data, range)
@@ -137,7 +151,7 @@ export class BlobStore {
    * @throws StrataError `not_found`, `limit_exceeded`, `corrupt`
    */
   async read(digest: Digest, maxBytes: number): Promise<Buffer> {
-    for (let last: string | undefined; ; ) {
+    for (let last: string | undefined; ;) {
       const record = await this.stat(digest)
       if (!record || record.data === last) throw absent(digest)
       const object = await this.store.read(record.data, maxBytes)
@@ -149,7 +163,10 @@ export class BlobStore {
     }
   }
 
-  /** The file that holds the blob's bytes, if the store's objects are files of this machine. @throws StrataError `not_found` */
+  /**
+   * The file that holds the blob's bytes, if the store's objects are files of this machine.
+   * @throws StrataError `not_found`
+   */
   async localPath(digest: Digest): Promise<string | undefined> {
     const local = localObjects(this.store)
     if (!local) return undefined
@@ -159,37 +176,51 @@ export class BlobStore {
   }
 
   /**
-   * All blob records, in the order of their digests, each with the ETag that its value had, and its size as an object. Those that are as an earlier list showed them are not
-   * read again.
+   * All blob records, in the order of their digests, each with the ETag that its value had, and its
+   * size as an object. Those that are as an earlier list showed them are not read again.
    */
   async *list(earlier: readonly ListedBlob[] = []): AsyncGenerator<ListedBlob> {
-    const known = new Map(earlier.map(({ digest, record, etag, recordSize }) => [keys.blob(digest), { key: keys.blob(digest), value: record, etag, size: recordSize }]))
+    const known = new Map(
+      earlier.map(({ digest, record, etag, recordSize }) => [
+        keys.blob(digest),
+        { key: keys.blob(digest), value: record, etag, size: recordSize },
+      ]),
+    )
     for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs, known)) {
       const digest = digestInKey(key)
       if (digest) yield { digest, record: value, etag, recordSize: size }
     }
   }
 
-  /** The collector's: ends a record that nobody counts on, if it is as it was listed; else somebody does, and nothing happens. Its bytes are the caller's to delete then. */
+  /**
+   * The collector's: ends a record that nobody counts on, if it is as it was listed; else somebody
+   * does, and nothing happens. Its bytes are the caller's to delete then.
+   */
   async retire({ digest, record, etag }: ListedBlob): Promise<boolean> {
     return this.#records.retire(keys.blob(digest), { value: record, etag })
   }
 
   /** The collector's: leaves out holders that have ended, if the record is as it was listed. */
   async prune({ digest, record, etag }: ListedBlob, holders: readonly string[]): Promise<boolean> {
-    return (await this.#records.write(keys.blob(digest), { ...record, holders: [...holders] }, { value: record, etag })) !== undefined
+    return (
+      (await this.#records.write(keys.blob(digest), { ...record, holders: [...holders] }, { value: record, etag })) !==
+      undefined
+    )
   }
 
   /**
-   * Deletes what an ended upload wrote and no blob uses; gives the number of objects and bytes. In this order: the data is listed, then it is made sure that the
-   * upload does not live (else nothing is done), then blob records are read: what one of them points to stays. `digests` are all that its data can have become, for a
-   * caller who knows them (from the list of what came); without them every record of the store is read.
+   * Deletes what an ended upload wrote and no blob uses; gives the number of objects and bytes. In
+   * this order: the data is listed, then it is made sure that the upload does not live (else
+   * nothing is done), then blob records are read: what one of them points to stays. `digests` are
+   * all that its data can have become, for a caller who knows them (from the list of what came);
+   * without them every record of the store is read.
    */
   async sweepUpload(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
     const unused = new Map<string, number>()
     for await (const { key, size } of listAll(this.store, keys.dataOf(upload))) unused.set(key, size)
     if (await this.#isLive(upload)) return { objects: 0, bytes: 0 }
-    for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(upload)) ?? []) await partial.abort()
+    for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(upload)) ?? [])
+      await partial.abort()
     if (unused.size === 0) return { objects: 0, bytes: 0 }
     if (digests) for (const digest of new Set(digests)) unused.delete((await this.stat(digest))?.data ?? '')
     else for await (const { record } of this.list()) unused.delete(record.data)
@@ -197,13 +228,23 @@ export class BlobStore {
     return { objects: unused.size, bytes: [...unused.values()].reduce((sum, size) => sum + size, 0) }
   }
 
-  /** Adds the holder if there is a record with bytes; `seen` is what was there otherwise, to be written over. */
-  async #hold(key: string, upload: string): Promise<{ held: BlobRecord; seen: undefined } | { held: undefined; seen: Found<BlobRecord> | undefined }> {
+  /**
+   * Adds the holder if there is a record with bytes; `seen` is what was there otherwise, to be
+   * written over.
+   */
+  async #hold(
+    key: string,
+    upload: string,
+  ): Promise<{ held: BlobRecord; seen: undefined } | { held: undefined; seen: Found<BlobRecord> | undefined }> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.find(key)
       if (!seen?.value) return { held: undefined, seen }
       const { value } = seen
-      if (!value.holders.includes(upload) && !(await this.#records.write(key, { ...value, holders: [...value.holders, upload] }, seen))) continue
+      if (
+        !value.holders.includes(upload) &&
+        !(await this.#records.write(key, { ...value, holders: [...value.holders, upload] }, seen))
+      )
+        continue
       if (!(await this.#isLive(upload))) interrupted(upload)
       if (await this.store.stat(value.data)) return { held: value, seen: undefined }
       return { held: undefined, seen: await this.#records.find(key) }

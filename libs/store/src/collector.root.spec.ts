@@ -17,16 +17,20 @@ describe.each(S3_SERVERS)('%s', (server) => {
   })
   afterAll(() => s3.remove())
 
-  collectorSuite('s3', async () => {
-    const { endpoint, region, accessKey, secretKey } = s3
-    const store = await S3Store.open({ endpoint, region, accessKey, secretKey, bucket: `${s3.bucket}-${bucket++}` })
-    return {
-      store,
-      leftovers: () => Promise.resolve([]),
-      dispose: async () => {
-        for await (const { key } of listAll(store, '')) await store.delete([key])
-        await store.close()
-      },
-    }
-  }, { hasPartial: true })
+  collectorSuite(
+    's3',
+    async () => {
+      const { endpoint, region, accessKey, secretKey } = s3
+      const store = await S3Store.open({ endpoint, region, accessKey, secretKey, bucket: `${s3.bucket}-${bucket++}` })
+      return {
+        store,
+        leftovers: () => Promise.resolve([]),
+        dispose: async () => {
+          for await (const { key } of listAll(store, '')) await store.delete([key])
+          await store.close()
+        },
+      }
+    },
+    { hasPartial: true },
+  )
 })

@@ -2,7 +2,15 @@ import { statSync } from 'node:fs'
 import { step, StrataError, type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
-import { conditionalRemove, listAll, localObjects, partialUploads, type ListedObject, type ObjectStore, type PartialUpload } from './object-store.js'
+import {
+  conditionalRemove,
+  listAll,
+  localObjects,
+  partialUploads,
+  type ListedObject,
+  type ObjectStore,
+  type PartialUpload,
+} from './object-store.js'
 import { recordBytes, TOMBSTONE_BYTES } from './records.js'
 import { Uploads } from './uploads.js'
 
@@ -26,20 +34,29 @@ export interface StoreCollection {
   readonly partialUploads: Tally
   /** All of the above but the partial uploads: the store's objects are smaller by exactly this. */
   readonly bytes: number
-  /** Of these bytes, those of files that have another name (a node's layer): on disk until that goes too. */
+  /**
+   * Of these bytes, those of files that have another name (a node's layer): on disk until that goes
+   * too.
+   */
   readonly linked: number
   /** Tombstones that stand in the store afterwards. */
   readonly tombstones: Tally
 }
 
 export interface CollectOptions {
-  /** Every blob that something visible refers to. Called once, at its place in the protocol. May give one twice; must not leave one out: it throws instead. */
+  /**
+   * Every blob that something visible refers to. Called once, at its place in the protocol. May
+   * give one twice; must not leave one out: it throws instead.
+   */
   readonly references: () => AsyncIterable<Digest>
   readonly dryRun: boolean
   readonly signal?: AbortSignal
 }
 
-/** Also the diffIDs of layers whose indexes go: who keeps things by them elsewhere may let go of those as well. */
+/**
+ * Also the diffIDs of layers whose indexes go: who keeps things by them elsewhere may let go of
+ * those as well.
+ */
 export interface Collected {
   readonly report: StoreCollection
   readonly indexes: readonly DiffId[]
@@ -50,35 +67,52 @@ const AT_ONCE = 16
 const DELETED_AT_ONCE = 500
 
 /**
- * Takes away what nobody counts on. Any number may run at once, beside any number of uploads and removals, and each may die at any line: the next one does the rest.
+ * Takes away what nobody counts on. Any number may run at once, beside any number of uploads and
+ * removals, and each may die at any line: the next one does the rest.
  *
  * **Blobs** go by the protocol of BlobStore (store-model.ts tries every interleaving):
  *  1. all blob records are listed, each with its ETag;
  *  2. *then* the live uploads;
  *  3. *then* everything that is referred to is read;
- *  4. a record that nothing refers to and no live upload holds becomes a tombstone *if its ETag is still that of step 1*; only then its bytes are deleted.
+ *  4. a record that nothing refers to and no live upload holds becomes a tombstone *if its ETag is
+ *     still that of step 1*; only then its bytes are deleted.
  *
- * Whoever counts on a blob holds it for an upload that lives until a name makes the reference visible. Did the hold come after 1, it changed the record, and 4 fails. Did it come
- * before and the upload lives in 2, the blob stays. Has the upload ended before 2, its name was visible before 3. A hold that finds the tombstone takes the blob for absent.
- * The record is ended before the bytes: who dies in between leaves bytes without a record, which the next paragraph is about.
+ * Whoever counts on a blob holds it for an upload that lives until a name makes the reference
+ * visible. Did the hold come after 1, it changed the record, and 4 fails. Did it come before and
+ * the upload lives in 2, the blob stays. Has the upload ended before 2, its name was visible before
+ * 3. A hold that finds the tombstone takes the blob for absent. The record is ended before the
+ * bytes: who dies in between leaves bytes without a record, which the next paragraph is about.
  *
- * **Data** (`data/<upload>/…`, keys that are never written again) that no record names goes in the order data, *then* live uploads, *then* records. A record is made to name
- * data only by the upload that wrote it, while that lives. So what belongs to no live upload and is in no record read after that is in none ever again.
+ * **Data** (`data/<upload>/…`, keys that are never written again) that no record names goes in the
+ * order data, *then* live uploads, *then* records. A record is made to name data only by the upload
+ * that wrote it, while that lives. So what belongs to no live upload and is in no record read after
+ * that is in none ever again.
  *
- * **Indexes** (`index/v1/<diffID>`) that no record names go in the order indexes, *then* records. They have no holders and no tombstones, also on S3, since nothing is lost with one: it follows
- * from the layer, what is written under its key is always the same, and whoever misses it makes it again (`extract`). So nobody may take an index's absence for an error, and each race that is left
- * ends with an index that is absent until it is next wanted, whatever the order of its writes and deletes:
- *   - an upload under way has made it, and no record of the layer is there yet (the layer is then indexed once more, by `extract`);
- *   - a load finds the index of a layer that was removed before and does not make it, while this run, which listed the records earlier, deletes it.
+ * **Indexes** (`index/v1/<diffID>`) that no record names go in the order indexes, *then* records.
+ * They have no holders and no tombstones, also on S3, since nothing is lost with one: it follows
+ * from the layer, what is written under its key is always the same, and whoever misses it makes it
+ * again (`extract`). So nobody may take an index's absence for an error, and each race that is left
+ * ends with an index that is absent until it is next wanted, whatever the order of its writes and
+ * deletes:
+ *   - an upload under way has made it, and no record of the layer is there yet (the layer is then
+ *     indexed once more, by `extract`);
+ *   - a load finds the index of a layer that was removed before and does not make it, while this
+ *     run, which listed the records earlier, deletes it.
  *
- * **Checkpoints** (`checkpoints/v2/<blob>`) of a blob without a record go in the same way: they follow from the blob, and who misses them unpacks from its beginning.
+ * **Checkpoints** (`checkpoints/v2/<blob>`) of a blob without a record go in the same way: they
+ * follow from the blob, and who misses them unpacks from its beginning.
  *
- * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are aborted, in the order partial uploads, *then* live uploads: an upload's record is there before the first byte of its data.
+ * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are
+ * aborted, in the order partial uploads, *then* live uploads: an upload's record is there before
+ * the first byte of its data.
  *
- * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes over it begins again.
+ * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to
+ * set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes
+ * over it begins again.
  *
- * **Records** of uploads that were ended by one who died before deleting the record have a key that is never used again: they are deleted. Holders that have ended are
- * left out of the records that stay, or a layer that is loaded every hour would grow a record without bound.
+ * **Records** of uploads that were ended by one who died before deleting the record have a key that
+ * is never used again: they are deleted. Holders that have ended are left out of the records that
+ * stay, or a layer that is loaded every hour would grow a record without bound.
  */
 export class Collector {
   readonly #blobs: BlobStore
@@ -89,7 +123,10 @@ export class Collector {
     this.#uploads = new Uploads(store)
   }
 
-  /** @throws what `references` throws (then nothing was deleted), `store_unavailable`, and the signal's reason */
+  /**
+   * @throws what `references` throws (then nothing was deleted), `store_unavailable`, and the
+   * signal's reason
+   */
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
     const { listed, doomed } = await this.#collectBlobs(options, sum)
@@ -100,7 +137,10 @@ export class Collector {
   }
 
   /** Gives the records as listed, and the digests of the blobs that went (or would go). */
-  async #collectBlobs({ references, dryRun, signal }: CollectOptions, sum: Sums): Promise<{ listed: ListedBlob[]; doomed: Set<Digest> }> {
+  async #collectBlobs(
+    { references, dryRun, signal }: CollectOptions,
+    sum: Sums,
+  ): Promise<{ listed: ListedBlob[]; doomed: Set<Digest> }> {
     const listed: ListedBlob[] = []
     for await (const blob of this.#blobs.list()) {
       signal?.throwIfAborted()
@@ -140,7 +180,10 @@ export class Collector {
     return { listed, doomed }
   }
 
-  /** A shorter record is written anew: on a disk that is full it stays as it is, and what makes room goes on. */
+  /**
+   * A shorter record is written anew: on a disk that is full it stays as it is, and what makes room
+   * goes on.
+   */
   async #prune(blob: ListedBlob, holders: readonly string[]): Promise<boolean> {
     return this.#blobs.prune(blob, holders).catch((error: unknown) => {
       if (error instanceof StrataError && error.code === 'storage_full') return false
@@ -149,7 +192,12 @@ export class Collector {
   }
 
   /** Data and indexes that no record names. Gives the diffIDs of those indexes. */
-  async #collectUnnamed(options: CollectOptions, listed: readonly ListedBlob[], doomed: ReadonlySet<Digest>, sum: Sums): Promise<DiffId[]> {
+  async #collectUnnamed(
+    options: CollectOptions,
+    listed: readonly ListedBlob[],
+    doomed: ReadonlySet<Digest>,
+    sum: Sums,
+  ): Promise<DiffId[]> {
     const { dryRun, signal } = options
     const data = new Map<string, ListedObject>()
     for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
@@ -186,10 +234,14 @@ export class Collector {
     const partial: PartialUpload[] = []
     for await (const one of store.listPartial()) if (uploadInKey(one.key) !== undefined) partial.push(one)
     const live = await this.#liveUploads()
-    await each(partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')), signal, async (one) => {
-      sum.add('partialUploads', await one.size())
-      if (!dryRun) await one.abort()
-    })
+    await each(
+      partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')),
+      signal,
+      async (one) => {
+        sum.add('partialUploads', await one.size())
+        if (!dryRun) await one.abort()
+      },
+    )
   }
 
   async #collectEndedUploads({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
@@ -213,7 +265,8 @@ export class Collector {
 
   async #tombstones(more: number): Promise<Tally> {
     let count = this.#tombstonesStay ? more : 0
-    for (const prefix of [PREFIX.blobs, PREFIX.images]) for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) count++
+    for (const prefix of [PREFIX.blobs, PREFIX.images])
+      for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) count++
     return { count, bytes: count * TOMBSTONE_BYTES }
   }
 
@@ -245,7 +298,10 @@ const KINDS = ['blobs', 'data', 'indexes', 'records', 'partialUploads'] as const
 type Kind = (typeof KINDS)[number]
 
 class Sums {
-  readonly #tallies = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, bytes: 0 }])) as Record<Kind, { count: number; bytes: number }>
+  readonly #tallies = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, bytes: 0 }])) as Record<
+    Kind,
+    { count: number; bytes: number }
+  >
   #linked = 0
 
   add(kind: Kind, bytes: number, linked = false): void {
@@ -260,7 +316,11 @@ class Sums {
   }
 }
 
-async function each<T>(items: readonly T[], signal: AbortSignal | undefined, work: (item: T) => Promise<void>): Promise<void> {
+async function each<T>(
+  items: readonly T[],
+  signal: AbortSignal | undefined,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
   for (let at = 0; at < items.length; at += AT_ONCE) {
     signal?.throwIfAborted()
     await Promise.all(items.slice(at, at + AT_ONCE).map(work))

@@ -18,14 +18,39 @@ describe('keys', () => {
     expect(freshDataKey('u1')).not.toBe(freshDataKey('u1'))
   })
 
-  it.each(['fx/odd', 'busybox', 'localhost/tags/digests/tags', 'a.b/c__d/e-f', 'HOST/x', 'h:5000/a', `${'a/'.repeat(120)}b`])('of images say what they were made of: %s', (name) => {
+  it.each([
+    'fx/odd',
+    'busybox',
+    'localhost/tags/digests/tags',
+    'a.b/c__d/e-f',
+    'HOST/x',
+    'h:5000/a',
+    `${'a/'.repeat(120)}b`,
+  ])('of images say what they were made of: %s', (name) => {
     const it = repository(name)
-    expect(parseImageKey(checkKey(keys.tag(it, 'v1.0-X_y' as Tag)))).toEqual({ repository: it, tag: 'v1.0-X_y', digest: undefined })
+    expect(parseImageKey(checkKey(keys.tag(it, 'v1.0-X_y' as Tag)))).toEqual({
+      repository: it,
+      tag: 'v1.0-X_y',
+      digest: undefined,
+    })
     expect(parseImageKey(checkKey(keys.imageDigest(it, digest)))).toEqual({ repository: it, tag: undefined, digest })
-    expect(parseImageKey(keys.imageDigest(undefined, digest))).toEqual({ repository: undefined, tag: undefined, digest })
+    expect(parseImageKey(keys.imageDigest(undefined, digest))).toEqual({
+      repository: undefined,
+      tag: undefined,
+      digest,
+    })
   })
 
-  it.each(['images/x', 'images/_tags/a', 'images/docker.io/x/_tags/', 'images/docker.io/x/_digests/abc', 'images/docker.io/../x/_tags/a', 'images/docker.io/x/_tags/a/b', 'images/x/_tags/a', 'blobs/sha256/ff'])('that none of them made are known: %s', (key) => {
+  it.each([
+    'images/x',
+    'images/_tags/a',
+    'images/docker.io/x/_tags/',
+    'images/docker.io/x/_digests/abc',
+    'images/docker.io/../x/_tags/a',
+    'images/docker.io/x/_tags/a/b',
+    'images/x/_tags/a',
+    'blobs/sha256/ff',
+  ])('that none of them made are known: %s', (key) => {
     expect(parseImageKey(key)).toBeUndefined()
   })
 
@@ -39,9 +64,12 @@ describe('keys', () => {
 
   it('refuse what was cast and not parsed', () => {
     expect(() => keys.blob('sha256:../../x' as Digest)).toThrow(expect.objectContaining({ code: 'bad_request' }))
-    expect(() => keys.tag('docker.io/../../x' as Repository, 'a' as Tag)).toThrow(expect.objectContaining({ code: 'name_invalid' }))
+    expect(() => keys.tag('docker.io/../../x' as Repository, 'a' as Tag)).toThrow(
+      expect.objectContaining({ code: 'name_invalid' }),
+    )
     expect(() => keys.tag(repository('x'), '../a' as Tag)).toThrow(expect.objectContaining({ code: 'bad_request' }))
-    for (const id of ['', '..', 'a/b', 'x'.repeat(65), '-a', 'a b']) expect(() => keys.upload(id)).toThrow(expect.objectContaining({ code: 'bad_request' }))
+    for (const id of ['', '..', 'a/b', 'x'.repeat(65), '-a', 'a b'])
+      expect(() => keys.upload(id)).toThrow(expect.objectContaining({ code: 'bad_request' }))
   })
 
   it('tell digests and uploads', () => {

@@ -1,5 +1,18 @@
 import { randomUUID } from 'node:crypto'
-import { algorithmOf, digestFromHex, hexOf, isDigest, NOT_A_DIGEST, parseReference, StrataError, type Digest, type DiffId, type Reference, type Repository, type Tag } from '@strata/oci'
+import {
+  algorithmOf,
+  digestFromHex,
+  hexOf,
+  isDigest,
+  NOT_A_DIGEST,
+  parseReference,
+  StrataError,
+  type Digest,
+  type DiffId,
+  type Reference,
+  type Repository,
+  type Tag,
+} from '@strata/oci'
 
 /**
  * Every key of the store, in one place.
@@ -15,8 +28,9 @@ import { algorithmOf, digestFromHex, hexOf, isDigest, NOT_A_DIGEST, parseReferen
  * nodes/<id>                               record: a node that was removed and is not to come back
  * partial/<key>                            the s3 driver's own, never listed: bytes are being put under that key
  * ```
- * A repository is written as it is, slashes too, as registries do. No component of one can begin with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and
- * `_digests` say where it ends, and `a` with a component named `tags` below it cannot be mistaken for `a`'s tags.
+ * A repository is written as it is, slashes too, as registries do. No component of one can begin
+ * with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and `_digests` say where it ends,
+ * and `a` with a component named `tags` below it cannot be mistaken for `a`'s tags.
  */
 export const keys = {
   data: (upload: string, name: string) => `data/${checkUploadId(upload)}/${checkSegment(name)}`,
@@ -28,16 +42,27 @@ export const keys = {
   checkpoints: (digest: Digest) => `checkpoints/v2/${checkedHex(digest)}`,
   removedNode: (id: string) => `nodes/${checkSegment(id)}`,
   tag: (repository: Repository, tag: Tag) => `${imagesOf(repository)}_tags/${checkSegment(tag)}`,
-  imageDigest: (repository: Repository | undefined, digest: Digest) => `${imagesOf(repository)}_digests/${checkedHex(digest)}`,
+  imageDigest: (repository: Repository | undefined, digest: Digest) =>
+    `${imagesOf(repository)}_digests/${checkedHex(digest)}`,
 } as const
 
 /** Prefixes to list. */
-export const PREFIX = { data: 'data/', uploads: 'uploads/', blobs: 'blobs/', indexes: 'index/v1/', checkpoints: 'checkpoints/v2/', images: 'images/' } as const
+export const PREFIX = {
+  data: 'data/',
+  uploads: 'uploads/',
+  blobs: 'blobs/',
+  indexes: 'index/v1/',
+  checkpoints: 'checkpoints/v2/',
+  images: 'images/',
+} as const
 
 /** Of an upload that is to become an image by itself: what the request said of that image. */
 export const RECIPE_NAME = 'recipe'
 
-/** A key below `data/` that nobody has used: also when a job runs twice at once, each run writes under keys of its own. */
+/**
+ * A key below `data/` that nobody has used: also when a job runs twice at once, each run writes
+ * under keys of its own.
+ */
 export function freshDataKey(upload: string): string {
   return keys.data(upload, randomUUID())
 }
@@ -53,10 +78,17 @@ export function parseImageKey(key: string): ImageKey | undefined {
   const [, repository, kind, last] = parts
   if (last === undefined) return undefined
   try {
-    if (kind === 'digests') return { repository: repository === undefined ? undefined : checkRepository(repository as Repository), tag: undefined, digest: digestFromHex(last) }
+    if (kind === 'digests')
+      return {
+        repository: repository === undefined ? undefined : checkRepository(repository as Repository),
+        tag: undefined,
+        digest: digestFromHex(last),
+      }
     if (repository === undefined) return undefined
     const reference = parseReference(`${repository}:${last}`)
-    return reference.repository === repository && reference.tag ? { repository: reference.repository, tag: reference.tag, digest: undefined } : undefined
+    return reference.repository === repository && reference.tag
+      ? { repository: reference.repository, tag: reference.tag, digest: undefined }
+      : undefined
   } catch {
     return undefined
   }
@@ -64,7 +96,10 @@ export function parseImageKey(key: string): ImageKey | undefined {
 
 /** The digest in a key of `blobs/`, `index/` or `checkpoints/`; `undefined` for any other key. */
 export function digestInKey(key: string): Digest | undefined {
-  const hex = /^(?:blobs\/sha256\/(?=.{64}$)|blobs\/sha512\/(?=.{128}$)|index\/v1\/(?=.{64}$)|checkpoints\/v2\/)((?:[0-9a-f]{64}){1,2})$/.exec(key)?.[1]
+  const hex =
+    /^(?:blobs\/sha256\/(?=.{64}$)|blobs\/sha512\/(?=.{128}$)|index\/v1\/(?=.{64}$)|checkpoints\/v2\/)((?:[0-9a-f]{64}){1,2})$/.exec(
+      key,
+    )?.[1]
   return hex === undefined ? undefined : digestFromHex(hex)
 }
 
@@ -82,12 +117,14 @@ function isSegment(text: string): boolean {
 }
 
 /**
- * A key is segments joined by `/`, at most 1,024 characters: each of 1 to 255 letters, digits and `._:@+=,!'()*~-`, none of them `.` or `..`. So a key is a relative
- * path that stays below its root, has the same bytes in a folder, a URL's path and an S3 request, and sorts alike everywhere.
+ * A key is segments joined by `/`, at most 1,024 characters: each of 1 to 255 letters, digits and
+ * `._:@+=,!'()*~-`, none of them `.` or `..`. So a key is a relative path that stays below its
+ * root, has the same bytes in a folder, a URL's path and an S3 request, and sorts alike everywhere.
  * @throws StrataError `bad_request`
  */
 export function checkKey(key: string): string {
-  if (key.length > MAX_KEY || !key.split('/').every(isSegment)) throw new StrataError('bad_request', `${JSON.stringify(key.slice(0, 200))} cannot be an object's key`)
+  if (key.length > MAX_KEY || !key.split('/').every(isSegment))
+    throw new StrataError('bad_request', `${JSON.stringify(key.slice(0, 200))} cannot be an object's key`)
   return key
 }
 
@@ -95,30 +132,41 @@ export function checkKey(key: string): string {
 export function checkPrefix(prefix: string): string {
   const segments = prefix.split('/')
   const last = segments.pop() ?? ''
-  if (prefix.length > MAX_KEY || !segments.every(isSegment) || !PARTIAL.test(last)) throw new StrataError('bad_request', `${JSON.stringify(prefix.slice(0, 200))} cannot begin an object's key`)
+  if (prefix.length > MAX_KEY || !segments.every(isSegment) || !PARTIAL.test(last))
+    throw new StrataError('bad_request', `${JSON.stringify(prefix.slice(0, 200))} cannot begin an object's key`)
   return prefix
 }
 
 /** An upload's id is chosen by a client (its job's id), so it is checked like one. */
 export function checkUploadId(id: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id)) throw new StrataError('bad_request', `${JSON.stringify(id.slice(0, 100))} cannot be an upload's id: 1 to 64 letters, digits, - and _`)
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id))
+    throw new StrataError(
+      'bad_request',
+      `${JSON.stringify(id.slice(0, 100))} cannot be an upload's id: 1 to 64 letters, digits, - and _`,
+    )
   return id
 }
 
 function checkSegment(text: string): string {
-  if (!isSegment(text)) throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 200))} cannot be part of an object's key`)
+  if (!isSegment(text))
+    throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 200))} cannot be part of an object's key`)
   return text
 }
 
-/** Types are promises only: a digest or repository that was cast, not parsed, ends here and not as a path. */
+/**
+ * Types are promises only: a digest or repository that was cast, not parsed, ends here and not as a
+ * path.
+ */
 function checkedHex(digest: Digest): string {
-  if (!isDigest(digest)) throw new StrataError('bad_request', `${JSON.stringify(String(digest).slice(0, 150))} is ${NOT_A_DIGEST}`)
+  if (!isDigest(digest))
+    throw new StrataError('bad_request', `${JSON.stringify(String(digest).slice(0, 150))} is ${NOT_A_DIGEST}`)
   return hexOf(digest)
 }
 
 function checkRepository(repository: Repository): Repository {
   const reference: Reference = parseReference(repository)
-  if (reference.repository !== repository || reference.tag || reference.digest) throw new StrataError('name_invalid', `${JSON.stringify(repository)} is not a repository's full name`)
+  if (reference.repository !== repository || reference.tag || reference.digest)
+    throw new StrataError('name_invalid', `${JSON.stringify(repository)} is not a repository's full name`)
   return repository
 }
 

@@ -4,13 +4,23 @@ import { exploreNaming, type NamingWorld, type WrongNaming } from './names-model
 const WORLDS: NamingWorld[] = [true, false].flatMap((removes) => [true, false].map((taken) => ({ removes, taken })))
 
 describe('an upload whose client was told of its end changes no name', () => {
-  it.each(WORLDS)('in any interleaving: $removes, $taken', (world) => {
-    const { broken, states } = exploreNaming(world)
-    expect(broken).toBeUndefined()
-    expect(states).toBeGreaterThan(1_000)
-  }, 60_000)
+  it.each(WORLDS)(
+    'in any interleaving: $removes, $taken',
+    (world) => {
+      const { broken, states } = exploreNaming(world)
+      expect(broken).toBeUndefined()
+      expect(states).toBeGreaterThan(1_000)
+    },
+    60_000,
+  )
 
-  it.each(['named', 'told', 'owner', 'announce', 'renew', 'forget', 'mark'] satisfies WrongNaming[])('but does with the wrong rule "%s"', (wrong) => {
-    expect(WORLDS.map((world) => exploreNaming(world, wrong).broken).filter((broken) => broken !== undefined)).not.toEqual([])
-  }, 60_000)
+  it.each(['named', 'told', 'owner', 'announce', 'renew', 'forget', 'mark'] satisfies WrongNaming[])(
+    'but does with the wrong rule "%s"',
+    (wrong) => {
+      expect(
+        WORLDS.map((world) => exploreNaming(world, wrong).broken).filter((broken) => broken !== undefined),
+      ).not.toEqual([])
+    },
+    60_000,
+  )
 })

@@ -1,22 +1,31 @@
 /**
- * The rule "what was answered stays true" (uploads.ts, `Images`), small enough to try every interleaving: one upload that gives one name to image A, and keeps the image O that had
- * the name by its digest. Two runs of its job work at once, each may stop for ever at any step; an observer may end the upload; another load
- * gives the name to image B, and the name may be removed, each once and at any time. One step here is one request to the store.
+ * The rule "what was answered stays true" (uploads.ts, `Images`), small enough to try every
+ * interleaving: one upload that gives one name to image A, and keeps the image O that had the name
+ * by its digest. Two runs of its job work at once, each may stop for ever at any step; an observer
+ * may end the upload; another load gives the name to image B, and the name may be removed, each
+ * once and at any time. One step here is one request to the store.
  *
- * The law: once the upload's client was told that it is done, or that it failed, no run changes a name any more.
+ * The law: once the upload's client was told that it is done, or that it failed, no run changes a
+ * name any more.
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
- * - `named`: a run that begins does not look whether the names were set by another (a job that runs again after its answer);
- * - `told`: a failure is told before the upload is over (the store was away, say), and whoever finds the upload goes on with it;
- * - `owner`: before a name is written it is only looked whether the upload lives and commits, not whose it is;
- * - `announce`: it is looked whose it is, but what is about to be written is not said, so that nobody can make it fail;
+ * - `named`: a run that begins does not look whether the names were set by another (a job that runs
+ *   again after its answer);
+ * - `told`: a failure is told before the upload is over (the store was away, say), and whoever
+ *   finds the upload goes on with it;
+ * - `owner`: before a name is written it is only looked whether the upload lives and commits, not
+ *   whose it is;
+ * - `announce`: it is looked whose it is, but what is about to be written is not said, so that
+ *   nobody can make it fail;
  * - `renew`: whoever takes the upload over does not make what was announced fail;
  * - `forget`: whoever takes it over forgets what was announced before having made it fail;
  * - `mark`: nothing is put where a name is not, on a store that takes tombstones away.
  */
 export type WrongNaming = 'named' | 'told' | 'owner' | 'announce' | 'renew' | 'forget' | 'mark'
 
-/** `broken`: a state right after a name was changed against the law. `states`: how many were seen. */
+/**
+ * `broken`: a state right after a name was changed against the law. `states`: how many were seen.
+ */
 export interface NamingVerdict {
   readonly states: number
   readonly broken: string | undefined
@@ -39,7 +48,11 @@ type Run =
   | { readonly at: 'new' | 'tag' | 'named' | 'tell' | 'end' | 'fail' | 'telling' | 'over' }
   /** `found`: the upload as this run took it over. */
   | { readonly at: 'renew'; readonly found: Upload }
-  | { readonly at: 'kept' | 'announce kept' | 'write kept' | 'announce tag' | 'write tag'; readonly tag: Rec; readonly kept?: Rec }
+  | {
+      readonly at: 'kept' | 'announce kept' | 'write kept' | 'announce tag' | 'write tag'
+      readonly tag: Rec
+      readonly kept?: Rec
+    }
 
 type Observer = { readonly at: 'idle' | 'over' } | { readonly at: 'renew' | 'retire' | 'tell'; readonly found: Upload }
 
@@ -56,7 +69,9 @@ interface State {
   readonly load: boolean
 }
 
-/** Of the store: whether it takes tombstones away. Of the beginning: whether image O has the name. */
+/**
+ * Of the store: whether it takes tombstones away. Of the beginning: whether image O has the name.
+ */
 export interface NamingWorld {
   readonly removes: boolean
   readonly taken: boolean
@@ -83,42 +98,65 @@ class Naming {
   *#run(state: State, i: 0 | 1): Generator<State> {
     const { upload, wrong } = { upload: state.upload, wrong: this.wrong }
     const run = state.runs[i]
-    const to = (next: Run, change: Partial<State> = {}): State => ({ ...state, ...change, runs: state.runs.with(i, next) as unknown as State['runs'] })
+    const to = (next: Run, change: Partial<State> = {}): State => ({
+      ...state,
+      ...change,
+      runs: state.runs.with(i, next) as unknown as State['runs'],
+    })
     const over: Run = { at: 'over' }
     const isOurs = upload.state !== 'gone' && (upload.run === i || (wrong === 'owner' && upload.state === 'committing'))
     // Anything may go wrong while names are set, and then the upload is ended.
-    if (['tag', 'kept', 'announce kept', 'write kept', 'announce tag', 'write tag'].includes(run.at)) yield to({ at: wrong === 'told' ? 'telling' : 'fail' })
+    if (['tag', 'kept', 'announce kept', 'write kept', 'announce tag', 'write tag'].includes(run.at))
+      yield to({ at: wrong === 'told' ? 'telling' : 'fail' })
     switch (run.at) {
       case 'new':
         if (upload.state === 'gone') yield to(over)
-        else yield to({ at: 'renew', found: upload }, { upload: { ...upload, run: i, ...(wrong === 'forget' ? { about: undefined } : {}) } })
+        else
+          yield to(
+            { at: 'renew', found: upload },
+            { upload: { ...upload, run: i, ...(wrong === 'forget' ? { about: undefined } : {}) } },
+          )
         break
       case 'renew':
-        yield to({ at: run.found.state === 'named' && wrong !== 'named' ? 'tell' : 'tag' }, this.#renewed(state, run.found.about))
+        yield to(
+          { at: run.found.state === 'named' && wrong !== 'named' ? 'tell' : 'tag' },
+          this.#renewed(state, run.found.about),
+        )
         break
       case 'tag':
-        if (state.tag === null && this.#marks) yield to(run, { tag: { image: undefined, rev: state.rev }, rev: state.rev + 1 })
+        if (state.tag === null && this.#marks)
+          yield to(run, { tag: { image: undefined, rev: state.rev }, rev: state.rev + 1 })
         else if (state.tag?.image === 'A') yield to({ at: 'named' })
         else yield to({ at: state.tag?.image === undefined ? 'announce tag' : 'kept', tag: state.tag })
         break
       case 'kept':
         // Only O is followed: what another load has put there is kept by the same steps.
         if (run.tag?.image !== 'O') yield to({ ...run, at: 'announce tag' })
-        else if (state.kept === null && this.#marks) yield to(run, { kept: { image: undefined, rev: state.rev }, rev: state.rev + 1 })
-        else yield to({ ...run, at: state.kept?.image === undefined ? 'announce kept' : 'announce tag', kept: state.kept })
+        else if (state.kept === null && this.#marks)
+          yield to(run, { kept: { image: undefined, rev: state.rev }, rev: state.rev + 1 })
+        else
+          yield to({ ...run, at: state.kept?.image === undefined ? 'announce kept' : 'announce tag', kept: state.kept })
         break
       case 'announce kept':
       case 'announce tag': {
         const key = run.at === 'announce tag' ? 'tag' : 'kept'
-        if (isOurs) yield to({ ...run, at: `write ${key}` }, wrong === 'announce' || wrong === 'owner' ? {} : { upload: { ...upload, about: key } })
+        if (isOurs)
+          yield to(
+            { ...run, at: `write ${key}` },
+            wrong === 'announce' || wrong === 'owner' ? {} : { upload: { ...upload, about: key } },
+          )
         else yield to(over)
         break
       }
       case 'write kept':
-        yield same(state.kept, run.kept ?? null) ? to({ ...run, at: 'announce tag' }, { kept: { image: 'O', rev: state.rev }, rev: state.rev + 1 }) : to({ ...run, at: 'announce tag' })
+        yield same(state.kept, run.kept ?? null)
+          ? to({ ...run, at: 'announce tag' }, { kept: { image: 'O', rev: state.rev }, rev: state.rev + 1 })
+          : to({ ...run, at: 'announce tag' })
         break
       case 'write tag':
-        yield same(state.tag, run.tag) ? to({ at: 'named' }, { tag: { image: 'A', rev: state.rev }, rev: state.rev + 1 }) : to({ at: 'tag' })
+        yield same(state.tag, run.tag)
+          ? to({ at: 'named' }, { tag: { image: 'A', rev: state.rev }, rev: state.rev + 1 })
+          : to({ at: 'tag' })
         break
       case 'named':
         yield isOurs ? to({ at: 'tell' }, { upload: { ...upload, state: 'named' } }) : to(over)
@@ -130,7 +168,9 @@ class Naming {
         yield to(over, upload.run === i ? { upload: { ...upload, state: 'gone' } } : {})
         break
       case 'fail':
-        yield upload.run === i && upload.state !== 'gone' ? to({ at: 'telling' }, { upload: { ...upload, state: 'gone' } }) : to(over)
+        yield upload.run === i && upload.state !== 'gone'
+          ? to({ at: 'telling' }, { upload: { ...upload, state: 'gone' } })
+          : to(over)
         break
       case 'telling':
         yield to(over, { told: state.told ?? 'failed' })
@@ -144,14 +184,19 @@ class Naming {
     const to = (next: Observer, change: Partial<State> = {}): State => ({ ...state, ...change, observer: next })
     switch (observer.at) {
       case 'idle':
-        if (upload.state !== 'gone') yield to({ at: 'renew', found: upload }, { upload: { ...upload, run: 2, ...(this.wrong === 'forget' ? { about: undefined } : {}) } })
+        if (upload.state !== 'gone')
+          yield to(
+            { at: 'renew', found: upload },
+            { upload: { ...upload, run: 2, ...(this.wrong === 'forget' ? { about: undefined } : {}) } },
+          )
         break
       case 'renew':
         yield to({ ...observer, at: 'retire' }, this.#renewed(state, observer.found.about))
         break
       case 'retire':
         // By compare-and-set: as it was taken over, or somebody else has it.
-        if (upload.run === 2 && upload.state === observer.found.state) yield to({ ...observer, at: 'tell' }, { upload: { ...upload, state: 'gone' } })
+        if (upload.run === 2 && upload.state === observer.found.state)
+          yield to({ ...observer, at: 'tell' }, { upload: { ...upload, state: 'gone' } })
         else yield to({ at: 'idle' })
         break
       case 'tell':
@@ -163,10 +208,23 @@ class Naming {
 
   *#others(state: State): Generator<State> {
     const { rev, tag, kept } = state
-    if (state.load) yield { ...state, load: false, rev: rev + 2, tag: { image: 'B', rev }, kept: tag?.image === 'O' ? { image: 'O', rev: rev + 1 } : kept }
+    if (state.load)
+      yield {
+        ...state,
+        load: false,
+        rev: rev + 2,
+        tag: { image: 'B', rev },
+        kept: tag?.image === 'O' ? { image: 'O', rev: rev + 1 } : kept,
+      }
     if (state.removal && tag?.image !== undefined) {
       const gone = (at: number): Rec => (this.world.removes ? null : { image: undefined, rev: at })
-      yield { ...state, removal: false, rev: rev + 2, tag: gone(rev), kept: kept?.image === undefined ? kept : gone(rev + 1) }
+      yield {
+        ...state,
+        removal: false,
+        rev: rev + 2,
+        tag: gone(rev),
+        kept: kept?.image === undefined ? kept : gone(rev + 1),
+      }
     }
   }
 
@@ -189,9 +247,15 @@ function same(a: Rec, b: Rec): boolean {
 export function exploreNaming(world: NamingWorld, wrong?: WrongNaming): NamingVerdict {
   const naming = new Naming(world, wrong)
   const first: State = {
-    tag: world.taken ? { image: 'O', rev: 0 } : null, kept: null, rev: 1,
-    upload: { state: 'committing', run: undefined, about: undefined }, told: undefined,
-    runs: [{ at: 'new' }, { at: 'new' }], observer: { at: 'idle' }, removal: true, load: true,
+    tag: world.taken ? { image: 'O', rev: 0 } : null,
+    kept: null,
+    rev: 1,
+    upload: { state: 'committing', run: undefined, about: undefined },
+    told: undefined,
+    runs: [{ at: 'new' }, { at: 'new' }],
+    observer: { at: 'idle' },
+    removal: true,
+    load: true,
   }
   const seen = new Set([keyOf(first)])
   let frontier = [first]

@@ -7,7 +7,12 @@ import { FolderStore } from './folder/folder-store.js'
 import { checkStoreConfig, openStore, storeConfigShape } from './open-store.js'
 
 const schema = z.object({ ...storeConfigShape, STRATA_OTHER: z.string().optional() }).check(checkStoreConfig)
-const full = { STRATA_STORE: 's3://images', STRATA_S3_ENDPOINT: 'http://127.0.0.1:9', STRATA_S3_ACCESS_KEY: 'key', STRATA_S3_SECRET_KEY: 'secret' }
+const full = {
+  STRATA_STORE: 's3://images',
+  STRATA_S3_ENDPOINT: 'http://127.0.0.1:9',
+  STRATA_S3_ACCESS_KEY: 'key',
+  STRATA_S3_SECRET_KEY: 'secret',
+}
 
 function wrong(given: Record<string, unknown>): string[] {
   return (schema.safeParse(given).error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`)
@@ -18,21 +23,38 @@ describe('the configuration of the store', () => {
     expect(wrong({ STRATA_STORE: '/var/lib/strata/store' })).toEqual([])
     expect(wrong(full)).toEqual([])
     expect(schema.parse(full).STRATA_S3_REGION).toBe('us-east-1')
-    expect(wrong({ ...full, STRATA_S3_SECRET_KEY: undefined, STRATA_S3_SECRET_KEY_FILE: '/run/secrets/s3' })).toEqual([])
+    expect(wrong({ ...full, STRATA_S3_SECRET_KEY: undefined, STRATA_S3_SECRET_KEY_FILE: '/run/secrets/s3' })).toEqual(
+      [],
+    )
     expect(wrong({ ...full, STRATA_S3_ENDPOINT: 'https://s3.example.com' })).toEqual([])
   })
 
-  it.each(['store', './store', 's3://', 's3://UPPER', 's3://a', 's3://bucket/folder', 'http://127.0.0.1/bucket', ''])('refuses %s as a place', (place) => {
-    expect(wrong({ ...full, STRATA_STORE: place })).toEqual(["STRATA_STORE: must be a folder's absolute path or s3://BUCKET"])
-  })
+  it.each(['store', './store', 's3://', 's3://UPPER', 's3://a', 's3://bucket/folder', 'http://127.0.0.1/bucket', ''])(
+    'refuses %s as a place',
+    (place) => {
+      expect(wrong({ ...full, STRATA_STORE: place })).toEqual([
+        "STRATA_STORE: must be a folder's absolute path or s3://BUCKET",
+      ])
+    },
+  )
 
-  it.each(['127.0.0.1:9000', 'ftp://host', 'http://host/bucket', 'http://key:secret@host', 'http://host?x'])('refuses %s as a server', (endpoint) => {
-    expect(wrong({ ...full, STRATA_S3_ENDPOINT: endpoint })[0]).toMatch(/^STRATA_S3_ENDPOINT: must be http/)
-  })
+  it.each(['127.0.0.1:9000', 'ftp://host', 'http://host/bucket', 'http://key:secret@host', 'http://host?x'])(
+    'refuses %s as a server',
+    (endpoint) => {
+      expect(wrong({ ...full, STRATA_S3_ENDPOINT: endpoint })[0]).toMatch(/^STRATA_S3_ENDPOINT: must be http/)
+    },
+  )
 
   it('lists all that s3 lacks, together with what else is wrong', () => {
-    expect(wrong({ STRATA_STORE: 's3://images', STRATA_OTHER: 7 }).map((line) => line.split(':')[0])).toEqual(['STRATA_OTHER', 'STRATA_S3_ENDPOINT', 'STRATA_S3_ACCESS_KEY', 'STRATA_S3_SECRET_KEY'])
-    expect(wrong({ ...full, STRATA_S3_SECRET_KEY_FILE: '/x' })).toEqual(['STRATA_S3_SECRET_KEY_FILE: cannot be given together with STRATA_S3_SECRET_KEY'])
+    expect(wrong({ STRATA_STORE: 's3://images', STRATA_OTHER: 7 }).map((line) => line.split(':')[0])).toEqual([
+      'STRATA_OTHER',
+      'STRATA_S3_ENDPOINT',
+      'STRATA_S3_ACCESS_KEY',
+      'STRATA_S3_SECRET_KEY',
+    ])
+    expect(wrong({ ...full, STRATA_S3_SECRET_KEY_FILE: '/x' })).toEqual([
+      'STRATA_S3_SECRET_KEY_FILE: cannot be given together with STRATA_S3_SECRET_KEY',
+    ])
     expect(wrong({})).toHaveLength(1)
   })
 })
@@ -51,11 +73,20 @@ describe('openStore', () => {
   })
 
   it('reads the secret key from its file, and says so if it cannot', async () => {
-    const config = schema.parse({ ...full, STRATA_S3_SECRET_KEY: undefined, STRATA_S3_SECRET_KEY_FILE: join(folder, 'key') })
-    await expect(openStore(config)).rejects.toMatchObject({ code: 'store_unavailable', message: expect.stringMatching(/^STRATA_S3_SECRET_KEY_FILE cannot be read: ENOENT/) as string })
+    const config = schema.parse({
+      ...full,
+      STRATA_S3_SECRET_KEY: undefined,
+      STRATA_S3_SECRET_KEY_FILE: join(folder, 'key'),
+    })
+    await expect(openStore(config)).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringMatching(/^STRATA_S3_SECRET_KEY_FILE cannot be read: ENOENT/) as string,
+    })
     writeFileSync(join(folder, 'key'), '\n')
     await expect(openStore(config)).rejects.toMatchObject({ message: expect.stringMatching(/is empty$/) as string })
     writeFileSync(join(folder, 'key'), 'secret\n')
-    await expect(openStore(config)).rejects.toMatchObject({ message: 'the S3 server at http://127.0.0.1:9 cannot be reached (ECONNREFUSED)' })
+    await expect(openStore(config)).rejects.toMatchObject({
+      message: 'the S3 server at http://127.0.0.1:9 cannot be reached (ECONNREFUSED)',
+    })
   })
 })

@@ -11,7 +11,10 @@ export const OBJECT_STORE = Symbol('object store')
 const BUCKET = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])$/
 const set = z.string().min(1)
 
-/** The variables that say where the store is. A service spreads them into its own and adds `checkStoreConfig`. */
+/**
+ * The variables that say where the store is. A service spreads them into its own and adds
+ * `checkStoreConfig`.
+ */
 export const storeConfigShape = {
   STRATA_STORE: z
     .string()
@@ -29,7 +32,10 @@ export const storeConfigShape = {
 }
 export type StoreConfig = z.infer<z.ZodObject<typeof storeConfigShape>>
 
-/** What `s3://` needs beside itself. Told together with all else that is wrong, so what it is given may be anything. */
+/**
+ * What `s3://` needs beside itself. Told together with all else that is wrong, so what it is given
+ * may be anything.
+ */
 export const checkStoreConfig = z.superRefine<StoreConfig>(
   (config, context) => {
     const missing = (variable: keyof StoreConfig, message: string): void => {
@@ -39,15 +45,22 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
     missing('STRATA_S3_ENDPOINT', 'is needed, since STRATA_STORE is s3://')
     missing('STRATA_S3_ACCESS_KEY', 'is needed, since STRATA_STORE is s3://')
     const { STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file } = config
-    if (file === undefined) missing('STRATA_S3_SECRET_KEY', 'is needed, or STRATA_S3_SECRET_KEY_FILE, since STRATA_STORE is s3://')
-    else if (key !== undefined) context.addIssue({ code: 'custom', path: ['STRATA_S3_SECRET_KEY_FILE'], message: 'cannot be given together with STRATA_S3_SECRET_KEY' })
+    if (file === undefined)
+      missing('STRATA_S3_SECRET_KEY', 'is needed, or STRATA_S3_SECRET_KEY_FILE, since STRATA_STORE is s3://')
+    else if (key !== undefined)
+      context.addIssue({
+        code: 'custom',
+        path: ['STRATA_S3_SECRET_KEY_FILE'],
+        message: 'cannot be given together with STRATA_S3_SECRET_KEY',
+      })
   },
   { when: () => true },
 )
 
 /**
- * The store that a valid configuration names, ready for use. `warn` gets a sentence for each image and upload that a loss of power has taken from a folder
- * (mend-tail.ts), and for what else is not as it should be; a process warning if left out.
+ * The store that a valid configuration names, ready for use. `warn` gets a sentence for each image
+ * and upload that a loss of power has taken from a folder (mend-tail.ts), and for what else is not
+ * as it should be; a process warning if left out.
  */
 export async function openStore(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
   const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
@@ -64,7 +77,11 @@ function secretKey({ STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file 
   try {
     text = readFileSync(file, 'utf8').trim()
   } catch (error) {
-    throw new StrataError('store_unavailable', `STRATA_S3_SECRET_KEY_FILE cannot be read: ${(error as Error).message}`, { cause: error })
+    throw new StrataError(
+      'store_unavailable',
+      `STRATA_S3_SECRET_KEY_FILE cannot be read: ${(error as Error).message}`,
+      { cause: error },
+    )
   }
   if (text === '') throw new StrataError('store_unavailable', `STRATA_S3_SECRET_KEY_FILE, ${file}, is empty`)
   return text

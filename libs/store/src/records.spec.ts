@@ -33,7 +33,11 @@ describe('Records', () => {
   })
 
   it('give up when others are always quicker', async () => {
-    const losing = new Records({ ...withoutAbilities(temporary.store), create: () => Promise.resolve(undefined) }, z.object({ n: z.number() }), 'the test record')
+    const losing = new Records(
+      { ...withoutAbilities(temporary.store), create: () => Promise.resolve(undefined) },
+      z.object({ n: z.number() }),
+      'the test record',
+    )
     await expect(losing.update('uploads/n', () => ({ n: 1 }))).rejects.toMatchObject({ code: 'store_unavailable' })
   })
 
@@ -48,6 +52,8 @@ describe('Records', () => {
 
   it('are small', async () => {
     const large = new Records(temporary.store, z.object({ text: z.string() }), 'the test record')
-    await expect(large.update('uploads/n', () => ({ text: 'x'.repeat(MAX_RECORD_BYTES) }))).rejects.toMatchObject({ code: 'limit_exceeded' })
+    await expect(large.update('uploads/n', () => ({ text: 'x'.repeat(MAX_RECORD_BYTES) }))).rejects.toMatchObject({
+      code: 'limit_exceeded',
+    })
   })
 })

@@ -21,16 +21,20 @@ export interface ListedRecord<T> {
 /** What `update`'s function gives to make the record a tombstone. */
 export const GONE = Symbol('gone')
 
-/** With eight writers on one record a loop needs a handful; this many means that something is wrong. */
+/**
+ * With eight writers on one record a loop needs a handful; this many means that something is wrong.
+ */
 export const CAS_ATTEMPTS = 100
 
 const envelopeSchema = z.object({ rev: z.string(), value: z.unknown().optional() })
 
 /**
- * JSON objects of one shape, changed by compare-and-set only. As stored: `{"rev": <random>, "value": {…}}`; a tombstone has no `value`.
+ * JSON objects of one shape, changed by compare-and-set only. As stored: `{"rev": <random>,
+ * "value": {…}}`; a tombstone has no `value`.
  *
- * `rev` is fresh in each write, so that no two writes have one ETag: without it a record that was A, B and A again would take a `replace` from someone who
- * saw the first A only (tried on MinIO). Everything in the store that can change is written here and nowhere else.
+ * `rev` is fresh in each write, so that no two writes have one ETag: without it a record that was
+ * A, B and A again would take a `replace` from someone who saw the first A only (tried on MinIO).
+ * Everything in the store that can change is written here and nowhere else.
  */
 export class Records<T> {
   constructor(
@@ -47,8 +51,9 @@ export class Records<T> {
   }
 
   /**
-   * As `find`, for one who writes next. Where nothing is, a tombstone is made first on a store that takes tombstones away: there a record
-   * that comes and goes would leave "nothing" again, and a late write over nothing would not fail.
+   * As `find`, for one who writes next. Where nothing is, a tombstone is made first on a store that
+   * takes tombstones away: there a record that comes and goes would leave "nothing" again, and a
+   * late write over nothing would not fail.
    */
   async findToWrite(key: string): Promise<Found<T> | undefined> {
     for (;;) {
@@ -59,8 +64,8 @@ export class Records<T> {
   }
 
   /**
-   * Changes nothing but the ETag, so that a write of someone who has read the record before fails. Where nothing is there will be a tombstone.
-   * Where another writes meanwhile, that does it.
+   * Changes nothing but the ETag, so that a write of someone who has read the record before fails.
+   * Where nothing is there will be a tombstone. Where another writes meanwhile, that does it.
    */
   async renew(key: string): Promise<void> {
     const seen = await this.find(key)
@@ -77,7 +82,10 @@ export class Records<T> {
     return this.#put(key, value, seen)
   }
 
-  /** Ends the record if it is still as seen. On a store with a lock of its own nothing is left; elsewhere the tombstone stays. */
+  /**
+   * Ends the record if it is still as seen. On a store with a lock of its own nothing is left;
+   * elsewhere the tombstone stays.
+   */
   async retire(key: string, seen: Found<T>): Promise<boolean> {
     const locked = conditionalRemove(this.store)
     if (locked) return locked.removeUnchanged(key, seen.etag)
@@ -85,8 +93,9 @@ export class Records<T> {
   }
 
   /**
-   * Changes the record by compare-and-set, as often as it takes. `change` sees the value (`undefined`: none) and gives the next one, `GONE`, or `undefined` to leave
-   * it as it is; it may be called several times. The promise is of the value that stands then.
+   * Changes the record by compare-and-set, as often as it takes. `change` sees the value
+   * (`undefined`: none) and gives the next one, `GONE`, or `undefined` to leave it as it is; it may
+   * be called several times. The promise is of the value that stands then.
    * @throws StrataError `store_unavailable` if others were quicker 100 times
    */
   async update(key: string, change: (value: T | undefined) => T | typeof GONE | undefined): Promise<T | undefined> {
@@ -103,8 +112,9 @@ export class Records<T> {
   }
 
   /**
-   * All records below a prefix, tombstones left out, in the order of their keys. ETag and size (bytes as stored) are of the value given. Those of `known` (by key) that the list
-   * shows with the ETag they had are not read again: no two writes have one.
+   * All records below a prefix, tombstones left out, in the order of their keys. ETag and size
+   * (bytes as stored) are of the value given. Those of `known` (by key) that the list shows with
+   * the ETag they had are not read again: no two writes have one.
    */
   async *list(prefix: string, known?: ReadonlyMap<string, ListedRecord<T>>): AsyncGenerator<ListedRecord<T>> {
     for await (const { key, size, etag } of listAll(this.store, prefix)) {
@@ -123,7 +133,11 @@ export class Records<T> {
 
   async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
     const bytes = encode(value)
-    if (bytes.length > MAX_RECORD_BYTES) throw new StrataError('limit_exceeded', `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`)
+    if (bytes.length > MAX_RECORD_BYTES)
+      throw new StrataError(
+        'limit_exceeded',
+        `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`,
+      )
     return seen ? this.store.replace(key, bytes, seen.etag) : this.store.create(key, bytes)
   }
 
@@ -131,7 +145,11 @@ export class Records<T> {
     const { value } = parseJson(envelopeSchema, bytes, `${this.what} ${key}`, 'corrupt')
     if (value === undefined) return undefined
     const parsed = this.schema.safeParse(value)
-    if (!parsed.success) throw new StrataError('corrupt', `${this.what} ${key} is not of its shape: ${parsed.error.issues[0]?.message ?? 'unknown'}`)
+    if (!parsed.success)
+      throw new StrataError(
+        'corrupt',
+        `${this.what} ${key} is not of its shape: ${parsed.error.issues[0]?.message ?? 'unknown'}`,
+      )
     return parsed.data
   }
 }
@@ -149,5 +167,8 @@ export function recordBytes(value: unknown): number {
 export const TOMBSTONE_BYTES = recordBytes(undefined)
 
 export function changedTooOften(key: string): StrataError {
-  return new StrataError('store_unavailable', `the record ${key} was changed by others ${CAS_ATTEMPTS} times while it was to be written`)
+  return new StrataError(
+    'store_unavailable',
+    `the record ${key} was changed by others ${CAS_ATTEMPTS} times while it was to be written`,
+  )
 }

@@ -13,8 +13,9 @@ const removedNodeSchema = z.object({
 export type RemovedNode = z.infer<typeof removedNodeSchema>
 
 /**
- * Nodes that a person has removed, by their ids. All else that is known of nodes lies in Redis and is a copy: a node that
- * lives says it again. That a node is *not* to come back is a decision, which nobody would say again; so it lies here.
+ * Nodes that a person has removed, by their ids. All else that is known of nodes lies in Redis and
+ * is a copy: a node that lives says it again. That a node is *not* to come back is a decision,
+ * which nobody would say again; so it lies here.
  */
 export class RemovedNodes {
   readonly #records: Records<RemovedNode>
@@ -32,9 +33,14 @@ export class RemovedNodes {
     await this.#records.update(keys.removedNode(id), (before) => (before ? undefined : removed))
   }
 
-  /** The node may come back: told so by its owner, or by the request `by`, which found that it lives. */
+  /**
+   * The node may come back: told so by its owner, or by the request `by`, which found that it
+   * lives.
+   */
   async clear(id: string, by?: string): Promise<void> {
-    await this.#records.update(keys.removedNode(id), (before) => (before && (by === undefined || before.by === by) ? GONE : undefined))
+    await this.#records.update(keys.removedNode(id), (before) =>
+      before && (by === undefined || before.by === by) ? GONE : undefined,
+    )
   }
 
   /** Why the node may not start; `undefined` if it may. */

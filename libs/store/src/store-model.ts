@@ -1,7 +1,9 @@
 /**
- * The rule "a blob that someone counts on is never collected" (blobs.ts, uploads.ts; that of names is in names-model.ts), small enough to try every interleaving: one digest, two uploads that may
- * succeed or fail, holders of ended uploads pruned at any time, the image removed, collectors of two rounds each. One step here is one request to the store.
- * (Revisions are numbered, not random: what is tried is that all are different, or, with `rev`, that none are.)
+ * The rule "a blob that someone counts on is never collected" (blobs.ts, uploads.ts; that of names
+ * is in names-model.ts), small enough to try every interleaving: one digest, two uploads that may
+ * succeed or fail, holders of ended uploads pruned at any time, the image removed, collectors of
+ * two rounds each. One step here is one request to the store. (Revisions are numbered, not random:
+ * what is tried is that all are different, or, with `rev`, that none are.)
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
  * - `order`: the collector lists the live uploads before the records;
@@ -10,18 +12,33 @@
  */
 export type WrongRule = 'order' | 'rev' | 'tomb'
 
-/** `lost`: a state in which a name is visible and its blob has no bytes. `states`: how many were seen. */
+/**
+ * `lost`: a state in which a name is visible and its blob has no bytes. `states`: how many were
+ * seen.
+ */
 export interface Verdict {
   readonly states: number
   readonly lost: string | undefined
 }
 
 /** Sets of uploads and of data ids are bits of a number. */
-interface Live { readonly is: 'live'; readonly data: number; readonly holders: number; readonly rev: number }
-interface Tombstone { readonly is: 'tombstone'; readonly data: number; readonly rev: number }
+interface Live {
+  readonly is: 'live'
+  readonly data: number
+  readonly holders: number
+  readonly rev: number
+}
+interface Tombstone {
+  readonly is: 'tombstone'
+  readonly data: number
+  readonly rev: number
+}
 type Rec = Live | Tombstone | null
 
-/** `own` is the data that the upload wrote, 0 for none: kept over a lost race, deleted when another's is there (BlobStore.commit). */
+/**
+ * `own` is the data that the upload wrote, 0 for none: kept over a lost race, deleted when
+ * another's is there (BlobStore.commit).
+ */
 type Writer =
   | { readonly at: 'new' | 'look' | 'held' | 'done' | 'ended' | 'gone'; readonly own: number }
   | { readonly at: 'saw'; readonly own: number; readonly seen: Rec }
@@ -57,7 +74,8 @@ function same(a: Rec, b: Rec): boolean {
 function* steps(state: State, wrong: WrongRule | undefined): Generator<State> {
   const rev = wrong === 'rev' ? state.rev : state.rev + 1
   const { rec } = state
-  if (rec?.is === 'live' && rec.holders & ~state.live) yield { ...state, rev, rec: { ...rec, holders: rec.holders & state.live, rev } }
+  if (rec?.is === 'live' && rec.holders & ~state.live)
+    yield { ...state, rev, rec: { ...rec, holders: rec.holders & state.live, rev } }
   for (let i = 0; i < UPLOADS; i++) yield* writerSteps(state, i, rev)
   for (let j = 0; j < state.collectors.length; j++) yield* collectorSteps(state, j, rev, wrong)
 }
@@ -66,7 +84,11 @@ function* writerSteps(state: State, i: number, rev: number): Generator<State> {
   const writer = state.writers[i]!
   const bit = 1 << i
   const { own } = writer
-  const to = (next: Writer, change: Partial<State> = {}): State => ({ ...state, ...change, writers: state.writers.with(i, next) })
+  const to = (next: Writer, change: Partial<State> = {}): State => ({
+    ...state,
+    ...change,
+    writers: state.writers.with(i, next),
+  })
   switch (writer.at) {
     case 'new':
       yield to({ at: 'look', own }, { live: state.live | bit })
@@ -77,7 +99,9 @@ function* writerSteps(state: State, i: number, rev: number): Generator<State> {
     case 'saw':
       if (writer.seen?.is === 'live') {
         const held: Rec = { ...writer.seen, holders: writer.seen.holders | bit, rev }
-        yield same(state.rec, writer.seen) ? to({ at: own ? 'drop' : 'held', own }, { rec: held, rev }) : to({ at: 'look', own })
+        yield same(state.rec, writer.seen)
+          ? to({ at: own ? 'drop' : 'held', own }, { rec: held, rev })
+          : to({ at: 'look', own })
       } else if (!own) {
         const id = state.nextId
         yield to({ ...writer, own: id }, { data: state.data | id, nextId: id << 1 })
@@ -105,15 +129,25 @@ function* writerSteps(state: State, i: number, rev: number): Generator<State> {
 function* collectorSteps(state: State, j: number, rev: number, wrong: WrongRule | undefined): Generator<State> {
   const collector = state.collectors[j]!
   const { rounds } = collector
-  const to = (next: Collector, change: Partial<State> = {}): State => ({ ...state, ...change, collectors: state.collectors.with(j, next) })
+  const to = (next: Collector, change: Partial<State> = {}): State => ({
+    ...state,
+    ...change,
+    collectors: state.collectors.with(j, next),
+  })
   switch (collector.at) {
     case 'idle':
-      if (rounds > 0 && state.rec?.is === 'live') yield to({ at: 'records', rounds: rounds - 1, first: wrong === 'order' ? state.live : state.rec })
+      if (rounds > 0 && state.rec?.is === 'live')
+        yield to({ at: 'records', rounds: rounds - 1, first: wrong === 'order' ? state.live : state.rec })
       break
     case 'records': {
-      const [listed, live] = typeof collector.first === 'number' ? [state.rec, collector.first] : [collector.first, state.live]
+      const [listed, live] =
+        typeof collector.first === 'number' ? [state.rec, collector.first] : [collector.first, state.live]
       // A blob found to be needed is left at once: what would still be read changes nothing.
-      yield to(listed?.is === 'live' && !(listed.holders & live) ? { at: 'references', rounds, listed } : { at: 'idle', rounds })
+      yield to(
+        listed?.is === 'live' && !(listed.holders & live)
+          ? { at: 'references', rounds, listed }
+          : { at: 'idle', rounds },
+      )
       break
     }
     case 'references':
@@ -121,12 +155,15 @@ function* collectorSteps(state: State, j: number, rev: number, wrong: WrongRule 
       break
     case 'decide': {
       const { data } = collector.listed
-      if (same(state.rec, collector.listed)) yield to({ at: 'delete', rounds, data }, { rec: { is: 'tombstone', data, rev }, rev })
+      if (same(state.rec, collector.listed))
+        yield to({ at: 'delete', rounds, data }, { rec: { is: 'tombstone', data, rev }, rev })
       else yield to({ at: 'idle', rounds })
       break
     }
     case 'delete':
-      yield to(wrong === 'tomb' ? { at: 'tombstone', rounds } : { at: 'idle', rounds }, { data: state.data & ~collector.data })
+      yield to(wrong === 'tomb' ? { at: 'tombstone', rounds } : { at: 'idle', rounds }, {
+        data: state.data & ~collector.data,
+      })
       break
     case 'tombstone':
       yield to({ at: 'idle', rounds }, { rec: null })
@@ -136,7 +173,12 @@ function* collectorSteps(state: State, j: number, rev: number, wrong: WrongRule 
 /** Tries every interleaving, breadth first, until one loses a blob or none is left. */
 export function explore(collectors: number, wrong?: WrongRule): Verdict {
   const first: State = {
-    rec: null, data: 0, live: 0, refs: 0, rev: 1, nextId: 1,
+    rec: null,
+    data: 0,
+    live: 0,
+    refs: 0,
+    rev: 1,
+    nextId: 1,
     writers: Array.from({ length: UPLOADS }, () => ({ at: 'new', own: 0 })),
     collectors: Array.from({ length: collectors }, () => ({ at: 'idle', rounds: ROUNDS })),
   }
@@ -160,8 +202,9 @@ export function explore(collectors: number, wrong?: WrongRule): Verdict {
 }
 
 /**
- * Text that is the same for states that behave alike. Revisions are compared for equality only, so they count by the order in which they are met; collectors are all alike,
- * so their order does not count.
+ * Text that is the same for states that behave alike. Revisions are compared for equality only, so
+ * they count by the order in which they are met; collectors are all alike, so their order does not
+ * count.
  */
 function keyOf({ rec, data, live, refs, nextId, writers, collectors }: State): string {
   const revs = new Map<number, number>()
@@ -174,8 +217,16 @@ function keyOf({ rec, data, live, refs, nextId, writers, collectors }: State): s
   const head = `${recKey(rec)} ${data} ${live} ${refs} ${nextId}`
   const writing = writers.map((writer) => `${writer.at}${writer.own}${writer.at === 'saw' ? recKey(writer.seen) : ''}`)
   const collecting = collectors
-    .map((collector) => ({ collector, plain: Object.values(collector).filter((value) => typeof value !== 'object').join() }))
+    .map((collector) => ({
+      collector,
+      plain: Object.values(collector)
+        .filter((value) => typeof value !== 'object')
+        .join(),
+    }))
     .sort((a, b) => (a.plain < b.plain ? -1 : 1))
-    .map(({ collector, plain }) => `${plain}${'listed' in collector ? recKey(collector.listed) : collector.at === 'records' ? recKey(collector.first) : ''}`)
+    .map(
+      ({ collector, plain }) =>
+        `${plain}${'listed' in collector ? recKey(collector.listed) : collector.at === 'records' ? recKey(collector.first) : ''}`,
+    )
   return `${head} ${writing.join(' ')} ${collecting.join(' ')}`
 }

@@ -42,7 +42,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const run = await uploads.create('u', { job, request: {} })
     await uploads.update(run, (upload) => ({ ...upload, state: 'received', listing: 'data/u/listing' }))
     expect((await uploads.update(run, (upload) => ({ ...upload, state: 'committing' }))).listing).toBe('data/u/listing')
-    await expect(uploads.update(run, (upload) => ({ ...upload, state: 'receiving' }))).rejects.toMatchObject({ code: 'internal' })
+    await expect(uploads.update(run, (upload) => ({ ...upload, state: 'receiving' }))).rejects.toMatchObject({
+      code: 'internal',
+    })
   })
 
   it('show a heartbeat to an observer, who ends only what is silent', async () => {
@@ -63,7 +65,11 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const first = await uploads.create('u', { job, request: {}, state: 'received' })
     const { run: second, upload } = await uploads.begin('u')
     expect(upload).toMatchObject({ state: 'received', request: {} })
-    for (const late of [() => uploads.touch(first), () => uploads.announce(first, 'images/a/_tags/1'), () => uploads.named(first, {})]) {
+    for (const late of [
+      () => uploads.touch(first),
+      () => uploads.announce(first, 'images/a/_tags/1'),
+      () => uploads.named(first, {}),
+    ]) {
       await expect(late()).rejects.toMatchObject({ code: 'upload_interrupted' })
     }
     for (const as of ['done', 'failed'] as const) expect(await uploads.endBy(first, as)).toBe(false)
@@ -74,23 +80,29 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await expect(uploads.begin('u')).rejects.toMatchObject({ code: 'upload_interrupted' })
   })
 
-  it.each(['begins it again', 'abandons it'])('whoever %s makes what was announced and not yet written fail', async (how) => {
-    const [written, absent] = ['images/a/_tags/1', 'images/a/_tags/2']
-    const names = new Records(store, z.object({ n: z.number() }), 'the record')
-    await names.write(written, { n: 1 }, undefined)
-    for (const key of [written, absent]) {
-      const late = await uploads.create(`u-${key.at(-1)!}`, { job, request: {}, state: 'committing' })
-      const seen = await names.findToWrite(key)
-      await uploads.announce(late, key)
-      if (how === 'begins it again') await uploads.begin(late.upload)
-      else expect(await uploads.abandon(late.upload, (await uploads.get(late.upload))!.etag)).toBe(true)
-      expect(await names.write(key, { n: 2 }, seen)).toBeUndefined()
-    }
-    expect(await names.read(written)).toEqual({ n: 1 })
-    expect(await names.read(absent)).toBeUndefined()
-  })
+  it.each(['begins it again', 'abandons it'])(
+    'whoever %s makes what was announced and not yet written fail',
+    async (how) => {
+      const [written, absent] = ['images/a/_tags/1', 'images/a/_tags/2']
+      const names = new Records(store, z.object({ n: z.number() }), 'the record')
+      await names.write(written, { n: 1 }, undefined)
+      for (const key of [written, absent]) {
+        const late = await uploads.create(`u-${key.at(-1)!}`, { job, request: {}, state: 'committing' })
+        const seen = await names.findToWrite(key)
+        await uploads.announce(late, key)
+        if (how === 'begins it again') await uploads.begin(late.upload)
+        else expect(await uploads.abandon(late.upload, (await uploads.get(late.upload))!.etag)).toBe(true)
+        expect(await names.write(key, { n: 2 }, seen)).toBeUndefined()
+      }
+      expect(await names.read(written)).toEqual({ n: 1 })
+      expect(await names.read(absent)).toBeUndefined()
+    },
+  )
 
-  it.each([['small', 10], ['large', 100_000]])('keep a %s result once they are named', async (_, length) => {
+  it.each([
+    ['small', 10],
+    ['large', 100_000],
+  ])('keep a %s result once they are named', async (_, length) => {
     const run = await uploads.create('u', { job, request: {}, state: 'committing' })
     await uploads.named(run, { images: 'x'.repeat(length) })
     const { upload } = await uploads.begin('u')

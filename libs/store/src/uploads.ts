@@ -13,23 +13,29 @@ import { GONE, recordBytes, Records } from './records.js'
  * - `receiving`: bytes arrive; one process owns the upload and shows by heartbeats that it lives.
  * - `received`: all bytes are in the store; a job works on them.
  * - `committing`: names are being set.
- * - `named`: all names are set, and the result is kept. No run sets a name any more. The request may have been answered.
+ * - `named`: all names are set, and the result is kept. No run sets a name any more. The request
+ *   may have been answered.
  */
 export const UPLOAD_STATES = ['receiving', 'received', 'committing', 'named'] as const
 export type UploadState = (typeof UPLOAD_STATES)[number]
 
 /**
- * Who keeps an upload alive in which state, and as what it ends there, whoever ends it (its own run, or an observer for it).
- * Whoever ends one as `failed` ends it first and tells of the failure afterwards: what was told to have failed sets no name later.
+ * Who keeps an upload alive in which state, and as what it ends there, whoever ends it (its own
+ * run, or an observer for it). Whoever ends one as `failed` ends it first and tells of the failure
+ * afterwards: what was told to have failed sets no name later.
  */
-export const UPLOAD_ENDS: Readonly<Record<UploadState, { readonly keptBy: 'heartbeat' | 'job'; readonly as: 'failed' | 'done' }>> = {
+export const UPLOAD_ENDS: Readonly<
+  Record<UploadState, { readonly keptBy: 'heartbeat' | 'job'; readonly as: 'failed' | 'done' }>
+> = {
   receiving: { keptBy: 'heartbeat', as: 'failed' },
   received: { keptBy: 'job', as: 'failed' },
   committing: { keptBy: 'job', as: 'failed' },
   named: { keptBy: 'job', as: 'done' },
 }
 
-/** A result up to this size is kept in the upload's record, a larger one is an object of the upload. */
+/**
+ * A result up to this size is kept in the upload's record, a larger one is an object of the upload.
+ */
 const RESULT_IN_RECORD = 64 * 1024
 /** A result says little of each image, but a limit of images may be set to any number. */
 const MAX_RESULT_BYTES = 256 * 1024 * 1024
@@ -37,7 +43,10 @@ const MAX_RESULT_BYTES = 256 * 1024 * 1024
 /** Fields that may be absent are absent in records of older versions. */
 export const uploadSchema = z.object({
   state: z.enum(UPLOAD_STATES),
-  /** The job that the upload belongs to: its kind says which service finishes it, and its id is how callers know it. */
+  /**
+   * The job that the upload belongs to: its kind says which service finishes it, and its id is how
+   * callers know it.
+   */
   job: z.object({ kind: z.string().max(100), id: z.string().max(100) }),
   /** Key of the list of what came, once received. */
   listing: z.string().max(1024).optional(),
@@ -53,14 +62,18 @@ export const uploadSchema = z.object({
 export type Upload = z.infer<typeof uploadSchema>
 export interface LiveUpload extends Upload {
   readonly id: string
-  /** Changes with every write: an observer who sees it unchanged for long, by its own clock, may `abandon` it. */
+  /**
+   * Changes with every write: an observer who sees it unchanged for long, by its own clock, may
+   * `abandon` it.
+   */
   readonly etag: Etag
 }
 
 /**
- * Whose hands an upload is in: those of one run of its job, or of the process that receives it. Two runs may work at the same time
- * (one stood still for longer than its job's lock, and was let go). Only the one that began last may change the upload, set names
- * and end it; the other is answered `upload_interrupted`.
+ * Whose hands an upload is in: those of one run of its job, or of the process that receives it. Two
+ * runs may work at the same time (one stood still for longer than its job's lock, and was let go).
+ * Only the one that began last may change the upload, set names and end it; the other is answered
+ * `upload_interrupted`.
  */
 export interface UploadRun {
   readonly upload: string
@@ -68,16 +81,20 @@ export interface UploadRun {
 }
 
 /**
- * Who is writing into the store. An upload's record lives from before its first hold of a blob until after the names are visible; while it lives, nothing that it
- * holds or wrote is collected. Ids are fresh, so records are deleted outright in the end.
+ * Who is writing into the store. An upload's record lives from before its first hold of a blob
+ * until after the names are visible; while it lives, nothing that it holds or wrote is collected.
+ * Ids are fresh, so records are deleted outright in the end.
  *
- * **A run that was superseded changes nothing that its successor, or an answer, has left behind.** A run changes a record that others
- * know (a name) in three steps: it reads that record with its ETag, `announce`s its key in the upload's record, which fails if
- * the run is not the upload's any more, and writes if the ETag is still the same. Whoever takes the upload over, to go on with it
- * (`begin`) or to end it (`abandon`), first puts a run of its own into the upload's record, then renews the ETag of what the last one
- * had announced. So each write of the last run came before that, or fails. names-model.ts tries every interleaving.
+ * **A run that was superseded changes nothing that its successor, or an answer, has left behind.**
+ * A run changes a record that others know (a name) in three steps: it reads that record with its
+ * ETag, `announce`s its key in the upload's record, which fails if the run is not the upload's any
+ * more, and writes if the ETag is still the same. Whoever takes the upload over, to go on with it
+ * (`begin`) or to end it (`abandon`), first puts a run of its own into the upload's record, then
+ * renews the ETag of what the last one had announced. So each write of the last run came before
+ * that, or fails. names-model.ts tries every interleaving.
  *
- * Every method that takes a run throws `upload_interrupted` if the upload is gone or another run has it, unless it says something else.
+ * Every method that takes a run throws `upload_interrupted` if the upload is gone or another run
+ * has it, unless it says something else.
  */
 export class Uploads {
   readonly #records: Records<Upload>
@@ -90,13 +107,17 @@ export class Uploads {
   }
 
   /**
-   * @throws StrataError `job_exists` if the id is taken: by an upload, or by bytes that one of the same id has brought before, which blobs may consist of.
-   * What is there is left as it is.
+   * @throws StrataError `job_exists` if the id is taken: by an upload, or by bytes that one of the
+   * same id has brought before, which blobs may consist of. What is there is left as it is.
    */
   async create(id: string, upload: Omit<Upload, 'state'> & { state?: Upload['state'] }): Promise<UploadRun> {
     const run = { upload: id, id: randomUUID() }
     const taken = new StrataError('job_exists', `the id ${id} was used for an upload before`)
-    const written = await this.#records.write(keys.upload(id), { state: 'receiving', ...upload, run: run.id }, undefined)
+    const written = await this.#records.write(
+      keys.upload(id),
+      { state: 'receiving', ...upload, run: run.id },
+      undefined,
+    )
     if (!written) throw taken
     if ((await this.store.list(keys.dataOf(id), { limit: 1 })).objects.length === 0) return run
     await this.endBy(run, 'done')
@@ -108,7 +129,10 @@ export class Uploads {
     return found?.value && { id, etag: found.etag, ...found.value }
   }
 
-  /** Takes the upload over, for a run that works on it from its beginning. @throws StrataError `upload_interrupted` if it is gone */
+  /**
+   * Takes the upload over, for a run that works on it from its beginning.
+   * @throws StrataError `upload_interrupted` if it is gone
+   */
   async begin(id: string): Promise<{ readonly run: UploadRun; readonly upload: Upload }> {
     const run = { upload: id, id: randomUUID() }
     const upload = await this.#records.update(keys.upload(id), (upload) => upload && { ...upload, run: run.id })
@@ -124,7 +148,8 @@ export class Uploads {
       if (!upload) return undefined
       if (upload.run !== run.id) interrupted(id)
       const next = change(upload)
-      if (next && ORDER[next.state] < ORDER[upload.state]) throw new StrataError('internal', `upload ${id} is ${upload.state} and cannot become ${next.state} again`)
+      if (next && ORDER[next.state] < ORDER[upload.state])
+        throw new StrataError('internal', `upload ${id} is ${upload.state} and cannot become ${next.state} again`)
       return next
     })
     return after ?? interrupted(id)
@@ -135,12 +160,17 @@ export class Uploads {
     await this.update(run, (upload) => upload)
   }
 
-  /** Says which record the run changes next. To be called after that record was read, and before it is written: see above. */
+  /**
+   * Says which record the run changes next. To be called after that record was read, and before it
+   * is written: see above.
+   */
   async announce(run: UploadRun, key: string): Promise<void> {
     await this.update(run, (upload) => (upload.about === key ? undefined : { ...upload, about: key }))
   }
 
-  /** All names are set. From here on the request is answered with `result`, by whoever gets to it. */
+  /**
+   * All names are set. From here on the request is answered with `result`, by whoever gets to it.
+   */
   async named(run: UploadRun, result: z.core.util.JSONType): Promise<Upload> {
     const value = { value: result }
     let kept: Upload['result'] = value
@@ -151,11 +181,18 @@ export class Uploads {
     return this.update(run, (upload) => ({ ...upload, state: 'named', result: kept }))
   }
 
-  /** What the request of an upload that is `named` is answered with. @throws StrataError `corrupt` if that is gone */
+  /**
+   * What the request of an upload that is `named` is answered with.
+   * @throws StrataError `corrupt` if that is gone
+   */
   async resultOf({ job, result }: Upload): Promise<unknown> {
     if (result && 'value' in result) return result.value
     const object = result && (await this.store.read(result.key, MAX_RESULT_BYTES))
-    if (!object) throw new StrataError('corrupt', `the names of upload ${job.id} are set, but what it was to be answered with is gone`)
+    if (!object)
+      throw new StrataError(
+        'corrupt',
+        `the names of upload ${job.id} are set, but what it was to be answered with is gone`,
+      )
     return JSON.parse(object.bytes.toString()) as unknown
   }
 
@@ -168,37 +205,42 @@ export class Uploads {
   }
 
   /**
-   * The upload is over: its names are visible (`done`), or it failed for good. From here its holds count for nothing. Its bytes that no blob uses are
-   * `BlobStore.sweepUpload`'s to remove. `true` also if it was over before; `false`: another run works on it, and it goes on.
+   * The upload is over: its names are visible (`done`), or it failed for good. From here its holds
+   * count for nothing. Its bytes that no blob uses are `BlobStore.sweepUpload`'s to remove. `true`
+   * also if it was over before; `false`: another run works on it, and it goes on.
    */
   async endBy(run: UploadRun, as: 'done' | 'failed'): Promise<boolean> {
     const key = keys.upload(run.upload)
     const isOurs = (upload: Upload | undefined): boolean => upload === undefined || upload.run === run.id
     const upload = await this.#records.read(key)
     if (!isOurs(upload)) return false
-    // A write that failed because a server did not answer may still be on its way. In a folder there is none, and no room is needed.
+    // A write that failed because a server did not answer may still be on its way. In a folder
+    // there is none, and no room is needed.
     if (upload && as === 'failed' && !conditionalRemove(this.store)) await this.#renew(upload)
     const after = await this.#records.update(key, (upload) => (upload && isOurs(upload) ? GONE : undefined))
     if (after === undefined) await this.store.delete([key])
     return after === undefined
   }
 
-  /** Ends an upload that nobody works on, as one who has the store for himself knows. Idempotent. */
+  /**
+   * Ends an upload that nobody works on, as one who has the store for himself knows. Idempotent.
+   */
   async end(id: string): Promise<void> {
     await this.#records.update(keys.upload(id), (upload) => upload && GONE)
     await this.store.delete([keys.upload(id)])
   }
 
   /**
-   * Ends an upload whose owner seems dead, if its record is still the one with `etag`; `false` if it has changed. If its owner lives after all,
-   * it can set no name from here on.
+   * Ends an upload whose owner seems dead, if its record is still the one with `etag`; `false` if
+   * it has changed. If its owner lives after all, it can set no name from here on.
    */
   async abandon(id: string, etag: Etag): Promise<boolean> {
     const key = keys.upload(id)
     const found = await this.#records.find(key)
     if (found?.value === undefined || found.etag !== etag) return false
     let last = found
-    // Where nothing was announced there is nothing to renew, and on a full disk nothing needs to be written to make room.
+    // Where nothing was announced there is nothing to renew, and on a full disk nothing needs to be
+    // written to make room.
     if (found.value.about !== undefined) {
       const mine = { ...found.value, run: randomUUID() }
       const taken = await this.#records.write(key, mine, found)
@@ -211,17 +253,26 @@ export class Uploads {
     return true
   }
 
-  /** What the run before had announced fails, if it was not written yet. The key stays announced until this is done: who dies before that is followed by one who does it. */
+  /**
+   * What the run before had announced fails, if it was not written yet. The key stays announced
+   * until this is done: who dies before that is followed by one who does it.
+   */
   async #renew({ about }: Upload): Promise<void> {
     if (about !== undefined) await this.#any.renew(about)
   }
 }
 
-/** How often an owner shows observers that it lives: by default they take it for dead after four of these. */
+/**
+ * How often an owner shows observers that it lives: by default they take it for dead after four of
+ * these.
+ */
 export const HEARTBEAT_MS = 2_000
 
 const ORDER = { receiving: 0, received: 1, committing: 2, named: 3 } as const satisfies Record<UploadState, number>
 
 export function interrupted(id: string): never {
-  throw new StrataError('upload_interrupted', `upload ${id} was ended: its owner was silent for too long, or it was cancelled`)
+  throw new StrataError(
+    'upload_interrupted',
+    `upload ${id} was ended: its owner was silent for too long, or it was cancelled`,
+  )
 }

@@ -13,7 +13,10 @@ const SIZE = 1024
 /** minio.md's bar for the driver, as a part of a bare presigned upload. */
 const BAR = 0.9
 
-/** Streams of 1 GiB into the store and out of it: our drivers beside a bare presigned upload and download by curl, on one MinIO, in turns. The file is in the page cache. */
+/**
+ * Streams of 1 GiB into the store and out of it: our drivers beside a bare presigned upload and
+ * download by curl, on one MinIO, in turns. The file is in the page cache.
+ */
 export async function benchBlobs({ workspace, rounds = 5 }) {
   if (Minio.absent()) throw new Error(Minio.absent())
   const minio = await Minio.start(workspace)
@@ -21,7 +24,11 @@ export async function benchBlobs({ workspace, rounds = 5 }) {
   const folder = await openStore({ STRATA_STORE: join(workspace.folder, 'store') })
   const file = makeFile(join(workspace.folder, 'bytes'))
   // `s3.client` is the driver's own: the presigned URL is signed by the same code.
-  const curl = { put: async (key) => run('curl', ['-sSf', '-T', file, await s3.client.presign('PUT', key, 900)]), get: async (key) => run('curl', ['-sSf', '-o', '/dev/null', await s3.presignedGet(key, 900)]), store: s3 }
+  const curl = {
+    put: async (key) => run('curl', ['-sSf', '-T', file, await s3.client.presign('PUT', key, 900)]),
+    get: async (key) => run('curl', ['-sSf', '-o', '/dev/null', await s3.presignedGet(key, 900)]),
+    store: s3,
+  }
   const sides = { 'presigned, curl': curl, 's3 driver': through(s3, file), 'folder driver': through(folder, file) }
   const rates = Object.fromEntries(Object.keys(sides).map((name) => [name, { put: [], get: [] }]))
   for (let round = 0; round <= rounds; round++) {
@@ -63,7 +70,7 @@ async function* bytesOf(path) {
   const file = await open(path)
   const buffer = Buffer.allocUnsafeSlow(MIB)
   try {
-    for (let read; (read = await file.read(buffer, 0, MIB)).bytesRead > 0; ) yield buffer.subarray(0, read.bytesRead)
+    for (let read; (read = await file.read(buffer, 0, MIB)).bytesRead > 0;) yield buffer.subarray(0, read.bytesRead)
   } finally {
     await file.close()
   }
@@ -80,7 +87,13 @@ function makeFile(path) {
 function result(rates, rounds, version) {
   const bare = rates['presigned, curl']
   const of = (rate, way) => median(rate[way]) / median(bare[way])
-  const rows = Object.entries(rates).map(([name, rate]) => [name, spread(rate.put, 0), of(rate, 'put').toFixed(2), spread(rate.get, 0), of(rate, 'get').toFixed(2)])
+  const rows = Object.entries(rates).map(([name, rate]) => [
+    name,
+    spread(rate.put, 0),
+    of(rate, 'put').toFixed(2),
+    spread(rate.get, 0),
+    of(rate, 'get').toFixed(2),
+  ])
   const share = of(rates['s3 driver'], 'put')
   const text = [
     `One object of ${SIZE} MiB, MiB/s, median (least–most) of ${rounds} rounds after a first one. ${version}, one drive, on the loopback.`,
@@ -89,6 +102,16 @@ function result(rates, rounds, version) {
     '',
     `The s3 driver's put is ${share.toFixed(2)} × a bare presigned upload; the bar is ${BAR}: **${share >= BAR ? 'kept' : 'missed'}**.`,
   ].join('\n')
-  const svg = bars(`Putting an object of ${SIZE} MiB, MiB/s: median, least and most`, 'MiB/s', Object.entries(rates).map(([label, { put }]) => ({ label, value: median(put), least: Math.min(...put), most: Math.max(...put), isOurs: label !== 'presigned, curl' })))
+  const svg = bars(
+    `Putting an object of ${SIZE} MiB, MiB/s: median, least and most`,
+    'MiB/s',
+    Object.entries(rates).map(([label, { put }]) => ({
+      label,
+      value: median(put),
+      least: Math.min(...put),
+      most: Math.max(...put),
+      isOurs: label !== 'presigned, curl',
+    })),
+  )
   return { text, isFailed: share < BAR, plot: { title: `Putting an object of ${SIZE} MiB`, svg } }
 }

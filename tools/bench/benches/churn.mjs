@@ -16,8 +16,9 @@ import { Strata } from '../sides/strata.mjs'
 const BATCH = 50
 
 /**
- * What is looked at, each a number that has to stay as it is while images come and go. `bound`: how much the line through the second half of all looks may rise from
- * its begin to its end. The first half is left out: caches fill, and V8's heap finds its size.
+ * What is looked at, each a number that has to stay as it is while images come and go. `bound`: how
+ * much the line through the second half of all looks may rise from its begin to its end. The first
+ * half is left out: caches fill, and V8's heap finds its size.
  */
 const LOOKS = {
   rss: { label: 'resident memory', unit: 'MiB', bound: 24 },
@@ -30,9 +31,15 @@ const LOOKS = {
 }
 
 /** Beside it, what grows by what was promised. */
-const SHOWN = { journal: { label: 'Redis: the journal', unit: 'MiB' }, tombstones: { label: 'store: tombstones', unit: '' } }
+const SHOWN = {
+  journal: { label: 'Redis: the journal', unit: 'MiB' },
+  tombstones: { label: 'store: tombstones', unit: '' },
+}
 
-/** Keys and bytes of the journal: the records of requests that ended, which are promised for a day (architecture.md, "Jobs"). */
+/**
+ * Keys and bytes of the journal: the records of requests that ended, which are promised for a day
+ * (architecture.md, "Jobs").
+ */
 const JOURNAL = `
 local keys, bytes, cursor = 0, 0, '0'
 repeat
@@ -42,7 +49,10 @@ repeat
 until cursor == '0'
 return { keys, bytes }`
 
-/** Small images, each with a layer of its own, loaded and removed one after another, collected every now and then. */
+/**
+ * Small images, each with a layer of its own, loaded and removed one after another, collected every
+ * now and then.
+ */
 export async function benchChurn({ workspace, count = 2000, onMinio = false }) {
   if (onMinio && Minio.absent()) throw new Error(Minio.absent())
   const strata = await Strata.start(workspace, { onMinio })
@@ -50,7 +60,7 @@ export async function benchChurn({ workspace, count = 2000, onMinio = false }) {
   const call = (method, path, body) => answer(agent, strata.socket, method, path, body)
   const looks = []
   const times = []
-  for (let done = 0; done < count; ) {
+  for (let done = 0; done < count;) {
     for (const last = Math.min(done + BATCH, count); done < last; done++) {
       throwIfInterrupted()
       const name = `churn/image-${done}:1`
@@ -73,8 +83,11 @@ function look(strata, tombstones) {
   const pids = Object.values(strata.processes)
   const redis = (...args) => ask('redis-cli', ['-s', strata.redis, ...args])
   const [journalKeys, journal] = redis('eval', JOURNAL, '0').split('\n').map(Number)
-  // MinIO keeps an object's record, or all of it, in a file of this name; the folder has its locks beside the objects.
-  const [folder, isObject] = strata.minio ? [join(strata.minio.data, 'drive', strata.minio.bucket), (path) => path.endsWith('/xl.meta')] : [join(strata.data, 'store'), (path) => !/^\/(locks|tmp)\//.test(path)]
+  // MinIO keeps an object's record, or all of it, in a file of this name; the folder has its locks
+  // beside the objects.
+  const [folder, isObject] = strata.minio
+    ? [join(strata.minio.data, 'drive', strata.minio.bucket), (path) => path.endsWith('/xl.meta')]
+    : [join(strata.data, 'store'), (path) => !/^\/(locks|tmp)\//.test(path)]
   return {
     rss: sum(pids.map((pid) => memory(pid).now)),
     redis: (Number(/^used_memory:(\d+)/m.exec(redis('info', 'memory'))[1]) - journal) / 1024 ** 2,
@@ -84,7 +97,9 @@ function look(strata, tombstones) {
     objects: filesBelow(folder).filter(isObject).length - tombstones,
     tombstones,
     node: Number(ask('du', ['-sxk', join(strata.data, 'node')]).split('\t')[0]),
-    mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(` ${strata.data}/`)).length,
+    mounts: readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(` ${strata.data}/`)).length,
   }
 }
 
@@ -94,23 +109,54 @@ function filesBelow(folder) {
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length))
 }
 
-/** Seventeen files of a few KiB; every eighth with one that is an object of its own in the store, every fourth layer compressed. */
+/**
+ * Seventeen files of a few KiB; every eighth with one that is an object of its own in the store,
+ * every fourth layer compressed.
+ */
 async function smallImage(name, number) {
-  const tree = new Map([['etc', { folder: true }], ...Array.from({ length: 16 }, (_, at) => [`etc/file-${at}`, { content: randomBytes(1024 * (1 + (at % 4))) }])])
+  const tree = new Map([
+    ['etc', { folder: true }],
+    ...Array.from({ length: 16 }, (_, at) => [`etc/file-${at}`, { content: randomBytes(1024 * (1 + (at % 4))) }]),
+  ])
   tree.set('large', { content: number % 8 === 0 ? randomBytes(1536 * 1024) : '' })
   const layer = await makeLayer(tree)
-  const config = JSON.stringify({ architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: { Cmd: ['/none'] }, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] } })
-  const files = { 'layer.tar': number % 4 === 3 ? gzipSync(layer) : layer, 'config.json': config, 'manifest.json': JSON.stringify([{ Config: 'config.json', RepoTags: [name], Layers: ['layer.tar'] }]) }
+  const config = JSON.stringify({
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    os: 'linux',
+    config: { Cmd: ['/none'] },
+    rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
+  })
+  const files = {
+    'layer.tar': number % 4 === 3 ? gzipSync(layer) : layer,
+    'config.json': config,
+    'manifest.json': JSON.stringify([{ Config: 'config.json', RepoTags: [name], Layers: ['layer.tar'] }]),
+  }
   return makeLayer(new Map(Object.entries(files).map(([path, content]) => [path, { content }])))
 }
 
 function answer(agent, socketPath, method, path, body) {
   return new Promise((resolve, reject) => {
-    const sent = request({ agent, socketPath, method, path, headers: body ? { 'content-length': body.length, 'content-type': 'application/x-tar' } : {} }, (response) => {
-      let text = ''
-      response.setEncoding('utf8').on('data', (piece) => (text += piece)).once('error', reject)
-      response.once('end', () => (response.statusCode < 300 ? resolve(text === '' ? undefined : JSON.parse(text)) : reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`))))
-    })
+    const sent = request(
+      {
+        agent,
+        socketPath,
+        method,
+        path,
+        headers: body ? { 'content-length': body.length, 'content-type': 'application/x-tar' } : {},
+      },
+      (response) => {
+        let text = ''
+        response
+          .setEncoding('utf8')
+          .on('data', (piece) => (text += piece))
+          .once('error', reject)
+        response.once('end', () =>
+          response.statusCode < 300
+            ? resolve(text === '' ? undefined : JSON.parse(text))
+            : reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`)),
+        )
+      },
+    )
     sent.once('error', reject).end(body)
   })
 }
@@ -120,18 +166,51 @@ function result(looks, times, count, version) {
   const rows = Object.entries(LOOKS).map(([field, { label, unit, bound }]) => {
     const rise = slope(half.map((each) => [each.done, each[field]])) * (half.at(-1).done - half[0].done)
     const cell = (value) => `${value.toFixed(unit === 'MiB' ? 1 : 0)}${unit && ` ${unit}`}`
-    return { isFlat: rise <= bound, cells: [label, cell(looks[0][field]), cell(half[0][field]), cell(looks.at(-1)[field]), `${rise.toFixed(2)}`, `${bound}`, rise <= bound ? 'flat' : '**rises**'] }
+    return {
+      isFlat: rise <= bound,
+      cells: [
+        label,
+        cell(looks[0][field]),
+        cell(half[0][field]),
+        cell(looks.at(-1)[field]),
+        `${rise.toFixed(2)}`,
+        `${bound}`,
+        rise <= bound ? 'flat' : '**rises**',
+      ],
+    }
   })
   const sorted = [...times].sort((a, b) => a - b)
   const text = [
     `${count} images loaded and removed one after another, a collection every ${BATCH}, everything looked at right after it; ${version}. A load and a removal: ${sorted[sorted.length >> 1].toFixed(0)} ms (median), ${sorted[Math.floor(sorted.length * 0.99)].toFixed(0)} ms (99th of 100).`,
     '',
-    table(['', `after ${looks[0].done}`, `after ${half[0].done}`, `after ${looks.at(-1).done}`, 'rise of the line through the second half', 'bound', ''], rows.map(({ cells }) => cells)),
+    table(
+      [
+        '',
+        `after ${looks[0].done}`,
+        `after ${half[0].done}`,
+        `after ${looks.at(-1).done}`,
+        'rise of the line through the second half',
+        'bound',
+        '',
+      ],
+      rows.map(({ cells }) => cells),
+    ),
     '',
     `At the end: ${looks.at(-1).tombstones} tombstones in the store; ${looks.at(-1).journal.toFixed(1)} MiB of Redis are the journal, ended requests that are kept for a day, ${((looks.at(-1).journal * 1024) / count).toFixed(1)} KiB each.`,
   ].join('\n')
-  const panels = Object.entries({ ...LOOKS, ...SHOWN }).map(([field, { label, unit }]) => ({ label: unit ? `${label}, ${unit}` : label, unit: '', points: looks.map((each) => [each.done, each[field]]) }))
-  return { text, isFailed: rows.some(({ isFlat }) => !isFlat), plot: { title: `${count} loads and removals`, svg: lines(`${count} loads and removals of small images: what stays`, 'images', panels) } }
+  const panels = Object.entries({ ...LOOKS, ...SHOWN }).map(([field, { label, unit }]) => ({
+    label: unit ? `${label}, ${unit}` : label,
+    unit: '',
+    points: looks.map((each) => [each.done, each[field]]),
+  }))
+  return {
+    text,
+    isFailed: rows.some(({ isFlat }) => !isFlat),
+    plot: {
+      title: `${count} loads and removals`,
+      svg: lines(`${count} loads and removals of small images: what stays`, 'images', panels),
+    },
+  }
 }
 
 /** Least squares. */

@@ -20,8 +20,10 @@ export const WAYS = ['curl', 'path', 'pipe', 'minio']
 const BARS = { curl: 8, path: 15 }
 
 /**
- * Rounds of every side, one after another. Each begins with nothing of the image there and the file in the page cache, and ends when the image's root is mounted and a
- * file of each layer was read; then, timed from the same start, all of it is forced to the disk. The first round of each warms up and is left out.
+ * Rounds of every side, one after another. Each begins with nothing of the image there and the file
+ * in the page cache, and ends when the image's root is mounted and a file of each layer was read;
+ * then, timed from the same start, all of it is forced to the disk. The first round of each warms
+ * up and is left out.
  */
 export async function benchLoad({ workspace, file, rounds = 5, peers = LOAD_PEERS, ways = WAYS }) {
   const archive = await describe(file)
@@ -33,7 +35,8 @@ export async function benchLoad({ workspace, file, rounds = 5, peers = LOAD_PEER
       try {
         result = await oneRound(side, file, archive, workspace.folder)
       } catch (error) {
-        // A side that fails is told and left out from here on: the others' rounds are not lost with it.
+        // A side that fails is told and left out from here on: the others' rounds are not lost with
+        // it.
         if (error instanceof Interrupted) throw error
         process.stderr.write(`${side.name}: ${error.message}\n`)
         absent.push(`${side.name} (failed in round ${round}: ${error.message.split('\n')[0].slice(0, 200)})`)
@@ -76,17 +79,30 @@ async function startSides(workspace, file, peers, ways) {
   if (ways.includes('minio')) {
     await attempt('Strata on MinIO', async () => {
       if (Minio.absent()) throw new Error(Minio.absent())
-      return [new StrataWay(await Strata.start(workspace, { onMinio: true }), 'curl', 'Strata on MinIO (curl)', 'blobs in a MinIO on the same disk')]
+      return [
+        new StrataWay(
+          await Strata.start(workspace, { onMinio: true }),
+          'curl',
+          'Strata on MinIO (curl)',
+          'blobs in a MinIO on the same disk',
+        ),
+      ]
     })
   }
   return { sides, absent }
 }
 
 function result(archive, rows, absent, rounds) {
-  const measured = [...rows].map(([side, times]) => ({ side, of: (field) => times.map((time) => time[field]), peaks: largest(times.map(({ peaks }) => peaks)) }))
+  const measured = [...rows].map(([side, times]) => ({
+    side,
+    of: (field) => times.map((time) => time[field]),
+    peaks: largest(times.map(({ peaks }) => peaks)),
+  }))
   const fastest = (field) => {
     const peers = measured.filter(({ side }) => side.isPeer)
-    return peers.length === 3 ? peers.reduce((best, peer) => (median(peer.of(field)) < median(best.of(field)) ? peer : best)) : undefined
+    return peers.length === 3
+      ? peers.reduce((best, peer) => (median(peer.of(field)) < median(best.of(field)) ? peer : best))
+      : undefined
   }
   const ratio = (row, field) => {
     const best = fastest(field)
@@ -94,8 +110,22 @@ function result(archive, rows, absent, rounds) {
     const quotient = median(best.of(field)) / median(row.of(field))
     return row === best ? '1' : quotient >= 1 ? `1/${quotient.toFixed(1)}` : `${(1 / quotient).toFixed(1)}`
   }
-  const head = ['', 'to mounted, s: median (least–most)', 'of the fastest', 'with a closing sync, s', 'of the fastest', 'peak memory of each process, MiB']
-  const lines = measured.map((row) => [row.side.name, spread(row.of('mounted'), 2), ratio(row, 'mounted'), spread(row.of('synced'), 2), ratio(row, 'synced'), row.peaks])
+  const head = [
+    '',
+    'to mounted, s: median (least–most)',
+    'of the fastest',
+    'with a closing sync, s',
+    'of the fastest',
+    'peak memory of each process, MiB',
+  ]
+  const lines = measured.map((row) => [
+    row.side.name,
+    spread(row.of('mounted'), 2),
+    ratio(row, 'mounted'),
+    spread(row.of('synced'), 2),
+    ratio(row, 'synced'),
+    row.peaks,
+  ])
   const best = fastest('mounted')
   let isFailed = false
   const verdicts = Object.entries(BARS).flatMap(([way, bar]) => {
@@ -103,7 +133,9 @@ function result(archive, rows, absent, rounds) {
     if (!ours || !best) return []
     const quotient = median(best.of('mounted')) / median(ours.of('mounted'))
     isFailed ||= quotient < bar
-    return [`- ${ours.side.name}: 1/${quotient.toFixed(1)} of ${best.side.name}; the bar is 1/${bar}: **${quotient >= bar ? 'kept' : 'missed'}**`]
+    return [
+      `- ${ours.side.name}: 1/${quotient.toFixed(1)} of ${best.side.name}; the bar is 1/${bar}: **${quotient >= bar ? 'kept' : 'missed'}**`,
+    ]
   })
   const notes = measured.filter(({ side }) => side.note).map(({ side }) => `${side.name}: ${side.note}.`)
   const text = [
@@ -111,10 +143,29 @@ function result(archive, rows, absent, rounds) {
     '',
     table(head, lines),
     '',
-    ...(best ? [`The fastest peer is ${best.side.name}.`, '', ...verdicts] : [`**Not comparable**: the fastest of docker, podman and containerd is only known with all three.`]),
+    ...(best
+      ? [`The fastest peer is ${best.side.name}.`, '', ...verdicts]
+      : [`**Not comparable**: the fastest of docker, podman and containerd is only known with all three.`]),
     ...(absent.length > 0 ? ['', `Absent: ${absent.join('; ')}.`] : []),
     ...(notes.length > 0 ? ['', notes.join(' ')] : []),
   ].join('\n')
   const title = `A ${(archive.size / 1e9).toFixed(2)} GB archive to a mounted root`
-  return { text, isFailed, plot: { title, svg: bars(`${title}, seconds: median, least and most`, 's', measured.map(({ side, of }) => ({ label: side.name, value: median(of('mounted')), least: Math.min(...of('mounted')), most: Math.max(...of('mounted')), isOurs: side.isOurs }))) } }
+  return {
+    text,
+    isFailed,
+    plot: {
+      title,
+      svg: bars(
+        `${title}, seconds: median, least and most`,
+        's',
+        measured.map(({ side, of }) => ({
+          label: side.name,
+          value: median(of('mounted')),
+          least: Math.min(...of('mounted')),
+          most: Math.max(...of('mounted')),
+          isOurs: side.isOurs,
+        })),
+      ),
+    },
+  }
 }

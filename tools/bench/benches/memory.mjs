@@ -9,7 +9,10 @@ import { Strata } from '../sides/strata.mjs'
 const EACH = 300
 const OVER_IDLE = 150
 
-/** The services' peaks while two loads and a launch go on at once: all in one process, over what it holds when it has just started, and each in its own. */
+/**
+ * The services' peaks while two loads and a launch go on at once: all in one process, over what it
+ * holds when it has just started, and each in its own.
+ */
 export async function benchMemory({ workspace, file, rounds = 3, onMinio = false }) {
   if (onMinio && Minio.absent()) throw new Error(Minio.absent())
   const { image } = await describe(file)
@@ -19,9 +22,22 @@ export async function benchMemory({ workspace, file, rounds = 3, onMinio = false
     each.push(await oneRound(workspace, file, image, { isSeparate: true, onMinio }))
   }
   const isOver = (row) => (row.name === 'all in one' ? row.two - row.idle > OVER_IDLE : row.two > EACH)
-  const rows = [...rowsOf(one), ...rowsOf(each)].map((row) => (row.name === 'strata' ? { ...row, name: 'all in one' } : row))
-  const cells = rows.map((row) => [row.name, row.idle.toFixed(0), row.one.toFixed(0), row.two.toFixed(0), row.name === 'all in one' ? `idle + ${OVER_IDLE} = ${(row.idle + OVER_IDLE).toFixed(0)}` : `${EACH}`, isOver(row) ? '**missed**' : 'kept'])
-  const text = [`MiB, medians of ${rounds} rounds, each with services that have just started; blobs in ${onMinio ? 'MinIO' : 'a folder'}.`, '', table(['process', 'idle', 'peak of a first load', 'peak of two loads and a launch at once', 'bar', ''], cells)].join('\n')
+  const rows = [...rowsOf(one), ...rowsOf(each)].map((row) =>
+    row.name === 'strata' ? { ...row, name: 'all in one' } : row,
+  )
+  const cells = rows.map((row) => [
+    row.name,
+    row.idle.toFixed(0),
+    row.one.toFixed(0),
+    row.two.toFixed(0),
+    row.name === 'all in one' ? `idle + ${OVER_IDLE} = ${(row.idle + OVER_IDLE).toFixed(0)}` : `${EACH}`,
+    isOver(row) ? '**missed**' : 'kept',
+  ])
+  const text = [
+    `MiB, medians of ${rounds} rounds, each with services that have just started; blobs in ${onMinio ? 'MinIO' : 'a folder'}.`,
+    '',
+    table(['process', 'idle', 'peak of a first load', 'peak of two loads and a launch at once', 'bar', ''], cells),
+  ].join('\n')
   return { text, isFailed: rows.some(isOver) }
 }
 
@@ -32,7 +48,11 @@ async function oneRound(workspace, file, image, options) {
   await strata.load('curl', file)
   const one = first.end()
   const second = watched(strata)
-  await Promise.all([strata.loadCommand('curl', file), strata.loadCommand('curl', file), strata.runCommand(image, ['true'])].map((command) => run(...command)))
+  await Promise.all(
+    [strata.loadCommand('curl', file), strata.loadCommand('curl', file), strata.runCommand(image, ['true'])].map(
+      (command) => run(...command),
+    ),
+  )
   const two = second.end()
   process.stderr.write(`${JSON.stringify({ idle: strata.idle, one, two })}\n`)
   await strata.stop()

@@ -14,7 +14,10 @@ const PEAK_ROUNDS = 5
 const OTHERS = { docker: Docker, podman: Podman, containerd: Containerd }
 export const RUN_PEERS = Object.keys(OTHERS)
 
-/** `run --rm IMAGE true`, from the start of the command to its exit, in turns. The image is there; nobody has a network to make. */
+/**
+ * `run --rm IMAGE true`, from the start of the command to its exit, in turns. The image is there;
+ * nobody has a network to make.
+ */
 export async function benchRun({ workspace, file, rounds = 20, peers = RUN_PEERS }) {
   const { image } = await describe(file)
   const [sides, absent] = [new Map(), []]
@@ -55,17 +58,46 @@ function result(sides, peaks, absent, rounds) {
   const docker = [...sides].find(([side]) => side.name === 'docker')?.[1]
   const rows = [...sides].map(([side, times]) => {
     const sorted = [...times].sort((a, b) => a - b)
-    const ratio = docker === undefined ? 'not comparable' : times === docker ? '1' : (median(times) / median(docker)).toFixed(2)
-    return { side, sorted, cells: [side.name ?? 'strata', median(times).toFixed(0), sorted[0].toFixed(0), sorted[Math.ceil(sorted.length * 0.95) - 1].toFixed(0), ratio, peaks.get(side)] }
+    const ratio =
+      docker === undefined ? 'not comparable' : times === docker ? '1' : (median(times) / median(docker)).toFixed(2)
+    return {
+      side,
+      sorted,
+      cells: [
+        side.name ?? 'strata',
+        median(times).toFixed(0),
+        sorted[0].toFixed(0),
+        sorted[Math.ceil(sorted.length * 0.95) - 1].toFixed(0),
+        ratio,
+        peaks.get(side),
+      ],
+    }
   })
   const title = '`run --rm IMAGE true`, the whole command'
   const text = [
     `${title}; ${rounds} rounds after ${WARM_UP}. ${[...sides.keys()].map(({ version }) => version).join('; ')}.`,
     '',
-    table(['', 'median, ms', 'least', 'p95', 'of docker', 'peak memory of each process, MiB'], rows.map(({ cells }) => cells)),
+    table(
+      ['', 'median, ms', 'least', 'p95', 'of docker', 'peak memory of each process, MiB'],
+      rows.map(({ cells }) => cells),
+    ),
     ...(absent.length > 0 ? ['', `Absent: ${absent.join('; ')}.`] : []),
   ].join('\n')
   const ours = [...sides].find(([side]) => side instanceof Strata)[1]
-  const svg = bars('run --rm IMAGE true, milliseconds: median, least and most', 'ms', rows.map(({ side, sorted }) => ({ label: side.name ?? 'Strata', value: median(sorted), least: sorted[0], most: sorted.at(-1), isOurs: side instanceof Strata })))
-  return { text, isFailed: docker !== undefined && median(ours) > median(docker), plot: { title: 'run --rm IMAGE true', svg } }
+  const svg = bars(
+    'run --rm IMAGE true, milliseconds: median, least and most',
+    'ms',
+    rows.map(({ side, sorted }) => ({
+      label: side.name ?? 'Strata',
+      value: median(sorted),
+      least: sorted[0],
+      most: sorted.at(-1),
+      isOurs: side instanceof Strata,
+    })),
+  )
+  return {
+    text,
+    isFailed: docker !== undefined && median(ours) > median(docker),
+    plot: { title: 'run --rm IMAGE true', svg },
+  }
 }

@@ -4,7 +4,11 @@ import { join } from 'node:path'
 import { ask, end, run, start } from '../processes.mjs'
 
 const KEYS = { access: 'bench', secret: 'bench-secret' }
-const PROGRAMS = [process.env.MINIO, join(import.meta.dirname, '../../../.tools/bin/minio'), ...(process.env.PATH ?? '').split(':').map((folder) => join(folder, 'minio'))]
+const PROGRAMS = [
+  process.env.MINIO,
+  join(import.meta.dirname, '../../../.tools/bin/minio'),
+  ...(process.env.PATH ?? '').split(':').map((folder) => join(folder, 'minio')),
+]
 
 /** A MinIO of our own on one folder and a free port of the loopback. */
 export class Minio {
@@ -19,11 +23,20 @@ export class Minio {
     minio.data = workspace.part('minio')
     const port = await freePort()
     minio.endpoint = `http://127.0.0.1:${port}`
-    minio.process = await start(program(), ['server', join(minio.data, 'drive'), '--address', `127.0.0.1:${port}`, '--quiet'], {
-      env: { MINIO_ROOT_USER: KEYS.access, MINIO_ROOT_PASSWORD: KEYS.secret, MINIO_BROWSER: 'off', MINIO_UPDATE: 'off' },
-      log: join(minio.data, 'log'),
-      isReady: () => ask('curl', ['-sf', `${minio.endpoint}/minio/health/ready`]) !== undefined,
-    })
+    minio.process = await start(
+      program(),
+      ['server', join(minio.data, 'drive'), '--address', `127.0.0.1:${port}`, '--quiet'],
+      {
+        env: {
+          MINIO_ROOT_USER: KEYS.access,
+          MINIO_ROOT_PASSWORD: KEYS.secret,
+          MINIO_BROWSER: 'off',
+          MINIO_UPDATE: 'off',
+        },
+        log: join(minio.data, 'log'),
+        isReady: () => ask('curl', ['-sf', `${minio.endpoint}/minio/health/ready`]) !== undefined,
+      },
+    )
     minio.version = `MinIO ${/RELEASE\.\S+|DEVELOPMENT\S*/.exec(ask(program(), ['--version']) ?? '')?.[0] ?? ''}`.trim()
     await minio.fresh()
     return minio
@@ -33,11 +46,25 @@ export class Minio {
   async fresh() {
     if (this.bucket) rmSync(join(this.data, 'drive', this.bucket), { recursive: true, force: true })
     this.bucket = `bench-${++this.#buckets}`
-    await run('curl', ['-sSf', '-X', 'PUT', '--aws-sigv4', 'aws:amz:us-east-1:s3', '-u', `${KEYS.access}:${KEYS.secret}`, `${this.endpoint}/${this.bucket}`])
+    await run('curl', [
+      '-sSf',
+      '-X',
+      'PUT',
+      '--aws-sigv4',
+      'aws:amz:us-east-1:s3',
+      '-u',
+      `${KEYS.access}:${KEYS.secret}`,
+      `${this.endpoint}/${this.bucket}`,
+    ])
   }
 
   environment() {
-    return { STRATA_STORE: `s3://${this.bucket}`, STRATA_S3_ENDPOINT: this.endpoint, STRATA_S3_ACCESS_KEY: KEYS.access, STRATA_S3_SECRET_KEY: KEYS.secret }
+    return {
+      STRATA_STORE: `s3://${this.bucket}`,
+      STRATA_S3_ENDPOINT: this.endpoint,
+      STRATA_S3_ACCESS_KEY: KEYS.access,
+      STRATA_S3_SECRET_KEY: KEYS.secret,
+    }
   }
 
   async stop() {

@@ -17,8 +17,21 @@ export class Podman {
     const temporary = join(podman.data, 'tmp')
     mkdirSync(temporary)
     podman.options = { env: { TMPDIR: temporary } }
-    podman.global = ['--root', join(podman.data, 'root'), '--runroot', join(workspace.run, 'podman'), '--storage-driver', 'overlay', '--cgroup-manager', 'cgroupfs', '--events-backend', 'none']
-    const { version, store } = JSON.parse(await run('podman', [...podman.global, 'info', '--format', 'json'], podman.options))
+    podman.global = [
+      '--root',
+      join(podman.data, 'root'),
+      '--runroot',
+      join(workspace.run, 'podman'),
+      '--storage-driver',
+      'overlay',
+      '--cgroup-manager',
+      'cgroupfs',
+      '--events-backend',
+      'none',
+    ]
+    const { version, store } = JSON.parse(
+      await run('podman', [...podman.global, 'info', '--format', 'json'], podman.options),
+    )
     podman.version = `podman ${version.Version} with ${store.graphDriverName}`
     return podman
   }

@@ -12,7 +12,10 @@ const CLI = join(ROOT, 'node_modules/.bin/strata')
 
 const SERVICES = ['gateway', 'ingest', 'extractor', 'storage', 'runtime']
 
-/** A Strata with a data folder that begins empty: all services in one process or each in its own, the blobs in a folder or in a MinIO of its own. */
+/**
+ * A Strata with a data folder that begins empty: all services in one process or each in its own,
+ * the blobs in a folder or in a MinIO of its own.
+ */
 export class Strata {
   #children = []
 
@@ -32,24 +35,42 @@ export class Strata {
   async #startOne() {
     const environment = { STRATA_DATA: this.data, STRATA_SOCKET: this.socket }
     this.redis = join(this.data, 'redis/redis.sock')
-    return { strata: await this.#startApp('standalone', environment, () => this.#answers(this.socket, '/v1/health/ready')) }
+    return {
+      strata: await this.#startApp('standalone', environment, () => this.#answers(this.socket, '/v1/health/ready')),
+    }
   }
 
   /** As `strata gateway`, `strata ingest`, … start them, on a Redis that stands beside them. */
   async #startEach() {
     this.redis = join(this.data, 'redis.sock')
-    const redis = await start('redis-server', ['--port', '0', '--unixsocket', this.redis, '--dir', this.data, '--save', '', '--maxmemory-policy', 'noeviction'], { log: join(this.data, 'redis.log'), isReady: () => ask('redis-cli', ['-s', this.redis, 'ping']) === 'PONG' })
+    const redis = await start(
+      'redis-server',
+      ['--port', '0', '--unixsocket', this.redis, '--dir', this.data, '--save', '', '--maxmemory-policy', 'noeviction'],
+      { log: join(this.data, 'redis.log'), isReady: () => ask('redis-cli', ['-s', this.redis, 'ping']) === 'PONG' },
+    )
     this.#children.push(redis)
     const node = nodeOf(this.data)
     const secret = join(this.data, 'node-secret')
     writeFileSync(secret, randomBytes(32).toString('hex'), { mode: 0o600 })
-    const environment = { STRATA_REDIS: `unix://${this.redis}`, STRATA_STORE: join(this.data, 'store'), STRATA_SOCKET: this.socket, STRATA_NODE: node, STRATA_NODE_FOLDER: join(this.data, 'node'), STRATA_RUN_FOLDER: join('/run/strata', node), STRATA_NODE_SECRET_FILE: secret }
+    const environment = {
+      STRATA_REDIS: `unix://${this.redis}`,
+      STRATA_STORE: join(this.data, 'store'),
+      STRATA_SOCKET: this.socket,
+      STRATA_NODE: node,
+      STRATA_NODE_FOLDER: join(this.data, 'node'),
+      STRATA_RUN_FOLDER: join('/run/strata', node),
+      STRATA_NODE_SECRET_FILE: secret,
+    }
     const processes = {}
     // The gateway last: it is ready when the others can be reached.
     for (const service of [...SERVICES.slice(1), SERVICES[0]]) {
       const health = join(this.data, `${service}.sock`)
       const [socket, path] = service === 'gateway' ? [this.socket, '/v1/health/ready'] : [health, '/health/ready']
-      processes[service] = await this.#startApp(service, { ...environment, ...(service !== 'gateway' && { STRATA_HEALTH: health }) }, () => this.#answers(socket, path))
+      processes[service] = await this.#startApp(
+        service,
+        { ...environment, ...(service !== 'gateway' && { STRATA_HEALTH: health }) },
+        () => this.#answers(socket, path),
+      )
     }
     return processes
   }
@@ -80,7 +101,10 @@ export class Strata {
 
   /** `[program, args, options]` of each way in. */
   loadCommand(way, file) {
-    const curl = ['curl', ['-sSf', '-o', '/dev/null', '-T', file, '--unix-socket', this.socket, 'http://strata/v1/images']]
+    const curl = [
+      'curl',
+      ['-sSf', '-o', '/dev/null', '-T', file, '--unix-socket', this.socket, 'http://strata/v1/images'],
+    ]
     const path = [CLI, ['load', '-q', file], { env: this.environment }]
     const pipe = ['sh', ['-c', 'cat "$1" | "$2" load -q', 'sh', file, CLI], { env: this.environment }]
     return { curl, path, pipe }[way]

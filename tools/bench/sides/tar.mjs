@@ -15,7 +15,9 @@ export class Tar {
     const tar = new Tar()
     tar.root = join(workspace.part('tar'), 'root')
     tar.layers = JSON.parse(await run('tar', ['-xOf', file, 'manifest.json']))[0].Layers
-    tar.version = ask('tar', ['--version']).split('\n')[0].replace(/tar \(GNU tar\)/, 'GNU tar')
+    tar.version = ask('tar', ['--version'])
+      .split('\n')[0]
+      .replace(/tar \(GNU tar\)/, 'GNU tar')
     return tar
   }
 
@@ -23,7 +25,19 @@ export class Tar {
 
   async load(file, peaks) {
     mkdirSync(this.root)
-    for (const layer of this.layers) await run('sh', ['-c', 'tar -xOf "$1" --occurrence=1 "$2" | tar -x --numeric-owner --xattrs -C "$3"', 'sh', file, layer, this.root], { peaks })
+    for (const layer of this.layers)
+      await run(
+        'sh',
+        [
+          '-c',
+          'tar -xOf "$1" --occurrence=1 "$2" | tar -x --numeric-owner --xattrs -C "$3"',
+          'sh',
+          file,
+          layer,
+          this.root,
+        ],
+        { peaks },
+      )
   }
 
   async mount() {

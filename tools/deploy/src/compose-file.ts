@@ -28,7 +28,9 @@ export interface ComposeFile {
   readonly networks: Readonly<Record<string, { readonly internal?: boolean }>>
 }
 
-/** docker-compose.yml with its aliases merged and `${NAME:-default}` replaced, as compose does it. */
+/**
+ * docker-compose.yml with its aliases merged and `${NAME:-default}` replaced, as compose does it.
+ */
 export function readComposeFile(environment: Readonly<Record<string, string>> = {}): ComposeFile {
   const text = readFileSync(COMPOSE_FILE, 'utf8')
     .replace(/\$\{([A-Z_]+):-([^}]*)\}/g, (_, name: string, absent: string) => environment[name] || absent)

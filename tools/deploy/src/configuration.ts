@@ -7,14 +7,26 @@ import { CONFIGS, fieldsOf } from './services.js'
 /** The CLI has no schema: it reads these as they are. */
 const CLI_ROWS = [
   ['STRATA_HOST', '`unix:///run/strata/strata.sock`', 'Where the service answers: unix:///SOCKET or http://HOST:PORT'],
-  ['STRATA_TOKEN', 'on a loopback address and `localhost` what the file of STRATA_TOKEN_FILE says (`/var/lib/strata/token`)', 'The token of a TCP door'],
+  [
+    'STRATA_TOKEN',
+    'on a loopback address and `localhost` what the file of STRATA_TOKEN_FILE says (`/var/lib/strata/token`)',
+    'The token of a TCP door',
+  ],
 ]
 
-/** docs/configuration.md, all of it: from the schemas that the services check their environment with. */
+/**
+ * docs/configuration.md, all of it: from the schemas that the services check their environment
+ * with.
+ */
 export function configurationDocument(): string {
   const standalone = new Map(fieldsOf(standaloneConfigSchema))
   const inAll = new Set(Object.keys({ ...serviceConfigShape, ...storeConfigShape }))
-  const own = SERVICES.map((service) => ({ service, rows: fieldsOf(CONFIGS[service]).filter(([name]) => !inAll.has(name)).map(row) }))
+  const own = SERVICES.map((service) => ({
+    service,
+    rows: fieldsOf(CONFIGS[service])
+      .filter(([name]) => !inAll.has(name))
+      .map(row),
+  }))
   return [
     '# Configuration',
     '',
@@ -32,7 +44,12 @@ export function configurationDocument(): string {
     'Where the objects are:',
     '',
     ...table(fieldsOf(z.object(storeConfigShape)).map(row)),
-    ...own.flatMap(({ service, rows }) => ['', `## \`strata ${service}\``, '', ...(rows.length > 0 ? table(rows) : ['Nothing else.'])]),
+    ...own.flatMap(({ service, rows }) => [
+      '',
+      `## \`strata ${service}\``,
+      '',
+      ...(rows.length > 0 ? table(rows) : ['Nothing else.']),
+    ]),
     '',
     '## `strata up`',
     '',
@@ -64,6 +81,10 @@ function row([name, field]: readonly [string, z.ZodType]): string {
   // As one would write it, where that is not what it comes to (1h and 3600000).
   const written: unknown = z.toJSONSchema(field, { io: 'input', unrepresentable: 'any' }).default
   const absent = field.safeParse(undefined)
-  const value = !absent.success ? '**needed**' : absent.data === undefined ? '' : `\`${typeof written === 'string' ? written : JSON.stringify(absent.data)}\``
+  const value = !absent.success
+    ? '**needed**'
+    : absent.data === undefined
+      ? ''
+      : `\`${typeof written === 'string' ? written : JSON.stringify(absent.data)}\``
   return `| \`${name}\` | ${value} | ${field.description ?? ''} |`
 }

@@ -21,7 +21,8 @@ afterAll(async () => {
 guarded(() => strata)
 
 /** Peak of resident memory, in bytes. */
-const peak = (): number => 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1])
+const peak = (): number =>
+  1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1])
 const job = async (id: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
 
 /** Entries of empty files as a tar, a thousand headers in a piece. */
@@ -50,7 +51,11 @@ describe('many small files', () => {
     const hash = createHash('sha256')
     for (const piece of emptyFiles(count)) hash.update(piece)
     const digest = `sha256:${hash.update(ZEROS).digest('hex')}`
-    const config = JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [digest] } })
+    const config = JSON.stringify({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [digest] },
+    })
     const manifest = JSON.stringify([{ Config: 'config.json', RepoTags: ['many/files:1'], Layers: ['layer.tar'] }])
     const before = peak()
     await strata.load(
@@ -64,7 +69,12 @@ describe('many small files', () => {
     )
     // 512 MB travelled; an index of a million entries is some 50 MB.
     expect((peak() - before) / MEBIBYTE).toBeLessThan(250)
-    const page = (await strata.request('GET', `/v1/images/${encodeURIComponent('many/files:1')}/files?path=/f&offset=900000&limit=2`)).json<FileListView>()
+    const page = (
+      await strata.request(
+        'GET',
+        `/v1/images/${encodeURIComponent('many/files:1')}/files?path=/f&offset=900000&limit=2`,
+      )
+    ).json<FileListView>()
     expect(page).toMatchObject({ files: [{ name: '0900000', size: 0 }, { name: '0900001' }], next: 900_002 })
     await strata.request('DELETE', `/v1/images/${encodeURIComponent('many/files:1')}`)
   })
@@ -104,7 +114,11 @@ describe('a client that goes', () => {
   it('by kill -9', async () => {
     const before = await settledStore(strata)
     const id = randomUUID()
-    const curl = spawn('curl', ['-sS', '--unix-socket', strata.socket, '-T', '-', `http://localhost/v1/images?job=${id}`], { stdio: ['pipe', 'ignore', 'ignore'] })
+    const curl = spawn(
+      'curl',
+      ['-sS', '--unix-socket', strata.socket, '-T', '-', `http://localhost/v1/images?job=${id}`],
+      { stdio: ['pipe', 'ignore', 'ignore'] },
+    )
     curl.stdin.on('error', () => undefined)
     curl.stdin.write(header({ name: 'big', size: 90_000_000 }))
     await until(async () => {
@@ -146,32 +160,77 @@ describe('hostile requests', () => {
     ['GET', '/'],
     ['GET', '//v1//images'],
   ])('%s %s is refused by a problem', async (method, path) => {
-    const answer = await strata.request(method, path, method === 'POST' && path.startsWith('/v1/images?') ? Readable.from([Buffer.from('x')]) : undefined)
+    const answer = await strata.request(
+      method,
+      path,
+      method === 'POST' && path.startsWith('/v1/images?') ? Readable.from([Buffer.from('x')]) : undefined,
+    )
     expect(answer.headers['content-type'], answer.bytes.toString()).toMatch(/^application\/problem\+json/)
     const problem = answer.json<Problem>()
-    expect([problem.status >= 400, problem.status < 500, problem.status], problem.detail).toEqual([true, true, answer.status])
+    expect([problem.status >= 400, problem.status < 500, problem.status], problem.detail).toEqual([
+      true,
+      true,
+      answer.status,
+    ])
     expect(problem.detail).toMatch(/^[^\n]{5,1000}$/)
   })
 
-  it.each([['null'], ['[]'], ['"x"'], ['{"image": 7}'], ['{"image": "x", "nonsense": 1}'], ['{"image":"x","env":["A"],"command":"ls"}'], ['{"__proto__": {"image": "x"}}'], ['{"image":"x","name":"../x"}'], ['{"image":"x","user":"a\\u0000b"}']])(
-    'a container of %s is refused',
-    async (body) => {
-      const answer = await new Promise<{ status: number; text: string }>((resolve, reject) => {
-        const curl = spawn('curl', ['-sS', '--unix-socket', strata.socket, '-H', 'content-type: application/json', '--data-binary', '@-', '-w', '\n%{http_code}', 'http://localhost/v1/containers'], { stdio: ['pipe', 'pipe', 'inherit'] })
-        let text = ''
-        curl.stdout.on('data', (piece: Buffer) => (text += piece.toString()))
-        curl.once('error', reject).once('close', () => resolve({ status: Number(text.slice(-3)), text }))
-        curl.stdin.on('error', () => undefined)
-        curl.stdin.end(body)
-      })
-      expect(answer.text).toContain('"type":"about:blank"')
-      expect([400, 413]).toContain(answer.status)
-    },
-  )
+  it.each([
+    ['null'],
+    ['[]'],
+    ['"x"'],
+    ['{"image": 7}'],
+    ['{"image": "x", "nonsense": 1}'],
+    ['{"image":"x","env":["A"],"command":"ls"}'],
+    ['{"__proto__": {"image": "x"}}'],
+    ['{"image":"x","name":"../x"}'],
+    ['{"image":"x","user":"a\\u0000b"}'],
+  ])('a container of %s is refused', async (body) => {
+    const answer = await new Promise<{ status: number; text: string }>((resolve, reject) => {
+      const curl = spawn(
+        'curl',
+        [
+          '-sS',
+          '--unix-socket',
+          strata.socket,
+          '-H',
+          'content-type: application/json',
+          '--data-binary',
+          '@-',
+          '-w',
+          '\n%{http_code}',
+          'http://localhost/v1/containers',
+        ],
+        { stdio: ['pipe', 'pipe', 'inherit'] },
+      )
+      let text = ''
+      curl.stdout.on('data', (piece: Buffer) => (text += piece.toString()))
+      curl.once('error', reject).once('close', () => resolve({ status: Number(text.slice(-3)), text }))
+      curl.stdin.on('error', () => undefined)
+      curl.stdin.end(body)
+    })
+    expect(answer.text).toContain('"type":"about:blank"')
+    expect([400, 413]).toContain(answer.status)
+  })
 
   it('an archive may say that it is anything', async () => {
     for (const type of ['application/json', 'text/plain', 'multipart/form-data; boundary=x', 'nonsense']) {
-      const curl = spawn('curl', ['-sS', '--unix-socket', strata.socket, '-H', `content-type: ${type}`, '--data-binary', '@-', '-w', '\n%{http_code}', 'http://localhost/v1/images'], { stdio: ['pipe', 'pipe', 'inherit'] })
+      const curl = spawn(
+        'curl',
+        [
+          '-sS',
+          '--unix-socket',
+          strata.socket,
+          '-H',
+          `content-type: ${type}`,
+          '--data-binary',
+          '@-',
+          '-w',
+          '\n%{http_code}',
+          'http://localhost/v1/images',
+        ],
+        { stdio: ['pipe', 'pipe', 'inherit'] },
+      )
       let text = ''
       curl.stdout.on('data', (piece: Buffer) => (text += piece.toString()))
       curl.stdin.end(Buffer.from('no tar at all'))

@@ -22,9 +22,15 @@ const link = (name: string, target: string): Buffer => at({ name, type: '2', lin
 /** An image whose one layer is the tar of these parts, plain or packed. */
 function imageOf(parts: readonly Buffer[], pack: (tar: Buffer) => Buffer, diffId?: string): Readable {
   const tar = concat(...parts, ZEROS)
-  const config = JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [diffId ?? digestOf(tar)] } })
+  const config = JSON.stringify({
+    architecture: 'amd64',
+    os: 'linux',
+    rootfs: { type: 'layers', diff_ids: [diffId ?? digestOf(tar)] },
+  })
   const manifest = JSON.stringify([{ Config: 'config.json', RepoTags: ['bad/layer:1'], Layers: ['layer.tar'] }])
-  return Readable.from([concat(file('config.json', config), file('layer.tar', pack(tar)), file('manifest.json', manifest), ZEROS)])
+  return Readable.from([
+    concat(file('config.json', config), file('layer.tar', pack(tar)), file('manifest.json', manifest), ZEROS),
+  ])
 }
 const plain = (tar: Buffer): Buffer => tar
 const gzip = (tar: Buffer): Buffer => gzipSync(tar)
@@ -54,7 +60,10 @@ const REFUSED: [string, () => Buffer[]][] = [
   ['a file below a whiteout', () => [file('.wh.a/b', 'x')]],
   ['overlayfs’s own whiteout', () => [at({ name: 'etc', type: '3', major: 0, minor: 0 })]],
   ['a device that Linux cannot hold', () => [at({ name: 'dev', type: '3', major: 0o7777777, minor: 1 })]],
-  ['a component of 256 bytes', () => [file('x'.repeat(90), ''), paxHeader(pax('path', 'y'.repeat(256))), file('x', '')]],
+  [
+    'a component of 256 bytes',
+    () => [file('x'.repeat(90), ''), paxHeader(pax('path', 'y'.repeat(256))), file('x', '')],
+  ],
   ['a path of 5,000 bytes', () => [paxHeader(pax('path', 'ab/'.repeat(1700))), file('x', '')]],
   ['a path 1,100 folders deep', () => [paxHeader(pax('path', `${'a/'.repeat(1100)}f`)), file('x', '')]],
   ['a name with a NUL', () => [paxHeader(pax('path', 'a\0b')), file('x', '')]],
@@ -67,14 +76,26 @@ const REFUSED: [string, () => Buffer[]][] = [
   ['a file larger than its tar', () => [at({ name: 'x', size: 10_000_000 }), block('short')]],
 ]
 
-describe.each([['plain', plain], ['gzip', gzip]] as const)('a %s layer with', (_, pack) => {
+describe.each([
+  ['plain', plain],
+  ['gzip', gzip],
+] as const)('a %s layer with', (_, pack) => {
   it.each(REFUSED)('%s', async (__, parts) => {
     const { code, detail } = await refused(imageOf(parts(), pack))
     expect(['layer_invalid', 'archive_invalid', 'archive_truncated', 'limit_exceeded'], detail).toContain(code)
   })
 
   it('absolute names are names of the image', async () => {
-    await strata.load(imageOf([file(`${outside}/canary`, 'inside'), link('abs', `${outside}/canary`), at({ name: 'hard', type: '1', link: `${outside}/canary` })], pack))
+    await strata.load(
+      imageOf(
+        [
+          file(`${outside}/canary`, 'inside'),
+          link('abs', `${outside}/canary`),
+          at({ name: 'hard', type: '1', link: `${outside}/canary` }),
+        ],
+        pack,
+      ),
+    )
     const mounted = await strata.cli(['mount', 'bad/layer:1'])
     expect(mounted).toMatchObject({ code: 0, stderr: '' })
     expect(readFileSync(`${mounted.stdout.toString().trim()}${outside}/canary`, 'utf8')).toBe('inside')
@@ -96,12 +117,16 @@ describe('a packed layer', () => {
   })
 
   it('cut off', async () => {
-    const { code, detail } = await refused(imageOf([file('a', Buffer.alloc(200_000, 'x'))], (tar) => gzipSync(tar).subarray(0, 150)))
+    const { code, detail } = await refused(
+      imageOf([file('a', Buffer.alloc(200_000, 'x'))], (tar) => gzipSync(tar).subarray(0, 150)),
+    )
     expect(['layer_invalid', 'archive_truncated', 'archive_invalid'], detail).toContain(code)
   })
 
   it('that unpacks to a thousand times its size and more', async () => {
-    const { code, detail } = await refused(imageOf([file('a', Buffer.alloc(300_000_000))], (tar) => gzipSync(tar, { level: 9 })))
+    const { code, detail } = await refused(
+      imageOf([file('a', Buffer.alloc(300_000_000))], (tar) => gzipSync(tar, { level: 9 })),
+    )
     expect(code, detail).toBe('limit_exceeded')
   })
 })

@@ -23,9 +23,15 @@ afterAll(async () => {
 })
 guarded(() => strata)
 
-/** Sends an archive that is to be refused: a problem of one sentence, nothing visible, nothing left. */
+/**
+ * Sends an archive that is to be refused: a problem of one sentence, nothing visible, nothing left.
+ */
 async function refused(body: Buffer | Readable, query = ''): Promise<Problem> {
-  const answer = await strata.request('POST', `/v1/images${query}`, Buffer.isBuffer(body) ? Readable.from([body]) : body)
+  const answer = await strata.request(
+    'POST',
+    `/v1/images${query}`,
+    Buffer.isBuffer(body) ? Readable.from([body]) : body,
+  )
   expect(answer.headers['content-type'], answer.bytes.toString()).toBe('application/problem+json')
   const problem = answer.json<Problem>()
   expect(problem.status).toBe(answer.status)
@@ -46,11 +52,28 @@ interface Parts {
   extra?: Buffer[]
 }
 /** A docker archive of parts, right but for what is given. */
-function archive({ layers = [layer], diffIds = layers.map((bytes) => digestOf(bytes)), config = JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: diffIds } }), extra = [], ...parts }: Parts = {}): Buffer {
-  const manifest = parts.manifest ?? JSON.stringify([{ Config: 'config.json', RepoTags: ['bad/input:1'], Layers: layers.map((_, at) => `${at}/layer.tar`) }])
-  return concat(file('config.json', config), ...layers.map((bytes, at) => file(`${at}/layer.tar`, bytes)), ...extra, file('manifest.json', manifest), ZEROS)
+function archive({
+  layers = [layer],
+  diffIds = layers.map((bytes) => digestOf(bytes)),
+  config = JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: diffIds } }),
+  extra = [],
+  ...parts
+}: Parts = {}): Buffer {
+  const manifest =
+    parts.manifest ??
+    JSON.stringify([
+      { Config: 'config.json', RepoTags: ['bad/input:1'], Layers: layers.map((_, at) => `${at}/layer.tar`) },
+    ])
+  return concat(
+    file('config.json', config),
+    ...layers.map((bytes, at) => file(`${at}/layer.tar`, bytes)),
+    ...extra,
+    file('manifest.json', manifest),
+    ZEROS,
+  )
 }
-const manifestOf = (Config: unknown, Layers: unknown, RepoTags: unknown = ['bad/input:1']): string => JSON.stringify([{ Config, Layers, RepoTags }])
+const manifestOf = (Config: unknown, Layers: unknown, RepoTags: unknown = ['bad/input:1']): string =>
+  JSON.stringify([{ Config, Layers, RepoTags }])
 
 describe('no image', () => {
   it.each<[string, () => Buffer | Promise<Buffer>, string]>([
@@ -59,21 +82,64 @@ describe('no image', () => {
     ['one byte', () => Buffer.from('x'), 'archive_truncated'],
     ['gzip of text', () => gzipSync('hello'.repeat(500)), 'archive_invalid'],
     ['zeros', () => Buffer.alloc(100_000), 'not_an_image'],
-    ['bytes behind a gzip member', () => Buffer.concat([gzipSync(archive()), Buffer.from('rubbish that is no member')]), 'archive_invalid'],
-    ['the magic of zstd and rubbish', () => Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd]), Buffer.alloc(3000, 7)]), 'archive_invalid'],
-    ['a root file system', () => makeLayer(new Map([['bin', { folder: true }], ['etc', { folder: true }], ['usr', { folder: true }]])), 'not_an_image'],
+    [
+      'bytes behind a gzip member',
+      () => Buffer.concat([gzipSync(archive()), Buffer.from('rubbish that is no member')]),
+      'archive_invalid',
+    ],
+    [
+      'the magic of zstd and rubbish',
+      () => Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd]), Buffer.alloc(3000, 7)]),
+      'archive_invalid',
+    ],
+    [
+      'a root file system',
+      () =>
+        makeLayer(
+          new Map([
+            ['bin', { folder: true }],
+            ['etc', { folder: true }],
+            ['usr', { folder: true }],
+          ]),
+        ),
+      'not_an_image',
+    ],
     ['an archive that lists no image', () => concat(file('manifest.json', '[]'), ZEROS), 'not_an_image'],
     ['a manifest that is no JSON', () => archive({ manifest: '[{' }), 'archive_invalid'],
     ['a manifest of another shape', () => archive({ manifest: '{"a": 1}' }), 'archive_invalid'],
     ['JSON nested a million times', () => archive({ manifest: '['.repeat(1_000_000) }), 'limit_exceeded'],
     ['a config that is no JSON', () => archive({ config: 'x' }), 'archive_invalid'],
     ['a config of wrong types', () => archive({ config: '{"rootfs": {"diff_ids": 7}}' }), 'archive_invalid'],
-    ['a config that is missing', () => archive({ manifest: manifestOf('other.json', ['0/layer.tar']) }), 'archive_invalid'],
-    ['a layer that is missing', () => archive({ manifest: manifestOf('config.json', ['1/layer.tar']) }), 'layer_missing'],
-    ['fewer layers than the config says', () => archive({ manifest: manifestOf('config.json', []) }), 'archive_invalid'],
+    [
+      'a config that is missing',
+      () => archive({ manifest: manifestOf('other.json', ['0/layer.tar']) }),
+      'archive_invalid',
+    ],
+    [
+      'a layer that is missing',
+      () => archive({ manifest: manifestOf('config.json', ['1/layer.tar']) }),
+      'layer_missing',
+    ],
+    [
+      'fewer layers than the config says',
+      () => archive({ manifest: manifestOf('config.json', []) }),
+      'archive_invalid',
+    ],
     ['a plain layer of another digest', () => archive({ diffIds: [digestOf('other')] }), 'digest_mismatch'],
-    ['a config of another digest', () => archive({ manifest: manifestOf(`${hexOf(digestOf('other'))}.json`, ['0/layer.tar']), extra: [file(`${hexOf(digestOf('other'))}.json`, '{}')] }), 'digest_mismatch'],
-    ['a name that is none', () => archive({ manifest: manifestOf('config.json', ['0/layer.tar'], ['../../etc/passwd']) }), 'name_invalid'],
+    [
+      'a config of another digest',
+      () =>
+        archive({
+          manifest: manifestOf(`${hexOf(digestOf('other'))}.json`, ['0/layer.tar']),
+          extra: [file(`${hexOf(digestOf('other'))}.json`, '{}')],
+        }),
+      'digest_mismatch',
+    ],
+    [
+      'a name that is none',
+      () => archive({ manifest: manifestOf('config.json', ['0/layer.tar'], ['../../etc/passwd']) }),
+      'name_invalid',
+    ],
     ['JSON of 100 MB', () => archive({ manifest: `[${' '.repeat(100_000_000)}]` }), 'limit_exceeded'],
     ['a config of 100 MB', () => archive({ config: `{${' '.repeat(100_000_000)}}` }), 'limit_exceeded'],
   ])('%s', async (_, make, code) => {
@@ -88,10 +154,34 @@ describe('paths that lead outside', () => {
     ['an absolute config', { manifest: manifestOf('/etc/passwd', ['0/layer.tar']) }],
     ['an absolute layer', { manifest: manifestOf('config.json', ['/etc/passwd']) }],
     ['a layer above', { manifest: manifestOf('config.json', ['0/../../x']) }],
-    ['a layer that is a link out', { manifest: manifestOf('config.json', ['out']), extra: [header({ name: 'out', type: '2', link: '../../../etc/passwd' })] }],
-    ['a layer that is an absolute link', { manifest: manifestOf('config.json', ['out']), extra: [header({ name: 'out', type: '2', link: '/etc/passwd' })] }],
-    ['a hard link out', { manifest: manifestOf('config.json', ['out']), extra: [header({ name: 'out', type: '1', link: '../../etc/passwd' })] }],
-    ['links in a circle', { manifest: manifestOf('config.json', ['a']), extra: [header({ name: 'a', type: '2', link: 'b' }), header({ name: 'b', type: '2', link: 'a' })] }],
+    [
+      'a layer that is a link out',
+      {
+        manifest: manifestOf('config.json', ['out']),
+        extra: [header({ name: 'out', type: '2', link: '../../../etc/passwd' })],
+      },
+    ],
+    [
+      'a layer that is an absolute link',
+      {
+        manifest: manifestOf('config.json', ['out']),
+        extra: [header({ name: 'out', type: '2', link: '/etc/passwd' })],
+      },
+    ],
+    [
+      'a hard link out',
+      {
+        manifest: manifestOf('config.json', ['out']),
+        extra: [header({ name: 'out', type: '1', link: '../../etc/passwd' })],
+      },
+    ],
+    [
+      'links in a circle',
+      {
+        manifest: manifestOf('config.json', ['a']),
+        extra: [header({ name: 'a', type: '2', link: 'b' }), header({ name: 'b', type: '2', link: 'a' })],
+      },
+    ],
   ])('%s', async (_, parts) => {
     const passwd = readFileSync('/etc/passwd')
     const { code, detail } = await refused(archive(parts))
@@ -100,14 +190,17 @@ describe('paths that lead outside', () => {
   })
 
   it('a folder of the archive named like one of ours is a name like another', async () => {
-    await strata.load(Readable.from([archive({ extra: [file('../../../canary', 'x'), file('/etc/strata-canary', 'x')] })]))
+    await strata.load(
+      Readable.from([archive({ extra: [file('../../../canary', 'x'), file('/etc/strata-canary', 'x')] })]),
+    )
     expect(() => readFileSync('/etc/strata-canary')).toThrow(/ENOENT/)
     await strata.request('DELETE', `/v1/images/${encodeURIComponent('bad/input:1')}`)
   })
 })
 
 describe('cut off', () => {
-  const sample = (length: number, count: number): number[] => Array.from({ length: count }, (_, at) => Math.floor((length * (at + 0.37)) / count))
+  const sample = (length: number, count: number): number[] =>
+    Array.from({ length: count }, (_, at) => Math.floor((length * (at + 0.37)) / count))
 
   it('a plain archive, anywhere', async () => {
     const whole = await buffer(openFixture('docker28-odd.tar'))
@@ -115,7 +208,9 @@ describe('cut off', () => {
     for (const at of [1, 511, 512, 513, dataStart + 100, ...sample(whole.length - 2048, 12)]) {
       const { code, detail } = await refused(whole.subarray(0, at))
       // Cut between two entries it is a tar, of less.
-      expect(['archive_truncated', 'layer_missing', 'archive_invalid', 'not_an_image'], `${at}: ${detail}`).toContain(code)
+      expect(['archive_truncated', 'layer_missing', 'archive_invalid', 'not_an_image'], `${at}: ${detail}`).toContain(
+        code,
+      )
       if (at % 512 !== 0) expect(code, `${at}: ${detail}`).toBe('archive_truncated')
     }
   })

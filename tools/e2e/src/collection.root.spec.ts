@@ -30,8 +30,10 @@ const prune = async (...options: string[]): Promise<string> => {
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   return stdout.toString()
 }
-const remove = async (name: string): Promise<void> => expect((await strata.request('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
-const output = async (...args: string[]): Promise<string> => (await strata.cli(['run', '--rm', ...args])).stdout.toString()
+const remove = async (name: string): Promise<void> =>
+  expect((await strata.request('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
+const output = async (...args: string[]): Promise<string> =>
+  (await strata.cli(['run', '--rm', ...args])).stdout.toString()
 
 /** Names and sizes of all objects, as anybody sees them who lists the store. */
 async function storeObjects(): Promise<Map<string, number>> {
@@ -40,10 +42,17 @@ async function storeObjects(): Promise<Map<string, number>> {
   return objects
 }
 const total = (sizes: ReadonlyMap<string, number>): number => [...sizes.values()].reduce((sum, size) => sum + size, 0)
-const withoutTombstones = (objects: ReadonlyMap<string, number>): string[] => [...objects].filter(([, size]) => size !== TOMBSTONE_BYTES).map(([key]) => key).sort()
+const withoutTombstones = (objects: ReadonlyMap<string, number>): string[] =>
+  [...objects]
+    .filter(([, size]) => size !== TOMBSTONE_BYTES)
+    .map(([key]) => key)
+    .sort()
 
 const HEX = /^[0-9a-f]{64}$/
-/** Bytes on disk of what the node has made of images: as `du`, but for the folders and files that are always there. */
+/**
+ * Bytes on disk of what the node has made of images: as `du`, but for the folders and files that
+ * are always there.
+ */
 function nodeBytes(): Map<string, number> {
   const bytes = new Map<string, number>()
   const walk = (path: string): void => {
@@ -62,58 +71,78 @@ const layersHere = (): string[] => readdirSync(join(strata.node.folder, 'layers'
 describe.each(['folder', 'minio'] as const)('store: %s', (kind) => {
   const why = kind === 'minio' ? whyNoTestS3('minio') : undefined
 
-  it.skipIf(why !== undefined).each(['erofs', 'overlay'])('after rmi and prune nothing is left, to the byte, and what is shared stays while it is needed: %s', async (driver) => {
-    if (kind === 'minio') s3 = await TestS3.start('minio', '/var/tmp')
-    strata = await StrataUnderTest.start({ store: s3 ?? 'folder', environment: { STRATA_SNAPSHOTTER: driver, STRATA_GC_INTERVAL: 'off' } })
-    const before = { store: await storeObjects(), node: nodeBytes() }
-    const own = async (name: string) => layerOf({ [name]: { content: randomBytes(1_000_000) }, [`${name}-more`]: { content: 'x'.repeat(700) } })
-    await loadBusybox(strata, 'a:1', [await own('a')])
-    await loadBusybox(strata, 'b:1', [await own('b')])
-    expect(layersHere()).toHaveLength(3)
-    expect(await output('a:1', 'ls', '/a')).toBe('/a\n')
-    await collect()
-    expect(layersHere()).toHaveLength(3)
+  it.skipIf(why !== undefined).each(['erofs', 'overlay'])(
+    'after rmi and prune nothing is left, to the byte, and what is shared stays while it is needed: %s',
+    async (driver) => {
+      if (kind === 'minio') s3 = await TestS3.start('minio', '/var/tmp')
+      strata = await StrataUnderTest.start({
+        store: s3 ?? 'folder',
+        environment: { STRATA_SNAPSHOTTER: driver, STRATA_GC_INTERVAL: 'off' },
+      })
+      const before = { store: await storeObjects(), node: nodeBytes() }
+      const own = async (name: string) =>
+        layerOf({ [name]: { content: randomBytes(1_000_000) }, [`${name}-more`]: { content: 'x'.repeat(700) } })
+      await loadBusybox(strata, 'a:1', [await own('a')])
+      await loadBusybox(strata, 'b:1', [await own('b')])
+      expect(layersHere()).toHaveLength(3)
+      expect(await output('a:1', 'ls', '/a')).toBe('/a\n')
+      await collect()
+      expect(layersHere()).toHaveLength(3)
 
-    await remove('a:1')
-    await collect()
-    expect(layersHere()).toHaveLength(2)
-    expect(await output('b:1', 'ls', '/b')).toBe('/b\n')
+      await remove('a:1')
+      await collect()
+      expect(layersHere()).toHaveLength(2)
+      expect(await output('b:1', 'ls', '/b')).toBe('/b\n')
 
-    await remove('b:1')
-    const full = { store: await storeObjects(), node: nodeBytes() }
-    const foretold = await collect({ dryRun: true })
-    expect([...nodeBytes()]).toEqual([...full.node])
-    expect([...(await storeObjects())]).toEqual([...full.store])
-    const report = await collect()
-    expect(report).toEqual({ ...foretold, dryRun: false })
-    const after = { store: await storeObjects(), node: nodeBytes() }
-    expect(withoutTombstones(after.store)).toEqual([...before.store.keys()])
-    expect([...after.node]).toEqual([...before.node])
-    expect(report.store.bytes).toBe(total(full.store) - total(after.store))
-    expect(report.store.tombstones.bytes).toBe(total(after.store) - total(before.store))
-    expect(report.nodes).toMatchObject([{ node: strata.node.id, done: true, bytes: total(full.node), roots: { count: 1 }, layers: { count: 2 } }])
-    expect(report.bytes).toBe(report.store.bytes - report.store.linked + total(full.node))
-    expect(report.store.linked > 0).toBe(kind === 'folder')
-    expect((await collect()).bytes).toBe(0)
-  }, 180_000)
+      await remove('b:1')
+      const full = { store: await storeObjects(), node: nodeBytes() }
+      const foretold = await collect({ dryRun: true })
+      expect([...nodeBytes()]).toEqual([...full.node])
+      expect([...(await storeObjects())]).toEqual([...full.store])
+      const report = await collect()
+      expect(report).toEqual({ ...foretold, dryRun: false })
+      const after = { store: await storeObjects(), node: nodeBytes() }
+      expect(withoutTombstones(after.store)).toEqual([...before.store.keys()])
+      expect([...after.node]).toEqual([...before.node])
+      expect(report.store.bytes).toBe(total(full.store) - total(after.store))
+      expect(report.store.tombstones.bytes).toBe(total(after.store) - total(before.store))
+      expect(report.nodes).toMatchObject([
+        { node: strata.node.id, done: true, bytes: total(full.node), roots: { count: 1 }, layers: { count: 2 } },
+      ])
+      expect(report.bytes).toBe(report.store.bytes - report.store.linked + total(full.node))
+      expect(report.store.linked > 0).toBe(kind === 'folder')
+      expect((await collect()).bytes).toBe(0)
+    },
+    180_000,
+  )
 })
 
 describe('a collection', () => {
   const start = async (options: Parameters<typeof StrataUnderTest.start>[0] = {}) => {
-    strata = await StrataUnderTest.start({ ...options, environment: { STRATA_GC_INTERVAL: 'off', ...options.environment } })
+    strata = await StrataUnderTest.start({
+      ...options,
+      environment: { STRATA_GC_INTERVAL: 'off', ...options.environment },
+    })
   }
 
   it('keeps what a container stands on, though its image is gone from the store', async () => {
     await start()
     await loadBusybox(strata, 'a:1', [await layerOf({ f: { content: 'still here' } })])
-    const { id } = (await strata.request('POST', '/v1/containers', { image: 'a:1', command: ['sh', '-c', 'trap "cat /f; exit 3" TERM; echo up; while :; do usleep 10000; done'] })).json<{ id: string }>()
+    const { id } = (
+      await strata.request('POST', '/v1/containers', {
+        image: 'a:1',
+        command: ['sh', '-c', 'trap "cat /f; exit 3" TERM; echo up; while :; do usleep 10000; done'],
+      })
+    ).json<{ id: string }>()
     // Not by the API, which refuses it.
     expect((await strata.request('DELETE', '/v1/images/a%3A1?force')).status).toBe(409)
     await (await strata.store()).delete(await objectsOf(strata, 'images/'))
     expect((await collect()).store.blobs.count).toBe(4)
     expect(layersHere()).toHaveLength(2)
     await strata.request('POST', `/v1/containers/${id}/stop`, {})
-    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('up\nstill here')
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe(
+      'up\nstill here',
+    )
     // Stopped, it still has its root.
     await collect()
     expect(layersHere()).toHaveLength(2)
@@ -138,7 +167,11 @@ describe('a collection', () => {
   it('leaves an upload in flight what it has written and what it found', async () => {
     await start()
     await loadBusybox(strata, 'first')
-    const archive = await makeArchive({ names: ['second:1'], layers: [await busyboxLayer(), await layerOf({ f: { content: randomBytes(2_000_000) } })], config: { Env: ['PATH=/bin'] } })
+    const archive = await makeArchive({
+      names: ['second:1'],
+      layers: [await busyboxLayer(), await layerOf({ f: { content: randomBytes(2_000_000) } })],
+      config: { Env: ['PATH=/bin'] },
+    })
     const gate = Promise.withResolvers<undefined>()
     async function* halting() {
       yield archive.subarray(0, archive.length - 20_000)
@@ -165,8 +198,12 @@ describe('a collection', () => {
     try {
       for (let round = 0; round < 4; round++) {
         await loadBusybox(strata, 'a:1', layers)
-        const answers = await Promise.all(Array.from({ length: 4 }, () => strata.cli(['run', '--rm', 'a:1', 'ls', '/f'])))
-        expect(answers.map(({ code, stderr }) => ({ code, stderr }))).toEqual(answers.map(() => ({ code: 0, stderr: '' })))
+        const answers = await Promise.all(
+          Array.from({ length: 4 }, () => strata.cli(['run', '--rm', 'a:1', 'ls', '/f'])),
+        )
+        expect(answers.map(({ code, stderr }) => ({ code, stderr }))).toEqual(
+          answers.map(() => ({ code: 0, stderr: '' })),
+        )
         await until(async () => (await strata.containers()).length === 0, 'all are removed')
         await remove('a:1')
         await turn()
@@ -181,7 +218,12 @@ describe('a collection', () => {
   }, 180_000)
 
   it('is a job like any other; a node that does not answer is told of, and the rest is done', async () => {
-    await start({ groups: [['gateway', 'ingest', 'storage'], ['extractor', 'runtime']] })
+    await start({
+      groups: [
+        ['gateway', 'ingest', 'storage'],
+        ['extractor', 'runtime'],
+      ],
+    })
     await loadBusybox(strata, 'a:1')
     const node = strata.node.id
     await strata.stop('SIGTERM', 'extractor,runtime')
@@ -210,7 +252,10 @@ describe('a collection', () => {
     await start({ environment: { STRATA_GC_INTERVAL: '1s' } })
     await loadBusybox(strata, 'a:1')
     await remove('a:1')
-    await until(async () => layersHere().length === 0 && withoutTombstones(await storeObjects()).length === 0, 'collected')
+    await until(
+      async () => layersHere().length === 0 && withoutTombstones(await storeObjects()).length === 0,
+      'collected',
+    )
     const { jobs } = (await strata.request('GET', '/v1/jobs')).json<{ jobs: JobView[] }>()
     expect(jobs.filter(({ kind }) => kind === 'collect').length).toBeGreaterThan(0)
   }, 120_000)
@@ -220,15 +265,24 @@ describe('a collection', () => {
     await loadBusybox(strata, 'a:1', [await layerOf({ first: { content: '1' } })])
     await loadBusybox(strata, 'a:1', [await layerOf({ second: { content: '2' } })])
     await loadBusybox(strata, 'kept:1')
-    expect((await strata.cli(['run', '--name', 'done', 'kept:1', 'sh', '-c', 'head -c 1000000 /dev/zero > /big'])).code).toBe(0)
-    const { id: running } = (await strata.request('POST', '/v1/containers', { image: 'a:1', command: ['sh', '-c', 'while :; do usleep 10000; done'] })).json<{ id: string }>()
+    expect(
+      (await strata.cli(['run', '--name', 'done', 'kept:1', 'sh', '-c', 'head -c 1000000 /dev/zero > /big'])).code,
+    ).toBe(0)
+    const { id: running } = (
+      await strata.request('POST', '/v1/containers', {
+        image: 'a:1',
+        command: ['sh', '-c', 'while :; do usleep 10000; done'],
+      })
+    ).json<{ id: string }>()
     expect(await strata.images()).toHaveLength(3)
     const df = (await strata.request('GET', '/v1/system/df')).json<DiskUsage>()
     expect(df.images).toMatchObject({ total: 3, active: 2 })
     expect(df.containers).toMatchObject({ total: 2, active: 1 })
     expect(df.containers.reclaimable).toBeGreaterThan(1_000_000)
     expect(df.layers).toMatchObject({ total: 3, active: 2 })
-    expect((await strata.cli(['system', 'df'])).stdout.toString()).toMatch(/^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +3 +2 +.*\nContainers +2 +1 +1.0\dMB +1.*\nLayers on nodes +3 +2 /)
+    expect((await strata.cli(['system', 'df'])).stdout.toString()).toMatch(
+      /^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +3 +2 +.*\nContainers +2 +1 +1.0\dMB +1.*\nLayers on nodes +3 +2 /,
+    )
 
     const refused = await strata.cli(['system', 'prune'], { input: Readable.from(['n\n']) })
     expect([refused.code, refused.stderr]).toEqual([1, 'strata: nothing was removed\n'])
@@ -236,15 +290,22 @@ describe('a collection', () => {
     expect(await strata.images()).toHaveLength(3)
     expect(await strata.containers()).toHaveLength(2)
     const said = await prune('-f')
-    expect(said.replaceAll('Deleted ', '').replace('reclaimed', 'reclaimable')).toBe(foretold.replaceAll(' to delete', ''))
-    expect(said).toMatch(/^Deleted Containers:\n[0-9a-f]{64}\n\nDeleted Images:\nsha256:[0-9a-f]{64}\n\nDeleted Data:\nstore: 3 blobs .*\nnode .*: 1 roots .*, 1 layers .*\n\nTotal reclaimed space: [\d.]+MB\n$/)
+    expect(said.replaceAll('Deleted ', '').replace('reclaimed', 'reclaimable')).toBe(
+      foretold.replaceAll(' to delete', ''),
+    )
+    expect(said).toMatch(
+      /^Deleted Containers:\n[0-9a-f]{64}\n\nDeleted Images:\nsha256:[0-9a-f]{64}\n\nDeleted Data:\nstore: 3 blobs .*\nnode .*: 1 roots .*, 1 layers .*\n\nTotal reclaimed space: [\d.]+MB\n$/,
+    )
     expect((await strata.images()).flatMap(({ names }) => names).sort()).toEqual(['a:1', 'kept:1'])
     expect((await strata.containers()).map(({ id }) => id)).toEqual([running])
     expect(await output('kept:1', 'echo', 'whole')).toBe('whole\n')
   }, 120_000)
 
   it('a container whose layers are still being made is not pruned', async () => {
-    await start({ groups: [['gateway', 'ingest', 'storage', 'runtime'], ['extractor']], environment: { STRATA_PREPARE: 'false' } })
+    await start({
+      groups: [['gateway', 'ingest', 'storage', 'runtime'], ['extractor']],
+      environment: { STRATA_PREPARE: 'false' },
+    })
     await loadBusybox(strata, 'a:1')
     const extractor = strata.pid('extractor', 'extractor')
     process.kill(extractor, 'SIGSTOP')

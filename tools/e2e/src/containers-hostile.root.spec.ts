@@ -34,7 +34,8 @@ async function image(layer: Buffer, config: Record<string, unknown> = {}): Promi
   await loadBusybox(strata, name, [layer], config)
   return name
 }
-const run = (name: string, script: string, ...options: string[]): Promise<Output> => strata.cli(['run', '--rm', ...options, name, '/bin/sh', '-c', script])
+const run = (name: string, script: string, ...options: string[]): Promise<Output> =>
+  strata.cli(['run', '--rm', ...options, name, '/bin/sh', '-c', script])
 /** `/` and `..` up to the host's root, and beyond. */
 const outOf = (path: string): string => `/${'../'.repeat(30)}${path.slice(1)}`
 function expectRefused(output: Output, words: string): void {
@@ -47,7 +48,12 @@ it.each([
   ['absolute', (path: string) => path],
   ['relative', (path: string) => outOf(path).slice(1)],
 ])('users are not looked up in a file of the host, by a link that is %s', async (_, link) => {
-  const name = await image(await layerOf({ 'etc/passwd': { symlink: link(join(canary, 'file')) }, 'etc/group': { symlink: link(join(canary, 'file')) } }))
+  const name = await image(
+    await layerOf({
+      'etc/passwd': { symlink: link(join(canary, 'file')) },
+      'etc/group': { symlink: link(join(canary, 'file')) },
+    }),
+  )
   expectRefused(await run(name, 'id', '-u', 'evil'), 'evil')
   expect((await run(name, 'cat /etc/passwd; id -u', '-u', '7')).stdout.toString()).toBe('7\n')
 })
@@ -66,20 +72,31 @@ it('a working directory through a link is made inside', async () => {
   expect((await run(name, 'pwd; touch here; ls')).stdout.toString()).toBe(`${canary}/made\nhere\n`)
 })
 
-it.each(['/proc/self/fd/7', '/proc/self/fd/../cwd', '/way'])('a working directory in /proc is refused: %s', async (WorkingDir) => {
-  const name = await image(await layerOf({ way: { symlink: 'proc/self/cwd' } }), { WorkingDir })
-  expectRefused(await run(name, 'pwd'), '/proc')
-})
+it.each(['/proc/self/fd/7', '/proc/self/fd/../cwd', '/way'])(
+  'a working directory in /proc is refused: %s',
+  async (WorkingDir) => {
+    const name = await image(await layerOf({ way: { symlink: 'proc/self/cwd' } }), { WorkingDir })
+    expectRefused(await run(name, 'pwd'), '/proc')
+  },
+)
 
 it('a volume with links and dots is made inside', async () => {
-  const name = await image(await layerOf({ way: { symlink: canary } }), { Volumes: { '/way/volume': {}, [outOf(join(canary, 'dots'))]: {} } })
+  const name = await image(await layerOf({ way: { symlink: canary } }), {
+    Volumes: { '/way/volume': {}, [outOf(join(canary, 'dots'))]: {} },
+  })
   expect((await run(name, `ls ${canary}`)).stdout.toString()).toBe('dots\nvolume\n')
 })
 
 it.each(['dev', 'proc', 'sys'])('an image whose /%s is a link, or a file, is not run', async (folder) => {
   const hide: Record<string, TreeEntry> = { [`.wh.${folder}`]: { content: '' } }
-  expectRefused(await run(await image(await layerOf({ ...hide, [folder]: { symlink: canary } })), 'true'), `/${folder} is a symbolic link`)
-  expectRefused(await run(await image(await layerOf({ ...hide, [folder]: { content: 'x' } })), 'true'), `/${folder} is a file`)
+  expectRefused(
+    await run(await image(await layerOf({ ...hide, [folder]: { symlink: canary } })), 'true'),
+    `/${folder} is a symbolic link`,
+  )
+  expectRefused(
+    await run(await image(await layerOf({ ...hide, [folder]: { content: 'x' } })), 'true'),
+    `/${folder} is a file`,
+  )
 })
 
 it.each(['hosts', 'hostname', 'resolv.conf'])('/etc/%s as a link to the host is followed inside only', async (file) => {
@@ -92,7 +109,11 @@ it.each(['hosts', 'hostname', 'resolv.conf'])('/etc/%s as a link to the host is 
 
 it('/etc as a link to a folder of the host', async () => {
   const name = await image(await layerOf({ '.wh.etc': { content: '' }, etc: { symlink: outOf(canary) } }))
-  expect(await run(name, 'cat /etc/hostname; touch /etc/x; ls /etc', '--hostname', 'ours')).toEqual({ code: 0, stdout: Buffer.from('ours\nhostname\nhosts\nresolv.conf\nx\n'), stderr: '' })
+  expect(await run(name, 'cat /etc/hostname; touch /etc/x; ls /etc', '--hostname', 'ours')).toEqual({
+    code: 0,
+    stdout: Buffer.from('ours\nhostname\nhosts\nresolv.conf\nx\n'),
+    stderr: '',
+  })
 })
 
 it('/etc/hosts as a link into /proc is refused', async () => {
@@ -100,7 +121,10 @@ it('/etc/hosts as a link into /proc is refused', async () => {
 })
 
 it('what cannot be a name of an environment or a host does not break out of the runtime’s spec', async () => {
-  const name = await image(await layerOf({}), { Env: ['PATH=/bin', 'QUOTE="},{"x":"', 'NEWLINE=a\nb', '=x'], Labels: { 'x"': '\u0000' } })
+  const name = await image(await layerOf({}), {
+    Env: ['PATH=/bin', 'QUOTE="},{"x":"', 'NEWLINE=a\nb', '=x'],
+    Labels: { 'x"': '\u0000' },
+  })
   const { code, stdout } = await run(name, 'echo "$QUOTE"; echo "$NEWLINE"')
   expect({ code, stdout: stdout.toString() }).toEqual({ code: 0, stdout: '"},{"x":"\na\nb\n' })
 })

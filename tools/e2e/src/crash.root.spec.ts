@@ -55,11 +55,16 @@ async function launch(): Promise<Accepted | undefined> {
 }
 
 it('a runtime that is killed twenty times starts each container once', async () => {
-  const runners = await Promise.all(Array.from({ length: 3 }, async () => {
-    const answer = await strata.request('POST', '/v1/containers', { image: 't/box', command: ['sh', '-c', 'trap "echo end; exit 6" TERM; while :; do usleep 10000; done'] })
-    const { id, pid } = answer.json<{ id: string; pid: number }>()
-    return { id, pid, since: pidStartTime(pid) }
-  }))
+  const runners = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const answer = await strata.request('POST', '/v1/containers', {
+        image: 't/box',
+        command: ['sh', '-c', 'trap "echo end; exit 6" TERM; while :; do usleep 10000; done'],
+      })
+      const { id, pid } = answer.json<{ id: string; pid: number }>()
+      return { id, pid, since: pidStartTime(pid) }
+    }),
+  )
 
   const accepted: Accepted[] = []
   for (let kill = 0; kill < KILLS; kill++) {
@@ -75,18 +80,36 @@ it('a runtime that is killed twenty times starts each container once', async () 
   expect(accepted.length).toBe(KILLS * EACH)
 
   const states = new Map<string, { state: string; exitCode?: number; reason?: string }>()
-  await until(async () => {
-    states.clear()
-    for (const container of await strata.containers()) states.set(container.id, container)
-    return accepted.every(({ id }) => states.get(id)?.state === 'exited')
-  }, 'every container has ended', 120)
-  for (const { job } of accepted) await until(async () => ['completed', 'failed'].includes((await strata.request('GET', `/v1/jobs/${job}`)).json<{ state: string }>().state), 'its job has ended', 60)
+  await until(
+    async () => {
+      states.clear()
+      for (const container of await strata.containers()) states.set(container.id, container)
+      return accepted.every(({ id }) => states.get(id)?.state === 'exited')
+    },
+    'every container has ended',
+    120,
+  )
+  for (const { job } of accepted)
+    await until(
+      async () =>
+        ['completed', 'failed'].includes(
+          (await strata.request('GET', `/v1/jobs/${job}`)).json<{ state: string }>().state,
+        ),
+      'its job has ended',
+      60,
+    )
 
   const interrupted = accepted.filter(({ id }) => states.get(id)?.exitCode === 125)
-  console.log(`${accepted.length} containers, ${KILLS} kills: ${interrupted.length} starts interrupted, ${interrupted.filter(({ token }) => heard.has(token)).length} of them heard`)
+  console.log(
+    `${accepted.length} containers, ${KILLS} kills: ${interrupted.length} starts interrupted, ${interrupted.filter(({ token }) => heard.has(token)).length} of them heard`,
+  )
   for (const { id, token } of accepted) {
     const end = states.get(id)
-    if (end?.exitCode === 125) expect({ times: Math.min(heard.get(token) ?? 0, 1), reason: end.reason }).toEqual({ times: heard.get(token) ?? 0, reason: 'start interrupted' })
+    if (end?.exitCode === 125)
+      expect({ times: Math.min(heard.get(token) ?? 0, 1), reason: end.reason }).toEqual({
+        times: heard.get(token) ?? 0,
+        reason: 'start interrupted',
+      })
     else expect({ end, times: heard.get(token) }).toMatchObject({ end: { exitCode: 0 }, times: 1 })
   }
   expect(interrupted.length).toBeLessThan(accepted.length / 50)
@@ -98,19 +121,27 @@ it('a runtime that is killed twenty times starts each container once', async () 
     expect((await strata.request('POST', `/v1/containers/${id}/wait`)).json()).toEqual({ exitCode: 6 })
     expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('end\n')
   }
-  for (const { id } of await strata.containers()) expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
+  for (const { id } of await strata.containers())
+    expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
   expect(leftOnNode(strata.node)).toEqual([])
 }, 600_000)
 
 it('a launch that is taken back while no node is there leaves nothing when one comes', async () => {
   await strata.stop('SIGKILL', 'runtime')
   const job = randomUUID()
-  expect((await strata.request('POST', `/v1/containers?wait=false&job=${job}`, { image: 't/box', name: 'waiting' })).status).toBe(202)
+  expect(
+    (await strata.request('POST', `/v1/containers?wait=false&job=${job}`, { image: 't/box', name: 'waiting' })).status,
+  ).toBe(202)
   expect((await strata.request('DELETE', `/v1/jobs/${job}`)).status).toBeLessThan(300)
   expect((await strata.request('GET', `/v1/jobs/${job}`)).json()).toMatchObject({ state: 'cancelled' })
   expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'waiting' })).status).toBe(409)
   await strata.startGroup(RUNTIME)
-  await until(async () => (await strata.cli(['run', '--rm', '--name', 'waiting', 't/box', 'true'])).code === 0, 'its name is free', 60, 500)
+  await until(
+    async () => (await strata.cli(['run', '--rm', '--name', 'waiting', 't/box', 'true'])).code === 0,
+    'its name is free',
+    60,
+    500,
+  )
   expect(await strata.containers()).toEqual([])
 })
 
@@ -124,7 +155,9 @@ describe('a Redis that lost everything', () => {
   }
 
   it('while a node runs, and before it starts: its containers and their names are known again', async () => {
-    const { pid } = (await strata.request('POST', '/v1/containers', { image: 't/box', name: 'kept', command: ['sleep', '1000'] })).json<{ pid: number }>()
+    const { pid } = (
+      await strata.request('POST', '/v1/containers', { image: 't/box', name: 'kept', command: ['sleep', '1000'] })
+    ).json<{ pid: number }>()
     const redis = new Redis({ path: strata.redisSocket })
     await redis.flushall()
     redis.disconnect()

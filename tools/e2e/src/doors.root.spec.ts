@@ -24,9 +24,11 @@ describe('the doors', () => {
     const file = strata.tokenFile
     expect((statSync(file).mode & 0o777).toString(8)).toBe('600')
     const token = readFileSync(file, 'utf8').trim()
-    const status = async (authorization?: string): Promise<number> => (await fetch(`${url}/v1/info`, { headers: authorization === undefined ? {} : { authorization } })).status
+    const status = async (authorization?: string): Promise<number> =>
+      (await fetch(`${url}/v1/info`, { headers: authorization === undefined ? {} : { authorization } })).status
     expect(await status()).toBe(401)
-    for (const wrong of [`Bearer ${token}x`, `Bearer ${'0'.repeat(64)}`, 'Bearer ', `Basic ${token}`, token]) expect(await status(wrong), wrong).toBe(401)
+    for (const wrong of [`Bearer ${token}x`, `Bearer ${'0'.repeat(64)}`, 'Bearer ', `Basic ${token}`, token])
+      expect(await status(wrong), wrong).toBe(401)
     expect(await status(`Bearer ${token}`)).toBe(200)
     const refusal = await fetch(`${url}/v1/images`)
     expect(refusal.headers.get('content-type')).toMatch(/^application\/problem\+json/)
@@ -39,25 +41,70 @@ describe('the doors', () => {
       const { headers } = await fetch(`${url}/docs/${file}`, { method: 'HEAD' })
       expect(Number(headers.get('content-length'))).toBeGreaterThan(10_000)
       const etag = headers.get('etag')!
-      // Only with a Cache-Control of its own does `fetch` leave out the one that asks for everything anew.
-      expect((await fetch(`${url}/docs/${file}`, { headers: { 'if-none-match': etag, 'cache-control': 'max-age=0' } })).status).toBe(304)
+      // Only with a Cache-Control of its own does `fetch` leave out the one that asks for
+      // everything anew.
+      expect(
+        (await fetch(`${url}/docs/${file}`, { headers: { 'if-none-match': etag, 'cache-control': 'max-age=0' } }))
+          .status,
+      ).toBe(304)
     }
-    const described = (await (await fetch(`${url}/docs/openapi.json`)).json()) as { openapi: string; paths: Record<string, Record<string, { responses: object }>>; components: { schemas: object } }
+    const described = (await (await fetch(`${url}/docs/openapi.json`)).json()) as {
+      openapi: string
+      paths: Record<string, Record<string, { responses: object }>>
+      components: { schemas: object }
+    }
     expect(described.openapi).toMatch(/^3\.1\./)
-    const routes = Object.entries(described.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+    const routes = Object.entries(described.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    )
     expect(routes.sort()).toEqual([
-      'DELETE /v1/containers/{id}', 'DELETE /v1/images/{ref}', 'DELETE /v1/images/{ref}/mount', 'DELETE /v1/jobs/{id}', 'DELETE /v1/nodes/{id}',
-      'GET /v1/containers', 'GET /v1/containers/{id}', 'GET /v1/containers/{id}/logs', 'GET /v1/health/live', 'GET /v1/health/ready', 'GET /v1/images', 'GET /v1/images/{ref}', 'GET /v1/images/{ref}/archive',
-      'GET /v1/images/{ref}/diff', 'GET /v1/images/{ref}/export', 'GET /v1/images/{ref}/file', 'GET /v1/images/{ref}/files', 'GET /v1/images/{ref}/history',
-      'GET /v1/info', 'GET /v1/jobs', 'GET /v1/jobs/{id}', 'GET /v1/jobs/{id}/events', 'GET /v1/nodes', 'GET /v1/system/df', 'GET /v1/version',
-      'POST /v1/containers', 'POST /v1/containers/prune', 'POST /v1/containers/{id}/kill', 'POST /v1/containers/{id}/stop', 'POST /v1/containers/{id}/wait', 'POST /v1/gc',
-      'POST /v1/images', 'POST /v1/images/{ref}/mount', 'POST /v1/images/{ref}/tag', 'PUT /v1/images',
+      'DELETE /v1/containers/{id}',
+      'DELETE /v1/images/{ref}',
+      'DELETE /v1/images/{ref}/mount',
+      'DELETE /v1/jobs/{id}',
+      'DELETE /v1/nodes/{id}',
+      'GET /v1/containers',
+      'GET /v1/containers/{id}',
+      'GET /v1/containers/{id}/logs',
+      'GET /v1/health/live',
+      'GET /v1/health/ready',
+      'GET /v1/images',
+      'GET /v1/images/{ref}',
+      'GET /v1/images/{ref}/archive',
+      'GET /v1/images/{ref}/diff',
+      'GET /v1/images/{ref}/export',
+      'GET /v1/images/{ref}/file',
+      'GET /v1/images/{ref}/files',
+      'GET /v1/images/{ref}/history',
+      'GET /v1/info',
+      'GET /v1/jobs',
+      'GET /v1/jobs/{id}',
+      'GET /v1/jobs/{id}/events',
+      'GET /v1/nodes',
+      'GET /v1/system/df',
+      'GET /v1/version',
+      'POST /v1/containers',
+      'POST /v1/containers/prune',
+      'POST /v1/containers/{id}/kill',
+      'POST /v1/containers/{id}/stop',
+      'POST /v1/containers/{id}/wait',
+      'POST /v1/gc',
+      'POST /v1/images',
+      'POST /v1/images/{ref}/mount',
+      'POST /v1/images/{ref}/tag',
+      'PUT /v1/images',
     ])
-    for (const name of ['Image', 'ImageList', 'Job', 'Container', 'CreateContainer', 'Problem', 'LoadResult']) expect(described.components.schemas).toHaveProperty(name)
-    for (const [, reference] of JSON.stringify(described).matchAll(/"#\/components\/schemas\/(\w+)"/g)) expect(described.components.schemas).toHaveProperty(reference!)
+    for (const name of ['Image', 'ImageList', 'Job', 'Container', 'CreateContainer', 'Problem', 'LoadResult'])
+      expect(described.components.schemas).toHaveProperty(name)
+    for (const [, reference] of JSON.stringify(described).matchAll(/"#\/components\/schemas\/(\w+)"/g))
+      expect(described.components.schemas).toHaveProperty(reference!)
   })
 
-  it.each([['GET', '/nothing', 404], ['PATCH', '/v1/images', 404], ['POST', '/v1/version', 404]])('%s %s is a problem', async (method, path, status) => {
+  it.each([
+    ['GET', '/nothing', 404],
+    ['PATCH', '/v1/images', 404],
+    ['POST', '/v1/version', 404],
+  ])('%s %s is a problem', async (method, path, status) => {
     const answer = await strata.request(method, path)
     expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/)
     expect(answer.json()).toMatchObject({ type: 'about:blank', status, code: 'not_found' })
@@ -66,20 +113,30 @@ describe('the doors', () => {
 
 describe('what is taken is said in one sentence', () => {
   const refusedStart = async (environment: Record<string, string>, topology?: Topology): Promise<string> => {
-    const error = await StrataUnderTest.start({ environment, ...(topology ? { topology } : {}) }).then(() => new Error('it started'), (thrown: unknown) => thrown as Error)
+    const error = await StrataUnderTest.start({ environment, ...(topology ? { topology } : {}) }).then(
+      () => new Error('it started'),
+      (thrown: unknown) => thrown as Error,
+    )
     // Other services of the group may be logging meanwhile; what is said besides is one sentence.
-    return error.message.split('\n').filter((line) => !line.startsWith('{')).join('\n')
+    return error.message
+      .split('\n')
+      .filter((line) => !line.startsWith('{'))
+      .join('\n')
   }
 
   it('a port', async () => {
     expect(await refusedStart({ STRATA_LISTEN: listen })).toMatch(/strata: .* is taken: [^\n]+\n?$/)
   })
   it('a socket', async () => {
-    expect(await refusedStart({ STRATA_SOCKET: strata.socket })).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+    expect(await refusedStart({ STRATA_SOCKET: strata.socket })).toMatch(
+      /strata: Strata is already running on [^\n]+\n?$/,
+    )
   })
   it('a data folder', async () => {
     const first = await StrataUnderTest.start({ topology: 'standalone' })
-    expect(await refusedStart({ STRATA_DATA: first.data }, 'standalone')).toMatch(/strata: Strata is already running on [^\n]+\n?$/)
+    expect(await refusedStart({ STRATA_DATA: first.data }, 'standalone')).toMatch(
+      /strata: Strata is already running on [^\n]+\n?$/,
+    )
     await first.dispose()
   })
 })

@@ -21,25 +21,33 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
     await strata.dispose()
   })
 
-  const mountPoints = (): string[] => readFileSync('/proc/mounts', 'utf8').split('\n').map((line) => line.split(' ')[1] ?? '')
+  const mountPoints = (): string[] =>
+    readFileSync('/proc/mounts', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[1] ?? '')
 
-  it.each(FIXTURES.filter((name) => name !== 'docker20-empty.tar'))('fx/odd:3 of %s, mounted, is as listed', async (fixture) => {
-    const { images } = await strata.load(openFixture(fixture))
-    const name = images.flatMap(({ names }) => names).find((of) => of.endsWith('fx/odd:3')) ?? ''
-    const mounted = await strata.cli(['mount', name])
-    expect(mounted).toMatchObject({ code: 0, stderr: '' })
-    const path = mounted.stdout.toString().trimEnd()
-    expect(path.startsWith(`${strata.data}/node/`), path).toBe(true)
-    expect(readTree(path)).toEqual(await fixtureListing())
-    expect(mountPoints()).toContain(path)
-    expect(await strata.cli(['umount', name])).toMatchObject({ code: 0, stderr: '' })
-    for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
-  })
+  it.each(FIXTURES.filter((name) => name !== 'docker20-empty.tar'))(
+    'fx/odd:3 of %s, mounted, is as listed',
+    async (fixture) => {
+      const { images } = await strata.load(openFixture(fixture))
+      const name = images.flatMap(({ names }) => names).find((of) => of.endsWith('fx/odd:3')) ?? ''
+      const mounted = await strata.cli(['mount', name])
+      expect(mounted).toMatchObject({ code: 0, stderr: '' })
+      const path = mounted.stdout.toString().trimEnd()
+      expect(path.startsWith(`${strata.data}/node/`), path).toBe(true)
+      expect(readTree(path)).toEqual(await fixtureListing())
+      expect(mountPoints()).toContain(path)
+      expect(await strata.cli(['umount', name])).toMatchObject({ code: 0, stderr: '' })
+      for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+    },
+  )
 
   it('an image of no files is an empty folder', async () => {
     await strata.load(openFixture('docker20-empty.tar'))
     const { stdout } = await strata.cli(['mount', 'fx/empty:1'])
-    expect(readTree(stdout.toString().trimEnd()).map((line) => (JSON.parse(line) as { path: string }).path)).toEqual([''])
+    expect(readTree(stdout.toString().trimEnd()).map((line) => (JSON.parse(line) as { path: string }).path)).toEqual([
+      '',
+    ])
     expect((await strata.cli(['umount', 'fx/empty:1'])).code).toBe(0)
   })
 
@@ -52,7 +60,9 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
       await once(reader, 'spawn')
       const before = mountPoints().filter((point) => point === path)
       const again = await Promise.all(Array.from({ length: 8 }, () => strata.request('POST', at)))
-      expect(again.map((answer) => [answer.status, answer.json<{ path: string }>().path])).toEqual(again.map(() => [200, path]))
+      expect(again.map((answer) => [answer.status, answer.json<{ path: string }>().path])).toEqual(
+        again.map(() => [200, path]),
+      )
       expect(mountPoints().filter((point) => point === path)).toEqual(before)
       const refused = await strata.request('DELETE', at)
       expect([refused.status, refused.json<{ code: string }>().code]).toEqual([409, 'image_in_use'])
@@ -60,7 +70,9 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
       reader.kill('SIGKILL')
       await once(reader, 'exit')
     }
-    const many = await Promise.all(Array.from({ length: 16 }, (_, n) => strata.request(n % 2 === 0 ? 'DELETE' : 'POST', at)))
+    const many = await Promise.all(
+      Array.from({ length: 16 }, (_, n) => strata.request(n % 2 === 0 ? 'DELETE' : 'POST', at)),
+    )
     expect(many.filter(({ status }) => ![200, 204, 404].includes(status))).toEqual([])
     await strata.request('DELETE', at)
     expect(mountPoints()).not.toContain(path)
@@ -69,7 +81,18 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
   it('a container runs from it, and the root it shares is not changed', async () => {
     await strata.load(openFixture('docker28-odd.tar'))
     const script = 'echo x > /added; rm /etc/passwd; echo done'
-    const run = await strata.cli(['run', '--rm', '-u', '0', '--entrypoint', '/bin/busybox', 'fx/odd:3', 'sh', '-c', script])
+    const run = await strata.cli([
+      'run',
+      '--rm',
+      '-u',
+      '0',
+      '--entrypoint',
+      '/bin/busybox',
+      'fx/odd:3',
+      'sh',
+      '-c',
+      script,
+    ])
     expect(run).toEqual({ code: 0, stdout: Buffer.from('done\n'), stderr: '' })
     const { stdout } = await strata.cli(['mount', 'fx/odd:3'])
     expect(readTree(stdout.toString().trimEnd())).toEqual(await fixtureListing())
@@ -77,5 +100,7 @@ describe.each(Object.entries(KINDS))('%s', (_, environment) => {
 })
 
 it('a driver that does not exist is one sentence', async () => {
-  await expect(StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: 'zfs' } })).rejects.toThrow(/STRATA_SNAPSHOTTER/)
+  await expect(StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: 'zfs' } })).rejects.toThrow(
+    /STRATA_SNAPSHOTTER/,
+  )
 })

@@ -1,6 +1,22 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { appendFileSync, chmodSync, constants, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync, writeSync, closeSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+  closeSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { join, relative } from 'node:path'
@@ -36,9 +52,19 @@ beforeAll(async () => {
   mount(ROOT, checkout(), 'none', MS_BIND)
   stops = join(folder, 'stops')
   mkdirSync(stops)
-  strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: listen, STOP_AT: stops, NODE_OPTIONS: `--import ${STOP_AT}` } })
+  strata = await StrataUnderTest.start({
+    environment: {
+      STRATA_PREPARE: 'false',
+      STRATA_LISTEN: listen,
+      STOP_AT: stops,
+      NODE_OPTIONS: `--import ${STOP_AT}`,
+    },
+  })
   chmodSync(strata.folder, 0o711)
-  archive = await makeArchive({ names: ['fast/door:1'], layers: [await makeLayer(new Map([['etc/secret', { content: randomBytes(3_000_000) }]]))] })
+  archive = await makeArchive({
+    names: ['fast/door:1'],
+    layers: [await makeLayer(new Map([['etc/secret', { content: randomBytes(3_000_000) }]]))],
+  })
 })
 afterAll(async () => {
   await strata.dispose()
@@ -46,7 +72,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 afterEach(async () => {
-  for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${encodeURIComponent(id)}?force`)
+  for (const { id } of await strata.images())
+    await strata.request('DELETE', `/v1/images/${encodeURIComponent(id)}?force`)
 })
 
 const checkout = () => join(folder, 'checkout')
@@ -79,7 +106,14 @@ describe('a descriptor', () => {
     const path = fileWith(archive)
     const hidden = join(folder, 'hidden')
     mkdirSync(hidden)
-    const under = ['unshare', '-m', 'sh', '-c', `mount -t tmpfs tmpfs ${hidden} && cp ${path} ${hidden}/a.tar && exec "$@"`, 'sh']
+    const under = [
+      'unshare',
+      '-m',
+      'sh',
+      '-c',
+      `mount -t tmpfs tmpfs ${hidden} && cp ${path} ${hidden}/a.tar && exec "$@"`,
+      'sh',
+    ]
     expect(await name({ path: join(hidden, 'a.tar'), under })).toMatchObject(LOADED)
     expect(existsSync(join(hidden, 'a.tar'))).toBe(false)
   })
@@ -93,7 +127,10 @@ describe('a descriptor', () => {
   it('goes on with the file it names, whatever its name stands for now', async () => {
     const path = fileWith(archive)
     const id = randomUUID()
-    const answer = await whileStopped(() => name({ path, query: `?job=${id}` }), () => renameSync(fileWith('another'), path))
+    const answer = await whileStopped(
+      () => name({ path, query: `?job=${id}` }),
+      () => renameSync(fileWith('another'), path),
+    )
     expect(answer).toMatchObject(LOADED)
   })
 })
@@ -115,18 +152,25 @@ describe('what the caller may not read does not come in', () => {
   })
 
   it('a process with more rights than its user, as a setuid program has', async () => {
-    expect(await name({ path: fileWith(archive), connectAs: 65534 })).toMatchObject({ ...REFUSED, detail: expect.stringContaining('does not act for its user') as string })
+    expect(await name({ path: fileWith(archive), connectAs: 65534 })).toMatchObject({
+      ...REFUSED,
+      detail: expect.stringContaining('does not act for its user') as string,
+    })
     expect(await names()).toEqual([])
   })
 
   it('a caller in a user namespace', async () => {
-    expect(await name({ path: fileWith(archive), under: ['unshare', '-Ur'] })).toMatchObject({ ...REFUSED, detail: expect.stringContaining('user namespace') as string })
+    expect(await name({ path: fileWith(archive), under: ['unshare', '-Ur'] })).toMatchObject({
+      ...REFUSED,
+      detail: expect.stringContaining('user namespace') as string,
+    })
   })
 
   it('a descriptor that is none, or of another file', async () => {
     const path = fileWith(archive)
     for (const fd of [999_999, 2 ** 31 - 1]) expect(await name({ path, lie: { fd } })).toMatchObject(REFUSED)
-    for (const fd of [-1, 2 ** 31, 1.5, '3', null]) expect(await name({ path, lie: { fd } })).toMatchObject({ status: 400, code: 'bad_request' })
+    for (const fd of [-1, 2 ** 31, 1.5, '3', null])
+      expect(await name({ path, lie: { fd } })).toMatchObject({ status: 400, code: 'bad_request' })
     expect(await name({ path, lie: { ino: '1' } })).toMatchObject(REFUSED)
     expect(await name({ path, lie: { dev: '1' } })).toMatchObject(REFUSED)
     // Open here, in the test's own process, and not in the client's, which has fewer files open.
@@ -139,18 +183,25 @@ describe('what the caller may not read does not come in', () => {
   it('what is no regular file', async () => {
     const fifo = join(folder, 'fifo')
     execFileSync('mkfifo', [fifo])
-    for (const [path, flags] of [[fifo, constants.O_RDONLY | constants.O_NONBLOCK], [folder, constants.O_RDONLY], ['/dev/zero', constants.O_RDONLY]] as const) {
+    for (const [path, flags] of [
+      [fifo, constants.O_RDONLY | constants.O_NONBLOCK],
+      [folder, constants.O_RDONLY],
+      ['/dev/zero', constants.O_RDONLY],
+    ] as const) {
       expect(await name({ path, flags, lie: { size: '5' } }), path).toMatchObject(REFUSED)
     }
   })
 
   it('over TCP', async () => {
     const token = readFileSync(strata.tokenFile, 'utf8').trim()
-    expect(await nameDescriptor(listen, { path: fileWith(archive) }, { authorization: `Bearer ${token}` })).toMatchObject(REFUSED)
+    expect(
+      await nameDescriptor(listen, { path: fileWith(archive) }, { authorization: `Bearer ${token}` }),
+    ).toMatchObject(REFUSED)
   })
 
   it('a body that names nothing', async () => {
-    for (const lie of [{ fd: {} }, { size: '-1' }, { mtimeNs: 'x' }, { ino: 'x'.repeat(5000) }]) expect(await name({ path: fileWith(archive), lie })).toMatchObject({ status: 400, code: 'bad_request' })
+    for (const lie of [{ fd: {} }, { size: '-1' }, { mtimeNs: 'x' }, { ino: 'x'.repeat(5000) }])
+      expect(await name({ path: fileWith(archive), lie })).toMatchObject({ status: 400, code: 'bad_request' })
   })
 })
 
@@ -187,7 +238,10 @@ describe('a file that changes', () => {
       const before = await settledStore(strata)
       const path = fileWith(archive)
       const id = randomUUID()
-      const answer = await whileStopped(() => name({ path, query: `?job=${id}` }), () => change(path))
+      const answer = await whileStopped(
+        () => name({ path, query: `?job=${id}` }),
+        () => change(path),
+      )
       expect(answer).toMatchObject({ status: 409, code: 'archive_changed' })
       expect(await job(id)).toMatchObject({ state: 'failed', error: { code: 'archive_changed' } })
       expect(await settledStore(strata)).toEqual(before)
@@ -203,11 +257,22 @@ describe('a file that changes', () => {
 
 describe('strata load', () => {
   const COUNTING = `--import data:text/javascript,${encodeURIComponent("process.on('exit',()=>process.stderr.write('read '+/rchar: ([0-9]+)/.exec(process.getBuiltinModule('node:fs').readFileSync('/proc/self/io','utf8'))[1]))")}`
-  /** Runs a shell line in which $STRATA is the command; also tells how many bytes the command read. */
-  async function shell(line: string, options: { host?: string; under?: readonly string[]; environment?: Record<string, string> } = {}): Promise<{ code: number; stdout: string; stderr: string; read: number }> {
+  /**
+   * Runs a shell line in which $STRATA is the command; also tells how many bytes the command read.
+   */
+  async function shell(
+    line: string,
+    options: { host?: string; under?: readonly string[]; environment?: Record<string, string> } = {},
+  ): Promise<{ code: number; stdout: string; stderr: string; read: number }> {
     const [program, ...args] = [...(options.under ?? []), 'sh', '-c', line]
     const child = spawn(program, args, {
-      env: { PATH: process.env['PATH'] ?? '', STRATA: `${reachable(process.execPath)} ${reachable(CLI)}`, STRATA_HOST: options.host ?? `unix://${strata.socket}`, NODE_OPTIONS: COUNTING, ...options.environment },
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        STRATA: `${reachable(process.execPath)} ${reachable(CLI)}`,
+        STRATA_HOST: options.host ?? `unix://${strata.socket}`,
+        NODE_OPTIONS: COUNTING,
+        ...options.environment,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let [stdout, stderr] = ['', '']
@@ -219,7 +284,10 @@ describe('strata load', () => {
   let big: Buffer
   const loaded = { code: 0, stdout: 'Loaded image: fast/big:1\n' }
   beforeAll(async () => {
-    big = await makeArchive({ names: ['fast/big:1'], layers: [await makeLayer(new Map([['big', { content: randomBytes(40_000_000) }]]))] })
+    big = await makeArchive({
+      names: ['fast/big:1'],
+      layers: [await makeLayer(new Map([['big', { content: randomBytes(40_000_000) }]]))],
+    })
   })
 
   it('sends no bytes of FILE, -i FILE and < FILE', async () => {
@@ -258,8 +326,15 @@ describe('strata load', () => {
   })
 
   it('says what is wrong with a file, once', async () => {
-    expect(await shell(`$STRATA load -q ${fileWith('no tar'.repeat(1000))}`)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^strata: Error response: this is not a tar[^\n]*\nread/) as string })
-    expect(await shell(`$STRATA load -q < ${fileWith('')}`)).toMatchObject({ code: 1, stderr: expect.stringContaining('empty') as string })
+    expect(await shell(`$STRATA load -q ${fileWith('no tar'.repeat(1000))}`)).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^strata: Error response: this is not a tar[^\n]*\nread/) as string,
+    })
+    expect(await shell(`$STRATA load -q < ${fileWith('')}`)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('empty') as string,
+    })
   })
 
   /** An archive that takes seconds: holes, so that it takes no room. */
@@ -287,7 +362,10 @@ describe('strata load', () => {
     const known = new Set((await jobs()).map(({ id }) => id))
     const child = strata.spawnCli(['load', '-q', path])
     let mine: JobView | undefined
-    await until(async () => (mine = (await jobs()).find(({ id, bytes }) => !known.has(id) && bytes > 0)) !== undefined, 'bytes have come')
+    await until(
+      async () => (mine = (await jobs()).find(({ id, bytes }) => !known.has(id) && bytes > 0)) !== undefined,
+      'bytes have come',
+    )
     child.kill('SIGKILL')
     await until(async () => (await job(mine!.id)).state === 'failed', 'the job has failed')
     expect(await job(mine!.id)).toMatchObject({ error: { code: 'upload_interrupted' } })
@@ -296,9 +374,14 @@ describe('strata load', () => {
   })
 
   it('leaves no descriptor behind', async () => {
-    const open = () => execFileSync('ls', ['-l', join('/proc', String(strata.pid('gateway')), 'fd')]).toString().split('\n').filter((line) => line.includes(folder)).length
+    const open = () =>
+      execFileSync('ls', ['-l', join('/proc', String(strata.pid('gateway')), 'fd')])
+        .toString()
+        .split('\n')
+        .filter((line) => line.includes(folder)).length
     await until(() => open() === 0, 'all files are closed')
   })
 
-  const jobs = async (): Promise<JobView[]> => (await strata.request('GET', '/v1/jobs')).json<{ jobs: JobView[] }>().jobs
+  const jobs = async (): Promise<JobView[]> =>
+    (await strata.request('GET', '/v1/jobs')).json<{ jobs: JobView[] }>().jobs
 })

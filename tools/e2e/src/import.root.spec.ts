@@ -26,16 +26,31 @@ guarded(() => strata)
 
 const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 const tree = concat(header({ name: 'etc/', type: '5', mode: 0o755 }), file('etc/motd', 'hello\n'), ZEROS)
-const inspect = async (ref: string) => (await strata.request('GET', `/v1/images/${encodeURIComponent(ref)}`)).json<ImageView>()
-const query = (parameters: Record<string, string | string[]>) => `?${new URLSearchParams(Object.entries(parameters).flatMap(([key, value]) => [value].flat().map((each): [string, string] => [key, each]))).toString()}`
-const send = (body: Buffer, parameters: Record<string, string | string[]>, options: { length?: number } = {}) => strata.request('POST', `/v1/images${query({ platform: 'linux/amd64', ...parameters })}`, Readable.from([body]), options)
-async function imported(body: Buffer, parameters: Record<string, string | string[]>, options: { length?: number } = {}): Promise<ImageView> {
+const inspect = async (ref: string) =>
+  (await strata.request('GET', `/v1/images/${encodeURIComponent(ref)}`)).json<ImageView>()
+const query = (parameters: Record<string, string | string[]>) =>
+  `?${new URLSearchParams(Object.entries(parameters).flatMap(([key, value]) => [value].flat().map((each): [string, string] => [key, each]))).toString()}`
+const send = (body: Buffer, parameters: Record<string, string | string[]>, options: { length?: number } = {}) =>
+  strata.request(
+    'POST',
+    `/v1/images${query({ platform: 'linux/amd64', ...parameters })}`,
+    Readable.from([body]),
+    options,
+  )
+async function imported(
+  body: Buffer,
+  parameters: Record<string, string | string[]>,
+  options: { length?: number } = {},
+): Promise<ImageView> {
   const answer = await send(body, parameters, options)
   expect(answer.status, answer.bytes.toString()).toBe(201)
   return inspect(answer.json<{ images: [{ digest: string }] }>().images[0].digest)
 }
 const cli = async (args: readonly string[], input?: Buffer) => {
-  const { code, stdout, stderr } = await strata.cli(['import', '-q', ...args], input ? { input: Readable.from([input]) } : {})
+  const { code, stdout, stderr } = await strata.cli(
+    ['import', '-q', ...args],
+    input ? { input: Readable.from([input]) } : {},
+  )
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   return stdout.toString().trim()
 }
@@ -43,15 +58,25 @@ const cli = async (args: readonly string[], input?: Buffer) => {
 describe('an image of a tree', () => {
   it('runs', async () => {
     const root = await makeLayer(busyboxTree().set('www', { folder: true }).set('www/index', { content: 'it works\n' }))
-    for (const [name, body] of [['plain', root], ['packed', gzipSync(root)]] as const) {
-      await cli(['-c', 'ENTRYPOINT ["/bin/busybox"]', '-c', 'CMD ["cat", "index"]', '-c', 'WORKDIR /www', '-', `runs/${name}`], body)
+    for (const [name, body] of [
+      ['plain', root],
+      ['packed', gzipSync(root)],
+    ] as const) {
+      await cli(
+        ['-c', 'ENTRYPOINT ["/bin/busybox"]', '-c', 'CMD ["cat", "index"]', '-c', 'WORKDIR /www', '-', `runs/${name}`],
+        body,
+      )
       const { code, stdout, stderr } = await strata.cli(['run', '--rm', `runs/${name}`])
       expect({ code, stdout: stdout.toString(), stderr }).toEqual({ code: 0, stdout: 'it works\n', stderr: '' })
     }
   })
 
   it('of nothing is an empty root', async () => {
-    for (const [name, body] of [['plain', Buffer.alloc(10_240)], ['short', ZEROS], ['packed', gzipSync(Buffer.alloc(10_240))]] as const) {
+    for (const [name, body] of [
+      ['plain', Buffer.alloc(10_240)],
+      ['short', ZEROS],
+      ['packed', gzipSync(Buffer.alloc(10_240))],
+    ] as const) {
       await cli(['-', `empty/${name}`], body)
       const { layers } = await inspect(`empty/${name}`)
       expect(layers).toHaveLength(1)
@@ -64,20 +89,50 @@ describe('an image of a tree', () => {
   it('has the same digests however it comes, on any machine', async () => {
     const path = join(folder, 'tree.tar')
     writeFileSync(path, tree)
-    const words = ['-c', 'ENV a=1 b="2 3"', '-c', 'LABEL z=1 a=2', '-m', 'of a test', '--platform', 'linux/arm/v7', '--timestamp', '1700000000']
+    const words = [
+      '-c',
+      'ENV a=1 b="2 3"',
+      '-c',
+      'LABEL z=1 a=2',
+      '-m',
+      'of a test',
+      '--platform',
+      'linux/arm/v7',
+      '--timestamp',
+      '1700000000',
+    ]
     const ids = [await cli([...words, path, 'same/a']), await cli([...words, '-', 'same/b'], tree)]
-    const config = '{"architecture":"arm","comment":"of a test","config":{"Env":["a=1","b=2 3"],"Labels":{"a":"2","z":"1"}},"created":"2023-11-14T22:13:20Z","history":[{"created":"2023-11-14T22:13:20Z","comment":"of a test"}],' +
+    const config =
+      '{"architecture":"arm","comment":"of a test","config":{"Env":["a=1","b=2 3"],"Labels":{"a":"2","z":"1"}},"created":"2023-11-14T22:13:20Z","history":[{"created":"2023-11-14T22:13:20Z","comment":"of a test"}],' +
       `"os":"linux","rootfs":{"type":"layers","diff_ids":["${sha256(tree)}"]},"variant":"v7"}`
     expect(ids).toEqual([sha256(Buffer.from(config)), sha256(Buffer.from(config))])
     expect((await inspect('same/a')).digest).toBe((await inspect('same/b')).digest)
     // Without a word: of the beginning of time, and never of now.
-    const [first, second] = [await imported(tree, { import: 'same/c' }), await imported(tree, { import: 'same/d' }, { length: tree.length })]
-    expect(first).toMatchObject({ id: second.id, digest: second.digest, created: '1970-01-01T00:00:00Z', names: ['same/c:latest'], architecture: 'amd64', history: [{ comment: 'Imported from -' }] })
+    const [first, second] = [
+      await imported(tree, { import: 'same/c' }),
+      await imported(tree, { import: 'same/d' }, { length: tree.length }),
+    ]
+    expect(first).toMatchObject({
+      id: second.id,
+      digest: second.digest,
+      created: '1970-01-01T00:00:00Z',
+      names: ['same/c:latest'],
+      architecture: 'amd64',
+      history: [{ comment: 'Imported from -' }],
+    })
     expect(first.id).toBe('sha256:15ed76cc70b90334a49a9f46f0a71806282fa1f18bdff52fc7af25c05d43070a')
   })
 
   it('keeps what came packed byte for byte', async () => {
-    for (const [name, body, mediaType] of [['gzip', gzipSync(tree), 'application/vnd.oci.image.layer.v1.tar+gzip'], ['zstd', zstdCompressSync(tree), 'application/vnd.oci.image.layer.v1.tar+zstd'], ['many', concat(gzipSync(tree.subarray(0, 700)), gzipSync(tree.subarray(700))), 'application/vnd.oci.image.layer.v1.tar+gzip']] as const) {
+    for (const [name, body, mediaType] of [
+      ['gzip', gzipSync(tree), 'application/vnd.oci.image.layer.v1.tar+gzip'],
+      ['zstd', zstdCompressSync(tree), 'application/vnd.oci.image.layer.v1.tar+zstd'],
+      [
+        'many',
+        concat(gzipSync(tree.subarray(0, 700)), gzipSync(tree.subarray(700))),
+        'application/vnd.oci.image.layer.v1.tar+gzip',
+      ],
+    ] as const) {
       const image = await imported(body, { import: `packed/${name}` })
       expect(image.layers).toMatchObject([{ digest: sha256(body), diffId: sha256(tree), size: body.length, mediaType }])
       const saved = await strata.cli(['save', `packed/${name}`])
@@ -91,7 +146,11 @@ describe('an image of a tree', () => {
     for (const plain of [tree, large]) {
       const body = execFileSync(program, ['--stdout', '-1'], { input: plain, maxBuffer: 2 * plain.length + 1_000_000 })
       writeFileSync(path, body)
-      const images = [await imported(body, { import: '' }), await imported(body, { import: '' }, { length: body.length }), await imported(plain, { import: '' })]
+      const images = [
+        await imported(body, { import: '' }),
+        await imported(body, { import: '' }, { length: body.length }),
+        await imported(plain, { import: '' }),
+      ]
       for (const { digest, layers } of images) {
         expect(digest).toBe(images[2]!.digest)
         expect(layers).toMatchObject([{ digest: sha256(plain), diffId: sha256(plain), size: plain.length }])
@@ -106,7 +165,11 @@ describe('an image of a tree', () => {
     for (const body of [large, gzipSync(large, { level: 0 })]) {
       const path = join(folder, 'large.tar')
       writeFileSync(path, body)
-      const ids = [(await imported(body, { import: '', timestamp: '1' })).id, (await imported(body, { import: '', timestamp: '1' }, { length: body.length })).id, await cli(['--timestamp', '1', '--platform', 'linux/amd64', path])]
+      const ids = [
+        (await imported(body, { import: '', timestamp: '1' })).id,
+        (await imported(body, { import: '', timestamp: '1' }, { length: body.length })).id,
+        await cli(['--timestamp', '1', '--platform', 'linux/amd64', path]),
+      ]
       expect(new Set(ids).size).toBe(1)
       expect((await inspect(ids[0]!)).layers).toMatchObject([{ digest: sha256(body), diffId: sha256(large) }])
     }
@@ -115,10 +178,30 @@ describe('an image of a tree', () => {
   it('has what the changes say', async () => {
     const image = await imported(tree, {
       import: 'changes/all',
-      change: ['CMD ["/bin/sh"]', 'ENTRYPOINT exec x', 'ENV a b c', 'EXPOSE 80 53/udp', 'HEALTHCHECK NONE', 'LABEL k="v w"', 'ONBUILD RUN x', 'STOPSIGNAL SIGINT', 'USER 1:2', 'VOLUME /v', 'WORKDIR w'],
+      change: [
+        'CMD ["/bin/sh"]',
+        'ENTRYPOINT exec x',
+        'ENV a b c',
+        'EXPOSE 80 53/udp',
+        'HEALTHCHECK NONE',
+        'LABEL k="v w"',
+        'ONBUILD RUN x',
+        'STOPSIGNAL SIGINT',
+        'USER 1:2',
+        'VOLUME /v',
+        'WORKDIR w',
+      ],
     })
     expect(image.config).toEqual({
-      cmd: ['/bin/sh'], entrypoint: ['/bin/sh', '-c', 'exec x'], env: ['a=b c'], exposedPorts: ['53/udp', '80/tcp'], labels: { k: 'v w' }, stopSignal: 'SIGINT', user: '1:2', volumes: ['/v'], workdir: '/w',
+      cmd: ['/bin/sh'],
+      entrypoint: ['/bin/sh', '-c', 'exec x'],
+      env: ['a=b c'],
+      exposedPorts: ['53/udp', '80/tcp'],
+      labels: { k: 'v w' },
+      stopSignal: 'SIGINT',
+      user: '1:2',
+      volumes: ['/v'],
+      workdir: '/w',
     })
   })
 
@@ -138,8 +221,14 @@ it('outlives the death of everything, once its bytes are in', async () => {
   expect((await send(body, { import: 'dies/and:lives', change: 'ENV A=1', job, wait: 'false' })).status).toBe(202)
   await strata.stop('SIGKILL')
   await strata.startProcesses()
-  await until(async () => (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>().state === 'completed', 'the import is done')
-  expect(await inspect('dies/and:lives')).toMatchObject({ config: { env: ['A=1'] }, layers: [{ digest: sha256(body) }] })
+  await until(
+    async () => (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>().state === 'completed',
+    'the import is done',
+  )
+  expect(await inspect('dies/and:lives')).toMatchObject({
+    config: { env: ['A=1'] },
+    layers: [{ digest: sha256(body) }],
+  })
   await settledStore(strata)
 })
 
@@ -157,16 +246,34 @@ describe('what is refused leaves nothing', () => {
     ['text', Buffer.from('hello, I am no tar\n'.repeat(100)), {}, 'layer_invalid', /this is not a tar/],
     ['one byte', Buffer.from('x'), {}, 'layer_invalid', /this is not a tar/],
     ['a tar that is cut', cut.subarray(0, 1000), {}, 'layer_invalid', /in the middle of an entry/],
-    ['a tar that is damaged', concat(file('a', 'x'), Buffer.alloc(512, 'x')), {}, 'layer_invalid', /its checksum is wrong/],
+    [
+      'a tar that is damaged',
+      concat(file('a', 'x'), Buffer.alloc(512, 'x')),
+      {},
+      'layer_invalid',
+      /its checksum is wrong/,
+    ],
     ['gzip of text', gzipSync('hello'.repeat(500)), {}, 'layer_invalid', /this is not a tar/],
     ['gzip that is cut', gzipSync(tree).subarray(0, 100), {}, 'layer_invalid', /gzip stream is cut short/],
     ['bytes behind a gzip member', concat(gzipSync(tree), Buffer.from('rubbish')), {}, 'layer_invalid', /damaged/],
-    ['a bomb', gzipSync(concat(file('zeros', Buffer.alloc(100_000_000)), ZEROS), { level: 9 }), {}, 'limit_exceeded', /unpacks to more than 1000 times its size/],
+    [
+      'a bomb',
+      gzipSync(concat(file('zeros', Buffer.alloc(100_000_000)), ZEROS), { level: 9 }),
+      {},
+      'limit_exceeded',
+      /unpacks to more than 1000 times its size/,
+    ],
     ['a long name', long, {}, 'limit_exceeded', /more than 4096 bytes/],
     ['a long name, packed', gzipSync(long), {}, 'limit_exceeded', /more than 4096 bytes/],
     ['a deep name', deep, {}, 'limit_exceeded', /more than 1024 components/],
     ['an unknown instruction', tree, { change: 'RUN rm -rf /' }, 'bad_request', /^RUN is not a valid change command/],
-    ['a change that is not valid', tree, { change: ['ENV a=b', 'ENV a'] }, 'bad_request', /^the change "ENV a" is not valid: ENV must have two arguments/],
+    [
+      'a change that is not valid',
+      tree,
+      { change: ['ENV a=b', 'ENV a'] },
+      'bad_request',
+      /^the change "ENV a" is not valid: ENV must have two arguments/,
+    ],
     ['a name that is none', tree, { import: '../../etc' }, 'name_invalid', /is not an image name/],
     ['a name with a digest', tree, { import: `x@sha256:${'0'.repeat(64)}` }, 'bad_request', /has a digest/],
     ['a platform that is none', tree, { platform: '../../x' }, 'bad_request', /platform/],
@@ -189,7 +296,10 @@ describe('what is refused leaves nothing', () => {
 
   it('words of an import in a load', async () => {
     const answer = await strata.request('POST', '/v1/images?change=CMD%20x', createReadStream(join(folder, 'tree.tar')))
-    expect(answer.json<Problem>()).toMatchObject({ code: 'bad_request', detail: expect.stringContaining('belong to an import') as string })
+    expect(answer.json<Problem>()).toMatchObject({
+      code: 'bad_request',
+      detail: expect.stringContaining('belong to an import') as string,
+    })
   })
 
   it('and a name that was there stays what it was', async () => {

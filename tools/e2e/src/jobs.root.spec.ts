@@ -10,7 +10,10 @@ import { StrataUnderTest, until } from './testing/strata.js'
 
 let strata: StrataUnderTest
 beforeAll(async () => {
-  strata = await StrataUnderTest.start({ groups: [['gateway', 'storage', 'runtime'], ['extractor'], ['ingest']], environment: { STRATA_PREPARE: 'false', STRATA_SWEEP_INTERVAL_MS: '200', STRATA_UPLOAD_SILENCE_MS: '7000' } })
+  strata = await StrataUnderTest.start({
+    groups: [['gateway', 'storage', 'runtime'], ['extractor'], ['ingest']],
+    environment: { STRATA_PREPARE: 'false', STRATA_SWEEP_INTERVAL_MS: '200', STRATA_UPLOAD_SILENCE_MS: '7000' },
+  })
 })
 afterAll(async () => {
   await strata.dispose()
@@ -18,33 +21,49 @@ afterAll(async () => {
 
 const job = async (id: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
 const reaches = (id: string, state: string, step?: string): Promise<void> =>
-  until(async () => {
-    const now = await job(id)
-    return now.state === state && (step === undefined || now.step === step)
-  }, `job ${id} to be ${state} ${step ?? ''}`, 15)
+  until(
+    async () => {
+      const now = await job(id)
+      return now.state === state && (step === undefined || now.step === step)
+    },
+    `job ${id} to be ${state} ${step ?? ''}`,
+    15,
+  )
 const cancel = (id: string) => strata.request('DELETE', `/v1/jobs/${id}`)
 
 /** The events of a job until its end. */
 async function follow(id: string): Promise<{ event: string; data: JobView }[]> {
   const text = (await buffer(await strata.open('GET', `/v1/jobs/${id}/events`))).toString()
-  return text.split('\n\n').filter((block) => block.startsWith('id:')).map((block) => {
-    const [, event, data] = /^id: .*\nevent: (\w+)\ndata: (.*)$/.exec(block) ?? []
-    return { event: event ?? '', data: JSON.parse(data ?? '{}') as JobView }
-  })
+  return text
+    .split('\n\n')
+    .filter((block) => block.startsWith('id:'))
+    .map((block) => {
+      const [, event, data] = /^id: .*\nevent: (\w+)\ndata: (.*)$/.exec(block) ?? []
+      return { event: event ?? '', data: JSON.parse(data ?? '{}') as JobView }
+    })
 }
 
 /** A body that comes as the test sends it. */
 function slowBody(size: number): { stream: PassThrough; begin(): void; more(): void } {
   const stream = new PassThrough()
   stream.on('error', () => undefined)
-  return { stream, begin: () => void stream.write(header({ name: 'big', size })), more: () => void stream.write(Buffer.alloc(100_000)) }
+  return {
+    stream,
+    begin: () => void stream.write(header({ name: 'big', size })),
+    more: () => void stream.write(Buffer.alloc(100_000)),
+  }
 }
 
 describe('a load as a job', () => {
   it('has the id that the client chose, and a used one is refused, with the answer seen', async () => {
     const id = randomUUID()
     await strata.load(openFixture('docker28-odd.tar'), `?job=${id}`)
-    expect(await job(id)).toMatchObject({ id, kind: 'load', state: 'completed', result: { images: [{ names: ['fx/odd:3'] }] } })
+    expect(await job(id)).toMatchObject({
+      id,
+      kind: 'load',
+      state: 'completed',
+      result: { images: [{ names: ['fx/odd:3'] }] },
+    })
     // Ten megabytes are on their way when the answer comes.
     const again = await strata.request('POST', `/v1/images?job=${id}`, openFixture('docker28-odd.tar'))
     expect(again.json()).toMatchObject({ status: 409, code: 'job_exists' })
@@ -90,7 +109,9 @@ describe('a load as a job', () => {
     redis.disconnect()
     expect(await job(id)).toMatchObject({ status: 404, code: 'job_expired' })
     expect((await cancel(id)).json()).toMatchObject({ status: 404, code: 'job_expired' })
-    expect((await strata.request('POST', `/v1/images?job=${id}`, Readable.from([file('x', ''), ZEROS]))).json()).toMatchObject({ code: 'job_exists' })
+    expect(
+      (await strata.request('POST', `/v1/images?job=${id}`, Readable.from([file('x', ''), ZEROS]))).json(),
+    ).toMatchObject({ code: 'job_exists' })
   })
 })
 

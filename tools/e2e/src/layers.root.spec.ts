@@ -30,10 +30,23 @@ let redis: Redis
 beforeAll(async () => {
   strata = await StrataUnderTest.start()
   layers = [pack(await busyboxLayer())]
-  // Slow enough to be seen at work: random bytes between stretches of zeros, within the limit on the ratio.
+  // Slow enough to be seen at work: random bytes between stretches of zeros, within the limit on
+  // the ratio.
   for (let n = 0; n < SIBLINGS; n++) {
     const piece = Buffer.concat([randomBytes(64 * 1024)], MEBIBYTE)
-    layers = [...layers, pack(await makeLayer(new Map([[`big-${n}`, { content: Buffer.concat(Array.from({ length: n === 0 ? LARGEST_MIB : OTHERS_MIB }, () => piece)) }]])))]
+    layers = [
+      ...layers,
+      pack(
+        await makeLayer(
+          new Map([
+            [
+              `big-${n}`,
+              { content: Buffer.concat(Array.from({ length: n === 0 ? LARGEST_MIB : OTHERS_MIB }, () => piece)) },
+            ],
+          ]),
+        ),
+      ),
+    ]
   }
   await strata.load(Readable.from([await gzipArchive('t/gzip', layers)]))
   redis = new Redis({ path: strata.redisSocket, lazyConnect: true })
@@ -51,12 +64,14 @@ beforeEach(async () => {
   await redis.connect()
 })
 
-const launch = () => strata.request('POST', '/v1/containers', { image: 't/gzip', command: ['sh', '-c', 'ls /big-* | wc -l'] })
+const launch = () =>
+  strata.request('POST', '/v1/containers', { image: 't/gzip', command: ['sh', '-c', 'ls /big-* | wc -l'] })
 const removeAll = async (): Promise<void> => {
   for (const { id } of await strata.containers()) await strata.request('DELETE', `/v1/containers/${id}`)
   expect(leftOnNode(strata.node)).toEqual([])
 }
-const made = async (): Promise<string[]> => (await readdir(join(strata.node.folder, 'layers'))).filter((name) => /^[0-9a-f]{64}$/.test(name))
+const made = async (): Promise<string[]> =>
+  (await readdir(join(strata.node.folder, 'layers'))).filter((name) => /^[0-9a-f]{64}$/.test(name))
 
 describe('a node that lost its layers', () => {
   it('makes each of them once, for twenty launches at once', async () => {
@@ -68,7 +83,9 @@ describe('a node that lost its layers', () => {
     for (const answer of answers) expect(answer.status, answer.bytes.toString()).toBe(201)
     for (const { id } of answers.map((answer) => answer.json<{ id: string }>())) {
       expect((await strata.request('POST', `/v1/containers/${id}/wait`)).json()).toEqual({ exitCode: 0 })
-      expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe(`${SIBLINGS}\n`)
+      expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe(
+        `${SIBLINGS}\n`,
+      )
     }
     watcher.close()
     expect(appeared.sort()).toEqual(layers.map(({ diffId }) => hexOf(diffId)).sort())
@@ -81,7 +98,11 @@ describe('a node that lost its layers', () => {
 describe('a launch that is taken back while its layers are made', () => {
   it('stops that work, and leaves neither container nor name', async () => {
     const job = randomUUID()
-    const launching = strata.request('POST', `/v1/containers?job=${job}`, { image: 't/gzip', name: 'hasty', command: ['true'] })
+    const launching = strata.request('POST', `/v1/containers?job=${job}`, {
+      image: 't/gzip',
+      name: 'hasty',
+      command: ['true'],
+    })
     await until(async () => (await redis.llen(`${queue()}:active`)) > 0, 'a layer is worked on')
     await strata.request('DELETE', `/v1/jobs/${job}`)
     expect((await launching).json()).toMatchObject({ code: 'cancelled' })
@@ -99,7 +120,13 @@ describe('a layer that is damaged in the store', () => {
     ['gone', () => undefined, 'layer_missing', 'is not in the store'],
     ['cut', (whole: Buffer) => whole.subarray(0, whole.length >> 1), 'corrupt', 'damaged'],
     // Random bytes: of zeros a gzip stream may make very many before it is found to be damaged.
-    ['cut, and as long as it was', (whole: Buffer) => Buffer.concat([whole.subarray(0, whole.length >> 1), randomBytes(whole.length - (whole.length >> 1))]), 'corrupt', 'damaged'],
+    [
+      'cut, and as long as it was',
+      (whole: Buffer) =>
+        Buffer.concat([whole.subarray(0, whole.length >> 1), randomBytes(whole.length - (whole.length >> 1))]),
+      'corrupt',
+      'damaged',
+    ],
   ])('%s: the launch fails with the reason, and the other layers’ work stops', async (_, damaged, code, words) => {
     const { blob, packed } = layers[1]!
     await damage(strata, blob, damaged(packed))
@@ -130,11 +157,13 @@ const queue = (): string => `strata-q:extract.${strata.node.id}`
 /** What the node's `extract` jobs since the last start answered. */
 async function extractions(): Promise<{ diffId: string; made: boolean }[]> {
   const ids = await redis.zrange(`${queue()}:completed`, '0', '-1')
-  return Promise.all(ids.map(async (id) => {
-    const { data, returnvalue } = await redis.hgetall(`${queue()}:${id}`)
-    const { layer } = JSON.parse(data ?? '') as { layer: { diffId: string } }
-    return { diffId: layer.diffId, made: (JSON.parse(returnvalue ?? '') as { made: boolean }).made }
-  }))
+  return Promise.all(
+    ids.map(async (id) => {
+      const { data, returnvalue } = await redis.hgetall(`${queue()}:${id}`)
+      const { layer } = JSON.parse(data ?? '') as { layer: { diffId: string } }
+      return { diffId: layer.diffId, made: (JSON.parse(returnvalue ?? '') as { made: boolean }).made }
+    }),
+  )
 }
 
 function pack(tar: Buffer): GzipLayer {
@@ -144,8 +173,19 @@ function pack(tar: Buffer): GzipLayer {
 
 /** As `docker save`, but with layers as they came from a registry. */
 function gzipArchive(name: string, layers: readonly GzipLayer[]): Promise<Buffer> {
-  const config = JSON.stringify({ architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: { Env: ['PATH=/bin'] }, rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) } })
+  const config = JSON.stringify({
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    os: 'linux',
+    config: { Env: ['PATH=/bin'] },
+    rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
+  })
   const Config = `${hexOf(digestOf(config))}.json`
   const manifest = [{ Config, RepoTags: [name], Layers: layers.map(({ blob }) => `${hexOf(blob)}.tar.gz`) }]
-  return makeLayer(new Map<string, { content: string | Buffer }>([...layers.map(({ blob, packed }) => [`${hexOf(blob)}.tar.gz`, { content: packed }] as const), [Config, { content: config }], ['manifest.json', { content: JSON.stringify(manifest) }]]))
+  return makeLayer(
+    new Map<string, { content: string | Buffer }>([
+      ...layers.map(({ blob, packed }) => [`${hexOf(blob)}.tar.gz`, { content: packed }] as const),
+      [Config, { content: config }],
+      ['manifest.json', { content: JSON.stringify(manifest) }],
+    ]),
+  )
 }

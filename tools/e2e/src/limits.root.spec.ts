@@ -31,28 +31,75 @@ const many = (count: number): Buffer => concat(...Array.from({ length: count }, 
 const named = (path: string): Buffer => concat(paxHeader(pax('path', path)), file('f', 'x'), ZEROS)
 const link = (target: string): Buffer => concat(paxHeader(pax('linkpath', target)), file('f', '', { type: '2' }), ZEROS)
 /** A global header of 10,000 bytes of attributes, and what it is for. */
-const attributed = (count: number): Buffer => concat(paxHeader(pax('SCHILY.xattr.user.a', 'v'.repeat(10_000)), 'g'), many(count))
+const attributed = (count: number): Buffer =>
+  concat(paxHeader(pax('SCHILY.xattr.user.a', 'v'.repeat(10_000)), 'g'), many(count))
 const sparse = (size: number): Buffer => concat(file('big', Buffer.alloc(size)), ZEROS)
-function archive(layer: Buffer, { diffId = digestOf(layer), more = '', names = ['limits:1'] }: { diffId?: string; more?: string; names?: string[] } = {}): Buffer {
-  const config = JSON.stringify({ architecture: 'amd64', os: 'linux', more, rootfs: { type: 'layers', diff_ids: [diffId] } })
-  return concat(file('config.json', config), file('layer.tar', layer), file('manifest.json', JSON.stringify([{ Config: 'config.json', RepoTags: names, Layers: ['layer.tar'] }])), ZEROS)
+function archive(
+  layer: Buffer,
+  {
+    diffId = digestOf(layer),
+    more = '',
+    names = ['limits:1'],
+  }: { diffId?: string; more?: string; names?: string[] } = {},
+): Buffer {
+  const config = JSON.stringify({
+    architecture: 'amd64',
+    os: 'linux',
+    more,
+    rootfs: { type: 'layers', diff_ids: [diffId] },
+  })
+  return concat(
+    file('config.json', config),
+    file('layer.tar', layer),
+    file('manifest.json', JSON.stringify([{ Config: 'config.json', RepoTags: names, Layers: ['layer.tar'] }])),
+    ZEROS,
+  )
 }
-const images = (count: number): Buffer => concat(
-  ...Array.from({ length: count }, (_, n) => file(`${n}.json`, JSON.stringify({ architecture: 'amd64', os: 'linux', n, rootfs: { type: 'layers' } }))),
-  file('manifest.json', JSON.stringify(Array.from({ length: count }, (_, n) => ({ Config: `${n}.json`, Layers: [] })))), ZEROS,
-)
+const images = (count: number): Buffer =>
+  concat(
+    ...Array.from({ length: count }, (_, n) =>
+      file(`${n}.json`, JSON.stringify({ architecture: 'amd64', os: 'linux', n, rootfs: { type: 'layers' } })),
+    ),
+    file(
+      'manifest.json',
+      JSON.stringify(Array.from({ length: count }, (_, n) => ({ Config: `${n}.json`, Layers: [] }))),
+    ),
+    ZEROS,
+  )
 const packed = (tar: Buffer): Buffer => archive(gzipSync(tar), { diffId: digestOf(tar) })
 
 it('what is within them all is taken', async () => {
-  for (const body of [archive(many(19)), packed(many(19)), archive(named('a/b/c/d/e')), archive(attributed(3)), archive(many(1), { names: ['limits:1', 'limits:2'] }), gzipSync(archive(link('l'.repeat(120))))]) {
+  for (const body of [
+    archive(many(19)),
+    packed(many(19)),
+    archive(named('a/b/c/d/e')),
+    archive(attributed(3)),
+    archive(many(1), { names: ['limits:1', 'limits:2'] }),
+    gzipSync(archive(link('l'.repeat(120)))),
+  ]) {
     expect((await strata.request('POST', '/v1/images', Readable.from([body]))).status).toBe(201)
   }
 })
 
 it.each<[name: string, body: Buffer, query: string, sentence: RegExp]>([
-  ['bytes of an archive', concat(file('a', Buffer.alloc(3_000_001)), ZEROS), '', /^the archive has more than 3000000 bytes/],
-  ['bytes of an archive, packed', gzipSync(concat(file('a', Buffer.alloc(3_000_001)), ZEROS)), '', /^the archive has more than 3000000 bytes/],
-  ['bytes of a tree', concat(file('a', Buffer.alloc(3_000_001)), ZEROS), '?import=x', /^the archive has more than 3000000 bytes/],
+  [
+    'bytes of an archive',
+    concat(file('a', Buffer.alloc(3_000_001)), ZEROS),
+    '',
+    /^the archive has more than 3000000 bytes/,
+  ],
+  [
+    'bytes of an archive, packed',
+    gzipSync(concat(file('a', Buffer.alloc(3_000_001)), ZEROS)),
+    '',
+    /^the archive has more than 3000000 bytes/,
+  ],
+  [
+    'bytes of a tree',
+    concat(file('a', Buffer.alloc(3_000_001)), ZEROS),
+    '?import=x',
+    /^the archive has more than 3000000 bytes/,
+  ],
   ['entries of an archive', many(11), '', /more than 10 entries/],
   ['a name in an archive', named('n'.repeat(121)), '', /more than 120 bytes/],
   ['a deep name in an archive', named('a/b/c/d/e/f'), '', /more than 5 components/],
@@ -67,9 +114,19 @@ it.each<[name: string, body: Buffer, query: string, sentence: RegExp]>([
   ['the index of a tree', attributed(4), '?import=x', /index has more than 40000 bytes/],
   ['the ratio of a layer', packed(sparse(30_000_000)), '', /unpacks to more than 30 times its size/],
   ['the ratio of a tree', gzipSync(sparse(30_000_000)), '?import=x', /unpacks to more than 30 times its size/],
-  ['names of an archive', archive(many(1), { names: ['limits:1', 'limits:2', 'limits:3'] }), '', /^the archive has 3 names; the limit is 2/],
+  [
+    'names of an archive',
+    archive(many(1), { names: ['limits:1', 'limits:2', 'limits:3'] }),
+    '',
+    /^the archive has 3 names; the limit is 2/,
+  ],
   ['images of an archive', images(3), '', /^the archive has 3 images; the limit is 2/],
-  ['JSON', archive(many(1), { more: 'x'.repeat(1000) }), '', /config\.json has 1\d\d\d bytes; the limit for JSON is 1000/],
+  [
+    'JSON',
+    archive(many(1), { more: 'x'.repeat(1000) }),
+    '',
+    /config\.json has 1\d\d\d bytes; the limit for JSON is 1000/,
+  ],
 ])('%s', async (_, body, query, sentence) => {
   const images = await strata.images()
   const answer = await strata.request('POST', `/v1/images${query}`, Readable.from([body]))
@@ -83,6 +140,9 @@ it('a client that sends nothing', async () => {
   const body = new PassThrough()
   body.write(many(1).subarray(0, 512))
   const answer = await strata.request('POST', '/v1/images', body)
-  expect(answer.json<Problem>()).toMatchObject({ code: 'upload_interrupted', detail: 'no byte of the upload came for 0.7 seconds' })
+  expect(answer.json<Problem>()).toMatchObject({
+    code: 'upload_interrupted',
+    detail: 'no byte of the upload came for 0.7 seconds',
+  })
   body.destroy()
 })

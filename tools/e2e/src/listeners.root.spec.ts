@@ -13,7 +13,13 @@ let container: string
 beforeAll(async () => {
   gateway = { host: '127.0.0.1', port: await freePort() }
   node = { host: '127.0.0.1', port: await freePort() }
-  strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: `127.0.0.1:${gateway.port}`, STRATA_DOOR_LISTEN: `127.0.0.1:${node.port}` } })
+  strata = await StrataUnderTest.start({
+    environment: {
+      STRATA_PREPARE: 'false',
+      STRATA_LISTEN: `127.0.0.1:${gateway.port}`,
+      STRATA_DOOR_LISTEN: `127.0.0.1:${node.port}`,
+    },
+  })
   await loadBusybox(strata, 'listeners:1')
   container = (await strata.request('POST', '/v1/containers', LAUNCH)).json<{ id: string }>().id
 })
@@ -28,11 +34,18 @@ const secret = (): string => `x-strata-secret: ${readFileSync(join(strata.data, 
 /** All that a request without a token could have changed. */
 async function state(): Promise<unknown> {
   const { jobs } = (await strata.request('GET', '/v1/jobs?limit=1000')).json<{ jobs: { id: string }[] }>()
-  return { images: await strata.images(), containers: (await strata.containers()).map(({ id, state }) => ({ id, state })), jobs: jobs.map(({ id }) => id).sort() }
+  return {
+    images: await strata.images(),
+    containers: (await strata.containers()).map(({ id, state }) => ({ id, state })),
+    jobs: jobs.map(({ id }) => id).sort(),
+  }
 }
 
 /** Of the process that runs the gateway, in MiB. */
-const memory = (field: 'VmRSS' | 'VmHWM'): number => Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1]) / 1024
+const memory = (field: 'VmRSS' | 'VmHWM'): number =>
+  Number(
+    new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${strata.pid('gateway')}/status`, 'utf8'))?.[1],
+  ) / 1024
 
 async function statusOf(to: typeof gateway, text: string): Promise<number> {
   const client = await RawClient.connect(to)
@@ -97,7 +110,8 @@ describe('without the token', () => {
   })
 
   it('what is open stays open', async () => {
-    for (const path of ['/docs', '/docs/openapi.json', '/docs/swagger-ui.css', '/v1/health/live', '/v1/health/ready']) expect(await statusOf(gateway, requestText(`GET ${path}`)), path).toBe(200)
+    for (const path of ['/docs', '/docs/openapi.json', '/docs/swagger-ui.css', '/v1/health/live', '/v1/health/ready'])
+      expect(await statusOf(gateway, requestText(`GET ${path}`)), path).toBe(200)
   })
 })
 
@@ -125,9 +139,33 @@ describe('limits', () => {
   const read = (path: string): string => readFileSync(path, 'utf8').trim()
   /** Each listener, with what it needs to know a client, and a request of its own. */
   const LISTENERS = [
-    ['the gateway’s TCP listener', () => ({ to: tcp, known: `authorization: Bearer ${read(limited.tokenFile)}`, get: 'GET /v1/version', post: 'POST /v1/containers' })],
-    ['its unix listener', () => ({ to: { path: limited.socket }, known: 'accept: */*', get: 'GET /v1/version', post: 'POST /v1/containers' })],
-    ['the node’s listener', () => ({ to: nodeTcp, known: `x-strata-secret: ${read(join(limited.data, 'node-secret'))}`, get: 'GET /containers', post: 'POST /mounts' })],
+    [
+      'the gateway’s TCP listener',
+      () => ({
+        to: tcp,
+        known: `authorization: Bearer ${read(limited.tokenFile)}`,
+        get: 'GET /v1/version',
+        post: 'POST /v1/containers',
+      }),
+    ],
+    [
+      'its unix listener',
+      () => ({
+        to: { path: limited.socket },
+        known: 'accept: */*',
+        get: 'GET /v1/version',
+        post: 'POST /v1/containers',
+      }),
+    ],
+    [
+      'the node’s listener',
+      () => ({
+        to: nodeTcp,
+        known: `x-strata-secret: ${read(join(limited.data, 'node-secret'))}`,
+        get: 'GET /containers',
+        post: 'POST /mounts',
+      }),
+    ],
   ] as const
 
   it.each(LISTENERS)('%s closes what sends its headers slowly', async (_, of) => {
@@ -165,13 +203,16 @@ describe('limits', () => {
 
   it.each(LISTENERS)('%s holds so many bytes of bodies and no more', async (_, of) => {
     const { to, known, post } = of()
-    await expect.poll(async () => {
-      const clients = await Promise.all([1, 2].map(() => RawClient.connect(to)))
-      for (const { socket } of clients) socket.write(requestText(post, [known, JSON_TYPE, 'content-length: 4000000'], ' '.repeat(3_000_000)))
-      // One has no room; else both are too slow.
-      await Promise.race(clients.map((client) => client.receive(/\}/)))
-      clients.forEach(({ socket }) => socket.destroy())
-      return clients.map(({ text }) => text).join()
-    }).toMatch(/^HTTP\/1\.1 503 [^]*"code":"overloaded"/)
+    await expect
+      .poll(async () => {
+        const clients = await Promise.all([1, 2].map(() => RawClient.connect(to)))
+        for (const { socket } of clients)
+          socket.write(requestText(post, [known, JSON_TYPE, 'content-length: 4000000'], ' '.repeat(3_000_000)))
+        // One has no room; else both are too slow.
+        await Promise.race(clients.map((client) => client.receive(/\}/)))
+        clients.forEach(({ socket }) => socket.destroy())
+        return clients.map(({ text }) => text).join()
+      })
+      .toMatch(/^HTTP\/1\.1 503 [^]*"code":"overloaded"/)
   })
 })

@@ -30,10 +30,20 @@ describe('names', () => {
   it('an image is found by short and full name, id, digest, and the beginning of its id', async () => {
     const id = await load(['n/one:1'])
     const { digest } = (await get('n/one:1')).json<{ digest: string }>()
-    for (const ref of ['n/one:1', 'docker.io/n/one:1', id, id.slice(7), id.slice(7, 19), id.slice(0, 19), digest, `n/one@${digest}`]) {
+    for (const ref of [
+      'n/one:1',
+      'docker.io/n/one:1',
+      id,
+      id.slice(7),
+      id.slice(7, 19),
+      id.slice(0, 19),
+      digest,
+      `n/one@${digest}`,
+    ]) {
       expect((await get(ref)).json(), ref).toMatchObject({ id, names: ['n/one:1'] })
     }
-    for (const ref of ['n/one', 'n/one:2', 'quay.io/n/one:1', 'ffffffffffff']) expect((await get(ref)).json(), ref).toMatchObject({ status: 404, code: 'image_not_found' })
+    for (const ref of ['n/one', 'n/one:2', 'quay.io/n/one:1', 'ffffffffffff'])
+      expect((await get(ref)).json(), ref).toMatchObject({ status: 404, code: 'image_not_found' })
   })
 
   it('a prefix that fits several images is refused', async () => {
@@ -91,15 +101,36 @@ describe('names', () => {
   it('?name= names an image whose archive does not, and renames one', async () => {
     const untagged = await makeArchive({ names: [], layers: [box] })
     expect((await strata.load(Readable.from([untagged]))).images).toMatchObject([{ names: [] }])
-    expect((await strata.load(Readable.from([untagged]), '?name=given:5')).images).toMatchObject([{ names: ['given:5'] }])
-    expect((await strata.load(openFixture('docker20-odd.tar'), '?name=my/odd')).images).toMatchObject([{ names: ['my/odd:latest'] }])
+    expect((await strata.load(Readable.from([untagged]), '?name=given:5')).images).toMatchObject([
+      { names: ['given:5'] },
+    ])
+    expect((await strata.load(openFixture('docker20-odd.tar'), '?name=my/odd')).images).toMatchObject([
+      { names: ['my/odd:latest'] },
+    ])
     const several = await buffer(openFixture('docker20-multi.tar.gz'))
-    expect((await strata.request('POST', '/v1/images?name=x', Readable.from([several]))).json()).toMatchObject({ status: 400, code: 'bad_request' })
+    expect((await strata.request('POST', '/v1/images?name=x', Readable.from([several]))).json()).toMatchObject({
+      status: 400,
+      code: 'bad_request',
+    })
   })
 
   it('a name that is none is refused', async () => {
     const id = await load(['n/one:1'])
-    for (const name of ['docker.io/Upper/case', 'x:y:z', '../../etc/passwd', 'a//b', 'x:', '_tags/x', `${'a/'.repeat(200)}a`, 'x\0y', 'a:b@sha256:00', ' ', 'a/_digests/b:1', '.', '..']) {
+    for (const name of [
+      'docker.io/Upper/case',
+      'x:y:z',
+      '../../etc/passwd',
+      'a//b',
+      'x:',
+      '_tags/x',
+      `${'a/'.repeat(200)}a`,
+      'x\0y',
+      'a:b@sha256:00',
+      ' ',
+      'a/_digests/b:1',
+      '.',
+      '..',
+    ]) {
       const answer = await tag(id, name)
       expect(answer.status, JSON.stringify(name)).toBe(400)
       expect(answer.json<{ code: string }>().code, JSON.stringify(name)).toMatch(/^(name_invalid|bad_request)$/)

@@ -24,7 +24,10 @@ afterEach(async () => {
 const odd = { names: ['fx/odd:3'], layers: 3 }
 const PLAIN = 'sha256:8988f14c4782'
 const PACKED = 'sha256:079b1a0533db'
-/** Names, number of layers, and how the id begins: that of the config's bytes, which tools of one family share. */
+/**
+ * Names, number of layers, and how the id begins: that of the config's bytes, which tools of one
+ * family share.
+ */
 const EXPECTED: Record<FixtureName, { names: string[]; layers: number; id: string }[]> = {
   'docker20-odd.tar': [{ ...odd, id: PLAIN }],
   'docker20-multi.tar.gz': [
@@ -42,7 +45,9 @@ const EXPECTED: Record<FixtureName, { names: string[]; layers: number; id: strin
 }
 
 const expectLoaded = (images: unknown, name: FixtureName): void => {
-  expect(images).toMatchObject(EXPECTED[name].map(({ names, layers, id }) => ({ names, layers, id: expect.stringMatching(`^${id}`) as string })))
+  expect(images).toMatchObject(
+    EXPECTED[name].map(({ names, layers, id }) => ({ names, layers, id: expect.stringMatching(`^${id}`) as string })),
+  )
 }
 
 describe('every fixture loads', () => {
@@ -65,14 +70,20 @@ describe('every fixture loads', () => {
 
     const { code, stdout, stderr } = await strata.cli(['load', '-q'], { input: Readable.from([bytes]) })
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(stdout.toString().trimEnd().split('\n')).toEqual(EXPECTED[name].flatMap(({ names }) => names.map((of) => `Loaded image: ${of}`)))
+    expect(stdout.toString().trimEnd().split('\n')).toEqual(
+      EXPECTED[name].flatMap(({ names }) => names.map((of) => `Loaded image: ${of}`)),
+    )
 
     expect(await settledStore(strata), 'what is loaded again moves nothing and leaves nothing').toEqual(before)
-    expect((await strata.images()).flatMap(({ names }) => names).sort()).toEqual(EXPECTED[name].flatMap(({ names }) => names).sort())
+    expect((await strata.images()).flatMap(({ names }) => names).sort()).toEqual(
+      EXPECTED[name].flatMap(({ names }) => names).sort(),
+    )
   })
 
   it('one by curl from a pipe, as the manual says', async () => {
-    const curl = spawn('curl', ['-sS', '--unix-socket', strata.socket, '-T', '-', 'http://localhost/v1/images'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const curl = spawn('curl', ['-sS', '--unix-socket', strata.socket, '-T', '-', 'http://localhost/v1/images'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     openFixture('docker28-odd.tar').pipe(curl.stdin)
     const [answer] = await Promise.all([buffer(curl.stdout), once(curl, 'close')])
     expectLoaded((JSON.parse(answer.toString()) as { images: unknown }).images, 'docker28-odd.tar')
@@ -80,7 +91,10 @@ describe('every fixture loads', () => {
 })
 
 it.each(['xz', 'bzip2'])('an archive packed by %s, as a body and as a file that the service reads', async (program) => {
-  const packed = execFileSync(program, ['-1', '-c'], { input: await buffer(openFixture('docker20-odd.tar')), maxBuffer: 64 * 1024 * 1024 })
+  const packed = execFileSync(program, ['-1', '-c'], {
+    input: await buffer(openFixture('docker20-odd.tar')),
+    maxBuffer: 64 * 1024 * 1024,
+  })
   expectLoaded((await strata.load(Readable.from([packed]))).images, 'docker20-odd.tar')
   const folder = await mkdtemp('/var/tmp/strata-packed-')
   try {
@@ -88,7 +102,10 @@ it.each(['xz', 'bzip2'])('an archive packed by %s, as a body and as a file that 
     await writeFile(file, packed)
     expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 0, stderr: '' })
     await truncate(file, packed.length - 100)
-    expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 1, stderr: expect.stringContaining(`the archive's ${program} stream is cut short`) as string })
+    expect(await strata.cli(['load', '-q', file])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`the archive's ${program} stream is cut short`) as string,
+    })
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -104,7 +121,11 @@ it('shows layers and history', async () => {
     os: 'linux',
     config: { user: '0', workdir: '/home', volumes: ['/data'], exposedPorts: ['8080/tcp'] },
     layers: [
-      { diffId: expect.stringMatching(/^sha256:807953b6/) as string, size: 1_215_482, mediaType: expect.stringContaining('gzip') as string },
+      {
+        diffId: expect.stringMatching(/^sha256:807953b6/) as string,
+        size: 1_215_482,
+        mediaType: expect.stringContaining('gzip') as string,
+      },
       { diffId: expect.stringMatching(/^sha256:3782d6d3/) as string, size: 16_126 },
       { diffId: expect.stringMatching(/^sha256:4689fcb4/) as string, size: 362 },
     ],
@@ -115,7 +136,10 @@ it('shows layers and history', async () => {
   expect(image.size).toBe(1_215_482 + 16_126 + 362)
   expect(image.history.flatMap(({ diffId }) => diffId ?? [])).toEqual(image.layers.map(({ diffId }) => diffId))
   const { code, stdout } = await strata.cli(['inspect', 'fx/odd:3'])
-  expect({ code, ids: (JSON.parse(stdout.toString()) as ImageView[]).map(({ id }) => id) }).toEqual({ code: 0, ids: [image.id] })
+  expect({ code, ids: (JSON.parse(stdout.toString()) as ImageView[]).map(({ id }) => id) }).toEqual({
+    code: 0,
+    ids: [image.id],
+  })
 })
 
 it('an image of no files loads, and to run it answers clearly', async () => {

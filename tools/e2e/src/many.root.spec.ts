@@ -31,16 +31,20 @@ async function life(): Promise<number> {
 
 function report(how: string, times: number[], seconds: number): void {
   const sorted = times.sort((a, b) => a - b)
-  console.log(`${COUNT} containers ${how}: launch p50 ${sorted[COUNT >> 1]?.toFixed(0)} ms, p95 ${sorted[Math.floor(COUNT * 0.95)]?.toFixed(0)} ms; ${(COUNT / seconds).toFixed(1)} a second, launched, read and removed`)
+  console.log(
+    `${COUNT} containers ${how}: launch p50 ${sorted[COUNT >> 1]?.toFixed(0)} ms, p95 ${sorted[Math.floor(COUNT * 0.95)]?.toFixed(0)} ms; ${(COUNT / seconds).toFixed(1)} a second, launched, read and removed`,
+  )
 }
 
 async function lives(atOnce: number): Promise<void> {
   const times: number[] = []
   let left = COUNT
   const start = performance.now()
-  await Promise.all(Array.from({ length: atOnce }, async () => {
-    while (left-- > 0) times.push(await life())
-  }))
+  await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      while (left-- > 0) times.push(await life())
+    }),
+  )
   report(atOnce === 1 ? 'one after another' : `${atOnce} at a time`, times, (performance.now() - start) / 1000)
 }
 

@@ -12,9 +12,15 @@ interface View {
 }
 
 let strata: StrataUnderTest
-const nodeEnvironment = (id: string): Record<string, string> => ({ STRATA_NODE: `${strata.node.id}-${id}`, STRATA_NODE_FOLDER: join(strata.data, `node-${id}`), STRATA_RUN_FOLDER: `/run/strata/${strata.node.id}-${id}` })
-const startNode = (id: string): Promise<void> => strata.startGroup(NODE, false, { name: id, environment: nodeEnvironment(id) })
-const nodes = async (): Promise<string[]> => (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
+const nodeEnvironment = (id: string): Record<string, string> => ({
+  STRATA_NODE: `${strata.node.id}-${id}`,
+  STRATA_NODE_FOLDER: join(strata.data, `node-${id}`),
+  STRATA_RUN_FOLDER: `/run/strata/${strata.node.id}-${id}`,
+})
+const startNode = (id: string): Promise<void> =>
+  strata.startGroup(NODE, false, { name: id, environment: nodeEnvironment(id) })
+const nodes = async (): Promise<string[]> =>
+  (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
 beforeAll(async () => {
   strata = await StrataUnderTest.start({ groups: [['gateway', 'ingest', 'storage', 'extractor', 'runtime']] })
   await startNode('b')
@@ -45,16 +51,28 @@ it('two nodes on one machine share the work; each container is reached where it 
 
   for (const node of [first, second]) {
     const { id } = running.find((one) => one.node === node)!
-    await until(async () => (await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString() === 'here\n', 'its first word')
+    await until(
+      async () =>
+        (await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString() === 'here\n',
+      'its first word',
+    )
     const waiting = strata.request('POST', `/v1/containers/${id}/wait`)
     expect((await strata.request('POST', `/v1/containers/${id}/stop`, {})).status).toBe(204)
     expect((await waiting).json()).toEqual({ exitCode: 4 })
-    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('here\nstopped\n')
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe(
+      'here\nstopped\n',
+    )
     expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
-    running.splice(running.findIndex((one) => one.id === id), 1)
+    running.splice(
+      running.findIndex((one) => one.id === id),
+      1,
+    )
   }
 
-  const [onFirst, onSecond] = [running.find(({ node }) => node === first)!, running.find(({ node }) => node === second) ?? (await onNode(second))]
+  const [onFirst, onSecond] = [
+    running.find(({ node }) => node === first)!,
+    running.find(({ node }) => node === second) ?? (await onNode(second)),
+  ]
   if (!running.includes(onSecond)) running.push(onSecond)
   await strata.stop('SIGTERM', 'b')
   const refused = await strata.request('POST', `/v1/containers/${onSecond.id}/stop`, {})
@@ -63,7 +81,11 @@ it('two nodes on one machine share the work; each container is reached where it 
   expect(refused.json<{ detail: string }>().detail).toContain(second)
   expect((await strata.cli(['logs', onSecond.id])).stderr).toContain(second)
   // It is still shown, and the containers of the other go on.
-  expect(await get(onSecond.id)).toMatchObject({ node: second, state: 'unknown', reason: `the node ${second} does not answer; it was running when last heard of` })
+  expect(await get(onSecond.id)).toMatchObject({
+    node: second,
+    state: 'unknown',
+    reason: `the node ${second} does not answer; it was running when last heard of`,
+  })
   expect(await get(onFirst.id)).toMatchObject({ node: first, state: 'running' })
   expect((await launch('true')).node).toBe(first)
   expect(await nodes()).toEqual([first])
@@ -72,9 +94,12 @@ it('two nodes on one machine share the work; each container is reached where it 
   await until(async () => (await nodes()).length === 2, 'it is back')
   expect(await get(onSecond.id)).toMatchObject({ node: second, state: 'running' })
   expect((await strata.request('POST', `/v1/containers/${onSecond.id}/stop`, {})).status).toBe(204)
-  expect((await strata.request('GET', `/v1/containers/${onSecond.id}/logs?stream=stdout`)).bytes.toString()).toBe('here\nstopped\n')
+  expect((await strata.request('GET', `/v1/containers/${onSecond.id}/logs?stream=stdout`)).bytes.toString()).toBe(
+    'here\nstopped\n',
+  )
 
-  for (const { id } of await strata.containers()) expect((await strata.request('DELETE', `/v1/containers/${id}?force`)).status).toBe(204)
+  for (const { id } of await strata.containers())
+    expect((await strata.request('DELETE', `/v1/containers/${id}?force`)).status).toBe(204)
   for (const node of strata.nodes) expect(leftOnNode(node)).toEqual([])
 })
 
@@ -87,7 +112,11 @@ it('two processes cannot be one node', async () => {
 it('a second node of the same id is refused, and told where the first is; the first goes on', async () => {
   const first = strata.node
   const kept = await onNode(first.id)
-  const twin = { STRATA_NODE: first.id, STRATA_NODE_FOLDER: join(strata.data, 'node-twin'), STRATA_RUN_FOLDER: `${first.run}-twin` }
+  const twin = {
+    STRATA_NODE: first.id,
+    STRATA_NODE_FOLDER: join(strata.data, 'node-twin'),
+    STRATA_RUN_FOLDER: `${first.run}-twin`,
+  }
   await strata.startGroup(NODE, false, { name: 'twin', environment: twin })
   const refused = `strata: a node ${first.id} is already running, on the host ${hostname()}, `
   await until(() => strata.log.includes(refused), 'it is refused')
@@ -96,7 +125,9 @@ it('a second node of the same id is refused, and told where the first is; the fi
   expect((await strata.containers()).map(({ id }) => id)).toContain(kept.id)
   // It lives: nothing of it was taken for a stranger's because of the same id.
   expect((await strata.request('POST', `/v1/containers/${kept.id}/stop`, {})).status).toBe(204)
-  expect((await strata.request('GET', `/v1/containers/${kept.id}/logs?stream=stdout`)).bytes.toString()).toBe('here\nstopped\n')
+  expect((await strata.request('GET', `/v1/containers/${kept.id}/logs?stream=stdout`)).bytes.toString()).toBe(
+    'here\nstopped\n',
+  )
   expect((await strata.request('DELETE', `/v1/containers/${kept.id}`)).status).toBe(204)
 })
 

@@ -43,7 +43,10 @@ describe('Redis', () => {
       if (path !== '/v1/health/ready') expect(answer.json()).toMatchObject({ code: 'queue_unavailable' })
     }
     expect((await strata.request('GET', '/v1/images')).status).toBe(200)
-    expect(await strata.cli(run)).toMatchObject({ code: 125, stderr: expect.stringContaining('Redis does not answer') as string })
+    expect(await strata.cli(run)).toMatchObject({
+      code: 125,
+      stderr: expect.stringContaining('Redis does not answer') as string,
+    })
     await redis.start()
     await strata.ready()
     await strata.load(openFixture('docker20-empty.tar'))

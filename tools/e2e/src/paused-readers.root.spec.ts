@@ -24,7 +24,9 @@ async function unread(path: string): Promise<IncomingMessage> {
 
 /** Connections that the gateway's socket has open, by the kernel's list. */
 function connections(): number {
-  return readFileSync('/proc/net/unix', 'utf8').split('\n').filter((line) => line.endsWith(` ${strata.socket}`)).length
+  return readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .filter((line) => line.endsWith(` ${strata.socket}`)).length
 }
 
 async function bytesOf(answer: IncomingMessage): Promise<number> {
@@ -35,11 +37,14 @@ async function bytesOf(answer: IncomingMessage): Promise<number> {
 
 it('who reads logs or a file may pause for longer than other answers may stay unread, and loses nothing', async () => {
   const script = 'head -c 20000000 /dev/zero'
-  const { id } = (await strata.request('POST', '/v1/containers', { image: 'pause:1', command: ['sh', '-c', script] })).json<{ id: string }>()
+  const { id } = (
+    await strata.request('POST', '/v1/containers', { image: 'pause:1', command: ['sh', '-c', script] })
+  ).json<{ id: string }>()
   await strata.request('POST', `/v1/containers/${id}/wait`)
   const logs = await unread(`/v1/containers/${id}/logs?stream=stdout`)
   const file = await unread(`/v1/images/pause%3A1/file?path=/bin/busybox`)
-  // Asked for last: when it is cut off, the others have paused for longer. A client that reads nothing does not see the end.
+  // Asked for last: when it is cut off, the others have paused for longer. A client that reads
+  // nothing does not see the end.
   const archive = await unread('/v1/images/pause%3A1/archive')
   const before = connections()
   await until(() => connections() < before, 'the archive is cut off')

@@ -30,17 +30,29 @@ const HOST = process.arch === 'x64' ? 'amd64' : 'arm64'
 async function several() {
   const layout = new TestLayout()
   const [host, other] = [await layout.image(HOST), await layout.image(OTHER, undefined, (tar) => gzipSync(tar))]
-  const attestation = { ...layout.artifact(undefined, 'attested'), platform: { os: 'unknown', architecture: 'unknown' }, annotations: { 'vnd.docker.reference.type': 'attestation-manifest' } }
+  const attestation = {
+    ...layout.artifact(undefined, 'attested'),
+    platform: { os: 'unknown', architecture: 'unknown' },
+    annotations: { 'vnd.docker.reference.type': 'attestation-manifest' },
+  }
   const index = layout.index([other, host, attestation], { annotations: { 'org.opencontainers.image.title': 'kept' } })
   const signature = layout.artifact(index)
   const top = [{ ...index, annotations: { 'io.containerd.image.name': 'docker.io/fx/many:1' } }, signature]
-  return { layout, host, other, index, top, blobs: [host, other, attestation, index, signature].map(({ digest }) => digest) }
+  return {
+    layout,
+    host,
+    other,
+    index,
+    top,
+    blobs: [host, other, attestation, index, signature].map(({ digest }) => digest),
+  }
 }
 const load = async (bytes: Buffer, query = '') => {
   const answer = await strata.request('POST', `/v1/images${query}`, Readable.from([bytes]))
   return { status: answer.status, body: answer.json<LoadResult & { code?: string; detail?: string }>() }
 }
-const image = async (query = '') => (await strata.request('GET', `/v1/images/${encodeURIComponent('fx/many:1')}${query}`)).json<ImageView>()
+const image = async (query = '') =>
+  (await strata.request('GET', `/v1/images/${encodeURIComponent('fx/many:1')}${query}`)).json<ImageView>()
 
 describe('an archive with several platforms', () => {
   it('gives this machine’s, or the one that is asked for, or says what there is', async () => {
@@ -49,10 +61,16 @@ describe('an archive with several platforms', () => {
     expect((await load(bytes)).body.images).toMatchObject([{ id: host.id, digest: host.digest, names: ['fx/many:1'] }])
     const file = join(folder, 'several.tar')
     await writeFile(file, bytes)
-    expect(await strata.cli(['load', '-q', '--platform', `linux/${OTHER}`, file])).toMatchObject({ code: 0, stderr: '' })
+    expect(await strata.cli(['load', '-q', '--platform', `linux/${OTHER}`, file])).toMatchObject({
+      code: 0,
+      stderr: '',
+    })
     expect(await image()).toMatchObject({ id: other.id, digest: other.digest, architecture: OTHER })
     expect(await strata.cli(['load', '-q', '--platform', 'linux/s390x', file])).toMatchObject({
-      code: 1, stderr: expect.stringContaining(`the archive has the image for linux/${OTHER}, linux/${HOST}, but not for linux/s390x`) as string,
+      code: 1,
+      stderr: expect.stringContaining(
+        `the archive has the image for linux/${OTHER}, linux/${HOST}, but not for linux/s390x`,
+      ) as string,
     })
     expect((await load(bytes, '?platform=arm64')).body).toMatchObject({ code: 'bad_request' })
   })
@@ -60,10 +78,19 @@ describe('an archive with several platforms', () => {
   it('is kept with all of them: one image, which runs, is saved as it came, and goes with its last name', async () => {
     const { layout, top, host, other, index, blobs } = await several()
     const { status, body } = await load(await layout.tar(top), '?platform=all')
-    expect({ status, images: body.images }).toMatchObject({ status: 201, images: [{ id: host.id, digest: index.digest, names: ['fx/many:1'] }] })
-    expect(await strata.images()).toMatchObject([{ id: host.id, digest: index.digest, platforms: [`linux/${HOST}`, `linux/${OTHER}`] }])
+    expect({ status, images: body.images }).toMatchObject({
+      status: 201,
+      images: [{ id: host.id, digest: index.digest, names: ['fx/many:1'] }],
+    })
+    expect(await strata.images()).toMatchObject([
+      { id: host.id, digest: index.digest, platforms: [`linux/${HOST}`, `linux/${OTHER}`] },
+    ])
     expect(await image()).toMatchObject({ id: host.id, architecture: HOST, layers: [{ digest: host.layer }] })
-    expect(await image(`?platform=linux/${OTHER}`)).toMatchObject({ id: other.id, architecture: OTHER, layers: [{ digest: other.layer }] })
+    expect(await image(`?platform=linux/${OTHER}`)).toMatchObject({
+      id: other.id,
+      architecture: OTHER,
+      layers: [{ digest: other.layer }],
+    })
     const mounted = await strata.cli(['mount', 'fx/many:1'])
     expect(await readFile(join(mounted.stdout.toString().trim(), 'platform'), 'utf8')).toBe(HOST)
     expect(await strata.cli(['umount', 'fx/many:1'])).toMatchObject({ code: 0 })
@@ -72,7 +99,9 @@ describe('an archive with several platforms', () => {
       const { stdout } = await strata.cli(['save', '--format', format, 'fx/many:1'])
       for (const digest of blobs) expect(stdout.includes(pathOf(digest)), digest).toBe(true)
       await strata.request('DELETE', `/v1/images/${host.id}?force`)
-      expect((await load(stdout, '?platform=all')).body.images).toMatchObject([{ digest: index.digest, names: ['fx/many:1'] }])
+      expect((await load(stdout, '?platform=all')).body.images).toMatchObject([
+        { digest: index.digest, names: ['fx/many:1'] },
+      ])
       expect((await strata.cli(['save', '--format', format, 'fx/many:1'])).stdout.equals(stdout)).toBe(true)
     }
     const one = await strata.cli(['save', '--platform', `linux/${OTHER}`, 'fx/many:1'])
@@ -85,10 +114,16 @@ describe('an archive with several platforms', () => {
 
   it('of a sparse one what is here is kept under the index’s digest, and the rest may come later', async () => {
     const { layout, top, host, other, index } = await several()
-    expect((await load(await layout.tar(top, [host.digest]), '?platform=all')).body.images).toMatchObject([{ id: other.id, digest: index.digest, platforms: [`linux/${OTHER}`], missing: [`linux/${HOST}`] }])
+    expect((await load(await layout.tar(top, [host.digest]), '?platform=all')).body.images).toMatchObject([
+      { id: other.id, digest: index.digest, platforms: [`linux/${OTHER}`], missing: [`linux/${HOST}`] },
+    ])
     expect(await strata.images()).toMatchObject([{ platforms: [`linux/${OTHER}`] }])
-    expect((await load(await layout.tar(top, [other.digest]), '?platform=all')).body.images).toMatchObject([{ id: host.id, digest: index.digest }])
-    expect((await strata.images()).map(({ digest, platforms }) => [digest, platforms?.sort()])).toEqual([[index.digest, [`linux/${HOST}`, `linux/${OTHER}`].sort()]])
+    expect((await load(await layout.tar(top, [other.digest]), '?platform=all')).body.images).toMatchObject([
+      { id: host.id, digest: index.digest },
+    ])
+    expect((await strata.images()).map(({ digest, platforms }) => [digest, platforms?.sort()])).toEqual([
+      [index.digest, [`linux/${HOST}`, `linux/${OTHER}`].sort()],
+    ])
     expect(await image(`?platform=linux/${OTHER}`)).toMatchObject({ id: other.id })
   })
 })

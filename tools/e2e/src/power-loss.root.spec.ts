@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto'
-import { appendFileSync, chmodSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { BlobStore, localObjects } from '@strata/store'
@@ -14,7 +24,11 @@ afterAll(() => strata.dispose())
 
 /** What was written in this boot was written in another. */
 function asBeforeABoot(): void {
-  for (const folder of [join(strata.data, 'store'), join(strata.node.folder, 'layers'), join(strata.node.folder, 'snapshots')]) {
+  for (const folder of [
+    join(strata.data, 'store'),
+    join(strata.node.folder, 'layers'),
+    join(strata.node.folder, 'snapshots'),
+  ]) {
     const mark = join(folder, 'synced')
     const [, time = ''] = readlinkSync(mark).split(' ')
     rmSync(mark)
@@ -26,7 +40,8 @@ it('an image that was not on disk when the power went is gone whole, the others 
   const lost = await layerOf({ lost: { content: 'these bytes never reach the disk' } })
   await loadBusybox(strata, 't/keep')
   await loadBusybox(strata, 't/lost', [lost])
-  for (const image of ['t/keep', 't/lost']) expect((await strata.cli(['run', '--rm', '--network', 'none', image, 'ls', '/bin/busybox'])).code).toBe(0)
+  for (const image of ['t/keep', 't/lost'])
+    expect((await strata.cli(['run', '--rm', '--network', 'none', image, 'ls', '/bin/busybox'])).code).toBe(0)
   const store = await strata.store()
   const record = await new BlobStore(store).stat(`sha256:${createHash('sha256').update(lost).digest('hex')}` as never)
   const bytes = localObjects(store)!.localPath(record!.data)
@@ -55,7 +70,8 @@ it('a private Redis that cannot read what it kept starts empty, and all is as be
     await loadBusybox(own, 't/kept')
     await own.stop()
     const kept = join(own.data, 'redis', 'appendonlydir')
-    for (const name of readdirSync(kept).filter((one) => one.endsWith('.aof'))) appendFileSync(join(kept, name), 'x'.repeat(4096))
+    for (const name of readdirSync(kept).filter((one) => one.endsWith('.aof')))
+      appendFileSync(join(kept, name), 'x'.repeat(4096))
     await own.startProcesses()
     expect(readFileSync(join(own.data, 'redis', 'redis.log'), 'utf8')).toMatch(/Bad file format.*append only file/)
     expect((await own.cli(['run', '--rm', '--network', 'none', 't/kept', 'ls', '/bin/busybox'])).code).toBe(0)

@@ -15,7 +15,12 @@ beforeAll(async () => {
     'etc/plain': { content: 'x' },
     script: { content: '#!/bin/sh\necho "entry $*"\n', mode: 0o755 },
   })
-  await loadBusybox(strata, 't/box', [over], { Env: ['PATH=/bin', 'FROM=image'], Cmd: ['echo', 'by default'], Volumes: { '/data/deep': {} }, WorkingDir: '/tmp' })
+  await loadBusybox(strata, 't/box', [over], {
+    Env: ['PATH=/bin', 'FROM=image'],
+    Cmd: ['echo', 'by default'],
+    Volumes: { '/data/deep': {} },
+    WorkingDir: '/tmp',
+  })
   await loadBusybox(strata, 't/entry', [over], { Entrypoint: ['/script'], Cmd: ['of the image'] })
 })
 afterAll(async () => {
@@ -31,7 +36,11 @@ const sh = async (script: string, ...options: string[]): Promise<string> => {
 
 describe('what strata run shows', () => {
   it('stdout and stderr apart, and the exit code', async () => {
-    expect(await run('t/box', 'sh', '-c', 'echo out; echo err >&2; exit 7')).toEqual({ code: 7, stdout: Buffer.from('out\n'), stderr: 'err\n' })
+    expect(await run('t/box', 'sh', '-c', 'echo out; echo err >&2; exit 7')).toEqual({
+      code: 7,
+      stdout: Buffer.from('out\n'),
+      stderr: 'err\n',
+    })
   })
 
   it.each([
@@ -39,7 +48,8 @@ describe('what strata run shows', () => {
     ['255', 255, 'exit 255'],
     ['128 + the signal', 137, 'kill -9 $$'],
   ])('the exit code %s', async (_, code, script) => {
-    // A container's first process is spared its own signals: a child's death is what a shell reports.
+    // A container's first process is spared its own signals: a child's death is what a shell
+    // reports.
     expect((await run('t/box', 'sh', '-c', `sh -c '${script}'; exit $?`)).code).toBe(code)
   })
 
@@ -68,14 +78,28 @@ describe('what strata run shows', () => {
 
 describe('what the container is given', () => {
   it('the image’s command, entrypoint, and what replaces them', async () => {
-    const outputs = await Promise.all([run('t/box'), run('t/entry'), run('t/entry', 'a', 'b'), run('--entrypoint', '/bin/echo', 't/entry', 'mine'), run('--entrypoint', '/bin/pwd', 't/entry')])
-    expect(outputs.map(({ stdout }) => stdout.toString())).toEqual(['by default\n', 'entry of the image\n', 'entry a b\n', 'mine\n', '/\n'])
+    const outputs = await Promise.all([
+      run('t/box'),
+      run('t/entry'),
+      run('t/entry', 'a', 'b'),
+      run('--entrypoint', '/bin/echo', 't/entry', 'mine'),
+      run('--entrypoint', '/bin/pwd', 't/entry'),
+    ])
+    expect(outputs.map(({ stdout }) => stdout.toString())).toEqual([
+      'by default\n',
+      'entry of the image\n',
+      'entry a b\n',
+      'mine\n',
+      '/\n',
+    ])
   })
 
   it('environment of the image, of a file, of the command line, in this order', async () => {
     const file = join(strata.folder, 'env')
     await writeFile(file, '# a comment\nFILE=file\nBOTH=file\n')
-    expect(await sh('echo $FROM $FILE $BOTH "$SPACED" $HOME', '--env-file', file, '-e', 'BOTH=line', '-e', 'SPACED=a  b')).toBe('image file line a  b /root\n')
+    expect(
+      await sh('echo $FROM $FILE $BOTH "$SPACED" $HOME', '--env-file', file, '-e', 'BOTH=line', '-e', 'SPACED=a  b'),
+    ).toBe('image file line a  b /root\n')
   })
 
   it('working directory, made where it is missing; user by name and number, with their groups', async () => {
@@ -86,7 +110,9 @@ describe('what the container is given', () => {
   })
 
   it('its own name, and the files of the network', async () => {
-    expect(await sh('hostname; cat /etc/hostname; head -1 /etc/hosts', '--hostname', 'inside')).toBe('inside\ninside\n127.0.0.1\tlocalhost\n')
+    expect(await sh('hostname; cat /etc/hostname; head -1 /etc/hosts', '--hostname', 'inside')).toBe(
+      'inside\ninside\n127.0.0.1\tlocalhost\n',
+    )
     const id = await strata.cli(['run', '-d', 't/box', 'hostname'])
     const container = id.stdout.toString().trim()
     await strata.cli(['wait', container])
@@ -97,9 +123,21 @@ describe('what the container is given', () => {
   })
 
   it('no network but lo, which is up; or the machine’s', async () => {
-    expect(await sh('ls /sys/class/net; ip -o -4 addr show lo | grep -c 127.0.0.1/8; cat /proc/net/dev | grep -vc lo:')).toBe('lo\n1\n2\n')
-    expect((await sh('ip -o link | cut -d: -f2', '--network', 'host')).split('\n').filter(Boolean).map((name) => name.trim().split('@')[0])).toEqual(
-      readFileSync('/proc/net/dev', 'utf8').split('\n').slice(2).filter(Boolean).map((line) => line.split(':')[0]?.trim()).sort(byKernelIndex),
+    expect(
+      await sh('ls /sys/class/net; ip -o -4 addr show lo | grep -c 127.0.0.1/8; cat /proc/net/dev | grep -vc lo:'),
+    ).toBe('lo\n1\n2\n')
+    expect(
+      (await sh('ip -o link | cut -d: -f2', '--network', 'host'))
+        .split('\n')
+        .filter(Boolean)
+        .map((name) => name.trim().split('@')[0]),
+    ).toEqual(
+      readFileSync('/proc/net/dev', 'utf8')
+        .split('\n')
+        .slice(2)
+        .filter(Boolean)
+        .map((line) => line.split(':')[0]?.trim())
+        .sort(byKernelIndex),
     )
   })
 
@@ -117,14 +155,22 @@ describe('what holds the container', () => {
     expect(status).toMatch(/CapBnd:\s+00000000a80425fb\n/)
     expect(status).toMatch(/Seccomp:\s+2\n/)
     expect(await sh('grep ^CapEff: /proc/self/status', '-u', 'web')).toMatch(/CapEff:\s+0{16}\n/)
-    expect(await sh('cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware | wc -l; echo 1 2>/dev/null > /proc/sys/kernel/hostname || echo refused')).toBe('0\n0\nrefused\n')
+    expect(
+      await sh(
+        'cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware | wc -l; echo 1 2>/dev/null > /proc/sys/kernel/hostname || echo refused',
+      ),
+    ).toBe('0\n0\nrefused\n')
     expect((await run('t/box', 'mount', '-t', 'tmpfs', 'none', '/tmp')).code).not.toBe(0)
     expect((await run('t/box', 'unshare', '-m', 'true')).code).not.toBe(0)
   })
 
   it('namespaces and a cgroup of its own', async () => {
-    const inside = (await sh('for n in mnt uts pid ipc cgroup net; do readlink /proc/self/ns/$n; done')).trim().split('\n')
-    const ours = await Promise.all(['mnt', 'uts', 'pid', 'ipc', 'cgroup', 'net'].map((name) => readlink(`/proc/self/ns/${name}`)))
+    const inside = (await sh('for n in mnt uts pid ipc cgroup net; do readlink /proc/self/ns/$n; done'))
+      .trim()
+      .split('\n')
+    const ours = await Promise.all(
+      ['mnt', 'uts', 'pid', 'ipc', 'cgroup', 'net'].map((name) => readlink(`/proc/self/ns/${name}`)),
+    )
     expect(inside).toHaveLength(6)
     for (const [index, name] of inside.entries()) expect(name).not.toBe(ours[index])
     expect(await sh('echo $$')).toBe('1\n')
@@ -148,10 +194,16 @@ it('what a container that stays has written gets to the disk at its end; one tha
 })
 
 describe('what the CLI does to containers', () => {
-  const start = async (...args: string[]): Promise<string> => (await strata.cli(['run', '-d', ...args])).stdout.toString().trim()
+  const start = async (...args: string[]): Promise<string> =>
+    (await strata.cli(['run', '-d', ...args])).stdout.toString().trim()
 
   it('logs so far, the last of them, and those to come', async () => {
-    const id = await start('t/box', 'sh', '-c', 'echo one; echo two; echo three; while [ ! -e /go ]; do usleep 10000; done; echo four')
+    const id = await start(
+      't/box',
+      'sh',
+      '-c',
+      'echo one; echo two; echo three; while [ ! -e /go ]; do usleep 10000; done; echo four',
+    )
     await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'one\ntwo\nthree\n', 'three lines')
     expect((await strata.cli(['logs', '--tail', '1', id])).stdout.toString()).toBe('three\n')
     const following = strata.spawnCli(['logs', '-f', '--tail', '1', id])
@@ -171,11 +223,14 @@ describe('what the CLI does to containers', () => {
     const frames: Record<number, string> = {}
     for (let at = 0; at < framed.length; at += 8 + framed.readUInt32BE(at + 4)) {
       expect([...framed.subarray(at + 1, at + 4)]).toEqual([0, 0, 0])
-      frames[framed[at]!] = (frames[framed[at]!] ?? '') + framed.toString('utf8', at + 8, at + 8 + framed.readUInt32BE(at + 4))
+      frames[framed[at]!] =
+        (frames[framed[at]!] ?? '') + framed.toString('utf8', at + 8, at + 8 + framed.readUInt32BE(at + 4))
     }
     expect(frames).toEqual({ 1: 'out\n', 2: 'err\n' })
     expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()).toBe('out\n')
-    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stderr&tail=1`)).bytes.toString()).toBe('err\n')
+    expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stderr&tail=1`)).bytes.toString()).toBe(
+      'err\n',
+    )
     expect((await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout&tail=0`)).bytes.toString()).toBe('')
     await strata.cli(['rm', id])
   })
@@ -183,7 +238,8 @@ describe('what the CLI does to containers', () => {
   it('stop asks, then kills', async () => {
     const polite = await start('t/box', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do usleep 10000; done')
     const stubborn = await start('t/box', 'sh', '-c', 'trap "" TERM; echo ready; while :; do usleep 10000; done')
-    for (const id of [polite, stubborn]) await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'ready\n', 'the trap is set')
+    for (const id of [polite, stubborn])
+      await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'ready\n', 'the trap is set')
     expect(await strata.cli(['stop', polite])).toMatchObject({ code: 0, stdout: Buffer.from(`${polite}\n`) })
     expect((await strata.cli(['wait', polite])).stdout.toString()).toBe('3\n')
     await strata.cli(['stop', '-t', '0', stubborn])
@@ -192,7 +248,12 @@ describe('what the CLI does to containers', () => {
   })
 
   it('kill sends a signal; rm takes what ended, and what runs with -f', async () => {
-    const id = await start('t/box', 'sh', '-c', 'trap "echo heard; exit 0" USR1; echo ready; while :; do usleep 10000; done')
+    const id = await start(
+      't/box',
+      'sh',
+      '-c',
+      'trap "echo heard; exit 0" USR1; echo ready; while :; do usleep 10000; done',
+    )
     await until(async () => (await strata.cli(['logs', id])).stdout.toString() === 'ready\n', 'the trap is set')
     expect((await strata.cli(['rm', id])).stderr).toContain('running')
     await strata.cli(['kill', '-s', 'usr1', id])
@@ -205,7 +266,10 @@ describe('what the CLI does to containers', () => {
   })
 
   it('ps shows what runs, ps -a all, with the command, which Redis never had', async () => {
-    const [ended, running] = [await start('--name', 'ended', 't/box', 'true'), await start('--name', 'going', 't/box', 'sleep', '1000')]
+    const [ended, running] = [
+      await start('--name', 'ended', 't/box', 'true'),
+      await start('--name', 'going', 't/box', 'sleep', '1000'),
+    ]
     await strata.cli(['wait', ended])
     expect((await strata.cli(['ps', '-q'])).stdout.toString()).toBe(`${running.slice(0, 12)}\n`)
     const all = (await strata.cli(['ps', '-a'])).stdout.toString()
@@ -217,7 +281,14 @@ describe('what the CLI does to containers', () => {
   })
 
   it('passes Ctrl-C on, and ends as the container does', async () => {
-    const child = strata.spawnCli(['run', '--rm', 't/box', 'sh', '-c', 'trap "echo interrupted; exit 9" INT; echo ready; while :; do usleep 10000; done'])
+    const child = strata.spawnCli([
+      'run',
+      '--rm',
+      't/box',
+      'sh',
+      '-c',
+      'trap "echo interrupted; exit 9" INT; echo ready; while :; do usleep 10000; done',
+    ])
     let text = ''
     child.stdout?.on('data', (piece: Buffer) => (text += piece.toString()))
     await until(() => text === 'ready\n', 'the trap is set')
@@ -246,7 +317,8 @@ describe('names', () => {
 
   it('are free as soon as run --rm has ended, and after a launch that failed', async () => {
     for (let times = 0; times < 3; times++) expect((await run('--name', 'again', 't/box', 'true')).code).toBe(0)
-    for (let times = 0; times < 2; times++) expect((await run('--name', 'failing', '-u', 'nobody-here', 't/box')).code).toBe(125)
+    for (let times = 0; times < 2; times++)
+      expect((await run('--name', 'failing', '-u', 'nobody-here', 't/box')).code).toBe(125)
     expect((await run('--name', 'failing', 't/box', 'true')).code).toBe(0)
   })
 })

@@ -74,14 +74,29 @@ describe('an archive that is saved', () => {
   it('its length is known, and any part of it can be asked for', async () => {
     const whole = await strata.request('GET', path('fx/odd:3'))
     expect(whole.status).toBe(200)
-    expect(whole.headers).toMatchObject({ 'content-length': `${whole.bytes.length}`, 'content-type': 'application/x-tar', 'accept-ranges': 'bytes' })
+    expect(whole.headers).toMatchObject({
+      'content-length': `${whole.bytes.length}`,
+      'content-type': 'application/x-tar',
+      'accept-ranges': 'bytes',
+    })
     const head = await strata.request('HEAD', path('fx/odd:3'))
-    expect({ status: head.status, length: head.headers['content-length'], bytes: head.bytes.length }).toEqual({ status: 200, length: `${whole.bytes.length}`, bytes: 0 })
+    expect({ status: head.status, length: head.headers['content-length'], bytes: head.bytes.length }).toEqual({
+      status: 200,
+      length: `${whole.bytes.length}`,
+      bytes: 0,
+    })
     const etag = String(whole.headers.etag)
-    const part = async (range: string, ifRange = etag) => strata.request('GET', path('fx/odd:3'), undefined, { headers: { range, 'if-range': ifRange } })
+    const part = async (range: string, ifRange = etag) =>
+      strata.request('GET', path('fx/odd:3'), undefined, { headers: { range, 'if-range': ifRange } })
     const middle = await part('bytes=1000000-1999999')
-    expect({ status: middle.status, range: middle.headers['content-range'], same: middle.bytes.equals(whole.bytes.subarray(1_000_000, 2_000_000)) }).toEqual({
-      status: 206, range: `bytes 1000000-1999999/${whole.bytes.length}`, same: true,
+    expect({
+      status: middle.status,
+      range: middle.headers['content-range'],
+      same: middle.bytes.equals(whole.bytes.subarray(1_000_000, 2_000_000)),
+    }).toEqual({
+      status: 206,
+      range: `bytes 1000000-1999999/${whole.bytes.length}`,
+      same: true,
     })
     const last = await part('bytes=-100')
     expect(last.bytes.equals(whole.bytes.subarray(-100))).toBe(true)
@@ -93,9 +108,14 @@ describe('an archive that is saved', () => {
   it('what is not there is said before a byte is sent', async () => {
     expect((await strata.request('GET', path('nobody/nothing'))).json()).toMatchObject({ code: 'image_not_found' })
     expect((await strata.request('GET', path('fx/odd:3', '?format=rar'))).json()).toMatchObject({ code: 'bad_request' })
-    expect((await strata.request('GET', path('fx/odd:3', '?have=sha256:1'))).json()).toMatchObject({ code: 'bad_request' })
+    expect((await strata.request('GET', path('fx/odd:3', '?have=sha256:1'))).json()).toMatchObject({
+      code: 'bad_request',
+    })
     const file = join(folder, 'none.tar')
-    expect(await strata.cli(['save', '-o', file, 'nobody/nothing'])).toMatchObject({ code: 1, stderr: expect.stringContaining('nobody/nothing') as string })
+    expect(await strata.cli(['save', '-o', file, 'nobody/nothing'])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('nobody/nothing') as string,
+    })
     expect((await readdir(folder)).filter((name) => name.startsWith('none'))).toEqual([])
   })
 })
@@ -111,7 +131,13 @@ describe('an incremental archive', () => {
     expect((await save('--have', digests, 'fx/odd:3')).equals(await readFile(since))).toBe(true)
     expect((await readFile(since)).length).toBeLessThan(32_768)
     // As many as there may be: of a receiver that has much.
-    await writeFile(digests, [...layers.map(({ digest }) => digest), ...Array.from({ length: 1_000 - layers.length }, (_, n) => digestOf(`other ${n}`))].join('\n'))
+    await writeFile(
+      digests,
+      [
+        ...layers.map(({ digest }) => digest),
+        ...Array.from({ length: 1_000 - layers.length }, (_, n) => digestOf(`other ${n}`)),
+      ].join('\n'),
+    )
     expect((await save('--have', digests, 'fx/odd:3')).equals(await readFile(since))).toBe(true)
 
     await strata.request('DELETE', path('fx/odd:3').replace('/archive', ''))
@@ -152,7 +178,10 @@ describe('a download that breaks', () => {
     await new Promise<void>((resolve) => proxy.listen(socket, resolve))
     const file = join(folder, 'resumed.tar')
     try {
-      const child = spawn(process.execPath, [CLI, 'save', '-o', file, 'fx/odd:3'], { env: { PATH: process.env['PATH'] ?? '', STRATA_HOST: `unix://${socket}` }, stdio: 'inherit' })
+      const child = spawn(process.execPath, [CLI, 'save', '-o', file, 'fx/odd:3'], {
+        env: { PATH: process.env['PATH'] ?? '', STRATA_HOST: `unix://${socket}` },
+        stdio: 'inherit',
+      })
       expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(0)
     } finally {
       await new Promise((resolve) => proxy.close(resolve))

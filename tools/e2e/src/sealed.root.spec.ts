@@ -8,7 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
 import { StrataUnderTest, until } from './testing/strata.js'
 
-/** Stands in everything that a caller says of a process. Text that Redis, a log or another caller's answer must never have. */
+/**
+ * Stands in everything that a caller says of a process. Text that Redis, a log or another caller's
+ * answer must never have.
+ */
 const MARKER = `sealed-${randomUUID().slice(0, 8)}`
 
 let strata: StrataUnderTest
@@ -35,7 +38,7 @@ async function everythingInRedis(): Promise<string> {
   }
   const found: string[] = []
   try {
-    for (let cursor = ''; cursor !== '0'; ) {
+    for (let cursor = ''; cursor !== '0';) {
       const [next, keys] = await redis.scan(cursor || '0')
       cursor = next
       for (const key of keys) {
@@ -52,7 +55,10 @@ async function everythingInRedis(): Promise<string> {
   return [...found, ...readdirSync(folder).map((name) => readFileSync(join(folder, name), 'latin1'))].join('\n')
 }
 
-const launch = async (request: Partial<CreateContainer>, job = randomUUID()): Promise<{ status: number; job: string; problem: Problem }> => {
+const launch = async (
+  request: Partial<CreateContainer>,
+  job = randomUUID(),
+): Promise<{ status: number; job: string; problem: Problem }> => {
   const answer = await strata.request('POST', `/v1/containers?job=${job}`, { image: 't/box', ...request })
   return { status: answer.status, job, problem: answer.json<Problem>() }
 }
@@ -60,7 +66,12 @@ const launch = async (request: Partial<CreateContainer>, job = randomUUID()): Pr
 /** What is wrong, the code, and whether the caller's sentence quotes what he gave. */
 const FAILURES: readonly (readonly [string, string, boolean, Partial<CreateContainer>])[] = [
   ['a command that is not there', 'command_not_found', true, { command: [`${MARKER}-command`] }],
-  ['an entrypoint that is not there', 'command_not_found', true, { entrypoint: [`/bin/${MARKER}-entrypoint`], command: [MARKER] }],
+  [
+    'an entrypoint that is not there',
+    'command_not_found',
+    true,
+    { entrypoint: [`/bin/${MARKER}-entrypoint`], command: [MARKER] },
+  ],
   ['a command that is not executable', 'command_not_executable', true, { command: [`/bin/${MARKER}-plain`] }],
   ['a folder as the command', 'command_not_executable', true, { command: [`/${MARKER}-folder`] }],
   ['a command below a file', 'launch_failed', true, { command: [`/bin/${MARKER}-plain/x`] }],
@@ -74,7 +85,12 @@ const FAILURES: readonly (readonly [string, string, boolean, Partial<CreateConta
 ]
 
 describe('what a caller says of a process does not leave the node when its launch fails', () => {
-  it.each(FAILURES.flatMap(([what, ...rest]) => [[what, false, ...rest] as const, [`${what}, of a container that was to be removed`, true, ...rest] as const]))(
+  it.each(
+    FAILURES.flatMap(([what, ...rest]) => [
+      [what, false, ...rest] as const,
+      [`${what}, of a container that was to be removed`, true, ...rest] as const,
+    ]),
+  )(
     '%s',
     async (_, autoRemove, code, quotes, request) => {
       const { status, job, problem } = await launch({ ...request, autoRemove })
@@ -83,7 +99,9 @@ describe('what a caller says of a process does not leave the node when its launc
       else expect(problem.detail).not.toMatch(/^[A-Z]/)
       const record = (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>()
       // What the gateway itself refuses is no job.
-      expect(record).toMatchObject('code' in record && code === 'bad_request' ? { code: 'job_not_found' } : { state: 'failed', error: { code } })
+      expect(record).toMatchObject(
+        'code' in record && code === 'bad_request' ? { code: 'job_not_found' } : { state: 'failed', error: { code } },
+      )
       expect(JSON.stringify(record)).not.toContain(MARKER)
       expect((await buffer(await strata.open('GET', `/v1/jobs/${job}/events`))).toString()).not.toContain(MARKER)
     },
@@ -91,17 +109,34 @@ describe('what a caller says of a process does not leave the node when its launc
   )
 
   it('nor when it succeeds, and a gateway that has only what was published knows neither command nor reason', async () => {
-    const { status } = await launch({ command: ['echo', MARKER], env: [`SECRET=${MARKER}`], workdir: `/tmp/${MARKER}`, user: '0', hostname: MARKER, name: 'well' })
+    const { status } = await launch({
+      command: ['echo', MARKER],
+      env: [`SECRET=${MARKER}`],
+      workdir: `/tmp/${MARKER}`,
+      user: '0',
+      hostname: MARKER,
+      name: 'well',
+    })
     expect(status).toBe(201)
     expect((await strata.request('POST', '/v1/containers/well/wait')).json()).toEqual({ exitCode: 0 })
-    await until(async () => (await strata.containers()).some(({ exitCode }) => exitCode === 0), 'its end to be told', 15)
+    await until(
+      async () => (await strata.containers()).some(({ exitCode }) => exitCode === 0),
+      'its end to be told',
+      15,
+    )
     const failed = (await strata.containers()).filter(({ reason }) => reason !== undefined)
     expect(failed.filter(({ reason }) => reason!.includes(MARKER)).length).toBeGreaterThanOrEqual(7)
     const redis = new Redis({ path: strata.redisSocket })
-    const published = Object.values(await redis.hgetall(`strata:containers:${strata.node.id}`)).map((text) => JSON.parse(text) as ContainerView)
+    const published = Object.values(await redis.hgetall(`strata:containers:${strata.node.id}`)).map(
+      (text) => JSON.parse(text) as ContainerView,
+    )
     redis.disconnect()
     expect(published.find(({ name }) => name === 'well')).toMatchObject({ command: [], exitCode: 0 })
-    expect([...new Set(published.flatMap(({ reason }) => reason ?? []))].sort()).toEqual(['The command cannot be run', 'The command was not found', 'The container could not be started'])
+    expect([...new Set(published.flatMap(({ reason }) => reason ?? []))].sort()).toEqual([
+      'The command cannot be run',
+      'The command was not found',
+      'The container could not be started',
+    ])
   })
 
   it('the CLI says it in full, with docker’s exit codes', async () => {

@@ -24,7 +24,9 @@ beforeAll(async () => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** What a client sends of an archive whose one file is large: after its headers, and from then on. */
+/**
+ * What a client sends of an archive whose one file is large: after its headers, and from then on.
+ */
 interface Kind {
   readonly headers: string
   readonly first: readonly Buffer[]
@@ -32,7 +34,8 @@ interface Kind {
 }
 const LENGTH = 100_000_000
 const BEGINNING = [header({ name: 'big', size: LENGTH }), randomBytes(1024 * 1024)]
-const chunk = (bytes: Buffer): Buffer => Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')])
+const chunk = (bytes: Buffer): Buffer =>
+  Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')])
 const plain = `content-length: ${LENGTH}`
 const chunked = 'transfer-encoding: chunked'
 const KINDS: readonly Kind[] = [
@@ -68,8 +71,10 @@ class SlowClient {
   }
 }
 
-const jobOf = async (strata: StrataUnderTest, job: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>()
-const stateOf = async (strata: StrataUnderTest, job: string): Promise<string | undefined> => (await jobOf(strata, job)).state
+const jobOf = async (strata: StrataUnderTest, job: string): Promise<JobView> =>
+  (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>()
+const stateOf = async (strata: StrataUnderTest, job: string): Promise<string | undefined> =>
+  (await jobOf(strata, job)).state
 const held = (strata: StrataUnderTest): { threads: number; descriptors: number } => {
   const pid = strata.pid('gateway')
   return { threads: readdirSync(`/proc/${pid}/task`).length, descriptors: readdirSync(`/proc/${pid}/fd`).length }
@@ -77,7 +82,14 @@ const held = (strata: StrataUnderTest): { threads: number; descriptors: number }
 
 /** By the body over the socket, by the path, and as a tree. */
 async function loadEachWay(strata: StrataUnderTest): Promise<void> {
-  const { stdout } = await run('curl', ['-sS', '-T', archive, '--unix-socket', strata.socket, 'http://strata/v1/images?prepare=false'])
+  const { stdout } = await run('curl', [
+    '-sS',
+    '-T',
+    archive,
+    '--unix-socket',
+    strata.socket,
+    'http://strata/v1/images?prepare=false',
+  ])
   expect(JSON.parse(stdout)).toMatchObject({ images: [{ names: ['slow:1'] }] })
   expect(await strata.cli(['load', '-q', archive])).toMatchObject({ code: 0, stderr: '' })
   const imported = await strata.request('POST', '/v1/images?import=slow:2', Readable.from([tree]))
@@ -90,7 +102,9 @@ describe('clients that send slowly, or nothing', () => {
   let clients: SlowClient[] = []
   beforeAll(async () => {
     port = await freePort()
-    strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: `127.0.0.1:${port}` } })
+    strata = await StrataUnderTest.start({
+      environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: `127.0.0.1:${port}` },
+    })
   })
   afterEach(() => {
     for (const client of clients.splice(0)) client.leave()
@@ -100,17 +114,36 @@ describe('clients that send slowly, or nothing', () => {
   it('keep nobody else waiting, and nothing of them stays', async () => {
     await loadEachWay(strata)
     const before = held(strata)
-    clients = Array.from({ length: 20 }, (_, at) => new SlowClient(strata, at % 2 === 0 ? undefined : port, KINDS[at % KINDS.length]!))
-    await until(async () => (await Promise.all(clients.map(({ job }) => stateOf(strata, job)))).every((state) => state === 'receiving'), 'all are being received')
+    clients = Array.from(
+      { length: 20 },
+      (_, at) => new SlowClient(strata, at % 2 === 0 ? undefined : port, KINDS[at % KINDS.length]!),
+    )
+    await until(
+      async () =>
+        (await Promise.all(clients.map(({ job }) => stateOf(strata, job)))).every((state) => state === 'receiving'),
+      'all are being received',
+    )
     await loadEachWay(strata)
     // They live all the same, and can be cancelled.
     expect(await stateOf(strata, clients[1]!.job)).toBe('receiving')
     for (const { job } of clients.slice(0, 5)) await strata.request('DELETE', `/v1/jobs/${job}`)
-    await until(() => clients.slice(0, 5).every(({ answer }) => answer.includes('"code":"cancelled"')), 'five are told that they were cancelled')
+    await until(
+      () => clients.slice(0, 5).every(({ answer }) => answer.includes('"code":"cancelled"')),
+      'five are told that they were cancelled',
+    )
     for (const client of clients) client.leave()
-    await until(async () => (await Promise.all(clients.map(({ job }) => stateOf(strata, job)))).every((state) => state === 'failed' || state === 'cancelled'), 'all have ended')
+    await until(
+      async () =>
+        (await Promise.all(clients.map(({ job }) => stateOf(strata, job)))).every(
+          (state) => state === 'failed' || state === 'cancelled',
+        ),
+      'all have ended',
+    )
     await settledStore(strata)
-    await until(() => held(strata).threads <= before.threads && held(strata).descriptors <= before.descriptors, 'threads and descriptors are as before')
+    await until(
+      () => held(strata).threads <= before.threads && held(strata).descriptors <= before.descriptors,
+      'threads and descriptors are as before',
+    )
   })
 })
 
@@ -118,12 +151,18 @@ describe('a gateway of one reader and three uploads', () => {
   let strata: StrataUnderTest
   const clients: SlowClient[] = []
   beforeAll(async () => {
-    strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', STRATA_READERS: '1', STRATA_MAX_UPLOADS: '3' } })
+    strata = await StrataUnderTest.start({
+      environment: { STRATA_PREPARE: 'false', STRATA_READERS: '1', STRATA_MAX_UPLOADS: '3' },
+    })
   })
   afterEach(async () => {
     const left = clients.splice(0)
     for (const client of left) client.leave()
-    await until(async () => (await Promise.all(left.map(({ job }) => stateOf(strata, job)))).every((state) => state !== 'receiving'), 'all have ended')
+    await until(
+      async () =>
+        (await Promise.all(left.map(({ job }) => stateOf(strata, job)))).every((state) => state !== 'receiving'),
+      'all have ended',
+    )
   })
   afterAll(() => strata.dispose())
   const slow = async (kind: Kind): Promise<SlowClient> => {
@@ -159,7 +198,11 @@ describe('a gateway of one reader and three uploads', () => {
     const job = randomUUID()
     const refused = await strata.request('POST', `/v1/images?job=${job}`, Readable.from([readFileSync(archive)]))
     expect(refused.status).toBe(503)
-    expect(refused.json<Problem>()).toMatchObject({ code: 'overloaded', detail: '3 uploads are open, as many as this gateway takes at once (STRATA_MAX_UPLOADS): try again when one has ended' })
+    expect(refused.json<Problem>()).toMatchObject({
+      code: 'overloaded',
+      detail:
+        '3 uploads are open, as many as this gateway takes at once (STRATA_MAX_UPLOADS): try again when one has ended',
+    })
     expect((await strata.request('GET', `/v1/jobs/${job}`)).status).toBe(404)
     expect(await strata.cli(['load', '-q', archive])).toMatchObject({ code: 0, stderr: '' })
     clients[0]!.leave()

@@ -10,7 +10,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { absentOf, newerDocker, PEERS, type Peer, type PeerKind } from './testing/peers.js'
 import { StrataUnderTest } from './testing/strata.js'
 
-/** What the field's tools make of archives that Strata writes: they take them, and what they write again is the same image. */
+/**
+ * What the field's tools make of archives that Strata writes: they take them, and what they write
+ * again is the same image.
+ */
 let strata: StrataUnderTest
 let folder: string
 beforeAll(async () => {
@@ -39,7 +42,12 @@ async function saved(fixture: FixtureName, format: ArchiveFormat) {
   return { file, image: await inspect() }
 }
 
-const kinds: [name: string, kind: PeerKind][] = [...Object.entries(PEERS), ...[newerDocker()].flatMap((docker): [string, PeerKind][] => (docker ? [['the docker of STRATA_TEST_DOCKER', docker]] : []))]
+const kinds: [name: string, kind: PeerKind][] = [
+  ...Object.entries(PEERS),
+  ...[newerDocker()].flatMap((docker): [string, PeerKind][] =>
+    docker ? [['the docker of STRATA_TEST_DOCKER', docker]] : [],
+  ),
+]
 describe.each(kinds)('%s', (name, { formats, programs, start }) => {
   const absent = absentOf(programs)
   let peer: Peer | undefined
@@ -50,23 +58,28 @@ describe.each(kinds)('%s', (name, { formats, programs, start }) => {
   })
   afterAll(() => peer?.stop())
 
-  it.for(formats.flatMap((format) => FIXTURES.map((fixture) => [format, fixture] as const)))('takes the %s archive of %s, and writes the same image', async ([format, fixture], context) => {
-    if (!peer) return context.skip(`it needs ${absent.join(' and ')}`)
-    const { file, image } = await saved(fixture, format)
-    const again = `${file}-again-${name}`
-    peer.load(file, format)
-    peer.save(again, format, NAME)
-    for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
-    expect((await strata.load(createReadStream(again))).images).toMatchObject([{ names: [NAME] }])
-    expect(await inspect()).toEqual(image)
-  })
+  it.for(formats.flatMap((format) => FIXTURES.map((fixture) => [format, fixture] as const)))(
+    'takes the %s archive of %s, and writes the same image',
+    async ([format, fixture], context) => {
+      if (!peer) return context.skip(`it needs ${absent.join(' and ')}`)
+      const { file, image } = await saved(fixture, format)
+      const again = `${file}-again-${name}`
+      peer.load(file, format)
+      peer.save(again, format, NAME)
+      for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+      expect((await strata.load(createReadStream(again))).images).toMatchObject([{ names: [NAME] }])
+      expect(await inspect()).toEqual(image)
+    },
+  )
 
   it.for(formats)('takes the %s archive of an image with several platforms', async (format, context) => {
     if (!peer) return context.skip(`it needs ${absent.join(' and ')}`)
     for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
     const layout = new TestLayout()
     const [here, other] = [await layout.image(HOST), await layout.image(OTHER)]
-    const bytes = await layout.tar([{ ...layout.index([other, here]), annotations: { 'io.containerd.image.name': 'docker.io/fx/odd:3' } }])
+    const bytes = await layout.tar([
+      { ...layout.index([other, here]), annotations: { 'io.containerd.image.name': 'docker.io/fx/odd:3' } },
+    ])
     expect((await strata.request('POST', '/v1/images?platform=all', Readable.from([bytes]))).status).toBe(201)
     const [file, again] = [join(folder, `several-${format}`), join(folder, `several-${format}-again-${name}`)]
     expect(await strata.cli(['save', '--format', format, '-o', file, NAME])).toMatchObject({ code: 0, stderr: '' })

@@ -30,14 +30,22 @@ function need(context: TestContext, ...tools: string[]): void {
   const absent = absentOf(tools)
   if (absent.length > 0) context.skip(`it needs ${absent.join(' and ')}`)
 }
-const run = (command: string, ...args: string[]) => execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })
+const run = (command: string, ...args: string[]) =>
+  execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })
 const skopeo = (...args: string[]) => run('skopeo', '--insecure-policy', '--tmpdir', folder, ...args)
-const diffIds = async (name: string) => (await strata.request('GET', `/v1/images/${encodeURIComponent(name)}`)).json<ImageView>().layers.map(({ diffId }) => diffId.slice(7, 15))
+const diffIds = async (name: string) =>
+  (await strata.request('GET', `/v1/images/${encodeURIComponent(name)}`))
+    .json<ImageView>()
+    .layers.map(({ diffId }) => diffId.slice(7, 15))
 const ODD = ['807953b6', '3782d6d3', '4689fcb4']
 
 describe('archives that tools write', () => {
   it.for([
-    ['docker-archive', 'docker-archive:d.tar:fx/odd:3', { format: 'docker', writer: 'containers/image (podman, skopeo, buildah)' }],
+    [
+      'docker-archive',
+      'docker-archive:d.tar:fx/odd:3',
+      { format: 'docker', writer: 'containers/image (podman, skopeo, buildah)' },
+    ],
     ['oci-archive', 'oci-archive:o.tar:fx/odd:3', { format: 'oci' }],
   ] as const)('skopeo’s %s', async ([, target, found], context) => {
     need(context, 'skopeo')
@@ -47,7 +55,8 @@ describe('archives that tools write', () => {
     expect(await diffIds('fx/odd:3')).toEqual(ODD)
   })
 
-  // Not zstd:chunked: skopeo 1.9 writes such layers that unpack, by zstd(1) too, to something else than its config says.
+  // Not zstd:chunked: skopeo 1.9 writes such layers that unpack, by zstd(1) too, to something else
+  // than its config says.
   it.for(['zstd', 'gzip'])('skopeo’s layers by %s', async (compression, context) => {
     need(context, 'skopeo')
     skopeo('copy', '--dest-compress-format', compression, 'docker-archive:in.tar', `oci:${compression}:fx/odd:3`)
@@ -70,20 +79,32 @@ describe('an image with all its platforms', () => {
   const several = async () => {
     const layout = new TestLayout()
     const index = layout.index([await layout.image('amd64'), await layout.image('arm64')])
-    const answer = await strata.request('POST', '/v1/images?platform=all', Readable.from([await layout.tar([{ ...index, annotations: { 'io.containerd.image.name': 'docker.io/fx/many:1' } }])]))
+    const answer = await strata.request(
+      'POST',
+      '/v1/images?platform=all',
+      Readable.from([
+        await layout.tar([{ ...index, annotations: { 'io.containerd.image.name': 'docker.io/fx/many:1' } }]),
+      ]),
+    )
     expect(answer.status).toBe(201)
     return index
   }
 
-  it.for(['oci', 'docker'])('saved as %s is read by skopeo with its digest, and comes back by it', async (format, context) => {
-    need(context, 'skopeo')
-    const index = await several()
-    const file = join(folder, `many-${format}.tar`)
-    expect(await strata.cli(['save', '--format', format, '-o', file, 'fx/many:1'])).toMatchObject({ code: 0 })
-    const name = `again-${format}`
-    skopeo('copy', '--all', '--preserve-digests', `oci-archive:${file}:1`, `oci:${name}:fx/many:2`)
-    expect(await strata.cli(['load', '-q', '--platform', 'all', join(folder, name)])).toMatchObject({ code: 0 })
-    expect((await strata.images()).map(({ digest, names }) => ({ digest, names }))).toEqual([{ digest: index.digest, names: ['fx/many:1', 'fx/many:2'] }])
-    if (format === 'docker') expect(skopeo('inspect', '--config', `docker-archive:${file}:fx/many:1`)).toMatch(/"architecture": *"amd64"/)
-  })
+  it.for(['oci', 'docker'])(
+    'saved as %s is read by skopeo with its digest, and comes back by it',
+    async (format, context) => {
+      need(context, 'skopeo')
+      const index = await several()
+      const file = join(folder, `many-${format}.tar`)
+      expect(await strata.cli(['save', '--format', format, '-o', file, 'fx/many:1'])).toMatchObject({ code: 0 })
+      const name = `again-${format}`
+      skopeo('copy', '--all', '--preserve-digests', `oci-archive:${file}:1`, `oci:${name}:fx/many:2`)
+      expect(await strata.cli(['load', '-q', '--platform', 'all', join(folder, name)])).toMatchObject({ code: 0 })
+      expect((await strata.images()).map(({ digest, names }) => ({ digest, names }))).toEqual([
+        { digest: index.digest, names: ['fx/many:1', 'fx/many:2'] },
+      ])
+      if (format === 'docker')
+        expect(skopeo('inspect', '--config', `docker-archive:${file}:fx/many:1`)).toMatch(/"architecture": *"amd64"/)
+    },
+  )
 })

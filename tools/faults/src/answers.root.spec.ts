@@ -27,7 +27,8 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     world.report()
     await world.dispose()
   })
-  const imageOf = async (name: string): Promise<string | undefined> => (await world.strata.images()).find(({ names }) => names.includes(name))?.id
+  const imageOf = async (name: string): Promise<string | undefined> =>
+    (await world.strata.images()).find(({ names }) => names.includes(name))?.id
   const expectImage = (name: string, id: string | undefined) => async (): Promise<string[]> => {
     const now = await imageOf(name)
     return now === id ? [] : [`${name} is ${now ?? 'gone'}, not ${id ?? 'gone'}`]
@@ -47,7 +48,8 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     await world.redis.start()
   }
   /** The job of a load whose ingest died is taken up again, and is over. */
-  const isRunAgain = async (job: string): Promise<string[]> => ((await new Uploads(world.store.objects).get(job)) === undefined ? [] : [`the load ${job} was not run again`])
+  const isRunAgain = async (job: string): Promise<string[]> =>
+    (await new Uploads(world.store.objects).get(job)) === undefined ? [] : [`the load ${job} was not run again`]
 
   it('a load that is run again takes no tag back that was moved since, and no image that was removed', async () => {
     const steps: Step[] = ['load.named', 'load.completed', 'load.upload-ended']
@@ -62,11 +64,21 @@ onEachStore('on %s, what was answered stays true:', (store) => {
       const newer = (await world.load(await archiveOf([moved]), randomUUID())).json<Loaded>().images[0]!.id
       expect((await world.strata.request('DELETE', `/v1/images/${encodeURIComponent(removed)}`)).status).toBe(200)
       expect((await first).status).toBe(201)
-      await world.right(`ingest killed at ${step}`, async () => [...(await isRunAgain(job)), ...(await expectImage(moved, newer)()), ...(await expectImage(removed, undefined)())])
+      await world.right(`ingest killed at ${step}`, async () => [
+        ...(await isRunAgain(job)),
+        ...(await expectImage(moved, newer)()),
+        ...(await expectImage(removed, undefined)()),
+      ])
     }
   })
 
-  it.each(['load.blobs-committed', 'load.committing', 'load.name-set', 'load.named', 'load.completed'] satisfies Step[])('Redis is emptied while a load is at %s: it is made, and its client hears so', async (step) => {
+  it.each([
+    'load.blobs-committed',
+    'load.committing',
+    'load.name-set',
+    'load.named',
+    'load.completed',
+  ] satisfies Step[])('Redis is emptied while a load is at %s: it is made, and its client hears so', async (step) => {
     const [job, name] = [randomUUID(), `t/${step.replace('.', '-')}:1`]
     world.orders.give(step, 'SIGSTOP')
     const answer = world.load(await archiveOf([name]), job)
@@ -76,7 +88,9 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     await world.strata.ready()
     const { status, bytes } = await answer
     expect({ status, text: status === 201 ? '' : bytes.toString() }).toEqual({ status: 201, text: '' })
-    await world.right(`Redis emptied at ${step}`, async () => ((await imageOf(name)) === undefined ? [`${name} is not there`] : []))
+    await world.right(`Redis emptied at ${step}`, async () =>
+      (await imageOf(name)) === undefined ? [`${name} is not there`] : [],
+    )
   })
 
   it('Redis is emptied while a gateway has not queued its load yet: it is refused whole, or made', async () => {
@@ -88,7 +102,9 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     letGo(pid)
     await world.strata.ready()
     const isMade = (await answer).status === 201
-    await world.right('Redis emptied at load.received', async () => ((await imageOf('t/received:1')) === undefined) === isMade ? ['the answer is not true'] : [])
+    await world.right('Redis emptied at load.received', async () =>
+      ((await imageOf('t/received:1')) === undefined) === isMade ? ['the answer is not true'] : [],
+    )
   })
 
   it('a load that waits and was cancelled is not made after Redis was emptied', async () => {
@@ -113,7 +129,8 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     await until(async () => (await new Uploads(world.store.objects).get(under)) !== undefined, 'the upload is there')
     await emptyRedis()
     await world.strata.ready()
-    for (const id of [used, under]) expect((await world.load(await archiveOf(['t/other:1']), id)).json()).toMatchObject({ code: 'job_exists' })
+    for (const id of [used, under])
+      expect((await world.load(await archiveOf(['t/other:1']), id)).json()).toMatchObject({ code: 'job_exists' })
     expect(await new Uploads(world.store.objects).get(under)).toMatchObject({ state: 'receiving' })
     body.destroy()
     await answer.catch(() => undefined)
@@ -123,42 +140,56 @@ onEachStore('on %s, what was answered stays true:', (store) => {
   })
 })
 
-onEachStore('on %s, which goes away and comes back,', (store) => {
-  let world: World
-  beforeAll(async () => {
-    world = await World.start(store)
-  })
-  afterAll(async () => {
-    world.report()
-    await world.dispose()
-  })
+onEachStore(
+  'on %s, which goes away and comes back,',
+  (store) => {
+    let world: World
+    beforeAll(async () => {
+      world = await World.start(store)
+    })
+    afterAll(async () => {
+      world.report()
+      await world.dispose()
+    })
 
-  /** The store goes away when a load is at the step. */
-  async function awayAt(step: Step, name: string): Promise<{ job: string; answer: ReturnType<World['load']> }> {
-    const job = randomUUID()
-    world.orders.give(step, 'SIGSTOP')
-    const answer = world.load(await archiveOf([name]), job)
-    const pid = await world.orders.taken(step)
-    await world.store.server!.kill()
-    process.kill(pid, 'SIGCONT')
-    return { job, answer }
-  }
+    /** The store goes away when a load is at the step. */
+    async function awayAt(step: Step, name: string): Promise<{ job: string; answer: ReturnType<World['load']> }> {
+      const job = randomUUID()
+      world.orders.give(step, 'SIGSTOP')
+      const answer = world.load(await archiveOf([name]), job)
+      const pid = await world.orders.taken(step)
+      await world.store.server!.kill()
+      process.kill(pid, 'SIGCONT')
+      return { job, answer }
+    }
 
-  it.each(['load.committing', 'load.name-set', 'load.named', 'load.completed'] satisfies Step[])('a load at %s waits and is made', async (step) => {
-    const name = `t/${step.replace('.', '-')}:1`
-    const { job, answer } = await awayAt(step, name)
-    // Said by the run that is put back, or the client has its answer already.
-    await until(async () => ['waiting for the store', 'done'].includes((await world.job(job)).step), 'the load waits for the store')
-    await world.store.server!.start()
-    expect((await answer).status).toBe(201)
-    await world.right(`MinIO away at ${step}`, async () => ((await world.names()).includes(name) ? [] : [`${name} is not there`]))
-  })
+    it.each(['load.committing', 'load.name-set', 'load.named', 'load.completed'] satisfies Step[])(
+      'a load at %s waits and is made',
+      async (step) => {
+        const name = `t/${step.replace('.', '-')}:1`
+        const { job, answer } = await awayAt(step, name)
+        // Said by the run that is put back, or the client has its answer already.
+        await until(
+          async () => ['waiting for the store', 'done'].includes((await world.job(job)).step),
+          'the load waits for the store',
+        )
+        await world.store.server!.start()
+        expect((await answer).status).toBe(201)
+        await world.right(`MinIO away at ${step}`, async () =>
+          (await world.names()).includes(name) ? [] : [`${name} is not there`],
+        )
+      },
+    )
 
-  it('a load that has waited for a minute fails, and sets no name later', async () => {
-    const { job, answer } = await awayAt('load.committing', 't/late:1')
-    expect((await answer).json()).toMatchObject({ code: 'store_unavailable' })
-    await world.store.server!.start()
-    await world.right('MinIO away for longer than a load waits', async () => ((await world.names()).includes('t/late:1') ? ['it was made after all'] : []))
-    expect(await new Uploads(world.store.objects).get(job)).toBeUndefined()
-  })
-}, { stores: ['minio'] })
+    it('a load that has waited for a minute fails, and sets no name later', async () => {
+      const { job, answer } = await awayAt('load.committing', 't/late:1')
+      expect((await answer).json()).toMatchObject({ code: 'store_unavailable' })
+      await world.store.server!.start()
+      await world.right('MinIO away for longer than a load waits', async () =>
+        (await world.names()).includes('t/late:1') ? ['it was made after all'] : [],
+      )
+      expect(await new Uploads(world.store.objects).get(job)).toBeUndefined()
+    })
+  },
+  { stores: ['minio'] },
+)

@@ -17,12 +17,16 @@ export interface Churned {
 }
 
 /**
- * Eight clients load, tag, look at, launch, remove and collect at random, images that share their layers, until the time is over or something is wrong. An image that is listed must have all of its blobs. It may be
- * removed and loaded again between two questions, so it counts as lacking when it is found so again and again, and listed each time: what is lost stays lost.
- * At the end all is collected once more.
+ * Eight clients load, tag, look at, launch, remove and collect at random, images that share their
+ * layers, until the time is over or something is wrong. An image that is listed must have all of
+ * its blobs. It may be removed and loaded again between two questions, so it counts as lacking when
+ * it is found so again and again, and listed each time: what is lost stays lost. At the end all is
+ * collected once more.
  */
 export async function churn(world: World, minutes: number): Promise<Churned> {
-  const layers: PackedLayer[] = await Promise.all(Array.from({ length: LAYERS }, async () => packed(await ownLayer(20_000))))
+  const layers: PackedLayer[] = await Promise.all(
+    Array.from({ length: LAYERS }, async () => packed(await ownLayer(20_000))),
+  )
   const end = performance.now() + minutes * 60_000
   const done: Record<string, number> = {}
   const problems: string[] = []
@@ -30,15 +34,39 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
   const path = (image: string): string => `/v1/images/${encodeURIComponent(image)}`
   const { strata } = world
 
-  const acts: Readonly<Record<string, { readonly weight: number; readonly fine: readonly number[]; readonly act: () => Promise<{ status: number; bytes: Buffer }> }>> = {
+  const acts: Readonly<
+    Record<
+      string,
+      {
+        readonly weight: number
+        readonly fine: readonly number[]
+        readonly act: () => Promise<{ status: number; bytes: Buffer }>
+      }
+    >
+  > = {
     load: {
-      weight: 6, fine: [201],
-      act: async () => world.load(await archiveOf([name()], Array.from({ length: randomInt(1, 4) }, () => layers[randomInt(LAYERS)]!)), randomUUID(), randomInt(3) > 0 ? '&prepare=false' : ''),
+      weight: 6,
+      fine: [201],
+      act: async () =>
+        world.load(
+          await archiveOf(
+            [name()],
+            Array.from({ length: randomInt(1, 4) }, () => layers[randomInt(LAYERS)]!),
+          ),
+          randomUUID(),
+          randomInt(3) > 0 ? '&prepare=false' : '',
+        ),
     },
-    tag: { weight: 1, fine: [200, 201, 204, 404], act: () => strata.request('POST', `${path(name())}/tag`, { name: name() }) },
+    tag: {
+      weight: 1,
+      fine: [200, 201, 204, 404],
+      act: () => strata.request('POST', `${path(name())}/tag`, { name: name() }),
+    },
     remove: {
-      weight: 7, fine: [200, 404, 409],
-      // One of all there are, so also what lost its name to another; and a little more often than one comes: else there would be more and more of them, and each layer always in use.
+      weight: 7,
+      fine: [200, 404, 409],
+      // One of all there are, so also what lost its name to another; and a little more often than
+      // one comes: else there would be more and more of them, and each layer always in use.
       act: async () => {
         const images = await strata.images()
         return strata.request('DELETE', `${path(images[randomInt(images.length + 1)]?.digest ?? name())}?force`)
@@ -46,7 +74,8 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
     },
     collect: { weight: 1, fine: [200], act: () => strata.request('POST', '/v1/gc') },
     run: {
-      weight: 1, fine: [201, 404],
+      weight: 1,
+      fine: [201, 404],
       act: async () => {
         const answer = await strata.request('POST', '/v1/containers', { image: name(), command: ['true'] })
         if (answer.status !== 201) return answer
@@ -57,16 +86,22 @@ export async function churn(world: World, minutes: number): Promise<Churned> {
       },
     },
     look: {
-      weight: 3, fine: [200, 404],
+      weight: 3,
+      fine: [200, 404],
       act: async () => {
         const [image] = (await strata.images()).sort(() => Math.random() - 0.5)
         if (!image) return strata.request('GET', '/v1/images')
         let lacking = ['not looked yet']
         let look = 0
-        for (; look < LOOKS && lacking.length > 0 && (await strata.images()).some(({ digest }) => digest === image.digest); look++) {
+        for (
+          ;
+          look < LOOKS && lacking.length > 0 && (await strata.images()).some(({ digest }) => digest === image.digest);
+          look++
+        ) {
           lacking = await world.checker.lacking(image.digest).catch((error: unknown) => [String(error)])
         }
-        if (lacking.length > 0 && look === LOOKS) problems.push(`${image.digest} is listed and not whole: ${lacking.join(', ')}`)
+        if (lacking.length > 0 && look === LOOKS)
+          problems.push(`${image.digest} is listed and not whole: ${lacking.join(', ')}`)
         return strata.request('GET', '/v1/images')
       },
     },
@@ -94,8 +129,9 @@ export interface Killed {
 }
 
 /**
- * Services chosen at random are killed, and started again, every few seconds, while clients load, launch, remove and collect. What they are answered does not matter, for
- * whom they ask may die: what is there in the end does.
+ * Services chosen at random are killed, and started again, every few seconds, while clients load,
+ * launch, remove and collect. What they are answered does not matter, for whom they ask may die:
+ * what is there in the end does.
  */
 export async function killAtRandom(world: World, minutes: number): Promise<Killed> {
   const end = performance.now() + minutes * 60_000
@@ -122,8 +158,15 @@ export async function killAtRandom(world: World, minutes: number): Promise<Kille
   const client = async (): Promise<void> => {
     while (performance.now() < end) {
       const [what, act] = Object.entries(acts)[randomInt(Object.keys(acts).length)]!
-      // A request whose service died may be answered when its job was run again, or never: others go on meanwhile.
-      const answered = await Promise.race([act().then(({ status }) => status < 500, () => false), delay(PATIENCE_MS, false)])
+      // A request whose service died may be answered when its job was run again, or never: others
+      // go on meanwhile.
+      const answered = await Promise.race([
+        act().then(
+          ({ status }) => status < 500,
+          () => false,
+        ),
+        delay(PATIENCE_MS, false),
+      ])
       if (answered) done[what] = (done[what] ?? 0) + 1
       else await delay(100)
     }

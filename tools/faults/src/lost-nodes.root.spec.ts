@@ -13,7 +13,10 @@ interface Problem {
   readonly detail: string
 }
 
-/** With patience as short as it can be: a node that died is missed when its registration ends, 15 s after its last word. */
+/**
+ * With patience as short as it can be: a node that died is missed when its registration ends, 15 s
+ * after its last word.
+ */
 describe('a node that is gone', { timeout: 180_000 }, () => {
   let world: World
   let a: string
@@ -29,7 +32,12 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
   })
 
   const startB = (more: Record<string, string> = {}): Promise<void> => {
-    const environment = { STRATA_NODE: b, STRATA_NODE_FOLDER: join(world.strata.data, 'node-b'), STRATA_RUN_FOLDER: `/run/strata/${b}`, ...more }
+    const environment = {
+      STRATA_NODE: b,
+      STRATA_NODE_FOLDER: join(world.strata.data, 'node-b'),
+      STRATA_RUN_FOLDER: `/run/strata/${b}`,
+      ...more,
+    }
     return world.strata.startGroup(NODE, false, { name: 'b', environment })
   }
   const startA = async (): Promise<void> => {
@@ -38,11 +46,16 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
   const loseA = async (): Promise<void> => {
     for (const service of NODE) await world.strata.stop('SIGKILL', service)
   }
-  const load = async (name: string): Promise<void> => expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
-  const nodes = async (): Promise<NodeView[]> => (await world.strata.request('GET', '/v1/nodes')).json<{ nodes?: NodeView[] }>().nodes ?? []
-  const stateOf = async (id: string): Promise<string | undefined> => (await nodes()).find((node) => node.id === id)?.state
-  const becomes = (id: string, state: NodeView['state']): Promise<void> => until(async () => (await stateOf(id)) === state, `${id} is ${state}`)
-  const launch = (body: object, query = ''): Promise<Answer> => world.strata.request('POST', `/v1/containers${query}`, body)
+  const load = async (name: string): Promise<void> =>
+    expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
+  const nodes = async (): Promise<NodeView[]> =>
+    (await world.strata.request('GET', '/v1/nodes')).json<{ nodes?: NodeView[] }>().nodes ?? []
+  const stateOf = async (id: string): Promise<string | undefined> =>
+    (await nodes()).find((node) => node.id === id)?.state
+  const becomes = (id: string, state: NodeView['state']): Promise<void> =>
+    until(async () => (await stateOf(id)) === state, `${id} is ${state}`)
+  const launch = (body: object, query = ''): Promise<Answer> =>
+    world.strata.request('POST', `/v1/containers${query}`, body)
   const cli = async (...args: string[]): Promise<Pick<Output, 'code' | 'stderr'> & { stdout: string }> => {
     const { code, stdout, stderr } = await world.strata.cli(args)
     return { code, stdout: stdout.toString(), stderr }
@@ -70,21 +83,41 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     expect([ended.status, ended.json<Problem>().code]).toEqual([503, 'node_unavailable'])
     expect(ended.json<Problem>().detail).toContain(`the node ${a} on the host `)
     expect(ended.json<Problem>().detail).toContain('not started elsewhere')
-    const shown = (await world.strata.request('GET', '/v1/containers')).json<{ containers: ContainerView[] }>().containers
-    expect(shown).toMatchObject([{ name: 'lost', node: a, state: 'unknown', reason: `the node ${a} does not answer; it was created when last heard of` }])
+    const shown = (await world.strata.request('GET', '/v1/containers')).json<{ containers: ContainerView[] }>()
+      .containers
+    expect(shown).toMatchObject([
+      {
+        name: 'lost',
+        node: a,
+        state: 'unknown',
+        reason: `the node ${a} does not answer; it was created when last heard of`,
+      },
+    ])
     expect((await cli('ps')).stdout).toContain('Unknown: ')
-    expect((await cli('node', 'ls')).stdout).toMatch(new RegExp(`^${a} +\\S+ +Gone \\(last seen .* ago\\) +\\S+ +runc version \\S+ +1$`, 'm'))
+    expect((await cli('node', 'ls')).stdout).toMatch(
+      new RegExp(`^${a} +\\S+ +Gone \\(last seen .* ago\\) +\\S+ +runc version \\S+ +1$`, 'm'),
+    )
 
     // What may be running there is not forgotten by a slip, and what lives not at all.
     const stays = await cli('node', 'rm', a)
-    expect([stays.code, stays.stderr]).toEqual([1, expect.stringContaining('had 1 containers that may still be running there (lost)')])
+    expect([stays.code, stays.stderr]).toEqual([
+      1,
+      expect.stringContaining('had 1 containers that may still be running there (lost)'),
+    ])
     for (const force of [[], ['--force']]) {
       const refused = await cli('node', 'rm', ...force, b)
-      expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(`the node ${b} is running on the host `)])
+      expect([refused.code, refused.stderr]).toEqual([
+        1,
+        expect.stringContaining(`the node ${b} is running on the host `),
+      ])
     }
     expect((await cli('node', 'rm', 'no-such')).stderr).toContain('no such node: no-such')
-    expect((await world.strata.request('DELETE', '/v1/containers/lost?force')).json<Problem>().detail).toContain(`strata node rm ${a}`)
-    expect((await launch({ image: 't/base', name: 'lost', command: ['true'] })).json<Problem>().code).toBe('container_exists')
+    expect((await world.strata.request('DELETE', '/v1/containers/lost?force')).json<Problem>().detail).toContain(
+      `strata node rm ${a}`,
+    )
+    expect((await launch({ image: 't/base', name: 'lost', command: ['true'] })).json<Problem>().code).toBe(
+      'container_exists',
+    )
     expect(await cli('node', 'rm', '--force', a)).toEqual({ code: 0, stdout: `${a}\n`, stderr: '' })
     expect((await nodes()).map(({ id }) => id)).toEqual([b])
     expect(await world.strata.containers()).toEqual([])
@@ -100,10 +133,13 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     expect((await world.strata.stop('SIGTERM', 'runtime'))[0]).toBe(1)
     expect((await nodes()).map(({ id }) => id)).toEqual([b])
 
-    for (const service of NODE) await world.strata.startGroup([service], false, { name: service, environment: { STRATA_REJOIN: 'true' } })
+    for (const service of NODE)
+      await world.strata.startGroup([service], false, { name: service, environment: { STRATA_REJOIN: 'true' } })
     await becomes(a, 'ready')
     const ofA = async (): Promise<ContainerView | undefined> =>
-      (await world.strata.request('GET', '/v1/containers?all')).json<{ containers: ContainerView[] }>().containers.find(({ node }) => node === a)
+      (await world.strata.request('GET', '/v1/containers?all'))
+        .json<{ containers: ContainerView[] }>()
+        .containers.find(({ node }) => node === a)
     await until(async () => (await ofA())?.state === 'exited', 'it shows its container again')
     const back = await ofA()
     expect(back).toMatchObject({ name: back?.id.slice(0, 12), state: 'exited', exitCode: 125 })
@@ -119,7 +155,10 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     await becomes(b, 'ready')
     await world.strata.stop('SIGKILL', 'extractor')
     // Also those that this node takes before anybody misses its extractor.
-    const early = Array.from({ length: 6 }, async (_, index) => (await world.load(await archiveOf([`t/early:${index}`]), randomUUID())).status)
+    const early = Array.from(
+      { length: 6 },
+      async (_, index) => (await world.load(await archiveOf([`t/early:${index}`]), randomUUID())).status,
+    )
     expect(await Promise.all(early)).toEqual(early.map(() => 201))
     await becomes(a, 'no_extractor')
     expect((await cli('node', 'ls')).stdout).toMatch(new RegExp(`^${a} +\\S+ +No extractor `, 'm'))
@@ -127,11 +166,15 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     const late = await Promise.all(Array.from({ length: 4 }, () => launch({ image: 't/base', command: ['true'] })))
     expect(late.map((answer) => answer.json<ContainerView>().node)).toEqual(late.map(() => b))
 
-    for (const { id } of await world.strata.containers()) expect((await world.strata.request('DELETE', `/v1/containers/${id}?force`)).status).toBe(204)
+    for (const { id } of await world.strata.containers())
+      expect((await world.strata.request('DELETE', `/v1/containers/${id}?force`)).status).toBe(204)
     await world.strata.stop('SIGTERM', 'b')
     await until(async () => !(await isReady()), 'no node is ready')
     const refused = await launch({ image: 't/base', command: ['true'] })
-    expect([refused.status, refused.json<Problem>().detail]).toEqual([503, expect.stringContaining(`no node is ready (${a} has no extractor)`)])
+    expect([refused.status, refused.json<Problem>().detail]).toEqual([
+      503,
+      expect.stringContaining(`no node is ready (${a} has no extractor)`),
+    ])
     await world.strata.startGroup(['extractor'])
     await until(isReady, 'it is back')
     expect((await launch({ image: 't/base', command: ['true'] })).status).toBe(201)
@@ -143,8 +186,14 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     const waiting = launch({ image: 't/base', command: ['true'], name: 'first' })
     const loading = world.load(await archiveOf(['t/other']), randomUUID())
     const [launched, loaded] = [await waiting, await loading]
-    for (const answer of [launched, loaded]) expect([answer.status, answer.json<Problem>()]).toEqual([503, expect.objectContaining({ code: 'node_unavailable', detail: 'no node is running: start one with `strata up`' })])
-    expect((await launch({ image: 't/base', command: ['true'] })).json<Problem>().detail).toBe('no node is running: start one with `strata up`')
+    for (const answer of [launched, loaded])
+      expect([answer.status, answer.json<Problem>()]).toEqual([
+        503,
+        expect.objectContaining({ code: 'node_unavailable', detail: 'no node is running: start one with `strata up`' }),
+      ])
+    expect((await launch({ image: 't/base', command: ['true'] })).json<Problem>().detail).toBe(
+      'no node is running: start one with `strata up`',
+    )
     await startA()
     await world.strata.ready()
     // Its name is free, and the load can be asked for again.
@@ -162,8 +211,13 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     expect([(await answer).status, (await world.job(job)).error?.code]).toEqual([503, 'node_unavailable'])
     process.kill(pid, 'SIGCONT')
     await becomes(a, 'ready')
-    const { containers } = (await world.strata.request('GET', '/v1/containers?all')).json<{ containers: ContainerView[] }>()
-    await until(async () => (await world.container(containers[0]?.id ?? ''))?.state === 'exited', 'its container says so')
+    const { containers } = (await world.strata.request('GET', '/v1/containers?all')).json<{
+      containers: ContainerView[]
+    }>()
+    await until(
+      async () => (await world.container(containers[0]?.id ?? ''))?.state === 'exited',
+      'its container says so',
+    )
     expect(world.witness.times(token)).toBe(0)
     // The node works on.
     const again = world.witness.container('t/base')

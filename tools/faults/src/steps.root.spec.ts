@@ -22,7 +22,10 @@ onEachStore('on %s, a service that is killed at', (store) => {
     await world.dispose()
   })
 
-  /** A load each, one killed after the other. `interrupted`: its gateway died before all bytes were in, so it ends; else it goes on and ends well. */
+  /**
+   * A load each, one killed after the other. `interrupted`: its gateway died before all bytes were
+   * in, so it ends; else it goes on and ends well.
+   */
   async function loads(service: Service, steps: readonly Step[], interrupted: readonly Step[] = []): Promise<void> {
     const expected: Expected[] = []
     for (const step of steps) {
@@ -32,56 +35,112 @@ onEachStore('on %s, a service that is killed at', (store) => {
       expected.push(async () => {
         const { state, error } = await world.job(job)
         const listed = (await world.names()).includes(`${name}:latest`)
-        if (interrupted.includes(step)) return problem(state === 'failed' && error?.code === 'upload_interrupted' && !listed, `the load killed at ${step} is ${state}, ${error?.code ?? 'without error'}, ${listed ? 'listed' : 'not listed'}`)
-        return problem(state === 'completed' && listed, `the load killed at ${step} is ${state} ${error?.message ?? ''}, ${listed ? 'listed' : 'not listed'}`)
+        if (interrupted.includes(step))
+          return problem(
+            state === 'failed' && error?.code === 'upload_interrupted' && !listed,
+            `the load killed at ${step} is ${state}, ${error?.code ?? 'without error'}, ${listed ? 'listed' : 'not listed'}`,
+          )
+        return problem(
+          state === 'completed' && listed,
+          `the load killed at ${step} is ${state} ${error?.message ?? ''}, ${listed ? 'listed' : 'not listed'}`,
+        )
       })
     }
-    await world.right(`${service} killed at ${steps.length} steps of load`, async () => (await Promise.all(expected.map((one) => one()))).flat())
+    await world.right(`${service} killed at ${steps.length} steps of load`, async () =>
+      (await Promise.all(expected.map((one) => one()))).flat(),
+    )
     expect(await world.notLaunchable(await world.names())).toEqual([])
   }
 
   it('the steps of load: gateway', async () => {
-    await loads('gateway', ['load.journal-made', 'load.upload-made', 'load.first-bytes', 'load.received', 'load.queued'], ['load.journal-made', 'load.upload-made', 'load.first-bytes'])
+    await loads(
+      'gateway',
+      ['load.journal-made', 'load.upload-made', 'load.first-bytes', 'load.received', 'load.queued'],
+      ['load.journal-made', 'load.upload-made', 'load.first-bytes'],
+    )
   })
 
   it('the steps of load: ingest', async () => {
-    await loads('ingest', ['load.listed', 'load.blobs-committed', 'load.children-added', 'load.committing', 'load.manifest-written', 'load.name-set', 'load.named', 'load.completed', 'load.upload-ended'])
+    await loads('ingest', [
+      'load.listed',
+      'load.blobs-committed',
+      'load.children-added',
+      'load.committing',
+      'load.manifest-written',
+      'load.name-set',
+      'load.named',
+      'load.completed',
+      'load.upload-ended',
+    ])
   })
 
   it('the step of load: storage, which ends what a dead gateway left', async () => {
     const job = randomUUID()
     const archive = await archiveOf(['t/abandoned'])
-    await world.killAt('storage', 'load.abandoned', () => world.killAt('gateway', 'load.first-bytes', () => world.load(archive, job)))
-    await world.right('storage killed when it had ended an upload', async () => problem((await world.job(job)).error?.code === 'upload_interrupted', 'the load has not ended as interrupted'))
+    await world.killAt('storage', 'load.abandoned', () =>
+      world.killAt('gateway', 'load.first-bytes', () => world.load(archive, job)),
+    )
+    await world.right('storage killed when it had ended an upload', async () =>
+      problem((await world.job(job)).error?.code === 'upload_interrupted', 'the load has not ended as interrupted'),
+    )
   })
 
   it('the steps of load: extractor, and the root made by runtime', async () => {
-    await loads('extractor', ['extract.fetched', 'extract.index-kept', 'extract.proven', 'extract.renaming', 'extract.renamed'])
+    await loads('extractor', [
+      'extract.fetched',
+      'extract.index-kept',
+      'extract.proven',
+      'extract.renaming',
+      'extract.renamed',
+    ])
     await loads('runtime', ['assemble.made', 'assemble.committed'])
   })
 
   it('the steps of launch: every process runs once', async () => {
-    const steps: Step[] = ['launch.claimed', 'launch.recorded', 'launch.placed', 'launch.numbered', 'launch.prepared', 'launch.created', 'launch.started', 'launch.running-recorded', 'launch.exit-recorded', 'launch.cleaned']
+    const steps: Step[] = [
+      'launch.claimed',
+      'launch.recorded',
+      'launch.placed',
+      'launch.numbered',
+      'launch.prepared',
+      'launch.created',
+      'launch.started',
+      'launch.running-recorded',
+      'launch.exit-recorded',
+      'launch.cleaned',
+    ]
     const expected: Expected[] = []
     for (const step of steps) {
       const { token, body } = world.witness.container('t/base')
       const job = randomUUID()
-      await world.killAt('runtime', step, () => world.strata.request('POST', `/v1/containers?job=${job}`, { ...body, name: step }))
+      await world.killAt('runtime', step, () =>
+        world.strata.request('POST', `/v1/containers?job=${job}`, { ...body, name: step }),
+      )
       expected.push(async () => {
         const container = await world.container(step)
         const times = world.witness.times(token)
-        return problem(container?.state === 'exited' && container.exitCode === 0 && times === 1, `the launch killed at ${step} is ${container?.state ?? 'not there'} ${container?.exitCode ?? ''} ${container?.reason ?? ''}, and ran ${times} times`)
+        return problem(
+          container?.state === 'exited' && container.exitCode === 0 && times === 1,
+          `the launch killed at ${step} is ${container?.state ?? 'not there'} ${container?.exitCode ?? ''} ${container?.reason ?? ''}, and ran ${times} times`,
+        )
       })
     }
     // A root that nothing has to outlive is mounted again all the same.
     const { token, body } = world.witness.container('t/base')
-    await world.killAt('runtime', 'launch.prepared', () => world.strata.request('POST', '/v1/containers', { ...body, name: 'passing', autoRemove: true }))
+    await world.killAt('runtime', 'launch.prepared', () =>
+      world.strata.request('POST', '/v1/containers', { ...body, name: 'passing', autoRemove: true }),
+    )
     expected.push(async () => {
       const container = await world.container('passing')
       const times = world.witness.times(token)
-      return problem(container === undefined && times === 1, `the launch with --rm is ${container?.state ?? 'over'}, and ran ${times} times`)
+      return problem(
+        container === undefined && times === 1,
+        `the launch with --rm is ${container?.state ?? 'over'}, and ran ${times} times`,
+      )
     })
-    await world.right(`runtime killed at ${steps.length + 1} steps of launch`, async () => (await Promise.all(expected.map((one) => one()))).flat())
+    await world.right(`runtime killed at ${steps.length + 1} steps of launch`, async () =>
+      (await Promise.all(expected.map((one) => one()))).flat(),
+    )
   })
 
   it('the steps of launch in the gateway: what was not queued is given up, and its name is free', async () => {
@@ -91,10 +150,22 @@ onEachStore('on %s, a service that is killed at', (store) => {
     await world.killAt('gateway', 'launch.name-claimed', () => launch({ ...lost.body, name: 'lost' }, `?job=${job}`))
     await world.killAt('gateway', 'launch.queued', () => launch({ ...lives.body, name: 'lives' }))
     await world.right('gateway killed at 2 steps of launch', async () => {
-      const [ended, container, times] = [await world.job(job), await world.container('lives'), world.witness.times(lives.token)]
+      const [ended, container, times] = [
+        await world.job(job),
+        await world.container('lives'),
+        world.witness.times(lives.token),
+      ]
       return [
-        ...problem(ended.state === 'failed' && ended.error?.code === 'queue_unavailable' && world.witness.times(lost.token) === 0, `the launch that was not queued is ${ended.state}`),
-        ...problem(container?.state === 'exited' && container.exitCode === 0 && times === 1, `the launch that was queued is ${container?.state ?? 'not there'}, and ran ${times} times`),
+        ...problem(
+          ended.state === 'failed' &&
+            ended.error?.code === 'queue_unavailable' &&
+            world.witness.times(lost.token) === 0,
+          `the launch that was not queued is ${ended.state}`,
+        ),
+        ...problem(
+          container?.state === 'exited' && container.exitCode === 0 && times === 1,
+          `the launch that was queued is ${container?.state ?? 'not there'}, and ran ${times} times`,
+        ),
       ]
     })
     expect((await launch({ image: 't/base', name: 'lost', command: ['true'] })).status).toBe(201)
@@ -103,12 +174,26 @@ onEachStore('on %s, a service that is killed at', (store) => {
   it('the steps of removing a container', async () => {
     const steps: Step[] = ['remove.container-buried', 'remove.root-removed', 'remove.record-dropped']
     for (const step of steps) {
-      const made = await world.strata.request('POST', '/v1/containers', { image: 't/base', name: step, command: ['sleep', '1000'] })
+      const made = await world.strata.request('POST', '/v1/containers', {
+        image: 't/base',
+        name: step,
+        command: ['sleep', '1000'],
+      })
       expect(made.status, made.bytes.toString()).toBe(201)
       await world.killAt('runtime', step, () => world.strata.request('DELETE', `/v1/containers/${step}?force`))
     }
     await world.right(`runtime killed at ${steps.length} steps of removing a container`, async () =>
-      (await Promise.all(steps.map(async (step) => problem((await world.container(step)) === undefined, `the container whose removal was killed at ${step} is still there`)))).flat())
+      (
+        await Promise.all(
+          steps.map(async (step) =>
+            problem(
+              (await world.container(step)) === undefined,
+              `the container whose removal was killed at ${step} is still there`,
+            ),
+          ),
+        )
+      ).flat(),
+    )
   })
 
   it('the steps of removing an image: what was begun is finished by asking again', async () => {
@@ -119,18 +204,29 @@ onEachStore('on %s, a service that is killed at', (store) => {
     await world.right('gateway killed in the removal of an image')
     expect((await world.names()).filter((name) => tags.includes(name)).length).toBe(2)
     expect((await remove()).status).toBe(200)
-    await world.right('the same removal, again', async () => problem(!(await world.names()).some((name) => tags.includes(name)), 'a name of the image is still there'))
+    await world.right('the same removal, again', async () =>
+      problem(!(await world.names()).some((name) => tags.includes(name)), 'a name of the image is still there'),
+    )
   })
 
   it('the steps of a collection: nothing that is needed goes, and in the end nothing else stays', async () => {
     const lost = randomUUID()
     await world.killAt('gateway', 'collect.journal-made', () => world.strata.request('POST', `/v1/gc?job=${lost}`))
-    const steps: Step[] = ['collect.blobs-listed', 'collect.uploads-listed', 'collect.references-read', 'collect.tombstoned', 'collect.bytes-deleted', 'clean.root-removed', 'clean.layer-removed']
+    const steps: Step[] = [
+      'collect.blobs-listed',
+      'collect.uploads-listed',
+      'collect.references-read',
+      'collect.tombstoned',
+      'collect.bytes-deleted',
+      'clean.root-removed',
+      'clean.layer-removed',
+    ]
     const jobs: string[] = []
     for (const step of steps) {
       const [name, job] = [`t/${step.replace('.', '-')}`, randomUUID()]
       expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
-      // The order first: the collection before this one, which is run again, may come to what is removed here.
+      // The order first: the collection before this one, which is run again, may come to what is
+      // removed here.
       await world.killAt(step.startsWith('clean') ? 'runtime' : 'storage', step, async () => {
         await world.strata.request('DELETE', `/v1/images/${encodeURIComponent(name)}`)
         await world.strata.request('POST', `/v1/gc?job=${job}`)
@@ -138,8 +234,13 @@ onEachStore('on %s, a service that is killed at', (store) => {
       jobs.push(job)
     }
     await world.right(`gateway, storage and runtime killed at ${steps.length + 1} steps of a collection`, async () => [
-      ...(await Promise.all(jobs.map(async (job) => (await world.job(job)).state))).flatMap((state) => problem(state === 'completed', `a collection is ${state}`)),
-      ...problem((await world.job(lost)).error?.code === 'queue_unavailable', 'the collection that was not queued has not ended so'),
+      ...(await Promise.all(jobs.map(async (job) => (await world.job(job)).state))).flatMap((state) =>
+        problem(state === 'completed', `a collection is ${state}`),
+      ),
+      ...problem(
+        (await world.job(lost)).error?.code === 'queue_unavailable',
+        'the collection that was not queued has not ended so',
+      ),
     ])
     expect((await world.strata.request('POST', '/v1/gc')).status).toBe(200)
     expect(await world.checker.unreachable()).toEqual([])

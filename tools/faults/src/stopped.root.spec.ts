@@ -18,10 +18,14 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
   beforeAll(async () => {
     world = await World.start(store)
     second = join(world.strata.folder, 'second.sock')
-    await world.strata.startGroup(['gateway'], false, { name: 'second gateway', environment: { STRATA_SOCKET: second } })
+    await world.strata.startGroup(['gateway'], false, {
+      name: 'second gateway',
+      environment: { STRATA_SOCKET: second },
+    })
     await world.strata.startGroup(['ingest'], false, { name: 'second ingest' })
     await world.strata.ready()
-    for (const name of ['t/base', 't/needed']) expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
+    for (const name of ['t/base', 't/needed'])
+      expect((await world.load(await archiveOf([name]), randomUUID())).status).toBe(201)
   })
   afterAll(async () => {
     world.report()
@@ -48,20 +52,32 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     const body = new PassThrough()
     body.on('error', () => undefined)
     body.write(header({ name: 'big', size: 50_000_000 }))
-    const answer = world.strata.request('POST', `/v1/images?job=${interrupted}`, body).then(({ status }) => status, () => 'no answer')
+    const answer = world.strata.request('POST', `/v1/images?job=${interrupted}`, body).then(
+      ({ status }) => status,
+      () => 'no answer',
+    )
     const gateway = await taken('load.first-bytes')
     const longEnough = delay(STOPPED_MS)
 
-    await until(async () => (await bySecond('GET', `/v1/jobs/${named}`)).json<{ state: string }>().state === 'completed', 'the other ingest ends the load')
-    for (const name of names) expect((await bySecond('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
-    await until(async () => (await bySecond('GET', `/v1/jobs/${interrupted}`)).json<{ state: string }>().state === 'failed', 'the upload that came no further is ended')
+    await until(
+      async () => (await bySecond('GET', `/v1/jobs/${named}`)).json<{ state: string }>().state === 'completed',
+      'the other ingest ends the load',
+    )
+    for (const name of names)
+      expect((await bySecond('DELETE', `/v1/images/${encodeURIComponent(name)}`)).status).toBe(200)
+    await until(
+      async () => (await bySecond('GET', `/v1/jobs/${interrupted}`)).json<{ state: string }>().state === 'failed',
+      'the upload that came no further is ended',
+    )
     await longEnough
     letGo(ingest, gateway)
     body.end(Buffer.alloc(100_000))
     expect((await load).status).toBe(201)
     expect(await answer).not.toBe(201)
     expect(await world.job(interrupted)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
-    await world.right('a gateway and an ingest stopped', async () => (await world.names()).filter((name) => names.includes(name)).map((name) => `${name} is back`))
+    await world.right('a gateway and an ingest stopped', async () =>
+      (await world.names()).filter((name) => names.includes(name)).map((name) => `${name} is back`),
+    )
   })
 
   it('an ingest that waits for a layer which another has asked for meanwhile: it ends nothing', async () => {
@@ -77,7 +93,9 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     // The late run says nothing of it, so there is nothing to wait for but the end of the good one.
     letGo(extractor)
     expect((await load).status).toBe(201)
-    await world.right('an ingest stopped before it asks for layers', async () => ((await world.names()).includes('t/late:1') ? [] : ['the image is not there']))
+    await world.right('an ingest stopped before it asks for layers', async () =>
+      (await world.names()).includes('t/late:1') ? [] : ['the image is not there'],
+    )
   })
 
   it('an extractor before it names a layer, and a runtime before it starts a process', async () => {
@@ -93,7 +111,9 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     letGo(...pids)
     expect((await launched).status).toBe(201)
     expect((await extracted).status).toBe(201)
-    await world.right('an extractor and a runtime stopped', () => Promise.resolve(world.witness.times(token) === 1 ? [] : [`the process ran ${world.witness.times(token)} times`]))
+    await world.right('an extractor and a runtime stopped', () =>
+      Promise.resolve(world.witness.times(token) === 1 ? [] : [`the process ran ${world.witness.times(token)} times`]),
+    )
     expect(await world.notLaunchable(await world.names())).toEqual([])
   })
 
@@ -108,7 +128,9 @@ onEachStore('on %s, a service that is stopped for 15 s and let go', (store) => {
     await delay(STOPPED_MS)
     letGo(storage)
     expect((await collected).status).toBe(200)
-    await world.right('a storage service stopped', async () => ((await world.names()).includes('t/again:latest') ? [] : ['t/again is gone']))
+    await world.right('a storage service stopped', async () =>
+      (await world.names()).includes('t/again:latest') ? [] : ['t/again is gone'],
+    )
     expect(await world.notLaunchable(['t/again'])).toEqual([])
     expect((await world.strata.request('POST', '/v1/gc')).status).toBe(200)
     expect(await world.checker.unreachable()).toEqual([])

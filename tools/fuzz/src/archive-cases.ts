@@ -4,21 +4,90 @@ import { digestOf, hexOf, MEDIA } from '@strata/oci'
 import type { Random } from './random.js'
 import { makeTar } from './tar-cases.js'
 
-const VALUES: readonly unknown[] = [null, 0, -1, 1e300, '', 'x', [], {}, [null], ['../x'], '/etc/passwd', '../../x', `sha256:${'0'.repeat(64)}`, `sha512:${'0'.repeat(128)}`, 'sha256:../x', { __proto__: null }, true, 'a:1', 'UP//', 'a'.repeat(300)]
+const VALUES: readonly unknown[] = [
+  null,
+  0,
+  -1,
+  1e300,
+  '',
+  'x',
+  [],
+  {},
+  [null],
+  ['../x'],
+  '/etc/passwd',
+  '../../x',
+  `sha256:${'0'.repeat(64)}`,
+  `sha512:${'0'.repeat(128)}`,
+  'sha256:../x',
+  { __proto__: null },
+  true,
+  'a:1',
+  'UP//',
+  'a'.repeat(300),
+]
 
-/** An image archive, docker's of any age or an OCI layout or both, whose JSON and tar are then made wrong in a few places. */
+/**
+ * An image archive, docker's of any age or an OCI layout or both, whose JSON and tar are then made
+ * wrong in a few places.
+ */
 export function makeImageArchive(random: Random): Buffer {
-  const layers = random.some(3, () => (random.once(3) ? makeTar(random) : concat(file('f', String(random.number(99))), ZEROS)))
+  const layers = random.some(3, () =>
+    random.once(3) ? makeTar(random) : concat(file('f', String(random.number(99))), ZEROS),
+  )
   const packed = layers.map((layer) => (random.once(3) ? gzipSync(layer) : layer))
-  const config = text({ architecture: random.of(['amd64', 'arm64', '']), os: 'linux', config: { Cmd: ['x'] }, rootfs: { type: 'layers', diff_ids: layers.map((layer) => digestOf(layer)) } }, random)
-  const blobs: [path: string, bytes: Buffer][] = [config, ...packed].map((bytes) => [`blobs/sha256/${hexOf(digestOf(bytes))}`, bytes])
+  const config = text(
+    {
+      architecture: random.of(['amd64', 'arm64', '']),
+      os: 'linux',
+      config: { Cmd: ['x'] },
+      rootfs: { type: 'layers', diff_ids: layers.map((layer) => digestOf(layer)) },
+    },
+    random,
+  )
+  const blobs: [path: string, bytes: Buffer][] = [config, ...packed].map((bytes) => [
+    `blobs/sha256/${hexOf(digestOf(bytes))}`,
+    bytes,
+  ])
   const files: [string, Buffer][] = [...blobs]
   if (random.once(4)) files.push(...layersOfV1(layers, random))
-  if (!random.once(3)) files.push(['manifest.json', text([{ Config: blobs[0]![0], RepoTags: random.of([null, ['a:1'], ['a:1', 'b/c']]), Layers: blobs.slice(1).map(([path]) => path) }], random)])
+  if (!random.once(3))
+    files.push([
+      'manifest.json',
+      text(
+        [
+          {
+            Config: blobs[0]![0],
+            RepoTags: random.of([null, ['a:1'], ['a:1', 'b/c']]),
+            Layers: blobs.slice(1).map(([path]) => path),
+          },
+        ],
+        random,
+      ),
+    ])
   if (!random.once(3)) {
-    const manifest = text({ schemaVersion: 2, mediaType: MEDIA.manifest, config: describe(config, MEDIA.config), layers: packed.map((bytes) => describe(bytes, MEDIA.layer)) }, random)
-    const inner = text({ schemaVersion: 2, manifests: [{ ...describe(manifest, MEDIA.manifest), platform: { os: 'linux', architecture: 'amd64' } }] }, random)
-    const top = random.once(3) ? describe(inner, MEDIA.index) : { ...describe(manifest, MEDIA.manifest), annotations: { 'org.opencontainers.image.ref.name': random.of(['1', 'a:1', '']) } }
+    const manifest = text(
+      {
+        schemaVersion: 2,
+        mediaType: MEDIA.manifest,
+        config: describe(config, MEDIA.config),
+        layers: packed.map((bytes) => describe(bytes, MEDIA.layer)),
+      },
+      random,
+    )
+    const inner = text(
+      {
+        schemaVersion: 2,
+        manifests: [{ ...describe(manifest, MEDIA.manifest), platform: { os: 'linux', architecture: 'amd64' } }],
+      },
+      random,
+    )
+    const top = random.once(3)
+      ? describe(inner, MEDIA.index)
+      : {
+          ...describe(manifest, MEDIA.manifest),
+          annotations: { 'org.opencontainers.image.ref.name': random.of(['1', 'a:1', '']) },
+        }
     for (const bytes of [manifest, inner]) files.push([`blobs/sha256/${hexOf(digestOf(bytes))}`, bytes])
     files.push(['index.json', text({ schemaVersion: 2, manifests: [top] }, random)])
   }
@@ -34,7 +103,11 @@ function entryOf(path: string, bytes: Buffer, files: readonly [string, Buffer][]
   const [target] = random.of(files)
   return random.of([
     Buffer.alloc(0),
-    header({ name: path, type: '2', link: random.of([target, `../../${target}`, '/etc/passwd', '../../../x', path]).slice(0, 99) }),
+    header({
+      name: path,
+      type: '2',
+      link: random.of([target, `../../${target}`, '/etc/passwd', '../../../x', path]).slice(0, 99),
+    }),
     header({ name: path, type: '1', link: random.of([target, path, 'nothing']).slice(0, 99) }),
     header({ name: path, type: '5' }),
     file(`./${path}`.slice(0, 99), bytes),
@@ -45,7 +118,13 @@ function entryOf(path: string, bytes: Buffer, files: readonly [string, Buffer][]
 function layersOfV1(layers: readonly Buffer[], random: Random): [string, Buffer][] {
   const ids = layers.map((_, n) => hexOf(digestOf(`image ${n}`)))
   return [
-    ...layers.flatMap((layer, n): [string, Buffer][] => [[`${ids[n]!}/json`, text({ id: ids[n], ...(n > 0 ? { parent: ids[n - 1] } : {}), os: 'linux', architecture: 'amd64' }, random)], [`${ids[n]!}/layer.tar`, layer]]),
+    ...layers.flatMap((layer, n): [string, Buffer][] => [
+      [
+        `${ids[n]!}/json`,
+        text({ id: ids[n], ...(n > 0 ? { parent: ids[n - 1] } : {}), os: 'linux', architecture: 'amd64' }, random),
+      ],
+      [`${ids[n]!}/layer.tar`, layer],
+    ]),
     ['repositories', text({ a: { 1: ids.at(-1) ?? '' } }, random)],
   ]
 }

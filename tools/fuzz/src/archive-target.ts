@@ -12,9 +12,16 @@ import { FolderStore, keys, listAll } from '@strata/store'
 import { makeImageArchive } from './archive-cases.js'
 import type { Random } from './random.js'
 
-/** Of every archive: it ends in images or one StrataError, the same however the body is cut, packed or brought; what is refused leaves nothing; an image's parts are in the list with their digests. */
+/**
+ * Of every archive: it ends in images or one StrataError, the same however the body is cut, packed
+ * or brought; what is refused leaves nothing; an image's parts are in the list with their digests.
+ */
 export class ArchiveFuzzer implements AsyncDisposable {
-  private constructor(private readonly folder: string, private readonly store: FolderStore, private readonly intake: Intake) {}
+  private constructor(
+    private readonly folder: string,
+    private readonly store: FolderStore,
+    private readonly intake: Intake,
+  ) {}
 
   static async open(): Promise<ArchiveFuzzer> {
     const folder = mkdtempSync(join(tmpdir(), 'strata-fuzz-'))
@@ -41,7 +48,8 @@ export class ArchiveFuzzer implements AsyncDisposable {
     const upload = randomUUID()
     const received = await this.intake.receive(body, { upload, limits: { idleMs: 10_000 } }).catch(refusal)
     if (typeof received === 'string') {
-      for await (const { key } of listAll(this.store, keys.dataOf(upload))) throw new Error(`refused (${received}), and ${key} is left`)
+      for await (const { key } of listAll(this.store, keys.dataOf(upload)))
+        throw new Error(`refused (${received}), and ${key} is left`)
       return received
     }
     const listing = decodeListing((await this.store.read(received.listing, 2 ** 28))!.bytes)
@@ -50,8 +58,10 @@ export class ArchiveFuzzer implements AsyncDisposable {
     if (typeof images === 'string') return images
     const known = new Set(listing.entries.map(({ digest }: ArchiveEntry) => digest))
     for (const { config, layers } of images) {
-      for (const { blob } of layers) if (!known.has(blob.digest)) throw new Error(`the layer ${blob.digest} is not in the archive`)
-      if (!('bytes' in config) && !known.has(config.digest)) throw new Error(`the config ${config.digest} is not in the archive`)
+      for (const { blob } of layers)
+        if (!known.has(blob.digest)) throw new Error(`the layer ${blob.digest} is not in the archive`)
+      if (!('bytes' in config) && !known.has(config.digest))
+        throw new Error(`the config ${config.digest} is not in the archive`)
     }
     return JSON.stringify(images).replaceAll(upload, '')
   }
@@ -62,14 +72,15 @@ export class ArchiveFuzzer implements AsyncDisposable {
 }
 
 function refusal(error: unknown): string {
-  if (error instanceof StrataError && error.code !== 'internal' && error.code !== 'corrupt') return `${error.code}: ${error.message}`
+  if (error instanceof StrataError && error.code !== 'internal' && error.code !== 'corrupt')
+    return `${error.code}: ${error.message}`
   throw error
 }
 
 function cut(bytes: Buffer, random: Random): Readable {
   return Readable.from(
     (function* () {
-      for (let at = 0; at < bytes.length; ) yield bytes.subarray(at, (at += 1 + random.number(4000)))
+      for (let at = 0; at < bytes.length;) yield bytes.subarray(at, (at += 1 + random.number(4000)))
     })(),
   )
 }

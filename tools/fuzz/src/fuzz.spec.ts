@@ -3,7 +3,10 @@ import { ArchiveFuzzer } from './archive-target.js'
 import { Random } from './random.js'
 import { fuzzTar } from './tar-target.js'
 
-/** Other cases each day, the same all day; a failure names its seed: `npm run fuzz -- --target tar --seed N`. */
+/**
+ * Other cases each day, the same all day; a failure names its seed: `npm run fuzz -- --target tar
+ * --seed N`.
+ */
 const FIRST = Math.floor(Date.now() / 86_400_000) * 1_000_003
 const MINUTES = process.env['STRATA_TEST_LONG'] === '1' ? 10 : 1
 const LIMIT = (MINUTES + 5) * 60_000
@@ -26,8 +29,12 @@ describe('tars and archives that no tool writes', () => {
 
   it('tars end in entries or one error, the same however they come, and in a sound index', () => aWhile(fuzzTar), LIMIT)
 
-  it('archives end in images or one error, the same however they come, and leave nothing', async () => {
-    await using archives = await ArchiveFuzzer.open()
-    await aWhile((random) => archives.run(random))
-  }, LIMIT)
+  it(
+    'archives end in images or one error, the same however they come, and leave nothing',
+    async () => {
+      await using archives = await ArchiveFuzzer.open()
+      await aWhile((random) => archives.run(random))
+    },
+    LIMIT,
+  )
 })

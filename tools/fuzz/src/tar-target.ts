@@ -11,7 +11,10 @@ interface Outcome {
   readonly error: string | undefined
 }
 
-/** Of every tar: it ends in entries or one StrataError, the same however it is cut or passed over, and its index is one that every reader accepts. */
+/**
+ * Of every tar: it ends in entries or one StrataError, the same however it is cut or passed over,
+ * and its index is one that every reader accepts.
+ */
 export function fuzzTar(random: Random): void {
   const tar = makeTar(random)
   const whole = read(tar, () => tar.length)
@@ -25,7 +28,8 @@ export function fuzzTar(random: Random): void {
   }
   if (!first.equals(second)) throw new Error('the index is another one when the tar comes in pieces')
   const decoded = LayerIndex.decode(first)
-  if (decoded.tarSize !== tar.length) throw new Error(`the index speaks of ${decoded.tarSize} bytes, the tar has ${tar.length}`)
+  if (decoded.tarSize !== tar.length)
+    throw new Error(`the index speaks of ${decoded.tarSize} bytes, the tar has ${tar.length}`)
 }
 
 function read(tar: Buffer, piece: () => number): Outcome {
@@ -41,9 +45,13 @@ function read(tar: Buffer, piece: () => number): Outcome {
 /** As from a file: what nobody looks at is passed over. */
 function readHeaders(tar: Buffer, window: number): Outcome {
   const seen: string[] = []
-  const reader = new TarReader({ entry: (entry) => (seen.push(shown(entry)), false), data: () => void seen.push('unwanted'), entryEnd: () => void seen.push('end') })
+  const reader = new TarReader({
+    entry: (entry) => (seen.push(shown(entry)), false),
+    data: () => void seen.push('unwanted'),
+    entryEnd: () => void seen.push('end'),
+  })
   const error = errorOf(() => {
-    for (let at = 0; at < tar.length; ) {
+    for (let at = 0; at < tar.length;) {
       const view = Buffer.from(tar.subarray(at, at + window))
       reader.write(view)
       at += view.length
@@ -69,7 +77,7 @@ function indexOf(tar: Buffer, piece: () => number): Buffer | string {
 /** Each piece is spoilt behind it, as a ring's slot is filled anew. */
 function feed(reader: TarReader, tar: Buffer, piece: () => number): string | undefined {
   return errorOf(() => {
-    for (let at = 0; at < tar.length; ) {
+    for (let at = 0; at < tar.length;) {
       const slot = Buffer.from(tar.subarray(at, at + piece()))
       reader.write(slot)
       at += slot.length
@@ -90,10 +98,43 @@ function errorOf(act: () => unknown): string | undefined {
 }
 
 function shown(entry: TarEntry): string {
-  const { path, link, type, mode, uid, gid, size, storedSize, dataOffset, mtime, mtimeNanos, devMajor, devMinor, xattrs, sparse } = entry
-  return JSON.stringify([path.toString('latin1'), link.toString('latin1'), type, mode, uid, gid, size, storedSize, dataOffset, mtime, mtimeNanos, devMajor, devMinor, xattrs.map((pair) => pair.map((part) => part.toString('latin1'))), sparse])
+  const {
+    path,
+    link,
+    type,
+    mode,
+    uid,
+    gid,
+    size,
+    storedSize,
+    dataOffset,
+    mtime,
+    mtimeNanos,
+    devMajor,
+    devMinor,
+    xattrs,
+    sparse,
+  } = entry
+  return JSON.stringify([
+    path.toString('latin1'),
+    link.toString('latin1'),
+    type,
+    mode,
+    uid,
+    gid,
+    size,
+    storedSize,
+    dataOffset,
+    mtime,
+    mtimeNanos,
+    devMajor,
+    devMinor,
+    xattrs.map((pair) => pair.map((part) => part.toString('latin1'))),
+    sparse,
+  ])
 }
 
 function expectSame(how: string, one: Outcome, other: Outcome): void {
-  if (!isDeepStrictEqual(one, other)) throw new Error(`another tar when ${how}:\n${JSON.stringify(one)}\n${JSON.stringify(other)}`)
+  if (!isDeepStrictEqual(one, other))
+    throw new Error(`another tar when ${how}:\n${JSON.stringify(one)}\n${JSON.stringify(other)}`)
 }

@@ -11,7 +11,10 @@ interface LintResult {
   readonly messages: readonly { readonly ruleId: string | null; readonly message: string }[]
 }
 
-/** Files with one import each, linted by the command that `npm run lint` runs, in the folders whose rules they break or keep. */
+/**
+ * Files with one import each, linted by the command that `npm run lint` runs, in the folders whose
+ * rules they break or keep.
+ */
 async function lint(imports: Readonly<Record<string, string>>): Promise<Record<string, string[]>> {
   const folders: string[] = []
   const files: Record<string, string> = {}
@@ -23,7 +26,12 @@ async function lint(imports: Readonly<Record<string, string>>): Promise<Record<s
       await writeFile(join(folder, 'forbidden.ts'), `export * from '${from}'\n`)
     }
     const results = JSON.parse(await eslint(Object.keys(files))) as LintResult[]
-    return Object.fromEntries(results.map(({ filePath, messages }) => [files[filePath] ?? relative(root, filePath), messages.map(({ ruleId, message }) => `${ruleId ?? ''}: ${message}`)]))
+    return Object.fromEntries(
+      results.map(({ filePath, messages }) => [
+        files[filePath] ?? relative(root, filePath),
+        messages.map(({ ruleId, message }) => `${ruleId ?? ''}: ${message}`),
+      ]),
+    )
   } finally {
     for (const folder of folders) await rm(folder, { recursive: true, force: true })
   }
@@ -33,11 +41,16 @@ function eslint(files: string[]): Promise<string> {
   // Not as part of this test's Nx task: the graph has to hold the new files.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NX_')))
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, [join(root, 'node_modules/eslint/bin/eslint.js'), '--format', 'json', ...files], { cwd: root, env, maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
-      const json = stdout.slice(stdout.indexOf('[{'))
-      if (json.startsWith('[{')) resolve(json)
-      else reject(new Error(stderr || stdout, { cause: error }))
-    })
+    execFile(
+      process.execPath,
+      [join(root, 'node_modules/eslint/bin/eslint.js'), '--format', 'json', ...files],
+      { cwd: root, env, maxBuffer: 1 << 26 },
+      (error, stdout, stderr) => {
+        const json = stdout.slice(stdout.indexOf('[{'))
+        if (json.startsWith('[{')) resolve(json)
+        else reject(new Error(stderr || stdout, { cause: error }))
+      },
+    )
   })
 }
 

@@ -9,12 +9,18 @@ import { printList, withListOptions, type ListOptions } from '../list.js'
 const at = (id: string): string => `/v1/containers/${encodeURIComponent(id)}`
 
 export function containerCommands(program: Command, context: Context): void {
-  withListOptions(program.command('ps').description('list containers').option('-a, --all', 'also those that do not run')).action(async (options: ListOptions & { all?: boolean }) => {
-    const { containers } = await context.client().call<{ containers: ContainerView[] }>('GET', `/v1/containers?all=${options.all ?? false}`)
+  withListOptions(
+    program.command('ps').description('list containers').option('-a, --all', 'also those that do not run'),
+  ).action(async (options: ListOptions & { all?: boolean }) => {
+    const { containers } = await context
+      .client()
+      .call<{ containers: ContainerView[] }>('GET', `/v1/containers?all=${options.all ?? false}`)
     const now = Date.now()
     printList(containers, options, {
       header: ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'NAMES'],
-      rows: (one) => [[shortId(one.id), one.image, commandText(one.command), ago(one.createdAt, now), status(one, now), one.name]],
+      rows: (one) => [
+        [shortId(one.id), one.image, commandText(one.command), ago(one.createdAt, now), status(one, now), one.name],
+      ],
       id: (one) => shortId(one.id),
     })
   })
@@ -27,7 +33,8 @@ export function containerCommands(program: Command, context: Context): void {
       const codes = new Map<string, number>()
       await every(
         names,
-        async (name) => void codes.set(name, (await context.client().call<WaitResult>('POST', `${at(name)}/wait`)).exitCode),
+        async (name) =>
+          void codes.set(name, (await context.client().call<WaitResult>('POST', `${at(name)}/wait`)).exitCode),
         (name) => print(String(codes.get(name))),
       )
     })
@@ -48,7 +55,11 @@ export function containerCommands(program: Command, context: Context): void {
     .argument('<container...>')
     .option('-s, --signal <signal>', 'name or number', 'KILL')
     .action(async (names: string[], { signal }: { signal: string }) => {
-      await every(names, (name) => context.client().call('POST', `${at(name)}/kill`, { body: { signal: signal.toUpperCase() } }), print)
+      await every(
+        names,
+        (name) => context.client().call('POST', `${at(name)}/kill`, { body: { signal: signal.toUpperCase() } }),
+        print,
+      )
     })
 
   program

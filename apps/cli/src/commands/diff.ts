@@ -12,32 +12,65 @@ const LETTERS: Readonly<Record<ChangeView['kind'], string>> = { added: 'A', chan
 export function diffCommand(program: Command, context: Context): void {
   program
     .command('diff')
-    .description('what of the files is added (A), changed (C) and removed (D) from one image to another, or by one layer')
+    .description(
+      'what of the files is added (A), changed (C) and removed (D) from one image to another, or by one layer',
+    )
     .argument('<image>')
     .addArgument(new Argument('[other]', 'the image that it is compared with'))
-    .option('--layer <layer>', 'what this layer changed in those below it: its number, 0 the lowest, its diffID or digest')
+    .option(
+      '--layer <layer>',
+      'what this layer changed in those below it: its number, 0 the lowest, its diffID or digest',
+    )
     .option('--format <format>', 'json: one object of the API a line')
     .option('-q, --quiet', 'only the sums')
-    .action(async (image: string, other: string | undefined, options: { layer?: string; format?: string; quiet?: boolean }) => {
-      if ((other === undefined) === (options.layer === undefined)) throw new CliError('diff is of two images, or of one with --layer: strata diff IMAGE OTHER')
-      const query = new URLSearchParams({ ...(other === undefined ? {} : { other }), ...(options.layer === undefined ? {} : { layer: options.layer }), limit: String(options.quiet ? 1 : PAGE) }).toString()
-      for (let offset: number | undefined = 0; offset !== undefined; ) {
-        const page: DiffView = await context.client().call<DiffView>('GET', `/v1/images/${encodeURIComponent(image)}/diff?${query}&offset=${offset}`)
-        if (!options.quiet) for (const change of page.changes) print(options.format === 'json' ? JSON.stringify(change) : line(change))
-        offset = options.quiet ? undefined : page.next
-        if (offset === undefined && options.format !== 'json') sums(page)
-      }
-    })
+    .action(
+      async (
+        image: string,
+        other: string | undefined,
+        options: { layer?: string; format?: string; quiet?: boolean },
+      ) => {
+        if ((other === undefined) === (options.layer === undefined))
+          throw new CliError('diff is of two images, or of one with --layer: strata diff IMAGE OTHER')
+        const query = new URLSearchParams({
+          ...(other === undefined ? {} : { other }),
+          ...(options.layer === undefined ? {} : { layer: options.layer }),
+          limit: String(options.quiet ? 1 : PAGE),
+        }).toString()
+        for (let offset: number | undefined = 0; offset !== undefined;) {
+          const page: DiffView = await context
+            .client()
+            .call<DiffView>('GET', `/v1/images/${encodeURIComponent(image)}/diff?${query}&offset=${offset}`)
+          if (!options.quiet)
+            for (const change of page.changes) print(options.format === 'json' ? JSON.stringify(change) : line(change))
+          offset = options.quiet ? undefined : page.next
+          if (offset === undefined && options.format !== 'json') sums(page)
+        }
+      },
+    )
 }
 
 function line({ kind, path, pathBase64, type, before, after, aspects }: ChangeView): string {
-  const sizes = type !== 'file' ? '' : kind === 'changed' && before !== after ? ` (${humanSize(before ?? 0)} -> ${humanSize(after ?? 0)})` : ` (${humanSize(after ?? before ?? 0)})`
+  const sizes =
+    type !== 'file'
+      ? ''
+      : kind === 'changed' && before !== after
+        ? ` (${humanSize(before ?? 0)} -> ${humanSize(after ?? 0)})`
+        : ` (${humanSize(after ?? before ?? 0)})`
   return `${LETTERS[kind]} /${shownName(bytesOf(path, pathBase64))}${sizes}${aspects === undefined ? '' : ` ${aspects.join(',')}`}`
 }
 
 /** On stderr, so that what is on stdout is changes only. */
 function sums({ added, changed, removed, unread }: DiffView): void {
-  const text = [['added', added], ['changed', changed], ['removed', removed]] as const
-  process.stderr.write(`${text.map(([word, { count, bytes }]) => `${count} ${word} (${humanSize(bytes)})`).join(', ')}\n`)
-  if (unread.count > 0) process.stderr.write(`${unread.count} files (${humanSize(unread.bytes)}) are alike in size, time and owner but of different layers: their bytes were not compared\n`)
+  const text = [
+    ['added', added],
+    ['changed', changed],
+    ['removed', removed],
+  ] as const
+  process.stderr.write(
+    `${text.map(([word, { count, bytes }]) => `${count} ${word} (${humanSize(bytes)})`).join(', ')}\n`,
+  )
+  if (unread.count > 0)
+    process.stderr.write(
+      `${unread.count} files (${humanSize(unread.bytes)}) are alike in size, time and owner but of different layers: their bytes were not compared\n`,
+    )
 }

@@ -17,7 +17,10 @@ export function downCommand(program: Command): void {
       const socket = resolve(options.socket)
       const service = runningService(socket)
       if (service === undefined) {
-        if ((await probe(socket)) !== 'absent') throw new CliError(`what answers at unix://${socket} was not started from this checkout: its pid is not in ${socket}.pid`)
+        if ((await probe(socket)) !== 'absent')
+          throw new CliError(
+            `what answers at unix://${socket} was not started from this checkout: its pid is not in ${socket}.pid`,
+          )
         // What was asked for is so: no error, as `docker compose down`.
         print(`Strata is not running at unix://${socket}`)
         return

@@ -10,7 +10,8 @@ export function exportCommand(program: Command, context: Context): void {
     .argument('<image>')
     .option('-o, --output <file>', 'write to a file, not to stdout')
     .action(async (image: string, { output }: { output?: string }) => {
-      if (output === undefined && process.stdout.isTTY) throw new CliError('cowardly refusing to export to a terminal. Use the -o flag or redirect')
+      if (output === undefined && process.stdout.isTTY)
+        throw new CliError('cowardly refusing to export to a terminal. Use the -o flag or redirect')
       await download(context.client(), `/v1/images/${encodeURIComponent(image)}/export`, output)
     })
 }

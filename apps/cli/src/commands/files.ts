@@ -26,7 +26,8 @@ export function fileCommands(program: Command, context: Context): void {
     .action(async (image: string, path: string, options: LayerOption & { long?: boolean; format?: string }) => {
       const files = await filesIn(context.client(), image, argumentBytes(path), options.layer)
       if (options.format === 'json') for (const file of files) print(JSON.stringify(file))
-      else if (options.long) process.stdout.write(table(['MODE', 'OWNER', 'SIZE', 'MODIFIED', 'LAYER', 'NAME'], files.map(longRow)))
+      else if (options.long)
+        process.stdout.write(table(['MODE', 'OWNER', 'SIZE', 'MODIFIED', 'LAYER', 'NAME'], files.map(longRow)))
       else for (const file of files) print(shownName(bytesOf(file.name, file.nameBase64)))
     })
 
@@ -44,8 +45,11 @@ export function fileCommands(program: Command, context: Context): void {
 /** Of a folder what is in it; of anything else itself. */
 async function filesIn(client: Client, image: string, path: Buffer, layer: string | undefined): Promise<FileView[]> {
   const files: FileView[] = []
-  for (let offset: number | undefined = 0; offset !== undefined; ) {
-    const page: FileListView = await client.call<FileListView>('GET', `${at(image, 'files', path, layer)}&offset=${offset}&limit=${PAGE}`)
+  for (let offset: number | undefined = 0; offset !== undefined;) {
+    const page: FileListView = await client.call<FileListView>(
+      'GET',
+      `${at(image, 'files', path, layer)}&offset=${offset}&limit=${PAGE}`,
+    )
     if (page.self.type !== 'directory') return [page.self]
     files.push(...page.files)
     if (page.next !== undefined && page.next <= offset) throw new CliError('the list does not end')
@@ -58,18 +62,38 @@ function at(image: string, what: 'file' | 'files', path: Buffer, layer: string |
   return `/v1/images/${encodeURIComponent(image)}/${what}?path=${encodeBytes(path)}${layer === undefined ? '' : `&layer=${encodeURIComponent(layer)}`}`
 }
 
-const LETTERS: Readonly<Record<FileView['type'], string>> = { file: '-', directory: 'd', symlink: 'l', char: 'c', block: 'b', fifo: 'p', hardlink: 'h', whiteout: 'w' }
+const LETTERS: Readonly<Record<FileView['type'], string>> = {
+  file: '-',
+  directory: 'd',
+  symlink: 'l',
+  char: 'c',
+  block: 'b',
+  fifo: 'p',
+  hardlink: 'h',
+  whiteout: 'w',
+}
 
 function longRow(file: FileView): string[] {
   const target = file.target === undefined ? '' : ` -> ${shownName(bytesOf(file.target, file.targetBase64))}`
   const size = file.device ? file.device.join(',') : String(file.size)
-  return [`${LETTERS[file.type]}${permissions(file.mode)}`, `${file.uid}:${file.gid}`, size, timeText(file.mtime), file.layer ? shortId(file.layer) : '', `${shownName(bytesOf(file.name, file.nameBase64))}${target}`]
+  return [
+    `${LETTERS[file.type]}${permissions(file.mode)}`,
+    `${file.uid}:${file.gid}`,
+    size,
+    timeText(file.mtime),
+    file.layer ? shortId(file.layer) : '',
+    `${shownName(bytesOf(file.name, file.nameBase64))}${target}`,
+  ]
 }
 
 /** `rwxr-xr-x` of `0755`, with s and t as ls writes them. */
 function permissions(mode: string): string {
   const bits = parseInt(mode, 8)
-  const special = [[0o4000, 's', 'S'], [0o2000, 's', 'S'], [0o1000, 't', 'T']] as const
+  const special = [
+    [0o4000, 's', 'S'],
+    [0o2000, 's', 'S'],
+    [0o1000, 't', 'T'],
+  ] as const
   return special
     .map(([flag, on, off], who) => {
       const own = (bits >> (6 - 3 * who)) & 7

@@ -8,16 +8,36 @@ import { printList, withListOptions, type ListOptions } from '../list.js'
 type Step = HistoryView['steps'][number]
 const COMMAND = 45
 
-/** docker's, the last step first, with what each layer holds in place of docker's ids, which it has none of. */
+/**
+ * docker's, the last step first, with what each layer holds in place of docker's ids, which it has
+ * none of.
+ */
 export function historyCommand(program: Command, context: Context): void {
-  withListOptions(program.command('history').description('the steps that made an image, each with the layer that it made and what that holds').argument('<image>'))
+  withListOptions(
+    program
+      .command('history')
+      .description('the steps that made an image, each with the layer that it made and what that holds')
+      .argument('<image>'),
+  )
     .option('--no-trunc', 'commands in full')
     .action(async (image: string, options: ListOptions & { trunc: boolean }) => {
-      const { steps } = await context.client().call<HistoryView>('GET', `/v1/images/${encodeURIComponent(image)}/history`)
+      const { steps } = await context
+        .client()
+        .call<HistoryView>('GET', `/v1/images/${encodeURIComponent(image)}/history`)
       const now = Date.now()
       printList<Step>(steps.reverse(), options, {
         header: ['LAYER', 'CREATED', 'CREATED BY', 'SIZE', 'FILES', 'WHITEOUTS', 'COMMENT'],
-        rows: ({ layer, created, createdBy, comment }) => [[layer ? shortId(layer.diffId) : '', ago(created, now), options.trunc ? shortened(createdBy) : createdBy, humanSize(layer?.files.bytes ?? 0), String(layer?.files.count ?? 0), String(layer?.whiteouts ?? 0), comment]],
+        rows: ({ layer, created, createdBy, comment }) => [
+          [
+            layer ? shortId(layer.diffId) : '',
+            ago(created, now),
+            options.trunc ? shortened(createdBy) : createdBy,
+            humanSize(layer?.files.bytes ?? 0),
+            String(layer?.files.count ?? 0),
+            String(layer?.whiteouts ?? 0),
+            comment,
+          ],
+        ],
         id: ({ layer }) => (layer ? shortId(layer.diffId) : '<none>'),
       })
     })

@@ -4,7 +4,14 @@ import { strata } from '../testing/strata.js'
 
 const id = (digit: string): string => `sha256:${digit.repeat(64)}`
 const images = [
-  { id: id('a'), digest: id('b'), names: ['fx/odd:3', 'localhost:5000/x:1'], size: 12_345_678, created: '2000-01-01T00:00:00Z', layers: 3 },
+  {
+    id: id('a'),
+    digest: id('b'),
+    names: ['fx/odd:3', 'localhost:5000/x:1'],
+    size: 12_345_678,
+    created: '2000-01-01T00:00:00Z',
+    layers: 3,
+  },
   { id: id('c'), digest: id('d'), names: [], size: 0, layers: 0 },
 ]
 
@@ -17,14 +24,22 @@ it('lists as docker does, or ids, or JSON', async () => {
   expect(lines[2]).toMatch(/^localhost:5000\/x {3}1 /)
   expect(lines[3]).toMatch(/^<none> {13}<none> {3}cccccccccccc {3}N\/A {12}0B$/)
   expect((await strata(service, ['images', '-q'])).stdout).toBe('aaaaaaaaaaaa\ncccccccccccc\n')
-  expect((await strata(service, ['images', '--format', 'json'])).stdout).toBe(images.map((image) => `${JSON.stringify(image)}\n`).join(''))
+  expect((await strata(service, ['images', '--format', 'json'])).stdout).toBe(
+    images.map((image) => `${JSON.stringify(image)}\n`).join(''),
+  )
 })
 
 it('escapes names in paths, and goes on after one that fails', async () => {
   await using service = await ServiceDouble.start()
-  service.json('DELETE /v1/images/fx%2Fodd%3A3', 200, { untagged: ['fx/odd:3'], deleted: [id('a')] }).problem('DELETE /v1/images/x', 404, 'image_not_found', 'no image x')
+  service
+    .json('DELETE /v1/images/fx%2Fodd%3A3', 200, { untagged: ['fx/odd:3'], deleted: [id('a')] })
+    .problem('DELETE /v1/images/x', 404, 'image_not_found', 'no image x')
   const result = await strata(service, ['rmi', '-f', 'x', 'fx/odd:3'])
-  expect(result).toMatchObject({ code: 1, stdout: `Untagged: fx/odd:3\nDeleted: ${id('a')}\n`, stderr: 'strata: Error response: no image x\n' })
+  expect(result).toMatchObject({
+    code: 1,
+    stdout: `Untagged: fx/odd:3\nDeleted: ${id('a')}\n`,
+    stderr: 'strata: Error response: no image x\n',
+  })
   expect(service.seen.map((seen) => seen.url)).toContain('/v1/images/x?force=true')
 })
 
@@ -39,7 +54,10 @@ it('inspects containers first, then images, and names what is neither', async ()
 
 it('mounts, tags, unmounts', async () => {
   await using service = await ServiceDouble.start()
-  service.json('POST /v1/images/i/mount', 200, { id: id('a'), path: '/data/root' }).json('DELETE /v1/images/i/mount', 204).json('POST /v1/images/i/tag', 201, {})
+  service
+    .json('POST /v1/images/i/mount', 200, { id: id('a'), path: '/data/root' })
+    .json('DELETE /v1/images/i/mount', 204)
+    .json('POST /v1/images/i/tag', 201, {})
   expect((await strata(service, ['mount', 'i'])).stdout).toBe('/data/root\n')
   expect((await strata(service, ['umount', 'i'])).stdout).toBe('i\n')
   expect(await strata(service, ['tag', 'i', 'other:1'])).toMatchObject({ code: 0, stdout: '' })

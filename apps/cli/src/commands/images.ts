@@ -14,7 +14,13 @@ export function imageCommands(program: Command, context: Context): void {
     const now = Date.now()
     printList(images, options, {
       header: ['REPOSITORY', 'TAG', 'IMAGE ID', 'CREATED', 'SIZE'],
-      rows: (image) => (image.names.length > 0 ? image.names : ['']).map((name) => [...splitName(name), shortId(image.id), ago(image.created, now), humanSize(image.size)]),
+      rows: (image) =>
+        (image.names.length > 0 ? image.names : ['']).map((name) => [
+          ...splitName(name),
+          shortId(image.id),
+          ago(image.created, now),
+          humanSize(image.size),
+        ]),
       id: (image) => shortId(image.id),
     })
   })
@@ -32,12 +38,19 @@ export function imageCommands(program: Command, context: Context): void {
     .command('rmi')
     .description('take names away from images; with its last name an image goes')
     .argument('<image...>')
-    .option('-f, --force', 'also by an id that has several names, and while a node has not told which containers it has')
+    .option(
+      '-f, --force',
+      'also by an id that has several names, and while a node has not told which containers it has',
+    )
     .action(async (names: string[], { force }: { force?: boolean }) => {
       const results = new Map<string, RemoveImageResult>()
       await every(
         names,
-        async (name) => void results.set(name, await context.client().call<RemoveImageResult>('DELETE', `${at(name)}?force=${force ?? false}`)),
+        async (name) =>
+          void results.set(
+            name,
+            await context.client().call<RemoveImageResult>('DELETE', `${at(name)}?force=${force ?? false}`),
+          ),
         (name) => {
           for (const untagged of results.get(name)?.untagged ?? []) print(`Untagged: ${untagged}`)
           for (const deleted of results.get(name)?.deleted ?? []) print(`Deleted: ${deleted}`)

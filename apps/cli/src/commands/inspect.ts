@@ -24,7 +24,13 @@ export function inspectCommand(program: Command, context: Context): void {
 }
 
 // A name that cannot be one of the kind asked for is none of it.
-const ABSENT: readonly ErrorCode[] = ['container_not_found', 'image_not_found', 'not_found', 'name_invalid', 'bad_request']
+const ABSENT: readonly ErrorCode[] = [
+  'container_not_found',
+  'image_not_found',
+  'not_found',
+  'name_invalid',
+  'bad_request',
+]
 
 async function lookUp(client: Client, name: string): Promise<unknown> {
   for (const kind of ['containers', 'images']) {

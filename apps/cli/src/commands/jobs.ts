@@ -5,12 +5,16 @@ import { ago, humanSize } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 
 export function jobsCommand(program: Command, context: Context): void {
-  withListOptions(program.command('jobs').description('list what requests became: loads and launches, those of the last day too')).action(async (options: ListOptions) => {
+  withListOptions(
+    program.command('jobs').description('list what requests became: loads and launches, those of the last day too'),
+  ).action(async (options: ListOptions) => {
     const { jobs } = await context.client().call<{ jobs: JobView[] }>('GET', '/v1/jobs')
     const now = Date.now()
     printList(jobs, options, {
       header: ['JOB ID', 'KIND', 'STATE', 'STEP', 'BYTES', 'CREATED'],
-      rows: (job) => [[job.id, job.kind, job.state, job.error?.message ?? job.step, bytes(job), ago(job.createdAt, now)]],
+      rows: (job) => [
+        [job.id, job.kind, job.state, job.error?.message ?? job.step, bytes(job), ago(job.createdAt, now)],
+      ],
       id: (job) => job.id,
     })
   })

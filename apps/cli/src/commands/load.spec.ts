@@ -6,7 +6,12 @@ import { sendJson, sendProblem, ServiceDouble } from '../testing/service-double.
 import { outcome, start, strata } from '../testing/strata.js'
 
 const digest = `sha256:${'a'.repeat(64)}`
-const loaded = { images: [{ id: digest, digest, names: ['fx/odd:3', 'fx/odd:4'], layers: 2 }, { id: digest, digest, names: [], layers: 1 }] }
+const loaded = {
+  images: [
+    { id: digest, digest, names: ['fx/odd:3', 'fx/odd:4'], layers: 2 },
+    { id: digest, digest, names: [], layers: 1 },
+  ],
+}
 const printed = `Loaded image: fx/odd:3\nLoaded image: fx/odd:4\nLoaded image ID: ${digest}\n`
 
 it('names a file’s descriptor, sends the file with its length where that is refused, and says in plain lines how it goes', async () => {
@@ -25,7 +30,9 @@ it('names a file’s descriptor, sends the file with its length where that is re
       // The first try was followed too.
       if (events.destroyed) return
       events.writeHead(200, { 'content-type': 'text/event-stream' })
-      events.write('event: progress\ndata: {"state":"receiving","step":"waiting for a reader: 3 uploads are being read"}\n\n')
+      events.write(
+        'event: progress\ndata: {"state":"receiving","step":"waiting for a reader: 3 uploads are being read"}\n\n',
+      )
       events.write('event: progress\ndata: {"state":"receiving","step":"receiving","bytes":7}\n\n')
       events.write('event: progress\ndata: {"state":"active","step":"extracting"}\n\n')
       events.end('event: end\ndata: {"state":"completed","step":"naming"}\n\n')
@@ -39,14 +46,21 @@ it('names a file’s descriptor, sends the file with its length where that is re
   expect(post!.body.equals(bytes)).toBe(true)
   expect(post!.url).toMatch(/^\/v1\/images\?job=[0-9a-f-]{36}&name=n%3A1$/)
   expect(result).toMatchObject({ code: 0, stdout: printed })
-  expect(result.stderr).toMatch(/^sending 3MB\/3MB {2}100%.*\nwaiting for a reader: 3 uploads are being read\nextracting\n$/)
+  expect(result.stderr).toMatch(
+    /^sending 3MB\/3MB {2}100%.*\nwaiting for a reader: 3 uploads are being read\nextracting\n$/,
+  )
 })
 
 it.each([['-'], []])('sends a pipe in chunks: load -q %s', async (...file) => {
   await using service = await ServiceDouble.start()
   service.json('POST /v1/images', 201, loaded)
   const input = Buffer.alloc(300_000, 'y')
-  expect(await strata(service, ['load', '-q', ...file], { input })).toEqual({ code: 0, signal: null, stdout: printed, stderr: '' })
+  expect(await strata(service, ['load', '-q', ...file], { input })).toEqual({
+    code: 0,
+    signal: null,
+    stdout: printed,
+    stderr: '',
+  })
   const post = await service.asked('POST', '/v1/images')
   expect(post.headers['transfer-encoding']).toBe('chunked')
   expect(post.body.equals(input)).toBe(true)
@@ -55,15 +69,30 @@ it.each([['-'], []])('sends a pipe in chunks: load -q %s', async (...file) => {
 it('takes a refusal that comes before all bytes were sent', async () => {
   await using service = await ServiceDouble.start()
   service.on('POST /v1/images early', (_seen, response) => {
-    // As the gateway: the answer is whole, and what still comes is dropped for a while before the connection closes.
-    const problem = JSON.stringify({ type: 'about:blank', title: 'Bad Request', status: 400, code: 'archive_invalid', detail: 'this is no tar archive' })
-    response.writeHead(400, { 'content-type': 'application/problem+json', 'content-length': problem.length, connection: 'close' })
+    // As the gateway: the answer is whole, and what still comes is dropped for a while before the
+    // connection closes.
+    const problem = JSON.stringify({
+      type: 'about:blank',
+      title: 'Bad Request',
+      status: 400,
+      code: 'archive_invalid',
+      detail: 'this is no tar archive',
+    })
+    response.writeHead(400, {
+      'content-type': 'application/problem+json',
+      'content-length': problem.length,
+      connection: 'close',
+    })
     response.write(problem)
   })
   const archive = join(service.folder, 'big.tar')
   await writeFile(archive, '')
   await truncate(archive, 1e9)
-  expect(await strata(service, ['load', '-qi', archive])).toMatchObject({ code: 1, stdout: '', stderr: 'strata: Error response: this is no tar archive\n' })
+  expect(await strata(service, ['load', '-qi', archive])).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: 'strata: Error response: this is no tar archive\n',
+  })
 })
 
 it('cancels the job on Ctrl-C and ends with 130', async () => {
@@ -82,7 +111,10 @@ it('cancels the job on Ctrl-C and ends with 130', async () => {
 
 it('says what is wrong with the file', async () => {
   await using service = await ServiceDouble.start()
-  expect(await strata(service, ['load', '/nonexistent.tar'])).toMatchObject({ code: 1, stderr: 'strata: open /nonexistent.tar: no such file or directory\n' })
+  expect(await strata(service, ['load', '/nonexistent.tar'])).toMatchObject({
+    code: 1,
+    stderr: 'strata: open /nonexistent.tar: no such file or directory\n',
+  })
   expect((await strata(service, ['load', service.folder])).stderr).toContain('is a folder')
   expect(service.seen).toEqual([])
 })

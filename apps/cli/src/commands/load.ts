@@ -29,11 +29,20 @@ export function loadCommand(program: Command, context: Context): void {
     .option('--platform <platform>', 'which platform of an image that has several: os/arch, or all to keep every one')
     .option('-q, --quiet', 'no progress')
     .action(async (file: string | undefined, options: LoadOptions) => {
-      if (file !== undefined && options.input !== undefined) throw new CliError('load takes one archive: FILE or -i FILE')
+      if (file !== undefined && options.input !== undefined)
+        throw new CliError('load takes one archive: FILE or -i FILE')
       const client = context.client()
       const archive = openArchive(options.input ?? file, 'load')
       const { name, platform, quiet } = options
-      const result = await send(client, archive, [['name', name], ['platform', platform]], quiet)
+      const result = await send(
+        client,
+        archive,
+        [
+          ['name', name],
+          ['platform', platform],
+        ],
+        quiet,
+      )
       if (result.found && !quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
@@ -45,9 +54,21 @@ export function loadCommand(program: Command, context: Context): void {
 /** Not imported: a command that starts fast loads no schemas. */
 const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
-/** Brings the bytes to `POST /v1/images`, by the fast door where that takes them, shows how it goes, and gives the answer. A signal cancels the job. */
-export async function send(client: Client, archive: Archive, query: readonly (readonly [name: string, value: string | undefined])[], isQuiet = false): Promise<LoadResult> {
-  const progress = isQuiet ? noProgress : process.stderr.isTTY ? barProgress(process.stderr) : lineProgress(process.stderr)
+/**
+ * Brings the bytes to `POST /v1/images`, by the fast door where that takes them, shows how it goes,
+ * and gives the answer. A signal cancels the job.
+ */
+export async function send(
+  client: Client,
+  archive: Archive,
+  query: readonly (readonly [name: string, value: string | undefined])[],
+  isQuiet = false,
+): Promise<LoadResult> {
+  const progress = isQuiet
+    ? noProgress
+    : process.stderr.isTTY
+      ? barProgress(process.stderr)
+      : lineProgress(process.stderr)
   const job = randomUUID()
   const parameters = new URLSearchParams({ job })
   for (const [key, value] of query) if (value !== undefined) parameters.append(key, value)
@@ -55,7 +76,8 @@ export async function send(client: Client, archive: Archive, query: readonly (re
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
-    // The job is told first: a connection that merely breaks could be a client about to come back. A second signal does not wait.
+    // The job is told first: a connection that merely breaks could be a client about to come back.
+    // A second signal does not wait.
     release()
     const leave = (): void => cancelled.reject(new CliError('the load was cancelled', { exitCode: exitCodeOf(signal) }))
     client.call('DELETE', `/v1/jobs/${job}`, { signal: ended.signal }).then(leave, leave)
@@ -79,8 +101,17 @@ export async function send(client: Client, archive: Archive, query: readonly (re
   }
 }
 
-/** The service reads the file by itself. `undefined` where it cannot: then nothing has happened yet, and the bytes are to be sent. */
-async function nameDescriptor(client: Client, path: string, descriptor: Descriptor, follow: (until: AbortSignal, counts: boolean) => void, signal: AbortSignal): Promise<LoadResult | undefined> {
+/**
+ * The service reads the file by itself. `undefined` where it cannot: then nothing has happened yet,
+ * and the bytes are to be sent.
+ */
+async function nameDescriptor(
+  client: Client,
+  path: string,
+  descriptor: Descriptor,
+  follow: (until: AbortSignal, counts: boolean) => void,
+  signal: AbortSignal,
+): Promise<LoadResult | undefined> {
   const answered = new AbortController()
   try {
     const loaded = client.call<LoadResult>('POST', path, { body: descriptor, type: TYPE, signal })
@@ -105,10 +136,15 @@ function countBytes(bytes: Readable, length: number | undefined, progress: Progr
 const NOT_YET_MS = 50
 
 /**
- * Only to show something: whatever fails here, the request's own answer says how the load ended. `counts`: the service's count of
- * bytes is shown, for nobody else counts them.
+ * Only to show something: whatever fails here, the request's own answer says how the load ended.
+ * `counts`: the service's count of bytes is shown, for nobody else counts them.
  */
-async function followJob(client: Client, job: string, { progress, counts }: { progress: Progress; counts: boolean }, signal: AbortSignal): Promise<void> {
+async function followJob(
+  client: Client,
+  job: string,
+  { progress, counts }: { progress: Progress; counts: boolean },
+  signal: AbortSignal,
+): Promise<void> {
   if (progress === noProgress) return
   try {
     const body = await eventsOf(client, job, signal)

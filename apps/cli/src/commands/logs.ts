@@ -18,7 +18,9 @@ export function logsCommand(program: Command, context: Context): void {
       } catch (error) {
         // `strata logs c | head`: the reader has enough.
         if (error instanceof Error && 'code' in error && error.code === 'EPIPE') return
-        throw error instanceof CliError ? error : new CliError('the connection to Strata broke while the output was read', { cause: error })
+        throw error instanceof CliError
+          ? error
+          : new CliError('the connection to Strata broke while the output was read', { cause: error })
       } finally {
         body.destroy()
       }

@@ -9,15 +9,19 @@ import { printList, withListOptions, type ListOptions } from '../list.js'
 /** docker's `node ls` and `node rm`. */
 export function nodeCommands(program: Command, context: Context): void {
   const node = program.command('node').description('the machines that containers run on')
-  withListOptions(node.command('ls').description('list nodes, also those that are gone')).action(async (options: ListOptions) => {
-    const { nodes } = await context.client().call<{ nodes: NodeView[] }>('GET', '/v1/nodes')
-    const now = Date.now()
-    printList(nodes, options, {
-      header: ['ID', 'HOSTNAME', 'STATUS', 'DRIVER', 'RUNTIME', 'CONTAINERS'],
-      rows: (one) => [[one.id, one.host, status(one, now), one.driver ?? '', one.runtime ?? '', String(one.containers)]],
-      id: (one) => one.id,
-    })
-  })
+  withListOptions(node.command('ls').description('list nodes, also those that are gone')).action(
+    async (options: ListOptions) => {
+      const { nodes } = await context.client().call<{ nodes: NodeView[] }>('GET', '/v1/nodes')
+      const now = Date.now()
+      printList(nodes, options, {
+        header: ['ID', 'HOSTNAME', 'STATUS', 'DRIVER', 'RUNTIME', 'CONTAINERS'],
+        rows: (one) => [
+          [one.id, one.host, status(one, now), one.driver ?? '', one.runtime ?? '', String(one.containers)],
+        ],
+        id: (one) => one.id,
+      })
+    },
+  )
 
   node
     .command('rm')
@@ -25,17 +29,27 @@ export function nodeCommands(program: Command, context: Context): void {
     .argument('<node...>')
     .option('-f, --force', 'also with containers that may still be running on it')
     .action(async (ids: string[], { force }: { force?: boolean }) => {
-      await every(ids, (id) => context.client().call('DELETE', `/v1/nodes/${encodeURIComponent(id)}?force=${force ?? false}`), print)
+      await every(
+        ids,
+        (id) => context.client().call('DELETE', `/v1/nodes/${encodeURIComponent(id)}?force=${force ?? false}`),
+        print,
+      )
     })
 
   node.allowExcessArguments().action(() => {
     const [name] = node.args
     if (name === undefined) node.outputHelp()
-    else throw new CliError(`'node ${name}' is not a strata command. See 'strata node --help'`, { exitCode: EXIT_NOT_RUN })
+    else
+      throw new CliError(`'node ${name}' is not a strata command. See 'strata node --help'`, { exitCode: EXIT_NOT_RUN })
   })
 }
 
-const WORDS: Readonly<Record<NodeView['state'], string>> = { ready: 'Ready', no_extractor: 'No extractor', no_runtime: 'No runtime', gone: 'Gone' }
+const WORDS: Readonly<Record<NodeView['state'], string>> = {
+  ready: 'Ready',
+  no_extractor: 'No extractor',
+  no_runtime: 'No runtime',
+  gone: 'Gone',
+}
 
 function status({ state, since }: NodeView, now: number): string {
   return since === undefined ? WORDS[state] : `${WORDS[state]} (last seen ${ago(since, now)})`

@@ -8,7 +8,16 @@ const usage = { total: 0, active: 0, bytes: 0, reclaimable: 0 }
 const result = {
   dryRun: false,
   images: [`sha256:${id('a')}`],
-  store: { blobs: { count: 3, bytes: 2_000_000 }, data: none, indexes: { count: 1, bytes: 4_000 }, records: none, partialUploads: none, bytes: 2_004_000, linked: 0, tombstones: none },
+  store: {
+    blobs: { count: 3, bytes: 2_000_000 },
+    data: none,
+    indexes: { count: 1, bytes: 4_000 },
+    records: none,
+    partialUploads: none,
+    bytes: 2_004_000,
+    linked: 0,
+    tombstones: none,
+  },
   nodes: [{ node: 'n1', done: true, roots: { count: 1, bytes: 8_000 }, layers: none, bytes: 8_000 }],
   bytes: 2_012_000,
 }
@@ -16,7 +25,17 @@ const df = {
   images: { total: 5, active: 2, bytes: 16_430_000, reclaimable: 11_630_000 },
   containers: { total: 2, active: 0, bytes: 212, reclaimable: 212 },
   layers: usage,
-  nodes: [{ node: 'n1', answers: true, containers: [{ id: id('1'), bytes: 500_000 }, { id: id('2'), bytes: 7 }], layers: usage }],
+  nodes: [
+    {
+      node: 'n1',
+      answers: true,
+      containers: [
+        { id: id('1'), bytes: 500_000 },
+        { id: id('2'), bytes: 7 },
+      ],
+      layers: usage,
+    },
+  ],
 }
 
 async function service(): Promise<ServiceDouble> {
@@ -25,7 +44,8 @@ async function service(): Promise<ServiceDouble> {
     .json('GET /v1/system/df', 200, df)
     .json('POST /v1/gc', 200, result)
 }
-const bodyOf = async (double: ServiceDouble): Promise<unknown> => JSON.parse((await double.asked('POST', '/v1/gc')).body.toString())
+const bodyOf = async (double: ServiceDouble): Promise<unknown> =>
+  JSON.parse((await double.asked('POST', '/v1/gc')).body.toString())
 
 it('removes stopped containers, then all that nothing needs, and says what and how much', async () => {
   await using double = await service()
@@ -46,7 +66,13 @@ it('removes nothing in a dry run, which takes the stopped containers for removed
   expect(JSON.parse((await double.asked('POST', '/v1/containers/prune')).body.toString())).toEqual({ dryRun: true })
 })
 
-it.each([['n\n', 1], ['', 1], ['yes\n', 1], ['y\n', 0], ['Y\n', 0]])('asks, and %j ends with %i', async (text, code) => {
+it.each([
+  ['n\n', 1],
+  ['', 1],
+  ['yes\n', 1],
+  ['y\n', 0],
+  ['Y\n', 0],
+])('asks, and %j ends with %i', async (text, code) => {
   await using double = await service()
   const outcome = await strata(double, ['system', 'prune'], { input: text })
   expect(outcome).toMatchObject({ code, stderr: code === 0 ? '' : 'strata: nothing was removed\n' })
@@ -63,9 +89,15 @@ it('says what could not be done, does the rest, and ends with 1', async () => {
       { node: 'n3', reason: 'the node n3 has another secret' },
     ],
   })
-  double.json('POST /v1/gc', 200, { ...result, nodes: [{ node: 'n2', done: false, reason: 'the node n2 does not answer' }] })
+  double.json('POST /v1/gc', 200, {
+    ...result,
+    nodes: [{ node: 'n2', done: false, reason: 'the node n2 does not answer' }],
+  })
   const { code, stdout, stderr } = await strata(double, ['system', 'prune', '-f'])
-  expect({ code, stderr }).toEqual({ code: 1, stderr: 'strata: the node n3 has another secret\nstrata: the node n2 does not answer\n' })
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: 'strata: the node n3 has another secret\nstrata: the node n2 does not answer\n',
+  })
   expect(stdout).not.toContain('Deleted Containers')
 })
 

@@ -24,7 +24,11 @@ export function diskCommands(system: Command, context: Context): void {
     const usage = await context.client().call<DiskUsage>('GET', '/v1/system/df')
     if (format === 'json') print(JSON.stringify(usage))
     else process.stdout.write(usageTable(usage))
-    warnOfAbsent(usage.nodes.filter(({ answers }) => !answers).map(({ node }) => ({ node, reason: `the node ${node} does not answer` })))
+    warnOfAbsent(
+      usage.nodes
+        .filter(({ answers }) => !answers)
+        .map(({ node }) => ({ node, reason: `the node ${node} does not answer` })),
+    )
   })
 
   system
@@ -38,10 +42,15 @@ export function diskCommands(system: Command, context: Context): void {
     })
 }
 
-/** Which containers have ended is each node's to say: a list that was read here would be old when it comes back there. */
+/**
+ * Which containers have ended is each node's to say: a list that was read here would be old when it
+ * comes back there.
+ */
 async function prune(context: Context, dryRun: boolean): Promise<void> {
   const client = context.client()
-  const { containers, absent } = await client.call<PrunedContainers>('POST', '/v1/containers/prune', { body: { dryRun } })
+  const { containers, absent } = await client.call<PrunedContainers>('POST', '/v1/containers/prune', {
+    body: { dryRun },
+  })
   const gone = containers.map(({ id }) => id)
   const body: CollectRequest = dryRun ? { dryRun, untagged: true, absentContainers: gone } : { untagged: true }
   const result = await client.call<CollectResult>('POST', '/v1/gc', { body })
@@ -57,12 +66,26 @@ async function prune(context: Context, dryRun: boolean): Promise<void> {
 function dataLines({ store, nodes }: CollectResult): string[] {
   const { blobs, data, indexes, partialUploads } = store
   const line = (place: string, parts: readonly (readonly [string, { count: number; bytes: number }])[]): string[] => {
-    const there = parts.filter(([, { count }]) => count > 0).map(([what, { count, bytes }]) => `${count} ${what} (${humanSize(bytes)})`)
+    const there = parts
+      .filter(([, { count }]) => count > 0)
+      .map(([what, { count, bytes }]) => `${count} ${what} (${humanSize(bytes)})`)
     return there.length > 0 ? [`${place}: ${there.join(', ')}`] : []
   }
   return [
-    ...line('store', [['blobs', blobs], ['left-over objects', data], ['indexes', indexes], ['unfinished uploads', partialUploads]]),
-    ...nodes.flatMap((node) => (node.done ? line(`node ${node.node}`, [['roots', node.roots], ['layers', node.layers]]) : [])),
+    ...line('store', [
+      ['blobs', blobs],
+      ['left-over objects', data],
+      ['indexes', indexes],
+      ['unfinished uploads', partialUploads],
+    ]),
+    ...nodes.flatMap((node) =>
+      node.done
+        ? line(`node ${node.node}`, [
+            ['roots', node.roots],
+            ['layers', node.layers],
+          ])
+        : [],
+    ),
   ]
 }
 
@@ -88,8 +111,18 @@ async function isSure(): Promise<boolean> {
 }
 
 function usageTable({ images, containers, layers }: DiskUsage): string {
-  const rows = ([['Images', images], ['Containers', containers], ['Layers on nodes', layers]] as const).map(([type, { total, active, bytes, reclaimable }]) => [
-    type, String(total), String(active), humanSize(bytes), `${humanSize(reclaimable)}${bytes > 0 ? ` (${Math.trunc((reclaimable * 100) / bytes)}%)` : ''}`,
+  const rows = (
+    [
+      ['Images', images],
+      ['Containers', containers],
+      ['Layers on nodes', layers],
+    ] as const
+  ).map(([type, { total, active, bytes, reclaimable }]) => [
+    type,
+    String(total),
+    String(active),
+    humanSize(bytes),
+    `${humanSize(reclaimable)}${bytes > 0 ? ` (${Math.trunc((reclaimable * 100) / bytes)}%)` : ''}`,
   ])
   return table(['TYPE', 'TOTAL', 'ACTIVE', 'SIZE', 'RECLAIMABLE'], rows)
 }

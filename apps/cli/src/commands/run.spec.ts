@@ -17,14 +17,52 @@ async function launching(): Promise<ServiceDouble> {
 
 it('gives the output apart, the exit code, and the options to the service', async () => {
   await using service = await launching()
-  service.json(WAIT, 200, { exitCode: 7 }).on(LOGS, (_seen, response) => response.end(Buffer.concat([frame(1, 'out\n'), frame(2, 'err\n'), frame(1, 'more\n')])))
+  service
+    .json(WAIT, 200, { exitCode: 7 })
+    .on(LOGS, (_seen, response) =>
+      response.end(Buffer.concat([frame(1, 'out\n'), frame(2, 'err\n'), frame(1, 'more\n')])),
+    )
   const file = join(service.folder, 'env')
   await writeFile(file, '# comment\nFILE=1\nHOME\n')
-  const args = ['run', '--rm', '-e', 'A=b', '--env-file', file, '-w', '/w', '-u', '1:2', '-h', 'host', '--network', 'host', '--name', 'n', '--entrypoint', '/e', 'img', 'cmd', '-e', '--rm', '--', '-p']
+  const args = [
+    'run',
+    '--rm',
+    '-e',
+    'A=b',
+    '--env-file',
+    file,
+    '-w',
+    '/w',
+    '-u',
+    '1:2',
+    '-h',
+    'host',
+    '--network',
+    'host',
+    '--name',
+    'n',
+    '--entrypoint',
+    '/e',
+    'img',
+    'cmd',
+    '-e',
+    '--rm',
+    '--',
+    '-p',
+  ]
   expect(await strata(service, args)).toEqual({ code: 7, signal: null, stdout: 'out\nmore\n', stderr: 'err\n' })
   expect(JSON.parse((await service.asked('POST', '/v1/containers')).body.toString())).toEqual({
-    image: 'img', attach: true, command: ['cmd', '-e', '--rm', '--', '-p'], entrypoint: ['/e'], env: ['FILE=1', 'HOME=/nonexistent', 'A=b'],
-    workdir: '/w', user: '1:2', hostname: 'host', name: 'n', network: 'host', autoRemove: true,
+    image: 'img',
+    attach: true,
+    command: ['cmd', '-e', '--rm', '--', '-p'],
+    entrypoint: ['/e'],
+    env: ['FILE=1', 'HOME=/nonexistent', 'A=b'],
+    workdir: '/w',
+    user: '1:2',
+    hostname: 'host',
+    name: 'n',
+    network: 'host',
+    autoRemove: true,
   })
   expect((await service.asked('GET', '/v1/containers')).url).toContain('attach=true')
 })
@@ -36,10 +74,18 @@ it('prints the id with -d, and does not attach', async () => {
   expect(JSON.parse(service.seen[0]?.body.toString() ?? '')).toEqual({ image: 'img', attach: false })
 })
 
-it.each([['command_not_found', 127], ['command_not_executable', 126], ['image_not_found', 125], ['nothing_to_run', 125]])('ends with docker’s code for %s', async (code, exit) => {
+it.each([
+  ['command_not_found', 127],
+  ['command_not_executable', 126],
+  ['image_not_found', 125],
+  ['nothing_to_run', 125],
+])('ends with docker’s code for %s', async (code, exit) => {
   await using service = await ServiceDouble.start()
   service.problem('POST /v1/containers', 400, code, 'that went wrong')
-  expect(await strata(service, ['run', 'img'])).toMatchObject({ code: exit, stderr: 'strata: Error response: that went wrong\n' })
+  expect(await strata(service, ['run', 'img'])).toMatchObject({
+    code: exit,
+    stderr: 'strata: Error response: that went wrong\n',
+  })
 })
 
 it('says why a container ended without a code of its own', async () => {
@@ -86,32 +132,35 @@ it('loses nothing through a pipe that pauses, and holds the service back meanwhi
   expect(ahead).toBeLessThan(8 * 1024 * 1024)
 })
 
-it.each(['SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGHUP'] as const)('passes %s on to the container, as often as it comes', async (signal) => {
-  await using service = await launching()
-  const logs = Promise.withResolvers<ServerResponse>()
-  const waited = Promise.withResolvers<ServerResponse>()
-  service.on(LOGS, (_seen, response) => {
-    response.write(frame(1, 'ready\n'))
-    logs.resolve(response)
-  })
-  service.on(WAIT, (_seen, response) => waited.resolve(response))
-  let kills = 0
-  service.on(`POST /v1/containers/${id}/kill`, (seen, response) => {
-    expect(JSON.parse(seen.body.toString())).toEqual({ signal })
-    sendJson(response, 204)
-    if (++kills === 1) child.kill(signal)
-    else
-      void Promise.all([logs.promise, waited.promise]).then(([log, wait]) => {
-        log.end(frame(1, 'bye\n'))
-        sendJson(wait, 200, { exitCode: 143 })
-      })
-  })
-  const child = start(service, ['run', 'img'])
-  const ended = outcome(child)
-  await Promise.all([logs.promise, waited.promise])
-  child.kill(signal)
-  expect(await ended).toMatchObject({ code: 143, stdout: 'ready\nbye\n' })
-})
+it.each(['SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGHUP'] as const)(
+  'passes %s on to the container, as often as it comes',
+  async (signal) => {
+    await using service = await launching()
+    const logs = Promise.withResolvers<ServerResponse>()
+    const waited = Promise.withResolvers<ServerResponse>()
+    service.on(LOGS, (_seen, response) => {
+      response.write(frame(1, 'ready\n'))
+      logs.resolve(response)
+    })
+    service.on(WAIT, (_seen, response) => waited.resolve(response))
+    let kills = 0
+    service.on(`POST /v1/containers/${id}/kill`, (seen, response) => {
+      expect(JSON.parse(seen.body.toString())).toEqual({ signal })
+      sendJson(response, 204)
+      if (++kills === 1) child.kill(signal)
+      else
+        void Promise.all([logs.promise, waited.promise]).then(([log, wait]) => {
+          log.end(frame(1, 'bye\n'))
+          sendJson(wait, 200, { exitCode: 143 })
+        })
+    })
+    const child = start(service, ['run', 'img'])
+    const ended = outcome(child)
+    await Promise.all([logs.promise, waited.promise])
+    child.kill(signal)
+    expect(await ended).toMatchObject({ code: 143, stdout: 'ready\nbye\n' })
+  },
+)
 
 it('takes a launch back when the signal comes before the container', async () => {
   await using service = await ServiceDouble.start()
@@ -130,13 +179,15 @@ it('takes a launch back when the signal comes before the container', async () =>
 
 it('ends when nobody reads its output any more', async () => {
   await using service = await launching()
-  service.on(WAIT, () => undefined).on(LOGS, (_seen, response) => {
-    const more = (): void => {
-      while (response.write(frame(1, Buffer.alloc(8192, 'y'))));
-    }
-    response.on('drain', more)
-    more()
-  })
+  service
+    .on(WAIT, () => undefined)
+    .on(LOGS, (_seen, response) => {
+      const more = (): void => {
+        while (response.write(frame(1, Buffer.alloc(8192, 'y'))));
+      }
+      response.on('drain', more)
+      more()
+    })
   const child = start(service, ['run', 'img'])
   child.stdout.once('data', () => child.stdout.destroy())
   const [code] = (await once(child, 'exit')) as [number]
@@ -145,10 +196,12 @@ it('ends when nobody reads its output any more', async () => {
 
 it('says so when the service breaks off', async () => {
   await using service = await launching()
-  service.on(WAIT, () => undefined).on(LOGS, (_seen, response) => {
-    response.write(frame(1, 'half').subarray(0, 10))
-    setImmediate(() => response.destroy())
-  })
+  service
+    .on(WAIT, () => undefined)
+    .on(LOGS, (_seen, response) => {
+      response.write(frame(1, 'half').subarray(0, 10))
+      setImmediate(() => response.destroy())
+    })
   const result = await strata(service, ['run', 'img'])
   expect(result.code).toBe(125)
   expect(result.stderr).toMatch(/^strata: .*(broke|cut)/)

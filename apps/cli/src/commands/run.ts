@@ -22,7 +22,10 @@ interface RunOptions {
   readonly network?: 'none' | 'host'
 }
 
-/** What a terminal or another process may send to us is the container's. docker passes on every signal it can; these are the ones that mean something. */
+/**
+ * What a terminal or another process may send to us is the container's. docker passes on every
+ * signal it can; these are the ones that mean something.
+ */
 const PASSED_ON: NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGALRM']
 
 const append = (value: string, before: string[]): string[] => [...before, value]
@@ -59,7 +62,12 @@ function parseNetwork(text: string): string {
   throw new InvalidArgumentError(`The network ${text} is not supported: none or host.`)
 }
 
-function request(image: string, command: readonly string[], options: RunOptions, environment: NodeJS.ProcessEnv): CreateContainer {
+function request(
+  image: string,
+  command: readonly string[],
+  options: RunOptions,
+  environment: NodeJS.ProcessEnv,
+): CreateContainer {
   const { workdir, user, entrypoint, hostname, name, network } = options
   const env = collectEnv(options.envFile, options.env, environment)
   return {
@@ -79,7 +87,8 @@ function request(image: string, command: readonly string[], options: RunOptions,
 }
 
 async function run(client: Client, body: CreateContainer, options: RunOptions): Promise<void> {
-  // Until the container is there a signal takes the launch back; from then on it is the container's.
+  // Until the container is there a signal takes the launch back; from then on it is the
+  // container's.
   const job = randomUUID()
   let containerId: string | undefined
   let early: NodeJS.Signals | undefined
@@ -91,10 +100,12 @@ async function run(client: Client, body: CreateContainer, options: RunOptions): 
     } else process.exit(exitCodeOf(signal))
   })
   try {
-    const container = await client.call<ContainerView>('POST', `/v1/containers?job=${job}`, { body }).catch((error: unknown) => {
-      if (early !== undefined) throw new CliError('the launch was cancelled', { exitCode: exitCodeOf(early) })
-      throw error
-    })
+    const container = await client
+      .call<ContainerView>('POST', `/v1/containers?job=${job}`, { body })
+      .catch((error: unknown) => {
+        if (early !== undefined) throw new CliError('the launch was cancelled', { exitCode: exitCodeOf(early) })
+        throw error
+      })
     containerId = container.id
     if (early !== undefined) pass(client, containerId, early)
     if (options.detach) print(container.id)
@@ -114,8 +125,9 @@ function pass(client: Client, id: string, signal: NodeJS.Signals): void {
 }
 
 /**
- * The container's output here, then its exit code. The end is asked for at once, beside the output: a `--rm` container is gone as soon as
- * those who waited were answered, and a reader of ours that pauses must not be too late.
+ * The container's output here, then its exit code. The end is asked for at once, beside the output:
+ * a `--rm` container is gone as soon as those who waited were answered, and a reader of ours that
+ * pauses must not be too late.
  */
 async function attend(client: Client, id: string): Promise<number> {
   const gone = new AbortController()
@@ -125,8 +137,14 @@ async function attend(client: Client, id: string): Promise<number> {
       await demultiplex(body, process.stdout, process.stderr)
     } catch (error) {
       // As docker: the client ends, the container goes on.
-      if (isBrokenPipe(error)) throw new OutputGone(`nobody reads the output any more; the container goes on (strata logs ${id.slice(0, 12)})`, { cause: error })
-      throw error instanceof CliError ? error : new CliError('the connection to Strata broke while the output was read', { cause: error })
+      if (isBrokenPipe(error))
+        throw new OutputGone(
+          `nobody reads the output any more; the container goes on (strata logs ${id.slice(0, 12)})`,
+          { cause: error },
+        )
+      throw error instanceof CliError
+        ? error
+        : new CliError('the connection to Strata broke while the output was read', { cause: error })
     }
   }
   const path = `/v1/containers/${id}/wait`
@@ -147,8 +165,15 @@ function isBrokenPipe(error: unknown): boolean {
 
 const EXIT_CODES: Partial<Record<ErrorCode, number>> = { command_not_executable: 126, command_not_found: 127 }
 
-/** docker's codes: 126 and 127 for a command that cannot be run, 125 for all else that is not the container's own end. */
+/**
+ * docker's codes: 126 and 127 for a command that cannot be run, 125 for all else that is not the
+ * container's own end.
+ */
 function withExitCode(error: CliError): CliError {
   if (error.exitCode !== 1 || error instanceof OutputGone) return error
-  return new CliError(error.message, { exitCode: EXIT_CODES[error.code ?? 'internal'] ?? EXIT_NOT_RUN, code: error.code, cause: error })
+  return new CliError(error.message, {
+    exitCode: EXIT_CODES[error.code ?? 'internal'] ?? EXIT_NOT_RUN,
+    code: error.code,
+    cause: error,
+  })
 }

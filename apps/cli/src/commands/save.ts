@@ -20,10 +20,16 @@ export function saveCommand(program: Command, context: Context): void {
     .option('-o, --output <file>', 'write to a file, not to stdout')
     .option('--format <format>', 'docker (an OCI layout with manifest.json) or oci', 'docker')
     .option('--platform <platform>', 'of images kept with all their platforms: this one alone')
-    .option('--since <image>', 'leave out the layers of an image that the receiver has; may be repeated', (value: string, all: string[]) => [...all, value], [])
+    .option(
+      '--since <image>',
+      'leave out the layers of an image that the receiver has; may be repeated',
+      (value: string, all: string[]) => [...all, value],
+      [],
+    )
     .option('--have <file>', 'leave out the layers whose digests are in the file, one a line')
     .action(async ([first = '', ...also]: string[], { output, format, platform, since, have }: SaveOptions) => {
-      if (output === undefined && process.stdout.isTTY) throw new CliError('cowardly refusing to save to a terminal. Use the -o flag or redirect')
+      if (output === undefined && process.stdout.isTTY)
+        throw new CliError('cowardly refusing to save to a terminal. Use the -o flag or redirect')
       const query = new URLSearchParams({ format, ...(platform === undefined ? {} : { platform }) })
       for (const image of also) query.append('also', image)
       for (const image of since) query.append('since', image)

@@ -11,7 +11,10 @@ const SERVICES = {
   runtime: "run this node's service for roots and containers, by itself",
 } as const
 
-/** The services as processes of their own, where `up` runs all in one. Each is configured by its environment, and tells all of it with `--help`. */
+/**
+ * The services as processes of their own, where `up` runs all in one. Each is configured by its
+ * environment, and tells all of it with `--help`.
+ */
 export function serviceCommands(program: Command): void {
   for (const [name, description] of Object.entries(SERVICES)) {
     program
@@ -23,8 +26,12 @@ export function serviceCommands(program: Command): void {
       .action((_options: object, { args }: Command) => {
         const main = serviceMain(name)
         if (!existsSync(main)) throw new CliError('not built yet: run `npm run build` in the checkout')
-        // This process becomes the service: its signals, output and exit code need nobody in between.
-        process.execve!(process.execPath, [process.execPath, ...NODE_FLAGS, main, ...args], { ...SERVICE_ENVIRONMENT, ...process.env })
+        // This process becomes the service: its signals, output and exit code need nobody in
+        // between.
+        process.execve!(process.execPath, [process.execPath, ...NODE_FLAGS, main, ...args], {
+          ...SERVICE_ENVIRONMENT,
+          ...process.env,
+        })
       })
   }
 }

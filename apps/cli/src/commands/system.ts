@@ -7,27 +7,34 @@ import { withFormat, type ListOptions } from '../list.js'
 import { diskCommands } from './prune.js'
 
 export function systemCommands(program: Command, context: Context, clientVersion: string): void {
-  withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(async ({ format }: ListOptions) => {
-    const info = await context.client().call<InfoView>('GET', '/v1/info')
-    if (format === 'json') print(JSON.stringify(info))
-    else for (const line of infoLines(info)) print(printable(line))
-  })
+  withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(
+    async ({ format }: ListOptions) => {
+      const info = await context.client().call<InfoView>('GET', '/v1/info')
+      if (format === 'json') print(JSON.stringify(info))
+      else for (const line of infoLines(info)) print(printable(line))
+    },
+  )
 
   const system = program.command('system').description('disk usage, and what to do about it')
   diskCommands(system, context)
   system.allowExcessArguments().action(() => {
     const [name] = system.args
     if (name === undefined) system.outputHelp()
-    else throw new CliError(`'system ${name}' is not a strata command. See 'strata system --help'`, { exitCode: EXIT_NOT_RUN })
+    else
+      throw new CliError(`'system ${name}' is not a strata command. See 'strata system --help'`, {
+        exitCode: EXIT_NOT_RUN,
+      })
   })
 
-  withFormat(program.command('version').description('versions of this client and of the service')).action(async ({ format }: ListOptions) => {
-    const client = { version: clientVersion, node: process.versions.node }
-    if (format !== 'json') print(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
-    const server = await context.client().call<VersionView>('GET', '/v1/version')
-    if (format === 'json') print(JSON.stringify({ client, server }))
-    else print(`Server:\n Version:  ${server.version}\n API:      ${server.api}\n Node.js:  ${server.node}`)
-  })
+  withFormat(program.command('version').description('versions of this client and of the service')).action(
+    async ({ format }: ListOptions) => {
+      const client = { version: clientVersion, node: process.versions.node }
+      if (format !== 'json') print(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
+      const server = await context.client().call<VersionView>('GET', '/v1/version')
+      if (format === 'json') print(JSON.stringify({ client, server }))
+      else print(`Server:\n Version:  ${server.version}\n API:      ${server.api}\n Node.js:  ${server.node}`)
+    },
+  )
 }
 
 function infoLines({ version, images, containers, nodes }: InfoView): string[] {

@@ -5,7 +5,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 
-/** A service that does what `up` and `down` count on, and nothing else. FAIL: it ends at once, with a reason. */
+/**
+ * A service that does what `up` and `down` count on, and nothing else. FAIL: it ends at once, with
+ * a reason.
+ */
 const SERVICE = `
 import { createServer } from 'node:http'
 import { rmSync, writeFileSync } from 'node:fs'
@@ -29,7 +32,8 @@ beforeAll(async () => {
   const from = fileURLToPath(new URL('../..', import.meta.url))
   const app = join(root, 'apps/cli')
   for (const part of ['bin', 'package.json']) await cp(join(from, part), join(app, part), { recursive: true })
-  for (const part of ['dist', 'package.json']) await cp(join(from, '../..', part), join(root, part), { recursive: true })
+  for (const part of ['dist', 'package.json'])
+    await cp(join(from, '../..', part), join(root, part), { recursive: true })
   await symlink(join(from, '../../node_modules'), join(root, 'node_modules'))
   await writeFile(join(root, 'dist/standalone.js'), SERVICE)
   bin = join(app, 'bin/strata.mjs')
@@ -41,10 +45,19 @@ afterAll(async () => {
   await rm(root, { recursive: true })
 })
 
-function strata(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<{ code: number; stdout: string; stderr: string }> {
+function strata(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    // The runner sets FORCE_COLOR; beside a NO_COLOR of whoever runs the tests Node.js would speak of it.
-    const child = execFile(bin, args, { env: { ...process.env, FORCE_COLOR: undefined, ...environment } }, (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }))
+    // The runner sets FORCE_COLOR; beside a NO_COLOR of whoever runs the tests Node.js would speak
+    // of it.
+    const child = execFile(
+      bin,
+      args,
+      { env: { ...process.env, FORCE_COLOR: undefined, ...environment } },
+      (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    )
   })
 }
 
@@ -57,8 +70,14 @@ it('starts in the background, refuses a second start, and stops', async () => {
   const again = await strata(['up', '-d', '--data', data, '--socket', socket])
   expect(again.code).toBe(1)
   expect(again.stderr).toMatch(/^strata: Strata is already running at unix:.*\(pid \d+\)\n$/)
-  expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0, stdout: 'Strata is stopped; containers run on\n' })
-  expect(await strata(['down', '--socket', socket])).toMatchObject({ code: 0, stdout: `Strata is not running at unix://${socket}\n` })
+  expect(await strata(['down', '--socket', socket])).toMatchObject({
+    code: 0,
+    stdout: 'Strata is stopped; containers run on\n',
+  })
+  expect(await strata(['down', '--socket', socket])).toMatchObject({
+    code: 0,
+    stdout: `Strata is not running at unix://${socket}\n`,
+  })
 })
 
 it('puts aside a log that is large, in the place of the one before', async () => {
@@ -73,8 +92,14 @@ it('puts aside a log that is large, in the place of the one before', async () =>
 })
 
 it('says why it did not start', async () => {
-  const result = await strata(['up', '-d', '--data', data, '--socket', socket], { FAIL: 'runc is missing: apt install runc' })
-  expect(result).toMatchObject({ code: 1, stdout: '', stderr: 'strata: Strata did not start: runc is missing: apt install runc\n' })
+  const result = await strata(['up', '-d', '--data', data, '--socket', socket], {
+    FAIL: 'runc is missing: apt install runc',
+  })
+  expect(result).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: 'strata: Strata did not start: runc is missing: apt install runc\n',
+  })
 })
 
 it('says all of it, where that is a list', async () => {
@@ -84,7 +109,9 @@ it('says all of it, where that is a list', async () => {
 })
 
 it('is the service itself in the foreground: its output, signals and exit code', async () => {
-  const child = spawn(bin, ['up', '--data', data, '--socket', socket, '--listen', '127.0.0.1:1'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(bin, ['up', '--data', data, '--socket', socket, '--listen', '127.0.0.1:1'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
   const line = await new Promise<Buffer>((resolve) => child.stdout.once('data', resolve))
   expect(JSON.parse(line.toString())).toEqual({ data, listen: '127.0.0.1:1' })

@@ -20,7 +20,10 @@ interface UpOptions {
 const POLL = 50
 /** As much of the log's end as can hold the line that says why. */
 const TAIL = 64 * 1024
-/** A log of more than this is put aside at a start, in the place of the one that was put aside before. */
+/**
+ * A log of more than this is put aside at a start, in the place of the one that was put aside
+ * before.
+ */
 const MAX_LOG = 64 * 1024 * 1024
 
 export function upCommand(program: Command): void {
@@ -35,15 +38,24 @@ export function upCommand(program: Command): void {
     .action(async (options: UpOptions) => {
       const data = resolve(options.data)
       const socket = resolve(options.socket)
-      const environment = { ...SERVICE_ENVIRONMENT, ...process.env, STRATA_DATA: data, STRATA_SOCKET: socket, STRATA_LISTEN: options.listen ?? '', ...(options.rejoin && { STRATA_REJOIN: 'true' }) }
+      const environment = {
+        ...SERVICE_ENVIRONMENT,
+        ...process.env,
+        STRATA_DATA: data,
+        STRATA_SOCKET: socket,
+        STRATA_LISTEN: options.listen ?? '',
+        ...(options.rejoin && { STRATA_REJOIN: 'true' }),
+      }
       if (!existsSync(SERVICE_MAIN)) throw new CliError('not built yet: run `npm run build` in the checkout')
-      // An error, where docker compose says nothing: the one that runs may have another folder than was asked for.
+      // An error, where docker compose says nothing: the one that runs may have another folder than
+      // was asked for.
       if ((await probe(socket)) !== 'absent') {
         const pid = runningService(socket)?.pid
         throw new CliError(`Strata is already running at unix://${socket}${pid === undefined ? '' : ` (pid ${pid})`}`)
       }
       if (options.detach) await detach(data, socket, environment)
-      // In the foreground this process becomes the service: its signals, output and exit code need nobody in between.
+      // In the foreground this process becomes the service: its signals, output and exit code need
+      // nobody in between.
       else process.execve!(process.execPath, [process.execPath, ...NODE_FLAGS, SERVICE_MAIN], environment)
     })
 }
@@ -52,7 +64,12 @@ async function detach(data: string, socket: string, environment: NodeJS.ProcessE
   const path = join(data, 'strata.log')
   const log = openLog(data, path)
   const before = fstatSync(log).size
-  const child = spawn(process.execPath, [...NODE_FLAGS, SERVICE_MAIN], { detached: true, stdio: ['ignore', log, log], env: environment, cwd: '/' })
+  const child = spawn(process.execPath, [...NODE_FLAGS, SERVICE_MAIN], {
+    detached: true,
+    stdio: ['ignore', log, log],
+    env: environment,
+    cwd: '/',
+  })
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
     child.kill('SIGTERM')
     process.exit(exitCodeOf(signal))
@@ -74,7 +91,10 @@ function openLog(data: string, path: string): number {
     if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG) renameSync(path, `${path}.1`)
     return openSync(path, 'a+', 0o600)
   } catch (error) {
-    throw new CliError(`cannot write ${path}: ${reasonOf(error)}. Start as root, or choose another folder with --data`, { cause: error })
+    throw new CliError(
+      `cannot write ${path}: ${reasonOf(error)}. Start as root, or choose another folder with --data`,
+      { cause: error },
+    )
   }
 }
 
@@ -96,12 +116,18 @@ function lastLine(log: number, path: string, since: number): string {
   const start = Math.max(since, size - TAIL)
   const buffer = Buffer.alloc(size - start)
   const read = readSync(log, buffer, 0, buffer.length, start)
-  const lines = buffer.toString('utf8', 0, read).split('\n').filter((line) => line.trim() !== '')
+  const lines = buffer
+    .toString('utf8', 0, read)
+    .split('\n')
+    .filter((line) => line.trim() !== '')
   const records = lines.map((line, at) => errorOf(line, lines.slice(at + 1)))
   return records.findLast((message) => message !== undefined) ?? lines.at(-1) ?? `it ended without a word; see ${path}`
 }
 
-/** The sentence of a line on stderr that begins `strata: `, with the list below it (all that is wrong with a configuration), or of a pino record of level error (50) or fatal. */
+/**
+ * The sentence of a line on stderr that begins `strata: `, with the list below it (all that is
+ * wrong with a configuration), or of a pino record of level error (50) or fatal.
+ */
 function errorOf(line: string, below: readonly string[]): string | undefined {
   if (line.startsWith('strata: ')) {
     const end = below.findIndex((next) => !next.startsWith('  '))
@@ -109,7 +135,9 @@ function errorOf(line: string, below: readonly string[]): string | undefined {
   }
   try {
     const record = JSON.parse(line) as { level?: unknown; msg?: unknown } | null
-    return typeof record?.level === 'number' && record.level >= 50 && typeof record.msg === 'string' ? record.msg : undefined
+    return typeof record?.level === 'number' && record.level >= 50 && typeof record.msg === 'string'
+      ? record.msg
+      : undefined
   } catch {
     return undefined
   }

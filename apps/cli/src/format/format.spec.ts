@@ -3,7 +3,16 @@ import { printable, shortId, table } from './table.js'
 import { ago, humanDuration, humanSize } from './units.js'
 
 describe('humanSize', () => {
-  it.each([[0, '0B'], [999, '999B'], [1000, '1kB'], [1_234_567, '1.23MB'], [882_000_000, '882MB'], [999_600, '1000kB'], [1e9, '1GB'], [12_340_000_000_000, '12.3TB']])('%d is %s', (bytes, text) => {
+  it.each([
+    [0, '0B'],
+    [999, '999B'],
+    [1000, '1kB'],
+    [1_234_567, '1.23MB'],
+    [882_000_000, '882MB'],
+    [999_600, '1000kB'],
+    [1e9, '1GB'],
+    [12_340_000_000_000, '12.3TB'],
+  ])('%d is %s', (bytes, text) => {
     expect(humanSize(bytes)).toBe(text)
   })
 })
@@ -13,8 +22,20 @@ describe('humanDuration', () => {
   const hour = 60 * minute
   const day = 24 * hour
   it.each([
-    [0.5, 'Less than a second'], [1, '1 second'], [59, '59 seconds'], [60, 'About a minute'], [119, 'About a minute'], [120, '2 minutes'], [hour, 'About an hour'],
-    [2 * hour, '2 hours'], [47 * hour, '47 hours'], [2 * day, '2 days'], [13 * day, '13 days'], [15 * day, '2 weeks'], [70 * day, '2 months'], [800 * day, '2 years'],
+    [0.5, 'Less than a second'],
+    [1, '1 second'],
+    [59, '59 seconds'],
+    [60, 'About a minute'],
+    [119, 'About a minute'],
+    [120, '2 minutes'],
+    [hour, 'About an hour'],
+    [2 * hour, '2 hours'],
+    [47 * hour, '47 hours'],
+    [2 * day, '2 days'],
+    [13 * day, '13 days'],
+    [15 * day, '2 weeks'],
+    [70 * day, '2 months'],
+    [800 * day, '2 years'],
   ])('%d s is %s', (seconds, text) => {
     expect(humanDuration(seconds * 1000)).toBe(text)
   })
@@ -26,7 +47,15 @@ describe('humanDuration', () => {
 
 describe('table', () => {
   it('pads to the widest cell and leaves no blanks at the end', () => {
-    expect(table(['A', 'LONG'], [['abcdef', 'x'], ['b', '']])).toBe('A        LONG\nabcdef   x\nb\n')
+    expect(
+      table(
+        ['A', 'LONG'],
+        [
+          ['abcdef', 'x'],
+          ['b', ''],
+        ],
+      ),
+    ).toBe('A        LONG\nabcdef   x\nb\n')
   })
   it('lets no name write to the terminal', () => {
     expect(printable('a\x1b[2Jb\rc\u009bd')).toBe('a\\u001b[2Jb\\rc\ufffdd')

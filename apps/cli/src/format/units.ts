@@ -1,6 +1,9 @@
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB']
 
-/** As docker's images and progress print bytes: decimal units, three significant digits (go-units, HumanSizeWithPrecision). */
+/**
+ * As docker's images and progress print bytes: decimal units, three significant digits (go-units,
+ * HumanSizeWithPrecision).
+ */
 export function humanSize(bytes: number, digits = 3): string {
   let size = bytes
   let unit = 0
@@ -30,7 +33,10 @@ export function humanDuration(milliseconds: number): string {
   return `${Math.trunc(hours / 24 / 365)} years`
 }
 
-/** `3 minutes ago`; `N/A` for an image that says no time (reproducible builds write none, or year 1). */
+/**
+ * `3 minutes ago`; `N/A` for an image that says no time (reproducible builds write none, or year
+ * 1).
+ */
 export function ago(iso: string | undefined, now: number): string {
   const time = iso === undefined ? NaN : Date.parse(iso)
   return Number.isNaN(time) || time <= Date.parse('0001-01-02') ? 'N/A' : `${humanDuration(now - time)} ago`

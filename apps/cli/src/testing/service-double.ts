@@ -12,15 +12,20 @@ export interface Seen {
 export type Route = (request: Seen, response: ServerResponse) => void
 
 /**
- * The service's side of the contract, as far as one test needs it: `'GET /v1/images'` → an answer. The body is read whole before the
- * answer, unless the route's name ends in ` early`. A job's id in a path is written `{job}`. What was asked is kept in `seen`; what nobody expected is a 404.
+ * The service's side of the contract, as far as one test needs it: `'GET /v1/images'` → an answer.
+ * The body is read whole before the answer, unless the route's name ends in ` early`. A job's id in
+ * a path is written `{job}`. What was asked is kept in `seen`; what nobody expected is a 404.
  */
 export class ServiceDouble implements AsyncDisposable {
   readonly seen: Seen[] = []
   readonly routes = new Map<string, Route>()
   readonly #waiting: { matches: (seen: Seen) => boolean; resolve: (seen: Seen) => void }[] = []
 
-  private constructor(readonly folder: string, readonly socket: string, readonly server: Server) {}
+  private constructor(
+    readonly folder: string,
+    readonly socket: string,
+    readonly server: Server,
+  ) {}
 
   static async start(): Promise<ServiceDouble> {
     const folder = await mkdtemp(join(tmpdir(), 'strata-cli-'))
@@ -58,7 +63,12 @@ export class ServiceDouble implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const seen: Seen = { method: request.method ?? '', url: request.url ?? '', headers: request.headers, body: Buffer.alloc(0) }
+    const seen: Seen = {
+      method: request.method ?? '',
+      url: request.url ?? '',
+      headers: request.headers,
+      body: Buffer.alloc(0),
+    }
     const path = `${seen.method} ${seen.url.split('?')[0] ?? ''}`.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/, '{job}')
     const early = this.routes.get(`${path} early`)
     request.on('error', () => undefined)
@@ -76,7 +86,11 @@ export class ServiceDouble implements AsyncDisposable {
     }
     this.seen.push(seen)
     for (const { matches, resolve } of this.#waiting) if (matches(seen)) resolve(seen)
-    if (!early) (this.routes.get(path) ?? ((_seen, out) => sendProblem(out, 404, 'not_found', `${path} is unknown`)))(seen, response)
+    if (!early)
+      (this.routes.get(path) ?? ((_seen, out) => sendProblem(out, 404, 'not_found', `${path} is unknown`)))(
+        seen,
+        response,
+      )
   }
 }
 

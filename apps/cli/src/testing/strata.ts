@@ -13,13 +13,24 @@ export interface Outcome {
   readonly signal: NodeJS.Signals | null
 }
 
-export function start(service: ServiceDouble | undefined, args: readonly string[], environment: NodeJS.ProcessEnv = {}): ChildProcessByStdio<Writable, Readable, Readable> {
+export function start(
+  service: ServiceDouble | undefined,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): ChildProcessByStdio<Writable, Readable, Readable> {
   const host = service ? { STRATA_HOST: `unix://${service.socket}` } : {}
-  return spawn(BIN, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...host, ...environment } })
+  return spawn(BIN, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...host, ...environment },
+  })
 }
 
 /** The real command (built: `tsc -b`), to its end. */
-export async function strata(service: ServiceDouble | undefined, args: readonly string[], { input = '', environment = {} }: { input?: string | Buffer; environment?: NodeJS.ProcessEnv } = {}): Promise<Outcome> {
+export async function strata(
+  service: ServiceDouble | undefined,
+  args: readonly string[],
+  { input = '', environment = {} }: { input?: string | Buffer; environment?: NodeJS.ProcessEnv } = {},
+): Promise<Outcome> {
   const child = start(service, args, environment)
   child.stdin.on('error', () => undefined)
   child.stdin.end(input)
@@ -27,7 +38,9 @@ export async function strata(service: ServiceDouble | undefined, args: readonly 
 }
 
 export async function outcome(child: ChildProcessByStdio<Writable, Readable, Readable>): Promise<Outcome> {
-  const closed = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })))
+  const closed = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
+    child.once('close', (code, signal) => resolve({ code, signal })),
+  )
   const [stdout, stderr, end] = await Promise.all([text(child.stdout), text(child.stderr), closed])
   return { stdout, stderr, ...end }
 }

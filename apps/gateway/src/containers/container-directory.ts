@@ -5,8 +5,8 @@ import { NodeDirectory } from '@strata/queue'
 import { NodeDoors } from './node-doors.js'
 
 /**
- * All nodes' containers. Where they are is read from what nodes publish; how they are, command and all, is asked of the node itself, and taken
- * from what it published last if it does not answer.
+ * All nodes' containers. Where they are is read from what nodes publish; how they are, command and
+ * all, is asked of the node itself, and taken from what it published last if it does not answer.
  */
 @Injectable()
 export class ContainerDirectory {
@@ -20,29 +20,41 @@ export class ContainerDirectory {
     const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
     const asked = await Promise.all(
       alive.map(async (node) => {
-        const views = await this.doors.json<unknown[]>(node, { method: 'GET', path: '/containers', as: 'glance', gone }).catch(() => undefined)
+        const views = await this.doors
+          .json<unknown[]>(node, { method: 'GET', path: '/containers', as: 'glance', gone })
+          .catch(() => undefined)
         return { id: node.id, views: views?.map(parse) }
       }),
     )
     const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
     const there = new Set(alive.map(({ id }) => id))
-    const silent = known.filter(({ node }) => !answered.has(node)).map((view) => (there.has(view.node) ? view : withoutNode(view)))
+    const silent = known
+      .filter(({ node }) => !answered.has(node))
+      .map((view) => (there.has(view.node) ? view : withoutNode(view)))
     return [...silent, ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   }
 
   /** Every node that lives removes what has exited, by its own rule. */
   async prune(request: PruneContainers, gone: AbortSignal): Promise<PrunedContainers> {
     const [alive, known] = await Promise.all([this.nodes.list(), this.nodes.known()])
-    const parts = await Promise.all(known.map(async (id): Promise<PrunedContainers> => {
-      const node = alive.find((one) => one.id === id)
-      try {
-        if (!node) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
-        const { containers } = await this.doors.json<Pick<PrunedContainers, 'containers'>>(node, { method: 'POST', path: '/containers/prune', body: request, as: 'command', gone })
-        return { containers, absent: [] }
-      } catch (error) {
-        return { containers: [], absent: [{ node: id, reason: asStrataError(error).message }] }
-      }
-    }))
+    const parts = await Promise.all(
+      known.map(async (id): Promise<PrunedContainers> => {
+        const node = alive.find((one) => one.id === id)
+        try {
+          if (!node) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
+          const { containers } = await this.doors.json<Pick<PrunedContainers, 'containers'>>(node, {
+            method: 'POST',
+            path: '/containers/prune',
+            body: request,
+            as: 'command',
+            gone,
+          })
+          return { containers, absent: [] }
+        } catch (error) {
+          return { containers: [], absent: [{ node: id, reason: asStrataError(error).message }] }
+        }
+      }),
+    )
     return { containers: parts.flatMap(({ containers }) => containers), absent: parts.flatMap(({ absent }) => absent) }
   }
 
@@ -62,16 +74,22 @@ export class ContainerDirectory {
   async get(text: string, gone: AbortSignal): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)
-    return node ? parse(await this.doors.json(node, { method: 'GET', path: `/containers/${found.id}`, as: 'question', gone })) : withoutNode(found)
+    return node
+      ? parse(await this.doors.json(node, { method: 'GET', path: `/containers/${found.id}`, as: 'question', gone }))
+      : withoutNode(found)
   }
 
-  /** By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a prefix. */
+  /**
+   * By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a
+   * prefix.
+   */
   async find(text: string): Promise<ContainerView> {
     const all = await this.published()
     const exact = all.find(({ id }) => id === text) ?? all.find(({ name }) => name === text)
     if (exact) return exact
     const fits = /^[0-9a-f]+$/.test(text) ? all.filter(({ id }) => id.startsWith(text)) : []
-    if (fits.length > 1) throw new StrataError('container_ambiguous', `${text} is the beginning of ${fits.length} container ids`)
+    if (fits.length > 1)
+      throw new StrataError('container_ambiguous', `${text} is the beginning of ${fits.length} container ids`)
     const [found] = fits
     if (!found) throw new StrataError('container_not_found', `no such container: ${text}`)
     return found
@@ -82,10 +100,17 @@ function parse(value: unknown): ContainerView {
   return containerSchema.parse(value)
 }
 
-/** How a container is whose node is gone nobody can tell: it may run on there, or its machine may have burnt down. */
+/**
+ * How a container is whose node is gone nobody can tell: it may run on there, or its machine may
+ * have burnt down.
+ */
 function withoutNode(shown: ContainerView): ContainerView {
   if (shown.state === 'exited') return shown
   const view = { ...shown }
   delete view.pid
-  return { ...view, state: 'unknown', reason: `the node ${view.node} does not answer; it was ${view.state} when last heard of` }
+  return {
+    ...view,
+    state: 'unknown',
+    reason: `the node ${view.node} does not answer; it was ${view.state} when last heard of`,
+  }
 }

@@ -3,5 +3,9 @@ import type { ImageRef } from '@strata/queue'
 
 /** An image as jobs name it. */
 export function imageRef(image: ImageDetails): ImageRef {
-  return { id: image.id, digest: image.digest, layers: image.layerList.map(({ digest, diffId, size }) => ({ digest, diffId, size })) }
+  return {
+    id: image.id,
+    digest: image.digest,
+    layers: image.layerList.map(({ digest, diffId, size }) => ({ digest, diffId, size })),
+  }
 }

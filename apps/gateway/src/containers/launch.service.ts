@@ -11,7 +11,10 @@ import { imageRef } from './image-ref.js'
 import { randomName } from './names.js'
 import { NodeDoors } from './node-doors.js'
 
-/** Turns a request into a `place` job; which node takes it, and all that follows, is the nodes' matter. */
+/**
+ * Turns a request into a `place` job; which node takes it, and all that follows, is the nodes'
+ * matter.
+ */
 @Injectable()
 export class LaunchService {
   readonly #sealer: Sealer
@@ -50,7 +53,12 @@ export class LaunchService {
         autoRemove: request.autoRemove ?? false,
         attach: request.attach ?? false,
       }
-      await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'launch', launch } })
+      await this.producer.add({
+        name: 'place',
+        queue: QUEUES.runtime,
+        id: job,
+        data: { root: job, purpose: 'launch', launch },
+      })
       step('launch.queued')
       return container
     } catch (error) {
@@ -59,14 +67,20 @@ export class LaunchService {
     }
   }
 
-  /** As well as it can be done: Redis may be what is away. A job that was queued though its answer was lost must not start what the caller was told had failed. */
+  /**
+   * As well as it can be done: Redis may be what is away. A job that was queued though its answer
+   * was lost must not start what the caller was told had failed.
+   */
   async #giveUp(job: string, name: string | undefined, container: string, error: unknown): Promise<void> {
     await this.journal.stopWork(job).catch(() => undefined)
     await this.journal.fail(job, error).catch(() => undefined)
     if (name !== undefined) await this.nodes.releaseName(name, container).catch(() => undefined)
   }
 
-  /** The container, once it was launched; the launch's own error otherwise, in the words of its node if that answers. */
+  /**
+   * The container, once it was launched; the launch's own error otherwise, in the words of its node
+   * if that answers.
+   */
   async launched(container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
     const { error } = await this.journal.end(job, signal)
     if (error) {
@@ -79,7 +93,10 @@ export class LaunchService {
   async #claimName(wanted: string | undefined, container: string): Promise<string> {
     if (wanted !== undefined) {
       if (await this.nodes.claimName(wanted, container)) return wanted
-      throw new StrataError('container_exists', `the name ${wanted} is used by another container: remove that (strata rm ${wanted}), or choose another name`)
+      throw new StrataError(
+        'container_exists',
+        `the name ${wanted} is used by another container: remove that (strata rm ${wanted}), or choose another name`,
+      )
     }
     for (let attempt = 0; ; attempt++) {
       const name = randomName(attempt)

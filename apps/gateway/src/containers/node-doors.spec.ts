@@ -8,7 +8,10 @@ import { StrataError } from '@strata/oci'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { ASKING, LET_GO_MS, LOOK_MS, MOST_MISSED, NodeDoors, type Asking } from './node-doors.js'
 
-/** A node that takes every request and answers none: a stopped process, or a machine that lost its power. */
+/**
+ * A node that takes every request and answers none: a stopped process, or a machine that lost its
+ * power.
+ */
 let server: Server
 let folder: string
 let node: NodeRecord
@@ -25,9 +28,21 @@ beforeEach(async () => {
   server = createServer((request) => void asked.push(request.url ?? ''))
   server.on('connection', (socket) => void sockets.add(socket.once('close', () => sockets.delete(socket))))
   await new Promise<void>((resolve) => server.listen(join(folder, 'door'), resolve))
-  node = { id: 'n', door: `unix://${join(folder, 'door')}`, host: '', driver: 'erofs', driverReason: '', runtime: '', kernel: '', warnings: [] }
+  node = {
+    id: 'n',
+    door: `unix://${join(folder, 'door')}`,
+    host: '',
+    driver: 'erofs',
+    driverReason: '',
+    runtime: '',
+    kernel: '',
+    warnings: [],
+  }
   alive = () => Promise.resolve([node])
-  doors = new NodeDoors({ STRATA_NODE_SECRET_FILE: join(folder, 'secret') }, { list: () => alive(), statuses: () => Promise.resolve([]) })
+  doors = new NodeDoors(
+    { STRATA_NODE_SECRET_FILE: join(folder, 'secret') },
+    { list: () => alive(), statuses: () => Promise.resolve([]) },
+  )
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] })
 })
 afterEach(async () => {
@@ -43,7 +58,9 @@ const KINDS = Object.keys(ASKING) as Asking[]
 async function ask(as: Asking, gone = new AbortController().signal): Promise<{ outcome: string | undefined }> {
   const result: { outcome: string | undefined } = { outcome: undefined }
   const before = asked.length
-  doors.json(node, { method: 'POST', path: '/asked', body: {}, as, gone }).catch((error: unknown) => (result.outcome = error instanceof StrataError ? error.code : String(error)))
+  doors
+    .json(node, { method: 'POST', path: '/asked', body: {}, as, gone })
+    .catch((error: unknown) => (result.outcome = error instanceof StrataError ? error.code : String(error)))
   await vi.waitFor(() => expect(asked.length).toBe(before + 1))
   return result
 }
@@ -59,12 +76,15 @@ it.each(KINDS.filter((as) => ASKING[as].withinMs !== undefined))('a %s ends when
   await noConnection()
 })
 
-it.each(KINDS.filter((as) => ASKING[as].withinMs === undefined))('a %s goes on for as long as the node is registered', async (as) => {
-  const result = await ask(as)
-  await vi.advanceTimersByTimeAsync(24 * 3600 * 1000)
-  expect(result.outcome).toBeUndefined()
-  expect(sockets.size).toBe(1)
-})
+it.each(KINDS.filter((as) => ASKING[as].withinMs === undefined))(
+  'a %s goes on for as long as the node is registered',
+  async (as) => {
+    const result = await ask(as)
+    await vi.advanceTimersByTimeAsync(24 * 3600 * 1000)
+    expect(result.outcome).toBeUndefined()
+    expect(sockets.size).toBe(1)
+  },
+)
 
 it.each(KINDS)('a %s ends when its node is not registered any more', async (as) => {
   const result = await ask(as)
@@ -96,18 +116,23 @@ it.each(KINDS.filter((as) => ASKING[as].letGoMs === 0))('a %s ends when its clie
   await noConnection()
 })
 
-it.each(KINDS.filter((as) => ASKING[as].letGoMs > 0))('a %s whose client has left before it was sent reaches the node, then keeps no connection', async (as) => {
-  const result = await ask(as, AbortSignal.abort())
-  expect(asked).toEqual(['/asked'])
-  expect(result.outcome).toBeUndefined()
-  await vi.advanceTimersByTimeAsync(LET_GO_MS)
-  await vi.waitFor(() => expect(result.outcome).toBe('cancelled'))
-  await noConnection()
-})
+it.each(KINDS.filter((as) => ASKING[as].letGoMs > 0))(
+  'a %s whose client has left before it was sent reaches the node, then keeps no connection',
+  async (as) => {
+    const result = await ask(as, AbortSignal.abort())
+    expect(asked).toEqual(['/asked'])
+    expect(result.outcome).toBeUndefined()
+    await vi.advanceTimersByTimeAsync(LET_GO_MS)
+    await vi.waitFor(() => expect(result.outcome).toBe('cancelled'))
+    await noConnection()
+  },
+)
 
 it('300 clients that leave keep no connection', async () => {
   const clients = Array.from({ length: 300 }, () => new AbortController())
-  const outcomes = clients.map(({ signal }) => doors.json(node, { method: 'GET', path: '/asked', as: 'question', gone: signal }).catch((error: unknown) => error))
+  const outcomes = clients.map(({ signal }) =>
+    doors.json(node, { method: 'GET', path: '/asked', as: 'question', gone: signal }).catch((error: unknown) => error),
+  )
   await vi.waitFor(() => expect(asked.length).toBe(300), { timeout: 60_000 })
   for (const client of clients) client.abort()
   await Promise.all(outcomes)

@@ -9,7 +9,10 @@ import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 const CONNECT_MS = 2_000
 /** How often it is looked whether the nodes that are being asked are still registered. */
 export const LOOK_MS = 2_000
-/** So many looks in a row must miss a node. Nodes renew every 3 s, so a Redis that was emptied ends nothing. */
+/**
+ * So many looks in a row must miss a node. Nodes renew every 3 s, so a Redis that was emptied ends
+ * nothing.
+ */
 export const MOST_MISSED = 5
 /** A command whose client has left goes on for so long, so that it reaches the node. */
 export const LET_GO_MS = 5_000
@@ -18,7 +21,8 @@ export const LET_GO_MS = 5_000
  * What may be asked of a node:
  * - `glance`: something that others can tell too, if less well;
  * - `question`: the node answers from memory;
- * - `command`: the node works on its disk first. What it was told to do it does, also when the client leaves;
+ * - `command`: the node works on its disk first. What it was told to do it does, also when the
+ *   client leaves;
  * - `stop`: a command that takes as long as its caller has allowed the container;
  * - `follow`: the answer comes as long as the container runs.
  */
@@ -43,12 +47,13 @@ export interface Ask {
 }
 
 /**
- * The nodes' internal doors: what only the node itself knows or does is asked of it over HTTP, on a unix socket or TCP,
- * with the shared secret. A node's problem comes out as the error it was.
+ * The nodes' internal doors: what only the node itself knows or does is asked of it over HTTP, on a
+ * unix socket or TCP, with the shared secret. A node's problem comes out as the error it was.
  *
  * Laws:
- * - Every request ends: by its answer, by its time (`ASKING`), when its client has left, or when its node is not
- *   registered any more. A machine that lost its power closes no connection, and a stopped process answers nothing.
+ * - Every request ends: by its answer, by its time (`ASKING`), when its client has left, or when
+ *   its node is not registered any more. A machine that lost its power closes no connection, and a
+ *   stopped process answers nothing.
  * - A request that has ended keeps no connection.
  */
 @Injectable()
@@ -72,17 +77,24 @@ export class NodeDoors implements OnApplicationShutdown {
   }
 
   /**
-   * Why a launch failed, as the node that tried it tells the caller: Redis has no more than the code. Undefined where no
-   * living node knows (any more). All are asked: of a launch that no container came of, Redis does not know the node.
+   * Why a launch failed, as the node that tried it tells the caller: Redis has no more than the
+   * code. Undefined where no living node knows (any more). All are asked: of a launch that no
+   * container came of, Redis does not know the node.
    */
   async launchFailure(container: string, gone: AbortSignal): Promise<ToldError | undefined> {
     const path = `/containers/${container}/failure`
-    const asked = (await this.nodes.list()).map((node) => this.json<ToldError>(node, { method: 'GET', path, as: 'glance', gone }))
+    const asked = (await this.nodes.list()).map((node) =>
+      this.json<ToldError>(node, { method: 'GET', path, as: 'glance', gone }),
+    )
     return Promise.any(asked).catch(() => undefined)
   }
 
   async json<T>(node: NodeRecord, ask: Ask): Promise<T> {
-    return this.#during(node, ask, async (request) => JSON.parse((await text(await this.#answer(node, ask, request), request)) || 'null') as T)
+    return this.#during(
+      node,
+      ask,
+      async (request) => JSON.parse((await text(await this.#answer(node, ask, request), request)) || 'null') as T,
+    )
   }
 
   /** Hands the answer to `use`, its body unread. The request ends with what `use` answers. */
@@ -116,18 +128,24 @@ export class NodeDoors implements OnApplicationShutdown {
 
   async #answer(node: NodeRecord, { method, path, body }: Ask, open: OpenRequest): Promise<IncomingMessage> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
-    const address = node.door.startsWith('unix://') ? { socketPath: node.door.slice('unix://'.length) } : urlParts(node.door)
+    const address = node.door.startsWith('unix://')
+      ? { socketPath: node.door.slice('unix://'.length) }
+      : urlParts(node.door)
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
       const request = httpRequest({
         ...address,
         agent: this.#agent,
         method,
         path,
-        headers: { 'x-strata-secret': this.#secret, ...(payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {}) },
+        headers: {
+          'x-strata-secret': this.#secret,
+          ...(payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {}),
+        },
       })
       request.once('response', resolve)
       request.once('socket', (socket) => givenUp(socket, CONNECT_MS))
-      // Stays: a request that is ended after the answer has come is an error of the request once more.
+      // Stays: a request that is ended after the answer has come is an error of the request once
+      // more.
       request.on('error', (cause) => reject(open.failure(cause)))
       open.began(request)
       request.end(payload)
@@ -135,7 +153,11 @@ export class NodeDoors implements OnApplicationShutdown {
     if ((answer.statusCode ?? 500) < 400) return answer
     const problem = JSON.parse(await text(answer, open)) as { code?: unknown; detail?: unknown }
     // What the node has against this gateway is not the caller's to mend.
-    if (answer.statusCode === 401) throw new StrataError('node_unavailable', `the node ${node.id} has another secret than this gateway: give both the same STRATA_NODE_SECRET_FILE`)
+    if (answer.statusCode === 401)
+      throw new StrataError(
+        'node_unavailable',
+        `the node ${node.id} has another secret than this gateway: give both the same STRATA_NODE_SECRET_FILE`,
+      )
     throw new StrataError(isErrorCode(problem.code) ? problem.code : 'internal', String(problem.detail))
   }
 
@@ -191,7 +213,11 @@ class OpenRequest {
   }
 
   #silent(cause?: unknown): StrataError {
-    return new StrataError('node_unavailable', `the node ${this.node.id} does not answer`, cause === undefined ? {} : { cause })
+    return new StrataError(
+      'node_unavailable',
+      `the node ${this.node.id} does not answer`,
+      cause === undefined ? {} : { cause },
+    )
   }
 
   #endIn(milliseconds: number, reason: () => StrataError): void {
@@ -204,7 +230,10 @@ class OpenRequest {
   }
 }
 
-/** Ends a socket that is not connected in time: a machine that is gone answers nothing at all, for minutes. */
+/**
+ * Ends a socket that is not connected in time: a machine that is gone answers nothing at all, for
+ * minutes.
+ */
 function givenUp(socket: Socket, milliseconds: number): void {
   if (!socket.connecting) return
   const timer = setTimeout(() => socket.destroy(new Error('no connection in time')), milliseconds)

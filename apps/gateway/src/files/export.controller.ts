@@ -34,7 +34,11 @@ export class ExportController {
   @ApiResponse({ status: 206, description: 'the part that Range asks for' })
   @ApiResponse({ status: 416, description: 'no such part' })
   @answersProblems('image_not_found', 'image_ambiguous', 'limit_exceeded', 'corrupt')
-  async export(@Param('ref', { schema: z.string().min(1).max(512) }) name: string, @Req() { raw }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+  async export(
+    @Param('ref', { schema: z.string().min(1).max(512) }) name: string,
+    @Req() { raw }: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const gone = closedSignal(reply.raw)
     using open = await this.trees.open(name, undefined, gone)
     let size = 0
@@ -44,7 +48,12 @@ export class ExportController {
     }
     const etag = `${hexOf(chainIdOf(open.layers.map(({ diffId }) => diffId)))}-${FORM}`
     reply.hijack()
-    await sendRanged(raw, reply.raw, { size, etag, type: 'application/x-tar', bytes: (range) => inBatches(this.#bytesOf(open, slicePieces(politely(exportTree(open.tree)), range))) })
+    await sendRanged(raw, reply.raw, {
+      size,
+      etag,
+      type: 'application/x-tar',
+      bytes: (range) => inBatches(this.#bytesOf(open, slicePieces(politely(exportTree(open.tree)), range))),
+    })
   }
 
   async *#bytesOf({ layers, tree }: OpenTree, pieces: AsyncIterable<ExportPiece>): AsyncGenerator<Uint8Array> {
@@ -57,7 +66,13 @@ export class ExportController {
         }
         if (open?.layer !== piece.layer) {
           await open?.cursor[Symbol.asyncDispose]()
-          open = { layer: piece.layer, cursor: this.bytes.cursor(layers[piece.layer]!, { until: tree.layers[piece.layer]!.tarSize, size: tree.layers[piece.layer]!.tarSize }) }
+          open = {
+            layer: piece.layer,
+            cursor: this.bytes.cursor(layers[piece.layer]!, {
+              until: tree.layers[piece.layer]!.tarSize,
+              size: tree.layers[piece.layer]!.tarSize,
+            }),
+          }
         }
         yield* open.cursor.take(piece.start, piece.end)
       }

@@ -4,9 +4,16 @@ import { FLAG, KIND, type Change, type Kind, type MergedTree } from '@strata/lay
 import { textOf } from './name-text.js'
 
 const TYPES: Readonly<Record<Kind, FileView['type']>> = {
-  [KIND.file]: 'file', [KIND.directory]: 'directory', [KIND.symlink]: 'symlink', [KIND.char]: 'char', [KIND.block]: 'block', [KIND.fifo]: 'fifo',
+  [KIND.file]: 'file',
+  [KIND.directory]: 'directory',
+  [KIND.symlink]: 'symlink',
+  [KIND.char]: 'char',
+  [KIND.block]: 'block',
+  [KIND.fifo]: 'fifo',
   // A view has none of the first kind: it is one more name of an inode.
-  [KIND.link]: 'hardlink', [KIND.lowerLink]: 'hardlink', [KIND.whiteout]: 'whiteout',
+  [KIND.link]: 'hardlink',
+  [KIND.lowerLink]: 'hardlink',
+  [KIND.whiteout]: 'whiteout',
 }
 
 export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: number, isAlone: boolean): FileView {
@@ -28,14 +35,22 @@ export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: 
     ...(nanos === 0 ? {} : { mtimeNanos: nanos }),
     ...(links > 1 ? { links } : {}),
     ...(kind === KIND.symlink || kind === KIND.lowerLink ? textOf('target', tree.symlink(inode)) : {}),
-    ...(kind === KIND.char || kind === KIND.block ? { device: [tree.major(inode), tree.minor(inode)] as [number, number] } : {}),
-    ...(xattrs.length > 0 ? { xattrs: Object.fromEntries(xattrs.map(([name, value]) => [name.toString(), value.toString('base64')])) } : {}),
+    ...(kind === KIND.char || kind === KIND.block
+      ? { device: [tree.major(inode), tree.minor(inode)] as [number, number] }
+      : {}),
+    ...(xattrs.length > 0
+      ? { xattrs: Object.fromEntries(xattrs.map(([name, value]) => [name.toString(), value.toString('base64')])) }
+      : {}),
     ...(isOpaque ? { opaque: true as const } : {}),
     ...(from ? { layer: from.diffId } : {}),
   }
 }
 
-export function changeView(before: MergedTree, after: MergedTree, change: Exclude<Change, { kind: 'alike' }>): ChangeView {
+export function changeView(
+  before: MergedTree,
+  after: MergedTree,
+  change: Exclude<Change, { kind: 'alike' }>,
+): ChangeView {
   const [tree, node] = change.kind === 'removed' ? [before, change.before] : [after, change.after]
   return {
     ...textOf('path', tree.path(node)),

@@ -4,7 +4,15 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { createInflateRaw, inflateRaw } from 'node:zlib'
 import { Inject, Injectable } from '@nestjs/common'
-import { checkpointBefore, checkpointRows, CHECKPOINTS_HEADER, COMPRESSION_HEAD, decompressor, detectCompression, type Checkpoint } from '@strata/archive'
+import {
+  checkpointBefore,
+  checkpointRows,
+  CHECKPOINTS_HEADER,
+  COMPRESSION_HEAD,
+  decompressor,
+  detectCompression,
+  type Checkpoint,
+} from '@strata/archive'
 import type { ImageLayer } from '@strata/images'
 import { StrataError, type Digest } from '@strata/oci'
 import { BlobStore, keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
@@ -20,9 +28,11 @@ const WINDOW = 32 * 1024
 const CHUNK = 256 * 1024
 
 /**
- * The bytes of layers' tars, read from their blobs however these are packed. Nothing is written, and no more in memory than the streams hold.
+ * The bytes of layers' tars, read from their blobs however these are packed. Nothing is written,
+ * and no more in memory than the streams hold.
  *
- * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other packed one, and one without checkpoints or with damaged ones, from its beginning.
+ * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other
+ * packed one, and one without checkpoints or with damaged ones, from its beginning.
  */
 @Injectable()
 export class LayerBytes {
@@ -33,14 +43,25 @@ export class LayerBytes {
     this.#blobs = new BlobStore(store)
   }
 
-  /** For parts of the layer's tar that end at `until` at most; `size` is the whole tar's. A plain layer's digest is its diffID, unless it came under its sha512: then it is read as a packed one. */
+  /**
+   * For parts of the layer's tar that end at `until` at most; `size` is the whole tar's. A plain
+   * layer's digest is its diffID, unless it came under its sha512: then it is read as a packed one.
+   */
   cursor(layer: ImageLayer, { until, size }: { readonly until: number; readonly size: number }): LayerCursor {
     const { digest } = layer
-    if (digest === layer.diffId) return new LayerCursor(async (start) => ({ at: start, body: (await this.#blobs.open(digest, { start, end: until })).body }), MAX_SKIP)
+    if (digest === layer.diffId)
+      return new LayerCursor(
+        async (start) => ({ at: start, body: (await this.#blobs.open(digest, { start, end: until })).body }),
+        MAX_SKIP,
+      )
     return new LayerCursor((start) => this.#openPacked(layer, size, start), Infinity)
   }
 
-  async #openPacked({ digest, size: packed }: ImageLayer, size: number, start: number): Promise<{ at: number; body: AsyncIterable<Uint8Array> }> {
+  async #openPacked(
+    { digest, size: packed }: ImageLayer,
+    size: number,
+    start: number,
+  ): Promise<{ at: number; body: AsyncIterable<Uint8Array> }> {
     const point = await this.#pointBefore(digest, start, size)
     const window = point && (await this.#window(digest, point))
     if (!window) return { at: 0, body: await this.#fromBeginning(digest) }
@@ -50,13 +71,26 @@ export class LayerBytes {
   async #fromBeginning(digest: Digest): Promise<Readable> {
     const head = await buffer((await this.#blobs.open(digest, { start: 0, end: COMPRESSION_HEAD })).body)
     // It was judged when it came in: a limit that was changed since is nothing for it.
-    return unpacked((await this.#blobs.open(digest)).body, decompressor(detectCompression(head), { maxRatio: Infinity }))
+    return unpacked(
+      (await this.#blobs.open(digest)).body,
+      decompressor(detectCompression(head), { maxRatio: Infinity }),
+    )
   }
 
   /** Up to the next checkpoint. */
-  async *#fromPoint(digest: Digest, packed: number, { packed: start, out, end }: Checkpoint, window: Buffer): AsyncGenerator<Uint8Array> {
+  async *#fromPoint(
+    digest: Digest,
+    packed: number,
+    { packed: start, out, end }: Checkpoint,
+    window: Buffer,
+  ): AsyncGenerator<Uint8Array> {
     const { body } = await this.#blobs.open(digest, { start, end: packed })
-    const plain = unpacked(body, window.length === 0 ? decompressor('gzip', { maxRatio: Infinity }) : createInflateRaw({ dictionary: window, chunkSize: CHUNK }))
+    const plain = unpacked(
+      body,
+      window.length === 0
+        ? decompressor('gzip', { maxRatio: Infinity })
+        : createInflateRaw({ dictionary: window, chunkSize: CHUNK }),
+    )
     let left = end - out
     try {
       for await (const piece of plain as AsyncIterable<Buffer>) {
@@ -65,13 +99,18 @@ export class LayerBytes {
         if (left <= 0) return
       }
     } catch (error) {
-      throw error instanceof StrataError ? error : new StrataError('corrupt', `the layer ${digest} in the store is damaged`, { cause: error })
+      throw error instanceof StrataError
+        ? error
+        : new StrataError('corrupt', `the layer ${digest} in the store is damaged`, { cause: error })
     }
   }
 
   /** Plain, empty where a member begins; `undefined` if it is damaged. */
   async #window(digest: Digest, { window, isWindow }: Checkpoint): Promise<Buffer | undefined> {
-    const kept = window.start === window.end ? NOTHING : await this.store.get(keys.checkpoints(digest), window).then((found) => found && buffer(found.body))
+    const kept =
+      window.start === window.end
+        ? NOTHING
+        : await this.store.get(keys.checkpoints(digest), window).then((found) => found && buffer(found.body))
     if (!kept || !isWindow(kept)) return undefined
     return kept.length === 0 ? kept : unpackWindow(kept, { maxOutputLength: WINDOW })
   }

@@ -1,11 +1,15 @@
 import { StrataError } from '@strata/oci'
 
-/** Opens a layer's tar at `start` or somewhere before it: `at` is where the stream begins. It may end before the tar does, but not before `start`. */
+/**
+ * Opens a layer's tar at `start` or somewhere before it: `at` is where the stream begins. It may
+ * end before the tar does, but not before `start`.
+ */
 export type OpenTar = (start: number) => Promise<{ readonly at: number; readonly body: AsyncIterable<Uint8Array> }>
 
 /**
- * Parts of one layer's tar, one after the other. A stream that is open is read on, and what lies between two parts thrown away, up to `maxSkip` bytes; else it is opened anew. So parts in the order of the tar are
- * one pass over it.
+ * Parts of one layer's tar, one after the other. A stream that is open is read on, and what lies
+ * between two parts thrown away, up to `maxSkip` bytes; else it is opened anew. So parts in the
+ * order of the tar are one pass over it.
  */
 export class LayerCursor implements AsyncDisposable {
   #body: AsyncIterator<Uint8Array> | undefined
@@ -20,14 +24,19 @@ export class LayerCursor implements AsyncDisposable {
     private readonly maxSkip: number,
   ) {}
 
-  /** The bytes from `start` to `end`, exclusive. @throws StrataError `corrupt` if the tar ends before */
+  /**
+   * The bytes from `start` to `end`, exclusive.
+   * @throws StrataError `corrupt` if the tar ends before
+   */
   async *take(start: number, end: number): AsyncGenerator<Uint8Array> {
-    if (this.#body === undefined || start < this.#position || start - this.#position > this.maxSkip) await this.#openAt(start)
+    if (this.#body === undefined || start < this.#position || start - this.#position > this.maxSkip)
+      await this.#openAt(start)
     while (this.#position < end) {
       if (this.#rest.length === 0) {
         const next = await this.#body!.next()
         if (next.done) {
-          if (this.#position <= this.#opened) throw new StrataError('corrupt', `the layer's tar ends at ${this.#position}, before ${end}`)
+          if (this.#position <= this.#opened)
+            throw new StrataError('corrupt', `the layer's tar ends at ${this.#position}, before ${end}`)
           await this.#openAt(this.#position)
           continue
         }

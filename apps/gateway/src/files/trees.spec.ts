@@ -77,14 +77,26 @@ const indexKey = (layer: ImageLayer): string => keys.index(layer.diffId)
 
 function layer(name: string): ImageLayer {
   const diffId = digestOf(name) as string as DiffId
-  return { digest: digestOf(name), diffId, chainId: diffId as string as ChainId, size: 1, mediaType: 'application/vnd.oci.image.layer.v1.tar' }
+  return {
+    digest: digestOf(name),
+    diffId,
+    chainId: diffId as string as ChainId,
+    size: 1,
+    mediaType: 'application/vnd.oci.image.layer.v1.tar',
+  }
 }
 
 /** A layer whose index is in the store: one folder with a name of so many bytes. */
 async function indexed(name: string, bytes = 10): Promise<ImageLayer> {
   const builder = new IndexBuilder()
   for (let left = bytes; left > 0; left -= 200) {
-    const entry = Object.assign(new TarEntry(), { type: ENTRY.directory, mode: 0o755, path: Buffer.from(`${name}-${left}-`.padEnd(200, 'x')), link: Buffer.alloc(0), dataOffset: 512 })
+    const entry = Object.assign(new TarEntry(), {
+      type: ENTRY.directory,
+      mode: 0o755,
+      path: Buffer.from(`${name}-${left}-`.padEnd(200, 'x')),
+      link: Buffer.alloc(0),
+      dataOffset: 512,
+    })
     builder.entry(entry)
     builder.entryEnd()
   }
@@ -94,7 +106,9 @@ async function indexed(name: string, bytes = 10): Promise<ImageLayer> {
 }
 
 function treesOf(held: HeldStore, { producer = new IdleProducer(), mebibytes = 8 } = {}): Trees {
-  return new Trees({ layers: () => Promise.reject(new Error('no images here')) }, producer, held, { STRATA_FILES_MEMORY: mebibytes })
+  return new Trees({ layers: () => Promise.reject(new Error('no images here')) }, producer, held, {
+    STRATA_FILES_MEMORY: mebibytes,
+  })
 }
 
 it('an image whose index does not come keeps no other image waiting', async () => {
@@ -153,7 +167,11 @@ it('a making that fails or is given up releases its memory', async () => {
   const held = new HeldStore()
   const trees = treesOf(held, { mebibytes: 1 })
   // Two of them have no room together.
-  const [broken, left, whole] = [await indexed('broken', 350_000), await indexed('left', 350_000), await indexed('whole', 350_000)]
+  const [broken, left, whole] = [
+    await indexed('broken', 350_000),
+    await indexed('left', 350_000),
+    await indexed('whole', 350_000),
+  ]
   const brokenBegun = held.hold(indexKey(broken))
   const failing = trees.stack([broken], HERE)
   await brokenBegun

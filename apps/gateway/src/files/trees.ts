@@ -16,7 +16,10 @@ export interface OpenTree extends Disposable {
 
 /** A view that is being made, or that was made and is kept. */
 interface View {
-  /** No blobs: the next who asks for the same stack may have it in other blobs, and these may be gone. */
+  /**
+   * No blobs: the next who asks for the same stack may have it in other blobs, and these may be
+   * gone.
+   */
   readonly indexes: Map<DiffId, Promise<LayerIndex>>
   readonly tree: Promise<MergedTree>
   readonly stop: AbortController
@@ -27,7 +30,10 @@ interface View {
   isMade: boolean
 }
 
-/** What of an index's bytes its decoded form and its part of a merged view take besides, at most: 40 bytes an entry, and no entry has less than 52. */
+/**
+ * What of an index's bytes its decoded form and its part of a merged view take besides, at most: 40
+ * bytes an entry, and no entry has less than 52.
+ */
 const OVERHEAD = 40 / 52
 /** An entry of the table itself, so that very small images do not become very many. */
 const SMALLEST = 16 * 1024
@@ -35,24 +41,32 @@ const SMALLEST = 16 * 1024
 const PATIENCE_MS = 10_000
 
 /**
- * The views of images that requests look at: of whole stacks and of layers alone. They are made from the indexes in the store,
- * no layer's bytes are read. Those used last are kept.
+ * The views of images that requests look at: of whole stacks and of layers alone. They are made
+ * from the indexes in the store, no layer's bytes are read. Those used last are kept.
  *
  * Laws:
- * - A view is made once for all who ask for it meanwhile. When the last of them has left (its signal), the making stops.
- * - Nobody waits for another image. All that waits for the store or the queue is done outside of any turn.
- * - All views that are kept, in use or being made weigh STRATA_FILES_MEMORY together at most. A view's weight is reserved before
- *   an index is read, and released when the making has ended without a view. An image that alone needs more is refused.
- * - Views that nobody uses make room, the one used longest ago first. Without room a request waits for PATIENCE_MS. There is no
- *   queue: whoever fits goes first, so that a large image does not keep small ones waiting.
- * - A layer that two views have is in memory once, the same object: that is how a difference knows that nothing changed in it.
+ * - A view is made once for all who ask for it meanwhile. When the last of them has left (its
+ *   signal), the making stops.
+ * - Nobody waits for another image. All that waits for the store or the queue is done outside of
+ *   any turn.
+ * - All views that are kept, in use or being made weigh STRATA_FILES_MEMORY together at most. A
+ *   view's weight is reserved before an index is read, and released when the making has ended
+ *   without a view. An image that alone needs more is refused.
+ * - Views that nobody uses make room, the one used longest ago first. Without room a request waits
+ *   for PATIENCE_MS. There is no queue: whoever fits goes first, so that a large image does not
+ *   keep small ones waiting.
+ * - A layer that two views have is in memory once, the same object: that is how a difference knows
+ *   that nothing changed in it.
  */
 @Injectable()
 export class Trees {
   /** In the order of their last use. */
   readonly #views = new Map<string, View>()
   readonly #budget: number
-  /** The sum of all weights, also of views that nobody waits for any more but whose reads are not over. */
+  /**
+   * The sum of all weights, also of views that nobody waits for any more but whose reads are not
+   * over.
+   */
   #reserved = 0
   #released = new AbortController()
 
@@ -124,7 +138,13 @@ export class Trees {
   }
 
   #begin(key: string, layers: readonly ImageLayer[], merge: Merge): View {
-    const state = { indexes: new Map<DiffId, Promise<LayerIndex>>(), stop: new AbortController(), weight: 0, users: 0, isMade: false }
+    const state = {
+      indexes: new Map<DiffId, Promise<LayerIndex>>(),
+      stop: new AbortController(),
+      weight: 0,
+      users: 0,
+      isMade: false,
+    }
     const view: View = Object.assign(state, { tree: this.#make(state, layers, merge) })
     this.#views.set(key, view)
     view.tree.catch(() => {
@@ -173,7 +193,12 @@ export class Trees {
     signal.throwIfAborted()
     const root = randomUUID()
     const { digest, diffId, size } = layer
-    const job = { name: 'extract', queue: QUEUES.extract, id: `${root}-index`, data: { root, layer: { digest, diffId, size } } } as const
+    const job = {
+      name: 'extract',
+      queue: QUEUES.extract,
+      id: `${root}-index`,
+      data: { root, layer: { digest, diffId, size } },
+    } as const
     await this.producer.add(job)
     try {
       await this.producer.result(job, AbortSignal.any([signal, AbortSignal.timeout(INDEXING_MS)]))
@@ -193,10 +218,18 @@ export class Trees {
   }
 
   async #reserve(view: Omit<View, 'tree'>, weight: number): Promise<void> {
-    if (weight > this.#budget) throw new StrataError('limit_exceeded', `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway is given ${mebibytes(this.#budget)} for that (STRATA_FILES_MEMORY)`)
+    if (weight > this.#budget)
+      throw new StrataError(
+        'limit_exceeded',
+        `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway is given ${mebibytes(this.#budget)} for that (STRATA_FILES_MEMORY)`,
+      )
     const deadline = AbortSignal.timeout(PATIENCE_MS)
     while (!this.#makeRoom(weight)) {
-      if (deadline.aborted) throw new StrataError('limit_exceeded', `the gateway shows the files of so many images at once that this one has no room in ${mebibytes(this.#budget)} MiB (STRATA_FILES_MEMORY)`)
+      if (deadline.aborted)
+        throw new StrataError(
+          'limit_exceeded',
+          `the gateway shows the files of so many images at once that this one has no room in ${mebibytes(this.#budget)} MiB (STRATA_FILES_MEMORY)`,
+        )
       const any = AbortSignal.any([this.#released.signal, view.stop.signal, deadline])
       if (!any.aborted) await new Promise((resolve) => any.addEventListener('abort', resolve, { once: true }))
       view.stop.signal.throwIfAborted()
@@ -249,8 +282,17 @@ const INDEXING_MS = 10 * 60_000
 /** A layer of the image by its place, or by its diffID or digest or their beginning. */
 function placeOf(text: string, layers: readonly ImageLayer[]): number {
   const hex = /^(?:sha(?:256|512):)?([0-9a-f]{6,128})$/.exec(text)?.[1]
-  const place = hex === undefined ? (/^\d{1,5}$/.test(text) ? Number(text) : -1) : layers.findIndex(({ diffId, digest }) => [diffId, digest].some((one) => hexOf(one).startsWith(hex)))
-  if (!(place >= 0 && place < layers.length)) throw new StrataError('not_found', `the image has no layer ${JSON.stringify(text)}: it has ${layers.length}, the lowest is 0`)
+  const place =
+    hex === undefined
+      ? /^\d{1,5}$/.test(text)
+        ? Number(text)
+        : -1
+      : layers.findIndex(({ diffId, digest }) => [diffId, digest].some((one) => hexOf(one).startsWith(hex)))
+  if (!(place >= 0 && place < layers.length))
+    throw new StrataError(
+      'not_found',
+      `the image has no layer ${JSON.stringify(text)}: it has ${layers.length}, the lowest is 0`,
+    )
   return place
 }
 

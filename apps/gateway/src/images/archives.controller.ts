@@ -13,8 +13,9 @@ import { sendRanged } from '../ranged-body.js'
 type ArchiveQuery = z.infer<typeof archiveQuery>
 
 /**
- * Images out, as archives: streamed from the blobs, without a temporary file. The length is known beforehand, and the same images give the same bytes, so a
- * download that broke goes on by `Range` with `If-Range`, also at another gateway.
+ * Images out, as archives: streamed from the blobs, without a temporary file. The length is known
+ * beforehand, and the same images give the same bytes, so a download that broke goes on by `Range`
+ * with `If-Range`, also at another gateway.
  */
 @ApiTags('images')
 @Controller('v1/images')
@@ -34,18 +35,31 @@ export class ArchivesController {
   @ApiResponse({ status: 206, description: 'the part that Range asks for' })
   @ApiResponse({ status: 416, description: 'no such part' })
   @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid', 'unsupported', 'corrupt')
-  async archive(@Param('ref', { schema: z.string().min(1).max(512) }) first: string, @Query({ schema: archiveQuery }) query: ArchiveQuery, @Req() { raw: request }: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+  async archive(
+    @Param('ref', { schema: z.string().min(1).max(512) }) first: string,
+    @Query({ schema: archiveQuery }) query: ArchiveQuery,
+    @Req() { raw: request }: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const plan = await this.#plan([first, ...query.also], query)
     reply.hijack()
-    const open = async (blob: Digest, part: ByteRange): Promise<AsyncIterable<Uint8Array>> => (await this.#blobs.open(blob, part)).body
-    await sendRanged(request, reply.raw, { ...plan, type: 'application/x-tar', bytes: (range) => archiveBytes(plan, range, open) })
+    const open = async (blob: Digest, part: ByteRange): Promise<AsyncIterable<Uint8Array>> =>
+      (await this.#blobs.open(blob, part)).body
+    await sendRanged(request, reply.raw, {
+      ...plan,
+      type: 'application/x-tar',
+      bytes: (range) => archiveBytes(plan, range, open),
+    })
   }
 
   async #plan(wanted: readonly string[], { format, platform, since, have }: ArchiveQuery): Promise<ArchivePlan> {
     const saved = new Map<Digest, SavedImage>()
     for (const text of wanted) {
       // An image that was asked for by its id has no name in the archive, as with `docker save`.
-      const { name, ...contents } = await this.images.contents(text, platform === undefined ? undefined : parsePlatform(platform))
+      const { name, ...contents } = await this.images.contents(
+        text,
+        platform === undefined ? undefined : parsePlatform(platform),
+      )
       const { digest } = contents.manifest
       saved.set(digest, { ...contents, names: [...(saved.get(digest)?.names ?? []), ...(name ? [name] : [])] })
     }

@@ -1,11 +1,23 @@
 import { closeSync, fstatSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import type { Descriptor } from '@strata/api'
-import { descriptorOf, isReadable, mountTable, openPidfd, peerCredentials, peerPidfd, pidfdIsAlive, systemSocketOf } from '@strata/linux'
+import {
+  descriptorOf,
+  isReadable,
+  mountTable,
+  openPidfd,
+  peerCredentials,
+  peerPidfd,
+  pidfdIsAlive,
+  systemSocketOf,
+} from '@strata/linux'
 import { StrataError } from '@strata/oci'
 import { listenerOf } from '@strata/platform'
 
-/** A caller's open file: the same open file that the caller has, for reading at any place. `close` it in the end. */
+/**
+ * A caller's open file: the same open file that the caller has, for reading at any place. `close`
+ * it in the end.
+ */
 export interface CallersFile {
   readonly fd: number
   readonly size: number
@@ -17,15 +29,23 @@ export interface CallersFile {
 /**
  * Takes over a descriptor of the process that connected.
  *
- * We are root and the caller may be nobody, so what we can open is no measure. We open nothing: pidfd_getfd(2) gives the caller's own open file, with the access that the caller got when *it*
- * opened it; one that is not open for reading (O_WRONLY, O_PATH) is refused by its own flags, not by what somebody looked up before. So nothing is read that the caller could not read itself,
- * in any mount namespace, and no moment is there between check and use. (Opening /proc/<pid>/fd/<n> would open the file anew, with our rights.)
+ * We are root and the caller may be nobody, so what we can open is no measure. We open nothing:
+ * pidfd_getfd(2) gives the caller's own open file, with the access that the caller got when *it*
+ * opened it; one that is not open for reading (O_WRONLY, O_PATH) is refused by its own flags, not
+ * by what somebody looked up before. So nothing is read that the caller could not read itself, in
+ * any mount namespace, and no moment is there between check and use. (Opening /proc/<pid>/fd/<n>
+ * would open the file anew, with our rights.)
  *
- * The process must be the one that connected, and still act for that user: a pidfd of the connection where the kernel has it, and /proc/<pid>/fd owned by the user who connected. The kernel
- * gives that folder (not /proc/<pid> itself) to root while a process runs a program with rights of its own, whose files are not its caller's. Before 6.5 the pid may have been used again; by the same check that is another process of the
- * same user, which the caller may look into anyway.
+ * The process must be the one that connected, and still act for that user: a pidfd of the
+ * connection where the kernel has it, and /proc/<pid>/fd owned by the user who connected. The
+ * kernel gives that folder (not /proc/<pid> itself) to root while a process runs a program with
+ * rights of its own, whose files are not its caller's. Before 6.5 the pid may have been used again;
+ * by the same check that is another process of the same user, which the caller may look into
+ * anyway.
  *
- * File systems that a user's own program answers for could let a reading thread hang: they are refused before anything is asked of them, and so are callers in another user namespace, who can mount them.
+ * File systems that a user's own program answers for could let a reading thread hang: they are
+ * refused before anything is asked of them, and so are callers in another user namespace, who can
+ * mount them.
  *
  * @throws StrataError `descriptor_refused`: the bytes may still be sent; `archive_changed`
  */
@@ -61,7 +81,8 @@ function takeDescriptor(request: IncomingMessage, number: number): number {
 function descriptorFrom(pidfd: number, pid: number, uid: number, number: number): number {
   const checkProcess = (): void => {
     if (statSync(`/proc/${pid}/fd`).uid !== uid) throw refused('the process that connected does not act for its user')
-    if (readlinkSync(`/proc/${pid}/ns/user`) !== readlinkSync('/proc/self/ns/user')) throw refused('the caller is in another user namespace')
+    if (readlinkSync(`/proc/${pid}/ns/user`) !== readlinkSync('/proc/self/ns/user'))
+      throw refused('the caller is in another user namespace')
     // Last: as long as it lives its pid is nobody else's, so all above was said of it.
     if (!pidfdIsAlive(pidfd)) throw refused('the process that connected has ended')
   }
@@ -91,14 +112,18 @@ function checkFileSystem(fd: number, pid: number): void {
 function checkIdentity(fd: number, named: Descriptor): void {
   const status = attempt(() => fstatSync(fd, { bigint: true }))
   if (!status.isFile()) throw refused(`descriptor ${named.fd} is no regular file`)
-  if (String(status.dev) !== named.dev || String(status.ino) !== named.ino) throw refused(`descriptor ${named.fd} is another file than was named`)
+  if (String(status.dev) !== named.dev || String(status.ino) !== named.ino)
+    throw refused(`descriptor ${named.fd} is another file than was named`)
   if (status.size > BigInt(Number.MAX_SAFE_INTEGER)) throw refused('the file is too large')
 }
 
 function throwIfChanged(fd: number, named: Descriptor): void {
   const status = fstatSync(fd, { bigint: true })
   if (String(status.size) === named.size && String(status.mtimeNs) === named.mtimeNs) return
-  throw new StrataError('archive_changed', 'the archive was changed while it was read: load it again when nobody writes to it')
+  throw new StrataError(
+    'archive_changed',
+    'the archive was changed while it was read: load it again when nobody writes to it',
+  )
 }
 
 /** What the kernel refuses, it refuses for reasons of its own: the caller sends the bytes. */

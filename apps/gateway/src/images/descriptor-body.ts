@@ -10,5 +10,8 @@ export function namesDescriptor(request: IncomingMessage): boolean {
 export function parseDescriptor(body: unknown): Descriptor {
   const named = descriptorSchema.safeParse(body)
   if (named.success) return named.data
-  throw new StrataError('bad_request', `the body names no descriptor: ${named.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')}`)
+  throw new StrataError(
+    'bad_request',
+    `the body names no descriptor: ${named.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')}`,
+  )
 }

@@ -7,7 +7,10 @@ import { Journal, NodeDirectory, Producer, QUEUES } from '@strata/queue'
 import { imageRef } from '../containers/image-ref.js'
 import { NodeDoors } from '../containers/node-doors.js'
 
-/** An image's root as a folder on a node: assembled there by jobs, then mounted through the node's door. */
+/**
+ * An image's root as a folder on a node: assembled there by jobs, then mounted through the node's
+ * door.
+ */
 @Injectable()
 export class ImageMounts {
   constructor(
@@ -23,18 +26,34 @@ export class ImageMounts {
     const job = randomUUID()
     const ref = imageRef(image)
     await this.journal.create(job, 'prepare', 'waiting')
-    await this.producer.add({ name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'assemble', image: ref } })
+    await this.producer.add({
+      name: 'place',
+      queue: QUEUES.runtime,
+      id: job,
+      data: { root: job, purpose: 'assemble', image: ref },
+    })
     const { error, result } = await this.journal.end(job, signal)
     if (error) throw new StrataError(error.code, error.message)
     const { node } = result as { node: string }
-    return this.doors.json<MountResult>(await this.nodes.get(node), { method: 'POST', path: '/mounts', body: ref, as: 'command', gone: signal })
+    return this.doors.json<MountResult>(await this.nodes.get(node), {
+      method: 'POST',
+      path: '/mounts',
+      body: ref,
+      as: 'command',
+      gone: signal,
+    })
   }
 
   /** All nodes are asked at once: one that is silent keeps no other waiting. */
   async umount(id: Digest, gone: AbortSignal): Promise<void> {
     const nodes = await this.nodes.list()
-    const asked = await Promise.allSettled(nodes.map((node) => this.doors.json<{ removed: boolean }>(node, { method: 'DELETE', path: `/mounts/${id}`, as: 'command', gone })))
+    const asked = await Promise.allSettled(
+      nodes.map((node) =>
+        this.doors.json<{ removed: boolean }>(node, { method: 'DELETE', path: `/mounts/${id}`, as: 'command', gone }),
+      ),
+    )
     for (const answer of asked) if (answer.status === 'rejected') throw answer.reason
-    if (!asked.some((answer) => answer.status === 'fulfilled' && answer.value.removed)) throw new StrataError('not_found', `the image ${id} is not mounted`)
+    if (!asked.some((answer) => answer.status === 'fulfilled' && answer.value.removed))
+      throw new StrataError('not_found', `the image ${id} is not mounted`)
   }
 }

@@ -3,7 +3,8 @@ import type { ImageDetails, NamedImage } from '@strata/images'
 
 const created = (value: string | undefined): { created?: string } => (value === undefined ? {} : { created: value })
 
-const platforms = ({ whole }: NamedImage): { platforms?: string[] } => (whole ? { platforms: whole.parts.flatMap(({ platform }) => platform ?? []) } : {})
+const platforms = ({ whole }: NamedImage): { platforms?: string[] } =>
+  whole ? { platforms: whole.parts.flatMap(({ platform }) => platform ?? []) } : {}
 
 export function imageSummary(image: NamedImage): ImageSummary {
   const { id, digest, names, size, layers } = image
@@ -35,6 +36,11 @@ export function imageView(image: ImageDetails): ImageView {
       stopSignal: config?.StopSignal ?? '',
     },
     layers: [...image.layerList],
-    history: image.history.map((step) => ({ createdBy: step.createdBy, comment: step.comment, ...created(step.created), ...(step.diffId ? { diffId: step.diffId } : {}) })),
+    history: image.history.map((step) => ({
+      createdBy: step.createdBy,
+      comment: step.comment,
+      ...created(step.created),
+      ...(step.diffId ? { diffId: step.diffId } : {}),
+    })),
   }
 }

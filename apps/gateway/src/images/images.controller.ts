@@ -1,6 +1,20 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { Body, Controller, Delete, Get, HttpCode, Inject, Logger, Param, Post, Put, Query, Req, Res } from '@nestjs/common'
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  Inject,
+  Logger,
+  Param,
+  Post,
+  Put,
+  Query,
+  Req,
+  Res,
+} from '@nestjs/common'
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
   imageListSchema,
@@ -52,21 +66,50 @@ export class ImagesController {
 
   @Post()
   @ReadsBody()
-  @ApiOperation({ summary: 'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar' })
+  @ApiOperation({
+    summary:
+      'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar',
+  })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
-  @answersProblems('archive_invalid', 'archive_truncated', 'archive_changed', 'descriptor_refused', 'not_an_image', 'digest_mismatch', 'layer_missing', 'layer_invalid', 'limit_exceeded', 'name_invalid', 'unsupported', 'upload_interrupted', 'job_exists', 'overloaded', 'queue_unavailable', 'storage_full')
-  async load(@Query({ schema: loadQuery }) query: LoadQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+  @answersProblems(
+    'archive_invalid',
+    'archive_truncated',
+    'archive_changed',
+    'descriptor_refused',
+    'not_an_image',
+    'digest_mismatch',
+    'layer_missing',
+    'layer_invalid',
+    'limit_exceeded',
+    'name_invalid',
+    'unsupported',
+    'upload_interrupted',
+    'job_exists',
+    'overloaded',
+    'queue_unavailable',
+    'storage_full',
+  )
+  async load(
+    @Query({ schema: loadQuery }) query: LoadQuery,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     reply.hijack()
     const { raw } = request
     const response = reply.raw
-    // The intake may take the socket from Node, whose parser then does not know where the body ended.
+    // The intake may take the socket from Node, whose parser then does not know where the body
+    // ended.
     response.shouldKeepAlive = false
     const gone = closedSignal(response)
     const job = query.job ?? randomUUID()
     try {
-      const options = { job, prepare: query.prepare ?? this.config.STRATA_PREPARE, ...(importRecipe(query) ?? { name: query.name, platform: query.platform }) }
+      const options = {
+        job,
+        prepare: query.prepare ?? this.config.STRATA_PREPARE,
+        ...(importRecipe(query) ?? { name: query.name, platform: query.platform }),
+      }
       if (namesDescriptor(raw)) await this.loadFile(raw, parseDescriptor(request.body), options, gone)
       else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
       if (!query.wait) {
@@ -74,14 +117,25 @@ export class ImagesController {
         return
       }
       const result = JSON.stringify(await this.loads.result(job, gone))
-      response.writeHead(201, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(result), location: `/v1/jobs/${job}` }).end(result)
+      response
+        .writeHead(201, {
+          'content-type': 'application/json',
+          'content-length': Buffer.byteLength(result),
+          location: `/v1/jobs/${job}`,
+        })
+        .end(result)
     } catch (error) {
       if (!(error instanceof StrataError) || error.code === 'internal') this.#logger.error(error)
       await answerEarly(raw, response, error, bytesLeft(raw))
     }
   }
 
-  private async loadFile(request: IncomingMessage, named: Descriptor, options: LoadRequest, gone: AbortSignal): Promise<void> {
+  private async loadFile(
+    request: IncomingMessage,
+    named: Descriptor,
+    options: LoadRequest,
+    gone: AbortSignal,
+  ): Promise<void> {
     const file = openCallersFile(request, named)
     try {
       await this.loads.receive({ file, gone }, { ...options, total: file.size })
@@ -95,7 +149,11 @@ export class ImagesController {
   @ApiOperation({ summary: 'As POST: for clients that upload files by PUT (curl -T)' })
   @ApiBody({ schema: { type: 'string', format: 'binary' } })
   @ApiResponse({ status: 201, standardSchema: loadResultSchema })
-  async loadByPut(@Query({ schema: loadQuery }) query: LoadQuery, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+  async loadByPut(
+    @Query({ schema: loadQuery }) query: LoadQuery,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     return this.load(query, request, reply)
   }
 
@@ -110,7 +168,10 @@ export class ImagesController {
   @ApiOperation({ summary: 'An image by name, digest or the beginning of its id' })
   @ApiResponse({ status: 200, standardSchema: imageSchema })
   @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid', 'unsupported')
-  async get(@Param('ref', { schema: ref }) name: string, @Query({ schema: imageQuery }) { platform }: z.infer<typeof imageQuery>): Promise<ImageView> {
+  async get(
+    @Param('ref', { schema: ref }) name: string,
+    @Query({ schema: imageQuery }) { platform }: z.infer<typeof imageQuery>,
+  ): Promise<ImageView> {
     return imageView(await this.images.inspect(name, platform === undefined ? undefined : parsePlatform(platform)))
   }
 
@@ -118,9 +179,16 @@ export class ImagesController {
   @ApiOperation({ summary: 'Takes a name away; with the last one the image' })
   @ApiResponse({ status: 200, standardSchema: removeImageResultSchema })
   @answersProblems('image_not_found', 'image_ambiguous', 'image_has_tags', 'image_in_use', 'node_unavailable')
-  async remove(@Param('ref', { schema: ref }) name: string, @Query({ schema: removeImageQuery }) query: z.infer<typeof removeImageQuery>): Promise<RemoveImageResult> {
+  async remove(
+    @Param('ref', { schema: ref }) name: string,
+    @Query({ schema: removeImageQuery }) query: z.infer<typeof removeImageQuery>,
+  ): Promise<RemoveImageResult> {
     const { force } = query
-    return this.images.remove({ ref: name, force, inUse: async ({ id }) => (await this.containers.imagesInUse({ forced: force })).has(id) })
+    return this.images.remove({
+      ref: name,
+      force,
+      inUse: async ({ id }) => (await this.containers.imagesInUse({ forced: force })).has(id),
+    })
   }
 
   @Post(':ref/tag')
@@ -129,7 +197,11 @@ export class ImagesController {
   @ApiBody({ standardSchema: tagSchema } as object)
   @ApiResponse({ status: 201 })
   @answersProblems('image_not_found', 'image_ambiguous', 'name_invalid')
-  async tag(@Param('ref', { schema: ref }) name: string, @Body({ schema: tagSchema }) body: z.infer<typeof tagSchema>, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
+  async tag(
+    @Param('ref', { schema: ref }) name: string,
+    @Body({ schema: tagSchema }) body: z.infer<typeof tagSchema>,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<void> {
     await this.images.tag(name, body.name, closedSignal(reply.raw))
   }
 
@@ -138,7 +210,10 @@ export class ImagesController {
   @ApiOperation({ summary: 'Mounts the image’s root read-only on a node' })
   @ApiResponse({ status: 200, standardSchema: mountResultSchema })
   @answersProblems('image_not_found', 'node_unavailable', 'layer_missing')
-  async mount(@Param('ref', { schema: ref }) name: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<MountResult> {
+  async mount(
+    @Param('ref', { schema: ref }) name: string,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<MountResult> {
     return this.mounts.mount(await this.images.inspect(name), closedSignal(reply.raw))
   }
 
@@ -147,12 +222,19 @@ export class ImagesController {
   @ApiOperation({ summary: 'Takes that mount away' })
   @ApiResponse({ status: 204 })
   @answersProblems('image_not_found', 'not_found')
-  async umount(@Param('ref', { schema: ref }) name: string, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
-    // By its id also when the image itself is removed: its mount stays until somebody takes it away.
-    const id = await this.images.resolve(name).then((image) => image.id, (error: unknown) => {
-      if (isDigest(name)) return name
-      throw error
-    })
+  async umount(
+    @Param('ref', { schema: ref }) name: string,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<void> {
+    // By its id also when the image itself is removed: its mount stays until somebody takes it
+    // away.
+    const id = await this.images.resolve(name).then(
+      (image) => image.id,
+      (error: unknown) => {
+        if (isDigest(name)) return name
+        throw error
+      },
+    )
     await this.mounts.umount(id, closedSignal(reply.raw))
   }
 }

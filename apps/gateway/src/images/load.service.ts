@@ -1,10 +1,26 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
 import { packedLimits } from '@strata/archive'
-import { createIntake, type Intake, type IntakeLimits, type IntakeProgress, type Received, type ReceiveOptions } from '@strata/intake'
+import {
+  createIntake,
+  type Intake,
+  type IntakeLimits,
+  type IntakeProgress,
+  type Received,
+  type ReceiveOptions,
+} from '@strata/intake'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
-import { BlobStore, HEARTBEAT_MS, keys, OBJECT_STORE, RECIPE_NAME, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
+import {
+  BlobStore,
+  HEARTBEAT_MS,
+  keys,
+  OBJECT_STORE,
+  RECIPE_NAME,
+  Uploads,
+  type ObjectStore,
+  type UploadRun,
+} from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { CallersFile } from './callers-file.js'
@@ -14,20 +30,28 @@ export interface LoadRequest {
   readonly prepare: boolean
   readonly name?: string | undefined
   readonly platform?: string | undefined
-  /** Of an import: what becomes of the body, which is the layer of an image (`TreeImage` of `@strata/images`). */
+  /**
+   * Of an import: what becomes of the body, which is the layer of an image (`TreeImage` of
+   * `@strata/images`).
+   */
   readonly recipe?: Buffer | undefined
   /** Bytes to come, where the client said so. */
   readonly total?: number | undefined
 }
 
-/** Where the archive comes from: the request's body, or a file that the caller has open; `gone` is aborted when the caller has left. */
+/**
+ * Where the archive comes from: the request's body, or a file that the caller has open; `gone` is
+ * aborted when the caller has left.
+ */
 export type LoadSource = { readonly body: IncomingMessage } | { readonly file: CallersFile; readonly gone: AbortSignal }
 
 /**
- * Takes an archive in: the job and the upload's record at the first byte, the bytes, then the `load` job, which needs nothing but the upload's id.
+ * Takes an archive in: the job and the upload's record at the first byte, the bytes, then the
+ * `load` job, which needs nothing but the upload's id.
  *
- * What goes wrong before the job is queued ends the upload here, and nothing of it stays. A gateway that dies in the middle leaves a record
- * that no longer changes: the storage service ends that upload.
+ * What goes wrong before the job is queued ends the upload here, and nothing of it stays. A gateway
+ * that dies in the middle leaves a record that no longer changes: the storage service ends that
+ * upload.
  */
 @Injectable()
 export class LoadService implements OnApplicationShutdown {
@@ -37,7 +61,10 @@ export class LoadService implements OnApplicationShutdown {
   readonly #blobs: BlobStore
   readonly #limits: IntakeLimits
   readonly #mostOpen: number
-  /** Archives that are on their way in, by where they come from: clients that send keep no local file out. */
+  /**
+   * Archives that are on their way in, by where they come from: clients that send keep no local
+   * file out.
+   */
   readonly #open = { body: 0, file: 0 }
   /** Of uploads that failed and were answered. */
   readonly #sweeps = new Set<Promise<unknown>>()
@@ -49,18 +76,29 @@ export class LoadService implements OnApplicationShutdown {
     private readonly producer: Producer,
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
   ) {
-    this.#limits = { bytes: config.STRATA_MAX_ARCHIVE_BYTES, entries: config.STRATA_MAX_ARCHIVE_ENTRIES, idleMs: config.STRATA_UPLOAD_IDLE_MS, layer: packedLimits(config) }
+    this.#limits = {
+      bytes: config.STRATA_MAX_ARCHIVE_BYTES,
+      entries: config.STRATA_MAX_ARCHIVE_ENTRIES,
+      idleMs: config.STRATA_UPLOAD_IDLE_MS,
+      layer: packedLimits(config),
+    }
     this.#mostOpen = config.STRATA_MAX_UPLOADS
     this.#intake = createIntake({ store, readers: config.STRATA_READERS })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
   }
 
-  /** Resolves when all bytes are in and the job is queued. `overloaded`: too many are on their way; nothing was recorded of this one. */
+  /**
+   * Resolves when all bytes are in and the job is queued. `overloaded`: too many are on their way;
+   * nothing was recorded of this one.
+   */
   async receive(source: LoadSource, request: LoadRequest): Promise<void> {
     const from = 'body' in source ? 'body' : 'file'
     if (this.#open[from] >= this.#mostOpen) {
-      throw new StrataError('overloaded', `${this.#open[from]} uploads are open, as many as this gateway takes at once (STRATA_MAX_UPLOADS): try again when one has ended`)
+      throw new StrataError(
+        'overloaded',
+        `${this.#open[from]} uploads are open, as many as this gateway takes at once (STRATA_MAX_UPLOADS): try again when one has ended`,
+      )
     }
     this.#open[from]++
     try {
@@ -86,7 +124,12 @@ export class LoadService implements OnApplicationShutdown {
       if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
       await this.#uploads.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       step('load.received')
-      await this.journal.update(job, { state: 'waiting', step: 'waiting', bytes: received.bytes, entries: received.entries })
+      await this.journal.update(job, {
+        state: 'waiting',
+        step: 'waiting',
+        bytes: received.bytes,
+        entries: received.entries,
+      })
       await this.producer.add({ name: kind, queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
       step('load.queued')
     } catch (error) {
@@ -98,8 +141,9 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   /**
-   * The end of a job as its request answers it. Where Redis has lost all that it knew, the request's record is made again: the upload is
-   * in the store, and the storage service queues its job again.
+   * The end of a job as its request answers it. Where Redis has lost all that it knew, the
+   * request's record is made again: the upload is in the store, and the storage service queues its
+   * job again.
    */
   async result(job: string, signal: AbortSignal): Promise<LoadResult> {
     for (;;) {
@@ -116,7 +160,11 @@ export class LoadService implements OnApplicationShutdown {
 
   async #restore(job: string): Promise<void> {
     const upload = await this.#uploads.get(job)
-    if (!upload) throw new StrataError('queue_unavailable', `Redis has lost the job ${job}, which is over: see whether its images are there`)
+    if (!upload)
+      throw new StrataError(
+        'queue_unavailable',
+        `Redis has lost the job ${job}, which is over: see whether its images are there`,
+      )
     await this.journal.restore(job, upload.job.kind === 'import' ? 'import' : 'load')
   }
 
@@ -129,7 +177,8 @@ export class LoadService implements OnApplicationShutdown {
     const { upload } = run
     const beat = setInterval(() => {
       this.#uploads.touch(run).catch((error: unknown) => {
-        // The record gone means that the upload was ended by another: then there is nothing to go on for. A store that is away for a moment is the bytes' own matter: they wait longer.
+        // The record gone means that the upload was ended by another: then there is nothing to go
+        // on for. A store that is away for a moment is the bytes' own matter: they wait longer.
         const { code } = asStrataError(error)
         if (code === 'upload_interrupted') cancel.abort(error)
       })
@@ -141,16 +190,23 @@ export class LoadService implements OnApplicationShutdown {
         limits: this.#limits,
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
-        onProgress: ({ bytes, entries }: IntakeProgress) => void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
+        onProgress: ({ bytes, entries }: IntakeProgress) =>
+          void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
         onWaiting: (step = 'receiving') => void this.journal.update(upload, { step }).catch(() => undefined),
       }
-      return 'body' in source ? await this.#intake.receive(source.body, options) : await this.#readIn(source.file, source.gone, options)
+      return 'body' in source
+        ? await this.#intake.receive(source.body, options)
+        : await this.#readIn(source.file, source.gone, options)
     } finally {
       clearInterval(beat)
     }
   }
 
-  async #readIn(file: CallersFile, gone: AbortSignal, options: ReceiveOptions & { readonly signal: AbortSignal }): Promise<Received> {
+  async #readIn(
+    file: CallersFile,
+    gone: AbortSignal,
+    options: ReceiveOptions & { readonly signal: AbortSignal },
+  ): Promise<Received> {
     const left = AbortSignal.any([options.signal, gone])
     try {
       const received = await this.#intake.receiveFile(file, { ...options, signal: left })
@@ -158,26 +214,37 @@ export class LoadService implements OnApplicationShutdown {
       return received
     } catch (error) {
       if (options.signal.aborted) throw error
-      if (gone.aborted) throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed', { cause: error })
+      if (gone.aborted)
+        throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed', {
+          cause: error,
+        })
       // A file that is being written to looks broken in any way.
       file.throwIfChanged()
       throw error
     }
   }
 
-  /** `false`: another has the upload by now, and says in the request's record what becomes of it. So does a job that was queued although Redis did not answer. */
+  /**
+   * `false`: another has the upload by now, and says in the request's record what becomes of it. So
+   * does a job that was queued although Redis did not answer.
+   */
   async #endBadly(run: UploadRun, error: unknown): Promise<boolean> {
     const { upload } = run
     const isOver = await this.#clean(upload, () => this.#uploads.endBy(run, 'failed'))
     if (isOver === false) return false
     await this.#clean(upload, () => this.journal.fail(upload, error))
     // Lists what came, and where something is left all blobs: nobody waits for that.
-    const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.sweepUpload(upload)).finally(() => this.#sweeps.delete(sweep))
+    const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.sweepUpload(upload)).finally(() =>
+      this.#sweeps.delete(sweep),
+    )
     this.#sweeps.add(sweep)
     return true
   }
 
-  /** Nothing was written. Where Redis had forgotten the id, an upload of that id may live: it is another request's, and so is the record then. */
+  /**
+   * Nothing was written. Where Redis had forgotten the id, an upload of that id may live: it is
+   * another request's, and so is the record then.
+   */
   async #notBegun(job: string, error: unknown): Promise<boolean> {
     await this.#clean(job, async () => {
       if (!(await this.#uploads.get(job))) await this.journal.fail(job, error)

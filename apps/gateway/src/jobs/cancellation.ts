@@ -5,10 +5,10 @@ import { OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
 /**
  * Cancels a request, in whatever state it is.
  *
- * The upload of a load that waits is ended before the request is said to be cancelled. The wish to cancel
- * lies in Redis alone: if Redis were emptied, a load whose bytes are in the store would be made after all.
- * An upload whose names are being set, or that another run takes over at this moment, is left to that run:
- * it sees the wish, or the request was too late.
+ * The upload of a load that waits is ended before the request is said to be cancelled. The wish to
+ * cancel lies in Redis alone: if Redis were emptied, a load whose bytes are in the store would be
+ * made after all. An upload whose names are being set, or that another run takes over at this
+ * moment, is left to that run: it sees the wish, or the request was too late.
  */
 @Injectable()
 export class Cancellation {
@@ -21,7 +21,9 @@ export class Cancellation {
     this.#uploads = new Uploads(store)
   }
 
-  /** @throws StrataError `job_not_found`, `job_expired`, `queue_unavailable`, `store_unavailable` */
+  /**
+   * @throws StrataError `job_not_found`, `job_expired`, `queue_unavailable`, `store_unavailable`
+   */
   async cancel(id: string): Promise<void> {
     await this.journal.cancel(id, async () => {
       const upload = await this.#uploads.get(id)

@@ -45,14 +45,19 @@ export class JobsController {
   }
 
   /**
-   * Begins with the job as it is, so a client that comes back needs no history: every event is the whole record, and its id tells whether
-   * `Last-Event-ID` has missed anything. `progress` while it goes on, `end` once.
+   * Begins with the job as it is, so a client that comes back needs no history: every event is the
+   * whole record, and its id tells whether `Last-Event-ID` has missed anything. `progress` while it
+   * goes on, `end` once.
    */
   @Get(':id/events')
   @ApiOperation({ summary: 'Follows a job by server-sent events: `progress`, then `end`; data is the job' })
   @ApiResponse({ status: 200, content: { 'text/event-stream': {} } })
   @answersProblems('job_not_found', 'job_expired')
-  async events(@Param('id', { schema: uuid }) id: string, @Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+  async events(
+    @Param('id', { schema: uuid }) id: string,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const first = await this.journal.get(id)
     reply.hijack()
     const response = reply.raw
@@ -67,7 +72,9 @@ export class JobsController {
       for await (const job of isTerminal(first.state) ? [first] : this.journal.follow(id, gone)) {
         if (job.updatedAt === seen && !isTerminal(job.state)) continue
         seen = job.updatedAt
-        response.write(`id: ${job.updatedAt}\nevent: ${isTerminal(job.state) ? 'end' : 'progress'}\ndata: ${JSON.stringify(job)}\n\n`)
+        response.write(
+          `id: ${job.updatedAt}\nevent: ${isTerminal(job.state) ? 'end' : 'progress'}\ndata: ${JSON.stringify(job)}\n\n`,
+        )
       }
     } finally {
       clearInterval(beat)

@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { Body, Controller, Get, HttpCode, Post, Query, Res } from '@nestjs/common'
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
-import { collectQuery, collectResultSchema, collectSchema, diskUsageSchema, type CollectRequest, type CollectResult, type DiskUsage as DiskUsageView } from '@strata/api'
+import {
+  collectQuery,
+  collectResultSchema,
+  collectSchema,
+  diskUsageSchema,
+  type CollectRequest,
+  type CollectResult,
+  type DiskUsage as DiskUsageView,
+} from '@strata/api'
 import { asStrataError, step, StrataError } from '@strata/oci'
 import { closedSignal } from '@strata/platform'
 import { Journal, Producer, QUEUES } from '@strata/queue'
@@ -21,12 +29,19 @@ export class CollectionController {
 
   @Post('gc')
   @HttpCode(200)
-  @ApiOperation({ summary: 'Frees what nobody needs: blobs of the store that no image refers to and no upload holds; then roots and layers on each node. Removes no image that has a tag, and no container' })
+  @ApiOperation({
+    summary:
+      'Frees what nobody needs: blobs of the store that no image refers to and no upload holds; then roots and layers on each node. Removes no image that has a tag, and no container',
+  })
   @ApiBody({ standardSchema: collectSchema, required: false } as object)
   @ApiResponse({ status: 200, standardSchema: collectResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })
   @answersProblems('bad_request', 'job_exists', 'corrupt', 'queue_unavailable', 'store_unavailable')
-  async collect(@Body({ schema: collectSchema.nullish() }) body: CollectRequest | null | undefined, @Query({ schema: collectQuery }) query: z.infer<typeof collectQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<CollectResult | undefined> {
+  async collect(
+    @Body({ schema: collectSchema.nullish() }) body: CollectRequest | null | undefined,
+    @Query({ schema: collectQuery }) query: z.infer<typeof collectQuery>,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<CollectResult | undefined> {
     const job = query.job ?? randomUUID()
     const request = collectSchema.parse(body ?? {})
     await this.journal.create(job, 'collect', 'waiting')

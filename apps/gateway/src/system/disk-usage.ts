@@ -26,7 +26,12 @@ export class DiskUsage {
     const written = nodes.flatMap((node) => node.containers)
     return {
       images: await this.images.usage(({ id }) => used.has(id)),
-      containers: { total: containers.length, active: running.size, bytes: sum(written), reclaimable: sum(written.filter(({ id }) => !running.has(id))) },
+      containers: {
+        total: containers.length,
+        active: running.size,
+        bytes: sum(written),
+        reclaimable: sum(written.filter(({ id }) => !running.has(id))),
+      },
       layers: nodes.map(({ layers }) => layers).reduce(add, NOTHING),
       nodes,
     }
@@ -37,7 +42,11 @@ export class DiskUsage {
     return Promise.all(
       (await this.nodes.known()).map(async (id) => {
         const node = alive.get(id)
-        const usage = node && (await this.doors.json<NodeUsage>(node, { method: 'GET', path: '/usage', as: 'command', gone }).catch(() => undefined))
+        const usage =
+          node &&
+          (await this.doors
+            .json<NodeUsage>(node, { method: 'GET', path: '/usage', as: 'command', gone })
+            .catch(() => undefined))
         return { node: id, answers: usage !== undefined, ...(usage ?? { containers: [], layers: NOTHING }) }
       }),
     )
@@ -49,5 +58,10 @@ function sum(items: readonly { readonly bytes: number }[]): number {
 }
 
 function add(a: Usage, b: Usage): Usage {
-  return { total: a.total + b.total, active: a.active + b.active, bytes: a.bytes + b.bytes, reclaimable: a.reclaimable + b.reclaimable }
+  return {
+    total: a.total + b.total,
+    active: a.active + b.active,
+    bytes: a.bytes + b.bytes,
+    reclaimable: a.reclaimable + b.reclaimable,
+  }
 }

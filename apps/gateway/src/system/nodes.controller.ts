@@ -10,7 +10,10 @@ import type { z } from 'zod'
 import { ContainerDirectory } from '../containers/container-directory.js'
 import { answersProblems } from '../problems.js'
 
-/** The node's last jobs are ended first, which takes as long as the locks of those that were under way. */
+/**
+ * The node's last jobs are ended first, which takes as long as the locks of those that were under
+ * way.
+ */
 const REMOVAL_MS = 90_000
 
 @ApiTags('nodes')
@@ -28,23 +31,40 @@ export class NodesController {
   @answersProblems('queue_unavailable')
   async list(): Promise<{ nodes: NodeView[] }> {
     const [statuses, containers] = await Promise.all([this.nodes.statuses(), this.containers.published()])
-    return { nodes: statuses.map((status) => viewOf(status, containers.filter(({ node }) => node === status.id).length)) }
+    return {
+      nodes: statuses.map((status) => viewOf(status, containers.filter(({ node }) => node === status.id).length)),
+    }
   }
 
   @Delete(':id')
   @HttpCode(204)
-  @ApiOperation({ summary: 'Forgets a node that is gone for good, and its containers: their names and images are free. It is refused when it comes back, unless it is told to rejoin' })
+  @ApiOperation({
+    summary:
+      'Forgets a node that is gone for good, and its containers: their names and images are free. It is refused when it comes back, unless it is told to rejoin',
+  })
   @answersProblems('node_not_found', 'node_in_use', 'queue_unavailable', 'store_unavailable')
-  async remove(@Param('id', { schema: nodeId }) id: string, @Query({ schema: removeNodeQuery }) { force }: z.infer<typeof removeNodeQuery>, @Res({ passthrough: true }) reply: FastifyReply): Promise<void> {
+  async remove(
+    @Param('id', { schema: nodeId }) id: string,
+    @Query({ schema: removeNodeQuery }) { force }: z.infer<typeof removeNodeQuery>,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<void> {
     const by = randomUUID()
-    const job = { name: 'forget-node', queue: QUEUES.storage, id: `forget-${by}`, data: { node: id, force, by } } as const
+    const job = {
+      name: 'forget-node',
+      queue: QUEUES.storage,
+      id: `forget-${by}`,
+      data: { node: id, force, by },
+    } as const
     const late = AbortSignal.timeout(REMOVAL_MS)
     await this.producer.add(job)
     try {
       await this.producer.result(job, AbortSignal.any([closedSignal(reply.raw), late]))
     } catch (error) {
       if (!late.aborted) throw error
-      throw new StrataError('queue_unavailable', `no storage service has removed the node ${id} yet: see that one runs (strata storage), then look at the nodes again`)
+      throw new StrataError(
+        'queue_unavailable',
+        `no storage service has removed the node ${id} yet: see that one runs (strata storage), then look at the nodes again`,
+      )
     }
   }
 }

@@ -29,13 +29,29 @@ export class SystemController {
   @ApiOperation({ summary: 'What is here, and what each node can do' })
   @ApiResponse({ status: 200, standardSchema: infoSchema })
   async info(@Res({ passthrough: true }) reply: FastifyReply): Promise<InfoView> {
-    const [images, containers, nodes] = await Promise.all([this.images.list(), this.containers.list(closedSignal(reply.raw)), this.nodes.list()])
+    const [images, containers, nodes] = await Promise.all([
+      this.images.list(),
+      this.containers.list(closedSignal(reply.raw)),
+      this.nodes.list(),
+    ])
     const count = (state: string): number => containers.filter((container) => container.state === state).length
     return {
       version: VERSION,
       images: images.length,
-      containers: { running: count('running'), exited: count('exited'), created: count('created'), unknown: count('unknown') },
-      nodes: nodes.map(({ id, driver, driverReason, runtime, kernel, warnings }) => ({ id, driver, driverReason, runtime, kernel, warnings })),
+      containers: {
+        running: count('running'),
+        exited: count('exited'),
+        created: count('created'),
+        unknown: count('unknown'),
+      },
+      nodes: nodes.map(({ id, driver, driverReason, runtime, kernel, warnings }) => ({
+        id,
+        driver,
+        driverReason,
+        runtime,
+        kernel,
+        warnings,
+      })),
     }
   }
 
@@ -48,7 +64,9 @@ export class SystemController {
 
   @Get('health/ready')
   @Open()
-  @ApiOperation({ summary: 'Requests can be served: Redis and the store answer, and a node is there; else 503 with the reasons' })
+  @ApiOperation({
+    summary: 'Requests can be served: Redis and the store answer, and a node is there; else 503 with the reasons',
+  })
   async ready(@Res({ passthrough: true }) reply: FastifyReply): Promise<ReadyAnswer['body']> {
     const { status, body } = readyAnswer(await this.readiness.notReady())
     void reply.status(status)

@@ -2,13 +2,19 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, realpathSync } from 'node:fs'
 import type { TreeEntry } from './make-image.js'
 
-/** A root file system of this machine's busybox: `bin/busybox`, its programs as symbolic links, root in `etc/passwd`, the usual empty folders. */
+/**
+ * A root file system of this machine's busybox: `bin/busybox`, its programs as symbolic links, root
+ * in `etc/passwd`, the usual empty folders.
+ */
 export function busyboxTree(): Map<string, TreeEntry> {
   const busybox = commandPath('busybox')
   const tree = new Map<string, TreeEntry>()
-  for (const folder of ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp', 'usr', 'usr/bin', 'var']) tree.set(folder, { folder: true, mode: folder === 'tmp' ? 0o1777 : 0o755 })
+  for (const folder of ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp', 'usr', 'usr/bin', 'var'])
+    tree.set(folder, { folder: true, mode: folder === 'tmp' ? 0o1777 : 0o755 })
   tree.set('bin/busybox', { content: readFileSync(busybox), mode: 0o755 })
-  const programs = execFileSync(busybox, ['--list'], { encoding: 'utf8' }).split('\n').filter((name) => name !== '' && name !== 'busybox')
+  const programs = execFileSync(busybox, ['--list'], { encoding: 'utf8' })
+    .split('\n')
+    .filter((name) => name !== '' && name !== 'busybox')
   for (const program of programs) tree.set(`bin/${program}`, { symlink: 'busybox' })
   tree.set('usr/bin/env', { symlink: '../../bin/busybox' })
   tree.set('etc/passwd', { content: 'root:x:0:0:root:/root:/bin/sh\n' })
@@ -17,7 +23,10 @@ export function busyboxTree(): Map<string, TreeEntry> {
   return tree
 }
 
-/** The package `busybox` links to the C library, `busybox-static` to none; the two cannot be installed side by side. */
+/**
+ * The package `busybox` links to the C library, `busybox-static` to none; the two cannot be
+ * installed side by side.
+ */
 function addLibraries(program: string, tree: Map<string, TreeEntry>): void {
   let listed = ''
   try {

@@ -28,7 +28,10 @@ export function openFixture(name: FixtureName | 'docker20-odd.rootfs.jsonl'): Re
   return pipeline(createReadStream(file), zstd, () => undefined)
 }
 
-/** The merged root file system of `fx/odd:3`: one JSON line an entry, sorted by the paths' bytes (fixtures/README.md). */
+/**
+ * The merged root file system of `fx/odd:3`: one JSON line an entry, sorted by the paths' bytes
+ * (fixtures/README.md).
+ */
 export async function fixtureListing(): Promise<string[]> {
   return (await text(openFixture('docker20-odd.rootfs.jsonl'))).trimEnd().split('\n')
 }

@@ -7,7 +7,10 @@ export interface TestDescriptor {
   readonly size: number
 }
 
-/** An OCI layout that is made blob by blob: what is added gets a descriptor, to be named by the next. */
+/**
+ * An OCI layout that is made blob by blob: what is added gets a descriptor, to be named by the
+ * next.
+ */
 export class TestLayout {
   readonly #blobs = new Map<Digest, Buffer>()
 
@@ -15,7 +18,9 @@ export class TestLayout {
   constructor(private readonly algorithm: Algorithm = 'sha256') {}
 
   add<T extends object = object>(content: string | Buffer | object, mediaType: string, rest?: T): TestDescriptor & T {
-    const bytes = Buffer.isBuffer(content) ? content : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content))
+    const bytes = Buffer.isBuffer(content)
+      ? content
+      : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content))
     const digest = digestOf(bytes, this.algorithm)
     this.#blobs.set(digest, bytes)
     return { mediaType, digest, size: bytes.length, ...rest! }
@@ -27,13 +32,29 @@ export class TestLayout {
     const tar = await makeLayer(new Map<string, TreeEntry>([['platform', { content: architecture + (variant ?? '') }]]))
     const config = this.add({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(tar)] } }, MEDIA.config)
     const layer = this.add(pack(tar), MEDIA.layer)
-    return { ...this.add({ schemaVersion: 2, mediaType: MEDIA.manifest, config, layers: [layer] }, MEDIA.manifest, { platform }), layer: layer.digest, id: config.digest }
+    return {
+      ...this.add({ schemaVersion: 2, mediaType: MEDIA.manifest, config, layers: [layer] }, MEDIA.manifest, {
+        platform,
+      }),
+      layer: layer.digest,
+      id: config.digest,
+    }
   }
 
   /** A manifest that is no image, attached to `subject`. */
   artifact(subject: TestDescriptor | undefined, text = 'signed') {
     const config = this.add('{}', 'application/vnd.oci.empty.v1+json')
-    return this.add({ schemaVersion: 2, mediaType: MEDIA.manifest, artifactType: 'application/x-signature', config, layers: [this.add(text, 'text/plain')], ...(subject ? { subject: bare(subject) } : {}) }, MEDIA.manifest)
+    return this.add(
+      {
+        schemaVersion: 2,
+        mediaType: MEDIA.manifest,
+        artifactType: 'application/x-signature',
+        config,
+        layers: [this.add(text, 'text/plain')],
+        ...(subject ? { subject: bare(subject) } : {}),
+      },
+      MEDIA.manifest,
+    )
   }
 
   index(manifests: object[], rest: object = {}) {
@@ -42,8 +63,16 @@ export class TestLayout {
 
   /** The layout in a tar, with `top` in its `index.json`. */
   tar(top: object[], without: readonly Digest[] = []): Promise<Buffer> {
-    const blobs = [...this.#blobs].filter(([digest]) => !without.includes(digest)).map(([digest, content]) => [`blobs/${digest.replace(':', '/')}`, { content }] as const)
-    return makeLayer(new Map<string, TreeEntry>([['oci-layout', { content: '{"imageLayoutVersion":"1.0.0"}' }], ['index.json', { content: JSON.stringify({ schemaVersion: 2, manifests: top.map(bare) }) }], ...blobs]))
+    const blobs = [...this.#blobs]
+      .filter(([digest]) => !without.includes(digest))
+      .map(([digest, content]) => [`blobs/${digest.replace(':', '/')}`, { content }] as const)
+    return makeLayer(
+      new Map<string, TreeEntry>([
+        ['oci-layout', { content: '{"imageLayoutVersion":"1.0.0"}' }],
+        ['index.json', { content: JSON.stringify({ schemaVersion: 2, manifests: top.map(bare) }) }],
+        ...blobs,
+      ]),
+    )
   }
 }
 

@@ -3,7 +3,10 @@ import { isDeepStrictEqual } from 'node:util'
 import { digestOf, hexOf } from '@strata/oci'
 import { pack } from 'tar-stream'
 
-/** One thing of a tree; a file unless it says otherwise. Owner root, mode 0755 for folders and 0644 for files unless given. */
+/**
+ * One thing of a tree; a file unless it says otherwise. Owner root, mode 0755 for folders and 0644
+ * for files unless given.
+ */
 export type TreeEntry =
   | { readonly content: string | Buffer; readonly mode?: number }
   | { readonly folder: true; readonly mode?: number }
@@ -28,7 +31,11 @@ const MTIME = new Date('2024-01-01T00:00:00Z')
 export function makeLayer(tree: Tree): Promise<Buffer> {
   const tar = pack()
   for (const [name, entry] of tree) {
-    const header = { name, mtime: MTIME, mode: 'mode' in entry && entry.mode !== undefined ? entry.mode : 'folder' in entry ? 0o755 : 0o644 }
+    const header = {
+      name,
+      mtime: MTIME,
+      mode: 'mode' in entry && entry.mode !== undefined ? entry.mode : 'folder' in entry ? 0o755 : 0o644,
+    }
     if ('content' in entry) tar.entry(header, entry.content)
     else if ('folder' in entry) tar.entry({ ...header, type: 'directory' })
     else if ('symlink' in entry) tar.entry({ ...header, type: 'symlink', linkname: entry.symlink })
@@ -38,7 +45,10 @@ export function makeLayer(tree: Tree): Promise<Buffer> {
   return buffer(tar)
 }
 
-/** What a layer has to hold to make `after` of `before`: what is new or other, and a whiteout for what is gone (image-spec, layer.md, "Whiteouts"). */
+/**
+ * What a layer has to hold to make `after` of `before`: what is new or other, and a whiteout for
+ * what is gone (image-spec, layer.md, "Whiteouts").
+ */
 export function difference(before: Tree, after: Tree): Tree {
   const layer = new Map<string, TreeEntry>()
   for (const path of before.keys()) {
@@ -56,28 +66,49 @@ function isFolder(entry: TreeEntry | undefined): boolean {
   return entry !== undefined && 'folder' in entry
 }
 
-/** Images as one archive in the form of `docker save` before docker 25; a layer that several have is in it once. */
+/**
+ * Images as one archive in the form of `docker save` before docker 25; a layer that several have is
+ * in it once.
+ */
 export async function makeArchive(...images: readonly ImageSpec[]): Promise<Buffer> {
   const files = new Map<string, string | Buffer>()
-  const manifest = images.map(({ names, layers, config = {}, architecture = process.arch === 'x64' ? 'amd64' : process.arch }) => {
-    const diffIds = layers.map((layer) => digestOf(layer))
-    const text = JSON.stringify({ architecture, os: 'linux', created: MTIME.toISOString(), config, rootfs: { type: 'layers', diff_ids: diffIds } })
-    const Layers = layers.map((layer, at) => {
-      const path = `${hexOf(diffIds[at]!)}/layer.tar`
-      files.set(path, layer)
-      return path
-    })
-    const Config = `${hexOf(digestOf(text))}.json`
-    files.set(Config, text)
-    return { Config, RepoTags: names, Layers }
-  })
+  const manifest = images.map(
+    ({ names, layers, config = {}, architecture = process.arch === 'x64' ? 'amd64' : process.arch }) => {
+      const diffIds = layers.map((layer) => digestOf(layer))
+      const text = JSON.stringify({
+        architecture,
+        os: 'linux',
+        created: MTIME.toISOString(),
+        config,
+        rootfs: { type: 'layers', diff_ids: diffIds },
+      })
+      const Layers = layers.map((layer, at) => {
+        const path = `${hexOf(diffIds[at]!)}/layer.tar`
+        files.set(path, layer)
+        return path
+      })
+      const Config = `${hexOf(digestOf(text))}.json`
+      files.set(Config, text)
+      return { Config, RepoTags: names, Layers }
+    },
+  )
   files.set('manifest.json', JSON.stringify(manifest))
   return makeLayer(new Map([...files].map(([path, content]) => [path, { content }])))
 }
 
-/** `count` layers that each add `layer-<n>` and write their number to `top`, above the given tree. */
+/**
+ * `count` layers that each add `layer-<n>` and write their number to `top`, above the given tree.
+ */
 export async function manyLayers(count: number, tree: Tree = new Map()): Promise<Buffer[]> {
   const layers = count > 0 ? [await makeLayer(tree)] : []
-  for (let n = 1; n < count; n++) layers.push(await makeLayer(new Map([[`layer-${n}`, { content: `${n}\n` }], ['top', { content: `${n}\n` }]])))
+  for (let n = 1; n < count; n++)
+    layers.push(
+      await makeLayer(
+        new Map([
+          [`layer-${n}`, { content: `${n}\n` }],
+          ['top', { content: `${n}\n` }],
+        ]),
+      ),
+    )
   return layers
 }

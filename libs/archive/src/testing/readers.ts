@@ -8,7 +8,10 @@ import { extract } from 'tar-stream'
 import { ENTRY } from '../tar-entry.js'
 import { TarReader } from '../tar-reader.js'
 
-/** What a reader makes of a tar: of a file `name size`, of a folder `name/`, of all else `name (its letter in ls)`, with commas between; `!` at the end where it complains. */
+/**
+ * What a reader makes of a tar: of a file `name size`, of a folder `name/`, of all else `name (its
+ * letter in ls)`, with commas between; `!` at the end where it complains.
+ */
 export type Reading = string
 export interface Reader {
   readonly name: string
@@ -17,15 +20,28 @@ export interface Reader {
   read(tar: Buffer): Promise<Reading> | Reading
 }
 
-const line = (name: string, type: string, size: number): string => (type === 'd' ? `${name.replace(/\/*$/, '')}/` : type === '-' ? `${name} ${size}` : `${name} (${type})`)
+const line = (name: string, type: string, size: number): string =>
+  type === 'd' ? `${name.replace(/\/*$/, '')}/` : type === '-' ? `${name} ${size}` : `${name} (${type})`
 
 const ours: Reader = {
   name: 'Strata',
   why: undefined,
   read(tar) {
     const seen: string[] = []
-    const types = { [ENTRY.file]: '-', [ENTRY.directory]: 'd', [ENTRY.symlink]: 'l', [ENTRY.hardlink]: 'h', [ENTRY.char]: 'c', [ENTRY.block]: 'b', [ENTRY.fifo]: 'p' }
-    const reader = new TarReader({ entry: (entry) => (seen.push(line(entry.path.toString('latin1'), types[entry.type], entry.size)), false), data: () => undefined, entryEnd: () => undefined })
+    const types = {
+      [ENTRY.file]: '-',
+      [ENTRY.directory]: 'd',
+      [ENTRY.symlink]: 'l',
+      [ENTRY.hardlink]: 'h',
+      [ENTRY.char]: 'c',
+      [ENTRY.block]: 'b',
+      [ENTRY.fifo]: 'p',
+    }
+    const reader = new TarReader({
+      entry: (entry) => (seen.push(line(entry.path.toString('latin1'), types[entry.type], entry.size)), false),
+      data: () => undefined,
+      entryEnd: () => undefined,
+    })
     try {
       reader.write(tar)
       reader.end()
@@ -42,7 +58,16 @@ const tarStream: Reader = {
   why: undefined,
   async read(tar) {
     const seen: string[] = []
-    const types: Record<string, string> = { 'file': '-', 'contiguous-file': '-', 'directory': 'd', 'symlink': 'l', 'link': 'h', 'character-device': 'c', 'block-device': 'b', 'fifo': 'p' }
+    const types: Record<string, string> = {
+      file: '-',
+      'contiguous-file': '-',
+      directory: 'd',
+      symlink: 'l',
+      link: 'h',
+      'character-device': 'c',
+      'block-device': 'b',
+      fifo: 'p',
+    }
     try {
       const reader = extract()
       reader.end(tar)
@@ -65,27 +90,39 @@ function program(name: string, command: readonly string[], lines: (stdout: strin
     name,
     why: isThere ? undefined : `it needs ${name}`,
     read(tar) {
-      const { stdout, status } = spawnSync(command[0]!, command.slice(1), { input: tar, encoding: 'latin1', env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' } })
+      const { stdout, status } = spawnSync(command[0]!, command.slice(1), {
+        input: tar,
+        encoding: 'latin1',
+        env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' },
+      })
       return [...lines(stdout), ...(status === 0 ? [] : ['!'])].join(', ')
     },
   }
 }
 
-/** `-rw-r--r-- 0/0 3 1970-01-01 00:00 name` of GNU, `-rw-r--r--  0 0  0  3 Jan  1  1970 name` of libarchive. */
+/**
+ * `-rw-r--r-- 0/0 3 1970-01-01 00:00 name` of GNU, `-rw-r--r-- 0 0 0 3 Jan 1 1970 name` of
+ * libarchive.
+ */
 const GNU_LINE = /^(.)\S* \S+ +(\d+|\d+,\d+) \S+ \S+ (.*)$/
 const BSD_LINE = /^(.)\S* +\d+ +\S+ +\S+ +(\d+|\d+,\d+) +\S+ +\S+ +\S+ (.*)$/
-const listed = (pattern: RegExp) => (stdout: string): string[] =>
-  stdout.split('\n').flatMap((text) => {
-    const [, type, size, name] = pattern.exec(text) ?? []
-    if (type === undefined || name === undefined) return []
-    const isHard = name.includes(' link to ')
-    return [line(name.replace(/ (?:->|link to) .*$/, ''), isHard ? 'h' : type === 'C' ? '-' : type, Number(size))]
-  })
+const listed =
+  (pattern: RegExp) =>
+  (stdout: string): string[] =>
+    stdout.split('\n').flatMap((text) => {
+      const [, type, size, name] = pattern.exec(text) ?? []
+      if (type === undefined || name === undefined) return []
+      const isHard = name.includes(' link to ')
+      return [line(name.replace(/ (?:->|link to) .*$/, ''), isHard ? 'h' : type === 'C' ? '-' : type, Number(size))]
+    })
 const tabbed = (stdout: string): string[] =>
-  stdout.split('\n').filter(Boolean).map((text) => {
-    const [type, size, name] = text.split('\t')
-    return line(name ?? '', type ?? '', Number(size))
-  })
+  stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((text) => {
+      const [type, size, name] = text.split('\t')
+      return line(name ?? '', type ?? '', Number(size))
+    })
 
 const PYTHON = `
 import sys, tarfile
@@ -121,7 +158,10 @@ const GOCACHE = fileURLToPath(new URL('../../../../node_modules/.cache/go', impo
 export function openReaders(): { readers: readonly Reader[]; close(): void } {
   const folder = mkdtempSync(join(tmpdir(), 'strata-readers-'))
   writeFileSync(join(folder, 'main.go'), GO)
-  spawnSync('go', ['build', '-o', join(folder, 'go-tar'), join(folder, 'main.go')], { env: { ...process.env, GOCACHE, GOTOOLCHAIN: 'local' }, stdio: 'ignore' })
+  spawnSync('go', ['build', '-o', join(folder, 'go-tar'), join(folder, 'main.go')], {
+    env: { ...process.env, GOCACHE, GOTOOLCHAIN: 'local' },
+    stdio: 'ignore',
+  })
   const readers = [
     ours,
     program('GNU tar', ['tar', '--quoting-style=literal', '-tvf', '-'], listed(GNU_LINE)),

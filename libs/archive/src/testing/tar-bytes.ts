@@ -1,4 +1,7 @@
-/** Tars made by hand, a block at a time, so that tests can write what no tool writes. Strings are latin1: a character is a byte. */
+/**
+ * Tars made by hand, a block at a time, so that tests can write what no tool writes. Strings are
+ * latin1: a character is a byte.
+ */
 export interface HeaderFields {
   name: string
   type?: string
@@ -55,7 +58,9 @@ export function block(content: string | Uint8Array): Buffer {
 }
 
 export function file(name: string, content: string | Uint8Array, fields: Partial<HeaderFields> = {}): Buffer {
-  return content.length === 0 ? header({ name, ...fields }) : Buffer.concat([header({ name, size: content.length, ...fields }), block(content)])
+  return content.length === 0
+    ? header({ name, ...fields })
+    : Buffer.concat([header({ name, size: content.length, ...fields }), block(content)])
 }
 
 /** One record; its length counts itself. */

@@ -10,8 +10,9 @@ const FASTEST_MS = 20
 const SLOWEST_MS = 1000
 
 /**
- * A container's output on disk: conmon writes `current`, we turn it into numbered generations and drop the oldest. Nothing is dropped that
- * a foreground reader has not had yet, until that is more than `heldBytes`; then the reader is told.
+ * A container's output on disk: conmon writes `current`, we turn it into numbered generations and
+ * drop the oldest. Nothing is dropped that a foreground reader has not had yet, until that is more
+ * than `heldBytes`; then the reader is told.
  */
 export class ContainerLog {
   readonly #readers = new Set<{ number: number }>()
@@ -20,7 +21,11 @@ export class ContainerLog {
   #watcher: FSWatcher | undefined
 
   /** @param warn told when a look failed; the next one tries again */
-  constructor(readonly folder: string, private readonly limits: LogLimits, private readonly warn: (message: string) => void) {}
+  constructor(
+    readonly folder: string,
+    private readonly limits: LogLimits,
+    private readonly warn: (message: string) => void,
+  ) {}
 
   get path(): string {
     return join(this.folder, CURRENT)
@@ -45,7 +50,10 @@ export class ContainerLog {
     return this.#read(source, options)
   }
 
-  async *#read(source: Pick<LogSource, 'ended' | 'onEnd'>, options: LogOptions): AsyncGenerator<LogChunk, void, undefined> {
+  async *#read(
+    source: Pick<LogSource, 'ended' | 'onEnd'>,
+    options: LogOptions,
+  ): AsyncGenerator<LogChunk, void, undefined> {
     const reader = { number: 0 }
     if (options.foreground) {
       this.#readers.add(reader)
@@ -69,7 +77,8 @@ export class ContainerLog {
       size = next
       at = now
       if (!this.#timer) return
-      // At the pace of the writer: again when half of what is left could be full. A silent one is woken for; the slow look is for where that is not told.
+      // At the pace of the writer: again when half of what is left could be full. A silent one is
+      // woken for; the slow look is for where that is not told.
       this.#arm(look, pace > 0 ? (this.limits.maxBytes - next) / pace / 2 : SLOWEST_MS)
       if (pace === 0) {
         this.#watcher = watch(this.folder, () => this.#arm(look, FASTEST_MS))
@@ -88,23 +97,30 @@ export class ContainerLog {
   #arm(look: () => Promise<void>, wait: number): void {
     clearTimeout(this.#timer)
     this.#watcher?.close()
-    this.#timer = setTimeout(() => {
-      this.#watcher?.close()
-      look().catch((error: unknown) => {
-        // Between two looks the container may have been removed, folder and all.
-        if (!this.#timer) return
-        this.warn(`cannot keep the log in ${this.folder}: ${String(error)}`)
-        this.#arm(look, SLOWEST_MS)
-      })
-    }, Math.min(SLOWEST_MS, Math.max(FASTEST_MS, wait))).unref()
+    this.#timer = setTimeout(
+      () => {
+        this.#watcher?.close()
+        look().catch((error: unknown) => {
+          // Between two looks the container may have been removed, folder and all.
+          if (!this.#timer) return
+          this.warn(`cannot keep the log in ${this.folder}: ${String(error)}`)
+          this.#arm(look, SLOWEST_MS)
+        })
+      },
+      Math.min(SLOWEST_MS, Math.max(FASTEST_MS, wait)),
+    ).unref()
   }
 
-  /** One look: closes the current generation if it is full, drops what is too old. Answers the current one's size. */
+  /**
+   * One look: closes the current generation if it is full, drops what is too old. Answers the
+   * current one's size.
+   */
   async rotate(bundle: string): Promise<number> {
     const closed = await closedGenerations(this.folder)
     let size = await sizeOf(this.path)
     if (size === undefined) {
-      // Renamed, and nobody told conmon (we died in between, or it had no time yet): it is told again, which does no harm.
+      // Renamed, and nobody told conmon (we died in between, or it had no time yet): it is told
+      // again, which does no harm.
       if (closed.length > 0) await reopen(bundle)
       return 0
     }
@@ -113,7 +129,10 @@ export class ContainerLog {
       const path = join(this.folder, String(number))
       await rename(this.path, path)
       await reopen(bundle)
-      if (size >= this.limits.unattendedBytes) this.warn(`the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`)
+      if (size >= this.limits.unattendedBytes)
+        this.warn(
+          `the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`,
+        )
       closed.push(number)
       size = 0
     }
@@ -129,19 +148,27 @@ export class ContainerLog {
     let held = 0
     for (const number of closed.slice().reverse()) {
       held += (await sizeOf(join(this.folder, String(number)))) ?? 0
-      if (surplus.includes(number) && (number < first || held > this.limits.heldBytes)) await unlink(join(this.folder, String(number)))
+      if (surplus.includes(number) && (number < first || held > this.limits.heldBytes))
+        await unlink(join(this.folder, String(number)))
     }
   }
 }
 
-/** Has conmon open its log's path again (`2` on its control pipe). Without a conmon nobody reads there, which is fine. */
+/**
+ * Has conmon open its log's path again (`2` on its control pipe). Without a conmon nobody reads
+ * there, which is fine.
+ */
 async function reopen(bundle: string): Promise<void> {
   try {
     await using control = await open(join(bundle, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK)
     await control.write('2 0 0\n')
   } catch (error) {
     // ENXIO: conmon has ended. EPIPE: it ended between the two calls.
-    if (!isAbsent(error) && !(error instanceof Error && 'code' in error && (error.code === 'ENXIO' || error.code === 'EPIPE'))) throw error
+    if (
+      !isAbsent(error) &&
+      !(error instanceof Error && 'code' in error && (error.code === 'ENXIO' || error.code === 'EPIPE'))
+    )
+      throw error
   }
 }
 

@@ -9,7 +9,9 @@ import { World } from '../testing/world.js'
 
 let world: World
 beforeAll(async () => {
-  world = await World.make({ logLimits: { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 30 } })
+  world = await World.make({
+    logLimits: { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 30 },
+  })
 })
 afterAll(async () => {
   expect(await world.end()).toEqual([])
@@ -44,7 +46,11 @@ it('100 MB of random bytes arrive byte for byte at a reader that pauses, over ma
 })
 
 it('without a foreground reader only the newest generations are kept, with no gap in them', async () => {
-  const id = await world.start(['sh', '-c', 'i=0; while [ $i -lt 12 ]; do seq 20000; i=$((i+1)); sleep 0.02; done; echo end'])
+  const id = await world.start([
+    'sh',
+    '-c',
+    'i=0; while [ $i -lt 12 ]; do seq 20000; i=$((i+1)); sleep 0.02; done; echo end',
+  ])
   await world.containers.wait(id)
   const names = await readdir(join(world.options.folder, id, 'log'))
   expect(names.length).toBeLessThanOrEqual(4)
@@ -61,7 +67,11 @@ it('grows to its bound while no service runs; the container goes on, and the nex
   const logLimits = { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 20 }
   const own = await World.make({ logLimits, warn: (message) => warnings.push(message) })
   try {
-    const id = await own.start(['sh', '-c', 'while [ ! -e /go ]; do sleep 0.02; done; seq 100000 199999; touch /done; while [ ! -e /on ]; do sleep 0.02; done; seq 200000 200099; exit 9'])
+    const id = await own.start([
+      'sh',
+      '-c',
+      'while [ ! -e /go ]; do sleep 0.02; done; seq 100000 199999; touch /done; while [ ! -e /on ]; do sleep 0.02; done; seq 200000 200099; exit 9',
+    ])
     const upper = join(own.folder, 'roots', id, 'merged')
     const log = join(own.options.folder, id, 'log')
     await own.containers.close()
@@ -72,7 +82,13 @@ it('grows to its bound while no service runs; the container goes on, and the nex
     expect(statSync(join(log, 'current')).size).toBe(2 ** 20)
 
     own.containers = await Containers.open(own.options)
-    await expect.poll(() => warnings).toEqual([expect.stringMatching(/^the log of a container was full: what it wrote after \d{4}-.* and before \d{4}-.* is not in /) as string])
+    await expect
+      .poll(() => warnings)
+      .toEqual([
+        expect.stringMatching(
+          /^the log of a container was full: what it wrote after \d{4}-.* and before \d{4}-.* is not in /,
+        ) as string,
+      ])
     writeFileSync(join(upper, 'on'), '')
     expect(await own.containers.wait(id)).toEqual({ code: 9 })
     const lines = (await own.output(id)).toString().trimEnd().split('\n').map(Number)
@@ -81,7 +97,11 @@ it('grows to its bound while no service runs; the container goes on, and the nex
     expect(lines.every((line, n) => line === (n < kept ? 100_000 + n : 200_000 + n - kept))).toBe(true)
     expect(lines.slice(kept)).toHaveLength(100)
     // It has no limit itself, and does not ignore the signal that tells of one.
-    const { stdout } = await own.run(['sh', '-c', 'dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null && stat -c %s /big; grep SigIgn /proc/self/status'])
+    const { stdout } = await own.run([
+      'sh',
+      '-c',
+      'dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null && stat -c %s /big; grep SigIgn /proc/self/status',
+    ])
     const [, size, ignored] = /^(\d+)\nSigIgn:\s+([0-9a-f]+)\n$/.exec(stdout) ?? []
     expect(size).toBe(String(3 * 2 ** 20))
     expect(BigInt(`0x${ignored}`) & (1n << BigInt(constants.signals.SIGXFSZ - 1))).toBe(0n)

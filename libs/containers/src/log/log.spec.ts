@@ -9,14 +9,19 @@ import { readLog } from './reader.js'
 import type { LogChunk, LogOptions } from './types.js'
 
 const TIME = '2026-11-23T15:11:48.347477249+00:00'
-const record = (stream: 1 | 2, tag: 'F' | 'P', text: string | Buffer): Buffer => Buffer.concat([Buffer.from(`${TIME} ${stream === 1 ? 'stdout' : 'stderr'} ${tag} `), Buffer.from(text), Buffer.from('\n')])
+const record = (stream: 1 | 2, tag: 'F' | 'P', text: string | Buffer): Buffer =>
+  Buffer.concat([
+    Buffer.from(`${TIME} ${stream === 1 ? 'stdout' : 'stderr'} ${tag} `),
+    Buffer.from(text),
+    Buffer.from('\n'),
+  ])
 
 /** As conmon: pieces of at most 8,192 bytes, each line's end an `F`, what has none (yet) a `P`. */
 function asConmon(bytes: Buffer, stream: 1 | 2 = 1): Buffer {
   const out: Buffer[] = []
   for (let read = 0; read < bytes.length; read += 8192) {
     const piece = bytes.subarray(read, read + 8192)
-    for (let at = 0; at < piece.length; ) {
+    for (let at = 0; at < piece.length;) {
       const newline = piece.indexOf(10, at)
       out.push(newline < 0 ? record(stream, 'P', piece.subarray(at)) : record(stream, 'F', piece.subarray(at, newline)))
       at = newline < 0 ? piece.length : newline + 1
@@ -28,7 +33,7 @@ function asConmon(bytes: Buffer, stream: 1 | 2 = 1): Buffer {
 function parse(log: Buffer, sizes: () => number): LogChunk[] {
   const parser = new LogParser()
   const chunks: LogChunk[] = []
-  for (let at = 0; at < log.length; ) {
+  for (let at = 0; at < log.length;) {
     const length = log.copy(parser.buffer(), 0, at, Math.min(log.length, at + sizes()))
     chunks.push(...parser.take(length))
     at += length
@@ -40,17 +45,27 @@ describe('the parser', () => {
   it('gives back any bytes, however they are cut', () => {
     for (const cut of [1, 7, 4096, 1_000_000]) {
       const bytes = randomBytes(cut === 1 ? 20_000 : 300_000)
-      expect(Buffer.concat(parse(asConmon(bytes), () => randomInt(1, cut + 1)).map((chunk) => chunk.bytes)).equals(bytes)).toBe(true)
+      expect(
+        Buffer.concat(parse(asConmon(bytes), () => randomInt(1, cut + 1)).map((chunk) => chunk.bytes)).equals(bytes),
+      ).toBe(true)
     }
   })
 
   it('tells streams and times, in order', () => {
     const log = Buffer.concat([record(1, 'F', 'a'), record(1, 'P', 'b'), record(2, 'F', ''), record(1, 'F', 'c')])
-    expect(parse(log, () => 1000).map(({ stream, bytes, time }) => [stream, bytes.toString(), time])).toEqual([[1, 'a\nb', TIME], [2, '\n', TIME], [1, 'c\n', TIME]])
+    expect(parse(log, () => 1000).map(({ stream, bytes, time }) => [stream, bytes.toString(), time])).toEqual([
+      [1, 'a\nb', TIME],
+      [2, '\n', TIME],
+      [1, 'c\n', TIME],
+    ])
   })
 
   it('passes over a torn record', () => {
-    expect(parse(Buffer.concat([Buffer.from('2026-11-23T15:1\n\n \0\0\n'), record(1, 'F', 'a')]), () => 1000).map((chunk) => chunk.bytes.toString())).toEqual(['a\n'])
+    expect(
+      parse(Buffer.concat([Buffer.from('2026-11-23T15:1\n\n \0\0\n'), record(1, 'F', 'a')]), () => 1000).map((chunk) =>
+        chunk.bytes.toString(),
+      ),
+    ).toEqual(['a\n'])
   })
 })
 
@@ -68,13 +83,15 @@ describe('the reader', () => {
     ended = true
     for (const wake of wakes) wake()
   }
-  const read = (options: LogOptions) => readLog({ folder, ended: () => ended, onEnd: (wake) => (wakes.add(wake), () => wakes.delete(wake)) }, options)
+  const read = (options: LogOptions) =>
+    readLog({ folder, ended: () => ended, onEnd: (wake) => (wakes.add(wake), () => wakes.delete(wake)) }, options)
   const all = async (options: LogOptions): Promise<string> => {
     let text = ''
     for await (const chunk of read(options)) text += chunk.bytes.toString('latin1')
     return text
   }
-  const write = (name: string, ...texts: string[]): void => writeFileSync(join(folder, name), Buffer.concat(texts.map((text) => record(1, 'F', text))))
+  const write = (name: string, ...texts: string[]): void =>
+    writeFileSync(join(folder, name), Buffer.concat(texts.map((text) => record(1, 'F', text))))
 
   it('reads generations in order', async () => {
     write('9', 'a')
@@ -83,7 +100,14 @@ describe('the reader', () => {
     expect(await all({})).toBe('a\nb\nc\nd\n')
   })
 
-  it.each([[0, ''], [1, 'd\n'], [2, 'c\nd\n'], [3, 'b\nc\nd\n'], [4, 'a\nb\nc\nd\n'], [99, 'a\nb\nc\nd\n']])('the last %i lines, across generations', async (tail, text) => {
+  it.each([
+    [0, ''],
+    [1, 'd\n'],
+    [2, 'c\nd\n'],
+    [3, 'b\nc\nd\n'],
+    [4, 'a\nb\nc\nd\n'],
+    [99, 'a\nb\nc\nd\n'],
+  ])('the last %i lines, across generations', async (tail, text) => {
     write('0', 'a')
     write('1', 'b', 'c')
     write('current', 'd')
@@ -92,8 +116,17 @@ describe('the reader', () => {
 
   it('the last lines of long ones, and of one stream', async () => {
     const lines = Array.from({ length: 300 }, (_, i) => String(i).padEnd(i * 100, 'x'))
-    writeFileSync(join(folder, 'current'), Buffer.concat(lines.flatMap((line, i) => [asConmon(Buffer.from(`${line}\n`)), record(2, 'F', `e${i}`)])))
-    for (const tail of [1, 10, 150, 299]) expect(await all({ tail, stream: 1 })).toBe(lines.slice(-tail).map((line) => `${line}\n`).join(''))
+    writeFileSync(
+      join(folder, 'current'),
+      Buffer.concat(lines.flatMap((line, i) => [asConmon(Buffer.from(`${line}\n`)), record(2, 'F', `e${i}`)])),
+    )
+    for (const tail of [1, 10, 150, 299])
+      expect(await all({ tail, stream: 1 })).toBe(
+        lines
+          .slice(-tail)
+          .map((line) => `${line}\n`)
+          .join(''),
+      )
     expect(await all({ tail: 2, stream: 2 })).toBe('e298\ne299\n')
   })
 
@@ -129,7 +162,11 @@ describe('the reader', () => {
   })
 
   it('keeps for a foreground reader what it would drop otherwise, up to a limit', async () => {
-    const log = new ContainerLog(folder, { maxBytes: 1, generations: 2, heldBytes: 500, unattendedBytes: 2 ** 30 }, () => undefined)
+    const log = new ContainerLog(
+      folder,
+      { maxBytes: 1, generations: 2, heldBytes: 500, unattendedBytes: 2 ** 30 },
+      () => undefined,
+    )
     const source = { ended: () => ended, onEnd: () => () => undefined }
     write('current', 'a')
     const foreground = log.read(source, { follow: true, foreground: true })

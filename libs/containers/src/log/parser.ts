@@ -10,8 +10,9 @@ const TAG = 7
 const PAYLOAD = 9
 
 /**
- * One record of conmon's k8s-file format, `2026-11-23T15:11:48.347477249+00:00 stdout F text\n`, within `bytes`. `F`: the text and its newline
- * were written; `P`: the text alone, and its line goes on. The record's own newline is at `end`. `undefined` if it is torn (a power loss).
+ * One record of conmon's k8s-file format, `2026-11-23T15:11:48.347477249+00:00 stdout F text\n`,
+ * within `bytes`. `F`: the text and its newline were written; `P`: the text alone, and its line
+ * goes on. The record's own newline is at `end`. `undefined` if it is torn (a power loss).
  */
 export interface LogRecord {
   stream: 1 | 2
@@ -20,7 +21,10 @@ export interface LogRecord {
   text: number
 }
 
-/** Fills `record` from the record that begins at `start` and whose newline is at `end`; false if it is none. No object a record: there are millions. */
+/**
+ * Fills `record` from the record that begins at `start` and whose newline is at `end`; false if it
+ * is none. No object a record: there are millions.
+ */
 export function readRecord(bytes: Buffer, start: number, end: number, record: LogRecord): boolean {
   const space = bytes.indexOf(SPACE, start)
   if (space < 0 || space + 1 + PAYLOAD > end || bytes[space + 1 + PAYLOAD - 1] !== SPACE) return false
@@ -31,8 +35,9 @@ export function readRecord(bytes: Buffer, start: number, end: number, record: Lo
 }
 
 /**
- * Undoes the format: what the container wrote, byte for byte, in pieces as large as the reads. Give it what was read, in any pieces; `buffer()` is where to
- * read into, so that nothing is copied but the text itself.
+ * Undoes the format: what the container wrote, byte for byte, in pieces as large as the reads. Give
+ * it what was read, in any pieces; `buffer()` is where to read into, so that nothing is copied but
+ * the text itself.
  */
 export class LogParser {
   static readonly #SIZE = 256 * 1024
@@ -48,12 +53,18 @@ export class LogParser {
     return this.#bytes.subarray(this.#kept)
   }
 
-  /** Forgets a record that was begun: nothing more of it comes, where a loss of power or the limit of a file has cut it off. */
+  /**
+   * Forgets a record that was begun: nothing more of it comes, where a loss of power or the limit
+   * of a file has cut it off.
+   */
   drop(): void {
     this.#kept = 0
   }
 
-  /** `length` bytes were read into `buffer()`. The pieces stay valid: they lie in memory of their own. */
+  /**
+   * `length` bytes were read into `buffer()`. The pieces stay valid: they lie in memory of their
+   * own.
+   */
   take(length: number): LogChunk[] {
     const bytes = this.#bytes
     const filled = this.#kept + length
@@ -69,7 +80,11 @@ export class LogParser {
       from = written
     }
     let start = 0
-    for (let end = bytes.indexOf(NEWLINE); end >= 0 && end < filled; start = end + 1, end = bytes.indexOf(NEWLINE, start)) {
+    for (
+      let end = bytes.indexOf(NEWLINE);
+      end >= 0 && end < filled;
+      start = end + 1, end = bytes.indexOf(NEWLINE, start)
+    ) {
       if (!readRecord(bytes, start, end, record)) continue
       if (this.stream !== undefined && record.stream !== this.stream) continue
       if (record.stream !== stream) {

@@ -19,7 +19,10 @@ export interface LogSource {
   readonly at?: (number: number) => void
 }
 
-/** The output of a container, exactly. Reads only when asked for more, so a slow consumer costs nothing but its own time. */
+/**
+ * The output of a container, exactly. Reads only when asked for more, so a slow consumer costs
+ * nothing but its own time.
+ */
 export async function* readLog(source: LogSource, options: LogOptions): AsyncGenerator<LogChunk, void, undefined> {
   const { folder } = source
   const place = options.tail === undefined ? undefined : await placeOfTail(folder, options.tail, options.stream)
@@ -38,7 +41,11 @@ export async function* readLog(source: LogSource, options: LogOptions): AsyncGen
       if (!current) {
         current = await openAfter(folder, last)
         if (current) {
-          if (last >= 0 && current.number > last + 1) throw new StrataError('limit_exceeded', 'output was written faster than it was read, and the oldest of it is no longer kept')
+          if (last >= 0 && current.number > last + 1)
+            throw new StrataError(
+              'limit_exceeded',
+              'output was written faster than it was read, and the oldest of it is no longer kept',
+            )
           source.at?.(current.number)
           offset = 0
           continue
@@ -67,8 +74,13 @@ export async function* readLog(source: LogSource, options: LogOptions): AsyncGen
 }
 
 /** To the file's present end; answers where that is. */
-async function* drain(file: FileHandle, from: number, parser: LogParser, signal: AbortSignal | undefined): AsyncGenerator<LogChunk, number, undefined> {
-  for (let offset = from; ; ) {
+async function* drain(
+  file: FileHandle,
+  from: number,
+  parser: LogParser,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<LogChunk, number, undefined> {
+  for (let offset = from; ;) {
     signal?.throwIfAborted()
     const { bytesRead } = await file.read(parser.buffer(), { position: offset })
     if (bytesRead === 0) return offset
@@ -77,14 +89,20 @@ async function* drain(file: FileHandle, from: number, parser: LogParser, signal:
   }
 }
 
-/** Rings when there may be more. Armed *before* one looks, so that what happens while one looks is not missed. */
+/**
+ * Rings when there may be more. Armed *before* one looks, so that what happens while one looks is
+ * not missed.
+ */
 class Bell {
   #rung = false
   #ring: (() => void) | undefined
   readonly #stop: (() => void)[] = []
   #watching = false
 
-  constructor(private readonly source: LogSource, signal: AbortSignal | undefined) {
+  constructor(
+    private readonly source: LogSource,
+    signal: AbortSignal | undefined,
+  ) {
     const wake = (): void => this.#wake()
     this.#stop.push(source.onEnd(wake))
     signal?.addEventListener('abort', wake)

@@ -12,10 +12,16 @@ export interface LogPlace {
   readonly offset: number
 }
 
-/** Where the last `lines` lines begin (of one stream, or of both together), read from the end backwards. `undefined`: at the very beginning. */
+/**
+ * Where the last `lines` lines begin (of one stream, or of both together), read from the end
+ * backwards. `undefined`: at the very beginning.
+ */
 export async function placeOfTail(folder: string, lines: number, stream?: 1 | 2): Promise<LogPlace | undefined> {
   const closed = await closedGenerations(folder)
-  const files = [...closed.map((number) => ({ number, name: String(number) })), { number: (closed.at(-1) ?? -1) + 1, name: CURRENT }].reverse()
+  const files = [
+    ...closed.map((number) => ({ number, name: String(number) })),
+    { number: (closed.at(-1) ?? -1) + 1, name: CURRENT },
+  ].reverse()
   let left = lines
   for (const { number, name } of files) {
     const file = await open(join(folder, name), 'r').catch((error: unknown) => {
@@ -28,16 +34,23 @@ export async function placeOfTail(folder: string, lines: number, stream?: 1 | 2)
       if (lines === 0) return { number, offset: size }
       const bytes = Buffer.allocUnsafe(WINDOW)
       const record: LogRecord = { stream: 1, full: false, text: 0 }
-      // `end` is behind a newline (or the file's end). A window is larger than any record, so each holds at least one whole.
-      for (let end = size; end > 0; ) {
+      // `end` is behind a newline (or the file's end). A window is larger than any record, so each
+      // holds at least one whole.
+      for (let end = size; end > 0;) {
         const begin = Math.max(0, end - WINDOW)
         const { bytesRead } = await file.read(bytes, 0, end - begin, begin)
         const window = bytes.subarray(0, bytesRead)
         const first = begin === 0 ? 0 : window.indexOf(NEWLINE) + 1
-        for (let stop = window.lastIndexOf(NEWLINE); stop >= first; ) {
+        for (let stop = window.lastIndexOf(NEWLINE); stop >= first;) {
           const start = stop === 0 ? 0 : window.lastIndexOf(NEWLINE, stop - 1) + 1
           if (start < first) break
-          if (readRecord(window, start, stop, record) && record.full && (stream === undefined || record.stream === stream) && left-- === 0) return { number, offset: begin + stop + 1 }
+          if (
+            readRecord(window, start, stop, record) &&
+            record.full &&
+            (stream === undefined || record.stream === stream) &&
+            left-- === 0
+          )
+            return { number, offset: begin + stop + 1 }
           stop = start - 1
         }
         if (begin === 0 || first === 0) break

@@ -25,13 +25,21 @@ export interface LogLimits {
   readonly maxBytes: number
   /** How many generations are kept, the current one among them. */
   readonly generations: number
-  /** How much is kept for a foreground reader that lags; past it, the reader gets `limit_exceeded`. */
+  /**
+   * How much is kept for a foreground reader that lags; past it, the reader gets `limit_exceeded`.
+   */
   readonly heldBytes: number
   /**
-   * How large a generation gets that nobody closes: while no service runs, or when it cannot keep up. What a container
-   * writes beyond is lost, which the service says when it is back; the container goes on.
+   * How large a generation gets that nobody closes: while no service runs, or when it cannot keep
+   * up. What a container writes beyond is lost, which the service says when it is back; the
+   * container goes on.
    */
   readonly unattendedBytes: number
 }
 
-export const LOG_LIMITS: LogLimits = { maxBytes: 10 * 2 ** 20, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 30 }
+export const LOG_LIMITS: LogLimits = {
+  maxBytes: 10 * 2 ** 20,
+  generations: 3,
+  heldBytes: 2 ** 30,
+  unattendedBytes: 2 ** 30,
+}

@@ -1,8 +1,9 @@
 import { StrataError } from '@strata/oci'
 
 /**
- * How much more text changes may become than they were written as: values of variables and ports of ranges. It is asked for before the text is made, over all changes of
- * one request together, since each instruction may double what the one before it made (`ENV A=$A$A`).
+ * How much more text changes may become than they were written as: values of variables and ports of
+ * ranges. It is asked for before the text is made, over all changes of one request together, since
+ * each instruction may double what the one before it made (`ENV A=$A$A`).
  */
 export class Growth {
   #left: number
@@ -13,7 +14,8 @@ export class Growth {
 
   /** @throws StrataError `limit_exceeded` */
   take(characters: number): void {
-    if (characters > this.#left) throw new StrataError('limit_exceeded', `the changes expand to more than ${this.most} characters`)
+    if (characters > this.#left)
+      throw new StrataError('limit_exceeded', `the changes expand to more than ${this.most} characters`)
     this.#left -= characters
   }
 }

@@ -1,7 +1,10 @@
 import { jsonWords } from './commands.js'
 import { WordError } from './words.js'
 
-/** docker's extension of the image's config. Times are nanoseconds; what is not there is the engine's to choose. */
+/**
+ * docker's extension of the image's config. Times are nanoseconds; what is not there is the
+ * engine's to choose.
+ */
 export interface Healthcheck {
   readonly Test: readonly string[]
   readonly Interval?: number
@@ -11,7 +14,12 @@ export interface Healthcheck {
   readonly Retries?: number
 }
 
-const TIMES = { '--interval': 'Interval', '--timeout': 'Timeout', '--start-period': 'StartPeriod', '--start-interval': 'StartInterval' } as const
+const TIMES = {
+  '--interval': 'Interval',
+  '--timeout': 'Timeout',
+  '--start-period': 'StartPeriod',
+  '--start-interval': 'StartInterval',
+} as const
 
 /** `NONE`, or `CMD` with a command in either form; before it the flags. */
 export function readHealthcheck(rest: string, flags: readonly string[]): Healthcheck {
@@ -23,7 +31,10 @@ export function readHealthcheck(rest: string, flags: readonly string[]): Healthc
   if (kind.toUpperCase() !== 'CMD') throw new WordError(`Unknown type ${JSON.stringify(kind)} in HEALTHCHECK (try CMD)`)
   const words = jsonWords(command)
   if (command === '' || words?.length === 0) throw new WordError('Missing command after HEALTHCHECK CMD')
-  return { Test: words ? ['CMD', ...words] : ['CMD-SHELL', command], ...Object.assign({}, ...flags.map(optionOf)) as Partial<Healthcheck> }
+  return {
+    Test: words ? ['CMD', ...words] : ['CMD-SHELL', command],
+    ...(Object.assign({}, ...flags.map(optionOf)) as Partial<Healthcheck>),
+  }
 }
 
 function optionOf(flag: string): Partial<Healthcheck> {

@@ -7,7 +7,10 @@ export interface Instruction {
   readonly rest: string
 }
 
-/** The instructions of a text: a backslash at a line's end joins it with the next, empty lines and comments are none. */
+/**
+ * The instructions of a text: a backslash at a line's end joins it with the next, empty lines and
+ * comments are none.
+ */
 export function readInstructions(text: string): Instruction[] {
   if (text.includes('\0')) throw new StrataError('bad_request', 'a change holds a NUL')
   const found: Instruction[] = []
@@ -21,7 +24,8 @@ export function readInstructions(text: string): Instruction[] {
     pending = ''
   }
   if (pending.trim() !== '') found.push(instructionOf(pending))
-  if (found.length === 0) throw new StrataError('bad_request', 'a change is empty: it takes an instruction, as CMD, ENV or LABEL')
+  if (found.length === 0)
+    throw new StrataError('bad_request', 'a change is empty: it takes an instruction, as CMD, ENV or LABEL')
   return found
 }
 

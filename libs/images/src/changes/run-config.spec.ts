@@ -13,22 +13,46 @@ describe('changes', () => {
     [['CMD a', 'ENTRYPOINT ["b"]', 'CMD ["c"]'], { Entrypoint: ['b'], Cmd: ['c'] }],
     ['ENTRYPOINT exec top', { Entrypoint: ['/bin/sh', '-c', 'exec top'] }],
     ['  \t ENV  a=b  ', { Env: ['a=b'] }],
-    ['ENV a=1 b="2 3" c=4\\ 5 d=\'6 $a\' e="a\\"b" f=\\$a', { Env: ['a=1', 'b=2 3', 'c=4 5', 'd=6 $a', 'e=a"b', 'f=$a'] }],
+    [
+      'ENV a=1 b="2 3" c=4\\ 5 d=\'6 $a\' e="a\\"b" f=\\$a',
+      { Env: ['a=1', 'b=2 3', 'c=4 5', 'd=6 $a', 'e=a"b', 'f=$a'] },
+    ],
     ['ENV a=b=c d=', { Env: ['a=b=c', 'd='] }],
     ['ENV a b c', { Env: ['a=b c'] }],
     ['ENV ONE TWO= THREE=world', { Env: ['ONE=TWO= THREE=world'] }],
     ['ENV a "b  c"', { Env: ['a=b  c'] }],
     [['ENV abc=hello', 'ENV abc=bye def=$abc', 'ENV ghi=$abc'], { Env: ['abc=bye', 'def=hello', 'ghi=bye'] }],
-    [['ENV A=1 E=', 'ENV b=${A}x c=${A:-2} d=${Z:-2} e=${Z-2} f=${E-2} g=${E:-2} h=${A:+3} i=${Z:+3} j=${E+3} k=${E:+3} l=x${Z:-"a $A"}y'], { Env: ['A=1', 'E=', 'b=1x', 'c=1', 'd=2', 'e=2', 'f=', 'g=2', 'h=3', 'i=', 'j=3', 'k=', 'l=xa 1y'] }],
+    [
+      [
+        'ENV A=1 E=',
+        'ENV b=${A}x c=${A:-2} d=${Z:-2} e=${Z-2} f=${E-2} g=${E:-2} h=${A:+3} i=${Z:+3} j=${E+3} k=${E:+3} l=x${Z:-"a $A"}y',
+      ],
+      { Env: ['A=1', 'E=', 'b=1x', 'c=1', 'd=2', 'e=2', 'f=', 'g=2', 'h=3', 'i=', 'j=3', 'k=', 'l=xa 1y'] },
+    ],
     ['ENV a=$ b=a$ c=$/x d="$" e=$1x f=é$É', { Env: ['a=$', 'b=a$', 'c=$/x', 'd=$', 'e=x', 'f=é$É'] }],
     ['ENV PATH=/x:$PATH', { Env: ['PATH=/x:'] }],
     ['ENV a="x\\ny" b=\\n c=\'\\\'', { Env: ['a=x\\ny', 'b=n', 'c=\\'] }],
     ['ENV a="b"c\'d\'', { Env: ['a=bcd'] }],
     ['ENV __proto__=x', { Env: ['__proto__=x'] }],
-    ['EXPOSE 80 443/tcp 53/UDP 8000-8002 80', { ExposedPorts: { '443/tcp': {}, '53/udp': {}, '80/tcp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} } }],
+    [
+      'EXPOSE 80 443/tcp 53/UDP 8000-8002 80',
+      { ExposedPorts: { '443/tcp': {}, '53/udp': {}, '80/tcp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} } },
+    ],
     [['ENV P="80 81"', 'EXPOSE $P'], { Env: ['P=80 81'], ExposedPorts: { '80/tcp': {}, '81/tcp': {} } }],
     ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }],
-    ['HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=1.5s --start-interval=2s --retries=3 CMD curl -f http://localhost/', { Healthcheck: { Test: ['CMD-SHELL', 'curl -f http://localhost/'], Interval: 90e9, Timeout: 5e8, StartPeriod: 15e8, StartInterval: 2e9, Retries: 3 } }],
+    [
+      'HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=1.5s --start-interval=2s --retries=3 CMD curl -f http://localhost/',
+      {
+        Healthcheck: {
+          Test: ['CMD-SHELL', 'curl -f http://localhost/'],
+          Interval: 90e9,
+          Timeout: 5e8,
+          StartPeriod: 15e8,
+          StartInterval: 2e9,
+          Retries: 3,
+        },
+      },
+    ],
     ['healthcheck cmd ["a", "b"]', { Healthcheck: { Test: ['CMD', 'a', 'b'] } }],
     ['HEALTHCHECK --interval=0 CMD x', { Healthcheck: { Test: ['CMD-SHELL', 'x'], Interval: 0 } }],
     ['LABEL b=2 a="x y" "c d"=e', { Labels: { a: 'x y', b: '2', 'c d': 'e' } }],
@@ -51,11 +75,15 @@ describe('changes', () => {
   it.each(good)('%j', (change, config) => {
     const made = applyChanges([change].flat())
     expect(made).toEqual(config)
-    expect(JSON.stringify(made.ExposedPorts ?? made.Labels ?? {})).toBe(JSON.stringify(config.ExposedPorts ?? config.Labels ?? {}))
+    expect(JSON.stringify(made.ExposedPorts ?? made.Labels ?? {})).toBe(
+      JSON.stringify(config.ExposedPorts ?? config.Labels ?? {}),
+    )
   })
 
   it('a label may have any name', () => {
-    expect(JSON.stringify(applyChanges(['LABEL __proto__=x constructor=y']))).toBe('{"Labels":{"__proto__":"x","constructor":"y"}}')
+    expect(JSON.stringify(applyChanges(['LABEL __proto__=x constructor=y']))).toBe(
+      '{"Labels":{"__proto__":"x","constructor":"y"}}',
+    )
   })
 
   const bad: [change: string, sentence: RegExp][] = [
@@ -64,7 +92,19 @@ describe('changes', () => {
     ['RUN true', /^RUN is not a valid change command: those are CMD, ENTRYPOINT, ENV/],
     ['FROM x', /^FROM is not a valid change command/],
     ['constructor x', /^CONSTRUCTOR is not a valid change command/],
-    ...['CMD', 'ENTRYPOINT', 'ENV', 'EXPOSE', 'HEALTHCHECK', 'LABEL', 'ONBUILD', 'STOPSIGNAL', 'USER', 'VOLUME', 'WORKDIR'].map((name): [string, RegExp] => [`${name} `, new RegExp(`${name} requires at least one argument`)]),
+    ...[
+      'CMD',
+      'ENTRYPOINT',
+      'ENV',
+      'EXPOSE',
+      'HEALTHCHECK',
+      'LABEL',
+      'ONBUILD',
+      'STOPSIGNAL',
+      'USER',
+      'VOLUME',
+      'WORKDIR',
+    ].map((name): [string, RegExp] => [`${name} `, new RegExp(`${name} requires at least one argument`)]),
     ['CMD --x y', /unknown flag: --x$/],
     ['CMD [1]', /arrays must be comprised of strings only/],
     ['CMD ["a\\u0000"]', /holds a NUL/],
@@ -110,7 +150,8 @@ describe('changes', () => {
   it('substitutions inside each other are bounded', () => {
     const nested = (count: number): string => `ENV a=${'${b:-'.repeat(count)}x${'}'.repeat(count)}`
     expect(applyChanges([nested(100)])).toEqual({ Env: ['a=x'] })
-    for (const count of [101, 20_000]) expect(() => applyChanges([nested(count)])).toThrow(/more than 100 substitutions inside each other/)
+    for (const count of [101, 20_000])
+      expect(() => applyChanges([nested(count)])).toThrow(/more than 100 substitutions inside each other/)
   })
 
   const doubled = (line: string): string[] => ['ENV A=0123456789', ...Array<string>(40).fill(line)]
@@ -120,22 +161,60 @@ describe('changes', () => {
     ['a variable with another word', doubled('ENV A=${A:-x}${A:-x}')],
     ['a word for a variable', doubled('ENV A=${A:+$A$A}')],
     ['a quoted variable', doubled('ENV A="$A$A"')],
-    ['a label, by its name and value', [...doubled('ENV A=$A$A').slice(0, 18), ...Array.from({ length: 10 }, (_, n) => `LABEL $A${n}=$A$A`)]],
+    [
+      'a label, by its name and value',
+      [...doubled('ENV A=$A$A').slice(0, 18), ...Array.from({ length: 10 }, (_, n) => `LABEL $A${n}=$A$A`)],
+    ],
     ['a user', [...doubled('ENV A=$A$A').slice(0, 18), ...Array<string>(10).fill('USER $A$A')]],
-    ['volumes', [...doubled('ENV A=$A$A').slice(0, 18), ...Array.from({ length: 10 }, (_, n) => `VOLUME /${n}$A /${n}$A$A`)]],
+    [
+      'volumes',
+      [...doubled('ENV A=$A$A').slice(0, 18), ...Array.from({ length: 10 }, (_, n) => `VOLUME /${n}$A /${n}$A$A`)],
+    ],
     ['a working directory', [...doubled('ENV A=$A$A').slice(0, 18), ...Array<string>(10).fill('WORKDIR $A$A')]],
     ['ranges of ports', Array<string>(200).fill('EXPOSE 1-65535')],
     ['ranges of ports in a variable', [`ENV P="${'1-65535 '.repeat(200)}"`, 'EXPOSE $P']],
   ])('what grows without end is refused before it is made: %s', (_what, changes) => {
-    expect(() => applyChanges(changes)).toThrow(expect.objectContaining({ code: 'limit_exceeded', message: 'the changes expand to more than 4194304 characters' }) as StrataError)
+    expect(() => applyChanges(changes)).toThrow(
+      expect.objectContaining({
+        code: 'limit_exceeded',
+        message: 'the changes expand to more than 4194304 characters',
+      }) as StrataError,
+    )
   })
 
   it('every port, by each protocol, is within the limit', () => {
-    expect(Object.keys(applyChanges(['EXPOSE 1-65535 1-65535/udp 1-65535/sctp']).ExposedPorts!)).toHaveLength(3 * 65_535)
+    expect(Object.keys(applyChanges(['EXPOSE 1-65535 1-65535/udp 1-65535/sctp']).ExposedPorts!)).toHaveLength(
+      3 * 65_535,
+    )
   })
 
   it('ends, in one way or the other, for any text', () => {
-    const parts = ['ENV ', 'LABEL ', 'CMD ', 'HEALTHCHECK --interval=', 'EXPOSE ', 'a', '=', '"', "'", '\\', '$', '{', '}', ':-', '[', ']', ' ', '\n', '#', '80', '-', '/', 'é', '\u0001']
+    const parts = [
+      'ENV ',
+      'LABEL ',
+      'CMD ',
+      'HEALTHCHECK --interval=',
+      'EXPOSE ',
+      'a',
+      '=',
+      '"',
+      "'",
+      '\\',
+      '$',
+      '{',
+      '}',
+      ':-',
+      '[',
+      ']',
+      ' ',
+      '\n',
+      '#',
+      '80',
+      '-',
+      '/',
+      'é',
+      '\u0001',
+    ]
     let seed = 1
     const next = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below
     for (let n = 0; n < 20_000; n++) {
@@ -143,7 +222,8 @@ describe('changes', () => {
       try {
         JSON.stringify(applyChanges([text]))
       } catch (error) {
-        if (!(error instanceof StrataError && error.code === 'bad_request')) expect.unreachable(`${JSON.stringify(text)}: ${String(error)}`)
+        if (!(error instanceof StrataError && error.code === 'bad_request'))
+          expect.unreachable(`${JSON.stringify(text)}: ${String(error)}`)
       }
     }
   })

@@ -6,7 +6,10 @@ import { commandOf, jsonWords } from './commands.js'
 import { isSignal } from './signals.js'
 import { MAX_JSON_BYTES, StrataError } from '@strata/oci'
 
-/** What a container of the image runs, as it stands in the image's config (image-spec, config.md, `config`; docker's own: `Healthcheck`, `OnBuild`). What nobody has set is not there. */
+/**
+ * What a container of the image runs, as it stands in the image's config (image-spec, config.md,
+ * `config`; docker's own: `Healthcheck`, `OnBuild`). What nobody has set is not there.
+ */
 export interface RunConfig {
   readonly User?: string
   readonly ExposedPorts?: Readonly<Record<string, object>>
@@ -22,9 +25,11 @@ export interface RunConfig {
 }
 
 /**
- * The config that changes in Dockerfile syntax make of an empty one, as `docker import --change` and `docker commit --change` do. A change may have several lines; later ones see the
- * variables that earlier ones set.
- * @throws StrataError `bad_request`, which names the instruction; `limit_exceeded` if they expand to more than an image's JSON may have
+ * The config that changes in Dockerfile syntax make of an empty one, as `docker import --change`
+ * and `docker commit --change` do. A change may have several lines; later ones see the variables
+ * that earlier ones set.
+ * @throws StrataError `bad_request`, which names the instruction; `limit_exceeded` if they expand
+ * to more than an image's JSON may have
  */
 export function applyChanges(changes: readonly string[]): RunConfig {
   const draft = new Draft()
@@ -52,7 +57,14 @@ class Draft {
     ['CMD', (rest) => (this.cmd = commandOf(rest))],
     ['ENTRYPOINT', (rest) => (this.entrypoint = commandOf(rest))],
     ['ENV', (rest) => this.assign('ENV', this.env, rest)],
-    ['EXPOSE', (rest) => rest.split(/\s+/).flatMap((word) => splitWords(this.expanded(word))).forEach((port) => this.expose(port))],
+    [
+      'EXPOSE',
+      (rest) =>
+        rest
+          .split(/\s+/)
+          .flatMap((word) => splitWords(this.expanded(word)))
+          .forEach((port) => this.expose(port)),
+    ],
     ['HEALTHCHECK', (rest, flags) => (this.healthcheck = readHealthcheck(rest, flags))],
     ['LABEL', (rest) => this.assign('LABEL', this.labels, rest)],
     ['ONBUILD', (rest) => this.onBuild.push(triggerOf(rest))],
@@ -64,14 +76,22 @@ class Draft {
 
   apply({ name, rest, flags }: Instruction): void {
     const change = this.changes.get(name)
-    if (!change) throw new StrataError('bad_request', `${name} is not a valid change command: those are ${[...this.changes.keys()].join(', ')}`)
+    if (!change)
+      throw new StrataError(
+        'bad_request',
+        `${name} is not a valid change command: those are ${[...this.changes.keys()].join(', ')}`,
+      )
     try {
       const [flag] = flags
       if (flag !== undefined && name !== 'HEALTHCHECK') throw new WordError(`unknown flag: ${flag.split('=', 1)[0]!}`)
       if (rest === '') throw new WordError(`${name} requires at least one argument`)
       change(rest, flags)
     } catch (error) {
-      if (error instanceof WordError) throw new StrataError('bad_request', `the change ${JSON.stringify(`${name} ${rest}`.trimEnd().slice(0, 200))} is not valid: ${error.message}`)
+      if (error instanceof WordError)
+        throw new StrataError(
+          'bad_request',
+          `the change ${JSON.stringify(`${name} ${rest}`.trimEnd().slice(0, 200))} is not valid: ${error.message}`,
+        )
       throw error
     }
   }
@@ -129,7 +149,10 @@ class Draft {
   }
 }
 
-/** `a=b c="d e"`, or the old form, in which all behind the first space is one value: `a b c`. The first word tells which. */
+/**
+ * `a=b c="d e"`, or the old form, in which all behind the first space is one value: `a b c`. The
+ * first word tells which.
+ */
 function pairsOf(name: string, rest: string): [string, string][] {
   const words = splitWords(rest)
   if (!words[0]!.includes('=')) {
@@ -147,7 +170,8 @@ function pairsOf(name: string, rest: string): [string, string][] {
 function triggerOf(rest: string): string {
   const [trigger = ''] = rest.toUpperCase().split(/\s/, 1)
   if (trigger === 'ONBUILD') throw new WordError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
-  if (trigger === 'MAINTAINER' || trigger === 'FROM') throw new WordError(`${trigger} isn't allowed as an ONBUILD trigger`)
+  if (trigger === 'MAINTAINER' || trigger === 'FROM')
+    throw new WordError(`${trigger} isn't allowed as an ONBUILD trigger`)
   return rest
 }
 

@@ -1,13 +1,19 @@
 import type { Growth } from './growth.js'
 
-/** Words of a Dockerfile's line, as docker's builder reads them (buildkit, `frontend/dockerfile`, parser and shell): quotes, escapes and variables. */
+/**
+ * Words of a Dockerfile's line, as docker's builder reads them (buildkit, `frontend/dockerfile`,
+ * parser and shell): quotes, escapes and variables.
+ */
 const ESCAPE = '\\'
 const SPACE = /\s/
 
 /** What a line cannot be read for; whoever reads the instruction says which it was. */
 export class WordError extends Error {}
 
-/** Splits at spaces that are neither quoted nor escaped. Quotes and escapes stay in the words: they are `expand`'s to take away. */
+/**
+ * Splits at spaces that are neither quoted nor escaped. Quotes and escapes stay in the words: they
+ * are `expand`'s to take away.
+ */
 export function splitWords(text: string): string[] {
   const words: string[] = []
   let word = ''
@@ -33,8 +39,9 @@ export function splitWords(text: string): string[] {
 }
 
 /**
- * A word without its quotes and escapes, and with the values of its variables: `$NAME`, `${NAME}`, and `${NAME:-word}`, `${NAME:+word}`, `${NAME:?word}`, each also without the
- * colon. One that is not set is empty.
+ * A word without its quotes and escapes, and with the values of its variables: `$NAME`, `${NAME}`,
+ * and `${NAME:-word}`, `${NAME:+word}`, `${NAME:?word}`, each also without the colon. One that is
+ * not set is empty.
  * @throws WordError
  */
 export function expand(word: string, values: ReadonlyMap<string, string>, growth: Growth): string {
@@ -48,7 +55,11 @@ class Expansion {
   private at = 0
   private nesting = 0
 
-  constructor(private readonly text: string, private readonly values: ReadonlyMap<string, string>, private readonly growth: Growth) {}
+  constructor(
+    private readonly text: string,
+    private readonly values: ReadonlyMap<string, string>,
+    private readonly growth: Growth,
+  ) {}
 
   /** Up to and with `stop`; where that is empty, to the end. */
   until(stop: string): string {
@@ -110,7 +121,8 @@ class Expansion {
     const isColon = sign === ':'
     if (isColon) sign = this.text[this.at++]
     if (sign === undefined) throw new WordError('unexpected end of statement while looking for matching }')
-    if (!'-+?'.includes(sign)) throw new WordError(`unsupported modifier (${isColon ? ':' : ''}${sign}) in substitution`)
+    if (!'-+?'.includes(sign))
+      throw new WordError(`unsupported modifier (${isColon ? ':' : ''}${sign}) in substitution`)
     if (++this.nesting > MAX_NESTING) throw new WordError(`more than ${MAX_NESTING} substitutions inside each other`)
     const other = this.until('}')
     this.nesting--
@@ -121,7 +133,10 @@ class Expansion {
     throw new WordError(`${name}: ${other === '' ? 'not allowed to be unset' : other}`)
   }
 
-  /** Letters, digits and underscores; of what begins with a digit, or of a sign that a shell gives a meaning, the one character. */
+  /**
+   * Letters, digits and underscores; of what begins with a digit, or of a sign that a shell gives a
+   * meaning, the one character.
+   */
   private name(): string {
     NAME.lastIndex = this.at
     const [name = ''] = NAME.exec(this.text)!

@@ -8,7 +8,6 @@ import { LargeJson, ReadsBody } from '../http-app.js'
 const body = z.strictObject({ n: z.number() })
 const options = z.object({ dryRun: z.boolean() }).nullish()
 
-
 @Controller()
 export class Probe {
   /** What ran: the requests that got in. */

@@ -30,14 +30,20 @@ export class RawClient {
 
   /** What has come, once it matches; or once the connection is closed. */
   async receive(pattern: RegExp): Promise<string> {
-    while (!pattern.test(this.#text) && !this.socket.closed) await Promise.race([new Promise((resolve) => this.socket.once('data', resolve)), this.closed])
+    while (!pattern.test(this.#text) && !this.socket.closed)
+      await Promise.race([new Promise((resolve) => this.socket.once('data', resolve)), this.closed])
     return this.#text
   }
 }
 
-/** The text of a request. A body that is given has its length as a header, unless another is given. */
+/**
+ * The text of a request. A body that is given has its length as a header, unless another is given.
+ */
 export function requestText(line: string, headers: readonly string[] = [], body = ''): string {
-  const length = body === '' || headers.some((header) => /^(content-length|transfer-encoding):/i.test(header)) ? [] : [`content-length: ${Buffer.byteLength(body)}`]
+  const length =
+    body === '' || headers.some((header) => /^(content-length|transfer-encoding):/i.test(header))
+      ? []
+      : [`content-length: ${Buffer.byteLength(body)}`]
   return [`${line} HTTP/1.1`, 'host: test', ...headers, ...length, '', body].join('\r\n')
 }
 

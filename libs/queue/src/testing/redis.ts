@@ -4,7 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { producerConnection } from '../connection.js'
 
-/** A redis-server of the test's own, on a socket in a temporary folder. `kill` and `start` leave its data alone. */
+/**
+ * A redis-server of the test's own, on a socket in a temporary folder. `kill` and `start` leave its
+ * data alone.
+ */
 export class TestRedis {
   #process: ChildProcess | undefined
   private constructor(readonly folder: string) {}
@@ -20,7 +23,20 @@ export class TestRedis {
   }
 
   async start(): Promise<void> {
-    const args = ['--port', '0', '--unixsocket', join(this.folder, 'redis.sock'), '--dir', this.folder, '--save', '', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction']
+    const args = [
+      '--port',
+      '0',
+      '--unixsocket',
+      join(this.folder, 'redis.sock'),
+      '--dir',
+      this.folder,
+      '--save',
+      '',
+      '--appendonly',
+      'yes',
+      '--maxmemory-policy',
+      'noeviction',
+    ]
     this.#process = spawn('redis-server', args, { stdio: 'ignore' })
     const client = producerConnection(this.url)
     for (;;) {

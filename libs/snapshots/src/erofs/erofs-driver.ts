@@ -24,8 +24,9 @@ interface RootRecord {
 }
 
 /**
- * One EROFS per image: metadata of our own over the layers' tars, which stay where they are. Mounting it takes the files themselves where the kernel can
- * (Linux 6.12, and not where they lie on overlayfs), else a loop device for each, which goes when the mount goes.
+ * One EROFS per image: metadata of our own over the layers' tars, which stay where they are.
+ * Mounting it takes the files themselves where the kernel can (Linux 6.12, and not where they lie
+ * on overlayfs), else a loop device for each, which goes when the mount goes.
  */
 export class ErofsDriver implements RootDriver {
   readonly name = 'erofs'
@@ -40,7 +41,10 @@ export class ErofsDriver implements RootDriver {
       const work = fresh()
       const { devices, side, sha256 } = await runWorker({ task: 'erofs', layers, chainId, folder: work }, signal)
       const tars = devices.map((layer) => ({ path: layers[layer]!.tar, size: statSync(layers[layer]!.tar).size }))
-      writeFileSync(join(work, 'root.json'), JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), tars, side, sha256 } satisfies RootRecord))
+      writeFileSync(
+        join(work, 'root.json'),
+        JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), tars, side, sha256 } satisfies RootRecord),
+      )
       step('assemble.made')
       renameSync(work, this.folder.root(chainId))
     })
@@ -48,7 +52,10 @@ export class ErofsDriver implements RootDriver {
 
   isAssembled(chainId: ChainId): boolean {
     const record = this.#record(chainId)
-    return record !== undefined && this.#files(chainId, record).every(({ path, size }) => statSync(path, { throwIfNoEntry: false })?.size === size)
+    return (
+      record !== undefined &&
+      this.#files(chainId, record).every(({ path, size }) => statSync(path, { throwIfNoEntry: false })?.size === size)
+    )
   }
 
   async mount(chainId: ChainId, target: string): Promise<void> {
@@ -58,16 +65,26 @@ export class ErofsDriver implements RootDriver {
     // The kernel believes what the metadata say: bytes that are not those we wrote never reach it.
     const hash = createHash('sha256')
     await pipeline(createReadStream(metadata), hash)
-    if (hash.digest('hex') !== record.sha256) throw new StrataError('corrupt', `the metadata of root ${chainId} are damaged`)
+    if (hash.digest('hex') !== record.sha256)
+      throw new StrataError('corrupt', `the metadata of root ${chainId} are damaged`)
     this.#mountFiles([metadata, ...this.#files(chainId, record).map(({ path }) => path)], target)
   }
 
   #mountFiles(files: readonly string[], target: string): void {
     const loops: LoopDevice[] = []
     try {
-      if (this.backing === 'loop') for (const file of files) loops.push(attachLoop(file, { readOnly: true, autoclear: true }))
+      if (this.backing === 'loop')
+        for (const file of files) loops.push(attachLoop(file, { readOnly: true, autoclear: true }))
       const [source, ...devices] = this.backing === 'loop' ? loops.map(({ device }) => device) : files
-      mountFs({ fstype: 'erofs', source: { path: source! }, options: devices.map((path) => ['device', { path }]), target, readOnly: true, nosuid: true, nodev: true })
+      mountFs({
+        fstype: 'erofs',
+        source: { path: source! },
+        options: devices.map((path) => ['device', { path }]),
+        target,
+        readOnly: true,
+        nosuid: true,
+        nodev: true,
+      })
     } finally {
       // From here on the mount alone holds them.
       for (const { fd } of loops) closeSync(fd)
@@ -95,11 +112,19 @@ export class ErofsDriver implements RootDriver {
   }
 
   #files(chainId: ChainId, record: RootRecord): RootRecord['tars'] {
-    return record.side === 0 ? record.tars : [...record.tars, { path: join(this.folder.root(chainId), SIDE), size: record.side }]
+    return record.side === 0
+      ? record.tars
+      : [...record.tars, { path: join(this.folder.root(chainId), SIDE), size: record.side }]
   }
 }
 
 function isRootRecord(value: unknown): value is RootRecord {
-  return isObject(value) && typeof value['side'] === 'number' && typeof value['sha256'] === 'string' && isStack(value['diffIds']) && Array.isArray(value['tars'])
-    && value['tars'].every((tar) => isObject(tar) && typeof tar['path'] === 'string' && typeof tar['size'] === 'number')
+  return (
+    isObject(value) &&
+    typeof value['side'] === 'number' &&
+    typeof value['sha256'] === 'string' &&
+    isStack(value['diffIds']) &&
+    Array.isArray(value['tars']) &&
+    value['tars'].every((tar) => isObject(tar) && typeof tar['path'] === 'string' && typeof tar['size'] === 'number')
+  )
 }

@@ -3,8 +3,15 @@ import type { ErofsSource } from '@strata/erofs'
 import { KIND, type MergedTree } from '@strata/layers'
 import type { SidePlan } from './side.js'
 
-/** The merged tree as EROFS's writer wants it: a dirent is a node, the devices are the tars of the layers that still hold data, then the side file. */
-export function mergedSource(tree: MergedTree, side: SidePlan, chainId: ChainId): { source: ErofsSource; deviceLayers: number[] } {
+/**
+ * The merged tree as EROFS's writer wants it: a dirent is a node, the devices are the tars of the
+ * layers that still hold data, then the side file.
+ */
+export function mergedSource(
+  tree: MergedTree,
+  side: SidePlan,
+  chainId: ChainId,
+): { source: ErofsSource; deviceLayers: number[] } {
   const used = new Set<number>()
   for (let inode = 0; inode < tree.inodeCount; inode++) {
     if (tree.kind(inode) === KIND.file && tree.size(inode) > 0 && !side.offsets.has(inode)) used.add(tree.layer(inode))

@@ -13,8 +13,9 @@ export interface SidePlan {
 }
 
 /**
- * EROFS maps whole blocks of 512 bytes in one run. What is not so in its tar goes into the side file: sparse files, and a file at the end of a tar that
- * lacks the last block's padding (reading that block would be an I/O error).
+ * EROFS maps whole blocks of 512 bytes in one run. What is not so in its tar goes into the side
+ * file: sparse files, and a file at the end of a tar that lacks the last block's padding (reading
+ * that block would be an I/O error).
  */
 export function planSide(tree: MergedTree): SidePlan {
   const offsets = new Map<number, number>()
@@ -38,14 +39,18 @@ function blocks(bytes: number): number {
   return Math.ceil(bytes / BLOCK)
 }
 
-/** Holes stay holes, so a file costs what its data do. On disk when this returns: nothing could tell later whether it was complete. */
+/**
+ * Holes stay holes, so a file costs what its data do. On disk when this returns: nothing could tell
+ * later whether it was complete.
+ */
 export function writeSide(path: string, plan: SidePlan, tree: MergedTree, tars: readonly number[]): void {
   const side = openSync(path, 'wx', 0o400)
   try {
     ftruncateSync(side, plan.size)
     for (const [inode, base] of plan.offsets) {
       const ranges = tree.sparse(inode) ?? [{ offset: 0, size: tree.size(inode), dataOffset: tree.dataOffset(inode) }]
-      for (const { offset, size, dataOffset } of ranges) copyData(tars[tree.layer(inode)]!, dataOffset, side, base + offset, size)
+      for (const { offset, size, dataOffset } of ranges)
+        copyData(tars[tree.layer(inode)]!, dataOffset, side, base + offset, size)
     }
     fsyncSync(side)
   } finally {

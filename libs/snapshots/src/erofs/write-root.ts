@@ -14,7 +14,10 @@ import { planSide, writeSide } from './side.js'
 export const METADATA = 'metadata.erofs'
 export const SIDE = 'side'
 
-/** One EROFS for the whole stack, in a new folder: its metadata, and a side file if one is needed. Reads the indexes; of the tars only what goes to the side. */
+/**
+ * One EROFS for the whole stack, in a new folder: its metadata, and a side file if one is needed.
+ * Reads the indexes; of the tars only what goes to the side.
+ */
 export function writeErofsRoot(layers: readonly LayerFiles[], chainId: ChainId, folder: string): ErofsRoot {
   return withLayers(layers, (open) => {
     const tree = mergeLayers(open.map(({ index }) => index))
@@ -22,7 +25,13 @@ export function writeErofsRoot(layers: readonly LayerFiles[], chainId: ChainId, 
     const { source, deviceLayers } = mergedSource(tree, side, chainId)
     mkdirSync(folder, { mode: 0o700 })
     const sha256 = writeMetadata(join(folder, METADATA), source)
-    if (side.size > 0) writeSide(join(folder, SIDE), side, tree, open.map(({ tar }) => tar))
+    if (side.size > 0)
+      writeSide(
+        join(folder, SIDE),
+        side,
+        tree,
+        open.map(({ tar }) => tar),
+      )
     return { devices: deviceLayers, side: side.size, sha256 }
   })
 }
@@ -34,11 +43,15 @@ function writeMetadata(path: string, source: ErofsSource): string {
     writeErofs(source, (chunk) => {
       throwIfStopped()
       hash.update(chunk)
-      for (let written = 0; written < chunk.length; ) written += writeSync(fd, chunk, written)
+      for (let written = 0; written < chunk.length;) written += writeSync(fd, chunk, written)
     })
   } catch (error) {
     if (!(error instanceof ErofsError)) throw error
-    throw new StrataError(error.code === 'EFBIG' ? 'limit_exceeded' : 'layer_invalid', `the layers do not fit an EROFS: ${error.message}`, { cause: error })
+    throw new StrataError(
+      error.code === 'EFBIG' ? 'limit_exceeded' : 'layer_invalid',
+      `the layers do not fit an EROFS: ${error.message}`,
+      { cause: error },
+    )
   } finally {
     closeSync(fd)
   }

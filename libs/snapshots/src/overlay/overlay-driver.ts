@@ -19,8 +19,9 @@ interface RootRecord {
 }
 
 /**
- * Unpacked folders, stacked by overlayfs. A layer's folder depends on what lies below it (whiteouts of nothing are left out, links into lower layers are copies),
- * so it is kept under its chain id, and shared by all images that begin with the same layers.
+ * Unpacked folders, stacked by overlayfs. A layer's folder depends on what lies below it (whiteouts
+ * of nothing are left out, links into lower layers are copies), so it is kept under its chain id,
+ * and shared by all images that begin with the same layers.
  */
 export class OverlayDriver implements RootDriver {
   readonly name = 'overlay'
@@ -30,31 +31,55 @@ export class OverlayDriver implements RootDriver {
 
   async assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
     const chain = chainIds(layers.map(({ diffId }) => diffId))
-    // Held until the root names them: a layer that nothing names may be collected. From the lowest up, as everyone does.
+    // Held until the root names them: a layer that nothing names may be collected. From the lowest
+    // up, as everyone does.
     const locks = chain.map((id) => this.#lock(id))
-    const made = await withLocks(locks, () => withWorkFolders(this.folder, (fresh) => this.#make(chainId, chain, layers, fresh, signal)), signal)
+    const made = await withLocks(
+      locks,
+      () => withWorkFolders(this.folder, (fresh) => this.#make(chainId, chain, layers, fresh, signal)),
+      signal,
+    )
     if (made.length > 0) this.#syncInBackground(made)
   }
 
   /** Gives the layers that it had to unpack. */
-  async #make(chainId: ChainId, chain: readonly ChainId[], layers: readonly LayerFiles[], fresh: () => string, signal: AbortSignal): Promise<ChainId[]> {
-    const missing = chain.map((id, place) => ({ id, place })).filter(({ id }) => !this.#hasLayer(id)).map((layer) => ({ ...layer, work: fresh() }))
+  async #make(
+    chainId: ChainId,
+    chain: readonly ChainId[],
+    layers: readonly LayerFiles[],
+    fresh: () => string,
+    signal: AbortSignal,
+  ): Promise<ChainId[]> {
+    const missing = chain
+      .map((id, place) => ({ id, place }))
+      .filter(({ id }) => !this.#hasLayer(id))
+      .map((layer) => ({ ...layer, work: fresh() }))
     for (const { work, id } of missing) {
       mkdirSync(work, { mode: 0o700 })
       writeFileSync(join(work, 'unsynced'), bootId())
       await discard(this.folder, this.folder.layer(id))
     }
-    if (missing.length > 0) await runWorker({ task: 'unpack', layers, missing: missing.map(({ place, work }) => ({ place, folder: join(work, 'fs') })) }, signal)
+    if (missing.length > 0)
+      await runWorker(
+        { task: 'unpack', layers, missing: missing.map(({ place, work }) => ({ place, folder: join(work, 'fs') })) },
+        signal,
+      )
     for (const { id, work } of missing) renameSync(work, this.folder.layer(id))
     const work = fresh()
     mkdirSync(work, { mode: 0o700 })
-    writeFileSync(join(work, 'root.json'), JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), layers: chain } satisfies RootRecord))
+    writeFileSync(
+      join(work, 'root.json'),
+      JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), layers: chain } satisfies RootRecord),
+    )
     step('assemble.made')
     renameSync(work, this.folder.root(chainId))
     return missing.map(({ id }) => id)
   }
 
-  /** Until it is done, and if it fails, the layers are unpacked anew after the next boot: nothing worse. */
+  /**
+   * Until it is done, and if it fails, the layers are unpacked anew after the next boot: nothing
+   * worse.
+   */
   #syncInBackground(made: readonly ChainId[]): void {
     const marks = made.map((id) => this.#mark(id))
     const sync = runWorker({ task: 'synced', marks, folder: this.folder.path }).catch(() => undefined)
@@ -80,13 +105,17 @@ export class OverlayDriver implements RootDriver {
   }
 
   foldersOf(chainIds: readonly ChainId[]): string[] {
-    const named = (ids: readonly ChainId[]): Set<ChainId> => new Set(ids.flatMap((id) => this.#record(id)?.layers ?? []))
+    const named = (ids: readonly ChainId[]): Set<ChainId> =>
+      new Set(ids.flatMap((id) => this.#record(id)?.layers ?? []))
     const staying = named(this.folder.chains('roots').filter((id) => !chainIds.includes(id)))
     const layers = [...named(chainIds)].filter((id) => !staying.has(id))
     return [...chainIds.map((id) => this.folder.root(id)), ...layers.map((id) => this.folder.layer(id))]
   }
 
-  /** Removes the layers that no root names. One that is being given to a root is locked until the root names it. */
+  /**
+   * Removes the layers that no root names. One that is being given to a root is locked until the
+   * root names it.
+   */
   async collect(): Promise<void> {
     for (const id of this.folder.chains('layers').reverse()) {
       await withLocks([this.#lock(id)], async () => {
@@ -131,5 +160,7 @@ export class OverlayDriver implements RootDriver {
 }
 
 function isRootRecord(value: unknown): value is RootRecord {
-  return isObject(value) && isStack(value['diffIds']) && Array.isArray(value['layers']) && value['layers'].every(isDigest)
+  return (
+    isObject(value) && isStack(value['diffIds']) && Array.isArray(value['layers']) && value['layers'].every(isDigest)
+  )
 }

@@ -6,7 +6,10 @@ export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
 
-/** Writes out all of the file system, then takes the marks away: from now on these layers outlive a loss of power. */
+/**
+ * Writes out all of the file system, then takes the marks away: from now on these layers outlive a
+ * loss of power.
+ */
 export function markSynced(marks: readonly string[], folder: string): undefined {
   const fd = openSync(folder, 'r')
   try {

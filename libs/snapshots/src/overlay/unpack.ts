@@ -1,5 +1,18 @@
 import { closeSync, constants, ftruncateSync, mkdirSync, openSync } from 'node:fs'
-import { fchmodat, fchownat, linkat, lsetxattr, mkdirat, mkfifoat, mknodat, openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, symlinkat, utimensat } from '@strata/linux'
+import {
+  fchmodat,
+  fchownat,
+  linkat,
+  lsetxattr,
+  mkdirat,
+  mkfifoat,
+  mknodat,
+  openat2,
+  RESOLVE_BENEATH,
+  RESOLVE_NO_SYMLINKS,
+  symlinkat,
+  utimensat,
+} from '@strata/linux'
 import { ACTION, KIND, TreeMerger, typeBits, type LayerDelta, type LayerIndex } from '@strata/layers'
 import { copyData } from '../copy-data.js'
 import { withLayers, type OpenLayer } from '../layer-files.js'
@@ -7,8 +20,14 @@ import type { LayerFiles } from '../snapshotter.js'
 import { throwIfStopped } from '../stop.js'
 import { below } from '../tree.js'
 
-/** Unpacks those layers of the stack that are missing, each into a new folder. All are merged, since a layer may link into those below it. */
-export function unpackLayers(layers: readonly LayerFiles[], missing: readonly { readonly place: number; readonly folder: string }[]): undefined {
+/**
+ * Unpacks those layers of the stack that are missing, each into a new folder. All are merged, since
+ * a layer may link into those below it.
+ */
+export function unpackLayers(
+  layers: readonly LayerFiles[],
+  missing: readonly { readonly place: number; readonly folder: string }[],
+): undefined {
   withLayers(layers, (open) => {
     const folders = new Map(missing.map(({ place, folder }) => [place, folder]))
     const merger = new TreeMerger()
@@ -31,11 +50,12 @@ export function unpackLayers(layers: readonly LayerFiles[], missing: readonly { 
 const OPAQUE = [Buffer.from('trusted.overlay.opaque'), Buffer.from('y')] as const
 
 /**
- * One layer becoming a folder in overlayfs's form (Documentation/filesystems/overlayfs.rst): a whiteout is a character device 0/0, an opaque folder says so in an
- * extended attribute.
+ * One layer becoming a folder in overlayfs's form (Documentation/filesystems/overlayfs.rst): a
+ * whiteout is a character device 0/0, an opaque folder says so in an extended attribute.
  *
- * Each folder is opened once by its whole path below the root, the kernel refusing any symbolic link on the way, and entries are made by name in it: no path
- * gets too long, and nothing that a layer brings is followed.
+ * Each folder is opened once by its whole path below the root, the kernel refusing any symbolic
+ * link on the way, and entries are made by name in it: no path gets too long, and nothing that a
+ * layer brings is followed.
  */
 class Unpacking {
   readonly #index: LayerIndex
@@ -49,10 +69,15 @@ class Unpacking {
   }
 
   run(): void {
-    this.#eachFolder(() => true, (folder, dirfd) => {
-      for (let entry = this.#index.firstChild(folder); entry < this.#index.firstChild(folder + 1); entry++) this.#make(entry, dirfd)
-    })
-    // Folders get their attributes when nothing is made in them any more: making would change their times.
+    this.#eachFolder(
+      () => true,
+      (folder, dirfd) => {
+        for (let entry = this.#index.firstChild(folder); entry < this.#index.firstChild(folder + 1); entry++)
+          this.#make(entry, dirfd)
+      },
+    )
+    // Folders get their attributes when nothing is made in them any more: making would change their
+    // times.
     const isFolder = (entry: number): boolean => this.delta.action(entry) === ACTION.directory
     this.#eachFolder(isFolder, (folder, dirfd) => {
       for (let entry = this.#index.firstChild(folder); entry < this.#index.firstChild(folder + 1); entry++) {
@@ -146,7 +171,8 @@ class Unpacking {
   #attributes(entry: number, dirfd: number, name: Buffer): void {
     const { index } = this.layers[this.delta.sourceLayer(entry)]!
     const source = this.delta.sourceEntry(entry)
-    // Owner first: it clears set-user-id bits and file capabilities. Time last: all else is a change.
+    // Owner first: it clears set-user-id bits and file capabilities. Time last: all else is a
+    // change.
     fchownat(dirfd, name, index.uid(source), index.gid(source))
     if (index.kind(source) !== KIND.symlink) fchmodat(dirfd, name, index.mode(source))
     const path = below(dirfd, name)

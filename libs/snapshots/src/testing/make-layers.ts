@@ -26,7 +26,8 @@ export async function storeFixture(folder: string, name: FixtureName): Promise<L
   const files = new Map<string, Buffer>()
   const sink: TarSink = {
     entry: (entry) => {
-      if (entry.type === ENTRY.file) files.set(entry.path.toString(), archive.subarray(entry.dataOffset, entry.dataOffset + entry.size))
+      if (entry.type === ENTRY.file)
+        files.set(entry.path.toString(), archive.subarray(entry.dataOffset, entry.dataOffset + entry.size))
       return false
     },
     data: () => undefined,

@@ -4,9 +4,10 @@ import { lgetxattr, llistxattr } from '@strata/linux'
 import { walkTree, type Visited } from '../tree.js'
 
 /**
- * A tree as it is mounted, one JSON line an entry, sorted by the paths' bytes, in the form of the fixtures' listings (libs/archive/fixtures/README.md):
- * path (what is no UTF-8 as `\xNN`) and its bytes, type, mode, owner, whole seconds of mtime; size and sha256, target, device, xattrs where there are.
- * No mount below it is entered.
+ * A tree as it is mounted, one JSON line an entry, sorted by the paths' bytes, in the form of the
+ * fixtures' listings (libs/archive/fixtures/README.md): path (what is no UTF-8 as `\xNN`) and its
+ * bytes, type, mode, owner, whole seconds of mtime; size and sha256, target, device, xattrs where
+ * there are. No mount below it is entered.
  */
 export function readTree(root: string): string[] {
   const lines: { path: Buffer; line: string }[] = []
@@ -16,16 +17,23 @@ export function readTree(root: string): string[] {
 
 function describe({ path, at, stats }: Visited): Record<string, unknown> {
   const line: Record<string, unknown> = {
-    path: readable(path), pathBase64: path.toString('base64'), type: '', mode: `0o${(stats.mode & 0o7777).toString(8)}`,
-    uid: stats.uid, gid: stats.gid, mtime: Math.floor(stats.mtimeMs / 1000),
+    path: readable(path),
+    pathBase64: path.toString('base64'),
+    type: '',
+    mode: `0o${(stats.mode & 0o7777).toString(8)}`,
+    uid: stats.uid,
+    gid: stats.gid,
+    mtime: Math.floor(stats.mtimeMs / 1000),
   }
   if (stats.isFile()) Object.assign(line, { type: 'file', size: stats.size, sha256: sha256Of(at) })
-  else if (stats.isSymbolicLink()) Object.assign(line, { type: 'symlink', target: readable(readlinkSync(at, { encoding: 'buffer' })) })
+  else if (stats.isSymbolicLink())
+    Object.assign(line, { type: 'symlink', target: readable(readlinkSync(at, { encoding: 'buffer' })) })
   else if (stats.isDirectory()) line['type'] = 'dir'
   else if (stats.isFIFO()) line['type'] = 'fifo'
   else Object.assign(line, { type: stats.isCharacterDevice() ? 'char' : 'block', rdev: device(stats.rdev) })
   const names = llistxattr(at).sort((a, b) => Buffer.compare(a, b))
-  if (names.length > 0) line['xattrs'] = Object.fromEntries(names.map((name) => [name.toString(), lgetxattr(at, name)?.toString('base64')]))
+  if (names.length > 0)
+    line['xattrs'] = Object.fromEntries(names.map((name) => [name.toString(), lgetxattr(at, name)?.toString('base64')]))
   return line
 }
 
@@ -49,7 +57,7 @@ function sha256Of(path: Buffer): string {
 function readable(bytes: Buffer): string {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   let text = ''
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const length = [1, 2, 3, 4].find((size) => {
       try {
         decoder.decode(bytes.subarray(at, at + size))
@@ -58,7 +66,8 @@ function readable(bytes: Buffer): string {
         return false
       }
     })
-    text += length === undefined ? `\\x${bytes[at]!.toString(16).padStart(2, '0')}` : bytes.toString('utf8', at, at + length)
+    text +=
+      length === undefined ? `\\x${bytes[at]!.toString(16).padStart(2, '0')}` : bytes.toString('utf8', at, at + length)
     at += length ?? 1
   }
   return text

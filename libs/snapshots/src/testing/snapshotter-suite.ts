@@ -1,5 +1,18 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, fixtureListing, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { makePrivateMount, mountAt, umount } from '@strata/linux'
@@ -12,7 +25,9 @@ import { leftoversOf } from './leftovers.js'
 import { storeFixture, storeLayer } from './make-layers.js'
 import { readTree } from './rootfs-listing.js'
 
-/** Checks that a driver does not pass, and why it need not. A name that no check has is an error. */
+/**
+ * Checks that a driver does not pass, and why it need not. A name that no check has is an error.
+ */
 export interface Departure {
   readonly reason: string
   readonly tests: readonly string[]
@@ -32,12 +47,21 @@ interface Place {
 }
 type Check = (place: Place) => Promise<void>
 
-const dir = (name: string, fields: Parameters<typeof header>[0] | object = {}): Buffer => header({ name, type: '5', mode: 0o755, uid: 0, gid: 0, ...fields })
+const dir = (name: string, fields: Parameters<typeof header>[0] | object = {}): Buffer =>
+  header({ name, type: '5', mode: 0o755, uid: 0, gid: 0, ...fields })
 const tar = (...parts: Uint8Array[]): Buffer => concat(...parts, ZEROS)
 const key = parseSnapshotKey
-const codeOf = async (promise: Promise<unknown>): Promise<string> => promise.then(() => 'no error', (error: unknown) => (error as StrataError).code)
+const codeOf = async (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'no error',
+    (error: unknown) => (error as StrataError).code,
+  )
 const byPath = (root: string): Record<string, Record<string, unknown>> =>
-  Object.fromEntries(readTree(root).map((line) => JSON.parse(line) as Record<string, unknown>).map((entry) => [String(entry['path']), entry]))
+  Object.fromEntries(
+    readTree(root)
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+      .map((entry) => [String(entry['path']), entry]),
+  )
 
 const CHECKS: Record<string, Check> = {
   'shows the reference image line by line': async ({ snapshots, layers }) => {
@@ -46,29 +70,56 @@ const CHECKS: Record<string, Check> = {
   },
 
   'stacks 127 layers, each over the one below': async ({ snapshots, layers, target }) => {
-    const stack = Array.from({ length: 127 }, (_, n) => storeLayer(layers, tar(
-      file(`layer-${n}`, `${n}`), file('same', `from ${n}`), ...(n > 0 && n % 2 === 0 ? [file(`.wh.layer-${n - 1}`, '')] : []),
-    )))
+    const stack = Array.from({ length: 127 }, (_, n) =>
+      storeLayer(
+        layers,
+        tar(
+          file(`layer-${n}`, `${n}`),
+          file('same', `from ${n}`),
+          ...(n > 0 && n % 2 === 0 ? [file(`.wh.layer-${n - 1}`, '')] : []),
+        ),
+      ),
+    )
     const chainId = await snapshots.assemble(stack)
     mountAll(await snapshots.prepare(key('many'), chainId), target)
     expect(readFileSync(join(target, 'same'), 'utf8')).toBe('from 126')
-    expect(readdirSync(target).sort()).toEqual(['same', ...Array.from({ length: 64 }, (_, n) => `layer-${2 * n}`)].sort())
+    expect(readdirSync(target).sort()).toEqual(
+      ['same', ...Array.from({ length: 64 }, (_, n) => `layer-${2 * n}`)].sort(),
+    )
     expect(readFileSync(join(target, 'layer-42'), 'utf8')).toBe('42')
   },
 
   'makes a root of no layers': async ({ snapshots }) => {
     const chainId = await snapshots.assemble([])
     expect(chainId).toBe(chainIdOf([]))
-    expect(byPath(await snapshots.root(chainId))).toEqual({ '': expect.objectContaining({ type: 'dir', mode: '0o755', uid: 0, gid: 0, mtime: 0 }) as unknown })
+    expect(byPath(await snapshots.root(chainId))).toEqual({
+      '': expect.objectContaining({ type: 'dir', mode: '0o755', uid: 0, gid: 0, mtime: 0 }) as unknown,
+    })
   },
 
-  'keeps attributes: nanoseconds, times before 1970, large ids, special bits, extended attributes': async ({ snapshots, layers }) => {
-    const chainId = await snapshots.assemble([storeLayer(layers, tar(
-      paxHeader(pax('mtime', '-1.5') + pax('uid', '4000000000') + pax('SCHILY.xattr.user.note', 'hello') + pax('SCHILY.xattr.trusted.overlay.opaque', 'y')),
-      file('odd', 'x', { mode: 0o6751 }),
-      paxHeader(pax('mtime', '1000000000.123456789')), dir('folder', { mode: 0o1777 }), file('folder/in', 'y', { mtime: 5 }),
-      paxHeader(pax('mtime', '3.000000001')), header({ name: 'link', type: '2', link: '/etc/passwd', mtime: 3 }),
-    ))])
+  'keeps attributes: nanoseconds, times before 1970, large ids, special bits, extended attributes': async ({
+    snapshots,
+    layers,
+  }) => {
+    const chainId = await snapshots.assemble([
+      storeLayer(
+        layers,
+        tar(
+          paxHeader(
+            pax('mtime', '-1.5') +
+              pax('uid', '4000000000') +
+              pax('SCHILY.xattr.user.note', 'hello') +
+              pax('SCHILY.xattr.trusted.overlay.opaque', 'y'),
+          ),
+          file('odd', 'x', { mode: 0o6751 }),
+          paxHeader(pax('mtime', '1000000000.123456789')),
+          dir('folder', { mode: 0o1777 }),
+          file('folder/in', 'y', { mtime: 5 }),
+          paxHeader(pax('mtime', '3.000000001')),
+          header({ name: 'link', type: '2', link: '/etc/passwd', mtime: 3 }),
+        ),
+      ),
+    ])
     const root = await snapshots.root(chainId)
     const odd = lstatSync(join(root, 'odd'), { bigint: true })
     expect([odd.mtimeNs, odd.uid, Number(odd.mode) & 0o7777]).toEqual([-1_500_000_000n, 4_000_000_000n, 0o6751])
@@ -80,8 +131,14 @@ const CHECKS: Record<string, Check> = {
 
   'keeps hard links within a layer, and the data of those into lower layers': async ({ snapshots, layers }) => {
     const chainId = await snapshots.assemble([
-      storeLayer(layers, tar(dir('d'), file('d/a', 'data', { mode: 0o640 }), header({ name: 'b', type: '1', link: 'd/a' }))),
-      storeLayer(layers, tar(header({ name: 'c', type: '1', link: 'd/a' }), header({ name: 'e', type: '1', link: 'c' }))),
+      storeLayer(
+        layers,
+        tar(dir('d'), file('d/a', 'data', { mode: 0o640 }), header({ name: 'b', type: '1', link: 'd/a' })),
+      ),
+      storeLayer(
+        layers,
+        tar(header({ name: 'c', type: '1', link: 'd/a' }), header({ name: 'e', type: '1', link: 'c' })),
+      ),
     ])
     const root = await snapshots.root(chainId)
     const [a, b, c, e] = ['d/a', 'b', 'c', 'e'].map((name) => statSync(join(root, name)))
@@ -93,8 +150,33 @@ const CHECKS: Record<string, Check> = {
 
   'hides what whiteouts and opaque folders hide, whatever it was': async ({ snapshots, layers }) => {
     const chainId = await snapshots.assemble([
-      storeLayer(layers, tar(dir('d', { mode: 0o700 }), file('d/a', ''), dir('d/sub'), file('d/sub/x', ''), dir('o'), file('o/old', ''), file('was-file', ''), dir('was-folder'), file('was-folder/x', ''))),
-      storeLayer(layers, tar(file('d/.wh.a', ''), file('d/.wh.sub', ''), file('o/.wh..wh..opq', ''), file('o/new', ''), dir('was-file'), file('was-file/y', ''), file('was-folder', ''), file('.wh.nothing', ''))),
+      storeLayer(
+        layers,
+        tar(
+          dir('d', { mode: 0o700 }),
+          file('d/a', ''),
+          dir('d/sub'),
+          file('d/sub/x', ''),
+          dir('o'),
+          file('o/old', ''),
+          file('was-file', ''),
+          dir('was-folder'),
+          file('was-folder/x', ''),
+        ),
+      ),
+      storeLayer(
+        layers,
+        tar(
+          file('d/.wh.a', ''),
+          file('d/.wh.sub', ''),
+          file('o/.wh..wh..opq', ''),
+          file('o/new', ''),
+          dir('was-file'),
+          file('was-file/y', ''),
+          file('was-folder', ''),
+          file('.wh.nothing', ''),
+        ),
+      ),
     ])
     const tree = byPath(await snapshots.root(chainId))
     expect(Object.keys(tree)).toEqual(['', 'd', 'o', 'o/new', 'was-file', 'was-file/y', 'was-folder'])
@@ -105,7 +187,9 @@ const CHECKS: Record<string, Check> = {
 
   'reads the last file of a tar that lacks its padding': async ({ snapshots, layers }) => {
     const content = 'z'.repeat(700)
-    const chainId = await snapshots.assemble([storeLayer(layers, concat(file('first', 'a'), header({ name: 'last', size: 700 }), Buffer.from(content)))])
+    const chainId = await snapshots.assemble([
+      storeLayer(layers, concat(file('first', 'a'), header({ name: 'last', size: 700 }), Buffer.from(content))),
+    ])
     const root = await snapshots.root(chainId)
     expect(readFileSync(join(root, 'last'), 'utf8')).toBe(content)
     expect(readFileSync(join(root, 'first'), 'utf8')).toBe('a')
@@ -113,44 +197,80 @@ const CHECKS: Record<string, Check> = {
 
   'keeps the holes of a sparse file of 100 GB': async ({ snapshots, layers, folder }) => {
     const size = 100 * 1024 ** 3
-    const records = pax('GNU.sparse.major', '1') + pax('GNU.sparse.minor', '0') + pax('GNU.sparse.name', 'big') + pax('GNU.sparse.realsize', String(size))
+    const records =
+      pax('GNU.sparse.major', '1') +
+      pax('GNU.sparse.minor', '0') +
+      pax('GNU.sparse.name', 'big') +
+      pax('GNU.sparse.realsize', String(size))
     const map = Buffer.alloc(512)
     map.write(`2\n0\n4\n${size - 512}\n512\n`)
     const data = concat(map, Buffer.concat([Buffer.from('head')], 4), Buffer.alloc(512, 't'))
-    const layer = storeLayer(layers, tar(paxHeader(records), header({ name: 'GNUSparseFile.0/big', size: data.length }), Buffer.concat([data], Math.ceil(data.length / 512) * 512)))
+    const layer = storeLayer(
+      layers,
+      tar(
+        paxHeader(records),
+        header({ name: 'GNUSparseFile.0/big', size: data.length }),
+        Buffer.concat([data], Math.ceil(data.length / 512) * 512),
+      ),
+    )
     const chainId = await snapshots.assemble([layer])
     const path = join(await snapshots.root(chainId), 'big')
     expect(statSync(path).size).toBe(size)
     expect(execFileSync('head', ['-c', '6', path])).toEqual(Buffer.from('head\0\0'))
     expect(execFileSync('tail', ['-c', '514', path])).toEqual(Buffer.from(`\0\0${'t'.repeat(512)}`))
-    expect(Number(execFileSync('du', ['-sx', '--block-size=1', folder]).toString().split('\t')[0])).toBeLessThan(1024 ** 2)
+    expect(Number(execFileSync('du', ['-sx', '--block-size=1', folder]).toString().split('\t')[0])).toBeLessThan(
+      1024 ** 2,
+    )
   },
 
   'takes paths of 4,096 bytes and folders 1,000 deep, and removes them again': async ({ snapshots, layers }) => {
     const long = Array.from({ length: 16 }, (_, n) => `${n}`.padStart(255, 'n')).join('/')
     const deep = Array.from({ length: 1000 }, () => 'd').join('/')
-    const chainId = await snapshots.assemble([storeLayer(layers, tar(
-      paxHeader(pax('path', long)), file('x', 'at the end'), paxHeader(pax('path', `${deep}/f`)), file('x', 'deep'),
-      paxHeader(pax('path', `${deep}/hard`) + pax('linkpath', long)), header({ name: 'x', type: '1', link: 'x' }),
-    ))])
+    const chainId = await snapshots.assemble([
+      storeLayer(
+        layers,
+        tar(
+          paxHeader(pax('path', long)),
+          file('x', 'at the end'),
+          paxHeader(pax('path', `${deep}/f`)),
+          file('x', 'deep'),
+          paxHeader(pax('path', `${deep}/hard`) + pax('linkpath', long)),
+          header({ name: 'x', type: '1', link: 'x' }),
+        ),
+      ),
+    ])
     const tree = byPath(await snapshots.root(chainId))
     expect(tree[long]).toMatchObject({ type: 'file', size: 10 })
     expect(tree[`${deep}/f`]).toMatchObject({ type: 'file', size: 4 })
     expect(tree[`${deep}/hard`]?.['sha256']).toBe(tree[long]?.['sha256'])
   },
 
-  'follows no link that a layer brings: a file outside stays as it was (CVE-2019-14271 and its kin)': async ({ snapshots, layers, target }) => {
+  'follows no link that a layer brings: a file outside stays as it was (CVE-2019-14271 and its kin)': async ({
+    snapshots,
+    layers,
+    target,
+  }) => {
     const canary = join(layers, 'canary')
     writeFileSync(canary, 'untouched', { mode: 0o600 })
     utimesSync(canary, 1, 1)
     const chainId = await snapshots.assemble([
-      storeLayer(layers, tar(header({ name: 'out', type: '2', link: layers }), header({ name: 'file', type: '2', link: canary }))),
-      storeLayer(layers, tar(file('out/canary', 'overwritten', { mode: 0o777 }), file('file', 'overwritten', { mode: 0o777 }))),
+      storeLayer(
+        layers,
+        tar(header({ name: 'out', type: '2', link: layers }), header({ name: 'file', type: '2', link: canary })),
+      ),
+      storeLayer(
+        layers,
+        tar(file('out/canary', 'overwritten', { mode: 0o777 }), file('file', 'overwritten', { mode: 0o777 })),
+      ),
     ])
     mountAll(await snapshots.prepare(key('canary'), chainId), target)
     expect(readFileSync(join(target, 'out/canary'), 'utf8')).toBe('overwritten')
     expect(readFileSync(join(target, 'file'), 'utf8')).toBe('overwritten')
-    expect([readFileSync(canary, 'utf8'), statSync(canary).mode & 0o777, statSync(canary).mtimeMs]).toEqual(['untouched', 0o600, 1000])
+    expect([readFileSync(canary, 'utf8'), statSync(canary).mode & 0o777, statSync(canary).mtimeMs]).toEqual([
+      'untouched',
+      0o600,
+      1000,
+    ])
   },
 
   'mounts a root once, read-only, nosuid and nodev': async ({ snapshots, layers }) => {
@@ -178,7 +298,12 @@ const CHECKS: Record<string, Check> = {
     const other = await create(folder)
     try {
       const stack = [storeLayer(layers, tar(file('f', 'shared'))), storeLayer(layers, tar(file('g', '')))]
-      const ids = await Promise.all([snapshots.assemble(stack), other.assemble(stack), other.assemble(stack.slice(0, 1)), snapshots.assemble(stack.slice(0, 1))])
+      const ids = await Promise.all([
+        snapshots.assemble(stack),
+        other.assemble(stack),
+        other.assemble(stack.slice(0, 1)),
+        snapshots.assemble(stack.slice(0, 1)),
+      ])
       expect(ids[0]).toBe(ids[1])
       expect(await snapshots.root(ids[0])).toBe(await other.root(ids[0]))
       await other.removeRoot(ids[2])
@@ -189,7 +314,12 @@ const CHECKS: Record<string, Check> = {
   },
 
   'gives a snapshot what its root has, and keeps its changes to itself': async ({ snapshots, layers, target }) => {
-    const chainId = await snapshots.assemble([storeLayer(layers, tar(dir('./', { mode: 0o751, uid: 12, gid: 34, mtime: 77 }), file('f', 'old'), file('gone', '')))])
+    const chainId = await snapshots.assemble([
+      storeLayer(
+        layers,
+        tar(dir('./', { mode: 0o751, uid: 12, gid: 34, mtime: 77 }), file('f', 'old'), file('gone', '')),
+      ),
+    ])
     mountAll(await snapshots.prepare(key('c1'), chainId), target)
     expect(readTree(target)).toEqual(readTree(await snapshots.root(chainId)))
     writeFileSync(join(target, 'f'), 'new')
@@ -203,9 +333,16 @@ const CHECKS: Record<string, Check> = {
     expect(readFileSync(join(target, 'f'), 'utf8')).toBe('new')
   },
 
-  'mounts a volatile snapshot again, with its changes, as long as the machine runs': async ({ snapshots, layers, target }) => {
+  'mounts a volatile snapshot again, with its changes, as long as the machine runs': async ({
+    snapshots,
+    layers,
+    target,
+  }) => {
     const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', 'old')))])
-    for (const [before, after] of [['old', 'new'], ['new', 'newer']] as const) {
+    for (const [before, after] of [
+      ['old', 'new'],
+      ['new', 'newer'],
+    ] as const) {
       mountAll(await snapshots.prepare(key('c1'), chainId, { isVolatile: true }), target)
       expect(mountAt(target)?.superOptions.join()).toContain('volatile')
       expect(readFileSync(join(target, 'f'), 'utf8')).toBe(before)
@@ -214,18 +351,31 @@ const CHECKS: Record<string, Check> = {
     }
   },
 
-  'honours set-user-id programs and devices in a snapshot, though its root is nosuid and nodev': async ({ snapshots, layers, target }) => {
+  'honours set-user-id programs and devices in a snapshot, though its root is nosuid and nodev': async ({
+    snapshots,
+    layers,
+    target,
+  }) => {
     const id = readFileSync(realpathSync('/usr/bin/id'))
-    const chainId = await snapshots.assemble([storeLayer(layers, tar(
-      file('id', id, { mode: 0o4755, uid: 0, gid: 0 }), header({ name: 'zero', type: '3', major: 1, minor: 5, mode: 0o666, uid: 0, gid: 0 }), dir('./'),
-    ))])
+    const chainId = await snapshots.assemble([
+      storeLayer(
+        layers,
+        tar(
+          file('id', id, { mode: 0o4755, uid: 0, gid: 0 }),
+          header({ name: 'zero', type: '3', major: 1, minor: 5, mode: 0o666, uid: 0, gid: 0 }),
+          dir('./'),
+        ),
+      ),
+    ])
     mountAll(await snapshots.prepare(key('suid'), chainId), target)
     expect(execFileSync(join(target, 'id'), ['-u'], { uid: 1000, gid: 1000 }).toString()).toBe('0\n')
     expect(execFileSync('head', ['-c', '4', join(target, 'zero')])).toEqual(Buffer.alloc(4))
   },
 
   'gives a view that cannot be written': async ({ snapshots, layers, target }) => {
-    const chainId = await snapshots.assemble([storeLayer(layers, tar(dir('./', { mode: 0o751, uid: 12, gid: 34, mtime: 77 }), file('f', 'x')))])
+    const chainId = await snapshots.assemble([
+      storeLayer(layers, tar(dir('./', { mode: 0o751, uid: 12, gid: 34, mtime: 77 }), file('f', 'x'))),
+    ])
     mountAll(await snapshots.view(key('v'), chainId), target)
     expect(readTree(target)).toEqual(readTree(await snapshots.root(chainId)))
     expect(readFileSync(join(target, 'f'), 'utf8')).toBe('x')
@@ -234,7 +384,10 @@ const CHECKS: Record<string, Check> = {
   },
 
   'prepares the same key again, and refuses it for anything else': async ({ snapshots, layers }) => {
-    const [one, two] = [await snapshots.assemble([storeLayer(layers, tar(file('1', '')))]), await snapshots.assemble([storeLayer(layers, tar(file('2', '')))])]
+    const [one, two] = [
+      await snapshots.assemble([storeLayer(layers, tar(file('1', '')))]),
+      await snapshots.assemble([storeLayer(layers, tar(file('2', '')))]),
+    ]
     const mounts = await snapshots.prepare(key('k'), one)
     expect(await snapshots.prepare(key('k'), one)).toEqual(mounts)
     expect(await codeOf(snapshots.prepare(key('k'), two))).toBe('container_exists')
@@ -258,8 +411,17 @@ const CHECKS: Record<string, Check> = {
     await snapshots.removeRoot(chainId)
   },
 
-  'tells its roots, what they are made of and where they are used, and what removing them frees': async ({ snapshots, layers, target, folder }) => {
-    const [base, one, two] = [file('base', 'x'.repeat(9_000)), file('one', 'y'.repeat(5_000)), file('two', 'z'.repeat(7_000))].map((entry) => storeLayer(layers, tar(entry))) as [LayerFiles, LayerFiles, LayerFiles]
+  'tells its roots, what they are made of and where they are used, and what removing them frees': async ({
+    snapshots,
+    layers,
+    target,
+    folder,
+  }) => {
+    const [base, one, two] = [
+      file('base', 'x'.repeat(9_000)),
+      file('one', 'y'.repeat(5_000)),
+      file('two', 'z'.repeat(7_000)),
+    ].map((entry) => storeLayer(layers, tar(entry))) as [LayerFiles, LayerFiles, LayerFiles]
     const first = await snapshots.assemble([base, one])
     const second = await snapshots.assemble([base, two])
     const roots = async () => {
@@ -267,7 +429,16 @@ const CHECKS: Record<string, Check> = {
       for await (const root of snapshots.roots()) found.set(root.chainId, root)
       return found
     }
-    expect(await roots()).toEqual(new Map([first, second].sort().map((chainId) => [chainId, { chainId, layers: [base, chainId === first ? one : two].map(({ diffId }) => diffId), usedAt: undefined }])))
+    expect(await roots()).toEqual(
+      new Map(
+        [first, second]
+          .sort()
+          .map((chainId) => [
+            chainId,
+            { chainId, layers: [base, chainId === first ? one : two].map(({ diffId }) => diffId), usedAt: undefined },
+          ]),
+      ),
+    )
     mountAll(await snapshots.prepare(key('c'), first), target)
     expect((await roots()).get(first)?.usedAt).toBe(target)
     await unmountAll(target)
@@ -303,7 +474,13 @@ const CHECKS: Record<string, Check> = {
     expect(await snapshots.isAssembled(chainId)).toBe(false)
   },
 
-  'outlives its process, and what a dead one left half-made goes at the next start': async ({ snapshots, layers, folder, target, create }) => {
+  'outlives its process, and what a dead one left half-made goes at the next start': async ({
+    snapshots,
+    layers,
+    folder,
+    target,
+    create,
+  }) => {
     const stack = [storeLayer(layers, tar(file('f', 'kept')))]
     const chainId = await snapshots.assemble(stack)
     mountAll(await snapshots.prepare(key('c'), chainId), target)
@@ -334,7 +511,9 @@ const CHECKS: Record<string, Check> = {
   },
 
   'ends with cancelled and leaves nothing when the signal aborts': async ({ snapshots, layers, folder }) => {
-    const stack = Array.from({ length: 30 }, (_, n) => storeLayer(layers, tar(...Array.from({ length: 50 }, (_, m) => file(`${n}-${m}`, 'x')))))
+    const stack = Array.from({ length: 30 }, (_, n) =>
+      storeLayer(layers, tar(...Array.from({ length: 50 }, (_, m) => file(`${n}-${m}`, 'x')))),
+    )
     const abort = new AbortController()
     const cancelled = snapshots.assemble(stack, abort.signal)
     abort.abort()
@@ -345,7 +524,11 @@ const CHECKS: Record<string, Check> = {
     expect(readdirSync(join(folder, 'locks'))).toEqual([])
   },
 
-  'refuses layers that are not there or not as their index says, and leaves nothing': async ({ snapshots, layers, folder }) => {
+  'refuses layers that are not there or not as their index says, and leaves nothing': async ({
+    snapshots,
+    layers,
+    folder,
+  }) => {
     const good = storeLayer(layers, tar(file('f', 'x'.repeat(5000))))
     const cut: LayerFiles = { ...good, tar: join(layers, 'cut') }
     writeFileSync(cut.tar, readFileSync(good.tar).subarray(0, 1024))
@@ -363,10 +546,20 @@ const CHECKS: Record<string, Check> = {
   },
 }
 
-/** The conformance suite: whoever writes a driver runs it, once for each way the driver can be set. Needs root. Afterwards nothing may be left over. */
-export function describeSnapshotter(name: string, create: SnapshotterFactory, options: { readonly skip?: readonly Departure[] } = {}): void {
-  const skipped = new Map((options.skip ?? []).flatMap(({ reason, tests }) => tests.map((test) => [test, reason] as const)))
-  for (const test of skipped.keys()) if (!(test in CHECKS)) throw new Error(`${name} skips ${JSON.stringify(test)}, which is no check`)
+/**
+ * The conformance suite: whoever writes a driver runs it, once for each way the driver can be set.
+ * Needs root. Afterwards nothing may be left over.
+ */
+export function describeSnapshotter(
+  name: string,
+  create: SnapshotterFactory,
+  options: { readonly skip?: readonly Departure[] } = {},
+): void {
+  const skipped = new Map(
+    (options.skip ?? []).flatMap(({ reason, tests }) => tests.map((test) => [test, reason] as const)),
+  )
+  for (const test of skipped.keys())
+    if (!(test in CHECKS)) throw new Error(`${name} skips ${JSON.stringify(test)}, which is no check`)
 
   describe(`snapshotter ${name}`, () => {
     let base: string
@@ -378,7 +571,13 @@ export function describeSnapshotter(name: string, create: SnapshotterFactory, op
       chmodSync(base, 0o755)
       for (const folder of ['layers', 'target']) mkdirSync(join(base, folder))
       const folder = join(base, 'driver')
-      place = { snapshots: await create(folder), folder, layers: join(base, 'layers'), target: join(base, 'target'), create }
+      place = {
+        snapshots: await create(folder),
+        folder,
+        layers: join(base, 'layers'),
+        target: join(base, 'target'),
+        create,
+      }
     })
 
     afterEach(async () => {

@@ -35,7 +35,11 @@ describe('BackgroundSync', () => {
   })
 
   it('tries a sync that failed again after the same delay, and says it once', async () => {
-    const sync = vi.fn<() => Promise<void>>().mockRejectedValueOnce(new Error('the disk is slow')).mockRejectedValueOnce(new Error('the disk is slow')).mockResolvedValue()
+    const sync = vi
+      .fn<() => Promise<void>>()
+      .mockRejectedValueOnce(new Error('the disk is slow'))
+      .mockRejectedValueOnce(new Error('the disk is slow'))
+      .mockResolvedValue()
     const warn = vi.fn<(message: string) => void>()
     const durability = new BackgroundSync('/folder', { sync, warn })
     durability.committed()
@@ -48,7 +52,11 @@ describe('BackgroundSync', () => {
 
   it('says what a sync covers when it is done, never when it failed', async () => {
     const first = Promise.withResolvers<undefined>()
-    const sync = vi.fn<() => Promise<void>>().mockReturnValueOnce(first.promise).mockRejectedValueOnce(new Error('no')).mockResolvedValue()
+    const sync = vi
+      .fn<() => Promise<void>>()
+      .mockReturnValueOnce(first.promise)
+      .mockRejectedValueOnce(new Error('no'))
+      .mockResolvedValue()
     const covered: number[] = []
     let commits = 0
     const cover = () => {

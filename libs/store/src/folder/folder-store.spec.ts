@@ -22,7 +22,8 @@ const make = (abilities: boolean) => async () => {
   const store = await FolderStore.open(root, quiet)
   return {
     store: abilities ? store : withoutAbilities(store),
-    leftovers: () => Promise.resolve(readdirSync(join(root, 'tmp')).flatMap((name) => readdirSync(join(root, 'tmp', name)))),
+    leftovers: () =>
+      Promise.resolve(readdirSync(join(root, 'tmp')).flatMap((name) => readdirSync(join(root, 'tmp', name)))),
     dispose: async () => {
       await store.close()
       rmSync(root, { recursive: true })
@@ -45,31 +46,43 @@ describe('FolderStore', () => {
     ['a folder', (path: string) => (mkdirSync(path), writeFileSync(join(path, 'x'), ''))],
     ['a link to nowhere', (path: string) => symlinkSync('/nowhere', path)],
   ])('with %s in the place of a file of its own', (_, damage) => {
-    it.each(['synced', 'synced.lock', 'synced.1234', 'tmp/garbage', 'locks/4c', 'objects/garbage'])('%s: it opens, in this boot and the next, and keeps objects', async (name) => {
-      const warnings: string[] = []
-      for (const boot of ['one', 'one', 'two']) {
-        const before = await FolderStore.open(root, { ...quiet, boot, warn: (message) => warnings.push(message) })
-        await before.put(`data/u/${warnings.length}${boot}${readdirSync(root).length}`, Buffer.from('x')).catch(() => undefined)
-        await before.close()
-        rmSync(join(root, name), { recursive: true, force: true })
-        damage(join(root, name))
-      }
-      const store = await FolderStore.open(root, { ...quiet, boot: 'three', warn: (message) => warnings.push(message) })
-      await store.put('data/u/last', Buffer.from('kept'))
-      const etag = await store.create('records/r', Buffer.from('1'))
-      expect(await store.replace('records/r', Buffer.from('2'), etag!)).toBeDefined()
-      for (let n = 0; n < 300; n++) await store.create(`records/n${n}`, Buffer.from('1'))
-      expect((await store.read('data/u/last', 10))!.bytes.toString()).toBe('kept')
-      await store.close()
-      expect(warnings.filter((line) => !line.includes(join(root, 'synced')))).toEqual([])
-    })
+    it.each(['synced', 'synced.lock', 'synced.1234', 'tmp/garbage', 'locks/4c', 'objects/garbage'])(
+      '%s: it opens, in this boot and the next, and keeps objects',
+      async (name) => {
+        const warnings: string[] = []
+        for (const boot of ['one', 'one', 'two']) {
+          const before = await FolderStore.open(root, { ...quiet, boot, warn: (message) => warnings.push(message) })
+          await before
+            .put(`data/u/${warnings.length}${boot}${readdirSync(root).length}`, Buffer.from('x'))
+            .catch(() => undefined)
+          await before.close()
+          rmSync(join(root, name), { recursive: true, force: true })
+          damage(join(root, name))
+        }
+        const store = await FolderStore.open(root, {
+          ...quiet,
+          boot: 'three',
+          warn: (message) => warnings.push(message),
+        })
+        await store.put('data/u/last', Buffer.from('kept'))
+        const etag = await store.create('records/r', Buffer.from('1'))
+        expect(await store.replace('records/r', Buffer.from('2'), etag!)).toBeDefined()
+        for (let n = 0; n < 300; n++) await store.create(`records/n${n}`, Buffer.from('1'))
+        expect((await store.read('data/u/last', 10))!.bytes.toString()).toBe('kept')
+        await store.close()
+        expect(warnings.filter((line) => !line.includes(join(root, 'synced')))).toEqual([])
+      },
+    )
   })
 
   it.each(['objects', 'tmp', 'locks'])('%s that is a file: one sentence says which, and what to do', async (name) => {
     await (await FolderStore.open(root, quiet)).close()
     rmSync(join(root, name), { recursive: true })
     writeFileSync(join(root, name), '')
-    await expect(FolderStore.open(root, quiet)).rejects.toMatchObject({ code: 'store_unavailable', message: `${join(root, name)} is not a folder, or lies below what is none: move that away, or put the folder back that was there` })
+    await expect(FolderStore.open(root, quiet)).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: `${join(root, name)} is not a folder, or lies below what is none: move that away, or put the folder back that was there`,
+    })
   })
 
   it('leaves no folder behind when its last object goes', async () => {
@@ -136,7 +149,21 @@ describe('FolderStore', () => {
     const store = await FolderStore.open(root, quiet)
     await store.create('uploads/counter', Buffer.from('0'))
     const program = new URL('../testing/increment.mjs', import.meta.url).pathname
-    const children = Array.from({ length: 4 }, () => spawn(process.execPath, ['--experimental-transform-types', '--conditions=@strata/source', '--no-warnings', program, root, 'uploads/counter', '50'], { stdio: ['ignore', 'ignore', 'inherit'] }))
+    const children = Array.from({ length: 4 }, () =>
+      spawn(
+        process.execPath,
+        [
+          '--experimental-transform-types',
+          '--conditions=@strata/source',
+          '--no-warnings',
+          program,
+          root,
+          'uploads/counter',
+          '50',
+        ],
+        { stdio: ['ignore', 'ignore', 'inherit'] },
+      ),
+    )
     const codes = await Promise.all(children.map(async (child) => ((await once(child, 'exit')) as [number])[0]))
     expect(codes).toEqual([0, 0, 0, 0])
     expect((await store.read('uploads/counter', 10))?.bytes.toString()).toBe('200')

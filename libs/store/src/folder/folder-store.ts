@@ -30,14 +30,16 @@ const PAGE = 1_000
 const READ_CHUNK = 256 * 1024
 
 /**
- * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet and `<root>/locks`. Any number of processes and threads
- * of one machine may have it open.
+ * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet
+ * and `<root>/locks`. Any number of processes and threads of one machine may have it open.
  *
- * A file gets its name when it is complete: by link(2), which fails if the name is taken (`put`, `create`), or by rename(2) under the key's lock after its tag
- * was compared (`replace`).
+ * A file gets its name when it is complete: by link(2), which fails if the name is taken (`put`,
+ * `create`), or by rename(2) under the key's lock after its tag was compared (`replace`).
  *
- * **Durability.** A commit survives any process's death at once, and a loss of power after the next sync of the file system, which is started at most 5 s later. The first
- * to open the store in another boot looks at what was committed after the last sync and drops what is damaged (DurableFolder, mendTail): who has the store open sees none of it.
+ * **Durability.** A commit survives any process's death at once, and a loss of power after the next
+ * sync of the file system, which is started at most 5 s later. The first to open the store in
+ * another boot looks at what was committed after the last sync and drops what is damaged
+ * (DurableFolder, mendTail): who has the store open sees none of it.
  */
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
@@ -50,14 +52,28 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     this.#objects = join(root, 'objects')
   }
 
-  /** Makes the folder if need be, removes what processes that died left in `tmp`, and mends what a loss of power did, if it is the first of its boot. */
+  /**
+   * Makes the folder if need be, removes what processes that died left in `tmp`, and mends what a
+   * loss of power did, if it is the first of its boot.
+   */
   static async open(root: string, options: DurableFolderOptions = {}): Promise<FolderStore> {
     return guarded(async () => {
       ownFolder(join(root, 'objects'))
       const durable = new DurableFolder(root, options)
-      const store = new FolderStore(root, await Scratch.open(join(root, 'tmp')), new StripedLocks(join(root, 'locks')), durable)
+      const store = new FolderStore(
+        root,
+        await Scratch.open(join(root, 'tmp')),
+        new StripedLocks(join(root, 'locks')),
+        durable,
+      )
       try {
-        await durable.recover(['objects/'], (tail) => mendTail(store, tail.map((path) => path.slice('objects/'.length)), durable.warn))
+        await durable.recover(['objects/'], (tail) =>
+          mendTail(
+            store,
+            tail.map((path) => path.slice('objects/'.length)),
+            durable.warn,
+          ),
+        )
       } catch (error) {
         await store.close()
         throw error
@@ -88,7 +104,15 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
 
   async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
     const path = this.localPath(key)
-    if (range && !(Number.isSafeInteger(range.start) && Number.isSafeInteger(range.end) && 0 <= range.start && range.start <= range.end))
+    if (
+      range &&
+      !(
+        Number.isSafeInteger(range.start) &&
+        Number.isSafeInteger(range.end) &&
+        0 <= range.start &&
+        range.start <= range.end
+      )
+    )
       throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
     return guarded(async () => {
       const object = await openObject(path)
@@ -98,7 +122,11 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
       const end = Math.min(range?.end ?? size, size)
       if (bytes || start === end) {
         await handle.close()
-        return { size, etag, body: Readable.from(start === end ? [] : [bytes!.subarray(start, end)], { objectMode: false }) }
+        return {
+          size,
+          etag,
+          body: Readable.from(start === end ? [] : [bytes!.subarray(start, end)], { objectMode: false }),
+        }
       }
       return { size, etag, body: handle.createReadStream({ start, end: end - 1, highWaterMark: READ_CHUNK }) }
     })
@@ -110,7 +138,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
       const object = await openObject(path)
       if (!object) return undefined
       try {
-        if (object.size > maxBytes) throw new StrataError('limit_exceeded', `${key} has ${object.size} bytes; at most ${maxBytes} are read`)
+        if (object.size > maxBytes)
+          throw new StrataError('limit_exceeded', `${key} has ${object.size} bytes; at most ${maxBytes} are read`)
         return { bytes: object.bytes ?? (await object.handle.readFile()), etag: object.etag }
       } finally {
         await object.handle.close()
@@ -125,17 +154,21 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
 
   async create(key: string, bytes: Uint8Array): Promise<Etag | undefined> {
     const path = this.localPath(key)
-    return this.#withDraft(bytes, async (draft) => ((await this.#name(draft, path)) ? this.#tagOf(path, bytes) : undefined))
+    return this.#withDraft(bytes, async (draft) =>
+      (await this.#name(draft, path)) ? this.#tagOf(path, bytes) : undefined,
+    )
   }
 
   async replace(key: string, bytes: Uint8Array, etag: Etag): Promise<Etag | undefined> {
     const path = this.localPath(key)
     return this.#withDraft(bytes, async (draft) => {
-      // A name may reach the disk before the bytes behind it (XFS), and what is on disk must not be lost to its successor.
+      // A name may reach the disk before the bytes behind it (XFS), and what is on disk must not be
+      // lost to its successor.
       if (this.durable.isOnDisk(path)) await makeDurable(draft)
       return this.locks.exclusively(key, async () => {
         if (statNow(path)?.etag !== etag) return undefined
-        // Over a file that is there, ext4 first hands the new one's bytes to the disk (auto_da_alloc in ext4.rst): seconds while that is busy.
+        // Over a file that is there, ext4 first hands the new one's bytes to the disk
+        // (auto_da_alloc in ext4.rst): seconds while that is busy.
         await rename(draft, path)
         return this.#tagOf(path, bytes)
       })
@@ -174,7 +207,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async createLocal(key: string): Promise<string> {
     const path = this.localPath(key)
     return guarded(async () => {
-      // The file is there before the path is given away: an empty folder may be removed by a delete at any time.
+      // The file is there before the path is given away: an empty folder may be removed by a delete
+      // at any time.
       await this.#inFolderOf(path, () => closeSync(openSync(path, 'wx', 0o644))).catch((error: unknown) => {
         throw isErrno(error, 'EEXIST') ? usedBefore(key) : error
       })
@@ -231,7 +265,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * A page's objects are read for their tags; what has gone since is left out. A promise for each would cost several times what the system does for it; between sixteen and the next, others have
+   * A page's objects are read for their tags; what has gone since is left out. A promise for each
+   * would cost several times what the system does for it; between sixteen and the next, others have
    * their turn.
    */
   async #listed(keys: readonly string[]): Promise<ListedObject[]> {
@@ -247,7 +282,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async #remove(key: string, mayGo: (path: string) => boolean): Promise<boolean> {
     const path = this.localPath(key)
     return guarded(async () => {
-      // Taken away under the lock, unlinked outside of it: freeing the blocks of a large file takes long.
+      // Taken away under the lock, unlinked outside of it: freeing the blocks of a large file takes
+      // long.
       const grave = this.scratch.path()
       const gone = await this.locks.exclusively(key, () => mayGo(path) && moveIfThere(path, grave))
       if (!gone) return false
@@ -257,7 +293,10 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     })
   }
 
-  /** Runs `work`, which makes something at `path`, making its folder as often as it is missing: a delete elsewhere may take it away in between. */
+  /**
+   * Runs `work`, which makes something at `path`, making its folder as often as it is missing: a
+   * delete elsewhere may take it away in between.
+   */
   async #inFolderOf<T>(path: string, work: () => T | Promise<T>): Promise<T> {
     try {
       for (let attempt = 0; ; attempt++) {
@@ -286,7 +325,11 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 }
 
-async function writeAll(write: (data: AsyncIterable<Uint8Array> | Uint8Array) => Promise<void>, source: ByteSource, signal: AbortSignal | undefined): Promise<void> {
+async function writeAll(
+  write: (data: AsyncIterable<Uint8Array> | Uint8Array) => Promise<void>,
+  source: ByteSource,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   if (source instanceof Uint8Array) return guarded(() => write(source))
   // The source's own errors come out as they are; what the disk says becomes one of ours.
   let fault: { error: unknown } | undefined
@@ -341,7 +384,9 @@ function asStoreError(error: unknown): StrataError {
   if (error instanceof StrataError) return error
   if (error instanceof UnusableFile) return new StrataError('store_unavailable', error.message, { cause: error })
   const message = error instanceof Error ? error.message : String(error)
-  if (isErrno(error, 'ENOSPC', 'EDQUOT')) return new StrataError('storage_full', `the store's folder has no space left: ${message}`, { cause: error })
-  if (error instanceof Error && 'code' in error) return new StrataError('store_unavailable', `the store's folder failed: ${message}`, { cause: error })
+  if (isErrno(error, 'ENOSPC', 'EDQUOT'))
+    return new StrataError('storage_full', `the store's folder has no space left: ${message}`, { cause: error })
+  if (error instanceof Error && 'code' in error)
+    return new StrataError('store_unavailable', `the store's folder failed: ${message}`, { cause: error })
   return asStrataError(error)
 }

@@ -68,7 +68,10 @@ describe('FolderStore on a disk of 4 MiB', () => {
   })
 })
 
-/** Each link, file and folder takes one of the file system's inodes: so many are left that the write fails at its first step, its second, … until it succeeds. */
+/**
+ * Each link, file and folder takes one of the file system's inodes: so many are left that the write
+ * fails at its first step, its second, … until it succeeds.
+ */
 describe('FolderStore where no file can be made', () => {
   const INODES = 400
   let root: string
@@ -83,7 +86,11 @@ describe('FolderStore where no file can be made', () => {
     umount(root)
     rmdirSync(root)
   })
-  const allFiles = () => readdirSync(root, { recursive: true }).map(String).filter((path) => !path.startsWith('filler-') && !path.startsWith('store/locks/')).sort()
+  const allFiles = () =>
+    readdirSync(root, { recursive: true })
+      .map(String)
+      .filter((path) => !path.startsWith('filler-') && !path.startsWith('store/locks/'))
+      .sort()
   function fill(): string[] {
     const fillers: string[] = []
     for (;;) {
@@ -103,7 +110,13 @@ describe('FolderStore where no file can be made', () => {
     ['a stream put', (key: string) => store.put(key, Readable.from([randomBytes(1000), randomBytes(1000)]))],
     ['create', (key: string) => store.create(key, randomBytes(1000))],
     ['createLocal', (key: string) => store.createLocal(key)],
-    ['replace', async (key: string) => store.replace('uploads/there', randomBytes(1000), (await store.stat('uploads/there'))!.etag).then(() => store.create(key, randomBytes(10)))],
+    [
+      'replace',
+      async (key: string) =>
+        store
+          .replace('uploads/there', randomBytes(1000), (await store.stat('uploads/there'))!.etag)
+          .then(() => store.create(key, randomBytes(10))),
+    ],
   ])('%s says storage_full at every step, leaves nothing, and works when there is room', async (_, write) => {
     await store.create('uploads/there', randomBytes(1000))
     await store.stat('uploads/there')
@@ -112,7 +125,10 @@ describe('FolderStore where no file can be made', () => {
     let refused = 0
     for (; ; refused++) {
       expect(refused).toBeLessThan(20)
-      const outcome = await write('data/some/upload').then(() => undefined, (error: unknown) => error)
+      const outcome = await write('data/some/upload').then(
+        () => undefined,
+        (error: unknown) => error,
+      )
       if (outcome === undefined) break
       expect(outcome).toMatchObject({ code: 'storage_full' })
       expect(allFiles()).toEqual(before)

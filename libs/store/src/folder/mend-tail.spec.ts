@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { digestOf, parseReference, type Tag } from '@strata/oci'
@@ -30,7 +40,8 @@ const sync = () => {
 }
 const open = (boot: string) => FolderStore.open(root, { sync, boot, warn: (message) => warnings.push(message) })
 const file = (key: string) => join(root, 'objects', key)
-const dataOf = async (store: FolderStore, digest: string) => file((await new BlobStore(store).stat(digest as never))!.data)
+const dataOf = async (store: FolderStore, digest: string) =>
+  file((await new BlobStore(store).stat(digest as never))!.data)
 /** As a page that never reached the disk: the file has its length, and zeros. */
 function zero(path: string): void {
   chmodSync(path, 0o600)
@@ -63,23 +74,37 @@ describe('the tail of an earlier boot', () => {
   }
   const namesIn = async (store: FolderStore) => (await store.list('images/')).objects.map(({ key }) => key).sort()
 
-  it.each([false, true])('an image of several platforms stays, unless something of one of them is gone: %s', async (isDamaged) => {
-    const store = await open('one')
-    const [amd, arm] = [await putImage(store, 'docker.io/library/amd:1', [randomBytes(3_000)]), await putImage(store, 'docker.io/library/arm:1', [randomBytes(3_000)])]
-    const index = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [amd, arm].map(({ manifest }) => ({ digest: manifest, size: 1 })) }))
-    const many = keys.tag(parseReference('docker.io/library/many').repository, 'v1' as Tag)
-    const uploads = new Uploads(store)
-    await uploads.create('u', { job: { kind: 'load', id: 'u' }, request: {} })
-    await new BlobStore(store).add(digestOf(index), index, 'u')
-    const value = { digest: digestOf(index), whole: { parts: [{ digest: amd.manifest }, { digest: arm.manifest }] } }
-    await new Records(store, z.object({ digest: z.string(), whole: z.unknown() }), 'the record of image name').update(many, () => value)
-    await uploads.end('u')
-    if (isDamaged) cut(await dataOf(store, arm.layers[0]!))
-    await store.close()
-    const after = await open('two')
-    expect(await namesIn(after)).toEqual(isDamaged ? [amd.name] : [amd.name, arm.name, many].sort())
-    await after.close()
-  })
+  it.each([false, true])(
+    'an image of several platforms stays, unless something of one of them is gone: %s',
+    async (isDamaged) => {
+      const store = await open('one')
+      const [amd, arm] = [
+        await putImage(store, 'docker.io/library/amd:1', [randomBytes(3_000)]),
+        await putImage(store, 'docker.io/library/arm:1', [randomBytes(3_000)]),
+      ]
+      const index = Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          manifests: [amd, arm].map(({ manifest }) => ({ digest: manifest, size: 1 })),
+        }),
+      )
+      const many = keys.tag(parseReference('docker.io/library/many').repository, 'v1' as Tag)
+      const uploads = new Uploads(store)
+      await uploads.create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+      await new BlobStore(store).add(digestOf(index), index, 'u')
+      const value = { digest: digestOf(index), whole: { parts: [{ digest: amd.manifest }, { digest: arm.manifest }] } }
+      await new Records(store, z.object({ digest: z.string(), whole: z.unknown() }), 'the record of image name').update(
+        many,
+        () => value,
+      )
+      await uploads.end('u')
+      if (isDamaged) cut(await dataOf(store, arm.layers[0]!))
+      await store.close()
+      const after = await open('two')
+      expect(await namesIn(after)).toEqual(isDamaged ? [amd.name] : [amd.name, arm.name, many].sort())
+      await after.close()
+    },
+  )
 
   it.each([
     ['data that is shorter', cut],
@@ -196,7 +221,10 @@ describe('the tail of an earlier boot', () => {
     const after = await open('two')
     expect((await after.list('index/')).objects).toEqual([])
     expect((await after.list('uploads/')).objects.map(({ key }) => key)).toEqual(['uploads/receiving', 'uploads/whole'])
-    expect(warnings.sort()).toEqual([expect.stringContaining('upload received is over'), expect.stringContaining('upload zeros is over')])
+    expect(warnings.sort()).toEqual([
+      expect.stringContaining('upload received is over'),
+      expect.stringContaining('upload zeros is over'),
+    ])
     await after.close()
   })
 

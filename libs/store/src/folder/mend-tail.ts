@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto'
-import { algorithmOf, documentSchema, familiarReference, hexOf, isDigest, MAX_JSON_BYTES, parseJson, StrataError, type Digest } from '@strata/oci'
+import {
+  algorithmOf,
+  documentSchema,
+  familiarReference,
+  hexOf,
+  isDigest,
+  MAX_JSON_BYTES,
+  parseJson,
+  StrataError,
+  type Digest,
+} from '@strata/oci'
 import { z } from 'zod'
 import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs.js'
 import { digestInKey, keys, parseImageKey, PREFIX, uploadInKey } from '../keys.js'
@@ -12,15 +22,23 @@ const digest = z.custom<Digest>(isDigest)
 const nameSchema = z.object({ digest, whole: z.object({ parts: z.array(z.object({ digest })) }).optional() })
 
 /**
- * Looks at `tail`, keys of what may not have reached the disk when the power went, and drops what did not. Afterwards, of the objects in it:
+ * Looks at `tail`, keys of what may not have reached the disk when the power went, and drops what
+ * did not. Afterwards, of the objects in it:
  * - a blob that is there has its bytes: their digest was compared;
- * - an image that is there has its manifest, its config and all of its layers: one that lacks any of them is gone with all its names;
- * - an upload that is there has all that came, or had not all of it yet (whoever keeps uploads ends those);
+ * - an image that is there has its manifest, its config and all of its layers: one that lacks any
+ *   of them is gone with all its names;
+ * - an upload that is there has all that came, or had not all of it yet (whoever keeps uploads ends
+ *   those);
  * - indexes are gone: they are made again when they are wanted.
  *
- * Nobody else may have the store open. Idempotent. Bytes that nothing needs any more are left to the collector. `warn` gets a line for each image and upload.
+ * Nobody else may have the store open. Idempotent. Bytes that nothing needs any more are left to
+ * the collector. `warn` gets a line for each image and upload.
  */
-export async function mendTail(store: ObjectStore & ConditionalRemove, tail: readonly string[], warn: (message: string) => void): Promise<void> {
+export async function mendTail(
+  store: ObjectStore & ConditionalRemove,
+  tail: readonly string[],
+  warn: (message: string) => void,
+): Promise<void> {
   const below = (prefix: string) => tail.filter((key) => key.startsWith(prefix))
   await store.delete(below(PREFIX.indexes))
   const unproven = new Set(below(PREFIX.data))
@@ -40,8 +58,16 @@ export async function mendTail(store: ObjectStore & ConditionalRemove, tail: rea
   await dropUploads(store, below(PREFIX.uploads), unproven, warn)
 }
 
-/** Bytes that were on disk before are not read again: what happens to those later is the scrub's to find. */
-async function isWhole(store: ObjectStore, digest: Digest, { data, size }: BlobRecord, tail: ReadonlySet<string>): Promise<boolean> {
+/**
+ * Bytes that were on disk before are not read again: what happens to those later is the scrub's to
+ * find.
+ */
+async function isWhole(
+  store: ObjectStore,
+  digest: Digest,
+  { data, size }: BlobRecord,
+  tail: ReadonlySet<string>,
+): Promise<boolean> {
   if ((await store.stat(data))?.size !== size) return false
   if (!tail.has(data)) return true
   const object = await store.get(data)
@@ -50,8 +76,16 @@ async function isWhole(store: ObjectStore, digest: Digest, { data, size }: BlobR
   return hexOf(digest) === hash.digest('hex')
 }
 
-/** Of an image with a name in the tail all is looked for; of the others, whether they need something that was lost. */
-async function dropImages(store: ObjectStore, tail: ReadonlySet<string>, lost: ReadonlySet<Digest>, warn: (message: string) => void): Promise<void> {
+/**
+ * Of an image with a name in the tail all is looked for; of the others, whether they need something
+ * that was lost.
+ */
+async function dropImages(
+  store: ObjectStore,
+  tail: ReadonlySet<string>,
+  lost: ReadonlySet<Digest>,
+  warn: (message: string) => void,
+): Promise<void> {
   if (tail.size === 0 && lost.size === 0) return
   const records = new Records(store, nameSchema, 'the record of image name')
   const images = new Map<Digest, { keys: string[]; manifests: Set<Digest> }>()
@@ -78,11 +112,20 @@ async function dropImages(store: ObjectStore, tail: ReadonlySet<string>, lost: R
 }
 
 /** A blob of the image that is not there, or, if `among` is given, that is in it. */
-async function lackOf(blobs: BlobStore, manifest: Digest, among: ReadonlySet<Digest> | undefined): Promise<Digest | undefined> {
+async function lackOf(
+  blobs: BlobStore,
+  manifest: Digest,
+  among: ReadonlySet<Digest> | undefined,
+): Promise<Digest | undefined> {
   if (among?.has(manifest)) return manifest
   let needed: Digest[]
   try {
-    const document = parseJson(documentSchema, await blobs.read(manifest, MAX_JSON_BYTES), `manifest ${manifest}`, 'corrupt')
+    const document = parseJson(
+      documentSchema,
+      await blobs.read(manifest, MAX_JSON_BYTES),
+      `manifest ${manifest}`,
+      'corrupt',
+    )
     // What an index names is here or was never: what is here has its own place in the record.
     needed = document.manifests === undefined ? [document.config, ...document.layers].map((part) => part.digest) : []
   } catch (error) {
@@ -93,8 +136,17 @@ async function lackOf(blobs: BlobStore, manifest: Digest, among: ReadonlySet<Dig
   return undefined
 }
 
-/** Uploads of which bytes were to be worked on that are no proven blob: nobody hashes those again. One still receiving is ended by its keeper, as after any crash; one whose names are set needs its bytes no more. */
-async function dropUploads(store: ObjectStore, records: readonly string[], unproven: ReadonlySet<string>, warn: (message: string) => void): Promise<void> {
+/**
+ * Uploads of which bytes were to be worked on that are no proven blob: nobody hashes those again.
+ * One still receiving is ended by its keeper, as after any crash; one whose names are set needs its
+ * bytes no more.
+ */
+async function dropUploads(
+  store: ObjectStore,
+  records: readonly string[],
+  unproven: ReadonlySet<string>,
+  warn: (message: string) => void,
+): Promise<void> {
   const uploads = new Uploads(store)
   const ids = new Set([...records, ...unproven].map(uploadInKey))
   for (const id of ids) {
@@ -102,7 +154,13 @@ async function dropUploads(store: ObjectStore, records: readonly string[], unpro
     const key = keys.upload(id)
     const upload = await uploads.get(id).catch(ifCorrupt)
     if (upload === null) await store.delete([key])
-    else if (!upload || upload.state === 'receiving' || upload.state === 'named' || ![...unproven].some((data) => uploadInKey(data) === id)) continue
+    else if (
+      !upload ||
+      upload.state === 'receiving' ||
+      upload.state === 'named' ||
+      ![...unproven].some((data) => uploadInKey(data) === id)
+    )
+      continue
     else await uploads.end(id)
     warn(`upload ${id} is over: what it brought had not reached the disk when the machine went down`)
   }

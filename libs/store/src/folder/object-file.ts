@@ -3,7 +3,10 @@ import { fstatSync, openSync, closeSync, readFileSync, type BigIntStats } from '
 import { open, type FileHandle } from 'node:fs/promises'
 import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../object-store.js'
 
-/** An object's file, open: `bytes` are there if it is small enough to be a record. Whoever opens it closes `handle`. */
+/**
+ * An object's file, open: `bytes` are there if it is small enough to be a record. Whoever opens it
+ * closes `handle`.
+ */
 export interface OpenObject extends ObjectInfo {
   readonly handle: FileHandle
   readonly bytes: Buffer | undefined
@@ -29,7 +32,10 @@ export async function statObject(path: string): Promise<ObjectInfo | undefined> 
   return object && { size: object.size, etag: object.etag }
 }
 
-/** The same without a promise: for the moment under a lock between a look and what hangs on it, and for lists, which are long. */
+/**
+ * The same without a promise: for the moment under a lock between a look and what hangs on it, and
+ * for lists, which are long.
+ */
 export function statNow(path: string): ObjectInfo | undefined {
   let fd: number
   try {
@@ -39,7 +45,10 @@ export function statNow(path: string): ObjectInfo | undefined {
   }
   try {
     const stat = fstatSync(fd, { bigint: true })
-    return { size: Number(stat.size), etag: stat.size <= MAX_RECORD_BYTES ? contentEtag(readFileSync(fd)) : fileEtag(stat) }
+    return {
+      size: Number(stat.size),
+      etag: stat.size <= MAX_RECORD_BYTES ? contentEtag(readFileSync(fd)) : fileEtag(stat),
+    }
   } finally {
     closeSync(fd)
   }
@@ -50,7 +59,9 @@ export function contentEtag(bytes: Uint8Array): Etag {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 32) as Etag
 }
 
-/** A larger object is not read to be tagged: it is never changed, so the file itself identifies it. */
+/**
+ * A larger object is not read to be tagged: it is never changed, so the file itself identifies it.
+ */
 function fileEtag(stat: BigIntStats): Etag {
   return `${stat.ino}-${stat.size}-${stat.mtimeNs}` as Etag
 }

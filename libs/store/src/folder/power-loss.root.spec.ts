@@ -12,8 +12,9 @@ import { SyncMarkFile } from './sync-mark.js'
 const MIB = 1024 * 1024
 
 /**
- * The real thing: a store on an ext4 of its own, on a loop device. What the device's file holds at a moment is what a disk holds when the power goes: pages and
- * inodes that the kernel has not written are not in it. A copy of it is mounted, and opened as in a new boot.
+ * The real thing: a store on an ext4 of its own, on a loop device. What the device's file holds at
+ * a moment is what a disk holds when the power goes: pages and inodes that the kernel has not
+ * written are not in it. A copy of it is mounted, and opened as in a new boot.
  */
 describe('a loss of power', () => {
   let folder: string
@@ -39,14 +40,18 @@ describe('a loss of power', () => {
     mounted.push(target)
     return target
   }
-  const open = (disk: string, boot: string) => FolderStore.open(join(disk, 'store'), { boot, warn: (message) => warnings.push(message) })
+  const open = (disk: string, boot: string) =>
+    FolderStore.open(join(disk, 'store'), { boot, warn: (message) => warnings.push(message) })
   /** What the disk holds now, in a machine that is started again. */
   async function powerLoss(boot: string): Promise<FolderStore> {
     const disk = `after-${boot}`
     execFileSync('cp', ['--sparse=always', join(folder, 'disk'), join(folder, disk)])
     return open(mountDisk(disk), boot)
   }
-  /** A journal's commit, as any fsync on the disk brings it about: names and inodes of all that was done, but not their pages. */
+  /**
+   * A journal's commit, as any fsync on the disk brings it about: names and inodes of all that was
+   * done, but not their pages.
+   */
   function commitJournal(disk: string): void {
     const file = openSync(join(disk, 'other'), 'w')
     fsyncSync(file)
@@ -59,42 +64,47 @@ describe('a loss of power', () => {
     for (const digest of [manifest, config, ...layers]) await new BlobStore(store).read(digest, 100 * MIB)
   }
 
-  it('takes nothing that the background sync has covered, and leaves nothing that is damaged', { timeout: 60_000 }, async () => {
-    const disk = mountDisk('disk')
-    const store = await open(disk, 'one')
-    const mark = () => readlinkSync(join(disk, 'store', 'synced'))
-    const opened = mark()
-    const layer = randomBytes(2 * MIB)
-    const synced = await putImage(store, 'docker.io/library/synced:1', [layer])
-    await expect.poll(mark, { timeout: 30_000, interval: 50 }).not.toBe(opened)
+  it(
+    'takes nothing that the background sync has covered, and leaves nothing that is damaged',
+    { timeout: 60_000 },
+    async () => {
+      const disk = mountDisk('disk')
+      const store = await open(disk, 'one')
+      const mark = () => readlinkSync(join(disk, 'store', 'synced'))
+      const opened = mark()
+      const layer = randomBytes(2 * MIB)
+      const synced = await putImage(store, 'docker.io/library/synced:1', [layer])
+      await expect.poll(mark, { timeout: 30_000, interval: 50 }).not.toBe(opened)
 
-    const later = await putImage(store, 'docker.io/library/later:1', [layer, randomBytes(2 * MIB)])
+      const later = await putImage(store, 'docker.io/library/later:1', [layer, randomBytes(2 * MIB)])
 
-    const nothing = await powerLoss('two')
-    expect(await namesIn(nothing)).toEqual([synced.name])
-    await expectWhole(nothing, synced)
-    await nothing.close()
-    expect(imagesGone()).toEqual([])
+      const nothing = await powerLoss('two')
+      expect(await namesIn(nothing)).toEqual([synced.name])
+      await expectWhole(nothing, synced)
+      await nothing.close()
+      expect(imagesGone()).toEqual([])
 
-    // Now its name is on the disk, and what it names is not.
-    commitJournal(disk)
-    const half = await powerLoss('three')
-    expect(await namesIn(half)).toEqual([synced.name])
-    await expectWhole(half, synced)
-    expect(imagesGone()).toEqual([expect.stringMatching('^image later:1 is gone: ')])
-    await half.close()
+      // Now its name is on the disk, and what it names is not.
+      commitJournal(disk)
+      const half = await powerLoss('three')
+      expect(await namesIn(half)).toEqual([synced.name])
+      await expectWhole(half, synced)
+      expect(imagesGone()).toEqual([expect.stringMatching('^image later:1 is gone: ')])
+      await half.close()
 
-    warnings = []
-    execFileSync('sync', ['-f', disk])
-    const all = await powerLoss('four')
-    expect(await namesIn(all)).toEqual([later.name, synced.name].sort())
-    await expectWhole(all, later)
-    expect(imagesGone()).toEqual([])
-    await all.close()
-    await store.close()
-  })
+      warnings = []
+      execFileSync('sync', ['-f', disk])
+      const all = await powerLoss('four')
+      expect(await namesIn(all)).toEqual([later.name, synced.name].sort())
+      await expectWhole(all, later)
+      expect(imagesGone()).toEqual([])
+      await all.close()
+      await store.close()
+    },
+  )
   it('leaves a record that was on disk as it was, or as it was replaced by', async () => {
-    // The file system writes a name before the bytes behind it, as XFS does: ext4 does not by itself.
+    // The file system writes a name before the bytes behind it, as XFS does: ext4 does not by
+    // itself.
     const disk = mountDisk('disk', ',noauto_da_alloc')
     const store = await open(disk, 'one')
     const old = Buffer.alloc(5_000, 'old')
@@ -105,7 +115,10 @@ describe('a loss of power', () => {
     await store.replace('uploads/record', next, etag)
     commitJournal(disk)
     const bytes = readAfter('uploads/record')
-    expect([old, next].some((one) => bytes.equals(one)), `${bytes.length} bytes`).toBe(true)
+    expect(
+      [old, next].some((one) => bytes.equals(one)),
+      `${bytes.length} bytes`,
+    ).toBe(true)
     await store.close()
   })
 

@@ -7,8 +7,9 @@ import { flock, ownFolder } from '@strata/linux'
 const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
 
 /**
- * A folder of this process for files that are not objects yet, or no longer. Its owner holds a flock on it for life, so that the next process to open the
- * store knows which folders have no owner any more and removes them. (A pid would not do: several pid namespaces may share a store.)
+ * A folder of this process for files that are not objects yet, or no longer. Its owner holds a
+ * flock on it for life, so that the next process to open the store knows which folders have no
+ * owner any more and removes them. (A pid would not do: several pid namespaces may share a store.)
  */
 export class Scratch {
   #next = 0

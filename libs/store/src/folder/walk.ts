@@ -2,8 +2,9 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /**
- * The keys of all files below `root` that begin with `prefix` and come behind `after`, in the order of their bytes (keys are ASCII). A folder sorts as its name
- * with a `/`: `a-b` comes before `a/c`, since `-` is less than `/`.
+ * The keys of all files below `root` that begin with `prefix` and come behind `after`, in the order
+ * of their bytes (keys are ASCII). A folder sorts as its name with a `/`: `a-b` comes before `a/c`,
+ * since `-` is less than `/`.
  */
 export async function* walkKeys(root: string, prefix: string, after: string): AsyncGenerator<string> {
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)

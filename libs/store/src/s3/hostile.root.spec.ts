@@ -46,11 +46,15 @@ describe('S3Store and a hostile server', () => {
   const fresh = (): string => `data/u/${randomUUID()}`
   const partial = (): Promise<string[]> => partialKeys(plain)
   const everything = async (): Promise<string[]> => (await plain.list('')).objects.map(({ key }) => key)
-  const collect = async (key: string): Promise<Buffer> => Buffer.concat((await (await store.get(key))!.body.toArray()) as Buffer[])
+  const collect = async (key: string): Promise<Buffer> =>
+    Buffer.concat((await (await store.get(key))!.body.toArray()) as Buffer[])
   const piecesOf = async function* (bytes: Buffer): AsyncGenerator<Buffer> {
     for (let at = 0; at < bytes.length; at += MIB) yield await Promise.resolve(bytes.subarray(at, at + MIB))
   }
-  /** Each request, told by its method and the names of its query, meets the fault the first time that it comes. */
+  /**
+   * Each request, told by its method and the names of its query, meets the fault the first time
+   * that it comes.
+   */
   const once = (fault: Fault, concerns: (request: IncomingMessage) => boolean = () => true): void => {
     const met = new Set<string>()
     proxy.fault = (request) => {
@@ -95,8 +99,16 @@ describe('S3Store and a hostile server', () => {
 
   it('says in one sentence what a server answers that stays busy', async () => {
     proxy.fault = () => ({ kind: 'status', status: 503, code: 'SlowDown' })
-    const told = { ...unavailable, message: expect.stringMatching(`^the S3 server at ${proxy.endpoint} answers 503 SlowDown`) as string }
-    const works = [store.read('data/u/x', 1), store.create('uploads/x', Buffer.from('x')), store.list(''), store.delete(['data/u/x'])]
+    const told = {
+      ...unavailable,
+      message: expect.stringMatching(`^the S3 server at ${proxy.endpoint} answers 503 SlowDown`) as string,
+    }
+    const works = [
+      store.read('data/u/x', 1),
+      store.create('uploads/x', Buffer.from('x')),
+      store.list(''),
+      store.delete(['data/u/x']),
+    ]
     await Promise.all(works.map((work) => expect(work).rejects.toMatchObject(told)))
     await expect(store.stat('data/u/x')).rejects.toMatchObject(unavailable)
   })
@@ -106,7 +118,8 @@ describe('S3Store and a hostile server', () => {
     const bytes = randomBytes(9 * MIB + 5)
     await plain.put(key, bytes)
     let cuts = 0
-    proxy.fault = ({ method }) => (method === 'GET' && cuts++ < 20 ? { kind: 'answer cut', after: 300_000 + cuts } : undefined)
+    proxy.fault = ({ method }) =>
+      method === 'GET' && cuts++ < 20 ? { kind: 'answer cut', after: 300_000 + cuts } : undefined
     expect((await collect(key)).equals(bytes)).toBe(true)
     expect(cuts).toBe(21)
   })
@@ -116,7 +129,10 @@ describe('S3Store and a hostile server', () => {
     await plain.put(key, randomBytes(4 * MIB))
     proxy.fault = () => ({ kind: 'answer cut', after: 0 })
     const { body } = (await store.get(key))!
-    await expect(body.toArray()).rejects.toMatchObject({ ...unavailable, message: expect.stringMatching(/breaks a body off at byte 0 of/) as string })
+    await expect(body.toArray()).rejects.toMatchObject({
+      ...unavailable,
+      message: expect.stringMatching(/breaks a body off at byte 0 of/) as string,
+    })
   })
 
   it('never goes on with another state of an object', async () => {
@@ -127,9 +143,13 @@ describe('S3Store and a hostile server', () => {
     await reading.next()
     await plain.replace('index/v1/x', Buffer.alloc(3 * MIB, 'b'), etag!)
     const rest = async (): Promise<void> => {
-      for (let next = await reading.next(); !next.done; next = await reading.next()) expect(next.value.includes('b')).toBe(false)
+      for (let next = await reading.next(); !next.done; next = await reading.next())
+        expect(next.value.includes('b')).toBe(false)
     }
-    await expect(rest()).rejects.toMatchObject({ ...unavailable, message: 'index/v1/x was changed or deleted while it was read' })
+    await expect(rest()).rejects.toMatchObject({
+      ...unavailable,
+      message: 'index/v1/x was changed or deleted while it was read',
+    })
   })
 
   it('takes half a list for none', async () => {
@@ -141,14 +161,22 @@ describe('S3Store and a hostile server', () => {
   })
 
   const listXml = (more: boolean, keys: readonly string[], token: string): string => {
-    const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size><ETag>"e"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`)
+    const contents = keys.map(
+      (key) =>
+        `<Contents><Key>${key}</Key><Size>1</Size><ETag>"e"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`,
+    )
     return `<ListBucketResult><KeyCount>${keys.length}</KeyCount><IsTruncated>${more}</IsTruncated>${token && `<NextContinuationToken>${token}</NextContinuationToken>`}${contents.join('')}</ListBucketResult>`
   }
 
   it('reads on behind an empty page that is not the last', async () => {
     await plain.put('data/u/1', Buffer.from('x'))
     let pages = 0
-    proxy.fault = ({ url }) => (pages++ < 2 ? { kind: 'body', xml: listXml(true, [], `t${pages}`) } : url!.includes('continuation-token=t2') ? { kind: 'body', xml: listXml(false, ['data/u/1'], '') } : undefined)
+    proxy.fault = ({ url }) =>
+      pages++ < 2
+        ? { kind: 'body', xml: listXml(true, [], `t${pages}`) }
+        : url!.includes('continuation-token=t2')
+          ? { kind: 'body', xml: listXml(false, ['data/u/1'], '') }
+          : undefined
     expect((await store.list('data/')).objects.map(({ key }) => key)).toEqual(['data/u/1'])
     expect(pages).toBe(3)
   })
@@ -203,22 +231,50 @@ describe('S3Store and a hostile server', () => {
 
   it('tells wrong keys, a bucket that cannot be made and a server that is none, at the start', async () => {
     const config = s3.config({ bucket: 'not-there' })
-    await expect(S3Store.open({ ...config, accessKey: 'nobody' })).rejects.toMatchObject({ ...unavailable, message: `the S3 server at ${s3.endpoint} does not know the access key` })
-    await expect(S3Store.open({ ...config, secretKey: 'wrong-secret' })).rejects.toMatchObject({ ...unavailable, message: `the S3 server at ${s3.endpoint} refuses the secret key: it is not the access key's` })
+    await expect(S3Store.open({ ...config, accessKey: 'nobody' })).rejects.toMatchObject({
+      ...unavailable,
+      message: `the S3 server at ${s3.endpoint} does not know the access key`,
+    })
+    await expect(S3Store.open({ ...config, secretKey: 'wrong-secret' })).rejects.toMatchObject({
+      ...unavailable,
+      message: `the S3 server at ${s3.endpoint} refuses the secret key: it is not the access key's`,
+    })
     proxy.fault = ({ method }) => (method === 'PUT' ? { kind: 'status', status: 403, code: 'AccessDenied' } : undefined)
-    await expect(S3Store.open({ ...config, endpoint: proxy.endpoint })).rejects.toMatchObject({ ...unavailable, message: expect.stringMatching(/^there is no bucket not-there at .*, and it cannot be made with this access key/) as string })
-    await expect(S3Store.open({ ...config, endpoint: 'http://127.0.0.1:9' })).rejects.toMatchObject({ ...unavailable, message: 'the S3 server at http://127.0.0.1:9 cannot be reached (ECONNREFUSED)' })
+    await expect(S3Store.open({ ...config, endpoint: proxy.endpoint })).rejects.toMatchObject({
+      ...unavailable,
+      message: expect.stringMatching(
+        /^there is no bucket not-there at .*, and it cannot be made with this access key/,
+      ) as string,
+    })
+    await expect(S3Store.open({ ...config, endpoint: 'http://127.0.0.1:9' })).rejects.toMatchObject({
+      ...unavailable,
+      message: 'the S3 server at http://127.0.0.1:9 cannot be reached (ECONNREFUSED)',
+    })
   })
 
   it('tells a bucket that vanished from an object that is not there', async () => {
     const config = s3.config({ bucket: `gone-${randomUUID()}` })
     const other = await S3Store.open(config)
     const { hostname, port } = new URL(s3.endpoint)
-    await new Client({ endPoint: hostname, port: Number(port), useSSL: false, region: s3.region, accessKey: s3.accessKey, secretKey: s3.secretKey }).removeBucket(config.bucket)
+    await new Client({
+      endPoint: hostname,
+      port: Number(port),
+      useSSL: false,
+      region: s3.region,
+      accessKey: s3.accessKey,
+      secretKey: s3.secretKey,
+    }).removeBucket(config.bucket)
     const told = { ...unavailable, message: `there is no bucket ${config.bucket} at ${s3.endpoint}` }
     const works: (() => Promise<unknown>)[] = [
-      () => other.stat('data/u/x'), () => other.get('data/u/x'), () => other.read('data/u/x', 1), () => other.put('data/u/x', Buffer.from('x')), () => other.put('data/u/x', piecesOf(Buffer.alloc(20 * MIB))),
-      () => other.create('uploads/x', Buffer.from('x')), () => other.replace('uploads/x', Buffer.from('x'), 'e' as never), () => other.list(''), () => other.delete(['data/u/x']),
+      () => other.stat('data/u/x'),
+      () => other.get('data/u/x'),
+      () => other.read('data/u/x', 1),
+      () => other.put('data/u/x', Buffer.from('x')),
+      () => other.put('data/u/x', piecesOf(Buffer.alloc(20 * MIB))),
+      () => other.create('uploads/x', Buffer.from('x')),
+      () => other.replace('uploads/x', Buffer.from('x'), 'e' as never),
+      () => other.list(''),
+      () => other.delete(['data/u/x']),
     ]
     for (const work of works) await expect(work()).rejects.toMatchObject(told)
     await other.close()
@@ -259,7 +315,15 @@ describe('S3Store and a hostile server', () => {
     const script = fileURLToPath(new URL('../testing/put-stream.mjs', import.meta.url))
     const key = fresh()
     const config = JSON.stringify(s3.config({ bucket }))
-    const { stdout } = await promisify(execFile)(process.execPath, ['--experimental-transform-types', '--no-warnings', '--conditions=@strata/source', script, config, key, '1024'])
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      '--experimental-transform-types',
+      '--no-warnings',
+      '--conditions=@strata/source',
+      script,
+      config,
+      key,
+      '1024',
+    ])
     expect((await plain.stat(key))?.size).toBe(1024 * MIB)
     expect(Number(stdout)).toBeLessThan(150 * MIB)
     await plain.delete([key])

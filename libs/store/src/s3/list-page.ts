@@ -12,21 +12,35 @@ export interface ListedPage {
 const MOST_EMPTY_PAGES = 10_000
 
 /**
- * A page of the keys with `prefix` that sort behind `after` (ListObjectsV2). It is empty only if there is no such key.
+ * A page of the keys with `prefix` that sort behind `after` (ListObjectsV2). It is empty only if
+ * there is no such key.
  *
- * S3 may answer a page without keys that is not the last one, where many keys were deleted. A collector that took it
- * for the end would take all images for garbage. So an empty page is followed by its continuation token, and a page
- * that cannot be followed, or whose keys are not those that were asked for, is no page.
+ * S3 may answer a page without keys that is not the last one, where many keys were deleted. A
+ * collector that took it for the end would take all images for garbage. So an empty page is
+ * followed by its continuation token, and a page that cannot be followed, or whose keys are not
+ * those that were asked for, is no page.
  */
-export async function listPage(client: S3Client, prefix: string, after: string | undefined, limit: number): Promise<ListedPage> {
-  const query = { 'list-type': '2', 'max-keys': String(limit), prefix, ...(after === undefined ? {} : { 'start-after': after }) }
+export async function listPage(
+  client: S3Client,
+  prefix: string,
+  after: string | undefined,
+  limit: number,
+): Promise<ListedPage> {
+  const query = {
+    'list-type': '2',
+    'max-keys': String(limit),
+    prefix,
+    ...(after === undefined ? {} : { 'start-after': after }),
+  }
   let token: string | undefined
   for (let empty = 0; empty < MOST_EMPTY_PAGES; empty++) {
-    const onward: Readonly<Record<string, string>> = token === undefined ? query : { ...query, 'continuation-token': token }
+    const onward: Readonly<Record<string, string>> =
+      token === undefined ? query : { ...query, 'continuation-token': token }
     const page = await client.attempt(async () => {
       const found = parseList((await client.send({ method: 'GET', query: onward })).text)
       checkKeys(found.objects, prefix, after)
-      if (found.more && found.objects.length === 0 && (found.token === '' || found.token === token)) throw S3Failure.ofNonsense('an empty page that has no next one, and is not the last')
+      if (found.more && found.objects.length === 0 && (found.token === '' || found.token === token))
+        throw S3Failure.ofNonsense('an empty page that has no next one, and is not the last')
       return found
     })
     const last = page.objects.at(-1)?.key
@@ -39,7 +53,8 @@ export async function listPage(client: S3Client, prefix: string, after: string |
 function checkKeys(objects: readonly ListedS3Object[], prefix: string, after = ''): void {
   let last = after
   for (const { key } of objects) {
-    if (!key.startsWith(prefix) || key <= last) throw S3Failure.ofNonsense(`the key ${JSON.stringify(key)} in a list of ${prefix} behind ${JSON.stringify(last)}`)
+    if (!key.startsWith(prefix) || key <= last)
+      throw S3Failure.ofNonsense(`the key ${JSON.stringify(key)} in a list of ${prefix} behind ${JSON.stringify(last)}`)
     last = key
   }
 }

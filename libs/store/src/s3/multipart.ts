@@ -9,12 +9,16 @@ import { remove, soon } from './tidy.js'
 import { S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
-/** Parts on their way at a time; one more is being filled. Of large ones fewer: as many as are not more bytes than these, or one. */
+/**
+ * Parts on their way at a time; one more is being filled. Of large ones fewer: as many as are not
+ * more bytes than these, or one.
+ */
 const IN_FLIGHT = 3
 
 /**
- * An upload in parts under a fresh key. Nobody sees an object until `complete`. A part that fails is sent again; if it fails for good, `failed` aborts, so that
- * a source that is silent is not waited for.
+ * An upload in parts under a fresh key. Nobody sees an object until `complete`. A part that fails
+ * is sent again; if it fails for good, `failed` aborts, so that a source that is silent is not
+ * waited for.
  */
 export class Multipart {
   readonly #tags: Etag[] = []
@@ -37,7 +41,10 @@ export class Multipart {
     const options = { patience: STREAM_PATIENCE_MS, signal }
     await client.attempt(() => client.send({ method: 'PUT', key: noteOf(key), signal }), options)
     try {
-      const begun = async (unsure: boolean) => ({ id: parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text), unsure })
+      const begun = async (unsure: boolean) => ({
+        id: parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text),
+        unsure,
+      })
       const { id, unsure } = await client.attempt(begun, options)
       const upload = new Multipart(client, key, id, unsure)
       signal?.addEventListener('abort', () => upload.#failure.abort(cancelled()), { signal: upload.#over.signal })
@@ -48,7 +55,10 @@ export class Multipart {
     }
   }
 
-  /** Aborts when nothing more can come of it; its reason is what `put` is to throw: a part's error, or `cancelled`. */
+  /**
+   * Aborts when nothing more can come of it; its reason is what `put` is to throw: a part's error,
+   * or `cancelled`.
+   */
   get failed(): AbortSignal {
     return this.#failure.signal
   }
@@ -57,7 +67,11 @@ export class Multipart {
   async add(part: Part): Promise<void> {
     while (this.#flying.size > 0 && this.#flyingBytes + part.length > IN_FLIGHT * UNIT) await Promise.race(this.#flying)
     this.#failure.signal.throwIfAborted()
-    if (this.#count === MAX_PARTS) throw new StrataError('limit_exceeded', `an object has more than ${this.#size} bytes; that is as many as an S3 server takes`)
+    if (this.#count === MAX_PARTS)
+      throw new StrataError(
+        'limit_exceeded',
+        `an object has more than ${this.#size} bytes; that is as many as an S3 server takes`,
+      )
     const at = this.#count++
     this.#size += part.length
     this.#flyingBytes += part.length
@@ -71,7 +85,10 @@ export class Multipart {
     this.#flying.add(sending)
   }
 
-  /** The object is there, whole, when it resolves. Tried again where an answer was lost: an upload that is gone then is one that was completed. */
+  /**
+   * The object is there, whole, when it resolves. Tried again where an answer was lost: an upload
+   * that is gone then is one that was completed.
+   */
   async complete(): Promise<ObjectInfo> {
     await Promise.all(this.#flying)
     this.#failure.signal.throwIfAborted()
@@ -80,7 +97,9 @@ export class Multipart {
     const etag = await client.attempt(
       async (unsure) => {
         try {
-          return parseCompleted((await client.send({ method: 'POST', key, query: { uploadId: this.uploadId }, body })).text)
+          return parseCompleted(
+            (await client.send({ method: 'POST', key, query: { uploadId: this.uploadId }, body })).text,
+          )
         } catch (error) {
           if (!(unsure && error instanceof S3Failure && error.code === 'NoSuchUpload')) throw error
           return etagFrom((await client.send({ method: 'HEAD', key })).headers.etag)
@@ -94,7 +113,10 @@ export class Multipart {
     return { size: this.#size, etag }
   }
 
-  /** Nothing is left of it, nor of the object that it may have become, on a server that answers; elsewhere the storage service's sweep finds it. */
+  /**
+   * Nothing is left of it, nor of the object that it may have become, on a server that answers;
+   * elsewhere the storage service's sweep finds it.
+   */
   async abort(): Promise<void> {
     this.#over.abort()
     this.#failure.abort()
@@ -106,6 +128,10 @@ export class Multipart {
   async #send(at: number, { bytes }: Part): Promise<void> {
     const query = { partNumber: String(at + 1), uploadId: this.uploadId }
     const { signal } = this.#failure
-    this.#tags[at] = await this.client.attempt(async () => etagFrom((await this.client.send({ method: 'PUT', key: this.key, query, body: bytes, signal })).headers.etag), { patience: STREAM_PATIENCE_MS, signal })
+    this.#tags[at] = await this.client.attempt(
+      async () =>
+        etagFrom((await this.client.send({ method: 'PUT', key: this.key, query, body: bytes, signal })).headers.etag),
+      { patience: STREAM_PATIENCE_MS, signal },
+    )
   }
 }

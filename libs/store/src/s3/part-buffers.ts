@@ -1,9 +1,15 @@
 import { UNIT, type PartPlan } from './part-plan.js'
 
-/** As many as two streams use at once. One that is dropped is memory until the next collection, so what is kept is less than what is not. */
+/**
+ * As many as two streams use at once. One that is dropped is memory until the next collection, so
+ * what is kept is less than what is not.
+ */
 const KEPT = 8
 
-/** Buffers of one unit each, used again: what the streams of a process take does not grow with what goes through them. */
+/**
+ * Buffers of one unit each, used again: what the streams of a process take does not grow with what
+ * goes through them.
+ */
 export class PartBuffers {
   readonly #free: Buffer[] = []
 
@@ -16,7 +22,10 @@ export class PartBuffers {
   }
 }
 
-/** Bytes of an object, in order; all but the last as large as the plan says. Whoever is done with them calls `release`. */
+/**
+ * Bytes of an object, in order; all but the last as large as the plan says. Whoever is done with
+ * them calls `release`.
+ */
 export interface Part {
   readonly bytes: readonly Uint8Array[]
   readonly length: number
@@ -24,10 +33,15 @@ export interface Part {
 }
 
 /**
- * A stream in parts. Its chunks are copied, for who makes them may use their memory again as soon as the next one is asked for; a source of no bytes is one empty
- * part. Bytes that are at hand anyway are cut as they are.
+ * A stream in parts. Its chunks are copied, for who makes them may use their memory again as soon
+ * as the next one is asked for; a source of no bytes is one empty part. Bytes that are at hand
+ * anyway are cut as they are.
  */
-export async function* partsOf(source: AsyncIterable<Uint8Array> | Uint8Array, buffers: PartBuffers, plan: PartPlan): AsyncGenerator<Part> {
+export async function* partsOf(
+  source: AsyncIterable<Uint8Array> | Uint8Array,
+  buffers: PartBuffers,
+  plan: PartPlan,
+): AsyncGenerator<Part> {
   if (source instanceof Uint8Array) yield* cut(source, plan)
   else yield* gathered(source, buffers, plan)
 }
@@ -41,7 +55,11 @@ function* cut(source: Uint8Array, plan: PartPlan): Generator<Part> {
   }
 }
 
-async function* gathered(source: AsyncIterable<Uint8Array>, buffers: PartBuffers, plan: PartPlan): AsyncGenerator<Part> {
+async function* gathered(
+  source: AsyncIterable<Uint8Array>,
+  buffers: PartBuffers,
+  plan: PartPlan,
+): AsyncGenerator<Part> {
   let held: Buffer[] = []
   let length = 0
   let number = 0
@@ -55,7 +73,7 @@ async function* gathered(source: AsyncIterable<Uint8Array>, buffers: PartBuffers
   }
   try {
     for await (const chunk of source) {
-      for (let at = 0; at < chunk.byteLength; ) {
+      for (let at = 0; at < chunk.byteLength;) {
         const place = length % UNIT
         if (place === 0) held.push(buffers.take())
         const piece = chunk.subarray(at, at + Math.min(UNIT - place, plan(number) - length))

@@ -36,7 +36,7 @@ describe('partsOf', () => {
     const plan = (at: number): number => UNIT / 2 + at * UNIT
     const bytes = Buffer.alloc(5 * UNIT + 3).map((_, at) => at % 251)
     async function* chunks(): AsyncGenerator<Uint8Array> {
-      for (let at = 0; at < bytes.length; ) yield Promise.resolve(bytes.subarray(at, (at += 1_000_003)))
+      for (let at = 0; at < bytes.length;) yield Promise.resolve(bytes.subarray(at, (at += 1_000_003)))
     }
     for (const source of [chunks(), bytes]) {
       const buffers = new PartBuffers()

@@ -5,8 +5,9 @@ import { listPage } from './list-page.js'
 import { parseParts, parseUploads } from './s3-xml.js'
 
 /**
- * Before an upload in parts begins, an empty object notes its key; it goes when the upload is over. For MinIO lists unfinished uploads of all keys from its memory only:
- * after it was started again they are there still, but only who knows the key can find them.
+ * Before an upload in parts begins, an empty object notes its key; it goes when the upload is over.
+ * For MinIO lists unfinished uploads of all keys from its memory only: after it was started again
+ * they are there still, but only who knows the key can find them.
  */
 export const NOTES = 'partial/'
 const NOTES_PAGE = 1_000
@@ -15,22 +16,34 @@ export function noteOf(key: string): string {
   return `${NOTES}${key}`
 }
 
-/** Ends all uploads in parts to a key, and its note. `only`: the one that there is, for a caller who knows that; then nothing is listed. Idempotent. */
+/**
+ * Ends all uploads in parts to a key, and its note. `only`: the one that there is, for a caller who
+ * knows that; then nothing is listed. Idempotent.
+ */
 export async function abandon(client: S3Client, key: string, signal?: AbortSignal, only?: string): Promise<void> {
   await client.attempt(
     async () => {
       const uploads = only === undefined ? await uploadsOf(client, key, signal) : [{ id: only }]
-      for (const { id } of uploads) await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
+      for (const { id } of uploads)
+        await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
       await client.send({ method: 'DELETE', key: noteOf(key), signal })
     },
     { signal },
   )
 }
 
-/** What is being put in parts, or was by a process that died: what the server lists, and what notes lead to. One for each key. */
+/**
+ * What is being put in parts, or was by a process that died: what the server lists, and what notes
+ * lead to. One for each key.
+ */
 export async function* partialUploads(client: S3Client, prefix: string): AsyncGenerator<PartialUpload> {
   const known = new Set<string>()
-  const partial = (key: string, startedAt: Date): PartialUpload => ({ key, startedAt, size: () => sizeOf(client, key), abort: () => abandon(client, key) })
+  const partial = (key: string, startedAt: Date): PartialUpload => ({
+    key,
+    startedAt,
+    size: () => sizeOf(client, key),
+    abort: () => abandon(client, key),
+  })
   for await (const { key, startedAt } of allUploads(client, prefix)) {
     if (known.has(key) || !key.startsWith(prefix)) continue
     known.add(key)
@@ -51,9 +64,11 @@ export async function* partialUploads(client: S3Client, prefix: string): AsyncGe
 async function sizeOf(client: S3Client, key: string): Promise<number> {
   let size = 0
   for (const { id } of await client.attempt(() => uploadsOf(client, key))) {
-    for (let marker: string | undefined = '0'; marker !== undefined; ) {
+    for (let marker: string | undefined = '0'; marker !== undefined;) {
       const query: Readonly<Record<string, string>> = { uploadId: id, 'part-number-marker': marker }
-      const page = await client.attempt(() => unlessOver(async () => parseParts((await client.send({ method: 'GET', key, query })).text)))
+      const page = await client.attempt(() =>
+        unlessOver(async () => parseParts((await client.send({ method: 'GET', key, query })).text)),
+      )
       size += page?.bytes ?? 0
       marker = page?.next
     }
@@ -63,18 +78,27 @@ async function sizeOf(client: S3Client, key: string): Promise<number> {
 
 /** A list with the whole key as its prefix is the one that MinIO reads from its disks. */
 async function uploadsOf(client: S3Client, key: string, signal?: AbortSignal): Promise<{ readonly id: string }[]> {
-  const { Upload } = parseUploads((await client.send({ method: 'GET', query: { uploads: '', prefix: key }, signal })).text)
+  const { Upload } = parseUploads(
+    (await client.send({ method: 'GET', query: { uploads: '', prefix: key }, signal })).text,
+  )
   return Upload.filter((one) => one.Key === key).map(({ UploadId }) => ({ id: UploadId }))
 }
 
-async function* allUploads(client: S3Client, prefix: string): AsyncGenerator<{ readonly key: string; readonly startedAt: Date }> {
+async function* allUploads(
+  client: S3Client,
+  prefix: string,
+): AsyncGenerator<{ readonly key: string; readonly startedAt: Date }> {
   let marker: Readonly<Record<string, string>> | undefined = {}
   do {
     const query: Readonly<Record<string, string>> = { uploads: '', prefix, ...marker }
     const page = await client.attempt(async () => parseUploads((await client.send({ method: 'GET', query })).text))
     for (const { Key: key, Initiated: startedAt } of page.Upload) yield { key, startedAt }
-    if (page.IsTruncated === 'true' && page.NextKeyMarker === '') throw S3Failure.ofNonsense('a page of unfinished uploads that has no next one, and is not the last')
-    marker = page.IsTruncated === 'true' ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker } : undefined
+    if (page.IsTruncated === 'true' && page.NextKeyMarker === '')
+      throw S3Failure.ofNonsense('a page of unfinished uploads that has no next one, and is not the last')
+    marker =
+      page.IsTruncated === 'true'
+        ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker }
+        : undefined
   } while (marker)
 }
 

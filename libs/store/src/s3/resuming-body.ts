@@ -4,14 +4,19 @@ import { StrataError } from '@strata/oci'
 
 /** A server that gives nothing for so long, while somebody waits, has gone. */
 const SILENCE_MS = 15_000
-/** A reader that takes nothing for so long gives its connection back: MinIO lets nobody delete an object while it sends it. */
+/**
+ * A reader that takes nothing for so long gives its connection back: MinIO lets nobody delete an
+ * object while it sends it.
+ */
 const PAUSE_MS = 2_000
 /** Answers in a row that break off before their first byte. */
 const EMPTY_ANSWERS = 5
 
 /**
- * The bytes from `start` to `end` of an object, read from the server as fast as they are read here. Where an answer breaks off (cut short by the server, or closed since nobody
- * read it) the rest is asked for: `open` gives it, of the same state of the object, or throws what the reader is to be told.
+ * The bytes from `start` to `end` of an object, read from the server as fast as they are read here.
+ * Where an answer breaks off (cut short by the server, or closed since nobody read it) the rest is
+ * asked for: `open` gives it, of the same state of the object, or throws what the reader is to be
+ * told.
  */
 export class ResumingBody extends Readable {
   #answer: IncomingMessage | undefined
@@ -88,14 +93,24 @@ export class ResumingBody extends Readable {
   #finish(): void {
     clearTimeout(this.#timer)
     this.#answer?.resume()
-    if (this.#at > this.end) this.destroy(new StrataError('store_unavailable', `the S3 server gives a body more than the ${this.end} bytes that it announced`))
+    if (this.#at > this.end)
+      this.destroy(
+        new StrataError(
+          'store_unavailable',
+          `the S3 server gives a body more than the ${this.end} bytes that it announced`,
+        ),
+      )
     else this.push(null)
   }
 
   async #resume(): Promise<void> {
     this.#opening = true
     try {
-      if (++this.#empty > EMPTY_ANSWERS) throw new StrataError('store_unavailable', `the S3 server breaks a body off at byte ${this.#at} of ${this.end}, again and again`)
+      if (++this.#empty > EMPTY_ANSWERS)
+        throw new StrataError(
+          'store_unavailable',
+          `the S3 server breaks a body off at byte ${this.#at} of ${this.end}, again and again`,
+        )
       const answer = await this.open(this.#at, this.#over.signal)
       if (this.destroyed) answer.destroy()
       else this.#follow(answer)

@@ -31,16 +31,20 @@ export const PATIENCE_MS = 2_500
 export const STREAM_PATIENCE_MS = 10_000
 /** A connection that is not made in this time is none. */
 const CONNECT_MS = 2_000
-/** A server that takes or gives no byte for so long has gone. Slow ones hash and sync before they answer. */
+/**
+ * A server that takes or gives no byte for so long has gone. Slow ones hash and sync before they
+ * answer.
+ */
 const SILENCE_MS = 15_000
 const MAX_TEXT = 8 * 1024 * 1024
 /** Of a signature. Servers compare clocks with about as much leeway. */
 const SIGNED_SECONDS = 900
 
 /**
- * Requests to one bucket, each signed in its URL with the payload left out (the `minio` package's presigned URLs): bytes are not hashed here, what they
- * are is proven by their digest. The package's own requests are not used: they know no end of waiting and no abort, keep the connection of a 503 for ever, and
- * take half a list for a whole one.
+ * Requests to one bucket, each signed in its URL with the payload left out (the `minio` package's
+ * presigned URLs): bytes are not hashed here, what they are is proven by their digest. The
+ * package's own requests are not used: they know no end of waiting and no abort, keep the
+ * connection of a 503 for ever, and take half a list for a whole one.
  */
 export class S3Client {
   readonly #signer: Client
@@ -53,20 +57,39 @@ export class S3Client {
     const { protocol, hostname, port } = new URL(config.endpoint)
     const secure = protocol === 'https:'
     this.#transport = secure ? https : http
-    const agent = (maxSockets: number): http.Agent => new this.#transport.Agent({ keepAlive: true, maxSockets, scheduling: 'lifo' })
+    const agent = (maxSockets: number): http.Agent =>
+      new this.#transport.Agent({ keepAlive: true, maxSockets, scheduling: 'lifo' })
     this.#short = agent(64)
     this.#bodies = agent(256)
     const { region, accessKey, secretKey } = config
-    this.#signer = new Client({ endPoint: hostname.replace(/^\[|\]$/g, ''), ...(port === '' ? {} : { port: Number(port) }), useSSL: secure, region, accessKey, secretKey })
+    this.#signer = new Client({
+      endPoint: hostname.replace(/^\[|\]$/g, ''),
+      ...(port === '' ? {} : { port: Number(port) }),
+      useSSL: secure,
+      region,
+      accessKey,
+      secretKey,
+    })
   }
 
   /** A URL with which anybody may make this request. */
-  async presign(method: string, key: string | undefined, seconds: number, query: Readonly<Record<string, string>> = {}): Promise<string> {
+  async presign(
+    method: string,
+    key: string | undefined,
+    seconds: number,
+    query: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
     return this.#signer.presignedUrl(method, this.config.bucket, key ?? '', seconds, query)
   }
 
-  /** Runs `work` until it succeeds or fails for good, or `patience` is over. `unsure`: an earlier try may have done its work, its answer was lost. */
-  async attempt<T>(work: (unsure: boolean) => Promise<T>, { patience = PATIENCE_MS, signal }: { patience?: number; signal?: AbortSignal | undefined } = {}): Promise<T> {
+  /**
+   * Runs `work` until it succeeds or fails for good, or `patience` is over. `unsure`: an earlier
+   * try may have done its work, its answer was lost.
+   */
+  async attempt<T>(
+    work: (unsure: boolean) => Promise<T>,
+    { patience = PATIENCE_MS, signal }: { patience?: number; signal?: AbortSignal | undefined } = {},
+  ): Promise<T> {
     const until = Date.now() + patience
     let unsure = false
     for (let pause = 25; ; pause = Math.min(pause * 2, 800)) {
@@ -74,16 +97,24 @@ export class S3Client {
         return await work(unsure)
       } catch (error) {
         if (signal?.aborted) throw cancelled()
-        if (!(error instanceof S3Failure && error.retryable && Date.now() + pause < until)) throw asStoreError(error, this.config.endpoint, this.config.bucket)
+        if (!(error instanceof S3Failure && error.retryable && Date.now() + pause < until))
+          throw asStoreError(error, this.config.endpoint, this.config.bucket)
         unsure ||= error.ambiguous
       }
       await delay(pause * (0.5 + Math.random()))
     }
   }
 
-  /** One try: the answer as its head arrives, if it says 2xx. The caller reads its body, or destroys it. @throws S3Failure */
+  /**
+   * One try: the answer as its head arrives, if it says 2xx. The caller reads its body, or destroys
+   * it.
+   * @throws S3Failure
+   */
   async open(request: S3Request): Promise<IncomingMessage> {
-    const answer = await this.#exchange(request, request.method === 'GET' && request.key !== undefined ? this.#bodies : this.#short)
+    const answer = await this.#exchange(
+      request,
+      request.method === 'GET' && request.key !== undefined ? this.#bodies : this.#short,
+    )
     const status = answer.statusCode ?? 0
     if (status >= 200 && status < 300) return answer
     throw errorFrom(status, answer.headers, await textOf(answer).catch(() => ''))
@@ -100,14 +131,23 @@ export class S3Client {
     this.#bodies.destroy()
   }
 
-  async #exchange({ method, key, query, headers, body, signal }: S3Request, agent: http.Agent): Promise<IncomingMessage> {
+  async #exchange(
+    { method, key, query, headers, body, signal }: S3Request,
+    agent: http.Agent,
+  ): Promise<IncomingMessage> {
     const url = new URL(await this.presign(method, key, SIGNED_SECONDS, query))
     if (signal?.aborted) throw cancelled()
     return new Promise((resolve, reject) => {
       const pieces = body instanceof Uint8Array ? [body] : (body ?? [])
       const size = pieces.reduce((sum, piece) => sum + piece.byteLength, 0)
       const length = body || method === 'PUT' || method === 'POST' ? { 'content-length': size } : {}
-      const request = this.#transport.request(url, { method, agent, timeout: SILENCE_MS, headers: { ...length, ...headers }, ...(signal ? { signal } : {}) })
+      const request = this.#transport.request(url, {
+        method,
+        agent,
+        timeout: SILENCE_MS,
+        headers: { ...length, ...headers },
+        ...(signal ? { signal } : {}),
+      })
       request.on('error', (error) => reject(S3Failure.ofNetwork(error)))
       request.on('timeout', () => request.destroy(new Error('silent for too long')))
       request.on('response', (answer) => {
@@ -116,7 +156,10 @@ export class S3Client {
       })
       request.on('socket', (socket) => {
         if (!socket.connecting) return
-        const late = setTimeout(() => request.destroy(Object.assign(new Error('no connection'), { code: 'EHOSTUNREACH' })), CONNECT_MS)
+        const late = setTimeout(
+          () => request.destroy(Object.assign(new Error('no connection'), { code: 'EHOSTUNREACH' })),
+          CONNECT_MS,
+        )
         socket.once('connect', () => clearTimeout(late))
         socket.once('close', () => clearTimeout(late))
       })

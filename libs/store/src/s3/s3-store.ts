@@ -4,7 +4,17 @@ import type { IncomingMessage } from 'node:http'
 import { StrataError } from '@strata/oci'
 import { abortable, cancelled } from '../abortable.js'
 import { checkKey, checkPrefix } from '../keys.js'
-import type { ByteRange, ByteSource, Etag, ObjectInfo, ObjectPage, ObjectStore, PartialUpload, PartialUploads, PresignedReads } from '../object-store.js'
+import type {
+  ByteRange,
+  ByteSource,
+  Etag,
+  ObjectInfo,
+  ObjectPage,
+  ObjectStore,
+  PartialUpload,
+  PartialUploads,
+  PresignedReads,
+} from '../object-store.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
@@ -20,8 +30,10 @@ import { deleteXml, etagFrom, parseDeleted } from './s3-xml.js'
 const PAGE = 1_000
 
 /**
- * Objects in a bucket of an S3 server, by standard S3 alone: `If-None-Match: *` and `If-Match` on a PUT, ranges, ListObjectsV2, multipart uploads. A short object is one
- * PUT; a stream becomes parts. What fails on the way is tried again within a bounded time where that is safe (docs/decisions/0023).
+ * Objects in a bucket of an S3 server, by standard S3 alone: `If-None-Match: *` and `If-Match` on a
+ * PUT, ranges, ListObjectsV2, multipart uploads. A short object is one PUT; a stream becomes parts.
+ * What fails on the way is tried again within a bounded time where that is safe
+ * (docs/decisions/0023).
  */
 export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   readonly #buffers = new PartBuffers()
@@ -31,7 +43,10 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     private readonly plan: PartPlan,
   ) {}
 
-  /** Makes the bucket if it is missing and the key may. @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket */
+  /**
+   * Makes the bucket if it is missing and the key may.
+   * @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket
+   */
   static async open(config: S3Config, plan = growingParts): Promise<S3Store> {
     const client = new S3Client(config)
     try {
@@ -54,7 +69,13 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     checkKey(key)
     if (signal?.aborted) throw cancelled()
     const stop = new AbortController()
-    const parts = partsOf(source instanceof Uint8Array ? source : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal), this.#buffers, this.plan)
+    const parts = partsOf(
+      source instanceof Uint8Array
+        ? source
+        : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal),
+      this.#buffers,
+      this.plan,
+    )
     const first = (await parts.next()).value as Part
     let second: IteratorResult<Part> | undefined
     let upload: Multipart | undefined
@@ -77,16 +98,29 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
 
   async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
     checkKey(key)
-    if (range && !(Number.isSafeInteger(range.start) && Number.isSafeInteger(range.end) && 0 <= range.start && range.start <= range.end))
+    if (
+      range &&
+      !(
+        Number.isSafeInteger(range.start) &&
+        Number.isSafeInteger(range.end) &&
+        0 <= range.start &&
+        range.start <= range.end
+      )
+    )
       throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
-    const opened = range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
+    const opened =
+      range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
     if (opened === 'absent') return undefined
     if (opened === undefined) {
       const info = await this.stat(key)
       return info && { ...info, body: Readable.from([], { objectMode: false }) }
     }
     const { answer, etag, start, end, size } = opened
-    const rest = (at: number, signal: AbortSignal): Promise<IncomingMessage> => this.client.attempt(() => this.#reopen(key, { start: at, end }, etag, signal), { patience: STREAM_PATIENCE_MS, signal })
+    const rest = (at: number, signal: AbortSignal): Promise<IncomingMessage> =>
+      this.client.attempt(() => this.#reopen(key, { start: at, end }, etag, signal), {
+        patience: STREAM_PATIENCE_MS,
+        signal,
+      })
     return { size, etag, body: new ResumingBody(answer, start, end, rest) }
   }
 
@@ -112,7 +146,8 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
       } catch (error) {
         if (isAbsent(error)) return undefined
         if (!(error instanceof S3Failure && error.status === 404 && error.code === '')) throw error
-        // The answer to a HEAD has no body, and only MinIO says in a header what is absent, the object or the bucket.
+        // The answer to a HEAD has no body, and only MinIO says in a header what is absent, the
+        // object or the bucket.
         const opened = await this.#openBody(key, { start: 0, end: 1 })
         if (opened === 'absent') return undefined
         opened?.answer.destroy()
@@ -134,7 +169,10 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     const limit = options.limit ?? PAGE
     if (!(limit >= 1)) throw new StrataError('bad_request', `a page of ${limit} objects cannot be listed`)
     const { objects, next } = await listPage(this.client, prefix, options.after, Math.min(limit, PAGE))
-    return { objects: objects.filter(({ key }) => !key.startsWith(NOTES)).map(({ key, size, etag }) => ({ key, size, etag })), ...(next === undefined ? {} : { next }) }
+    return {
+      objects: objects.filter(({ key }) => !key.startsWith(NOTES)).map(({ key, size, etag }) => ({ key, size, etag })),
+      ...(next === undefined ? {} : { next }),
+    }
   }
 
   async delete(keys: readonly string[]): Promise<void> {
@@ -143,7 +181,9 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
       const body = deleteXml(keys.slice(at, at + PAGE))
       const headers = { 'content-md5': createHash('md5').update(body).digest('base64') }
       await this.client.attempt(async () => {
-        const failed = parseDeleted((await this.client.send({ method: 'POST', query: { delete: '' }, headers, body })).text)
+        const failed = parseDeleted(
+          (await this.client.send({ method: 'POST', query: { delete: '' }, headers, body })).text,
+        )
         if (failed) throw failed
       })
     }
@@ -164,10 +204,12 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
 
   async #putOnce(key: string, part: Part, signal: AbortSignal | undefined): Promise<ObjectInfo> {
     try {
-      const send = async (): Promise<Etag> => etagFrom((await this.client.send({ method: 'PUT', key, body: part.bytes, signal })).headers.etag)
+      const send = async (): Promise<Etag> =>
+        etagFrom((await this.client.send({ method: 'PUT', key, body: part.bytes, signal })).headers.etag)
       return { size: part.length, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
     } catch (error) {
-      await soon((limit) => remove(this.client, key, limit)) // the server may have taken it all the same
+      // the server may have taken it all the same
+      await soon((limit) => remove(this.client, key, limit))
       throw error
     } finally {
       part.release()
@@ -175,8 +217,9 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   }
 
   /**
-   * A PUT with a condition. If an answer was lost, the write may have been done, and then the condition fails at the next try by our own doing: what is there
-   * tells, for no two writes of a record have the same bytes (`rev`).
+   * A PUT with a condition. If an answer was lost, the write may have been done, and then the
+   * condition fails at the next try by our own doing: what is there tells, for no two writes of a
+   * record have the same bytes (`rev`).
    */
   async #putIf(key: string, bytes: Uint8Array, condition: Record<string, string>): Promise<Etag | undefined> {
     checkKey(key)
@@ -212,9 +255,15 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   /** The rest of a body that broke off. */
   async #reopen(key: string, range: ByteRange, etag: Etag, signal: AbortSignal): Promise<IncomingMessage> {
     try {
-      return await this.client.open({ method: 'GET', key, headers: { ...rangeHeader(range), 'if-match': `"${etag}"` }, signal })
+      return await this.client.open({
+        method: 'GET',
+        key,
+        headers: { ...rangeHeader(range), 'if-match': `"${etag}"` },
+        signal,
+      })
     } catch (error) {
-      if (isAbsent(error) || isPreconditionFailed(error)) throw new StrataError('store_unavailable', `${key} was changed or deleted while it was read`, { cause: error })
+      if (isAbsent(error) || isPreconditionFailed(error))
+        throw new StrataError('store_unavailable', `${key} was changed or deleted while it was read`, { cause: error })
       throw error
     }
   }
@@ -223,7 +272,12 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
 async function makeBucket(client: S3Client): Promise<void> {
   const { region, bucket, endpoint } = client.config
   // The one region that must not be named.
-  const body = region === 'us-east-1' ? undefined : Buffer.from(`<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>${region}</LocationConstraint></CreateBucketConfiguration>`)
+  const body =
+    region === 'us-east-1'
+      ? undefined
+      : Buffer.from(
+          `<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>${region}</LocationConstraint></CreateBucketConfiguration>`,
+        )
   try {
     await client.send({ method: 'PUT', ...(body ? { body } : {}) })
   } catch (error) {
@@ -232,7 +286,11 @@ async function makeBucket(client: S3Client): Promise<void> {
     if (error.code === 'BucketAlreadyOwnedByYou') return
     if (error.code === 'BucketAlreadyExists') throw S3Failure.ofAnswer(503, error.code, error.message)
     if (error.retryable && error.code !== 'AccessDenied') throw error
-    throw new StrataError('store_unavailable', `there is no bucket ${bucket} at ${endpoint}, and it cannot be made with this access key (${error.message})`, { cause: error })
+    throw new StrataError(
+      'store_unavailable',
+      `there is no bucket ${bucket} at ${endpoint}, and it cannot be made with this access key (${error.message})`,
+      { cause: error },
+    )
   }
 }
 
@@ -251,8 +309,10 @@ function bodyOf(answer: IncomingMessage): OpenBody {
   const { 'content-range': range, 'content-length': length, etag } = answer.headers
   const whole = /^\d+$/.exec(length ?? '')
   const part = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(range ?? '')
-  if (answer.statusCode === 206 && part) return { answer, start: Number(part[1]), end: Number(part[2]) + 1, size: Number(part[3]), etag: etagFrom(etag) }
-  if (answer.statusCode === 200 && whole) return { answer, start: 0, end: Number(length), size: Number(length), etag: etagFrom(etag) }
+  if (answer.statusCode === 206 && part)
+    return { answer, start: Number(part[1]), end: Number(part[2]) + 1, size: Number(part[3]), etag: etagFrom(etag) }
+  if (answer.statusCode === 200 && whole)
+    return { answer, start: 0, end: Number(length), size: Number(length), etag: etagFrom(etag) }
   answer.destroy()
   throw S3Failure.ofNonsense('a body without its length')
 }

@@ -5,13 +5,22 @@ import type { Etag, ListedObject } from '../object-store.js'
 import { S3Failure } from './s3-failure.js'
 
 // Nothing is taken for a number or left out: keys and tags are text, whatever they look like.
-const parser = new XMLParser({ parseTagValue: false, htmlEntities: true, ignoreDeclaration: true, isArray: (name) => ['Contents', 'Upload', 'Part', 'Error'].includes(name) })
+const parser = new XMLParser({
+  parseTagValue: false,
+  htmlEntities: true,
+  ignoreDeclaration: true,
+  isArray: (name) => ['Contents', 'Upload', 'Part', 'Error'].includes(name),
+})
 const error = z.object({ Code: z.string().default(''), Message: z.string().default('') })
 const list = z.object({
   IsTruncated: z.enum(['true', 'false']),
   KeyCount: z.coerce.number().int().optional(),
   NextContinuationToken: z.string().default(''),
-  Contents: z.array(z.object({ Key: z.string(), Size: z.coerce.number().int(), ETag: z.string(), LastModified: z.coerce.date() })).default([]),
+  Contents: z
+    .array(
+      z.object({ Key: z.string(), Size: z.coerce.number().int(), ETag: z.string(), LastModified: z.coerce.date() }),
+    )
+    .default([]),
 })
 const uploads = z.object({
   IsTruncated: z.enum(['true', 'false']),
@@ -26,8 +35,9 @@ const parts = z.object({
 })
 
 /**
- * The element `root` of an answer. Half an answer must not count as a whole one: who reads too few names of images would take the rest for
- * garbage. So the text has to be there to its end, and of its shape.
+ * The element `root` of an answer. Half an answer must not count as a whole one: who reads too few
+ * names of images would take the rest for garbage. So the text has to be there to its end, and of
+ * its shape.
  */
 function parse<T>(text: string, root: string, schema: z.ZodType<T>): T {
   if (!text.trimEnd().endsWith(`</${root}>`)) throw S3Failure.ofNonsense(`no whole ${root}`)
@@ -39,7 +49,10 @@ function parse<T>(text: string, root: string, schema: z.ZodType<T>): T {
   return parsed.data
 }
 
-/** The failure that an answer tells of. HEAD has no body: some servers say in a header what is wrong. */
+/**
+ * The failure that an answer tells of. HEAD has no body: some servers say in a header what is
+ * wrong.
+ */
 export function errorFrom(status: number, headers: IncomingHttpHeaders, text: string): S3Failure {
   const { Code, Message } = parseError(text)
   return S3Failure.ofAnswer(status, Code || String(headers['x-minio-error-code'] ?? ''), Message)
@@ -57,10 +70,24 @@ export interface ListedS3Object extends ListedObject {
   readonly modified: Date
 }
 
-export function parseList(text: string): { readonly objects: ListedS3Object[]; readonly more: boolean; readonly token: string } {
+export function parseList(text: string): {
+  readonly objects: ListedS3Object[]
+  readonly more: boolean
+  readonly token: string
+} {
   const { Contents, IsTruncated, KeyCount, NextContinuationToken } = parse(text, 'ListBucketResult', list)
-  if (KeyCount !== undefined && KeyCount !== Contents.length) throw S3Failure.ofNonsense(`${Contents.length} keys of ${KeyCount}`)
-  return { objects: Contents.map(({ Key, Size, ETag, LastModified }) => ({ key: Key, size: Size, etag: etagFrom(ETag), modified: LastModified })), more: IsTruncated === 'true', token: NextContinuationToken }
+  if (KeyCount !== undefined && KeyCount !== Contents.length)
+    throw S3Failure.ofNonsense(`${Contents.length} keys of ${KeyCount}`)
+  return {
+    objects: Contents.map(({ Key, Size, ETag, LastModified }) => ({
+      key: Key,
+      size: Size,
+      etag: etagFrom(ETag),
+      modified: LastModified,
+    })),
+    more: IsTruncated === 'true',
+    token: NextContinuationToken,
+  }
 }
 
 export function parseUploads(text: string): z.infer<typeof uploads> {
@@ -69,14 +96,20 @@ export function parseUploads(text: string): z.infer<typeof uploads> {
 
 export function parseParts(text: string): { readonly bytes: number; readonly next: string | undefined } {
   const { IsTruncated, NextPartNumberMarker, Part } = parse(text, 'ListPartsResult', parts)
-  return { bytes: Part.reduce((sum, { Size }) => sum + Size, 0), next: IsTruncated === 'true' ? NextPartNumberMarker : undefined }
+  return {
+    bytes: Part.reduce((sum, { Size }) => sum + Size, 0),
+    next: IsTruncated === 'true' ? NextPartNumberMarker : undefined,
+  }
 }
 
 export function parseUploadId(text: string): string {
   return parse(text, 'InitiateMultipartUploadResult', z.object({ UploadId: z.string().min(1) })).UploadId
 }
 
-/** The tag of the object that is made. The answer begins before the work is done, so what is wrong may stand in a body with the status 200. */
+/**
+ * The tag of the object that is made. The answer begins before the work is done, so what is wrong
+ * may stand in a body with the status 200.
+ */
 export function parseCompleted(text: string): Etag {
   const failed = parseError(text)
   if (failed.Code) throw S3Failure.ofAnswer(failed.Code === 'NoSuchUpload' ? 404 : 500, failed.Code, failed.Message)
@@ -92,12 +125,19 @@ export function parseDeleted(text: string): S3Failure | undefined {
 
 export function completeXml(tags: readonly Etag[]): Buffer {
   const parts = tags.map((tag, at) => `<Part><PartNumber>${at + 1}</PartNumber><ETag>"${tag}"</ETag></Part>`)
-  return Buffer.from(`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${parts.join('')}</CompleteMultipartUpload>`)
+  return Buffer.from(
+    `<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${parts.join('')}</CompleteMultipartUpload>`,
+  )
 }
 
-/** Keys are `checkKey`ed: of what XML minds they may have an apostrophe only, which it does not mind here. */
+/**
+ * Keys are `checkKey`ed: of what XML minds they may have an apostrophe only, which it does not mind
+ * here.
+ */
 export function deleteXml(keys: readonly string[]): Buffer {
-  return Buffer.from(`<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>${keys.map((key) => `<Object><Key>${key}</Key></Object>`).join('')}</Delete>`)
+  return Buffer.from(
+    `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>${keys.map((key) => `<Object><Key>${key}</Key></Object>`).join('')}</Delete>`,
+  )
 }
 
 /** Servers write tags with quotes and without. */

@@ -23,11 +23,17 @@ describe.each(S3_SERVERS)('%s', (server) => {
     const MIB = 1024 * 1024
     const store = await S3Store.open(s3.config({ bucket: `${s3.bucket}-${bucket++}` }), (at) => (5 + 6 * at) * MIB)
     const bytes = randomBytes(40 * MIB + 7)
-    const pieces = Readable.from((function* () {
-      for (let at = 0; at < bytes.length; ) yield bytes.subarray(at, (at += 1 + Math.floor(Math.random() * 3 * MIB)))
-    })())
+    const pieces = Readable.from(
+      (function* () {
+        for (let at = 0; at < bytes.length;) yield bytes.subarray(at, (at += 1 + Math.floor(Math.random() * 3 * MIB)))
+      })(),
+    )
     // 5, 11, 17 MiB and the rest: the tag of an object made of parts ends in how many there were.
-    for (const source of [pieces, bytes]) expect(await store.put('data/u/grown', source)).toMatchObject({ size: bytes.length, etag: expect.stringMatching(/-4$/) as string })
+    for (const source of [pieces, bytes])
+      expect(await store.put('data/u/grown', source)).toMatchObject({
+        size: bytes.length,
+        etag: expect.stringMatching(/-4$/) as string,
+      })
     expect((await store.read('data/u/grown', bytes.length))?.bytes.equals(bytes)).toBe(true)
     expect(await partialKeys(store)).toEqual([])
     await store.delete(['data/u/grown'])

@@ -8,7 +8,9 @@ import { S3Store } from './s3-store.js'
 const MIB = 1024 * 1024
 
 describe.each(S3_SERVERS)('S3Store and a %s that vanishes', (server) => {
-  const why = whyNoTestS3(server) ?? (process.env['STRATA_TEST_S3'] === undefined ? undefined : 'the server that STRATA_TEST_S3 names cannot be killed')
+  const why =
+    whyNoTestS3(server) ??
+    (process.env['STRATA_TEST_S3'] === undefined ? undefined : 'the server that STRATA_TEST_S3 names cannot be killed')
   if (why !== undefined) {
     it('says so, and goes on when it is back', (context) => context.skip(why))
     return
@@ -28,10 +30,19 @@ describe.each(S3_SERVERS)('S3Store and a %s that vanishes', (server) => {
   it('says so at every verb, and works again when it is back', async () => {
     const etag = await store.create('uploads/x', Buffer.from('x'))
     await s3.kill()
-    const told = { code: 'store_unavailable', message: `the S3 server at ${s3.endpoint} cannot be reached (ECONNREFUSED)` }
+    const told = {
+      code: 'store_unavailable',
+      message: `the S3 server at ${s3.endpoint} cannot be reached (ECONNREFUSED)`,
+    }
     const works = [
-      store.stat('uploads/x'), store.get('uploads/x'), store.read('uploads/x', 1), store.put('data/u/x', Buffer.from('x')),
-      store.create('uploads/y', Buffer.from('y')), store.replace('uploads/x', Buffer.from('y'), etag!), store.list(''), store.delete(['data/u/x']),
+      store.stat('uploads/x'),
+      store.get('uploads/x'),
+      store.read('uploads/x', 1),
+      store.put('data/u/x', Buffer.from('x')),
+      store.create('uploads/y', Buffer.from('y')),
+      store.replace('uploads/x', Buffer.from('y'), etag!),
+      store.list(''),
+      store.delete(['data/u/x']),
     ]
     await Promise.all(works.map((work) => expect(work).rejects.toMatchObject(told)))
     await s3.start()

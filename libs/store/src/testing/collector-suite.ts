@@ -12,7 +12,10 @@ import type { StoreUnderTest } from './object-store-suite.js'
 
 const MUTATIONS = ['put', 'create', 'replace', 'delete', 'removeUnchanged'] as const
 
-/** The laws of Collector as tests, on any driver. `hasPartial`: it has the ability `PartialUploads`, which then has a law of its own. */
+/**
+ * The laws of Collector as tests, on any driver. `hasPartial`: it has the ability `PartialUploads`,
+ * which then has a law of its own.
+ */
 export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>, { hasPartial = false } = {}): void {
   describe(`collector on ${name}`, () => {
     let under: StoreUnderTest
@@ -70,11 +73,24 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
 
     const sizeOf = (found: ReadonlyMap<string, number>) => [...found.values()].reduce((sum, size) => sum + size, 0)
     /** What is there, tombstones apart, by the first part of its key. */
-    const left = async () => Object.groupBy([...(await objects())].filter(([, size]) => size !== TOMBSTONE_BYTES).map(([key]) => key), (key) => key.split('/', 1)[0]!)
+    const left = async () =>
+      Object.groupBy(
+        [...(await objects())].filter(([, size]) => size !== TOMBSTONE_BYTES).map(([key]) => key),
+        (key) => key.split('/', 1)[0]!,
+      )
     const nothing = (report: StoreCollection) => ({ ...report, bytes: report.bytes, tombstones: undefined })
     const expectNothing = (report: StoreCollection) => {
       const none = { count: 0, bytes: 0 }
-      expect(nothing(report)).toEqual({ blobs: none, data: none, indexes: none, records: none, partialUploads: none, bytes: 0, linked: 0, tombstones: undefined })
+      expect(nothing(report)).toEqual({
+        blobs: none,
+        data: none,
+        indexes: none,
+        records: none,
+        partialUploads: none,
+        bytes: 0,
+        linked: 0,
+        tombstones: undefined,
+      })
     }
 
     it('frees what nothing needs, to the byte, and says so beforehand', async () => {
@@ -90,7 +106,12 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       expect(await objects()).toEqual(full)
       const report = await collect()
       expect(report).toEqual(foretold)
-      expect(report).toMatchObject({ blobs: { count: 2, bytes: 2_000 }, data: { count: 1, bytes: 500 }, indexes: { count: 2, bytes: 500 }, records: { count: 2 } })
+      expect(report).toMatchObject({
+        blobs: { count: 2, bytes: 2_000 },
+        data: { count: 1, bytes: 500 },
+        indexes: { count: 2, bytes: 500 },
+        records: { count: 2 },
+      })
       const after = await objects()
       expect(sizeOf(full) - sizeOf(after)).toBe(report.bytes)
       expect(sizeOf(after) - before).toBe(report.tombstones.bytes)
@@ -182,7 +203,10 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
         for (let i = 0; i < 3; i++) await addLayer(upload)
         await store.put(freshDataKey(upload), randomBytes(50))
         await uploads.end(upload)
-        const survived = await collect({ on: dyingAfter(store, writes) }).then(() => true, () => false)
+        const survived = await collect({ on: dyingAfter(store, writes) }).then(
+          () => true,
+          () => false,
+        )
         expect((await blobs.read(kept, 2_000)).length).toBe(1_000)
         await collect()
         expect((await blobs.read(kept, 2_000)).length).toBe(1_000)
@@ -201,10 +225,16 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       const full = sizeOf(await objects())
       const reports = await Promise.all(Array.from({ length: 4 }, () => collect()))
       expect(reports.reduce((sum, { blobs: { count } }) => sum + count, 0)).toBe(20)
-      expect(reports.reduce((sum, { blobs, records }) => sum + blobs.bytes + records.bytes, 0)).toBeLessThanOrEqual(full)
+      expect(reports.reduce((sum, { blobs, records }) => sum + blobs.bytes + records.bytes, 0)).toBeLessThanOrEqual(
+        full,
+      )
       await collect()
       expect((await blobs.read(kept, 2_000)).length).toBe(1_000)
-      expect(await left()).toMatchObject({ blobs: [expect.anything()], data: [expect.anything()], index: [expect.anything()] })
+      expect(await left()).toMatchObject({
+        blobs: [expect.anything()],
+        data: [expect.anything()],
+        index: [expect.anything()],
+      })
       expectNothing(await collect())
     })
 
@@ -217,7 +247,12 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
           await open.promise
         }
         await begin('live')
-        const puts = ['live', 'dead'].map((upload) => store.put(freshDataKey(upload), endless()).then(() => 'put', () => 'failed'))
+        const puts = ['live', 'dead'].map((upload) =>
+          store.put(freshDataKey(upload), endless()).then(
+            () => 'put',
+            () => 'failed',
+          ),
+        )
         await expect.poll(() => gather(partial.listPartial()), { timeout: 20_000 }).toHaveLength(2)
         const foretold = await collect({ dryRun: true })
         expect(foretold.partialUploads.count).toBe(1)
@@ -263,13 +298,18 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       const nobody = async function* (): AsyncGenerator<Digest> {
         yield* await Promise.resolve([])
       }
-      await expect(collector.collect({ dryRun: false, references: nobody, signal: AbortSignal.abort(new Error('told to')) })).rejects.toThrow('told to')
+      await expect(
+        collector.collect({ dryRun: false, references: nobody, signal: AbortSignal.abort(new Error('told to')) }),
+      ).rejects.toThrow('told to')
       expect(await objects()).toEqual(before)
     })
   })
 }
 
-/** The same store for a process that dies after so many writes: each later one, and every read, fails. */
+/**
+ * The same store for a process that dies after so many writes: each later one, and every read,
+ * fails.
+ */
 function dyingAfter(store: ObjectStore, writes: number): ObjectStore {
   let left = writes
   let dead = false

@@ -22,7 +22,10 @@ export type Fault =
   /** Taken, and never answered. */
   | { readonly kind: 'silent' }
 
-/** An HTTP server between an S3 client and its server, on a port of its own, which does to requests what a test says. */
+/**
+ * An HTTP server between an S3 client and its server, on a port of its own, which does to requests
+ * what a test says.
+ */
 export class HostileProxy {
   /** Asked for each request. */
   fault: (request: IncomingMessage) => Fault | undefined = () => undefined
@@ -49,7 +52,9 @@ export class HostileProxy {
 
   /** Connections to it that are open. */
   async connections(): Promise<number> {
-    return new Promise((resolve, reject) => this.#server?.getConnections((error, count) => (error ? reject(error) : resolve(count))))
+    return new Promise((resolve, reject) =>
+      this.#server?.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+    )
   }
 
   async close(): Promise<void> {
@@ -66,7 +71,11 @@ export class HostileProxy {
       case 'status':
         request.resume()
         response.writeHead(fault.status, { 'content-type': 'application/xml' })
-        response.end(fault.code === undefined ? '' : `<Error><Code>${fault.code}</Code><Message>told by the proxy</Message></Error>`)
+        response.end(
+          fault.code === undefined
+            ? ''
+            : `<Error><Code>${fault.code}</Code><Message>told by the proxy</Message></Error>`,
+        )
         return
       case 'body':
         request.resume()
@@ -81,7 +90,13 @@ export class HostileProxy {
         await delay(fault.ms)
     }
     // The signature is over the Host that the client named.
-    const onward = httpRequest({ host: this.target.hostname, port: this.target.port, method: request.method, path: request.url, headers: request.headers })
+    const onward = httpRequest({
+      host: this.target.hostname,
+      port: this.target.port,
+      method: request.method,
+      path: request.url,
+      headers: request.headers,
+    })
     request.pipe(onward)
     request.once('close', () => request.complete || onward.destroy())
     const [answer] = (await once(onward, 'response')) as [IncomingMessage]
@@ -89,7 +104,10 @@ export class HostileProxy {
     if (fault?.kind === 'answer lost' || fault?.kind === 'answer halved') {
       const body = Buffer.concat((await answer.toArray()) as Buffer[])
       if (fault.kind === 'answer lost') request.socket.resetAndDestroy()
-      else response.writeHead(answer.statusCode!, { 'content-type': 'application/xml' }).end(body.subarray(0, body.length / 2))
+      else
+        response
+          .writeHead(answer.statusCode!, { 'content-type': 'application/xml' })
+          .end(body.subarray(0, body.length / 2))
       return
     }
     response.writeHead(answer.statusCode!, answer.headers)

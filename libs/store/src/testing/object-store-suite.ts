@@ -9,7 +9,10 @@ import { Records } from '../records.js'
 /** A store to be tested, of its own: empty, and nobody else writes into it. */
 export interface StoreUnderTest {
   readonly store: ObjectStore
-  /** What lies behind the store and is no object: temporary files, unfinished multipart uploads. Must be none after each test. */
+  /**
+   * What lies behind the store and is no object: temporary files, unfinished multipart uploads.
+   * Must be none after each test.
+   */
   leftovers(): Promise<string[]>
   /** Closes the store and takes all of it away. */
   dispose(): Promise<void>
@@ -31,7 +34,8 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       await under.dispose()
       expect(left).toEqual([])
     })
-    const bytesOf = async (key: string, range?: { start: number; end: number }) => collect((await store.get(key, range))!.body)
+    const bytesOf = async (key: string, range?: { start: number; end: number }) =>
+      collect((await store.get(key, range))!.body)
     const keysOf = async (prefix: string) => (await gather(listAll(store, prefix))).map(({ key }) => key)
     const fresh = () => `data/u/${randomUUID()}`
 
@@ -43,7 +47,17 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect(await store.stat(key)).toEqual(stored)
       expect(await store.read(key, bytes.length)).toEqual({ bytes, etag: stored.etag })
       expect(await bytesOf(key)).toEqual(bytes)
-      for (const [start, end] of [[0, 1], [0, 300_000], [1, 299_999], [299_999, 300_000], [299_000, 400_000], [5, 5], [300_000, 300_001], [400_000, 500_000], [0, 0]] as const) {
+      for (const [start, end] of [
+        [0, 1],
+        [0, 300_000],
+        [1, 299_999],
+        [299_999, 300_000],
+        [299_000, 400_000],
+        [5, 5],
+        [300_000, 300_001],
+        [400_000, 500_000],
+        [0, 0],
+      ] as const) {
         const part = await store.get(key, { start, end })
         expect(part?.size).toBe(bytes.length)
         expect(await collect(part!.body)).toEqual(bytes.subarray(start, end))
@@ -61,7 +75,14 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     it('refuses ranges that are none', async () => {
       const key = fresh()
       await store.put(key, Buffer.from('abc'))
-      for (const [start, end] of [[-1, 2], [2, 1], [0.5, 2], [0, Infinity], [NaN, 1]] as const) await expect(store.get(key, { start, end })).rejects.toMatchObject({ code: 'bad_request' })
+      for (const [start, end] of [
+        [-1, 2],
+        [2, 1],
+        [0.5, 2],
+        [0, Infinity],
+        [NaN, 1],
+      ] as const)
+        await expect(store.get(key, { start, end })).rejects.toMatchObject({ code: 'bad_request' })
     })
 
     it('keeps empty objects', async () => {
@@ -107,7 +128,11 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       await store.put(key, source())
       const bytes = await bytesOf(key)
       expect(bytes.length).toBe(36_000_000)
-      for (let round = 0; round < 120; round++) expect(bytes.subarray(round * 300_000, (round + 1) * 300_000).every((byte) => byte === round), `chunk ${round}`).toBe(true)
+      for (let round = 0; round < 120; round++)
+        expect(
+          bytes.subarray(round * 300_000, (round + 1) * 300_000).every((byte) => byte === round),
+          `chunk ${round}`,
+        ).toBe(true)
     })
 
     it('knows absent from empty', async () => {
@@ -139,30 +164,33 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect(await keysOf('')).toEqual([])
     })
 
-    it.each(['before', 'between two chunks', 'while the source is silent'])('leaves nothing when aborted %s', async (when) => {
-      const key = fresh()
-      const abort = new AbortController()
-      const begun = Promise.withResolvers<undefined>()
-      const chunk = randomBytes(MIB)
-      async function* source() {
-        // More than a driver gathers before it sends any of it.
-        for (let chunks = 0; chunks < 24; chunks++) yield chunk
-        begun.resolve(undefined)
-        if (when === 'while the source is silent') await new Promise(() => undefined)
-        for (;;) {
-          await turn()
-          yield chunk
+    it.each(['before', 'between two chunks', 'while the source is silent'])(
+      'leaves nothing when aborted %s',
+      async (when) => {
+        const key = fresh()
+        const abort = new AbortController()
+        const begun = Promise.withResolvers<undefined>()
+        const chunk = randomBytes(MIB)
+        async function* source() {
+          // More than a driver gathers before it sends any of it.
+          for (let chunks = 0; chunks < 24; chunks++) yield chunk
+          begun.resolve(undefined)
+          if (when === 'while the source is silent') await new Promise(() => undefined)
+          for (;;) {
+            await turn()
+            yield chunk
+          }
         }
-      }
-      if (when === 'before') abort.abort()
-      const put = store.put(key, source(), { signal: abort.signal })
-      const refused = expect(put).rejects.toMatchObject({ code: 'cancelled' })
-      if (when !== 'before') await begun.promise
-      abort.abort()
-      await refused
-      expect(await store.stat(key)).toBeUndefined()
-      expect(await keysOf('')).toEqual([])
-    })
+        if (when === 'before') abort.abort()
+        const put = store.put(key, source(), { signal: abort.signal })
+        const refused = expect(put).rejects.toMatchObject({ code: 'cancelled' })
+        if (when !== 'before') await begun.promise
+        abort.abort()
+        await refused
+        expect(await store.stat(key)).toBeUndefined()
+        expect(await keysOf('')).toEqual([])
+      },
+    )
 
     it('tells an aborted source that it is over', async () => {
       const abort = new AbortController()
@@ -203,7 +231,9 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
 
     it('creates if absent: of twenty at once one wins, and its bytes stand', async () => {
       const key = 'blobs/sha256/race'
-      const tags = await Promise.all(Array.from({ length: 20 }, (_, i) => store.create(key, Buffer.from(`writer ${i}`))))
+      const tags = await Promise.all(
+        Array.from({ length: 20 }, (_, i) => store.create(key, Buffer.from(`writer ${i}`))),
+      )
       const winners = tags.flatMap((tag, i) => (tag === undefined ? [] : [i]))
       expect(winners).toHaveLength(1)
       const found = await store.read(key, 100)
@@ -214,15 +244,17 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     it('replaces if unchanged: of twenty with one tag one wins', async () => {
       const key = 'blobs/sha256/race'
       const etag = await store.create(key, Buffer.from('first'))
-      const tags = await Promise.all(Array.from({ length: 20 }, (_, i) => store.replace(key, Buffer.from(`writer ${i}`), etag!)))
+      const tags = await Promise.all(
+        Array.from({ length: 20 }, (_, i) => store.replace(key, Buffer.from(`writer ${i}`), etag!)),
+      )
       expect(tags.filter((tag) => tag !== undefined)).toHaveLength(1)
     })
 
-    it('loses none of eight workers\' ten increments each', async () => {
+    it("loses none of eight workers' ten increments each", async () => {
       const key = 'uploads/counter'
       await store.create(key, Buffer.from('0'))
       const worker = async () => {
-        for (let done = 0; done < 10; ) {
+        for (let done = 0; done < 10;) {
           const { bytes, etag } = (await store.read(key, 100))!
           if (await store.replace(key, Buffer.from(String(Number(bytes.toString()) + 1)), etag)) done++
         }
@@ -279,19 +311,33 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     })
 
     it('lists by prefix in the order of bytes, with the tags that reading gives', async () => {
-      const names = ['a', 'a-b/x', 'a.b', 'b/Z', 'b/a', 'b/a~', 'b/a/', 'b0', 'b/_x/y'].map((name) => `data/${name.replace(/\/$/, '-')}`)
+      const names = ['a', 'a-b/x', 'a.b', 'b/Z', 'b/a', 'b/a~', 'b/a/', 'b0', 'b/_x/y'].map(
+        (name) => `data/${name.replace(/\/$/, '-')}`,
+      )
       for (const key of names) await store.create(key, Buffer.from(key))
       const sorted = [...names].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
       expect(await keysOf('')).toEqual(sorted)
-      for (const prefix of ['data/', 'data/a', 'data/b/', 'data/b', 'data/b/a', 'data/a-b/x', 'data/zz', 'dat', 'other/']) expect(await keysOf(prefix)).toEqual(sorted.filter((key) => key.startsWith(prefix)))
-      for await (const { key, size, etag } of listAll(store, 'data/')) expect({ size, etag }).toEqual(await store.stat(key))
+      for (const prefix of [
+        'data/',
+        'data/a',
+        'data/b/',
+        'data/b',
+        'data/b/a',
+        'data/a-b/x',
+        'data/zz',
+        'dat',
+        'other/',
+      ])
+        expect(await keysOf(prefix)).toEqual(sorted.filter((key) => key.startsWith(prefix)))
+      for await (const { key, size, etag } of listAll(store, 'data/'))
+        expect({ size, etag }).toEqual(await store.stat(key))
     })
 
     it('lists in pages that miss and repeat nothing, also while objects go', async () => {
       const names = Array.from({ length: 25 }, (_, i) => `data/${String.fromCharCode(97 + (i % 3))}/${i}`).sort()
       for (const key of names) await store.create(key, Buffer.from(key))
       const seen: string[] = []
-      for (let after: string | undefined; ; ) {
+      for (let after: string | undefined; ;) {
         const page = await store.list('data/', { limit: 7, ...(after === undefined ? {} : { after }) })
         expect(page.objects.length).toBeLessThanOrEqual(7)
         seen.push(...page.objects.map(({ key }) => key))
@@ -305,7 +351,14 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     })
 
     it('takes every character that a key may have', async () => {
-      const odd = ["data/u/._:@+=,!'()*~-", 'data/...', 'data/.hidden', 'data/-', `data/${'n'.repeat(255)}`, 'images/h:5000/a/_tags/V1.0-x_y']
+      const odd = [
+        "data/u/._:@+=,!'()*~-",
+        'data/...',
+        'data/.hidden',
+        'data/-',
+        `data/${'n'.repeat(255)}`,
+        'images/h:5000/a/_tags/V1.0-x_y',
+      ]
       for (const key of odd) await store.put(key, Buffer.from(key))
       for (const key of odd) expect((await store.read(key, 2000))?.bytes.toString()).toBe(key)
       expect((await keysOf('')).sort()).toEqual([...odd].sort())
@@ -314,9 +367,31 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     })
 
     it('refuses hostile keys everywhere', async () => {
-      const hostile = ['', '/', 'a/', '/etc/passwd', '../x', 'a/../b', 'a/./b', '.', '..', 'a//b', 'a\\b', 'a\0b', 'a b', 'a\nb', 'ä', 'a%2fb', 'a?b', 'a#b', 'x'.repeat(256), 'a/'.repeat(600) + 'a']
+      const hostile = [
+        '',
+        '/',
+        'a/',
+        '/etc/passwd',
+        '../x',
+        'a/../b',
+        'a/./b',
+        '.',
+        '..',
+        'a//b',
+        'a\\b',
+        'a\0b',
+        'a b',
+        'a\nb',
+        'ä',
+        'a%2fb',
+        'a?b',
+        'a#b',
+        'x'.repeat(256),
+        'a/'.repeat(600) + 'a',
+      ]
       for (const key of hostile) {
-        const refused = (work: Promise<unknown>) => expect(work, JSON.stringify(key)).rejects.toMatchObject({ code: 'bad_request' })
+        const refused = (work: Promise<unknown>) =>
+          expect(work, JSON.stringify(key)).rejects.toMatchObject({ code: 'bad_request' })
         await refused(store.put(key, Buffer.from('x')))
         await refused(store.get(key))
         await refused(store.read(key, 1))
@@ -325,7 +400,8 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         await refused(store.replace(key, Buffer.from('x'), 'x' as never))
         await refused(store.delete([key]))
       }
-      for (const prefix of ['/', '../', 'a/../', 'a//', '\0', './']) await expect(store.list(prefix)).rejects.toMatchObject({ code: 'bad_request' })
+      for (const prefix of ['/', '../', 'a/../', 'a//', '\0', './'])
+        await expect(store.list(prefix)).rejects.toMatchObject({ code: 'bad_request' })
       expect(await keysOf('')).toEqual([])
     })
 

@@ -15,7 +15,10 @@ export interface PutImage {
   readonly name: string
 }
 
-/** An image of the layers' bytes, as a load makes it: blobs, then its name. For tests of the store: the config and the name's record have only what the store reads. */
+/**
+ * An image of the layers' bytes, as a load makes it: blobs, then its name. For tests of the store:
+ * the config and the name's record have only what the store reads.
+ */
 export async function putImage(store: ObjectStore, name: string, layers: readonly Uint8Array[]): Promise<PutImage> {
   const blobs = new BlobStore(store)
   const uploads = new Uploads(store)
@@ -38,13 +41,19 @@ export async function putImage(store: ObjectStore, name: string, layers: readonl
       schemaVersion: 2,
       mediaType: MEDIA.manifest,
       config: { mediaType: MEDIA.config, digest: config, size: configBytes.length },
-      layers: layers.map((bytes, at) => ({ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: put[at], size: bytes.length })),
+      layers: layers.map((bytes, at) => ({
+        mediaType: 'application/vnd.oci.image.layer.v1.tar',
+        digest: put[at],
+        size: bytes.length,
+      })),
     }),
   )
   const manifest = await add(manifestBytes)
   const { repository, tag } = parseReference(name)
   const key = tag ? keys.tag(repository, tag) : keys.imageDigest(repository, manifest)
-  await new Records(store, z.object({ digest: z.string() }), 'the record of image name').update(key, () => ({ digest: manifest }))
+  await new Records(store, z.object({ digest: z.string() }), 'the record of image name').update(key, () => ({
+    digest: manifest,
+  }))
   await uploads.end(upload)
   return { manifest, config, layers: put, name: key }
 }

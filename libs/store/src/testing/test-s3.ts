@@ -17,7 +17,10 @@ export type S3Server = (typeof S3_SERVERS)[number]
 const BIN = fileURLToPath(new URL('../../../../.tools/bin/', import.meta.url))
 const GIVEN = process.env['STRATA_TEST_S3']
 
-/** Why this server cannot be started here; `undefined` if it can, or if `STRATA_TEST_S3` names one that is there and takes its place. */
+/**
+ * Why this server cannot be started here; `undefined` if it can, or if `STRATA_TEST_S3` names one
+ * that is there and takes its place.
+ */
 export function whyNoTestS3(server: S3Server): string | undefined {
   if (GIVEN !== undefined || existsSync(join(BIN, server))) return undefined
   return howToGet(server)
@@ -28,8 +31,9 @@ function howToGet(server: S3Server): string {
 }
 
 /**
- * An S3 server for tests: a real one on a free port of 127.0.0.1, with keys, a bucket's name and a folder of its own. With `STRATA_TEST_S3` it is the one named there,
- * a bucket of it, and can be neither killed nor started.
+ * An S3 server for tests: a real one on a free port of 127.0.0.1, with keys, a bucket's name and a
+ * folder of its own. With `STRATA_TEST_S3` it is the one named there, a bucket of it, and can be
+ * neither killed nor started.
  */
 export class TestS3 {
   readonly region = 'us-east-1'
@@ -56,7 +60,13 @@ export class TestS3 {
   static async startOwn(server: S3Server = 'minio', below = tmpdir()): Promise<TestS3> {
     if (!existsSync(join(BIN, server))) throw new Error(howToGet(server))
     const key = (): string => randomBytes(12).toString('hex')
-    const one = new TestS3(server, `http://127.0.0.1:${await freePort()}`, key(), key(), mkdtempSync(join(below, 'strata-s3-')))
+    const one = new TestS3(
+      server,
+      `http://127.0.0.1:${await freePort()}`,
+      key(),
+      key(),
+      mkdtempSync(join(below, 'strata-s3-')),
+    )
     await one.start()
     return one
   }
@@ -69,7 +79,13 @@ export class TestS3 {
 
   /** What a service needs to use the bucket as its store. */
   environment(): NodeJS.ProcessEnv {
-    return { STRATA_STORE: `s3://${this.bucket}`, STRATA_S3_ENDPOINT: this.endpoint, STRATA_S3_REGION: this.region, STRATA_S3_ACCESS_KEY: this.accessKey, STRATA_S3_SECRET_KEY: this.secretKey }
+    return {
+      STRATA_STORE: `s3://${this.bucket}`,
+      STRATA_S3_ENDPOINT: this.endpoint,
+      STRATA_S3_REGION: this.region,
+      STRATA_S3_ACCESS_KEY: this.accessKey,
+      STRATA_S3_SECRET_KEY: this.secretKey,
+    }
   }
 
   /** As `STRATA_TEST_S3` names it to others. */
@@ -93,12 +109,37 @@ export class TestS3 {
     const folder = this.#ownFolder()
     const [args, env] =
       this.server === 'minio'
-        ? [['server', folder, '--address', host, '--quiet'], { MINIO_ROOT_USER: this.accessKey, MINIO_ROOT_PASSWORD: this.secretKey, MINIO_BROWSER: 'off', MINIO_UPDATE: 'off' }]
-        : [['--access', this.accessKey, '--secret', this.secretKey, '--port', `127.0.0.1:${port}`, '--quiet', 'posix', folder], {}]
-    const child = spawn(join(BIN, this.server), args, { env: { PATH: process.env['PATH'], HOME: folder, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+        ? [
+            ['server', folder, '--address', host, '--quiet'],
+            {
+              MINIO_ROOT_USER: this.accessKey,
+              MINIO_ROOT_PASSWORD: this.secretKey,
+              MINIO_BROWSER: 'off',
+              MINIO_UPDATE: 'off',
+            },
+          ]
+        : [
+            [
+              '--access',
+              this.accessKey,
+              '--secret',
+              this.secretKey,
+              '--port',
+              `127.0.0.1:${port}`,
+              '--quiet',
+              'posix',
+              folder,
+            ],
+            {},
+          ]
+    const child = spawn(join(BIN, this.server), args, {
+      env: { PATH: process.env['PATH'], HOME: folder, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     this.#process = child
     let said = ''
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-4_000)))
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-4_000)))
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${this.server} ended: ${said}`)
       if (await this.#serves()) return
@@ -126,18 +167,29 @@ export class TestS3 {
 
   async #removeBucket(): Promise<void> {
     const { hostname, port, protocol } = new URL(this.endpoint)
-    const client = new Client({ endPoint: hostname, ...(port === '' ? {} : { port: Number(port) }), useSSL: protocol === 'https:', region: this.region, accessKey: this.accessKey, secretKey: this.secretKey })
+    const client = new Client({
+      endPoint: hostname,
+      ...(port === '' ? {} : { port: Number(port) }),
+      useSSL: protocol === 'https:',
+      region: this.region,
+      accessKey: this.accessKey,
+      secretKey: this.secretKey,
+    })
     if (!(await client.bucketExists(this.bucket))) return
     const names: string[] = []
-    for await (const { name } of client.listObjectsV2(this.bucket, '', true) as AsyncIterable<{ name: string }>) names.push(name)
+    for await (const { name } of client.listObjectsV2(this.bucket, '', true) as AsyncIterable<{ name: string }>)
+      names.push(name)
     if (names.length > 0) await client.removeObjects(this.bucket, names)
-    for await (const { key } of client.listIncompleteUploads(this.bucket, '', true) as AsyncIterable<{ key: string }>) await client.removeIncompleteUpload(this.bucket, key)
+    for await (const { key } of client.listIncompleteUploads(this.bucket, '', true) as AsyncIterable<{ key: string }>)
+      await client.removeIncompleteUpload(this.bucket, key)
     await client.removeBucket(this.bucket)
   }
 
   async #serves(): Promise<boolean> {
     try {
-      const answer = await fetch(this.server === 'minio' ? `${this.endpoint}/minio/health/ready` : this.endpoint, { signal: AbortSignal.timeout(2_000) })
+      const answer = await fetch(this.server === 'minio' ? `${this.endpoint}/minio/health/ready` : this.endpoint, {
+        signal: AbortSignal.timeout(2_000),
+      })
       await answer.arrayBuffer()
       return this.server === 'minio' ? answer.ok : answer.status < 500
     } catch {

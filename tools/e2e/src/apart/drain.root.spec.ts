@@ -14,7 +14,11 @@ import { SERVICES } from '../testing/topology.js'
 let strata: StrataUnderTest
 let redis: Redis
 beforeAll(async () => {
-  strata = await StrataUnderTest.start({ topology: 'processes', groups: SERVICES.map((service) => [service]), environment: { STRATA_PREPARE: 'false', STRATA_DRAIN_MS: '60000' } })
+  strata = await StrataUnderTest.start({
+    topology: 'processes',
+    groups: SERVICES.map((service) => [service]),
+    environment: { STRATA_PREPARE: 'false', STRATA_DRAIN_MS: '60000' },
+  })
   redis = new Redis({ path: strata.redisSocket })
   await loadBusybox(strata, 't/box')
 })
@@ -25,7 +29,10 @@ afterAll(async () => {
 
 const active = (queue: string): Promise<number> => redis.llen(`strata-q:${queue}:active`)
 const job = async (id: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json<JobView>()
-const startAgain = async (service: (typeof SERVICES)[number], environment: Record<string, string> = {}): Promise<void> => {
+const startAgain = async (
+  service: (typeof SERVICES)[number],
+  environment: Record<string, string> = {},
+): Promise<void> => {
   await strata.startGroup([service], false, { environment })
   await strata.ready()
 }
@@ -38,7 +45,8 @@ function slowArchive(): { readonly stream: PassThrough; begin(): void; end(): vo
   return {
     stream,
     begin: () => void stream.write(Buffer.concat([header({ name: 'unused', size }), Buffer.alloc(size / 2)])),
-    end: () => void stream.end(Buffer.concat([Buffer.alloc(size / 2 + ((512 - (size % 512)) % 512)), file('none', ''), ZEROS])),
+    end: () =>
+      void stream.end(Buffer.concat([Buffer.alloc(size / 2 + ((512 - (size % 512)) % 512)), file('none', ''), ZEROS])),
   }
 }
 
@@ -54,9 +62,18 @@ describe('a gateway that is told to end', () => {
   it('takes no one in, and answers those who are', async () => {
     const { archive, answer } = await begun(randomUUID())
     const ended = strata.stop('SIGTERM', 'gateway')
-    await expect.poll(() => strata.health('gateway', 'ready')).toMatchObject({ status: 503, reasons: ['the service is ending and takes nothing new'] })
+    await expect
+      .poll(() => strata.health('gateway', 'ready'))
+      .toMatchObject({ status: 503, reasons: ['the service is ending and takes nothing new'] })
     expect(await strata.health('gateway', 'live')).toMatchObject({ status: 200 })
-    await expect.poll(() => strata.request('GET', '/v1/version').then(() => 'taken in', () => 'not taken in')).toBe('not taken in')
+    await expect
+      .poll(() =>
+        strata.request('GET', '/v1/version').then(
+          () => 'taken in',
+          () => 'not taken in',
+        ),
+      )
+      .toBe('not taken in')
     archive.end()
     // All of it was read, and looked at by ingest: an archive without an image.
     expect(await answer).toMatchObject({ status: 400 })
@@ -91,21 +108,30 @@ describe('a gateway that is told to end', () => {
   })
 })
 
-/** What was asked for ends well, and nothing of it was begun twice: each service ends what it has, and the next goes on. */
+/**
+ * What was asked for ends well, and nothing of it was begun twice: each service ends what it has,
+ * and the next goes on.
+ */
 describe('while loads and launches run, there ends well', () => {
   const loads = 6
   const launches = 12
   /** Random bytes, so that no layer is there already. */
   const packed = async (name: string): Promise<Buffer> => {
-    const tar = await makeLayer(new Map([['big', { content: Buffer.concat([randomBytes(256 * 1024), Buffer.alloc(8 * 1024 * 1024)]) }]]))
+    const tar = await makeLayer(
+      new Map([['big', { content: Buffer.concat([randomBytes(256 * 1024), Buffer.alloc(8 * 1024 * 1024)]) }]]),
+    )
     return packedImage(name, [gzipSync(tar, { level: 1 })], [tar])
   }
 
   it.each(['ingest', 'extractor', 'storage', 'runtime'] as const)('%s', async (service) => {
     const archives = await Promise.all(Array.from({ length: loads }, (_, n) => packed(`t/${service}:${n}`)))
     const loading = archives.map((archive) => strata.request('POST', '/v1/images', Readable.from([archive])))
-    const launching = Array.from({ length: launches }, () => strata.request('POST', '/v1/containers', { image: 't/box', command: ['true'] }))
-    const queue = { ingest: 'ingest', extractor: 'extract', storage: undefined, runtime: `runtime.${strata.node.id}` }[service]
+    const launching = Array.from({ length: launches }, () =>
+      strata.request('POST', '/v1/containers', { image: 't/box', command: ['true'] }),
+    )
+    const queue = { ingest: 'ingest', extractor: 'extract', storage: undefined, runtime: `runtime.${strata.node.id}` }[
+      service
+    ]
     if (queue !== undefined) await until(async () => (await active(queue)) > 0, `${service} is at work`)
     expect(await strata.stop('SIGTERM', service)).toEqual([0])
     // What it had is done, not left for others to find after a while.
@@ -115,7 +141,9 @@ describe('while loads and launches run, there ends well', () => {
     const answers = await Promise.all(launching)
     const launched = answers.filter(({ status }) => status === 201)
     // Those that came while no node was there were told so.
-    for (const answer of answers) if (!launched.includes(answer)) expect(answer.json(), service).toMatchObject({ code: service === 'runtime' ? 'node_unavailable' : 'none' })
+    for (const answer of answers)
+      if (!launched.includes(answer))
+        expect(answer.json(), service).toMatchObject({ code: service === 'runtime' ? 'node_unavailable' : 'none' })
     expect(launched.length).toBeGreaterThan(0)
     for (const answer of launched) {
       const { id } = answer.json<ContainerView>()

@@ -11,7 +11,12 @@ beforeAll(async () => {
   s3 = await TestS3.startOwn('minio', '/var/tmp')
   const listen = `127.0.0.1:${await freePort()}`
   url = `http://${listen}`
-  strata = await StrataUnderTest.start({ topology: 'processes', store: s3, groups: [['gateway', 'ingest', 'storage', 'extractor'], ['runtime']], environment: { STRATA_LISTEN: listen } })
+  strata = await StrataUnderTest.start({
+    topology: 'processes',
+    store: s3,
+    groups: [['gateway', 'ingest', 'storage', 'extractor'], ['runtime']],
+    environment: { STRATA_LISTEN: listen },
+  })
 })
 afterAll(async () => {
   await strata.dispose()
@@ -31,12 +36,16 @@ const reasons = async (): Promise<Record<string, readonly string[]>> => {
   }
   const answer = await fetch(`${url}/v1/health/ready`)
   const body = (await answer.json()) as { reasons?: string[] }
-  expect([answer.status, Object.keys(body).sort()]).toEqual(body.reasons ? [503, ['reasons', 'status']] : [200, ['status']])
+  expect([answer.status, Object.keys(body).sort()]).toEqual(
+    body.reasons ? [503, ['reasons', 'status']] : [200, ['status']],
+  )
   said['tcp'] = body.reasons ?? []
   return said
 }
-const all = (...one: string[]): Record<string, string[]> => Object.fromEntries([...SERVICES, 'tcp'].map((name) => [name, one]))
-const isSaid = (expected: Record<string, string[]>): Promise<void> => expect.poll(reasons, { timeout: 30_000 }).toEqual(expected)
+const all = (...one: string[]): Record<string, string[]> =>
+  Object.fromEntries([...SERVICES, 'tcp'].map((name) => [name, one]))
+const isSaid = (expected: Record<string, string[]>): Promise<void> =>
+  expect.poll(reasons, { timeout: 30_000 }).toEqual(expected)
 
 it('every service says whether it serves, and what is away', async () => {
   await isSaid(all())
@@ -54,7 +63,9 @@ it('every service says whether it serves, and what is away', async () => {
 
 it('a gateway says that it has no node', async () => {
   expect(await strata.stop('SIGTERM', 'runtime')).toEqual([0])
-  await expect.poll(() => strata.health('gateway', 'ready')).toMatchObject({ status: 503, reasons: ['no node is running'] })
+  await expect
+    .poll(() => strata.health('gateway', 'ready'))
+    .toMatchObject({ status: 503, reasons: ['no node is running'] })
   await strata.startGroup(['runtime'])
   await strata.ready()
 })
@@ -62,7 +73,9 @@ it('a gateway says that it has no node', async () => {
 it('a service that finds no store at its start says so and ends', async () => {
   await s3.kill()
   await strata.startGroup(['storage'], false, { name: 'again' })
-  await expect.poll(() => strata.health('storage', 'ready', 'again').catch(() => undefined), { interval: 20 }).toMatchObject({ status: 503, reasons: ['the service is starting'] })
+  await expect
+    .poll(() => strata.health('storage', 'ready', 'again').catch(() => undefined), { interval: 20 })
+    .toMatchObject({ status: 503, reasons: ['the service is starting'] })
   await expect.poll(() => strata.log, { timeout: 30_000 }).toMatch(/^strata: the S3 server .* cannot be reached/m)
   await expect.poll(async () => strata.stop('SIGTERM', 'again'), { timeout: 30_000 }).toEqual([1])
   await s3.start()

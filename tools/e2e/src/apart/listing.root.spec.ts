@@ -6,7 +6,10 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadBusybox } from '../testing/busybox-image.js'
 import { StrataUnderTest } from '../testing/strata.js'
 
-/** Pages of names that were asked for; and other listings, each held until `letGo`: a request that waits for one has no answer. */
+/**
+ * Pages of names that were asked for; and other listings, each held until `letGo`: a request that
+ * waits for one has no answer.
+ */
 const pages: URLSearchParams[] = []
 const held: { readonly query: URLSearchParams; readonly go: () => void }[] = []
 /** Whose asker has waited for it in vain. */
@@ -21,7 +24,12 @@ beforeAll(async () => {
   proxy = await listeningBefore(s3.endpoint)
   const { port } = proxy.address() as AddressInfo
   // Storage works behind all requests and lists as it needs: it has a way of its own.
-  strata = await StrataUnderTest.start({ topology: 'processes', store: s3, groups: [['gateway', 'ingest', 'extractor', 'runtime']], environment: { STRATA_S3_ENDPOINT: `http://127.0.0.1:${port}` } })
+  strata = await StrataUnderTest.start({
+    topology: 'processes',
+    store: s3,
+    groups: [['gateway', 'ingest', 'extractor', 'runtime']],
+    environment: { STRATA_S3_ENDPOINT: `http://127.0.0.1:${port}` },
+  })
   await strata.startGroup(['storage'], false, { environment: { STRATA_S3_ENDPOINT: s3.endpoint } })
   await strata.ready()
 })
@@ -48,10 +56,14 @@ async function listeningBefore(endpoint: string): Promise<Server> {
     }
   })
   const pass = (request: IncomingMessage, response: ServerResponse): void => {
-    const onward = ask(new URL(request.url!, endpoint), { method: request.method!, headers: request.headers }, (answer) => {
-      response.writeHead(answer.statusCode!, answer.headers)
-      answer.pipe(response)
-    })
+    const onward = ask(
+      new URL(request.url!, endpoint),
+      { method: request.method!, headers: request.headers },
+      (answer) => {
+        response.writeHead(answer.statusCode!, answer.headers)
+        answer.pipe(response)
+      },
+    )
     onward.on('error', () => response.destroy())
     request.pipe(onward)
   }
@@ -68,7 +80,14 @@ it('no request waits for a list of anything but names of images, in pages', asyn
   }
   for (const name of ['t/one', 't/two']) await loadBusybox(strata, name).then(letGo)
   await done('POST', '/v1/images/t%2Fone/tag', { name: 't/three' })
-  for (const rest of ['', '/t%2Fone', ...['history', 'diff?other=t/two', 'files?path=/', 'file?path=/bin/busybox', 'export', 'archive'].map((part) => `/t%2Fone/${part}`)]) await done('GET', `/v1/images${rest}`)
+  for (const rest of [
+    '',
+    '/t%2Fone',
+    ...['history', 'diff?other=t/two', 'files?path=/', 'file?path=/bin/busybox', 'export', 'archive'].map(
+      (part) => `/t%2Fone/${part}`,
+    ),
+  ])
+    await done('GET', `/v1/images${rest}`)
   expect((await strata.cli(['run', '--rm', '--network', 'none', 't/one', 'true'])).code).toBe(0)
   letGo()
   await done('POST', '/v1/images/t%2Fone/mount')
@@ -77,7 +96,11 @@ it('no request waits for a list of anything but names of images, in pages', asyn
   await done('GET', '/v1/containers?all')
   await done('DELETE', '/v1/images/t%2Ftwo')
   await done('GET', '/v1/health/ready')
-  const refused = await strata.request('POST', '/v1/images', Readable.from([Buffer.alloc(20 * 1024 * 1024, 'no archive')]))
+  const refused = await strata.request(
+    'POST',
+    '/v1/images',
+    Readable.from([Buffer.alloc(20 * 1024 * 1024, 'no archive')]),
+  )
   expect(refused.status, refused.bytes.toString()).toBe(400)
   letGo()
 

@@ -24,19 +24,31 @@ let strata: StrataUnderTest
 let gateways: readonly [string, string]
 let redis: Redis
 let second: string
-const secondNode = (): Record<string, string> => ({ STRATA_NODE: second, STRATA_NODE_FOLDER: join(strata.folder, 'node-b'), STRATA_RUN_FOLDER: `/run/strata/${second}` })
+const secondNode = (): Record<string, string> => ({
+  STRATA_NODE: second,
+  STRATA_NODE_FOLDER: join(strata.folder, 'node-b'),
+  STRATA_RUN_FOLDER: `/run/strata/${second}`,
+})
 const startSecondNode = (): Promise<void> => strata.startGroup(NODE, false, { name: 'b', environment: secondNode() })
-const nodes = async (): Promise<string[]> => (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
+const nodes = async (): Promise<string[]> =>
+  (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
 
 beforeAll(async () => {
-  strata = await StrataUnderTest.start({ topology: 'processes', groups: [['gateway', 'ingest', 'storage'], NODE], environment: { STRATA_PREPARE: 'false' } })
+  strata = await StrataUnderTest.start({
+    topology: 'processes',
+    groups: [['gateway', 'ingest', 'storage'], NODE],
+    environment: { STRATA_PREPARE: 'false' },
+  })
   second = `${strata.node.id}-b`
   gateways = [strata.socket, join(strata.folder, 'b.sock')]
   redis = new Redis({ path: strata.redisSocket })
   await strata.startGroup(['gateway', 'ingest'], false, { name: 'again', environment: { STRATA_SOCKET: gateways[1] } })
   await startSecondNode()
   await until(async () => (await nodes()).length === 2, 'two nodes')
-  await until(async () => (await strata.health('gateway', 'ready', 'again').catch(() => undefined))?.status === 200, 'two gateways')
+  await until(
+    async () => (await strata.health('gateway', 'ready', 'again').catch(() => undefined))?.status === 200,
+    'two gateways',
+  )
 })
 afterAll(async () => {
   redis.disconnect()
@@ -57,10 +69,16 @@ describe('a job is seen through either gateway', () => {
     const body = new PassThrough()
     body.on('error', () => undefined)
     body.write(header({ name: 'big', size: 50_000_000 }))
-    return { body, answer: strata.request('POST', `/v1/images?job=${id}`, body, { socket }).catch((error: unknown) => error) }
+    return {
+      body,
+      answer: strata.request('POST', `/v1/images?job=${id}`, body, { socket }).catch((error: unknown) => error),
+    }
   }
 
-  it.each([[0, 1], [1, 0]] as const)('while it comes by gateway %i, and is taken back by the other', async (mine, other) => {
+  it.each([
+    [0, 1],
+    [1, 0],
+  ] as const)('while it comes by gateway %i, and is taken back by the other', async (mine, other) => {
     const id = randomUUID()
     const { body, answer } = slowLoad(id, gateways[mine])
     const { get } = at(gateways[other])
@@ -79,13 +97,18 @@ describe('a job is seen through either gateway', () => {
   it('with its images, and loads at once are shared', async () => {
     const made = await Promise.all(
       Array.from({ length: 8 }, async (_, n) => {
-        const archive = await packedImage(`t/many:${n}`, [await makeLayer(new Map([[`file-${n}`, { content: `${n}` }]]))])
-        const answer = await strata.request('POST', `/v1/images`, Readable.from([archive]), { socket: gateways[n % 2]! })
+        const archive = await packedImage(`t/many:${n}`, [
+          await makeLayer(new Map([[`file-${n}`, { content: `${n}` }]])),
+        ])
+        const answer = await strata.request('POST', `/v1/images`, Readable.from([archive]), {
+          socket: gateways[n % 2]!,
+        })
         expect(answer.status, answer.bytes.toString()).toBe(201)
         return String(answer.headers.location)
       }),
     )
-    for (const [n, job] of made.entries()) expect(await at(gateways[(n + 1) % 2]!).get<JobView>(job)).toMatchObject({ state: 'completed' })
+    for (const [n, job] of made.entries())
+      expect(await at(gateways[(n + 1) % 2]!).get<JobView>(job)).toMatchObject({ state: 'completed' })
     const lists = await Promise.all(gateways.map((socket) => at(socket).get<{ images: unknown[] }>('/v1/images')))
     expect(lists[0]).toEqual(lists[1])
     expect(lists[0]!.images).toHaveLength(8)
@@ -97,32 +120,64 @@ describe('containers on two nodes', () => {
     await loadBusybox(strata, 't/box')
     const made: ContainerView[] = []
     await until(async () => {
-      const answers = await Promise.all(Array.from({ length: 6 }, (_, n) => at(gateways[n % 2]!).post('/v1/containers', { image: 't/box', command: ['sh', '-c', 'trap "exit 4" TERM; echo here; while :; do usleep 10000; done'] })))
+      const answers = await Promise.all(
+        Array.from({ length: 6 }, (_, n) =>
+          at(gateways[n % 2]!).post('/v1/containers', {
+            image: 't/box',
+            command: ['sh', '-c', 'trap "exit 4" TERM; echo here; while :; do usleep 10000; done'],
+          }),
+        ),
+      )
       for (const answer of answers) expect(answer.status, answer.bytes.toString()).toBe(201)
       made.push(...answers.map((answer) => answer.json<ContainerView>()))
       return new Set(made.map(({ node }) => node)).size === 2
     }, 'containers on both')
     for (const [n, { id }] of made.entries()) {
       const [one, other] = n % 2 === 0 ? gateways : [gateways[1], gateways[0]]
-      await until(async () => (await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`, undefined, { socket: one })).bytes.toString() === 'here\n', 'its first word')
+      await until(
+        async () =>
+          (
+            await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`, undefined, { socket: one })
+          ).bytes.toString() === 'here\n',
+        'its first word',
+      )
       const waiting = at(one).post(`/v1/containers/${id}/wait`)
       expect((await at(other).post(`/v1/containers/${id}/stop`)).status).toBe(204)
       expect((await waiting).json()).toEqual({ exitCode: 4 })
       expect((await strata.request('DELETE', `/v1/containers/${id}`, undefined, { socket: other })).status).toBe(204)
-      expect((await at(one).get<{ containers: ContainerView[] }>('/v1/containers?all')).containers.map((container) => container.id)).not.toContain(id)
+      expect(
+        (await at(one).get<{ containers: ContainerView[] }>('/v1/containers?all')).containers.map(
+          (container) => container.id,
+        ),
+      ).not.toContain(id)
     }
   })
 
   it('a door is TCP, and for those who have the secret', async () => {
-    const doors = await Promise.all([strata.node.id, second].map(async (id) => (JSON.parse((await redis.get(`strata:node:${id}`)) ?? '') as { door: string }).door))
+    const doors = await Promise.all(
+      [strata.node.id, second].map(
+        async (id) => (JSON.parse((await redis.get(`strata:node:${id}`)) ?? '') as { door: string }).door,
+      ),
+    )
     expect(new Set(doors).size).toBe(2)
     const secret = readFileSync(join(strata.data, 'node-secret'), 'utf8').trim()
     for (const door of doors) {
       expect(door).toMatch(/^http:\/\/127\.0\.0\.1:[1-9]\d*$/)
       for (const path of ['/containers', '/containers/x/logs', '/mounts', '/nothing']) {
-        for (const headers of [{}, { 'x-strata-secret': '' }, { 'x-strata-secret': `${secret}x` }, { 'x-strata-secret': secret.slice(1) }, { authorization: `Bearer ${secret}` }] as Record<string, string>[]) {
+        for (const headers of [
+          {},
+          { 'x-strata-secret': '' },
+          { 'x-strata-secret': `${secret}x` },
+          { 'x-strata-secret': secret.slice(1) },
+          { authorization: `Bearer ${secret}` },
+        ] as Record<string, string>[]) {
           const { status, body } = await ask(`${door}${path}`, headers)
-          expect({ path, headers, status, code: body.code }).toEqual({ path, headers, status: 401, code: 'unauthorized' })
+          expect({ path, headers, status, code: body.code }).toEqual({
+            path,
+            headers,
+            status: 401,
+            code: 'unauthorized',
+          })
         }
       }
       expect((await ask(`${door}/containers`, { 'x-strata-secret': secret })).status).toBe(200)
@@ -131,7 +186,8 @@ describe('containers on two nodes', () => {
 
   it('gateways and nodes share no folder', () => {
     const environment = (service: Service): string => readFileSync(`/proc/${strata.pid(service)}/environ`, 'utf8')
-    for (const { folder, run } of strata.nodes) for (const place of [folder, run]) expect(environment('gateway')).not.toContain(place)
+    for (const { folder, run } of strata.nodes)
+      for (const place of [folder, run]) expect(environment('gateway')).not.toContain(place)
     expect(environment('runtime')).not.toContain(join(strata.folder, 'gateway'))
     expect(environment('gateway')).toContain('STRATA_STORE=s3://')
   })
@@ -158,7 +214,9 @@ describe('the index of a layer', () => {
     await until(async () => (await nodes()).length === 2, 'two nodes')
     await strata.stop('SIGTERM', NODE.join(','))
     await until(async () => (await nodes()).length === 1, 'the second alone')
-    const container = (await at(gateways[1]).post('/v1/containers', { image: 't/marked', command: ['cat', '/mark'] })).json<ContainerView>()
+    const container = (
+      await at(gateways[1]).post('/v1/containers', { image: 't/marked', command: ['cat', '/mark'] })
+    ).json<ContainerView>()
     expect(container.node).toBe(second)
     expect((await at(gateways[0]).post(`/v1/containers/${container.id}/wait`)).json()).toEqual({ exitCode: 0 })
     expect(readFileSync(join(strata.folder, 'node-b', 'layers', hexOf(digestOf(tar)), 'index')).equals(mark)).toBe(true)

@@ -8,10 +8,20 @@ export function busyboxLayer(): Promise<Buffer> {
   return (base ??= makeLayer(busyboxTree()))
 }
 
-export const layerOf = (entries: Record<string, TreeEntry>): Promise<Buffer> => makeLayer(new Map(Object.entries(entries)) satisfies Tree)
+export const layerOf = (entries: Record<string, TreeEntry>): Promise<Buffer> =>
+  makeLayer(new Map(Object.entries(entries)) satisfies Tree)
 
 /** Loads an image of the busybox layer and what is laid over it. */
-export async function loadBusybox(strata: StrataUnderTest, name: string, layers: readonly Buffer[] = [], config: ImageSpec['config'] = {}): Promise<void> {
-  const archive = await makeArchive({ names: [name], layers: [await busyboxLayer(), ...layers], config: { Env: ['PATH=/bin'], ...config } })
+export async function loadBusybox(
+  strata: StrataUnderTest,
+  name: string,
+  layers: readonly Buffer[] = [],
+  config: ImageSpec['config'] = {},
+): Promise<void> {
+  const archive = await makeArchive({
+    names: [name],
+    layers: [await busyboxLayer(), ...layers],
+    config: { Env: ['PATH=/bin'], ...config },
+  })
   await strata.load(Readable.from([archive]))
 }

@@ -10,7 +10,10 @@ export interface Naming {
   readonly query?: string
   /** What runs the client: `unshare`, `setpriv`, … */
   readonly under?: readonly string[]
-  /** Connects as this user, and is root again before it opens the file: what a setuid program looks like that a caller has become. */
+  /**
+   * Connects as this user, and is root again before it opens the file: what a setuid program looks
+   * like that a caller has become.
+   */
   readonly connectAs?: number
   /** Node where the client can reach it; the test's own if left out. */
   readonly node?: string
@@ -37,8 +40,19 @@ connection.once('connect', () => {
 `
 
 /** What the service answers to it. */
-export function nameDescriptor(socket: string, { under = [], node = process.execPath, ...naming }: Naming, headers: Record<string, string> = {}): Promise<{ status: number; code?: string; detail?: string; images?: { names: string[] }[] }> {
-  const [program, ...args] = [...under, node, '-e', CLIENT, JSON.stringify({ socket, ...naming }), JSON.stringify(headers)]
+export function nameDescriptor(
+  socket: string,
+  { under = [], node = process.execPath, ...naming }: Naming,
+  headers: Record<string, string> = {},
+): Promise<{ status: number; code?: string; detail?: string; images?: { names: string[] }[] }> {
+  const [program, ...args] = [
+    ...under,
+    node,
+    '-e',
+    CLIENT,
+    JSON.stringify({ socket, ...naming }),
+    JSON.stringify(headers),
+  ]
   return new Promise((resolve, reject) => {
     execFile(program, args, (error, stdout, stderr) => {
       if (error) reject(new Error(`${error.message}${stderr}`))

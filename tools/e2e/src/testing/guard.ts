@@ -1,4 +1,13 @@
-import { chmodSync, existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, expect } from 'vitest'
 import { settledStore } from './store-state.js'
@@ -9,8 +18,10 @@ import { SERVICES } from './topology.js'
 const FLAT = 300 * 1024 * 1024
 
 /**
- * What no attack may do, looked at around every test of the `describe` (or file) that calls this: a folder outside of every root stays as it is to the last bit, the memory of no service rises, and afterwards nothing
- * unfinished is in the store, nor half made on the node. Gives the folder, which has a file `canary`.
+ * What no attack may do, looked at around every test of the `describe` (or file) that calls this: a
+ * folder outside of every root stays as it is to the last bit, the memory of no service rises, and
+ * afterwards nothing unfinished is in the store, nor half made on the node. Gives the folder, which
+ * has a file `canary`.
  */
 export function guarded(strata: () => StrataUnderTest): string {
   const outside = mkdtempSync('/var/tmp/strata-canary-')
@@ -28,9 +39,13 @@ export function guarded(strata: () => StrataUnderTest): string {
   afterEach(async () => {
     expect(stateOf(outside)).toEqual(untouched)
     // A test may have killed one.
-    for (const [pid, rss] of before) if (existsSync(`/proc/${pid}/status`)) expect(memory(pid, 'VmHWM') - rss, `memory of ${pid}`).toBeLessThan(FLAT)
+    for (const [pid, rss] of before)
+      if (existsSync(`/proc/${pid}/status`)) expect(memory(pid, 'VmHWM') - rss, `memory of ${pid}`).toBeLessThan(FLAT)
     await settledStore(strata())
-    for (const folder of ['layers/tmp', 'snapshots/tmp'].map((path) => join(strata().node.folder, path)).filter(existsSync)) expect(readdirSync(folder), folder).toEqual([])
+    for (const folder of ['layers/tmp', 'snapshots/tmp']
+      .map((path) => join(strata().node.folder, path))
+      .filter(existsSync))
+      expect(readdirSync(folder), folder).toEqual([])
   })
   afterAll(() => rmSync(outside, { recursive: true }))
   return outside
@@ -38,7 +53,13 @@ export function guarded(strata: () => StrataUnderTest): string {
 
 function stateOf(folder: string): string[] {
   const { mode, mtimeMs } = lstatSync(folder)
-  return [`${mode} ${mtimeMs}`, ...readdirSync(folder).map((name) => `${name} ${lstatSync(join(folder, name)).mode} ${lstatSync(join(folder, name)).nlink} ${readFileSync(join(folder, name), 'utf8')}`)]
+  return [
+    `${mode} ${mtimeMs}`,
+    ...readdirSync(folder).map(
+      (name) =>
+        `${name} ${lstatSync(join(folder, name)).mode} ${lstatSync(join(folder, name)).nlink} ${readFileSync(join(folder, name), 'utf8')}`,
+    ),
+  ]
 }
 
 function memory(pid: number, field: 'VmRSS' | 'VmHWM'): number {

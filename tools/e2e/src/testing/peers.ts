@@ -7,7 +7,10 @@ import type { ArchiveFormat } from '@strata/archive'
 import { MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { until } from './strata.js'
 
-/** An engine or tool of the field, with a store of its own in a folder of its own. What it takes it keeps; `save` writes it again under the same name. */
+/**
+ * An engine or tool of the field, with a store of its own in a folder of its own. What it takes it
+ * keeps; `save` writes it again under the same name.
+ */
 export interface Peer {
   load(file: string, format: ArchiveFormat): void
   save(file: string, format: ArchiveFormat, name: string): void
@@ -16,7 +19,11 @@ export interface Peer {
 
 /** Those of Debian's packages. */
 export const PEERS = {
-  docker: { formats: ['docker'], programs: ['/usr/sbin/dockerd', '/usr/bin/docker'], start: (folder) => startDocker(folder, '/usr/sbin/dockerd', '/usr/bin/docker') },
+  docker: {
+    formats: ['docker'],
+    programs: ['/usr/sbin/dockerd', '/usr/bin/docker'],
+    start: (folder) => startDocker(folder, '/usr/sbin/dockerd', '/usr/bin/docker'),
+  },
   podman: { formats: ['docker', 'oci'], programs: ['podman'], start: startPodman },
   skopeo: { formats: ['docker', 'oci'], programs: ['skopeo'], start: startSkopeo },
   ctr: { formats: ['docker', 'oci'], programs: ['containerd', 'ctr'], start: startContainerd },
@@ -38,15 +45,32 @@ export function newerDocker(): PeerKind | undefined {
 }
 
 export function absentOf(programs: readonly string[]): string[] {
-  return programs.filter((program) => (program.startsWith('/') ? !existsSync(program) : spawnSync('sh', ['-c', `command -v ${program}`]).status !== 0))
+  return programs.filter((program) =>
+    program.startsWith('/') ? !existsSync(program) : spawnSync('sh', ['-c', `command -v ${program}`]).status !== 0,
+  )
 }
 
-const run = (command: string, ...args: string[]): string => execFileSync(command, args, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })
+const run = (command: string, ...args: string[]): string =>
+  execFileSync(command, args, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })
 
 async function startDocker(folder: string, daemon: string, client: string): Promise<Peer> {
   const host = `unix://${join(folder, 'docker.sock')}`
-  const options = { 'data-root': join(folder, 'root'), 'exec-root': join(folder, 'exec'), pidfile: join(folder, 'pid'), host, bridge: 'none', iptables: false, ip6tables: false, 'ip-forward': false }
-  const stop = await serve(folder, daemon, Object.entries(options).map(([name, value]) => `--${name}=${value}`), () => spawnSync(client, ['-H', host, 'version']).status === 0)
+  const options = {
+    'data-root': join(folder, 'root'),
+    'exec-root': join(folder, 'exec'),
+    pidfile: join(folder, 'pid'),
+    host,
+    bridge: 'none',
+    iptables: false,
+    ip6tables: false,
+    'ip-forward': false,
+  }
+  const stop = await serve(
+    folder,
+    daemon,
+    Object.entries(options).map(([name, value]) => `--${name}=${value}`),
+    () => spawnSync(client, ['-H', host, 'version']).status === 0,
+  )
   const docker = (...args: string[]): string => run(client, '-H', host, ...args)
   return {
     load: (file) => void docker('load', '-q', '-i', file),
@@ -61,9 +85,27 @@ async function startDocker(folder: string, daemon: string, client: string): Prom
 async function startPodman(folder: string): Promise<Peer> {
   await mkdir(join(folder, 'tmp'))
   const podman = (...args: string[]): string =>
-    execFileSync('podman', ['--root', join(folder, 'root'), '--runroot', join(folder, 'run'), '--storage-driver', 'vfs', '--cgroup-manager', 'cgroupfs', '--events-backend', 'none', ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', env: { ...process.env, TMPDIR: join(folder, 'tmp') },
-    })
+    execFileSync(
+      'podman',
+      [
+        '--root',
+        join(folder, 'root'),
+        '--runroot',
+        join(folder, 'run'),
+        '--storage-driver',
+        'vfs',
+        '--cgroup-manager',
+        'cgroupfs',
+        '--events-backend',
+        'none',
+        ...args,
+      ],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        encoding: 'utf8',
+        env: { ...process.env, TMPDIR: join(folder, 'tmp') },
+      },
+    )
   return {
     load: (file) => void podman('load', '-q', '-i', file),
     save(file, format, name) {
@@ -75,7 +117,8 @@ async function startPodman(folder: string): Promise<Peer> {
 }
 
 function startSkopeo(folder: string): Promise<Peer> {
-  const skopeo = (...args: string[]): string => run('skopeo', '--insecure-policy', '--tmpdir', folder, 'copy', '-q', ...args)
+  const skopeo = (...args: string[]): string =>
+    run('skopeo', '--insecure-policy', '--tmpdir', folder, 'copy', '-q', ...args)
   // Not an OCI layout: for that it would write a config of its own.
   const kept = `dir:${join(folder, 'kept')}`
   return Promise.resolve({
@@ -88,10 +131,22 @@ function startSkopeo(folder: string): Promise<Peer> {
 async function startContainerd(folder: string): Promise<Peer> {
   const socket = join(folder, 'containerd.sock')
   const config = join(folder, 'config.toml')
-  const lines = ['version = 2', `root = "${folder}/root"`, `state = "${folder}/state"`, 'disabled_plugins = ["io.containerd.grpc.v1.cri"]', `[grpc]\n  address = "${socket}"`, `[plugins."io.containerd.internal.v1.opt"]\n  path = "${folder}/opt"`]
+  const lines = [
+    'version = 2',
+    `root = "${folder}/root"`,
+    `state = "${folder}/state"`,
+    'disabled_plugins = ["io.containerd.grpc.v1.cri"]',
+    `[grpc]\n  address = "${socket}"`,
+    `[plugins."io.containerd.internal.v1.opt"]\n  path = "${folder}/opt"`,
+  ]
   await writeFile(config, lines.join('\n'))
   const ctr = (...args: string[]): string => run('ctr', '-a', socket, '-n', 'test', 'images', ...args)
-  const stop = await serve(folder, 'containerd', ['--config', config], () => spawnSync('ctr', ['-a', socket, 'version']).status === 0)
+  const stop = await serve(
+    folder,
+    'containerd',
+    ['--config', config],
+    () => spawnSync('ctr', ['-a', socket, 'version']).status === 0,
+  )
   const full = (name: string): string => `docker.io/${name}`
   return {
     load: (file) => void ctr('import', '--snapshotter', 'native', file),
@@ -104,7 +159,12 @@ async function startContainerd(folder: string): Promise<Peer> {
 }
 
 /** A daemon until `stop`; its log lies in the folder. */
-async function serve(folder: string, program: string, args: readonly string[], isReady: () => boolean): Promise<() => Promise<void>> {
+async function serve(
+  folder: string,
+  program: string,
+  args: readonly string[],
+  isReady: () => boolean,
+): Promise<() => Promise<void>> {
   const log = openSync(join(folder, 'log'), 'w')
   const child: ChildProcess = spawn(program, args, { stdio: ['ignore', log, log] })
   const ended = once(child, 'exit')
@@ -113,6 +173,7 @@ async function serve(folder: string, program: string, args: readonly string[], i
     child.kill('SIGTERM')
     await ended
     // dockerd leaves a mount on its own folder.
-    for (const { mountPoint } of mountTable().reverse()) if (mountPoint.startsWith(`${folder}/`)) umount(mountPoint, MNT_DETACH)
+    for (const { mountPoint } of mountTable().reverse())
+      if (mountPoint.startsWith(`${folder}/`)) umount(mountPoint, MNT_DETACH)
   }
 }

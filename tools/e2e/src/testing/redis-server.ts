@@ -3,7 +3,9 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 
-/** The Redis of services that run apart, in the folder where `strata up` would have its private one. */
+/**
+ * The Redis of services that run apart, in the folder where `strata up` would have its private one.
+ */
 export class RedisServer {
   #process: ChildProcess | undefined
 
@@ -16,11 +18,30 @@ export class RedisServer {
   async start(): Promise<void> {
     mkdirSync(this.folder, { recursive: true })
     const socket = join(this.folder, 'redis.sock')
-    const child = spawn('redis-server', ['--port', '0', '--unixsocket', socket, '--dir', this.folder, '--save', '', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'], { stdio: 'ignore' })
+    const child = spawn(
+      'redis-server',
+      [
+        '--port',
+        '0',
+        '--unixsocket',
+        socket,
+        '--dir',
+        this.folder,
+        '--save',
+        '',
+        '--appendonly',
+        'yes',
+        '--maxmemory-policy',
+        'noeviction',
+      ],
+      { stdio: 'ignore' },
+    )
     this.#process = child
     const client = new Redis({ path: socket, retryStrategy: () => 20, maxRetriesPerRequest: null })
     client.on('error', () => undefined)
-    const ended = new Promise<never>((_, reject) => child.once('exit', () => reject(new Error('redis-server did not start'))))
+    const ended = new Promise<never>((_, reject) =>
+      child.once('exit', () => reject(new Error('redis-server did not start'))),
+    )
     await Promise.race([client.ping(), ended]).finally(() => client.disconnect())
     ended.catch(() => undefined)
   }

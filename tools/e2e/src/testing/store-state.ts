@@ -7,10 +7,16 @@ interface Envelope {
 }
 const RECORDS = /^(blobs|images|uploads)\//
 
-/** Of each store what was read of it, by key and ETag: many tests look at the same few hundred records again and again. */
+/**
+ * Of each store what was read of it, by key and ETag: many tests look at the same few hundred
+ * records again and again.
+ */
 const known = new WeakMap<ObjectStore, Map<string, Envelope>>()
 
-async function envelope(store: ObjectStore, { key, etag }: { readonly key: string; readonly etag: string }): Promise<Envelope> {
+async function envelope(
+  store: ObjectStore,
+  { key, etag }: { readonly key: string; readonly etag: string },
+): Promise<Envelope> {
   const ofStore = known.get(store) ?? new Map<string, Envelope>()
   known.set(store, ofStore)
   const state = `${key} ${etag}`
@@ -24,15 +30,23 @@ async function readEnvelope(store: ObjectStore, key: string): Promise<Envelope> 
   return found ? (JSON.parse(found.bytes.toString()) as Envelope) : {}
 }
 
-/** The keys of the store's objects below the prefixes (`data/`, `uploads/`, `blobs/`, `images/`), sorted; without tombstones. */
+/**
+ * The keys of the store's objects below the prefixes (`data/`, `uploads/`, `blobs/`, `images/`),
+ * sorted; without tombstones.
+ */
 export async function objectsOf(strata: StrataUnderTest, ...prefixes: string[]): Promise<string[]> {
   const store = await strata.store()
   const keys: string[] = []
-  for (const prefix of prefixes) for await (const object of listAll(store, prefix)) if (!RECORDS.test(object.key) || (await envelope(store, object)).value !== undefined) keys.push(object.key)
+  for (const prefix of prefixes)
+    for await (const object of listAll(store, prefix))
+      if (!RECORDS.test(object.key) || (await envelope(store, object)).value !== undefined) keys.push(object.key)
   return keys.sort()
 }
 
-/** Uploads, and bytes that no blob's record points to: there are none once every load has ended, well or badly. */
+/**
+ * Uploads, and bytes that no blob's record points to: there are none once every load has ended,
+ * well or badly.
+ */
 export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
   const left = new Set(await objectsOf(strata, 'uploads/', 'data/'))
   const store = await strata.store()
@@ -40,12 +54,17 @@ export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
   return [...left]
 }
 
-/** Waits until nothing is under way, then gives all that a refused load may not add to. A layer's index may stay: it is made from bytes alone, and says nothing of any image. */
+/**
+ * Waits until nothing is under way, then gives all that a refused load may not add to. A layer's
+ * index may stay: it is made from bytes alone, and says nothing of any image.
+ */
 export async function settledStore(strata: StrataUnderTest): Promise<string[]> {
   let left: string[] = []
-  await until(async () => (left = await unfinished(strata)).length === 0, 'nothing left of any upload', 20).catch((error: unknown) => {
-    throw new Error(`left in the store: ${left.join(', ')}`, { cause: error })
-  })
+  await until(async () => (left = await unfinished(strata)).length === 0, 'nothing left of any upload', 20).catch(
+    (error: unknown) => {
+      throw new Error(`left in the store: ${left.join(', ')}`, { cause: error })
+    },
+  )
   return objectsOf(strata, 'data/', 'uploads/', 'blobs/', 'images/')
 }
 

@@ -13,13 +13,31 @@ import { mountTable, umount } from '@strata/linux'
 import { openStore, type ObjectStore } from '@strata/store'
 import { TestS3 } from '@strata/store/testing'
 import { RedisServer } from './redis-server.js'
-import { healthSocket, makeSecrets, processes, SERVICES, standalone, testTopology, tokenFile, type Ground, type Service, type Topology } from './topology.js'
+import {
+  healthSocket,
+  makeSecrets,
+  processes,
+  SERVICES,
+  standalone,
+  testTopology,
+  tokenFile,
+  type Ground,
+  type Service,
+  type Topology,
+} from './topology.js'
 
 export type { Service, Topology } from './topology.js'
 export const CLI = fileURLToPath(new URL('../../../../apps/cli/bin/strata.mjs', import.meta.url))
 
-/** Services and CLI have no more of the test's environment. The compile cache spares them a fifth of what a start costs. */
-const INHERITED: Readonly<Record<string, string>> = Object.fromEntries(['PATH', 'NODE_COMPILE_CACHE'].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])))
+/**
+ * Services and CLI have no more of the test's environment. The compile cache spares them a fifth of
+ * what a start costs.
+ */
+const INHERITED: Readonly<Record<string, string>> = Object.fromEntries(
+  ['PATH', 'NODE_COMPILE_CACHE'].flatMap((name) =>
+    process.env[name] === undefined ? [] : [[name, process.env[name]]],
+  ),
+)
 
 export interface Answer {
   readonly status: number
@@ -53,13 +71,24 @@ export interface StrataOptions {
   readonly groups?: readonly (readonly Service[])[]
   /** STRATA_TEST_TOPOLOGY if left out. */
   readonly topology?: Topology
-  /** If left out, a folder standalone, MinIO for processes. A server given is the caller's to remove. */
+  /**
+   * If left out, a folder standalone, MinIO for processes. A server given is the caller's to
+   * remove.
+   */
   readonly store?: 'folder' | TestS3
 }
 
-/** A Strata of the test's own: real processes, real Redis, a store of its own, reached through its socket only. */
+/**
+ * A Strata of the test's own: real processes, real Redis, a store of its own, reached through its
+ * socket only.
+ */
 export class StrataUnderTest {
-  readonly #processes: { readonly group: string; readonly services: readonly Service[]; readonly child: ChildProcess; readonly health: string | undefined }[] = []
+  readonly #processes: {
+    readonly group: string
+    readonly services: readonly Service[]
+    readonly child: ChildProcess
+    readonly health: string | undefined
+  }[] = []
   readonly #nodes = new Map<string, TestNode>()
   /** Of services that run apart. */
   readonly redis: RedisServer
@@ -124,26 +153,38 @@ export class StrataUnderTest {
   }
   /** Of the process that runs the service; of a certain group, where several have one. */
   pid(service: Service, group?: string): number {
-    return this.#processes.find((one) => one.services.includes(service) && (group === undefined || one.group === group))?.child.pid ?? -1
+    return (
+      this.#processes.find((one) => one.services.includes(service) && (group === undefined || one.group === group))
+        ?.child.pid ?? -1
+    )
   }
 
   /** With Redis: standalone, the first group has the private one and the others find it. */
   async startProcesses(groups: readonly (readonly Service[])[] = [SERVICES]): Promise<void> {
-    if (this.topology === 'processes' && this.environment['STRATA_REDIS'] === undefined && !this.redis.isRunning) await this.redis.start()
+    if (this.topology === 'processes' && this.environment['STRATA_REDIS'] === undefined && !this.redis.isRunning)
+      await this.redis.start()
     for (const [index, group] of groups.entries()) await this.startGroup(group, index === 0)
     await this.ready()
   }
 
   /**
-   * A group is known by its services, joined with commas, or by `name`: also a second node, or a second gateway with a socket of its own, for which `environment` has
-   * an id, folders and addresses.
+   * A group is known by its services, joined with commas, or by `name`: also a second node, or a
+   * second gateway with a socket of its own, for which `environment` has an id, folders and
+   * addresses.
    */
-  async startGroup(group: readonly Service[], first = false, options: { name?: string; environment?: Record<string, string> } = {}): Promise<void> {
+  async startGroup(
+    group: readonly Service[],
+    first = false,
+    options: { name?: string; environment?: Record<string, string> } = {},
+  ): Promise<void> {
     const name = options.name ?? group.join(',')
     const given = { ...this.environment, ...options.environment }
     const node = group.includes('runtime') ? this.#addNode(given) : this.node
     const url = `unix://${this.redisSocket}`
-    const programs = this.topology === 'standalone' ? standalone(group, this.#ground(node), first ? undefined : url) : processes(group, this.#ground(node), url, options.name)
+    const programs =
+      this.topology === 'standalone'
+        ? standalone(group, this.#ground(node), first ? undefined : url)
+        : processes(group, this.#ground(node), url, options.name)
     for (const { main, services, environment } of programs) {
       const child = spawn(process.execPath, [...NODE_FLAGS, main], {
         env: { ...INHERITED, ...SERVICE_ENVIRONMENT, STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
@@ -151,20 +192,29 @@ export class StrataUnderTest {
       })
       this.#processes.push({ group: name, services, child, health: environment['STRATA_HEALTH'] })
       child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
-      if (this.topology === 'standalone' && first && this.environment['STRATA_REDIS'] === undefined) await until(() => child.exitCode !== null || existsSync(this.redisSocket), 'Redis is up')
+      if (this.topology === 'standalone' && first && this.environment['STRATA_REDIS'] === undefined)
+        await until(() => child.exitCode !== null || existsSync(this.redisSocket), 'Redis is up')
       if (child.exitCode !== null) throw await this.#ended(child)
     }
   }
 
   async ready(): Promise<void> {
-    await until(async () => {
-      const dead = this.#processes.find(({ child }) => child.exitCode !== null)
-      if (dead) throw await this.#ended(dead.child)
-      if (!(await this.#answers('/v1/health/ready', this.socket))) return false
-      // What a killed node said of itself is still believed for a while: services that run apart are asked themselves.
-      const asked = await Promise.all(this.#processes.map(async ({ health }) => health === undefined || this.#answers('/health/ready', health)))
-      return asked.every(Boolean)
-    }, 'ready', 60, 100)
+    await until(
+      async () => {
+        const dead = this.#processes.find(({ child }) => child.exitCode !== null)
+        if (dead) throw await this.#ended(dead.child)
+        if (!(await this.#answers('/v1/health/ready', this.socket))) return false
+        // What a killed node said of itself is still believed for a while: services that run apart
+        // are asked themselves.
+        const asked = await Promise.all(
+          this.#processes.map(async ({ health }) => health === undefined || this.#answers('/health/ready', health)),
+        )
+        return asked.every(Boolean)
+      },
+      'ready',
+      60,
+      100,
+    )
   }
 
   async #answers(path: string, socket: string): Promise<boolean> {
@@ -172,14 +222,20 @@ export class StrataUnderTest {
   }
 
   /** What a service that runs apart says of its health. */
-  async health(service: Service, question: 'live' | 'ready', group?: string): Promise<{ status: number; reasons?: string[] }> {
-    const answer = await this.request('GET', `/health/${question}`, undefined, { socket: healthSocket(this, service, group) })
+  async health(
+    service: Service,
+    question: 'live' | 'ready',
+    group?: string,
+  ): Promise<{ status: number; reasons?: string[] }> {
+    const answer = await this.request('GET', `/health/${question}`, undefined, {
+      socket: healthSocket(this, service, group),
+    })
     return { ...answer.json<{ reasons?: string[] }>(), status: answer.status }
   }
 
   /**
-   * Ends one group or all, and waits until its processes are gone; gives their exit codes. All by SIGTERM: Redis too; by SIGKILL it stays, as a private
-   * one does.
+   * Ends one group or all, and waits until its processes are gone; gives their exit codes. All by
+   * SIGTERM: Redis too; by SIGKILL it stays, as a private one does.
    */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM', group?: string): Promise<(number | null)[]> {
     const codes: (number | null)[] = []
@@ -192,12 +248,16 @@ export class StrataUnderTest {
     return codes
   }
 
-  /** Stops all and removes all; throws if containers, mounts or processes of this Strata are still there. */
+  /**
+   * Stops all and removes all; throws if containers, mounts or processes of this Strata are still
+   * there.
+   */
   async dispose(): Promise<void> {
     let left: string[]
     try {
       for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
-      for (const { id } of await this.images()) await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
+      for (const { id } of await this.images())
+        await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
       await this.stop()
       left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
     } finally {
@@ -208,7 +268,9 @@ export class StrataUnderTest {
 
   /** After `stop`: what of this Strata is outside its folder, or mounted, or running. */
   async leftovers(): Promise<string[]> {
-    const mounts = mountTable().filter(({ mountPoint }) => this.nodes.some(({ folder }) => mountPoint.startsWith(`${folder}/`))).map(({ mountPoint }) => `mount ${mountPoint}`)
+    const mounts = mountTable()
+      .filter(({ mountPoint }) => this.nodes.some(({ folder }) => mountPoint.startsWith(`${folder}/`)))
+      .map(({ mountPoint }) => `mount ${mountPoint}`)
     const processes: string[] = []
     for (const pid of await readdir('/proc')) {
       if (!/^\d+$/.test(pid)) continue
@@ -219,11 +281,17 @@ export class StrataUnderTest {
   }
 
   async remove(): Promise<void> {
-    await this.#store?.then((store) => store.close(), () => undefined)
+    await this.#store?.then(
+      (store) => store.close(),
+      () => undefined,
+    )
     await this.stop('SIGKILL')
     await this.redis.stop('SIGKILL')
     if (this.ownS3) await this.s3?.remove()
-    for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`)).reverse()) umount(mountPoint, 2)
+    for (const { mountPoint } of mountTable()
+      .filter(({ mountPoint }) => mountPoint.startsWith(`${this.folder}/`))
+      .reverse())
+      umount(mountPoint, 2)
     await rm(this.folder, { recursive: true, force: true })
     for (const { run } of this.nodes) await rm(run, { recursive: true, force: true })
   }
@@ -235,22 +303,43 @@ export class StrataUnderTest {
   }
 
   #ground(node: TestNode): Ground {
-    return { folder: this.folder, data: this.data, socket: this.socket, node, store: { STRATA_STORE: join(this.data, 'store'), ...(this.s3?.environment() as Record<string, string> | undefined) } }
+    return {
+      folder: this.folder,
+      data: this.data,
+      socket: this.socket,
+      node,
+      store: {
+        STRATA_STORE: join(this.data, 'store'),
+        ...(this.s3?.environment() as Record<string, string> | undefined),
+      },
+    }
   }
 
   #addNode(environment: Record<string, string>): TestNode {
     const id = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(this.data).digest('hex').slice(0, 8)}`
-    const node = { id, folder: environment['STRATA_NODE_FOLDER'] ?? join(this.data, 'node'), run: environment['STRATA_RUN_FOLDER'] ?? `/run/strata/${id}` }
+    const node = {
+      id,
+      folder: environment['STRATA_NODE_FOLDER'] ?? join(this.data, 'node'),
+      run: environment['STRATA_RUN_FOLDER'] ?? `/run/strata/${id}`,
+    }
     // By its folder too: a test may start a second node of the same id.
     this.#nodes.set(`${id} ${node.folder}`, node)
     return node
   }
 
-  /** A request through the socket. A string or object body is JSON; a stream is sent as it comes (chunked unless `length` is given). */
+  /**
+   * A request through the socket. A string or object body is JSON; a stream is sent as it comes
+   * (chunked unless `length` is given).
+   */
   async request(method: string, path: string, body?: unknown, options: RequestOptions = {}): Promise<Answer> {
     const answer = await this.open(method, path, body, options)
     const bytes = await buffer(answer)
-    return { status: answer.statusCode ?? 0, headers: answer.headers, bytes, json: <T>() => JSON.parse(bytes.toString()) as T }
+    return {
+      status: answer.statusCode ?? 0,
+      headers: answer.headers,
+      bytes,
+      json: <T>() => JSON.parse(bytes.toString()) as T,
+    }
   }
 
   async open(method: string, path: string, body?: unknown, options: RequestOptions = {}): Promise<IncomingMessage> {
@@ -263,7 +352,11 @@ export class StrataUnderTest {
         path,
         agent: false,
         ...(options.signal ? { signal: options.signal } : {}),
-        headers: { ...options.headers, ...(json ? { 'content-type': 'application/json', 'content-length': json.length } : {}), ...(options.length === undefined ? {} : { 'content-length': options.length }) },
+        headers: {
+          ...options.headers,
+          ...(json ? { 'content-type': 'application/json', 'content-length': json.length } : {}),
+          ...(options.length === undefined ? {} : { 'content-length': options.length }),
+        },
       })
       request.once('response', resolve)
       request.once('error', reject)
@@ -273,8 +366,15 @@ export class StrataUnderTest {
   }
 
   /** Loads an archive; throws the problem if it is refused. */
-  async load(archive: string | Readable, query = ''): Promise<{ images: { id: string; digest: string; names: string[]; layers: number }[] }> {
-    const answer = await this.request('POST', `/v1/images${query}`, typeof archive === 'string' ? createReadStream(archive) : archive)
+  async load(
+    archive: string | Readable,
+    query = '',
+  ): Promise<{ images: { id: string; digest: string; names: string[]; layers: number }[] }> {
+    const answer = await this.request(
+      'POST',
+      `/v1/images${query}`,
+      typeof archive === 'string' ? createReadStream(archive) : archive,
+    )
     if (answer.status !== 201) throw new Error(`load: ${answer.status} ${answer.bytes.toString()}`)
     return answer.json()
   }
@@ -283,7 +383,9 @@ export class StrataUnderTest {
     return (await this.request('GET', '/v1/images')).json<{ images: [] }>().images
   }
 
-  async containers(): Promise<{ id: string; name: string; state: string; exitCode?: number; reason?: string; pid?: number }[]> {
+  async containers(): Promise<
+    { id: string; name: string; state: string; exitCode?: number; reason?: string; pid?: number }[]
+  > {
     return (await this.request('GET', '/v1/containers?all')).json<{ containers: [] }>().containers
   }
 
@@ -296,12 +398,17 @@ export class StrataUnderTest {
     child.stderr?.on('data', (piece: Buffer) => (stderr += piece.toString()))
     if (options.input && child.stdin) pipeline(options.input, child.stdin).catch(() => undefined)
     else child.stdin?.end()
-    const code = await new Promise<number>((resolve) => child.once('close', (exit, signal) => resolve(exit ?? (signal === 'SIGKILL' ? 137 : 143))))
+    const code = await new Promise<number>((resolve) =>
+      child.once('close', (exit, signal) => resolve(exit ?? (signal === 'SIGKILL' ? 137 : 143))),
+    )
     return { code, stdout: Buffer.concat(stdout), stderr }
   }
 
   spawnCli(args: readonly string[]): ChildProcess {
-    return spawn(process.execPath, [CLI, ...args], { env: { ...INHERITED, STRATA_HOST: `unix://${this.socket}` }, stdio: ['pipe', 'pipe', 'pipe'] })
+    return spawn(process.execPath, [CLI, ...args], {
+      env: { ...INHERITED, STRATA_HOST: `unix://${this.socket}` },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
   }
 }
 
@@ -319,8 +426,16 @@ export function standsStill(pid: number): boolean {
   return state === undefined || 'TZX'.includes(state)
 }
 
-/** Waits for a state; gives up with its name after a minute. What is dear to look at is looked at less often. */
-export async function until(state: () => boolean | Promise<boolean>, name: string, seconds = 60, everyMs = 50): Promise<void> {
+/**
+ * Waits for a state; gives up with its name after a minute. What is dear to look at is looked at
+ * less often.
+ */
+export async function until(
+  state: () => boolean | Promise<boolean>,
+  name: string,
+  seconds = 60,
+  everyMs = 50,
+): Promise<void> {
   const end = performance.now() + seconds * 1000
   while (!(await state())) {
     if (performance.now() > end) throw new Error(`waited ${seconds} s in vain for: ${name}`)
@@ -328,7 +443,10 @@ export async function until(state: () => boolean | Promise<boolean>, name: strin
   }
 }
 
-/** What of a node's containers is there, a line each: for when all are removed. Its cgroups and run folder lie outside the data. */
+/**
+ * What of a node's containers is there, a line each: for when all are removed. Its cgroups and run
+ * folder lie outside the data.
+ */
 export function leftOnNode({ id, folder, run }: TestNode): string[] {
   const places: [string, string[]][] = [
     [join(folder, 'containers'), ['lock', 'removed']],
@@ -339,9 +457,15 @@ export function leftOnNode({ id, folder, run }: TestNode): string[] {
     [run, ['bundles', 'runc', 'door.sock']],
     [join(run, 'bundles'), []],
     [join(run, 'runc'), []],
-    ...mountTable().filter(({ fsType }) => fsType.startsWith('cgroup')).map(({ mountPoint }): [string, string[]] => [join(mountPoint, `strata-${id}`), []]),
+    ...mountTable()
+      .filter(({ fsType }) => fsType.startsWith('cgroup'))
+      .map(({ mountPoint }): [string, string[]] => [join(mountPoint, `strata-${id}`), []]),
   ]
-  return places.flatMap(([place, fine]) => namesIn(place).filter((name) => !fine.includes(name) && !isCgroupFile(place, name)).map((name) => join(place, name)))
+  return places.flatMap(([place, fine]) =>
+    namesIn(place)
+      .filter((name) => !fine.includes(name) && !isCgroupFile(place, name))
+      .map((name) => join(place, name)),
+  )
 }
 
 function isCgroupFile(place: string, name: string): boolean {

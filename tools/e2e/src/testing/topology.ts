@@ -4,7 +4,10 @@ import { serviceMain } from '@strata/cli/service'
 
 export const SERVICES = ['gateway', 'ingest', 'extractor', 'storage', 'runtime'] as const
 export type Service = (typeof SERVICES)[number]
-/** All services of a group in one process, started as `strata up` does; or each a process of its own, where gateway and nodes share no folder and nodes' doors are TCP. */
+/**
+ * All services of a group in one process, started as `strata up` does; or each a process of its
+ * own, where gateway and nodes share no folder and nodes' doors are TCP.
+ */
 export type Topology = 'standalone' | 'processes'
 
 /** What the tests are run on unless they say themselves: STRATA_TEST_TOPOLOGY. */
@@ -35,22 +38,46 @@ const SECRET = 'the-secret-of-the-nodes-under-test'
 
 /** Without `redis` the process starts its private one. */
 export function standalone(group: readonly Service[], ground: Ground, redis: string | undefined): Program[] {
-  const environment = { STRATA_DATA: ground.data, STRATA_SOCKET: ground.socket, STRATA_SERVICES: group.join(','), ...ground.store, ...(redis === undefined ? {} : { STRATA_REDIS: redis }) }
+  const environment = {
+    STRATA_DATA: ground.data,
+    STRATA_SOCKET: ground.socket,
+    STRATA_SERVICES: group.join(','),
+    ...ground.store,
+    ...(redis === undefined ? {} : { STRATA_REDIS: redis }),
+  }
   return [{ main: serviceMain('standalone'), services: group, environment }]
 }
 
 /** `name`: of this group, where another has the same services. */
-export function processes(group: readonly Service[], ground: Ground, redis: string, name: string | undefined): Program[] {
+export function processes(
+  group: readonly Service[],
+  ground: Ground,
+  redis: string,
+  name: string | undefined,
+): Program[] {
   const common = { STRATA_REDIS: redis, ...ground.store }
   const node = { STRATA_NODE: ground.node.id, STRATA_NODE_FOLDER: ground.node.folder }
   const own: Readonly<Record<Service, Record<string, string>>> = {
-    gateway: { STRATA_SOCKET: ground.socket, STRATA_TOKEN_FILE: tokenFile('processes', ground), STRATA_NODE_SECRET_FILE: join(ground.folder, 'gateway', 'node-secret') },
+    gateway: {
+      STRATA_SOCKET: ground.socket,
+      STRATA_TOKEN_FILE: tokenFile('processes', ground),
+      STRATA_NODE_SECRET_FILE: join(ground.folder, 'gateway', 'node-secret'),
+    },
     ingest: {},
     storage: {},
     extractor: node,
-    runtime: { ...node, STRATA_RUN_FOLDER: ground.node.run, STRATA_NODE_SECRET_FILE: join(ground.data, 'node-secret'), STRATA_DOOR_LISTEN: '127.0.0.1:0' },
+    runtime: {
+      ...node,
+      STRATA_RUN_FOLDER: ground.node.run,
+      STRATA_NODE_SECRET_FILE: join(ground.data, 'node-secret'),
+      STRATA_DOOR_LISTEN: '127.0.0.1:0',
+    },
   }
-  return group.map((service) => ({ main: serviceMain(service), services: [service], environment: { ...common, ...own[service], STRATA_HEALTH: healthSocket(ground, service, name) } }))
+  return group.map((service) => ({
+    main: serviceMain(service),
+    services: [service],
+    environment: { ...common, ...own[service], STRATA_HEALTH: healthSocket(ground, service, name) },
+  }))
 }
 
 /** Of services that run apart. */

@@ -10,8 +10,9 @@ import { BlobStore, digestInKey, listAll, PREFIX, Uploads, type BlobRecord } fro
 import type { TestStore } from './stores.js'
 
 /**
- * Looks from outside (API, store, the node's disk, the kernel) for what must not be: something listed that is not whole, something that belongs to nothing. It knows
- * nothing of what the services think.
+ * Looks from outside (API, store, the node's disk, the kernel) for what must not be: something
+ * listed that is not whole, something that belongs to nothing. It knows nothing of what the
+ * services think.
  */
 export class Checker {
   readonly #blobs: BlobStore
@@ -27,7 +28,10 @@ export class Checker {
     this.#uploads = new Uploads(store.objects)
   }
 
-  /** A line for each thing that is wrong; none when nothing is under way and all is well. While something is under way, only that: it may be right to have the rest. */
+  /**
+   * A line for each thing that is wrong; none when nothing is under way and all is well. While
+   * something is under way, only that: it may be right to have the rest.
+   */
   async problems(): Promise<string[]> {
     const underWay = await this.#jobs()
     if (underWay.length > 0) return underWay
@@ -35,43 +39,79 @@ export class Checker {
     for await (const { digest, record } of this.#blobs.list()) records.set(digest, record)
     const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all')).containers
     // At once: how long a look takes counts as time until all is right.
-    const found = await Promise.all([this.#images(records), this.#blobsWithoutBytes(records), this.#leftInStore(records)])
+    const found = await Promise.all([
+      this.#images(records),
+      this.#blobsWithoutBytes(records),
+      this.#leftInStore(records),
+    ])
     return [
       ...found.flat(),
       ...containers.filter(({ state }) => state === 'created').map(({ id }) => `container ${id} never came to run`),
-      ...this.strata.nodes.flatMap((node) => leftOnNode(node, containers.filter((container) => container.node === node.id))),
+      ...this.strata.nodes.flatMap((node) =>
+        leftOnNode(
+          node,
+          containers.filter((container) => container.node === node.id),
+        ),
+      ),
     ]
   }
 
-  /** Blobs, what was made of them, and on nodes layers and roots that no image needs: to be asked after a collection. */
+  /**
+   * Blobs, what was made of them, and on nodes layers and roots that no image needs: to be asked
+   * after a collection.
+   */
   async unreachable(): Promise<string[]> {
     const images = await this.strata.images()
     const layers = (await Promise.all(images.map(async ({ digest }) => (await this.#image(digest)).layers))).flat()
-    const needed = new Set<string>([...images.flatMap(({ id, digest }) => [id, digest]), ...layers.flatMap(({ digest, diffId, chainId }) => [digest, diffId, chainId])])
+    const needed = new Set<string>([
+      ...images.flatMap(({ id, digest }) => [id, digest]),
+      ...layers.flatMap(({ digest, diffId, chainId }) => [digest, diffId, chainId]),
+    ])
     const left: string[] = []
-    for await (const { digest } of this.#blobs.list()) if (!needed.has(digest)) left.push(`blob ${digest} is kept, and no image needs it`)
-    for (const prefix of [PREFIX.indexes, PREFIX.checkpoints]) for await (const { key } of listAll(this.store.objects, prefix)) if (!needed.has(digestInKey(key) ?? '')) left.push(`${key} is kept, and no image needs it`)
-    const onNode = this.strata.nodes.flatMap(({ folder }) => [join(folder, 'layers'), join(folder, 'snapshots', 'roots')]).flatMap((place) => foldersIn(place).map((name) => join(place, name)))
-    return [...left, ...onNode.filter((path) => /^[0-9a-f]{64}$/.test(basename(path)) && !needed.has(`sha256:${basename(path)}`)).map((path) => `${path} is kept, and no image needs it`)]
+    for await (const { digest } of this.#blobs.list())
+      if (!needed.has(digest)) left.push(`blob ${digest} is kept, and no image needs it`)
+    for (const prefix of [PREFIX.indexes, PREFIX.checkpoints])
+      for await (const { key } of listAll(this.store.objects, prefix))
+        if (!needed.has(digestInKey(key) ?? '')) left.push(`${key} is kept, and no image needs it`)
+    const onNode = this.strata.nodes
+      .flatMap(({ folder }) => [join(folder, 'layers'), join(folder, 'snapshots', 'roots')])
+      .flatMap((place) => foldersIn(place).map((name) => join(place, name)))
+    return [
+      ...left,
+      ...onNode
+        .filter((path) => /^[0-9a-f]{64}$/.test(basename(path)) && !needed.has(`sha256:${basename(path)}`))
+        .map((path) => `${path} is kept, and no image needs it`),
+    ]
   }
 
   async #jobs(): Promise<string[]> {
     const { jobs } = await this.#api<{ jobs: JobView[] }>('/v1/jobs')
-    return jobs.filter(({ state }) => ['receiving', 'waiting', 'active'].includes(state)).map(({ id, kind, state, step }) => `job ${id} (${kind}) is ${state}: ${step}`)
+    return jobs
+      .filter(({ state }) => ['receiving', 'waiting', 'active'].includes(state))
+      .map(({ id, kind, state, step }) => `job ${id} (${kind}) is ${state}: ${step}`)
   }
 
-  /** Every image that is listed is whole: each of its blobs is there, and its bytes are what its digest says. */
+  /**
+   * Every image that is listed is whole: each of its blobs is there, and its bytes are what its
+   * digest says.
+   */
   async #images(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
     const images = await this.strata.images()
-    const problems = await Promise.all(images.map(async ({ digest, names }) => {
-      const name = names[0] ?? digest
-      const image = await this.#image(digest)
-      return Promise.all([digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest).map(async (blob) => {
-        const record = records.get(blob)
-        if (!record) return `image ${name} lacks blob ${blob}`
-        return (await this.#digestOf(record.data)) === blob ? [] : `image ${name}: the bytes of blob ${blob} are not its own`
-      }))
-    }))
+    const problems = await Promise.all(
+      images.map(async ({ digest, names }) => {
+        const name = names[0] ?? digest
+        const image = await this.#image(digest)
+        return Promise.all(
+          [digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest).map(async (blob) => {
+            const record = records.get(blob)
+            if (!record) return `image ${name} lacks blob ${blob}`
+            return (await this.#digestOf(record.data)) === blob
+              ? []
+              : `image ${name}: the bytes of blob ${blob} are not its own`
+          }),
+        )
+      }),
+    )
     return problems.flat(2)
   }
 
@@ -87,10 +127,14 @@ export class Checker {
   }
 
   async #blobsWithoutBytes(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
-    const problems = await Promise.all([...records].map(async ([digest, { data, size }]) => {
-      const info = await this.store.objects.stat(data)
-      return info?.size === size ? [] : `blob ${digest} has ${info ? `${info.size} bytes` : 'no bytes'} instead of ${size}`
-    }))
+    const problems = await Promise.all(
+      [...records].map(async ([digest, { data, size }]) => {
+        const info = await this.store.objects.stat(data)
+        return info?.size === size
+          ? []
+          : `blob ${digest} has ${info ? `${info.size} bytes` : 'no bytes'} instead of ${size}`
+      }),
+    )
     return problems.flat()
   }
 
@@ -98,7 +142,8 @@ export class Checker {
     const left: string[] = []
     for await (const { id, state } of this.#uploads.listLive()) left.push(`upload ${id} is ${state}`)
     const used = new Set([...records.values()].map(({ data }) => data))
-    for await (const { key } of listAll(this.store.objects, PREFIX.data)) if (!used.has(key)) left.push(`object ${key} belongs to no blob`)
+    for await (const { key } of listAll(this.store.objects, PREFIX.data))
+      if (!used.has(key)) left.push(`object ${key} belongs to no blob`)
     return [...left, ...(await this.store.unfinished())]
   }
 
@@ -125,7 +170,10 @@ export class Checker {
   }
 }
 
-/** What of containers is on a node, its disk and in its kernel, and belongs to none that is listed; what runs must be of one that is said to be running. */
+/**
+ * What of containers is on a node, its disk and in its kernel, and belongs to none that is listed;
+ * what runs must be of one that is said to be running.
+ */
 function leftOnNode({ id, folder, run }: TestNode, containers: readonly ContainerView[]): string[] {
   const all = new Set(containers.map((container) => container.id))
   const running = new Set(containers.filter(({ state }) => state === 'running').map((container) => container.id))
@@ -141,28 +189,48 @@ function leftOnNode({ id, folder, run }: TestNode, containers: readonly Containe
   ]
   const mounts = mountTable()
   return [
-    ...places.flatMap(([place, fine]) => foldersIn(place).filter((name) => name !== 'removed' && !fine.has(name)).map((name) => `left: ${join(place, name)}`)),
-    ...mounts.filter(({ mountPoint }) => mountPoint.startsWith(join(folder, 'roots/'))).map(({ mountPoint }) => mountPoint).filter((path) => !running.has(path.slice(-64))).map((path) => `mounted: ${path}`),
-    ...mounts.filter(({ fsType }) => fsType.startsWith('cgroup')).flatMap(({ mountPoint }) => foldersIn(join(mountPoint, `strata-${id}`)).filter((name) => /^[0-9a-f]{64}$/.test(name) && !running.has(name)).map((name) => `cgroup: ${name}`)),
-    ...processesNaming(run).filter((line) => ![...running].some((one) => line.includes(one))).map((line) => `process: ${line}`),
+    ...places.flatMap(([place, fine]) =>
+      foldersIn(place)
+        .filter((name) => name !== 'removed' && !fine.has(name))
+        .map((name) => `left: ${join(place, name)}`),
+    ),
+    ...mounts
+      .filter(({ mountPoint }) => mountPoint.startsWith(join(folder, 'roots/')))
+      .map(({ mountPoint }) => mountPoint)
+      .filter((path) => !running.has(path.slice(-64)))
+      .map((path) => `mounted: ${path}`),
+    ...mounts
+      .filter(({ fsType }) => fsType.startsWith('cgroup'))
+      .flatMap(({ mountPoint }) =>
+        foldersIn(join(mountPoint, `strata-${id}`))
+          .filter((name) => /^[0-9a-f]{64}$/.test(name) && !running.has(name))
+          .map((name) => `cgroup: ${name}`),
+      ),
+    ...processesNaming(run)
+      .filter((line) => ![...running].some((one) => line.includes(one)))
+      .map((line) => `process: ${line}`),
   ]
 }
 
 /** Monitors and runtimes of the node, by their command lines, which name its run folder. */
 function processesNaming(run: string): string[] {
-  return foldersIn('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
-      return command.includes(`${run}/`) ? [`${pid} ${command.slice(0, 300)}`] : []
-    } catch {
-      return []
-    }
-  })
+  return foldersIn('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+        return command.includes(`${run}/`) ? [`${pid} ${command.slice(0, 300)}`] : []
+      } catch {
+        return []
+      }
+    })
 }
 
 function foldersIn(folder: string): string[] {
   try {
-    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name)
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name)
   } catch {
     return []
   }

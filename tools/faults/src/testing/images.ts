@@ -23,17 +23,28 @@ export function packed(layer: Buffer): PackedLayer {
   return { bytes: gzipSync(layer, { level: 1 }), diffId: digestOf(layer) }
 }
 
-/** An archive of one image: busybox, and above it the given layers, a packed one of its own if none are given. */
+/**
+ * An archive of one image: busybox, and above it the given layers, a packed one of its own if none
+ * are given.
+ */
 export async function archiveOf(names: readonly string[], above?: readonly PackedLayer[]): Promise<Buffer> {
   const busybox = await busyboxLayer()
-  const layers: readonly PackedLayer[] = [{ bytes: busybox, diffId: digestOf(busybox) }, ...(above ?? [packed(await ownLayer())])]
+  const layers: readonly PackedLayer[] = [
+    { bytes: busybox, diffId: digestOf(busybox) },
+    ...(above ?? [packed(await ownLayer())]),
+  ]
   const files = new Map<string, { content: Buffer | string }>()
   const Layers = layers.map(({ bytes }) => {
     const path = `${hexOf(digestOf(bytes))}.tar`
     files.set(path, { content: bytes })
     return path
   })
-  const config = JSON.stringify({ architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: { Env: ['PATH=/bin'] }, rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) } })
+  const config = JSON.stringify({
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    os: 'linux',
+    config: { Env: ['PATH=/bin'] },
+    rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
+  })
   files.set('config.json', { content: config })
   files.set('manifest.json', { content: JSON.stringify([{ Config: 'config.json', RepoTags: names, Layers }]) })
   return makeLayer(files)

@@ -5,7 +5,9 @@ import { standsStill, until } from '@strata/e2e/testing'
 
 const PRELOAD = new URL('../../stop-at.mjs', import.meta.url)
 
-/** Orders to stop at a step, which the preload of every service under test obeys: see stop-at.mjs. */
+/**
+ * Orders to stop at a step, which the preload of every service under test obeys: see stop-at.mjs.
+ */
 export class Orders {
   readonly #folder = mkdtempSync('/var/tmp/strata-orders-')
 
@@ -14,13 +16,19 @@ export class Orders {
     return { STOP_AT: this.#folder, NODE_OPTIONS: `--import ${PRELOAD.href}` }
   }
 
-  /** The service that passes the step for the nth time from now on gets the signal right there; `only`: counted for that request alone. */
+  /**
+   * The service that passes the step for the nth time from now on gets the signal right there;
+   * `only`: counted for that request alone.
+   */
   give(step: Step, signal: 'SIGKILL' | 'SIGSTOP', { nth = 1, only }: { nth?: number; only?: string } = {}): void {
     rmSync(`${this.#order(step)}.taken`, { force: true })
     writeFileSync(this.#order(step), only === undefined ? `${signal} ${nth}` : `${signal} ${nth} ${only}`)
   }
 
-  /** Waits until one did, and has ended or stands still: it says so before it does it. Gives its process. */
+  /**
+   * Waits until one did, and has ended or stands still: it says so before it does it. Gives its
+   * process.
+   */
   async taken(step: Step): Promise<number> {
     await until(() => this.wasTaken(step), `a service passes ${step}`)
     const pid = Number(readFileSync(`${this.#order(step)}.taken`, 'utf8'))

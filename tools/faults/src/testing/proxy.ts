@@ -3,19 +3,23 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { setTimeout as delay } from 'node:timers/promises'
 
 /**
- * What stands between the services and their S3 server:
- * `pass` all as it is · `slow` each piece half a second late · `503` no request comes through, each is answered so · `broken` a connection breaks after 100 kB of its answer,
- * and after 300 kB of its request · `silent` connections are taken, and nothing is ever said.
+ * What stands between the services and their S3 server: `pass` all as it is · `slow` each piece
+ * half a second late · `503` no request comes through, each is answered so · `broken` a connection
+ * breaks after 100 kB of its answer, and after 300 kB of its request · `silent` connections are
+ * taken, and nothing is ever said.
  */
 export type Trouble = 'pass' | 'slow' | '503' | 'broken' | 'silent'
 
-const BUSY = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
+const BUSY =
+  '<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
 const ANSWER_503 = `HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: ${BUSY.length}\r\n\r\n${BUSY}`
 const SLOW_MS = 500
 const BROKEN_ANSWER = 100_000
 const BROKEN_REQUEST = 300_000
 
-/** A TCP proxy whose trouble can be changed at any time; a change ends the connections there are. */
+/**
+ * A TCP proxy whose trouble can be changed at any time; a change ends the connections there are.
+ */
 export class TroubledProxy {
   #trouble: Trouble = 'pass'
   readonly #open = new Set<Socket>()

@@ -26,14 +26,24 @@ export interface TestStore {
 export const STORES: readonly TestStore['name'][] = ['folder', 'minio']
 
 /** In the folder, unless the environment names a place of its own. */
-export function openTestStore(name: TestStore['name'], folder: string, environment: Record<string, string>): Promise<TestStore> {
+export function openTestStore(
+  name: TestStore['name'],
+  folder: string,
+  environment: Record<string, string>,
+): Promise<TestStore> {
   return name === 'folder' ? folderStore(environment['STRATA_STORE'] ?? join(folder, 'store')) : minioStore()
 }
 
 async function folderStore(folder: string): Promise<TestStore> {
   const environment = { STRATA_STORE: folder }
   const objects = await openStore(storeConfig.parse(environment))
-  return { name: 'folder', environment, objects, unfinished: () => filesBelow(join(folder, 'tmp')), remove: () => objects.close() }
+  return {
+    name: 'folder',
+    environment,
+    objects,
+    unfinished: () => filesBelow(join(folder, 'tmp')),
+    remove: () => objects.close(),
+  }
 }
 
 async function minioStore(): Promise<TestStore> {
@@ -42,7 +52,11 @@ async function minioStore(): Promise<TestStore> {
   const objects = await openStore(storeConfig.parse(server.environment()))
   const environment = { ...(server.environment() as Record<string, string>), STRATA_S3_ENDPOINT: proxy.url }
   return {
-    name: 'minio', environment, objects, server, proxy,
+    name: 'minio',
+    environment,
+    objects,
+    server,
+    proxy,
     unfinished: async () => {
       const left: string[] = []
       for await (const { key } of partialUploads(objects)?.listPartial() ?? []) left.push(`multipart upload of ${key}`)

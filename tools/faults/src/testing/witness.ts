@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type AddressInfo, type Server } from 'node:net'
 
-/** Hears from containers' processes: each calls once, by its token, when it runs. So it is known from outside how often a container's process ran. */
+/**
+ * Hears from containers' processes: each calls once, by its token, when it runs. So it is known
+ * from outside how often a container's process ran.
+ */
 export class Witness {
   readonly #heard = new Map<string, number>()
   readonly #server: Server

@@ -15,7 +15,10 @@ export const RIGHT_WITHIN_SECONDS = 20
 /** A look reads the whole store. */
 const LOOK_EVERY_MS = 250
 
-/** Every service in a process of its own, over a Redis and a store of the test's own; the test is the supervisor that starts again what died. */
+/**
+ * Every service in a process of its own, over a Redis and a store of the test's own; the test is
+ * the supervisor that starts again what died.
+ */
 export class World {
   /** How long it took until all was right, by what had happened, in seconds. */
   readonly healed = new Map<string, number>()
@@ -32,7 +35,12 @@ export class World {
 
   static async start(kind: TestStore['name'], environment: Record<string, string> = {}): Promise<World> {
     const folder = await mkdtemp('/var/tmp/strata-faults-')
-    const [store, redis, witness, orders] = [await openTestStore(kind, folder, environment), await TestRedis.start(), await Witness.start(), new Orders()]
+    const [store, redis, witness, orders] = [
+      await openTestStore(kind, folder, environment),
+      await TestRedis.start(),
+      await Witness.start(),
+      new Orders(),
+    ]
     const strata = await StrataUnderTest.start({
       topology: 'processes',
       groups: SERVICES.map((service) => [service]),
@@ -59,7 +67,10 @@ export class World {
     await this.strata.startGroup([service])
   }
 
-  /** Does `act` with the order that the service dies at the step, waits until it did, and starts it again. What `act` answers is not waited for: its service died. */
+  /**
+   * Does `act` with the order that the service dies at the step, waits until it did, and starts it
+   * again. What `act` answers is not waited for: its service died.
+   */
   async killAt(service: Service, step: Step, act: () => Promise<unknown>): Promise<void> {
     this.orders.give(step, 'SIGKILL')
     act().catch(() => undefined)
@@ -68,7 +79,10 @@ export class World {
     await this.strata.ready()
   }
 
-  /** Waits until nothing is lost, doubled or left over, and what the test itself expects is so; notes how long that took. */
+  /**
+   * Waits until nothing is lost, doubled or left over, and what the test itself expects is so;
+   * notes how long that took.
+   */
   async right(what: string, expected: () => Promise<readonly string[]> = () => Promise.resolve([])): Promise<void> {
     const since = performance.now()
     let problems: readonly string[] = ['not looked yet']
@@ -82,7 +96,9 @@ export class World {
       return problems.length === 0
     }
     await until(look, what, RIGHT_WITHIN_SECONDS, LOOK_EVERY_MS).catch((error: unknown) => {
-      throw new Error(`${what}: not right after ${RIGHT_WITHIN_SECONDS} s:\n  ${problems.join('\n  ')}`, { cause: error })
+      throw new Error(`${what}: not right after ${RIGHT_WITHIN_SECONDS} s:\n  ${problems.join('\n  ')}`, {
+        cause: error,
+      })
     })
     this.healed.set(what, (performance.now() - since) / 1000)
   }
@@ -97,7 +113,8 @@ export class World {
 
   /** Says how long things took to be right again: for a test's output, and docs/failures.md. */
   report(): void {
-    for (const [what, seconds] of this.healed) console.log(`${this.store.name}: ${what}: right after ${seconds.toFixed(1)} s`)
+    for (const [what, seconds] of this.healed)
+      console.log(`${this.store.name}: ${what}: right after ${seconds.toFixed(1)} s`)
   }
 
   async names(): Promise<string[]> {
