@@ -50,120 +50,123 @@ export function decompressor(compression: Compression, options: DecompressorOpti
   return compression === 'none' ? new PassThrough() : new Decompressor(compression, options)
 }
 
+type Inner = Transform & { readonly bytesWritten: number }
+
 /**
  * Node's own streams do not do: its zstd stream ends silently after the first frame if another
  * follows in the same piece (Node 24), and none of them counts. So each frame gets a decoder, and
  * what one leaves of a piece goes to the next.
  */
 class Decompressor extends Duplex {
-  private readonly of: 'layer' | 'archive'
-  private readonly maxRatio: number
-  private inner: Transform & { readonly bytesWritten: number }
+  readonly #of: 'layer' | 'archive'
+  readonly #maxRatio: number
+  #inner: Inner
   /** Bytes given to `inner` before the piece it is at. */
-  private given = 0
-  private pending: { piece: Buffer; done: (error?: Error) => void } | undefined
-  private finished: ((error?: Error) => void) | undefined
-  private members = 0
-  private bytesIn = 0
-  private bytesOut = 0
-  private isPadding = false
+  #given = 0
+  #pending: { piece: Buffer; done: (error?: Error) => void } | undefined
+  #finished: ((error?: Error) => void) | undefined
+  #members = 0
+  #bytesIn = 0
+  #bytesOut = 0
+  #isPadding = false
 
   constructor(
     private readonly compression: 'gzip' | 'zstd',
     options: DecompressorOptions,
   ) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
-    this.of = options.of ?? 'layer'
-    this.maxRatio = options.maxRatio ?? MAX_RATIO
-    this.inner = this.open()
+    this.#of = options.of ?? 'layer'
+    this.#maxRatio = options.maxRatio ?? MAX_RATIO
+    this.#inner = this.#open()
   }
 
   override _write(piece: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
-    this.bytesIn += piece.length
-    if (this.isPadding) done()
-    else this.feed(piece, done)
+    this.#bytesIn += piece.length
+    if (this.#isPadding) done()
+    else this.#feed(piece, done)
   }
 
   override _final(done: (error?: Error) => void): void {
-    if (this.isPadding) return this.ended(done)
-    this.finished = done
-    this.inner.end()
+    if (this.#isPadding) return this.#ended(done)
+    this.#finished = done
+    this.#inner.end()
   }
 
   override _read(): void {
-    this.inner.resume()
+    this.#inner.resume()
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.inner.destroy()
+    this.#inner.destroy()
     done(error)
   }
 
-  private open(): Decompressor['inner'] {
-    if (++this.members > MAX_MEMBERS)
+  #open(): Inner {
+    if (++this.#members > MAX_MEMBERS)
       throw new StrataError('limit_exceeded', `a ${this.compression} stream has more than ${MAX_MEMBERS} members`)
     const inner =
       this.compression === 'gzip'
         ? createGunzip({ chunkSize: CHUNK })
         : createZstdDecompress({ chunkSize: CHUNK, params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG } })
     inner.on('data', (chunk: Buffer) => {
-      this.bytesOut += chunk.length
-      if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio) {
-        this.destroy(tooLarge(this.of, this.maxRatio))
+      this.#bytesOut += chunk.length
+      if (this.#bytesOut > RATIO_FREE && this.#bytesOut > this.#bytesIn * this.#maxRatio) {
+        this.destroy(tooLarge(this.#of, this.#maxRatio))
       } else if (!this.push(chunk)) inner.pause()
     })
-    inner.on('error', (error) => this.destroy(this.fault(error)))
-    inner.on('end', () => this.memberEnd())
-    this.given = 0
+    inner.on('error', (error) => this.destroy(this.#fault(error)))
+    inner.on('end', () => this.#memberEnd())
+    this.#given = 0
     return inner
   }
 
-  private feed(piece: Buffer, done: (error?: Error) => void): void {
-    const { inner } = this
-    this.pending = { piece, done }
+  #feed(piece: Buffer, done: (error?: Error) => void): void {
+    const inner = this.#inner
+    this.#pending = { piece, done }
     inner.write(piece, () => {
-      if (this.pending?.piece !== piece || inner !== this.inner) return
+      if (this.#pending?.piece !== piece || inner !== this.#inner) return
       // a member ended within: its 'end' goes on from here
-      if (inner.bytesWritten - this.given < piece.length) return
-      this.given += piece.length
-      this.pending = undefined
+      if (inner.bytesWritten - this.#given < piece.length) return
+      this.#given += piece.length
+      this.#pending = undefined
       done()
     })
   }
 
-  private memberEnd(): void {
-    const { pending, finished } = this
+  #memberEnd(): void {
+    const pending = this.#pending
+    const finished = this.#finished
     if (pending === undefined) {
-      if (finished) this.ended(finished)
+      if (finished) this.#ended(finished)
       return
     }
-    const rest = pending.piece.subarray(this.inner.bytesWritten - this.given)
-    this.pending = undefined
+    const rest = pending.piece.subarray(this.#inner.bytesWritten - this.#given)
+    this.#pending = undefined
     if (this.compression === 'gzip') {
       // Node's gunzip goes on by itself, unless what follows is zero.
-      this.isPadding = true
+      this.#isPadding = true
       return pending.done()
     }
-    this.inner.destroy()
+    this.#inner.destroy()
     try {
-      this.inner = this.open()
+      this.#inner = this.#open()
     } catch (error) {
       return pending.done(error as Error)
     }
-    this.feed(rest, pending.done)
+    this.#feed(rest, pending.done)
   }
 
-  private ended(done: (error?: Error) => void): void {
+  #ended(done: (error?: Error) => void): void {
     this.push(null)
     done()
   }
 
-  private fault(error: Error): StrataError {
+  #fault(error: Error): StrataError {
     const isCut = 'code' in error && error.code === 'Z_BUF_ERROR'
-    const code: ErrorCode = this.of === 'layer' ? 'layer_invalid' : isCut ? 'archive_truncated' : 'archive_invalid'
+    const code: ErrorCode = this.#of === 'layer' ? 'layer_invalid' : isCut ? 'archive_truncated' : 'archive_invalid'
     return new StrataError(
       code,
-      `the ${this.of}'s ${this.compression} stream is ${isCut ? 'cut short' : `damaged: ${error.message}`}`,
+      `the ${this.#of}'s ${this.compression} stream is ${isCut ? 'cut short' : `damaged: ${error.message}`}`,
       { cause: error },
     )
   }

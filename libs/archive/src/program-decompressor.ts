@@ -18,11 +18,11 @@ const MOST_SAID = 4096
 
 /** Unpacks by the system's own program, in a process of its own, which ends with this stream. */
 export class ProgramDecompressor extends Duplex {
-  private readonly program: ChildProcessWithoutNullStreams
-  private said = ''
-  private bytesIn = 0
-  private bytesOut = 0
-  private finished: ((error?: Error) => void) | undefined
+  readonly #program: ChildProcessWithoutNullStreams
+  #said = ''
+  #bytesIn = 0
+  #bytesOut = 0
+  #finished: ((error?: Error) => void) | undefined
 
   constructor(
     private readonly compression: ProgramCompression,
@@ -30,65 +30,65 @@ export class ProgramDecompressor extends Duplex {
   ) {
     super({ readableHighWaterMark: CHUNK, writableHighWaterMark: CHUNK })
     // No other variable: both programs take options from some.
-    this.program = spawn(compression, COMMANDS[compression], {
+    this.#program = spawn(compression, COMMANDS[compression], {
       env: { PATH: process.env['PATH'], LC_ALL: 'C' },
       stdio: 'pipe',
     })
-    const { stdin, stdout, stderr } = this.program
+    const { stdin, stdout, stderr } = this.#program
     // A program that ends early says why by its end.
     stdin.on('error', () => undefined)
-    stdout.on('data', (piece: Buffer) => this.unpacked(piece))
+    stdout.on('data', (piece: Buffer) => this.#unpacked(piece))
     stderr.on('data', (piece: Buffer) => {
-      if (this.said.length < MOST_SAID) this.said += piece.toString('latin1')
+      if (this.#said.length < MOST_SAID) this.#said += piece.toString('latin1')
     })
-    this.program.on('error', (error: NodeJS.ErrnoException) =>
+    this.#program.on('error', (error: NodeJS.ErrnoException) =>
       this.destroy(error.code === 'ENOENT' ? missing(compression) : error),
     )
-    this.program.on('close', (code, signal) => this.ended(code, signal))
+    this.#program.on('close', (code, signal) => this.#ended(code, signal))
   }
 
   override _write(piece: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
-    this.bytesIn += piece.length
-    this.program.stdin.write(piece, () => done())
+    this.#bytesIn += piece.length
+    this.#program.stdin.write(piece, () => done())
   }
 
   override _final(done: (error?: Error) => void): void {
-    this.finished = done
-    this.program.stdin.end()
+    this.#finished = done
+    this.#program.stdin.end()
   }
 
   override _read(): void {
-    this.program.stdout.resume()
+    this.#program.stdout.resume()
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.program.kill('SIGKILL')
+    this.#program.kill('SIGKILL')
     done(error)
   }
 
-  private unpacked(piece: Buffer): void {
-    this.bytesOut += piece.length
-    if (this.bytesOut > RATIO_FREE && this.bytesOut > this.bytesIn * this.maxRatio)
+  #unpacked(piece: Buffer): void {
+    this.#bytesOut += piece.length
+    if (this.#bytesOut > RATIO_FREE && this.#bytesOut > this.#bytesIn * this.maxRatio)
       this.destroy(tooLarge('archive', this.maxRatio))
-    else if (!this.push(piece)) this.program.stdout.pause()
+    else if (!this.push(piece)) this.#program.stdout.pause()
   }
 
-  private ended(code: number | null, signal: NodeJS.Signals | null): void {
+  #ended(code: number | null, signal: NodeJS.Signals | null): void {
     if (this.destroyed) return
     // bzip2 only warns of what follows its last stream, and has read all of it.
-    if (code !== 0 || this.finished === undefined || this.said !== '')
-      return void this.destroy(this.fault(code, signal))
+    if (code !== 0 || this.#finished === undefined || this.#said !== '')
+      return void this.destroy(this.#fault(code, signal))
     this.push(null)
-    this.finished()
+    this.#finished()
   }
 
-  private fault(code: number | null, signal: NodeJS.Signals | null): StrataError {
+  #fault(code: number | null, signal: NodeJS.Signals | null): StrataError {
     const what = `the archive's ${this.compression} stream`
-    if (/memory usage limit/i.test(this.said))
+    if (/memory usage limit/i.test(this.#said))
       return new StrataError('limit_exceeded', `${what} needs more than ${MEMORY} bytes of memory to unpack`)
-    if (/unexpected end of (?:input|file)|file ends unexpectedly/i.test(this.said))
+    if (/unexpected end of (?:input|file)|file ends unexpectedly/i.test(this.#said))
       return new StrataError('archive_truncated', `${what} is cut short`)
-    const said = /[^\n:]*$/.exec(this.said.trim())?.[0].trim() ?? ''
+    const said = /[^\n:]*$/.exec(this.#said.trim())?.[0].trim() ?? ''
     return new StrataError(
       'archive_invalid',
       `${what} is damaged: ${said || (signal ?? `${this.compression} ended with ${code}`)}`,

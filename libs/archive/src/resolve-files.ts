@@ -61,7 +61,7 @@ export class ArchiveFiles {
   #jsonBytes = 0
   #documents = 0
   readonly #kept = new Map<string, Promise<boolean>>()
-  private readonly limits: ResolveLimits
+  readonly #limits: ResolveLimits
 
   /** `askStore`: whether a blob that the archive leaves out is in the store. */
   constructor(
@@ -70,7 +70,7 @@ export class ArchiveFiles {
     private readonly askStore: (digest: Digest, size: number) => Promise<boolean>,
     limits: Partial<ResolveLimits> = {},
   ) {
-    this.limits = { maxJson: MAX_JSON_BYTES, maxNames: MAX_ARCHIVE_NAMES, ...limits }
+    this.#limits = { maxJson: MAX_JSON_BYTES, maxNames: MAX_ARCHIVE_NAMES, ...limits }
     for (const entry of listing.entries) {
       const path = cleanPath(entry.name)
       if (path !== undefined && path !== '') this.#byPath.set(path, entry)
@@ -147,7 +147,7 @@ export class ArchiveFiles {
    * To be told of the names of one document, or of its images, before anything is done for them.
    */
   expectFew(count: number, what: 'names' | 'images'): void {
-    const { maxNames } = this.limits
+    const { maxNames } = this.#limits
     if (count > maxNames)
       throw new StrataError('limit_exceeded', `the archive has ${count} ${what}; the limit is ${maxNames}`)
   }
@@ -172,7 +172,7 @@ export class ArchiveFiles {
 
   /** Counts JSON that is read of the archive, or made of what is in it. */
   countJson(bytes: number): void {
-    const most = MAX_ARCHIVE_JSON * this.limits.maxJson
+    const most = MAX_ARCHIVE_JSON * this.#limits.maxJson
     this.#jsonBytes += bytes
     if (this.#jsonBytes > most)
       throw new StrataError(
@@ -186,7 +186,7 @@ export class ArchiveFiles {
   /** A file's JSON, bounded in size before a byte of it is read. */
   async json<T>(file: ArchiveFile, schema: z.ZodType<T>): Promise<T> {
     const { path, blob } = file
-    const { maxJson } = this.limits
+    const { maxJson } = this.#limits
     if (blob.size > maxJson)
       throw new StrataError('limit_exceeded', `${path} has ${blob.size} bytes; the limit for JSON is ${maxJson}`)
     this.countJson(blob.size)

@@ -67,39 +67,39 @@ const TYPES: Readonly<Record<number, EntryType>> = {
  * be used again.
  */
 export class TarReader {
-  private readonly limits: TarLimits
-  private readonly entry = new TarEntry()
-  private readonly joined = Buffer.alloc(BLOCK)
-  private readonly cut = Buffer.alloc(BLOCK)
-  private readonly cutView = new DataView(this.cut.buffer, this.cut.byteOffset, BLOCK)
-  private cutLength = 0
+  readonly #limits: TarLimits
+  readonly #entry = new TarEntry()
+  readonly #joined = Buffer.alloc(BLOCK)
+  readonly #cut = Buffer.alloc(BLOCK)
+  readonly #cutView = new DataView(this.#cut.buffer, this.#cut.byteOffset, BLOCK)
+  #cutLength = 0
 
-  private state: State = State.header
+  #state: State = State.header
   /** Bytes before the piece being written. */
-  private base = 0
-  private remaining = 0
-  private padding = 0
-  private wanted = false
-  private entries = 0
-  private seenHeader = false
-  private seenZeroBlock = false
+  #base = 0
+  #remaining = 0
+  #padding = 0
+  #wanted = false
+  #entries = 0
+  #seenHeader = false
+  #seenZeroBlock = false
 
-  private gathered: Buffer = this.cut
-  private gatheredFlag = 0
-  private global: PaxRecords | undefined
-  private local: PaxRecords | undefined
-  private readonly xattrLists = new XattrLists()
-  private longName: Buffer | undefined
-  private longLink: Buffer | undefined
-  private sparseNumbers: number[] = []
-  private sparseMap: SparseMapReader | undefined
-  private sparseBlocks = 0
+  #gathered: Buffer = this.#cut
+  #gatheredFlag = 0
+  #global: PaxRecords | undefined
+  #local: PaxRecords | undefined
+  readonly #xattrLists = new XattrLists()
+  #longName: Buffer | undefined
+  #longLink: Buffer | undefined
+  #sparseNumbers: number[] = []
+  #sparseMap: SparseMapReader | undefined
+  #sparseBlocks = 0
 
   constructor(
     private readonly sink: TarSink,
     limits: Partial<TarLimits> = {},
   ) {
-    this.limits = { ...TAR_LIMITS, ...limits }
+    this.#limits = { ...TAR_LIMITS, ...limits }
   }
 
   write(chunk: Uint8Array): void {
@@ -108,57 +108,57 @@ export class TarReader {
     const length = buffer.length
     let at = 0
     while (at < length) {
-      switch (this.state) {
+      switch (this.#state) {
         case State.data: {
-          const part = Math.min(this.remaining, length - at)
-          if (this.wanted) this.sink.data(buffer.subarray(at, at + part))
+          const part = Math.min(this.#remaining, length - at)
+          if (this.#wanted) this.sink.data(buffer.subarray(at, at + part))
           at += part
-          this.remaining -= part
-          if (this.remaining === 0) this.dataEnd()
+          this.#remaining -= part
+          if (this.#remaining === 0) this.#dataEnd()
           break
         }
         case State.skip: {
-          const part = Math.min(this.remaining, length - at)
+          const part = Math.min(this.#remaining, length - at)
           at += part
-          this.remaining -= part
-          if (this.remaining === 0) this.state = this.padding > 0 ? State.padding : State.header
+          this.#remaining -= part
+          if (this.#remaining === 0) this.#state = this.#padding > 0 ? State.padding : State.header
           break
         }
         case State.padding: {
-          const part = Math.min(this.padding, length - at)
+          const part = Math.min(this.#padding, length - at)
           at += part
-          this.padding -= part
-          if (this.padding === 0) this.state = State.header
+          this.#padding -= part
+          if (this.#padding === 0) this.#state = State.header
           break
         }
         case State.gather: {
-          const part = Math.min(this.remaining, length - at)
-          buffer.copy(this.gathered, this.gathered.length - this.remaining, at, at + part)
+          const part = Math.min(this.#remaining, length - at)
+          buffer.copy(this.#gathered, this.#gathered.length - this.#remaining, at, at + part)
           at += part
-          this.remaining -= part
-          if (this.remaining === 0) this.gatherEnd()
+          this.#remaining -= part
+          if (this.#remaining === 0) this.#gatherEnd()
           break
         }
         case State.end:
           at = length
           break
         default:
-          if (this.cutLength === 0 && length - at >= BLOCK) {
-            this.block(buffer, at, view, this.base + at)
+          if (this.#cutLength === 0 && length - at >= BLOCK) {
+            this.#block(buffer, at, view, this.#base + at)
             at += BLOCK
           } else {
-            const part = Math.min(BLOCK - this.cutLength, length - at)
-            buffer.copy(this.cut, this.cutLength, at, at + part)
+            const part = Math.min(BLOCK - this.#cutLength, length - at)
+            buffer.copy(this.#cut, this.#cutLength, at, at + part)
             at += part
-            this.cutLength += part
-            if (this.cutLength === BLOCK) {
-              this.cutLength = 0
-              this.block(this.cut, 0, this.cutView, this.base + at - BLOCK)
+            this.#cutLength += part
+            if (this.#cutLength === BLOCK) {
+              this.#cutLength = 0
+              this.#block(this.#cut, 0, this.#cutView, this.#base + at - BLOCK)
             }
           }
       }
     }
-    this.base += length
+    this.#base += length
   }
 
   /**
@@ -166,49 +166,49 @@ export class TarReader {
    * read them. Infinite behind the tar's end.
    */
   get unread(): number {
-    if (this.state === State.end) return Infinity
-    if (this.state === State.skip || (this.state === State.data && !this.wanted)) return this.remaining
-    return this.state === State.padding ? this.padding : 0
+    if (this.#state === State.end) return Infinity
+    if (this.#state === State.skip || (this.#state === State.data && !this.#wanted)) return this.#remaining
+    return this.#state === State.padding ? this.#padding : 0
   }
 
   /** Stands for a `write` of that many bytes, of those that are `unread`. */
   pass(count: number): void {
-    this.base += count
-    if (count === 0 || this.state === State.end) return
-    if (this.state === State.padding) {
-      this.padding -= count
-      if (this.padding === 0) this.state = State.header
+    this.#base += count
+    if (count === 0 || this.#state === State.end) return
+    if (this.#state === State.padding) {
+      this.#padding -= count
+      if (this.#padding === 0) this.#state = State.header
       return
     }
-    this.remaining -= count
-    if (this.remaining > 0) return
-    if (this.state === State.data) this.dataEnd()
-    else this.state = this.padding > 0 ? State.padding : State.header
+    this.#remaining -= count
+    if (this.#remaining > 0) return
+    if (this.#state === State.data) this.#dataEnd()
+    else this.#state = this.#padding > 0 ? State.padding : State.header
   }
 
   /** No more bytes come. Throws `archive_truncated` unless the last entry is whole. */
   end(): void {
-    const isBetweenEntries = this.state === State.header && this.cutLength === 0 && !this.hasPendingExtension()
-    const lacksPaddingOnly = this.state === State.padding && !this.hasPendingExtension()
-    if (this.state !== State.end && !isBetweenEntries && !lacksPaddingOnly) {
-      throw new StrataError('archive_truncated', `the tar ends after ${this.base} bytes in the middle of an entry`)
+    const isBetweenEntries = this.#state === State.header && this.#cutLength === 0 && !this.#hasPendingExtension()
+    const lacksPaddingOnly = this.#state === State.padding && !this.#hasPendingExtension()
+    if (this.#state !== State.end && !isBetweenEntries && !lacksPaddingOnly) {
+      throw new StrataError('archive_truncated', `the tar ends after ${this.#base} bytes in the middle of an entry`)
     }
   }
 
-  private hasPendingExtension(): boolean {
-    return this.local !== undefined || this.longName !== undefined || this.longLink !== undefined
+  #hasPendingExtension(): boolean {
+    return this.#local !== undefined || this.#longName !== undefined || this.#longLink !== undefined
   }
 
-  private block(block: Buffer, at: number, view: DataView, position: number): void {
-    if (this.state === State.oldSparseExtension) return this.oldSparseBlock(block, at, position)
-    if (this.state === State.sparseMap) return this.sparseMapBlock(block, at)
+  #block(block: Buffer, at: number, view: DataView, position: number): void {
+    if (this.#state === State.oldSparseExtension) return this.#oldSparseBlock(block, at, position)
+    if (this.#state === State.sparseMap) return this.#sparseMapBlock(block, at)
     const check = checkHeader(block, at, view)
     if (check === 'zero') {
-      if (this.seenZeroBlock) this.state = State.end
-      this.seenZeroBlock = true
+      if (this.#seenZeroBlock) this.#state = State.end
+      this.#seenZeroBlock = true
       return
     }
-    if (this.seenZeroBlock)
+    if (this.#seenZeroBlock)
       throw new StrataError(
         'archive_invalid',
         `the tar goes on after a lone block of zeros at byte ${position - BLOCK}`,
@@ -216,12 +216,12 @@ export class TarReader {
     if (check === 'bad') {
       throw new StrataError(
         'archive_invalid',
-        this.seenHeader
+        this.#seenHeader
           ? `the tar header at byte ${position} is damaged: its checksum is wrong`
           : 'this is not a tar: its first block is no tar header',
       )
     }
-    this.seenHeader = true
+    this.#seenHeader = true
     const flag = block[at + 156]!
     switch (flag) {
       case FLAG.x:
@@ -229,48 +229,49 @@ export class TarReader {
       case FLAG.g:
       case FLAG.longName:
       case FLAG.longLink:
-        return this.gather(flag, parseNumber(block, at + 124, 12, 'size'))
+        return this.#gather(flag, parseNumber(block, at + 124, 12, 'size'))
       default:
-        return this.header(block, at, flag, position)
+        return this.#header(block, at, flag, position)
     }
   }
 
-  private gather(flag: number, size: number): void {
+  #gather(flag: number, size: number): void {
     if (size < 0) throw new StrataError('archive_invalid', 'a tar extended header has a negative size')
     if (size > MAX_GATHERED)
       throw new StrataError('limit_exceeded', `a tar extended header has ${size} bytes; the limit is ${MAX_GATHERED}`)
-    this.gathered = Buffer.allocUnsafe(size)
-    this.gatheredFlag = flag
-    this.remaining = size
-    this.padding = paddingOf(size)
-    this.state = State.gather
-    if (size === 0) this.gatherEnd()
+    this.#gathered = Buffer.allocUnsafe(size)
+    this.#gatheredFlag = flag
+    this.#remaining = size
+    this.#padding = paddingOf(size)
+    this.#state = State.gather
+    if (size === 0) this.#gatherEnd()
   }
 
-  private gatherEnd(): void {
-    const bytes = this.gathered
-    switch (this.gatheredFlag) {
+  #gatherEnd(): void {
+    const bytes = this.#gathered
+    switch (this.#gatheredFlag) {
       case FLAG.g:
-        this.global = { ...this.global, ...parsePax(bytes, 'global') }
+        this.#global = { ...this.#global, ...parsePax(bytes, 'global') }
         break
       case FLAG.longName:
-        this.longName = untilNul(bytes)
+        this.#longName = untilNul(bytes)
         break
       case FLAG.longLink:
-        this.longLink = untilNul(bytes)
+        this.#longLink = untilNul(bytes)
         break
       default:
-        this.local = parsePax(bytes, 'local')
+        this.#local = parsePax(bytes, 'local')
     }
-    this.state = this.padding > 0 ? State.padding : State.header
+    this.#state = this.#padding > 0 ? State.padding : State.header
   }
 
-  private header(block: Buffer, at: number, flag: number, position: number): void {
-    const { entry, local } = this
-    parseHeader(block, at, entry, this.joined)
-    entry.xattrs = this.xattrLists.of(this.global?.xattrs, local?.xattrs)
+  #header(block: Buffer, at: number, flag: number, position: number): void {
+    const entry = this.#entry
+    const local = this.#local
+    parseHeader(block, at, entry, this.#joined)
+    entry.xattrs = this.#xattrLists.of(this.#global?.xattrs, local?.xattrs)
     entry.sparse = undefined
-    if (this.global !== undefined) applyAttributes(entry, this.global)
+    if (this.#global !== undefined) applyAttributes(entry, this.#global)
     if (local !== undefined) {
       applyAttributes(entry, local)
       if (local.path !== undefined) entry.path = local.path
@@ -278,140 +279,142 @@ export class TarReader {
       if (local.linkpath !== undefined) entry.link = local.linkpath
       if (local.size !== undefined) entry.storedSize = local.size
     }
-    if (this.longName !== undefined) entry.path = this.longName
-    if (this.longLink !== undefined) entry.link = this.longLink
+    if (this.#longName !== undefined) entry.path = this.#longName
+    if (this.#longLink !== undefined) entry.link = this.#longLink
     entry.dataOffset = position + BLOCK
     if (entry.storedSize < 0 || !Number.isSafeInteger(entry.dataOffset + entry.storedSize))
-      throw this.invalid('has an impossible size')
+      throw this.#invalid('has an impossible size')
     // GNU's volume label is no entry, and its incremental backup's list of a folder is that folder
     // with data nobody needs.
-    if (flag === FLAG.volume) return this.skip(entry.storedSize)
+    if (flag === FLAG.volume) return this.#skip(entry.storedSize)
     const type = flag === FLAG.dumpDirectory ? ENTRY.directory : TYPES[flag]
-    if (type === undefined) throw this.invalid(`has the unknown type ${JSON.stringify(String.fromCharCode(flag))}`)
+    if (type === undefined) throw this.#invalid(`has the unknown type ${JSON.stringify(String.fromCharCode(flag))}`)
     entry.type = flag === 0 && entry.path[entry.path.length - 1] === 0x2f ? ENTRY.directory : type
-    this.checkLimits()
+    this.#checkLimits()
     if (entry.type !== ENTRY.file) {
       const skipped = flag === FLAG.dumpDirectory ? entry.storedSize : 0
       entry.size = entry.storedSize = 0
-      this.emit()
-      if (skipped > 0) this.skip(skipped)
+      this.#emit()
+      if (skipped > 0) this.#skip(skipped)
       return
     }
     entry.size = entry.storedSize
-    this.padding = paddingOf(entry.storedSize)
-    if (flag === FLAG.sparse) return this.oldSparse(block, at)
-    if (local?.sparse !== undefined) return this.paxSparse(local.sparse)
-    this.emit()
+    this.#padding = paddingOf(entry.storedSize)
+    if (flag === FLAG.sparse) return this.#oldSparse(block, at)
+    if (local?.sparse !== undefined) return this.#paxSparse(local.sparse)
+    this.#emit()
   }
 
-  private checkLimits(): void {
-    const { entry, limits } = this
-    if (++this.entries > limits.entries)
+  #checkLimits(): void {
+    const entry = this.#entry
+    const limits = this.#limits
+    if (++this.#entries > limits.entries)
       throw new StrataError('limit_exceeded', `the tar has more than ${limits.entries} entries`)
     if (entry.path.length > limits.path || entry.link.length > limits.path) {
       throw new StrataError(
         'limit_exceeded',
-        `a tar entry's name or link has more than ${limits.path} bytes: ${this.shown()}`,
+        `a tar entry's name or link has more than ${limits.path} bytes: ${this.#shown()}`,
       )
     }
     // A name of n components has at least 2n - 1 bytes, so most need no count.
     if (entry.path.length >= 2 * limits.depth && depthOf(entry.path) > limits.depth) {
       throw new StrataError(
         'limit_exceeded',
-        `a tar entry's name has more than ${limits.depth} components: ${this.shown()}`,
+        `a tar entry's name has more than ${limits.depth} components: ${this.#shown()}`,
       )
     }
   }
 
-  private oldSparse(block: Buffer, at: number): void {
+  #oldSparse(block: Buffer, at: number): void {
     const map = oldSparseHeader(block, at)
-    this.sparseNumbers = map.numbers
-    this.sparseBlocks = 0
-    this.entry.size = map.realSize
-    if (map.more) this.awaitMap(State.oldSparseExtension)
-    else this.emitSparse(this.sparseNumbers)
+    this.#sparseNumbers = map.numbers
+    this.#sparseBlocks = 0
+    this.#entry.size = map.realSize
+    if (map.more) this.#awaitMap(State.oldSparseExtension)
+    else this.#emitSparse(this.#sparseNumbers)
   }
 
-  private oldSparseBlock(block: Buffer, at: number, position: number): void {
-    this.countSparseBlock()
-    this.entry.dataOffset = position + BLOCK
-    if (!oldSparseExtension(block, at, this.sparseNumbers)) this.emitSparse(this.sparseNumbers)
+  #oldSparseBlock(block: Buffer, at: number, position: number): void {
+    this.#countSparseBlock()
+    this.#entry.dataOffset = position + BLOCK
+    if (!oldSparseExtension(block, at, this.#sparseNumbers)) this.#emitSparse(this.#sparseNumbers)
   }
 
-  private paxSparse(sparse: NonNullable<PaxRecords['sparse']>): void {
+  #paxSparse(sparse: NonNullable<PaxRecords['sparse']>): void {
     const version = `${sparse.major ?? '0'}.${sparse.minor ?? '0'}`
     if (version !== '0.0' && version !== '0.1' && version !== '1.0')
-      throw this.invalid(`is a sparse file of the unknown version ${JSON.stringify(version.slice(0, 20))}`)
-    if (sparse.realSize === undefined) throw this.invalid('is a sparse file without its real size')
-    this.entry.size = sparse.realSize
-    if (version !== '1.0') return this.emitSparse(sparse.numbers)
-    this.sparseMap = new SparseMapReader()
-    this.sparseBlocks = 0
+      throw this.#invalid(`is a sparse file of the unknown version ${JSON.stringify(version.slice(0, 20))}`)
+    if (sparse.realSize === undefined) throw this.#invalid('is a sparse file without its real size')
+    this.#entry.size = sparse.realSize
+    if (version !== '1.0') return this.#emitSparse(sparse.numbers)
+    this.#sparseMap = new SparseMapReader()
+    this.#sparseBlocks = 0
     // The map is part of the stored bytes: a file that is over before its map is not one.
-    if (this.entry.storedSize < BLOCK) throw this.invalid("lacks its sparse file's map")
-    this.awaitMap(State.sparseMap)
+    if (this.#entry.storedSize < BLOCK) throw this.#invalid("lacks its sparse file's map")
+    this.#awaitMap(State.sparseMap)
   }
 
   /** The map may come with another piece, when the views into this one no longer hold. */
-  private awaitMap(state: State): void {
-    this.entry.path = Buffer.from(this.entry.path)
-    this.entry.link = Buffer.from(this.entry.link)
-    this.state = state
+  #awaitMap(state: State): void {
+    this.#entry.path = Buffer.from(this.#entry.path)
+    this.#entry.link = Buffer.from(this.#entry.link)
+    this.#state = state
   }
 
-  private sparseMapBlock(block: Buffer, at: number): void {
-    const { entry, sparseMap } = this
-    this.countSparseBlock()
+  #sparseMapBlock(block: Buffer, at: number): void {
+    const entry = this.#entry
+    const sparseMap = this.#sparseMap
+    this.#countSparseBlock()
     entry.dataOffset += BLOCK
     entry.storedSize -= BLOCK
-    if (sparseMap!.block(block, at)) this.emitSparse(sparseMap!.numbers)
-    else if (entry.storedSize < BLOCK) throw this.invalid("lacks the end of its sparse file's map")
+    if (sparseMap!.block(block, at)) this.#emitSparse(sparseMap!.numbers)
+    else if (entry.storedSize < BLOCK) throw this.#invalid("lacks the end of its sparse file's map")
   }
 
-  private countSparseBlock(): void {
-    if (++this.sparseBlocks * BLOCK > MAX_GATHERED)
+  #countSparseBlock(): void {
+    if (++this.#sparseBlocks * BLOCK > MAX_GATHERED)
       throw new StrataError(
         'limit_exceeded',
-        `a sparse file's map has more than ${MAX_GATHERED} bytes: ${this.shown()}`,
+        `a sparse file's map has more than ${MAX_GATHERED} bytes: ${this.#shown()}`,
       )
   }
 
-  private emitSparse(numbers: readonly number[]): void {
-    const { entry } = this
+  #emitSparse(numbers: readonly number[]): void {
+    const entry = this.#entry
     entry.sparse = sparsePieces(numbers, entry.size, entry.storedSize, entry.dataOffset)
-    this.sparseNumbers = []
-    this.sparseMap = undefined
-    this.emit()
+    this.#sparseNumbers = []
+    this.#sparseMap = undefined
+    this.#emit()
   }
 
-  private emit(): void {
-    this.local = this.longName = this.longLink = undefined
-    this.remaining = this.entry.storedSize
-    this.wanted = this.sink.entry(this.entry)
-    if (this.remaining > 0) this.state = State.data
-    else this.dataEnd()
+  #emit(): void {
+    this.#local = this.#longName = this.#longLink = undefined
+    this.#remaining = this.#entry.storedSize
+    this.#wanted = this.sink.entry(this.#entry)
+    if (this.#remaining > 0) this.#state = State.data
+    else this.#dataEnd()
   }
 
   /** Bytes that are data, but of no entry. */
-  private skip(size: number): void {
-    this.local = this.longName = this.longLink = undefined
-    this.wanted = false
-    this.padding = paddingOf(size)
-    this.remaining = size
-    if (size > 0) this.state = State.skip
+  #skip(size: number): void {
+    this.#local = this.#longName = this.#longLink = undefined
+    this.#wanted = false
+    this.#padding = paddingOf(size)
+    this.#remaining = size
+    if (size > 0) this.#state = State.skip
   }
 
-  private dataEnd(): void {
+  #dataEnd(): void {
     this.sink.entryEnd()
-    this.state = this.padding > 0 ? State.padding : State.header
+    this.#state = this.#padding > 0 ? State.padding : State.header
   }
 
-  private invalid(why: string): StrataError {
-    return new StrataError('archive_invalid', `the tar entry ${this.shown()} ${why}`)
+  #invalid(why: string): StrataError {
+    return new StrataError('archive_invalid', `the tar entry ${this.#shown()} ${why}`)
   }
 
-  private shown(): string {
-    const { path } = this.entry
+  #shown(): string {
+    const { path } = this.#entry
     return JSON.stringify(path.toString('utf8', 0, Math.min(path.length, 200)))
   }
 }

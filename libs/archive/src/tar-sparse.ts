@@ -49,25 +49,25 @@ function readPairs(block: Buffer, at: number, count: number, numbers: number[]):
  */
 export class SparseMapReader {
   readonly numbers: number[] = []
-  private expected = -1
-  private value = 0
-  private digits = 0
+  #expected = -1
+  #value = 0
+  #digits = 0
 
   /** True when the map is complete; the data begins with the next block. */
   block(block: Buffer, at: number): boolean {
     for (let i = at; i < at + BLOCK; i++) {
       const digit = block[i]! - 0x30
-      if (digit >= 0 && digit <= 9 && this.digits < 16) {
-        this.value = this.value * 10 + digit
-        this.digits++
+      if (digit >= 0 && digit <= 9 && this.#digits < 16) {
+        this.#value = this.#value * 10 + digit
+        this.#digits++
         continue
       }
-      if (block[i] !== 0x0a || this.digits === 0) throw invalid('a line is not a number')
-      if (this.expected < 0) this.expected = 2 * this.value
-      else this.numbers.push(this.value)
-      this.value = 0
-      this.digits = 0
-      if (this.numbers.length === this.expected) return true
+      if (block[i] !== 0x0a || this.#digits === 0) throw invalid('a line is not a number')
+      if (this.#expected < 0) this.#expected = 2 * this.#value
+      else this.numbers.push(this.#value)
+      this.#value = 0
+      this.#digits = 0
+      if (this.numbers.length === this.#expected) return true
     }
     return false
   }

@@ -24,12 +24,12 @@ function giveBack({ buffer, byteLength }: Buffer): void {
  * want to answer on it.
  */
 export class Body {
-  private readonly gone = new AbortController()
+  readonly #gone = new AbortController()
 
   constructor(private readonly stream: Readable) {
     stream.pause()
     const interrupted = (why: string, cause?: unknown): void => {
-      this.gone.abort(new StrataError('upload_interrupted', `the upload was interrupted: ${why}`, { cause }))
+      this.#gone.abort(new StrataError('upload_interrupted', `the upload was interrupted: ${why}`, { cause }))
     }
     if (stream.destroyed && !stream.readableEnded) interrupted('its connection was closed', stream.errored)
     stream.once('error', (error) => interrupted(error.message, error))
@@ -40,7 +40,7 @@ export class Body {
 
   /** Aborted, with the error to reject with, when the client has gone before the end. */
   get interrupted(): AbortSignal {
-    return this.gone.signal
+    return this.#gone.signal
   }
 
   /**
@@ -93,14 +93,14 @@ export class Body {
 
 /** How long a client has been silent while it could send. */
 class IdleClock {
-  private readonly silent = new AbortController()
-  private timer: NodeJS.Timeout | undefined
+  readonly #silent = new AbortController()
+  #timer: NodeJS.Timeout | undefined
 
   constructor(private readonly idleMs: number) {}
 
   /** Aborted, with the error to reject with, when that is too long. */
   get signal(): AbortSignal {
-    return this.silent.signal
+    return this.#silent.signal
   }
 
   /**
@@ -108,11 +108,11 @@ class IdleClock {
    * new one after each `stop`.
    */
   run(): void {
-    if (this.timer) this.timer.refresh()
+    if (this.#timer) this.#timer.refresh()
     else
-      this.timer = setTimeout(
+      this.#timer = setTimeout(
         () =>
-          this.silent.abort(
+          this.#silent.abort(
             new StrataError('upload_interrupted', `no byte of the upload came for ${this.idleMs / 1000} seconds`),
           ),
         this.idleMs,
@@ -120,8 +120,8 @@ class IdleClock {
   }
 
   stop(): void {
-    clearTimeout(this.timer)
-    this.timer = undefined
+    clearTimeout(this.#timer)
+    this.#timer = undefined
   }
 }
 

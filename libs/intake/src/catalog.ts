@@ -21,9 +21,9 @@ const MAX_NAME_BYTES = 32 * 1024 * 1024
  * known of each file's bytes.
  */
 export class Catalog {
-  private readonly placement = new Placement()
-  private readonly entries: ArchiveEntry[] = []
-  private nameBytes = 0
+  readonly #placement = new Placement()
+  readonly #entries: ArchiveEntry[] = []
+  #nameBytes = 0
 
   constructor(private readonly keyOf: (name: string) => string) {}
 
@@ -31,24 +31,24 @@ export class Catalog {
    * To be called once for each entry, in order. A file has a place, and facts that are to follow.
    */
   add(entry: TarEntry): Place | undefined {
-    const place = this.placement.next(entry)
-    this.nameBytes += entry.path.length + entry.link.length
-    if (this.nameBytes > MAX_NAME_BYTES)
+    const place = this.#placement.next(entry)
+    this.#nameBytes += entry.path.length + entry.link.length
+    if (this.#nameBytes > MAX_NAME_BYTES)
       throw new StrataError('limit_exceeded', `the names in the archive have more than ${MAX_NAME_BYTES} bytes in all`)
     const listed: ArchiveEntry = { name: entry.path.toString('latin1'), type: TYPE_NAMES[entry.type], size: entry.size }
     if (entry.type === ENTRY.symlink || entry.type === ENTRY.hardlink) listed.link = entry.link.toString('latin1')
     if (place !== undefined) listed.at = { object: this.keyOf(place.name), offset: place.offset }
-    this.entries.push(listed)
+    this.#entries.push(listed)
     return place
   }
 
   /** Entries so far: the last one's number is one less. */
   get length(): number {
-    return this.entries.length
+    return this.#entries.length
   }
 
   know(entry: number, facts: FileFacts): void {
-    const listed = this.entries[entry]!
+    const listed = this.#entries[entry]!
     listed.size = facts.size
     listed.digest = facts.digest
     listed.compression = facts.compression
@@ -57,6 +57,6 @@ export class Catalog {
   }
 
   encode(): Buffer {
-    return encodeListing({ entries: this.entries })
+    return encodeListing({ entries: this.#entries })
   }
 }

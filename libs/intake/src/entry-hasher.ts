@@ -18,34 +18,34 @@ export interface HasherOptions {
  * filled to the brim, so a file's first block lies whole in its first view.
  */
 export class EntryHasher implements TarSink {
-  private readonly catalog: Catalog
-  private current: FileHasher | undefined
+  readonly #catalog: Catalog
+  #current: FileHasher | undefined
 
   constructor(private readonly options: HasherOptions) {
-    this.catalog = new Catalog(options.keyOf)
+    this.#catalog = new Catalog(options.keyOf)
   }
 
   entry(entry: TarEntry): boolean {
-    const place = this.catalog.add(entry)
+    const place = this.#catalog.add(entry)
     this.options.counted()
     if (place !== undefined)
-      this.current = new FileHasher(this.options.newIndexer, this.options.limits, algorithmOfName(entry.path))
+      this.#current = new FileHasher(this.options.newIndexer, this.options.limits, algorithmOfName(entry.path))
     return place !== undefined
   }
 
   data(view: Buffer): void {
-    this.current!.write(view)
+    this.#current!.write(view)
   }
 
   entryEnd(): void {
-    if (this.current === undefined) return
-    const { facts, index } = this.current.end()
-    this.current = undefined
-    this.catalog.know(this.catalog.length - 1, facts)
+    if (this.#current === undefined) return
+    const { facts, index } = this.#current.end()
+    this.#current = undefined
+    this.#catalog.know(this.#catalog.length - 1, facts)
     if (index !== undefined) this.options.indexed(facts.diffId!, index)
   }
 
   listing(): { bytes: Buffer; entries: number } {
-    return { bytes: this.catalog.encode(), entries: this.catalog.length }
+    return { bytes: this.#catalog.encode(), entries: this.#catalog.length }
   }
 }

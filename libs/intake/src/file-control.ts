@@ -8,42 +8,42 @@ const WORDS_AT = 8
  * whether it is over. Whoever waits looks again often, so nobody has to be woken.
  */
 export class FileControl {
-  private readonly words: Int32Array<SharedArrayBuffer>
-  private readonly counted: BigInt64Array<SharedArrayBuffer>
+  readonly #words: Int32Array<SharedArrayBuffer>
+  readonly #counted: BigInt64Array<SharedArrayBuffer>
 
   constructor(readonly memory: SharedArrayBuffer = new SharedArrayBuffer(WORDS_AT + 4 * Object.keys(WORD).length)) {
-    this.counted = new BigInt64Array(memory, 0, 1)
-    this.words = new Int32Array(memory, WORDS_AT)
+    this.#counted = new BigInt64Array(memory, 0, 1)
+    this.#words = new Int32Array(memory, WORDS_AT)
   }
 
   /** The threads stop within a piece's time. */
   stop(): void {
-    Atomics.store(this.words, WORD.stopped, 1)
+    Atomics.store(this.#words, WORD.stopped, 1)
   }
 
   /** @throws RingAborted */
   throwIfStopped(): void {
-    if (Atomics.load(this.words, WORD.stopped) !== 0) throw new RingAborted()
+    if (Atomics.load(this.#words, WORD.stopped) !== 0) throw new RingAborted()
   }
 
   /** The next number that nobody has: 0, 1, 2, … */
   claim(): number {
-    return Atomics.add(this.words, WORD.next, 1)
+    return Atomics.add(this.#words, WORD.next, 1)
   }
 
   /** Bytes of the archive's files that are where they belong. */
   get bytes(): number {
-    return Number(Atomics.load(this.counted, 0))
+    return Number(Atomics.load(this.#counted, 0))
   }
   countBytes(bytes: number): void {
-    Atomics.add(this.counted, 0, BigInt(bytes))
+    Atomics.add(this.#counted, 0, BigInt(bytes))
   }
 
   get entries(): number {
-    return Atomics.load(this.words, WORD.entries)
+    return Atomics.load(this.#words, WORD.entries)
   }
   countEntry(): void {
-    Atomics.add(this.words, WORD.entries, 1)
+    Atomics.add(this.#words, WORD.entries, 1)
   }
 
   /**
@@ -51,12 +51,12 @@ export class FileControl {
    * large.
    */
   indexLeaves(): void {
-    this.waitWhile(this.words, WORD.indexes, (onTheWay) => onTheWay >= 2)
-    Atomics.add(this.words, WORD.indexes, 1)
+    this.waitWhile(this.#words, WORD.indexes, (onTheWay) => onTheWay >= 2)
+    Atomics.add(this.#words, WORD.indexes, 1)
   }
   indexStored(): void {
-    Atomics.sub(this.words, WORD.indexes, 1)
-    Atomics.notify(this.words, WORD.indexes)
+    Atomics.sub(this.#words, WORD.indexes, 1)
+    Atomics.notify(this.#words, WORD.indexes)
   }
 
   /** Sleeps until another thread has changed the word. @throws RingAborted */

@@ -25,68 +25,73 @@ export interface FileFacts {
   readonly layerError?: NonNullable<ArchiveEntry['layerError']>
 }
 
+interface LayerReader {
+  readonly reader: TarReader
+  readonly indexer: Indexer
+}
+
 /**
  * One file's bytes, once, in order: its digest; if it is a plain tar, whatever its name, the
  * layer's index in the same pass. A file that cannot be a layer stays a file, with the reason
  * noted: it may be no image's layer at all.
  */
 export class FileHasher {
-  private readonly hash = createHash('sha256')
+  readonly #hash = createHash('sha256')
   /** Of a file that its name says to be known by another digest. */
-  private readonly named: Hash | undefined
-  private compression: Compression | undefined
-  private layer: { readonly reader: TarReader; readonly indexer: Indexer } | undefined
-  private layerError: FileFacts['layerError']
-  private size = 0
+  readonly #named: Hash | undefined
+  #compression: Compression | undefined
+  #layer: LayerReader | undefined
+  #layerError: FileFacts['layerError']
+  #size = 0
 
   constructor(
     private readonly newIndexer: () => Indexer,
     private readonly limits: Partial<TarLimits> = {},
     algorithm: Algorithm = 'sha256',
   ) {
-    if (algorithm !== 'sha256') this.named = createHash(algorithm)
+    if (algorithm !== 'sha256') this.#named = createHash(algorithm)
   }
 
   /** The first view holds the first block whole, if the file has one. */
   write(view: Buffer): void {
-    this.hash.update(view)
-    this.named?.update(view)
-    this.size += view.length
-    if (this.compression === undefined) this.begin(view)
-    if (this.layer !== undefined) this.walk((layer) => layer.reader.write(view))
+    this.#hash.update(view)
+    this.#named?.update(view)
+    this.#size += view.length
+    if (this.#compression === undefined) this.#begin(view)
+    if (this.#layer !== undefined) this.#walk((layer) => layer.reader.write(view))
   }
 
   end(): { facts: FileFacts; index: Buffer | undefined } {
-    const sha256 = digestFromHex(this.hash.digest('hex'))
-    const index = this.walk((layer) => {
+    const sha256 = digestFromHex(this.#hash.digest('hex'))
+    const index = this.#walk((layer) => {
       layer.reader.end()
-      return layer.indexer.finish(this.size).encode()
+      return layer.indexer.finish(this.#size).encode()
     })
     const facts: FileFacts = {
-      digest: this.named ? digestFromHex(this.named.digest('hex')) : sha256,
-      size: this.size,
-      compression: this.compression ?? 'none',
-      ...(this.layerError === undefined ? {} : { layerError: this.layerError }),
+      digest: this.#named ? digestFromHex(this.#named.digest('hex')) : sha256,
+      size: this.#size,
+      compression: this.#compression ?? 'none',
+      ...(this.#layerError === undefined ? {} : { layerError: this.#layerError }),
       ...(index === undefined ? {} : { diffId: sha256 as DiffId }),
     }
     return { facts, index }
   }
 
-  private begin(head: Buffer): void {
-    this.compression = detectCompression(head)
+  #begin(head: Buffer): void {
+    this.#compression = detectCompression(head)
     if (!looksLikeTar(head)) return
     const indexer = this.newIndexer()
-    this.layer = { reader: new TarReader(indexer, this.limits), indexer }
+    this.#layer = { reader: new TarReader(indexer, this.limits), indexer }
   }
 
-  private walk<T>(step: (layer: NonNullable<FileHasher['layer']>) => T): T | undefined {
-    if (this.layer === undefined) return undefined
+  #walk<T>(step: (layer: LayerReader) => T): T | undefined {
+    if (this.#layer === undefined) return undefined
     try {
-      return step(this.layer)
+      return step(this.#layer)
     } catch (error) {
-      this.layer = undefined
+      this.#layer = undefined
       const { code, message } = asStrataError(error)
-      this.layerError = {
+      this.#layerError = {
         code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code,
         message,
       }

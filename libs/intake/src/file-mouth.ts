@@ -68,27 +68,27 @@ const WORTH_A_THREAD = 64 * 1024 * 1024
  */
 export class FileMouth implements Mouth {
   readonly interrupted = undefined
-  private readonly control = new FileControl()
+  readonly #control = new FileControl()
 
   constructor(private readonly file: ArchiveFile) {}
 
   take(session: Session, task: Task): Promise<Taken> {
-    return session.turn(task.stop, task.waiting, (pair) => this.takeBy(pair, task))
+    return session.turn(task.stop, task.waiting, (pair) => this.#takeBy(pair, task))
   }
 
-  private async takeBy(pair: WorkerPair, task: Task): Promise<Taken> {
-    const stop = (): void => this.control.stop()
+  async #takeBy(pair: WorkerPair, task: Task): Promise<Taken> {
+    const stop = (): void => this.#control.stop()
     task.stop.addEventListener('abort', stop)
     const timer = setInterval(
-      () => task.report({ bytes: this.control.bytes, entries: this.control.entries }),
+      () => task.report({ bytes: this.#control.bytes, entries: this.#control.entries }),
       PROGRESS_MS,
     )
     const storing: Promise<void>[] = []
     const onIndex = (index: LayerIndexed): void =>
-      void storing.push(task.keepIndex(index).then(() => this.control.indexStored()))
+      void storing.push(task.keepIndex(index).then(() => this.#control.indexStored()))
     try {
       if (task.stop.aborted) stop()
-      return await this.work(pair, task, onIndex)
+      return await this.#work(pair, task, onIndex)
     } finally {
       await Promise.all(storing)
       clearInterval(timer)
@@ -96,13 +96,13 @@ export class FileMouth implements Mouth {
     }
   }
 
-  private async work(pair: WorkerPair, task: Task, onIndex: (index: LayerIndexed) => void): Promise<Taken> {
+  async #work(pair: WorkerPair, task: Task, onIndex: (index: LayerIndexed) => void): Promise<Taken> {
     const { fd, size } = this.file
     const { keyPrefix, folder, limits, whole } = task
     if (size === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     if (size > limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${limits.bytes} bytes`)
     step('load.first-bytes')
-    const control = this.control.memory
+    const control = this.#control.memory
     const planned = expect(
       'planned',
       await pair.lead({
@@ -117,7 +117,7 @@ export class FileMouth implements Mouth {
       task,
     )
     const plan = new FilePlan(planned.plan)
-    const copied = await this.copy(
+    const copied = await this.#copy(
       pair,
       { kind: 'copy', fd, folder, layer: limits.layer, plan: planned.plan, control },
       plan,
@@ -132,7 +132,7 @@ export class FileMouth implements Mouth {
     return { large: largeOf(plan), listing: hashed.listing, entries: hashed.entries, bytes: size }
   }
 
-  private async copy(
+  async #copy(
     pair: WorkerPair,
     job: FileJob,
     plan: FilePlan,

@@ -32,8 +32,8 @@ const PIECE_STATE = { free: 0, taken: 1, done: 2 } as const
  * finds one taken waits until it is done.
  */
 export class FilePlan {
-  private readonly table: Float64Array<SharedArrayBuffer>
-  private readonly states: Int32Array<SharedArrayBuffer>
+  readonly #table: Float64Array<SharedArrayBuffer>
+  readonly #states: Int32Array<SharedArrayBuffer>
   readonly length: number
 
   static of(files: PlannedFile[]): FilePlan {
@@ -44,7 +44,7 @@ export class FilePlan {
     const plan = new FilePlan(memory)
     let firstPiece = files.length
     for (const [i, { entry, source, size, target, algorithm }] of files.entries()) {
-      plan.table.set([entry, source, size, target, ALGORITHMS.indexOf(algorithm), firstPiece], i * FIELDS)
+      plan.#table.set([entry, source, size, target, ALGORITHMS.indexOf(algorithm), firstPiece], i * FIELDS)
       firstPiece += piecesOf(size)
     }
     return plan
@@ -52,12 +52,12 @@ export class FilePlan {
 
   constructor(readonly memory: SharedArrayBuffer) {
     this.length = new Float64Array(memory, 0, 1)[0]!
-    this.table = new Float64Array(memory, 8, this.length * FIELDS)
-    this.states = new Int32Array(memory, 8 + this.length * FIELDS * 8)
+    this.#table = new Float64Array(memory, 8, this.length * FIELDS)
+    this.#states = new Int32Array(memory, 8 + this.length * FIELDS * 8)
   }
 
   file(i: number): PlannedFile {
-    const [entry, source, size, target, algorithm] = this.table.subarray(i * FIELDS, (i + 1) * FIELDS) as unknown as [
+    const [entry, source, size, target, algorithm] = this.#table.subarray(i * FIELDS, (i + 1) * FIELDS) as unknown as [
       number,
       number,
       number,
@@ -73,33 +73,33 @@ export class FilePlan {
 
   /** The owner has made the file's object: others may help. */
   opened(i: number): void {
-    Atomics.store(this.states, i, STATE.open)
-    Atomics.notify(this.states, i)
+    Atomics.store(this.#states, i, STATE.open)
+    Atomics.notify(this.#states, i)
   }
 
   waitUntilOpen(i: number, control: FileControl): void {
-    control.waitWhile(this.states, i, (state) => state === STATE.waiting)
+    control.waitWhile(this.#states, i, (state) => state === STATE.waiting)
   }
 
   /** False: another thread has it. */
   take(i: number, piece: number): boolean {
     return (
-      Atomics.compareExchange(this.states, this.word(i, piece), PIECE_STATE.free, PIECE_STATE.taken) ===
+      Atomics.compareExchange(this.#states, this.#word(i, piece), PIECE_STATE.free, PIECE_STATE.taken) ===
       PIECE_STATE.free
     )
   }
 
   done(i: number, piece: number): void {
-    Atomics.store(this.states, this.word(i, piece), PIECE_STATE.done)
-    Atomics.notify(this.states, this.word(i, piece))
+    Atomics.store(this.#states, this.#word(i, piece), PIECE_STATE.done)
+    Atomics.notify(this.#states, this.#word(i, piece))
   }
 
   waitUntilDone(i: number, piece: number, control: FileControl): void {
-    control.waitWhile(this.states, this.word(i, piece), (state) => state === PIECE_STATE.taken)
+    control.waitWhile(this.#states, this.#word(i, piece), (state) => state === PIECE_STATE.taken)
   }
 
-  private word(i: number, piece: number): number {
-    return this.table[i * FIELDS + 5]! + piece
+  #word(i: number, piece: number): number {
+    return this.#table[i * FIELDS + 5]! + piece
   }
 }
 

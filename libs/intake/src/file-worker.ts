@@ -22,8 +22,8 @@ const WINDOW = 16 * 1024
  * the end, lists; all of them copy.
  */
 export class FileWorker {
-  private catalog: Catalog | undefined
-  private readonly buffer = Buffer.allocUnsafeSlow(PIECE)
+  #catalog: Catalog | undefined
+  readonly #buffer = Buffer.allocUnsafeSlow(PIECE)
 
   constructor(private readonly sendIndex: (diffId: DiffId, index: Buffer) => void) {}
 
@@ -49,15 +49,15 @@ export class FileWorker {
       entryEnd: () => undefined,
     }
     if (whole) new WholeBody(sink, size)
-    else this.readHeaders(fd, size, new TarReader(sink, limits), control)
-    this.catalog = catalog
+    else this.#readHeaders(fd, size, new TarReader(sink, limits), control)
+    this.#catalog = catalog
     return { kind: 'planned', plan: FilePlan.of(files).memory }
   }
 
-  private readHeaders(fd: number, size: number, tar: TarReader, control: FileControl): void {
+  #readHeaders(fd: number, size: number, tar: TarReader, control: FileControl): void {
     for (let at = 0; at < size;) {
       control.throwIfStopped()
-      const view = readAt(fd, this.buffer.subarray(0, Math.min(WINDOW, size - at)), at)
+      const view = readAt(fd, this.#buffer.subarray(0, Math.min(WINDOW, size - at)), at)
       tar.write(view)
       at += view.length
       while (tar.unread > 0 && at < size) {
@@ -70,12 +70,12 @@ export class FileWorker {
   }
 
   copy(job: CopyJob): Answer {
-    return new Copier(job, this.buffer, this.sendIndex).run()
+    return new Copier(job, this.#buffer, this.sendIndex).run()
   }
 
   list({ files }: ListJob): { listing: Buffer; entries: number } {
-    const catalog = this.catalog!
-    this.catalog = undefined
+    const catalog = this.#catalog!
+    this.#catalog = undefined
     for (const { entry, facts } of files) catalog.know(entry, facts)
     return { listing: catalog.encode(), entries: catalog.length }
   }
@@ -88,99 +88,99 @@ export class FileWorker {
  * from there.
  */
 class Copier {
-  private readonly plan: FilePlan
-  private readonly control: FileControl
-  private readonly known: KnownFile[] = []
-  private hasCopyRange = true
+  readonly #plan: FilePlan
+  readonly #control: FileControl
+  readonly #known: KnownFile[] = []
+  #hasCopyRange = true
 
   constructor(
     private readonly job: CopyJob,
     private readonly buffer: Buffer,
     private readonly sendIndex: (diffId: DiffId, index: Buffer) => void,
   ) {
-    this.plan = new FilePlan(job.plan)
-    this.control = new FileControl(job.control)
+    this.#plan = new FilePlan(job.plan)
+    this.#control = new FileControl(job.control)
   }
 
   run(): Answer {
     const small = openSync(join(this.job.folder, SMALL_NAME), 'r+')
     try {
-      for (let i = this.control.claim(); i < this.plan.length; i = this.control.claim()) {
-        if (this.plan.pieces(i) === 0) this.takeSmall(i, small)
-        else this.takeLarge(i)
+      for (let i = this.#control.claim(); i < this.#plan.length; i = this.#control.claim()) {
+        if (this.#plan.pieces(i) === 0) this.#takeSmall(i, small)
+        else this.#takeLarge(i)
       }
     } finally {
       closeSync(small)
     }
-    for (let i = 0; i < this.plan.length && this.plan.pieces(i) > 0; i++) this.help(i)
-    return { kind: 'copied', files: this.known }
+    for (let i = 0; i < this.#plan.length && this.#plan.pieces(i) > 0; i++) this.#help(i)
+    return { kind: 'copied', files: this.#known }
   }
 
-  private takeSmall(i: number, target: number): void {
-    const file = this.plan.file(i)
-    this.control.throwIfStopped()
-    const hasher = this.newHasher(file)
+  #takeSmall(i: number, target: number): void {
+    const file = this.#plan.file(i)
+    this.#control.throwIfStopped()
+    const hasher = this.#newHasher(file)
     const view = readAt(this.job.fd, this.buffer.subarray(0, file.size), file.source)
     if (view.length > 0) hasher.write(view)
     writeAll(target, view, file.target)
-    this.control.countBytes(file.size)
-    this.finish(file, hasher)
+    this.#control.countBytes(file.size)
+    this.#finish(file, hasher)
   }
 
-  private takeLarge(i: number): void {
-    const file = this.plan.file(i)
-    const target = openSync(this.pathOf(file), 'wx+', 0o600)
+  #takeLarge(i: number): void {
+    const file = this.#plan.file(i)
+    const target = openSync(this.#pathOf(file), 'wx+', 0o600)
     try {
-      this.plan.opened(i)
-      const hasher = this.newHasher(file)
-      for (let piece = 0; piece < this.plan.pieces(i); piece++) {
-        this.control.throwIfStopped()
+      this.#plan.opened(i)
+      const hasher = this.#newHasher(file)
+      for (let piece = 0; piece < this.#plan.pieces(i); piece++) {
+        this.#control.throwIfStopped()
         const at = piece * PIECE
         const room = this.buffer.subarray(0, Math.min(PIECE, file.size - at))
-        if (this.plan.take(i, piece)) {
+        if (this.#plan.take(i, piece)) {
           hasher.write(readAt(this.job.fd, room, file.source + at))
           writeAll(target, room, at)
-          this.control.countBytes(room.length)
+          this.#control.countBytes(room.length)
         } else {
-          this.plan.waitUntilDone(i, piece, this.control)
+          this.#plan.waitUntilDone(i, piece, this.#control)
           hasher.write(readAt(target, room, at))
         }
       }
-      this.finish(file, hasher)
+      this.#finish(file, hasher)
     } finally {
       closeSync(target)
     }
   }
 
-  private help(i: number): void {
-    this.plan.waitUntilOpen(i, this.control)
-    const file = this.plan.file(i)
+  #help(i: number): void {
+    this.#plan.waitUntilOpen(i, this.#control)
+    const file = this.#plan.file(i)
     let target: number | undefined
     try {
-      for (let piece = this.plan.pieces(i) - 1; piece >= 0; piece--) {
-        this.control.throwIfStopped()
-        if (!this.plan.take(i, piece)) continue
-        target ??= openSync(this.pathOf(file), 'r+')
-        this.copyPiece(file, target, piece * PIECE)
-        this.plan.done(i, piece)
+      for (let piece = this.#plan.pieces(i) - 1; piece >= 0; piece--) {
+        this.#control.throwIfStopped()
+        if (!this.#plan.take(i, piece)) continue
+        target ??= openSync(this.#pathOf(file), 'r+')
+        this.#copyPiece(file, target, piece * PIECE)
+        this.#plan.done(i, piece)
       }
     } finally {
       if (target !== undefined) closeSync(target)
     }
   }
 
-  private copyPiece(file: PlannedFile, target: number, at: number): void {
+  #copyPiece(file: PlannedFile, target: number, at: number): void {
     const length = Math.min(PIECE, file.size - at)
-    if (!this.hasCopyRange || !this.copyRange(file.source + at, target, at, length)) {
+    if (!this.#hasCopyRange || !this.#copyRange(file.source + at, target, at, length)) {
       writeAll(target, readAt(this.job.fd, this.buffer.subarray(0, length), file.source + at), at)
     }
-    this.control.countBytes(length)
+    this.#control.countBytes(length)
   }
 
   /**
    * False: not between these two file systems, or for a reason that reading and writing will name.
    */
-  private copyRange(from: number, target: number, to: number, length: number): boolean {
+  #copyRange(from: number, target: number, to: number, length: number): boolean {
     try {
       for (let done = 0; done < length;) {
         const copied = copyFileRange(this.job.fd, from + done, target, to + done, length - done)
@@ -189,25 +189,25 @@ class Copier {
       }
       return true
     } catch {
-      this.hasCopyRange = false
+      this.#hasCopyRange = false
       return false
     }
   }
 
-  private finish({ entry }: PlannedFile, hasher: FileHasher): void {
+  #finish({ entry }: PlannedFile, hasher: FileHasher): void {
     const { facts, index } = hasher.end()
-    this.known.push({ entry, facts })
+    this.#known.push({ entry, facts })
     if (index === undefined) return
-    this.control.indexLeaves()
+    this.#control.indexLeaves()
     this.sendIndex(facts.diffId!, index)
   }
 
-  private newHasher({ algorithm }: PlannedFile): FileHasher {
+  #newHasher({ algorithm }: PlannedFile): FileHasher {
     const { layer } = this.job
     return new FileHasher(() => new IndexBuilder(layer), layer, algorithm)
   }
 
-  private pathOf({ entry }: PlannedFile): string {
+  #pathOf({ entry }: PlannedFile): string {
     return join(this.job.folder, String(entry))
   }
 }

@@ -126,9 +126,9 @@ export function createIntake({ store, readers: count = DEFAULT_READERS }: Intake
 /** One archive's way in: a mouth takes it, this minds the store. */
 class Reception {
   /** The first thing that goes wrong, whatever it is, ends everything else. */
-  private readonly failure = new AbortController()
-  private readonly stop: AbortSignal
-  private reportedAt = 0
+  readonly #failure = new AbortController()
+  readonly #stop: AbortSignal
+  #reportedAt = 0
 
   constructor(
     private readonly store: ObjectStore,
@@ -136,8 +136,8 @@ class Reception {
     private readonly mouth: Mouth,
     private readonly options: ReceiveOptions,
   ) {
-    this.stop = AbortSignal.any([
-      this.failure.signal,
+    this.#stop = AbortSignal.any([
+      this.#failure.signal,
       ...(mouth.interrupted ? [mouth.interrupted] : []),
       ...(options.signal ? [options.signal] : []),
     ])
@@ -145,22 +145,22 @@ class Reception {
 
   async run(session: Session): Promise<Received> {
     try {
-      this.stop.throwIfAborted()
+      this.#stop.throwIfAborted()
       await this.destination.claim()
-      return await this.claimed(session)
+      return await this.#claimed(session)
     } catch (error) {
-      throw this.reason(error)
+      throw this.#reason(error)
     } finally {
       session.close()
     }
   }
 
-  private async claimed(session: Session): Promise<Received> {
+  async #claimed(session: Session): Promise<Received> {
     try {
-      return await this.seal(await this.take(session))
+      return await this.#seal(await this.#take(session))
     } catch (error) {
       // What goes on beside, a `put` whose source is silent, ends by this.
-      this.failure.abort(error)
+      this.#failure.abort(error)
       // A store that is away keeps what it has until the upload is swept; the caller is told why it
       // failed, not that.
       await this.destination.discard().catch(() => undefined)
@@ -168,50 +168,50 @@ class Reception {
     }
   }
 
-  private take(session: Session): Promise<Taken> {
+  #take(session: Session): Promise<Taken> {
     return this.mouth.take(session, {
       keyPrefix: keys.dataOf(this.options.upload),
       folder: this.destination.folder,
-      write: (ring) => this.write(ring),
+      write: (ring) => this.#write(ring),
       limits: { ...INTAKE_LIMITS, ...this.options.limits },
       whole: this.options.whole === true,
-      stop: this.stop,
-      fail: (error) => this.failure.abort(error),
-      keepIndex: (index) => this.keepIndex(index),
-      report: (progress) => this.report(progress, false),
+      stop: this.#stop,
+      fail: (error) => this.#failure.abort(error),
+      keepIndex: (index) => this.#keepIndex(index),
+      report: (progress) => this.#report(progress, false),
       waiting: (step) => this.options.onWaiting?.(step),
     })
   }
 
-  private async write(ring: SharedArrayBuffer): Promise<void> {
+  async #write(ring: SharedArrayBuffer): Promise<void> {
     const { entries, layer } = { ...INTAKE_LIMITS, ...this.options.limits }
     await this.destination
-      .write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.stop)
-      .catch((error: unknown) => this.failure.abort(error))
+      .write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.#stop)
+      .catch((error: unknown) => this.#failure.abort(error))
   }
 
-  private async keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
+  async #keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
     await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => {
       // The bytes outlive a store that is started again, and the extractor makes an index that is
       // missing.
-      if (asStrataError(error).code !== 'store_unavailable') this.failure.abort(error)
+      if (asStrataError(error).code !== 'store_unavailable') this.#failure.abort(error)
     })
   }
 
-  private async seal({ large, listing, entries, bytes }: Taken): Promise<Received> {
-    this.stop.throwIfAborted()
+  async #seal({ large, listing, entries, bytes }: Taken): Promise<Received> {
+    this.#stop.throwIfAborted()
     await this.destination.seal(large)
     const key = keys.data(this.options.upload, LISTING_NAME)
     await this.store.put(key, listing)
-    this.stop.throwIfAborted()
-    this.report({ bytes, entries }, true)
+    this.#stop.throwIfAborted()
+    this.#report({ bytes, entries }, true)
     return { listing: key, entries, bytes }
   }
 
-  private report(progress: IntakeProgress, isLast: boolean): void {
+  #report(progress: IntakeProgress, isLast: boolean): void {
     const now = performance.now()
-    if (!isLast && now - this.reportedAt < PROGRESS_MS) return
-    this.reportedAt = now
+    if (!isLast && now - this.#reportedAt < PROGRESS_MS) return
+    this.#reportedAt = now
     this.options.onProgress?.(progress)
   }
 
@@ -219,8 +219,8 @@ class Reception {
    * What the caller is told: of several things that went wrong in one moment, what stopped the
    * rest.
    */
-  private reason(error: unknown): StrataError {
-    const first: unknown = this.stop.aborted ? this.stop.reason : error
+  #reason(error: unknown): StrataError {
+    const first: unknown = this.#stop.aborted ? this.#stop.reason : error
     if (first instanceof StrataError) return first
     if (this.options.signal?.aborted && first === this.options.signal.reason)
       return new StrataError('cancelled', 'the upload was cancelled', { cause: first })

@@ -19,15 +19,15 @@ interface Writing {
 /** Objects of a store that is no folder: bytes go there from the ring while they arrive. */
 export class ObjectDestination implements Destination {
   readonly folder = ''
-  private readonly written: string[]
-  private writing: Writing | undefined
+  readonly #written: string[]
+  #writing: Writing | undefined
 
   constructor(
     private readonly store: ObjectStore,
     private readonly upload: string,
   ) {
     // The list of what came is written by the intake itself, the last of all.
-    this.written = [CLAIM_NAME, LISTING_NAME].map((name) => keys.data(upload, name))
+    this.#written = [CLAIM_NAME, LISTING_NAME].map((name) => keys.data(upload, name))
   }
 
   async claim(): Promise<void> {
@@ -40,7 +40,7 @@ export class ObjectDestination implements Destination {
     body: { readonly limits: TarLimits; readonly whole: boolean },
     stop: AbortSignal,
   ): Promise<void> {
-    const { writer, tar } = (this.writing ??= this.begin(body, stop))
+    const { writer, tar } = (this.#writing ??= this.#begin(body, stop))
     const hasEnded = await new AsyncRingReader(ring, 'written').read((view) => {
       tar.write(view)
       return writer.handOver()
@@ -57,18 +57,18 @@ export class ObjectDestination implements Destination {
 
   /** By the keys that it used: nothing is listed while a client waits. */
   async discard(): Promise<void> {
-    await this.writing?.writer.fail(new StrataError('cancelled', 'the upload has ended'))
-    await this.store.delete(this.written)
+    await this.#writing?.writer.fail(new StrataError('cancelled', 'the upload has ended'))
+    await this.store.delete(this.#written)
   }
 
-  private begin(body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Writing {
-    const writer = new ObjectWriter({ put: (name, source) => this.put(name, source, stop) })
+  #begin(body: { readonly limits: TarLimits; readonly whole: boolean }, stop: AbortSignal): Writing {
+    const writer = new ObjectWriter({ put: (name, source) => this.#put(name, source, stop) })
     return { writer, tar: body.whole ? new WholeBody(writer) : new TarReader(writer, body.limits) }
   }
 
-  private async put(name: string, source: ByteSource, stop: AbortSignal): Promise<void> {
+  async #put(name: string, source: ByteSource, stop: AbortSignal): Promise<void> {
     const key = keys.data(this.upload, name)
-    this.written.push(key)
+    this.#written.push(key)
     await this.store.put(key, source, { signal: stop })
   }
 }

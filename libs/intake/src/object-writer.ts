@@ -23,87 +23,87 @@ interface Writing {
  * archive up.
  */
 export class ObjectWriter implements TarSink {
-  private readonly placement = new Placement()
-  private steps: Step[] = []
+  readonly #placement = new Placement()
+  #steps: Step[] = []
   /** Filled in turn: one view flushes at most once, and its flush is done before the next view. */
-  private gathered: Buffer = Buffer.allocUnsafe(LARGE)
-  private spare: Buffer | undefined
-  private gatheredLength = 0
-  private hasSmall = false
-  private isLarge = false
-  private large: Writing | undefined
-  private small: Writing | undefined
+  #gathered: Buffer = Buffer.allocUnsafe(LARGE)
+  #spare: Buffer | undefined
+  #gatheredLength = 0
+  #hasSmall = false
+  #isLarge = false
+  #large: Writing | undefined
+  #small: Writing | undefined
 
   constructor(private readonly target: ObjectTarget) {}
 
   entry(entry: TarEntry): boolean {
-    const place = this.placement.next(entry)
+    const place = this.#placement.next(entry)
     if (place === undefined) return false
-    this.isLarge = place.name !== SMALL_NAME
-    if (this.isLarge) this.steps.push({ begin: place.name })
-    else this.hasSmall = true
+    this.#isLarge = place.name !== SMALL_NAME
+    if (this.#isLarge) this.#steps.push({ begin: place.name })
+    else this.#hasSmall = true
     return true
   }
 
   data(view: Buffer): void {
-    if (this.isLarge) return void this.steps.push({ data: view })
-    if (this.gatheredLength + view.length > this.gathered.length) {
-      this.steps.push({ small: this.gathered.subarray(0, this.gatheredLength) })
-      const next = this.spare ?? Buffer.allocUnsafe(LARGE)
-      this.spare = this.gathered
-      this.gathered = next
-      this.gatheredLength = 0
+    if (this.#isLarge) return void this.#steps.push({ data: view })
+    if (this.#gatheredLength + view.length > this.#gathered.length) {
+      this.#steps.push({ small: this.#gathered.subarray(0, this.#gatheredLength) })
+      const next = this.#spare ?? Buffer.allocUnsafe(LARGE)
+      this.#spare = this.#gathered
+      this.#gathered = next
+      this.#gatheredLength = 0
     }
-    view.copy(this.gathered, this.gatheredLength)
-    this.gatheredLength += view.length
+    view.copy(this.#gathered, this.#gatheredLength)
+    this.#gatheredLength += view.length
   }
 
   entryEnd(): void {
-    if (this.isLarge) this.steps.push('end')
-    this.isLarge = false
+    if (this.#isLarge) this.#steps.push('end')
+    this.#isLarge = false
   }
 
   /** Does what the last view asked for. `undefined`: nothing. */
   handOver(): Promise<void> | undefined {
-    return this.steps.length === 0 ? undefined : this.work()
+    return this.#steps.length === 0 ? undefined : this.#work()
   }
 
   /** All views were read and handed over. */
   async finish(): Promise<void> {
-    const rest = this.gathered.subarray(0, this.gatheredLength)
-    if (this.small) {
-      await this.small.source.give(rest)
-      await this.end(this.small)
-    } else if (this.hasSmall) await this.target.put(SMALL_NAME, rest)
+    const rest = this.#gathered.subarray(0, this.#gatheredLength)
+    if (this.#small) {
+      await this.#small.source.give(rest)
+      await this.#end(this.#small)
+    } else if (this.#hasSmall) await this.target.put(SMALL_NAME, rest)
   }
 
   /** Ends what is under way; done when nothing is. */
   async fail(error: unknown): Promise<void> {
-    for (const writing of [this.large, this.small]) {
+    for (const writing of [this.#large, this.#small]) {
       writing?.source.fail(error)
       await writing?.done.catch(() => undefined)
     }
   }
 
-  private async work(): Promise<void> {
-    const { steps } = this
-    this.steps = []
+  async #work(): Promise<void> {
+    const steps = this.#steps
+    this.#steps = []
     for (const step of steps) {
-      if (step === 'end') await this.end(this.large!)
-      else if ('begin' in step) this.large = this.begin(step.begin)
-      else if ('data' in step) await this.large!.source.give(step.data)
-      else await (this.small ??= this.begin(SMALL_NAME)).source.give(step.small)
+      if (step === 'end') await this.#end(this.#large!)
+      else if ('begin' in step) this.#large = this.#begin(step.begin)
+      else if ('data' in step) await this.#large!.source.give(step.data)
+      else await (this.#small ??= this.#begin(SMALL_NAME)).source.give(step.small)
     }
   }
 
-  private begin(name: string): Writing {
+  #begin(name: string): Writing {
     const source = new HandOver()
     const done = this.target.put(name, source)
     done.catch((error: unknown) => source.fail(error))
     return { source, done }
   }
 
-  private async end({ source, done }: Writing): Promise<void> {
+  async #end({ source, done }: Writing): Promise<void> {
     source.end()
     await done
   }

@@ -20,15 +20,15 @@ export interface Place {
  * the same without a word.
  */
 export class Placement {
-  private entries = 0
-  private small = 0
+  #entries = 0
+  #small = 0
 
   /**
    * To be called once for each entry, in order. `undefined` for what is no file. A file whose
    * length nobody knows yet is a large one.
    */
   next(entry: TarEntry): Place | undefined {
-    const number = this.entries++
+    const number = this.#entries++
     if (entry.type !== ENTRY.file) return undefined
     if (entry.sparse !== undefined) {
       throw new StrataError(
@@ -37,8 +37,8 @@ export class Placement {
       )
     }
     if (entry.size >= LARGE) return { name: String(number), offset: 0 }
-    const offset = this.small
-    this.small += entry.size
+    const offset = this.#small
+    this.#small += entry.size
     return { name: SMALL_NAME, offset }
   }
 }

@@ -21,13 +21,13 @@ const MAX_IDLE_BYTES = 64 * 1024 * 1024
  */
 export class WorkerPair {
   readonly ring = createRing()
-  private readonly workers: Worker[]
+  readonly #workers: Worker[]
   /** Bytes that each thread had when it answered last. */
-  private readonly held = new Map<Worker, number>()
+  readonly #held = new Map<Worker, number>()
   isBroken = false
 
   constructor(roles: readonly Role[] = ['writer', 'hasher']) {
-    this.workers = roles.map((role) => {
+    this.#workers = roles.map((role) => {
       const worker = new Worker(WORKER, {
         workerData: { role, ring: this.ring } satisfies WorkerData,
         name: `intake ${role}`,
@@ -46,7 +46,7 @@ export class WorkerPair {
 
   /** Whether a thread has too much to be kept idle. */
   get isFull(): boolean {
-    return [...this.held.values()].some((bytes) => bytes > MAX_IDLE_BYTES)
+    return [...this.#held.values()].some((bytes) => bytes > MAX_IDLE_BYTES)
   }
 
   /**
@@ -59,7 +59,7 @@ export class WorkerPair {
     early: (answer: Answer) => void,
   ): Promise<Answer[]> {
     return Promise.all(
-      this.workers.map((worker) => this.ask(worker, job, onIndex).then((answer) => (early(answer), answer))),
+      this.#workers.map((worker) => this.#ask(worker, job, onIndex).then((answer) => (early(answer), answer))),
     )
   }
 
@@ -68,15 +68,15 @@ export class WorkerPair {
    * before.
    */
   drop(session: number): void {
-    for (const worker of this.workers) worker.postMessage({ kind: 'drop', session } satisfies Drop)
+    for (const worker of this.#workers) worker.postMessage({ kind: 'drop', session } satisfies Drop)
   }
 
   /** A job for one thread, always the same. */
   lead(job: FileJob): Promise<Answer> {
-    return this.ask(this.workers[0]!, job, () => undefined)
+    return this.#ask(this.#workers[0]!, job, () => undefined)
   }
 
-  private ask(worker: Worker, job: Job | FileJob, onIndex: (index: LayerIndexed) => void): Promise<Answer> {
+  #ask(worker: Worker, job: Job | FileJob, onIndex: (index: LayerIndexed) => void): Promise<Answer> {
     return new Promise((resolve) => {
       const settle = (answer: Answer): void => {
         // Every listener goes: one left behind would keep this job's indexes for as long as the
@@ -87,7 +87,7 @@ export class WorkerPair {
       }
       const onMessage = (message: Answered | LayerIndexed): void => {
         if (message.kind === 'index') return onIndex(message)
-        this.held.set(worker, message.held)
+        this.#held.set(worker, message.held)
         settle(message.answer)
       }
       const onError = (error: Error): void =>
@@ -102,7 +102,7 @@ export class WorkerPair {
 
   async end(): Promise<void> {
     this.isBroken = true
-    await Promise.all(this.workers.map((worker) => worker.terminate()))
+    await Promise.all(this.#workers.map((worker) => worker.terminate()))
   }
 }
 

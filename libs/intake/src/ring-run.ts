@@ -12,8 +12,8 @@ export type TurnEnd = { readonly taken: Omit<Taken, 'bytes'> } | { readonly rest
 
 /** An archive's way through the ring, turn after turn. */
 export class RingRun {
-  private entriesBefore = 0
-  private ring: RingWriter | undefined
+  #entriesBefore = 0
+  #ring: RingWriter | undefined
 
   constructor(
     private readonly session: Session,
@@ -22,7 +22,7 @@ export class RingRun {
 
   /** Entries of the archive met so far. */
   get entries(): number {
-    return this.entriesBefore + (this.ring?.entries ?? 0)
+    return this.#entriesBefore + (this.#ring?.entries ?? 0)
   }
 
   /**
@@ -32,7 +32,7 @@ export class RingRun {
    */
   turn(fill: (ring: RingWriter) => Promise<void> | undefined, socket?: SocketJob): Promise<TurnEnd> {
     const { stop, waiting } = this.task
-    return this.session.turn(stop, waiting, (pair) => this.run(pair, fill, socket))
+    return this.session.turn(stop, waiting, (pair) => this.#run(pair, fill, socket))
   }
 
   /** Whether others wait for the pair, so that a turn that is long should end. */
@@ -40,14 +40,14 @@ export class RingRun {
     return this.session.isWanted
   }
 
-  private async run(
+  async #run(
     pair: WorkerPair,
     fill: (ring: RingWriter) => Promise<void> | undefined,
     socket?: SocketJob,
   ): Promise<TurnEnd> {
     const { task } = this
     const ring = new RingWriter(pair.ring)
-    this.ring = ring
+    this.#ring = ring
     const abort = (): void => ring.abort()
     task.stop.addEventListener('abort', abort)
     const storing = new Set<Promise<void>>()
@@ -84,8 +84,8 @@ export class RingRun {
       await written
       await Promise.all(storing)
       task.stop.removeEventListener('abort', abort)
-      this.entriesBefore += ring.entries
-      this.ring = undefined
+      this.#entriesBefore += ring.entries
+      this.#ring = undefined
     }
     task.stop.throwIfAborted()
     return turnEnd(await answered)

@@ -40,15 +40,15 @@ function wordsOf(ring: SharedArrayBuffer): Int32Array<SharedArrayBuffer> {
 
 /** The filling side. It never blocks its thread. */
 export class RingWriter {
-  private readonly words: Int32Array<SharedArrayBuffer>
-  private readonly slots: Uint8Array
-  private filled = 0
-  private at = 0
+  readonly #words: Int32Array<SharedArrayBuffer>
+  readonly #slots: Uint8Array
+  #filled = 0
+  #at = 0
 
   constructor(ring: SharedArrayBuffer) {
-    this.words = wordsOf(ring)
-    this.slots = new Uint8Array(ring, 0, SLOTS * SLOT_SIZE)
-    this.words.fill(0)
+    this.#words = wordsOf(ring)
+    this.#slots = new Uint8Array(ring, 0, SLOTS * SLOT_SIZE)
+    this.#words.fill(0)
   }
 
   /**
@@ -56,17 +56,17 @@ export class RingWriter {
    * done, nothing else may be written.
    */
   write(piece: Uint8Array): Promise<void> | undefined {
-    const copied = this.copy(piece, 0)
-    return copied === piece.length ? undefined : this.writeRest(piece, copied)
+    const copied = this.#copy(piece, 0)
+    return copied === piece.length ? undefined : this.#writeRest(piece, copied)
   }
 
   async end(): Promise<void> {
-    if (this.at > 0) {
-      await this.room()
-      this.publish()
+    if (this.#at > 0) {
+      await this.#room()
+      this.#publish()
     }
-    await this.room()
-    this.publish()
+    await this.#room()
+    this.#publish()
   }
 
   /**
@@ -74,19 +74,19 @@ export class RingWriter {
    * that did not fill a block (less than 512): they are to be written first in the next turn.
    */
   async pause(): Promise<Uint8Array> {
-    const from = (this.filled % SLOTS) * SLOT_SIZE + this.at - (this.at % BLOCK)
-    const rest = this.slots.slice(from, from + (this.at % BLOCK))
-    this.at -= rest.length
-    if (this.at > 0) this.publish()
-    await this.room()
-    this.at = PAUSED
-    this.publish()
+    const from = (this.#filled % SLOTS) * SLOT_SIZE + this.#at - (this.#at % BLOCK)
+    const rest = this.#slots.slice(from, from + (this.#at % BLOCK))
+    this.#at -= rest.length
+    if (this.#at > 0) this.#publish()
+    await this.#room()
+    this.#at = PAUSED
+    this.#publish()
     return rest
   }
 
   /** Asks a `RingFiller` to end the turn: others wait for the pair. */
   yield(): void {
-    Atomics.store(this.words, WORD.yield, 1)
+    Atomics.store(this.#words, WORD.yield, 1)
   }
 
   /** Readers stop at once, at whatever they wait for. */
@@ -97,60 +97,62 @@ export class RingWriter {
       [WORD.hashed, ALL],
       [WORD.indexes, ALL],
     ] as const) {
-      Atomics.store(this.words, word, value)
-      Atomics.notify(this.words, word)
+      Atomics.store(this.#words, word, value)
+      Atomics.notify(this.#words, word)
     }
   }
 
   /** How many entries the hashing reader has met. */
   get entries(): number {
-    return Atomics.load(this.words, WORD.entries)
+    return Atomics.load(this.#words, WORD.entries)
   }
 
   /** One index less on its way. */
   indexStored(): void {
-    Atomics.sub(this.words, WORD.indexes, 1)
-    Atomics.notify(this.words, WORD.indexes)
+    Atomics.sub(this.#words, WORD.indexes, 1)
+    Atomics.notify(this.#words, WORD.indexes)
   }
 
-  private async writeRest(piece: Uint8Array, from: number): Promise<void> {
-    for (let at = from; at < piece.length; at = this.copy(piece, at)) await this.room()
+  async #writeRest(piece: Uint8Array, from: number): Promise<void> {
+    for (let at = from; at < piece.length; at = this.#copy(piece, at)) await this.#room()
   }
 
-  private copy(piece: Uint8Array, from: number): number {
+  #copy(piece: Uint8Array, from: number): number {
     let at = from
-    while (at < piece.length && this.isFree()) {
-      const part = Math.min(piece.length - at, SLOT_SIZE - this.at)
-      this.slots.set(
+    while (at < piece.length && this.#isFree()) {
+      const part = Math.min(piece.length - at, SLOT_SIZE - this.#at)
+      this.#slots.set(
         at === 0 && part === piece.length ? piece : piece.subarray(at, at + part),
-        (this.filled % SLOTS) * SLOT_SIZE + this.at,
+        (this.#filled % SLOTS) * SLOT_SIZE + this.#at,
       )
       at += part
-      this.at += part
-      if (this.at === SLOT_SIZE) this.publish()
+      this.#at += part
+      if (this.#at === SLOT_SIZE) this.#publish()
     }
     return at
   }
 
-  private publish(): void {
-    this.words[WORD.lengths + (this.filled % SLOTS)] = this.at
-    this.at = 0
-    this.filled++
+  #publish(): void {
+    this.#words[WORD.lengths + (this.#filled % SLOTS)] = this.#at
+    this.#at = 0
+    this.#filled++
     // After an abort the word must stay as it is, or a reader that is late would go on.
-    Atomics.compareExchange(this.words, WORD.filled, this.filled - 1, this.filled)
-    Atomics.notify(this.words, WORD.filled)
+    Atomics.compareExchange(this.#words, WORD.filled, this.#filled - 1, this.#filled)
+    Atomics.notify(this.#words, WORD.filled)
   }
 
-  private isFree(): boolean {
-    return this.filled - Math.min(Atomics.load(this.words, WORD.written), Atomics.load(this.words, WORD.hashed)) < SLOTS
+  #isFree(): boolean {
+    return (
+      this.#filled - Math.min(Atomics.load(this.#words, WORD.written), Atomics.load(this.#words, WORD.hashed)) < SLOTS
+    )
   }
 
-  private async room(): Promise<void> {
+  async #room(): Promise<void> {
     for (const word of [WORD.written, WORD.hashed]) {
       for (;;) {
-        const passed = Atomics.load(this.words, word)
-        if (this.filled - passed < SLOTS) break
-        await Atomics.waitAsync(this.words, word, passed).value
+        const passed = Atomics.load(this.#words, word)
+        if (this.#filled - passed < SLOTS) break
+        await Atomics.waitAsync(this.#words, word, passed).value
       }
     }
   }
@@ -161,13 +163,13 @@ export class RingAborted extends Error {}
 
 /** A reading side that leaves its thread to others while it waits. */
 export class AsyncRingReader {
-  private readonly words: Int32Array<SharedArrayBuffer>
+  readonly #words: Int32Array<SharedArrayBuffer>
 
   constructor(
     private readonly ring: SharedArrayBuffer,
     private readonly reader: Reader,
   ) {
-    this.words = wordsOf(ring)
+    this.#words = wordsOf(ring)
   }
 
   /**
@@ -176,37 +178,37 @@ export class AsyncRingReader {
    */
   async read(each: (view: Buffer) => Promise<void> | undefined): Promise<boolean> {
     for (let passed = 0; ; passed++) {
-      await this.filled(passed)
+      await this.#filled(passed)
       const slot = passed % SLOTS
-      const length = this.words[WORD.lengths + slot]!
+      const length = this.#words[WORD.lengths + slot]!
       if (length === 0 || length === PAUSED) return length === 0
       await each(Buffer.from(this.ring, slot * SLOT_SIZE, length))
-      Atomics.add(this.words, WORD[this.reader], 1)
-      Atomics.notify(this.words, WORD[this.reader])
+      Atomics.add(this.#words, WORD[this.reader], 1)
+      Atomics.notify(this.#words, WORD[this.reader])
     }
   }
 
-  private async filled(passed: number): Promise<void> {
+  async #filled(passed: number): Promise<void> {
     for (;;) {
-      const value = Atomics.load(this.words, WORD.filled)
+      const value = Atomics.load(this.#words, WORD.filled)
       if (value === GIVEN_UP) throw new RingAborted()
       if (value !== passed) return
-      await Atomics.waitAsync(this.words, WORD.filled, value).value
+      await Atomics.waitAsync(this.#words, WORD.filled, value).value
     }
   }
 }
 
 /** A reading side: it blocks its thread, so it lives in a worker. */
 export class RingReader {
-  private readonly words: Int32Array<SharedArrayBuffer>
-  private readonly slots: Buffer[]
+  readonly #words: Int32Array<SharedArrayBuffer>
+  readonly #slots: Buffer[]
 
   constructor(
     ring: SharedArrayBuffer,
     private readonly reader: Reader,
   ) {
-    this.words = wordsOf(ring)
-    this.slots = Array.from({ length: SLOTS }, (_, i) => Buffer.from(ring, i * SLOT_SIZE, SLOT_SIZE))
+    this.#words = wordsOf(ring)
+    this.#slots = Array.from({ length: SLOTS }, (_, i) => Buffer.from(ring, i * SLOT_SIZE, SLOT_SIZE))
   }
 
   /**
@@ -215,24 +217,24 @@ export class RingReader {
    */
   read(each: (view: Buffer) => void): boolean {
     for (let passed = 0; ; passed++) {
-      waitWhile(this.words, WORD.filled, (filled) => filled === passed)
+      waitWhile(this.#words, WORD.filled, (filled) => filled === passed)
       const slot = passed % SLOTS
-      const length = this.words[WORD.lengths + slot]!
+      const length = this.#words[WORD.lengths + slot]!
       if (length === 0 || length === PAUSED) return length === 0
-      each(length === SLOT_SIZE ? this.slots[slot]! : this.slots[slot]!.subarray(0, length))
-      Atomics.add(this.words, WORD[this.reader], 1)
-      Atomics.notify(this.words, WORD[this.reader])
+      each(length === SLOT_SIZE ? this.#slots[slot]! : this.#slots[slot]!.subarray(0, length))
+      Atomics.add(this.#words, WORD[this.reader], 1)
+      Atomics.notify(this.#words, WORD[this.reader])
     }
   }
 
   countEntry(): void {
-    Atomics.add(this.words, WORD.entries, 1)
+    Atomics.add(this.#words, WORD.entries, 1)
   }
 
   /** Before an index is sent: at most two are on their way, for each may be large. */
   indexLeaves(): void {
-    waitWhile(this.words, WORD.indexes, (onTheWay) => onTheWay >= 2)
-    Atomics.add(this.words, WORD.indexes, 1)
+    waitWhile(this.#words, WORD.indexes, (onTheWay) => onTheWay >= 2)
+    Atomics.add(this.#words, WORD.indexes, 1)
   }
 }
 
@@ -241,10 +243,10 @@ export class RingReader {
  * itself.
  */
 export class RingFiller {
-  private readonly words: Int32Array<SharedArrayBuffer>
+  readonly #words: Int32Array<SharedArrayBuffer>
 
   constructor(private readonly ring: SharedArrayBuffer) {
-    this.words = wordsOf(ring)
+    this.#words = wordsOf(ring)
   }
 
   /**
@@ -258,38 +260,38 @@ export class RingFiller {
    */
   run(fill: (room: Buffer) => number, each: (view: Buffer) => void): Uint8Array | undefined {
     for (let filled = 0; ;) {
-      this.room(filled)
+      this.#room(filled)
       const slot = Buffer.from(this.ring, (filled % SLOTS) * SLOT_SIZE, SLOT_SIZE)
       const { length, last } = fillUp(slot, fill, each)
       const whole = last === PAUSED ? length - (length % BLOCK) : length
       const rest = new Uint8Array(slot.subarray(whole, length))
-      if (whole > 0) this.publish(filled++, whole)
+      if (whole > 0) this.#publish(filled++, whole)
       if (last > 0) continue
-      this.room(filled)
-      this.publish(filled, last)
+      this.#room(filled)
+      this.#publish(filled, last)
       return last === PAUSED ? rest : undefined
     }
   }
 
   /** Whether the turn should end soon: others wait for the pair. */
   get isWanted(): boolean {
-    return Atomics.load(this.words, WORD.yield) !== 0
+    return Atomics.load(this.#words, WORD.yield) !== 0
   }
 
   /** @throws RingAborted */
   throwIfAborted(): void {
-    if (Atomics.load(this.words, WORD.filled) === GIVEN_UP) throw new RingAborted()
+    if (Atomics.load(this.#words, WORD.filled) === GIVEN_UP) throw new RingAborted()
   }
 
-  private room(filled: number): void {
-    waitWhile(this.words, WORD.hashed, (hashed) => filled - hashed >= SLOTS)
+  #room(filled: number): void {
+    waitWhile(this.#words, WORD.hashed, (hashed) => filled - hashed >= SLOTS)
   }
 
-  private publish(filled: number, length: number): void {
-    this.words[WORD.lengths + (filled % SLOTS)] = length
+  #publish(filled: number, length: number): void {
+    this.#words[WORD.lengths + (filled % SLOTS)] = length
     // After an abort the word must stay as it is, or a reader that is late would go on.
-    Atomics.compareExchange(this.words, WORD.filled, filled, filled + 1)
-    Atomics.notify(this.words, WORD.filled)
+    Atomics.compareExchange(this.#words, WORD.filled, filled, filled + 1)
+    Atomics.notify(this.#words, WORD.filled)
   }
 }
 

@@ -25,13 +25,13 @@ const PROGRESS_MS = 100
  * `TakenSocket.gather` has enough.
  */
 export class SocketMouth implements Mouth {
-  private readonly stream: StreamMouth
+  readonly #stream: StreamMouth
 
   private constructor(
     private readonly request: IncomingMessage,
     private readonly length: number,
   ) {
-    this.stream = new StreamMouth(request)
+    this.#stream = new StreamMouth(request)
   }
 
   static for(request: IncomingMessage): SocketMouth | undefined {
@@ -40,25 +40,25 @@ export class SocketMouth implements Mouth {
   }
 
   get interrupted(): AbortSignal {
-    return this.stream.interrupted
+    return this.#stream.interrupted
   }
 
   async take(session: Session, task: Task): Promise<Taken> {
-    const head = await this.head(task)
+    const head = await this.#head(task)
     const socket =
       unpackingOf(head, task.whole) === 'none' ? await TakenSocket.take(this.request, this.length) : undefined
-    if (socket === undefined) return this.stream.take(session, task)
+    if (socket === undefined) return this.#stream.take(session, task)
     try {
       if (this.length > task.limits.bytes)
         throw new StrataError('limit_exceeded', `the archive has more than ${task.limits.bytes} bytes`)
       step('load.first-bytes')
-      return { ...(await this.read(socket, new RingRun(session, task), task)), bytes: this.length }
+      return { ...(await this.#read(socket, new RingRun(session, task), task)), bytes: this.length }
     } finally {
       socket.giveBack()
     }
   }
 
-  private async read(socket: TakenSocket, run: RingRun, task: Task): Promise<Omit<Taken, 'bytes'>> {
+  async #read(socket: TakenSocket, run: RingRun, task: Task): Promise<Omit<Taken, 'bytes'>> {
     const { idleMs } = task.limits
     const timer = setInterval(
       () => task.report({ bytes: this.length - socket.rest, entries: run.entries }),
@@ -67,7 +67,7 @@ export class SocketMouth implements Mouth {
     try {
       for (let rest: Uint8Array = socket.first; ;) {
         const first = await socket.gather(rest, { idleMs, stop: task.stop })
-        const end = await this.turn(socket, run, first)
+        const end = await this.#turn(socket, run, first)
         if ('taken' in end) return end.taken
         rest = end.rest
       }
@@ -76,7 +76,7 @@ export class SocketMouth implements Mouth {
     }
   }
 
-  private async turn(socket: TakenSocket, run: RingRun, first: Uint8Array): ReturnType<RingRun['turn']> {
+  async #turn(socket: TakenSocket, run: RingRun, first: Uint8Array): ReturnType<RingRun['turn']> {
     let timer: NodeJS.Timeout | undefined
     try {
       return await run.turn(
@@ -97,7 +97,7 @@ export class SocketMouth implements Mouth {
    * the wait: a new one is told of what lies there already, so who adds one for each try goes round
    * and round over the first bytes, and nothing else runs.
    */
-  private async head({ stop, limits: { idleMs } }: Task): Promise<Buffer> {
+  async #head({ stop, limits: { idleMs } }: Task): Promise<Buffer> {
     stop.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
     const onReadable = (): void => {

@@ -19,20 +19,20 @@ export interface TurnControl {
  * `PACE_BYTES` the turn is over.
  */
 export class SocketSource {
-  private readonly received: BigInt64Array<SharedArrayBuffer>
-  private first: Uint8Array
-  private rest: number
+  readonly #received: BigInt64Array<SharedArrayBuffer>
+  #first: Uint8Array
+  #rest: number
   /** Time spent waiting, and bytes that came, since `PACE_BYTES` came last. */
-  private waited = 0
-  private flowed = 0
+  #waited = 0
+  #flowed = 0
 
   constructor(
     private readonly job: SocketJob,
     private readonly control: TurnControl,
   ) {
-    this.received = new BigInt64Array(job.received)
-    this.first = job.first
-    this.rest = job.rest
+    this.#received = new BigInt64Array(job.received)
+    this.#first = job.first
+    this.#rest = job.rest
   }
 
   /**
@@ -40,36 +40,36 @@ export class SocketSource {
    * whole, `PAUSED` = the turn is over.
    */
   fill(room: Buffer): number {
-    if (this.first.length > 0) return this.copyFirst(room)
-    return this.rest > 0 ? this.receive(room.subarray(0, Math.min(room.length, this.rest))) : 0
+    if (this.#first.length > 0) return this.#copyFirst(room)
+    return this.#rest > 0 ? this.#receive(room.subarray(0, Math.min(room.length, this.#rest))) : 0
   }
 
-  private copyFirst(room: Buffer): number {
-    const part = this.first.subarray(0, room.length)
+  #copyFirst(room: Buffer): number {
+    const part = this.#first.subarray(0, room.length)
     room.set(part)
-    this.first = this.first.subarray(part.length)
+    this.#first = this.#first.subarray(part.length)
     return part.length
   }
 
-  private receive(room: Buffer): number {
+  #receive(room: Buffer): number {
     const { fd } = this.job
     for (;;) {
       this.control.throwIfAborted()
       if (this.control.isWanted) return PAUSED
       const length = receiveFrom(fd, room)
-      if (length !== undefined) return this.count(length)
-      if (this.waited >= PACE_MS) return PAUSED
+      if (length !== undefined) return this.#count(length)
+      if (this.#waited >= PACE_MS) return PAUSED
       const from = performance.now()
-      asInterrupted(() => waitReadable(fd, Math.ceil(PACE_MS - this.waited)))
-      this.waited += performance.now() - from
+      asInterrupted(() => waitReadable(fd, Math.ceil(PACE_MS - this.#waited)))
+      this.#waited += performance.now() - from
     }
   }
 
-  private count(length: number): number {
-    this.rest -= length
-    Atomics.add(this.received, 0, BigInt(length))
-    this.flowed += length
-    if (this.flowed >= PACE_BYTES) this.flowed = this.waited = 0
+  #count(length: number): number {
+    this.#rest -= length
+    Atomics.add(this.#received, 0, BigInt(length))
+    this.#flowed += length
+    if (this.#flowed >= PACE_BYTES) this.#flowed = this.#waited = 0
     return length
   }
 }

@@ -7,24 +7,24 @@ import type { Session } from './readers.js'
 
 /** A body of any origin: the main thread fills the ring, one thread writes, the other hashes. */
 export class StreamMouth implements Mouth {
-  private readonly body: Body
-  private bytes = 0
-  private plainBytes = 0
+  readonly #body: Body
+  #bytes = 0
+  #plainBytes = 0
 
   constructor(stream: Readable) {
-    this.body = new Body(stream)
+    this.#body = new Body(stream)
   }
 
   get interrupted(): AbortSignal {
-    return this.body.interrupted
+    return this.#body.interrupted
   }
 
   async take(session: Session, task: Task): Promise<Taken> {
     const feed = new Feed(session, task)
     try {
-      await this.pump(feed, task)
-      if (this.plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
-      return { ...(await feed.end()), bytes: this.bytes }
+      await this.#pump(feed, task)
+      if (this.#plainBytes === 0) throw new StrataError('archive_invalid', 'the upload is empty')
+      return { ...(await feed.end()), bytes: this.#bytes }
     } catch (error) {
       // A turn that is open ends by this.
       task.fail(error)
@@ -34,21 +34,21 @@ export class StreamMouth implements Mouth {
     }
   }
 
-  private pump(feed: Feed, task: Task): Promise<void> {
+  #pump(feed: Feed, task: Task): Promise<void> {
     const { bytes: limit, idleMs, layer } = task.limits
-    return this.body.pump(
+    return this.#body.pump(
       (piece) => {
-        this.plainBytes += piece.length
-        if (this.plainBytes > limit) {
+        this.#plainBytes += piece.length
+        if (this.#plainBytes > limit) {
           task.fail(new StrataError('limit_exceeded', `the archive has more than ${limit} bytes`))
           return undefined
         }
         return feed.write(piece)
       },
       (length) => {
-        if (this.bytes === 0) step('load.first-bytes')
-        this.bytes += length
-        task.report({ bytes: this.bytes, entries: feed.entries })
+        if (this.#bytes === 0) step('load.first-bytes')
+        this.#bytes += length
+        task.report({ bytes: this.#bytes, entries: feed.entries })
       },
       { idleMs, whole: task.whole, ratio: layer.ratio, stop: task.stop },
     )

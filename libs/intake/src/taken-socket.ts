@@ -43,8 +43,8 @@ export class TakenSocket {
   /** What Node had read of the body already. */
   readonly first: Buffer
   /** What the turn that is under way has taken from the socket, where one is. */
-  private taken: BigInt64Array<SharedArrayBuffer> | undefined
-  private untaken: number
+  #taken: BigInt64Array<SharedArrayBuffer> | undefined
+  #untaken: number
 
   private constructor(
     private readonly request: IncomingMessage,
@@ -55,7 +55,7 @@ export class TakenSocket {
     for (let piece = request.read() as Buffer | null; piece !== null; piece = request.read() as Buffer | null)
       pieces.push(piece)
     this.first = Buffer.concat(pieces)
-    this.untaken = length - this.first.length
+    this.#untaken = length - this.first.length
     left.set(request, this.rest)
   }
 
@@ -76,18 +76,18 @@ export class TakenSocket {
 
   /** Bytes of the body that nobody has taken from the socket yet. */
   get rest(): number {
-    return this.untaken - Number(this.taken === undefined ? 0 : Atomics.load(this.taken, 0))
+    return this.#untaken - Number(this.#taken === undefined ? 0 : Atomics.load(this.#taken, 0))
   }
 
   /** Where a turn that begins counts what it takes from the socket. */
   countTurn(): SharedArrayBuffer {
-    this.taken = new BigInt64Array(new SharedArrayBuffer(8))
-    return this.taken.buffer
+    this.#taken = new BigInt64Array(new SharedArrayBuffer(8))
+    return this.#taken.buffer
   }
 
   endTurn(): void {
-    this.untaken = this.rest
-    this.taken = undefined
+    this.#untaken = this.rest
+    this.#taken = undefined
   }
 
   /**
@@ -102,17 +102,17 @@ export class TakenSocket {
     begun: Uint8Array,
     { idleMs, stop }: { readonly idleMs: number; readonly stop: AbortSignal },
   ): Promise<Uint8Array> {
-    if (begun.length >= PACE_BYTES || this.untaken === 0) return begun
+    if (begun.length >= PACE_BYTES || this.#untaken === 0) return begun
     const room = Buffer.allocUnsafe(PACE_BYTES)
     room.set(begun)
     let length = begun.length
     let cameAt = performance.now()
     for (let pause = 1; ;) {
       stop.throwIfAborted()
-      const came = receiveFrom(this.fd, room.subarray(length, Math.min(room.length, length + this.untaken))) ?? 0
+      const came = receiveFrom(this.fd, room.subarray(length, Math.min(room.length, length + this.#untaken))) ?? 0
       length += came
-      this.untaken -= came
-      if (length === room.length || this.untaken === 0) return room.subarray(0, length)
+      this.#untaken -= came
+      if (length === room.length || this.#untaken === 0) return room.subarray(0, length)
       const now = performance.now()
       if (came > 0) cameAt = now
       else if (now - cameAt >= idleMs)

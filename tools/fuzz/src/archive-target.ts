@@ -37,14 +37,14 @@ export class ArchiveFuzzer implements AsyncDisposable {
 
   async run(random: Random): Promise<void> {
     const archive = makeImageArchive(random)
-    const first = await this.load(Readable.from([archive]))
+    const first = await this.#load(Readable.from([archive]))
     const packed = random.of([(bytes: Buffer) => bytes, gzipSync, zstdCompressSync])(archive)
-    const second = await this.load(cut(packed, random))
+    const second = await this.#load(cut(packed, random))
     if (first !== second) throw new Error(`another archive when cut or packed:\n${first}\n${second}`)
   }
 
   /** What became of it, as a text. */
-  private async load(body: Readable): Promise<string> {
+  async #load(body: Readable): Promise<string> {
     const upload = randomUUID()
     const received = await this.intake.receive(body, { upload, limits: { idleMs: 10_000 } }).catch(refusal)
     if (typeof received === 'string') {
@@ -53,7 +53,7 @@ export class ArchiveFuzzer implements AsyncDisposable {
       return received
     }
     const listing = decodeListing((await this.store.read(received.listing, 2 ** 28))!.bytes)
-    const images = await resolveArchive(listing, (source) => this.bytes(source)).catch(refusal)
+    const images = await resolveArchive(listing, (source) => this.#bytes(source)).catch(refusal)
     for await (const { key } of listAll(this.store, keys.dataOf(upload))) await this.store.delete([key])
     if (typeof images === 'string') return images
     const known = new Set(listing.entries.map(({ digest }: ArchiveEntry) => digest))
@@ -66,7 +66,7 @@ export class ArchiveFuzzer implements AsyncDisposable {
     return JSON.stringify(images).replaceAll(upload, '')
   }
 
-  private async bytes({ at, size }: BlobSource): Promise<Buffer> {
+  async #bytes({ at, size }: BlobSource): Promise<Buffer> {
     return buffer((await this.store.get(at.object, { start: at.offset, end: at.offset + size }))!.body)
   }
 }

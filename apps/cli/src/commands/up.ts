@@ -104,7 +104,7 @@ async function isUp(child: ChildProcess, socket: string): Promise<boolean> {
   child.once('error', () => (ended = true))
   for (;;) {
     if ((await probe(socket)) === 'ready') return true
-    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- set by the listeners above
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- listeners set it
     if (ended) return false
     await sleep(POLL)
   }

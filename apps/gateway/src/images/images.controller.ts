@@ -110,7 +110,7 @@ export class ImagesController {
         prepare: query.prepare ?? this.config.STRATA_PREPARE,
         ...(importRecipe(query) ?? { name: query.name, platform: query.platform }),
       }
-      if (namesDescriptor(raw)) await this.loadFile(raw, parseDescriptor(request.body), options, gone)
+      if (namesDescriptor(raw)) await this.#loadFile(raw, parseDescriptor(request.body), options, gone)
       else await this.loads.receive({ body: raw }, { ...options, total: lengthOf(raw) })
       if (!query.wait) {
         response.writeHead(202, { location: `/v1/jobs/${job}`, 'content-length': 0 }).end()
@@ -130,12 +130,7 @@ export class ImagesController {
     }
   }
 
-  private async loadFile(
-    request: IncomingMessage,
-    named: Descriptor,
-    options: LoadRequest,
-    gone: AbortSignal,
-  ): Promise<void> {
+  async #loadFile(request: IncomingMessage, named: Descriptor, options: LoadRequest, gone: AbortSignal): Promise<void> {
     const file = openCallersFile(request, named)
     try {
       await this.loads.receive({ file, gone }, { ...options, total: file.size })

@@ -40,46 +40,46 @@ export function applyChanges(changes: readonly string[]): RunConfig {
 type Change = (rest: string, flags: readonly string[]) => void
 
 class Draft {
-  private readonly growth = new Growth(MAX_JSON_BYTES)
-  private user: string | undefined
-  private readonly env = new Map<string, string>()
-  private readonly labels = new Map<string, string>()
-  private readonly ports = new Set<string>()
-  private readonly volumes = new Set<string>()
-  private readonly onBuild: string[] = []
-  private entrypoint: readonly string[] | undefined
-  private cmd: readonly string[] | undefined
-  private healthcheck: Healthcheck | undefined
-  private workdir: string | undefined
-  private stopSignal: string | undefined
+  readonly #growth = new Growth(MAX_JSON_BYTES)
+  #user: string | undefined
+  readonly #env = new Map<string, string>()
+  readonly #labels = new Map<string, string>()
+  readonly #ports = new Set<string>()
+  readonly #volumes = new Set<string>()
+  readonly #onBuild: string[] = []
+  #entrypoint: readonly string[] | undefined
+  #cmd: readonly string[] | undefined
+  #healthcheck: Healthcheck | undefined
+  #workdir: string | undefined
+  #stopSignal: string | undefined
 
-  private readonly changes = new Map<string, Change>([
-    ['CMD', (rest) => (this.cmd = commandOf(rest))],
-    ['ENTRYPOINT', (rest) => (this.entrypoint = commandOf(rest))],
-    ['ENV', (rest) => this.assign('ENV', this.env, rest)],
+  readonly #changes = new Map<string, Change>([
+    ['CMD', (rest) => (this.#cmd = commandOf(rest))],
+    ['ENTRYPOINT', (rest) => (this.#entrypoint = commandOf(rest))],
+    ['ENV', (rest) => this.#assign('ENV', this.#env, rest)],
     [
       'EXPOSE',
       (rest) =>
         rest
           .split(/\s+/)
-          .flatMap((word) => splitWords(this.expanded(word)))
-          .forEach((port) => this.expose(port)),
+          .flatMap((word) => splitWords(this.#expanded(word)))
+          .forEach((port) => this.#expose(port)),
     ],
-    ['HEALTHCHECK', (rest, flags) => (this.healthcheck = readHealthcheck(rest, flags))],
-    ['LABEL', (rest) => this.assign('LABEL', this.labels, rest)],
-    ['ONBUILD', (rest) => this.onBuild.push(triggerOf(rest))],
-    ['STOPSIGNAL', (rest) => (this.stopSignal = this.signal(this.expanded(rest)))],
-    ['USER', (rest) => (this.user = this.expanded(rest))],
-    ['VOLUME', (rest) => (jsonWords(rest) ?? rest.split(/\s+/)).forEach((path) => this.volume(this.expanded(path)))],
-    ['WORKDIR', (rest) => (this.workdir = resolveFolder(this.workdir, this.expanded(rest)))],
+    ['HEALTHCHECK', (rest, flags) => (this.#healthcheck = readHealthcheck(rest, flags))],
+    ['LABEL', (rest) => this.#assign('LABEL', this.#labels, rest)],
+    ['ONBUILD', (rest) => this.#onBuild.push(triggerOf(rest))],
+    ['STOPSIGNAL', (rest) => (this.#stopSignal = this.#signal(this.#expanded(rest)))],
+    ['USER', (rest) => (this.#user = this.#expanded(rest))],
+    ['VOLUME', (rest) => (jsonWords(rest) ?? rest.split(/\s+/)).forEach((path) => this.#volume(this.#expanded(path)))],
+    ['WORKDIR', (rest) => (this.#workdir = resolveFolder(this.#workdir, this.#expanded(rest)))],
   ])
 
   apply({ name, rest, flags }: Instruction): void {
-    const change = this.changes.get(name)
+    const change = this.#changes.get(name)
     if (!change)
       throw new StrataError(
         'bad_request',
-        `${name} is not a valid change command: those are ${[...this.changes.keys()].join(', ')}`,
+        `${name} is not a valid change command: those are ${[...this.#changes.keys()].join(', ')}`,
       )
     try {
       const [flag] = flags
@@ -97,7 +97,17 @@ class Draft {
   }
 
   config(): RunConfig {
-    const { user, env, labels, ports, volumes, onBuild, entrypoint, cmd, healthcheck, workdir, stopSignal } = this
+    const user = this.#user
+    const env = this.#env
+    const labels = this.#labels
+    const ports = this.#ports
+    const volumes = this.#volumes
+    const onBuild = this.#onBuild
+    const entrypoint = this.#entrypoint
+    const cmd = this.#cmd
+    const healthcheck = this.#healthcheck
+    const workdir = this.#workdir
+    const stopSignal = this.#stopSignal
     return {
       ...(user === undefined ? {} : { User: user }),
       ...(ports.size === 0 ? {} : { ExposedPorts: setOf(ports) }),
@@ -114,8 +124,8 @@ class Draft {
   }
 
   /** What one instruction sets is seen by the next one, not by itself. */
-  private assign(name: 'ENV' | 'LABEL', to: Map<string, string>, rest: string): void {
-    const pairs = pairsOf(name, rest).map(([key, value]) => [this.expanded(key), this.expanded(value)] as const)
+  #assign(name: 'ENV' | 'LABEL', to: Map<string, string>, rest: string): void {
+    const pairs = pairsOf(name, rest).map(([key, value]) => [this.#expanded(key), this.#expanded(value)] as const)
     for (const [key, value] of pairs) {
       if (key === '') throw new WordError(`${name} names can not be blank`)
       if (name === 'ENV' && key.includes('=')) throw new WordError(`${name} names can not hold =`)
@@ -123,27 +133,27 @@ class Draft {
     }
   }
 
-  private expose(port: string): void {
+  #expose(port: string): void {
     const [, first, last, protocol = 'tcp'] = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(port) ?? []
     const [from, to] = [Number(first), Number(last ?? first)]
     if (!(from >= 1 && from <= to && to <= 65_535)) throw new WordError(`invalid containerPort: ${port}`)
     // `65535/sctp` and what stands around it in JSON.
-    this.growth.take(16 * (to - from + 1))
-    for (let number = from; number <= to; number++) this.ports.add(`${number}/${protocol.toLowerCase()}`)
+    this.#growth.take(16 * (to - from + 1))
+    for (let number = from; number <= to; number++) this.#ports.add(`${number}/${protocol.toLowerCase()}`)
   }
 
-  private volume(path: string): void {
+  #volume(path: string): void {
     if (path.trim() === '') throw new WordError('VOLUME specified can not be an empty string')
-    this.volumes.add(path.trim())
+    this.#volumes.add(path.trim())
   }
 
-  private signal(text: string): string {
+  #signal(text: string): string {
     if (!isSignal(text)) throw new WordError(`invalid signal: ${text}`)
     return text
   }
 
-  private expanded(word: string): string {
-    const result = expand(word, this.env, this.growth)
+  #expanded(word: string): string {
+    const result = expand(word, this.#env, this.#growth)
     if (result.includes('\0')) throw new WordError('it holds a NUL')
     return result
   }

@@ -52,8 +52,8 @@ export function expand(word: string, values: ReadonlyMap<string, string>, growth
 const MAX_NESTING = 100
 
 class Expansion {
-  private at = 0
-  private nesting = 0
+  #at = 0
+  #nesting = 0
 
   constructor(
     private readonly text: string,
@@ -65,70 +65,70 @@ class Expansion {
   until(stop: string): string {
     let result = ''
     for (;;) {
-      const char = this.text[this.at++]
+      const char = this.text[this.#at++]
       if (char === undefined) {
         if (stop === '') return result
         throw new WordError(`unexpected end of statement while looking for matching ${stop}`)
       }
       if (char === stop) return result
-      if (char === "'") result += this.singleQuoted()
-      else if (char === '"') result += this.doubleQuoted()
-      else if (char === '$') result += this.variable()
-      else if (char === ESCAPE) result += this.text[this.at++] ?? ''
+      if (char === "'") result += this.#singleQuoted()
+      else if (char === '"') result += this.#doubleQuoted()
+      else if (char === '$') result += this.#variable()
+      else if (char === ESCAPE) result += this.text[this.#at++] ?? ''
       else result += char
     }
   }
 
-  private singleQuoted(): string {
-    const end = this.text.indexOf("'", this.at)
+  #singleQuoted(): string {
+    const end = this.text.indexOf("'", this.#at)
     if (end < 0) throw new WordError('unexpected end of statement while looking for matching single-quote')
-    const inside = this.text.slice(this.at, end)
-    this.at = end + 1
+    const inside = this.text.slice(this.#at, end)
+    this.#at = end + 1
     return inside
   }
 
-  private doubleQuoted(): string {
+  #doubleQuoted(): string {
     let result = ''
     for (;;) {
-      const char = this.text[this.at++]
+      const char = this.text[this.#at++]
       if (char === undefined) throw new WordError('unexpected end of statement while looking for matching double-quote')
       if (char === '"') return result
-      if (char === '$') result += this.variable()
+      if (char === '$') result += this.#variable()
       // POSIX.1-2024, Shell Command Language, 2.2.3: before all else a backslash stands for itself.
-      else if (char === ESCAPE && /["$\\]/.test(this.text[this.at] ?? '')) result += this.text[this.at++]!
+      else if (char === ESCAPE && /["$\\]/.test(this.text[this.#at] ?? '')) result += this.text[this.#at++]!
       else result += char
     }
   }
 
-  private variable(): string {
-    if (this.text[this.at] === '{') return this.braced()
-    const name = this.name()
-    return name === '' ? '$' : this.grown(this.values.get(name) ?? '')
+  #variable(): string {
+    if (this.text[this.#at] === '{') return this.#braced()
+    const name = this.#name()
+    return name === '' ? '$' : this.#grown(this.values.get(name) ?? '')
   }
 
-  private grown(value: string): string {
+  #grown(value: string): string {
     this.growth.take(value.length)
     return value
   }
 
-  private braced(): string {
-    this.at++
-    const name = this.name()
+  #braced(): string {
+    this.#at++
+    const name = this.#name()
     if (name === '') throw new WordError('bad substitution: ${} names no variable')
     const value = this.values.get(name)
-    let sign = this.text[this.at++]
-    if (sign === '}') return this.grown(value ?? '')
+    let sign = this.text[this.#at++]
+    if (sign === '}') return this.#grown(value ?? '')
     const isColon = sign === ':'
-    if (isColon) sign = this.text[this.at++]
+    if (isColon) sign = this.text[this.#at++]
     if (sign === undefined) throw new WordError('unexpected end of statement while looking for matching }')
     if (!'-+?'.includes(sign))
       throw new WordError(`unsupported modifier (${isColon ? ':' : ''}${sign}) in substitution`)
-    if (++this.nesting > MAX_NESTING) throw new WordError(`more than ${MAX_NESTING} substitutions inside each other`)
+    if (++this.#nesting > MAX_NESTING) throw new WordError(`more than ${MAX_NESTING} substitutions inside each other`)
     const other = this.until('}')
-    this.nesting--
+    this.#nesting--
     const isSet = value !== undefined && !(isColon && value === '')
     if (sign === '+') return isSet ? other : ''
-    if (isSet) return this.grown(value)
+    if (isSet) return this.#grown(value)
     if (sign === '-') return other
     throw new WordError(`${name}: ${other === '' ? 'not allowed to be unset' : other}`)
   }
@@ -137,10 +137,10 @@ class Expansion {
    * Letters, digits and underscores; of what begins with a digit, or of a sign that a shell gives a
    * meaning, the one character.
    */
-  private name(): string {
-    NAME.lastIndex = this.at
+  #name(): string {
+    NAME.lastIndex = this.#at
     const [name = ''] = NAME.exec(this.text)!
-    this.at += name.length
+    this.#at += name.length
     return name
   }
 }
