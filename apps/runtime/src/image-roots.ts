@@ -1,7 +1,7 @@
 import { LayerFolder } from '@strata/layers'
 import { chainIdOf, type ChainId } from '@strata/oci'
 import { QUEUES, type ImageRef, type NewJob } from '@strata/queue'
-import type { Snapshotter } from '@strata/snapshots'
+import { parseSnapshotKey, type Snapshotter } from '@strata/snapshots'
 
 /** Images' read-only roots, of the layers that the extractor of this node has made usable. */
 export class ImageRoots {
@@ -43,6 +43,11 @@ export class ImageRoots {
     )
     this.made()
     return chainId
+  }
+
+  /** After a launch that failed: unmounts the root, unless something else needs it. */
+  async release(image: ImageRef, container: string): Promise<void> {
+    await this.snapshots.releaseRoot(this.chainId(image), parseSnapshotKey(container))
   }
 
   chainId(image: ImageRef): ChainId {

@@ -91,10 +91,11 @@ export class NodeJobs {
    * The container stays, with the reason, as any that has ended; it goes with its name if it was to
    * be removed, or was taken back.
    */
-  async #notLaunched({ container, autoRemove }: LaunchSpec, error: StrataError): Promise<void> {
+  async #notLaunched({ container, autoRemove, image }: LaunchSpec, error: StrataError): Promise<void> {
     await this.containers.refuse(container, error)
     if ((autoRemove || error.code === 'cancelled') && this.#isClaimed(container))
       await this.containers.remove(container)
+    await this.roots.release(image, container)
     await this.published()
   }
 

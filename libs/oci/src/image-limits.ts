@@ -20,7 +20,8 @@ export interface ImageLimit {
  * readable, so that it can be listed, saved and removed, and is refused when it is to run.
  */
 export const IMAGE_LIMITS = {
-  layers: { what: 'layers', most: 1_000, measure: (config) => diffIdsOf(config).length },
+  // What overlayfs stacks (OVL_MAX_STACK). EROFS stacks more, but an image is to run on every node.
+  layers: { what: 'layers', most: 500, measure: (config) => diffIdsOf(config).length },
   history: { what: 'steps of history', most: 10_000, measure: ({ history }) => history?.length ?? 0 },
   historyText: {
     what: 'bytes in a step of its history',

@@ -247,6 +247,15 @@ export class LayeredSnapshotter implements Snapshotter {
     return { bytes, inodes }
   }
 
+  releaseRoot(chainId: ChainId, besides: SnapshotKey): Promise<void> {
+    return withLocks([this.#lock(chainId)], () => {
+      // A snapshot that was prepared just now is not mounted yet, and needs the root where it is.
+      const child = this.folder.keys().find((key) => key !== besides && this.#find(key)?.chainId === chainId)
+      if (child === undefined) this.#unmountIdle(chainId)
+      return Promise.resolve()
+    })
+  }
+
   async releaseRoots(): Promise<ChainId[]> {
     const staying: ChainId[] = []
     for (const chainId of this.folder.chains('mounts')) {

@@ -128,6 +128,12 @@ export interface Snapshotter {
   rootUsage(chainIds: readonly ChainId[]): Promise<Usage>
 
   /**
+   * Unmounts the root if no mount uses it and no snapshot but `besides` is its child; it is mounted
+   * again when needed. For a launch that failed: its root must not stand in anybody's way.
+   */
+  releaseRoot(chainId: ChainId, besides: SnapshotKey): Promise<void>
+
+  /**
    * Unmounts every root that no mount uses; it is mounted again when needed. Gives those that stay.
    * For a node that is being shut down.
    */

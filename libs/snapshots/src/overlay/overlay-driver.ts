@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { chainIds, hexOf, isDigest, step, StrataError, type ChainId, type DiffId } from '@strata/oci'
 import { discard, withWorkFolders } from '../discard.js'
@@ -10,7 +10,11 @@ import { isObject, isStack, readRecord } from '../record.js'
 import type { RootDriver } from '../root-driver.js'
 import { runWorker } from '../run-worker.js'
 import type { LayerFiles } from '../snapshotter.js'
+import { openFolder } from '../tree.js'
 import { bootId } from './synced.js'
+
+/** Lower folders of one overlay: the kernel's limit (OVL_MAX_STACK in fs/overlayfs/params.h). */
+const MAX_STACK = 500
 
 /** root.json: the layers, lowest first, by what they are and by the chain ids of their folders. */
 interface RootRecord {
@@ -30,6 +34,10 @@ export class OverlayDriver implements RootDriver {
   constructor(readonly folder: SnapshotFolder) {}
 
   async assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
+    if (layers.length > MAX_STACK) {
+      const why = `overlayfs stacks at most ${MAX_STACK} layers, the image has ${layers.length}`
+      throw new StrataError('limit_exceeded', `${why}: build it with fewer layers, or run it on a node with EROFS`)
+    }
     const chain = chainIds(layers.map(({ diffId }) => diffId))
     // Held until the root names them: a layer that nothing names may be collected. From the lowest
     // up, as everyone does.
@@ -94,10 +102,11 @@ export class OverlayDriver implements RootDriver {
   mount(chainId: ChainId, target: string): Promise<void> {
     const record = this.#record(chainId)
     if (!record) return Promise.reject(new StrataError('not_found', `there is no root of ${chainId} on this node`))
-    // overlayfs wants two folders at least: empty ones below change nothing.
-    const lower = [...record.layers.map((id) => this.#files(id)).reverse(), ...this.folder.empties]
-    const options = ['ro', 'nosuid', 'nodev', ...OVERLAY_OPTIONS, ...lower.map((path) => `lowerdir+=${path}`)]
-    return Promise.resolve(mountAll([{ type: 'overlay', source: 'overlay', options }], target))
+    const layers = record.layers.map((id) => this.#files(id)).reverse()
+    // overlayfs needs two folders at least: empty ones below change nothing.
+    const lower = [...layers, ...this.folder.empties.slice(layers.length)]
+    mountFolders(lower, target)
+    return Promise.resolve()
   }
 
   layersOf(chainId: ChainId): readonly DiffId[] | undefined {
@@ -156,6 +165,24 @@ export class OverlayDriver implements RootDriver {
 
   #lock(id: ChainId): string {
     return this.folder.lock(`layer-${hexOf(id)}`)
+  }
+}
+
+/**
+ * The kernel shows the paths of all lower folders in one line of mountinfo, as they were given.
+ * Programs in Go (runc, docker) cannot read the file any more if a line has 64 KiB. So each folder
+ * is given by a descriptor: 500 of them make 14 KiB, wherever the data folder is. The kernel
+ * resolves the paths during the mount only.
+ */
+function mountFolders(lower: readonly string[], target: string): void {
+  const open: number[] = []
+  try {
+    for (const path of lower) open.push(openFolder(path))
+    const options = open.map((fd) => `lowerdir+=/proc/self/fd/${fd}`)
+    const flags = ['ro', 'nosuid', 'nodev', ...OVERLAY_OPTIONS]
+    mountAll([{ type: 'overlay', source: 'overlay', options: [...flags, ...options] }], target)
+  } finally {
+    for (const fd of open) closeSync(fd)
   }
 }
 
