@@ -17,16 +17,17 @@ import {
 /**
  * Every key of the store, in one place.
  * ```
- * data/<upload>/<name>                     bytes, written once under a fresh id
- * uploads/<upload>                         record: who is writing, and what came
- * blobs/<algorithm>/<hex>                  record: where a blob's bytes are, its length, which uploads hold it
- * index/v1/<hex>                           a layer's index, by diffID
- * checkpoints/v2/<hex>                     places in a packed layer's blob from which it can be unpacked, by the blob's digest
- * images/<repository>/_tags/<tag>          record: a name
- * images/<repository>/_digests/<hex>       record: an image of that repository, by its manifest's digest
- * images/_digests/<hex>                    the same for an image that never had a name
- * nodes/<id>                               record: a node that was removed and is not to come back
- * partial/<key>                            the s3 driver's own, never listed: bytes are being put under that key
+ * data/<upload>/<name>               bytes, written once under a fresh id
+ * uploads/<upload>                   record: who is writing, and what came
+ * blobs/<algorithm>/<hex>            record: where a blob's bytes are, which uploads hold it
+ * index/v1/<hex>                     a layer's index, by diffID
+ * checkpoints/v2/<hex>               places from which a packed layer can be unpacked, by its blob
+ * images/<repository>/_tags/<tag>    record: a name
+ * images/<repository>/_digests/<hex> record: an image of it, by its manifest's digest
+ * images/_digests/<hex>              the same for an image that never had a name
+ * nodes/<id>                         record: a node that was removed and is not to come back
+ * partial/<key>                      s3 only, never listed: bytes are being put under that key
+ * probe/<uuid>                       s3 only, never listed: a start tries the server with it
  * ```
  * A repository is written as it is, slashes too, as registries do. No component of one can begin
  * with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and `_digests` say where it ends,

@@ -68,7 +68,8 @@ export async function openStore(config: StoreConfig, warn?: (message: string) =>
   // Its client is some hundred modules: who keeps blobs in a folder does without.
   const { S3Store } = await import('./s3/s3-store.js')
   const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
-  return S3Store.open({ endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket })
+  const server = { endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket }
+  return S3Store.open(server, warn ? { warn } : {})
 }
 
 function secretKey({ STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file }: StoreConfig): string {

@@ -15,6 +15,7 @@ import type {
   PartialUploads,
   PresignedReads,
 } from '../object-store.js'
+import { PROBE_LIFETIME_MS, PROBES, tryConditions } from './conditions.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
@@ -24,10 +25,19 @@ import { ResumingBody } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
 import { isAbsent, isPreconditionFailed, S3Failure } from './s3-failure.js'
 import { remove, soon } from './tidy.js'
-import { deleteXml, etagFrom, parseDeleted } from './s3-xml.js'
+import { deleteXml, etagFrom, parseDeleted, parseList } from './s3-xml.js'
 
 /** S3's limit for a list and for a delete. */
 const PAGE = 1_000
+/** Keys of the driver's own, which no list shows. */
+const OWN = [NOTES, PROBES]
+
+interface OpenOptions {
+  /** How a stream is cut into parts. */
+  readonly plan?: PartPlan
+  /** A process warning if left out. */
+  readonly warn?: (message: string) => void
+}
 
 /**
  * Objects in a bucket of an S3 server, by standard S3 alone: `If-None-Match: *` and `If-Match` on a
@@ -44,25 +54,30 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   ) {}
 
   /**
-   * Makes the bucket if it is missing and the key may.
-   * @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket
+   * Makes the bucket if it is missing and the key may. Tries the server's conditional writes, and
+   * deletes what a start that died in the middle of that has left. `warn` gets a sentence if they
+   * could not be tried because the server has no space: what makes room must be able to start.
+   * @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket,
+   * no conditional writes
    */
-  static async open(config: S3Config, plan = growingParts): Promise<S3Store> {
+  static async open(
+    config: S3Config,
+    { plan = growingParts, warn = (message) => process.emitWarning(message) }: OpenOptions = {},
+  ): Promise<S3Store> {
     const client = new S3Client(config)
     try {
-      await client.attempt(async () => {
-        try {
-          await client.send({ method: 'GET', query: { 'list-type': '2', 'max-keys': '1' } })
-        } catch (error) {
-          if (!(error instanceof S3Failure && error.code === 'NoSuchBucket')) throw error
-          await makeBucket(client)
-        }
+      const left = await leftProbes(client)
+      const store = new S3Store(client, plan)
+      if (left.length > 0) await store.delete(left)
+      await tryConditions(store, config.endpoint).catch((error: unknown) => {
+        if (!(error instanceof StrataError && error.code === 'storage_full')) throw error
+        warn(`${error.message}: whether it obeys If-None-Match and If-Match is not tried until the next start`)
       })
+      return store
     } catch (error) {
       client.close()
       throw error
     }
-    return new S3Store(client, plan)
   }
 
   async put(key: string, source: ByteSource, { signal }: { signal?: AbortSignal } = {}): Promise<ObjectInfo> {
@@ -170,7 +185,9 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     if (!(limit >= 1)) throw new StrataError('bad_request', `a page of ${limit} objects cannot be listed`)
     const { objects, next } = await listPage(this.client, prefix, options.after, Math.min(limit, PAGE))
     return {
-      objects: objects.filter(({ key }) => !key.startsWith(NOTES)).map(({ key, size, etag }) => ({ key, size, etag })),
+      objects: objects
+        .filter(({ key }) => !OWN.some((prefix) => key.startsWith(prefix)))
+        .map(({ key, size, etag }) => ({ key, size, etag })),
       ...(next === undefined ? {} : { next }),
     }
   }
@@ -267,6 +284,24 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
       throw error
     }
   }
+}
+
+/** Probes that no start needs any more. Shows whether there is a bucket, too, and makes it. */
+async function leftProbes(client: S3Client): Promise<string[]> {
+  return client.attempt(async () => {
+    try {
+      const { text } = await client.send({ method: 'GET', query: { 'list-type': '2', prefix: PROBES } })
+      const before = Date.now() - PROBE_LIFETIME_MS
+      const old = parseList(text).objects.filter(
+        ({ key, modified }) => key.startsWith(PROBES) && modified.getTime() < before,
+      )
+      return old.map(({ key }) => key)
+    } catch (error) {
+      if (!(error instanceof S3Failure && error.code === 'NoSuchBucket')) throw error
+      await makeBucket(client)
+      return []
+    }
+  })
 }
 
 async function makeBucket(client: S3Client): Promise<void> {

@@ -21,7 +21,9 @@ describe.each(S3_SERVERS)('%s', (server) => {
 
   it('puts a stream in parts that grow, and what was cut is whole again', async () => {
     const MIB = 1024 * 1024
-    const store = await S3Store.open(s3.config({ bucket: `${s3.bucket}-${bucket++}` }), (at) => (5 + 6 * at) * MIB)
+    const store = await S3Store.open(s3.config({ bucket: `${s3.bucket}-${bucket++}` }), {
+      plan: (at) => (5 + 6 * at) * MIB,
+    })
     const bytes = randomBytes(40 * MIB + 7)
     const pieces = Readable.from(
       (function* () {

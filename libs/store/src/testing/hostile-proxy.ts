@@ -9,6 +9,8 @@ export type Fault =
   | { readonly kind: 'body'; readonly xml: string }
   /** Answered so, with S3's error of this name; the server behind does not see it. */
   | { readonly kind: 'status'; readonly status: number; readonly code?: string }
+  /** Passed on without these headers, as by a server that does not know them. */
+  | { readonly kind: 'deaf'; readonly headers: readonly string[] }
   /** Passed on after so many milliseconds. */
   | { readonly kind: 'slow'; readonly ms: number }
   /** Done by the server behind; then the connection is reset instead of an answer. */
@@ -89,13 +91,15 @@ export class HostileProxy {
       case 'slow':
         await delay(fault.ms)
     }
-    // The signature is over the Host that the client named.
+    // The signature is over the Host that the client named, and over no other header.
+    const deafTo = fault?.kind === 'deaf' ? fault.headers : []
+    const headers = Object.fromEntries(Object.entries(request.headers).filter(([name]) => !deafTo.includes(name)))
     const onward = httpRequest({
       host: this.target.hostname,
       port: this.target.port,
       method: request.method,
       path: request.url,
-      headers: request.headers,
+      headers,
     })
     request.pipe(onward)
     request.once('close', () => request.complete || onward.destroy())
