@@ -20,11 +20,7 @@ const layer = z
   .max(100)
   .optional()
   .meta({ description: 'one layer alone: its diffID, its digest, or its place, 0 the lowest' })
-const page = {
-  offset: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  limit: z.coerce.number().int().min(1).max(10_000).default(1_000),
-}
-const next = z.number().int().optional().meta({ description: 'the offset of what follows, where something does' })
+const limit = z.coerce.number().int().min(1).max(10_000).default(1_000)
 
 export const FILE_TYPES = ['file', 'directory', 'symlink', 'char', 'block', 'fifo', 'hardlink', 'whiteout'] as const
 export const fileSchema = z
@@ -58,7 +54,12 @@ export const fileSchema = z
 export type FileView = z.infer<typeof fileSchema>
 
 /** `GET /v1/images/:ref/files`. */
-export const filesQuery = z.object({ path, layer, ...page })
+export const filesQuery = z.object({
+  path,
+  layer,
+  offset: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  limit,
+})
 export const fileListSchema = z
   .object({
     path: nameText.meta({ description: 'where it is when all symbolic links are followed' }),
@@ -66,7 +67,7 @@ export const fileListSchema = z
     self: fileSchema,
     total: z.number().int().meta({ description: 'of a folder: how many things are in it' }),
     files: z.array(fileSchema).meta({ description: 'of a folder, in the order of their names’ bytes' }),
-    next,
+    next: z.number().int().optional().meta({ description: 'the offset of what follows, where something does' }),
   })
   .meta({ id: 'FileList' })
 export type FileListView = z.infer<typeof fileListSchema>
@@ -74,13 +75,21 @@ export type FileListView = z.infer<typeof fileListSchema>
 /** `GET /v1/images/:ref/file`. */
 export const fileQuery = z.object({ path, layer })
 
-/** `GET /v1/images/:ref/diff`. */
-export const diffQuery = z.object({
+/**
+ * `GET /v1/images/:ref/diff`. Strict: a client that pages by `offset`, as an older one does, would
+ * get the first page for ever.
+ */
+export const diffQuery = z.strictObject({
   other: z.string().min(1).max(512).optional().meta({
     description: 'the image that it is compared with: what would have to change for this image to be that one',
   }),
   layer: layer.meta({ description: 'in place of other: what one layer changed in those below it' }),
-  ...page,
+  after: z
+    .string()
+    .max(8_192)
+    .optional()
+    .meta({ description: 'the `next` of the page before; absent for the first page' }),
+  limit: limit.meta({ description: 'changes of a page, at most; a page of very long paths has fewer' }),
 })
 export const changeSchema = z
   .object({
@@ -97,19 +106,21 @@ export const changeSchema = z
   })
   .meta({ id: 'Change' })
 export type ChangeView = z.infer<typeof changeSchema>
+const ON_FIRST = 'on the first page only'
 export const diffSchema = z
   .object({
-    added: tally,
-    changed: tally.meta({ description: 'bytes as they are afterwards' }),
-    removed: tally,
-    unread: tally.meta({
-      description:
-        'files alike in size, time and all else that the indexes know, but from different layers: they count as unchanged, and only their bytes could tell',
+    added: tally.optional().meta({ description: `of the whole difference, ${ON_FIRST}` }),
+    changed: tally
+      .optional()
+      .meta({ description: `of the whole difference, bytes as they are afterwards; ${ON_FIRST}` }),
+    removed: tally.optional().meta({ description: `of the whole difference, ${ON_FIRST}` }),
+    unread: tally.optional().meta({
+      description: `files alike in size, time and all else that the indexes know, but from different layers: they count as unchanged, and only their bytes could tell; ${ON_FIRST}`,
     }),
     changes: z
       .array(changeSchema)
       .meta({ description: 'a folder before what is in it, names in the order of their bytes' }),
-    next,
+    next: z.string().optional().meta({ description: 'where the next page begins (`after`), where there is one' }),
   })
   .meta({ id: 'Diff' })
 export type DiffView = z.infer<typeof diffSchema>

@@ -10,7 +10,7 @@ import { resolvePath } from './resolve-path.js'
 import { layerOf, type Given } from './testing/layer-of.js'
 import { linked, shown } from './testing/shown.js'
 import { mergeLayers } from './tree-merger.js'
-import type { MergedTree } from './merged-tree.js'
+import { MergedTree } from './merged-tree.js'
 
 const treeOf = (...layers: (Given | string)[][]): MergedTree => mergeLayers(layers.map((given) => layerOf(...given)))
 const symlink = (path: string, target: string): Given => ({ path, type: 'symlink', target })
@@ -83,10 +83,11 @@ describe('one layer as a tree', () => {
 })
 
 describe('a difference', () => {
-  const lines = (before: MergedTree, after: MergedTree): string[] =>
-    [...diffTrees(before, after)].map((change) => {
-      const path = 'after' in change ? after.path(change.after) : before.path(change.before)
-      return `${change.kind} ${path.toString()}${change.kind === 'changed' ? ` ${change.aspects.join()}` : ''}`
+  const lines = (before: MergedTree, after: MergedTree, behind?: string): string[] =>
+    [...diffTrees(before, after, behind === undefined ? undefined : Buffer.from(behind))].flatMap((step) => {
+      if (step.kind === 'same') return []
+      const path = 'after' in step ? after.path(step.after) : before.path(step.before)
+      return [`${step.kind} ${path.toString()}${step.kind === 'changed' ? ` ${step.aspects.join()}` : ''}`]
     })
   const base = layerOf(
     { path: 'a', size: 3 },
@@ -151,6 +152,44 @@ describe('a difference', () => {
   })
 })
 
+describe('a difference behind a path', () => {
+  const paths = (before: MergedTree, after: MergedTree, behind?: string): string[] =>
+    [...diffTrees(before, after, behind === undefined ? undefined : Buffer.from(behind))].map((step) =>
+      step.kind === 'same' ? 'same' : ('after' in step ? after.path(step.after) : before.path(step.before)).toString(),
+    )
+  const before = treeOf(['a', 'd/x', 'd/y/z', 'd-e', 'only/old/f', 'swap/in', { path: 'z', size: 1 }])
+  const after = treeOf(['b', 'd/n', 'd/y/w', 'd.e', 'only2/new', 'swap', { path: 'z', size: 2 }])
+
+  it('is the rest of the whole, whatever of it the path is', () => {
+    const whole = paths(before, after)
+    expect(whole[0]).toBe('same')
+    expect(paths(before, after, '')).toEqual(whole.slice(1))
+    for (const [at, path] of whole.entries())
+      if (path !== 'same') expect(paths(before, after, path)).toEqual(whole.slice(at + 1))
+  })
+
+  it.each([
+    ['0', 'a'],
+    ['d/o', 'd/x'],
+    ['d/x/deeper', 'd/y/w'],
+    ['d/y/zz', 'd-e'],
+    ['swap/in/deeper', 'z'],
+    ['zz', undefined],
+  ])('of %s, which is in neither, is what would come next', (behind, next) => {
+    expect(paths(before, after, behind).filter((path) => path !== 'same')[0]).toBe(next)
+  })
+
+  it('is found without looking at what comes before', () => {
+    const many = treeOf(Array.from({ length: 50_000 }, (_, n) => `d${n % 10}/f${n}`))
+    const none = treeOf([])
+    const looks = vi.spyOn(MergedTree.prototype, 'name')
+    const step = diffTrees(none, many, Buffer.from('d9/f49989')).next()
+    expect(step.value).toMatchObject({ kind: 'added' })
+    expect(looks.mock.calls.length).toBeLessThan(100)
+    looks.mockRestore()
+  })
+})
+
 describe('the bytes of a file', () => {
   it('are one run, or runs and holes', () => {
     const sparse = [
@@ -211,7 +250,7 @@ describe('an export', () => {
     expect(shown(again)).toEqual(shown(tree))
     expect(linked(again)).toEqual([['a', 'h', 'i']])
     expect(again.mode(0)).toBe(0o40751)
-    expect([...diffTrees(tree, again)].filter(({ kind }) => kind !== 'alike')).toEqual([])
+    expect([...diffTrees(tree, again)].filter(({ kind }) => kind !== 'alike' && kind !== 'same')).toEqual([])
   })
 
   it('reads each layer once, from its beginning to its end', () => {

@@ -113,34 +113,34 @@ export class MergedTree {
    * never found.
    */
   lookup(path: Uint8Array | string): number | undefined {
-    const bytes =
-      typeof path === 'string' ? Buffer.from(path) : Buffer.from(path.buffer, path.byteOffset, path.byteLength)
     let node = 0
-    for (let start = 0; start < bytes.length;) {
-      let end = bytes.indexOf(0x2f, start)
-      if (end < 0) end = bytes.length
-      if (end > start) {
-        const child = this.child(node, bytes.subarray(start, end))
-        if (child === undefined) return undefined
-        node = child
-      }
-      start = end + 1
+    for (const name of namesOf(typeof path === 'string' ? Buffer.from(path) : path)) {
+      const child = this.child(node, name)
+      if (child === undefined) return undefined
+      node = child
     }
     return node
   }
 
   /** The node of that name in a directory. */
   child(node: number, name: Uint8Array): number | undefined {
-    let low = this.firstChild(node)
-    let high = this.firstChild(node + 1)
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      const order = Buffer.compare(this.name(middle), name)
-      if (order === 0) return middle
-      if (order < 0) low = middle + 1
-      else high = middle
+    const end = this.firstChild(node + 1)
+    const found = this.seek(this.firstChild(node), end, name)
+    return found < end && Buffer.compare(this.name(found), name) === 0 ? found : undefined
+  }
+
+  /**
+   * Of the nodes from `low` up to `high`, children of one directory: the first one whose name is
+   * not before `name`, or `high`.
+   */
+  seek(low: number, high: number, name: Uint8Array): number {
+    let [start, end] = [low, high]
+    while (start < end) {
+      const middle = (start + end) >>> 1
+      if (Buffer.compare(this.name(middle), name) < 0) start = middle + 1
+      else end = middle
     }
-    return undefined
+    return start
   }
 
   // What they name.
@@ -249,3 +249,15 @@ export class MergedTree {
     return this.#index(inode).dataStart(this.entry(inode))
   }
 }
+
+/** The names of a path, in their order. Empty ones are left out. */
+export function* namesOf(path: Uint8Array): Generator<Uint8Array> {
+  for (let start = 0; start < path.length;) {
+    let end = path.indexOf(SLASH, start)
+    if (end < 0) end = path.length
+    if (end > start) yield path.subarray(start, end)
+    start = end + 1
+  }
+}
+
+const SLASH = 0x2f

@@ -1,5 +1,5 @@
 import { KIND } from './kind.js'
-import type { MergedTree } from './merged-tree.js'
+import { namesOf, type MergedTree } from './merged-tree.js'
 
 /** What two trees may differ in at one path. */
 export const ASPECTS = ['type', 'size', 'mtime', 'mode', 'owner', 'target', 'device', 'xattrs'] as const
@@ -19,16 +19,25 @@ export type Change =
    */
   | { readonly kind: 'alike'; readonly before: number; readonly after: number }
 
+/** One path of either tree, and how it differs. */
+export type Compared = Change | { readonly kind: 'same' }
+
 /**
- * All changes that make `after` of `before`, a folder before what lies in it, names in the order of
- * their bytes. The bytes of files are not read: what comes from one place of one layer is the same,
- * of everything else the attributes are compared, and a time counts for what the bytes are. A
- * folder's time tells nothing that its contents do not, and is left out.
+ * Compares two trees, and yields one step for each path of either: a folder before what lies in it,
+ * names in the order of their bytes. The changes among the steps are what makes `after` of
+ * `before`.
+ *
+ * The bytes of files are not read. What comes from one place of one layer is the same. Of
+ * everything else the attributes are compared, and a time counts for what the bytes are. A folder's
+ * time tells nothing that its contents do not, and is left out.
+ *
+ * @param behind Only the steps behind this path, which need not exist. They are found by binary
+ *   search, so that the work does not depend on where the path is.
  */
-export function* diffTrees(before: MergedTree, after: MergedTree): Generator<Change> {
-  yield* changeOf(before, 0, after, 0)
+export function* diffTrees(before: MergedTree, after: MergedTree, behind?: Uint8Array): Generator<Compared> {
+  if (behind === undefined) yield stepOf(before, 0, after, 0)
   // Not by recursion: a path may be a thousand folders deep.
-  const folders = [runsOf(before, 0, after, 0)]
+  const folders = behind === undefined ? [runsOf(before, 0, after, 0)] : runsBehind(before, after, behind)
   for (let runs = folders.at(-1); runs; runs = folders.at(-1)) {
     const { old, oldEnd, now, nowEnd } = runs
     if (old === oldEnd && now === nowEnd) {
@@ -39,9 +48,24 @@ export function* diffTrees(before: MergedTree, after: MergedTree): Generator<Cha
     if (order <= 0) runs.old++
     if (order >= 0) runs.now++
     const [oldNode, nowNode] = [order <= 0 ? old : undefined, order >= 0 ? now : undefined]
-    yield* changeOf(before, oldNode, after, nowNode)
+    yield stepOf(before, oldNode, after, nowNode)
     folders.push(runsOf(before, oldNode, after, nowNode))
   }
+}
+
+/** What is left of the walk when the path and everything before it were looked at. */
+function runsBehind(before: MergedTree, after: MergedTree, path: Uint8Array): Runs[] {
+  const folders = [runsOf(before, 0, after, 0)]
+  for (const name of namesOf(path)) {
+    const runs = folders.at(-1)!
+    runs.old = before.seek(runs.old, runs.oldEnd, name)
+    runs.now = after.seek(runs.now, runs.nowEnd, name)
+    const old = runs.old < runs.oldEnd && before.name(runs.old).equals(name) ? runs.old++ : undefined
+    const now = runs.now < runs.nowEnd && after.name(runs.now).equals(name) ? runs.now++ : undefined
+    if (old === undefined && now === undefined) break
+    folders.push(runsOf(before, old, after, now))
+  }
+  return folders
 }
 
 /** What of a folder's children in both trees is still to be looked at. */
@@ -59,20 +83,15 @@ function runsOf(before: MergedTree, old: number | undefined, after: MergedTree, 
   return { old: oldStart, oldEnd, now: nowStart, nowEnd }
 }
 
-function* changeOf(
-  before: MergedTree,
-  old: number | undefined,
-  after: MergedTree,
-  now: number | undefined,
-): Generator<Change> {
-  if (old === undefined) yield { kind: 'added', after: now! }
-  else if (now === undefined) yield { kind: 'removed', before: old }
-  else {
-    const aspects = compare(before, old, after, now)
-    if (aspects === 'alike') yield { kind: 'alike', before: old, after: now }
-    else if (aspects.length > 0) yield { kind: 'changed', before: old, after: now, aspects }
-  }
+function stepOf(before: MergedTree, old: number | undefined, after: MergedTree, now: number | undefined): Compared {
+  if (old === undefined) return { kind: 'added', after: now! }
+  if (now === undefined) return { kind: 'removed', before: old }
+  const aspects = compare(before, old, after, now)
+  if (aspects === 'alike') return { kind: 'alike', before: old, after: now }
+  return aspects.length > 0 ? { kind: 'changed', before: old, after: now, aspects } : SAME
 }
+
+const SAME: Compared = { kind: 'same' }
 
 function compare(before: MergedTree, oldNode: number, after: MergedTree, nowNode: number): readonly Aspect[] | 'alike' {
   const [old, now] = [before.inode(oldNode), after.inode(nowNode)]

@@ -246,10 +246,19 @@ describe('two images and their layers', () => {
       ],
     })
     expect((await strata.request('GET', path('t/new:1', 'diff', '?layer=1'))).json()).toEqual(diff)
-    const page = (
-      await strata.request('GET', path('t/old:1', 'diff', '?other=t/new:1&offset=1&limit=1'))
-    ).json<DiffView>()
-    expect(page).toEqual({ ...diff, changes: diff.changes.slice(1, 2), next: 2 })
+    const pages: DiffView[] = []
+    for (let query: string | undefined = ''; query !== undefined;) {
+      const answer = await strata.request('GET', path('t/old:1', 'diff', `?other=t/new:1&limit=2${query}`))
+      const page = answer.json<DiffView>()
+      pages.push(page)
+      query = page.next && `&after=${page.next}`
+    }
+    expect(pages).toEqual([
+      { ...diff, changes: diff.changes.slice(0, 2), next: expect.any(String) as string },
+      { changes: diff.changes.slice(2) },
+    ])
+    const older = await strata.request('GET', path('t/old:1', 'diff', '?other=t/new:1&offset=1'))
+    expect(older.json()).toMatchObject({ code: 'bad_request', detail: expect.stringContaining('offset') as string })
     const { stdout, stderr } = await strata.cli(['diff', 't/old:1', 't/new:1'])
     expect(stdout.toString()).toBe('C /etc/a (4B -> 6B) size\nD /etc/gone (5B)\nA /etc/new (1kB)\n')
     expect(stderr).toBe('1 added (1kB), 1 changed (6B), 1 removed (5B)\n')

@@ -36,15 +36,18 @@ export function diffCommand(program: Command, context: Context): void {
           ...(options.layer === undefined ? {} : { layer: options.layer }),
           limit: String(options.quiet ? 1 : PAGE),
         }).toString()
-        for (let offset: number | undefined = 0; offset !== undefined;) {
-          const page: DiffView = await context
-            .client()
-            .call<DiffView>('GET', `/v1/images/${encodeURIComponent(image)}/diff?${query}&offset=${offset}`)
+        const client = context.client()
+        const path = `/v1/images/${encodeURIComponent(image)}/diff?${query}`
+        const first = await client.call<DiffView>('GET', path)
+        for (let page = first; ;) {
           if (!options.quiet)
             for (const change of page.changes) print(options.format === 'json' ? JSON.stringify(change) : line(change))
-          offset = options.quiet ? undefined : page.next
-          if (offset === undefined && options.format !== 'json') sums(page)
+          const { next } = page
+          if (options.quiet || next === undefined) break
+          page = await client.call<DiffView>('GET', `${path}&after=${encodeURIComponent(next)}`)
+          if (page.next === next) throw new CliError('the list does not end')
         }
+        if (options.format !== 'json') sums(first)
       },
     )
 }
@@ -61,15 +64,11 @@ function line({ kind, path, pathBase64, type, before, after, aspects }: ChangeVi
 
 /** On stderr, so that what is on stdout is changes only. */
 function sums({ added, changed, removed, unread }: DiffView): void {
-  const text = [
-    ['added', added],
-    ['changed', changed],
-    ['removed', removed],
-  ] as const
-  process.stderr.write(
-    `${text.map(([word, { count, bytes }]) => `${count} ${word} (${humanSize(bytes)})`).join(', ')}\n`,
+  const text = Object.entries({ added, changed, removed }).flatMap(([word, sum]) =>
+    sum === undefined ? [] : [`${sum.count} ${word} (${humanSize(sum.bytes)})`],
   )
-  if (unread.count > 0)
+  process.stderr.write(`${text.join(', ')}\n`)
+  if (unread !== undefined && unread.count > 0)
     process.stderr.write(
       `${unread.count} files (${humanSize(unread.bytes)}) are alike in size, time and owner but of different layers: their bytes were not compared\n`,
     )

@@ -46,14 +46,16 @@ export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: 
   }
 }
 
+/** @param path where the change is, from the root */
 export function changeView(
   before: MergedTree,
   after: MergedTree,
   change: Exclude<Change, { kind: 'alike' }>,
+  path: Buffer,
 ): ChangeView {
   const [tree, node] = change.kind === 'removed' ? [before, change.before] : [after, change.after]
   return {
-    ...textOf('path', tree.path(node)),
+    ...textOf('path', path),
     kind: change.kind,
     type: TYPES[tree.kind(tree.inode(node))],
     ...(change.kind === 'added' ? {} : { before: before.size(before.inode(change.before)) }),

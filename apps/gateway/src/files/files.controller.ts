@@ -12,23 +12,15 @@ import {
   type HistoryView,
 } from '@strata/api'
 import { Images, type HistoryStep, type ImageLayer } from '@strata/images'
-import {
-  diffTrees,
-  filePieces,
-  FLAG,
-  KIND,
-  resolvePath,
-  type FilePiece,
-  type LayerIndex,
-  type MergedTree,
-} from '@strata/layers'
+import { filePieces, FLAG, KIND, resolvePath, type FilePiece, type LayerIndex, type MergedTree } from '@strata/layers'
 import { hexOf, StrataError } from '@strata/oci'
 import { closedSignal, letClientPause } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { answersProblems } from '../problems.js'
 import { sendRanged } from '../ranged-body.js'
-import { changeView, fileView } from './file-views.js'
+import { difference } from './difference.js'
+import { fileView } from './file-views.js'
 import { LayerBytes } from './layer-bytes.js'
 import { bytesOfParameter, textOf } from './name-text.js'
 import { Trees, type OpenTree } from './trees.js'
@@ -126,11 +118,11 @@ export class FilesController {
       const { below, upTo } = await this.trees.openAround(name, layer, gone)
       using before = below
       using after = upTo
-      return difference(before.tree, after.tree, query)
+      return await difference(before.tree, after.tree, query, gone)
     }
     using before = await this.trees.open(name, undefined, gone)
     using after = await this.trees.open(other!, undefined, gone)
-    return difference(before.tree, after.tree, query)
+    return await difference(before.tree, after.tree, query, gone)
   }
 
   @Get(':ref/history')
@@ -247,31 +239,6 @@ function cut(
       found.push('end' in piece ? { start: piece.start + from, end: piece.start + to } : { zeros: to - from })
   }
   return found
-}
-
-function difference(
-  before: MergedTree,
-  after: MergedTree,
-  { offset, limit }: { readonly offset: number; readonly limit: number },
-): DiffView {
-  const sums = {
-    added: { count: 0, bytes: 0 },
-    changed: { count: 0, bytes: 0 },
-    removed: { count: 0, bytes: 0 },
-    unread: { count: 0, bytes: 0 },
-  }
-  const changes: DiffView['changes'] = []
-  let at = 0
-  for (const change of diffTrees(before, after)) {
-    const sum = sums[change.kind === 'alike' ? 'unread' : change.kind]
-    sum.count++
-    sum.bytes +=
-      change.kind === 'removed' ? before.size(before.inode(change.before)) : after.size(after.inode(change.after))
-    if (change.kind === 'alike') continue
-    if (at >= offset && at < offset + limit) changes.push(changeView(before, after, change))
-    at++
-  }
-  return { ...sums, changes, ...(at > offset + limit ? { next: offset + limit } : {}) }
 }
 
 function countsOf(index: LayerIndex): { entries: number; files: { count: number; bytes: number }; whiteouts: number } {
