@@ -129,6 +129,10 @@ describe('a TCP listener', () => {
     ['a method that nothing serves', requestText('PROPFIND /items/1'), [401]],
     ['a body that is no JSON', requestText('POST /echo', [JSON_TYPE], '{'), [401]],
     ['a body for an open route', requestText('GET /open', [], '{}'), [400]],
+    ['a body for GET', requestText('GET /items/1', [RIGHT], '{}'), [400]],
+    ['a body for HEAD', requestText('HEAD /items/1', [RIGHT], '{}'), [400]],
+    ['a body for GET, without the token', requestText('GET /items/1', [], '{}'), [401]],
+    ['a body for a path that is no text', requestText('POST /items/%ff%fe', [], '{}'), [401]],
     ['an unknown expectation', requestText('DELETE /items/1', ['expect: nothing']), [417]],
   ])('%s', async (_, text, expected) => {
     expect(await statuses(tcp, text, expected.length)).toEqual(expected)

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { RouteConfig } from '@nestjs/platform-fastify'
 import { StrataError } from '@strata/oci'
 import type { FastifyRequest } from 'fastify'
-import { listenerOf } from './doors.js'
+import { listenerOf } from './connection.js'
 import { hasBody } from './early-answer.js'
 import { sameSecret } from './token.js'
 
@@ -16,8 +16,8 @@ import { sameSecret } from './token.js'
  *   is read, before `100 Continue` is sent, before any middleware, and for every path, also one
  *   that does not exist.
  * - A route is open to everyone only if its own route config says `open: true`. The router picks
- *   the route, so no spelling of a path can be open and reach a route that is not. An open route
- *   takes no body.
+ *   the route, so no spelling of a path can be open and reach a route that is not.
+ * - A body that nobody would read is refused: of an open route, and of GET, HEAD and TRACE.
  * - The body of a request that is not authenticated is never read (`answerUnread`), and its
  *   connection ends with the answer (`closeAfter`).
  */
@@ -67,13 +67,19 @@ export function isOpen(request: FastifyRequest): boolean {
   return request.routeOptions.config.open === true
 }
 
+/**
+ * Methods whose bodies Fastify does not read. Nobody would: when Node has buffered 64 KiB of a
+ * body, it stops reading the socket, and then it does not notice that the client closed or reset
+ * the connection. `logs?follow` would go on for nobody.
+ */
+const WITHOUT_BODY: readonly (string | undefined)[] = ['GET', 'HEAD', 'TRACE']
+
 /** Why the request is refused, or `undefined` if it may go on. */
 export function refusalOf(request: FastifyRequest, authentication: Authentication): StrataError | undefined {
-  const listener = listenerOf(request.raw)
-  if (listener === undefined) return new StrataError('unauthorized', authentication.refusal)
-  if (isOpen(request))
-    return hasBody(request.raw) ? new StrataError('bad_request', 'this request takes no body') : undefined
-  return authentication[listener.kind](request.raw)
-    ? undefined
-    : new StrataError('unauthorized', authentication.refusal)
+  const { raw } = request
+  const listener = listenerOf(raw)
+  const isLetIn = listener !== undefined && (isOpen(request) || authentication[listener.kind](raw))
+  if (!isLetIn) return new StrataError('unauthorized', authentication.refusal)
+  const takesBody = !isOpen(request) && !WITHOUT_BODY.includes(raw.method)
+  return hasBody(raw) && !takesBody ? new StrataError('bad_request', 'this request takes no body') : undefined
 }

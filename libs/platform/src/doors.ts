@@ -1,9 +1,12 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
+import { acceptConnection } from './connection.js'
+import { Turns } from './turns.js'
+import { UnreadAnswers } from './unread-answers.js'
 
 /** Where a service listens. */
 export type Door =
@@ -24,46 +27,6 @@ export function doorText(door: Door): string {
     : `http://${door.host.includes(':') ? `[${door.host}]` : door.host}:${door.port}`
 }
 
-/** Connections whose last request has come. */
-const ending = new WeakSet<Socket>()
-/** Fields of Node's that are no part of its API, so each may be absent or other. */
-interface Internals {
-  /** The connection's parser. */
-  parser?: { onIncoming?: unknown } | null
-  /**
-   * The connection as libuv has it: bytes it was given, and those of them that the kernel has not
-   * taken.
-   */
-  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown } | null
-}
-/** What the parser's callback answers to stop parsing here. */
-const STOP_PARSING = 2
-
-/**
- * Makes this request the last one of its connection, for clients that are not authenticated: the
- * connection is closed after the answer, and at once if another request comes before it.
- */
-export function closeAfter(request: IncomingMessage, response: ServerResponse): void {
-  const { socket } = request
-  ending.add(socket)
-  response.shouldKeepAlive = false
-  destroyAtNext(socket)
-}
-
-/**
- * Node parses all requests of a packet before it goes on: some 1,100 fit into one read of 64 KiB,
- * and take 2.6 MB. So the parser is stopped too, where Node's is as we know it; else each request
- * behind is dropped in `openDoor`.
- */
-function destroyAtNext(socket: Socket): void {
-  const { parser } = socket as Internals
-  if (typeof parser?.onIncoming !== 'function') return
-  parser.onIncoming = () => {
-    socket.destroy()
-    return STOP_PARSING
-  }
-}
-
 export interface ListenerLimits {
   /** Open connections at a time. One more is closed as soon as it is accepted. */
   readonly connections: number
@@ -79,17 +42,6 @@ export interface ListenerLimits {
   readonly unreadMs: number
 }
 
-/**
- * How long the rest of a body may still arrive after its request was answered. It is read and
- * dropped for that long: closing at once makes the kernel reset the connection, and the client may
- * never see the answer.
- */
-export const LINGER_MS = 5_000
-/**
- * How many requests of a connection may wait for the answers before them. With one more the
- * connection is closed.
- */
-const MAX_WAITING = 16
 /** How long a connection may stay open without a request. */
 const KEEP_ALIVE_MS = 60_000
 
@@ -99,97 +51,29 @@ const WARN_EVERY_MS = 60_000
 const MAX_HEADER = 128 * 1024
 
 /**
- * Which listener accepted a connection. Written once, when the kernel hands the connection over.
- */
-const acceptedBy = new WeakMap<Socket, Door>()
-/** Connections whose client may stop reading the answer that is under way. */
-const patient = new WeakSet<Socket>()
-/** Responses whose client waits for `100 Continue` before it sends its body. */
-const awaitsContinue = new WeakSet<ServerResponse>()
-
-/**
- * The listener that accepted the request's connection; `undefined` for a server that `openDoor` did
- * not make.
- *
- * Never look at the socket's addresses to find this out: Node reports none for a TCP peer that has
- * reset its connection, exactly as for a unix socket.
- */
-export function listenerOf(request: IncomingMessage): Door | undefined {
-  return acceptedBy.get(request.socket)
-}
-
-/**
- * Tells a client that sent `Expect: 100-continue` to send its body. Does nothing for every other
- * client. A client that is answered without it keeps its body, and Node closes the connection after
- * the answer.
- */
-export function continueBody(response: ServerResponse): void {
-  if (awaitsContinue.delete(response) && !response.headersSent) response.writeContinue()
-}
-
-/**
- * Lets the client of this request stop reading its answer for as long as it likes, as a pager does.
- * Only for answers that hold little meanwhile, or bound what they hold themselves.
- */
-export function letClientPause(request: IncomingMessage): void {
-  patient.add(request.socket)
-}
-
-/**
  * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is
  * an error that says what to do.
  *
- * Every listener of every service is opened here, so all have the same limits:
- * - One request of a connection is served at a time. The handler of the next one is called when the
- *   answer before it is sent. Node calls it as soon as the request is parsed, and a client that
- *   sends 1,000 requests in one packet and reads nothing would have all of them at work.
- * - An answer of which the client takes nothing for `unreadMs` is cut off, unless its client may
- *   pause (`letClientPause`). One that has nothing to send may stay as long as it likes.
- * - There is no limit for a whole request: an archive may take hours. Whoever reads a body bounds
- *   it (RequestBodies, the intake); a body that nobody reads stays in the socket, and ends
- *   LINGER_MS after the answer with its connection.
+ * Every listener of every service is opened here, so that all have the same limits. Each connection
+ * has one record (connection.ts). Its requests are served one after the other (turns.ts), and an
+ * answer that is not read is cut off (unread-answers.ts).
+ *
+ * There is no limit for a whole request: an archive may take hours. Whoever reads a body bounds it
+ * (RequestBodies, the intake).
  */
 export async function openDoor(
   door: Door,
   handler: RequestListener,
   { connections, headersMs, unreadMs }: ListenerLimits,
 ): Promise<Server> {
-  const queues = new WeakMap<Socket, Turn[]>()
-  const unread = new UnreadAnswers(unreadMs, (socket) =>
+  const unread = new UnreadAnswers(unreadMs, ({ socket }) =>
     door.kind === 'tcp' ? socket.resetAndDestroy() : socket.destroy(),
   )
-  /** Serves the first of the queue, and the next one after it. */
-  const serveFirst = (socket: Socket, queue: readonly Turn[]): void => {
-    const { request, response, answer } = queue[0]!
-    unread.watch(socket)
-    response.once('finish', () => closeIfUnread(request))
-    response.once('close', () => {
-      unread.forget(socket)
-      patient.delete(socket)
-      const turns = queues.get(socket)
-      turns?.shift()
-      // An answer that says `Connection: close` has ended the socket: what waits behind it is not
-      // served.
-      if (turns === undefined || turns.length === 0 || !socket.writable || ending.has(socket)) queues.delete(socket)
-      else serveFirst(socket, turns)
-    })
-    answer(request, response)
-  }
-  const inTurn =
-    (answer: RequestListener): RequestListener =>
-    (request, response) => {
-      const { socket } = request
-      const queue = queues.get(socket) ?? []
-      if (ending.has(socket) || queue.length > MAX_WAITING) {
-        destroyAtNext(socket)
-        socket.destroy()
-        return
-      }
-      queue.push({ request, response, answer })
-      queues.set(socket, queue)
-      if (queue.length === 1) serveFirst(socket, queue)
-    }
-  const serve = inTurn(handler)
+  const turns = new Turns(unread)
+  const take =
+    (answer: RequestListener, awaitsContinue = false): RequestListener =>
+    (request, response) =>
+      turns.take({ request, response, answer, awaitsContinue })
   const server = createServer(
     {
       requestTimeout: 0,
@@ -202,7 +86,7 @@ export async function openDoor(
       keepAliveInitialDelay: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER,
     },
-    serve,
+    take(handler),
   )
   server.maxConnections = connections
   let warned = -Infinity
@@ -214,15 +98,12 @@ export async function openDoor(
     )
   })
   server.once('close', () => unread.close())
-  server.prependListener('connection', (socket) => acceptedBy.set(socket, door))
+  server.prependListener('connection', (socket) => acceptConnection(socket, door))
   // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
-  server.on('checkContinue', (request, response) => {
-    awaitsContinue.add(response)
-    serve(request, response)
-  })
+  server.on('checkContinue', take(handler, true))
   server.on(
     'checkExpectation',
-    inTurn((_request, response) => void response.writeHead(417, { connection: 'close' }).end()),
+    take((_request, response) => response.writeHead(417, { connection: 'close' }).end()),
   )
   if (door.kind === 'unix') {
     mkdirSync(dirname(door.path), { recursive: true })
@@ -249,65 +130,6 @@ export async function openDoor(
     chmodSync(door.path, door.mode)
   }
   return server
-}
-
-/** A request that has come, and who answers it. */
-interface Turn {
-  readonly request: IncomingMessage
-  readonly response: ServerResponse
-  readonly answer: RequestListener
-}
-
-/**
- * Cuts off connections that take nothing of an answer.
- *
- * Not `socket.setTimeout`: any byte that the client sends counts there, so it could hold its
- * answers for ever with an empty line a minute. And not the socket's own counts, which do not see
- * how much of a write is done.
- */
-class UnreadAnswers {
-  readonly #sent = new Map<Socket, { bytes: number; at: number }>()
-  readonly #timer: NodeJS.Timeout
-
-  /**
-   * @param cut ends a connection: by a reset where there is one, so that the kernel drops what it
-   * holds for the client
-   */
-  constructor(
-    private readonly unreadMs: number,
-    private readonly cut: (socket: Socket) => unknown,
-  ) {
-    this.#timer = setInterval(() => this.#look(), Math.ceil(unreadMs / 4)).unref()
-  }
-
-  watch(socket: Socket): void {
-    this.#sent.set(socket, { bytes: 0, at: performance.now() })
-  }
-
-  forget(socket: Socket): void {
-    this.#sent.delete(socket)
-  }
-
-  close(): void {
-    clearInterval(this.#timer)
-  }
-
-  #look(): void {
-    const now = performance.now()
-    for (const [socket, last] of this.#sent) {
-      const { bytesWritten: given, writeQueueSize: left } = (socket as Internals)._handle ?? {}
-      if (typeof given !== 'number' || typeof left !== 'number') continue
-      if (left === 0 || given - left !== last.bytes || patient.has(socket))
-        this.#sent.set(socket, { bytes: given - left, at: now })
-      else if (now - last.at >= this.unreadMs) this.cut(socket)
-    }
-  }
-}
-
-function closeIfUnread(request: IncomingMessage): void {
-  if (request.complete || request.destroyed) return
-  const timer = setTimeout(() => request.socket.destroy(), LINGER_MS)
-  request.once('close', () => clearTimeout(timer))
 }
 
 async function removeStaleSocket(path: string): Promise<void> {

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { LINGER_MS } from './doors.js'
+import { LINGER_MS } from './turns.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
 
 /*
@@ -58,6 +58,8 @@ function writeProblem(response: ServerResponse, thrown: unknown): boolean {
     connection: 'close',
   })
   response.write(text)
+  // The answer to HEAD has no body, and without this its headers would wait for its end.
+  response.flushHeaders()
   return true
 }
 

@@ -1,6 +1,7 @@
 import type { RequestListener } from 'node:http'
 import { StrataError } from '@strata/oci'
-import { closeAfter, closeDoor, openDoor, parseTcpDoor, type Door, type ListenerLimits } from './doors.js'
+import { closeAfter } from './connection.js'
+import { closeDoor, openDoor, parseTcpDoor, type Door, type ListenerLimits } from './doors.js'
 import { answerUnread, hasBody } from './early-answer.js'
 import { readyAnswer, type NotReady } from './readiness.js'
 

@@ -6,7 +6,7 @@ import { readJson, StrataError, type JsonLimits } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Logger } from 'nestjs-pino'
 import { isOpen, refusalOf, type Authentication } from './authentication.js'
-import { closeAfter, continueBody } from './doors.js'
+import { closeAfter, continueBody } from './connection.js'
 import { answerUnread, hasBody } from './early-answer.js'
 import { ProblemFilter } from './problem-filter.js'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
@@ -67,34 +67,42 @@ export async function createHttpApp(
   { authentication, bodies: limits, jsonTypes = [], prepare }: HttpAppOptions,
 ): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
+  const refusals = new Refusals((line) => new NestLogger('http').log(line))
+  /**
+   * Answers a request that may not go on. It is the last one of its connection, and its body is not
+   * read.
+   */
+  const refuse = (request: FastifyRequest, reply: FastifyReply, refused: StrataError): void => {
+    closeAfter(request.raw, reply.raw)
+    refusals.add(refusedLine(request, refused))
+    const { body } = toProblem(refused)
+    if (hasBody(request.raw)) {
+      reply.hijack()
+      answerUnread(request.raw, reply.raw, refused)
+    } else void reply.status(body.status).type(PROBLEM_TYPE).send(body)
+  }
   const adapter = new FastifyAdapter({
     routerOptions: { maxParamLength: 2_000 },
     forceCloseConnections: true,
     // What the server refuses before a route is found: a path that is no text.
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
-      const { body } = toProblem(refusalOf(request, authentication) ?? new StrataError('bad_request', error.message))
-      void reply.status(body.status).type(PROBLEM_TYPE).send(body)
+      refuse(request, reply, refusalOf(request, authentication) ?? new StrataError('bad_request', error.message))
     },
     // Nothing is described to Fastify, whose own compilers are 300 modules.
     schemaController: { compilersFactory: { buildValidator: notUsed, buildSerializer: notUsed } },
     serverFactory: (listener: RequestListener) => createServer((handler = listener)),
   })
-  const refusals = new Refusals((line) => new NestLogger('http').log(line))
   // The adapter runs this before all other hooks and before every middleware; Fastify runs it for
   // unknown paths too.
   adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
     const refused = refusalOf(request, authentication)
-    if (refused || isOpen(request)) closeAfter(request.raw, reply.raw)
-    if (!refused) {
-      continueBody(reply.raw)
-      done()
+    if (refused) {
+      refuse(request, reply, refused)
       return
     }
-    refusals.add(refusedLine(request, refused))
-    if (hasBody(request.raw)) {
-      reply.hijack()
-      answerUnread(request.raw, reply.raw, refused)
-    } else done(refused)
+    if (isOpen(request)) closeAfter(request.raw, reply.raw)
+    continueBody(reply.raw)
+    done()
   })
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, ...QUIET })
   app.useLogger(app.get(Logger))

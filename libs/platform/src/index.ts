@@ -1,6 +1,7 @@
 export * from './authentication.js'
 export * from './closed-signal.js'
 export * from './config.js'
+export { letClientPause, listenerOf } from './connection.js'
 export * from './doors.js'
 export { answerEarly } from './early-answer.js'
 export * from './http-app.js'

@@ -22,7 +22,7 @@ export interface BodyLimits {
  *   The body that would exceed this is refused at once: `overloaded`. Nothing waits for room, since
  *   a client that sends slowly could then hold up all others.
  * - A body is whole after `timeoutMs`: `request_timeout`.
- * - A refused body is dropped, also what still arrives of it; doors.ts closes a connection that
+ * - A refused body is dropped, also what still arrives of it; turns.ts closes a connection that
  *   goes on.
  */
 export class RequestBodies {

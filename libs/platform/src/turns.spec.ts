@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { closeDoor, continueBody, letClientPause, openDoor, type Door } from './doors.js'
+import { continueBody, letClientPause } from './connection.js'
+import { closeDoor, openDoor, type Door } from './doors.js'
 import { LIMITS } from './testing/limits.js'
 import { RawClient, requestText } from './testing/raw-client.js'
 
@@ -108,6 +109,21 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
       client.socket.destroy()
     },
   )
+
+  it.each([
+    ['as large as it may be', requestText('POST /2', [], 'x'.repeat(4_096)), false],
+    ['a byte larger', requestText('POST /2', [], 'x'.repeat(4_097)), true],
+    ['announced only', requestText('POST /2', ['content-length: 4097']), true],
+    ['of unknown length', requestText('POST /2', ['transfer-encoding: chunked']), true],
+    ['asked for by 100 Continue', requestText('POST /2', ['expect: 100-continue', 'content-length: 4097']), true],
+  ])('a body of one that waits: %s', async (_, behind, closes) => {
+    const client = await RawClient.connect(await open(door(), ({ response }) => closes || response.end('.')))
+    await client.send(get('/1') + behind)
+    if (closes) await client.closed
+    else await client.receive(/(\r\n\r\n[^]*){2}/)
+    expect(urls()).toEqual(closes ? ['/1'] : ['/1', '/2'])
+    client.socket.destroy()
+  })
 
   it('one that waits for nothing to expect is told so in its turn', async () => {
     const client = await RawClient.connect(await open(door()))

@@ -1,0 +1,124 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Door } from './doors.js'
+
+/** A request that has arrived and whose answer is not sent yet. */
+export interface Turn {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  /** Called when all answers before this one are sent. */
+  readonly answer: RequestListener
+  /** The client waits for `100 Continue` before it sends its body. */
+  awaitsContinue: boolean
+  /** The client may stop reading the answer for as long as it likes. */
+  mayPause: boolean
+}
+
+/**
+ * One connection: everything that a service knows about it. The record is made when the listener
+ * accepts the connection, and there is no other table by socket, request or response.
+ *
+ * Who changes what:
+ * - `turns` belongs to turns.ts.
+ * - `taken` belongs to unread-answers.ts.
+ * - The functions of this file are for handlers, which only know a request or a response.
+ *
+ * A connection that leaves HTTP (an upgrade) would wait for its turn like every other request. Its
+ * turn never ends, so nothing is served behind it, and whoever takes the socket over removes
+ * nothing but that turn.
+ */
+export interface Connection {
+  readonly socket: Socket
+  /**
+   * The listener that accepted the connection. Never look at the socket's addresses to find this
+   * out: Node reports none for a TCP peer that has reset its connection, exactly as for a unix
+   * socket.
+   */
+  readonly listener: Door
+  /** The first one is being served, the others wait. */
+  readonly turns: Turn[]
+  /**
+   * The request under way is the last one. The connection is closed after its answer, and at once
+   * if another arrives.
+   */
+  isEnding: boolean
+  /** What the kernel had taken of the answers when it last took something, and when that was. */
+  taken: { readonly bytes: number; readonly at: number }
+}
+
+const connections = new WeakMap<Socket, Connection>()
+
+/** Begins the record of a connection, before anything of it is read. */
+export function acceptConnection(socket: Socket, listener: Door): void {
+  connections.set(socket, { socket, listener, turns: [], isEnding: false, taken: { bytes: 0, at: 0 } })
+}
+
+/** The record of a connection; `undefined` if its server was not made by `openDoor`. */
+export function connectionOf(socket: Socket): Connection | undefined {
+  return connections.get(socket)
+}
+
+/**
+ * The listener that accepted the request's connection; `undefined` if its server was not made by
+ * `openDoor`.
+ */
+export function listenerOf(request: IncomingMessage): Door | undefined {
+  return connectionOf(request.socket)?.listener
+}
+
+/**
+ * Tells a client that sent `Expect: 100-continue` to send its body. Does nothing for every other
+ * client. A client that is answered without it keeps its body, and Node closes the connection after
+ * the answer.
+ */
+export function continueBody(response: ServerResponse): void {
+  const turn = turnOf(response.req)
+  if (!turn?.awaitsContinue) return
+  turn.awaitsContinue = false
+  if (!response.headersSent) response.writeContinue()
+}
+
+/**
+ * Lets the client of this request stop reading its answer for as long as it likes, as a pager does.
+ * Use it only for answers that hold little meanwhile, or that bound what they hold.
+ */
+export function letClientPause(request: IncomingMessage): void {
+  const turn = turnOf(request)
+  if (turn) turn.mayPause = true
+}
+
+/**
+ * Makes this request the last one of its connection, for clients that are not authenticated: the
+ * connection is closed after the answer, and at once if another request arrives before that.
+ */
+export function closeAfter(request: IncomingMessage, response: ServerResponse): void {
+  const connection = connectionOf(request.socket)
+  if (connection) connection.isEnding = true
+  response.shouldKeepAlive = false
+  destroyAtNext(request.socket)
+}
+
+/**
+ * Closes the connection as soon as its parser has read another request's headers.
+ *
+ * Node parses everything that it has read before it does anything else: some 1,100 requests fit
+ * into 64 KiB, and take 2.6 MB. So the parser is stopped where it is as we know it. Where it is
+ * not, turns.ts drops each request.
+ */
+export function destroyAtNext(socket: Socket): void {
+  const { parser } = socket as { parser?: { onIncoming?: unknown } | null }
+  if (typeof parser?.onIncoming !== 'function') return
+  parser.onIncoming = () => {
+    socket.destroy()
+    return STOP_PARSING
+  }
+}
+
+/**
+ * What the parser's callback returns to stop the parser. No part of Node's API, as `parser` is not.
+ */
+const STOP_PARSING = 2
+
+function turnOf(request: IncomingMessage): Turn | undefined {
+  return connectionOf(request.socket)?.turns.find((turn) => turn.request === request)
+}
