@@ -13,11 +13,3 @@ export interface Context {
 export function createContext(environment: NodeJS.ProcessEnv): Context {
   return { environment, client: () => new Client(readEndpoint(environment)) }
 }
-
-export function print(line: string): void {
-  process.stdout.write(`${line}\n`)
-}
-
-export function complain(line: string, speaker = 'strata'): void {
-  process.stderr.write(`${speaker}: ${line}\n`)
-}

@@ -1,5 +1,5 @@
-import { complain } from './context.js'
 import { CliError } from './errors.js'
+import { complain } from './terminal.js'
 
 /**
  * Does the same for each name, all at once, and reports in the order given, as `docker rm a b c`

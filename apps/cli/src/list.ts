@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import { print } from './context.js'
 import { table } from './format/table.js'
+import { print, printText } from './terminal.js'
 
 export interface ListOptions {
   readonly quiet?: boolean
@@ -35,7 +35,7 @@ export function printList<T>(items: readonly T[], options: ListOptions, listing:
   if (options.quiet) for (const item of items) print(listing.id(item))
   else if (options.format === 'json') for (const item of items) print(JSON.stringify(item))
   else
-    process.stdout.write(
+    printText(
       table(
         listing.header,
         items.flatMap((item) => listing.rows(item)),

@@ -1,6 +1,7 @@
-import { complain, createContext } from './context.js'
+import { createContext } from './context.js'
 import { CliError } from './errors.js'
 import { createProgram } from './program.js'
+import { complain } from './terminal.js'
 
 // A reader that went away (`strata images | head -1`) is no crash; who must know, asks (frames.ts).
 process.stdout.on('error', () => undefined)
@@ -9,8 +10,9 @@ process.stderr.on('error', () => undefined)
 try {
   await createProgram(createContext(process.env)).parseAsync()
 } catch (error) {
-  if (!(error instanceof CliError)) throw error
-  if (error.message !== '') complain(error.message, error.speaker)
   // Not process.exit: what was written to a pipe may still be on its way.
-  process.exitCode = error.exitCode
+  process.exitCode = error instanceof CliError ? error.exitCode : 1
+  // A mistake of ours is told with its stack; by us, since it may quote what the service said.
+  if (!(error instanceof CliError)) complain(error instanceof Error ? (error.stack ?? error.message) : String(error))
+  else if (error.message !== '') complain(error.message, error.speaker)
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { UNSAFE } from './terminal.js'
 
 /** What JSON says of a name: its text, and its bytes where the text is not all of them. */
 export function bytesOf(text: string, base64: string | undefined): Buffer {
@@ -38,8 +39,7 @@ export function shownName(bytes: Buffer): string {
     .join('')
 }
 
-// eslint-disable-next-line no-control-regex
-const CONTROL = /[\x00-\x1f\\\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+const CONTROL = new RegExp(String.raw`[${UNSAFE}\\]`, 'g')
 
 function octal(byte: number): string {
   return byte === 0x5c ? '\\\\' : `\\${byte.toString(8).padStart(3, '0')}`

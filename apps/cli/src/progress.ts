@@ -1,5 +1,5 @@
 import { humanSize } from './format/units.js'
-import { printable } from './format/table.js'
+import { printableLine } from './terminal.js'
 
 /** How a load is shown while it goes on. Never on stdout: that is for the result. */
 export interface Progress {
@@ -52,7 +52,7 @@ export function barProgress(output: Output, now: Clock = Date.now): Progress {
           : `[${'='.repeat(filled)}${filled < BAR ? '>' : ''}${' '.repeat(Math.max(0, BAR - filled - 1))}]  `
       draw(`sending ${bar}${amount(bytes, total, time - start)}`)
     },
-    step: (name) => draw(printable(name)),
+    step: (name) => draw(printableLine(name)),
     close: () => output.write('\r\x1b[K'),
   }
 }
@@ -77,7 +77,7 @@ export function lineProgress(output: Output, now: Clock = Date.now): Progress {
       output.write(`sending ${amount(bytes, total, time - start)}\n`)
     },
     step(name) {
-      if (name !== last) output.write(`${printable(name)}\n`)
+      if (name !== last) output.write(`${printableLine(name)}\n`)
       last = name
     },
     close: () => undefined,

@@ -1,10 +1,11 @@
 import type { ContainerView, WaitResult } from '@strata/api'
 import { InvalidArgumentError, type Command } from 'commander'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { every } from '../every.js'
 import { shortId } from '../format/table.js'
 import { ago, humanDuration } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
+import { print } from '../terminal.js'
 
 const at = (id: string): string => `/v1/containers/${encodeURIComponent(id)}`
 

@@ -1,9 +1,10 @@
 import type { ChangeView, DiffView } from '@strata/api'
 import { Argument, type Command } from 'commander'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { humanSize } from '../format/units.js'
 import { bytesOf, shownName } from '../name-bytes.js'
+import { note, print } from '../terminal.js'
 
 const PAGE = 5_000
 /** docker's letters. */
@@ -67,9 +68,9 @@ function sums({ added, changed, removed, unread }: DiffView): void {
   const text = Object.entries({ added, changed, removed }).flatMap(([word, sum]) =>
     sum === undefined ? [] : [`${sum.count} ${word} (${humanSize(sum.bytes)})`],
   )
-  process.stderr.write(`${text.join(', ')}\n`)
+  note(text.join(', '))
   if (unread !== undefined && unread.count > 0)
-    process.stderr.write(
-      `${unread.count} files (${humanSize(unread.bytes)}) are alike in size, time and owner but of different layers: their bytes were not compared\n`,
+    note(
+      `${unread.count} files (${humanSize(unread.bytes)}) are alike in size, time and owner but of different layers: their bytes were not compared`,
     )
 }

@@ -1,10 +1,10 @@
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { print } from '../context.js'
 import { DEFAULT_SOCKET } from '../endpoint.js'
 import { CliError } from '../errors.js'
 import { isRunning, probe, runningService } from '../service.js'
+import { print } from '../terminal.js'
 
 const POLL = 25
 

@@ -1,11 +1,12 @@
 import type { FileListView, FileView } from '@strata/api'
 import type { Command } from 'commander'
 import type { Client } from '../client.js'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { download } from '../download.js'
 import { shortId, table } from '../format/table.js'
 import { argumentBytes, bytesOf, encodeBytes, shownName } from '../name-bytes.js'
+import { print, printText } from '../terminal.js'
 
 interface LayerOption {
   readonly layer?: string
@@ -27,7 +28,7 @@ export function fileCommands(program: Command, context: Context): void {
       const files = await filesIn(context.client(), image, argumentBytes(path), options.layer)
       if (options.format === 'json') for (const file of files) print(JSON.stringify(file))
       else if (options.long)
-        process.stdout.write(table(['MODE', 'OWNER', 'SIZE', 'MODIFIED', 'LAYER', 'NAME'], files.map(longRow)))
+        printText(table(['MODE', 'OWNER', 'SIZE', 'MODIFIED', 'LAYER', 'NAME'], files.map(longRow)))
       else for (const file of files) print(shownName(bytesOf(file.name, file.nameBase64)))
     })
 

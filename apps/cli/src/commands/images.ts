@@ -1,10 +1,11 @@
 import type { ImageSummary, MountResult, RemoveImageResult } from '@strata/api'
 import type { Command } from 'commander'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { every } from '../every.js'
 import { shortId } from '../format/table.js'
 import { ago, humanSize } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
+import { print } from '../terminal.js'
 
 const at = (reference: string): string => `/v1/images/${encodeURIComponent(reference)}`
 

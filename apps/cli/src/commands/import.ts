@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
 import { openArchive } from '../archive.js'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { send } from './load.js'
+import { print } from '../terminal.js'
 
 interface ImportOptions {
   readonly change: string[]

@@ -1,8 +1,9 @@
 import type { ErrorCode } from '@strata/oci'
 import type { Command } from 'commander'
 import type { Client } from '../client.js'
-import { complain, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
+import { complain, printText } from '../terminal.js'
 
 export function inspectCommand(program: Command, context: Context): void {
   program
@@ -19,7 +20,7 @@ export function inspectCommand(program: Command, context: Context): void {
           process.exitCode = 1
         } else found.push(object)
       }
-      process.stdout.write(`${JSON.stringify(found, undefined, 4)}\n`)
+      printText(JSON.stringify(found, undefined, 4))
     })
 }
 

@@ -5,12 +5,13 @@ import type { Descriptor, DESCRIPTOR_TYPE, JobView, LoadResult } from '@strata/a
 import type { Command } from 'commander'
 import { openArchive, type Archive } from '../archive.js'
 import type { Client } from '../client.js'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { serverEvents } from '../events.js'
 import { loadReport } from '../format/load-report.js'
 import { barProgress, lineProgress, noProgress, type Progress } from '../progress.js'
 import { exitCodeOf, onSignals } from '../signals.js'
+import { note, print } from '../terminal.js'
 
 interface LoadOptions {
   readonly input?: string
@@ -43,7 +44,7 @@ export function loadCommand(program: Command, context: Context): void {
         ],
         quiet,
       )
-      if (result.found && !quiet) process.stderr.write(`${loadReport(result.images, result.found)}\n`)
+      if (result.found && !quiet) note(loadReport(result.images, result.found))
       for (const image of result.images) {
         for (const name of image.names) print(`Loaded image: ${name}`)
         if (image.names.length === 0) print(`Loaded image ID: ${image.id}`)

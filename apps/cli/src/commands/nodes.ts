@@ -1,10 +1,11 @@
 import type { NodeView } from '@strata/api'
 import type { Command } from 'commander'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
 import { every } from '../every.js'
 import { ago } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
+import { print } from '../terminal.js'
 
 /** docker's `node ls` and `node rm`. */
 export function nodeCommands(program: Command, context: Context): void {

@@ -1,10 +1,11 @@
 import type { CollectRequest, CollectResult, DiskUsage, PrunedContainers } from '@strata/api'
 import type { Command } from 'commander'
-import { complain, print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { humanSize } from '../format/units.js'
-import { printable, table } from '../format/table.js'
+import { table } from '../format/table.js'
 import { withFormat, type ListOptions } from '../list.js'
+import { complain, print, printText } from '../terminal.js'
 
 interface PruneOptions {
   readonly force?: boolean
@@ -23,7 +24,7 @@ export function diskCommands(system: Command, context: Context): void {
   withFormat(system.command('df').description('show disk usage')).action(async ({ format }: ListOptions) => {
     const usage = await context.client().call<DiskUsage>('GET', '/v1/system/df')
     if (format === 'json') print(JSON.stringify(usage))
-    else process.stdout.write(usageTable(usage))
+    else printText(usageTable(usage))
     warnOfAbsent(
       usage.nodes
         .filter(({ answers }) => !answers)
@@ -90,11 +91,11 @@ function dataLines({ store, nodes }: CollectResult): string[] {
 }
 
 function printGroup(title: string, lines: readonly string[]): void {
-  if (lines.length > 0) print(`${title}:\n${lines.map(printable).join('\n')}\n`)
+  if (lines.length > 0) for (const line of [`${title}:`, ...lines, '']) print(line)
 }
 
 function warnOfAbsent(nodes: readonly { readonly node: string; readonly reason: string }[]): void {
-  for (const { reason } of nodes) complain(printable(reason))
+  for (const { reason } of nodes) complain(reason)
   if (nodes.length > 0) process.exitCode = 1
 }
 

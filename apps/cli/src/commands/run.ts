@@ -3,11 +3,12 @@ import { InvalidArgumentError, type Command } from 'commander'
 import type { ContainerView, CreateContainer, WaitResult } from '@strata/api'
 import type { ErrorCode } from '@strata/oci'
 import type { Client } from '../client.js'
-import { complain, print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { collectEnv } from '../env-file.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
 import { demultiplex } from '../frames.js'
 import { exitCodeOf, onSignals } from '../signals.js'
+import { complain, print } from '../terminal.js'
 
 interface RunOptions {
   readonly detach?: boolean

@@ -1,17 +1,17 @@
 import type { InfoView, VersionView } from '@strata/api'
 import type { Command } from 'commander'
-import { print, type Context } from '../context.js'
+import { type Context } from '../context.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
-import { printable } from '../format/table.js'
 import { withFormat, type ListOptions } from '../list.js'
 import { diskCommands } from './prune.js'
+import { print, printText } from '../terminal.js'
 
 export function systemCommands(program: Command, context: Context, clientVersion: string): void {
   withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(
     async ({ format }: ListOptions) => {
       const info = await context.client().call<InfoView>('GET', '/v1/info')
       if (format === 'json') print(JSON.stringify(info))
-      else for (const line of infoLines(info)) print(printable(line))
+      else for (const line of infoLines(info)) print(line)
     },
   )
 
@@ -29,12 +29,16 @@ export function systemCommands(program: Command, context: Context, clientVersion
   withFormat(program.command('version').description('versions of this client and of the service')).action(
     async ({ format }: ListOptions) => {
       const client = { version: clientVersion, node: process.versions.node }
-      if (format !== 'json') print(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
+      if (format !== 'json') printText(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
       const server = await context.client().call<VersionView>('GET', '/v1/version')
       if (format === 'json') print(JSON.stringify({ client, server }))
-      else print(`Server:\n Version:  ${server.version}\n API:      ${server.api}\n Node.js:  ${server.node}`)
+      else for (const line of serverLines(server)) print(line)
     },
   )
+}
+
+function serverLines({ version, api, node }: VersionView): string[] {
+  return ['Server:', ` Version:  ${version}`, ` API:      ${api}`, ` Node.js:  ${node}`]
 }
 
 function infoLines({ version, images, containers, nodes }: InfoView): string[] {

@@ -3,11 +3,11 @@ import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, rename
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { print } from '../context.js'
 import { DEFAULT_DATA, DEFAULT_SOCKET } from '../endpoint.js'
 import { CliError, reasonOf } from '../errors.js'
 import { NODE_FLAGS, probe, runningService, SERVICE_ENVIRONMENT, SERVICE_MAIN } from '../service.js'
 import { exitCodeOf, onSignals } from '../signals.js'
+import { print } from '../terminal.js'
 
 interface UpOptions {
   readonly detach?: boolean

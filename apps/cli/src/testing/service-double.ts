@@ -19,6 +19,8 @@ export type Route = (request: Seen, response: ServerResponse) => void
 export class ServiceDouble implements AsyncDisposable {
   readonly seen: Seen[] = []
   readonly routes = new Map<string, Route>()
+  #otherwise: Route = ({ method, url }, response) =>
+    sendProblem(response, 404, 'not_found', `${method} ${url} is unknown`)
   readonly #waiting: { matches: (seen: Seen) => boolean; resolve: (seen: Seen) => void }[] = []
 
   private constructor(
@@ -48,6 +50,12 @@ export class ServiceDouble implements AsyncDisposable {
 
   problem(route: string, status: number, code: string, detail: string): this {
     return this.on(route, (_request, response) => sendProblem(response, status, code, detail))
+  }
+
+  /** What every other request is answered. */
+  otherwise(answer: Route): this {
+    this.#otherwise = answer
+    return this
   }
 
   /** The first request, past or to come, with this method and beginning of its URL. */
@@ -86,11 +94,7 @@ export class ServiceDouble implements AsyncDisposable {
     }
     this.seen.push(seen)
     for (const { matches, resolve } of this.#waiting) if (matches(seen)) resolve(seen)
-    if (!early)
-      (this.routes.get(path) ?? ((_seen, out) => sendProblem(out, 404, 'not_found', `${path} is unknown`)))(
-        seen,
-        response,
-      )
+    if (!early) (this.routes.get(path) ?? this.#otherwise)(seen, response)
   }
 }
 
