@@ -22,6 +22,7 @@ import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@str
  * | any other | waits or is worked on | – | nothing: its runs finish it |
  * | any other | none (never added, or lost) | not ended, or lost | the record is made again, the job is added |
  * | any other | none | ended, or expired | ended: its client was told, so names are not set any more |
+ * | damaged | – | – | ended as failed: nobody can go on with it |
  * | any other | over, and has not ended it | – | ended: its job's failure is what the client was told |
  *
  * Ended means: `named` is done, answered with its result; all else has failed (`UPLOAD_ENDS`). What
@@ -58,11 +59,18 @@ export class RequestKeeper {
   async #sweep(): Promise<JobResult<'sweep'>> {
     const result: JobResult<'sweep'> = { ended: [], queued: [] }
     const live = new Set<string>()
-    for await (const upload of this.uploads.listLive()) {
+    const damaged: Pick<LiveUpload, 'id' | 'etag'>[] = []
+    for await (const upload of this.uploads.listLive((one) => damaged.push(one))) {
       live.add(upload.id)
       if (!this.#isSilent(upload.id, upload.etag)) continue
       const done = await this.#lookAfter(upload)
       if (done) result[done].push(upload.id)
+    }
+    for (const { id, etag } of damaged) {
+      live.add(id)
+      if (!this.#isSilent(id, etag) || !(await this.uploads.abandon(id, etag))) continue
+      await this.#clear(id, new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`))
+      result.ended.push(id)
     }
     if (this.#past.size > REMEMBERED) this.#past.clear()
     for (const record of await this.journal.list(NEWEST_JOBS, this.#past)) {
@@ -118,11 +126,24 @@ export class RequestKeeper {
     const { id, etag, state } = upload
     // Answered before it is over: nobody would know the result afterwards. A failure is told when
     // it is final.
-    if (UPLOAD_ENDS[state].as === 'done') await this.journal.complete(id, await this.uploads.resultOf(upload))
+    if (UPLOAD_ENDS[state].as === 'done') await this.#answer(upload)
     if (!(await this.uploads.abandon(id, etag))) return false
     step('load.abandoned')
     await this.#clear(id)
     return true
+  }
+
+  /** A result that is damaged must not keep this sweep, and every later one, from the others. */
+  async #answer(upload: LiveUpload): Promise<void> {
+    let result: unknown
+    try {
+      result = await this.uploads.resultOf(upload)
+    } catch (error) {
+      if (!(error instanceof StrataError && error.code === 'corrupt')) throw error
+      await this.journal.fail(upload.id, error)
+      return
+    }
+    await this.journal.complete(upload.id, result)
   }
 
   /** A job that comes late all the same finds that it is to stop. */
@@ -146,9 +167,9 @@ export class RequestKeeper {
   /**
    * The journal last: while it says that the request is receiving, a later sweep does this again.
    */
-  async #clear(id: string): Promise<void> {
+  async #clear(id: string, why = interrupted()): Promise<void> {
     await this.blobs.sweepUpload(id)
-    await this.journal.fail(id, interrupted())
+    await this.journal.fail(id, why)
   }
 }
 

@@ -225,11 +225,11 @@ export class Images {
   /**
    * Every blob that an image refers to, each once. For the collector, so it fails rather than leave
    * one out. `without`: manifests of images to leave out.
-   * @throws StrataError `corrupt` if a manifest cannot be read
+   * @throws StrataError `corrupt` if a name or a manifest cannot be read
    */
   async *references(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<Digest> {
     const seen = new Set<Digest>()
-    for await (const { blobs } of this.#all(without)) {
+    for await (const { blobs } of this.#all(() => this.#names.allOrNone(), without)) {
       for (const digest of blobs.keys()) {
         if (seen.has(digest)) continue
         seen.add(digest)
@@ -240,10 +240,10 @@ export class Images {
 
   /**
    * The layers of every image, lowest first. `without` as above.
-   * @throws StrataError `corrupt` if a manifest or config cannot be read
+   * @throws StrataError `corrupt` if a name, manifest or config cannot be read
    */
   async *stacks(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<readonly DiffId[]> {
-    for await (const { config } of this.#all(without)) yield diffIdsOf(config)
+    for await (const { config } of this.#all(() => this.#names.allOrNone(), without)) yield diffIdsOf(config)
   }
 
   /**
@@ -256,7 +256,7 @@ export class Images {
     const sizes = new Map<Digest, number>()
     const used = new Set<Digest>()
     let [total, active] = [0, 0]
-    for await (const { image, blobs } of this.#all(new Set())) {
+    for await (const { image, blobs } of this.#all(() => this.#names.all())) {
       const isActive = isUsed(image)
       total++
       if (isActive) active++
@@ -271,29 +271,37 @@ export class Images {
     return { total, active, bytes, reclaimable: bytes - bytesOf(used) }
   }
 
-  /** The images without a tag that nobody uses: what docker calls dangling. */
+  /**
+   * The images without a tag that nobody uses: what docker calls dangling.
+   * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any image
+   */
   async untagged(inUse: (image: Image) => boolean): Promise<NamedImage[]> {
-    return (await this.list()).filter((image) => image.names.length === 0 && !inUse(image))
+    const images = groupByImage(await this.#names.allOrNone())
+    return images.filter((image) => image.names.length === 0 && !inUse(image))
   }
 
   /**
    * Takes the image's entries by digest away, and nothing else: one that was given a tag meanwhile
    * stays under that.
+   * @throws StrataError `corrupt` as `untagged`
    */
   async removeUntagged(digest: Digest): Promise<void> {
-    for (const { name, key, image, found } of await this.#names.all())
+    for (const { name, key, image, found } of await this.#names.allOrNone())
       if (!name.tag && image.digest === digest) await this.#names.records.retire(key, found)
   }
 
   /**
    * Every image read. One that was removed since it was listed is left out: its blobs may be gone.
    */
-  async *#all(without: ReadonlySet<Digest>): AsyncGenerator<WithBlobs> {
-    for (const image of await this.list()) {
+  async *#all(
+    names: () => Promise<readonly NameEntry[]>,
+    without: ReadonlySet<Digest> = new Set(),
+  ): AsyncGenerator<WithBlobs> {
+    for (const image of groupByImage(await names())) {
       if (without.has(image.digest)) continue
       const read = await this.#readAll(image).catch(async () => {
         // Looked at again: it may even have been loaded again.
-        const isThere = (await this.list()).find(({ digest }) => digest === image.digest)
+        const isThere = groupByImage(await names()).find(({ digest }) => digest === image.digest)
         return isThere && this.#readAll(isThere)
       })
       if (read) yield read

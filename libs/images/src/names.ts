@@ -1,9 +1,10 @@
-import { familiarReference, type Reference } from '@strata/oci'
+import { familiarReference, type Reference, type StrataError } from '@strata/oci'
 import {
   keys,
   parseImageKey,
   PREFIX,
   Records,
+  type DamagedRecord,
   type Found,
   type ImageKey,
   type ListedRecord,
@@ -18,6 +19,15 @@ export interface NameEntry {
   readonly name: ImageKey
   readonly image: Image
   readonly found: Found<Image>
+}
+
+/** A name whose record cannot be read. It stands for an image, and nobody can tell for which. */
+export interface DamagedName {
+  readonly key: string
+  readonly name: ImageKey
+  /** To retire it as it is. */
+  readonly found: Found<Image>
+  readonly damage: StrataError
 }
 
 /**
@@ -36,24 +46,55 @@ export class Names {
   #known: ReadonlyMap<string, ListedRecord<Image>> = new Map()
 
   constructor(store: ObjectStore) {
-    this.records = new Records(store, imageSchema, 'the record of image name')
+    this.records = new Records(store, imageSchema, 'the record of image name', remedyFor)
+  }
+
+  /** All names that can be read, in the order of their keys. */
+  async all(): Promise<NameEntry[]> {
+    return (await this.look()).entries
   }
 
   /**
-   * All names, in the order of their keys. Read are those that have changed since the last time.
+   * As `all`, for one who takes away what no name stands for.
+   * @throws StrataError `corrupt` if a name is damaged: it stands for something
    */
-  async all(): Promise<NameEntry[]> {
+  async allOrNone(): Promise<NameEntry[]> {
+    const { entries, damaged } = await this.look()
+    if (damaged[0]) throw damaged[0].damage
+    return entries
+  }
+
+  /** All names. Read are those that have changed since the last time. */
+  async look(): Promise<{ readonly entries: NameEntry[]; readonly damaged: DamagedName[] }> {
     const entries: NameEntry[] = []
+    const damaged: DamagedName[] = []
     const known = new Map<string, ListedRecord<Image>>()
-    for await (const record of this.records.list(PREFIX.images, this.#known)) {
+    const onDamaged = ({ key, etag, damage }: DamagedRecord): void => {
+      const name = parseImageKey(key)
+      if (name) damaged.push({ key, name, found: { value: undefined, etag }, damage })
+    }
+    for await (const record of this.records.list(PREFIX.images, { known: this.#known, onDamaged })) {
       const { key, value, etag } = record
       if (known.size < MAX_KNOWN) known.set(key, record)
       const name = parseImageKey(key)
       if (name) entries.push({ key, name, image: value, found: { value, etag } })
     }
     this.#known = known
-    return entries
+    return { entries, damaged }
   }
+}
+
+/** As `rmi` takes it and people read it. */
+export function textOfName(name: ImageKey): string {
+  const { repository, digest } = name
+  if (digest === undefined) return familiarReference(name)
+  return repository === undefined ? digest : familiarReference({ repository, tag: undefined, digest })
+}
+
+function remedyFor(key: string): string {
+  const name = parseImageKey(key)
+  const text = name ? textOfName(name) : key
+  return `load ${text} again, or remove it (strata rmi ${text}); until then nothing is collected`
 }
 
 /**

@@ -1,8 +1,8 @@
 import { step, StrataError, type Digest } from '@strata/oci'
-import { CAS_ATTEMPTS, changedTooOften } from '@strata/store'
+import { CAS_ATTEMPTS, changedTooOften, type ImageKey } from '@strata/store'
 import type { Image, NamedImage } from './image.js'
-import { groupByImage, namesOf, type NameEntry, type Names } from './names.js'
-import { findById, meaningOf, notFound } from './resolve.js'
+import { groupByImage, namesOf, textOfName, type NameEntry, type Names } from './names.js'
+import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 
 export interface Removal {
   /** A name, a digest, or the beginning of an id. */
@@ -22,13 +22,20 @@ export interface Removed {
  * docker's `rmi`. By name: takes that tag away, and with the last tag the image. By id or digest:
  * takes the image and its tag away; several tags only with `force`. The image's blobs are the
  * collector's to remove.
+ * A name whose record is damaged is taken away by itself: which image it stood for is not known.
  * @throws StrataError `image_not_found`, `image_ambiguous`, `image_has_tags`, and `image_in_use`,
  * which force does not overrule
  */
 export async function removeImage(names: Names, removal: Removal): Promise<Removed> {
   const meaning = meaningOf(removal.ref)
   for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-    const entries = await names.all()
+    const { entries, damaged } = await names.look()
+    const unreadable = damaged.find(({ name }) => isMeant(name, meaning))
+    if (unreadable) {
+      if (!(await names.records.retire(unreadable.key, unreadable.found))) continue
+      step('remove.name-retired')
+      return { untagged: [textOfName(unreadable.name)], deleted: [] }
+    }
     const tag =
       meaning.name && !meaning.name.digest
         ? entries.find(({ name }) => name.tag === meaning.name?.tag && name.repository === meaning.name?.repository)
@@ -48,6 +55,12 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
     return { untagged, deleted: (await retireAll(names, rest)) ? await gone(names, [tag.image.id]) : [] }
   }
   throw changedTooOften(`of ${removal.ref}`)
+}
+
+function isMeant(key: ImageKey, { name, digest }: Meaning): boolean {
+  if (digest !== undefined) return key.digest === digest
+  if (name?.digest !== undefined) return key.digest === name.digest && key.repository === name.repository
+  return name?.tag !== undefined && key.tag === name.tag && key.repository === name.repository
 }
 
 async function removeWhole(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {

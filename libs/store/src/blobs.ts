@@ -26,6 +26,9 @@ export interface ListedBlob {
   readonly recordSize: number
 }
 
+/** A blob whose record is damaged. */
+export type DamagedBlob = Pick<ListedBlob, 'digest' | 'etag' | 'recordSize'>
+
 /** Bytes that the caller has proven to have a digest, under a `data/` key of its own. */
 export interface ProvenData {
   readonly data: string
@@ -50,19 +53,30 @@ export interface ProvenData {
  * The model has no upload that is ended while its owner still works (stopped for long, then let
  * go). Such an owner is told by `upload_interrupted`: after each hold its record is looked for. And
  * a record whose bytes are gone is taken for absent.
+ *
+ * A **damaged record** hides where the blob's bytes are and who holds it. Whoever needs the blob
+ * brings the bytes again and writes over the record, for all uploads that live then: any of them
+ * may have been a holder. Until that is done no data without a record are deleted: they may be this
+ * blob's.
  */
 export class BlobStore {
   readonly #records: Records<BlobRecord>
   readonly #uploads: Uploads
 
   constructor(private readonly store: ObjectStore) {
-    this.#records = new Records(store, blobRecordSchema, 'the record of blob')
+    this.#records = new Records(
+      store,
+      blobRecordSchema,
+      'the record of blob',
+      () =>
+        'load an image again that has the blob, or remove the images that have it; until then no data are collected',
+    )
     this.#uploads = new Uploads(store)
   }
 
-  /** The record; `undefined` for none and for a tombstone. */
+  /** The record; `undefined` for none, for a tombstone, and for one that is damaged. */
   async stat(digest: Digest): Promise<BlobRecord | undefined> {
-    return this.#records.read(keys.blob(digest))
+    return (await this.#records.look(keys.blob(digest)))?.value
   }
 
   /**
@@ -91,16 +105,18 @@ export class BlobStore {
       // again.
       const { data, size, diffId } = proven
       const known = diffId ?? seen?.value?.diffId
+      const holders = seen?.damage ? await this.#uploads.liveIds() : (seen?.value?.holders ?? [])
       const record: BlobRecord = {
         data,
         size,
         ...(known ? { diffId: known } : {}),
-        holders: [...new Set([...(seen?.value?.holders ?? []), upload])],
+        holders: [...new Set([...holders, upload])],
       }
       const etag = await this.#records.write(key, record, seen)
       if (etag === undefined) continue
       if (await this.#isLive(upload)) return 'created'
-      await this.#records.retire(key, { value: record, etag })
+      // What was damaged is whole now, and images may have it.
+      if (!seen?.damage) await this.#records.retire(key, { value: record, etag })
       interrupted(upload)
     }
     throw changedTooOften(key)
@@ -132,13 +148,13 @@ export class BlobStore {
 
   /**
    * The blob's bytes as a stream, unverified: they were proven when committed.
-   * @throws StrataError `not_found`
+   * @throws StrataError `not_found`; `corrupt` if its record is damaged
    */
   async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
     // A record may be replaced, and its bytes deleted, between the two reads: then the next record
     // has others.
     for (let last: string | undefined; ;) {
-      const record = await this.stat(digest)
+      const record = await this.#records.read(keys.blob(digest))
       if (!record || record.data === last) throw absent(digest)
       const object = await this.store.get(record.data, range)
       if (object) return { size: object.size, body: object.body }
@@ -152,7 +168,7 @@ export class BlobStore {
    */
   async read(digest: Digest, maxBytes: number): Promise<Buffer> {
     for (let last: string | undefined; ;) {
-      const record = await this.stat(digest)
+      const record = await this.#records.read(keys.blob(digest))
       if (!record || record.data === last) throw absent(digest)
       const object = await this.store.read(record.data, maxBytes)
       if (object) {
@@ -165,28 +181,38 @@ export class BlobStore {
 
   /**
    * The file that holds the blob's bytes, if the store's objects are files of this machine.
-   * @throws StrataError `not_found`
+   * @throws StrataError `not_found`; `corrupt` if its record is damaged
    */
   async localPath(digest: Digest): Promise<string | undefined> {
     const local = localObjects(this.store)
     if (!local) return undefined
-    const record = await this.stat(digest)
+    const record = await this.#records.read(keys.blob(digest))
     if (!record) throw absent(digest)
     return local.localPath(record.data)
   }
 
   /**
    * All blob records, in the order of their digests, each with the ETag that its value had, and its
-   * size as an object. Those that are as an earlier list showed them are not read again.
+   * size as an object. Those that are as an earlier list showed them are not read again. Blobs
+   * whose records are damaged are given to `onDamaged` in between.
    */
-  async *list(earlier: readonly ListedBlob[] = []): AsyncGenerator<ListedBlob> {
+  async *list(
+    earlier: readonly ListedBlob[] = [],
+    onDamaged?: (blob: DamagedBlob) => void,
+  ): AsyncGenerator<ListedBlob> {
     const known = new Map(
       earlier.map(({ digest, record, etag, recordSize }) => [
         keys.blob(digest),
         { key: keys.blob(digest), value: record, etag, size: recordSize },
       ]),
     )
-    for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs, known)) {
+    for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs, {
+      known,
+      onDamaged: (record) => {
+        const digest = digestInKey(record.key)
+        if (digest) onDamaged?.({ digest, etag: record.etag, recordSize: record.size })
+      },
+    })) {
       const digest = digestInKey(key)
       if (digest) yield { digest, record: value, etag, recordSize: size }
     }
@@ -196,8 +222,8 @@ export class BlobStore {
    * The collector's: ends a record that nobody counts on, if it is as it was listed; else somebody
    * does, and nothing happens. Its bytes are the caller's to delete then.
    */
-  async retire({ digest, record, etag }: ListedBlob): Promise<boolean> {
-    return this.#records.retire(keys.blob(digest), { value: record, etag })
+  async retire({ digest, etag }: ListedBlob | DamagedBlob): Promise<boolean> {
+    return this.#records.retire(keys.blob(digest), { value: undefined, etag })
   }
 
   /** The collector's: leaves out holders that have ended, if the record is as it was listed. */
@@ -213,7 +239,8 @@ export class BlobStore {
    * this order: the data is listed, then it is made sure that the upload does not live (else
    * nothing is done), then blob records are read: what one of them points to stays. `digests` are
    * all that its data can have become, for a caller who knows them (from the list of what came);
-   * without them every record of the store is read.
+   * without them every record of the store is read. Where one of those records is damaged, nothing
+   * is deleted: it is the collector's then.
    */
   async sweepUpload(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
     const unused = new Map<string, number>()
@@ -222,8 +249,15 @@ export class BlobStore {
     for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(upload)) ?? [])
       await partial.abort()
     if (unused.size === 0) return { objects: 0, bytes: 0 }
-    if (digests) for (const digest of new Set(digests)) unused.delete((await this.stat(digest))?.data ?? '')
-    else for await (const { record } of this.list()) unused.delete(record.data)
+    let isDamaged = false
+    if (digests) {
+      for (const digest of new Set(digests)) {
+        const found = await this.#records.look(keys.blob(digest))
+        if (found?.damage) isDamaged = true
+        unused.delete(found?.value?.data ?? '')
+      }
+    } else for await (const { record } of this.list([], () => (isDamaged = true))) unused.delete(record.data)
+    if (isDamaged) return { objects: 0, bytes: 0 }
     await this.store.delete([...unused.keys()])
     return { objects: unused.size, bytes: [...unused.values()].reduce((sum, size) => sum + size, 0) }
   }
@@ -237,7 +271,7 @@ export class BlobStore {
     upload: string,
   ): Promise<{ held: BlobRecord; seen: undefined } | { held: undefined; seen: Found<BlobRecord> | undefined }> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      const seen = await this.#records.find(key)
+      const seen = await this.#records.look(key)
       if (!seen?.value) return { held: undefined, seen }
       const { value } = seen
       if (
@@ -247,7 +281,7 @@ export class BlobStore {
         continue
       if (!(await this.#isLive(upload))) interrupted(upload)
       if (await this.store.stat(value.data)) return { held: value, seen: undefined }
-      return { held: undefined, seen: await this.#records.find(key) }
+      return { held: undefined, seen: await this.#records.look(key) }
     }
     throw changedTooOften(key)
   }

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { step, StrataError, type Digest, type DiffId } from '@strata/oci'
-import { BlobStore, type ListedBlob } from './blobs.js'
+import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { digestInKey, PREFIX, uploadInKey } from './keys.js'
 import {
   conditionalRemove,
@@ -106,6 +106,11 @@ const DELETED_AT_ONCE = 500
  * aborted, in the order partial uploads, *then* live uploads: an upload's record is there before
  * the first byte of its data.
  *
+ * **Damaged records** are never guessed at. A blob's is retired only if nothing refers to the blob
+ * and no upload lives, since any may hold it; while one stays, no data without a record are
+ * deleted. An upload's counts as one of an upload that lives. For a name's see `references`: it
+ * throws.
+ *
  * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to
  * set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes
  * over it begins again.
@@ -142,12 +147,13 @@ export class Collector {
     sum: Sums,
   ): Promise<{ listed: ListedBlob[]; doomed: Set<Digest> }> {
     const listed: ListedBlob[] = []
-    for await (const blob of this.#blobs.list()) {
+    const damaged: DamagedBlob[] = []
+    for await (const blob of this.#blobs.list([], (one) => damaged.push(one))) {
       signal?.throwIfAborted()
       listed.push(blob)
     }
     step('collect.blobs-listed')
-    const live = await this.#liveUploads()
+    const live = await this.#uploads.liveIds()
     step('collect.uploads-listed')
     const referred = new Set<Digest>()
     for await (const digest of references()) {
@@ -177,6 +183,12 @@ export class Collector {
       if (!dryRun) step('collect.bytes-deleted')
       sum.add('blobs', data.size, linked)
     })
+    // Of one whose record is damaged any upload may be a holder. Its bytes go as unnamed data.
+    for (const blob of live.size === 0 ? damaged : []) {
+      if (referred.has(blob.digest) || (!dryRun && !(await this.#blobs.retire(blob)))) continue
+      doomed.add(blob.digest)
+      sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
+    }
     return { listed, doomed }
   }
 
@@ -211,15 +223,23 @@ export class Collector {
       const digest = digestInKey(object.key)
       if (digest) checkpoints.set(digest, object)
     }
-    const live = await this.#liveUploads()
+    const live = await this.#uploads.liveIds()
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
-    for await (const { digest, record } of this.#blobs.list(listed)) {
+    const hidden: Digest[] = []
+    const onDamaged = ({ digest }: DamagedBlob): void => {
+      if (doomed.has(digest)) return
+      hidden.push(digest)
+      checkpoints.delete(digest)
+    }
+    for await (const { digest, record } of this.#blobs.list(listed, onDamaged)) {
       signal?.throwIfAborted()
       data.delete(record.data)
       if (doomed.has(digest)) continue
       if (record.diffId) indexes.delete(record.diffId)
       checkpoints.delete(digest)
     }
+    // Where the bytes of a damaged record are is not known: any of these may be.
+    if (hidden.length > 0) data.clear()
     for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key))
     const unnamed = [...indexes.values(), ...checkpoints.values()]
     for (const { size } of unnamed) sum.add('indexes', size)
@@ -233,7 +253,7 @@ export class Collector {
     if (!store) return
     const partial: PartialUpload[] = []
     for await (const one of store.listPartial()) if (uploadInKey(one.key) !== undefined) partial.push(one)
-    const live = await this.#liveUploads()
+    const live = await this.#uploads.liveIds()
     await each(
       partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')),
       signal,
@@ -268,12 +288,6 @@ export class Collector {
     for (const prefix of [PREFIX.blobs, PREFIX.images])
       for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) count++
     return { count, bytes: count * TOMBSTONE_BYTES }
-  }
-
-  async #liveUploads(): Promise<Set<string>> {
-    const live = new Set<string>()
-    for await (const { id } of this.#uploads.listLive()) live.add(id)
-    return live
   }
 
   async #delete(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {

@@ -4,10 +4,15 @@ import { parseJson, StrataError } from '@strata/oci'
 import { z } from 'zod'
 import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './object-store.js'
 
-/** A record as it was read. `value` is `undefined` for a tombstone: it was there, and is gone. */
+/**
+ * A record as it was read. `value` is `undefined` for a tombstone (it was there, and is gone), and
+ * for what cannot be read as a record.
+ */
 export interface Found<T> {
   readonly value: T | undefined
   readonly etag: Etag
+  /** Why it cannot be read. Its ETag is enough to write over it, or to retire it. */
+  readonly damage?: StrataError
 }
 
 /** A record as a list shows it. */
@@ -16,6 +21,18 @@ export interface ListedRecord<T> {
   readonly value: T
   readonly etag: Etag
   readonly size: number
+}
+
+/**
+ * What lies where a record should be, and cannot be read as one: a bad sector, a restore that went
+ * wrong, a write by another program. What it said is not known, so nobody may act as if it said
+ * nothing.
+ */
+export interface DamagedRecord {
+  readonly key: string
+  readonly etag: Etag
+  readonly size: number
+  readonly damage: StrataError
 }
 
 /** What `update`'s function gives to make the record a tombstone. */
@@ -35,6 +52,9 @@ const envelopeSchema = z.object({ rev: z.string(), value: z.unknown().optional()
  * `rev` is fresh in each write, so that no two writes have one ETag: without it a record that was
  * A, B and A again would take a `replace` from someone who saw the first A only (tried on MinIO).
  * Everything in the store that can change is written here and nowhere else.
+ *
+ * A record that is damaged is named in the log, once for each state (a process warning). It does
+ * not stop a list of the others, and can be written over and retired by its key.
  */
 export class Records<T> {
   constructor(
@@ -42,22 +62,38 @@ export class Records<T> {
     private readonly schema: z.ZodType<T>,
     /** For messages: `the record of blob …`. */
     private readonly what: string,
+    /** For messages about a damaged one: what to do. */
+    private readonly remedy?: (key: string) => string,
   ) {}
 
-  /** @throws StrataError `corrupt` if what is there is no such record */
+  /** @throws StrataError `corrupt` if what is there is damaged */
   async find(key: string): Promise<Found<T> | undefined> {
-    const object = await this.store.read(key, MAX_RECORD_BYTES)
-    return object && { value: this.#decode(key, object.bytes), etag: object.etag }
+    const seen = await this.look(key)
+    if (seen?.damage) throw seen.damage
+    return seen
+  }
+
+  /** As `find`, but a damaged record is found as such. */
+  async look(key: string): Promise<(Found<T> & { readonly size: number }) | undefined> {
+    let object: { readonly bytes: Buffer; readonly etag: Etag } | undefined
+    try {
+      object = await this.store.read(key, MAX_RECORD_BYTES)
+      return object && { value: this.#decode(key, object.bytes), etag: object.etag, size: object.bytes.length }
+    } catch (error) {
+      if (!(error instanceof StrataError && ['corrupt', 'limit_exceeded'].includes(error.code))) throw error
+      const there = object ? { etag: object.etag, size: object.bytes.length } : await this.store.stat(key)
+      return there && { ...there, value: undefined, damage: this.#damaged(key, there.etag, error) }
+    }
   }
 
   /**
-   * As `find`, for one who writes next. Where nothing is, a tombstone is made first on a store that
-   * takes tombstones away: there a record that comes and goes would leave "nothing" again, and a
-   * late write over nothing would not fail.
+   * As `look`, for one who writes next, also over a damaged record. Where nothing is, a tombstone
+   * is made first on a store that takes tombstones away: there a record that comes and goes would
+   * leave "nothing" again, and a late write over nothing would not fail.
    */
   async findToWrite(key: string): Promise<Found<T> | undefined> {
     for (;;) {
-      const seen = await this.find(key)
+      const seen = await this.look(key)
       if (seen || !conditionalRemove(this.store)) return seen
       await this.#put(key, undefined, undefined)
     }
@@ -65,11 +101,13 @@ export class Records<T> {
 
   /**
    * Changes nothing but the ETag, so that a write of someone who has read the record before fails.
-   * Where nothing is there will be a tombstone. Where another writes meanwhile, that does it.
+   * Where nothing is there will be a tombstone. What is damaged stays so: a tombstone would say
+   * that it is gone. Where another writes meanwhile, that does it.
    */
   async renew(key: string): Promise<void> {
-    const seen = await this.find(key)
-    await this.#put(key, seen?.value, seen)
+    const seen = await this.look(key)
+    if (seen?.damage) await this.#renewDamaged(key, seen.etag)
+    else await this.#put(key, seen?.value, seen)
   }
 
   /** The value; a tombstone's as an absent record's is `undefined`. */
@@ -77,7 +115,7 @@ export class Records<T> {
     return (await this.find(key))?.value
   }
 
-  /** Writes over `seen`, which is what `find` gave; `undefined`: it has changed since. */
+  /** Writes over `seen`, which is what `find` or `look` gave; `undefined`: it has changed since. */
   async write(key: string, value: T, seen: Found<T> | undefined): Promise<Etag | undefined> {
     return this.#put(key, value, seen)
   }
@@ -114,9 +152,13 @@ export class Records<T> {
   /**
    * All records below a prefix, tombstones left out, in the order of their keys. ETag and size
    * (bytes as stored) are of the value given. Those of `known` (by key) that the list shows with
-   * the ETag they had are not read again: no two writes have one.
+   * the ETag they had are not read again: no two writes have one. Damaged ones are given to
+   * `onDamaged` in between: whoever deletes what no record names must not leave that out.
    */
-  async *list(prefix: string, known?: ReadonlyMap<string, ListedRecord<T>>): AsyncGenerator<ListedRecord<T>> {
+  async *list(
+    prefix: string,
+    { known, onDamaged }: { known?: ReadonlyMap<string, ListedRecord<T>>; onDamaged?: OnDamaged } = {},
+  ): AsyncGenerator<ListedRecord<T>> {
     for await (const { key, size, etag } of listAll(this.store, prefix)) {
       // On a store where tombstones stay there may be many: the list alone tells them.
       if (size === TOMBSTONE_BYTES) continue
@@ -125,10 +167,33 @@ export class Records<T> {
         yield same
         continue
       }
-      const object = await this.store.read(key, MAX_RECORD_BYTES)
-      const value = object && this.#decode(key, object.bytes)
-      if (value !== undefined) yield { key, value, etag: object!.etag, size: object!.bytes.length }
+      const seen = await this.look(key)
+      if (seen?.damage) onDamaged?.({ key, etag: seen.etag, size: seen.size, damage: seen.damage })
+      else if (seen?.value !== undefined) yield { key, value: seen.value, etag: seen.etag, size: seen.size }
     }
+  }
+
+  async #renewDamaged(key: string, etag: Etag): Promise<void> {
+    const object = await this.store.read(key, MAX_RECORD_BYTES).catch((error: unknown) => {
+      if (error instanceof StrataError && error.code === 'limit_exceeded') return undefined
+      throw error
+    })
+    // For a person who looks at it. A tombstone's length would make it one in lists.
+    const kept = object?.bytes.subarray(0, MAX_RECORD_BYTES / 2) ?? Buffer.alloc(0)
+    const mark = Buffer.from(`\nrenewed ${freshRev()}`)
+    const isLikeTombstone = kept.length + mark.length === TOMBSTONE_BYTES
+    await this.store.replace(key, Buffer.concat([kept, mark, Buffer.from(isLikeTombstone ? '\n' : '')]), etag)
+  }
+
+  #damaged(key: string, etag: Etag, cause: StrataError): StrataError {
+    const damage = new StrataError('corrupt', [cause.message, this.remedy?.(key)].filter(Boolean).join(': '), { cause })
+    const state = `${key} ${etag}`
+    if (!told.has(state)) {
+      if (told.size >= MOST_TOLD) told.clear()
+      told.add(state)
+      process.emitWarning(damage.message)
+    }
+    return damage
   }
 
   async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
@@ -154,8 +219,18 @@ export class Records<T> {
   }
 }
 
+type OnDamaged = (record: DamagedRecord) => void
+
+/** Damaged records that this process has named in its log. */
+const told = new Set<string>()
+const MOST_TOLD = 1_000
+
+function freshRev(): string {
+  return randomBytes(12).toString('base64url')
+}
+
 function encode(value: unknown): Buffer {
-  return Buffer.from(JSON.stringify({ rev: randomBytes(12).toString('base64url'), value }))
+  return Buffer.from(JSON.stringify({ rev: freshRev(), value }))
 }
 
 /** How many bytes the value has as a record in the store. */

@@ -12,6 +12,9 @@ const removedNodeSchema = z.object({
 })
 export type RemovedNode = z.infer<typeof removedNodeSchema>
 
+/** That a record is there says that the node was removed, also where the rest cannot be read. */
+const UNREADABLE: RemovedNode = { by: '', removedAt: 'when and by what cannot be read' }
+
 /**
  * Nodes that a person has removed, by their ids. All else that is known of nodes lies in Redis and
  * is a copy: a node that lives says it again. That a node is *not* to come back is a decision,
@@ -21,15 +24,22 @@ export class RemovedNodes {
   readonly #records: Records<RemovedNode>
 
   constructor(store: ObjectStore) {
-    this.#records = new Records(store, removedNodeSchema, 'the record of the removed node')
+    this.#records = new Records(
+      store,
+      removedNodeSchema,
+      'the record of the removed node',
+      () => 'the node counts as removed',
+    )
   }
 
   async find(id: string): Promise<RemovedNode | undefined> {
-    return this.#records.read(keys.removedNode(id))
+    const found = await this.#records.look(keys.removedNode(id))
+    return found?.damage ? UNREADABLE : found?.value
   }
 
   /** Notes it; one that was noted before stays as it was. */
   async add(id: string, removed: RemovedNode): Promise<void> {
+    if (await this.find(id)) return
     await this.#records.update(keys.removedNode(id), (before) => (before ? undefined : removed))
   }
 
@@ -38,9 +48,14 @@ export class RemovedNodes {
    * lives.
    */
   async clear(id: string, by?: string): Promise<void> {
-    await this.#records.update(keys.removedNode(id), (before) =>
-      before && (by === undefined || before.by === by) ? GONE : undefined,
-    )
+    const key = keys.removedNode(id)
+    const seen = await this.#records.look(key)
+    if (seen?.damage) {
+      // The owner's word is enough. A request has not written this one, as far as anyone can tell.
+      if (by === undefined) await this.#records.retire(key, seen)
+      return
+    }
+    await this.#records.update(key, (before) => (before && (by === undefined || before.by === by) ? GONE : undefined))
   }
 
   /** Why the node may not start; `undefined` if it may. */

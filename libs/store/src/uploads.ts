@@ -3,7 +3,7 @@ import { StrataError } from '@strata/oci'
 import { z } from 'zod'
 import { freshDataKey, keys, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, type Etag, type ObjectStore } from './object-store.js'
-import { GONE, recordBytes, Records } from './records.js'
+import { GONE, recordBytes, Records, type Found } from './records.js'
 
 /**
  * What an upload goes through. States go forward only.
@@ -102,7 +102,7 @@ export class Uploads {
   readonly #any: Records<unknown>
 
   constructor(private readonly store: ObjectStore) {
-    this.#records = new Records(store, uploadSchema, 'the record of upload')
+    this.#records = new Records(store, uploadSchema, 'the record of upload', () => 'the upload is ended by itself')
     this.#any = new Records(store, z.unknown(), 'the record')
   }
 
@@ -183,25 +183,44 @@ export class Uploads {
 
   /**
    * What the request of an upload that is `named` is answered with.
-   * @throws StrataError `corrupt` if that is gone
+   * @throws StrataError `corrupt` if that is gone or damaged
    */
   async resultOf({ job, result }: Upload): Promise<unknown> {
     if (result && 'value' in result) return result.value
     const object = result && (await this.store.read(result.key, MAX_RESULT_BYTES))
-    if (!object)
-      throw new StrataError(
-        'corrupt',
-        `the names of upload ${job.id} are set, but what it was to be answered with is gone`,
-      )
-    return JSON.parse(object.bytes.toString()) as unknown
+    try {
+      if (object) return JSON.parse(object.bytes.toString()) as unknown
+    } catch {
+      // As one that is gone.
+    }
+    throw new StrataError(
+      'corrupt',
+      `the names of upload ${job.id} are set, but what it was to be answered with is gone or damaged`,
+    )
   }
 
-  /** The uploads that live, in the order of their ids. */
-  async *listLive(): AsyncGenerator<LiveUpload> {
-    for await (const { key, value, etag } of this.#records.list(PREFIX.uploads)) {
+  /**
+   * The uploads that live, in the order of their ids. One whose record is damaged counts as living
+   * until somebody ends it (`abandon`); it is given to `onDamaged` in between.
+   */
+  async *listLive(onDamaged?: (upload: Pick<LiveUpload, 'id' | 'etag'>) => void): AsyncGenerator<LiveUpload> {
+    const found = this.#records.list(PREFIX.uploads, {
+      onDamaged: ({ key, etag }) => {
+        const id = uploadInKey(key)
+        if (id !== undefined) onDamaged?.({ id, etag })
+      },
+    })
+    for await (const { key, value, etag } of found) {
       const id = uploadInKey(key)
       if (id !== undefined) yield { id, etag, ...value }
     }
+  }
+
+  /** The ids of all uploads that live, or may live: their records are damaged. */
+  async liveIds(): Promise<Set<string>> {
+    const ids = new Set<string>()
+    for await (const { id } of this.listLive(({ id: damaged }) => ids.add(damaged))) ids.add(id)
+    return ids
   }
 
   /**
@@ -232,16 +251,17 @@ export class Uploads {
 
   /**
    * Ends an upload whose owner seems dead, if its record is still the one with `etag`; `false` if
-   * it has changed. If its owner lives after all, it can set no name from here on.
+   * it has changed. If its owner lives after all, it can set no name from here on. (Where the
+   * record is damaged nobody can tell what was announced: its owner fails at its next step.)
    */
   async abandon(id: string, etag: Etag): Promise<boolean> {
     const key = keys.upload(id)
-    const found = await this.#records.find(key)
-    if (found?.value === undefined || found.etag !== etag) return false
-    let last = found
+    const found = await this.#records.look(key)
+    if (found?.etag !== etag) return false
+    let last: Found<Upload> = found
     // Where nothing was announced there is nothing to renew, and on a full disk nothing needs to be
     // written to make room.
-    if (found.value.about !== undefined) {
+    if (found.value?.about !== undefined) {
       const mine = { ...found.value, run: randomUUID() }
       const taken = await this.#records.write(key, mine, found)
       if (taken === undefined) return false

@@ -1,0 +1,128 @@
+import { digestOf, parseTagged, type Digest } from '@strata/oci'
+import { BlobStore, keys, Uploads, type ObjectStore } from '@strata/store'
+import { temporaryStore, withoutAbilities } from '@strata/store/testing'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Images } from './images.js'
+
+const notInUse = () => Promise.resolve(false)
+
+describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('a damaged name on %s', (kind) => {
+  let store: ObjectStore
+  let dispose: () => Promise<void>
+  let images: Images
+  let loads = 0
+  const tagKey = (text: string): string => {
+    const { repository, tag } = parseTagged(text)
+    return keys.tag(repository, tag!)
+  }
+  const damage = async (key: string): Promise<void> => {
+    const { etag } = (await store.stat(key))!
+    expect(await store.replace(key, Buffer.from('{"rev":'), etag)).toBeDefined()
+  }
+  /** Of each number another image, without layers. */
+  const load = async (number: number, ...names: string[]): Promise<Digest> => {
+    const [upload, uploads] = [`u${loads++}`, new Uploads(store)]
+    const run = await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+    const json = (value: object) => Buffer.from(JSON.stringify(value))
+    const config = json({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [] },
+      author: `${number}`,
+    })
+    await new BlobStore(store).add(digestOf(config), config, upload)
+    const descriptor = {
+      mediaType: 'application/vnd.oci.image.config.v1+json',
+      digest: digestOf(config),
+      size: config.length,
+    }
+    const mediaType = 'application/vnd.oci.image.manifest.v1+json'
+    const { digest } = await images.put(
+      json({ schemaVersion: 2, mediaType, config: descriptor, layers: [] }),
+      names.map(parseTagged),
+      run,
+    )
+    await uploads.endBy(run, 'done')
+    return digest
+  }
+  const names = async () => (await images.list()).flatMap((image) => image.names)
+  const references = async () => {
+    const found: Digest[] = []
+    for await (const digest of images.references()) found.push(digest)
+    return found
+  }
+  beforeEach(async () => {
+    const temporary = await temporaryStore()
+    dispose = temporary.dispose
+    store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
+    images = new Images(store)
+    await load(1, 'a:1')
+    await load(2, 'b:1')
+    await damage(tagKey('a:1'))
+  })
+  afterEach(() => dispose())
+
+  it('hides no other, and says what to do', async () => {
+    expect(await names()).toEqual(['b:1'])
+    expect((await images.inspect('b:1')).names).toEqual(['b:1'])
+    expect(await images.usage(() => false)).toMatchObject({ total: 1 })
+    await images.tag('b:1', 'c:1')
+    await images.remove({ ref: 'c:1', force: false, inUse: notInUse })
+    await expect(images.resolve('a:1')).rejects.toMatchObject({
+      code: 'corrupt',
+      message: expect.stringMatching(/is not JSON: load a:1 again, or remove it \(strata rmi a:1\)/) as string,
+    })
+  })
+
+  it('stops whoever takes away what no name stands for', async () => {
+    const refused = { code: 'corrupt', message: expect.stringContaining('strata rmi a:1') as string }
+    await expect(references()).rejects.toMatchObject(refused)
+    await expect(images.stacks().next()).rejects.toMatchObject(refused)
+    // Its own image may look as if it had no tag.
+    await expect(images.untagged(() => false)).rejects.toMatchObject(refused)
+    await expect(images.removeUntagged(digestOf('x'))).rejects.toMatchObject(refused)
+  })
+
+  it.each(['a:1', 'docker.io/library/a:1'])('goes by its name, %s', async (ref) => {
+    expect(await images.remove({ ref, force: false, inUse: notInUse })).toEqual({ untagged: ['a:1'], deleted: [] })
+    await expect(images.resolve('a:1')).rejects.toMatchObject({ code: 'image_not_found' })
+    expect(await references()).toHaveLength(2)
+  })
+
+  it('goes when an image is loaded over it, or given it', async () => {
+    const digest = await load(3, 'a:1')
+    expect((await images.resolve('a:1')).digest).toBe(digest)
+    await damage(tagKey('a:1'))
+    const other = await images.tag('b:1', 'a:1')
+    expect((await images.resolve('a:1')).digest).toBe(other.digest)
+    expect(await references()).toHaveLength(2)
+  })
+
+  it('goes by its digest where it has no tag, and where it has no name at all', async () => {
+    await images.remove({ ref: 'a:1', force: false, inUse: notInUse })
+    const digest = await load(3)
+    await damage(keys.imageDigest(undefined, digest))
+    await expect(references()).rejects.toMatchObject({ code: 'corrupt' })
+    expect(await images.remove({ ref: digest, force: false, inUse: notInUse })).toEqual({
+      untagged: [digest],
+      deleted: [],
+    })
+    const moved = await images.resolve('b:1')
+    await load(4, 'b:1')
+    const { repository } = parseTagged('b:1')
+    await damage(keys.imageDigest(repository, moved.digest))
+    const ref = `b@${moved.digest}`
+    expect(await images.remove({ ref, force: false, inUse: notInUse })).toEqual({ untagged: [ref], deleted: [] })
+    expect(await names()).toEqual(['b:1'])
+    expect(await references()).toHaveLength(2)
+  })
+
+  it('is no end for an upload that was about to write over it', async () => {
+    const uploads = new Uploads(store)
+    const run = await uploads.create('late', { job: { kind: 'load', id: 'late' }, request: {}, state: 'committing' })
+    await uploads.announce(run, tagKey('a:1'))
+    await uploads.begin('late')
+    expect(await uploads.abandon('late', (await uploads.get('late'))!.etag)).toBe(true)
+    await expect(images.resolve('a:1')).rejects.toMatchObject({ code: 'corrupt' })
+  })
+})
