@@ -1,13 +1,23 @@
 import { randomBytes } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
+import { createWriteStream, openSync, rmSync } from 'node:fs'
+import { rename } from 'node:fs/promises'
+import type { IncomingMessage } from 'node:http'
 import type { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from './client.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
+import { exitCodeOf, onSignals } from './signals.js'
 
-/** How often a download that broke goes on where it was, without a byte in between. */
-const TRIES = 5
+/** How often a download that broke goes on where it was, without progress in between. */
+const TRIES = 6
+/** The pause before it goes on; each one without progress is twice as long. */
+const PAUSE_MS = 100
+/**
+ * Fewer bytes are no progress: a server that breaks behind each byte would be asked a billion
+ * times.
+ */
+const PROGRESS = 1024 * 1024
 
 /** The body of `path` into a file, or to stdout. */
 export async function download(client: Client, path: string, file: string | undefined): Promise<void> {
@@ -15,52 +25,104 @@ export async function download(client: Client, path: string, file: string | unde
   else await toFile(file, (to) => fetchWhole(client, path, to))
 }
 
-/** The file is there whole or not at all. */
+/** The file is there whole or not at all, also if a signal ends the command. */
 async function toFile(path: string, write: (file: Writable) => Promise<void>): Promise<void> {
   const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
-  const file = createWriteStream(temporary, { flags: 'wx' })
+  const drop = (): void => rmSync(temporary, { force: true })
+  const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
+    drop()
+    process.exit(exitCodeOf(signal))
+  })
+  let file: Writable | undefined
   try {
+    // Opened here and now: a signal must not find a file that is about to be made.
+    file = createWriteStream(temporary, { fd: openSync(temporary, 'wx') })
     await write(file)
     file.end()
     await finished(file)
     await rename(temporary, path)
   } catch (error) {
-    file.destroy()
-    await rm(temporary, { force: true })
+    file?.destroy()
+    drop()
     throw error instanceof CliError ? error : new CliError(`${path}: ${reasonOf(error)}`)
+  } finally {
+    release()
   }
 }
 
-/** Writes the body of `path` whole: where the connection breaks, the rest is asked for. */
-async function fetchWhole(client: Client, path: string, to: Writable): Promise<void> {
+/**
+ * Writes the body of `path` whole. Where the connection breaks, the rest is asked for after a
+ * pause, TRIES times without progress.
+ *
+ * What comes is compared with what was asked for: a part must begin where the bytes so far end, and
+ * belong to a whole of the same length and the same ETag.
+ *
+ * @param pause for tests
+ * @throws CliError if the rest does not come, or is of something else
+ */
+export async function fetchWhole(client: Client, path: string, to: Writable, pause = sleep): Promise<void> {
   let failed: unknown
   to.on('error', (error) => (failed = error))
-  let etag: string | undefined
+  let whole: Whole | undefined
   let got = 0
+  let progress = 0
   for (let tries = 0; ; tries++) {
     try {
-      const body = await client.stream(
-        path,
-        undefined,
-        etag === undefined ? {} : { range: `bytes=${got}-`, 'if-range': etag },
-      )
-      if (etag !== undefined && body.statusCode !== 206)
-        throw new CliError('the connection broke, and what was being fetched has changed since: begin again')
-      etag = body.headers.etag
+      const headers = whole && { range: `bytes=${got}-`, 'if-range': whole.etag }
+      const body = await client.stream(path, undefined, headers)
+      if (whole) checkPart(body, whole, got)
+      const total = totalOf(body)
+      const { etag } = body.headers
+      whole ??= etag === undefined ? undefined : { etag, total }
       for await (const piece of body as AsyncIterable<Buffer>) {
         if (failed) throw failed as Error
         got += piece.length
-        tries = 0
+        if (total !== undefined && got > total) throw new CliError('more was sent than the length that was said')
         if (!to.write(piece)) await drained(to)
       }
-      return
+      if (total === undefined || got === total) return
+      // A part may end before the whole does.
+      if (tries >= TRIES) throw new CliError(`the rest does not come, after ${got} bytes: begin again`)
     } catch (error) {
+      if (whole && got === whole.total) return
       const broke =
         error instanceof UnreachableError || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')
-      if (!broke || etag === undefined || tries >= TRIES)
+      if (!broke || whole === undefined)
         throw error instanceof CliError ? error : new CliError(`fetching failed: ${reasonOf(error)}`)
+      if (tries >= TRIES && got - progress < PROGRESS)
+        throw new CliError(`the connection broke ${tries + 1} times, the last time after ${got} bytes: begin again`, {
+          cause: error,
+        })
     }
+    if (got - progress >= PROGRESS) {
+      progress = got
+      tries = 0
+    }
+    await pause(PAUSE_MS * 2 ** tries)
   }
+}
+
+/** What a download is a download of. */
+interface Whole {
+  readonly etag: string
+  /** Bytes; `undefined` if the service did not say. */
+  readonly total: number | undefined
+}
+
+/** The length of the whole, of an answer that is the whole or a part. */
+function totalOf({ statusCode, headers }: IncomingMessage): number | undefined {
+  const text = statusCode === 206 ? /\/(\d+)$/.exec(headers['content-range'] ?? '')?.[1] : headers['content-length']
+  return text === undefined ? undefined : Number(text)
+}
+
+function checkPart(part: IncomingMessage, { etag, total }: Whole, start: number): void {
+  const range = part.headers['content-range'] ?? ''
+  if (part.statusCode !== 206 || part.headers.etag !== etag)
+    throw new CliError('the connection broke, and what was being fetched has changed since: begin again')
+  if (!range.startsWith(`bytes ${start}-`) || (total !== undefined && totalOf(part) !== total))
+    throw new CliError(
+      `the bytes from ${start} were asked for, and ${JSON.stringify(range)} was sent: there is an odd server or proxy in between`,
+    )
 }
 
 async function drained(to: Writable): Promise<void> {

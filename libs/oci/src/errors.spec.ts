@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { asStrataError, ERROR_CODES, isErrorCode, StrataError } from './errors.js'
+import { asStrataError, ERROR_CODES, isErrorCode, MAX_TOLD, StrataError, toldToAll, toldToCaller } from './errors.js'
 
 describe('errors', () => {
   it('are of a closed set without doubles', () => {
@@ -13,5 +13,19 @@ describe('errors', () => {
     expect(asStrataError(error)).toBe(error)
     expect(asStrataError(Object.assign(new Error('write'), { code: 'ENOSPC' })).code).toBe('storage_full')
     expect(asStrataError('text')).toMatchObject({ code: 'internal', message: 'text' })
+  })
+
+  it.each([
+    ['short', 'a sentence', 'a sentence'],
+    ['as long as it may be', 'x'.repeat(MAX_TOLD), 'x'.repeat(MAX_TOLD)],
+    ['longer', 'x'.repeat(4_000_000), expect.stringMatching(/^x+… \(4000000 characters in all\)$/) as string],
+    ['longer, of characters of two units', '😀'.repeat(MAX_TOLD), expect.stringMatching(/^(?:😀)+… \(8000/u) as string],
+  ])('are told in a bounded sentence: %s', (_, message, told) => {
+    for (const tell of [toldToCaller, toldToAll]) {
+      const once = tell(new StrataError('bad_request', message))
+      expect(once).toEqual({ code: 'bad_request', message: told })
+      expect(once.message.length).toBeLessThanOrEqual(MAX_TOLD)
+      expect(toldToCaller(once)).toEqual(once)
+    }
   })
 })

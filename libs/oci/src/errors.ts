@@ -168,12 +168,26 @@ export interface ToldError {
 }
 
 /**
+ * How many characters of a sentence are told. A sentence may quote what a request or an archive
+ * says, and that may be four megabytes of unknown keys.
+ */
+export const MAX_TOLD = 4_000
+
+/**
  * What the caller of a request is told. Nothing of the inside: the words of an `internal` error are
- * for the log.
+ * for the log. A sentence of more than MAX_TOLD characters is cut, and says so.
  */
 export function toldToCaller(error: ToldError): ToldError {
   const { code, message } = error
-  return { code, message: code === 'internal' ? ERROR_TITLES.internal : message }
+  return { code, message: code === 'internal' ? ERROR_TITLES.internal : cut(message) }
+}
+
+/** Cutting what is cut already changes nothing: a sentence goes through several processes. */
+function cut(sentence: string): string {
+  if (sentence.length <= MAX_TOLD) return sentence
+  const end = `… (${sentence.length} characters in all)`
+  // Not in the middle of a character of two units.
+  return sentence.slice(0, MAX_TOLD - end.length).replace(/[\ud800-\udbff]$/, '') + end
 }
 
 /** What everyone may read: Redis, the list of jobs. Nothing that is for the caller only. */

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { parseJson } from './image.js'
 import { readJson } from './json.js'
 
-const LIMITS = { depth: 3, parts: 5 }
+const LIMITS = { depth: 3, parts: 5, members: 4 }
 const read = (text: string): unknown => readJson(Buffer.from(text), 'it', LIMITS)
 
 describe('JSON of others', () => {
@@ -14,6 +14,7 @@ describe('JSON of others', () => {
     '"[[[[[["',
     String.raw`["\"[[[[", "\\", "{{{{{{"]`,
     '{"[[[[":1}',
+    '{"a":1,"b":2,"c":[{"::::":3}]}',
     ' 1 ',
   ])('%s is read', (text) => {
     expect(read(text)).toEqual(JSON.parse(text))
@@ -23,6 +24,7 @@ describe('JSON of others', () => {
     ['[[[[]]]]', 'it is nested deeper than 3'],
     ['{"a":[{"b":[]}]}', 'it is nested deeper than 3'],
     ['[[],{},[],{},[]]', 'it has more than 5'],
+    ['[{"a":1,"b":2},{"a":1,"b":2},{"a":1}]', 'it has more than 4 members'],
     [String.raw`["\\",[[[`, 'it is nested deeper than 3'],
   ])('%s is over a limit', (text, says) => {
     expect(() => read(text)).toThrow(

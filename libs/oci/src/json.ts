@@ -9,10 +9,12 @@ export interface JsonLimits {
   readonly depth: number
   /** Lists and objects in all. */
   readonly parts: number
+  /** Members of all objects: a schema that knows none of them names each. */
+  readonly members: number
 }
 
 /** For the documents of images: a config may have 200,000 exposed ports, and each is an object. */
-export const DOCUMENT_LIMITS: JsonLimits = { depth: 1_000, parts: 500_000 }
+export const DOCUMENT_LIMITS: JsonLimits = { depth: 1_000, parts: 500_000, members: 500_000 }
 
 /**
  * JSON of others as a value. Its limits are counted in the bytes, before anything is made of them.
@@ -20,9 +22,10 @@ export const DOCUMENT_LIMITS: JsonLimits = { depth: 1_000, parts: 500_000 }
  * @param what names it in messages
  * @throws StrataError `limit_exceeded`; SyntaxError if it is not JSON
  */
-export function readJson(bytes: Uint8Array, what: string, { depth, parts }: JsonLimits): unknown {
+export function readJson(bytes: Uint8Array, what: string, { depth, parts, members }: JsonLimits): unknown {
   let deep = 0
   let made = 0
+  let named = 0
   let inText = false
   for (let at = 0; at < bytes.length; at++) {
     const byte = bytes[at]
@@ -35,6 +38,8 @@ export function readJson(bytes: Uint8Array, what: string, { depth, parts }: Json
         throw new StrataError('limit_exceeded', `${what} is nested deeper than ${depth} lists and objects`)
       if (++made > parts) throw new StrataError('limit_exceeded', `${what} has more than ${parts} lists and objects`)
     } else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) deep--
+    else if (byte === COLON && ++named > members)
+      throw new StrataError('limit_exceeded', `${what} has more than ${members} members of objects`)
   }
   return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
 }
@@ -44,4 +49,5 @@ const BACKSLASH = 0x5c
 const OPEN_LIST = 0x5b
 const CLOSE_LIST = 0x5d
 const OPEN_OBJECT = 0x7b
+const COLON = 0x3a
 const CLOSE_OBJECT = 0x7d

@@ -2,6 +2,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import request from 'supertest'
+import { MAX_TOLD } from '@strata/oci'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allowEveryone } from './authentication.js'
 import { closeDoor, openDoor } from './doors.js'
@@ -97,6 +98,17 @@ describe('an HTTP application', () => {
     )
   })
 
+  const members = (count: number): string => Array.from({ length: count }, (_, n) => `"k${n}":0`).join()
+
+  it('a body with many unknown keys is refused in a bounded sentence', async () => {
+    const answer = await request(server)
+      .post('/echo')
+      .set('content-type', 'application/json')
+      .send(`{"n":1,${members(4_000)}}`)
+    expect(answer.body).toMatchObject({ code: 'bad_request', detail: expect.stringContaining('"k0"') as string })
+    expect((answer.body as { detail: string }).detail.length).toBeLessThanOrEqual(MAX_TOLD)
+  })
+
   it.each([
     ['/echo', `{"n":1${' '.repeat(64 * 1024 - 7)}}`, 201, undefined],
     ['/echo', `{"n":1${' '.repeat(64 * 1024 - 6)}}`, 413, 'bytes'],
@@ -106,6 +118,8 @@ describe('an HTTP application', () => {
     ['/large', `{"n":[${'{},'.repeat(19_997)}{}]}`, 201, undefined],
     ['/large', `{"n":[${'{},'.repeat(19_998)}{}]}`, 413, 'more than 20000 lists and objects'],
     ['/large', `{"n":[${'[],'.repeat(1_300_000)}1]}`, 413, 'more than 20000 lists and objects'],
+    ['/large', `{"n":{${members(99_999)}}}`, 201, undefined],
+    ['/large', `{"n":{${members(100_000)}}}`, 413, 'more than 100000 members'],
   ])('%s: JSON is bounded by what it holds, %#', async (path, body, status, says) => {
     const answer = await request(server).post(path).set('content-type', 'application/json').send(body)
     expect(answer.status, answer.text.slice(0, 200)).toBe(status)

@@ -51,7 +51,7 @@ const SMALL_BODY = 64 * 1024
  * A node is told all layers of an image, 10,000 at most, each an object. No request is deeper than
  * a few.
  */
-const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000 }
+const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000, members: 100_000 }
 
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the
