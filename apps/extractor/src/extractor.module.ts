@@ -4,7 +4,7 @@ import { LayerFolder } from '@strata/layers'
 import { bootId } from '@strata/linux'
 import { asStrataError } from '@strata/oci'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { nodeIdentity, NodeMembership, QueueClient, QUEUES, type Handlers, type ExtractRef } from '@strata/queue'
+import { joinNode, QUEUES, type ExtractRef, type Handlers, type NodeMembership, type QueueClient } from '@strata/queue'
 import { BlobStore, DurableFolder, openStore, RemovedNodes, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
@@ -54,27 +54,16 @@ export class ExtractorWorker implements OnApplicationShutdown {
     const warn = (message: string): void => logger.warn(message)
     const store = await openStore(config, warn)
     const removed = new RemovedNodes(store)
-    const queue = QueueClient.forWork(config.STRATA_REDIS)
-    const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
-    let membership: NodeMembership | undefined
     try {
-      if (config.STRATA_REJOIN) await removed.clear(identity.id)
-      membership = await NodeMembership.join({
-        directory: queue.nodes,
-        identity,
-        part: 'extractor',
-        removed: () => removed.refusal(identity.id),
-        warn,
+      return await joinNode({ config, part: 'extractor', boot: bootId(), removed, warn }, async (queue, membership) => {
+        const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
+        const durable = new DurableFolder(layers.path, { warn })
+        await durable.recover([''], (tail) => layers.removeHolding(tail))
+        const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config))
+        await membership.show(undefined)
+        return new ExtractorWorker(store, maker, durable, queue, membership, config)
       })
-      const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
-      const durable = new DurableFolder(layers.path, { warn })
-      await durable.recover([''], (tail) => layers.removeHolding(tail))
-      const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config))
-      await membership.show(undefined)
-      return new ExtractorWorker(store, maker, durable, queue, membership, config)
     } catch (error) {
-      await membership?.leave()
-      await queue.close()
       await store.close()
       throw error
     }

@@ -34,6 +34,7 @@ for (const [name, strip] of [
       parent: undefined,
       asked: 0,
       resumed: false,
+      lock: { key: '', token: '' },
       signal: new AbortController().signal,
       progress: () => Promise.resolve(),
       assertOwned: () => Promise.resolve(),

@@ -30,6 +30,11 @@ import type { NodeCleaner } from './node-cleaner.js'
 
 /** How often each layer of an image is asked for again. */
 const MOST_ASKED = 5
+/**
+ * Answers that took longer are asked for again before a process starts. Well below the time after
+ * which a node that has just renewed counts as gone.
+ */
+const FRESH_MS = 1_000
 
 /**
  * What a node does for others: takes a request from the shared queue (`place`), and carries it out
@@ -67,13 +72,17 @@ export class NodeJobs {
     },
     launch: async ({ root, launch }, context) => {
       try {
-        await context.children([])
-        await context.progress({ step: 'launching' })
-        await this.#assembled(root, launch.image, context)
-        // Whoever took this node for gone has ended the request: nothing may start after that.
-        await context.assertOwned()
+        // One that an earlier run has brought further is only observed.
+        if (this.#isToStart(launch.container)) {
+          await context.children([])
+          await context.progress({ step: 'launching' })
+          await this.#assembled(root, launch.image, context)
+        }
         await this.#inConfidence(launch.container, () =>
-          this.containers.launch(launch.container, { signal: context.signal }),
+          this.containers.launch(launch.container, {
+            signal: context.signal,
+            assertOwned: () => this.#assertMayStart(root, context),
+          }),
         )
       } catch (error) {
         if (endsRunOnly(error)) throw error
@@ -92,11 +101,27 @@ export class NodeJobs {
    * be removed, or was taken back.
    */
   async #notLaunched({ container, autoRemove, image }: LaunchSpec, error: StrataError): Promise<void> {
-    await this.containers.refuse(container, error)
+    await this.containers.giveUp(container, error)
     if ((autoRemove || error.code === 'cancelled') && this.#isClaimed(container))
       await this.containers.remove(container)
     await this.roots.release(image, container)
     await this.published()
+  }
+
+  /**
+   * The last look before a container's process starts. If this node was taken for gone, its request
+   * has been ended, and after that nothing may start. So this run must have its job, the request
+   * must go on, and the node must have its place: as of a moment ago, for this process may have
+   * stood still while it waited for the answers.
+   */
+  async #assertMayStart(root: string, context: JobContext): Promise<void> {
+    for (;;) {
+      const since = performance.now()
+      await this.queue.journal.assertUnderWay(root, context.lock)
+      if (!(await this.membership.mayWork()))
+        await context.again(new StrataError('node_unavailable', `the node ${this.node} has lost its place`))
+      if (performance.now() - since < FRESH_MS) return
+    }
   }
 
   async #place(data: JobData<'place'>, context: JobContext): Promise<{ node: string }> {
@@ -115,7 +140,7 @@ export class NodeJobs {
       return { node: this.node }
     }
     const { launch } = data
-    const node = await this.queue.nodes.claimContainer(launch.container, this.node)
+    const node = await this.queue.nodes.claimContainer(launch.container, this.node, context.lock)
     step('launch.claimed')
     try {
       context.signal.throwIfAborted()
@@ -128,7 +153,7 @@ export class NodeJobs {
       // A container that another node took before it died: that node's jobs find out themselves
       // what is there. One that was forgotten meanwhile has no jobs any more.
       if (node !== this.node && !(await this.queue.nodes.known()).includes(node)) {
-        await this.queue.nodes.releaseName(launch.name, launch.container)
+        await this.queue.nodes.giveBack(launch.name, launch.container, context.lock, { placement: false })
         throw new StrataError(
           'node_unavailable',
           `the node ${node}, which had begun the launch, was removed: whether it started is not known, so it is not started elsewhere`,
@@ -142,8 +167,7 @@ export class NodeJobs {
       if (endsRunOnly(error)) throw error
       await context.assertOwned()
       if (node === this.node && !this.#isClaimed(launch.container)) {
-        await this.queue.nodes.forgetContainer(launch.container)
-        await this.queue.nodes.releaseName(launch.name, launch.container)
+        await this.queue.nodes.giveBack(launch.name, launch.container, context.lock, { placement: true })
       }
       throw error
     }
@@ -157,6 +181,7 @@ export class NodeJobs {
     try {
       return await work()
     } catch (error) {
+      if (endsRunOnly(error)) throw error
       const failure = asConfidential(error)
       this.failures.note(container, failure)
       throw failure
@@ -200,6 +225,10 @@ export class NodeJobs {
 
   #isClaimed(container: string): boolean {
     return this.containers.list().some(({ id }) => id === container)
+  }
+
+  #isToStart(container: string): boolean {
+    return this.containers.get(container).state.status === 'created'
   }
 
   /**

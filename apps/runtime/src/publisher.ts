@@ -33,7 +33,7 @@ export class Publisher {
     this.#unlisten = containers.onChange((id, record) => this.#enqueue(() => this.#one(id, record)))
     membership.onRenewal(({ member, unknown }) => {
       this.#isDue ||= unknown
-      if (member && this.#isDue) this.#enqueue(() => this.#all())
+      if (member) this.#enqueue(() => (this.#isDue ? this.#all() : this.#endLost({ forgotten: false })))
     })
   }
 
@@ -82,7 +82,7 @@ export class Publisher {
         this.#nameless.add(id)
       } else this.#nameless.delete(id)
     }
-    await this.#endLost()
+    await this.#endLost({ forgotten: true })
     await this.directory.publishAll(
       this.node,
       new Map(this.containers.list().map((record) => [record.id, publicView(record, this.node, this.nameOf(record))])),
@@ -90,17 +90,23 @@ export class Publisher {
   }
 
   /**
-   * A launch that was ended while this node was gone, or that Redis has forgotten, is not made up
-   * for: its container says so instead of waiting for ever.
+   * A container whose request has ended before its launch did is not launched any more: its record
+   * says so, instead of waiting for ever. So it is when this node was gone, and where a run of the
+   * request's jobs has lost its job. `forgotten`: also one whose request Redis does not know.
    */
-  async #endLost(): Promise<void> {
+  async #endLost({ forgotten }: { forgotten: boolean }): Promise<void> {
     for (const { id, state, job } of this.containers.list()) {
       if (state.status !== 'created' || job === undefined) continue
-      if (await this.journal.isUnderWay(job)) continue
-      await this.containers.giveUp(
-        id,
-        new StrataError('node_unavailable', 'its launch was ended while the node was away, before it started'),
+      const end = await this.journal.endOf(job)
+      if (end === 'under way' || (end === 'unknown' && !forgotten)) continue
+      const told = end === 'unknown' ? undefined : end.error
+      const why = told?.message ?? 'its launch was ended while the node was away, before it started'
+      await this.containers.giveUp(id, new StrataError(told?.code ?? 'node_unavailable', why))
+      if (
+        told?.code === 'cancelled' &&
+        this.containers.list().some((one) => one.id === id && one.state.status === 'exited')
       )
+        await this.containers.remove(id)
     }
   }
 

@@ -9,7 +9,7 @@ import { LayerFolder } from '@strata/layers'
 import { bootId, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
-import { NodeMembership, nodeIdentity, QueueClient, QUEUES, Sealer } from '@strata/queue'
+import { joinNode, QUEUES, Sealer, type NodeMembership, type QueueClient } from '@strata/queue'
 import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, openStore, RemovedNodes, type DurableFolder, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
@@ -70,24 +70,11 @@ export class RuntimeNode {
     const warn = (message: string): void => logger.warn(message)
     const store = await openStore(config, warn)
     const removed = new RemovedNodes(store)
-    const queue = QueueClient.forWork(config.STRATA_REDIS)
-    const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, bootId())
-    let membership: NodeMembership | undefined
     try {
-      // Before anything else: what this node has in the kernel is named by its id, and another's
-      // would be taken for its own.
-      if (config.STRATA_REJOIN) await removed.clear(identity.id)
-      membership = await NodeMembership.join({
-        directory: queue.nodes,
-        identity,
-        part: 'runtime',
-        removed: () => removed.refusal(identity.id),
-        warn,
-      })
-      return await RuntimeNode.#open(config, store, queue, membership, warn)
+      return await joinNode({ config, part: 'runtime', boot: bootId(), removed, warn }, (queue, membership) =>
+        RuntimeNode.#open(config, store, queue, membership, warn),
+      )
     } catch (error) {
-      await membership?.leave()
-      await queue.close()
       await store.close()
       throw error
     }

@@ -6,6 +6,7 @@ import {
   whyNoNode,
   type Handlers,
   type JobData,
+  type JobLock,
   type JobResult,
   type NodePart,
   type NodeStatus,
@@ -219,7 +220,7 @@ export class LostNodes {
         await placeElsewhere(producer, { id, root, image, parent })
         return { node: node.id, id: image.id }
       },
-      launch: ({ launch }) => this.#lose(node, launch),
+      launch: ({ launch }, { lock }) => this.#lose(node, launch, lock),
       clean: () => Promise.reject(gone(node)),
     })
   }
@@ -228,7 +229,7 @@ export class LostNodes {
    * The container may be on the node's disk, and may even run: it keeps its name if the node has
    * shown it.
    */
-  async #lose(node: NodeStatus, { container, name }: JobData<'launch'>['launch']): Promise<never> {
+  async #lose(node: NodeStatus, { container, name }: JobData<'launch'>['launch'], lock: JobLock): Promise<never> {
     const { message } = gone(node)
     const reason = new StrataError(
       'node_unavailable',
@@ -237,14 +238,14 @@ export class LostNodes {
     const isShown = (await this.queue.nodes.published(node.id)).some(
       (view) => publishedSchema.parse(view).id === container,
     )
-    if (!isShown) await this.queue.nodes.releaseName(name, container)
+    if (!isShown) await this.queue.nodes.giveBack(name, container, lock, { placement: false })
     throw reason
   }
 
   /** Requests for any node, where there is none. */
   #unplaced(): Orphan {
     return this.#serve('runtime', QUEUES.runtime, {
-      place: async (data) => {
+      place: async (data, { lock }) => {
         const statuses = await this.queue.nodes.statuses()
         const reason = new StrataError('node_unavailable', whyNoNode(statuses))
         if (data.purpose === 'assemble') throw reason
@@ -252,8 +253,8 @@ export class LostNodes {
         const placed = await this.queue.nodes.placedOn(container)
         const node = statuses.find(({ id }) => id === placed)
         // A node had begun to take it before it was gone.
-        if (node) return this.#lose(node, data.launch)
-        await this.queue.nodes.releaseName(name, container)
+        if (node) return this.#lose(node, data.launch, lock)
+        await this.queue.nodes.giveBack(name, container, lock, { placement: false })
         throw reason
       },
     })

@@ -105,6 +105,22 @@ export function lasts({ autoRemove }: ContainerClaim): boolean {
   return !autoRemove
 }
 
+/** What a launch asks of its caller. */
+export interface LaunchOptions {
+  /** The number of the start. Default 1. */
+  readonly start?: number
+  /** If it aborts before the process is started, the launch ends as `cancelled`. */
+  readonly signal?: AbortSignal
+  /**
+   * Rejects if another may act on this launch by now, for instance because the run of a job has
+   * lost the job. It is called directly before the process is started, and before a failure is
+   * recorded. If it rejects, no process was started and none will be: what this launch created is
+   * deleted, the record stays `created`, and the launch rejects with the same error. The owner then
+   * calls `launch` or `giveUp`.
+   */
+  readonly assertOwned?: () => Promise<void>
+}
+
 /** How a container ended. */
 export interface ContainerExit {
   readonly code: number

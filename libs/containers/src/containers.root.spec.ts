@@ -205,6 +205,43 @@ describe('the registry', () => {
     await world.containers.remove(id)
   })
 
+  describe('a launch whose caller has lost it when its container was created', () => {
+    const lost = new Error('another has it')
+    const assertOwned = (): Promise<void> => Promise.reject(lost)
+
+    it('starts nothing, leaves nothing, and is gone on with by who has it now', async () => {
+      const id = await world.claim(['sh', '-c', 'echo ran'])
+      await expect(world.containers.launch(id, { assertOwned })).rejects.toBe(lost)
+      expect(world.containers.get(id).state).toEqual({ status: 'created' })
+      expect(world.leaks()).toEqual([])
+      await world.containers.launch(id)
+      await world.containers.wait(id)
+      expect((await world.output(id)).toString()).toBe('ran\n')
+      await world.containers.remove(id)
+    })
+
+    it('records no failure, also of a launch that failed or was stopped before', async () => {
+      const id = await world.claim(['/no/such/program'])
+      const stopped = { assertOwned, signal: AbortSignal.abort(lost) }
+      await expect(world.containers.launch(id, stopped)).rejects.toBe(lost)
+      await expect(world.containers.launch(id, { assertOwned })).rejects.toBe(lost)
+      expect(world.containers.get(id).state).toEqual({ status: 'created' })
+      await expect(world.containers.launch(id)).rejects.toMatchObject({ code: 'command_not_found' })
+      await world.containers.remove(id)
+    })
+
+    it('is told to stop by the same look that finds it its own', async () => {
+      const id = await world.claim(['sh', '-c', 'echo ran'])
+      const stop = new AbortController()
+      const look = (): Promise<void> => Promise.resolve(stop.abort())
+      const launched = world.containers.launch(id, { signal: stop.signal, assertOwned: look })
+      await expect(launched).rejects.toMatchObject({ code: 'cancelled' })
+      expect((await world.output(id)).toString()).toBe('')
+      await world.containers.remove(id)
+      expect(world.leaks()).toEqual([])
+    })
+  })
+
   it('removes an autoRemove container once its end and output were told', async () => {
     const id = await world.claim(['sh', '-c', 'echo seen'], {}, { autoRemove: true })
     const gone = new Promise<void>((resolve) =>

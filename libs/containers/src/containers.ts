@@ -12,6 +12,7 @@ import {
   type ContainerExit,
   type ContainerRecord,
   type ContainerRoots,
+  type LaunchOptions,
 } from './container.js'
 import { Entry, notFound } from './entry.js'
 import { findProgram } from './find-program.js'
@@ -187,9 +188,9 @@ export class Containers {
    * launch under way, or goes on with one that a crash interrupted. `command_not_found`,
    * `command_not_executable`, `launch_failed` and whatever the root's maker says: nothing ran, the
    * record is `exited` with 127, 126 or 125, and a call again says the same.
-   * @param options.signal a launch not yet handed to the runtime stops: `cancelled`
+   * @throws StrataError as above; `cancelled`; what `options.assertOwned` rejects with
    */
-  async launch(id: string, options: { start?: number; signal?: AbortSignal } = {}): Promise<ContainerRecord> {
+  async launch(id: string, options: LaunchOptions = {}): Promise<ContainerRecord> {
     const entry = this.#entry(id)
     const start = options.start ?? 1
     return await entry.alone(async () => {
@@ -197,25 +198,13 @@ export class Containers {
       if (start > entry.record.starts) {
         if (entry.state.status === 'running')
           throw new StrataError('container_running', `container ${id.slice(0, 12)} is running`)
-        await this.#lifecycle.start(entry, start, options.signal)
+        await this.#lifecycle.start(entry, start, options)
       } else if (start === entry.record.starts && entry.state.status === 'created')
-        await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options.signal)
+        await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options)
       const { state } = entry
       if (state.status === 'exited' && state.error)
         throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
       return entry.record
-    })
-  }
-
-  /**
-   * The caller cannot launch start `start` (default 1), because of `error`: the record says so, as
-   * of a launch that failed. Fine if that start is on record already, or the container is gone.
-   */
-  async refuse(id: string, error: StrataError, start = 1): Promise<void> {
-    const entry = this.#entries.get(id)
-    await entry?.alone(async () => {
-      if (!entry.removed && start > entry.record.starts && entry.state.status !== 'running')
-        await this.#lifecycle.refuse(entry, start, error)
     })
   }
 

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { mkfifo } from '@strata/linux'
+import { StrataError } from '@strata/oci'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Cgroups } from './cgroups.js'
@@ -112,29 +113,63 @@ describe('a service that dies', () => {
     await reopen()
   })
 
-  it('while the runtime creates: it is started at the next start', async () => {
-    await begin(LOOP)
-    await prepare()
-    spawn().release()
-    await reopen()
-    expect(world.containers.get(record.id).state).toMatchObject({ status: 'running' })
-    await world.containers.launch(record.id)
-    await heard()
-    await world.containers.stop(record.id, { timeoutSeconds: 0 })
-    expect(await timesRun()).toBe(1)
-  })
+  describe('when the runtime has the container: the next start leaves it to who has its launch', () => {
+    beforeEach(async () => {
+      await begin(LOOP)
+      await prepare()
+    })
+    const createdIsLeft = async (): Promise<void> => {
+      await reopen()
+      expect(world.containers.get(record.id).state).toEqual({ status: 'created' })
+    }
+    const created = async (): Promise<void> => {
+      const monitor = spawn()
+      await monitor.created
+      monitor.release()
+    }
 
-  it('between created and start: it is started at the next start', async () => {
-    await begin(LOOP)
-    await prepare()
-    const monitor = spawn()
-    await monitor.created
-    monitor.release()
-    await reopen()
-    expect(world.containers.get(record.id).state).toMatchObject({ status: 'running' })
-    await heard()
-    await world.containers.stop(record.id, { timeoutSeconds: 0 })
-    expect(await timesRun()).toBe(1)
+    it('while it creates it', async () => {
+      spawn().release()
+      await createdIsLeft()
+      await world.containers.launch(record.id)
+      await heard()
+      await world.containers.stop(record.id, { timeoutSeconds: 0 })
+      expect(await timesRun()).toBe(1)
+    })
+
+    it('between created and start', async () => {
+      await created()
+      await createdIsLeft()
+      await world.containers.launch(record.id)
+      await heard()
+      await world.containers.stop(record.id, { timeoutSeconds: 0 })
+      expect(await timesRun()).toBe(1)
+    })
+
+    it('which has lost it: it stays for the next', async () => {
+      await created()
+      await createdIsLeft()
+      const lost = new Error('another has it')
+      await expect(world.containers.launch(record.id, { assertOwned: () => Promise.reject(lost) })).rejects.toBe(lost)
+      expect((await driver.state(record.id))?.status).toBe('created')
+      await world.containers.launch(record.id)
+      await heard()
+      await world.containers.stop(record.id, { timeoutSeconds: 0 })
+      expect(await timesRun()).toBe(1)
+    })
+
+    it('which gives it up: it never runs', async () => {
+      await created()
+      await createdIsLeft()
+      await world.containers.giveUp(record.id, new StrataError('node_unavailable', 'its request has ended'))
+      expect(await world.containers.wait(record.id)).toEqual({
+        code: 125,
+        reason: 'its request has ended',
+        error: 'node_unavailable',
+      })
+      expect(world.leaks()).toEqual([])
+      expect(await timesRun()).toBe(0)
+    })
   })
 
   it('after start, before it is written down', async () => {

@@ -13,6 +13,8 @@ import type { RuntimeDriver } from './runtime-driver.js'
 export type Observed =
   /** Its process runs, under this monitor. */
   | { readonly found: 'running'; readonly pid: number; readonly monitor: Monitor }
+  /** It is created, under this monitor, and its process has not run: it may be started. */
+  | { readonly found: 'created'; readonly pid: number; readonly monitor: Monitor }
   /** Its process has run and ended. */
   | { readonly found: 'exited'; readonly code: number }
   /** Its process has not run, and never will: it may be started. */
@@ -21,6 +23,12 @@ export type Observed =
   | { readonly found: 'failed'; readonly error: StrataError }
   /** Its process has run, or may have, and nobody saw it end. */
   | { readonly found: 'lost' }
+
+/** A process that was started, under its monitor. */
+export interface Started {
+  readonly pid: number
+  readonly monitor: Monitor
+}
 
 /** How long an orphaned monitor may take to end after its container was deleted. */
 const MONITOR_MS = 5000
@@ -55,10 +63,10 @@ export class Launcher {
   }
 
   /**
-   * From a prepared bundle to a running process. When it throws nothing has run, and `clean` is
-   * due.
+   * From a prepared bundle to a running process. `confirm` is called directly before the process
+   * is started. When it throws nothing has run, and `clean` is due.
    */
-  async run(record: ContainerRecord, log: string): Promise<{ pid: number; monitor: Monitor }> {
+  async run(record: ContainerRecord, log: string, confirm: () => Promise<void> = noCheck): Promise<Started> {
     const monitor = Monitor.spawn({
       conmon: this.conmon,
       driver: this.driver,
@@ -71,7 +79,7 @@ export class Launcher {
     // nothing has written yet.
     if (monitor.pid !== undefined) limitFileSize(monitor.pid, this.logBytes)
     step('launch.created')
-    await this.#start(record, pid)
+    await this.#start(record, pid, confirm)
     step('launch.started')
     if (monitor.pid !== undefined) void this.cgroups.adoptMonitor(monitor.pid)
     return { pid, monitor }
@@ -80,8 +88,8 @@ export class Launcher {
   /**
    * What became of a recorded start, after a crash. A process runs only after `start` on a
    * *created* container, and only this node's service calls that; so `created` means that it has
-   * not run, and to start it is right. Two at once do no harm: the created process passes one gate
-   * once.
+   * not run, and that it may be started. Two starts at once do no harm: the created process passes
+   * one gate once.
    *
    * Where runtime and monitor know nothing of the container, nothing ran: what has run stays
    * `stopped` in the runtime's state until it is deleted, which is done only after its end was
@@ -104,15 +112,7 @@ export class Launcher {
         return { found: state ? 'lost' : 'nothing' }
       }
       if (state?.status === 'running') return { found: 'running', pid: state.pid, monitor }
-      if (state?.status === 'created') {
-        try {
-          for (const pid of await monitorsOf(bundle)) limitFileSize(pid, this.logBytes)
-          await this.#start(record, state.pid)
-          return { found: 'running', pid: state.pid, monitor }
-        } catch (error) {
-          return { found: 'failed', error: asStrataError(error) }
-        }
-      }
+      if (state?.status === 'created') return { found: 'created', pid: state.pid, monitor }
       // Still creating, or about to end: its own word or its end says how to go on.
       const word = state
         ? undefined
@@ -129,6 +129,21 @@ export class Launcher {
         return { found: 'failed', error: word }
       if (state && (await readExit(bundle)) === undefined) return { found: 'lost' }
     }
+  }
+
+  /**
+   * Starts the process of a container that `observe` found created. If `confirm` rejects nothing
+   * has run.
+   */
+  async startCreated(
+    record: ContainerRecord,
+    { pid, monitor }: Started,
+    confirm: () => Promise<void>,
+  ): Promise<Started> {
+    // The service that created it may have died before it set the limit.
+    for (const one of await monitorsOf(this.bundleOf(record.id))) limitFileSize(one, this.logBytes)
+    await this.#start(record, pid, confirm)
+    return { pid, monitor }
   }
 
   /**
@@ -150,8 +165,13 @@ export class Launcher {
     return existsSync(this.bundleOf(id))
   }
 
-  async #start(record: ContainerRecord, pid: number): Promise<void> {
+  /**
+   * Nothing comes between `confirm` and the runtime's process: it is spawned as soon as that has
+   * answered, in the same turn of the event loop.
+   */
+  async #start(record: ContainerRecord, pid: number, confirm: () => Promise<void>): Promise<void> {
     if ((record.request.network ?? 'none') === 'none') raiseLoopback(pid)
+    await confirm()
     try {
       await this.driver.start(record.id)
     } catch (error) {
@@ -173,6 +193,9 @@ export class Launcher {
     clearTimeout(timer)
   }
 }
+
+/** For callers whose starts are always their own. */
+const noCheck = (): Promise<void> => Promise.resolve()
 
 /** Ends the conmons of a bundle. */
 export async function killMonitors(bundle: string): Promise<void> {

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { asStrataError, step, StrataError } from '@strata/oci'
-import { lasts, type ContainerRecord, type ContainerState } from './container.js'
+import { lasts, type ContainerRecord, type ContainerState, type LaunchOptions } from './container.js'
 import type { Entry } from './entry.js'
-import type { Launcher, Observed } from './launcher.js'
-import type { Monitor } from './monitor.js'
+import type { Launcher, Observed, Started } from './launcher.js'
 
 /** The exit code of what nobody saw end, as containerd's UnknownExitStatus. */
 const UNKNOWN = 255
@@ -35,33 +34,37 @@ export class Lifecycle {
   /**
    * Records the number, then runs. Does not throw for what the record then says: `exited` with the
    * error.
+   * @throws what `assertOwned` rejects with; the record is `created` then
    */
-  async start(entry: Entry, number: number, signal?: AbortSignal): Promise<void> {
+  async start(entry: Entry, number: number, options: LaunchOptions): Promise<void> {
     const record: ContainerRecord = {
       ...entry.record,
       starts: number,
       bootId: this.#bootId,
       state: { status: 'created' },
     }
+    const before = entry.record
     // At once, so that whatever goes wrong from here on is recorded as this start's end.
     entry.record = record
-    await this.#attempt(
-      entry,
-      async () => {
-        signal?.throwIfAborted()
-        // The number must be on disk before the runtime hears of the container; making root and
-        // bundle runs nothing. Both to their end, whatever comes of one: what follows writes the
-        // record again.
-        const steps = await Promise.allSettled([
-          this.#number(entry, record),
-          this.node.launcher.prepare(record, this.node.folderOf(record.id)),
-        ])
-        for (const step of steps) if (step.status === 'rejected') throw step.reason
-        signal?.throwIfAborted()
-        await this.#running(entry, await this.node.launcher.run(record, entry.log.path))
-      },
-      signal,
-    )
+    let isNumbered = false
+    const attempt = async (confirm: () => Promise<void>): Promise<Started> => {
+      options.signal?.throwIfAborted()
+      // The number must be on disk before the runtime hears of the container; making root and
+      // bundle runs nothing. Both to their end, whatever comes of one: what follows writes the
+      // record again.
+      const steps = await Promise.allSettled([
+        this.#number(entry, record).then(() => (isNumbered = true)),
+        this.node.launcher.prepare(record, this.node.folderOf(record.id)),
+      ])
+      for (const step of steps) if (step.status === 'rejected') throw step.reason
+      options.signal?.throwIfAborted()
+      return await this.node.launcher.run(record, entry.log.path, confirm)
+    }
+    await this.#attempt(entry, options, attempt, async () => {
+      await this.clean(entry)
+      // The next run writes the number itself if this one did not.
+      if (!isNumbered) entry.record = before
+    })
   }
 
   async #number(entry: Entry, record: ContainerRecord): Promise<void> {
@@ -75,8 +78,12 @@ export class Lifecycle {
     await this.#failed(entry, error)
   }
 
-  /** Goes on with a start that is on record, from what was found of it. */
-  async resume(entry: Entry, observed: Observed, signal?: AbortSignal): Promise<void> {
+  /**
+   * Goes on with a start that is on record, from what was found of it.
+   * @throws what `assertOwned` rejects with; the record is `created` then
+   */
+  async resume(entry: Entry, observed: Observed, options: LaunchOptions = {}): Promise<void> {
+    const { launcher } = this.node
     switch (observed.found) {
       case 'running':
         return await this.#running(entry, observed)
@@ -86,30 +93,60 @@ export class Lifecycle {
         return await this.#exited(entry, { code: NOT_RUN, reason: 'start interrupted' })
       case 'failed':
         return await this.#failed(entry, observed.error)
-      case 'nothing':
+      case 'created':
         return await this.#attempt(
           entry,
-          async () => {
-            await this.node.launcher.clean(entry.record)
-            await this.node.launcher.prepare(entry.record, this.node.folderOf(entry.record.id))
-            signal?.throwIfAborted()
-            await this.#running(entry, await this.node.launcher.run(entry.record, entry.log.path))
-          },
-          signal,
+          options,
+          (confirm) => launcher.startCreated(entry.record, observed, confirm),
+          // It stays for the owner: an earlier process of this service created it, and its own
+          // `start` may still be under way. To delete the container could end a process that runs.
+          () => Promise.resolve(observed.monitor.release()),
         )
+      case 'nothing':
+        return await this.#attempt(entry, options, async (confirm) => {
+          await launcher.clean(entry.record)
+          await launcher.prepare(entry.record, this.node.folderOf(entry.record.id))
+          options.signal?.throwIfAborted()
+          return await launcher.run(entry.record, entry.log.path, confirm)
+        })
     }
   }
 
-  async #attempt(entry: Entry, work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Runs `work` up to the running process, and records a failure as the end of this start. If
+   * `assertOwned` rejects before the process is started, `undo` runs instead and that error is
+   * thrown. Afterwards it is too late for that: the process may have run.
+   */
+  async #attempt(
+    entry: Entry,
+    { signal, assertOwned }: LaunchOptions,
+    work: (confirm: () => Promise<void>) => Promise<Started>,
+    undo: () => Promise<void> = () => this.clean(entry),
+  ): Promise<void> {
+    const right: { isUsed: boolean; lost?: { readonly reason: unknown } } = { isUsed: false }
+    const assert = async (): Promise<void> => {
+      try {
+        await assertOwned?.()
+      } catch (reason) {
+        right.lost ??= { reason }
+        throw reason
+      }
+    }
     try {
-      await work()
+      const started = await work(async () => {
+        await assert()
+        signal?.throwIfAborted()
+        right.isUsed = true
+      })
+      await this.#running(entry, started)
     } catch (error) {
-      await this.#failed(
-        entry,
-        signal?.aborted
-          ? new StrataError('cancelled', 'the launch was cancelled', { cause: error })
-          : asStrataError(error),
-      )
+      if (!right.isUsed && !right.lost) await assert().catch(() => undefined)
+      if (right.lost) {
+        await undo()
+        throw right.lost.reason
+      }
+      const failure = new StrataError('cancelled', 'the launch was cancelled', { cause: error })
+      await this.#failed(entry, signal?.aborted ? failure : asStrataError(error))
     }
   }
 
@@ -118,7 +155,7 @@ export class Lifecycle {
     await this.#exited(entry, { code: EXIT_CODES[error.code] ?? NOT_RUN, reason: error.message, error: error.code })
   }
 
-  async #running(entry: Entry, { pid, monitor }: { readonly pid: number; readonly monitor: Monitor }): Promise<void> {
+  async #running(entry: Entry, { pid, monitor }: Started): Promise<void> {
     entry.monitor = monitor
     const startedAt = entry.state.status === 'running' ? entry.state.startedAt : new Date().toISOString()
     await this.node.save(
@@ -184,8 +221,9 @@ export class Lifecycle {
   }
 
   /**
-   * After a crash: brings the record to what is. A start that ran nothing is left for `start` to go
-   * on with.
+   * After a crash: brings the record to what is. A start that ran nothing is left for `launch` to
+   * go on with, also where the runtime has created the container: only the caller can tell whether
+   * it may still be started.
    */
   async recover(entry: Entry): Promise<void> {
     const { record, state } = entry
@@ -205,7 +243,8 @@ export class Lifecycle {
         })
     } else if (record.starts > 0) {
       const observed = await this.observe(entry)
-      if (observed.found !== 'nothing') await this.resume(entry, observed)
+      if (observed.found === 'created') observed.monitor.release()
+      else if (observed.found !== 'nothing') await this.resume(entry, observed)
     }
   }
 }

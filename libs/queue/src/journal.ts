@@ -88,6 +88,17 @@ redis.call('PUBLISH', '${CHANNEL.changed}', ARGV[1])
 return ${WRITTEN}`
 
 /**
+ * KEYS record, `was`, lock · ARGV token. In one step: the run has its job, and the request has not
+ * ended. A record that was never made is of a job that no gateway added.
+ */
+const UNDER_WAY = `
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return ${LOST} end
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 1 - redis.call('EXISTS', KEYS[2]) end
+if state == 'completed' or state == 'failed' or state == 'cancelled' then return 0 end
+return 1`
+
+/**
  * The records of requests: made at the first byte, followed by anyone, ended once.
  *
  *     create ─▶ receiving ─▶ waiting ─▶ active ─▶ completed | failed | cancelled      (an end is final; kept a day)
@@ -213,10 +224,25 @@ export class Journal {
     )
   }
 
-  /** Whether the request goes on: not one that has ended, nor one that Redis has forgotten. */
-  async isUnderWay(id: string): Promise<boolean> {
-    const state = await orUnavailable(this.redis.hget(KEY.job(id), 'state'))
-    return state !== null && !ENDS.has(state as JournalState)
+  /**
+   * Rejects unless, in one step of Redis, this run has its job and the request has not ended. For
+   * what must not begin after the end of its request, and is not itself a change in Redis.
+   * @throws LostRun; how the request ended, if it has
+   */
+  async assertUnderWay(id: string, lock: JobLock): Promise<void> {
+    const keys = [KEY.job(id), KEY.jobWas(id), lock.key]
+    const outcome = await orUnavailable(this.redis.eval(UNDER_WAY, keys.length, ...keys, lock.token))
+    if (outcome === LOST) throw new LostRun(`the job ${id}`)
+    if (outcome === 1) return
+    const { state, error } = await this.get(id)
+    throw new StrataError(error?.code ?? 'cancelled', error?.message ?? `the request ${id} has ended as ${state}`)
+  }
+
+  /** How the request ended. `unknown`: Redis has no record of it, or dropped it after a day. */
+  async endOf(id: string): Promise<JournalRecord | 'under way' | 'unknown'> {
+    const fields = await orUnavailable(this.redis.hgetall(KEY.job(id)))
+    if (fields['state'] === undefined) return 'unknown'
+    return ENDS.has(fields['state'] as JournalState) ? toRecord(fields) : 'under way'
   }
 
   /** The newest first, at most `limit`; of these, those of `except` are neither read nor given. */

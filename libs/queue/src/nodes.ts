@@ -2,6 +2,7 @@ import { StrataError } from '@strata/oci'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { orUnavailable } from './connection.js'
+import { LostRun, type JobLock } from './journal.js'
 import { KEY } from './keys.js'
 import type { NodeIdentity } from './node-identity.js'
 
@@ -22,7 +23,8 @@ export const nodeSchema = z.object({
 })
 export type NodeRecord = z.infer<typeof nodeSchema>
 /** A node is alive if both are. */
-export type NodePart = 'runtime' | 'extractor'
+const NODE_PARTS = ['runtime', 'extractor'] as const
+export type NodePart = (typeof NODE_PARTS)[number]
 
 /** `ready` takes work · one part is gone · both are. */
 export const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
@@ -106,6 +108,21 @@ return 1`
 const CLAIM = `local owner = redis.call('HGET', KEYS[1], ARGV[1])
 if owner and owner ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return 1`
+/**
+ * KEYS placed, lock · ARGV node, the lock's token or ''. Who has the container then; nothing if the
+ * lock is another's.
+ */
+const CLAIM_CONTAINER = `if ARGV[2] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[2] then return false end
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+return redis.call('GET', KEYS[1])`
+/**
+ * KEYS names, lock, placed ('' keeps it) · ARGV name, container, the lock's token. 0 if the lock is
+ * another's.
+ */
+const GIVE_BACK = `if redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end
+if KEYS[3] ~= '' then redis.call('DEL', KEYS[3]) end
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 1`
 const RELEASE = `if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end return 1`
 
 /**
@@ -167,47 +184,41 @@ export class NodeDirectory {
     return records.filter(({ id }) => ready.has(id))
   }
 
-  /** Every node that is known, in the order of their ids. */
+  /**
+   * Every node that is known, in the order of their ids. Two questions to Redis, however many there
+   * are.
+   */
   async statuses(): Promise<NodeStatus[]> {
     return orUnavailable(
       (async () => {
         const ids = (await this.redis.smembers(KEY.nodes)).sort()
-        const [seconds, micros] = await this.redis.time()
-        const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
-        return Promise.all(
-          ids.map(async (id) => {
-            const [runtime, extractor] = await Promise.all([
-              this.#part(id, 'runtime', now),
-              this.#part(id, 'extractor', now),
-            ])
-            const said = runtime.said === undefined ? undefined : nodeSchema.safeParse(runtime.said).data
-            return {
-              id,
-              state: stateOf(runtime, extractor),
-              runtime,
-              extractor,
-              last: said,
-              host: said?.host ?? hostOf(extractor.said),
-            }
-          }),
+        if (ids.length === 0) return []
+        const parts = ids.flatMap((id) => NODE_PARTS.map((part) => ({ id, part })))
+        // In one step, so that what is read fits together.
+        const [texts, seen, [seconds, micros]] = valuesOf<[(string | null)[], (string | null)[], [string, string]]>(
+          await this.redis
+            .multi()
+            .mget(parts.map(({ id, part }) => partKeys(id, part)[0]))
+            .hmget(KEY.nodesSeen, ...parts.map(({ id, part }) => `${id}/${part}`))
+            .time()
+            .exec(),
         )
+        const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+        return ids.map((id, at) => {
+          const part = (index: number): PartStatus => partStatus(texts[index] ?? null, seen[index] ?? null, now)
+          const [runtime, extractor] = [part(2 * at), part(2 * at + 1)]
+          const said = runtime.said === undefined ? undefined : nodeSchema.safeParse(runtime.said).data
+          return {
+            id,
+            state: stateOf(runtime, extractor),
+            runtime,
+            extractor,
+            last: said,
+            host: said?.host ?? hostOf(extractor.said),
+          }
+        })
       })(),
     )
-  }
-
-  async #part(id: string, part: NodePart, now: number): Promise<PartStatus> {
-    const [text, seen] = await Promise.all([
-      this.redis.get(partKeys(id, part)[0]),
-      this.redis.hget(KEY.nodesSeen, `${id}/${part}`),
-    ])
-    const at = seen === null ? undefined : Number(seen.slice(0, seen.indexOf(' ')))
-    const said = text ?? seen?.slice(seen.indexOf(' ') + 1)
-    return {
-      lives: text !== null,
-      seenAt: at,
-      silentMs: at === undefined ? undefined : Math.max(0, now - at),
-      said: said === undefined ? undefined : (JSON.parse(said) as unknown),
-    }
   }
 
   /** The ids of all nodes that ever registered, also of those that do not live. */
@@ -261,16 +272,25 @@ export class NodeDirectory {
 
   /**
    * Which node a container is placed on: the first that asks gets it, and every later one is told
-   * who did.
+   * who did. With a `lock` only while that run has its job.
+   * @throws LostRun
    */
-  async claimContainer(container: string, node: string): Promise<string> {
-    await orUnavailable(this.redis.set(KEY.placed(container), node, 'NX'))
-    return (await orUnavailable(this.redis.get(KEY.placed(container)))) ?? node
+  async claimContainer(container: string, node: string, lock?: JobLock): Promise<string> {
+    const keys = [KEY.placed(container), lock?.key ?? '']
+    const owner = await orUnavailable(this.redis.eval(CLAIM_CONTAINER, keys.length, ...keys, node, lock?.token ?? ''))
+    if (typeof owner !== 'string') throw new LostRun(`what places the container ${container}`)
+    return owner
   }
 
-  /** Only for one that no node has: a container that was there is withdrawn. */
-  async forgetContainer(container: string): Promise<void> {
-    await orUnavailable(this.redis.del(KEY.placed(container)))
+  /**
+   * A run gives back the name of a container that will not be, and with `placement` its place too.
+   * The place is kept for a container that a node may have.
+   * @throws LostRun
+   */
+  async giveBack(name: string, container: string, lock: JobLock, { placement }: { placement: boolean }): Promise<void> {
+    const keys = [KEY.names, lock.key, placement ? KEY.placed(container) : '']
+    const outcome = await orUnavailable(this.redis.eval(GIVE_BACK, keys.length, ...keys, name, container, lock.token))
+    if (outcome !== 1) throw new LostRun(`what places the container ${container}`)
   }
 
   /** Claims a container's name; false where another container has it. */
@@ -357,6 +377,27 @@ export class NodeDirectory {
 
 function partKeys(id: string, part: NodePart): [own: string, other: string] {
   return part === 'runtime' ? [KEY.node(id), KEY.extractor(id)] : [KEY.extractor(id), KEY.node(id)]
+}
+
+/** @param seen when the part was last renewed, a space, and what it said */
+function partStatus(text: string | null, seen: string | null, now: number): PartStatus {
+  const at = seen === null ? undefined : Number(seen.slice(0, seen.indexOf(' ')))
+  const said = text ?? seen?.slice(seen.indexOf(' ') + 1)
+  return {
+    lives: text !== null,
+    seenAt: at,
+    silentMs: at === undefined ? undefined : Math.max(0, now - at),
+    said: said === undefined ? undefined : (JSON.parse(said) as unknown),
+  }
+}
+
+/** The answers of a transaction. */
+function valuesOf<T extends readonly unknown[]>(answers: [Error | null, unknown][] | null): T {
+  if (!answers) throw new Error('Redis has dropped the transaction')
+  return answers.map(([error, value]) => {
+    if (error) throw error
+    return value
+  }) as unknown as T
 }
 
 function stateOf(runtime: PartStatus, extractor: PartStatus): NodeState {

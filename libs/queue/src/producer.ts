@@ -6,7 +6,7 @@ import { orUnavailable } from './connection.js'
 import { CONTRACTS, type JobData, type JobName, type JobResult } from './contracts.js'
 import { decodeFailure } from './failure.js'
 import type { JobLock } from './journal.js'
-import { BULL_PREFIX } from './keys.js'
+import { BULL_PREFIX, CHANNEL, KEY } from './keys.js'
 
 /**
  * A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids
@@ -43,6 +43,11 @@ const KEEP = {
 } satisfies JobsOptions
 /** BullMQ's own stream of events, which none of us reads: its default is 10,000 a queue. */
 const STREAMS = { events: { maxLen: 500 } }
+
+const RELEASE_LOCK = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1`
+const TELL_IF_STOPPED = `
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('PUBLISH', '${CHANNEL.cancelled}', ARGV[1]) end
+return 1`
 
 function checked<N extends JobName>(job: NewJob<N>): NewJob<N> {
   const result = CONTRACTS[job.name].data.safeParse(job.data)
@@ -85,6 +90,7 @@ export class Producer {
       ? { jobId: id, ...CHILD, parent: { id: parent.id, queue: `${BULL_PREFIX}:${parent.queue}` } }
       : { jobId: id }
     await orUnavailable(this.queue(job.queue).add(name, data, options))
+    if (!parent && 'root' in data) await this.tellIfStopped(data.root)
   }
 
   /** A job that starts when its children have ended, all well or one badly. Added as one. */
@@ -114,6 +120,7 @@ export class Producer {
         })),
       }),
     )
+    if (!parent && 'root' in job.data) await this.tellIfStopped(job.data.root)
   }
 
   /** Adds `job` again and again, every `milliseconds`; one schedule however many ask. */
@@ -185,6 +192,23 @@ export class Producer {
     await this.queue(name).obliterate({ force: true })
     await this.#queues.get(name)?.close()
     this.#queues.delete(name)
+  }
+
+  /** Takes the lock of a job that no run has, for so long; false if one has it. */
+  async takeLock({ key, token }: JobLock, milliseconds: number): Promise<boolean> {
+    return (await orUnavailable(this.redis.set(key, token, 'PX', milliseconds, 'NX'))) === 'OK'
+  }
+
+  async releaseLock({ key, token }: JobLock): Promise<void> {
+    await orUnavailable(this.redis.eval(RELEASE_LOCK, 1, key, token))
+  }
+
+  /**
+   * Tells all workers once more of a request that is to stop, if it is: one of its jobs has come
+   * into a queue since they were told.
+   */
+  async tellIfStopped(request: string): Promise<void> {
+    await orUnavailable(this.redis.eval(TELL_IF_STOPPED, 1, KEY.cancel(request), request))
   }
 
   /** Whether the job's lock is still that run's. */

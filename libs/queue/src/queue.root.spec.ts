@@ -277,6 +277,124 @@ describe('jobs', () => {
     expect(await journal.end(root, never)).toMatchObject({ state: 'cancelled' })
   })
 
+  describe('a request that is cancelled while its job waits ends at once, whoever has the slots:', () => {
+    /** A job has the only slot of `ingest` until the test ends. What others do is `load`. */
+    async function busy(load: Handlers<'ingest'>['load'] = () => Promise.resolve({ images: [] })) {
+      const { journal, producer } = await client()
+      const holder = randomUUID()
+      const hasSlot = Promise.withResolvers<undefined>()
+      const over = Promise.withResolvers<undefined>()
+      const seen: AbortSignal[] = []
+      let holding = false
+      await worker('ingest', QUEUES.ingest, {
+        ...noImport,
+        load: async (data, context) => {
+          if (data.root !== holder) {
+            seen.push(context.signal)
+            return load(data, context)
+          }
+          holding = true
+          hasSlot.resolve(undefined)
+          await over.promise
+          holding = false
+          return { images: [] }
+        },
+      })
+      open.push({ close: () => over.resolve(undefined) })
+      const add = async (root: string): Promise<void> => {
+        await producer.add({
+          name: 'load',
+          queue: QUEUES.ingest,
+          id: root,
+          data: { root, upload: root, prepare: false },
+        })
+      }
+      const takeSlot = async (): Promise<void> => {
+        await journal.create(holder, 'load', 'waiting')
+        await add(holder)
+        await hasSlot.promise
+      }
+      const isGone = async (root: string): Promise<boolean> => !(await producer.has({ queue: QUEUES.ingest, id: root }))
+      return { journal, producer, seen, add, takeSlot, isGone, isHeld: () => holding }
+    }
+    const stopped: Handlers<'ingest'>['load'] = (_, { signal }) => {
+      signal.throwIfAborted()
+      return Promise.resolve({ images: [] })
+    }
+    const cancelled = { state: 'cancelled', error: { code: 'cancelled' } }
+
+    it('for a slot', async () => {
+      const { journal, seen, add, takeSlot, isGone, isHeld } = await busy(stopped)
+      const root = randomUUID()
+      await takeSlot()
+      await journal.create(root, 'load', 'waiting')
+      // As after a first run.
+      await journal.update(root, { state: 'active', step: 'launching' })
+      await add(root)
+      await journal.cancel(root, () => Promise.resolve())
+      expect(await journal.end(root, never)).toMatchObject(cancelled)
+      await expect.poll(() => isGone(root)).toBe(true)
+      expect(seen.map(({ aborted }) => aborted)).toEqual([true])
+      expect(isHeld()).toBe(true)
+    })
+
+    it('and came into its queue after that', async () => {
+      const { journal, add, takeSlot, isGone, isHeld } = await busy(stopped)
+      const root = randomUUID()
+      await takeSlot()
+      await journal.create(root, 'load', 'waiting')
+      await journal.update(root, { state: 'active' })
+      await journal.cancel(root, () => Promise.resolve())
+      await add(root)
+      expect(await journal.end(root, never)).toMatchObject(cancelled)
+      await expect.poll(() => isGone(root)).toBe(true)
+      expect(isHeld()).toBe(true)
+    })
+
+    it('behind its children, which were under way', async () => {
+      const root = randomUUID()
+      const started = Promise.withResolvers<undefined>()
+      const { journal, producer, add, takeSlot, isHeld } = await busy(async (_, context) => {
+        context.signal.throwIfAborted()
+        await journal.update(root, { state: 'active' })
+        await context.children(children(root, 2))
+        return { images: [] }
+      })
+      await worker('extract', QUEUES.extract, {
+        extract: async (_, { signal }) => {
+          started.resolve(undefined)
+          await aborted(signal)
+          throw signal.reason
+        },
+      })
+      await journal.create(root, 'load', 'waiting')
+      await add(root)
+      await started.promise
+      await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren()).toBe(true)
+      await takeSlot()
+      await journal.cancel(root, () => Promise.resolve())
+      expect(await journal.end(root, never)).toMatchObject(cancelled)
+      expect(isHeld()).toBe(true)
+    })
+
+    it('for a while, since it was put back', async () => {
+      const { journal, producer, add, takeSlot, isHeld } = await busy(async ({ root }, context) => {
+        context.signal.throwIfAborted()
+        await journal.update(root, { state: 'active' })
+        return context.again(new StrataError('store_unavailable', 'the store is away'))
+      })
+      const root = randomUUID()
+      await journal.create(root, 'load', 'waiting')
+      await add(root)
+      // Its pause has grown: it is not over soon.
+      await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.delay ?? 0).toBeGreaterThan(900)
+      await takeSlot()
+      await journal.cancel(root, () => Promise.resolve())
+      expect(await journal.end(root, never)).toMatchObject(cancelled)
+      expect(isHeld()).toBe(true)
+    })
+  })
+
   it('a run that has lost its job ends nothing, and hears of it', async () => {
     const { journal, producer, fast } = await client()
     const root = randomUUID()
@@ -463,6 +581,25 @@ describe('jobs', () => {
 })
 
 describe('the journal', () => {
+  it('tells whether a run may go on: it has its job, and its request has not ended', async () => {
+    const { journal, fast } = await client()
+    const [id, lock] = [randomUUID(), { key: 'a-lock', token: 'a-run' }]
+    await journal.create(id, 'launch', 'waiting')
+    await expect(journal.assertUnderWay(id, lock)).rejects.toBeInstanceOf(LostRun)
+    await fast.set(lock.key, lock.token)
+    await journal.assertUnderWay(id, lock)
+    // A job that no gateway added.
+    await journal.assertUnderWay(randomUUID(), lock)
+    await journal.fail(id, new StrataError('node_unavailable', 'the node is gone'))
+    await expect(journal.assertUnderWay(id, lock)).rejects.toMatchObject({
+      code: 'node_unavailable',
+      message: 'the node is gone',
+    })
+    // Its record was dropped after a day.
+    await fast.del(`strata:job:${id}`)
+    await expect(journal.assertUnderWay(id, lock)).rejects.toMatchObject({ code: 'job_expired' })
+  })
+
   it('knows a used id, and an end is final', async () => {
     const { journal } = await client()
     const id = randomUUID()

@@ -67,9 +67,13 @@ export class Signals {
     }
   }
 
-  /** Calls `listener` for each request whose work is to stop, while this process is connected. */
-  onCancelled(listener: (id: string) => void): void {
+  /**
+   * Calls `listener` for each request whose work is to stop, while this process is connected. May
+   * call again for one request. Gives the function that ends it.
+   */
+  onCancelled(listener: (id: string) => void): () => void {
     this.#cancelled.add(listener)
+    return () => this.#cancelled.delete(listener)
   }
 
   /**
@@ -80,7 +84,7 @@ export class Signals {
     const controller = new AbortController()
     const watchers = this.#watched.get(id) ?? new Set()
     this.#watched.set(id, watchers.add(controller))
-    await this.#check(id)
+    await this.#abortIfStopped(id)
     const done = (): void => {
       watchers.delete(controller)
       if (watchers.size === 0) this.#watched.delete(id)
@@ -89,10 +93,15 @@ export class Signals {
   }
 
   async #check(id: string): Promise<void> {
+    if (await this.#abortIfStopped(id)) this.#cancelled.forEach((listener) => listener(id))
+  }
+
+  /** Whether the request is to stop. Who watches it is told. */
+  async #abortIfStopped(id: string): Promise<boolean> {
     const reason = await this.#reader.get(KEY.cancel(id)).catch(() => null)
-    if (reason === null) return
+    if (reason === null) return false
     this.#watched.get(id)?.forEach((controller) => controller.abort(decodeFailure(reason)))
-    this.#cancelled.forEach((listener) => listener(id))
+    return true
   }
 
   close(): void {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { asStrataError, ERROR_TITLES, step, StrataError } from '@strata/oci'
 import {
   DelayedError,
@@ -37,6 +38,11 @@ export interface JobContext {
   readonly asked: number
   /** This run follows one that gave up its worker for its children. */
   readonly resumed: boolean
+  /**
+   * This run's hold on the job: a change in Redis that is made with it fails once another run has
+   * the job.
+   */
+  readonly lock: JobLock
   /**
    * Aborts when the request is cancelled or another part of it failed, with that as its reason; may
    * be aborted from the start: the handler then cleans up and throws the reason. Aborts with
@@ -111,6 +117,9 @@ const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 1
 /** Pauses of a job that is put back, and for how long in all. */
 const AGAIN = { firstMs: 250, longestMs: 5_000, inAllMs: 60_000 }
 
+/** States of a job that no worker has, and that waits for nothing but a worker or a time. */
+const NOT_TAKEN: ReadonlySet<string> = new Set(['waiting', 'prioritized', 'delayed'])
+
 /** What the queue keeps in a job's data beside what its contract says. */
 interface Kept {
   /** The children that were asked for. */
@@ -132,6 +141,10 @@ export class JobWorker<K extends QueueKind> {
    * longer than a lock, and took its own job up again.
    */
   readonly #runs = new Map<string, Set<AbortController>>()
+  /** Children that a stop of their request has reached. */
+  readonly #stopping = new WeakSet<Job>()
+  readonly #stopListening: () => void
+  readonly #endings = new Set<Promise<void>>()
 
   constructor(
     redis: Redis,
@@ -161,7 +174,11 @@ export class JobWorker<K extends QueueKind> {
       if (job && error.message.includes('stalled more than'))
         void this.#fail(job, decodeFailure(error.message)).catch(() => undefined)
     })
-    signals.onCancelled((id) => void this.#wakeParent(id).catch(() => undefined))
+    for (const event of ['completed', 'failed'] as const)
+      this.#worker.on(event, (job?: Job) => {
+        if (job && this.#stopping.delete(job)) this.#tellStopped(job)
+      })
+    this.#stopListening = signals.onCancelled((id) => this.#endWaiting(id))
   }
 
   /** Takes no more jobs until `resume`; those under way go on. */
@@ -174,18 +191,32 @@ export class JobWorker<K extends QueueKind> {
   }
 
   async close(): Promise<void> {
+    this.#stopListening()
     await this.#worker.close()
+    await Promise.all(this.#endings)
     await this.#producer.close()
   }
 
   async #run(job: Job, token: string): Promise<unknown> {
-    const name = job.name as JobName
     // A worker that waits for jobs when it is paused may still be given one.
     if (this.options.mayWork && !(await this.options.mayWork())) {
       await job.moveToWait(token)
       throw new WaitingError()
     }
-    const lock: JobLock = { key: `${BULL_PREFIX}:${this.options.queue}:${job.id ?? ''}:lock`, token }
+    this.#lose(job.id ?? '')
+    return await this.#work(job, { key: this.#lockKey(job), token }, true)
+  }
+
+  #lockKey(job: Job): string {
+    return `${BULL_PREFIX}:${this.options.queue}:${job.id ?? ''}:lock`
+  }
+
+  /**
+   * Has the handler do the job, and ends the request with what comes of it. `isTaken`: BullMQ gave
+   * the job to this worker. Otherwise it waits in its queue, and is only to be ended.
+   */
+  async #work(job: Job, lock: JobLock, isTaken: boolean): Promise<unknown> {
+    const name = job.name as JobName
     try {
       if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name))
         throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)
@@ -195,7 +226,7 @@ export class JobWorker<K extends QueueKind> {
           'bad_request',
           `the job ${name} is not valid: ${parsed.error.issues[0]?.path.join('.') ?? ''}: ${parsed.error.issues[0]?.message ?? ''}`,
         )
-      const result: unknown = CONTRACTS[name].result.parse(await this.#handle(name, job, lock, parsed.data))
+      const result: unknown = CONTRACTS[name].result.parse(await this.#handle(name, job, lock, parsed.data, isTaken))
       if (CONTRACTS[name].endsRoot && !job.parent && 'root' in parsed.data)
         await this.journal.complete(parsed.data.root, result, lock)
       return result
@@ -207,11 +238,10 @@ export class JobWorker<K extends QueueKind> {
     }
   }
 
-  async #handle(name: JobName, job: Job, lock: JobLock, data: JobData<JobName>): Promise<unknown> {
+  async #handle(name: JobName, job: Job, lock: JobLock, data: JobData<JobName>, isTaken: boolean): Promise<unknown> {
     const root = 'root' in data ? data.root : undefined
     const id = job.id ?? ''
     const kept = job.data as Kept
-    this.#lose(id)
     const watch =
       root === undefined
         ? { controller: new AbortController(), done: () => undefined }
@@ -224,6 +254,7 @@ export class JobWorker<K extends QueueKind> {
         queue: this.options.queue,
         asked: kept.added?.length ?? 0,
         resumed: kept.added !== undefined,
+        lock,
         parent:
           job.parent?.id === undefined
             ? undefined
@@ -235,12 +266,13 @@ export class JobWorker<K extends QueueKind> {
         assertOwned: async () => {
           if (!(await this.#producer.isHeld(lock))) throw new LostRun(`the job ${id}`)
         },
-        again: (reason) => this.#again(job, lock, reason),
+        again: (reason) => (isTaken ? this.#again(job, lock, reason) : Promise.reject(reason)),
         complete: async (result) => {
           if (!job.parent && root !== undefined) await this.journal.complete(root, result, lock)
         },
         fail: (error) => this.#fail(job, error, lock),
         children: async (jobs) => {
+          if (!isTaken) throw signal.reason
           try {
             await this.#children(job, lock.token, jobs, signal)
           } catch (error) {
@@ -257,6 +289,7 @@ export class JobWorker<K extends QueueKind> {
       return await handler(data, context)
     } finally {
       watch.done()
+      if (job.parent && signal.aborted && !(signal.reason instanceof LostRun)) this.#stopping.add(job)
       this.#runs.get(id)?.delete(watch.controller)
       if (this.#runs.get(id)?.size === 0) this.#runs.delete(id)
     }
@@ -287,7 +320,7 @@ export class JobWorker<K extends QueueKind> {
     const waits = await job.moveToWaitingChildren(token)
     // A cancel or a failure that came before this found nobody who waits to be woken: the siblings'
     // ends wake the parent then.
-    if (waits && cancelled.aborted) await this.#wakeParent(job.id ?? '')
+    if (waits && cancelled.aborted) this.#endWaiting(job.id ?? '')
     const failedMeanwhile = await this.#stopIfOneFailed(job)
     if (waits) throw new WaitingForChildren()
     if (failedMeanwhile) throw failedMeanwhile
@@ -307,13 +340,58 @@ export class JobWorker<K extends QueueKind> {
     return failed
   }
 
+  /** A request is to stop: what its job waits for in this queue is not waited for. */
+  #endWaiting(id: string): void {
+    const ending = this.#endIfWaiting(id)
+      .catch((error: unknown) => {
+        if (endsRunOnly(error)) return
+        this.options.onError?.(
+          new Error(`stopping the request ${id}: ${asStrataError(error).message}`, { cause: error }),
+        )
+      })
+      .finally(() => this.#endings.delete(ending))
+    this.#endings.add(ending)
+  }
+
   /**
-   * A cancelled request whose job waits for children that no worker has: they go, and the job wakes
-   * to clean up.
+   * Ends the job of a request that is to stop and that no worker has. The children that no worker
+   * has are removed. Then the job itself is ended at once, beside the slots of this queue, which
+   * may be taken for long: its handler runs with an aborted signal, as it would in a slot. A job
+   * with a parent is not ended so: the job at the top removes it.
+   *
+   * The handler runs under the job's lock. If a slot takes the job in the same moment, its run
+   * takes the lock over, is told to stop too, and ends the job.
    */
-  async #wakeParent(id: string): Promise<void> {
+  async #endIfWaiting(id: string): Promise<void> {
     const job = await this.#producer.queue(this.options.queue).getJob(id)
-    if (job && (await job.isWaitingChildren())) await job.removeUnprocessedChildren()
+    if (!job) return
+    if (await job.isWaitingChildren()) {
+      await job.removeUnprocessedChildren()
+      if (job.parent) this.#tellStopped(job)
+    }
+    if (job.parent || (this.options.mayWork && !(await this.options.mayWork()))) return
+    const lock: JobLock = { key: this.#lockKey(job), token: randomUUID() }
+    if (!(await this.#producer.takeLock(lock, STALLS.lockDuration))) return
+    try {
+      if (!NOT_TAKEN.has(await job.getState())) return
+      await this.#work(job, lock, false)
+    } catch (error) {
+      // The job's own failure: its request has ended with it.
+      if (!(error instanceof UnrecoverableError)) throw error
+    } finally {
+      await this.#producer.releaseLock(lock)
+    }
+    // A slot may have it by now, or a child of it is still stopping: then a run finds it ended.
+    await job.remove().catch(() => undefined)
+  }
+
+  /**
+   * A child has ended since its request is to stop: its parent may wait in its queue since then.
+   */
+  #tellStopped(job: Job): void {
+    const { root } = job.data as { root?: unknown }
+    if (typeof root === 'string')
+      this.#producer.tellIfStopped(root).catch((error: unknown) => this.options.onError?.(asStrataError(error)))
   }
 
   /** Without a lock where the queue itself has ended the job. */

@@ -202,28 +202,32 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     await world.right('a node that was the only one and gone for a while')
   })
 
-  it('and comes back in the middle: a launch that was ended meanwhile does not run', async () => {
-    const { token, body } = world.witness.container('t/base')
-    world.orders.give('launch.placed', 'SIGSTOP')
-    const job = randomUUID()
-    const answer = launch({ ...body, name: 'late' }, `?job=${job}`)
-    const pid = await world.orders.taken('launch.placed')
-    expect([(await answer).status, (await world.job(job)).error?.code]).toEqual([503, 'node_unavailable'])
-    process.kill(pid, 'SIGCONT')
-    await becomes(a, 'ready')
-    const { containers } = (await world.strata.request('GET', '/v1/containers?all')).json<{
-      containers: ContainerView[]
-    }>()
-    await until(
-      async () => (await world.container(containers[0]?.id ?? ''))?.state === 'exited',
-      'its container says so',
-    )
-    expect(world.witness.times(token)).toBe(0)
-    // The node works on.
-    const again = world.witness.container('t/base')
-    expect((await launch(again.body)).status).toBe(201)
-    await until(() => world.witness.times(again.token) === 1, 'it runs')
-    await world.right('a node that came back')
-    expect((await world.strata.request('GET', `/v1/jobs/${job}`)).json<JobView>().state).toBe('failed')
-  })
+  // In the middle of its job, and with the container created and one call away from running.
+  it.each(['launch.placed', 'launch.created'] as const)(
+    'and comes back at %s: a launch that was ended meanwhile does not run',
+    async (at) => {
+      const { token, body } = world.witness.container('t/base')
+      world.orders.give(at, 'SIGSTOP')
+      const job = randomUUID()
+      const answer = launch({ ...body, name: 'late' }, `?job=${job}`)
+      const pid = await world.orders.taken(at)
+      expect([(await answer).status, (await world.job(job)).error?.code]).toEqual([503, 'node_unavailable'])
+      process.kill(pid, 'SIGCONT')
+      await becomes(a, 'ready')
+      const { containers } = (await world.strata.request('GET', '/v1/containers?all')).json<{
+        containers: ContainerView[]
+      }>()
+      await until(
+        async () => (await world.container(containers[0]?.id ?? ''))?.state === 'exited',
+        'its container says so',
+      )
+      expect(world.witness.times(token)).toBe(0)
+      // The node works on.
+      const again = world.witness.container('t/base')
+      expect((await launch(again.body)).status).toBe(201)
+      await until(() => world.witness.times(again.token) === 1, 'it runs')
+      await world.right('a node that came back')
+      expect((await world.strata.request('GET', `/v1/jobs/${job}`)).json<JobView>().state).toBe('failed')
+    },
+  )
 })
