@@ -1,11 +1,10 @@
 import { closeSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { flock, openOwnFile, ownFolder } from '@strata/linux'
-import { asStrataError, step, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/oci'
 import { AutoRemove } from './auto-remove.js'
 import { Cgroups } from './cgroups.js'
-import { checkClaim, checkId, isContainerId } from './claim.js'
+import { checkClaim, checkId } from './claim.js'
 import {
   lasts,
   type ContainerClaim,
@@ -14,14 +13,16 @@ import {
   type ContainerRoots,
   type LaunchOptions,
 } from './container.js'
-import { Entry, notFound } from './entry.js'
+import { notFound, type Entry } from './entry.js'
 import { findProgram } from './find-program.js'
-import { killMonitors, Launcher } from './launcher.js'
+import { Launcher } from './launcher.js'
 import { Lifecycle } from './lifecycle.js'
-import { ContainerLog } from './log/container-log.js'
 import { LOG_LIMITS, type LogChunk, type LogLimits, type LogOptions } from './log/types.js'
 import { dropPipeNames } from './pipe.js'
-import { RecordStore, type UnreadableContainer } from './record-store.js'
+import { Reconciler } from './reconciler.js'
+import { RecordStore } from './record-store.js'
+import { Registry, type ContainerListener } from './registry.js'
+import { Remover } from './remover.js'
 import { Runc } from './runc.js'
 import type { RuntimeAbout, RuntimeDriver } from './runtime-driver.js'
 import { parseSignal, stopSignalOf } from './signals.js'
@@ -51,25 +52,19 @@ export interface ContainersOptions {
 
 const COLLECT_MS = 10_000
 /**
- * How many containers are looked after at once where all are: each costs a process of the runtime.
- */
-const AT_ONCE = 4
-
-/**
  * The containers of one node: records on disk, processes under the runtime and conmon, both of
  * which outlive this. One instance a node: `open` takes a lock. All methods are safe to call side
  * by side and again after a crash.
  */
 export class Containers {
-  readonly #entries = new Map<string, Entry>()
-  readonly #listeners = new Set<(id: string, record: ContainerRecord | undefined) => void>()
+  readonly #registry: Registry
   readonly #store: RecordStore
   readonly #cgroups: Cgroups
   readonly #launcher: Launcher
   readonly #lifecycle: Lifecycle
   readonly #driver: RuntimeDriver
+  readonly #remover: Remover
   readonly #autoRemove: AutoRemove
-  readonly #collectMs: number
   #about: RuntimeAbout = { version: '', warnings: [] }
   #closed = false
 
@@ -78,10 +73,12 @@ export class Containers {
     conmon: string,
     private readonly lock: number,
   ) {
+    const logLimits = options.logLimits ?? LOG_LIMITS
     this.#store = new RecordStore(options.folder)
+    this.#registry = new Registry(this.#store, logLimits, (message) => options.warn?.(message))
     this.#cgroups = new Cgroups(`strata-${options.node}`)
     this.#driver = new Runc(options.runtime ?? findProgram('runc'), join(options.runFolder, 'runc'), options.runFolder)
-    const collectMs = (this.#collectMs = options.collectMs ?? COLLECT_MS)
+    const collectMs = options.collectMs ?? COLLECT_MS
     this.#autoRemove = new AutoRemove(collectMs, async (entry) => {
       await this.remove(entry.record.id).catch((error: unknown) => this.#warn(entry, 'cannot remove', error))
     })
@@ -91,13 +88,14 @@ export class Containers {
       options.roots,
       this.#cgroups,
       this.#bundles,
-      (options.logLimits ?? LOG_LIMITS).unattendedBytes,
+      logLimits.unattendedBytes,
     )
+    this.#remover = new Remover(this.#store, this.#registry, this.#launcher, options.roots, collectMs)
     this.#lifecycle = new Lifecycle({
       launcher: this.#launcher,
       collectMs,
       folderOf: (id) => this.#store.folderOf(id),
-      save: (entry, record, how) => this.#save(entry, record, how),
+      save: (entry, record, how) => this.#registry.save(entry, record, how),
       exited: (entry) => this.#autoRemove.consider(entry),
       isClosed: () => this.#closed,
       warn: (entry, what, error) => this.#warn(entry, what, error),
@@ -125,7 +123,20 @@ export class Containers {
         throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
       dropPipeNames(options.runFolder)
       const containers = new Containers(options, conmon, lock)
-      await containers.#reconcile()
+      const reconciler = new Reconciler({
+        store: containers.#store,
+        registry: containers.#registry,
+        launcher: containers.#launcher,
+        lifecycle: containers.#lifecycle,
+        driver: containers.#driver,
+        cgroups: containers.#cgroups,
+        roots: options.roots,
+        bundles: containers.#bundles,
+        warn: (message) => options.warn?.(message),
+        warnOf: (entry, what, error) => containers.#warn(entry, what, error),
+      })
+      await reconciler.run()
+      containers.#about = await containers.#driver.about()
       return containers
     } catch (error) {
       closeSync(lock)
@@ -151,7 +162,7 @@ export class Containers {
     checkId(id)
     if (this.#store.isRemoved(id))
       throw new StrataError('container_not_found', `container ${id.slice(0, 12)} was removed`)
-    const present = this.#entries.get(id)
+    const present = this.#registry.peek(id)
     if (present) return present.record
     checkClaim(id, claim)
     const { name } = claim
@@ -167,16 +178,14 @@ export class Containers {
     }
     // In the registry before the first wait: of two claims of an id, or of a name, the second meets
     // the first.
-    const entry = this.#enter(record)
+    const entry = this.#registry.enter(record)
     return await entry.alone(async () => {
       try {
         await entry.log.make()
-        await this.#save(entry, record, { durable: lasts(record) })
+        await this.#registry.save(entry, record, { durable: lasts(record) })
         return record
       } catch (error) {
-        this.#entries.delete(id)
-        entry.removed = true
-        entry.changed()
+        this.#registry.drop(entry)
         throw error
       }
     })
@@ -191,7 +200,7 @@ export class Containers {
    * @throws StrataError as above; `cancelled`; what `options.assertOwned` rejects with
    */
   async launch(id: string, options: LaunchOptions = {}): Promise<ContainerRecord> {
-    const entry = this.#entry(id)
+    const entry = this.#registry.get(id)
     const start = options.start ?? 1
     return await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
@@ -214,7 +223,7 @@ export class Containers {
    * this was asked.
    */
   async giveUp(id: string, error: StrataError): Promise<void> {
-    const entry = this.#entries.get(id)
+    const entry = this.#registry.peek(id)
     await entry?.alone(async () => {
       if (!entry.removed && entry.state.status === 'created')
         await this.#lifecycle.refuse(entry, entry.record.starts + 1, error)
@@ -223,23 +232,17 @@ export class Containers {
 
   /** `container_not_found` if there is none (any more). */
   get(id: string): ContainerRecord {
-    return this.#entry(id).record
+    return this.#registry.get(id).record
   }
 
   /** By id, name, or unique id prefix: `container_not_found`, `container_ambiguous`. */
   find(ref: string): ContainerRecord {
-    const all = this.list()
-    const exact = all.find((record) => record.id === ref) ?? all.find((record) => record.name === ref)
-    if (exact) return exact
-    const [first, second] = /^[0-9a-f]+$/.test(ref) ? all.filter((record) => record.id.startsWith(ref)) : []
-    if (!first) throw notFound(ref)
-    if (second) throw new StrataError('container_ambiguous', `${ref} is the beginning of more than one container's id`)
-    return first
+    return this.#registry.find(ref)
   }
 
   /** All, in the order of their making. */
   list(): ContainerRecord[] {
-    return [...this.#entries.values()].map((entry) => entry.record)
+    return this.#registry.records()
   }
 
   /**
@@ -247,7 +250,7 @@ export class Containers {
    * `cancelled`.
    */
   async wait(id: string, signal?: AbortSignal): Promise<ContainerExit> {
-    const entry = this.#entry(id)
+    const entry = this.#registry.get(id)
     const release = this.#autoRemove.hold(entry)
     try {
       const exit = await entry.exit(signal)
@@ -265,7 +268,7 @@ export class Containers {
    * dropped.
    */
   async *logs(id: string, options: LogOptions = {}): AsyncGenerator<LogChunk, void, undefined> {
-    const entry = this.#entry(id)
+    const entry = this.#registry.get(id)
     if (options.foreground) entry.attended = true
     const release = this.#autoRemove.hold(entry)
     try {
@@ -280,7 +283,7 @@ export class Containers {
    * (default 10; 0 at once). Fine if it has exited.
    */
   async stop(id: string, options: { timeoutSeconds?: number; signal?: string } = {}): Promise<ContainerExit> {
-    const entry = this.#entry(id)
+    const entry = this.#registry.get(id)
     const { config } = entry.record.image
     const timeoutSeconds = options.timeoutSeconds ?? 10
     const signal = options.signal ? parseSignal(options.signal) : stopSignalOf(config?.StopSignal)
@@ -302,7 +305,7 @@ export class Containers {
    * not.
    */
   async kill(id: string, signal = 'KILL'): Promise<void> {
-    if (!(await this.#signal(this.#entry(id), parseSignal(signal))))
+    if (!(await this.#signal(this.#registry.get(id), parseSignal(signal))))
       throw new StrataError('container_not_running', `container ${id.slice(0, 12)} is not running`)
   }
 
@@ -311,19 +314,14 @@ export class Containers {
    * which kills first. Fine if removed before.
    */
   async remove(id: string, options: { force?: boolean } = {}): Promise<void> {
-    if (this.#store.isRemoved(id) && !this.#entries.has(id)) return
-    const entry = this.#entry(id)
+    if (this.#store.isRemoved(id) && !this.#registry.peek(id)) return
+    const entry = this.#registry.get(id)
     if (entry.state.status === 'running') {
       if (!options.force)
         throw new StrataError('container_running', `container ${id.slice(0, 12)} is running: stop it first, or force`)
       await this.stop(id, { timeoutSeconds: 0 })
     }
-    await entry.alone(async () => {
-      if (entry.removed) return
-      if (entry.state.status === 'running')
-        throw new StrataError('container_running', `container ${id.slice(0, 12)} has been started meanwhile`)
-      await this.#takeAway(entry)
-    })
+    await this.#remover.remove(entry)
   }
 
   /**
@@ -334,11 +332,8 @@ export class Containers {
    * a client has read is old when it comes back.
    */
   isPrunable(id: string): boolean {
-    const entry = this.#entries.get(id)
-    if (!entry || entry.removed) return false
-    const { state, record } = entry
-    if (state.status !== 'exited' || record.autoRemove || entry.holders > 0) return false
-    return !record.attached || entry.attended || Date.now() - Date.parse(state.finishedAt) > this.#collectMs
+    const entry = this.#registry.peek(id)
+    return entry !== undefined && this.#remover.isPrunable(entry)
   }
 
   /**
@@ -346,35 +341,13 @@ export class Containers {
    * comes between.
    */
   async prune(id: string): Promise<boolean> {
-    const entry = this.#entries.get(id)
-    if (!entry) return false
-    return await entry.alone(async () => {
-      if (!this.isPrunable(id)) return false
-      await this.#takeAway(entry)
-      return true
-    })
-  }
-
-  /** In the container's turn. */
-  async #takeAway(entry: Entry): Promise<void> {
-    const { id } = entry.record
-    await this.#store.bury(id)
-    step('remove.container-buried')
-    if (this.#launcher.isUnclean(id)) await this.#launcher.clean(entry.record)
-    await this.options.roots.remove(entry.record)
-    step('remove.root-removed')
-    await this.#store.drop(id)
-    step('remove.record-dropped')
-    this.#entries.delete(id)
-    entry.removed = true
-    entry.changed()
-    this.#tell(id, undefined)
+    const entry = this.#registry.peek(id)
+    return entry !== undefined && (await this.#remover.prune(entry))
   }
 
   /** Told of each new record, and of each removed one (`undefined`). Answers how to stop it. */
-  onChange(listener: (id: string, record: ContainerRecord | undefined) => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+  onChange(listener: ContainerListener): () => void {
+    return this.#registry.onChange(listener)
   }
 
   /** Lets go of everything, after what is under way; containers run on. */
@@ -382,7 +355,7 @@ export class Containers {
     if (this.#closed) return
     this.#closed = true
     this.#autoRemove.close()
-    for (const entry of this.#entries.values()) {
+    for (const entry of this.#registry.entries()) {
       entry.log.stopKeeping()
       await entry.alone(() => Promise.resolve(entry.monitor?.release()))
     }
@@ -394,106 +367,10 @@ export class Containers {
     return join(this.options.runFolder, 'bundles')
   }
 
-  // ---- after a crash ----
-
-  async #reconcile(): Promise<void> {
-    const { records, leftovers, unreadable } = await this.#store.open()
-    for (const record of records.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))) this.#enter(record)
-    for (const container of unreadable) await this.#putAside(container)
-    await this.#dropStrangers(leftovers, unreadable)
-    const entries = [...this.#entries.values()]
-    await Promise.all(
-      Array.from({ length: AT_ONCE }, async () => {
-        for (let entry = entries.shift(); entry; entry = entries.shift()) {
-          await entry.log.make()
-          // One container must not keep the others from being served. What it is will be seen at
-          // the next start.
-          await this.#lifecycle
-            .recover(entry)
-            .catch((error: unknown) => this.#warn(entry, 'cannot tell what became of', error))
-        }
-      }),
-    )
-    this.#about = await this.#driver.about()
-  }
-
-  /**
-   * A container whose record cannot be read. Nobody could stop it any more, so what runs of it
-   * ends, and its name is free. What it has written may be all that somebody has of his work: that
-   * stays, with its folder, until sixteen newer ones came.
-   */
-  async #putAside({ id, why }: UnreadableContainer): Promise<void> {
-    const name = `container ${id.slice(0, 12)}`
-    try {
-      await killMonitors(this.#launcher.bundleOf(id))
-      await this.#launcher.clean({ id })
-      const aside = await this.#store.putAside(id)
-      this.options.warn?.(
-        `${why}: ${name} is not served any more, and ended if it ran; its folder is kept as ${aside}, and what it wrote under its id among the snapshots`,
-      )
-      for (const old of await this.#store.asideBeyond()) {
-        await this.options.roots.remove({ id: old })
-        await this.#store.dropAside(old)
-      }
-    } catch (error) {
-      this.options.warn?.(`${why}: ${name} cannot be put aside: ${asStrataError(error).message}`)
-    }
-  }
-
-  /**
-   * What this node has in the runtime, among bundles and cgroups but not on disk; and folders whose
-   * removal was interrupted.
-   */
-  async #dropStrangers(leftovers: readonly string[], unreadable: readonly UnreadableContainer[]): Promise<void> {
-    const bundles = await readdir(this.#bundles).catch(() => [])
-    const known = new Set([...this.#entries.keys(), ...unreadable.map(({ id }) => id)])
-    const ids = new Set(
-      [...leftovers, ...bundles, ...(await this.#driver.list()), ...this.#cgroups.list()].filter(
-        (id) => !known.has(id),
-      ),
-    )
-    for (const id of ids) {
-      await killMonitors(this.#launcher.bundleOf(id))
-      await this.#launcher.clean({ id })
-      if (isContainerId(id)) await this.options.roots.remove({ id })
-      if (leftovers.includes(id)) await this.#store.drop(id)
-    }
-  }
-
-  // ---- records ----
-
-  #enter(record: ContainerRecord): Entry {
-    const log = new ContainerLog(
-      join(this.#store.folderOf(record.id), 'log'),
-      this.options.logLimits ?? LOG_LIMITS,
-      (message) => this.options.warn?.(message),
-    )
-    const entry = new Entry(record, log)
-    this.#entries.set(record.id, entry)
-    return entry
-  }
-
-  #entry(id: string): Entry {
-    const entry = this.#entries.get(id)
-    if (!entry) throw notFound(id)
-    return entry
-  }
-
-  async #save(entry: Entry, record: ContainerRecord, options = { durable: false }): Promise<void> {
-    await this.#store.save(record, options)
-    entry.record = record
-    entry.changed()
-    this.#tell(record.id, record)
-  }
-
   async #signal(entry: Entry, signal: string): Promise<boolean> {
     return await entry.alone(
       async () => entry.state.status === 'running' && (await this.#driver.kill(entry.record.id, signal)),
     )
-  }
-
-  #tell(id: string, record: ContainerRecord | undefined): void {
-    for (const listener of [...this.#listeners]) listener(id, record)
   }
 
   #warn(entry: Entry, what: string, error: unknown): void {
