@@ -2,7 +2,7 @@
 // of ours and of others: `node tools/setup/bundle.mjs`, after tsc. They start in half of the time
 // (docs/decisions/0034-what-is-started-is-bundled.md).
 import { globSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { rolldown } from 'rolldown'
 
@@ -84,7 +84,9 @@ function ownPlaces(root) {
           'import.meta.url',
           `new URL(${JSON.stringify(join('..', file))}, import.meta.url).href`,
         )
-        return owner ? placed.replaceAll("'./worker.js'", `'../../../dist/${workerOf(owner)}.js'`) : placed
+        if (!owner) return placed
+        const bundled = join(relative(dirname(file), 'dist'), `${workerOf(owner)}.js`)
+        return placed.replaceAll(/'\.{1,2}\/worker\.js'/g, JSON.stringify(bundled))
       },
     },
   }

@@ -1,13 +1,10 @@
+export { createIntake, DEFAULT_READERS, type Intake, type IntakeOptions } from './intake.js'
 export {
-  createIntake,
-  DEFAULT_READERS,
   INTAKE_LIMITS,
-  type Intake,
   type IntakeLimits,
-  type IntakeOptions,
   type IntakeProgress,
   type Received,
   type ReceiveOptions,
-} from './intake.js'
-export type { ArchiveFile } from './file-mouth.js'
-export { bytesLeft } from './taken-socket.js'
+} from './receive-options.js'
+export type { ArchiveFile } from './sources/file-source.js'
+export { bytesLeft } from './sources/taken-socket.js'

@@ -1,61 +1,17 @@
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
-import { PACKED_LIMITS, type PackedLimits } from '@strata/archive'
-import { asStrataError, StrataError } from '@strata/oci'
-import { keys, localObjects, type ObjectStore } from '@strata/store'
-import type { Destination } from './destination.js'
-import { FileMouth, isAsKept, streamOf, type ArchiveFile } from './file-mouth.js'
-import { LocalDestination } from './local-destination.js'
-import type { LayerIndexed } from './messages.js'
-import type { Mouth, Taken } from './mouth.js'
-import { ObjectDestination } from './object-destination.js'
-import { LARGE, LISTING_NAME } from './placement.js'
-import { Readers, type Lane, type Session } from './readers.js'
-import { SocketMouth } from './socket-mouth.js'
-import { StreamMouth } from './stream-mouth.js'
-
-export interface IntakeLimits {
-  /** Entries of an archive. */
-  readonly entries: number
-  /** Bytes of an archive, unpacked. */
-  readonly bytes: number
-  /** How long a client may send nothing while it could. */
-  readonly idleMs: number
-  /** Of each layer; names, links and packing of the archive itself are bound by the same. */
-  readonly layer: PackedLimits
-}
-
-export const INTAKE_LIMITS: IntakeLimits = { entries: 100_000, bytes: 2 ** 40, idleMs: 60_000, layer: PACKED_LIMITS }
-
-/** `bytes` as they travelled, so that they compare with a Content-Length. */
-export interface IntakeProgress {
-  readonly bytes: number
-  readonly entries: number
-}
-
-export interface ReceiveOptions {
-  /** A fresh id: no data of it may be there. */
-  readonly upload: string
-  readonly signal?: AbortSignal
-  readonly limits?: Partial<IntakeLimits>
-  /**
-   * The body is one file, kept as it came, packed or not: no archive is looked for in it. A plain
-   * tar is indexed all the same; the list has one entry.
-   */
-  readonly whole?: boolean
-  /** At most five times a second, and once at the end. */
-  readonly onProgress?: (progress: IntakeProgress) => void
-  /**
-   * What is waited for, where that takes longer than a second (`waiting for a reader: 3 uploads are
-   * being read`), and `undefined` when it is over.
-   */
-  readonly onWaiting?: (step: string | undefined) => void
-}
-
-export interface Received extends IntakeProgress {
-  /** The key of the `ArchiveListing`. */
-  readonly listing: string
-}
+import { localObjects, type ObjectStore } from '@strata/store'
+import type { Destination } from './destinations/destination.js'
+import { LocalDestination } from './destinations/local-destination.js'
+import { ObjectDestination } from './destinations/object-destination.js'
+import { LARGE } from './destinations/placement.js'
+import type { Received, ReceiveOptions } from './receive-options.js'
+import { FileSource, isAsKept, streamOf, type ArchiveFile } from './sources/file-source.js'
+import { SocketSource } from './sources/socket-source.js'
+import type { Source } from './sources/source.js'
+import { StreamSource } from './sources/stream-source.js'
+import { Readers, type Lane } from './threads/readers.js'
+import { UploadSession } from './upload-session.js'
 
 export interface Intake {
   /**
@@ -82,8 +38,6 @@ export interface Intake {
   close(): Promise<void>
 }
 
-const PROGRESS_MS = 200
-
 export interface IntakeOptions {
   readonly store: ObjectStore
   /** Pairs of threads that read what clients send. One more reads files only. */
@@ -101,13 +55,13 @@ export function createIntake({ store, readers: count = DEFAULT_READERS }: Intake
   const readers = new Readers(count, local ? ['writer', 'hasher'] : ['hasher'])
   const destination = (upload: string): Destination =>
     local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload)
-  const receiveBy = (lane: Lane, mouth: Mouth, receive: ReceiveOptions): Promise<Received> =>
-    new Reception(store, destination(receive.upload), mouth, receive).run(readers.open(lane))
+  const receiveBy = (lane: Lane, source: Source, receive: ReceiveOptions): Promise<Received> =>
+    new UploadSession(store, destination(receive.upload), source, receive).run(readers.open(lane))
   return {
     receive: (body, receive) =>
       receiveBy(
         'upload',
-        (local && body instanceof IncomingMessage && SocketMouth.for(body)) || new StreamMouth(body),
+        (local && body instanceof IncomingMessage && SocketSource.for(body)) || new StreamSource(body),
         receive,
       ),
     receiveFile: async (file, receive) => {
@@ -115,115 +69,10 @@ export function createIntake({ store, readers: count = DEFAULT_READERS }: Intake
       // A small file alone has an object of its own here as well, which the plan of a file gives to
       // large ones only.
       if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole)))
-        return receiveBy('file', new FileMouth(file), receive)
+        return receiveBy('file', new FileSource(file), receive)
       const stream = streamOf(file)
-      return receiveBy('file', new StreamMouth(stream.body), receive).finally(() => stream.close())
+      return receiveBy('file', new StreamSource(stream.body), receive).finally(() => stream.close())
     },
     close: () => readers.close(),
-  }
-}
-
-/** One archive's way in: a mouth takes it, this minds the store. */
-class Reception {
-  /** The first thing that goes wrong, whatever it is, ends everything else. */
-  readonly #failure = new AbortController()
-  readonly #stop: AbortSignal
-  #reportedAt = 0
-
-  constructor(
-    private readonly store: ObjectStore,
-    private readonly destination: Destination,
-    private readonly mouth: Mouth,
-    private readonly options: ReceiveOptions,
-  ) {
-    this.#stop = AbortSignal.any([
-      this.#failure.signal,
-      ...(mouth.interrupted ? [mouth.interrupted] : []),
-      ...(options.signal ? [options.signal] : []),
-    ])
-  }
-
-  async run(session: Session): Promise<Received> {
-    try {
-      this.#stop.throwIfAborted()
-      await this.destination.claim()
-      return await this.#claimed(session)
-    } catch (error) {
-      throw this.#reason(error)
-    } finally {
-      session.close()
-    }
-  }
-
-  async #claimed(session: Session): Promise<Received> {
-    try {
-      return await this.#seal(await this.#take(session))
-    } catch (error) {
-      // What goes on beside, a `put` whose source is silent, ends by this.
-      this.#failure.abort(error)
-      // A store that is away keeps what it has until the upload is swept; the caller is told why it
-      // failed, not that.
-      await this.destination.discard().catch(() => undefined)
-      throw error
-    }
-  }
-
-  #take(session: Session): Promise<Taken> {
-    return this.mouth.take(session, {
-      keyPrefix: keys.dataOf(this.options.upload),
-      folder: this.destination.folder,
-      write: (ring) => this.#write(ring),
-      limits: { ...INTAKE_LIMITS, ...this.options.limits },
-      whole: this.options.whole === true,
-      stop: this.#stop,
-      fail: (error) => this.#failure.abort(error),
-      keepIndex: (index) => this.#keepIndex(index),
-      report: (progress) => this.#report(progress, false),
-      waiting: (step) => this.options.onWaiting?.(step),
-    })
-  }
-
-  async #write(ring: SharedArrayBuffer): Promise<void> {
-    const { entries, layer } = { ...INTAKE_LIMITS, ...this.options.limits }
-    await this.destination
-      .write(ring, { limits: { ...layer, entries }, whole: this.options.whole === true }, this.#stop)
-      .catch((error: unknown) => this.#failure.abort(error))
-  }
-
-  async #keepIndex({ diffId, bytes }: LayerIndexed): Promise<void> {
-    await this.store.create(keys.index(diffId), bytes).catch((error: unknown) => {
-      // The bytes outlive a store that is started again, and the extractor makes an index that is
-      // missing.
-      if (asStrataError(error).code !== 'store_unavailable') this.#failure.abort(error)
-    })
-  }
-
-  async #seal({ large, listing, entries, bytes }: Taken): Promise<Received> {
-    this.#stop.throwIfAborted()
-    await this.destination.seal(large)
-    const key = keys.data(this.options.upload, LISTING_NAME)
-    await this.store.put(key, listing)
-    this.#stop.throwIfAborted()
-    this.#report({ bytes, entries }, true)
-    return { listing: key, entries, bytes }
-  }
-
-  #report(progress: IntakeProgress, isLast: boolean): void {
-    const now = performance.now()
-    if (!isLast && now - this.#reportedAt < PROGRESS_MS) return
-    this.#reportedAt = now
-    this.options.onProgress?.(progress)
-  }
-
-  /**
-   * What the caller is told: of several things that went wrong in one moment, what stopped the
-   * rest.
-   */
-  #reason(error: unknown): StrataError {
-    const first: unknown = this.#stop.aborted ? this.#stop.reason : error
-    if (first instanceof StrataError) return first
-    if (this.options.signal?.aborted && first === this.options.signal.reason)
-      return new StrataError('cancelled', 'the upload was cancelled', { cause: first })
-    return asStrataError(first)
   }
 }

@@ -2,13 +2,13 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { TarReader, type TarSink } from '@strata/archive'
 import { IndexBuilder } from '@strata/layers'
 import { asStrataError, StrataError, type DiffId } from '@strata/oci'
-import { EntryHasher } from './entry-hasher.js'
-import { EntryWriter } from './entry-writer.js'
-import { FileWorker } from './file-worker.js'
-import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './messages.js'
-import { RingAborted, RingFiller, RingReader } from './ring.js'
-import { SocketSource } from './socket-source.js'
-import { WholeBody } from './whole-body.js'
+import { EntryHasher } from './threads/entry-hasher.js'
+import { EntryWriter } from './threads/entry-writer.js'
+import { FileWorker } from './threads/file-worker.js'
+import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './threads/messages.js'
+import { RingAborted, RingFiller, RingReader } from './threads/ring.js'
+import { SocketReader } from './threads/socket-reader.js'
+import { WholeBody } from './threads/whole-body.js'
 
 /**
  * A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and
@@ -49,7 +49,7 @@ function splitter(sink: TarSink, { whole, limits }: Job): TarReader | WholeBody 
 
 function readSocket(socket: SocketJob, each: (view: Buffer) => void): Uint8Array | undefined {
   const filler = new RingFiller(ring)
-  const source = new SocketSource(socket, filler)
+  const source = new SocketReader(socket, filler)
   return filler.run((room) => source.fill(room), each)
 }
 

@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs'
 import { zstdDecompressSync } from 'node:zlib'
 import { ENTRY, TarReader, type TarSink } from '@strata/archive'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { IndexBuilder } from './index-builder.js'
+import { IndexBuilder } from './index/index-builder.js'
 import { KIND } from './kind.js'
-import { LayerIndex } from './layer-index.js'
-import type { MergedTree } from './merged-tree.js'
-import { mergeLayers } from './tree-merger.js'
+import { LayerIndex } from './index/layer-index.js'
+import type { MergedTree } from './merge/merged-tree.js'
+import { mergeLayers } from './merge/tree-merger.js'
 
 const FOLDER = new URL('../../archive/fixtures/', import.meta.url)
 const TYPES = {

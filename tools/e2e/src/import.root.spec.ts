@@ -140,7 +140,7 @@ describe('an image of a tree', () => {
     }
   })
 
-  it.each(['bzip2', 'xz'])('is unpacked where no layer is packed so: %s, by every mouth', async (program) => {
+  it.each(['bzip2', 'xz'])('is unpacked where no layer is packed so: %s, by every source', async (program) => {
     const large = concat(file('random', randomBytes(2_000_000)), ZEROS)
     const path = join(folder, `tree.${program}`)
     for (const plain of [tree, large]) {
@@ -160,7 +160,7 @@ describe('an image of a tree', () => {
     }
   })
 
-  it('large, by every mouth', async () => {
+  it('large, by every source', async () => {
     const large = concat(file('big', Buffer.alloc(5_000_000, 'some bytes')), ZEROS)
     for (const body of [large, gzipSync(large, { level: 0 })]) {
       const path = join(folder, 'large.tar')

@@ -1,6 +1,6 @@
 import { ENTRY, TarEntry, type EntryType } from '@strata/archive'
-import { IndexBuilder } from '../index-builder.js'
-import type { LayerIndex } from '../layer-index.js'
+import { IndexBuilder } from '../index/index-builder.js'
+import type { LayerIndex } from '../index/layer-index.js'
 
 /**
  * An entry of a made-up layer. A file of `size` bytes gets the next free place in a made-up tar.

@@ -1,6 +1,6 @@
 import { KIND } from '../kind.js'
-import { ACTION, type LayerDelta } from '../layer-delta.js'
-import type { MergedTree } from '../merged-tree.js'
+import { ACTION, type LayerDelta } from '../merge/layer-delta.js'
+import type { MergedTree } from '../merge/merged-tree.js'
 
 const LETTER: Record<number, string> = {
   [KIND.file]: 'f',

@@ -1,0 +1,389 @@
+import { TarEntry, TarReader } from '@strata/archive'
+import { concat, file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import { StrataError } from '@strata/oci'
+import { describe, expect, it } from 'vitest'
+import { IndexBuilder } from './index-builder.js'
+import { FLAG, KIND } from '../kind.js'
+import { LayerIndex } from './layer-index.js'
+import { layerOf, type Given } from '../testing/layer-of.js'
+import { linked, shown } from '../testing/shown.js'
+import { mergeLayers } from '../merge/tree-merger.js'
+
+const shownOf = (...given: (Given | string)[]): string[] => shown(mergeLayers([layerOf(...given)]))
+const refused = (message: string | RegExp): StrataError =>
+  expect.objectContaining({ code: 'layer_invalid', message: expect.stringMatching(message) as string }) as StrataError
+
+describe('paths', () => {
+  it.each(['./a/b', '/a/b', 'a//b', 'a/./b', 'a/b/.', './/a/b//'])('%s is a/b', (path) => {
+    expect(shownOf(path.endsWith('/') || path.endsWith('.') ? { path } : path)).toEqual(['d755 a', 'f600 a/b'])
+  })
+
+  it.each(['..', '../a', 'a/..', 'a/../b', '/..'])('%s is refused by name', (path) => {
+    expect(() => layerOf({ path })).toThrow(refused(/has a "\.\." in it/))
+  })
+
+  it.each([
+    ['a zero byte', 'a\0b'],
+    ['a name of 256 bytes', 'n'.repeat(256)],
+    ['4,096 bytes', 'a/'.repeat(2048)],
+  ])('%s is refused', (_what, path) => {
+    expect(() => layerOf({ path })).toThrow(refused(/the path/))
+  })
+
+  it('keeps names that are not UTF-8, or only look like something', () => {
+    const names = [Buffer.from([0x61, 0xff]), '...', '.wh', '.whx', ' ', '-', '..a']
+    const tree = mergeLayers([layerOf(...names.map((path) => ({ path })))])
+    expect(Array.from({ length: tree.nodeCount - 1 }, (_, node) => tree.name(node + 1).toString('latin1'))).toEqual([
+      ' ',
+      '-',
+      '...',
+      '..a',
+      '.wh',
+      '.whx',
+      'a\xff',
+    ])
+  })
+
+  it.each(['.', './', '/'])('%s is the root, and must be a directory', (path) => {
+    expect(mergeLayers([layerOf({ path, type: 'directory', mode: 0o711, uid: 5 })]).mode(0)).toBe(0o40711)
+    expect(() => layerOf({ path, type: 'symlink', target: '/etc' })).toThrow(
+      refused(/is the root, and not a directory/),
+    )
+    expect(() => layerOf({ path })).toThrow(refused(/is the root/))
+    expect(() => layerOf('x', { path, type: 'hardlink', target: 'x' })).toThrow(refused(/is the root/))
+  })
+
+  it('makes missing parents up', () => {
+    expect(shownOf('a/b/c')).toEqual(['d755 a', 'd755 a/b', 'f600 a/b/c'])
+    expect(shownOf('a/b/c', 'a/')).toEqual(['d700 a', 'd755 a/b', 'f600 a/b/c'])
+  })
+
+  it.each([
+    ['symlink', /symbolic link/],
+    ['file', /non-directory/],
+    ['fifo', /non-directory/],
+  ] as const)('refuses what lies below a %s', (type, message) => {
+    expect(() => layerOf({ path: 'a', type, target: 'b' }, 'a/c')).toThrow(refused(message))
+    expect(() => layerOf({ path: 'a', type, target: 'b' }, 'a/c/d')).toThrow(refused(message))
+  })
+})
+
+describe('a name that comes twice', () => {
+  it('is what came last', () => {
+    expect(shownOf({ path: 'a', mode: 0o1 }, { path: 'a', mode: 0o2 })).toEqual(['f2 a'])
+    expect(shownOf('a', { path: 'a', type: 'fifo' })).toEqual(['p600 a'])
+  })
+
+  it('keeps the children of a directory', () => {
+    expect(shownOf('a/b', { path: 'a', type: 'directory', mode: 0o1777 })).toEqual(['d1777 a', 'f600 a/b'])
+  })
+
+  it('takes the children away with the directory', () => {
+    expect(shownOf('a/b/c', 'a/d', 'a')).toEqual(['f600 a'])
+    expect(shownOf('a/b/c', 'a', 'a/')).toEqual(['d700 a'])
+    expect(shownOf('a/b/c', 'a', 'a/', 'a/x')).toEqual(['d700 a', 'f600 a/x'])
+    expect(shownOf('a/b/c', { path: 'a', type: 'symlink', target: 'z' }, 'a/', 'a/b/x')).toEqual([
+      'd700 a',
+      'd755 a/b',
+      'f600 a/b/x',
+    ])
+  })
+
+  it('costs no more when directory and file alternate', () => {
+    const alternating = Array.from({ length: 20_000 }, (_, index) => (index % 2 === 0 ? 'a/' : 'a'))
+    expect(shownOf(...Array.from({ length: 20_000 }, (_, index) => `a/${index}`), ...alternating)).toEqual(['f600 a'])
+  })
+})
+
+describe('hard links', () => {
+  const link = (path: string, target: string): Given => ({ path, type: 'hardlink', target })
+  const groups = (...given: (Given | string)[]): string[][] => linked(mergeLayers([layerOf(...given)]))
+
+  it.each<[string, (Given | string)[]]>([
+    ['backward', ['a', link('z', 'a')]],
+    ['forward', [link('z', 'a'), 'a']],
+    ['to a name that sorts later', ['z', link('a', 'z')]],
+    ['with an unclean target', ['a', link('z', '/./a')]],
+    ['to a symbolic link', [{ path: 'a', type: 'symlink', target: 'x' }, link('z', 'a')]],
+    ['to a device', [{ path: 'a', type: 'char', devMajor: 1, devMinor: 3 }, link('z', 'a')]],
+  ])('%s', (_what, given) => {
+    expect(groups(...given)).toEqual([['a', 'z']])
+  })
+
+  it('in chains, in any order', () => {
+    expect(groups(link('c', 'b'), link('b', 'a'), 'a')).toEqual([['a', 'b', 'c']])
+    expect(groups(link('b', 'a'), 'a', link('c', 'b'))).toEqual([['a', 'b', 'c']])
+    const long = Array.from({ length: 5000 }, (_, index) => link(`n${index}`, `n${index + 1}`))
+    expect(groups(...long, 'n5000')[0]).toHaveLength(5001)
+  })
+
+  it('hold the file that had the name when they came', () => {
+    const index = layerOf({ path: 'a', mode: 0o1 }, link('b', 'a'), { path: 'a', mode: 0o2 })
+    expect(shown(mergeLayers([index]))).toEqual(['f1 b', 'f2 a'])
+  })
+
+  it.each<[string, (Given | string)[], RegExp]>([
+    ['to itself', [link('a', 'a')], /"a" is a hard link to itself/],
+    ['to itself, where something stands', ['a', link('a', 'a')], /"a" is a hard link to itself/],
+    ['in a ring', [link('a', 'b'), link('b', 'c'), link('c', 'a')], /ends at itself/],
+    ['to a directory', ['a/', link('b', 'a')], /"b" names "a", which is a directory/],
+    ['to a directory that comes later', [link('b', 'a'), 'a/'], /names "a", which is a directory/],
+    ['to the root', [link('b', '/')], /which is a directory/],
+    ['outside the root', ['a', link('b', '../a')], /target of a hard link .* has a "\.\."/],
+    ['to a whiteout', [link('b', '.wh.a')], /a name that no file of a layer can have/],
+  ])('are refused %s', (_what, given, message) => {
+    expect(() => layerOf(...given)).toThrow(refused(message))
+  })
+
+  it('are not followed through symbolic links (CVE-2026-24842)', () => {
+    const index = layerOf('etc/passwd', { path: 'up', type: 'symlink', target: '..' }, link('x', 'up/etc/passwd'))
+    expect(() => mergeLayers([index])).toThrow(
+      refused(/"x" names "up\/etc\/passwd", which is neither in its layer nor below it/),
+    )
+  })
+})
+
+describe('whiteouts', () => {
+  const kinds = (...given: (Given | string)[]): [string, number, number][] => {
+    const index = layerOf(...given)
+    return Array.from({ length: index.count }, (_, entry) => [
+      index.path(entry).toString(),
+      index.kind(entry),
+      index.flags(entry),
+    ])
+  }
+
+  it('are marks on names', () => {
+    expect(kinds('.wh.a')).toEqual([
+      ['', KIND.directory, FLAG.implied],
+      ['a', KIND.whiteout, 0],
+    ])
+    expect(kinds('.wh.a', 'a').at(-1)).toEqual(['a', KIND.file, 0])
+    expect(kinds('a/', '.wh.a').at(-1)).toEqual(['a', KIND.directory, FLAG.whiteout])
+    expect(kinds('a/.wh..wh..opq').at(-1)).toEqual(['a', KIND.directory, FLAG.implied | FLAG.opaque])
+    expect(kinds('.wh..wh..opq')).toEqual([['', KIND.directory, FLAG.implied | FLAG.opaque]])
+    expect(kinds('.wh.a', 'a/b')[1]).toEqual(['a', KIND.directory, FLAG.implied | FLAG.whiteout])
+  })
+
+  it.each(['.wh..wh.plnk', '.wh..wh.aufs', '.wh..wh.', '.wh..wh.plnk/1.2', 'a/.wh..wh.orph/x/y', '.wh..wh..opq2'])(
+    "%s is aufs's own and skipped",
+    (path) => {
+      expect(kinds({ path }).every(([name]) => name === '' || name === 'a')).toBe(true)
+    },
+  )
+
+  it.each(['.wh.', '.wh..', '.wh...', 'x/.wh.'])('%s is refused', (path) => {
+    expect(() => layerOf({ path })).toThrow(refused(/is a whiteout of nothing/))
+  })
+
+  it.each(['x/.wh./y', '.wh.a/b', '.wh..wh..opq/x', '.wh../x'])('%s is refused', (path) => {
+    expect(() => layerOf({ path })).toThrow(refused(/lies below a whiteout/))
+  })
+})
+
+describe('attributes', () => {
+  it('of every size come through', () => {
+    const index = layerOf(
+      { path: 'a', uid: 0xffffffff, gid: 0xfffffffe, mode: 0o107777, mtime: -1, mtimeNanos: 999_999_999 },
+      { path: 'b', mtime: 2 ** 40 },
+      { path: 'c', type: 'block', devMajor: 4095, devMinor: 1048575 },
+    )
+    expect([index.uid(1), index.gid(1), index.mode(1), index.mtime(1), index.mtimeNanos(1)]).toEqual([
+      0xffffffff, 0xfffffffe, 0o7777, -1, 999_999_999,
+    ])
+    expect([index.mtime(2), index.major(3), index.minor(3)]).toEqual([2 ** 40, 4095, 1048575])
+  })
+
+  it.each<[string, Partial<TarEntry>]>([
+    ['an owner', { uid: 2 ** 32 }],
+    ['a negative owner', { gid: -1 }],
+    ['a time', { mtime: Number.NaN }],
+  ])('%s out of bounds is refused', (_what, attributes) => {
+    expect(() => layerOf({ path: 'a', ...(attributes as Partial<Given>) })).toThrow(refused(/"a" has/))
+  })
+
+  it('a device that is a whiteout to overlayfs is refused by name, and so is one that Linux cannot hold', () => {
+    expect(() => layerOf({ path: 'dev/x', type: 'char' })).toThrow(refused(/"dev\/x" is the character device 0:0/))
+    expect(() => layerOf({ path: 'dev/x', type: 'char', devMajor: 4096 })).toThrow(refused(/4096:0/))
+    expect(shownOf({ path: 'x', type: 'block' })).toEqual(['b600 x'])
+  })
+
+  it.each(['', 'x\0y', 'x'.repeat(4096)])('a symbolic link to %j is refused', (link) => {
+    expect(() => layerOf({ path: 'a', type: 'symlink', target: link })).toThrow(refused(/target that no link can have/))
+  })
+
+  it('drops what would steer the machine, keeps the rest sorted', () => {
+    const names = [
+      'user.b',
+      'trusted.overlay.opaque',
+      'security.capability',
+      'user.overlay.opaque',
+      'security.selinux',
+      'user.a',
+      'system.nfs4_acl',
+      'user.',
+      'plain',
+    ]
+    const index = layerOf({ path: 'a', xattrs: names.map((name) => [Buffer.from(name), Buffer.from(name)]) })
+    expect(index.xattrs(1).map(([name, value]) => [name.toString(), value.toString()])).toEqual(
+      ['security.capability', 'user.a', 'user.b'].map((name) => [name, name]),
+    )
+  })
+
+  it('refuses a broken access control list and values that are too long', () => {
+    const acl = Buffer.from('0200000001000600ffffffff', 'hex')
+    const name = Buffer.from('system.posix_acl_access')
+    expect(layerOf({ path: 'a', xattrs: [[name, acl]] }).xattrs(1)).toHaveLength(1)
+    expect(() => layerOf({ path: 'a', xattrs: [[name, acl.subarray(0, 11)]] })).toThrow(
+      refused(/not an access control list/),
+    )
+    expect(() => layerOf({ path: 'a', xattrs: [[Buffer.from('user.x'), Buffer.alloc(0x10000)]] })).toThrow(
+      refused(/more than 65535/),
+    )
+  })
+})
+
+describe('bounds', () => {
+  it('data beyond the end of the tar are refused', () => {
+    const built = (): IndexBuilder => {
+      const builder = new IndexBuilder()
+      builder.entry(
+        Object.assign(new TarEntry(), { path: Buffer.from('a'), size: 100, storedSize: 100, dataOffset: 512 }),
+      )
+      return builder
+    }
+    expect(() => built().finish(611)).toThrow(refused(/"a" are said to end at byte 612 of a tar of 611/))
+    expect(built().finish(612).size(1)).toBe(100)
+  })
+
+  it('more entries than the limit are refused, made-up directories among them', () => {
+    const builder = new IndexBuilder({ entries: 2 })
+    const put = (path: string): boolean => builder.entry(Object.assign(new TarEntry(), { path: Buffer.from(path) }))
+    put('a/b')
+    expect(() => put('c')).toThrow(expect.objectContaining({ code: 'limit_exceeded' }) as StrataError)
+  })
+
+  /** The index of a tar, made with no more than so many bytes. */
+  const indexOf = (tar: Buffer, indexBytes: number): LayerIndex => {
+    const builder = new IndexBuilder({ indexBytes })
+    const reader = new TarReader(builder)
+    reader.write(tar)
+    reader.end()
+    return builder.finish(tar.length)
+  }
+  const global = (bytes: number): Buffer => paxHeader(pax('SCHILY.xattr.user.a', 'v'.repeat(bytes)), 'g')
+  const files = (count: number): Buffer =>
+    concat(...Array.from({ length: count }, (_, n) => header({ name: `f${n}` })), ZEROS)
+
+  it.each<[what: string, tar: Buffer]>([
+    ['attributes of a global header', concat(global(60_000), files(20))],
+    [
+      'attributes of one entry after the other',
+      concat(
+        ...Array.from({ length: 20 }, (_, n) =>
+          concat(paxHeader(pax('SCHILY.xattr.user.a', `${n}`.padEnd(60_000))), header({ name: `f${n}` })),
+        ),
+        ZEROS,
+      ),
+    ],
+    [
+      'sparse maps',
+      concat(
+        ...Array.from({ length: 20 }, (_, n) =>
+          concat(
+            paxHeader(
+              pax('GNU.sparse.size', '4000') +
+                pax('GNU.sparse.map', Array.from({ length: 2000 }, (_, at) => `${2 * at},1`).join(',')),
+            ),
+            file(`f${n}`, 'x'.repeat(2000)),
+          ),
+        ),
+        ZEROS,
+      ),
+    ],
+    [
+      'names',
+      concat(
+        ...Array.from({ length: 5000 }, (_, n) =>
+          concat(paxHeader(pax('path', `${n}`.padEnd(250, 'n'))), header({ name: 'f' })),
+        ),
+        ZEROS,
+      ),
+    ],
+    [
+      'targets of links',
+      concat(
+        ...Array.from({ length: 400 }, (_, n) =>
+          concat(paxHeader(pax('linkpath', 'l'.repeat(4000))), header({ name: `l${n}`, type: '2' })),
+        ),
+        ZEROS,
+      ),
+    ],
+    [
+      'targets of hard links below',
+      concat(
+        ...Array.from({ length: 400 }, (_, n) =>
+          concat(paxHeader(pax('linkpath', `${'d'.repeat(200)}/`.repeat(19))), header({ name: `l${n}`, type: '1' })),
+        ),
+        ZEROS,
+      ),
+    ],
+    [
+      'folders that names only imply',
+      concat(...Array.from({ length: 2_000 }, (_, n) => header({ name: `${n}/${'d/'.repeat(16)}f` })), ZEROS),
+    ],
+    ['one name over and over', concat(...Array.from({ length: 20_000 }, () => header({ name: 'f' })), ZEROS)],
+    ['whiteouts', concat(...Array.from({ length: 20_000 }, (_, n) => header({ name: `.wh.${n}` })), ZEROS)],
+  ])('an index that grows beyond its limit by %s is refused', (_what, tar) => {
+    expect(() => indexOf(tar, 1_000_000)).toThrow(
+      expect.objectContaining({
+        code: 'limit_exceeded',
+        message: expect.stringContaining('index has more than 1000000 bytes') as string,
+      }) as StrataError,
+    )
+    expect(indexOf(tar, 100_000_000).count).toBeGreaterThan(1)
+  })
+
+  it('folders that names only imply are few for each entry', () => {
+    const deep = (count: number, depth: number): Buffer =>
+      concat(
+        ...Array.from({ length: count }, (_, n) =>
+          concat(paxHeader(pax('path', `${n}/${'d/'.repeat(depth - 1)}f`)), header({ name: 'f' })),
+        ),
+        ZEROS,
+      )
+    expect(indexOf(deep(4, 1_000), 10 ** 9).count).toBe(1 + 4 * 1_001)
+    expect(indexOf(deep(1_000, 20), 10 ** 9).count).toBe(1 + 1_000 * 21)
+    expect(() => indexOf(deep(5, 1_000), 10 ** 9)).toThrow(
+      expect.objectContaining({
+        code: 'limit_exceeded',
+        message: expect.stringMatching(/imply \d+ folders, and which has 5 entries/) as string,
+      }) as StrataError,
+    )
+    expect(() => indexOf(deep(1_100, 20), 10 ** 9)).toThrow(/imply \d+ folders/)
+  })
+
+  it('keeps once what a global header says of every entry', () => {
+    const index = indexOf(concat(global(60_000), files(10_000)), 10 ** 9)
+    expect(index.encode().length).toBeLessThan(1_000_000)
+    expect(
+      [1, 10_000].map((entry) => index.xattrs(entry).map(([name, value]) => `${name.toString()} ${value.length}`)),
+    ).toEqual([['user.a 60000'], ['user.a 60000']])
+    expect(index.xattrNumbers(1)).toEqual(index.xattrNumbers(10_000))
+  })
+
+  it('keeps once what entries with different attributes have in common, and nothing of those that were replaced', () => {
+    const own = (n: number): Buffer => concat(paxHeader(pax('SCHILY.xattr.user.b', `${n}`)), header({ name: `f${n}` }))
+    const gone = concat(paxHeader(pax('SCHILY.xattr.user.gone', 'g'.repeat(50_000))), header({ name: 'f1' }))
+    const index = indexOf(
+      concat(global(60_000), gone, ...Array.from({ length: 100 }, (_, n) => own(n)), ZEROS),
+      10 ** 9,
+    )
+    expect(index.encode().length).toBeLessThan(80_000)
+    expect(index.xattrs(100).map(([name, value]) => `${name.toString()} ${value.length}`)).toEqual([
+      'user.a 60000',
+      'user.b 2',
+    ])
+    expect(LayerIndex.decode(index.encode()).xattrCount).toBe(101)
+  })
+})
