@@ -60,7 +60,12 @@ async function toFile(path: string, write: (file: Writable) => Promise<void>): P
  * @param pause for tests
  * @throws CliError if the rest does not come, or is of something else
  */
-export async function fetchWhole(client: Client, path: string, to: Writable, pause = sleep): Promise<void> {
+export async function fetchWhole(
+  client: Client,
+  path: string,
+  to: Writable,
+  pause: (ms: number) => Promise<unknown> = sleep,
+): Promise<void> {
   let failed: unknown
   to.on('error', (error) => (failed = error))
   let whole: Whole | undefined
