@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { digestOf, type ChainId } from '@strata/oci'
@@ -94,6 +94,17 @@ describe('removed containers', () => {
 })
 
 describe('containers that cannot be read', () => {
+  /**
+   * Returns when a change now has another time than `ctimeMs`: the kernel's clock for files has
+   * ticks of 1 to 10 ms.
+   */
+  function clockHasMoved(ctimeMs: number): void {
+    const probe = join(folder, 'probe')
+    do writeFileSync(probe, '')
+    while (statSync(probe).ctimeMs <= ctimeMs)
+    rmSync(probe)
+  }
+
   it('are put aside, count as removed, and the newest sixteen are kept', async () => {
     for (let n = 0; n < 20; n++) {
       mkdirSync(join(folder, idOf(n)))
@@ -108,8 +119,7 @@ describe('containers that cannot be read', () => {
     )
     for (const { id } of unreadable) {
       await store.putAside(id)
-      // The change time, by which they are told, has the kernel's resolution.
-      await new Promise((resolve) => setTimeout(resolve, 10))
+      clockHasMoved(statSync(join(folder, 'unreadable', id)).ctimeMs)
     }
     const old = await store.asideBeyond()
     expect([...old].sort()).toEqual([0, 1, 2, 3].map(idOf))

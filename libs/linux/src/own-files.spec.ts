@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openOwnFile, ownFolder, readOwnJson, setAside, UnusableFile } from './own-files.js'
 
 let folder: string
@@ -78,14 +78,16 @@ describe('a file that may be lost', () => {
   })
 })
 
-it('of what was set aside the newest four of a name are kept', async () => {
+it('of what was set aside the newest four of a name are kept', () => {
+  // They are named by the millisecond.
+  vi.useFakeTimers({ toFake: ['Date'] })
   writeFileSync(join(folder, 'another.unreadable-1'), '')
   for (let n = 0; n < 6; n++) {
     writeFileSync(path, String(n))
     setAside(path)
-    // They are named by the millisecond.
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    vi.advanceTimersByTime(1)
   }
+  vi.useRealTimers()
   const kept = readdirSync(folder).sort()
   expect(kept[0]).toBe('another.unreadable-1')
   expect(kept.slice(1).map((name) => readFileSync(join(folder, name), 'utf8'))).toEqual(['2', '3', '4', '5'])

@@ -1,8 +1,7 @@
-import { randomInt, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { header } from '@strata/archive/testing'
 import { RawClient, requestText } from '@strata/platform/testing'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -75,12 +74,22 @@ const LEAVES: ((client: RawClient) => unknown)[] = [
   ({ socket }) => socket.end(),
 ]
 
+/**
+ * When a client leaves: `part`, when it has sent a part of its request; `begun`, when its answer
+ * has begun, if it does while the gateway answers MANY other requests; a number, when the gateway
+ * has answered so many others since.
+ */
+type Moment = 'part' | 'begun' | number
+const MANY = 32
+const MOMENTS: readonly Moment[] = ['part', 0, 1, 'begun', 2, 4, 8, 'begun', 16, MANY]
+
 /** Asks, and leaves at a moment between the request and well into its answer. */
-async function leave(text: string, how: (client: RawClient) => unknown, withinMs: number): Promise<void> {
+async function leave(text: string, how: (client: RawClient) => unknown, moment: Moment): Promise<void> {
   const client = await RawClient.connect(gateway)
-  await client.send(text)
-  const wait = randomInt(withinMs + 1)
-  if (wait > 0) await sleep(wait)
+  await client.send(moment === 'part' ? text.slice(0, text.length / 2) : text)
+  const others = moment === 'part' ? 0 : moment === 'begun' ? MANY : moment
+  for (let answered = 0; answered < others && !(moment === 'begun' && client.text !== ''); answered++)
+    await strata.request('GET', '/v1/health/live')
   how(client)
   await client.closed
 }
@@ -99,6 +108,14 @@ it.each<[name: string, text: () => string]>([
   ['logs?follow', () => get(`/v1/containers/${container}/logs?follow=true`)],
   ['logs?attach', () => get(`/v1/containers/${container}/logs?attach=true`)],
   ['logs?follow of one stream', () => get(`/v1/containers/${container}/logs?follow=true&stream=stderr&tail=1`)],
+  [
+    'logs?follow with a body that nobody reads',
+    () => requestText(`GET /v1/containers/${container}/logs?follow=true`, [token], 'x'.repeat(300_000)),
+  ],
+  [
+    'logs?follow before a load',
+    () => get(`/v1/containers/${container}/logs?follow=true`) + upload('/v1/images') + 'x'.repeat(300_000),
+  ],
   ['wait', () => post(`/v1/containers/${container}/wait`, {})],
   ['events', () => get(`/v1/jobs/${receiving.job}/events`)],
   ['export', () => get(`/v1/images/${ref}/export`)],
@@ -121,26 +138,29 @@ it.each<[name: string, text: () => string]>([
   ],
 ])('clients that leave %s: nothing stays open', async (_, text) => {
   // What is made at the first use stays.
-  await leave(text(), LEAVES[1]!, 200)
+  await leave(text(), LEAVES[1]!, 'begun')
   await until(() => connections() === 0, 'the first has left')
   const before = await settled()
   await Promise.all(
-    Array.from({ length: 30 }, (_each, at) => leave(text(), LEAVES[at % LEAVES.length]!, at % 2 === 0 ? 3 : 150)),
+    Array.from({ length: 30 }, (_each, at) =>
+      leave(text(), LEAVES[at % LEAVES.length]!, MOMENTS[at % MOMENTS.length]!),
+    ),
   )
   await expect.poll(connections, { timeout: 60_000 }).toBe(0)
   await expect.poll(() => openFiles().filter((file) => !before.includes(file)), { timeout: 60_000 }).toEqual([])
   await expect.poll(() => openFiles().length, { timeout: 60_000 }).toBeLessThanOrEqual(before.length)
 })
 
-/** Two looks that agree. */
+/** What is open when two looks in a row agree. */
 async function settled(): Promise<string[]> {
-  let last = openFiles()
-  for (;;) {
-    await sleep(200)
-    const now = openFiles()
-    if (now.join() === last.join()) return now
-    last = now
-  }
+  let [before, now]: [string[], string[]] = [[], openFiles()]
+  await expect
+    .poll(() => {
+      ;[before, now] = [now, openFiles()]
+      return now.join() === before.join()
+    })
+    .toBe(true)
+  return now
 }
 
 /** Sockets of all services. */
@@ -174,7 +194,11 @@ it('clients that leave a stop: it is carried out, and no connection stays while 
   const before = sockets()
   await Promise.all(
     Array.from({ length: 60 }, (_, at) =>
-      leave(post(`/v1/containers/${lasting}/stop`, { timeout: -1 }), LEAVES[at % LEAVES.length]!, 150),
+      leave(
+        post(`/v1/containers/${lasting}/stop`, { timeout: -1 }),
+        LEAVES[at % LEAVES.length]!,
+        MOMENTS[at % MOMENTS.length]!,
+      ),
     ),
   )
   const client = await RawClient.connect(gateway)
@@ -210,7 +234,7 @@ it('containers with --rm go when whoever attached to them has left, and their na
         })
       ).json<{ id: string }>()
       const texts = [get(`/v1/containers/${id}/logs?attach=true`), post(`/v1/containers/${id}/wait`, {})]
-      await Promise.all([...texts, ...texts, ...texts].map((text) => leave(text, LEAVES[at % LEAVES.length]!, 2)))
+      await Promise.all([...texts, ...texts, ...texts].map((text) => leave(text, LEAVES[at % LEAVES.length]!, at % 3)))
     }),
   )
   await expect
@@ -232,7 +256,7 @@ it('logs are rotated when whoever attached has left', async () => {
   ).json<{ id: string }>()
   await Promise.all(
     Array.from({ length: 20 }, (_, at) =>
-      leave(get(`/v1/containers/${id}/logs?attach=true`), LEAVES[at % LEAVES.length]!, 5),
+      leave(get(`/v1/containers/${id}/logs?attach=true`), LEAVES[at % LEAVES.length]!, at % 4),
     ),
   )
   const folder = join(strata.node.folder, 'containers', id, 'log')
