@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { Controller, Delete, Get, HttpCode, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { isTerminal, jobSchema, uuid } from '@strata/api'
@@ -67,15 +68,19 @@ export class JobsController {
     response.flushHeaders()
     let seen = request.headers['last-event-id']
     // Proxies and clients take a silent connection for a dead one.
-    const beat = setInterval(() => response.write(':\n\n'), 15_000)
+    const beat = setInterval(() => response.writableNeedDrain || response.write(':\n\n'), 15_000)
     try {
       for await (const job of isTerminal(first.state) ? [first] : this.journal.follow(id, gone)) {
         if (job.updatedAt === seen && !isTerminal(job.state)) continue
         seen = job.updatedAt
-        response.write(
-          `id: ${job.updatedAt}\nevent: ${isTerminal(job.state) ? 'end' : 'progress'}\ndata: ${JSON.stringify(job)}\n\n`,
-        )
+        const event = isTerminal(job.state) ? 'end' : 'progress'
+        const isTaken = response.write(`id: ${job.updatedAt}\nevent: ${event}\ndata: ${JSON.stringify(job)}\n\n`)
+        // A client that does not read misses what lies between: what is asked for next is the
+        // newest state.
+        if (!isTaken && !gone.aborted) await once(response, 'drain', { signal: gone })
       }
+    } catch (error) {
+      if (!gone.aborted) throw error
     } finally {
       clearInterval(beat)
       response.end()
