@@ -1,4 +1,4 @@
-import { packedLimitsShape } from '@strata/archive'
+import { indexMemoryShape, packedLimitsShape } from '@strata/archive'
 import { absolutePath, nodeId, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
@@ -8,6 +8,7 @@ export const extractorConfigSchema = z
     ...serviceConfigShape,
     ...storeConfigShape,
     ...packedLimitsShape,
+    ...indexMemoryShape,
     STRATA_NODE: nodeId.describe(
       'The id of this node, the same for its extractor and its runtime and for no other node of this Redis: lower-case letters, digits and -',
     ),

@@ -1,6 +1,6 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { packedLimits } from '@strata/archive'
-import { LayerFolder } from '@strata/layers'
+import { IndexMemory, LayerFolder } from '@strata/layers'
 import { bootId } from '@strata/linux'
 import { asStrataError } from '@strata/oci'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
@@ -59,7 +59,8 @@ export class ExtractorWorker implements OnApplicationShutdown {
         const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
         const durable = new DurableFolder(layers.path, { warn })
         await durable.recover([''], (tail) => layers.removeHolding(tail))
-        const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config))
+        const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
+        const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config), memory)
         await membership.show(undefined)
         return new ExtractorWorker(store, maker, durable, queue, membership, config)
       })

@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto'
 import { open, writeFile, type FileHandle } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { COMPRESSION_HEAD, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
-import { IndexBuilder } from '@strata/layers'
+import { GrowingMemory, IndexBuilder, type SharedMemory } from '@strata/layers'
 import {
   algorithmOf,
   asStrataError,
@@ -28,6 +28,8 @@ export interface InflateTask {
   /** Where the checkpoints of a gzip layer are to be written, if it is large enough for any. */
   readonly checkpoints: string | undefined
   readonly limits: PackedLimits
+  /** Of the process, for the index; without it as much as the limits say. */
+  readonly memory?: SharedMemory
 }
 
 /**
@@ -39,7 +41,7 @@ export interface InflateTask {
 export async function inflate(task: InflateTask, source: Readable, signal?: AbortSignal): Promise<DiffId> {
   const bytes = new Travelling(source, algorithmOf(task.blob))
   const inside = task.blob === task.diffId ? undefined : createHash('sha256')
-  const walk = task.index === undefined ? undefined : startWalk(task.index, task.limits)
+  const walk = task.index === undefined ? undefined : startWalk(task.index, task)
   let size = 0
   const stop = (): void => void source.destroy(asStrataError(signal?.reason))
   signal?.addEventListener('abort', stop)
@@ -186,7 +188,10 @@ class TarFile implements AsyncDisposable {
   }
 }
 
-function startWalk(index: string, limits: PackedLimits): { index: string; builder: IndexBuilder; reader: TarReader } {
-  const builder = new IndexBuilder(limits)
+function startWalk(
+  index: string,
+  { limits, memory }: InflateTask,
+): { index: string; builder: IndexBuilder; reader: TarReader } {
+  const builder = new IndexBuilder(limits, memory && new GrowingMemory(memory))
   return { index, builder, reader: new TarReader(builder, limits) }
 }

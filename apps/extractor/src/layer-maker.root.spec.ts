@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { gzipSync as gzip, zstdCompressSync } from 'node:zlib'
-import { TarReader } from '@strata/archive'
+import { PACKED_LIMITS, TarReader } from '@strata/archive'
 import { concat, file, header, ZEROS } from '@strata/archive/testing'
-import { IndexBuilder, LayerFolder } from '@strata/layers'
+import { IndexBuilder, IndexMemory, LayerFolder } from '@strata/layers'
 import { digestFromHex, StrataError, type Digest, type DiffId } from '@strata/oci'
 import type { ExtractRef, LayerRef } from '@strata/queue'
 import { BlobStore, freshDataKey, keys, Uploads, type ObjectStore } from '@strata/store'
 import { S3Store, temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { LayerMaker } from './layer-maker.js'
 
 /** Quickly: most of it is random bytes. */
@@ -169,6 +169,31 @@ function suite(
         const made = await Promise.all(Array.from({ length: 5 }, () => maker.ensure(layer, never)))
         expect(made.filter(Boolean)).toHaveLength(1)
         expectLayer(bytes)
+      }
+    })
+
+    it('packed, with an index that finds no room: it waits, holding none, and is made then', async () => {
+      const place = new LayerFolder(mkdtempSync(join(tmpdir(), 'strata-layers-')))
+      const memory = new IndexMemory(16 * 2 ** 20)
+      const limited = await LayerMaker.open(store, blobs, place, PACKED_LIMITS, memory)
+      try {
+        const layer = await packed(concat(file('room', randomUUID()), ZEROS))
+        const others = await memory.take(memory.largest, 'all others')
+        const asked = vi.spyOn(memory, 'take')
+        const stop = new AbortController()
+        const stopped = limited.ensure(layer, stop.signal)
+        await expect.poll(() => asked.mock.calls.length).toBe(1)
+        stop.abort(new StrataError('cancelled', 'no more'))
+        await expect(stopped).rejects.toMatchObject({ code: 'cancelled' })
+        const made = limited.ensure(layer, never)
+        await expect.poll(() => asked.mock.calls.length).toBe(2)
+        expect([memory.taken, readdirSync(join(place.path, 'tmp'))]).toEqual([memory.largest, []])
+        others[Symbol.dispose]()
+        expect(await made).toBe(true)
+        expect(memory.taken).toBe(0)
+      } finally {
+        await limited.close()
+        rmSync(place.path, { recursive: true })
       }
     })
 

@@ -2,8 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { COMPRESSION_HEAD, detectCompression, PACKED_LIMITS, type PackedLimits } from '@strata/archive'
-import { LayerIndex, type LayerFolder } from '@strata/layers'
+import {
+  buildMemory,
+  COMPRESSION_HEAD,
+  detectCompression,
+  INDEX_MEMORY,
+  PACKED_LIMITS,
+  stackMemory,
+  type PackedLimits,
+} from '@strata/archive'
+import { IndexMemory, LayerIndex, type LayerFolder, type SharedMemory } from '@strata/layers'
 import { flock, ownFolder } from '@strata/linux'
 import { step, StrataError, type DiffId, type Digest } from '@strata/oci'
 import type { ExtractRef } from '@strata/queue'
@@ -32,6 +40,7 @@ export class LayerMaker {
     private readonly blobs: BlobStore,
     private readonly folder: LayerFolder,
     private readonly limits: PackedLimits,
+    private readonly memory: IndexMemory,
   ) {}
 
   /**
@@ -43,6 +52,7 @@ export class LayerMaker {
     blobs: BlobStore,
     folder: LayerFolder,
     limits = PACKED_LIMITS,
+    memory = new IndexMemory(INDEX_MEMORY),
   ): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
     ownFolder(folder.path)
@@ -54,7 +64,7 @@ export class LayerMaker {
       )
     await rm(temporary, { recursive: true, force: true })
     await mkdir(temporary, { mode: 0o700 })
-    const maker = new LayerMaker(store, blobs, folder, limits)
+    const maker = new LayerMaker(store, blobs, folder, limits, memory)
     maker.#lock = lock
     return maker
   }
@@ -102,7 +112,31 @@ export class LayerMaker {
     await this.#lock?.close()
   }
 
+  /**
+   * Nobody knows beforehand how large an index gets. So it grows in what the process has free; if
+   * that does not suffice, the layer is made once more, with all that an index may take.
+   */
   async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
+    const what = `the layer ${layer.digest}`
+    const stored = layer.diffId && (await this.store.stat(keys.index(layer.diffId)))
+    try {
+      using memory = stored ? await this.memory.take(stackMemory(stored.size), what, signal) : this.memory.grow()
+      return await this.#makeWith(memory.shared, layer, signal)
+    } catch (error) {
+      if (!isOverloaded(error)) throw error
+    }
+    const most = Math.min(this.memory.largest, buildMemory(this.limits.indexBytes))
+    using memory = await this.memory.take(most, what, signal)
+    try {
+      return await this.#makeWith(memory.shared, layer, signal)
+    } catch (error) {
+      if (!isOverloaded(error)) throw error
+      const limit = `the limit is ${Math.floor(most / 2 ** 20)} MiB, three quarters of STRATA_INDEX_MEMORY`
+      throw new StrataError('limit_exceeded', `${what} needs more memory for its index; ${limit}`, { cause: error })
+    }
+  }
+
+  async #makeWith(memory: SharedMemory, layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     const temporary = join(this.folder.path, 'tmp', randomUUID())
     await mkdir(temporary, { mode: 0o700 })
     try {
@@ -124,6 +158,7 @@ export class LayerMaker {
         index: known ? undefined : index,
         checkpoints: (await this.#wantsCheckpoints(layer)) ? checkpoints : undefined,
         limits: this.limits,
+        memory,
       }
       const diffId =
         file === undefined
@@ -228,6 +263,10 @@ export class LayerMaker {
       await handle.close()
     }
   }
+}
+
+function isOverloaded(error: unknown): boolean {
+  return error instanceof StrataError && error.code === 'overloaded'
 }
 
 async function isPacked(path: string): Promise<boolean> {

@@ -1,4 +1,4 @@
-import { packedLimitsShape } from '@strata/archive'
+import { indexMemoryShape, packedLimitsShape } from '@strata/archive'
 import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
@@ -73,6 +73,7 @@ export const gatewayConfigSchema = z
         'Limit: bodies of archives that are open at once; as many loads of files of this machine may be. The next one is refused with 503. One whose bytes have not begun to be read takes 0.3 MiB',
       ),
     ...packedLimitsShape,
+    ...indexMemoryShape,
   })
   .refine((config) => config.STRATA_SOCKET !== undefined || config.STRATA_LISTEN !== undefined, {
     path: ['STRATA_LISTEN'],

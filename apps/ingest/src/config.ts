@@ -1,4 +1,4 @@
-import { MAX_ARCHIVE_NAMES } from '@strata/archive'
+import { indexMemoryShape, MAX_ARCHIVE_NAMES } from '@strata/archive'
 import { MAX_JSON_BYTES } from '@strata/oci'
 import { serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
@@ -8,6 +8,7 @@ export const ingestConfigSchema = z
   .object({
     ...serviceConfigShape,
     ...storeConfigShape,
+    ...indexMemoryShape,
     STRATA_INGEST_CONCURRENCY: z.coerce
       .number()
       .int()

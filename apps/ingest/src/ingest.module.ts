@@ -17,10 +17,14 @@ export class IngestWorker implements OnApplicationShutdown {
     private readonly store: ObjectStore,
     config: IngestConfig,
   ) {
-    const loader = new Loader(store, new BlobStore(store), new Uploads(store), new Images(store), {
-      maxJson: config.STRATA_MAX_JSON_BYTES,
-      maxNames: config.STRATA_MAX_ARCHIVE_NAMES,
-    })
+    const loader = new Loader(
+      store,
+      new BlobStore(store),
+      new Uploads(store),
+      new Images(store),
+      { maxJson: config.STRATA_MAX_JSON_BYTES, maxNames: config.STRATA_MAX_ARCHIVE_NAMES },
+      config.STRATA_INDEX_MEMORY * 1024 * 1024,
+    )
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     this.#queue.serve({

@@ -1,8 +1,11 @@
 import { buffer } from 'node:stream/consumers'
 import {
   decodeListing,
+  expectIndexMemory,
+  INDEX_MEMORY,
   originOf,
   resolveArchive,
+  stackMemory,
   type ArchiveImage,
   type ArchiveLayer,
   type ArchiveListing,
@@ -23,6 +26,7 @@ import {
   parsePlatform,
   step,
   StrataError,
+  type DiffId,
   type Digest,
 } from '@strata/oci'
 import {
@@ -76,6 +80,8 @@ export class Loader {
     private readonly uploads: Uploads,
     private readonly images: Images,
     private readonly limits: Partial<ResolveLimits> = {},
+    /** Bytes of memory for indexes that a process has, here and on every node. */
+    private readonly indexMemory = INDEX_MEMORY,
   ) {}
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
@@ -224,6 +230,7 @@ export class Loader {
     }))
     await context.children(children)
     signal.throwIfAborted()
+    await this.#expectRoom(all)
 
     const manifests = await Promise.all(found.map((image) => this.#manifestOf(image)))
     if (prepare) {
@@ -356,6 +363,18 @@ export class Loader {
       }),
     )
     return layers.filter((_, index) => !proven[index])
+  }
+
+  /** An image whose root no node could assemble gets no name. */
+  async #expectRoom(images: readonly ArchiveImage[]): Promise<void> {
+    const sizes = new Map<DiffId, number>()
+    for (const { diffId } of uniqueLayers(images))
+      sizes.set(diffId, (await this.store.stat(keys.index(diffId)))?.size ?? 0)
+    for (const { layers, names, config } of images) {
+      const what = `the image ${names[0] ? familiarReference(names[0]) : config.digest}`
+      const bytes = layers.reduce((sum, { diffId }) => sum + (sizes.get(diffId) ?? 0), 0)
+      expectIndexMemory(stackMemory(bytes), what, this.indexMemory)
+    }
   }
 
   /** The list of what the upload brought. */

@@ -1,3 +1,4 @@
+import { indexMemoryShape } from '@strata/archive'
 import { absolutePath, apiConfigShape, hostPort, nodeId, parseTcpDoor, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
@@ -7,6 +8,7 @@ export const runtimeConfigSchema = z
     ...serviceConfigShape,
     ...storeConfigShape,
     ...apiConfigShape,
+    ...indexMemoryShape,
     STRATA_NODE: nodeId.describe(
       'The id of this node, the same for its extractor and its runtime and for no other node of this Redis: lower-case letters, digits and -',
     ),

@@ -5,7 +5,7 @@ import { Logger } from '@nestjs/common'
 import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
-import { LayerFolder } from '@strata/layers'
+import { IndexMemory, LayerFolder } from '@strata/layers'
 import { bootId, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/oci'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
@@ -94,7 +94,7 @@ export class RuntimeNode {
     const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
     const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
     const reason = driverReason(wanted, await probe(wanted.folder))
-    const snapshots = await createSnapshotter(wanted)
+    const snapshots = await createSnapshotter({ ...wanted, memory: IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY) })
     const containers = await Containers.open({
       node: config.STRATA_NODE,
       folder: join(folder, 'containers'),

@@ -1,6 +1,14 @@
 export * from './listing.js'
 export * from './encode-listing.js'
 export * from './tar-entry.js'
+export {
+  buildMemory,
+  expectIndexMemory,
+  INDEX_MEMORY,
+  indexMemoryShape,
+  stackMemory,
+  workShare,
+} from './index-memory-limit.js'
 export { PACKED_LIMITS, packedLimits, packedLimitsShape, type PackedLimits } from './limits.js'
 export { TarReader } from './tar-reader.js'
 export * from './image-archive.js'

@@ -1,5 +1,7 @@
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
+import { INDEX_MEMORY } from '@strata/archive'
+import { IndexMemory } from '@strata/layers'
 import { localObjects, type ObjectStore } from '@strata/store'
 import type { Destination } from './destinations/destination.js'
 import { LocalDestination } from './destinations/local-destination.js'
@@ -42,6 +44,8 @@ export interface IntakeOptions {
   readonly store: ObjectStore
   /** Pairs of threads that read what clients send. One more reads files only. */
   readonly readers?: number
+  /** Of the process, for the indexes of layers. */
+  readonly memory?: IndexMemory
 }
 
 export const DEFAULT_READERS = 3
@@ -50,9 +54,10 @@ export const DEFAULT_READERS = 3
  * A store whose objects are files has them written in place by threads; to another one they go as
  * streams, from this thread.
  */
-export function createIntake({ store, readers: count = DEFAULT_READERS }: IntakeOptions): Intake {
+export function createIntake(options: IntakeOptions): Intake {
+  const { store, readers: count = DEFAULT_READERS, memory = new IndexMemory(INDEX_MEMORY) } = options
   const local = localObjects(store)
-  const readers = new Readers(count, local ? ['writer', 'hasher'] : ['hasher'])
+  const readers = new Readers(count, memory, local ? ['writer', 'hasher'] : ['hasher'])
   const destination = (upload: string): Destination =>
     local ? new LocalDestination(local, upload) : new ObjectDestination(store, upload)
   const receiveBy = (lane: Lane, source: Source, receive: ReceiveOptions): Promise<Received> =>
@@ -69,7 +74,7 @@ export function createIntake({ store, readers: count = DEFAULT_READERS }: Intake
       // A small file alone has an object of its own here as well, which the plan of a file gives to
       // large ones only.
       if (local && (!whole || file.size >= LARGE) && (await isAsKept(file, whole)))
-        return receiveBy('file', new FileSource(file), receive)
+        return receiveBy('file', new FileSource(file, memory), receive)
       const stream = streamOf(file)
       return receiveBy('file', new StreamSource(stream.body), receive).finally(() => stream.close())
     },

@@ -1,10 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { TarReader, type TarSink } from '@strata/archive'
-import { IndexBuilder } from '@strata/layers'
 import { asStrataError, StrataError, type DiffId } from '@strata/oci'
 import { EntryHasher } from './threads/entry-hasher.js'
 import { EntryWriter } from './threads/entry-writer.js'
 import { FileWorker } from './threads/file-worker.js'
+import { LayerIndexer } from './threads/layer-indexer.js'
 import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, SocketJob, WorkerData } from './threads/messages.js'
 import { RingAborted, RingFiller, RingReader } from './threads/ring.js'
 import { SocketReader } from './threads/socket-reader.js'
@@ -14,7 +14,7 @@ import { WholeBody } from './threads/whole-body.js'
  * A thread of a pair. Between jobs it waits for a message; in a job it sleeps on the ring and
  * answers once. It never waits for a client for long.
  */
-const { role, ring } = workerData as WorkerData
+const { role, ring, memory } = workerData as WorkerData
 const port = parentPort!
 
 function send(message: Answered | LayerIndexed, bytes?: Uint8Array): void {
@@ -75,7 +75,7 @@ function beginHashing(job: Job): Reading {
   const reader = new RingReader(ring, 'hashed')
   const hasher = new EntryHasher({
     keyOf: (name) => job.keyPrefix + name,
-    newIndexer: () => new IndexBuilder(job.layer),
+    newIndexer: () => new LayerIndexer(job.layer, memory),
     limits: job.layer,
     indexed: (diffId, index) => {
       reader.indexLeaves()
@@ -91,7 +91,7 @@ function beginHashing(job: Job): Reading {
       const { bytes, entries } = hasher.listing()
       return { kind: 'hashed', listing: owned(bytes), entries }
     },
-    close: () => undefined,
+    close: () => hasher.close(),
   }
 }
 
@@ -117,7 +117,7 @@ function drop(session: number): void {
 let files: FileWorker | undefined
 
 function takeFile(job: FileJob): Answer {
-  files ??= new FileWorker(sendIndex)
+  files ??= new FileWorker(sendIndex, memory)
   if (job.kind === 'plan') return files.plan(job)
   if (job.kind === 'copy') return files.copy(job)
   const { listing, entries } = files.list(job)

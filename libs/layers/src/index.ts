@@ -2,6 +2,7 @@ export { FLAG, KIND, typeBits, type Kind, type SparseRange, type Xattr } from '.
 export type { IndexColumns } from './index/columns.js'
 export { LayerIndex } from './index/layer-index.js'
 export { IndexBuilder, type IndexLimits } from './index/index-builder.js'
+export { GrowingMemory, IndexMemory, type MemoryLease, type SharedMemory } from './index/index-memory.js'
 export { ACTION, LayerDelta, type Action } from './merge/layer-delta.js'
 export { TreeMerger, mergeLayers } from './merge/tree-merger.js'
 export { MergedTree } from './merge/merged-tree.js'

@@ -1,3 +1,4 @@
+import type { IndexMemory } from '@strata/layers'
 import { StrataError } from '@strata/oci'
 import { probeVariant } from './probe.js'
 import type { Snapshotter } from './snapshotter.js'
@@ -12,6 +13,8 @@ export interface SnapshotterOptions {
   readonly driver?: 'erofs' | 'overlay' | undefined
   /** How EROFS reaches its files; without it `file` where that works, else `loop`. */
   readonly erofs?: 'file' | 'loop' | undefined
+  /** Of the process, for the indexes of layers. */
+  readonly memory?: IndexMemory
 }
 
 /**
@@ -24,7 +27,7 @@ export async function createSnapshotter(options: SnapshotterOptions): Promise<Sn
     if (options.driver !== undefined && variant.driver !== options.driver) continue
     if (options.erofs !== undefined && variant.driver === 'erofs' && variant.erofs !== options.erofs) continue
     const result = await probeVariant(options.folder, variant)
-    if (result.ok) return openSnapshotter(options.folder, variant)
+    if (result.ok) return openSnapshotter(options.folder, variant, options.memory)
     failed.push(`${nameOf(variant)}: ${result.reason}`)
   }
   throw new StrataError('driver_unavailable', `no storage driver works in ${options.folder}: ${failed.join('; ')}`)

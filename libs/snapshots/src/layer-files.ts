@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
+import { stackMemory } from '@strata/archive'
 import { StrataError } from '@strata/oci'
-import { LayerIndex } from '@strata/layers'
+import { LayerIndex, type IndexMemory } from '@strata/layers'
 import type { LayerFiles } from './snapshotter.js'
 
 /** A layer's tar, open, and its index, which were found to be of one size. */
@@ -10,23 +11,28 @@ export interface OpenLayer {
 }
 
 /**
- * Bytes of the indexes of one image, which are in memory together: four of the largest that a layer
- * has by default.
+ * Does the work while memory for all indexes of the stack is taken. Their sizes are read from the
+ * file system, so nothing of them is in memory before. Errors: `layer_missing`, `limit_exceeded`
+ * for a stack that never has room, `cancelled`.
  */
-const MAX_STACK_BYTES = 2 ** 31
+export async function withStackMemory<T>(
+  memory: IndexMemory,
+  layers: readonly LayerFiles[],
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  const bytes = layers.reduce((sum, layer) => sum + present(layer, 'index', () => statSync(layer.index)).size, 0)
+  const taken = await memory.take(stackMemory(bytes), `an image of ${layers.length} layers`, signal)
+  try {
+    return await work()
+  } finally {
+    taken[Symbol.dispose]()
+  }
+}
 
-/**
- * Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`,
- * `limit_exceeded`.
- */
+/** Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`. */
 export function withLayers<T>(layers: readonly LayerFiles[], work: (open: readonly OpenLayer[]) => T): T {
   const open: OpenLayer[] = []
-  const bytes = layers.reduce((sum, layer) => sum + present(layer, 'index', () => statSync(layer.index)).size, 0)
-  if (bytes > MAX_STACK_BYTES)
-    throw new StrataError(
-      'limit_exceeded',
-      `the indexes of the image's ${layers.length} layers have ${bytes} bytes together; the limit is ${MAX_STACK_BYTES}`,
-    )
   try {
     for (const layer of layers) {
       const index = LayerIndex.decode(present(layer, 'index', () => readFileSync(layer.index)))

@@ -1,3 +1,5 @@
+import { INDEX_MEMORY } from '@strata/archive'
+import { IndexMemory } from '@strata/layers'
 import { ErofsDriver } from './erofs/erofs-driver.js'
 import { SnapshotFolder } from './folder.js'
 import { LayeredSnapshotter } from './layered-snapshotter.js'
@@ -18,9 +20,14 @@ export function nameOf(variant: Variant): string {
   return variant.driver === 'erofs' ? `erofs (${variant.erofs === 'file' ? 'files' : 'loop devices'})` : 'overlay'
 }
 
-/** Without asking whether it works here. */
-export function openSnapshotter(path: string, variant: Variant): Promise<Snapshotter> {
+/** Without asking whether it works here. `memory`: of the process, for the indexes of layers. */
+export function openSnapshotter(
+  path: string,
+  variant: Variant,
+  memory = new IndexMemory(INDEX_MEMORY),
+): Promise<Snapshotter> {
   const { folder, first } = SnapshotFolder.open(path)
-  const driver = variant.driver === 'erofs' ? new ErofsDriver(folder, variant.erofs) : new OverlayDriver(folder)
+  const driver =
+    variant.driver === 'erofs' ? new ErofsDriver(folder, variant.erofs, memory) : new OverlayDriver(folder, memory)
   return LayeredSnapshotter.open(folder, first, driver)
 }

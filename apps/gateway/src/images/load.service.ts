@@ -9,6 +9,7 @@ import {
   type Received,
   type ReceiveOptions,
 } from '@strata/intake'
+import { IndexMemory } from '@strata/layers'
 import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
 import {
@@ -83,7 +84,11 @@ export class LoadService implements OnApplicationShutdown {
       layer: packedLimits(config),
     }
     this.#mostOpen = config.STRATA_MAX_UPLOADS
-    this.#intake = createIntake({ store, readers: config.STRATA_READERS })
+    this.#intake = createIntake({
+      store,
+      readers: config.STRATA_READERS,
+      memory: IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY),
+    })
     this.#uploads = new Uploads(store)
     this.#blobs = new BlobStore(store)
   }

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { ARCHIVE_HEAD } from '@strata/archive'
+import type { IndexMemory } from '@strata/layers'
 import { step, StrataError } from '@strata/oci'
 import { FileControl } from '../threads/file-control.js'
 import { FilePlan } from '../threads/file-plan.js'
@@ -70,7 +71,10 @@ export class FileSource implements Source {
   readonly interrupted = undefined
   readonly #control = new FileControl()
 
-  constructor(private readonly file: ArchiveFile) {}
+  constructor(
+    private readonly file: ArchiveFile,
+    private readonly memory: IndexMemory,
+  ) {}
 
   take(session: ReaderSession, task: Task): Promise<Taken> {
     return session.turn(task.stop, task.waiting, (pair) => this.#takeBy(pair, task))
@@ -143,7 +147,7 @@ export class FileSource implements Source {
       if (answer.kind === 'failed') task.fail(new StrataError(answer.code, answer.message))
     }
     const more = Math.min(availableParallelism(), MOST_THREADS, worthwhile(plan)) - 2
-    const others = more > 0 ? new WorkerPair(Array<'hasher'>(more).fill('hasher')) : undefined
+    const others = more > 0 ? new WorkerPair(this.memory, Array<'hasher'>(more).fill('hasher')) : undefined
     try {
       const [own, theirs] = await Promise.all([pair.run(job, onIndex, early), others?.run(job, onIndex, early)])
       return [...own, ...(theirs ?? [])]

@@ -25,6 +25,7 @@ const namesOnly = (): Indexer => {
     data: () => undefined,
     entryEnd: () => undefined,
     finish: (tarSize) => ({ encode: () => Buffer.from(`${names.join()} ${tarSize}`) }),
+    release: () => undefined,
   }
 }
 const layer = concat(file('b', 'y'), ZEROS)

@@ -45,6 +45,11 @@ export class EntryHasher implements TarSink {
     if (index !== undefined) this.options.indexed(facts.diffId!, index)
   }
 
+  /** For an upload that does not come to its end. */
+  close(): void {
+    this.#current?.release()
+  }
+
   listing(): { bytes: Buffer; entries: number } {
     return { bytes: this.#catalog.encode(), entries: this.#catalog.length }
   }

@@ -9,10 +9,12 @@ import {
 } from '@strata/archive'
 import { asStrataError, digestFromHex, type Algorithm, type Compression, type Digest, type DiffId } from '@strata/oci'
 
-/** A sink that makes a layer's index of what it sees: `IndexBuilder` of @strata/layers. */
+/** A sink that makes a layer's index of what it sees: `LayerIndexer`. */
 export interface Indexer extends TarSink {
-  /** `tarSize`: all bytes of the layer. */
-  finish(tarSize: number): { encode(): Buffer }
+  /** `tarSize`: all bytes of the layer. Nothing, if the index is to be made later. */
+  finish(tarSize: number): { encode(): Buffer } | undefined
+  /** Whatever became of it: its memory is free again. */
+  release(): void
 }
 
 /** What is known of a file of the archive once all its bytes were seen. */
@@ -63,18 +65,25 @@ export class FileHasher {
 
   end(): { facts: FileFacts; index: Buffer | undefined } {
     const sha256 = digestFromHex(this.#hash.digest('hex'))
-    const index = this.#walk((layer) => {
-      layer.reader.end()
-      return layer.indexer.finish(this.#size).encode()
+    const layer = this.#walk(({ reader, indexer }) => {
+      reader.end()
+      return { index: indexer.finish(this.#size)?.encode() }
     })
+    this.release()
     const facts: FileFacts = {
       digest: this.#named ? digestFromHex(this.#named.digest('hex')) : sha256,
       size: this.#size,
       compression: this.#compression ?? 'none',
       ...(this.#layerError === undefined ? {} : { layerError: this.#layerError }),
-      ...(index === undefined ? {} : { diffId: sha256 as DiffId }),
+      ...(layer === undefined ? {} : { diffId: sha256 as DiffId }),
     }
-    return { facts, index }
+    return { facts, index: layer?.index }
+  }
+
+  /** For a file that does not come to its end; of no more use. */
+  release(): void {
+    this.#layer?.indexer.release()
+    this.#layer = undefined
   }
 
   #begin(head: Buffer): void {
@@ -89,7 +98,7 @@ export class FileHasher {
     try {
       return step(this.#layer)
     } catch (error) {
-      this.#layer = undefined
+      this.release()
       const { code, message } = asStrataError(error)
       this.#layerError = {
         code: code === 'archive_invalid' || code === 'archive_truncated' ? 'layer_invalid' : code,

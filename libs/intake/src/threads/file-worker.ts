@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { TarReader, type TarSink } from '@strata/archive'
-import { IndexBuilder } from '@strata/layers'
+import type { SharedMemory } from '@strata/layers'
 import { copyFileRange } from '@strata/linux'
 import { StrataError, type DiffId } from '@strata/oci'
 import { algorithmOfName } from './algorithm.js'
@@ -10,6 +10,7 @@ import { writeAll } from './entry-writer.js'
 import { FileControl } from './file-control.js'
 import { FileHasher } from './file-hasher.js'
 import { FilePlan, PIECE, type PlannedFile } from './file-plan.js'
+import { LayerIndexer } from './layer-indexer.js'
 import type { Answer, CopyJob, KnownFile, ListJob, PlanJob } from './messages.js'
 import { SMALL_NAME } from '../destinations/placement.js'
 import { WholeBody } from './whole-body.js'
@@ -25,7 +26,10 @@ export class FileWorker {
   #catalog: Catalog | undefined
   readonly #buffer = Buffer.allocUnsafeSlow(PIECE)
 
-  constructor(private readonly sendIndex: (diffId: DiffId, index: Buffer) => void) {}
+  constructor(
+    private readonly sendIndex: (diffId: DiffId, index: Buffer) => void,
+    private readonly memory: SharedMemory,
+  ) {}
 
   plan({ fd, size, keyPrefix, limits, whole, control: memory }: PlanJob): Answer {
     const control = new FileControl(memory)
@@ -70,7 +74,7 @@ export class FileWorker {
   }
 
   copy(job: CopyJob): Answer {
-    return new Copier(job, this.#buffer, this.sendIndex).run()
+    return new Copier(job, this.#buffer, this.sendIndex, this.memory).run()
   }
 
   list({ files }: ListJob): { listing: Buffer; entries: number } {
@@ -92,11 +96,14 @@ class Copier {
   readonly #control: FileControl
   readonly #known: KnownFile[] = []
   #hasCopyRange = true
+  /** Of the file that is being hashed. */
+  #hasher: FileHasher | undefined
 
   constructor(
     private readonly job: CopyJob,
     private readonly buffer: Buffer,
     private readonly sendIndex: (diffId: DiffId, index: Buffer) => void,
+    private readonly memory: SharedMemory,
   ) {
     this.#plan = new FilePlan(job.plan)
     this.#control = new FileControl(job.control)
@@ -110,6 +117,7 @@ class Copier {
         else this.#takeLarge(i)
       }
     } finally {
+      this.#hasher?.release()
       closeSync(small)
     }
     for (let i = 0; i < this.#plan.length && this.#plan.pieces(i) > 0; i++) this.#help(i)
@@ -204,7 +212,8 @@ class Copier {
 
   #newHasher({ algorithm }: PlannedFile): FileHasher {
     const { layer } = this.job
-    return new FileHasher(() => new IndexBuilder(layer), layer, algorithm)
+    this.#hasher = new FileHasher(() => new LayerIndexer(layer, this.memory), layer, algorithm)
+    return this.#hasher
   }
 
   #pathOf({ entry }: PlannedFile): string {

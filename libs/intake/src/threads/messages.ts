@@ -1,4 +1,5 @@
 import type { TarLimits } from '@strata/archive'
+import type { SharedMemory } from '@strata/layers'
 import type { DiffId, ErrorCode } from '@strata/oci'
 import type { FileFacts } from './file-hasher.js'
 
@@ -104,4 +105,6 @@ export type Role = 'writer' | 'hasher'
 export interface WorkerData {
   readonly role: Role
   readonly ring: SharedArrayBuffer
+  /** For the indexes of layers that this thread makes. */
+  readonly memory: SharedMemory
 }

@@ -6,7 +6,11 @@ import { file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Answer } from './messages.js'
 import { RingWriter } from './ring.js'
+import { INDEX_MEMORY } from '@strata/archive'
+import { IndexMemory } from '@strata/layers'
 import { Readers, WorkerPair, type ReaderSession } from './readers.js'
+
+const memory = new IndexMemory(INDEX_MEMORY)
 
 let folder: string
 beforeAll(() => {
@@ -33,7 +37,7 @@ async function good(pair: WorkerPair): Promise<string[]> {
 
 describe('WorkerPair', () => {
   it('is of use again after one of the two failed and the other was stopped', async () => {
-    const pair = new WorkerPair()
+    const pair = new WorkerPair(memory)
     const ring = new RingWriter(pair.ring)
     const answers = await pair.run(
       {
@@ -86,7 +90,7 @@ describe('Readers', () => {
   afterEach(() => readers.close())
 
   it('replace a pair whose threads died, when those who had it have been told', async () => {
-    readers = new Readers(1)
+    readers = new Readers(1, memory)
     const session = readers.open('upload')
     const first = await session.turn(never, silent, async (pair) => {
       const answers = pair.run(
@@ -116,7 +120,7 @@ describe('Readers', () => {
   })
 
   it('keep no pair that a large layer filled', async () => {
-    readers = new Readers(1)
+    readers = new Readers(1, memory)
     const session = readers.open('upload')
     const filled = await session.turn(never, silent, async (pair) => {
       const ring = new RingWriter(pair.ring)
@@ -148,7 +152,7 @@ describe('Readers', () => {
   })
 
   it('keep a pair for files, whatever uploads there are', async () => {
-    readers = new Readers(2)
+    readers = new Readers(2, memory)
     const uploads = await Promise.all([hold(readers.open('upload')), hold(readers.open('upload'))])
     const third = readers.open('upload')
     const waits = new AbortController()
@@ -161,7 +165,7 @@ describe('Readers', () => {
   })
 
   it('are shared by turns: an upload comes back to its pair, and others have it meanwhile', async () => {
-    readers = new Readers(1)
+    readers = new Readers(1, memory)
     const [one, two] = [readers.open('upload'), readers.open('upload')]
     const first = await hold(one)
     const second = hold(two)
@@ -180,7 +184,7 @@ describe('Readers', () => {
   })
 
   it('say what is waited for, and when that is over', async () => {
-    readers = new Readers(1)
+    readers = new Readers(1, memory)
     const first = await hold(readers.open('upload'))
     const told: (string | undefined)[] = []
     const second = readers.open('upload').turn(
@@ -195,7 +199,7 @@ describe('Readers', () => {
   })
 
   it('tell those who wait that the service stops', async () => {
-    readers = new Readers(1)
+    readers = new Readers(1, memory)
     const first = await hold(readers.open('upload'))
     const waiting = expect(readers.open('upload').turn(never, silent, () => Promise.resolve())).rejects.toMatchObject({
       code: 'cancelled',

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads'
+import type { IndexMemory } from '@strata/layers'
 import { StrataError } from '@strata/oci'
 import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, Role, WorkerData } from './messages.js'
 import { createRing } from './ring.js'
@@ -7,10 +8,7 @@ import { createRing } from './ring.js'
  * Compiled files only: Node's threads take no TypeScript in packages, so sources run by a test use
  * the build's.
  */
-const WORKER = new URL(
-  import.meta.url.endsWith('.ts') ? '../../dist/worker.js' : '../worker.js',
-  import.meta.url,
-)
+const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../../dist/worker.js' : '../worker.js', import.meta.url)
 
 /**
  * A pair of which a thread has more bytes than this is ended when nobody uses it: an idle thread
@@ -29,10 +27,11 @@ export class WorkerPair {
   readonly #held = new Map<Worker, number>()
   isBroken = false
 
-  constructor(roles: readonly Role[] = ['writer', 'hasher']) {
+  constructor(memory: IndexMemory, roles: readonly Role[] = ['writer', 'hasher']) {
     this.#workers = roles.map((role) => {
+      const lease = memory.uploads()
       const worker = new Worker(WORKER, {
-        workerData: { role, ring: this.ring } satisfies WorkerData,
+        workerData: { role, ring: this.ring, memory: lease.shared } satisfies WorkerData,
         name: `intake ${role}`,
         // What the main thread was started with (a test's loader, an inspector) is nothing for
         // these.
@@ -41,7 +40,11 @@ export class WorkerPair {
         // thread before it is looked at.
         resourceLimits: { maxYoungGenerationSizeMb: 4 },
       })
-      worker.on('error', () => (this.isBroken = true)).on('exit', () => (this.isBroken = true))
+      worker.on('error', () => (this.isBroken = true))
+      worker.on('exit', () => {
+        this.isBroken = true
+        lease[Symbol.dispose]()
+      })
       worker.unref()
       return worker
     })
@@ -153,6 +156,7 @@ export class Readers {
 
   constructor(
     private readonly uploads: number,
+    readonly memory: IndexMemory,
     private readonly roles?: readonly Role[],
   ) {
     this.#addSeat('upload')
@@ -259,7 +263,7 @@ export class Readers {
   }
 
   #addSeat(lane: Lane): Seat {
-    const seat: Seat = { pair: new WorkerPair(this.roles), sessions: new Set(), lane, isBusy: false }
+    const seat: Seat = { pair: new WorkerPair(this.memory, this.roles), sessions: new Set(), lane, isBusy: false }
     this.#seats.add(seat)
     return seat
   }

@@ -1,8 +1,9 @@
 import { StrataError } from '@strata/oci'
-import { ENTRY, PACKED_LIMITS, type TarEntry, type TarSink } from '@strata/archive'
+import { buildMemory, ENTRY, PACKED_LIMITS, type TarEntry, type TarSink } from '@strata/archive'
 import { arrange } from './arrange.js'
 import { MAX_MAJOR, MAX_MINOR } from './columns.js'
 import { ROW } from './format.js'
+import type { GrowingMemory } from './index-memory.js'
 import { InodeStore } from './inode-store.js'
 import { FLAG, KIND, type Kind } from '../kind.js'
 import { joinPath, type LayerIndex } from './layer-index.js'
@@ -45,8 +46,8 @@ const SKIPPED = NONE
  * - Whiteouts touch the layers below only, wherever in their own layer they stand, so they are
  *   marks on a name beside what the layer puts there.
  *
- * Errors: `layer_invalid` (names the entry), `limit_exceeded`. After one, the builder is of no more
- * use.
+ * Errors: `layer_invalid` (names the entry), `limit_exceeded`, `overloaded` if its memory has no
+ * more room. After one, the builder is of no more use.
  */
 export class IndexBuilder implements TarSink {
   readonly #places = new PlaceTable()
@@ -64,7 +65,11 @@ export class IndexBuilder implements TarSink {
 
   readonly limits: IndexLimits
 
-  constructor(limits: Partial<IndexLimits> = {}) {
+  /** @param memory for the index while it is built; without it as much as the limits say */
+  constructor(
+    limits: Partial<IndexLimits> = {},
+    private readonly memory?: GrowingMemory,
+  ) {
     this.limits = { entries: PACKED_LIMITS.entries, indexBytes: PACKED_LIMITS.indexBytes, ...limits }
     this.#places.inode[0] = this.#inodes.addImplied(KIND.directory)
   }
@@ -75,11 +80,14 @@ export class IndexBuilder implements TarSink {
       throw new StrataError('limit_exceeded', `a layer of more than ${this.limits.entries} entries is refused`)
     this.#entries++
     this.#take(entry)
-    if (this.#bytes() > this.limits.indexBytes)
+    const bytes = this.#bytes()
+    if (bytes > this.limits.indexBytes)
       throw new StrataError(
         'limit_exceeded',
         `a layer whose index has more than ${this.limits.indexBytes} bytes is refused: names, links, extended attributes and sparse maps of all its entries`,
       )
+    if (this.memory?.reach(buildMemory(bytes)) === false)
+      throw new StrataError('overloaded', 'the indexes that are being built take all of STRATA_INDEX_MEMORY')
     return false
   }
 

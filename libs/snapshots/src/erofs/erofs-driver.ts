@@ -2,10 +2,12 @@ import { createHash } from 'node:crypto'
 import { closeSync, createReadStream, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import type { IndexMemory } from '@strata/layers'
 import { attachLoop, mountFs, type LoopDevice } from '@strata/linux'
 import { step, StrataError, type ChainId, type DiffId } from '@strata/oci'
 import { withWorkFolders } from '../discard.js'
 import type { SnapshotFolder } from '../folder.js'
+import { withStackMemory } from '../layer-files.js'
 import { isObject, isStack, readRecord } from '../record.js'
 import type { RootDriver } from '../root-driver.js'
 import { runWorker } from '../run-worker.js'
@@ -34,12 +36,15 @@ export class ErofsDriver implements RootDriver {
   constructor(
     readonly folder: SnapshotFolder,
     readonly backing: 'file' | 'loop',
+    private readonly memory: IndexMemory,
   ) {}
 
   async assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
     await withWorkFolders(this.folder, async (fresh) => {
       const work = fresh()
-      const { devices, side, sha256 } = await runWorker({ task: 'erofs', layers, chainId, folder: work }, signal)
+      const { devices, side, sha256 } = await withStackMemory(this.memory, layers, signal, () =>
+        runWorker({ task: 'erofs', layers, chainId, folder: work }, signal),
+      )
       const tars = devices.map((layer) => ({ path: layers[layer]!.tar, size: statSync(layers[layer]!.tar).size }))
       writeFileSync(
         join(work, 'root.json'),

@@ -1,9 +1,11 @@
 import { closeSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { IndexMemory } from '@strata/layers'
 import { chainIds, hexOf, isDigest, step, StrataError, type ChainId, type DiffId } from '@strata/oci'
 import { discard, withWorkFolders } from '../discard.js'
 import { withLocks } from '../file-lock.js'
 import type { SnapshotFolder } from '../folder.js'
+import { withStackMemory } from '../layer-files.js'
 import { mountAll } from '../mounts.js'
 import { OVERLAY_OPTIONS } from '../overlay-options.js'
 import { isObject, isStack, readRecord } from '../record.js'
@@ -31,7 +33,10 @@ export class OverlayDriver implements RootDriver {
   readonly name = 'overlay'
   readonly #syncing = new Set<Promise<undefined>>()
 
-  constructor(readonly folder: SnapshotFolder) {}
+  constructor(
+    readonly folder: SnapshotFolder,
+    private readonly memory: IndexMemory,
+  ) {}
 
   async assemble(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
     if (layers.length > MAX_STACK) {
@@ -67,11 +72,12 @@ export class OverlayDriver implements RootDriver {
       writeFileSync(join(work, 'unsynced'), bootId())
       await discard(this.folder, this.folder.layer(id))
     }
-    if (missing.length > 0)
-      await runWorker(
-        { task: 'unpack', layers, missing: missing.map(({ place, work }) => ({ place, folder: join(work, 'fs') })) },
-        signal,
+    if (missing.length > 0) {
+      const places = missing.map(({ place, work }) => ({ place, folder: join(work, 'fs') }))
+      await withStackMemory(this.memory, layers, signal, () =>
+        runWorker({ task: 'unpack', layers, missing: places }, signal),
       )
+    }
     for (const { id, work } of missing) renameSync(work, this.folder.layer(id))
     const work = fresh()
     mkdirSync(work, { mode: 0o700 })
