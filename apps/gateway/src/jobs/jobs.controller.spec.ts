@@ -13,10 +13,10 @@ const CHANGES = 5_000
 it('a client that does not read the events of a job holds none of them back, and is told its end', async () => {
   let asked = 0
   async function* follow(): AsyncGenerator<JournalRecord> {
-    for (; asked < CHANGES; asked++) yield job('active' as JournalRecord['state'], asked)
+    for (; asked < CHANGES; asked++) yield job('active', asked)
     yield await Promise.resolve(job('failed', asked))
   }
-  const journal = { get: () => Promise.resolve(job('active' as JournalRecord['state'], 0)), follow }
+  const journal = { get: () => Promise.resolve(job('active', 0)), follow }
   const controller = new JobsController(journal as unknown as Journal, {} as unknown as Cancellation)
   let response: ServerResponse | undefined
   const server = createServer((request, raw) => {

@@ -77,13 +77,18 @@ export class JobsController {
         const isTaken = response.write(`id: ${job.updatedAt}\nevent: ${event}\ndata: ${JSON.stringify(job)}\n\n`)
         // A client that does not read misses what lies between: what is asked for next is the
         // newest state.
-        if (!isTaken && !gone.aborted) await once(response, 'drain', { signal: gone })
+        if (!isTaken) await once(response, 'drain', { signal: gone })
       }
     } catch (error) {
-      if (!gone.aborted) throw error
+      if (!isAbort(error)) throw error
     } finally {
       clearInterval(beat)
       response.end()
     }
   }
+}
+
+/** What `once` throws when its signal aborts: the client has left. */
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError'
 }
