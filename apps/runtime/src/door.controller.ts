@@ -122,8 +122,7 @@ export class DoorController {
     @Param('id', { schema: id }) container: string,
     @Query({ schema: removeContainerQuery }) { force }: z.infer<typeof removeContainerQuery>,
   ): Promise<void> {
-    await this.node.containers.remove(container, { force })
-    await this.node.published()
+    await this.node.remove(container, { force })
   }
 
   @Get('usage')

@@ -227,8 +227,10 @@ export class NodeJobs {
     return this.containers.list().some(({ id }) => id === container)
   }
 
+  /** Also one that was removed: if that stopped its launch, the launch ends with that reason. */
   #isToStart(container: string): boolean {
-    return this.containers.get(container).state.status === 'created'
+    const record = this.containers.list().find(({ id }) => id === container)
+    return record === undefined || record.state.status === 'created'
   }
 
   /**
@@ -237,6 +239,8 @@ export class NodeJobs {
    * a layer that is made and gone each time is a fault of the node's.
    */
   async #assembled(root: string, image: ImageRef, context: JobContext): Promise<void> {
+    // A stopped request does not wait for its layers any more: they must not be asked for again.
+    context.signal.throwIfAborted()
     await context.children([])
     if (await this.#cannotMake(root, image)) {
       throw new StrataError(

@@ -214,6 +214,15 @@ export class RuntimeNode {
     return pruned
   }
 
+  /** A launch of it that waits, or is under way before the process runs, ends as well. */
+  async remove(id: string, options: { force: boolean }): Promise<void> {
+    const record = this.containers.list().find((one) => one.id === id)
+    if (record?.state.status === 'created' && record.job !== undefined)
+      await this.queue.journal.stopWork(record.job, new StrataError('cancelled', 'its container was removed'))
+    await this.containers.remove(id, options)
+    await this.published()
+  }
+
   /** What has happened so far can be seen through any gateway. */
   async published(): Promise<void> {
     await this.#publisher?.settled()

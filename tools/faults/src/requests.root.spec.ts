@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import type { JobView } from '@strata/api'
-import { header } from '@strata/archive/testing'
+import { header, makeLayer } from '@strata/archive/testing'
 import { unfinishedBody, until } from '@strata/e2e/testing'
+import { digestOf } from '@strata/oci'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { onEachStore } from './testing/each-store.js'
@@ -131,6 +132,32 @@ onEachStore(
         await world.right('a load cancelled while its layer was inflated')
       })
 
+      it('a launch that waits for a layer, by the removal of its container', async () => {
+        // Plain, so that no extractor is needed to load it, and the node does not have it yet.
+        const bytes = await makeLayer(new Map([['unmade', { content: randomUUID() }]]))
+        const archive = await archiveOf(['t/unmade'], [{ bytes, diffId: digestOf(bytes) }])
+        expect((await world.load(archive, randomUUID(), '&prepare=false')).status).toBe(201)
+        const job = randomUUID()
+        // Stopped, so that the node still counts as one that is ready.
+        const extractor = world.strata.pid('extractor')
+        process.kill(extractor, 'SIGSTOP')
+        try {
+          const launched = world.strata.request('POST', `/v1/containers?job=${job}`, {
+            image: 't/unmade',
+            name: 'unmade',
+            command: ['true'],
+          })
+          await until(async () => (await world.container('unmade'))?.state === 'created', 'its container is there')
+          expect((await world.strata.request('DELETE', '/v1/containers/unmade?force')).status).toBe(204)
+          await launched
+          // Not with what its node's extractor comes to when that is missed.
+          expect(await world.job(job)).toMatchObject({ state: 'cancelled', error: { code: 'cancelled' } })
+        } finally {
+          process.kill(extractor, 'SIGCONT')
+        }
+        await world.right('a container removed before its launch')
+      })
+
       it('a launch that no node has, and one that waits for a layer', async () => {
         const archive = await archiveOf(['t/unprepared'])
         expect((await world.load(archive, randomUUID(), '&prepare=false')).status).toBe(201)
@@ -153,6 +180,7 @@ onEachStore(
         await cancelled('waiting for a node', placing, (now) => now.startsWith('waiting'))
         expect((await first).json()).toMatchObject({ code: 'cancelled' })
         await world.strata.startGroup(['runtime'])
+        await world.strata.ready()
         await world.right('launches cancelled', async () =>
           (await world.strata.containers()).map(({ id }) => `container ${id} is there`),
         )
