@@ -1,8 +1,9 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
+import { asStrataError } from '@strata/oci'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type JobResult, type NewJob } from '@strata/queue'
-import { BlobStore, Collector, openStore, RemovedNodes, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, openStore, RemovedNodes, Uploads, UsedIds, type ObjectStore } from '@strata/store'
 import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
 import { LostNodes } from './lost-nodes.js'
@@ -100,8 +101,15 @@ export class StorageModule {
       providers: [
         {
           provide: StorageWorker,
-          useFactory: async () =>
-            new StorageWorker(await openStore(config, (message) => new Logger('storage').warn(message)), config),
+          useFactory: async () => {
+            const store = await openStore(config, (message) => new Logger('storage').warn(message))
+            // Before this service is ready: until then each load lists what its id has brought.
+            await new UsedIds(store).markAll().catch((error: unknown) => {
+              // A collection makes room; the next start marks them.
+              if (asStrataError(error).code !== 'storage_full') throw error
+            })
+            return new StorageWorker(store, config)
+          },
         },
       ],
     }

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { step, StrataError, type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
-import { digestInKey, PREFIX, uploadInKey } from './keys.js'
+import { digestInKey, keys, PREFIX, uploadInKey } from './keys.js'
 import {
   conditionalRemove,
   listAll,
@@ -106,6 +106,11 @@ const DELETED_AT_ONCE = 500
  * aborted, in the order partial uploads, *then* live uploads: an upload's record is there before
  * the first byte of its data.
  *
+ * **Marks of used ids** (`UsedIds`), on a store that deletes on a condition, go in the order marks,
+ * *then* live uploads, *then* data, *then* blob records: a mark is made after its upload's record,
+ * so an upload that does not live in the second step has ended, and all of its data are seen after
+ * that.
+ *
  * **Damaged records** are never guessed at. A blob's is retired only if nothing refers to the blob
  * and no upload lives, since any may hold it; while one stays, no data without a record are
  * deleted. An upload's counts as one of an upload that lives. For a name's see `references`: it
@@ -134,8 +139,10 @@ export class Collector {
    */
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
-    const { listed, doomed } = await this.#collectBlobs(options, sum)
-    const indexes = await this.#collectUnnamed(options, listed, doomed, sum)
+    const marks = await this.#removableMarks()
+    const { listed, live, doomed } = await this.#collectBlobs(options, sum)
+    const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
+    await this.#collectIdMarks(options, marks, (id) => live.has(id) || inUse(id), sum)
     await this.#collectEndedUploads(options, sum)
     await this.#collectMarks(options, sum)
     return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
@@ -145,7 +152,7 @@ export class Collector {
   async #collectBlobs(
     { references, dryRun, signal }: CollectOptions,
     sum: Sums,
-  ): Promise<{ listed: ListedBlob[]; doomed: Set<Digest> }> {
+  ): Promise<{ listed: ListedBlob[]; live: Set<string>; doomed: Set<Digest> }> {
     const listed: ListedBlob[] = []
     const damaged: DamagedBlob[] = []
     for await (const blob of this.#blobs.list([], (one) => damaged.push(one))) {
@@ -189,7 +196,7 @@ export class Collector {
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    return { listed, doomed }
+    return { listed, live, doomed }
   }
 
   /**
@@ -203,13 +210,16 @@ export class Collector {
     })
   }
 
-  /** Data and indexes that no record names. Gives the diffIDs of those indexes. */
+  /**
+   * Data and indexes that no record names. Gives the diffIDs of those indexes, and whether bytes of
+   * an ended upload stay.
+   */
   async #collectUnnamed(
     options: CollectOptions,
     listed: readonly ListedBlob[],
     doomed: ReadonlySet<Digest>,
     sum: Sums,
-  ): Promise<DiffId[]> {
+  ): Promise<{ indexes: DiffId[]; inUse: (upload: string) => boolean }> {
     const { dryRun, signal } = options
     const data = new Map<string, ListedObject>()
     for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
@@ -225,6 +235,7 @@ export class Collector {
     }
     const live = await this.#uploads.liveIds()
     for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
+    const kept = new Set<string>()
     const hidden: Digest[] = []
     const onDamaged = ({ digest }: DamagedBlob): void => {
       if (doomed.has(digest)) return
@@ -235,6 +246,7 @@ export class Collector {
       signal?.throwIfAborted()
       data.delete(record.data)
       if (doomed.has(digest)) continue
+      kept.add(uploadInKey(record.data) ?? '')
       if (record.diffId) indexes.delete(record.diffId)
       checkpoints.delete(digest)
     }
@@ -245,7 +257,30 @@ export class Collector {
     for (const { size } of unnamed) sum.add('indexes', size)
     await this.#collectPartial(options, sum)
     if (!dryRun) await this.#delete([...data.keys(), ...unnamed.map(({ key }) => key)], signal)
-    return [...indexes.keys()]
+    return { indexes: [...indexes.keys()], inUse: (upload) => hidden.length > 0 || kept.has(upload) }
+  }
+
+  /** Where the store cannot delete on a condition marks stay, so nothing is listed. */
+  async #removableMarks(): Promise<ListedObject[]> {
+    const marks: ListedObject[] = []
+    const store = conditionalRemove(this.store)
+    if (store)
+      for await (const mark of listAll(store, PREFIX.used)) if (mark.key !== keys.allUsedMarked) marks.push(mark)
+    return marks
+  }
+
+  async #collectIdMarks(
+    { dryRun, signal }: CollectOptions,
+    marks: readonly ListedObject[],
+    isKept: (upload: string) => boolean,
+    sum: Sums,
+  ): Promise<void> {
+    const store = conditionalRemove(this.store)
+    for (const { key, etag, size } of marks) {
+      signal?.throwIfAborted()
+      if (isKept(key.slice(PREFIX.used.length))) continue
+      if (dryRun || (await store?.removeUnchanged(key, etag))) sum.add('records', size)
+    }
   }
 
   async #collectPartial({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
@@ -285,7 +320,8 @@ export class Collector {
 
   async #tombstones(more: number): Promise<Tally> {
     let count = this.#tombstonesStay ? more : 0
-    for (const prefix of [PREFIX.blobs, PREFIX.images])
+    const marks = this.#tombstonesStay ? [PREFIX.used] : []
+    for (const prefix of [PREFIX.blobs, PREFIX.images, ...marks])
       for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) count++
     return { count, bytes: count * TOMBSTONE_BYTES }
   }

@@ -19,6 +19,7 @@ import {
  * ```
  * data/<upload>/<name>               bytes, written once under a fresh id
  * uploads/<upload>                   record: who is writing, and what came
+ * used/<upload>                      a mark: an upload has had that id
  * blobs/<algorithm>/<hex>            record: where a blob's bytes are, which uploads hold it
  * index/v1/<hex>                     a layer's index, by diffID
  * checkpoints/v2/<hex>               places from which a packed layer can be unpacked, by its blob
@@ -38,6 +39,9 @@ export const keys = {
   /** All bytes of one upload. */
   dataOf: (upload: string) => `data/${checkUploadId(upload)}/`,
   upload: (upload: string) => `uploads/${checkUploadId(upload)}`,
+  usedUpload: (upload: string) => `used/${checkUploadId(upload)}`,
+  /** No upload's id begins like this. */
+  allUsedMarked: 'used/_all',
   blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
   index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
   checkpoints: (digest: Digest) => `checkpoints/v2/${checkedHex(digest)}`,
@@ -51,6 +55,7 @@ export const keys = {
 export const PREFIX = {
   data: 'data/',
   uploads: 'uploads/',
+  used: 'used/',
   blobs: 'blobs/',
   indexes: 'index/v1/',
   checkpoints: 'checkpoints/v2/',

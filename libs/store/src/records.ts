@@ -233,13 +233,18 @@ function encode(value: unknown): Buffer {
   return Buffer.from(JSON.stringify({ rev: freshRev(), value }))
 }
 
+/** What `Records` writes where a record is gone; also a mark that counts by being there. */
+export function tombstone(): Buffer {
+  return encode(undefined)
+}
+
 /** How many bytes the value has as a record in the store. */
 export function recordBytes(value: unknown): number {
   return encode(value).length
 }
 
 /** All tombstones have this size, and nothing else has. */
-export const TOMBSTONE_BYTES = recordBytes(undefined)
+export const TOMBSTONE_BYTES = tombstone().length
 
 export function changedTooOften(key: string): StrataError {
   return new StrataError(

@@ -3,6 +3,7 @@ import { StrataError } from '@strata/oci'
 import { z } from 'zod'
 import { freshDataKey, keys, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, type Etag, type ObjectStore } from './object-store.js'
+import { UsedIds } from './used-ids.js'
 import { GONE, recordBytes, Records, type Found } from './records.js'
 
 /**
@@ -101,14 +102,17 @@ export class Uploads {
   /** Records of any shape, for `#renew`. */
   readonly #any: Records<unknown>
 
+  readonly #used: UsedIds
+
   constructor(private readonly store: ObjectStore) {
+    this.#used = new UsedIds(store)
     this.#records = new Records(store, uploadSchema, 'the record of upload', () => 'the upload is ended by itself')
     this.#any = new Records(store, z.unknown(), 'the record')
   }
 
   /**
-   * @throws StrataError `job_exists` if the id is taken: by an upload, or by bytes that one of the
-   * same id has brought before, which blobs may consist of. What is there is left as it is.
+   * @throws StrataError `job_exists` if the id is taken: by an upload, or by one that has ended,
+   * whose bytes blobs may consist of (`UsedIds`). What is there is left as it is.
    */
   async create(id: string, upload: Omit<Upload, 'state'> & { state?: Upload['state'] }): Promise<UploadRun> {
     const run = { upload: id, id: randomUUID() }
@@ -119,7 +123,7 @@ export class Uploads {
       undefined,
     )
     if (!written) throw taken
-    if ((await this.store.list(keys.dataOf(id), { limit: 1 })).objects.length === 0) return run
+    if (await this.#used.claim(id)) return run
     await this.endBy(run, 'done')
     throw taken
   }

@@ -42,9 +42,7 @@ afterAll(async () => {
 async function listeningBefore(endpoint: string): Promise<Server> {
   const server = createServer((request, response) => {
     const query = new URL(request.url!, endpoint).searchParams
-    // Whether an upload's id was used before: one key of that upload, whatever else is stored.
-    const isIdLook = query.get('max-keys') === '1' && /^data\/[^/]+\/$/.test(query.get('prefix') ?? '')
-    const isListing = request.method === 'GET' && (query.has('list-type') || query.has('uploads')) && !isIdLook
+    const isListing = request.method === 'GET' && (query.has('list-type') || query.has('uploads'))
     if (!isListing || !isHeld) return pass(request, response)
     if (query.get('prefix')?.startsWith('images/')) {
       pages.push(query)

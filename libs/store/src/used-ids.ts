@@ -1,0 +1,45 @@
+import { keys, PREFIX, uploadInKey } from './keys.js'
+import { listAll, type ObjectStore } from './object-store.js'
+import { tombstone } from './records.js'
+
+/** Marks made at once for a store of an older version. */
+const AT_ONCE = 16
+
+/**
+ * The ids that uploads have had. A client chooses the id, and bytes lie below it under names that
+ * are the same for each upload: an id that is used again would write over bytes of images.
+ *
+ * An upload marks its id after its record is made and before its first byte. So an id without a
+ * mark has no bytes. A mark stays for as long as a blob has bytes of that upload, at least; the
+ * collector takes it away then, where the store can delete on a condition. Elsewhere marks stay, as
+ * tombstones do, and are as small.
+ *
+ * Stores of older versions have bytes whose ids are not marked. Until `markAll` has been there
+ * once, which it notes under `keys.allUsedMarked`, an id's bytes are looked for by a list.
+ */
+export class UsedIds {
+  #areAllMarked = false
+
+  constructor(private readonly store: ObjectStore) {}
+
+  /** Marks the id of an upload whose record was just made. `false`: it was used before. */
+  async claim(id: string): Promise<boolean> {
+    if ((await this.store.create(keys.usedUpload(id), tombstone())) === undefined) return false
+    this.#areAllMarked ||= (await this.store.stat(keys.allUsedMarked)) !== undefined
+    return this.#areAllMarked || (await this.store.list(keys.dataOf(id), { limit: 1 })).objects.length === 0
+  }
+
+  /** Marks the ids of all bytes that are there. For the start of the storage service. */
+  async markAll(): Promise<void> {
+    if (await this.store.stat(keys.allUsedMarked)) return
+    const ids = new Set<string>()
+    for await (const { key } of listAll(this.store, PREFIX.data)) {
+      const id = uploadInKey(key)
+      if (id !== undefined) ids.add(id)
+    }
+    const left = [...ids]
+    while (left.length > 0)
+      await Promise.all(left.splice(0, AT_ONCE).map((id) => this.store.create(keys.usedUpload(id), tombstone())))
+    await this.store.create(keys.allUsedMarked, tombstone())
+  }
+}
