@@ -322,7 +322,8 @@ export class Collector {
     let count = this.#tombstonesStay ? more : 0
     const marks = this.#tombstonesStay ? [PREFIX.used] : []
     for (const prefix of [PREFIX.blobs, PREFIX.images, ...marks])
-      for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) count++
+      for await (const { key, size } of listAll(this.store, prefix))
+        if (size === TOMBSTONE_BYTES && key !== keys.allUsedMarked) count++
     return { count, bytes: count * TOMBSTONE_BYTES }
   }
 
