@@ -1,6 +1,8 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { pipeline } from 'node:stream/promises'
+import { StrataError } from '@strata/oci'
 import { closedSignal } from '@strata/platform'
+import type { FastifyReply } from 'fastify'
 import { requestedRange } from './byte-range.js'
 
 /** A body whose length is known beforehand, and any part of which can be made. */
@@ -12,11 +14,17 @@ export interface RangedBody {
   bytes(range: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>
 }
 
+/** So much is read before the status is sent: behind small headers it reaches into a blob. */
+const LEAD_BYTES = 64 * 1024
+
 /**
  * Answers with the body, or the part that `Range` (with `If-Range`) asks for, or 416. `HEAD` gets
- * the same without bytes.
+ * the same without bytes. The first bytes are read before the status is sent: what is missing then
+ * is answered with a problem, and not with a connection that is closed.
+ * @throws StrataError what `bytes` throws before that; `corrupt` if a blob is not in the store
  */
-export async function sendRanged(request: IncomingMessage, response: ServerResponse, body: RangedBody): Promise<void> {
+export async function sendRanged(request: IncomingMessage, reply: FastifyReply, body: RangedBody): Promise<void> {
+  const response = reply.raw
   const gone = closedSignal(response)
   if (gone.aborted) return
   const { size } = body
@@ -25,20 +33,50 @@ export async function sendRanged(request: IncomingMessage, response: ServerRespo
   const range = ifRange === undefined || ifRange === etag ? requestedRange(asked, size) : undefined
   const common = { 'accept-ranges': 'bytes', etag, 'content-type': body.type, 'x-content-type-options': 'nosniff' }
   if (range === 'unsatisfiable') {
+    reply.hijack()
     response.writeHead(416, { ...common, 'content-range': `bytes */${size}`, 'content-length': 0 }).end()
     return
   }
   const { start, end } = range ?? { start: 0, end: size }
+  const isEmpty = request.method === 'HEAD' || start === end
+  const pieces = body.bytes({ start, end })[Symbol.asyncIterator]()
+  const lead = isEmpty ? [] : await leadOf(pieces)
+  reply.hijack()
   response.writeHead(range ? 206 : 200, {
     ...common,
     'content-length': end - start,
     ...(range ? { 'content-range': `bytes ${start}-${end - 1}/${size}` } : {}),
   })
-  if (request.method === 'HEAD' || start === end) {
+  if (isEmpty) {
     response.end()
     return
   }
   // A client that leaves, and bytes that cannot be read on: either way the connection ends before
   // the length that was promised.
-  await pipeline(body.bytes({ start, end }), response, { signal: gone }).catch(() => response.destroy())
+  await pipeline(following(lead, pieces), response, { signal: gone }).catch(() => response.destroy())
+}
+
+async function leadOf(pieces: AsyncIterator<Uint8Array>): Promise<Uint8Array[]> {
+  const lead: Uint8Array[] = []
+  try {
+    for (let length = 0; length < LEAD_BYTES;) {
+      const next = await pieces.next()
+      if (next.done) break
+      lead.push(next.value)
+      length += next.value.length
+    }
+    return lead
+  } catch (error) {
+    if (!(error instanceof StrataError && error.code === 'not_found')) throw error
+    throw new StrataError('corrupt', `the image is incomplete: ${error.message}`, { cause: error })
+  }
+}
+
+async function* following(lead: readonly Uint8Array[], rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* lead
+    for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value
+  } finally {
+    await rest.return?.()
+  }
 }

@@ -129,6 +129,13 @@ export class Images {
    * is gone or changed
    */
   async contents(text: string, platform?: Platform): Promise<ImageContents & { readonly name: Reference | undefined }> {
+    return this.reading(text, () => this.#contents(text, platform))
+  }
+
+  async #contents(
+    text: string,
+    platform: Platform | undefined,
+  ): Promise<ImageContents & { readonly name: Reference | undefined }> {
     const { image, name } = await this.#find(text)
     try {
       // Of one that is kept whole the record says for which it is.
@@ -145,8 +152,33 @@ export class Images {
    * @throws as `inspect`
    */
   async layers(text: string): Promise<Pick<ImageDetails, 'layerList' | 'history'>> {
-    const read = await this.#read(await this.resolve(text))
+    const read = await this.reading(text, async () => this.#read(await this.resolve(text)))
     return { layerList: layersOf(read), history: historyOf(read) }
+  }
+
+  /**
+   * Does work that reads the image which `text` means. Nothing holds an image for a reader: where a
+   * part of it is missing, it may have been removed meanwhile, or its name moved. Then that is what
+   * is said, or the work is done once more, with what the name means now.
+   * @throws what `work` throws; `image_not_found` if the image was removed
+   */
+  async reading<T>(text: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!(error instanceof StrataError && MISSING.has(error.code))) throw error
+      const there = await this.resolve(text).catch((gone: unknown) => {
+        if (!(gone instanceof StrataError && gone.code === 'image_not_found')) throw gone
+      })
+      if (there) return work()
+      throw new StrataError(
+        'image_not_found',
+        `the image ${JSON.stringify(text.slice(0, 300))} was removed meanwhile`,
+        {
+          cause: error,
+        },
+      )
+    }
   }
 
   /** With all names, where all had to be looked at. */
@@ -174,6 +206,10 @@ export class Images {
    * or config is gone or changed
    */
   async inspect(text: string, platform?: Platform): Promise<ImageDetails> {
+    return this.reading(text, () => this.#inspect(text, platform))
+  }
+
+  async #inspect(text: string, platform: Platform | undefined): Promise<ImageDetails> {
     const { image, entries = await this.#names.all() } = await this.#find(text)
     const read = await this.#read(image, platform)
     if (platform) expectPlatform(read, platform)
@@ -380,6 +416,9 @@ export class Images {
     await this.#names.records.write(key, wanted, seen)
   }
 }
+
+/** What is said of a part of an image that is not there. */
+const MISSING: ReadonlySet<ErrorCode> = new Set(['not_found', 'corrupt', 'layer_missing'])
 
 /** An image with every blob that it consists of, and their sizes. */
 interface WithBlobs extends ReadImage {

@@ -67,7 +67,7 @@ export class ContainersController {
     const job = query.job ?? randomUUID()
     const id = await this.launches.launch(body, job)
     void reply.header('location', query.wait ? `/v1/containers/${id}` : `/v1/jobs/${job}`)
-    if (query.wait) return this.launches.launched(id, job, closedSignal(reply.raw))
+    if (query.wait) return this.launches.launched(body.image, id, job, closedSignal(reply.raw))
     void reply.status(202)
     return { id }
   }

@@ -81,11 +81,12 @@ export class LaunchService {
    * The container, once it was launched; the launch's own error otherwise, in the words of its node
    * if that answers.
    */
-  async launched(container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
+  async launched(image: string, container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
     const { error } = await this.journal.end(job, signal)
     if (error) {
       const { code, message } = (await this.doors.launchFailure(container, signal)) ?? error
-      throw new StrataError(code, message)
+      // Of an image that was removed meanwhile the node says only what it misses.
+      return this.images.reading(image, () => Promise.reject(new StrataError(code, message)))
     }
     return this.containers.get(container, signal)
   }

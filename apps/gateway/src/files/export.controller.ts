@@ -1,6 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
+import type { IncomingMessage } from 'node:http'
 import { Controller, Get, Param, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
+import { Images } from '@strata/images'
 import { exportTree, pieceLength, slicePieces, type ExportPiece } from '@strata/layers'
 import { chainIdOf, hexOf } from '@strata/oci'
 import { closedSignal } from '@strata/platform'
@@ -24,6 +26,7 @@ const FORM = 'export-1'
 @Controller('v1/images')
 export class ExportController {
   constructor(
+    private readonly images: Images,
     private readonly trees: Trees,
     private readonly bytes: LayerBytes,
   ) {}
@@ -39,6 +42,10 @@ export class ExportController {
     @Req() { raw }: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
+    await this.images.reading(name, () => this.#send(name, raw, reply))
+  }
+
+  async #send(name: string, raw: IncomingMessage, reply: FastifyReply): Promise<void> {
     const gone = closedSignal(reply.raw)
     using open = await this.trees.open(name, undefined, gone)
     let size = 0
@@ -47,8 +54,7 @@ export class ExportController {
       size += pieceLength(piece)
     }
     const etag = `${hexOf(chainIdOf(open.layers.map(({ diffId }) => diffId)))}-${FORM}`
-    reply.hijack()
-    await sendRanged(raw, reply.raw, {
+    await sendRanged(raw, reply, {
       size,
       etag,
       type: 'application/x-tar',

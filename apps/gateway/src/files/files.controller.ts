@@ -87,14 +87,16 @@ export class FilesController {
     @Req() { raw }: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    const found = await this.#find(name, query.layer, bytesOfParameter(raw.url ?? '', 'path'), closedSignal(reply.raw))
-    reply.hijack()
-    // `strata cat` into a pager; this holds one blob open.
-    letClientPause(raw)
-    await sendRanged(raw, reply.raw, {
-      ...found,
-      type: 'application/octet-stream',
-      bytes: (range) => this.#bytesOf(found, cut(found.pieces, range)),
+    const [path, gone] = [bytesOfParameter(raw.url ?? '', 'path'), closedSignal(reply.raw)]
+    await this.images.reading(name, async () => {
+      const found = await this.#find(name, query.layer, path, gone)
+      // `strata cat` into a pager; this holds one blob open.
+      letClientPause(raw)
+      await sendRanged(raw, reply, {
+        ...found,
+        type: 'application/octet-stream',
+        bytes: (range) => this.#bytesOf(found, cut(found.pieces, range)),
+      })
     })
   }
 

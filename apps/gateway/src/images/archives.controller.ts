@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { Controller, Get, Inject, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import { archiveQuery } from '@strata/api'
@@ -41,11 +42,15 @@ export class ArchivesController {
     @Req() { raw: request }: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    const plan = await this.#plan([first, ...query.also], query)
-    reply.hijack()
+    const wanted = [first, ...query.also]
+    // Of several images the first is looked for again; the others are read as often.
+    await this.images.reading(first, async () => this.#send(await this.#plan(wanted, query), request, reply))
+  }
+
+  async #send(plan: ArchivePlan, request: IncomingMessage, reply: FastifyReply): Promise<void> {
     const open = async (blob: Digest, part: ByteRange): Promise<AsyncIterable<Uint8Array>> =>
       (await this.#blobs.open(blob, part)).body
-    await sendRanged(request, reply.raw, {
+    await sendRanged(request, reply, {
       ...plan,
       type: 'application/x-tar',
       bytes: (range) => archiveBytes(plan, range, open),

@@ -209,7 +209,8 @@ export class ImagesController {
     @Param('ref', { schema: ref }) name: string,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<MountResult> {
-    return this.mounts.mount(await this.images.inspect(name), closedSignal(reply.raw))
+    const gone = closedSignal(reply.raw)
+    return this.images.reading(name, async () => this.mounts.mount(await this.images.inspect(name), gone))
   }
 
   @Delete(':ref/mount')
