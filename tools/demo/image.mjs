@@ -1,6 +1,6 @@
 import { busyboxTree, difference, makeArchive, makeLayer } from '@strata/archive/testing'
 
-export const NAME = 'strata/hello:1'
+const NAME = 'strata/hello:1'
 
 const HELLO = `#!/bin/sh
 echo "Hello from $(hostname), a container of $(ls /bin | wc -l) programs and two layers."

@@ -25,7 +25,7 @@ const GO = ['go', '/usr/local/go/bin/go']
  * Builds what is not there in its version. Without Go, or if a build fails, it says so and goes on:
  * the tests that need a server are skipped, with the reason.
  */
-export function buildS3Servers(root) {
+function buildS3Servers(root) {
   const tools = join(root, '.tools')
   const wanted = SERVERS.filter(({ name, version }) => !isBuilt(tools, name, version))
   if (wanted.length === 0 || process.env.STRATA_TEST_S3) return true

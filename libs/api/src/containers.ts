@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { digest, flag, text, uuid } from './common.js'
 
 const words = z.array(text(131_072)).max(10_000)
-export const CONTAINER_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
+const CONTAINER_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
 
 /** `POST /v1/containers`. Options mean what docker's of the same name mean. */
 export const createContainerSchema = z
@@ -32,7 +32,7 @@ export const createContainerSchema = z
 export type CreateContainer = z.infer<typeof createContainerSchema>
 
 /** `unknown`: it was created or running when its node was last heard of, and that is gone. */
-export const CONTAINER_STATES = ['created', 'running', 'exited', 'unknown'] as const
+const CONTAINER_STATES = ['created', 'running', 'exited', 'unknown'] as const
 export const containerSchema = z
   .object({
     id: z.string().meta({ description: '64 hex digits' }),

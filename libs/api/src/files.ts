@@ -22,8 +22,8 @@ const layer = z
   .meta({ description: 'one layer alone: its diffID, its digest, or its place, 0 the lowest' })
 const limit = z.coerce.number().int().min(1).max(10_000).default(1_000)
 
-export const FILE_TYPES = ['file', 'directory', 'symlink', 'char', 'block', 'fifo', 'hardlink', 'whiteout'] as const
-export const fileSchema = z
+const FILE_TYPES = ['file', 'directory', 'symlink', 'char', 'block', 'fifo', 'hardlink', 'whiteout'] as const
+const fileSchema = z
   .object({
     name: nameText,
     nameBase64: nameBytes,
@@ -91,7 +91,7 @@ export const diffQuery = z.strictObject({
     .meta({ description: 'the `next` of the page before; absent for the first page' }),
   limit: limit.meta({ description: 'changes of a page, at most; a page of very long paths has fewer' }),
 })
-export const changeSchema = z
+const changeSchema = z
   .object({
     path: nameText,
     pathBase64: nameBytes,

@@ -17,7 +17,7 @@ const imageBase = {
 export const imageQuery = z.object({
   platform: platform.optional().meta({ description: 'of an image kept with several platforms: which is meant' }),
 })
-export const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
+const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
 export type ImageSummary = z.infer<typeof imageSummarySchema>
 export const imageListSchema = z.object({ images: z.array(imageSummarySchema) }).meta({ id: 'ImageList' })
 

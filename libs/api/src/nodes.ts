@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { flag } from './common.js'
 
-export const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
-export const nodeViewSchema = z
+const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
+const nodeViewSchema = z
   .object({
     id: z.string(),
     state: z.enum(NODE_STATES).meta({

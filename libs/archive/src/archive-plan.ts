@@ -40,7 +40,7 @@ export interface SavedImage {
 type Content = Buffer | { readonly blob: Digest; readonly size: number }
 
 /** A part of an archive: bytes of its own, or those of a blob. */
-export type ArchivePiece = { readonly bytes: Buffer } | { readonly blob: Digest; readonly size: number }
+type ArchivePiece = { readonly bytes: Buffer } | { readonly blob: Digest; readonly size: number }
 
 /**
  * An archive before a byte of it is read: its length is known, and so is what lies at any offset.

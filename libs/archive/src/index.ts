@@ -12,8 +12,8 @@ export {
 export { PACKED_LIMITS, packedLimits, packedLimitsShape, type PackedLimits } from './limits.js'
 export { TarReader } from './tar-reader.js'
 export * from './image-archive.js'
-export { resolveArchive, type ResolveOptions } from './resolve.js'
-export { MAX_ARCHIVE_NAMES, type ReadSmall, type ResolveLimits } from './resolve-files.js'
+export { resolveArchive } from './resolve.js'
+export { MAX_ARCHIVE_NAMES, type ResolveLimits } from './resolve-files.js'
 export {
   COMPRESSION_HEAD,
   decompressor,
@@ -41,11 +41,4 @@ export {
 export { looksLikeTar } from './tar-header.js'
 export { writeEntry, type WrittenEntry } from './tar-entry-write.js'
 export { END_OF_TAR, zerosAfter } from './tar-write.js'
-export {
-  archiveBytes,
-  planArchive,
-  type ArchiveFormat,
-  type ArchivePiece,
-  type ArchivePlan,
-  type SavedImage,
-} from './archive-plan.js'
+export { archiveBytes, planArchive, type ArchiveFormat, type ArchivePlan, type SavedImage } from './archive-plan.js'

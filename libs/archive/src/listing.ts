@@ -36,9 +36,9 @@ const archiveEntrySchema = z.object({
  * What came in an outer archive, in its order: written by the intake while the bytes arrive, read
  * by `resolveArchive`.
  */
-export const archiveListingSchema = z.object({ entries: z.array(archiveEntrySchema) })
+const archiveListingSchema = z.object({ entries: z.array(archiveEntrySchema) })
 
-export type ArchivePlace = z.infer<typeof placeSchema>
+type ArchivePlace = z.infer<typeof placeSchema>
 export type ArchiveEntry = z.infer<typeof archiveEntrySchema>
 export type ArchiveListing = z.infer<typeof archiveListingSchema>
 

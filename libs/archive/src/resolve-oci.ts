@@ -261,7 +261,7 @@ function missingText([first = '', ...others]: readonly string[], label: string):
 }
 
 /** BuildKit's provenance beside the platforms' manifests. */
-export function isAttestation({ platform, annotations }: Descriptor): boolean {
+function isAttestation({ platform, annotations }: Descriptor): boolean {
   return (
     annotations['vnd.docker.reference.type'] === 'attestation-manifest' ||
     (platform?.os === 'unknown' && platform.architecture === 'unknown')

@@ -107,20 +107,20 @@ export function parseNumber(block: Buffer, at: number, length: number, what: str
 }
 
 /** The bytes up to the first NUL, as a view. */
-export function textField(block: Buffer, at: number, length: number): Buffer {
+function textField(block: Buffer, at: number, length: number): Buffer {
   if (block[at] === 0) return NO_BYTES
   let end = at + 1
   while (end < at + length && block[end] !== 0) end++
   return block.subarray(at, end)
 }
 
-export type HeaderFormat = 'v7' | 'ustar' | 'gnu'
+type HeaderFormat = 'v7' | 'ustar' | 'gnu'
 
 /**
  * POSIX says "ustar\0"; GNU's own is "ustar \0", and there the prefix field holds times and the
  * sparse map instead.
  */
-export function headerFormat(block: Buffer, at: number): HeaderFormat {
+function headerFormat(block: Buffer, at: number): HeaderFormat {
   const p = at + MAGIC
   if (
     block[p] !== 0x75 ||

@@ -22,7 +22,7 @@ export interface PaxRecords {
  * GNU's three ways of saying it: 0.0 pairs of records, 0.1 one list, 1.0 the map in front of the
  * data.
  */
-export interface PaxSparse {
+interface PaxSparse {
   major?: string
   minor?: string
   name?: Buffer

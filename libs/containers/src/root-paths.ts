@@ -24,7 +24,7 @@ const INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 export const KERNEL_FOLDERS: readonly string[] = ['/proc', '/dev', '/sys']
 
 /** passwd and group of an image: a real one has a few KiB. */
-export const MAX_SMALL_FILE = 1024 * 1024
+const MAX_SMALL_FILE = 1024 * 1024
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 

@@ -7,7 +7,7 @@ export interface LinuxSeccomp {
   readonly architectures: readonly string[]
   readonly syscalls: readonly SeccompRule[]
 }
-export interface SeccompRule {
+interface SeccompRule {
   readonly names: readonly string[]
   readonly action: 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO'
   readonly errnoRet?: number

@@ -41,7 +41,7 @@ const MASKED_PATHS = [
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
 /** runtime-spec, config.md, "Mounts". */
-export interface SpecMount {
+interface SpecMount {
   readonly destination: string
   readonly type: string
   readonly source: string

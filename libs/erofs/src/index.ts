@@ -1,2 +1,2 @@
-export { ErofsError, type ErofsDevice, type ErofsSource } from './source.js'
-export { writeErofs, type ErofsImage } from './write.js'
+export { ErofsError, type ErofsSource } from './source.js'
+export { writeErofs } from './write.js'

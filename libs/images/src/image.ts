@@ -7,13 +7,12 @@ const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
  * A manifest or index that is kept with an image, and of which platform it is, if it is an image's.
  */
 const partSchema = z.object({ digest, platform: z.string().max(100).optional() })
-export type ImagePart = z.infer<typeof partSchema>
 
 /** More would make every record of a name large. A real index has some twenty. */
 export const MAX_PARTS = 2_000
 
 /** What is here of an image that was loaded with all its platforms and attachments. */
-export const wholeSchema = z.object({
+const wholeSchema = z.object({
   /**
    * The image that is meant where no platform is asked for: `id`, `layers` and `created` are its.
    */

@@ -1,6 +1,5 @@
 export * from './image.js'
 export { Images } from './images.js'
-export type { Removal, Removed } from './remove.js'
-export type { ImageContents } from './contents.js'
-export { applyChanges, type RunConfig } from './changes/index.js'
+
+export { applyChanges } from './changes/index.js'
 export { treeConfig, treeImageSchema, type TreeImage } from './tree-config.js'

@@ -1,4 +1,4 @@
-export { createIntake, DEFAULT_READERS, type Intake, type IntakeOptions } from './intake.js'
+export { createIntake, DEFAULT_READERS, type Intake } from './intake.js'
 export {
   INTAKE_LIMITS,
   type IntakeLimits,
@@ -6,5 +6,5 @@ export {
   type Received,
   type ReceiveOptions,
 } from './receive-options.js'
-export type { ArchiveFile } from './sources/file-source.js'
+
 export { bytesLeft } from './sources/taken-socket.js'

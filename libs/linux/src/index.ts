@@ -4,7 +4,7 @@
  * `own-files` is no call but how the files are read that a service keeps for itself. Paths are text
  * or bytes; no function follows a symbolic link at the end of a path unless it says so.
  */
-export { SystemError, type Path } from './libc.js'
+export { SystemError } from './libc.js'
 export * from './boot-id.js'
 export * from './copy.js'
 export * from './inflater.js'

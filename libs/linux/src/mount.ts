@@ -4,18 +4,11 @@ import { bind, check, cString, show, type Path } from './libc.js'
 export const MS_RDONLY = 1
 export const MS_NOSUID = 2
 export const MS_NODEV = 4
-export const MS_NOEXEC = 8
-export const MS_REMOUNT = 32
 export const MS_BIND = 4096
-export const MS_MOVE = 8192
-export const MS_REC = 16384
 export const MS_PRIVATE = 1 << 18
-export const MS_SLAVE = 1 << 19
-export const MS_SHARED = 1 << 20
 /** umount2(2) flags. */
-export const MNT_FORCE = 1
 export const MNT_DETACH = 2
-export const UMOUNT_NOFOLLOW = 8
+const UMOUNT_NOFOLLOW = 8
 
 const mountCall = bind('mount', ['ptr', 'ptr', 'ptr', 'ulong', 'ptr'])
 const umountCall = bind('umount2', ['ptr', 'int'])

@@ -2,14 +2,13 @@ import { arch } from 'node:process'
 import { AT_FDCWD, bind, bindSyscall, check, cString, lastErrno, show, systemError, type Path } from './libc.js'
 
 /** openat2(2), `resolve` (linux/openat2.h). */
-export const RESOLVE_NO_XDEV = 1
 export const RESOLVE_NO_MAGICLINKS = 2
 export const RESOLVE_NO_SYMLINKS = 4
 export const RESOLVE_BENEATH = 8
 export const RESOLVE_IN_ROOT = 16
 /** Opens the place, not the file; not in node:fs. The same on every Linux we run on. */
 export const O_PATH = 0o10000000
-export const O_CLOEXEC = 0o2000000
+const O_CLOEXEC = 0o2000000
 
 const openCall = bind('open', ['ptr', 'int', 'uint'])
 const closeCall = bind('close', ['int'])
@@ -19,8 +18,6 @@ const mkdiratCall = bind('mkdirat', ['int', 'ptr', 'uint'])
 const mknodatCall = bindSyscall(arch === 'x64' ? 259 : 33, ['int', 'ptr', 'uint', 'uint'])
 const linkatCall = bind('linkat', ['int', 'ptr', 'int', 'ptr', 'int'])
 const symlinkatCall = bind('symlinkat', ['ptr', 'int', 'ptr'])
-const openatCall = bind('openat', ['int', 'ptr', 'int', 'uint'])
-const unlinkatCall = bind('unlinkat', ['int', 'ptr', 'int'])
 const fchownatCall = bind('fchownat', ['int', 'ptr', 'uint', 'uint', 'int'])
 const fchmodatCall = bind('fchmodat', ['int', 'ptr', 'uint', 'int'])
 const utimensatCall = bind('utimensat', ['int', 'ptr', 'ptr', 'int'])
@@ -64,11 +61,6 @@ export function openat2(folder: Folder, path: Path, flags: number, resolve: numb
   }
 }
 
-/** openat(2); the descriptor is closed on exec. */
-export function openat(dirfd: number, name: Path, flags: number, mode = 0): number {
-  return check(openatCall(dirfd, cString(name), flags | O_CLOEXEC, mode), 'openat', show(name))
-}
-
 /** The mode is subject to the umask, as everywhere. */
 export function mkdirat(dirfd: number, name: Path, mode: number): void {
   check(mkdiratCall(dirfd, cString(name), mode), 'mkdirat', show(name))
@@ -109,10 +101,6 @@ export function symlinkat(target: Path, dirfd: number, name: Path): void {
   check(symlinkatCall(cString(target), dirfd, cString(name)), 'symlinkat', show(name))
 }
 
-export function unlinkat(dirfd: number, name: Path, folder = false): void {
-  check(unlinkatCall(dirfd, cString(name), folder ? 0x200 : 0), 'unlinkat', show(name))
-}
-
 /**
  * Never follows a symbolic link at the end of the name. It clears set-user-id bits, so it comes
  * before fchmodat.
@@ -145,5 +133,3 @@ export function utimensat(dirfd: number, name: Path, seconds: number, nanosecond
 export function lutimes(path: Path, seconds: number, nanoseconds: number): void {
   utimensat(AT_FDCWD, path, seconds, nanoseconds)
 }
-
-export { AT_FDCWD }

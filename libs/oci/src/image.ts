@@ -18,7 +18,7 @@ const set = z
   .nullish()
   .transform((value) => (value ? Object.keys(value) : []))
 
-export const descriptorSchema = z.object({
+const descriptorSchema = z.object({
   mediaType: z.string().optional(),
   digest,
   size,

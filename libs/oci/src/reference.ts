@@ -86,6 +86,6 @@ export function familiarReference(reference: Reference): string {
   return formatReference({ ...reference, repository: familiarRepository(reference.repository) as Repository })
 }
 
-export function familiarRepository(repository: Repository): string {
+function familiarRepository(repository: Repository): string {
   return repository.replace(/^docker\.io\/(?:library\/(?=[^/]*$))?/, '')
 }

@@ -76,7 +76,7 @@ export type Step = (typeof STEPS)[number]
  * What the channel of `node:diagnostics_channel` carries. `of` says whose step it is, where that is
  * a request: its id.
  */
-export interface PassedStep {
+interface PassedStep {
   readonly step: Step
   readonly of?: string | undefined
 }

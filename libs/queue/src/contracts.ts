@@ -30,7 +30,7 @@ const root = z.uuid()
 const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/)
 export const CONTAINER_ID = /^[0-9a-f]{64}$/
 
-export const layerRefSchema = z.object({ digest, diffId, size: z.number().int().nonnegative() })
+const layerRefSchema = z.object({ digest, diffId, size: z.number().int().nonnegative() })
 /** A layer as a job names it: the blob that holds it, and what it is once inflated. */
 export type LayerRef = z.infer<typeof layerRefSchema>
 
@@ -38,7 +38,7 @@ export type LayerRef = z.infer<typeof layerRefSchema>
  * A layer to be unpacked. Without a diffID it is whatever the blob unpacks to, which is then noted
  * in the blob's record.
  */
-export const extractRefSchema = layerRefSchema.extend({ diffId: diffId.optional() })
+const extractRefSchema = layerRefSchema.extend({ diffId: diffId.optional() })
 export type ExtractRef = z.infer<typeof extractRefSchema>
 
 /** An image as jobs name it. */
@@ -50,7 +50,7 @@ export type ImageRef = z.infer<typeof imageRefSchema>
  * process, readable by nodes only (seal.ts). `workdir`, `user` and `hostname` are of jobs that an
  * older gateway wrote; what is sealed counts over them.
  */
-export const launchSpecSchema = z.object({
+const launchSpecSchema = z.object({
   container: z.string().regex(CONTAINER_ID),
   name: z.string(),
   imageName: z.string(),

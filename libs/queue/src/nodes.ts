@@ -9,7 +9,7 @@ import type { NodeIdentity } from './node-identity.js'
 /**
  * What a node's runtime says of itself: renewed every few seconds, gone soon after the runtime is.
  */
-export const nodeSchema = z.object({
+const nodeSchema = z.object({
   id: z.string(),
   /** `unix:///path` or `http://host:port` of the node's door. */
   door: z.string(),
@@ -27,9 +27,9 @@ const NODE_PARTS = ['runtime', 'extractor'] as const
 export type NodePart = (typeof NODE_PARTS)[number]
 
 /** `ready` takes work · one part is gone · both are. */
-export const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
-export type NodeState = (typeof NODE_STATES)[number]
-export interface PartStatus {
+const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
+type NodeState = (typeof NODE_STATES)[number]
+interface PartStatus {
   readonly lives: boolean
   /** Milliseconds since the epoch, and until now, by Redis' clock. */
   readonly seenAt: number | undefined

@@ -17,7 +17,6 @@ import { Producer, type NewJob, type ParentJob } from './producer.js'
 import type { Signals } from './signals.js'
 
 /** How a handler ends that gives up its worker for its children. */
-export { WaitingForChildren }
 
 /**
  * Whether a handler that ends so has ended its run only, and not its job: it waits for its
@@ -88,7 +87,7 @@ export interface JobContext {
    */
   children(jobs: readonly NewJob<JobName>[]): Promise<void>
 }
-export type Handler<N extends JobName> = (data: JobData<N>, context: JobContext) => Promise<JobResult<N>>
+type Handler<N extends JobName> = (data: JobData<N>, context: JobContext) => Promise<JobResult<N>>
 export type Handlers<K extends QueueKind> = { readonly [N in (typeof QUEUE_JOBS)[K][number]]: Handler<N> }
 
 export interface WorkerOptions<K extends QueueKind> {

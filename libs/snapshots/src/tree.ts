@@ -24,7 +24,7 @@ export function openFolder(path: string | Buffer): number {
 }
 
 /** Its entries' names, read in pieces: a folder may hold millions. */
-export function* namesIn(path: string | Buffer): Generator<{ readonly name: Buffer; readonly folder: boolean }> {
+function* namesIn(path: string | Buffer): Generator<{ readonly name: Buffer; readonly folder: boolean }> {
   // The types know only text here; names that are no UTF-8 would be lost.
   const dir: Dir = opendirSync(path, { encoding: 'buffer' as BufferEncoding, bufferSize: 1024 })
   try {

@@ -144,7 +144,7 @@ export function checkPrefix(prefix: string): string {
 }
 
 /** An upload's id is chosen by a client (its job's id), so it is checked like one. */
-export function checkUploadId(id: string): string {
+function checkUploadId(id: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id))
     throw new StrataError(
       'bad_request',

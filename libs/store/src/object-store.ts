@@ -151,10 +151,6 @@ export interface PresignedReads {
   presignedGet(key: string, seconds: number): Promise<string>
 }
 
-export function presignedReads(store: ObjectStore): (ObjectStore & PresignedReads) | undefined {
-  return 'presignedGet' in store ? (store as ObjectStore & PresignedReads) : undefined
-}
-
 /** A `put` that is under way, or whose process died. It takes space and is no object. */
 export interface PartialUpload {
   readonly key: string

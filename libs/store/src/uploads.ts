@@ -17,7 +17,7 @@ import { GONE, recordBytes, Records, type Found } from './records.js'
  * - `named`: all names are set, and the result is kept. No run sets a name any more. The request
  *   may have been answered.
  */
-export const UPLOAD_STATES = ['receiving', 'received', 'committing', 'named'] as const
+const UPLOAD_STATES = ['receiving', 'received', 'committing', 'named'] as const
 export type UploadState = (typeof UPLOAD_STATES)[number]
 
 /**
@@ -42,7 +42,7 @@ const RESULT_IN_RECORD = 64 * 1024
 const MAX_RESULT_BYTES = 256 * 1024 * 1024
 
 /** Fields that may be absent are absent in records of older versions. */
-export const uploadSchema = z.object({
+const uploadSchema = z.object({
   state: z.enum(UPLOAD_STATES),
   /**
    * The job that the upload belongs to: its kind says which service finishes it, and its id is how

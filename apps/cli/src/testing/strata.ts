@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { ServiceDouble } from './service-double.js'
 
-export const BIN = fileURLToPath(new URL('../../bin/strata.mjs', import.meta.url))
+const BIN = fileURLToPath(new URL('../../bin/strata.mjs', import.meta.url))
 
 export interface Outcome {
   readonly stdout: string

@@ -12,7 +12,7 @@ import { TarReader } from '../tar-reader.js'
  * What a reader makes of a tar: of a file `name size`, of a folder `name/`, of all else `name (its
  * letter in ls)`, with commas between; `!` at the end where it complains.
  */
-export type Reading = string
+type Reading = string
 export interface Reader {
   readonly name: string
   /** Why it cannot be asked on this machine, if so. */

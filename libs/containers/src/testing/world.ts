@@ -163,7 +163,7 @@ export class World {
   }
 }
 
-export async function makeBusybox(root: string): Promise<void> {
+async function makeBusybox(root: string): Promise<void> {
   for (const folder of ['bin', 'etc', 'tmp', 'root']) await mkdir(join(root, folder), { recursive: true })
   await copyFile(findProgram('busybox'), join(root, 'bin/busybox'))
   for (const applet of [

@@ -1,2 +1,1 @@
 export { applyChanges, type RunConfig } from './run-config.js'
-export type { Healthcheck } from './healthcheck.js'

@@ -13,7 +13,7 @@
  * so whoever gives up changes the words that others may sleep on: `abort` makes `filled` negative
  * for the readers.
  */
-export const SLOT_SIZE = 1024 * 1024
+const SLOT_SIZE = 1024 * 1024
 const SLOTS = 8
 /** A header's size, of the archive and of the layers in it. */
 const BLOCK = 512

@@ -4,7 +4,7 @@ const DOT = 0x2e
 const SLASH = 0x2f
 /** NAME_MAX of Linux; EROFS and every file system we write to have the same. */
 const MAX_NAME = 255
-export const MAX_DEPTH = 1024
+const MAX_DEPTH = 1024
 /** PATH_MAX with its final zero byte. */
 export const MAX_PATH = 4096
 

@@ -1,4 +1,4 @@
 export { readTree } from './rootfs-listing.js'
-export { storeFixture, storeLayer } from './make-layers.js'
+export { storeLayer } from './make-layers.js'
 export { leftoversOf } from './leftovers.js'
-export { describeSnapshotter, type Departure, type SnapshotterFactory } from './snapshotter-suite.js'
+export { describeSnapshotter } from './snapshotter-suite.js'

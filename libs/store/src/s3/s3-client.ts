@@ -26,7 +26,7 @@ export interface S3Request {
 }
 
 /** How long a request that somebody waits for is tried again. */
-export const PATIENCE_MS = 2_500
+const PATIENCE_MS = 2_500
 /** The same for a stream under way: it outlives a server that is started again. */
 export const STREAM_PATIENCE_MS = 10_000
 /** A connection that is not made in this time is none. */

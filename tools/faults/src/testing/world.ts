@@ -11,7 +11,7 @@ import { Witness } from './witness.js'
 
 export const SERVICES: readonly Service[] = ['gateway', 'ingest', 'extractor', 'storage', 'runtime']
 /** The bar: whatever happened, all is right again by itself after so long. */
-export const RIGHT_WITHIN_SECONDS = 20
+const RIGHT_WITHIN_SECONDS = 20
 /** A look reads the whole store. */
 const LOOK_EVERY_MS = 250
 
