@@ -2,14 +2,14 @@ import type { Server } from 'node:http'
 import { DESCRIPTOR_TYPE } from '@strata/api'
 import {
   bodyLimits,
-  closeDoor,
+  closeListener,
   createHttpApp,
-  doorText,
+  listenerText,
   listenerLimits,
-  openDoor,
-  parseTcpDoor,
+  openListener,
+  parseTcpListener,
   Readiness,
-  type Door,
+  type Listener,
   type RunningService,
   type Service,
 } from '@strata/platform'
@@ -27,8 +27,8 @@ export const gateway: Service<typeof gatewayConfigSchema> = {
 
 /** Opens all doors that the configuration names, or none. */
 async function startGateway(config: GatewayConfig): Promise<RunningService> {
-  const doors: Door[] = []
-  if (config.STRATA_LISTEN !== undefined) doors.push(parseTcpDoor(config.STRATA_LISTEN))
+  const doors: Listener[] = []
+  if (config.STRATA_LISTEN !== undefined) doors.push(parseTcpListener(config.STRATA_LISTEN))
   // The socket last: whoever is answered there finds every other door open.
   if (config.STRATA_SOCKET !== undefined)
     doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
@@ -40,15 +40,15 @@ async function startGateway(config: GatewayConfig): Promise<RunningService> {
   })
   const servers: Server[] = []
   const close = async (): Promise<void> => {
-    await Promise.all(servers.map((server) => closeDoor(server, config.STRATA_DRAIN_MS)))
+    await Promise.all(servers.map((server) => closeListener(server, config.STRATA_DRAIN_MS)))
     await app.close()
   }
   try {
-    for (const door of doors) servers.push(await openDoor(door, handler, listenerLimits(config)))
+    for (const door of doors) servers.push(await openListener(door, handler, listenerLimits(config)))
   } catch (error) {
     await close()
     throw error
   }
   const readiness = app.get(Readiness)
-  return { doors: doors.map(doorText), notReady: () => readiness.notReady(), close }
+  return { doors: doors.map(listenerText), notReady: () => readiness.notReady(), close }
 }

@@ -1,5 +1,5 @@
 import { indexMemoryShape } from '@strata/archive'
-import { absolutePath, apiConfigShape, hostPort, nodeId, parseTcpDoor, serviceConfigShape } from '@strata/platform'
+import { absolutePath, apiConfigShape, hostPort, nodeId, parseTcpListener, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
@@ -69,7 +69,7 @@ export const RUNTIME_CONFIG = Symbol('runtime config')
 /** Listens on all addresses, and so is none. */
 function isWildcard(listen: string): boolean {
   try {
-    const door = parseTcpDoor(listen)
+    const door = parseTcpListener(listen)
     return door.kind === 'tcp' && ['', '0.0.0.0', '::'].includes(door.host)
   } catch {
     return false

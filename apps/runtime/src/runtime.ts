@@ -2,13 +2,13 @@ import type { Server } from 'node:http'
 import { join } from 'node:path'
 import {
   bodyLimits,
-  closeDoor,
+  closeListener,
   createHttpApp,
-  doorText,
+  listenerText,
   listenerLimits,
-  openDoor,
-  parseTcpDoor,
-  type Door,
+  openListener,
+  parseTcpListener,
+  type Listener,
   type RunningService,
   type Service,
 } from '@strata/platform'
@@ -31,16 +31,16 @@ async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
     bodies: bodyLimits(config),
   })
   const node = app.get(RuntimeNode)
-  const door: Door =
+  const door: Listener =
     config.STRATA_DOOR_LISTEN === undefined
       ? { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 }
-      : parseTcpDoor(config.STRATA_DOOR_LISTEN)
-  const server = await openDoor(door, handler, listenerLimits(config))
-  const address = config.STRATA_DOOR_ADDRESS ?? doorText(boundDoor(door, server))
+      : parseTcpListener(config.STRATA_DOOR_LISTEN)
+  const server = await openListener(door, handler, listenerLimits(config))
+  const address = config.STRATA_DOOR_ADDRESS ?? listenerText(boundDoor(door, server))
   try {
     await node.serve(address)
   } catch (error) {
-    await closeDoor(server, config.STRATA_DRAIN_MS)
+    await closeListener(server, config.STRATA_DRAIN_MS)
     await node.close()
     throw error
   }
@@ -48,7 +48,7 @@ async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
     doors: [address],
     notReady: () => node.readiness.notReady(),
     close: async () => {
-      await closeDoor(server, config.STRATA_DRAIN_MS)
+      await closeListener(server, config.STRATA_DRAIN_MS)
       await node.close()
       await app.close()
     },
@@ -56,7 +56,7 @@ async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
 }
 
 /** With the port that the kernel chose, where 0 was asked for. */
-function boundDoor(door: Door, server: Server): Door {
+function boundDoor(door: Listener, server: Server): Listener {
   const address = server.address()
   return door.kind === 'tcp' && address !== null && typeof address === 'object' ? { ...door, port: address.port } : door
 }

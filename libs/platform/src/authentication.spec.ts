@@ -7,7 +7,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import { Logger } from '@nestjs/common'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { allowEveryone, secretInHeader } from './authentication.js'
-import { closeDoor, openDoor } from './doors.js'
+import { closeListener, openListener } from './open-listener.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
 import { BODIES, LIMITS } from './testing/limits.js'
@@ -29,7 +29,7 @@ let app: NestFastifyApplication
 let servers: Server[]
 let tcp: { host: string; port: number }
 let unix: { path: string }
-/** A server that was not made by `openDoor`. */
+/** A server that was not made by `openListener`. */
 let stranger: { host: string; port: number }
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-auth-'))
@@ -42,8 +42,8 @@ beforeAll(async () => {
   const other = createServer(made.handler)
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
   servers = [
-    await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS),
-    await openDoor({ kind: 'unix', ...unix, mode: 0o600 }, made.handler, LIMITS),
+    await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS),
+    await openListener({ kind: 'unix', ...unix, mode: 0o600 }, made.handler, LIMITS),
     other,
   ]
   const port = (server: Server): number => (server.address() as AddressInfo).port
@@ -51,7 +51,7 @@ beforeAll(async () => {
   stranger = { host: '127.0.0.1', port: port(other) }
 })
 afterAll(async () => {
-  await Promise.all(servers.map((server) => closeDoor(server, 100)))
+  await Promise.all(servers.map((server) => closeListener(server, 100)))
   await app.close()
   rmSync(folder, { recursive: true })
 })

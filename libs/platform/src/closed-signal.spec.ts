@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { closedSignal } from './closed-signal.js'
-import { closeDoor, openDoor } from './doors.js'
+import { closeListener, openListener } from './open-listener.js'
 import { LIMITS } from './testing/limits.js'
 import { RawClient, requestText } from './testing/raw-client.js'
 
@@ -15,14 +15,14 @@ let responses: ServerResponse[]
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-closed-'))
   responses = []
-  server = await openDoor(
+  server = await openListener(
     { kind: 'tcp', host: '127.0.0.1', port: 0 },
     (_request, response) => void responses.push(response),
     LIMITS,
   )
 })
 afterEach(async () => {
-  await closeDoor(server, 0)
+  await closeListener(server, 0)
   rmSync(folder, { recursive: true })
 })
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { connectionOf, continueBody } from './connection.js'
-import { closeDoor, openDoor, type Door } from './doors.js'
+import { closeListener, openListener } from './open-listener.js'
+import { type Listener } from './listener.js'
 import { LIMITS } from './testing/limits.js'
 import { RawClient, requestText } from './testing/raw-client.js'
 
@@ -25,7 +26,7 @@ let to: NetConnectOpts
 let asked: Asked[]
 let answer: (asked: Asked) => unknown
 
-const DOORS: [kind: string, door: () => Door][] = [
+const DOORS: [kind: string, door: () => Listener][] = [
   ['unix', () => ({ kind: 'unix', path: join(folder, 's'), mode: 0o600 })],
   ['tcp', () => ({ kind: 'tcp', host: '127.0.0.1', port: 0 })],
 ]
@@ -47,7 +48,7 @@ describe.each(DOORS)('%s:', (kind, door) => {
     asked = []
     answer = () => undefined
     const opened = door()
-    server = await openDoor(
+    server = await openListener(
       opened,
       (request, response) => {
         asked.push({ request, response })
@@ -59,7 +60,7 @@ describe.each(DOORS)('%s:', (kind, door) => {
     to = opened.kind === 'unix' ? { path: opened.path } : { host: '127.0.0.1', port }
   })
   afterEach(async () => {
-    await closeDoor(server, 0)
+    await closeListener(server, 0)
     rmSync(folder, { recursive: true })
   })
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { Door } from './doors.js'
+import type { Listener } from './listener.js'
 
 /** A request that has arrived and whose answer is not sent yet. */
 export interface Turn {
@@ -34,7 +34,7 @@ export interface Connection {
    * out: Node reports none for a TCP peer that has reset its connection, exactly as for a unix
    * socket.
    */
-  readonly listener: Door
+  readonly listener: Listener
   /** The first one is being served, the others wait. */
   readonly turns: Turn[]
   /**
@@ -49,7 +49,7 @@ export interface Connection {
 const connections = new WeakMap<Socket, Connection>()
 
 /** Begins the record of a connection, before anything of it is read. */
-export function acceptConnection(socket: Socket, listener: Door): void {
+export function acceptConnection(socket: Socket, listener: Listener): void {
   connections.set(socket, { socket, listener, turns: [], isEnding: false, taken: { bytes: 0, at: 0 } })
 }
 
@@ -62,7 +62,7 @@ export function connectionOf(socket: Socket): Connection | undefined {
  * The listener that accepted the request's connection; `undefined` if its server was not made by
  * `openDoor`.
  */
-export function listenerOf(request: IncomingMessage): Door | undefined {
+export function listenerOf(request: IncomingMessage): Listener | undefined {
   return connectionOf(request.socket)?.listener
 }
 

@@ -5,7 +5,7 @@ import request from 'supertest'
 import { MAX_TOLD } from '@strata/oci'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allowEveryone } from './authentication.js'
-import { closeDoor, openDoor } from './doors.js'
+import { closeListener, openListener } from './open-listener.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
 import { BODIES, LIMITS } from './testing/limits.js'
@@ -20,10 +20,10 @@ beforeAll(async () => {
     { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: BODIES },
   )
   app = made.app
-  server = await openDoor({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS)
+  server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS)
 })
 afterAll(async () => {
-  await closeDoor(server, 100)
+  await closeListener(server, 100)
   await app.close()
 })
 

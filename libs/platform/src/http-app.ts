@@ -55,7 +55,7 @@ const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000, members: 100_000 }
 
 /**
  * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the
- * service has (doors.ts).
+ * service has (open-listener.ts).
  *
  * Every request is authenticated first (authentication.ts). Then JSON bodies are read
  * (request-bodies.ts). A body of any other type is left in the socket for a route that reads it

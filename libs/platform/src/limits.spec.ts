@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { allowEveryone } from './authentication.js'
-import { closeDoor, openDoor, type ListenerLimits } from './doors.js'
-import { openHealth } from './health-door.js'
+import { closeListener, openListener, type ListenerLimits } from './open-listener.js'
+import { openHealth } from './health-listener.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from './logging.js'
 import { LIMITS } from './testing/limits.js'
@@ -27,12 +27,12 @@ const LISTENERS: [name: string, open: (limits: ListenerLimits) => Promise<() => 
   [
     'of an API',
     async (limits) => {
-      const server = await openDoor(
+      const server = await openListener(
         { kind: 'unix', path, mode: 0o600 },
         (_request, response) => void response.end('answered'),
         limits,
       )
-      return () => closeDoor(server, 0)
+      return () => closeListener(server, 0)
     },
   ],
   [
@@ -100,10 +100,10 @@ describe('bodies', () => {
       },
     )
     app = made.app
-    server = await openDoor({ kind: 'unix', path, mode: 0o600 }, made.handler, LIMITS)
+    server = await openListener({ kind: 'unix', path, mode: 0o600 }, made.handler, LIMITS)
   }
   afterEach(async () => {
-    await closeDoor(server, 0)
+    await closeListener(server, 0)
     await app.close()
   })
 

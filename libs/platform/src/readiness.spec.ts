@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { openHealth } from './health-door.js'
+import { openHealth } from './health-listener.js'
 import { LIMITS } from './testing/limits.js'
 import { NOT_READY, Readiness, storeAnswers, type NotReady } from './readiness.js'
 

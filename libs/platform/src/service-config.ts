@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { parseTcpDoor, type ListenerLimits } from './doors.js'
+import { type ListenerLimits } from './open-listener.js'
+import { parseTcpListener } from './listener.js'
 import type { BodyLimits } from './request-bodies.js'
 
 /** `HOST:PORT`, `[v6]:PORT`. */
@@ -9,7 +10,7 @@ export const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be low
 
 function isHostPort(text: string): boolean {
   try {
-    parseTcpDoor(text)
+    parseTcpListener(text)
     return true
   } catch {
     return false

@@ -3,8 +3,8 @@ import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
 import type { z } from 'zod'
 import { describeConfig, readConfig } from './config.js'
-import { doorText } from './doors.js'
-import { openHealth } from './health-door.js'
+import { listenerText } from './listener.js'
+import { openHealth } from './health-listener.js'
 import { awaited, runProcess } from './process.js'
 import type { NotReady } from './readiness.js'
 import { listenerLimits, type serviceConfigShape } from './service-config.js'
@@ -66,7 +66,7 @@ export function runService<S extends z.ZodObject<typeof serviceConfigShape>>(ser
     if (!running) return
     notReady = () => running.notReady()
     const logger = new Logger(service.name)
-    logger.log(['running', ...running.doors, ...(health ? [`health at ${doorText(health.door)}`] : [])].join(', '))
+    logger.log(['running', ...running.doors, ...(health ? [`health at ${listenerText(health.door)}`] : [])].join(', '))
     await ending
     notReady = () => Promise.resolve(['draining'])
     if (!(await awaited(running.close(), config.STRATA_DRAIN_MS)))

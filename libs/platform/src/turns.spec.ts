@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { continueBody, letClientPause } from './connection.js'
-import { closeDoor, openDoor, type Door } from './doors.js'
+import { closeListener, openListener } from './open-listener.js'
+import { type Listener } from './listener.js'
 import { LIMITS } from './testing/limits.js'
 import { RawClient, requestText } from './testing/raw-client.js'
 
@@ -24,21 +25,21 @@ beforeEach(() => {
   asked = []
 })
 afterEach(async () => {
-  await closeDoor(server, 0)
+  await closeListener(server, 0)
   rmSync(folder, { recursive: true })
 })
 
-const DOORS: [kind: string, door: () => Door][] = [
+const DOORS: [kind: string, door: () => Listener][] = [
   ['unix', () => ({ kind: 'unix', path: join(folder, 's'), mode: 0o600 })],
   ['tcp', () => ({ kind: 'tcp', host: '127.0.0.1', port: 0 })],
 ]
 
 async function open(
-  door: Door,
+  door: Listener,
   handler: (asked: Asked) => void = () => undefined,
   limits = LIMITS,
 ): Promise<NetConnectOpts> {
-  server = await openDoor(
+  server = await openListener(
     door,
     (request, response) => {
       asked.push({ request, response })

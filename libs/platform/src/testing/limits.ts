@@ -1,4 +1,4 @@
-import type { ListenerLimits } from '../doors.js'
+import type { ListenerLimits } from '../open-listener.js'
 import type { BodyLimits } from '../request-bodies.js'
 
 /** For tests of other things. */

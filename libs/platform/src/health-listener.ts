@@ -1,7 +1,8 @@
 import type { RequestListener } from 'node:http'
 import { StrataError } from '@strata/oci'
 import { closeAfter } from './connection.js'
-import { closeDoor, openDoor, parseTcpDoor, type Door, type ListenerLimits } from './doors.js'
+import { closeListener, openListener, type ListenerLimits } from './open-listener.js'
+import { parseTcpListener, type Listener } from './listener.js'
 import { answerUnread, hasBody } from './early-answer.js'
 import { readyAnswer, type NotReady } from './readiness.js'
 
@@ -16,10 +17,10 @@ export async function openHealth(
   at: string,
   notReady: () => Promise<readonly NotReady[]>,
   limits: ListenerLimits,
-): Promise<{ readonly door: Door; close(): Promise<void> }> {
-  const door: Door = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpDoor(at)
-  const server = await openDoor(door, healthListener(notReady), limits)
-  return { door, close: () => closeDoor(server, CLOSE_MS) }
+): Promise<{ readonly door: Listener; close(): Promise<void> }> {
+  const door: Listener = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpListener(at)
+  const server = await openListener(door, healthListener(notReady), limits)
+  return { door, close: () => closeListener(server, CLOSE_MS) }
 }
 
 function healthListener(notReady: () => Promise<readonly NotReady[]>): RequestListener {

@@ -5,27 +5,9 @@ import { dirname } from 'node:path'
 import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/oci'
 import { acceptConnection } from './connection.js'
+import { listenerText, type Listener } from './listener.js'
 import { Turns } from './turns.js'
 import { UnreadAnswers } from './unread-answers.js'
-
-/** Where a service listens. */
-export type Door =
-  | { readonly kind: 'unix'; readonly path: string; readonly mode: number; readonly group?: string }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-
-/** `unix:///path` or `host:port`, `[v6]:port`. */
-export function parseTcpDoor(text: string): Door {
-  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[^:[\]]*)):(?<port>[0-9]{1,5})$/.exec(text)
-  const port = Number(match?.groups?.['port'])
-  if (!match || port > 65_535) throw new StrataError('bad_request', `${JSON.stringify(text)} is not HOST:PORT`)
-  return { kind: 'tcp', host: match.groups?.['v6'] ?? match.groups?.['host'] ?? '', port }
-}
-
-export function doorText(door: Door): string {
-  return door.kind === 'unix'
-    ? `unix://${door.path}`
-    : `http://${door.host.includes(':') ? `[${door.host}]` : door.host}:${door.port}`
-}
 
 export interface ListenerLimits {
   /** Open connections at a time. One more is closed as soon as it is accepted. */
@@ -61,8 +43,8 @@ const MAX_HEADER = 128 * 1024
  * There is no limit for a whole request: an archive may take hours. Whoever reads a body bounds it
  * (RequestBodies, the intake).
  */
-export async function openDoor(
-  door: Door,
+export async function openListener(
+  door: Listener,
   handler: RequestListener,
   { connections, headersMs, unreadMs }: ListenerLimits,
 ): Promise<Server> {
@@ -94,7 +76,7 @@ export async function openDoor(
     if (performance.now() - warned < WARN_EVERY_MS) return
     warned = performance.now()
     new Logger('http').warn(
-      `${doorText(door)} has ${connections} open connections, which is its limit (STRATA_MAX_CONNECTIONS): more are closed`,
+      `${listenerText(door)} has ${connections} open connections, which is its limit (STRATA_MAX_CONNECTIONS): more are closed`,
     )
   })
   server.once('close', () => unread.close())
@@ -148,8 +130,8 @@ async function removeStaleSocket(path: string): Promise<void> {
   rmSync(path, { force: true })
 }
 
-function explain(door: Door, error: NodeJS.ErrnoException): Error {
-  const where = doorText(door)
+function explain(door: Listener, error: NodeJS.ErrnoException): Error {
+  const where = listenerText(door)
   if (error.code === 'EADDRINUSE')
     return new StrataError(
       'bad_request',
@@ -177,7 +159,7 @@ function groupId(name: string): number | undefined {
  * Ends a server: no new requests, idle connections closed at once, busy ones after `milliseconds`
  * at the latest.
  */
-export async function closeDoor(server: Server, milliseconds: number): Promise<void> {
+export async function closeListener(server: Server, milliseconds: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
   server.closeIdleConnections()
   const timer = setTimeout(() => server.closeAllConnections(), milliseconds)
