@@ -1,9 +1,9 @@
 // Preloaded into services under test (`NODE_OPTIONS=--import file:///…/stop-at.mjs`): the process
-// that passes a step with an order waiting for it stops right there.
+// that passes a failpoint with an order waiting for it stops right there.
 //
-// An order is a file `$STOP_AT/<step>` that holds a signal and at which pass it is due (`SIGKILL
+// An order is a file `$STOP_AT/<failpoint>` that holds a signal and at which pass it is due (`SIGKILL
 // 2`), and may name the only request that it is about. Who carries it out first names itself in
-// `<step>.taken`, so that the test waits for that and not for a while. (A step is rare, so a look
+// `<failpoint>.taken`, so that the test waits for that and not for a while. (A failpoint is rare, so a look
 // at the disk at each costs a test nothing.)
 import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -12,8 +12,8 @@ import { join } from 'node:path'
 const folder = process.env.STOP_AT
 
 if (folder !== undefined) {
-  subscribe('strata:step', ({ step, of }) => {
-    const order = join(folder, step)
+  subscribe('strata:failpoint', ({ failpoint, of }) => {
+    const order = join(folder, failpoint)
     let text
     try {
       text = readFileSync(order, 'utf8')

@@ -1,4 +1,4 @@
-import type { ErrorCode } from '@strata/oci'
+import type { ErrorCode } from '@strata/base'
 
 /** docker's exit code for what went wrong before the container's own process ran. */
 export const EXIT_NOT_RUN = 125

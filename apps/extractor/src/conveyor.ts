@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import type { MessagePort } from 'node:worker_threads'
-import { asStrataError, StrataError, type ErrorCode } from '@strata/oci'
+import { asStrataError, StrataError, type ErrorCode } from '@strata/base'
 
 /**
  * A stream's bytes into another thread. Pieces of 1 MiB change hands with their memory; a few are

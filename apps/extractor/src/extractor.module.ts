@@ -2,7 +2,7 @@ import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutd
 import { packedLimits } from '@strata/archive'
 import { IndexMemory, LayerFolder } from '@strata/layers'
 import { bootId } from '@strata/linux'
-import { asStrataError } from '@strata/oci'
+import { asStrataError } from '@strata/base'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { joinNode, QUEUES, type ExtractRef, type Handlers, type NodeMembership, type QueueClient } from '@strata/queue'
 import { BlobStore, DurableFolder, openStore, RemovedNodes, type ObjectStore } from '@strata/store'

@@ -1,7 +1,7 @@
 import { deflateRawSync } from 'node:zlib'
 import { encodeCheckpoints, RATIO_FREE, tooLarge, type NewCheckpoint } from '@strata/archive'
 import { Inflater } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { CHUNK, Chunks } from './chunks.js'
 
 /**

@@ -3,15 +3,8 @@ import { open, writeFile, type FileHandle } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { COMPRESSION_HEAD, detectCompression, TarReader, type PackedLimits } from '@strata/archive'
 import { GrowingMemory, IndexBuilder, type SharedMemory } from '@strata/layers'
-import {
-  algorithmOf,
-  asStrataError,
-  digestFromHex,
-  StrataError,
-  type Algorithm,
-  type DiffId,
-  type Digest,
-} from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
+import { algorithmOf, digestFromHex, type Algorithm, type DiffId, type Digest } from '@strata/oci'
 import { Gunzip } from './gunzip.js'
 import { Unzstd } from './unzstd.js'
 

@@ -13,7 +13,8 @@ import {
 } from '@strata/archive'
 import { IndexMemory, LayerIndex, type LayerFolder, type SharedMemory } from '@strata/layers'
 import { flock, ownFolder } from '@strata/linux'
-import { step, StrataError, type DiffId, type Digest } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { type DiffId, type Digest } from '@strata/oci'
 import type { ExtractRef } from '@strata/queue'
 import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
 import { inflate, type InflateTask } from './inflate.js'
@@ -166,17 +167,17 @@ export class LayerMaker {
           : isKnownPlain
             ? await linkPlain(file, tar, layer)
             : await inflateInThread(task, file, signal)
-      step('extract.fetched')
+      failpoint('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(diffId, index)
       await this.#keepCheckpoints(layer.digest, checkpoints)
-      step('extract.index-kept')
+      failpoint('extract.index-kept')
       await this.blobs.prove(layer.digest, diffId)
-      step('extract.proven')
+      failpoint('extract.proven')
       if (this.folder.has(diffId)) return false
       await chmod(tar, 0o444)
       await chmod(index, 0o444)
-      step('extract.renaming')
+      failpoint('extract.renaming')
       const isOthers = await rename(temporary, this.folder.folderOf(diffId)).then(
         () => false,
         (error: unknown) => {
@@ -187,7 +188,7 @@ export class LayerMaker {
         },
       )
       if (isOthers) return false
-      step('extract.renamed')
+      failpoint('extract.renamed')
       return true
     } finally {
       await rm(temporary, { recursive: true, force: true })

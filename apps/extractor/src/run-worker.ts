@@ -1,6 +1,7 @@
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Readable } from 'node:stream'
-import { asStrataError, isErrorCode, StrataError, type DiffId } from '@strata/oci'
+import { asStrataError, isErrorCode, StrataError } from '@strata/base'
+import { type DiffId } from '@strata/oci'
 import { convey } from './conveyor.js'
 import type { InflateTask } from './inflate.js'
 import type { InflateJob, InflateReply } from './worker.js'

@@ -1,6 +1,6 @@
 import { MAX_WINDOW_LOG, RATIO_FREE, tooLarge } from '@strata/archive'
 import { ZstdDecoder } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { Chunks } from './chunks.js'
 
 /**

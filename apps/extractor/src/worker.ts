@@ -1,7 +1,8 @@
 import { open } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
-import { asStrataError, type DiffId } from '@strata/oci'
+import { asStrataError } from '@strata/base'
+import { type DiffId } from '@strata/oci'
 import { conveyed } from './conveyor.js'
 import { inflate, type InflateTask } from './inflate.js'
 

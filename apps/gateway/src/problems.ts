@@ -1,7 +1,7 @@
 import { applyDecorators } from '@nestjs/common'
 import { ApiResponse } from '@nestjs/swagger'
 import { problemSchema } from '@strata/api'
-import type { ErrorCode } from '@strata/oci'
+import type { ErrorCode } from '@strata/base'
 import { PROBLEMS } from '@strata/platform'
 
 /**

@@ -1,7 +1,7 @@
 import { createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { FastifyReply } from 'fastify'
 import { expect, it } from 'vitest'
 import { sendRanged } from './ranged-body.js'

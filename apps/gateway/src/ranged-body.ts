@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { pipeline } from 'node:stream/promises'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { closedSignal } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
 import { requestedRange } from './byte-range.js'

@@ -17,15 +17,13 @@ import {
   type ResolveLimits,
 } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
 import {
-  asStrataError,
   digestOf,
   familiarReference,
   formatPlatform,
   MAX_JSON_BYTES,
   parsePlatform,
-  step,
-  StrataError,
   type DiffId,
   type Digest,
 } from '@strata/oci'
@@ -99,7 +97,7 @@ export class Loader {
       const layer = treeLayer(await this.#received(record))
       const { digest, size } = layer.blob
       await this.#keepBlob(layer.blob, upload)
-      step('load.blobs-committed')
+      failpoint('load.blobs-committed')
       const diffId = layer.diffId ?? (await this.blobs.stat(digest))?.diffId
       if (diffId === undefined || !(await this.store.stat(keys.index(diffId)))) {
         await context.progress({ state: 'active', step: 'extracting' })
@@ -144,9 +142,9 @@ export class Loader {
           ? { result: CONTRACTS.load.result.parse(await this.uploads.resultOf(begun.upload)) }
           : await work(run, begun.upload)
       await context.complete(made.result)
-      step('load.completed')
+      failpoint('load.completed')
       if (!(await this.uploads.endBy(run, 'done'))) return made.result
-      step('load.upload-ended')
+      failpoint('load.upload-ended')
       await this.blobs.sweepUpload(upload, made.digests)
       return made.result
     } catch (error) {
@@ -196,7 +194,7 @@ export class Loader {
       ...(name === undefined ? {} : { name }),
       ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),
     })
-    step('load.listed', upload)
+    failpoint('load.listed', upload)
     return this.#commit(found, data, context, run, originOf(listing))
   }
 
@@ -217,7 +215,7 @@ export class Loader {
     for (const { whole } of found)
       for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])
         await this.#keepBlob(source, upload)
-    step('load.blobs-committed')
+    failpoint('load.blobs-committed')
 
     // The largest first: what is begun last ends last.
     const unproven = (await this.#unproven(uniqueLayers(all))).sort((one, other) => other.blob.size - one.blob.size)
@@ -251,7 +249,7 @@ export class Loader {
     signal.throwIfAborted()
 
     await this.uploads.update(run, (record) => ({ ...record, state: 'committing' }))
-    step('load.committing')
+    failpoint('load.committing')
     await context.progress({ step: 'naming' })
     const images: JobResult<'load'>['images'] = []
     for (const [index, image] of found.entries()) {
@@ -278,7 +276,7 @@ export class Loader {
       ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }),
     }
     await this.uploads.named(run, result)
-    step('load.named')
+    failpoint('load.named')
     return { result, digests: [...digestsOf(all), ...images.map(({ digest }) => digest)] }
   }
 

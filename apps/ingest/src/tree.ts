@@ -1,6 +1,7 @@
 import type { ArchiveImage, ArchiveListing, BlobSource } from '@strata/archive'
 import { treeConfig, treeImageSchema } from '@strata/images'
-import { parseJson, parseTagged, StrataError, type Compression, type DiffId } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { parseJson, parseTagged, type Compression, type DiffId } from '@strata/oci'
 
 /** The one file that an import brought. */
 export interface TreeLayer {

@@ -1,6 +1,6 @@
 import type { ContainerView } from '@strata/api'
 import { argsOf, type ContainerRecord, type ContainerState } from '@strata/containers'
-import { ERROR_TITLES, toldToCaller } from '@strata/oci'
+import { ERROR_TITLES, toldToCaller } from '@strata/base'
 
 /**
  * What of a container may be seen in Redis: nothing of its command, which travels sealed, nor a

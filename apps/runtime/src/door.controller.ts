@@ -14,7 +14,8 @@ import {
   type PrunedContainer,
   type WaitResult,
 } from '@strata/api'
-import type { Digest, ToldError } from '@strata/oci'
+import type { ToldError } from '@strata/base'
+import type { Digest } from '@strata/oci'
 import { closedSignal, LargeJson, letClientPause } from '@strata/platform'
 import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
 import type { FastifyReply } from 'fastify'

@@ -1,4 +1,4 @@
-import { ERROR_TITLES, StrataError } from '@strata/oci'
+import { ERROR_TITLES, StrataError } from '@strata/base'
 import { expect, it } from 'vitest'
 import { LaunchFailures } from './launch-failures.js'
 

@@ -1,5 +1,5 @@
-import type { StrataError, ToldError } from '@strata/oci'
-import { toldToCaller } from '@strata/oci'
+import type { StrataError, ToldError } from '@strata/base'
+import { toldToCaller } from '@strata/base'
 
 /** A caller asks right after its job has failed. */
 const KEPT_MS = 10 * 60_000

@@ -1,7 +1,8 @@
 import type { ContainerRecord, Containers } from '@strata/containers'
 import type { Images } from '@strata/images'
 import type { LayerFolder } from '@strata/layers'
-import { chainIdOf, step, StrataError, type ChainId, type DiffId } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { chainIdOf, type ChainId, type DiffId } from '@strata/oci'
 import type { JobData, NodeCleaning } from '@strata/queue'
 import type { RootInfo, Snapshotter } from '@strata/snapshots'
 import { digestInKey, listAll, PREFIX, type ObjectStore } from '@strata/store'
@@ -94,7 +95,7 @@ export class NodeCleaner {
           throw error
         })
       if (!freed || freed.inodes === 0) continue
-      step('clean.root-removed')
+      failpoint('clean.root-removed')
       gone.add(chainId)
       bytes += freed.bytes
     }
@@ -111,7 +112,7 @@ export class NodeCleaner {
       if (freed === 0) continue
       if (!data.dryRun) {
         await this.layers.remove(diffId)
-        step('clean.layer-removed')
+        failpoint('clean.layer-removed')
       }
       count++
       bytes += freed

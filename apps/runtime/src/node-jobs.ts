@@ -1,14 +1,6 @@
 import type { ContainerClaim, Containers } from '@strata/containers'
-import {
-  asConfidential,
-  asStrataError,
-  expectConfig,
-  imageConfigSchema,
-  MAX_JSON_BYTES,
-  parseJson,
-  step,
-  StrataError,
-} from '@strata/oci'
+import { asConfidential, asStrataError, failpoint, StrataError } from '@strata/base'
+import { expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson } from '@strata/oci'
 import {
   endsRunOnly,
   placeElsewhere,
@@ -141,14 +133,14 @@ export class NodeJobs {
     }
     const { launch } = data
     const node = await this.queue.nodes.claimContainer(launch.container, this.node, context.lock)
-    step('launch.claimed')
+    failpoint('launch.claimed')
     try {
       context.signal.throwIfAborted()
       if (node === this.node)
         await this.#inConfidence(launch.container, async () =>
           this.containers.claim(launch.container, { ...(await this.#claim(launch)), job: root }),
         )
-      step('launch.recorded')
+      failpoint('launch.recorded')
       const job = { name: 'launch', queue: QUEUES.runtimeOn(node), id: root, data: { root, launch } } as const
       // A container that another node took before it died: that node's jobs find out themselves
       // what is there. One that was forgotten meanwhile has no jobs any more.
@@ -161,7 +153,7 @@ export class NodeJobs {
       }
       if (!(await this.queue.producer.has(job)))
         await this.queue.producer.addFlow(job, node === this.node ? await this.roots.missing(root, launch.image) : [])
-      step('launch.placed')
+      failpoint('launch.placed')
       return { node }
     } catch (error) {
       if (endsRunOnly(error)) throw error

@@ -1,6 +1,6 @@
 import { containerSchema } from '@strata/api'
 import type { Containers, ContainerRecord } from '@strata/containers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
 import { publicView } from './container-view.js'
 

@@ -3,7 +3,7 @@ import { closeSync, constants, lstatSync, readFileSync, statSync } from 'node:fs
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
 import { flock, openOwnFile, ownFolder, setAside } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { orUnavailable, producerConnection } from '@strata/queue'
 
 const START_MS = 15_000

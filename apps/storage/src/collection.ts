@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Image, Images } from '@strata/images'
-import { toldToAll, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { toldToAll, StrataError } from '@strata/base'
+import { type Digest, type DiffId } from '@strata/oci'
 import {
   QUEUES,
   type JobContext,

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import {
   placeElsewhere,
   QUEUES,

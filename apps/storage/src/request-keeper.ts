@@ -1,4 +1,4 @@
-import { step, StrataError } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
 import {
   ENDS,
   QUEUES,
@@ -128,7 +128,7 @@ export class RequestKeeper {
     // it is final.
     if (UPLOAD_ENDS[state].as === 'done') await this.#answer(upload)
     if (!(await this.uploads.abandon(id, etag))) return false
-    step('load.abandoned')
+    failpoint('load.abandoned')
     await this.#clear(id)
     return true
   }

@@ -1,6 +1,6 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
-import { asStrataError } from '@strata/oci'
+import { asStrataError } from '@strata/base'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type JobResult, type NewJob } from '@strata/queue'
 import { BlobStore, Collector, openStore, RemovedNodes, Uploads, UsedIds, type ObjectStore } from '@strata/store'

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { PREFIX, Uploads, type ObjectStore } from '@strata/store'

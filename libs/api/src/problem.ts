@@ -1,4 +1,4 @@
-import { ERROR_CODES } from '@strata/oci'
+import { ERROR_CODES } from '@strata/base'
 import { z } from 'zod'
 
 /**

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /**
  * Places in a gzip layer's blob from which it can be unpacked without what is before. As bytes,

@@ -1,6 +1,7 @@
 import { Duplex, PassThrough, type Transform } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib'
-import { StrataError, type Compression, type ErrorCode } from '@strata/oci'
+import { StrataError, type ErrorCode } from '@strata/base'
+import { type Compression } from '@strata/oci'
 
 /** Enough of a stream's beginning for `detectCompression`. */
 export const COMPRESSION_HEAD = 4

@@ -1,12 +1,5 @@
-import {
-  StrataError,
-  diffIdsOf,
-  type Compression,
-  type DiffId,
-  type ImageConfig,
-  type Platform,
-  type Reference,
-} from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { diffIdsOf, type Compression, type DiffId, type ImageConfig, type Platform, type Reference } from '@strata/oci'
 import type { BlobSource, KeptBlob, MadeBlob } from './listing.js'
 import type { ArchiveFile } from './resolve-files.js'
 

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { z } from 'zod'
 
 const MIB = 2 ** 20

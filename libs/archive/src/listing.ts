@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { ERROR_CODES, isDiffId, isDigest, StrataError, type DiffId, type Digest } from '@strata/oci'
+import { ERROR_CODES, StrataError } from '@strata/base'
+import { isDiffId, isDigest, type DiffId, type Digest } from '@strata/oci'
 
 /**
  * Where bytes lie: an object of the store, and the first byte's offset in it. Files are read as

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { Duplex } from 'node:stream'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { CHUNK, RATIO_FREE, tooLarge } from './compression.js'
 
 export type ProgramCompression = 'bzip2' | 'xz'

@@ -1,5 +1,6 @@
 import { buffer } from 'node:stream/consumers'
-import { digestOf, familiarReference, hexOf, imageConfigSchema, parseJson, type StrataError } from '@strata/oci'
+import { type StrataError } from '@strata/base'
+import { digestOf, familiarReference, hexOf, imageConfigSchema, parseJson } from '@strata/oci'
 import { pack } from 'tar-stream'
 import { describe, expect, it } from 'vitest'
 import { resolveArchive } from './resolve.js'

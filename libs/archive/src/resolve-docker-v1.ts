@@ -1,3 +1,4 @@
+import { StrataError } from '@strata/base'
 import {
   digestOf,
   expectConfig,
@@ -6,7 +7,6 @@ import {
   MAX_JSON_BYTES,
   parseJson,
   platformOf,
-  StrataError,
   type DiffId,
 } from '@strata/oci'
 import { z } from 'zod'

@@ -1,4 +1,5 @@
-import { formatReference, isDigest, platformOf, StrataError, type Digest } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { formatReference, isDigest, platformOf, type Digest } from '@strata/oci'
 import { z } from 'zod'
 import { layersOf } from './image-archive.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'

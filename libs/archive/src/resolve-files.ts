@@ -1,3 +1,4 @@
+import { StrataError } from '@strata/base'
 import {
   algorithmOf,
   digestOf,
@@ -8,7 +9,6 @@ import {
   manifestSchema,
   MAX_JSON_BYTES,
   parseJson,
-  StrataError,
   type Digest,
   type ImageConfig,
   type Index,

@@ -1,4 +1,5 @@
-import { formatReference, parseReference, parseTagged, StrataError, type Reference, type Tag } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { formatReference, parseReference, parseTagged, type Reference, type Tag } from '@strata/oci'
 import type { ArchiveImage } from './image-archive.js'
 
 /**

@@ -1,3 +1,4 @@
+import { StrataError } from '@strata/base'
 import {
   bestFor,
   formatPlatform,
@@ -6,7 +7,6 @@ import {
   isManifestType,
   MEDIA,
   platformOf,
-  StrataError,
   type Descriptor,
   type Digest,
   type Manifest,

@@ -1,4 +1,5 @@
-import { bestFor, digestOf, formatPlatform, MEDIA, StrataError, type Digest, type Platform } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { bestFor, digestOf, formatPlatform, MEDIA, type Digest, type Platform } from '@strata/oci'
 import type { ArchiveImage, ArchiveWhole } from './image-archive.js'
 import type { BlobSource, MadeBlob } from './listing.js'
 import type { ArchiveFile, ArchiveFiles } from './resolve-files.js'

@@ -1,5 +1,6 @@
 import { buffer } from 'node:stream/consumers'
-import { digestOf, familiarReference, MEDIA, StrataError, type Digest } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { digestOf, familiarReference, MEDIA, type Digest } from '@strata/oci'
 import { pack } from 'tar-stream'
 import { describe, expect, it } from 'vitest'
 import { resolveArchive, type ResolveOptions } from './resolve.js'

@@ -1,4 +1,5 @@
-import { HOST_PLATFORM, matchesPlatform, StrataError, type Digest, type Platform } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { HOST_PLATFORM, matchesPlatform, type Digest, type Platform } from '@strata/oci'
 import type { ArchiveImage } from './image-archive.js'
 import type { ArchiveListing } from './listing.js'
 import { resolveDocker } from './resolve-docker.js'

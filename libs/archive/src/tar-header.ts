@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { NO_BYTES, type TarEntry } from './tar-entry.js'
 
 /**

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { aclFromText } from './tar-acl.js'
 import { MAX_XATTRS, NO_XATTRS, type TarEntry, type Xattr } from './tar-entry.js'
 

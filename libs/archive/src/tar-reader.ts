@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { ENTRY, TAR_LIMITS, TarEntry, type EntryType, type TarLimits, type TarSink } from './tar-entry.js'
 import { BLOCK, checkHeader, parseHeader, parseNumber } from './tar-header.js'
 import { applyAttributes, parsePax, XattrLists, type PaxRecords } from './tar-pax.js'

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { BLOCK, parseNumber } from './tar-header.js'
 import type { SparsePiece } from './tar-entry.js'
 

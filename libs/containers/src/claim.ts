@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { argsOf, envOf, hostnameOf, workdirOf } from './command.js'
 import type { ContainerClaim } from './container.js'
 

@@ -1,4 +1,5 @@
-import { StrataError, type ImageConfig } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { type ImageConfig } from '@strata/oci'
 import type { ContainerImage, ContainerRequest } from './container.js'
 
 type Config = ImageConfig['config']

@@ -1,4 +1,5 @@
-import type { ChainId, DiffId, Digest, ErrorCode, ImageConfig } from '@strata/oci'
+import type { ErrorCode } from '@strata/base'
+import type { ChainId, DiffId, Digest, ImageConfig } from '@strata/oci'
 
 /** `none`: a network namespace of its own with only `lo`, up. `host`: the machine's network. */
 export type Network = 'none' | 'host'

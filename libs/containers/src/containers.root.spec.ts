@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { newId, World } from './testing/world.js'
 

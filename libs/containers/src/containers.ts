@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { flock, openOwnFile, ownFolder } from '@strata/linux'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
 import { AutoRemove } from './auto-remove.js'
 import { Cgroups } from './cgroups.js'
 import { checkClaim, checkId } from './claim.js'

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { mkfifo } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Cgroups } from './cgroups.js'

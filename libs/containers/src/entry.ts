@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { ContainerExit, ContainerRecord, ContainerState } from './container.js'
 import type { ContainerLog } from './log/container-log.js'
 import type { Monitor } from './monitor.js'

@@ -1,6 +1,6 @@
 import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /** Absolute, as conmon wants the runtime's path. Also where a user's PATH does not lead. */
 export function findProgram(name: string): string {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { limitFileSize, raiseLoopback } from '@strata/linux'
-import { asStrataError, step, type StrataError } from '@strata/oci'
+import { asStrataError, failpoint, type StrataError } from '@strata/base'
 import { prepareRoot, writeBundle } from './bundle.js'
 import type { Cgroups } from './cgroups.js'
 import type { ContainerRecord, ContainerRoots } from './container.js'
@@ -59,7 +59,7 @@ export class Launcher {
   async prepare(record: ContainerRecord, folder: string): Promise<void> {
     const root = await this.roots.mount(record)
     await writeBundle(this.bundleOf(record.id), await prepareRoot(record, root, folder, this.cgroups.pathOf(record.id)))
-    step('launch.prepared')
+    failpoint('launch.prepared')
   }
 
   /**
@@ -78,9 +78,9 @@ export class Launcher {
     // Now: what conmon has started so far, the container's process among it, is not limited, and
     // nothing has written yet.
     if (monitor.pid !== undefined) limitFileSize(monitor.pid, this.logBytes)
-    step('launch.created')
+    failpoint('launch.created')
     await this.#start(record, pid, confirm)
-    step('launch.started')
+    failpoint('launch.started')
     if (monitor.pid !== undefined) void this.cgroups.adoptMonitor(monitor.pid)
     return { pid, monitor }
   }

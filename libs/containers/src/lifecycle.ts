@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { asStrataError, step, StrataError } from '@strata/oci'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { lasts, type ContainerRecord, type ContainerState, type LaunchOptions } from './container.js'
 import type { Entry } from './entry.js'
 import type { Launcher, Observed, Started } from './launcher.js'
@@ -69,7 +69,7 @@ export class Lifecycle {
 
   async #number(entry: Entry, record: ContainerRecord): Promise<void> {
     await this.node.save(entry, record, { durable: true })
-    step('launch.numbered')
+    failpoint('launch.numbered')
   }
 
   /** Records a start that cannot even be tried: `exited` with the error. */
@@ -163,7 +163,7 @@ export class Lifecycle {
       { ...entry.record, state: { status: 'running', pid, startedAt } },
       { durable: lasts(entry.record) },
     )
-    step('launch.running-recorded')
+    failpoint('launch.running-recorded')
     entry.log.keep(this.node.launcher.bundleOf(entry.record.id))
     if (entry.record.attached) {
       entry.log.expectReader(true)
@@ -198,9 +198,9 @@ export class Lifecycle {
       entry.changed()
       return
     }
-    step('launch.exit-recorded')
+    failpoint('launch.exit-recorded')
     await this.clean(entry)
-    step('launch.cleaned')
+    failpoint('launch.cleaned')
     this.node.exited(entry)
   }
 

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import { asStrataError } from '@strata/oci'
+import { asStrataError } from '@strata/base'
 import type { Cgroups } from './cgroups.js'
 import { isContainerId } from './claim.js'
 import type { ContainerRoots } from './container.js'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { ContainerRecord } from './container.js'
 import { Entry, notFound } from './entry.js'
 import { ContainerLog } from './log/container-log.js'

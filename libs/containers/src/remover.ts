@@ -1,4 +1,4 @@
-import { step, StrataError } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
 import type { ContainerRoots } from './container.js'
 import type { Entry } from './entry.js'
 import type { Launcher } from './launcher.js'
@@ -55,12 +55,12 @@ export class Remover {
   async #removeNow(entry: Entry): Promise<void> {
     const { id } = entry.record
     await this.store.bury(id)
-    step('remove.container-buried')
+    failpoint('remove.container-buried')
     if (this.launcher.isUnclean(id)) await this.launcher.clean(entry.record)
     await this.roots.remove(entry.record)
-    step('remove.root-removed')
+    failpoint('remove.root-removed')
     await this.store.drop(id)
-    step('remove.record-dropped')
+    failpoint('remove.record-dropped')
     this.registry.drop(entry)
     this.registry.announce(id, undefined)
   }

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { closeSync, fstatSync, readSync, readlinkSync, constants } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { mkdirat, O_PATH, openat2, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_NOFOLLOW, O_DIRECTORY } = constants
 /** As the kernel's own limit on a path. */

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { runProgram } from './program.js'
 import type { RuntimeAbout, RuntimeDriver, RuntimeState } from './runtime-driver.js'

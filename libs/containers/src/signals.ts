@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 const MAX_SIGNAL = 64
 

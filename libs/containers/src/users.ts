@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /** runtime-spec, config.md, "POSIX-platform User". */
 export interface User {

@@ -1,4 +1,5 @@
-import { digestOf, MEDIA, parseTagged, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { digestOf, MEDIA, parseTagged, type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, Collector, keys, listAll, TOMBSTONE_BYTES, Uploads, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'

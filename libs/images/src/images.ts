@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { failpoint, StrataError, type ErrorCode } from '@strata/base'
 import {
   diffIdsOf,
   digestOf,
@@ -8,11 +9,8 @@ import {
   MAX_JSON_BYTES,
   parseTagged,
   platformOf,
-  step,
-  StrataError,
   type DiffId,
   type Digest,
-  type ErrorCode,
   type Platform,
   type Reference,
 } from '@strata/oci'
@@ -71,7 +69,7 @@ export class Images {
     })
     expectConfig(read.config, `the config of image ${digest}`)
     await this.#blobs.add(digest, manifest, run.upload)
-    step('load.manifest-written')
+    failpoint('load.manifest-written')
     await this.#holdAll({ ...read, blobs: blobsOf(read) }, run.upload)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, run)
     return read.image
@@ -93,7 +91,7 @@ export class Images {
     const { image: meant, config } = await this.#readManifest(whole.manifest)
     expectConfig(config, `the config of image ${whole.manifest}`)
     await this.#blobs.add(digest, root, run.upload)
-    step('load.manifest-written')
+    failpoint('load.manifest-written')
     const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
     const contents = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
@@ -390,7 +388,7 @@ export class Images {
       // Only after the look at the name: see Uploads.
       await this.#uploads.announce(run, key)
       if ((await this.#names.records.write(key, wanted, seen)) === undefined) continue
-      step('load.name-set')
+      failpoint('load.name-set')
       return
     }
     throw changedTooOften(key)

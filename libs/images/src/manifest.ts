@@ -1,3 +1,4 @@
+import { StrataError } from '@strata/base'
 import {
   chainIds,
   diffIdsOf,
@@ -8,7 +9,6 @@ import {
   MAX_JSON_BYTES,
   MEDIA,
   parseJson,
-  StrataError,
   type Digest,
   type ImageConfig,
   type Manifest,

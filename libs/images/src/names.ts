@@ -1,4 +1,5 @@
-import { familiarReference, type Reference, type StrataError } from '@strata/oci'
+import { type StrataError } from '@strata/base'
+import { familiarReference, type Reference } from '@strata/oci'
 import {
   keys,
   parseImageKey,

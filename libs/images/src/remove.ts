@@ -1,4 +1,5 @@
-import { step, StrataError, type Digest } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { type Digest } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, type ImageKey } from '@strata/store'
 import type { Image, NamedImage } from './image.js'
 import { groupByImage, namesOf, textOfName, type NameEntry, type Names } from './names.js'
@@ -33,7 +34,7 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
     const unreadable = damaged.find(({ name }) => isMeant(name, meaning))
     if (unreadable) {
       if (!(await names.records.retire(unreadable.key, unreadable.found))) continue
-      step('remove.name-retired')
+      failpoint('remove.name-retired')
       return { untagged: [textOfName(unreadable.name)], deleted: [] }
     }
     const tag =
@@ -46,7 +47,7 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
     )
     if (last) await refuseInUse(removal, [tag.image])
     if (!(await names.records.retire(tag.key, tag.found))) continue
-    step('remove.name-retired')
+    failpoint('remove.name-retired')
     // Looked at again: who takes the other tag away at the same time sees this one gone, or we see
     // that one gone.
     const rest = (await names.all()).filter(({ image }) => image.digest === tag.image.digest)
@@ -115,7 +116,7 @@ async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<b
   let complete = true
   for (const { key, found } of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag))) {
     complete = (await names.records.retire(key, found)) && complete
-    step('remove.name-retired')
+    failpoint('remove.name-retired')
   }
   return complete
 }

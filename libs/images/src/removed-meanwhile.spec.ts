@@ -1,4 +1,5 @@
-import { digestOf, parseTagged, StrataError, type Digest } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { digestOf, parseTagged, type Digest } from '@strata/oci'
 import { BlobStore, keys, Uploads, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, expect, it } from 'vitest'

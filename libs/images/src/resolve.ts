@@ -1,4 +1,5 @@
-import { hexOf, isDigest, parseTagged, StrataError, type Digest, type Reference } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { hexOf, isDigest, parseTagged, type Digest, type Reference } from '@strata/oci'
 import type { NamedImage } from './image.js'
 
 /**

@@ -1,3 +1,4 @@
+import { StrataError } from '@strata/base'
 import {
   bestFor,
   documentSchema,
@@ -6,7 +7,6 @@ import {
   MEDIA,
   parseJson,
   parsePlatform,
-  StrataError,
   type Descriptor,
   type Digest,
   type Platform,

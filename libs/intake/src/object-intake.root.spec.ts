@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { concat, file, header, ZEROS } from '@strata/archive/testing'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { BlobStore, keys, listAll, type ByteSource, type ObjectStore } from '@strata/store'
 import { S3Store, temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest'

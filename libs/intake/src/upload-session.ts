@@ -1,4 +1,4 @@
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
 import { keys, type ObjectStore } from '@strata/store'
 import type { Destination } from './destinations/destination.js'
 import { LISTING_NAME } from './destinations/placement.js'

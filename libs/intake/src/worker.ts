@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { TarReader, type TarSink } from '@strata/archive'
-import { asStrataError, StrataError, type DiffId } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
+import { type DiffId } from '@strata/oci'
 import { EntryHasher } from './threads/entry-hasher.js'
 import { EntryWriter } from './threads/entry-writer.js'
 import { FileWorker } from './threads/file-worker.js'

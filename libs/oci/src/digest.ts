@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { StrataError } from './errors.js'
+import { StrataError } from '@strata/base'
 
 /**
  * The registered algorithms (image-spec, descriptor.md, "Registered Algorithms") that tools write.

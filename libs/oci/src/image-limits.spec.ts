@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { digestOf } from './digest.js'
-import type { StrataError } from './errors.js'
+import type { StrataError } from '@strata/base'
 import { imageConfigSchema, manifestSchema, parseJson, type ImageConfig } from './image.js'
 import { expectConfig, expectDescriptors, IMAGE_LIMITS, MAX_ANNOTATIONS, type ImageLimitName } from './image-limits.js'
 

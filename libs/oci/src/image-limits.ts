@@ -1,4 +1,4 @@
-import { StrataError } from './errors.js'
+import { StrataError } from '@strata/base'
 import { diffIdsOf, type Descriptor, type ImageConfig } from './image.js'
 
 /** One bound: what of a config is measured, and how much of it there may be. */

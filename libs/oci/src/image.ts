@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { isDiffId, isDigest, NOT_A_DIGEST, type Digest, type DiffId } from './digest.js'
-import { StrataError, type ErrorCode } from './errors.js'
+import { StrataError, type ErrorCode } from '@strata/base'
 import { DOCUMENT_LIMITS, readJson } from './json.js'
 
 /**

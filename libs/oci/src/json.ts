@@ -1,4 +1,4 @@
-import { StrataError } from './errors.js'
+import { StrataError } from '@strata/base'
 
 /**
  * What JSON of others may hold. Its size does not bound what it costs: 4 MiB of `[` or of `{},` are

@@ -1,4 +1,4 @@
-import { StrataError } from './errors.js'
+import { StrataError } from '@strata/base'
 import type { ImageConfig } from './image.js'
 
 /**

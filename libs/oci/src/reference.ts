@@ -1,5 +1,5 @@
 import { isDigest, NOT_A_DIGEST, type Digest } from './digest.js'
-import { StrataError } from './errors.js'
+import { StrataError } from '@strata/base'
 
 /**
  * A name as docker normalises it: `fx/odd:3` is `docker.io/fx/odd:3`, `busybox` is

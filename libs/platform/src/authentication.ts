@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { RouteConfig } from '@nestjs/platform-fastify'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { FastifyRequest } from 'fastify'
 import { listenerOf } from './connection.js'
 import { hasBody } from './early-answer.js'

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { z } from 'zod'
 import { isVariable, nearestVariable } from './variables.js'
 

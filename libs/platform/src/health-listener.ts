@@ -1,5 +1,5 @@
 import type { RequestListener } from 'node:http'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { closeAfter } from './connection.js'
 import { closeListener, openListener, type ListenerLimits } from './open-listener.js'
 import { parseTcpListener, type Listener } from './listener.js'

@@ -1,5 +1,5 @@
 import { Catch, HttpException, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { FastifyReply } from 'fastify'
 import { PROBLEM_TYPE, toProblem } from './problem.js'
 

@@ -1,4 +1,4 @@
-import { ERROR_CODES, StrataError } from '@strata/oci'
+import { ERROR_CODES, StrataError } from '@strata/base'
 import { describe, expect, it } from 'vitest'
 import { PROBLEMS, toProblem } from './problem.js'
 

@@ -1,4 +1,4 @@
-import { asStrataError, ERROR_TITLES, toldToCaller, type ErrorCode, type StrataError } from '@strata/oci'
+import { asStrataError, ERROR_TITLES, toldToCaller, type ErrorCode, type StrataError } from '@strata/base'
 
 /**
  * The one table from error codes to HTTP. An answer's `title` is the code's; the sentence of the

@@ -1,4 +1,4 @@
-import { asStrataError } from '@strata/oci'
+import { asStrataError } from '@strata/base'
 
 /**
  * The life of a process of Strata: `main` runs to its end, then the process exits with 0; with 1

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { StrataError, type ErrorCode } from '@strata/oci'
+import { StrataError, type ErrorCode } from '@strata/base'
 
 export interface BodyLimits {
   /** Bytes of one body. */

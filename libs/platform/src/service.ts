@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Logger } from '@nestjs/common'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { z } from 'zod'
 import { describeConfig, readConfig } from './config.js'
 import { listenerText } from './listener.js'

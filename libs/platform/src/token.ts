@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 const MIN_LENGTH = 16
 

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { Redis, type RedisOptions } from 'ioredis'
 
 /** Where Redis is: `unix:///path/to/socket` or `redis://[user:password@]host:port[/db]`. */

@@ -1,4 +1,4 @@
-import { isErrorCode, StrataError, toldToAll } from '@strata/oci'
+import { isErrorCode, StrataError, toldToAll } from '@strata/base'
 
 /**
  * A job's failure as it travels through Redis, where everyone may read it: code and sentence as

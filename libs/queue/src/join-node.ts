@@ -1,4 +1,4 @@
-import type { StrataError } from '@strata/oci'
+import type { StrataError } from '@strata/base'
 import { QueueClient } from './client.js'
 import { NodeMembership } from './membership.js'
 import { nodeIdentity } from './node-identity.js'

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/oci'
+import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
 import { encodeFailure } from './failure.js'

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
 import type { NodeIdentity } from './node-identity.js'
 import { LIFE_MS, type NodeDirectory, type NodePart, type NodeRecord, type Registered } from './nodes.js'
 

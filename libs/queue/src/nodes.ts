@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { orUnavailable } from './connection.js'
@@ -27,8 +27,7 @@ const NODE_PARTS = ['runtime', 'extractor'] as const
 export type NodePart = (typeof NODE_PARTS)[number]
 
 /** `ready` takes work · one part is gone · both are. */
-const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
-type NodeState = (typeof NODE_STATES)[number]
+type NodeState = 'ready' | 'no_extractor' | 'no_runtime' | 'gone'
 interface PartStatus {
   readonly lives: boolean
   /** Milliseconds since the epoch, and until now, by Redis' clock. */

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { QUEUES, type ImageRef } from './contracts.js'
 import type { ParentJob, Producer } from './producer.js'
 

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { FlowProducer, Queue, type JobsOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'

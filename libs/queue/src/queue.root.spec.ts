@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { ERROR_TITLES, StrataError, parseDiffId, parseDigest } from '@strata/oci'
+import { ERROR_TITLES, StrataError } from '@strata/base'
+import { parseDiffId, parseDigest } from '@strata/oci'
 import { Job } from 'bullmq'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import {

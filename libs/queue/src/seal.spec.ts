@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { decodeFailure, encodeFailure } from './failure.js'
 import { Sealer } from './seal.js'
-import { asConfidential, ERROR_CODES, ERROR_TITLES, StrataError } from '@strata/oci'
+import { asConfidential, ERROR_CODES, ERROR_TITLES, StrataError } from '@strata/base'
 
 const schema = z.object({ env: z.array(z.string()) })
 

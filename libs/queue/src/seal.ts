@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { z } from 'zod'
 
 /**

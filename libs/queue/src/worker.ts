@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { asStrataError, ERROR_TITLES, step, StrataError } from '@strata/oci'
+import { asStrataError, ERROR_TITLES, failpoint, StrataError } from '@strata/base'
 import {
   DelayedError,
   UnrecoverableError,
@@ -313,7 +313,7 @@ export class JobWorker<K extends QueueKind> {
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
     if (fresh.length > 0)
       await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
-    if (fresh.length > 0) step('load.children-added')
+    if (fresh.length > 0) failpoint('load.children-added')
     const failed = await this.#stopIfOneFailed(job)
     if (failed) throw failed
     const waits = await job.moveToWaitingChildren(token)

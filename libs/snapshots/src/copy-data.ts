@@ -1,6 +1,6 @@
 import { readSync, writeSync } from 'node:fs'
 import { copyFileRange } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { throwIfStopped } from './stop.js'
 
 const PIECE = 1024 * 1024

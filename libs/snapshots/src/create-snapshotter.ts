@@ -1,5 +1,5 @@
 import type { IndexMemory } from '@strata/layers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { probeVariant } from './probe.js'
 import type { Snapshotter } from './snapshotter.js'
 import { nameOf, openSnapshotter, VARIANTS } from './variant.js'

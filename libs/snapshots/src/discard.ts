@@ -1,7 +1,7 @@
 import { existsSync, renameSync } from 'node:fs'
 import { lstat, opendir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { asStrataError } from '@strata/oci'
+import { asStrataError } from '@strata/base'
 import type { SnapshotFolder } from './folder.js'
 import { runWorker } from './run-worker.js'
 

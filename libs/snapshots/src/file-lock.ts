@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, unlinkSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import { flock, openOwnFile } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /**
  * Another process holds it for as long as unpacking an image takes; asking costs two system calls.

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
 import { stackMemory } from '@strata/archive'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { LayerIndex, type IndexMemory } from '@strata/layers'
 import type { LayerFiles } from './snapshotter.js'
 

@@ -10,7 +10,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { chainIdOf, hexOf, isDigest, step, StrataError, type ChainId } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { chainIdOf, hexOf, isDigest, type ChainId } from '@strata/oci'
 import { lgetxattr, llistxattr, lsetxattr, lutimes, mountAt, mountTable, umount, type MountEntry } from '@strata/linux'
 import { deleteTree, discard, withWorkFolders } from './discard.js'
 import { withLocks } from './file-lock.js'
@@ -76,7 +77,7 @@ export class LayeredSnapshotter implements Snapshotter {
           // power. A mount of it goes on without its name.
           await discard(this.folder, this.folder.root(chainId))
           await this.driver.assemble(chainId, layers, abort)
-          step('assemble.committed')
+          failpoint('assemble.committed')
           return undefined
         },
         abort,

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import { isErrorCode, StrataError } from '@strata/oci'
+import { isErrorCode, StrataError } from '@strata/base'
 import type { WorkerReply, WorkerRequest, WorkerResults, WorkerTask } from './worker-task.js'
 
 /** A thread loads compiled code, also where these sources run as they are (tests). */

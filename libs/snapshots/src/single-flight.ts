@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /**
  * Work by key that is done once for all who ask while it is under way. It is aborted when the last

@@ -1,4 +1,5 @@
-import { StrataError, type ChainId, type DiffId } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { type ChainId, type DiffId } from '@strata/oci'
 
 /** The name of a snapshot: a folder's name too, so its grammar is narrow. */
 export type SnapshotKey = string & { readonly __brand: 'SnapshotKey' }

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /**
  * In a worker: the word that the one who gave the task sets when it is no longer wanted. Ending the

@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads'
-import { asStrataError } from '@strata/oci'
+import { asStrataError } from '@strata/base'
 import { writeErofsRoot } from './erofs/write-root.js'
 import { unpackLayers } from './overlay/unpack.js'
 import { markSynced } from './overlay/synced.js'

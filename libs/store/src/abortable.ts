@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 export function cancelled(): StrataError {
   return new StrataError('cancelled', 'the write was cancelled')

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
-import { algorithmOf, digestOf, isDiffId, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { algorithmOf, digestOf, isDiffId, type Digest, type DiffId } from '@strata/oci'
 import { z } from 'zod'
 import { digestInKey, freshDataKey, keys, PREFIX } from './keys.js'
 import { listAll, localObjects, partialUploads, type ByteRange, type Etag, type ObjectStore } from './object-store.js'

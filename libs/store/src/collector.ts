@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs'
-import { step, StrataError, type Digest, type DiffId } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { digestInKey, keys, PREFIX, uploadInKey } from './keys.js'
 import {
@@ -159,15 +160,15 @@ export class Collector {
       signal?.throwIfAborted()
       listed.push(blob)
     }
-    step('collect.blobs-listed')
+    failpoint('collect.blobs-listed')
     const live = await this.#uploads.liveIds()
-    step('collect.uploads-listed')
+    failpoint('collect.uploads-listed')
     const referred = new Set<Digest>()
     for await (const digest of references()) {
       signal?.throwIfAborted()
       referred.add(digest)
     }
-    step('collect.references-read')
+    failpoint('collect.references-read')
 
     const doomed = new Set<Digest>()
     await each(listed, signal, async (blob) => {
@@ -182,12 +183,12 @@ export class Collector {
       const linked = data ? this.#isLinked(record.data) : false
       // Not as it was listed: somebody counts on it by now, or another collector was quicker.
       if (!dryRun && !(await this.#blobs.retire(blob))) return
-      if (!dryRun) step('collect.tombstoned')
+      if (!dryRun) failpoint('collect.tombstoned')
       doomed.add(digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
       if (!data) return
       if (!dryRun) await this.store.delete([record.data])
-      if (!dryRun) step('collect.bytes-deleted')
+      if (!dryRun) failpoint('collect.bytes-deleted')
       sum.add('blobs', data.size, linked)
     })
     // Of one whose record is damaged any upload may be a holder. Its bytes go as unnamed data.
@@ -331,7 +332,7 @@ export class Collector {
     for (let at = 0; at < keys.length; at += DELETED_AT_ONCE) {
       signal?.throwIfAborted()
       await this.store.delete(keys.slice(at, at + DELETED_AT_ONCE))
-      step('collect.bytes-deleted')
+      failpoint('collect.bytes-deleted')
     }
   }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { StrataError } from '@strata/base'
 import {
   algorithmOf,
   digestFromHex,
@@ -6,7 +7,6 @@ import {
   isDigest,
   NOT_A_DIGEST,
   parseReference,
-  StrataError,
   type Digest,
   type DiffId,
   type Reference,

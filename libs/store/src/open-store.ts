@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { FolderStore } from './folder/folder-store.js'
 import type { ObjectStore } from './object-store.js'

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { parseJson, StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { parseJson } from '@strata/oci'
 import { z } from 'zod'
 import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './object-store.js'
 

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { keys } from './keys.js'
 import type { ObjectStore } from './object-store.js'

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { freshDataKey, keys, PREFIX, uploadInKey } from './keys.js'
 import { conditionalRemove, type Etag, type ObjectStore } from './object-store.js'

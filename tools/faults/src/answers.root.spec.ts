@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { unfinishedBody, until } from '@strata/e2e/testing'
-import type { Step } from '@strata/oci'
+import type { Failpoint } from '@strata/base'
 import { Uploads } from '@strata/store'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { onEachStore } from './testing/each-store.js'
@@ -33,7 +33,7 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     const now = await imageOf(name)
     return now === id ? [] : [`${name} is ${now ?? 'gone'}, not ${id ?? 'gone'}`]
   }
-  const stop = async (step: Step): Promise<number> => {
+  const stop = async (step: Failpoint): Promise<number> => {
     const pid = await world.orders.taken(step)
     stopped.push(pid)
     return pid
@@ -52,7 +52,7 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     (await new Uploads(world.store.objects).get(job)) === undefined ? [] : [`the load ${job} was not run again`]
 
   it('a load that is run again takes no tag back that was moved since, and no image that was removed', async () => {
-    const steps: Step[] = ['load.named', 'load.completed', 'load.upload-ended']
+    const steps: Failpoint[] = ['load.named', 'load.completed', 'load.upload-ended']
     for (const [n, step] of steps.entries()) {
       const [moved, removed] = [`t/moved:${n}`, `t/removed:${n}`]
       const job = randomUUID()
@@ -78,20 +78,23 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     'load.name-set',
     'load.named',
     'load.completed',
-  ] satisfies Step[])('Redis is emptied while a load is at %s: it is made, and its client hears so', async (step) => {
-    const [job, name] = [randomUUID(), `t/${step.replace('.', '-')}:1`]
-    world.orders.give(step, 'SIGSTOP')
-    const answer = world.load(await archiveOf([name]), job)
-    const pid = await stop(step)
-    await emptyRedis()
-    letGo(pid)
-    await world.strata.ready()
-    const { status, bytes } = await answer
-    expect({ status, text: status === 201 ? '' : bytes.toString() }).toEqual({ status: 201, text: '' })
-    await world.right(`Redis emptied at ${step}`, async () =>
-      (await imageOf(name)) === undefined ? [`${name} is not there`] : [],
-    )
-  })
+  ] satisfies Failpoint[])(
+    'Redis is emptied while a load is at %s: it is made, and its client hears so',
+    async (step) => {
+      const [job, name] = [randomUUID(), `t/${step.replace('.', '-')}:1`]
+      world.orders.give(step, 'SIGSTOP')
+      const answer = world.load(await archiveOf([name]), job)
+      const pid = await stop(step)
+      await emptyRedis()
+      letGo(pid)
+      await world.strata.ready()
+      const { status, bytes } = await answer
+      expect({ status, text: status === 201 ? '' : bytes.toString() }).toEqual({ status: 201, text: '' })
+      await world.right(`Redis emptied at ${step}`, async () =>
+        (await imageOf(name)) === undefined ? [`${name} is not there`] : [],
+      )
+    },
+  )
 
   it('Redis is emptied while a gateway has not queued its load yet: it is refused whole, or made', async () => {
     const job = randomUUID()
@@ -153,7 +156,7 @@ onEachStore(
     })
 
     /** The store goes away when a load is at the step. */
-    async function awayAt(step: Step, name: string): Promise<{ job: string; answer: ReturnType<World['load']> }> {
+    async function awayAt(step: Failpoint, name: string): Promise<{ job: string; answer: ReturnType<World['load']> }> {
       const job = randomUUID()
       world.orders.give(step, 'SIGSTOP')
       const answer = world.load(await archiveOf([name]), job)
@@ -163,7 +166,7 @@ onEachStore(
       return { job, answer }
     }
 
-    it.each(['load.committing', 'load.name-set', 'load.named', 'load.completed'] satisfies Step[])(
+    it.each(['load.committing', 'load.name-set', 'load.named', 'load.completed'] satisfies Failpoint[])(
       'a load at %s waits and is made',
       async (step) => {
         const name = `t/${step.replace('.', '-')}:1`

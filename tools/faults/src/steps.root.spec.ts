@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Service } from '@strata/e2e/testing'
-import type { Step } from '@strata/oci'
+import type { Failpoint } from '@strata/base'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { onEachStore } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
@@ -26,7 +26,11 @@ onEachStore('on %s, a service that is killed at', (store) => {
    * A load each, one killed after the other. `interrupted`: its gateway died before all bytes were
    * in, so it ends; else it goes on and ends well.
    */
-  async function loads(service: Service, steps: readonly Step[], interrupted: readonly Step[] = []): Promise<void> {
+  async function loads(
+    service: Service,
+    steps: readonly Failpoint[],
+    interrupted: readonly Failpoint[] = [],
+  ): Promise<void> {
     const expected: Expected[] = []
     for (const step of steps) {
       const [name, job] = [`t/${step.replace('.', '-')}`, randomUUID()]
@@ -97,7 +101,7 @@ onEachStore('on %s, a service that is killed at', (store) => {
   })
 
   it('the steps of launch: every process runs once', async () => {
-    const steps: Step[] = [
+    const steps: Failpoint[] = [
       'launch.claimed',
       'launch.recorded',
       'launch.placed',
@@ -172,7 +176,7 @@ onEachStore('on %s, a service that is killed at', (store) => {
   })
 
   it('the steps of removing a container', async () => {
-    const steps: Step[] = ['remove.container-buried', 'remove.root-removed', 'remove.record-dropped']
+    const steps: Failpoint[] = ['remove.container-buried', 'remove.root-removed', 'remove.record-dropped']
     for (const step of steps) {
       const made = await world.strata.request('POST', '/v1/containers', {
         image: 't/base',
@@ -212,7 +216,7 @@ onEachStore('on %s, a service that is killed at', (store) => {
   it('the steps of a collection: nothing that is needed goes, and in the end nothing else stays', async () => {
     const lost = randomUUID()
     await world.killAt('gateway', 'collect.journal-made', () => world.strata.request('POST', `/v1/gc?job=${lost}`))
-    const steps: Step[] = [
+    const steps: Failpoint[] = [
       'collect.blobs-listed',
       'collect.uploads-listed',
       'collect.references-read',

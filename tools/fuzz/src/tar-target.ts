@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { TarReader, type TarEntry } from '@strata/archive'
 import { IndexBuilder, LayerIndex } from '@strata/layers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Random } from './random.js'
 import { makeTar } from './tar-cases.js'
 

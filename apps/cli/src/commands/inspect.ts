@@ -1,4 +1,4 @@
-import type { ErrorCode } from '@strata/oci'
+import type { ErrorCode } from '@strata/base'
 import type { Command } from 'commander'
 import type { Client } from '../client.js'
 import { type Context } from '../context.js'

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { InvalidArgumentError, type Command } from 'commander'
 import type { ContainerView, CreateContainer, WaitResult } from '@strata/api'
-import type { ErrorCode } from '@strata/oci'
+import type { ErrorCode } from '@strata/base'
 import type { Client } from '../client.js'
 import { type Context } from '../context.js'
 import { collectEnv } from '../env-file.js'

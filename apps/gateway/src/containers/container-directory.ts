@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common'
 import { containerSchema, type ContainerView, type PruneContainers, type PrunedContainers } from '@strata/api'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
 import { NodeDirectory } from '@strata/queue'
 import { NodeDoors } from './node-doors.js'
 

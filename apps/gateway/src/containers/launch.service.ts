@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Inject, Injectable } from '@nestjs/common'
 import type { ContainerView, CreateContainer } from '@strata/api'
 import { Images } from '@strata/images'
-import { step, StrataError } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
 import { readSecretFile } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
@@ -40,7 +40,7 @@ export class LaunchService {
     let name: string | undefined
     try {
       name = await this.#claimName(request.name, container)
-      step('launch.name-claimed')
+      failpoint('launch.name-claimed')
       const { command, entrypoint, env = [], workdir, user, hostname } = request
       const secret: SealedSpec = { command, entrypoint, env, workdir, user, hostname }
       const launch = {
@@ -59,7 +59,7 @@ export class LaunchService {
         id: job,
         data: { root: job, purpose: 'launch', launch },
       })
-      step('launch.queued')
+      failpoint('launch.queued')
       return container
     } catch (error) {
       await this.#giveUp(job, name, container, error)

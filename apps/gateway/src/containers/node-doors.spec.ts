@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { NodeRecord } from '@strata/queue'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { ASKING, LET_GO_MS, LOOK_MS, MOST_MISSED, NodeDoors, type Asking } from './node-doors.js'
 

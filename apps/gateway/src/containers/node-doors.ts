@@ -1,7 +1,7 @@
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
-import { isErrorCode, StrataError, type ToldError } from '@strata/oci'
+import { isErrorCode, StrataError, type ToldError } from '@strata/base'
 import { readSecretFile } from '@strata/platform'
 import { NodeDirectory, whyNoNode, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { DiffView } from '@strata/api'
 import { diffTrees, type MergedTree } from '@strata/layers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { changeView } from './file-views.js'
 
 /** How many paths are compared before other requests get a turn of the event loop. */

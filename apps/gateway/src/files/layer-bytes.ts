@@ -14,7 +14,8 @@ import {
   type Checkpoint,
 } from '@strata/archive'
 import type { ImageLayer } from '@strata/images'
-import { StrataError, type Digest } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { type Digest } from '@strata/oci'
 import { BlobStore, keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
 import { LayerCursor } from './layer-cursor.js'
 

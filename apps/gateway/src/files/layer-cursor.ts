@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /**
  * Opens a layer's tar at `start` or somewhere before it: `at` is where the stream begins. It may

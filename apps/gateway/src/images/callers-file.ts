@@ -11,7 +11,7 @@ import {
   pidfdIsAlive,
   systemSocketOf,
 } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { listenerOf } from '@strata/platform'
 
 /**

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { DESCRIPTOR_TYPE, descriptorSchema, type Descriptor } from '@strata/api'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 export function namesDescriptor(request: IncomingMessage): boolean {
   return request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() === DESCRIPTOR_TYPE

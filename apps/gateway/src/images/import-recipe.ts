@@ -1,6 +1,7 @@
 import type { LoadQuery } from '@strata/api'
 import { applyChanges, type TreeImage } from '@strata/images'
-import { expectConfig, HOST_PLATFORM, imageConfigSchema, parsePlatform, parseTagged, StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { expectConfig, HOST_PLATFORM, imageConfigSchema, parsePlatform, parseTagged } from '@strata/oci'
 
 /**
  * What an import's request says of the image, checked before a byte of its layer comes; `undefined`

@@ -10,7 +10,8 @@ import {
   type ReceiveOptions,
 } from '@strata/intake'
 import { IndexMemory } from '@strata/layers'
-import { asStrataError, parseReference, step, StrataError } from '@strata/oci'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { parseReference } from '@strata/oci'
 import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
 import {
   BlobStore,
@@ -119,16 +120,16 @@ export class LoadService implements OnApplicationShutdown {
     const kind = recipe === undefined ? 'load' : 'import'
     const asked = { prepare, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }
     await this.journal.create(job, kind, 'receiving', request.total === undefined ? {} : { total: request.total })
-    step('load.journal-made')
+    failpoint('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     let run: UploadRun | undefined
     try {
       run = await this.#uploads.create(job, { job: { kind, id: job }, request: asked })
-      step('load.upload-made')
+      failpoint('load.upload-made')
       const received = await this.#takeIn(source, run, recipe !== undefined, cancel.controller)
       if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
       await this.#uploads.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
-      step('load.received')
+      failpoint('load.received')
       await this.journal.update(job, {
         state: 'waiting',
         step: 'waiting',
@@ -136,7 +137,7 @@ export class LoadService implements OnApplicationShutdown {
         entries: received.entries,
       })
       await this.producer.add({ name: kind, queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
-      step('load.queued')
+      failpoint('load.queued')
     } catch (error) {
       const isOver = run ? await this.#endBadly(run, error) : await this.#notBegun(job, error)
       if (isOver) throw error

@@ -10,7 +10,7 @@ import {
   type CollectResult,
   type DiskUsage as DiskUsageView,
 } from '@strata/api'
-import { asStrataError, step, StrataError } from '@strata/oci'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { closedSignal } from '@strata/platform'
 import { Journal, Producer, QUEUES } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
@@ -45,7 +45,7 @@ export class CollectionController {
     const job = query.job ?? randomUUID()
     const request = collectSchema.parse(body ?? {})
     await this.journal.create(job, 'collect', 'waiting')
-    step('collect.journal-made')
+    failpoint('collect.journal-made')
     try {
       await this.producer.add({ name: 'collect', queue: QUEUES.collect, id: job, data: { root: job, ...request } })
     } catch (error) {

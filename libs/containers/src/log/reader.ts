@@ -1,6 +1,6 @@
 import { watch } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { isFinal, openAfter } from './generations.js'
 import { LogParser } from './parser.js'
 import { placeOfTail } from './tail.js'

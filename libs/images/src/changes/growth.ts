@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /**
  * How much more text changes may become than they were written as: values of variables and ports of

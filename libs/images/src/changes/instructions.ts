@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /** A line of a Dockerfile: its first word in capitals, the flags behind it, the rest as written. */
 export interface Instruction {

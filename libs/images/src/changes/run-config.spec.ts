@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { describe, expect, it } from 'vitest'
 import { applyChanges, type RunConfig } from './index.js'
 

@@ -4,7 +4,8 @@ import { readInstructions, type Instruction } from './instructions.js'
 import { expand, splitWords, WordError } from './words.js'
 import { commandOf, jsonWords } from './commands.js'
 import { isSignal } from './signals.js'
-import { MAX_JSON_BYTES, StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import { MAX_JSON_BYTES } from '@strata/oci'
 
 /**
  * What a container of the image runs, as it stands in the image's config (image-spec, config.md,

@@ -1,5 +1,5 @@
 import { TarReader, type TarLimits } from '@strata/archive'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { keys, type ByteSource, type ObjectStore } from '@strata/store'
 import type { Destination } from './destination.js'
 import { ObjectWriter } from './object-writer.js'

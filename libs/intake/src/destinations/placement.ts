@@ -1,5 +1,5 @@
 import { ENTRY, type TarEntry } from '@strata/archive'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /** A file of this size or more gets an object of its own; smaller ones are gathered in one. */
 export const LARGE = 1024 * 1024

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { ARCHIVE_HEAD, archiveDecompressor } from '@strata/archive'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
 import { unpackingOf } from './unpacking.js'
 
 /** Takes a piece; a promise means: no more before it is done. */

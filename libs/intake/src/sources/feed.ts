@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Taken, Task } from './source.js'
 import { PACE_BYTES, PACE_MS, SLICE_MS } from './pace.js'
 import type { ReaderSession } from '../threads/readers.js'

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { ARCHIVE_HEAD } from '@strata/archive'
 import type { IndexMemory } from '@strata/layers'
-import { step, StrataError } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
 import { FileControl } from '../threads/file-control.js'
 import { FilePlan } from '../threads/file-plan.js'
 import type { Answer, FileJob, LayerIndexed } from '../threads/messages.js'
@@ -105,7 +105,7 @@ export class FileSource implements Source {
     const { keyPrefix, folder, limits, whole } = task
     if (size === 0) throw new StrataError('archive_invalid', 'the upload is empty')
     if (size > limits.bytes) throw new StrataError('limit_exceeded', `the archive has more than ${limits.bytes} bytes`)
-    step('load.first-bytes')
+    failpoint('load.first-bytes')
     const control = this.#control.memory
     const planned = expect(
       'planned',

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { ARCHIVE_HEAD } from '@strata/archive'
-import { step, StrataError } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
 import type { Source, Taken, Task } from './source.js'
 import { SLICE_MS } from './pace.js'
 import type { ReaderSession } from '../threads/readers.js'
@@ -51,7 +51,7 @@ export class SocketSource implements Source {
     try {
       if (this.length > task.limits.bytes)
         throw new StrataError('limit_exceeded', `the archive has more than ${task.limits.bytes} bytes`)
-      step('load.first-bytes')
+      failpoint('load.first-bytes')
       return { ...(await this.#read(socket, new RingRun(session, task), task)), bytes: this.length }
     } finally {
       socket.giveBack()

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { step, StrataError } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
 import { Body } from './body.js'
 import { Feed } from './feed.js'
 import type { Source, Taken, Task } from './source.js'
@@ -46,7 +46,7 @@ export class StreamSource implements Source {
         return feed.write(piece)
       },
       (length) => {
-        if (this.#bytes === 0) step('load.first-bytes')
+        if (this.#bytes === 0) failpoint('load.first-bytes')
         this.#bytes += length
         task.report({ bytes: this.#bytes, entries: feed.entries })
       },

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { duplicate, systemSocketOf } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { PACE_BYTES } from './pace.js'
 import { receiveFrom } from '../threads/socket-reader.js'
 

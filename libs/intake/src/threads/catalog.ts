@@ -1,5 +1,5 @@
 import { encodeListing, ENTRY, type ArchiveEntry, type EntryType, type TarEntry } from '@strata/archive'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { FileFacts } from './file-hasher.js'
 import { Placement, type Place } from '../destinations/placement.js'
 

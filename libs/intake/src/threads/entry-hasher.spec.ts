@@ -1,6 +1,6 @@
 import { TarReader, decodeListing } from '@strata/archive'
 import { concat, file, ZEROS } from '@strata/archive/testing'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { describe, expect, it } from 'vitest'
 import { EntryHasher } from './entry-hasher.js'
 import type { Indexer } from './file-hasher.js'

@@ -7,7 +7,8 @@ import {
   type TarLimits,
   type TarSink,
 } from '@strata/archive'
-import { asStrataError, digestFromHex, type Algorithm, type Compression, type Digest, type DiffId } from '@strata/oci'
+import { asStrataError } from '@strata/base'
+import { digestFromHex, type Algorithm, type Compression, type Digest, type DiffId } from '@strata/oci'
 
 /** A sink that makes a layer's index of what it sees: `LayerIndexer`. */
 export interface Indexer extends TarSink {

@@ -1,6 +1,6 @@
 import type { TarEntry, TarLimits } from '@strata/archive'
 import { GrowingMemory, IndexBuilder, type IndexLimits, type LayerIndex, type SharedMemory } from '@strata/layers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Indexer } from './file-hasher.js'
 
 /**

@@ -1,6 +1,7 @@
 import type { TarLimits } from '@strata/archive'
 import type { SharedMemory } from '@strata/layers'
-import type { DiffId, ErrorCode } from '@strata/oci'
+import type { ErrorCode } from '@strata/base'
+import type { DiffId } from '@strata/oci'
 import type { FileFacts } from './file-hasher.js'
 
 /**

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import type { IndexMemory } from '@strata/layers'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Answer, Answered, Drop, FileJob, Job, LayerIndexed, Role, WorkerData } from './messages.js'
 import { createRing } from './ring.js'
 

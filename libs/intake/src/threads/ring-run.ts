@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Answer, LayerIndexed, SocketJob } from './messages.js'
 import type { Taken, Task } from '../sources/source.js'
 import type { ReaderSession, WorkerPair } from './readers.js'

@@ -1,5 +1,5 @@
 import { receiveNow, waitReadable } from '@strata/linux'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { SocketJob } from './messages.js'
 import { PACE_BYTES, PACE_MS } from '../sources/pace.js'
 import { PAUSED } from './ring.js'

@@ -1,5 +1,5 @@
 import { endianness } from 'node:os'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { EntryColumns, IndexColumns, IndexCounts, SparseColumns, XattrColumns } from './columns.js'
 import { sharedFromRows } from './format-v1.js'
 

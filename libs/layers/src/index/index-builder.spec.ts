@@ -1,6 +1,6 @@
 import { TarEntry, TarReader } from '@strata/archive'
 import { concat, file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { describe, expect, it } from 'vitest'
 import { IndexBuilder } from './index-builder.js'
 import { FLAG, KIND } from '../kind.js'

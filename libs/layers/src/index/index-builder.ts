@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { buildMemory, ENTRY, PACKED_LIMITS, type TarEntry, type TarSink } from '@strata/archive'
 import { arrange } from './arrange.js'
 import { MAX_MAJOR, MAX_MINOR } from './columns.js'

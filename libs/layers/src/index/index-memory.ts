@@ -1,5 +1,5 @@
 import { expectIndexMemory, workShare } from '@strata/archive'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 const MIB = 2 ** 20
 /** An index under construction takes so much at a time: threads share the counter. */

@@ -1,5 +1,5 @@
 import { inflateRawSync } from 'node:zlib'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { describe, expect, it } from 'vitest'
 import { KIND } from '../kind.js'
 import { LayerIndex } from './layer-index.js'

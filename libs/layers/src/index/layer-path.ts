@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 const DOT = 0x2e
 const SLASH = 0x2f

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { copyBytes, grown, release } from './bytes.js'
 
 export const NONE = 0xffffffff

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { describe, expect, it } from 'vitest'
 import type { LayerIndex } from '../index/layer-index.js'
 import type { Given } from '../testing/layer-of.js'

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { IndexBuilder } from '../index/index-builder.js'
 import { FLAG, KIND } from '../kind.js'
 import { ACTION, LayerDelta, type Action } from './layer-delta.js'

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { KIND } from '../kind.js'
 import { MAX_PATH, quoted } from '../index/layer-path.js'
 import type { MergedTree } from '../merge/merged-tree.js'

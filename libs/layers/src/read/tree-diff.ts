@@ -2,8 +2,7 @@ import { KIND } from '../kind.js'
 import { namesOf, type MergedTree } from '../merge/merged-tree.js'
 
 /** What two trees may differ in at one path. */
-const ASPECTS = ['type', 'size', 'mtime', 'mode', 'owner', 'target', 'device', 'xattrs'] as const
-type Aspect = (typeof ASPECTS)[number]
+type Aspect = 'type' | 'size' | 'mtime' | 'mode' | 'owner' | 'target' | 'device' | 'xattrs'
 
 /**
  * A path that is not the same in two trees: a node of the one, of the other, or of both. What lies

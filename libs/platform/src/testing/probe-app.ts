@@ -1,5 +1,5 @@
 import { Body, Controller, Delete, Get, Module, Post, Req } from '@nestjs/common'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import type { FastifyRequest } from 'fastify'
 import { Open } from '../authentication.js'

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { IndexMemory } from '@strata/layers'
 import { attachLoop, mountFs, type LoopDevice } from '@strata/linux'
-import { step, StrataError, type ChainId, type DiffId } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { type ChainId, type DiffId } from '@strata/oci'
 import { withWorkFolders } from '../discard.js'
 import type { SnapshotFolder } from '../folder.js'
 import { withStackMemory } from '../layer-files.js'
@@ -50,7 +51,7 @@ export class ErofsDriver implements RootDriver {
         join(work, 'root.json'),
         JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), tars, side, sha256 } satisfies RootRecord),
       )
-      step('assemble.made')
+      failpoint('assemble.made')
       renameSync(work, this.folder.root(chainId))
     })
   }

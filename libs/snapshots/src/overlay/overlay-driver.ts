@@ -1,7 +1,8 @@
 import { closeSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IndexMemory } from '@strata/layers'
-import { chainIds, hexOf, isDigest, step, StrataError, type ChainId, type DiffId } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { chainIds, hexOf, isDigest, type ChainId, type DiffId } from '@strata/oci'
 import { discard, withWorkFolders } from '../discard.js'
 import { withLocks } from '../file-lock.js'
 import type { SnapshotFolder } from '../folder.js'
@@ -85,7 +86,7 @@ export class OverlayDriver implements RootDriver {
       join(work, 'root.json'),
       JSON.stringify({ diffIds: layers.map(({ diffId }) => diffId), layers: chain } satisfies RootRecord),
     )
-    step('assemble.made')
+    failpoint('assemble.made')
     renameSync(work, this.folder.root(chainId))
     return missing.map(({ id }) => id)
   }

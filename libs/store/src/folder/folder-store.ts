@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import { ownFolder, UnusableFile } from '@strata/linux'
-import { asStrataError, StrataError } from '@strata/oci'
+import { asStrataError, StrataError } from '@strata/base'
 import { checkKey, checkPrefix } from '../keys.js'
 import {
   MAX_RECORD_BYTES,

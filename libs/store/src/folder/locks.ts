@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { flock, openOwnFile, ownFolder } from '@strata/linux'
 
 /**

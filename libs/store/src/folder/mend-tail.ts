@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { StrataError } from '@strata/base'
 import {
   algorithmOf,
   documentSchema,
@@ -7,7 +8,6 @@ import {
   isDigest,
   MAX_JSON_BYTES,
   parseJson,
-  StrataError,
   type Digest,
 } from '@strata/oci'
 import { z } from 'zod'

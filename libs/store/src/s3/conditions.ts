@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import type { Etag, ObjectStore } from '../object-store.js'
 import { S3Failure } from './s3-failure.js'
 

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { cancelled } from '../abortable.js'
 import type { Etag, ObjectInfo } from '../object-store.js'
 import type { Part } from './part-buffers.js'

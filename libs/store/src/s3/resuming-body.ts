@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /** A server that gives nothing for so long, while somebody waits, has gone. */
 const SILENCE_MS = 15_000

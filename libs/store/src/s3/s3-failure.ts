@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 
 /** Answers after which the same request may succeed. */
 const RETRYABLE_STATUS: readonly number[] = [408, 409, 425, 429, 500, 502, 503, 504]

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import type { IncomingMessage } from 'node:http'
-import { StrataError } from '@strata/oci'
+import { StrataError } from '@strata/base'
 import { abortable, cancelled } from '../abortable.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type {

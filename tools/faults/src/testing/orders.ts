@@ -1,6 +1,6 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Step } from '@strata/oci'
+import type { Failpoint } from '@strata/base'
 import { standsStill, until } from '@strata/e2e/testing'
 
 const PRELOAD = new URL('../../stop-at.mjs', import.meta.url)
@@ -20,7 +20,7 @@ export class Orders {
    * The service that passes the step for the nth time from now on gets the signal right there;
    * `only`: counted for that request alone.
    */
-  give(step: Step, signal: 'SIGKILL' | 'SIGSTOP', { nth = 1, only }: { nth?: number; only?: string } = {}): void {
+  give(step: Failpoint, signal: 'SIGKILL' | 'SIGSTOP', { nth = 1, only }: { nth?: number; only?: string } = {}): void {
     rmSync(`${this.#order(step)}.taken`, { force: true })
     writeFileSync(this.#order(step), only === undefined ? `${signal} ${nth}` : `${signal} ${nth} ${only}`)
   }
@@ -29,18 +29,18 @@ export class Orders {
    * Waits until one did, and has ended or stands still: it says so before it does it. Gives its
    * process.
    */
-  async taken(step: Step): Promise<number> {
+  async taken(step: Failpoint): Promise<number> {
     await until(() => this.wasTaken(step), `a service passes ${step}`)
     const pid = Number(readFileSync(`${this.#order(step)}.taken`, 'utf8'))
     await until(() => standsStill(pid), `the service that passed ${step} ends or stands still`)
     return pid
   }
 
-  wasTaken(step: Step): boolean {
+  wasTaken(step: Failpoint): boolean {
     return existsSync(`${this.#order(step)}.taken`)
   }
 
-  withdraw(step: Step): void {
+  withdraw(step: Failpoint): void {
     rmSync(this.#order(step), { force: true })
   }
 
@@ -48,7 +48,7 @@ export class Orders {
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
-  #order(step: Step): string {
+  #order(step: Failpoint): string {
     return join(this.#folder, step)
   }
 }

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import type { ContainerView, JobView } from '@strata/api'
 import { StrataUnderTest, until, type Answer, type Service } from '@strata/e2e/testing'
-import type { Step } from '@strata/oci'
+import type { Failpoint } from '@strata/base'
 import { TestRedis } from '@strata/queue/testing'
 import { Checker } from './checker.js'
 import { Orders } from './orders.js'
@@ -71,7 +71,7 @@ export class World {
    * Does `act` with the order that the service dies at the step, waits until it did, and starts it
    * again. What `act` answers is not waited for: its service died.
    */
-  async killAt(service: Service, step: Step, act: () => Promise<unknown>): Promise<void> {
+  async killAt(service: Service, step: Failpoint, act: () => Promise<unknown>): Promise<void> {
     this.orders.give(step, 'SIGKILL')
     act().catch(() => undefined)
     await this.orders.taken(step)

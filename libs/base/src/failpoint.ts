@@ -1,11 +1,11 @@
 import { channel } from 'node:diagnostics_channel'
 
 /**
- * The durable transitions of the four things that Strata does: at each of them something has just
- * been written that others can see, so a process that dies there leaves another state behind than
- * one that dies before. Named in the order in which a request passes them.
+ * The failpoints: named points in the code, each directly behind a durable change that another
+ * process can see. A process that dies there leaves a different state than one that dies before.
+ * They are listed in the order in which a request passes them.
  */
-export const STEPS = [
+export const FAILPOINTS = [
   // Load, in the gateway: from the first byte to the queued job.
   'load.journal-made',
   'load.upload-made',
@@ -70,23 +70,23 @@ export const STEPS = [
   'clean.root-removed',
   'clean.layer-removed',
 ] as const
-export type Step = (typeof STEPS)[number]
+export type Failpoint = (typeof FAILPOINTS)[number]
 
 /**
- * What the channel of `node:diagnostics_channel` carries. `of` says whose step it is, where that is
- * a request: its id.
+ * A message of the channel of `node:diagnostics_channel`. `of` is the id of the request that passed
+ * the failpoint, if a request did.
  */
-interface PassedStep {
-  readonly step: Step
+interface PassedFailpoint {
+  readonly failpoint: Failpoint
   readonly of?: string | undefined
 }
-export const STEP_CHANNEL = 'strata:step'
-const steps = channel(STEP_CHANNEL)
+export const FAILPOINT_CHANNEL = 'strata:failpoint'
+const passed = channel(FAILPOINT_CHANNEL)
 
 /**
- * Says that a step was just passed. Without a subscriber this is one comparison; a subscriber runs
- * before the next line of the caller, so it can stop the process right there.
+ * Passes a failpoint. Without a subscriber this is one comparison. A subscriber runs before the
+ * caller's next line, so it can stop the process right there.
  */
-export function step(name: Step, of?: string): void {
-  if (steps.hasSubscribers) steps.publish({ step: name, of } satisfies PassedStep)
+export function failpoint(name: Failpoint, of?: string): void {
+  if (passed.hasSubscribers) passed.publish({ failpoint: name, of } satisfies PassedFailpoint)
 }
