@@ -6,7 +6,7 @@ import { rmSync, writeFileSync } from 'node:fs'
  * `context.skip(reason)`. A file that cannot be loaded, a failed hook of a suite and an unhandled
  * error count as failures.
  */
-class CountReporter {
+export default class CountReporter {
   onInit() {
     // A run that dies must not leave the last run's numbers.
     rmSync(process.env.STRATA_TEST_RESULT, { force: true })

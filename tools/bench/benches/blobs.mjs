@@ -17,7 +17,7 @@ const BAR = 0.9
  * Streams of 1 GiB into the store and out of it: our drivers beside a bare presigned upload and
  * download by curl, on one MinIO, in turns. The file is in the page cache.
  */
-async function benchBlobs({ workspace, rounds = 5 }) {
+export async function benchBlobs({ workspace, rounds = 5 }) {
   if (Minio.absent()) throw new Error(Minio.absent())
   const minio = await Minio.start(workspace)
   const s3 = await openStore({ STRATA_S3_REGION: 'us-east-1', ...minio.environment() })

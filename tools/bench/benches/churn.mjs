@@ -53,7 +53,7 @@ return { keys, bytes }`
  * Small images, each with a layer of its own, loaded and removed one after another, collected every
  * now and then.
  */
-async function benchChurn({ workspace, count = 2000, onMinio = false }) {
+export async function benchChurn({ workspace, count = 2000, onMinio = false }) {
   if (onMinio && Minio.absent()) throw new Error(Minio.absent())
   const strata = await Strata.start(workspace, { onMinio })
   const agent = new Agent({ keepAlive: true })
