@@ -47,7 +47,8 @@ const AS_PROCESSES = [
   'save',
 ]
 const isLong = process.env.STRATA_TEST_LONG === '1'
-const total = { passed: 0, failed: 0, skipped: [] }
+const total = { passed: 0, failed: 0, skipped: [], specs: [] }
+const SLOWEST = 10
 let interrupted = false
 const running = new Set()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
@@ -165,7 +166,10 @@ async function checkLeftovers() {
 }
 
 function summary() {
-  const { passed, failed, skipped } = total
+  const { passed, failed, skipped, specs } = total
+  print(`\nthe ${SLOWEST} slowest specs:`)
+  for (const { file, ms } of specs.sort((a, b) => b.ms - a.ms).slice(0, SLOWEST))
+    print(`${(ms / 1000).toFixed(1).padStart(7)} s  ${file}`)
   for (const { name, reason } of skipped) print(`skipped: ${name}: ${reason}`)
   if (!process.env.STRATA_TEST_DOCKER)
     print(
@@ -181,10 +185,12 @@ function summary() {
 function collect(name, kind) {
   const file = resultFile(name, kind)
   if (!existsSync(file)) return interrupted ? undefined : fail(`the ${kind} tests of ${name} came to no result`)
-  const { passed, failed, skipped } = JSON.parse(readFileSync(file, 'utf8'))
+  const { passed, failed, skipped, specs } = JSON.parse(readFileSync(file, 'utf8'))
   total.passed += passed
   total.failed += failed
   total.skipped.push(...skipped.map((test) => ({ ...test, name: `${name}: ${test.name}` })))
+  const lane = kind.replace(/^root-/, '')
+  total.specs.push(...specs.map((spec) => ({ ...spec, file: `${name}/${spec.file} (${lane})` })))
 }
 
 function resultFile(name, kind) {
