@@ -70,7 +70,10 @@ const WIDTHS = {
   },
 }
 
-/** One form for what is private: `#name`. A constructor's parameter has no such form, and keeps `private`. */
+/**
+ * One form for what is private: `#name`. A constructor's parameter has no such form, and keeps
+ * `private`.
+ */
 const PRIVATE_MEMBERS = {
   selector: ':matches(PropertyDefinition, MethodDefinition[kind!="constructor"])[accessibility=/private|protected/]',
   message: 'Write `#name` for a private member; `private` is for parameters of a constructor, and for constructors.',

@@ -1,6 +1,6 @@
 export * from './listing.js'
 export * from './encode-listing.js'
-export * from './tar-entry.js'
+export * from './tar/tar-entry.js'
 export {
   buildMemory,
   expectIndexMemory,
@@ -10,10 +10,10 @@ export {
   workShare,
 } from './index-memory-limit.js'
 export { PACKED_LIMITS, packedLimits, packedLimitsShape, type PackedLimits } from './limits.js'
-export { TarReader } from './tar-reader.js'
-export * from './image-archive.js'
-export { resolveArchive } from './resolve.js'
-export { MAX_ARCHIVE_NAMES, type ResolveLimits } from './resolve-files.js'
+export { TarReader } from './tar/tar-reader.js'
+export * from './images/image-archive.js'
+export { resolveArchive } from './images/resolve.js'
+export { MAX_ARCHIVE_NAMES, type ResolveLimits } from './images/resolve-files.js'
 export {
   COMPRESSION_HEAD,
   decompressor,
@@ -22,14 +22,14 @@ export {
   RATIO_FREE,
   tooLarge,
   type DecompressorOptions,
-} from './compression.js'
+} from './packing/compression.js'
 export {
   ARCHIVE_HEAD,
   archiveDecompressor,
   detectArchiveCompression,
   type ArchiveCompression,
-} from './archive-compression.js'
-export { originOf, type ArchiveOrigin } from './archive-origin.js'
+} from './packing/archive-compression.js'
+export { originOf, type ArchiveOrigin } from './images/archive-origin.js'
 export {
   CHECKPOINTS_HEADER,
   checkpointBefore,
@@ -37,8 +37,8 @@ export {
   encodeCheckpoints,
   type Checkpoint,
   type NewCheckpoint,
-} from './checkpoints.js'
-export { looksLikeTar } from './tar-header.js'
-export { writeEntry, type WrittenEntry } from './tar-entry-write.js'
-export { END_OF_TAR, zerosAfter } from './tar-write.js'
-export { archiveBytes, planArchive, type ArchiveFormat, type ArchivePlan, type SavedImage } from './archive-plan.js'
+} from './packing/checkpoints.js'
+export { looksLikeTar } from './tar/tar-header.js'
+export { writeEntry, type WrittenEntry } from './tar/tar-entry-write.js'
+export { END_OF_TAR, zerosAfter } from './tar/tar-write.js'
+export { archiveBytes, planArchive, type ArchiveFormat, type ArchivePlan, type SavedImage } from './tar/archive-plan.js'

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { MAX_RATIO } from './compression.js'
-import { TAR_LIMITS, type TarLimits } from './tar-entry.js'
+import { MAX_RATIO } from './packing/compression.js'
+import { TAR_LIMITS, type TarLimits } from './tar/tar-entry.js'
 
 /** What an archive's layers, and an archive itself, may be. */
 export interface PackedLimits extends TarLimits {

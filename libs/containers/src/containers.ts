@@ -2,9 +2,9 @@ import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { flock, openOwnFile, ownFolder } from '@strata/linux'
 import { asStrataError, StrataError } from '@strata/base'
-import { AutoRemove } from './auto-remove.js'
-import { Cgroups } from './cgroups.js'
-import { checkClaim, checkId } from './claim.js'
+import { AutoRemove } from './lifecycle/auto-remove.js'
+import { Cgroups } from './runtime/cgroups.js'
+import { checkClaim, checkId } from './lifecycle/claim.js'
 import {
   lasts,
   type ContainerClaim,
@@ -13,19 +13,19 @@ import {
   type ContainerRoots,
   type LaunchOptions,
 } from './container.js'
-import { notFound, type Entry } from './entry.js'
-import { findProgram } from './find-program.js'
-import { Launcher } from './launcher.js'
-import { Lifecycle } from './lifecycle.js'
+import { notFound, type Entry } from './lifecycle/entry.js'
+import { findProgram } from './runtime/find-program.js'
+import { Launcher } from './lifecycle/launcher.js'
+import { Lifecycle } from './lifecycle/lifecycle.js'
 import { LOG_LIMITS, type LogChunk, type LogLimits, type LogOptions } from './log/types.js'
-import { dropPipeNames } from './pipe.js'
-import { Reconciler } from './reconciler.js'
-import { RecordStore } from './record-store.js'
-import { Registry, type ContainerListener } from './registry.js'
-import { Remover } from './remover.js'
-import { Runc } from './runc.js'
-import type { RuntimeAbout, RuntimeDriver } from './runtime-driver.js'
-import { parseSignal, stopSignalOf } from './signals.js'
+import { dropPipeNames } from './runtime/pipe.js'
+import { Reconciler } from './lifecycle/reconciler.js'
+import { RecordStore } from './lifecycle/record-store.js'
+import { Registry, type ContainerListener } from './lifecycle/registry.js'
+import { Remover } from './lifecycle/remover.js'
+import { Runc } from './runtime/runc.js'
+import type { RuntimeAbout, RuntimeDriver } from './runtime/runtime-driver.js'
+import { parseSignal, stopSignalOf } from './runtime/signals.js'
 
 export interface ContainersOptions {
   /**

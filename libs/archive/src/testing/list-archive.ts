@@ -1,8 +1,8 @@
 import { digestOf, type DiffId } from '@strata/oci'
 import type { ArchiveEntry, ArchiveListing } from '../listing.js'
-import type { ReadSmall } from '../resolve-files.js'
-import { ENTRY, type TarEntry } from '../tar-entry.js'
-import { TarReader } from '../tar-reader.js'
+import type { ReadSmall } from '../images/resolve-files.js'
+import { ENTRY, type TarEntry } from '../tar/tar-entry.js'
+import { TarReader } from '../tar/tar-reader.js'
 
 const TYPES: Partial<Record<number, ArchiveEntry['type']>> = {
   [ENTRY.file]: 'file',

@@ -1,6 +1,6 @@
 import { familiarReference } from '@strata/oci'
 import { expect, it } from 'vitest'
-import { resolveArchive } from '../resolve.js'
+import { resolveArchive } from '../images/resolve.js'
 import { listArchive } from './list-archive.js'
 import { difference, makeArchive, makeLayer, manyLayers, type Tree, type TreeEntry } from './make-image.js'
 

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { StrataError } from '@strata/base'
 import { extract } from 'tar-stream'
-import { ENTRY } from '../tar-entry.js'
-import { TarReader } from '../tar-reader.js'
+import { ENTRY } from '../tar/tar-entry.js'
+import { TarReader } from '../tar/tar-reader.js'
 
 /**
  * What a reader makes of a tar: of a file `name size`, of a folder `name/`, of all else `name (its

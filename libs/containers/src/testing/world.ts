@@ -5,7 +5,7 @@ import { MNT_DETACH, mount, mountTable, umount } from '@strata/linux'
 import { digestOf, type ChainId } from '@strata/oci'
 import type { ContainerClaim, ContainerRecord, ContainerRequest, ContainerRoots } from '../container.js'
 import { Containers, type ContainersOptions } from '../containers.js'
-import { findProgram } from '../find-program.js'
+import { findProgram } from '../runtime/find-program.js'
 import type { LogOptions } from '../log/types.js'
 import { leaksOf } from './leaks.js'
 

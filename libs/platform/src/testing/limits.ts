@@ -1,5 +1,5 @@
-import type { ListenerLimits } from '../open-listener.js'
-import type { BodyLimits } from '../request-bodies.js'
+import type { ListenerLimits } from '../listener/open-listener.js'
+import type { BodyLimits } from '../http/request-bodies.js'
 
 /** For tests of other things. */
 export const LIMITS: ListenerLimits = { connections: 100, headersMs: 10_000, unreadMs: 60_000 }

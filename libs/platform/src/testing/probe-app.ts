@@ -2,8 +2,8 @@ import { Body, Controller, Delete, Get, Module, Post, Req } from '@nestjs/common
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import type { FastifyRequest } from 'fastify'
-import { Open } from '../authentication.js'
-import { LargeJson, ReadsBody } from '../http-app.js'
+import { Open } from '../http/authentication.js'
+import { LargeJson, ReadsBody } from '../http/http-app.js'
 
 const body = z.strictObject({ n: z.number() })
 const options = z.object({ dryRun: z.boolean() }).nullish()

@@ -1,0 +1,78 @@
+import { closeSync, constants, openSync } from 'node:fs'
+import { bind, check, lastErrno, systemError } from '../libc.js'
+import { mknod } from '../files/paths.js'
+
+/** linux/loop.h. */
+const LOOP_CTL_GET_FREE = 0x4c82
+const LOOP_CONFIGURE = 0x4c0a
+const LO_FLAGS_READ_ONLY = 1
+const LO_FLAGS_AUTOCLEAR = 4
+const LOOP_MAJOR = 7
+const EBUSY = 16
+/** Between asking for a free device and taking it another process may be quicker. */
+const ATTEMPTS = 64
+
+const ioctlNumber = bind('ioctl', ['int', 'ulong', 'long'])
+const ioctlPointer = bind('ioctl', ['int', 'ulong', 'ptr'])
+
+export interface LoopDevice {
+  /** `/dev/loop7` */
+  readonly device: string
+  /**
+   * Open on the device. With `autoclear` the device is free again once this and every mount of it
+   * are gone; the caller closes it.
+   */
+  readonly fd: number
+}
+
+/**
+ * Shows a file as a block device (LOOP_CONFIGURE, Linux 5.8). The device ends at the last whole
+ * 512-byte block: what of the file lies beyond is not seen. Sees the file itself, whatever later
+ * becomes of its name.
+ */
+export function attachLoop(
+  file: string,
+  options: { readonly readOnly: boolean; readonly autoclear: boolean },
+): LoopDevice {
+  const access = options.readOnly ? constants.O_RDONLY : constants.O_RDWR
+  const backing = openSync(file, access)
+  try {
+    const control = openSync('/dev/loop-control', constants.O_RDWR)
+    try {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const number = check(ioctlNumber(control, LOOP_CTL_GET_FREE, 0), 'LOOP_CTL_GET_FREE')
+        const device = `/dev/loop${number}`
+        const fd = openDevice(device, number, access)
+        // struct loop_config: fd, block size, then struct loop_info64 (its lo_flags 52 bytes in),
+        // then 64 reserved bytes.
+        const config = Buffer.alloc(304)
+        config.writeUInt32LE(backing, 0)
+        config.writeUInt32LE(512, 4)
+        config.writeUInt32LE(
+          (options.readOnly ? LO_FLAGS_READ_ONLY : 0) | (options.autoclear ? LO_FLAGS_AUTOCLEAR : 0),
+          8 + 52,
+        )
+        if (ioctlPointer(fd, LOOP_CONFIGURE, config) === 0) return { device, fd }
+        const errno = lastErrno()
+        closeSync(fd)
+        if (errno !== EBUSY) throw systemError(errno, 'LOOP_CONFIGURE', `${file} as ${device}`)
+      }
+      throw systemError(EBUSY, 'LOOP_CONFIGURE', `no free loop device in ${ATTEMPTS} attempts`)
+    } finally {
+      closeSync(control)
+    }
+  } finally {
+    closeSync(backing)
+  }
+}
+
+/** In a container with a /dev of its own nobody makes the nodes of new devices. */
+function openDevice(device: string, number: number, access: number): number {
+  try {
+    return openSync(device, access)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    mknod(device, 0o060600, LOOP_MAJOR, number)
+    return openSync(device, access)
+  }
+}

@@ -1,0 +1,84 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { LINGER_MS } from '../listener/turns.js'
+import { PROBLEM_TYPE, toProblem } from './problem.js'
+
+/*
+ * Answers to requests whose body is still on its way. A server that answers and closes while bytes
+ * arrive makes the kernel reset the connection, and the client sees the reset, not the answer. So
+ * the answer goes out whole, and the connection stays open until the client closes it, LINGER_MS at
+ * most.
+ */
+
+/** What a client may still send that writes its whole body before it reads. */
+const DROPPED_BYTES = 64 * 1024 * 1024
+
+/** Whether a request's headers announce a body. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+/**
+ * Answers with a problem, and reads and drops what still comes of the body.
+ *
+ * @param left bytes that are still to come, where the HTTP parser cannot know it
+ */
+export async function answerEarly(
+  request: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  left = Infinity,
+): Promise<void> {
+  if (!writeProblem(response, thrown)) return
+  await drop(request, Math.min(left, DROPPED_BYTES))
+  response.end()
+}
+
+/**
+ * Answers with a problem, and reads nothing more: for clients that are not authenticated. What they
+ * send stays in the kernel.
+ */
+export function answerUnread(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
+  if (!writeProblem(response, thrown)) return
+  // Not ended: Node would then read the body, to drop it.
+  const timer = setTimeout(() => request.socket.destroy(), LINGER_MS)
+  request.socket.once('close', () => clearTimeout(timer))
+}
+
+/** The whole answer but its end. False where there is nobody to answer, or no more room for it. */
+function writeProblem(response: ServerResponse, thrown: unknown): boolean {
+  const { body } = toProblem(thrown)
+  if (response.destroyed || response.headersSent) {
+    response.destroy()
+    return false
+  }
+  const text = JSON.stringify(body)
+  response.writeHead(body.status, {
+    'content-type': PROBLEM_TYPE,
+    'content-length': Buffer.byteLength(text),
+    connection: 'close',
+  })
+  response.write(text)
+  // The answer to HEAD has no body, and without this its headers would wait for its end.
+  response.flushHeaders()
+  return true
+}
+
+async function drop(request: IncomingMessage, most: number): Promise<void> {
+  if (request.complete || request.destroyed || most === 0) return
+  await new Promise<void>((resolve) => {
+    let left = most
+    const done = (): void => {
+      clearTimeout(timer)
+      request.off('data', onData).off('end', done).off('close', done).off('error', done)
+      resolve()
+    }
+    const onData = (piece: Buffer): void => {
+      left -= piece.length
+      if (left <= 0) done()
+    }
+    const timer = setTimeout(done, LINGER_MS)
+    request.unpipe()
+    request.on('data', onData).once('end', done).once('close', done).once('error', done)
+    request.resume()
+  })
+}
