@@ -8,7 +8,7 @@ import { LayerFolder } from '@strata/layers'
 import { mount, umount } from '@strata/linux'
 import { asStrataError } from '@strata/base'
 import { digestFromHex, type DiffId } from '@strata/oci'
-import { BlobStore, freshDataKey, Uploads } from '@strata/store'
+import { BlobStore, freshDataKey, Leases } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { expect, it } from 'vitest'
 import { LayerMaker } from './layer-maker.js'
@@ -34,7 +34,7 @@ it.each(['plain', 'packed'])(
     const blobs = new BlobStore(store)
     const maker = await LayerMaker.open(store, blobs, folder)
     try {
-      await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+      await new Leases(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
       const data = freshDataKey('u')
       await store.put(data, bytes)
       await blobs.commit(layer.digest, { data, size: bytes.length }, 'u')

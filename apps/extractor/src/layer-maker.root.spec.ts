@@ -10,7 +10,7 @@ import { IndexBuilder, IndexMemory, LayerFolder } from '@strata/layers'
 import { StrataError } from '@strata/base'
 import { digestFromHex, type Digest, type DiffId } from '@strata/oci'
 import type { ExtractRef, LayerRef } from '@strata/queue'
-import { BlobStore, freshDataKey, keys, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, freshDataKey, keys, Leases, type ObjectStore } from '@strata/store'
 import { S3Store, temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { LayerMaker } from './layer-maker.js'
@@ -91,7 +91,7 @@ function suite(
       ;({ dispose } = opened)
       store = hasFiles ? opened.store : faulty(opened.store, () => fault.shift())
       blobs = new BlobStore(store)
-      await new Uploads(store).create(upload, { job: { kind: 'load', id: 'j' }, request: {} })
+      await new Leases(store).create(upload, { job: { kind: 'load', id: 'j' }, request: {} })
     })
     afterAll(() => dispose())
     beforeEach(async () => {

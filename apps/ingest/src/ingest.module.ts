@@ -2,7 +2,7 @@ import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutd
 import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
-import { BlobStore, openStore, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, openStore, Leases, type ObjectStore } from '@strata/store'
 import type { IngestConfig } from './config.js'
 import { Loader } from './loader.js'
 
@@ -20,7 +20,7 @@ export class IngestWorker implements OnApplicationShutdown {
     const loader = new Loader(
       store,
       new BlobStore(store),
-      new Uploads(store),
+      new Leases(store),
       new Images(store),
       { maxJson: config.STRATA_MAX_JSON_BYTES, maxNames: config.STRATA_MAX_ARCHIVE_NAMES },
       config.STRATA_INDEX_MEMORY * 1024 * 1024,

@@ -5,7 +5,7 @@ import { Images } from '@strata/images'
 import { StrataError } from '@strata/base'
 import { digestOf, type DiffId } from '@strata/oci'
 import { LostRun, type JobContext, type JobName, type NewJob } from '@strata/queue'
-import { BlobStore, keys, listAll, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, listAll, Leases, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Loader } from './loader.js'
@@ -22,7 +22,7 @@ for (const [name, strip] of [
     let store: ObjectStore
     let dispose: () => Promise<void>
     let blobs: BlobStore
-    let uploads: Uploads
+    let leases: Leases
     let loader: Loader
     let children: NewJob<JobName>[]
     let leftWhenItFailed: string[]
@@ -54,7 +54,7 @@ for (const [name, strip] of [
 
     /** As an intake leaves it: what is large has an object of its own, the rest is one. */
     async function takeIn(tar: Buffer): Promise<void> {
-      const run = await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+      const run = await leases.create(upload, { job: { kind: 'load', id: upload }, request: {} })
       const gathered: Buffer[] = []
       let end = 0
       const entries: ArchiveEntry[] = []
@@ -77,7 +77,7 @@ for (const [name, strip] of [
       }
       await store.put(keys.data(upload, 'small'), Buffer.concat(gathered))
       await store.put(keys.data(upload, 'listing'), encodeListing({ entries }))
-      await uploads.update(run, (record) => ({ ...record, state: 'received', listing: keys.data(upload, 'listing') }))
+      await leases.update(run, (record) => ({ ...record, state: 'received', listing: keys.data(upload, 'listing') }))
     }
 
     beforeEach(async () => {
@@ -85,8 +85,8 @@ for (const [name, strip] of [
       ;({ dispose } = opened)
       store = strip(opened.store)
       blobs = new BlobStore(store)
-      uploads = new Uploads(store)
-      loader = new Loader(store, blobs, uploads, new Images(store))
+      leases = new Leases(store)
+      loader = new Loader(store, blobs, leases, new Images(store))
       children = []
       leftWhenItFailed = []
       small = await makeLayer(new Map([['a', { content: 'small' }]]))
@@ -109,7 +109,7 @@ for (const [name, strip] of [
       expect((await blobs.stat(digestOf(large)))?.data).toMatch(/^data\/u\/\d+$/)
       expect((await blobs.stat(digestOf(large)))?.diffId).toBe(digestOf(large))
       expect(await dataKeys()).toEqual(kept.sort())
-      expect(await uploads.get(upload)).toBeUndefined()
+      expect(await leases.get(upload)).toBeUndefined()
       expect((await new Images(store).resolve('one/two:3')).digest).toBe(manifest)
     })
 
@@ -124,14 +124,14 @@ for (const [name, strip] of [
         },
       }
       await expect(loader.load(load, diesAnswering)).rejects.toBeInstanceOf(LostRun)
-      expect((await uploads.get(upload))?.state).toBe('named')
+      expect((await leases.get(upload))?.state).toBe('named')
       const images = new Images(store)
       await images.remove({ ref: 'x:1', force: false, inUse: () => Promise.resolve(false) })
       const complete = vi.fn(() => Promise.resolve())
       expect(await loader.load(load, { ...context(), complete })).toEqual(told)
       expect(complete).toHaveBeenCalledExactlyOnceWith(told)
       expect(await images.list()).toEqual([])
-      expect(await uploads.get(upload)).toBeUndefined()
+      expect(await leases.get(upload)).toBeUndefined()
     })
 
     it('that has lost its job ends nothing', async () => {
@@ -149,7 +149,7 @@ for (const [name, strip] of [
       }
       await expect(loader.load(load, late)).rejects.toBeInstanceOf(LostRun)
       expect(failed).not.toHaveBeenCalled()
-      expect((await uploads.get(upload))?.state).toBe('received')
+      expect((await leases.get(upload))?.state).toBe('received')
       expect((await loader.load(load, context())).images).toMatchObject([{ names: ['x:1'] }])
     })
 
@@ -158,14 +158,14 @@ for (const [name, strip] of [
       const again = vi.fn((reason: StrataError) => Promise.reject(reason))
       const superseded = {
         ...context(),
-        progress: () => uploads.begin(upload).then(() => undefined),
+        progress: () => leases.begin(upload).then(() => undefined),
         again,
         fail: vi.fn(),
       }
       await expect(loader.load(load, superseded)).rejects.toMatchObject({ code: 'upload_interrupted' })
       expect(again).toHaveBeenCalledOnce()
       expect(superseded.fail).not.toHaveBeenCalled()
-      expect(await uploads.get(upload)).toBeDefined()
+      expect(await leases.get(upload)).toBeDefined()
     })
 
     it('asks for a layer that is not proven', async () => {
@@ -185,14 +185,14 @@ for (const [name, strip] of [
         ...withoutAbilities(store),
         put: () => Promise.reject(new StrataError('storage_full', 'the bucket is full')),
       }
-      const bad = new Loader(failing, new BlobStore(failing), new Uploads(failing), new Images(failing))
+      const bad = new Loader(failing, new BlobStore(failing), new Leases(failing), new Images(failing))
       await expect(bad.load(load, context())).rejects.toMatchObject({
         code: 'storage_full',
         message: 'the bucket is full',
       })
       expect(leftWhenItFailed).not.toEqual([])
       expect(await dataKeys()).toEqual([])
-      expect(await uploads.get(upload)).toBeUndefined()
+      expect(await leases.get(upload)).toBeUndefined()
       for await (const { key } of listAll(store, 'images/')) expect.unreachable(key)
       await expect(loader.load(load, context())).rejects.toMatchObject({ code: 'upload_interrupted' })
     })

@@ -42,12 +42,12 @@ import {
   freshDataKey,
   keys,
   RECIPE_NAME,
-  uploadInKey,
+  leaseInKey,
   type BlobStore,
   type ObjectStore,
-  type Upload,
-  type UploadRun,
-  type Uploads,
+  type Lease,
+  type LeaseRun,
+  type Leases,
 } from '@strata/store'
 import { makeManifest } from './manifest.js'
 import { treeImage, treeLayer } from './tree.js'
@@ -61,7 +61,7 @@ const MAX_LISTING_BYTES = 1024 * 1024 * 1024
  *
  * Every step may be run again, also by another worker at the same time, and ends the same: blobs by
  * compare-and-set, children by fixed ids, names by compare-and-set. Each run takes the upload over
- * (`Uploads.begin`); one that was superseded sets no name and ends nothing.
+ * (`Leases.begin`); one that was superseded sets no name and ends nothing.
  *
  * Names are set last, so that nothing is half-visible (`committing`). When all are set the upload
  * becomes `named`, with the result, and only then the request is answered. A run that finds it so
@@ -75,7 +75,7 @@ export class Loader {
   constructor(
     private readonly store: ObjectStore,
     private readonly blobs: BlobStore,
-    private readonly uploads: Uploads,
+    private readonly leases: Leases,
     private readonly images: Images,
     private readonly limits: Partial<ResolveLimits> = {},
     /** Bytes of memory for indexes that a process has, here and on every node. */
@@ -128,24 +128,24 @@ export class Loader {
   async #worked(
     data: Load,
     context: JobContext,
-    work: (run: UploadRun, upload: Upload) => Promise<Made>,
+    work: (run: LeaseRun, upload: Lease) => Promise<Made>,
   ): Promise<JobResult<'load'>> {
     const { upload } = data
-    let run: UploadRun | undefined
+    let run: LeaseRun | undefined
     let made: Made | undefined
     try {
       await context.assertOwned()
-      const begun = await this.uploads.begin(upload)
+      const begun = await this.leases.begin(upload)
       run = begun.run
       made =
         begun.upload.state === 'named'
-          ? { result: CONTRACTS.load.result.parse(await this.uploads.resultOf(begun.upload)) }
+          ? { result: CONTRACTS.load.result.parse(await this.leases.resultOf(begun.upload)) }
           : await work(run, begun.upload)
       await context.complete(made.result)
       failpoint('load.completed')
-      if (!(await this.uploads.endBy(run, 'done'))) return made.result
+      if (!(await this.leases.endBy(run, 'done'))) return made.result
       failpoint('load.upload-ended')
-      await this.blobs.sweepUpload(upload, made.digests)
+      await this.blobs.deleteUnused(upload, made.digests)
       return made.result
     } catch (error) {
       if (endsRunOnly(error)) throw error
@@ -164,14 +164,14 @@ export class Loader {
    * The upload ends first, so that it sets no name after its client was told that it failed. What
    * it brought goes last: that no blob has it takes a look at every blob, which nobody waits for.
    */
-  async #failed(upload: string, run: UploadRun | undefined, context: JobContext, failure: StrataError): Promise<never> {
+  async #failed(upload: string, run: LeaseRun | undefined, context: JobContext, failure: StrataError): Promise<never> {
     await context.assertOwned()
     if (failure.code === 'store_unavailable') return this.#again(context, failure)
     let isEnded = true
     try {
-      const found = run ? undefined : await this.uploads.get(upload)
-      if (run) isEnded = await this.uploads.endBy(run, 'failed')
-      else if (found) isEnded = await this.uploads.abandon(upload, found.etag)
+      const found = run ? undefined : await this.leases.get(upload)
+      if (run) isEnded = await this.leases.endBy(run, 'failed')
+      else if (found) isEnded = await this.leases.endUnchanged(upload, found.etag)
     } catch (error) {
       return this.#again(context, asStrataError(error))
     }
@@ -179,11 +179,11 @@ export class Loader {
     // begins anew.
     if (!isEnded) return this.#again(context, failure)
     await context.fail(failure)
-    await this.blobs.sweepUpload(upload)
+    await this.blobs.deleteUnused(upload)
     throw failure
   }
 
-  async #load(data: Load, context: JobContext, run: UploadRun, record: Upload): Promise<Made> {
+  async #load(data: Load, context: JobContext, run: LeaseRun, record: Lease): Promise<Made> {
     const { upload, name, platform } = data
     context.signal.throwIfAborted()
     const listing = await this.#received(record)
@@ -206,7 +206,7 @@ export class Loader {
     found: readonly ArchiveImage[],
     { root, upload, prepare }: Load,
     context: JobContext,
-    run: UploadRun,
+    run: LeaseRun,
     origin?: ArchiveOrigin,
   ): Promise<Made> {
     const { signal } = context
@@ -248,7 +248,7 @@ export class Loader {
     }
     signal.throwIfAborted()
 
-    await this.uploads.update(run, (record) => ({ ...record, state: 'committing' }))
+    await this.leases.update(run, (record) => ({ ...record, state: 'committing' }))
     failpoint('load.committing')
     await context.progress({ step: 'naming' })
     const images: JobResult<'load'>['images'] = []
@@ -275,7 +275,7 @@ export class Loader {
       images,
       ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }),
     }
-    await this.uploads.named(run, result)
+    await this.leases.named(run, result)
     failpoint('load.named')
     return { result, digests: [...digestsOf(all), ...images.map(({ digest }) => digest)] }
   }
@@ -285,7 +285,7 @@ export class Loader {
     const tally = { new: { count: 0, bytes: 0 }, known: { count: 0, bytes: 0 } }
     for (const { digest, size } of new Map(layers.map(({ blob }) => [blob.digest, blob])).values()) {
       const data = (await this.blobs.stat(digest))?.data ?? ''
-      const kind = tally[uploadInKey(data) === upload ? 'new' : 'known']
+      const kind = tally[leaseInKey(data) === upload ? 'new' : 'known']
       kind.count++
       kind.bytes += size
     }
@@ -376,7 +376,7 @@ export class Loader {
   }
 
   /** The list of what the upload brought. */
-  async #received({ listing, job }: Upload): Promise<ArchiveListing> {
+  async #received({ listing, job }: Lease): Promise<ArchiveListing> {
     if (listing === undefined)
       throw new StrataError('upload_interrupted', `the upload ${job.id} is over: what it brought is gone`)
     const found = await this.store.read(listing, MAX_LISTING_BYTES)

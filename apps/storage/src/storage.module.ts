@@ -3,11 +3,11 @@ import { Images } from '@strata/images'
 import { asStrataError } from '@strata/base'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type JobResult, type NewJob } from '@strata/queue'
-import { BlobStore, Collector, openStore, RemovedNodes, Uploads, UsedIds, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, openStore, RemovedNodes, Leases, UsedIds, type ObjectStore } from '@strata/store'
 import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
 import { LostNodes } from './lost-nodes.js'
-import { RequestKeeper } from './request-keeper.js'
+import { Reaper } from './reaper.js'
 
 /** Of collections, which are joined (collection.ts). */
 const CONCURRENCY = 64
@@ -31,8 +31,8 @@ export class StorageWorker implements OnApplicationShutdown {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const { journal, producer, nodes } = this.#queue
-    const keeper = new RequestKeeper(
-      new Uploads(store),
+    const keeper = new Reaper(
+      new Leases(store),
       new BlobStore(store),
       journal,
       producer,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { StrataError } from '@strata/base'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
-import { PREFIX, Uploads, type ObjectStore } from '@strata/store'
+import { PREFIX, Leases, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { storageConfigSchema } from './config.js'
@@ -58,9 +58,9 @@ function holdingBlobs(store: ObjectStore) {
 describe('an upload whose job is gone or over', () => {
   const result = { images: [] }
   let worker: StorageWorker
-  let uploads: Uploads
+  let leases: Leases
   beforeEach(() => {
-    uploads = new Uploads(folder.store)
+    leases = new Leases(folder.store)
     worker = new StorageWorker(
       keptOpen(folder.store),
       storageConfigSchema.parse({
@@ -73,18 +73,18 @@ describe('an upload whose job is gone or over', () => {
     )
   })
   afterEach(() => worker.onApplicationShutdown())
-  const isLive = async (id: string): Promise<boolean> => (await uploads.get(id)) !== undefined
+  const isLive = async (id: string): Promise<boolean> => (await leases.get(id)) !== undefined
   const job = (id: string) =>
     ({ name: 'load', queue: QUEUES.ingest, id, data: { root: id, upload: id, prepare: false } }) as const
 
   async function uploadIn(state: 'received' | 'committing' | 'named'): Promise<string> {
     const id = randomUUID()
-    const run = await uploads.create(id, {
+    const run = await leases.create(id, {
       job: { kind: 'load', id },
       request: { prepare: false },
       state: state === 'named' ? 'committing' : state,
     })
-    if (state === 'named') await uploads.named(run, result)
+    if (state === 'named') await leases.named(run, result)
     return id
   }
   /** An ingest whose every load fails, as the store is away. */
@@ -188,7 +188,7 @@ it('many collections at once become two, and uploads whose owners died are ended
 
     const upload = randomUUID()
     await queue.journal.create(upload, 'load', 'receiving')
-    await new Uploads(folder.store).create(upload, { job: { kind: 'load', id: upload }, request: {} })
+    await new Leases(folder.store).create(upload, { job: { kind: 'load', id: upload }, request: {} })
     await expect.poll(() => stateOf(upload), { timeout: 10_000 }).toBe('failed')
     expect(held()).toBe(1)
 

@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/base'
 import { digestOf, MEDIA, parseTagged, type Digest, type DiffId } from '@strata/oci'
-import { BlobStore, Collector, keys, listAll, TOMBSTONE_BYTES, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, keys, listAll, TOMBSTONE_BYTES, Leases, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -11,7 +11,7 @@ const CLIENTS = 6
 /** As an uploading client does it, from the upload's record to its end. */
 class Client {
   readonly #blobs: BlobStore
-  readonly #uploads: Uploads
+  readonly #leases: Leases
   readonly images: Images
   #count = 0
 
@@ -20,7 +20,7 @@ class Client {
     private readonly name: string,
   ) {
     this.#blobs = new BlobStore(store)
-    this.#uploads = new Uploads(store)
+    this.#leases = new Leases(store)
     this.images = new Images(store)
   }
 
@@ -30,7 +30,7 @@ class Client {
    */
   async load(layers: readonly number[], tag: string, fails = false): Promise<Digest> {
     const upload = `${this.name}-${this.#count++}`
-    const run = await this.#uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+    const run = await this.#leases.create(upload, { job: { kind: 'load', id: upload }, request: {} })
     try {
       const packed = layers.map((layer) => Buffer.alloc(2_000, layer))
       const diffIds = packed.map((bytes) => digestOf(bytes) as DiffId)
@@ -63,8 +63,8 @@ class Client {
       if (!fails) await this.images.put(manifest, [parseTagged(tag)], run)
       return digestOf(manifest)
     } finally {
-      await this.#uploads.end(upload)
-      await this.#blobs.sweepUpload(upload)
+      await this.#leases.end(upload)
+      await this.#blobs.deleteUnused(upload)
     }
   }
 }

@@ -1,5 +1,5 @@
 import { digestOf, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, keys, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, Leases, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -21,8 +21,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   }
   /** Of each number another image, without layers. */
   const load = async (number: number, ...names: string[]): Promise<Digest> => {
-    const [upload, uploads] = [`u${loads++}`, new Uploads(store)]
-    const run = await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+    const [upload, leases] = [`u${loads++}`, new Leases(store)]
+    const run = await leases.create(upload, { job: { kind: 'load', id: upload }, request: {} })
     const json = (value: object) => Buffer.from(JSON.stringify(value))
     const config = json({
       architecture: 'amd64',
@@ -42,7 +42,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       names.map(parseTagged),
       run,
     )
-    await uploads.endBy(run, 'done')
+    await leases.endBy(run, 'done')
     return digest
   }
   const names = async () => (await images.list()).flatMap((image) => image.names)
@@ -118,11 +118,11 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   })
 
   it('is no end for an upload that was about to write over it', async () => {
-    const uploads = new Uploads(store)
-    const run = await uploads.create('late', { job: { kind: 'load', id: 'late' }, request: {}, state: 'committing' })
-    await uploads.announce(run, tagKey('a:1'))
-    await uploads.begin('late')
-    expect(await uploads.abandon('late', (await uploads.get('late'))!.etag)).toBe(true)
+    const leases = new Leases(store)
+    const run = await leases.create('late', { job: { kind: 'load', id: 'late' }, request: {}, state: 'committing' })
+    await leases.announce(run, tagKey('a:1'))
+    await leases.begin('late')
+    expect(await leases.endUnchanged('late', (await leases.get('late'))!.etag)).toBe(true)
     await expect(images.resolve('a:1')).rejects.toMatchObject({ code: 'corrupt' })
   })
 })

@@ -1,5 +1,5 @@
 import { chainIds, digestOf, MEDIA, parseDiffId, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, keys, PREFIX, TOMBSTONE_BYTES, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
+import { BlobStore, keys, PREFIX, TOMBSTONE_BYTES, Leases, type ObjectStore, type LeaseRun } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -12,14 +12,14 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   let dispose: () => Promise<void>
   let images: Images
   let blobs: BlobStore
-  let run: UploadRun
+  let run: LeaseRun
   beforeEach(async () => {
     const temporary = await temporaryStore()
     dispose = temporary.dispose
     store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
     images = new Images(store)
     blobs = new BlobStore(store)
-    run = await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+    run = await new Leases(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
   })
   afterEach(() => dispose())
 
@@ -243,7 +243,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await expect(put({ mediaType: MEDIA.index })).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(put({ config: parsed.layers[0] })).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(images.put(Buffer.from('{'), [], run)).rejects.toMatchObject({ code: 'not_an_image' })
-    await expect(images.put(manifest, [parseTagged('a')], { upload: 'nobody', id: 'x' })).rejects.toMatchObject({
+    await expect(images.put(manifest, [parseTagged('a')], { lease: 'nobody', id: 'x' })).rejects.toMatchObject({
       code: 'upload_interrupted',
     })
     expect(await rows()).toEqual([])
@@ -275,11 +275,11 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     }
     /** As another run of the same job does it. */
     const putAgain = async (manifest: Buffer, names: ReturnType<typeof parseTagged>[]): Promise<void> => {
-      const uploads = new Uploads(store)
-      const { run } = await uploads.begin('u')
+      const leases = new Leases(store)
+      const { run } = await leases.begin('u')
       await images.put(manifest, names, run)
-      await uploads.named(run, {})
-      expect(await uploads.endBy(run, 'done')).toBe(true)
+      await leases.named(run, {})
+      expect(await leases.endBy(run, 'done')).toBe(true)
     }
     const keyOf = (name: string) => keys.tag(parseTagged(name).repository, parseTagged(name).tag!)
 
@@ -309,10 +309,10 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
     it('a name that is given by one who is slow is given: it says that it lives', async () => {
       const { id } = await load(['one'], ['a:1'])
-      const uploads = new Uploads(store)
+      const leases = new Leases(store)
       const records = async () => {
         const etags: string[] = []
-        for await (const { id, etag } of uploads.listLive()) if (id !== 'u') etags.push(etag)
+        for await (const { id, etag } of leases.listLive()) if (id !== 'u') etags.push(etag)
         return etags
       }
       const slow = stoppedBefore(keyOf('b:1'), async () => {
@@ -327,9 +327,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     describe('and was to give a name', () => {
       const takenForDead = (meanwhile: () => unknown = () => undefined) =>
         stoppedBefore(keyOf('b:1'), async () => {
-          const uploads = new Uploads(store)
-          for await (const { id, job, etag } of uploads.listLive())
-            if (job.kind === 'tag') expect(await uploads.abandon(id, etag)).toBe(true)
+          const leases = new Leases(store)
+          for await (const { id, job, etag } of leases.listLive())
+            if (job.kind === 'tag') expect(await leases.endUnchanged(id, etag)).toBe(true)
           await meanwhile()
         })
 
@@ -337,7 +337,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
         const { id } = await load(['one'], ['a:1'])
         await takenForDead().tag('a:1', 'b:1')
         expect(await rows()).toEqual([{ id, names: ['a:1', 'b:1'] }])
-        expect((await store.list(PREFIX.uploads)).objects.filter(({ key }) => key !== keys.upload('u'))).toEqual([])
+        expect((await store.list(PREFIX.leases)).objects.filter(({ key }) => key !== keys.lease('u'))).toEqual([])
       })
 
       it('to an image that was removed since, it does not', async () => {
@@ -372,12 +372,12 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     it('it names nothing while its successor works, either', async () => {
       const { manifest, id } = await make(['one'])
       const second = await load(['two'], ['b:1'])
-      const uploads = new Uploads(store)
+      const leases = new Leases(store)
       const old = stoppedBefore(keyOf('a:1'), async () => {
-        const { run } = await uploads.begin('u')
+        const { run } = await leases.begin('u')
         await images.put(manifest, [parseTagged('a:1')], run)
         await images.tag('b:1', 'a:1')
-        await uploads.named(run, {})
+        await leases.named(run, {})
       })
       await expect(old.put(manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({ code: 'upload_interrupted' })
       expect(await rows()).toEqual(
@@ -391,8 +391,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     it('a name that it took over is as it was', async () => {
       const [first, second] = [await make(['one']), await load(['two'], ['a:1'])]
       const old = stoppedBefore(keyOf('a:1'), async () => {
-        const uploads = new Uploads(store)
-        expect(await uploads.abandon('u', (await uploads.get('u'))!.etag)).toBe(true)
+        const leases = new Leases(store)
+        expect(await leases.endUnchanged('u', (await leases.get('u'))!.etag)).toBe(true)
       })
       await expect(old.put(first.manifest, [parseTagged('a:1')], run)).rejects.toMatchObject({
         code: 'upload_interrupted',
@@ -416,7 +416,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await expect(images.tag('nope', 'x')).rejects.toMatchObject({ code: 'image_not_found' })
     await expect(images.tag('a:1', `x@${first.digest}`)).rejects.toMatchObject({ code: 'bad_request' })
     await expect(images.tag('a:1', 'X Y')).rejects.toMatchObject({ code: 'name_invalid' })
-    expect((await store.list(PREFIX.uploads)).objects.map(({ key }) => key)).toEqual([keys.upload('u')])
+    expect((await store.list(PREFIX.leases)).objects.map(({ key }) => key)).toEqual([keys.lease('u')])
   })
 
   it('loses no image when many move one tag at once', async () => {

@@ -20,9 +20,9 @@ import {
   changedTooOften,
   HEARTBEAT_MS,
   keys,
-  Uploads,
+  Leases,
   type ObjectStore,
-  type UploadRun,
+  type LeaseRun,
 } from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
 import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
@@ -43,12 +43,12 @@ import { blobsOfWhole, manifestFor, readWhole, unitedRecord } from './whole.js'
 export class Images {
   readonly #names: Names
   readonly #blobs: BlobStore
-  readonly #uploads: Uploads
+  readonly #leases: Leases
 
   constructor(store: ObjectStore) {
     this.#names = new Names(store)
     this.#blobs = new BlobStore(store)
-    this.#uploads = new Uploads(store)
+    this.#leases = new Leases(store)
   }
 
   /**
@@ -61,16 +61,16 @@ export class Images {
   async put(
     manifest: Uint8Array,
     names: readonly Reference[],
-    run: UploadRun,
+    run: LeaseRun,
     digest = digestOf(manifest),
   ): Promise<Image> {
     const read = await readManifest(digest, manifest, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image has no config')
     })
     expectConfig(read.config, `the config of image ${digest}`)
-    await this.#blobs.add(digest, manifest, run.upload)
+    await this.#blobs.add(digest, manifest, run.lease)
     failpoint('load.manifest-written')
-    await this.#holdAll({ ...read, blobs: blobsOf(read) }, run.upload)
+    await this.#holdAll({ ...read, blobs: blobsOf(read) }, run.lease)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, run)
     return read.image
   }
@@ -85,19 +85,19 @@ export class Images {
     root: Uint8Array,
     whole: Whole,
     names: readonly Reference[],
-    run: UploadRun,
+    run: LeaseRun,
     digest = digestOf(root),
   ): Promise<Image> {
     const { image: meant, config } = await this.#readManifest(whole.manifest)
     expectConfig(config, `the config of image ${whole.manifest}`)
-    await this.#blobs.add(digest, root, run.upload)
+    await this.#blobs.add(digest, root, run.lease)
     failpoint('load.manifest-written')
     const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
     const contents = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
     })
     const image = { ...unsized, size: contents.layers.reduce((sum, layer) => sum + layer.size, 0) }
-    await this.#holdAll({ image, blobs: blobsOfWhole(image, contents) }, run.upload)
+    await this.#holdAll({ image, blobs: blobsOfWhole(image, contents) }, run.lease)
     for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, image, run)
     return image
   }
@@ -237,8 +237,8 @@ export class Images {
 
   async #tagOnce(image: Image, target: Reference): Promise<Image> {
     const upload = randomUUID()
-    const run = await this.#uploads.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
-    const beat = setInterval(() => void this.#uploads.touch(run).catch(() => undefined), HEARTBEAT_MS)
+    const run = await this.#leases.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
+    const beat = setInterval(() => void this.#leases.touch(run).catch(() => undefined), HEARTBEAT_MS)
     let as: 'done' | 'failed' = 'failed'
     try {
       await this.#holdAll(await this.#readAll(image), upload)
@@ -246,7 +246,7 @@ export class Images {
       as = 'done'
     } finally {
       clearInterval(beat)
-      await this.#uploads.endBy(run, as)
+      await this.#leases.endBy(run, as)
     }
     return image
   }
@@ -374,10 +374,10 @@ export class Images {
 
   /**
    * Points a name at an image. What had the tag before gets an entry by digest first, so that it is
-   * never without a name. A run that was superseded sets no name any more (`Uploads`): the upload
+   * never without a name. A run that was superseded sets no name any more (`Leases`): the upload
    * was finished by another, and what was done to the name since is newer.
    */
-  async #setName(name: Reference | undefined, image: Image, run: UploadRun): Promise<void> {
+  async #setName(name: Reference | undefined, image: Image, run: LeaseRun): Promise<void> {
     const key = keyOfName(name, image)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#names.records.findToWrite(key)
@@ -385,8 +385,8 @@ export class Images {
       const wanted = isSame ? unitedRecord(seen.value, image) : image
       if (wanted === seen?.value) return
       if (seen?.value && name && !isSame) await this.#keepByDigest(name, seen.value, run)
-      // Only after the look at the name: see Uploads.
-      await this.#uploads.announce(run, key)
+      // Only after the look at the name: see Leases.
+      await this.#leases.announce(run, key)
       if ((await this.#names.records.write(key, wanted, seen)) === undefined) continue
       failpoint('load.name-set')
       return
@@ -399,18 +399,18 @@ export class Images {
    * another who moves it may have found the entry and count on it. (So an image that is removed
    * while its tag is moved may stay as `<none>`, whole.) An image that lacks blobs is left to go.
    */
-  async #keepByDigest(name: Reference, image: Image, run: UploadRun): Promise<void> {
+  async #keepByDigest(name: Reference, image: Image, run: LeaseRun): Promise<void> {
     const key = keys.imageDigest(name.repository, image.digest)
     const seen = await this.#names.records.findToWrite(key)
     const wanted = seen?.value ? unitedRecord(seen.value, image) : image
     if (wanted === seen?.value) return
     try {
-      await this.#holdAll(await this.#readAll(image), run.upload)
+      await this.#holdAll(await this.#readAll(image), run.lease)
     } catch (error) {
       if (error instanceof StrataError && ['corrupt', 'layer_missing'].includes(error.code)) return
       throw error
     }
-    await this.#uploads.announce(run, key)
+    await this.#leases.announce(run, key)
     await this.#names.records.write(key, wanted, seen)
   }
 }

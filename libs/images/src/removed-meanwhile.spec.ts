@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/base'
 import { digestOf, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, keys, Uploads, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, Leases, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -31,8 +31,8 @@ beforeEach(async () => {
 afterEach(() => dispose())
 
 async function load(number: number): Promise<Digest> {
-  const [upload, uploads] = [`u${number}`, new Uploads(inner)]
-  const run = await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+  const [upload, leases] = [`u${number}`, new Leases(inner)]
+  const run = await leases.create(upload, { job: { kind: 'load', id: upload }, request: {} })
   const json = (value: object) => Buffer.from(JSON.stringify(value))
   const config = json({
     architecture: 'amd64',
@@ -49,7 +49,7 @@ async function load(number: number): Promise<Digest> {
   const mediaType = 'application/vnd.oci.image.manifest.v1+json'
   const manifest = json({ schemaVersion: 2, mediaType, config: descriptor, layers: [] })
   const { digest } = await new Images(inner).put(manifest, [parseTagged('a:1')], run)
-  await uploads.endBy(run, 'done')
+  await leases.endBy(run, 'done')
   return digest
 }
 

@@ -1,5 +1,5 @@
 import { digestOf, MEDIA, parsePlatform, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, Collector, Uploads, type ObjectStore, type UploadRun } from '@strata/store'
+import { BlobStore, Collector, Leases, type ObjectStore, type LeaseRun } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MAX_PARTS, type Whole } from './image.js'
@@ -10,12 +10,12 @@ describe('an image with all its platforms', () => {
   let dispose: () => Promise<void>
   let images: Images
   let blobs: BlobStore
-  let run: UploadRun
+  let run: LeaseRun
   beforeEach(async () => {
     ;({ store, dispose } = await temporaryStore())
     images = new Images(store)
     blobs = new BlobStore(store)
-    run = await new Uploads(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+    run = await new Leases(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
   })
   afterEach(() => dispose())
 
@@ -100,7 +100,7 @@ describe('an image with all its platforms', () => {
     const { amd, arm, signature, root, whole } = await several()
     await images.putWhole(root, whole, [parseTagged('a:1')], run)
     await images.tag('a:1', 'b:1')
-    await new Uploads(store).end('u')
+    await new Leases(store).end('u')
     const all = [
       digestOf(root),
       amd.digest,
@@ -140,7 +140,7 @@ describe('an image with all its platforms', () => {
     await images.putWhole(root, parts(amd.digest), [parseTagged('a:1'), parseTagged('b:1')], run)
     await images.putWhole(root, parts(arm.digest), [parseTagged('a:1')], run)
     await images.putWhole(root, parts(arm.digest, signature.digest), [parseTagged('c:1')], run)
-    await new Uploads(store).end('u')
+    await new Leases(store).end('u')
     expect((await collect()).report.blobs.count).toBe(0)
     expect((await images.list()).map(({ names, whole: kept }) => [names, kept?.parts.length])).toEqual([
       [['a:1', 'b:1', 'c:1'], 3],

@@ -133,7 +133,7 @@ describe('an intake into a store that fails', () => {
     })
     isAway = false
     expect(await dataKeys(upload)).toEqual(['1', 'claim'].map((name) => keys.data(upload, name)))
-    await new BlobStore(inner).sweepUpload(upload)
+    await new BlobStore(inner).deleteUnused(upload)
     expect(await dataKeys(upload)).toEqual([])
   })
 
@@ -194,7 +194,7 @@ describe.skipIf(why !== undefined)('an intake into a MinIO that is killed in the
       ) as string,
     })
     await s3.start()
-    await new BlobStore(store).sweepUpload(upload)
+    await new BlobStore(store).deleteUnused(upload)
     for await (const { key } of listAll(store, '')) expect.unreachable(key)
     // MinIO started anew tells of unfinished uploads by their whole key only.
     for await (const { key } of store.listPartial(keys.data(upload, '0'))) expect.unreachable(key)

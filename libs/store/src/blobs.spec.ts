@@ -6,7 +6,7 @@ import { listAll, type ObjectStore } from './object-store.js'
 import { Records } from './records.js'
 import { blobRecordSchema } from './blobs.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
-import { Uploads } from './uploads.js'
+import { Leases } from './leases.js'
 
 const bytes = Buffer.from('a layer, perhaps')
 const digest = digestOf(bytes)
@@ -15,14 +15,14 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   let store: ObjectStore
   let dispose: () => Promise<void>
   let blobs: BlobStore
-  let uploads: Uploads
+  let leases: Leases
   beforeEach(async () => {
     const temporary = await temporaryStore()
     dispose = temporary.dispose
     store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
     blobs = new BlobStore(store)
-    uploads = new Uploads(store)
-    for (const id of ['a', 'b']) await uploads.create(id, { job: { kind: 'load', id }, request: {} })
+    leases = new Leases(store)
+    for (const id of ['a', 'b']) await leases.create(id, { job: { kind: 'load', id }, request: {} })
   })
   afterEach(() => dispose())
 
@@ -69,7 +69,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('of many who commit at once one creates, all hold, and one copy stays', async () => {
     const ids = Array.from({ length: 10 }, (_, i) => `many-${i}`)
-    for (const id of ids) await uploads.create(id, { job: { kind: 'load', id }, request: {} })
+    for (const id of ids) await leases.create(id, { job: { kind: 'load', id }, request: {} })
     const ends = await Promise.all(ids.map(async (id) => blobs.commit(digest, await proven(id), id)))
     expect(ends.filter((end) => end === 'created')).toHaveLength(1)
     const record = (await blobs.stat(digest))!
@@ -109,7 +109,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('stops an owner whose upload was ended', async () => {
     await blobs.commit(digest, await proven('b'), 'b')
-    await uploads.end('a')
+    await leases.end('a')
     await expect(blobs.hold(digest, 'a')).rejects.toMatchObject({ code: 'upload_interrupted' })
     const other = Buffer.from('other')
     await expect(blobs.add(digestOf(other), other, 'a')).rejects.toMatchObject({ code: 'upload_interrupted' })
@@ -154,12 +154,12 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await proven('a')
       const other = await proven('b')
       const known = digests === 'known' ? [digest, digestOf('never came')] : undefined
-      expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
+      expect(await blobs.deleteUnused('a', known)).toEqual({ objects: 0, bytes: 0 })
       expect(await dataKeys()).toHaveLength(3)
-      await uploads.end('a')
-      expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 1, bytes: bytes.length })
+      await leases.end('a')
+      expect(await blobs.deleteUnused('a', known)).toEqual({ objects: 1, bytes: bytes.length })
       expect(await dataKeys()).toEqual([kept.data, other.data])
-      expect(await blobs.sweepUpload('a', known)).toEqual({ objects: 0, bytes: 0 })
+      expect(await blobs.deleteUnused('a', known)).toEqual({ objects: 0, bytes: 0 })
     },
   )
 

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { digestInKey, freshDataKey, keys, PREFIX } from './keys.js'
 import { listAll, localObjects, partialUploads, type ByteRange, type Etag, type ObjectStore } from './object-store.js'
 import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from './records.js'
-import { interrupted, Uploads } from './uploads.js'
+import { interrupted, Leases } from './leases.js'
 
 export const blobRecordSchema = z.object({
   /** Key of the bytes. */
@@ -62,7 +62,7 @@ export interface ProvenData {
  */
 export class BlobStore {
   readonly #records: Records<BlobRecord>
-  readonly #uploads: Uploads
+  readonly #leases: Leases
 
   constructor(private readonly store: ObjectStore) {
     this.#records = new Records(
@@ -72,7 +72,7 @@ export class BlobStore {
       () =>
         'load an image again that has the blob, or remove the images that have it; until then no data are collected',
     )
-    this.#uploads = new Uploads(store)
+    this.#leases = new Leases(store)
   }
 
   /** The record; `undefined` for none, for a tombstone, and for one that is damaged. */
@@ -106,7 +106,7 @@ export class BlobStore {
       // again.
       const { data, size, diffId } = proven
       const known = diffId ?? seen?.value?.diffId
-      const holders = seen?.damage ? await this.#uploads.liveIds() : (seen?.value?.holders ?? [])
+      const holders = seen?.damage ? await this.#leases.liveIds() : (seen?.value?.holders ?? [])
       const record: BlobRecord = {
         data,
         size,
@@ -243,7 +243,7 @@ export class BlobStore {
    * without them every record of the store is read. Where one of those records is damaged, nothing
    * is deleted: it is the collector's then.
    */
-  async sweepUpload(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
+  async deleteUnused(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
     const unused = new Map<string, number>()
     for await (const { key, size } of listAll(this.store, keys.dataOf(upload))) unused.set(key, size)
     if (await this.#isLive(upload)) return { objects: 0, bytes: 0 }
@@ -288,7 +288,7 @@ export class BlobStore {
   }
 
   async #isLive(upload: string): Promise<boolean> {
-    return (await this.#uploads.get(upload)) !== undefined
+    return (await this.#leases.get(upload)) !== undefined
   }
 }
 

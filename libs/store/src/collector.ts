@@ -2,7 +2,7 @@ import { statSync } from 'node:fs'
 import { failpoint, StrataError } from '@strata/base'
 import { type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
-import { digestInKey, keys, PREFIX, uploadInKey } from './keys.js'
+import { digestInKey, keys, PREFIX, leaseInKey } from './keys.js'
 import {
   conditionalRemove,
   listAll,
@@ -13,7 +13,7 @@ import {
   type PartialUpload,
 } from './object-store.js'
 import { recordBytes, TOMBSTONE_BYTES } from './records.js'
-import { Uploads } from './uploads.js'
+import { Leases } from './leases.js'
 
 export interface Tally {
   readonly count: number
@@ -127,11 +127,11 @@ const DELETED_AT_ONCE = 500
  */
 export class Collector {
   readonly #blobs: BlobStore
-  readonly #uploads: Uploads
+  readonly #leases: Leases
 
   constructor(private readonly store: ObjectStore) {
     this.#blobs = new BlobStore(store)
-    this.#uploads = new Uploads(store)
+    this.#leases = new Leases(store)
   }
 
   /**
@@ -161,7 +161,7 @@ export class Collector {
       listed.push(blob)
     }
     failpoint('collect.blobs-listed')
-    const live = await this.#uploads.liveIds()
+    const live = await this.#leases.liveIds()
     failpoint('collect.uploads-listed')
     const referred = new Set<Digest>()
     for await (const digest of references()) {
@@ -234,8 +234,8 @@ export class Collector {
       const digest = digestInKey(object.key)
       if (digest) checkpoints.set(digest, object)
     }
-    const live = await this.#uploads.liveIds()
-    for (const key of data.keys()) if (live.has(uploadInKey(key) ?? '')) data.delete(key)
+    const live = await this.#leases.liveIds()
+    for (const key of data.keys()) if (live.has(leaseInKey(key) ?? '')) data.delete(key)
     const kept = new Set<string>()
     const hidden: Digest[] = []
     const onDamaged = ({ digest }: DamagedBlob): void => {
@@ -247,7 +247,7 @@ export class Collector {
       signal?.throwIfAborted()
       data.delete(record.data)
       if (doomed.has(digest)) continue
-      kept.add(uploadInKey(record.data) ?? '')
+      kept.add(leaseInKey(record.data) ?? '')
       if (record.diffId) indexes.delete(record.diffId)
       checkpoints.delete(digest)
     }
@@ -288,10 +288,10 @@ export class Collector {
     const store = partialUploads(this.store)
     if (!store) return
     const partial: PartialUpload[] = []
-    for await (const one of store.listPartial()) if (uploadInKey(one.key) !== undefined) partial.push(one)
-    const live = await this.#uploads.liveIds()
+    for await (const one of store.listPartial()) if (leaseInKey(one.key) !== undefined) partial.push(one)
+    const live = await this.#leases.liveIds()
     await each(
-      partial.filter(({ key }) => !live.has(uploadInKey(key) ?? '')),
+      partial.filter(({ key }) => !live.has(leaseInKey(key) ?? '')),
       signal,
       async (one) => {
         sum.add('partialUploads', await one.size())
@@ -302,7 +302,7 @@ export class Collector {
 
   async #collectEndedUploads({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
     const ended: string[] = []
-    for await (const { key, size } of listAll(this.store, PREFIX.uploads)) {
+    for await (const { key, size } of listAll(this.store, PREFIX.leases)) {
       if (size !== TOMBSTONE_BYTES) continue
       ended.push(key)
       sum.add('records', size)

@@ -9,7 +9,7 @@ import { MAX_RECORD_BYTES, type ObjectStore } from './object-store.js'
 import { Records, TOMBSTONE_BYTES, type DamagedRecord } from './records.js'
 import { RemovedNodes } from './removed-nodes.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
-import { Uploads } from './uploads.js'
+import { Leases } from './leases.js'
 
 const job = { kind: 'load', id: 'u' }
 
@@ -117,16 +117,16 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const bytes = randomBytes(1_000)
     const digest = digestOf(bytes)
     let blobs: BlobStore
-    let uploads: Uploads
+    let leases: Leases
     /** Where its bytes were, when its record still said so. */
     let data: string
     beforeEach(async () => {
       blobs = new BlobStore(store)
-      uploads = new Uploads(store)
-      await uploads.create('first', { job, request: {} })
+      leases = new Leases(store)
+      await leases.create('first', { job, request: {} })
       await blobs.add(digest, bytes, 'first')
       data = (await blobs.stat(digest))!.data
-      await uploads.end('first')
+      await leases.end('first')
       await damage(keys.blob(digest), '{"rev":')
     })
 
@@ -134,13 +134,13 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await expect(blobs.read(digest, 2_000)).rejects.toMatchObject({ code: 'corrupt' })
       await expect(blobs.open(digest)).rejects.toMatchObject({ code: 'corrupt' })
       expect(await blobs.stat(digest)).toBeUndefined()
-      for (const id of ['other', 'second']) await uploads.create(id, { job, request: {} })
+      for (const id of ['other', 'second']) await leases.create(id, { job, request: {} })
       expect(await blobs.hold(digest, 'second')).toBe(false)
       expect(await blobs.add(digest, bytes, 'second')).toBe('created')
       expect(await blobs.read(digest, 2_000)).toEqual(bytes)
       // The other may have held it: nobody can tell any more.
       expect((await blobs.stat(digest))?.holders).toEqual(['other', 'second'])
-      await uploads.end('second')
+      await leases.end('second')
       await collect()
       expect(await blobs.read(digest, 2_000)).toEqual(bytes)
       expect(await store.stat(data)).toBeUndefined()
@@ -148,23 +148,23 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
     it('keeps all data without a record, and other blobs go', async () => {
       const garbage = randomBytes(500)
-      await uploads.create('second', { job, request: {} })
+      await leases.create('second', { job, request: {} })
       await blobs.add(digestOf(garbage), garbage, 'second')
       const left = freshDataKey('second')
       await store.put(left, randomBytes(100))
-      await uploads.end('second')
+      await leases.end('second')
       for (const digests of [undefined, [digest]])
-        expect(await blobs.sweepUpload('second', digests)).toEqual({ objects: 0, bytes: 0 })
+        expect(await blobs.deleteUnused('second', digests)).toEqual({ objects: 0, bytes: 0 })
       const report = await collect([digest])
       expect(report).toMatchObject({ blobs: { count: 1, bytes: 500 }, data: { count: 0 } })
       for (const key of [data, left]) expect(await store.stat(key)).toBeDefined()
     })
 
     it('is retired when nothing refers to it and no upload lives, to the byte as foretold', async () => {
-      await uploads.create('live', { job, request: {} })
+      await leases.create('live', { job, request: {} })
       expect(await collect()).toMatchObject({ data: { count: 0 } })
       expect((await new Records(store, z.unknown(), 'it').look(keys.blob(digest)))?.damage).toBeDefined()
-      await uploads.end('live')
+      await leases.end('live')
       const foretold = await collect([], true)
       expect(await collect()).toEqual(foretold)
       expect(foretold).toMatchObject({ data: { count: 1, bytes: 1_000 } })
@@ -174,17 +174,17 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   })
 
   it('of an upload counts as living, until it is ended by its ETag', async () => {
-    const [uploads, blobs] = [new Uploads(store), new BlobStore(store)]
+    const [leases, blobs] = [new Leases(store), new BlobStore(store)]
     const bytes = randomBytes(1_000)
-    for (const id of ['u', 'whole']) await uploads.create(id, { job, request: {} })
+    for (const id of ['u', 'whole']) await leases.create(id, { job, request: {} })
     await blobs.add(digestOf(bytes), bytes, 'u')
-    await damage(keys.upload('u'), '\0\0')
-    await uploads.end('whole')
+    await damage(keys.lease('u'), '\0\0')
+    await leases.end('whole')
     expect(await collect()).toMatchObject({ blobs: { count: 0 }, data: { count: 0 } })
-    const damaged: Parameters<Uploads['abandon']>[] = []
-    for await (const { id } of uploads.listLive((one) => damaged.push([one.id, one.etag]))) expect.unreachable(id)
+    const damaged: Parameters<Leases['endUnchanged']>[] = []
+    for await (const { id } of leases.listLive((one) => damaged.push([one.id, one.etag]))) expect.unreachable(id)
     expect(damaged).toEqual([['u', expect.any(String)]])
-    expect(await uploads.abandon(...damaged[0]!)).toBe(true)
+    expect(await leases.endUnchanged(...damaged[0]!)).toBe(true)
     expect(await collect()).toMatchObject({ blobs: { count: 1 } })
   })
 

@@ -8,5 +8,5 @@ export { checkStoreConfig, OBJECT_STORE, openStore, storeConfigShape } from './o
 export * from './records.js'
 export * from './removed-nodes.js'
 
-export * from './uploads.js'
+export * from './leases.js'
 export * from './used-ids.js'

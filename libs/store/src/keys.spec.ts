@@ -1,6 +1,6 @@
 import { digestOf, parseDiffId, parseReference, type Digest, type Repository, type Tag } from '@strata/oci'
 import { describe, expect, it } from 'vitest'
-import { checkKey, digestInKey, freshDataKey, keys, parseImageKey, uploadInKey } from './keys.js'
+import { checkKey, digestInKey, freshDataKey, keys, parseImageKey, leaseInKey } from './keys.js'
 
 const digest = digestOf('x')
 const hex = digest.slice(7)
@@ -9,7 +9,7 @@ const repository = (name: string) => parseReference(name).repository
 describe('keys', () => {
   it('are as drawn', () => {
     expect(keys.data('u1', '7')).toBe('data/u1/7')
-    expect(keys.upload('u1')).toBe('uploads/u1')
+    expect(keys.lease('u1')).toBe('uploads/u1')
     expect(keys.blob(digest)).toBe(`blobs/sha256/${hex}`)
     expect(keys.index(parseDiffId(digest))).toBe(`index/v1/${hex}`)
     expect(keys.tag(repository('fx/odd'), '3' as Tag)).toBe('images/docker.io/fx/odd/_tags/3')
@@ -69,15 +69,15 @@ describe('keys', () => {
     )
     expect(() => keys.tag(repository('x'), '../a' as Tag)).toThrow(expect.objectContaining({ code: 'bad_request' }))
     for (const id of ['', '..', 'a/b', 'x'.repeat(65), '-a', 'a b'])
-      expect(() => keys.upload(id)).toThrow(expect.objectContaining({ code: 'bad_request' }))
+      expect(() => keys.lease(id)).toThrow(expect.objectContaining({ code: 'bad_request' }))
   })
 
   it('tell digests and uploads', () => {
     expect(digestInKey(keys.blob(digest))).toBe(digest)
     expect(digestInKey(`blobs/sha256/${hex}0`)).toBeUndefined()
     expect(digestInKey(`blobs/sha256/${hex}${hex}`)).toBeUndefined()
-    expect(uploadInKey('data/u1/7')).toBe('u1')
-    expect(uploadInKey('uploads/u1')).toBe('u1')
-    expect(uploadInKey('images/u1')).toBeUndefined()
+    expect(leaseInKey('data/u1/7')).toBe('u1')
+    expect(leaseInKey('uploads/u1')).toBe('u1')
+    expect(leaseInKey('images/u1')).toBeUndefined()
   })
 })

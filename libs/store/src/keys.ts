@@ -35,11 +35,11 @@ import {
  * and `a` with a component named `tags` below it cannot be mistaken for `a`'s tags.
  */
 export const keys = {
-  data: (upload: string, name: string) => `data/${checkUploadId(upload)}/${checkSegment(name)}`,
+  data: (upload: string, name: string) => `data/${checkLeaseId(upload)}/${checkSegment(name)}`,
   /** All bytes of one upload. */
-  dataOf: (upload: string) => `data/${checkUploadId(upload)}/`,
-  upload: (upload: string) => `uploads/${checkUploadId(upload)}`,
-  usedUpload: (upload: string) => `used/${checkUploadId(upload)}`,
+  dataOf: (upload: string) => `data/${checkLeaseId(upload)}/`,
+  lease: (lease: string) => `uploads/${checkLeaseId(lease)}`,
+  usedId: (upload: string) => `used/${checkLeaseId(upload)}`,
   /** No upload's id begins like this. */
   allUsedMarked: 'used/_all',
   blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
@@ -54,7 +54,7 @@ export const keys = {
 /** Prefixes to list. */
 export const PREFIX = {
   data: 'data/',
-  uploads: 'uploads/',
+  leases: 'uploads/',
   used: 'used/',
   blobs: 'blobs/',
   indexes: 'index/v1/',
@@ -110,7 +110,7 @@ export function digestInKey(key: string): Digest | undefined {
 }
 
 /** The upload that a `data/` or `uploads/` key belongs to. */
-export function uploadInKey(key: string): string | undefined {
+export function leaseInKey(key: string): string | undefined {
   return /^(?:data\/([^/]+)\/[^/]+|uploads\/([^/]+))$/.exec(key)?.slice(1).find(Boolean)
 }
 
@@ -144,7 +144,7 @@ export function checkPrefix(prefix: string): string {
 }
 
 /** An upload's id is chosen by a client (its job's id), so it is checked like one. */
-function checkUploadId(id: string): string {
+function checkLeaseId(id: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id))
     throw new StrataError(
       'bad_request',

@@ -1,5 +1,5 @@
 /**
- * The rule "what was answered stays true" (uploads.ts, `Images`), small enough to try every
+ * The rule "what was answered stays true" (leases.ts, `Images`), small enough to try every
  * interleaving: one upload that gives one name to image A, and keeps the image O that had the name
  * by its digest. Two runs of its job work at once, each may stop for ever at any step; an observer
  * may end the upload; another load gives the name to image B, and the name may be removed, each

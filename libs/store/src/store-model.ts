@@ -1,5 +1,5 @@
 /**
- * The rule "a blob that someone counts on is never collected" (blobs.ts, uploads.ts; that of names
+ * The rule "a blob that someone counts on is never collected" (blobs.ts, leases.ts; that of names
  * is in names-model.ts), small enough to try every interleaving: one digest, two uploads that may
  * succeed or fail, holders of ended uploads pruned at any time, the image removed, collectors of
  * two rounds each. One step here is one request to the store. (Revisions are numbered, not random:

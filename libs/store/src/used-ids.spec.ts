@@ -6,7 +6,7 @@ import { Collector } from './collector.js'
 import { freshDataKey, keys, PREFIX } from './keys.js'
 import { listAll, type ObjectStore } from './object-store.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
-import { Uploads } from './uploads.js'
+import { Leases } from './leases.js'
 import { UsedIds } from './used-ids.js'
 
 describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('used ids on %s', (kind) => {
@@ -32,7 +32,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   })
   afterEach(() => dispose())
 
-  const begin = (id: string) => new Uploads(store).create(id, { job: { kind: 'load', id }, request: {} })
+  const begin = (id: string) => new Leases(store).create(id, { job: { kind: 'load', id }, request: {} })
   const marks = async (): Promise<string[]> => {
     const found: string[] = []
     for await (const { key } of listAll(store, PREFIX.used)) if (key !== keys.allUsedMarked) found.push(key)
@@ -45,11 +45,11 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     lists = []
     for (const id of ['a', 'b']) await begin(id)
     await expect(begin('a')).rejects.toMatchObject(taken)
-    await new Uploads(store).end('a')
+    await new Leases(store).end('a')
     await store.put(freshDataKey('b'), Buffer.from('x'))
-    await new Uploads(store).end('b')
+    await new Leases(store).end('b')
     for (const id of ['a', 'b']) await expect(begin(id)).rejects.toMatchObject(taken)
-    expect(await new Uploads(store).get('a')).toBeUndefined()
+    expect(await new Leases(store).get('a')).toBeUndefined()
     expect(lists).toEqual([])
   })
 
@@ -64,7 +64,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     for (const id of ['old', 'older', 'new']) await expect(begin(id)).rejects.toMatchObject(taken)
     await new UsedIds(store).markAll()
     expect(lists).toEqual([])
-    expect(await marks()).toEqual(['new', 'old', 'older'].map(keys.usedUpload))
+    expect(await marks()).toEqual(['new', 'old', 'older'].map(keys.usedId))
   })
 
   it('stay while bytes of theirs do, and go behind them where the store can', async () => {
@@ -73,7 +73,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     for (const id of ['live', 'kept', 'gone']) await begin(id)
     await blobs.add(digestOf(bytes), bytes, 'kept')
     await store.put(freshDataKey('gone'), bytes)
-    for (const id of ['kept', 'gone']) await new Uploads(store).end(id)
+    for (const id of ['kept', 'gone']) await new Leases(store).end(id)
     const collect = async (referred: boolean, dryRun = false) =>
       (
         await new Collector(store).collect({
@@ -86,10 +86,10 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const foretold = await collect(true, true)
     expect(await collect(true)).toEqual(foretold)
     const stay = kind === 'a store with the verbs alone'
-    expect(await marks()).toEqual((stay ? ['gone', 'kept', 'live'] : ['kept', 'live']).map(keys.usedUpload))
+    expect(await marks()).toEqual((stay ? ['gone', 'kept', 'live'] : ['kept', 'live']).map(keys.usedId))
     await expect(begin('kept')).rejects.toMatchObject(taken)
-    await new Uploads(store).end('live')
+    await new Leases(store).end('live')
     await collect(false)
-    expect(await marks()).toEqual(stay ? ['gone', 'kept', 'live'].map(keys.usedUpload) : [])
+    expect(await marks()).toEqual(stay ? ['gone', 'kept', 'live'].map(keys.usedId) : [])
   })
 })

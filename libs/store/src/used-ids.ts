@@ -1,4 +1,4 @@
-import { keys, PREFIX, uploadInKey } from './keys.js'
+import { keys, PREFIX, leaseInKey } from './keys.js'
 import { listAll, type ObjectStore } from './object-store.js'
 import { tombstone } from './records.js'
 
@@ -24,7 +24,7 @@ export class UsedIds {
 
   /** Marks the id of an upload whose record was just made. `false`: it was used before. */
   async claim(id: string): Promise<boolean> {
-    if ((await this.store.create(keys.usedUpload(id), tombstone())) === undefined) return false
+    if ((await this.store.create(keys.usedId(id), tombstone())) === undefined) return false
     this.#areAllMarked ||= (await this.store.stat(keys.allUsedMarked)) !== undefined
     return this.#areAllMarked || (await this.store.list(keys.dataOf(id), { limit: 1 })).objects.length === 0
   }
@@ -34,12 +34,12 @@ export class UsedIds {
     if (await this.store.stat(keys.allUsedMarked)) return
     const ids = new Set<string>()
     for await (const { key } of listAll(this.store, PREFIX.data)) {
-      const id = uploadInKey(key)
+      const id = leaseInKey(key)
       if (id !== undefined) ids.add(id)
     }
     const left = [...ids]
     while (left.length > 0)
-      await Promise.all(left.splice(0, AT_ONCE).map((id) => this.store.create(keys.usedUpload(id), tombstone())))
+      await Promise.all(left.splice(0, AT_ONCE).map((id) => this.store.create(keys.usedId(id), tombstone())))
     await this.store.create(keys.allUsedMarked, tombstone())
   }
 }

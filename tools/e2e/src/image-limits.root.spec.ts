@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib'
 import { concat, file, ZEROS } from '@strata/archive/testing'
 import type { ImageView, Problem } from '@strata/api'
 import { digestOf, MEDIA, parseReference } from '@strata/oci'
-import { BlobStore, keys, Uploads } from '@strata/store'
+import { BlobStore, keys, Leases } from '@strata/store'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
 import { guarded } from './testing/guard.js'
@@ -162,9 +162,9 @@ describe('an image that was stored before there were limits', () => {
     await loadBusybox(strata, 't/new')
     const { id, digest } = (await strata.request('GET', '/v1/images/t%2Fnew')).json<ImageView>()
     const store = await strata.store()
-    const [blobs, uploads] = [new BlobStore(store), new Uploads(store)]
+    const [blobs, leases] = [new BlobStore(store), new Leases(store)]
     const upload = randomUUID()
-    await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+    await leases.create(upload, { job: { kind: 'load', id: upload }, request: {} })
     const read = async (blob: string) =>
       JSON.parse((await blobs.read(blob as never, 1_000_000)).toString()) as Record<string, object>
     const config = json({ ...(await read(id)), config: { Cmd: ['true'], Volumes: DEEP } })
@@ -183,7 +183,7 @@ describe('an image that was stored before there were limits', () => {
       layers: 1,
     }
     await store.create(keys.tag(name.repository, name.tag!), json({ rev: 'x', value: record }))
-    await uploads.end(upload)
+    await leases.end(upload)
 
     expect((await strata.request('GET', '/v1/images/t%2Fold')).json<ImageView>()).toMatchObject({
       id: record.id,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { unfinishedBody, until } from '@strata/e2e/testing'
 import type { Failpoint } from '@strata/base'
-import { Uploads } from '@strata/store'
+import { Leases } from '@strata/store'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { onEachStore } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
@@ -49,7 +49,7 @@ onEachStore('on %s, what was answered stays true:', (store) => {
   }
   /** The job of a load whose ingest died is taken up again, and is over. */
   const isRunAgain = async (job: string): Promise<string[]> =>
-    (await new Uploads(world.store.objects).get(job)) === undefined ? [] : [`the load ${job} was not run again`]
+    (await new Leases(world.store.objects).get(job)) === undefined ? [] : [`the load ${job} was not run again`]
 
   it('a load that is run again takes no tag back that was moved since, and no image that was removed', async () => {
     const steps: Failpoint[] = ['load.named', 'load.completed', 'load.upload-ended']
@@ -129,12 +129,12 @@ onEachStore('on %s, what was answered stays true:', (store) => {
     const before = (await world.load(await archiveOf(['t/before:1']), used)).json<Loaded>().images[0]!.id
     const body = unfinishedBody()
     const answer = world.strata.request('POST', `/v1/images?job=${under}`, body)
-    await until(async () => (await new Uploads(world.store.objects).get(under)) !== undefined, 'the upload is there')
+    await until(async () => (await new Leases(world.store.objects).get(under)) !== undefined, 'the upload is there')
     await emptyRedis()
     await world.strata.ready()
     for (const id of [used, under])
       expect((await world.load(await archiveOf(['t/other:1']), id)).json()).toMatchObject({ code: 'job_exists' })
-    expect(await new Uploads(world.store.objects).get(under)).toMatchObject({ state: 'receiving' })
+    expect(await new Leases(world.store.objects).get(under)).toMatchObject({ state: 'receiving' })
     body.destroy()
     await answer.catch(() => undefined)
     await world.right('ids used again', expectImage('t/before:1', before))
@@ -191,7 +191,7 @@ onEachStore(
       await world.right('MinIO away for longer than a load waits', async () =>
         (await world.names()).includes('t/late:1') ? ['it was made after all'] : [],
       )
-      expect(await new Uploads(world.store.objects).get(job)).toBeUndefined()
+      expect(await new Leases(world.store.objects).get(job)).toBeUndefined()
     })
   },
   { stores: ['minio'] },

@@ -19,9 +19,9 @@ import {
   keys,
   OBJECT_STORE,
   RECIPE_NAME,
-  Uploads,
+  Leases,
   type ObjectStore,
-  type UploadRun,
+  type LeaseRun,
 } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
@@ -59,7 +59,7 @@ export type LoadSource = { readonly body: IncomingMessage } | { readonly file: C
 export class LoadService implements OnApplicationShutdown {
   readonly #logger = new Logger('load')
   readonly #intake: Intake
-  readonly #uploads: Uploads
+  readonly #leases: Leases
   readonly #blobs: BlobStore
   readonly #limits: IntakeLimits
   readonly #mostOpen: number
@@ -90,7 +90,7 @@ export class LoadService implements OnApplicationShutdown {
       readers: config.STRATA_READERS,
       memory: IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY),
     })
-    this.#uploads = new Uploads(store)
+    this.#leases = new Leases(store)
     this.#blobs = new BlobStore(store)
   }
 
@@ -122,13 +122,13 @@ export class LoadService implements OnApplicationShutdown {
     await this.journal.create(job, kind, 'receiving', request.total === undefined ? {} : { total: request.total })
     failpoint('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
-    let run: UploadRun | undefined
+    let run: LeaseRun | undefined
     try {
-      run = await this.#uploads.create(job, { job: { kind, id: job }, request: asked })
+      run = await this.#leases.create(job, { job: { kind, id: job }, request: asked })
       failpoint('load.upload-made')
       const received = await this.#takeIn(source, run, recipe !== undefined, cancel.controller)
       if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
-      await this.#uploads.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
+      await this.#leases.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       failpoint('load.received')
       await this.journal.update(job, {
         state: 'waiting',
@@ -165,7 +165,7 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   async #restore(job: string): Promise<void> {
-    const upload = await this.#uploads.get(job)
+    const upload = await this.#leases.get(job)
     if (!upload)
       throw new StrataError(
         'queue_unavailable',
@@ -179,10 +179,10 @@ export class LoadService implements OnApplicationShutdown {
     await Promise.all(this.#sweeps)
   }
 
-  async #takeIn(source: LoadSource, run: UploadRun, whole: boolean, cancel: AbortController): Promise<Received> {
-    const { upload } = run
+  async #takeIn(source: LoadSource, run: LeaseRun, whole: boolean, cancel: AbortController): Promise<Received> {
+    const { lease: upload } = run
     const beat = setInterval(() => {
-      this.#uploads.touch(run).catch((error: unknown) => {
+      this.#leases.touch(run).catch((error: unknown) => {
         // The record gone means that the upload was ended by another: then there is nothing to go
         // on for. A store that is away for a moment is the bytes' own matter: they wait longer.
         const { code } = asStrataError(error)
@@ -234,13 +234,13 @@ export class LoadService implements OnApplicationShutdown {
    * `false`: another has the upload by now, and says in the request's record what becomes of it. So
    * does a job that was queued although Redis did not answer.
    */
-  async #endBadly(run: UploadRun, error: unknown): Promise<boolean> {
-    const { upload } = run
-    const isOver = await this.#clean(upload, () => this.#uploads.endBy(run, 'failed'))
+  async #endBadly(run: LeaseRun, error: unknown): Promise<boolean> {
+    const { lease: upload } = run
+    const isOver = await this.#clean(upload, () => this.#leases.endBy(run, 'failed'))
     if (isOver === false) return false
     await this.#clean(upload, () => this.journal.fail(upload, error))
     // Lists what came, and where something is left all blobs: nobody waits for that.
-    const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.sweepUpload(upload)).finally(() =>
+    const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.deleteUnused(upload)).finally(() =>
       this.#sweeps.delete(sweep),
     )
     this.#sweeps.add(sweep)
@@ -253,7 +253,7 @@ export class LoadService implements OnApplicationShutdown {
    */
   async #notBegun(job: string, error: unknown): Promise<boolean> {
     await this.#clean(job, async () => {
-      if (!(await this.#uploads.get(job))) await this.journal.fail(job, error)
+      if (!(await this.#leases.get(job))) await this.journal.fail(job, error)
     })
     return true
   }

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common'
 import { Journal } from '@strata/queue'
-import { OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
+import { OBJECT_STORE, Leases, type ObjectStore } from '@strata/store'
 
 /**
  * Cancels a request, in whatever state it is.
@@ -12,13 +12,13 @@ import { OBJECT_STORE, Uploads, type ObjectStore } from '@strata/store'
  */
 @Injectable()
 export class Cancellation {
-  readonly #uploads: Uploads
+  readonly #leases: Leases
 
   constructor(
     private readonly journal: Journal,
     @Inject(OBJECT_STORE) store: ObjectStore,
   ) {
-    this.#uploads = new Uploads(store)
+    this.#leases = new Leases(store)
   }
 
   /**
@@ -26,8 +26,8 @@ export class Cancellation {
    */
   async cancel(id: string): Promise<void> {
     await this.journal.cancel(id, async () => {
-      const upload = await this.#uploads.get(id)
-      if (upload?.state === 'received') await this.#uploads.abandon(id, upload.etag)
+      const upload = await this.#leases.get(id)
+      if (upload?.state === 'received') await this.#leases.endUnchanged(id, upload.etag)
     })
   }
 }

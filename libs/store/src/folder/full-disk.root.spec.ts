@@ -8,7 +8,7 @@ import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs.js'
 import { Collector } from '../collector.js'
-import { Uploads } from '../uploads.js'
+import { Leases } from '../leases.js'
 import { FolderStore } from './folder-store.js'
 
 const MIB = 1024 * 1024
@@ -52,19 +52,19 @@ describe('FolderStore on a disk of 4 MiB', () => {
   })
 
   it('a collection makes room where there is none, not even for a shorter record', async () => {
-    const [blobs, uploads] = [new BlobStore(store), new Uploads(store)]
+    const [blobs, leases] = [new BlobStore(store), new Leases(store)]
     const [held, unused] = [randomBytes(1000), randomBytes(2 * MIB)]
-    const live = await uploads.create('live', { job: { kind: 'load', id: 'live' }, request: {} })
-    await uploads.create('ended', { job: { kind: 'load', id: 'ended' }, request: {} })
+    const live = await leases.create('live', { job: { kind: 'load', id: 'live' }, request: {} })
+    await leases.create('ended', { job: { kind: 'load', id: 'ended' }, request: {} })
     for (const bytes of [held, unused]) await blobs.add(digestOf(bytes), bytes, 'ended')
     await blobs.hold(digestOf(held), 'live')
-    await uploads.end('ended')
+    await leases.end('ended')
     expect(() => writeFileSync(join(root, 'filler'), randomBytes(4 * MIB))).toThrow('ENOSPC')
-    await expect(uploads.touch(live)).rejects.toMatchObject({ code: 'storage_full' })
+    await expect(leases.touch(live)).rejects.toMatchObject({ code: 'storage_full' })
     const { report } = await new Collector(store).collect({ references: async function* () {}, dryRun: false })
     expect(report.blobs).toEqual({ count: 1, bytes: unused.length })
     expect((await blobs.stat(digestOf(held)))?.holders).toEqual(['ended', 'live'])
-    await uploads.touch(live)
+    await leases.touch(live)
   })
 })
 

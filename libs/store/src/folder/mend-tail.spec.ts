@@ -19,7 +19,7 @@ import { BlobStore } from '../blobs.js'
 import { freshDataKey, keys } from '../keys.js'
 import { Records } from '../records.js'
 import { putImage } from '../testing/put-image.js'
-import { Uploads } from '../uploads.js'
+import { Leases } from '../leases.js'
 import { DurableFolder } from './durable-folder.js'
 import { FolderStore } from './folder-store.js'
 import { SyncMarkFile } from './sync-mark.js'
@@ -89,15 +89,15 @@ describe('the tail of an earlier boot', () => {
         }),
       )
       const many = keys.tag(parseReference('docker.io/library/many').repository, 'v1' as Tag)
-      const uploads = new Uploads(store)
-      await uploads.create('u', { job: { kind: 'load', id: 'u' }, request: {} })
+      const leases = new Leases(store)
+      await leases.create('u', { job: { kind: 'load', id: 'u' }, request: {} })
       await new BlobStore(store).add(digestOf(index), index, 'u')
       const value = { digest: digestOf(index), whole: { parts: [{ digest: amd.manifest }, { digest: arm.manifest }] } }
       await new Records(store, z.object({ digest: z.string(), whole: z.unknown() }), 'the record of image name').update(
         many,
         () => value,
       )
-      await uploads.end('u')
+      await leases.end('u')
       if (isDamaged) cut(await dataOf(store, arm.layers[0]!))
       await store.close()
       const after = await open('two')
@@ -209,14 +209,14 @@ describe('the tail of an earlier boot', () => {
   it('forgets indexes, which are made again, and leaves uploads that were still receiving to their keeper', async () => {
     const store = await open('one')
     await store.create(keys.index(`sha256:${'a'.repeat(64)}` as never), randomBytes(1000))
-    const uploads = new Uploads(store)
+    const leases = new Leases(store)
     for (const id of ['receiving', 'received', 'whole', 'zeros']) {
-      const run = await uploads.create(id, { job: { kind: 'load', id }, request: {} })
-      if (id !== 'receiving') await uploads.update(run, (upload) => ({ ...upload, state: 'received' }))
+      const run = await leases.create(id, { job: { kind: 'load', id }, request: {} })
+      if (id !== 'receiving') await leases.update(run, (upload) => ({ ...upload, state: 'received' }))
     }
     await store.put(freshDataKey('receiving'), randomBytes(10))
     await store.put(freshDataKey('received'), randomBytes(10))
-    zero(file(keys.upload('zeros')))
+    zero(file(keys.lease('zeros')))
     await store.close()
     const after = await open('two')
     expect((await after.list('index/')).objects).toEqual([])

@@ -12,10 +12,10 @@ import {
 } from '@strata/oci'
 import { z } from 'zod'
 import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs.js'
-import { digestInKey, keys, parseImageKey, PREFIX, uploadInKey } from '../keys.js'
+import { digestInKey, keys, parseImageKey, PREFIX, leaseInKey } from '../keys.js'
 import { listAll, type ConditionalRemove, type ObjectStore } from '../object-store.js'
 import { Records } from '../records.js'
-import { Uploads } from '../uploads.js'
+import { Leases } from '../leases.js'
 
 /** Of an image's name, what matters here: its manifest, and where it is kept whole, all of them. */
 const digest = z.custom<Digest>(isDigest)
@@ -57,7 +57,7 @@ export async function mendTail(
     if (digest) lost.add(digest)
   }
   await dropImages(store, new Set(below(PREFIX.images)), lost, warn)
-  await dropUploads(store, below(PREFIX.uploads), unproven, warn)
+  await dropUploads(store, below(PREFIX.leases), unproven, warn)
 }
 
 /**
@@ -149,21 +149,21 @@ async function dropUploads(
   unproven: ReadonlySet<string>,
   warn: (message: string) => void,
 ): Promise<void> {
-  const uploads = new Uploads(store)
-  const ids = new Set([...records, ...unproven].map(uploadInKey))
+  const leases = new Leases(store)
+  const ids = new Set([...records, ...unproven].map(leaseInKey))
   for (const id of ids) {
     if (id === undefined) continue
-    const key = keys.upload(id)
-    const upload = await uploads.get(id).catch(ifCorrupt)
+    const key = keys.lease(id)
+    const upload = await leases.get(id).catch(ifCorrupt)
     if (upload === null) await store.delete([key])
     else if (
       !upload ||
       upload.state === 'receiving' ||
       upload.state === 'named' ||
-      ![...unproven].some((data) => uploadInKey(data) === id)
+      ![...unproven].some((data) => leaseInKey(data) === id)
     )
       continue
-    else await uploads.end(id)
+    else await leases.end(id)
     warn(`upload ${id} is over: what it brought had not reached the disk when the machine went down`)
   }
 }

@@ -7,7 +7,7 @@ import { Collector, type StoreCollection } from '../collector.js'
 import { freshDataKey, keys, PREFIX } from '../keys.js'
 import { conditionalRemove, listAll, partialUploads, type ObjectStore } from '../object-store.js'
 import { Records, TOMBSTONE_BYTES } from '../records.js'
-import { Uploads } from '../uploads.js'
+import { Leases } from '../leases.js'
 import type { StoreUnderTest } from './object-store-suite.js'
 
 const MUTATIONS = ['put', 'create', 'replace', 'delete', 'removeUnchanged'] as const
@@ -21,19 +21,19 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
     let under: StoreUnderTest
     let store: ObjectStore
     let blobs: BlobStore
-    let uploads: Uploads
+    let leases: Leases
     /** What names refer to. */
     let referred: Set<Digest>
     beforeEach(async () => {
       under = await make()
       store = under.store
       blobs = new BlobStore(store)
-      uploads = new Uploads(store)
+      leases = new Leases(store)
       referred = new Set()
     })
     afterEach(() => under.dispose())
 
-    const begin = (id: string) => uploads.create(id, { job: { kind: 'load', id }, request: {} })
+    const begin = (id: string) => leases.create(id, { job: { kind: 'load', id }, request: {} })
     const add = async (upload: string, bytes: Buffer = randomBytes(1_000)) => {
       const digest = digestOf(bytes)
       await blobs.add(digest, bytes, upload)
@@ -100,7 +100,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       await add('u')
       await store.put(freshDataKey('u'), randomBytes(500))
       await store.create(keys.index(digestOf(Buffer.from('gone')) as DiffId), randomBytes(200))
-      await uploads.end('u')
+      await leases.end('u')
       const full = await objects()
       const foretold = await collect({ dryRun: true })
       expect(await objects()).toEqual(full)
@@ -132,13 +132,13 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       const own = await add('live')
       const underway = freshDataKey('live')
       await store.put(underway, randomBytes(100))
-      await uploads.end('ended')
+      await leases.end('ended')
       const report = await collect()
       expect(report).toMatchObject({ blobs: { count: 0 }, data: { count: 0 }, indexes: { count: 0 } })
       for (const digest of [named, shared, own]) expect((await blobs.read(digest, 2_000)).length).toBe(1_000)
       expect(await store.stat(underway)).toBeDefined()
       expect((await left())['index']).toHaveLength(2)
-      await uploads.end('live')
+      await leases.end('live')
       referred.clear()
       expect(await collect()).toMatchObject({ blobs: { count: 3 }, data: { count: 1 }, indexes: { count: 2 } })
       expect(await left()).toEqual({})
@@ -151,9 +151,9 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       for (let i = 0; i < 5; i++) {
         await begin(`u${i}`)
         await blobs.hold(digest, `u${i}`)
-        if (i !== 3) await uploads.end(`u${i}`)
+        if (i !== 3) await leases.end(`u${i}`)
       }
-      await uploads.end('first')
+      await leases.end('first')
       const before = sizeOf(await objects())
       const report = await collect()
       expect((await blobs.stat(digest))?.holders).toEqual(['u3'])
@@ -164,7 +164,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
     it('lets a hold that comes after the list win, and a name that is visible before the references are read', async () => {
       await begin('old')
       const [held, named, gone] = [await add('old'), await add('old'), await add('old')]
-      await uploads.end('old')
+      await leases.end('old')
       await begin('new')
       const report = await collect({
         meanwhile: async () => {
@@ -173,7 +173,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
           await begin('brief')
           await blobs.hold(named, 'brief')
           referred.add(named)
-          await uploads.end('brief')
+          await leases.end('brief')
         },
       })
       expect(report.blobs.count).toBe(1)
@@ -187,7 +187,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
         await begin(upload)
         const digest = await add(upload, bytes)
         expect(await blobs.read(digest, 1_000)).toEqual(bytes)
-        await uploads.end(upload)
+        await leases.end(upload)
         expect((await collect()).blobs).toEqual({ count: 1, bytes: 700 })
         expect(await blobs.hold(digest, upload).catch((error: unknown) => (error as { code: string }).code)).toBe(false)
       }
@@ -203,7 +203,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
         referred.add(kept)
         for (let i = 0; i < 3; i++) await addLayer(upload)
         await store.put(freshDataKey(upload), randomBytes(50))
-        await uploads.end(upload)
+        await leases.end(upload)
         const survived = await collect({ on: dyingAfter(store, writes) }).then(
           () => true,
           () => false,
@@ -222,7 +222,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       const kept = await addLayer('u')
       referred.add(kept)
       for (let i = 0; i < 20; i++) await addLayer('u')
-      await uploads.end('u')
+      await leases.end('u')
       const full = sizeOf(await objects())
       const reports = await Promise.all(Array.from({ length: 4 }, () => collect()))
       expect(reports.reduce((sum, { blobs: { count } }) => sum + count, 0)).toBe(20)
@@ -289,7 +289,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
     it('stops when it is told to, and deletes nothing when the references cannot be read', async () => {
       await begin('u')
       await add('u')
-      await uploads.end('u')
+      await leases.end('u')
       const before = await objects()
       const collector = new Collector(store)
       const references = async function* (): AsyncGenerator<Digest> {

@@ -5,7 +5,7 @@ import { BlobStore } from '../blobs.js'
 import { freshDataKey, keys } from '../keys.js'
 import type { ObjectStore } from '../object-store.js'
 import { Records } from '../records.js'
-import { Uploads } from '../uploads.js'
+import { Leases } from '../leases.js'
 
 export interface PutImage {
   readonly manifest: Digest
@@ -21,9 +21,9 @@ export interface PutImage {
  */
 export async function putImage(store: ObjectStore, name: string, layers: readonly Uint8Array[]): Promise<PutImage> {
   const blobs = new BlobStore(store)
-  const uploads = new Uploads(store)
+  const leases = new Leases(store)
   const upload = randomUUID()
-  await uploads.create(upload, { job: { kind: 'load', id: upload }, request: {} })
+  await leases.create(upload, { job: { kind: 'load', id: upload }, request: {} })
   const add = async (bytes: Uint8Array) => {
     const digest = digestOf(bytes)
     if (await blobs.hold(digest, upload)) return digest
@@ -54,6 +54,6 @@ export async function putImage(store: ObjectStore, name: string, layers: readonl
   await new Records(store, z.object({ digest: z.string() }), 'the record of image name').update(key, () => ({
     digest: manifest,
   }))
-  await uploads.end(upload)
+  await leases.end(upload)
   return { manifest, config, layers: put, name: key }
 }

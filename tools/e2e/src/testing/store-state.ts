@@ -44,7 +44,7 @@ export async function objectsOf(strata: StrataUnderTest, ...prefixes: string[]):
 }
 
 /**
- * Uploads, and bytes that no blob's record points to: there are none once every load has ended,
+ * Leases, and bytes that no blob's record points to: there are none once every load has ended,
  * well or badly.
  */
 export async function unfinished(strata: StrataUnderTest): Promise<string[]> {

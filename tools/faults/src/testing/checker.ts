@@ -6,7 +6,7 @@ import type { ContainerView, ImageView, JobView } from '@strata/api'
 import type { StrataUnderTest, TestNode } from '@strata/e2e/testing'
 import { mountTable } from '@strata/linux'
 import { digestFromHex, parseDigest, type Digest } from '@strata/oci'
-import { BlobStore, digestInKey, listAll, PREFIX, Uploads, type BlobRecord } from '@strata/store'
+import { BlobStore, digestInKey, listAll, PREFIX, Leases, type BlobRecord } from '@strata/store'
 import type { TestStore } from './stores.js'
 
 /**
@@ -16,7 +16,7 @@ import type { TestStore } from './stores.js'
  */
 export class Checker {
   readonly #blobs: BlobStore
-  readonly #uploads: Uploads
+  readonly #leases: Leases
   /** Bytes below `data/` never change, so each object is hashed once. */
   readonly #hashed = new Map<string, Digest>()
 
@@ -25,7 +25,7 @@ export class Checker {
     private readonly store: TestStore,
   ) {
     this.#blobs = new BlobStore(store.objects)
-    this.#uploads = new Uploads(store.objects)
+    this.#leases = new Leases(store.objects)
   }
 
   /**
@@ -140,7 +140,7 @@ export class Checker {
 
   async #leftInStore(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
     const left: string[] = []
-    for await (const { id, state } of this.#uploads.listLive()) left.push(`upload ${id} is ${state}`)
+    for await (const { id, state } of this.#leases.listLive()) left.push(`upload ${id} is ${state}`)
     const used = new Set([...records.values()].map(({ data }) => data))
     for await (const { key } of listAll(this.store.objects, PREFIX.data))
       if (!used.has(key)) left.push(`object ${key} belongs to no blob`)

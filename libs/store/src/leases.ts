@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
-import { freshDataKey, keys, PREFIX, uploadInKey } from './keys.js'
+import { freshDataKey, keys, PREFIX, leaseInKey } from './keys.js'
 import { conditionalRemove, type Etag, type ObjectStore } from './object-store.js'
 import { UsedIds } from './used-ids.js'
 import { GONE, recordBytes, Records, type Found } from './records.js'
@@ -17,16 +17,16 @@ import { GONE, recordBytes, Records, type Found } from './records.js'
  * - `named`: all names are set, and the result is kept. No run sets a name any more. The request
  *   may have been answered.
  */
-const UPLOAD_STATES = ['receiving', 'received', 'committing', 'named'] as const
-export type UploadState = (typeof UPLOAD_STATES)[number]
+const LEASE_STATES = ['receiving', 'received', 'committing', 'named'] as const
+export type LeaseState = (typeof LEASE_STATES)[number]
 
 /**
  * Who keeps an upload alive in which state, and as what it ends there, whoever ends it (its own
  * run, or an observer for it). Whoever ends one as `failed` ends it first and tells of the failure
  * afterwards: what was told to have failed sets no name later.
  */
-export const UPLOAD_ENDS: Readonly<
-  Record<UploadState, { readonly keptBy: 'heartbeat' | 'job'; readonly as: 'failed' | 'done' }>
+export const LEASE_ENDS: Readonly<
+  Record<LeaseState, { readonly keptBy: 'heartbeat' | 'job'; readonly as: 'failed' | 'done' }>
 > = {
   receiving: { keptBy: 'heartbeat', as: 'failed' },
   received: { keptBy: 'job', as: 'failed' },
@@ -43,7 +43,7 @@ const MAX_RESULT_BYTES = 256 * 1024 * 1024
 
 /** Fields that may be absent are absent in records of older versions. */
 const uploadSchema = z.object({
-  state: z.enum(UPLOAD_STATES),
+  state: z.enum(LEASE_STATES),
   /**
    * The job that the upload belongs to: its kind says which service finishes it, and its id is how
    * callers know it.
@@ -53,19 +53,19 @@ const uploadSchema = z.object({
   listing: z.string().max(1024).optional(),
   /** What the caller asked for, in the words of the job's kind. No secret, no content. */
   request: z.record(z.string(), z.json()),
-  /** The run that works on it: see `UploadRun`. */
+  /** The run that works on it: see `LeaseRun`. */
   run: z.string().max(64).optional(),
   /** Key of the record that a run was about to change last: see `announce`. */
   about: z.string().max(1024).optional(),
   /** Once named: what the request is answered with, or the key of the object that holds it. */
   result: z.union([z.object({ value: z.json() }), z.object({ key: z.string().max(1024) })]).optional(),
 })
-export type Upload = z.infer<typeof uploadSchema>
-export interface LiveUpload extends Upload {
+export type Lease = z.infer<typeof uploadSchema>
+export interface LiveLease extends Lease {
   readonly id: string
   /**
    * Changes with every write: an observer who sees it unchanged for long, by its own clock, may
-   * `abandon` it.
+   * `endUnchanged` it.
    */
   readonly etag: Etag
 }
@@ -76,8 +76,8 @@ export interface LiveUpload extends Upload {
  * Only the one that began last may change the upload, set names and end it; the other is answered
  * `upload_interrupted`.
  */
-export interface UploadRun {
-  readonly upload: string
+export interface LeaseRun {
+  readonly lease: string
   readonly id: string
 }
 
@@ -90,15 +90,14 @@ export interface UploadRun {
  * A run changes a record that others know (a name) in three steps: it reads that record with its
  * ETag, `announce`s its key in the upload's record, which fails if the run is not the upload's any
  * more, and writes if the ETag is still the same. Whoever takes the upload over, to go on with it
- * (`begin`) or to end it (`abandon`), first puts a run of its own into the upload's record, then
- * renews the ETag of what the last one had announced. So each write of the last run came before
+ * (`begin`) or to end it (`endUnchanged`), first puts a run of its own into its record, then renews the ETag of what the last one had announced. So each write of the last run came before
  * that, or fails. names-model.ts tries every interleaving.
  *
  * Every method that takes a run throws `upload_interrupted` if the upload is gone or another run
  * has it, unless it says something else.
  */
-export class Uploads {
-  readonly #records: Records<Upload>
+export class Leases {
+  readonly #records: Records<Lease>
   /** Records of any shape, for `#renew`. */
   readonly #any: Records<unknown>
 
@@ -114,22 +113,18 @@ export class Uploads {
    * @throws StrataError `job_exists` if the id is taken: by an upload, or by one that has ended,
    * whose bytes blobs may consist of (`UsedIds`). What is there is left as it is.
    */
-  async create(id: string, upload: Omit<Upload, 'state'> & { state?: Upload['state'] }): Promise<UploadRun> {
-    const run = { upload: id, id: randomUUID() }
+  async create(id: string, upload: Omit<Lease, 'state'> & { state?: Lease['state'] }): Promise<LeaseRun> {
+    const run = { lease: id, id: randomUUID() }
     const taken = new StrataError('job_exists', `the id ${id} was used for an upload before`)
-    const written = await this.#records.write(
-      keys.upload(id),
-      { state: 'receiving', ...upload, run: run.id },
-      undefined,
-    )
+    const written = await this.#records.write(keys.lease(id), { state: 'receiving', ...upload, run: run.id }, undefined)
     if (!written) throw taken
     if (await this.#used.claim(id)) return run
     await this.endBy(run, 'done')
     throw taken
   }
 
-  async get(id: string): Promise<LiveUpload | undefined> {
-    const found = await this.#records.find(keys.upload(id))
+  async get(id: string): Promise<LiveLease | undefined> {
+    const found = await this.#records.find(keys.lease(id))
     return found?.value && { id, etag: found.etag, ...found.value }
   }
 
@@ -137,18 +132,18 @@ export class Uploads {
    * Takes the upload over, for a run that works on it from its beginning.
    * @throws StrataError `upload_interrupted` if it is gone
    */
-  async begin(id: string): Promise<{ readonly run: UploadRun; readonly upload: Upload }> {
-    const run = { upload: id, id: randomUUID() }
-    const upload = await this.#records.update(keys.upload(id), (upload) => upload && { ...upload, run: run.id })
+  async begin(id: string): Promise<{ readonly run: LeaseRun; readonly upload: Lease }> {
+    const run = { lease: id, id: randomUUID() }
+    const upload = await this.#records.update(keys.lease(id), (upload) => upload && { ...upload, run: run.id })
     if (!upload) interrupted(id)
     await this.#renew(upload)
     return { run, upload }
   }
 
   /** Changes the record by compare-and-set; also a heartbeat. States go forward only. */
-  async update(run: UploadRun, change: (upload: Upload) => Upload | undefined): Promise<Upload> {
-    const { upload: id } = run
-    const after = await this.#records.update(keys.upload(id), (upload) => {
+  async update(run: LeaseRun, change: (upload: Lease) => Lease | undefined): Promise<Lease> {
+    const { lease: id } = run
+    const after = await this.#records.update(keys.lease(id), (upload) => {
       if (!upload) return undefined
       if (upload.run !== run.id) interrupted(id)
       const next = change(upload)
@@ -160,7 +155,7 @@ export class Uploads {
   }
 
   /** Heartbeat: the record changes, nothing in it does. */
-  async touch(run: UploadRun): Promise<void> {
+  async touch(run: LeaseRun): Promise<void> {
     await this.update(run, (upload) => upload)
   }
 
@@ -168,18 +163,18 @@ export class Uploads {
    * Says which record the run changes next. To be called after that record was read, and before it
    * is written: see above.
    */
-  async announce(run: UploadRun, key: string): Promise<void> {
+  async announce(run: LeaseRun, key: string): Promise<void> {
     await this.update(run, (upload) => (upload.about === key ? undefined : { ...upload, about: key }))
   }
 
   /**
    * All names are set. From here on the request is answered with `result`, by whoever gets to it.
    */
-  async named(run: UploadRun, result: z.core.util.JSONType): Promise<Upload> {
+  async named(run: LeaseRun, result: z.core.util.JSONType): Promise<Lease> {
     const value = { value: result }
-    let kept: Upload['result'] = value
+    let kept: Lease['result'] = value
     if (recordBytes(value) > RESULT_IN_RECORD) {
-      kept = { key: freshDataKey(run.upload) }
+      kept = { key: freshDataKey(run.lease) }
       await this.store.put(kept.key, Buffer.from(JSON.stringify(result)))
     }
     return this.update(run, (upload) => ({ ...upload, state: 'named', result: kept }))
@@ -189,7 +184,7 @@ export class Uploads {
    * What the request of an upload that is `named` is answered with.
    * @throws StrataError `corrupt` if that is gone or damaged
    */
-  async resultOf({ job, result }: Upload): Promise<unknown> {
+  async resultOf({ job, result }: Lease): Promise<unknown> {
     if (result && 'value' in result) return result.value
     const object = result && (await this.store.read(result.key, MAX_RESULT_BYTES))
     try {
@@ -205,17 +200,17 @@ export class Uploads {
 
   /**
    * The uploads that live, in the order of their ids. One whose record is damaged counts as living
-   * until somebody ends it (`abandon`); it is given to `onDamaged` in between.
+   * until somebody ends it (`endUnchanged`); it is given to `onDamaged` in between.
    */
-  async *listLive(onDamaged?: (upload: Pick<LiveUpload, 'id' | 'etag'>) => void): AsyncGenerator<LiveUpload> {
-    const found = this.#records.list(PREFIX.uploads, {
+  async *listLive(onDamaged?: (upload: Pick<LiveLease, 'id' | 'etag'>) => void): AsyncGenerator<LiveLease> {
+    const found = this.#records.list(PREFIX.leases, {
       onDamaged: ({ key, etag }) => {
-        const id = uploadInKey(key)
+        const id = leaseInKey(key)
         if (id !== undefined) onDamaged?.({ id, etag })
       },
     })
     for await (const { key, value, etag } of found) {
-      const id = uploadInKey(key)
+      const id = leaseInKey(key)
       if (id !== undefined) yield { id, etag, ...value }
     }
   }
@@ -229,12 +224,12 @@ export class Uploads {
 
   /**
    * The upload is over: its names are visible (`done`), or it failed for good. From here its holds
-   * count for nothing. Its bytes that no blob uses are `BlobStore.sweepUpload`'s to remove. `true`
+   * count for nothing. Its bytes that no blob uses are `BlobStore.deleteUnused`'s to remove. `true`
    * also if it was over before; `false`: another run works on it, and it goes on.
    */
-  async endBy(run: UploadRun, as: 'done' | 'failed'): Promise<boolean> {
-    const key = keys.upload(run.upload)
-    const isOurs = (upload: Upload | undefined): boolean => upload === undefined || upload.run === run.id
+  async endBy(run: LeaseRun, as: 'done' | 'failed'): Promise<boolean> {
+    const key = keys.lease(run.lease)
+    const isOurs = (upload: Lease | undefined): boolean => upload === undefined || upload.run === run.id
     const upload = await this.#records.read(key)
     if (!isOurs(upload)) return false
     // A write that failed because a server did not answer may still be on its way. In a folder
@@ -249,8 +244,8 @@ export class Uploads {
    * Ends an upload that nobody works on, as one who has the store for himself knows. Idempotent.
    */
   async end(id: string): Promise<void> {
-    await this.#records.update(keys.upload(id), (upload) => upload && GONE)
-    await this.store.delete([keys.upload(id)])
+    await this.#records.update(keys.lease(id), (upload) => upload && GONE)
+    await this.store.delete([keys.lease(id)])
   }
 
   /**
@@ -258,11 +253,11 @@ export class Uploads {
    * it has changed. If its owner lives after all, it can set no name from here on. (Where the
    * record is damaged nobody can tell what was announced: its owner fails at its next step.)
    */
-  async abandon(id: string, etag: Etag): Promise<boolean> {
-    const key = keys.upload(id)
+  async endUnchanged(id: string, etag: Etag): Promise<boolean> {
+    const key = keys.lease(id)
     const found = await this.#records.look(key)
     if (found?.etag !== etag) return false
-    let last: Found<Upload> = found
+    let last: Found<Lease> = found
     // Where nothing was announced there is nothing to renew, and on a full disk nothing needs to be
     // written to make room.
     if (found.value?.about !== undefined) {
@@ -281,7 +276,7 @@ export class Uploads {
    * What the run before had announced fails, if it was not written yet. The key stays announced
    * until this is done: who dies before that is followed by one who does it.
    */
-  async #renew({ about }: Upload): Promise<void> {
+  async #renew({ about }: Lease): Promise<void> {
     if (about !== undefined) await this.#any.renew(about)
   }
 }
@@ -292,7 +287,7 @@ export class Uploads {
  */
 export const HEARTBEAT_MS = 2_000
 
-const ORDER = { receiving: 0, received: 1, committing: 2, named: 3 } as const satisfies Record<UploadState, number>
+const ORDER = { receiving: 0, received: 1, committing: 2, named: 3 } as const satisfies Record<LeaseState, number>
 
 export function interrupted(id: string): never {
   throw new StrataError(

@@ -9,7 +9,7 @@ import {
   type NodeDirectory,
   type Producer,
 } from '@strata/queue'
-import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@strata/store'
+import { LEASE_ENDS, type BlobStore, type LiveLease, type Leases } from '@strata/store'
 
 /**
  * Looks after requests whose gateway died before all of it was with others, and uploads whose owner
@@ -25,7 +25,7 @@ import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@str
  * | damaged | – | – | ended as failed: nobody can go on with it |
  * | any other | over, and has not ended it | – | ended: its job's failure is what the client was told |
  *
- * Ended means: `named` is done, answered with its result; all else has failed (`UPLOAD_ENDS`). What
+ * Ended means: `named` is done, answered with its result; all else has failed (`LEASE_ENDS`). What
  * it brought and no blob has is deleted.
  *
  * A request that has no upload, and no job that could end it, is ended too: its gateway died before
@@ -33,7 +33,7 @@ import { UPLOAD_ENDS, type BlobStore, type LiveUpload, type Uploads } from '@str
  * it brought was deleted. A launch, a mount or a collection that is said to be waiting and has no
  * job is ended, and the name that was claimed for the container is free.
  */
-export class RequestKeeper {
+export class Reaper {
   readonly #seen = new Map<string, { state: string; since: number; times: number }>()
   /**
    * Requests that are with others, and so stay: most of a day's, which need not be read at every
@@ -43,7 +43,7 @@ export class RequestKeeper {
   #sweeping: Promise<JobResult<'sweep'>> | undefined
 
   constructor(
-    private readonly uploads: Uploads,
+    private readonly leases: Leases,
     private readonly blobs: BlobStore,
     private readonly journal: Journal,
     private readonly producer: Producer,
@@ -59,8 +59,8 @@ export class RequestKeeper {
   async #sweep(): Promise<JobResult<'sweep'>> {
     const result: JobResult<'sweep'> = { ended: [], queued: [] }
     const live = new Set<string>()
-    const damaged: Pick<LiveUpload, 'id' | 'etag'>[] = []
-    for await (const upload of this.uploads.listLive((one) => damaged.push(one))) {
+    const damaged: Pick<LiveLease, 'id' | 'etag'>[] = []
+    for await (const upload of this.leases.listLive((one) => damaged.push(one))) {
       live.add(upload.id)
       if (!this.#isSilent(upload.id, upload.etag)) continue
       const done = await this.#lookAfter(upload)
@@ -68,7 +68,7 @@ export class RequestKeeper {
     }
     for (const { id, etag } of damaged) {
       live.add(id)
-      if (!this.#isSilent(id, etag) || !(await this.uploads.abandon(id, etag))) continue
+      if (!this.#isSilent(id, etag) || !(await this.leases.endUnchanged(id, etag))) continue
       await this.#clear(id, new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`))
       result.ended.push(id)
     }
@@ -98,9 +98,9 @@ export class RequestKeeper {
     return seen.times >= LOOKS && now - seen.since >= this.silenceMs
   }
 
-  async #lookAfter(upload: LiveUpload): Promise<keyof JobResult<'sweep'> | undefined> {
+  async #lookAfter(upload: LiveLease): Promise<keyof JobResult<'sweep'> | undefined> {
     const job = jobOf(upload)
-    const isWorked = job && UPLOAD_ENDS[upload.state].keptBy === 'job'
+    const isWorked = job && LEASE_ENDS[upload.state].keptBy === 'job'
     if (isWorked && (await this.producer.has(job))) {
       if (!(await this.producer.isOver(job))) return undefined
     } else if (isWorked && !(await this.#isAnswered(upload.id))) {
@@ -122,22 +122,22 @@ export class RequestKeeper {
     }
   }
 
-  async #end(upload: LiveUpload): Promise<boolean> {
+  async #end(upload: LiveLease): Promise<boolean> {
     const { id, etag, state } = upload
     // Answered before it is over: nobody would know the result afterwards. A failure is told when
     // it is final.
-    if (UPLOAD_ENDS[state].as === 'done') await this.#answer(upload)
-    if (!(await this.uploads.abandon(id, etag))) return false
+    if (LEASE_ENDS[state].as === 'done') await this.#answer(upload)
+    if (!(await this.leases.endUnchanged(id, etag))) return false
     failpoint('load.abandoned')
     await this.#clear(id)
     return true
   }
 
   /** A result that is damaged must not keep this sweep, and every later one, from the others. */
-  async #answer(upload: LiveUpload): Promise<void> {
+  async #answer(upload: LiveLease): Promise<void> {
     let result: unknown
     try {
-      result = await this.uploads.resultOf(upload)
+      result = await this.leases.resultOf(upload)
     } catch (error) {
       if (!(error instanceof StrataError && error.code === 'corrupt')) throw error
       await this.journal.fail(upload.id, error)
@@ -168,7 +168,7 @@ export class RequestKeeper {
    * The journal last: while it says that the request is receiving, a later sweep does this again.
    */
   async #clear(id: string, why = interrupted()): Promise<void> {
-    await this.blobs.sweepUpload(id)
+    await this.blobs.deleteUnused(id)
     await this.journal.fail(id, why)
   }
 }
@@ -200,7 +200,7 @@ function jobOf({
   id,
   job: { kind },
   request: { prepare, name, platform },
-}: LiveUpload): NewJob<'load' | 'import'> | undefined {
+}: LiveLease): NewJob<'load' | 'import'> | undefined {
   if (kind !== 'load' && kind !== 'import') return undefined
   const asked = {
     prepare: prepare === true,

@@ -1,0 +1,131 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { PREFIX } from './keys.js'
+import type { ObjectStore } from './object-store.js'
+import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
+import { z } from 'zod'
+import { Records } from './records.js'
+import { Leases } from './leases.js'
+
+const job = { kind: 'load', id: 'j' }
+
+describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('Leases on %s', (kind) => {
+  let store: ObjectStore
+  let dispose: () => Promise<void>
+  let leases: Leases
+  beforeEach(async () => {
+    const temporary = await temporaryStore()
+    dispose = temporary.dispose
+    store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
+    leases = new Leases(store)
+  })
+  afterEach(() => dispose())
+  const live = async () => {
+    const ids: string[] = []
+    for await (const { id } of leases.listLive()) ids.push(id)
+    return ids
+  }
+
+  it('live from create to end', async () => {
+    await leases.create('u1', { job, request: { name: 'a:1' } })
+    await leases.create('u2', { job, request: {}, state: 'received', listing: 'data/u2/listing' })
+    await expect(leases.create('u1', { job, request: {} })).rejects.toMatchObject({ code: 'job_exists' })
+    expect(await leases.get('u1')).toMatchObject({ id: 'u1', state: 'receiving', job, request: { name: 'a:1' } })
+    expect(await live()).toEqual(['u1', 'u2'])
+    await leases.end('u1')
+    await leases.end('u1')
+    expect(await leases.get('u1')).toBeUndefined()
+    expect(await live()).toEqual(['u2'])
+    expect((await store.list(PREFIX.leases)).objects).toHaveLength(1)
+  })
+
+  it('go forward only', async () => {
+    const run = await leases.create('u', { job, request: {} })
+    await leases.update(run, (upload) => ({ ...upload, state: 'received', listing: 'data/u/listing' }))
+    expect((await leases.update(run, (upload) => ({ ...upload, state: 'committing' }))).listing).toBe('data/u/listing')
+    await expect(leases.update(run, (upload) => ({ ...upload, state: 'receiving' }))).rejects.toMatchObject({
+      code: 'internal',
+    })
+  })
+
+  it('show a heartbeat to an observer, who ends only what is silent', async () => {
+    const run = await leases.create('u', { job, request: {} })
+    const before = (await leases.get('u'))!
+    await leases.touch(run)
+    const after = (await leases.get('u'))!
+    expect(after).toEqual({ ...before, etag: after.etag })
+    expect(after.etag).not.toBe(before.etag)
+    expect(await leases.endUnchanged('u', before.etag)).toBe(false)
+    expect(await leases.endUnchanged('u', after.etag)).toBe(true)
+    expect(await leases.endUnchanged('u', after.etag)).toBe(false)
+    expect((await store.list(PREFIX.leases)).objects).toEqual([])
+    await expect(leases.touch(run)).rejects.toMatchObject({ code: 'upload_interrupted' })
+  })
+
+  it('belong to the run that began last', async () => {
+    const first = await leases.create('u', { job, request: {}, state: 'received' })
+    const { run: second, upload } = await leases.begin('u')
+    expect(upload).toMatchObject({ state: 'received', request: {} })
+    for (const late of [
+      () => leases.touch(first),
+      () => leases.announce(first, 'images/a/_tags/1'),
+      () => leases.named(first, {}),
+    ]) {
+      await expect(late()).rejects.toMatchObject({ code: 'upload_interrupted' })
+    }
+    for (const as of ['done', 'failed'] as const) expect(await leases.endBy(first, as)).toBe(false)
+    expect(await live()).toEqual(['u'])
+    expect(await leases.endBy(second, 'done')).toBe(true)
+    expect(await leases.endBy(second, 'done')).toBe(true)
+    expect(await live()).toEqual([])
+    await expect(leases.begin('u')).rejects.toMatchObject({ code: 'upload_interrupted' })
+  })
+
+  it.each(['begins it again', 'abandons it'])(
+    'whoever %s makes what was announced and not yet written fail',
+    async (how) => {
+      const [written, absent] = ['images/a/_tags/1', 'images/a/_tags/2']
+      const names = new Records(store, z.object({ n: z.number() }), 'the record')
+      await names.write(written, { n: 1 }, undefined)
+      for (const key of [written, absent]) {
+        const late = await leases.create(`u-${key.at(-1)!}`, { job, request: {}, state: 'committing' })
+        const seen = await names.findToWrite(key)
+        await leases.announce(late, key)
+        if (how === 'begins it again') await leases.begin(late.lease)
+        else expect(await leases.endUnchanged(late.lease, (await leases.get(late.lease))!.etag)).toBe(true)
+        expect(await names.write(key, { n: 2 }, seen)).toBeUndefined()
+      }
+      expect(await names.read(written)).toEqual({ n: 1 })
+      expect(await names.read(absent)).toBeUndefined()
+    },
+  )
+
+  it.each([
+    ['small', 10],
+    ['large', 100_000],
+  ])('keep a %s result once they are named', async (_, length) => {
+    const run = await leases.create('u', { job, request: {}, state: 'committing' })
+    await leases.named(run, { images: 'x'.repeat(length) })
+    const { upload } = await leases.begin('u')
+    expect(upload.state).toBe('named')
+    expect(await leases.resultOf(upload)).toEqual({ images: 'x'.repeat(length) })
+  })
+
+  it('leave an id to the one who has it, and to what it has brought', async () => {
+    await leases.create('u', { job, request: { name: 'a:1' } })
+    await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'job_exists' })
+    expect(await leases.get('u')).toMatchObject({ request: { name: 'a:1' } })
+    await store.put('data/u/1', Buffer.from('a blob of an image that is there'))
+    await leases.end('u')
+    await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'job_exists' })
+    expect(await leases.get('u')).toBeUndefined()
+  })
+
+  it('of older versions have no run, and are taken over as any', async () => {
+    const old = { rev: 'r', value: { state: 'committing', job, listing: 'data/u/listing', request: {} } }
+    await store.create('uploads/u', Buffer.from(JSON.stringify(old)))
+    const { run, upload } = await leases.begin('u')
+    expect(upload).toMatchObject(old.value)
+    await leases.announce(run, 'images/a/_tags/1')
+    expect(await leases.endBy(run, 'failed')).toBe(true)
+  })
+})
