@@ -2,7 +2,7 @@ import { existsSync, realpathSync } from 'node:fs'
 import { mkdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { mountAt } from '@strata/linux'
-import { StrataError } from '@strata/base'
+import { SerialByKey, StrataError } from '@strata/base'
 import { chainIdOf, hexOf, type Digest } from '@strata/oci'
 import type { ImageRef } from '@strata/queue'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
@@ -16,8 +16,7 @@ import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strat
  * - Requests for one image are carried out one after the other.
  */
 export class ImageMounts {
-  /** The last request for each image that has one. */
-  readonly #tails = new Map<Digest, Promise<unknown>>()
+  readonly #requests = new SerialByKey<Digest>()
 
   constructor(
     private readonly snapshots: Snapshotter,
@@ -25,7 +24,7 @@ export class ImageMounts {
   ) {}
 
   mount(image: ImageRef): Promise<string> {
-    return this.#inTurn(image.id, () => this.#mount(image))
+    return this.#requests.run(image.id, () => this.#mount(image))
   }
 
   /**
@@ -33,7 +32,7 @@ export class ImageMounts {
    * @throws StrataError `image_in_use` while a process works in the mount
    */
   umount(id: Digest): Promise<boolean> {
-    return this.#inTurn(id, () => this.#umount(id))
+    return this.#requests.run(id, () => this.#umount(id))
   }
 
   async #mount(image: ImageRef): Promise<string> {
@@ -63,16 +62,6 @@ export class ImageMounts {
     await this.snapshots.remove(this.#key(id))
     await rmdir(target)
     return true
-  }
-
-  #inTurn<T>(id: Digest, work: () => Promise<T>): Promise<T> {
-    const done = (this.#tails.get(id) ?? Promise.resolve()).then(work, work)
-    this.#tails.set(id, done)
-    const forget = (): void => {
-      if (this.#tails.get(id) === done) this.#tails.delete(id)
-    }
-    done.then(forget, forget)
-    return done
   }
 
   #target(id: Digest): string {

@@ -1,7 +1,7 @@
 import type { ContainerRecord, Containers } from '@strata/containers'
 import type { Images } from '@strata/images'
 import type { LayerFolder } from '@strata/layers'
-import { failpoint, StrataError } from '@strata/base'
+import { failpoint, Serial, StrataError } from '@strata/base'
 import { chainIdOf, type ChainId, type DiffId } from '@strata/oci'
 import type { JobData, NodeCleaning } from '@strata/queue'
 import type { RootInfo, Snapshotter } from '@strata/snapshots'
@@ -39,7 +39,7 @@ interface Wanted {
  * the next start.
  */
 export class NodeCleaner {
-  #turn: Promise<unknown> = Promise.resolve()
+  readonly #cleanings = new Serial()
 
   constructor(
     private readonly snapshots: Snapshotter,
@@ -51,9 +51,7 @@ export class NodeCleaner {
 
   /** One after another, so that each counts what it freed itself. */
   clean(data: Clean): Promise<NodeCleaning> {
-    const cleaning = this.#turn.then(() => this.#clean(data))
-    this.#turn = cleaning.catch(() => undefined)
-    return cleaning
+    return this.#cleanings.run(() => this.#clean(data))
   }
 
   async #clean(data: Clean): Promise<NodeCleaning> {

@@ -1,6 +1,6 @@
 import { containerSchema } from '@strata/api'
 import type { Containers, ContainerRecord } from '@strata/containers'
-import { StrataError } from '@strata/base'
+import { Serial, StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
 import { publicView } from './container-view.js'
 
@@ -12,7 +12,7 @@ import { publicView } from './container-view.js'
  */
 export class Publisher {
   readonly #unlisten: () => void
-  #tail: Promise<void> = Promise.resolve()
+  readonly #writes = new Serial()
   /** At the start always: what happened while no process served the node was told to nobody. */
   #isDue = true
   /** By container: known here when the record is gone. */
@@ -44,16 +44,16 @@ export class Publisher {
 
   /** All that has happened so far is published. */
   settled(): Promise<void> {
-    return this.#tail
+    return this.#writes.settled()
   }
 
   async close(): Promise<void> {
     this.#unlisten()
-    await this.#tail
+    await this.#writes.settled()
   }
 
   #enqueue(work: () => Promise<void>): void {
-    this.#tail = this.#tail.then(work).catch((error: unknown) => this.warn(`publishing: ${String(error)}`))
+    this.#writes.run(work).catch((error: unknown) => this.warn(`publishing: ${String(error)}`))
   }
 
   async #all(): Promise<void> {

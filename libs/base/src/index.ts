@@ -1,2 +1,3 @@
 export * from './errors.js'
 export * from './failpoint.js'
+export * from './serial.js'

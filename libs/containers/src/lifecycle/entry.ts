@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/base'
+import { Serial, StrataError } from '@strata/base'
 import type { ContainerExit, ContainerRecord, ContainerState } from '../container.js'
 import type { ContainerLog } from '../log/container-log.js'
 import type { Monitor } from '../runtime/monitor.js'
@@ -23,7 +23,7 @@ export class Entry {
   /** Its foreground reader has come. */
   attended = false
   readonly #listeners = new Set<() => void>()
-  #queue: Promise<unknown> = Promise.resolve()
+  readonly #changes = new Serial()
 
   constructor(
     public record: ContainerRecord,
@@ -39,10 +39,8 @@ export class Entry {
   }
 
   /** Runs `work` when all that was asked for before has ended. */
-  async alone<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.then(work)
-    this.#queue = turn.catch(() => undefined)
-    return await turn
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#changes.run(work)
   }
 
   /** Calls after each change of the record. Answers how to stop it. */

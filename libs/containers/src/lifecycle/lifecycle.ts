@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { bootId } from '@strata/linux'
 import { lasts, type ContainerRecord, type ContainerState, type LaunchOptions } from '../container.js'
 import type { Entry } from './entry.js'
 import type { Launcher, Observed, Started } from './launcher.js'
@@ -27,7 +27,7 @@ export interface LifecycleNode {
  * entry's turn (`alone`).
  */
 export class Lifecycle {
-  readonly #bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+  readonly #bootId = bootId()
 
   constructor(private readonly node: LifecycleNode) {}
 
