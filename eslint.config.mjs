@@ -20,7 +20,7 @@ const may = {
   intake: ['base', 'oci', 'archive', 'layers', 'store', 'linux'],
   snapshots: ['base', 'oci', 'layers', 'erofs', 'linux', 'archive'],
   containers: ['base', 'oci', 'linux'],
-  queue: ['base', 'oci'],
+  queue: ['base', 'oci', 'api'],
   api: ['base', 'oci'],
   platform: ['base', 'oci'],
   gateway: ['base', 'oci', 'linux', 'api', 'archive', 'layers', 'intake', 'images', 'store', 'queue', 'platform'],

@@ -138,9 +138,9 @@ export class Loader {
       const begun = await this.leases.begin(upload)
       run = begun.run
       made =
-        begun.upload.state === 'named'
-          ? { result: CONTRACTS.load.result.parse(await this.leases.resultOf(begun.upload)) }
-          : await work(run, begun.upload)
+        begun.lease.state === 'named'
+          ? { result: CONTRACTS.load.result.parse(await this.leases.resultOf(begun.lease)) }
+          : await work(run, begun.lease)
       await context.complete(made.result)
       failpoint('load.completed')
       if (!(await this.leases.endBy(run, 'done'))) return made.result

@@ -9,38 +9,50 @@ import {
   type NodeDirectory,
   type Producer,
 } from '@strata/queue'
-import { LEASE_ENDS, type BlobStore, type LiveLease, type Leases } from '@strata/store'
+import {
+  LEASE_ENDS,
+  LEASE_EXPIRY_MS,
+  LEASE_POLICIES,
+  type BlobStore,
+  type JobLeaseKind,
+  type LeaseKeeper,
+  type LeaseKind,
+  type Leases,
+  type LiveLease,
+} from '@strata/store'
+import { Silence } from './silence.js'
 
 /**
- * Looks after requests whose gateway died before all of it was with others, and uploads whose owner
- * died (DESIGN's law: by compare-and-set, once the record has not changed for a while by the
- * *observer's* clock).
+ * Ends leases that nobody keeps any more, and requests whose gateway died before all of it was with
+ * others. A lease is ended by compare-and-set, if its record has not changed for long enough by the
+ * *observer's* clock. How long, and what else counts, follows from who keeps it (`LEASE_POLICIES`):
  *
- * | upload is | job in the queue | request's record | what is done |
+ * | kept by | job in the queue | request's record | what is done |
  * | --- | --- | --- | --- |
- * | `receiving`, or has no job | – | – | ended as failed: its owner shows by heartbeats that it lives |
- * | any other | waits or is worked on | – | nothing: its runs finish it |
- * | any other | none (never added, or lost) | not ended, or lost | the record is made again, the job is added |
- * | any other | none | ended, or expired | ended: its client was told, so names are not set any more |
- * | damaged | – | – | ended as failed: nobody can go on with it |
- * | any other | over, and has not ended it | – | ended: its job's failure is what the client was told |
+ * | a heartbeat | – | – | ended after `silenceMs` |
+ * | its expiry | – | – | ended after `expiryMs` |
+ * | a job | waits or is worked on | – | nothing: its runs finish it |
+ * | a job | none (never added, or lost) | not ended, or lost | the record is made again, the job is added |
+ * | a job | none | ended, or expired | ended: its client was told, so names are not set any more |
+ * | a job | over, and has not ended it | – | ended: its job's failure is what the client was told |
+ * | (the record is damaged) | – | – | ended as failed: nobody can go on with it |
  *
  * Ended means: `named` is done, answered with its result; all else has failed (`LEASE_ENDS`). What
  * it brought and no blob has is deleted.
  *
- * A request that has no upload, and no job that could end it, is ended too: its gateway died before
+ * A request that has no lease, and no job that could end it, is ended too: its gateway died before
  * it made one or before the journal said that it had ended it, or a storage service before all that
  * it brought was deleted. A launch, a mount or a collection that is said to be waiting and has no
  * job is ended, and the name that was claimed for the container is free.
  */
 export class Reaper {
-  readonly #seen = new Map<string, { state: string; since: number; times: number }>()
+  readonly #silence: Silence
   /**
    * Requests that are with others, and so stay: most of a day's, which need not be read at every
    * sweep.
    */
   readonly #past = new Set<string>()
-  #sweeping: Promise<JobResult<'sweep'>> | undefined
+  #reaping: Promise<JobResult<'sweep'>> | undefined
 
   constructor(
     private readonly leases: Leases,
@@ -48,27 +60,30 @@ export class Reaper {
     private readonly journal: Journal,
     private readonly producer: Producer,
     private readonly nodes: NodeDirectory,
-    private readonly silenceMs: number,
-  ) {}
-
-  /** One at a time: who comes while one is under way gets its result. */
-  sweep(): Promise<JobResult<'sweep'>> {
-    return (this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined)))
+    private readonly limits: ReaperLimits,
+  ) {
+    this.#silence = new Silence(limits.silenceMs / 2)
   }
 
-  async #sweep(): Promise<JobResult<'sweep'>> {
+  /** One at a time: a call while one is under way gets its result. */
+  reap(): Promise<JobResult<'sweep'>> {
+    return (this.#reaping ??= this.#reap().finally(() => (this.#reaping = undefined)))
+  }
+
+  async #reap(): Promise<JobResult<'sweep'>> {
     const result: JobResult<'sweep'> = { ended: [], queued: [] }
+    const { silenceMs } = this.limits
     const live = new Set<string>()
     const damaged: Pick<LiveLease, 'id' | 'etag'>[] = []
-    for await (const upload of this.leases.listLive((one) => damaged.push(one))) {
-      live.add(upload.id)
-      if (!this.#isSilent(upload.id, upload.etag)) continue
-      const done = await this.#lookAfter(upload)
-      if (done) result[done].push(upload.id)
+    for await (const lease of this.leases.listLive((one) => damaged.push(one))) {
+      live.add(lease.id)
+      if (this.#silence.look(lease.id, lease.etag) < this.#limitOf(keeperOf(lease))) continue
+      const done = await this.#lookAfter(lease)
+      if (done) result[done].push(lease.id)
     }
     for (const { id, etag } of damaged) {
       live.add(id)
-      if (!this.#isSilent(id, etag) || !(await this.leases.endUnchanged(id, etag))) continue
+      if (this.#silence.look(id, etag) < silenceMs || !(await this.leases.endUnchanged(id, etag))) continue
       await this.#clear(id, new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`))
       result.ended.push(id)
     }
@@ -79,36 +94,28 @@ export class Reaper {
       if (queue === undefined ? ENDS.has(state) : state !== 'waiting') this.#past.add(id)
       if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
-      if (!this.#isSilent(id, updatedAt)) continue
+      if (this.#silence.look(id, updatedAt) < silenceMs) continue
       if (queue === undefined) await this.#clearWithout(record)
       else if (!(await this.producer.has({ queue, id }))) await this.#giveUp(record)
     }
-    for (const id of this.#seen.keys()) if (!live.has(id)) this.#seen.delete(id)
+    this.#silence.keepOnly(live)
     return result
   }
 
-  #isSilent(id: string, state: string): boolean {
-    const now = performance.now()
-    const seen = this.#seen.get(id)
-    if (seen?.state !== state) {
-      this.#seen.set(id, { state, since: now, times: 1 })
-      return false
-    }
-    seen.times++
-    return seen.times >= LOOKS && now - seen.since >= this.silenceMs
+  #limitOf(keeper: LeaseKeeper): number {
+    return keeper === 'expiry' ? (this.limits.expiryMs ?? LEASE_EXPIRY_MS) : this.limits.silenceMs
   }
 
-  async #lookAfter(upload: LiveLease): Promise<keyof JobResult<'sweep'> | undefined> {
-    const job = jobOf(upload)
-    const isWorked = job && LEASE_ENDS[upload.state].keptBy === 'job'
-    if (isWorked && (await this.producer.has(job))) {
+  async #lookAfter(lease: LiveLease): Promise<keyof JobResult<'sweep'> | undefined> {
+    const job = keeperOf(lease) === 'job' ? jobOf(lease) : undefined
+    if (job && (await this.producer.has(job))) {
       if (!(await this.producer.isOver(job))) return undefined
-    } else if (isWorked && !(await this.#isAnswered(upload.id))) {
-      await this.journal.restore(upload.id, job.name)
+    } else if (job && !(await this.#isAnswered(lease.id))) {
+      await this.journal.restore(lease.id, job.name)
       await this.producer.add(job)
       return 'queued'
     }
-    return (await this.#end(upload)) ? 'ended' : undefined
+    return (await this.#end(lease)) ? 'ended' : undefined
   }
 
   /** Whether the request's client was told of an end. */
@@ -122,28 +129,30 @@ export class Reaper {
     }
   }
 
-  async #end(upload: LiveLease): Promise<boolean> {
-    const { id, etag, state } = upload
+  async #end(lease: LiveLease): Promise<boolean> {
+    const { id, etag, state, job } = lease
+    const isTold = LEASE_POLICIES[job.kind].tells === 'request'
     // Answered before it is over: nobody would know the result afterwards. A failure is told when
     // it is final.
-    if (LEASE_ENDS[state].as === 'done') await this.#answer(upload)
+    if (isTold && LEASE_ENDS[state] === 'done') await this.#answer(lease)
     if (!(await this.leases.endUnchanged(id, etag))) return false
     failpoint('load.abandoned')
-    await this.#clear(id)
+    if (isTold) await this.#clear(id)
+    else await this.blobs.deleteUnused(id)
     return true
   }
 
-  /** A result that is damaged must not keep this sweep, and every later one, from the others. */
-  async #answer(upload: LiveLease): Promise<void> {
+  /** A result that is damaged must not keep the reaper, now and later, from the others. */
+  async #answer(lease: LiveLease): Promise<void> {
     let result: unknown
     try {
-      result = await this.leases.resultOf(upload)
+      result = await this.leases.resultOf(lease)
     } catch (error) {
       if (!(error instanceof StrataError && error.code === 'corrupt')) throw error
-      await this.journal.fail(upload.id, error)
+      await this.journal.fail(lease.id, error)
       return
     }
-    await this.journal.complete(upload.id, result)
+    await this.journal.complete(lease.id, result)
   }
 
   /** A job that comes late all the same finds that it is to stop. */
@@ -157,7 +166,7 @@ export class Reaper {
     await this.journal.fail(id, gone)
   }
 
-  /** A request that is not ended and has no upload: its job ends it, if it has one. */
+  /** A request that is not ended and has no lease: its job ends it, if it has one. */
   async #clearWithout({ id, state }: JournalRecord): Promise<void> {
     const job = { queue: QUEUES.ingest, id }
     if (state !== 'receiving' && (await this.producer.has(job)) && !(await this.producer.isOver(job))) return
@@ -165,7 +174,7 @@ export class Reaper {
   }
 
   /**
-   * The journal last: while it says that the request is receiving, a later sweep does this again.
+   * The journal last: while it says that the request is receiving, the reaper does this again.
    */
   async #clear(id: string, why = interrupted()): Promise<void> {
     await this.blobs.deleteUnused(id)
@@ -173,15 +182,17 @@ export class Reaper {
   }
 }
 
-/**
- * The clock alone is not enough: while store or Redis were away, owners could not say that they
- * live, and nobody looked either. Who has been seen unchanged only before and after that has had no
- * chance.
- */
-const LOOKS = 3
+export interface ReaperLimits {
+  /** How long a lease that lacks heartbeats, or a job, must have stayed as it is. */
+  readonly silenceMs: number
+  /** The same for a lease that expires. */
+  readonly expiryMs?: number
+}
 
-/** Where the job of a request is that brings no bytes. */
-const QUEUE_OF: Readonly<Partial<Record<JournalRecord['kind'], string>>> = {
+/** Where the job of a request is. `undefined`: its lease says what becomes of the request. */
+const QUEUE_OF: Readonly<Record<JournalRecord['kind'], string | undefined>> = {
+  load: undefined,
+  import: undefined,
   launch: QUEUES.runtime,
   prepare: QUEUES.runtime,
   collect: QUEUES.collect,
@@ -195,17 +206,25 @@ function interrupted(): StrataError {
   return new StrataError('upload_interrupted', 'the gateway that took the upload is gone: send it again')
 }
 
-/** The job that finishes an upload; one that is none of a job's has none. */
-function jobOf({
-  id,
-  job: { kind },
-  request: { prepare, name, platform },
-}: LiveLease): NewJob<'load' | 'import'> | undefined {
-  if (kind !== 'load' && kind !== 'import') return undefined
+function keeperOf({ job: { kind }, state }: LiveLease): LeaseKeeper {
+  return LEASE_POLICIES[kind].keptBy[state]
+}
+
+/** Kinds that a job finishes: one that is forgotten here does not compile. */
+const JOB_OF = { load: 'load', import: 'import' } as const satisfies Readonly<Record<JobLeaseKind, JobLeaseKind>>
+
+/** The job that finishes a lease; a lease that no job finishes has none. */
+function jobOf({ id, job, request }: LiveLease): NewJob<JobLeaseKind> | undefined {
+  if (!isJobKind(job.kind)) return undefined
+  const { prepare, name, platform } = request
   const asked = {
     prepare: prepare === true,
     ...(typeof name === 'string' ? { name } : {}),
     ...(typeof platform === 'string' ? { platform } : {}),
   }
-  return { name: kind, queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
+  return { name: JOB_OF[job.kind], queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
+}
+
+function isJobKind(kind: LeaseKind): kind is JobLeaseKind {
+  return kind in JOB_OF
 }

@@ -31,20 +31,15 @@ export class StorageWorker implements OnApplicationShutdown {
     this.#queue = QueueClient.forWork(config.STRATA_REDIS)
     this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
     const { journal, producer, nodes } = this.#queue
-    const keeper = new Reaper(
-      new Leases(store),
-      new BlobStore(store),
-      journal,
-      producer,
-      nodes,
-      config.STRATA_UPLOAD_SILENCE_MS,
-    )
+    const reaper = new Reaper(new Leases(store), new BlobStore(store), journal, producer, nodes, {
+      silenceMs: config.STRATA_UPLOAD_SILENCE_MS,
+    })
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
     this.#lost = new LostNodes(this.#queue, new RemovedNodes(store), config.STRATA_NODE_LOST_MS, onError)
     const look = async (): Promise<JobResult<'sweep'>> => {
       this.#lost.look().catch(onError)
-      return keeper.sweep()
+      return reaper.reap()
     }
     this.#queue.serve({
       kind: 'storage',

@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import { StrataError } from '@strata/base'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
-import { PREFIX, Leases, type ObjectStore } from '@strata/store'
+import { BlobStore, freshDataKey, keys, Leases, PREFIX, type LeaseKind, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { storageConfigSchema } from './config.js'
+import { Reaper } from './reaper.js'
 import { StorageWorker } from './storage.module.js'
 
 let redis: TestRedis
@@ -202,4 +203,56 @@ it('many collections at once become two, and uploads whose owners died are ended
     go()
     await worker.onApplicationShutdown()
   }
+})
+
+describe('the reaper', () => {
+  const SILENCE_MS = 100
+  let leases: Leases
+  beforeEach(() => {
+    leases = new Leases(folder.store)
+  })
+  const reaper = (expiryMs: number) =>
+    new Reaper(leases, new BlobStore(folder.store), queue.journal, queue.producer, queue.nodes, {
+      silenceMs: SILENCE_MS,
+      expiryMs,
+    })
+  /** A lease with bytes that are no blob yet. */
+  async function lease(kind: LeaseKind): Promise<{ id: string; data: string }> {
+    const id = randomUUID()
+    await leases.create(id, { job: { kind, id }, request: {} })
+    const data = freshDataKey(id)
+    await folder.store.put(data, Buffer.from('bytes'))
+    return { id, data }
+  }
+  const isLive = async (id: string): Promise<boolean> => (await leases.get(id)) !== undefined
+  const hasBytes = async (data: string): Promise<boolean> => (await folder.store.stat(data)) !== undefined
+  const HOUR = 3_600_000
+
+  it.each(['load', 'import', 'tag'] as const)(
+    'ends a lease of the kind %s whose owner is silent, with its bytes, but not a push at rest',
+    async (kind) => {
+      const [silent, push, newer] = [await lease(kind), await lease('push'), await lease('tag')]
+      await folder.store.delete([keys.lease(newer.id)])
+      const record = { rev: 'r', value: { state: 'receiving', job: { kind: 'mirror', id: newer.id }, request: {} } }
+      await folder.store.create(keys.lease(newer.id), Buffer.from(JSON.stringify(record)))
+      const it = reaper(HOUR)
+      await expect.poll(async () => (await it.reap(), isLive(silent.id))).toBe(false)
+      expect(await hasBytes(silent.data)).toBe(false)
+      for (const { id, data } of [push, newer]) expect([await isLive(id), await hasBytes(data)]).toEqual([true, true])
+    },
+  )
+
+  it('ends a push that has expired, and deletes its bytes; one that is renewed stays', async () => {
+    const [left, stays] = [await lease('push'), await lease('push')]
+    const it = reaper(5 * SILENCE_MS)
+    await expect
+      .poll(async () => {
+        await leases.begin(stays.id)
+        await it.reap()
+        return isLive(left.id)
+      })
+      .toBe(false)
+    expect(await hasBytes(left.data)).toBe(false)
+    expect([await isLive(stays.id), await hasBytes(stays.data)]).toEqual([true, true])
+  })
 })

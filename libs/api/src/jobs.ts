@@ -7,8 +7,10 @@ import { flag, uuid } from './common.js'
  * `receiving` bytes arrive · `waiting` no worker has it yet · `active` a worker is at it ·
  * `completed` `failed` `cancelled` its end, kept for a day.
  */
-const JOB_STATES = ['receiving', 'waiting', 'active', 'completed', 'failed', 'cancelled'] as const
-const JOB_KINDS = ['load', 'import', 'launch', 'prepare', 'collect'] as const
+export const JOB_STATES = ['receiving', 'waiting', 'active', 'completed', 'failed', 'cancelled'] as const
+/** What a request asks for. */
+export const JOB_KINDS = ['load', 'import', 'launch', 'prepare', 'collect'] as const
+export type JobKind = (typeof JOB_KINDS)[number]
 
 export const jobSchema = z
   .object({

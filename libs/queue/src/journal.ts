@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { JOB_KINDS, JOB_STATES, type JobKind, type JobState } from '@strata/api'
 import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
@@ -6,14 +7,11 @@ import { encodeFailure } from './failure.js'
 import { CHANNEL, KEY } from './keys.js'
 import type { Signals } from './signals.js'
 
-export type JournalState = 'receiving' | 'waiting' | 'active' | 'completed' | 'failed' | 'cancelled'
-export type JournalKind = 'load' | 'import' | 'launch' | 'prepare' | 'collect'
-
 /** A request that became a job, as `GET /v1/jobs/:id` shows it. Times are ISO 8601. */
 export interface JournalRecord {
   readonly id: string
-  readonly kind: JournalKind
-  readonly state: JournalState
+  readonly kind: JobKind
+  readonly state: JobState
   readonly step: string
   readonly bytes: number
   readonly entries: number
@@ -33,7 +31,7 @@ export interface JournalChange {
 }
 
 /** States that are final. */
-export const ENDS: ReadonlySet<JournalState> = new Set(['completed', 'failed', 'cancelled'])
+export const ENDS: ReadonlySet<JobState> = new Set(['completed', 'failed', 'cancelled'])
 const KEPT_SECONDS = 24 * 3600
 const REMEMBERED_SECONDS = 30 * 24 * 3600
 
@@ -116,7 +114,7 @@ export class Journal {
   /** `job_exists` where the id was used, also long ago. */
   async create(
     id: string,
-    kind: JournalKind,
+    kind: JobKind,
     state: 'receiving' | 'waiting',
     { total, container }: Pick<JournalRecord, 'total' | 'container'> = {},
   ): Promise<void> {
@@ -150,7 +148,7 @@ export class Journal {
   }
 
   /** Makes the record of a request again that Redis has lost, unless another has done so. */
-  async restore(id: string, kind: JournalKind): Promise<void> {
+  async restore(id: string, kind: JobKind): Promise<void> {
     await this.create(id, kind, 'waiting').catch((error: unknown) => {
       if (!(error instanceof StrataError && error.code === 'job_exists')) throw error
     })
@@ -211,7 +209,10 @@ export class Journal {
     )
   }
 
-  /** `job_not_found`, or `job_expired` for one that ended more than a day ago. */
+  /**
+   * @throws StrataError `job_not_found`; `job_expired` for one that ended more than a day ago;
+   * `unsupported` if a newer version made it and this one does not know its kind or state
+   */
   async get(id: string): Promise<JournalRecord> {
     return orUnavailable(
       (async () => {
@@ -242,16 +243,20 @@ export class Journal {
   async endOf(id: string): Promise<JournalRecord | 'under way' | 'unknown'> {
     const fields = await orUnavailable(this.redis.hgetall(KEY.job(id)))
     if (fields['state'] === undefined) return 'unknown'
-    return ENDS.has(fields['state'] as JournalState) ? toRecord(fields) : 'under way'
+    const record = toRecord(fields)
+    return ENDS.has(record.state) ? record : 'under way'
   }
 
-  /** The newest first, at most `limit`; of these, those of `except` are neither read nor given. */
+  /**
+   * The newest first, at most `limit`; of these, those of `except` are neither read nor given.
+   * Those of a kind that this version does not know are left out.
+   */
   async list(limit: number, except?: ReadonlySet<string>): Promise<JournalRecord[]> {
     return orUnavailable(
       (async () => {
         const ids = (await this.redis.zrevrange(KEY.jobs, 0, limit - 1)).filter((id) => !except?.has(id))
         const records = await Promise.all(ids.map((id) => this.redis.hgetall(KEY.job(id))))
-        return records.filter((fields) => fields['state'] !== undefined).map(toRecord)
+        return records.filter((fields) => fields['state'] !== undefined && isKind(kindOf(fields))).map(toRecord)
       })(),
     )
   }
@@ -325,13 +330,36 @@ export class Journal {
   }
 }
 
+/** The first versions had loads only, and did not say so. */
+function kindOf(fields: Record<string, string>): string {
+  return fields['kind'] ?? 'load'
+}
+
+const KINDS: ReadonlySet<string> = new Set(JOB_KINDS)
+function isKind(kind: string): kind is JobKind {
+  return KINDS.has(kind)
+}
+
+const STATES: ReadonlySet<string> = new Set(JOB_STATES)
+function isState(state: string): state is JobState {
+  return STATES.has(state)
+}
+
 function toRecord(fields: Record<string, string>): JournalRecord {
+  const id = fields['id'] ?? ''
+  const kind = kindOf(fields)
+  const state = fields['state'] ?? ''
+  if (!isKind(kind) || !isState(state))
+    throw new StrataError(
+      'unsupported',
+      `the job ${id} is of the kind ${JSON.stringify(kind)} and in the state ${JSON.stringify(state)}, of which this version does not know one: upgrade Strata`,
+    )
   const error =
     fields['error'] === undefined ? undefined : (JSON.parse(fields['error']) as { code: unknown; message: string })
   return {
-    id: fields['id'] ?? '',
-    kind: (fields['kind'] ?? 'load') as JournalKind,
-    state: (fields['state'] ?? 'failed') as JournalState,
+    id,
+    kind,
+    state,
     step: fields['step'] ?? '',
     bytes: Number(fields['bytes']),
     entries: Number(fields['entries']),

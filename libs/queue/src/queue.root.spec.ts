@@ -20,7 +20,7 @@ import {
   type LayerRef,
   type QueueKind,
 } from './index.js'
-import { BULL_PREFIX } from './keys.js'
+import { BULL_PREFIX, KEY } from './keys.js'
 import { TestRedis } from './testing/index.js'
 
 let redis: TestRedis
@@ -599,6 +599,17 @@ describe('the journal', () => {
     // Its record was dropped after a day.
     await fast.del(`strata:job:${id}`)
     await expect(journal.assertUnderWay(id, lock)).rejects.toMatchObject({ code: 'job_expired' })
+  })
+
+  it('does not guess at a record of a kind that it does not know', async () => {
+    const { journal, fast } = await client()
+    const [newer, known] = [randomUUID(), randomUUID()]
+    await journal.create(newer, 'load', 'waiting')
+    await journal.create(known, 'import', 'waiting')
+    await fast.hset(KEY.job(newer), 'kind', 'mirror')
+    await expect(journal.get(newer)).rejects.toMatchObject({ code: 'unsupported' })
+    const listed = (await journal.list(100)).map(({ id }) => id)
+    expect([listed.includes(known), listed.includes(newer)]).toEqual([true, false])
   })
 
   it('knows a used id, and an end is final', async () => {

@@ -51,9 +51,11 @@ export interface ProvenData {
  * meets a tombstone takes it for absence and replaces it. store-model.ts tries every interleaving
  * of exactly these steps.
  *
- * The model has no upload that is ended while its owner still works (stopped for long, then let
- * go). Such an owner is told by `upload_interrupted`: after each hold its record is looked for. And
- * a record whose bytes are gone is taken for absent.
+ * An owner whose lease is ended while it still works (it stood still for long) gets
+ * `upload_interrupted`: after each hold its lease is looked for. A record whose bytes are gone is
+ * taken for absent. One interleaving is not excluded: such an owner writes a blob's record after
+ * `deleteUnused` has read the records, and another lease holds that blob before the bytes are
+ * deleted and the owner withdraws the record.
  *
  * A **damaged record** hides where the blob's bytes are and who holds it. Whoever needs the blob
  * brings the bytes again and writes over the record, for all uploads that live then: any of them

@@ -11,7 +11,7 @@ import { RemovedNodes } from './removed-nodes.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
 import { Leases } from './leases.js'
 
-const job = { kind: 'load', id: 'u' }
+const job = { kind: 'load', id: 'u' } as const
 
 describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('damaged records on %s', (kind) => {
   let store: ObjectStore

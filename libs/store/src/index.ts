@@ -7,6 +7,6 @@ export * from './object-store.js'
 export { checkStoreConfig, OBJECT_STORE, openStore, storeConfigShape } from './open-store.js'
 export * from './records.js'
 export * from './removed-nodes.js'
-
+export * from './lease-kinds.js'
 export * from './leases.js'
 export * from './used-ids.js'

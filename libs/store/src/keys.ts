@@ -17,10 +17,10 @@ import {
 /**
  * Every key of the store, in one place.
  * ```
- * data/<upload>/<name>               bytes, written once under a fresh id
- * uploads/<upload>                   record: who is writing, and what came
- * used/<upload>                      a mark: an upload has had that id
- * blobs/<algorithm>/<hex>            record: where a blob's bytes are, which uploads hold it
+ * data/<lease>/<name>                bytes, written once under a fresh id
+ * uploads/<lease>                    record: a lease. Who is writing, and what came
+ * used/<lease>                       a mark: a lease has had that id
+ * blobs/<algorithm>/<hex>            record: where a blob's bytes are, which leases hold it
  * index/v1/<hex>                     a layer's index, by diffID
  * checkpoints/v2/<hex>               places from which a packed layer can be unpacked, by its blob
  * images/<repository>/_tags/<tag>    record: a name
@@ -36,11 +36,11 @@ import {
  */
 export const keys = {
   data: (upload: string, name: string) => `data/${checkLeaseId(upload)}/${checkSegment(name)}`,
-  /** All bytes of one upload. */
+  /** All bytes of one lease. */
   dataOf: (upload: string) => `data/${checkLeaseId(upload)}/`,
   lease: (lease: string) => `uploads/${checkLeaseId(lease)}`,
   usedId: (upload: string) => `used/${checkLeaseId(upload)}`,
-  /** No upload's id begins like this. */
+  /** No lease's id begins like this. */
   allUsedMarked: 'used/_all',
   blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
   index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
@@ -109,7 +109,7 @@ export function digestInKey(key: string): Digest | undefined {
   return hex === undefined ? undefined : digestFromHex(hex)
 }
 
-/** The upload that a `data/` or `uploads/` key belongs to. */
+/** The lease that a `data/` or `uploads/` key belongs to. */
 export function leaseInKey(key: string): string | undefined {
   return /^(?:data\/([^/]+)\/[^/]+|uploads\/([^/]+))$/.exec(key)?.slice(1).find(Boolean)
 }
@@ -143,7 +143,7 @@ export function checkPrefix(prefix: string): string {
   return prefix
 }
 
-/** An upload's id is chosen by a client (its job's id), so it is checked like one. */
+/** A lease's id is chosen by a client (its job's id), so it is checked like one. */
 function checkLeaseId(id: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id))
     throw new StrataError(

@@ -1,4 +1,7 @@
+import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BlobStore } from './blobs.js'
+import { Collector } from './collector.js'
 import { PREFIX } from './keys.js'
 import type { ObjectStore } from './object-store.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
@@ -6,7 +9,7 @@ import { z } from 'zod'
 import { Records } from './records.js'
 import { Leases } from './leases.js'
 
-const job = { kind: 'load', id: 'j' }
+const job = { kind: 'load', id: 'j' } as const
 
 describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('Leases on %s', (kind) => {
   let store: ObjectStore
@@ -63,8 +66,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('belong to the run that began last', async () => {
     const first = await leases.create('u', { job, request: {}, state: 'received' })
-    const { run: second, upload } = await leases.begin('u')
-    expect(upload).toMatchObject({ state: 'received', request: {} })
+    const { run: second, lease } = await leases.begin('u')
+    expect(lease).toMatchObject({ state: 'received', request: {} })
     for (const late of [
       () => leases.touch(first),
       () => leases.announce(first, 'images/a/_tags/1'),
@@ -105,9 +108,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   ])('keep a %s result once they are named', async (_, length) => {
     const run = await leases.create('u', { job, request: {}, state: 'committing' })
     await leases.named(run, { images: 'x'.repeat(length) })
-    const { upload } = await leases.begin('u')
-    expect(upload.state).toBe('named')
-    expect(await leases.resultOf(upload)).toEqual({ images: 'x'.repeat(length) })
+    const { lease } = await leases.begin('u')
+    expect(lease.state).toBe('named')
+    expect(await leases.resultOf(lease)).toEqual({ images: 'x'.repeat(length) })
   })
 
   it('leave an id to the one who has it, and to what it has brought', async () => {
@@ -123,9 +126,60 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('of older versions have no run, and are taken over as any', async () => {
     const old = { rev: 'r', value: { state: 'committing', job, listing: 'data/u/listing', request: {} } }
     await store.create('uploads/u', Buffer.from(JSON.stringify(old)))
-    const { run, upload } = await leases.begin('u')
-    expect(upload).toMatchObject(old.value)
+    const { run, lease } = await leases.begin('u')
+    expect(lease).toMatchObject(old.value)
     await leases.announce(run, 'images/a/_tags/1')
     expect(await leases.endBy(run, 'failed')).toBe(true)
+  })
+
+  it('of a kind that a newer version has made are read as such, and keep what they say', async () => {
+    const newer = { rev: 'r', value: { state: 'received', job: { kind: 'mirror', id: 'n' }, request: { of: 'a/b' } } }
+    await store.create('uploads/n', Buffer.from(JSON.stringify(newer)))
+    expect(await leases.get('n')).toMatchObject({ job: { kind: 'unknown', id: 'n' }, request: { of: 'a/b' } })
+    expect(await live()).toEqual(['n'])
+    expect(await leases.endUnchanged('n', (await leases.get('n'))!.etag)).toBe(true)
+  })
+
+  describe('of a push, whose requests come one after the other and nobody in between', () => {
+    const bytes = Buffer.from('a layer that a client has pushed')
+    const digest = digestOf(bytes)
+    const collect = async () =>
+      (
+        await new Collector(store).collect({
+          dryRun: false,
+          references: async function* () {
+            yield* await Promise.resolve([])
+          },
+        })
+      ).report.blobs.count
+    /** The first request, on one gateway: a blob. */
+    const first = async () => {
+      const run = await leases.create('p', { job: { kind: 'push', id: 'p' }, request: {} })
+      await new BlobStore(store).add(digest, bytes, run.lease)
+      return run
+    }
+
+    it('hold what came for the next request, on whichever gateway, which renews them', async () => {
+      const early = await first()
+      expect(await collect()).toBe(0)
+      const { etag } = (await leases.get('p'))!
+      const { run } = await new Leases(store).begin('p')
+      expect(await leases.endUnchanged('p', etag)).toBe(false)
+      expect(await new BlobStore(store).hold(digest, run.lease)).toBe(true)
+      // The first request has had its answer, and changes nothing any more.
+      await expect(leases.announce(early, 'images/a/_tags/1')).rejects.toMatchObject({ code: 'upload_interrupted' })
+      await leases.announce(run, 'images/a/_tags/1')
+      expect(await leases.endBy(run, 'done')).toBe(true)
+    })
+
+    it('hold nothing when they have ended, and a request that comes too late is told', async () => {
+      await first()
+      expect(await leases.endUnchanged('p', (await leases.get('p'))!.etag)).toBe(true)
+      expect(await collect()).toBe(1)
+      await expect(leases.begin('p')).rejects.toMatchObject({ code: 'upload_interrupted' })
+      const again = { job: { kind: 'push', id: 'p' }, request: {} } as const
+      if (kind === 'a store with the verbs alone')
+        await expect(leases.create('p', again)).rejects.toMatchObject({ code: 'job_exists' })
+    })
   })
 })

@@ -12,7 +12,7 @@ describe('a blob that someone counts on is never collected', () => {
     60_000,
   )
 
-  it.each(['order', 'rev', 'tomb'] satisfies WrongRule[])(
+  it.each(['order', 'rev', 'tomb', 'lease'] satisfies WrongRule[])(
     'but is lost with the wrong rule "%s"',
     (wrong) => {
       expect(explore(1, wrong).lost).toBeDefined()

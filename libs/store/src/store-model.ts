@@ -1,16 +1,19 @@
 /**
  * The rule "a blob that someone counts on is never collected" (blobs.ts, leases.ts; that of names
- * is in names-model.ts), small enough to try every interleaving: one digest, two uploads that may
- * succeed or fail, holders of ended uploads pruned at any time, the image removed, collectors of
- * two rounds each. One step here is one request to the store. (Revisions are numbered, not random:
- * what is tried is that all are different, or, with `rev`, that none are.)
+ * is in names-model.ts), small enough to try every interleaving: one digest, two leases that may
+ * succeed or fail, or be ended by an observer while their owner works on; holds of ended leases
+ * pruned at any time, the image removed, collectors of two rounds each. One step here is one
+ * request to the store. (Revisions are numbered, not random: what is tried is that all are
+ * different, or, with `rev`, that none are.)
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
  * - `order`: the collector lists the live uploads before the records;
  * - `rev`: a record's ETag is its content alone, as S3's is, without a fresh number in each write;
- * - `tomb`: tombstones are deleted without a condition.
+ * - `tomb`: tombstones are deleted without a condition;
+ * - `lease`: a name is set without a look at whether the lease lives. (Look and name are one step
+ *   here: names-model.ts is about that.)
  */
-export type WrongRule = 'order' | 'rev' | 'tomb'
+export type WrongRule = 'order' | 'rev' | 'tomb' | 'lease'
 
 /**
  * `lost`: a state in which a name is visible and its blob has no bytes. `states`: how many were
@@ -21,7 +24,7 @@ export interface Verdict {
   readonly lost: string | undefined
 }
 
-/** Sets of uploads and of data ids are bits of a number. */
+/** Sets of leases and of data ids are bits of a number. */
 interface Live {
   readonly is: 'live'
   readonly data: number
@@ -36,7 +39,7 @@ interface Tombstone {
 type Rec = Live | Tombstone | null
 
 /**
- * `own` is the data that the upload wrote, 0 for none: kept over a lost race, deleted when
+ * `own` is the data that the lease's owner wrote, 0 for none: kept over a lost race, deleted when
  * another's is there (BlobStore.commit).
  */
 type Writer =
@@ -62,7 +65,7 @@ interface State {
   readonly collectors: readonly Collector[]
 }
 
-const UPLOADS = 2
+const LEASES = 2
 const ROUNDS = 2
 
 /** What compare-and-set compares. */
@@ -76,11 +79,11 @@ function* steps(state: State, wrong: WrongRule | undefined): Generator<State> {
   const { rec } = state
   if (rec?.is === 'live' && rec.holders & ~state.live)
     yield { ...state, rev, rec: { ...rec, holders: rec.holders & state.live, rev } }
-  for (let i = 0; i < UPLOADS; i++) yield* writerSteps(state, i, rev)
+  for (let i = 0; i < LEASES; i++) yield* writerSteps(state, i, rev, wrong)
   for (let j = 0; j < state.collectors.length; j++) yield* collectorSteps(state, j, rev, wrong)
 }
 
-function* writerSteps(state: State, i: number, rev: number): Generator<State> {
+function* writerSteps(state: State, i: number, rev: number, wrong: WrongRule | undefined): Generator<State> {
   const writer = state.writers[i]!
   const bit = 1 << i
   const { own } = writer
@@ -89,6 +92,8 @@ function* writerSteps(state: State, i: number, rev: number): Generator<State> {
     ...change,
     writers: state.writers.with(i, next),
   })
+  // An observer takes the owner for dead.
+  if (state.live & bit) yield { ...state, live: state.live & ~bit }
   switch (writer.at) {
     case 'new':
       yield to({ at: 'look', own }, { live: state.live | bit })
@@ -113,7 +118,7 @@ function* writerSteps(state: State, i: number, rev: number): Generator<State> {
       yield to({ at: 'held', own: 0 }, { data: state.data & ~own })
       break
     case 'held':
-      yield to({ at: 'done', own }, { refs: state.refs | bit })
+      if (state.live & bit || wrong === 'lease') yield to({ at: 'done', own }, { refs: state.refs | bit })
       yield to({ at: 'ended', own }, { live: state.live & ~bit })
       break
     case 'done':
@@ -179,7 +184,7 @@ export function explore(collectors: number, wrong?: WrongRule): Verdict {
     refs: 0,
     rev: 1,
     nextId: 1,
-    writers: Array.from({ length: UPLOADS }, () => ({ at: 'new', own: 0 })),
+    writers: Array.from({ length: LEASES }, () => ({ at: 'new', own: 0 })),
     collectors: Array.from({ length: collectors }, () => ({ at: 'idle', rounds: ROUNDS })),
   }
   const seen = new Set([keyOf(first)])

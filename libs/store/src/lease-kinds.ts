@@ -1,0 +1,89 @@
+/**
+ * What a lease goes through. States go forward only.
+ *
+ *     receiving ─▶ received ─▶ committing ─▶ named ─▶ (no record)
+ *
+ * - `receiving`: bytes arrive.
+ * - `received`: all bytes are in the store.
+ * - `committing`: names are being set.
+ * - `named`: all names are set, and the result is kept. No run sets a name any more. The request
+ *   may have been answered.
+ */
+export const LEASE_STATES = ['receiving', 'received', 'committing', 'named'] as const
+export type LeaseState = (typeof LEASE_STATES)[number]
+
+/** A new kind gets its row in `LEASE_POLICIES`; without it nothing compiles. */
+export const LEASE_KINDS = ['load', 'import', 'tag', 'push', 'unknown'] as const
+export type LeaseKind = (typeof LEASE_KINDS)[number]
+
+/**
+ * Who keeps a lease alive. lease-model.ts tries every interleaving of each of the three.
+ *
+ * - `heartbeat`: one process, which writes the record every `HEARTBEAT_MS`. The lease ends when the
+ *   record has not changed for some seconds.
+ * - `expiry`: nobody. Each request that uses the lease takes it (`begin`), which renews it. The
+ *   lease ends when no request has come for `LEASE_EXPIRY_MS`.
+ * - `job`: a job in a queue, however long it waits. A job that was lost is queued again. The lease
+ *   ends when the job is over, or when the client was told of the end of its request.
+ */
+export type LeaseKeeper = 'heartbeat' | 'expiry' | 'job'
+
+export interface LeasePolicy {
+  readonly keptBy: Readonly<Record<LeaseState, LeaseKeeper>>
+  /**
+   * Who is told when the reaper ends the lease: the client of the request of the same id, or
+   * nobody.
+   */
+  readonly tells: 'request' | 'nobody'
+}
+
+const A_JOB_AFTER_THE_BYTES = { receiving: 'heartbeat', received: 'job', committing: 'job', named: 'job' } as const
+const A_PROCESS = {
+  receiving: 'heartbeat',
+  received: 'heartbeat',
+  committing: 'heartbeat',
+  named: 'heartbeat',
+} as const
+const REQUESTS = { receiving: 'expiry', received: 'expiry', committing: 'expiry', named: 'expiry' } as const
+
+/**
+ * | kind | its owner |
+ * | --- | --- |
+ * | `load`, `import` | a gateway while bytes arrive, then the job of that name |
+ * | `tag` | a gateway that gives an image one more name |
+ * | `push` | the requests of a registry's client: blobs first, a manifest later, and no process in between |
+ * | `unknown` | a newer version: this one does not know the kind, and so leaves it the longest time |
+ */
+export const LEASE_POLICIES = {
+  load: { keptBy: A_JOB_AFTER_THE_BYTES, tells: 'request' },
+  import: { keptBy: A_JOB_AFTER_THE_BYTES, tells: 'request' },
+  tag: { keptBy: A_PROCESS, tells: 'nobody' },
+  push: { keptBy: REQUESTS, tells: 'nobody' },
+  unknown: { keptBy: REQUESTS, tells: 'nobody' },
+} as const satisfies Readonly<Record<LeaseKind, LeasePolicy>>
+
+/** The kinds that a job finishes. */
+export type JobLeaseKind = {
+  [K in LeaseKind]: 'job' extends (typeof LEASE_POLICIES)[K]['keptBy'][LeaseState] ? K : never
+}[LeaseKind]
+
+/**
+ * As what a lease ends in a state, whoever ends it (its own run, or the reaper for it). Whoever
+ * ends one as `failed` ends it first and tells of the failure afterwards: what was told to have
+ * failed sets no name later. What is `done` is answered first: afterwards its result is gone.
+ */
+export const LEASE_ENDS: Readonly<Record<LeaseState, 'failed' | 'done'>> = {
+  receiving: 'failed',
+  received: 'failed',
+  committing: 'failed',
+  named: 'done',
+}
+
+/**
+ * How often an owner shows observers that it lives: by default they take it for dead after four of
+ * these.
+ */
+export const HEARTBEAT_MS = 2_000
+
+/** How long a lease without an owner of its own lives after the last request that used it. */
+export const LEASE_EXPIRY_MS = 3_600_000
