@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process'
 import {
   closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -9,6 +12,7 @@ import {
   statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
   lstatSync,
   readdirSync,
   constants,
@@ -19,6 +23,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   attachLoop,
+  cloneFile,
+  dataRanges,
   flock,
   lgetxattr,
   llistxattr,
@@ -161,6 +167,28 @@ describe('paths', () => {
     expect(lgetxattr(join(folder, 'link'), 'trusted.a')).toEqual(Buffer.from([0, 1]))
     expect(lgetxattr(join(folder, 'file'), 'trusted.a')).toBeUndefined()
   })
+})
+
+it('copies a file by its data, without its holes, and shares blocks only where the file system can', () => {
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')]
+  writeFileSync(from, '')
+  const source = openSync(from, 'r+')
+  const copy = openSync(to, 'w+')
+  try {
+    ftruncateSync(source, 100 * 2 ** 20)
+    writeSync(source, Buffer.alloc(4096, 1), 0, 4096, 10 * 2 ** 20)
+    fsyncSync(source)
+    const ranges = [...dataRanges(source)]
+    expect(ranges.reduce((sum, { length }) => sum + length, 0)).toBeLessThan(2 ** 20)
+    expect(ranges.some(({ offset, length }) => offset <= 10 * 2 ** 20 && offset + length > 10 * 2 ** 20)).toBe(true)
+    ftruncateSync(source, 4096)
+    expect([...dataRanges(source)]).toEqual([])
+    expect(cloneFile(source, copy)).toBe(fstatSync(copy).size === 4096)
+    expect(code(() => cloneFile(source, -1))).toBe('EBADF')
+  } finally {
+    closeSync(source)
+    closeSync(copy)
+  }
 })
 
 it('excludes a second open of a locked file, also in one process', () => {

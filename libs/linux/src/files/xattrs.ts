@@ -2,6 +2,7 @@ import { bind, check, cString, lastErrno, show, systemError, type Path } from '.
 
 const lsetxattrCall = bind('lsetxattr', ['ptr', 'ptr', 'ptr', 'ulong', 'int'])
 const lgetxattrCall = bind('lgetxattr', ['ptr', 'ptr', 'ptr', 'ulong'], 'long')
+const lremovexattrCall = bind('lremovexattr', ['ptr', 'ptr'])
 const llistxattrCall = bind('llistxattr', ['ptr', 'ptr', 'ulong'], 'long')
 /**
  * XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h: no value and no list is longer, so one call
@@ -21,6 +22,11 @@ export function lsetxattr(path: Path, name: Path, value: Buffer): void {
     'lsetxattr',
     `${show(name)} of ${show(path)}`,
   )
+}
+
+/** ENODATA (SystemError) if it has none of this name. */
+export function lremovexattr(path: Path, name: Path): void {
+  check(lremovexattrCall(cString(path), cString(name)), 'lremovexattr', `${show(name)} of ${show(path)}`)
 }
 
 /** `undefined` if it has none of this name. */

@@ -4,6 +4,7 @@ import { bind, check, cString, show, type Path } from '../libc.js'
 export const MS_RDONLY = 1
 export const MS_NOSUID = 2
 export const MS_NODEV = 4
+export const MS_REMOUNT = 32
 export const MS_BIND = 4096
 export const MS_PRIVATE = 1 << 18
 /** umount2(2) flags. */
