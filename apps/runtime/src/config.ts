@@ -1,6 +1,7 @@
 import { indexMemoryShape } from '@strata/archive'
 import { absolutePath, apiConfigShape, hostPort, nodeId, parseTcpListener, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
+import { DRIVER_NAMES, variantNames } from '@strata/snapshots'
 import { z } from 'zod'
 
 export const runtimeConfigSchema = z
@@ -36,11 +37,13 @@ export const runtimeConfigSchema = z
       .optional()
       .describe('http://HOST:PORT at which gateways reach STRATA_DOOR_LISTEN. Left out: that address itself'),
     STRATA_SNAPSHOTTER: z
-      .enum(['erofs', 'overlay'])
+      .enum(DRIVER_NAMES)
       .optional()
-      .describe('The storage driver. Left out: the best that works here'),
+      .describe(
+        'The storage driver, one of those in [storage.md](storage.md#drivers). Left out: the best that works here',
+      ),
     STRATA_EROFS: z
-      .enum(['file', 'loop'])
+      .enum(variantNames('erofs'))
       .optional()
       .describe('How EROFS reaches its files. Left out: the best that works here'),
     STRATA_LAUNCH_CONCURRENCY: z.coerce

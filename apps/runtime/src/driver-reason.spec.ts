@@ -3,30 +3,34 @@ import { expect, it } from 'vitest'
 import { driverReason } from './driver-reason.js'
 
 const WORKED = 'it worked'
-const file = (ok: boolean): ProbeResult => ({ driver: 'erofs', erofs: 'file', ok, reason: ok ? WORKED : 'ENOTBLK' })
-const loop = (ok: boolean): ProbeResult => ({
+const file: ProbeResult = {
   driver: 'erofs',
-  erofs: 'loop',
-  ok,
-  reason: ok ? WORKED : 'no loop device',
-})
-const overlay: ProbeResult = { driver: 'overlay', ok: true, reason: WORKED }
+  variant: 'file',
+  title: 'erofs on files',
+  ok: false,
+  reason: 'ENOTBLK',
+}
+const loop: ProbeResult = { ...file, variant: 'loop', title: 'erofs on loop devices', reason: 'no loop device' }
+const overlay: ProbeResult = { driver: 'overlay', variant: 'overlay', title: 'overlay', ok: true, reason: WORKED }
+const works = (probe: ProbeResult): ProbeResult => ({ ...probe, ok: true, reason: WORKED })
 
 it('the best, without more', () => {
-  expect(driverReason({}, [file(true), loop(true), overlay])).toBe('erofs from files: it worked')
+  const chosen = works(file)
+  expect(driverReason({}, { chosen, probes: [chosen, works(loop), overlay] })).toBe('erofs on files: it worked')
 })
 
 it('the next best, with what stood in the way of the better ones', () => {
-  expect(driverReason({}, [file(false), loop(false), overlay])).toBe(
-    'overlay: it worked; erofs from files does not work here: ENOTBLK; erofs from loop devices does not work here: no loop device',
+  expect(driverReason({}, { chosen: overlay, probes: [file, loop, overlay] })).toBe(
+    'overlay: it worked; erofs on files does not work here: ENOTBLK; erofs on loop devices does not work here: no loop device',
   )
 })
 
 it('what was asked for, by its name', () => {
-  expect(driverReason({ driver: 'overlay' }, [file(true), loop(true), overlay])).toBe(
+  const probes = [works(file), works(loop), overlay]
+  expect(driverReason({ driver: 'overlay' }, { chosen: overlay, probes })).toBe(
     'overlay: it worked; asked for by STRATA_SNAPSHOTTER=overlay',
   )
-  expect(driverReason({ erofs: 'loop' }, [file(true), loop(true), overlay])).toBe(
-    'erofs from loop devices: it worked; asked for by STRATA_EROFS=loop',
+  expect(driverReason({ variants: { erofs: 'loop' } }, { chosen: probes[1]!, probes })).toBe(
+    'erofs on loop devices: it worked; asked for by STRATA_EROFS=loop',
   )
 })

@@ -10,7 +10,7 @@ import { bootId, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } f
 import { StrataError, toldToCaller, type ToldError } from '@strata/base'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { joinNode, QUEUES, Sealer, type NodeMembership, type QueueClient } from '@strata/queue'
-import { createSnapshotter, probe, type Snapshotter } from '@strata/snapshots'
+import { createSnapshotter, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, openStore, RemovedNodes, type DurableFolder, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
 import { containerView } from './container-view.js'
@@ -92,9 +92,10 @@ export class RuntimeNode {
     for (const name of MOUNTED) makePrivateMount(join(folder, name))
     const layers = new LayerFolder(join(folder, 'layers'))
     const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
-    const wanted = { folder: join(folder, 'snapshots'), driver: config.STRATA_SNAPSHOTTER, erofs: config.STRATA_EROFS }
-    const reason = driverReason(wanted, await probe(wanted.folder))
-    const snapshots = await createSnapshotter({ ...wanted, memory: IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY) })
+    const wanted = { driver: config.STRATA_SNAPSHOTTER, variants: { erofs: config.STRATA_EROFS } }
+    const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
+    const created = await createSnapshotter({ ...wanted, folder: join(folder, 'snapshots'), memory })
+    const snapshots = created.snapshotter
     const containers = await Containers.open({
       node: config.STRATA_NODE,
       folder: join(folder, 'containers'),
@@ -107,7 +108,7 @@ export class RuntimeNode {
       config,
       store,
       snapshots,
-      reason,
+      driverReason(wanted, created),
       containers,
       new ImageMounts(snapshots, join(folder, 'mounts')),
       queue,

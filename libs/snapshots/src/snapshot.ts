@@ -16,9 +16,11 @@ export function parseSnapshotKey(text: string): SnapshotKey {
   return text as SnapshotKey
 }
 
+export type SnapshotKind = 'writable' | 'view'
+
 export interface SnapshotInfo {
   readonly key: SnapshotKey
-  readonly kind: 'writable' | 'view'
+  readonly kind: SnapshotKind
   /** The root that it is a child of. */
   readonly chainId: ChainId
 }

@@ -1,5 +1,5 @@
 import type { ChainId, DiffId } from '@strata/oci'
-import type { Mount } from './mounts.js'
+import type { Mount } from './mounts/mounts.js'
 import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
 
 /**
@@ -33,7 +33,7 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  *
  * **Examples**
  * ```ts
- * const snapshots = await createSnapshotter({ folder })
+ * const { snapshotter: snapshots } = await createSnapshotter({ folder })
  * // An image's root, to look at:
  * const chain = await snapshots.assemble(layers, signal)
  * const path = await snapshots.root(chain)
@@ -53,10 +53,12 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * **Errors** (StrataError): `not_found` for a key or chain id that is not there, `container_exists`
  * for a key in use for something else, `container_running` for a snapshot that is mounted,
  * `image_in_use` for a root that is, `layer_missing` and `corrupt` for a layer's files,
- * `layer_invalid` for what they say, `storage_full`, `cancelled`, `driver_unavailable`.
+ * `layer_invalid` for what they say, `storage_full`, `cancelled`, `driver_unavailable` for a
+ * snapshot that another driver made and this one cannot mount.
  */
 export interface Snapshotter {
-  readonly name: 'erofs' | 'overlay'
+  /** The driver's: a name in `DRIVERS`. */
+  readonly name: string
 
   /**
    * Makes the root of the stack, lowest layer first, and gives its chain id. At once if it is

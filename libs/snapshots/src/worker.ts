@@ -1,40 +1,35 @@
 import { parentPort } from 'node:worker_threads'
 import { asStrataError } from '@strata/base'
-import { writeErofsRoot } from './erofs/write-root.js'
-import { unpackLayers } from './overlay/unpack.js'
-import { markSynced } from './overlay/synced.js'
-import { setStopFlag } from './stop.js'
-import { removeTree, treeUsage } from './tree.js'
-import type { WorkerOutcome, WorkerReply, WorkerRequest, WorkerTask } from './worker-task.js'
+import { DRIVERS } from './drivers/drivers.js'
+import type { Tasks, WorkerOutcome, WorkerReply, WorkerRequest } from './threads/messages.js'
+import { setStopFlag } from './threads/stop.js'
+import { tasks as treeTasks } from './trees/tasks.js'
 
-function run(task: WorkerTask): WorkerOutcome {
-  switch (task.task) {
-    case 'erofs':
-      return { result: writeErofsRoot(task.layers, task.chainId, task.folder) }
-    case 'unpack':
-      return { result: unpackLayers(task.layers, task.missing) }
-    case 'synced':
-      return { result: markSynced(task.marks, task.folder) }
-    case 'remove':
-      return { result: removeTree(task.folder) }
-    case 'usage':
-      return { result: treeUsage(task.folder) }
-  }
+/** The thread of run-worker.ts. A driver's code is loaded when its first task comes. */
+async function tasksOf(owner: string): Promise<Tasks> {
+  if (owner === 'trees') return treeTasks
+  const row = DRIVERS.find(({ name }) => name === owner)
+  if (!row) throw new Error(`no driver is named ${owner}`)
+  return row.tasks()
 }
 
-function outcomeOf(task: WorkerTask): WorkerOutcome {
+async function outcomeOf({ owner, task, argument }: WorkerRequest): Promise<WorkerOutcome> {
   try {
-    return run(task)
+    const work = (await tasksOf(owner))[task]
+    if (!work) throw new Error(`${owner} has no task ${task}`)
+    // The sender's type had the argument: threadFor.
+    return { result: await work(argument as never) }
   } catch (error) {
     const { code, message } = asStrataError(error)
     return { code, message }
   }
 }
 
-parentPort?.on('message', ({ task, stop }: WorkerRequest) => {
-  setStopFlag(stop)
-  const outcome = outcomeOf(task)
-  // Both are this thread's own.
-  const { arrayBuffers, heapTotal } = process.memoryUsage()
-  parentPort?.postMessage({ outcome, held: arrayBuffers + heapTotal } satisfies WorkerReply)
+parentPort?.on('message', (request: WorkerRequest) => {
+  setStopFlag(request.stop)
+  void outcomeOf(request).then((outcome) => {
+    // Both are this thread's own.
+    const { arrayBuffers, heapTotal } = process.memoryUsage()
+    parentPort?.postMessage({ outcome, held: arrayBuffers + heapTotal } satisfies WorkerReply)
+  })
 })

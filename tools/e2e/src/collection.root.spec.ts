@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { lstatSync, readdirSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -62,6 +62,8 @@ function nodeBytes(): Map<string, number> {
   }
   for (const place of ['layers', 'snapshots/roots', 'snapshots/layers']) {
     const folder = join(strata.node.folder, place)
+    // Only overlay has layers of its own.
+    if (!existsSync(folder)) continue
     for (const name of readdirSync(folder)) if (HEX.test(name)) walk(join(folder, name))
   }
   return bytes

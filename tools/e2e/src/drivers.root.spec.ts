@@ -2,17 +2,21 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { FIXTURES, fixtureListing, openFixture } from '@strata/archive/testing'
+import { VARIANTS } from '@strata/snapshots'
 import { readTree } from '@strata/snapshots/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { StrataUnderTest } from './testing/strata.js'
 
-const KINDS = {
-  erofs: { STRATA_SNAPSHOTTER: 'erofs', STRATA_EROFS: 'file' },
-  overlay: { STRATA_SNAPSHOTTER: 'overlay' },
-  'erofs on loop devices': { STRATA_SNAPSHOTTER: 'erofs', STRATA_EROFS: 'loop' },
-}
+/** The variables that choose each variant of each driver. */
+const KINDS = VARIANTS.map(({ driver, variant, title }) => {
+  const others = VARIANTS.filter((other) => other.driver === driver && other.variant !== variant)
+  return [
+    title,
+    { STRATA_SNAPSHOTTER: driver, ...(others.length > 0 ? { [`STRATA_${driver.toUpperCase()}`]: variant } : {}) },
+  ] as const
+})
 
-describe.each(Object.entries(KINDS))('%s', (_, environment) => {
+describe.each(KINDS)('%s', (_, environment) => {
   let strata: StrataUnderTest
   beforeAll(async () => {
     strata = await StrataUnderTest.start({ environment: { ...environment, STRATA_PREPARE: 'false' } })

@@ -1,11 +1,13 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { mountTable } from '@strata/linux'
+import type { Layout } from '../bookkeeping/layout.js'
 
 /**
- * What there is of mounts, loop devices and files in or of a folder: all of it must be gone when a
- * driver was told to remove everything.
+ * The mounts, loop devices and files in or of a driver's folder: all of it must be gone when
+ * everything was removed.
  */
-export function leftoversOf(folder: string): string[] {
+export function leftoversOf(layout: Layout): string[] {
+  const folder = layout.path
   const mounts = mountTable()
     .filter(({ mountPoint }) => mountPoint.startsWith(`${folder}/`))
     .map(({ mountPoint }) => `mount ${mountPoint}`)
@@ -15,9 +17,7 @@ export function leftoversOf(folder: string): string[] {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => !entry.isDirectory())
     .map((entry) => `${entry.parentPath}/${entry.name}`)
-  const kept = ['roots', 'layers', 'mounts', 'snapshots', 'locks', 'tmp']
-  const folders = kept.flatMap((name) => readdirSync(`${folder}/${name}`).map((inside) => `${name}/${inside}`))
-  return [...mounts, ...loops, ...files, ...folders]
+  return [...mounts, ...loops, ...files, ...layout.contents()]
 }
 
 function backingFile(name: string): string | undefined {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readlinkSync, readSync } from 'node:fs'
 import { lgetxattr, llistxattr } from '@strata/linux'
-import { walkTree, type Visited } from '../tree.js'
+import { walkTree, type Visited } from '../trees/tree.js'
 
 /**
  * A tree as it is mounted, one JSON line an entry, sorted by the paths' bytes, in the form of the

@@ -1,0 +1,41 @@
+import { existsSync, renameSync } from 'node:fs'
+import { asStrataError } from '@strata/base'
+import type { Layout } from './layout.js'
+
+/** Deletes a folder in `tmp`. */
+export type Delete = (folder: string) => Promise<void>
+
+/** Takes a folder away by one rename, then deletes it. Nothing if it is not there. */
+export async function deleteAtOnce(layout: Layout, path: string, deleteFolder: Delete): Promise<void> {
+  const aside = layout.fresh()
+  try {
+    renameSync(path, aside)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  await deleteFolder(aside)
+}
+
+/**
+ * Gives out names in `tmp` for work in progress. What is still there at the end, because the work
+ * failed, is deleted. A full disk is `storage_full`.
+ */
+export async function withWorkFolders<T>(
+  layout: Layout,
+  deleteFolder: Delete,
+  work: (fresh: () => string) => T | Promise<T>,
+): Promise<T> {
+  const made: string[] = []
+  try {
+    return await work(() => {
+      const path = layout.fresh()
+      made.push(path)
+      return path
+    })
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).code === 'ENOSPC' ? asStrataError(error) : error
+  } finally {
+    for (const path of made) if (existsSync(path)) await deleteFolder(path)
+  }
+}

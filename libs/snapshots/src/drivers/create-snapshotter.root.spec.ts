@@ -1,0 +1,104 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { makePrivateMount, mount, mountAt, umount } from '@strata/linux'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { createSnapshotter } from './create-snapshotter.js'
+import { mountAll, unmountAll } from '../mounts/mounts.js'
+import { VARIANTS } from './drivers.js'
+import { probe } from './probe.js'
+
+let folder: string
+beforeEach(() => {
+  folder = makePrivateMount(mkdtempSync('/var/tmp/strata-create-'))
+})
+afterEach(() => {
+  umount(folder)
+  rmSync(folder, { recursive: true })
+})
+
+it('tells of every way whether it works here and why, and leaves nothing', async () => {
+  const results = await probe(folder)
+  expect(results.map(({ title }) => title)).toEqual(VARIANTS.map(({ title }) => title))
+  expect(results.find(({ driver }) => driver === 'overlay')).toMatchObject({
+    ok: true,
+    reason: 'an image was assembled, mounted, read and written here',
+  })
+  expect(readdirSync(folder)).toEqual([])
+})
+
+it('takes away what a probe left that was killed, mounts upon mounts', async () => {
+  const lower = join(folder, 'probe-killed', 'driver')
+  mkdirSync(lower, { recursive: true })
+  mount('tmpfs', lower, 'tmpfs', 0)
+  mkdirSync(join(lower, 'upper'))
+  mount('tmpfs', join(lower, 'upper'), 'tmpfs', 0)
+  writeFileSync(join(lower, 'upper', 'file'), '')
+  await probe(folder)
+  expect(readdirSync(folder)).toEqual([])
+})
+
+it('takes the first that works, or just the one asked for, and probes each once', async () => {
+  const { snapshotter, chosen, probes } = await createSnapshotter({ folder })
+  expect(probes.map(({ title }) => title)).toEqual(VARIANTS.map(({ title }) => title))
+  expect(chosen).toBe(probes.find(({ ok }) => ok))
+  expect(snapshotter.name).toBe(chosen.driver)
+  await snapshotter.close()
+  const asked = await createSnapshotter({ folder: join(folder, 'other'), driver: 'overlay' })
+  expect(asked.snapshotter.name).toBe('overlay')
+  await asked.snapshotter.close()
+  const loop = await createSnapshotter({ folder: join(folder, 'loop'), driver: 'erofs', variants: { erofs: 'loop' } })
+  expect(loop.chosen.title).toBe('erofs on loop devices')
+  await loop.snapshotter.close()
+})
+
+it('refuses with the reason what does not work in this very folder', async () => {
+  // On overlayfs an upper folder and a file-backed EROFS are both impossible: as in a container
+  // without a volume.
+  const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(folder, name))
+  for (const path of [lower!, upper!, work!]) mkdirSync(path)
+  mountAll(
+    [
+      {
+        type: 'overlay',
+        source: 'overlay',
+        options: [`lowerdir+=${lower!}`, `upperdir=${upper!}`, `workdir=${work!}`],
+      },
+    ],
+    merged!,
+  )
+  try {
+    await expect(
+      createSnapshotter({ folder: join(merged!, 'node'), driver: 'erofs', variants: { erofs: 'file' } }),
+    ).rejects.toMatchObject({
+      code: 'driver_unavailable',
+      message: expect.stringMatching(/erofs on files: .*ENOTBLK/) as unknown,
+    })
+    await expect(createSnapshotter({ folder: join(merged!, 'node'), driver: 'overlay' })).rejects.toMatchObject({
+      code: 'driver_unavailable',
+    })
+    expect(readdirSync(join(merged!, 'node'))).toEqual([])
+  } finally {
+    await unmountAll(merged!)
+  }
+})
+
+it('mounts overlays whose paths hold what separates options', async () => {
+  const odd = join(folder, 'a:b,c\\d e')
+  const target = join(folder, 'target')
+  for (const name of ['lower', 'upper', 'work']) mkdirSync(join(odd, name), { recursive: true })
+  writeFileSync(join(odd, 'lower', 'file'), '')
+  mountAll(
+    [
+      {
+        type: 'overlay',
+        source: 'overlay',
+        options: [`lowerdir+=${odd}/lower`, `upperdir=${odd}/upper`, `workdir=${odd}/work`],
+      },
+    ],
+    target,
+  )
+  expect(existsSync(join(target, 'file'))).toBe(true)
+  await unmountAll(target)
+  expect(mountAt(target)).toBeUndefined()
+  await unmountAll(join(folder, 'not-there'))
+})

@@ -1,0 +1,3 @@
+import { describeDriver } from '../../testing/index.js'
+
+describeDriver('erofs')

@@ -1,0 +1,3 @@
+import { writeErofsRoot } from './write-root.js'
+
+export const tasks = { root: writeErofsRoot }

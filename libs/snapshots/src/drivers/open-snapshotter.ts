@@ -1,0 +1,23 @@
+import { INDEX_MEMORY } from '@strata/archive'
+import { IndexMemory } from '@strata/layers'
+import { Bookkeeping } from '../bookkeeping/bookkeeping.js'
+import { SnapshotFolder } from '../bookkeeping/layout.js'
+import type { Snapshotter } from '../snapshotter.js'
+import { driverRow, type Variant } from './drivers.js'
+
+/** Without asking whether it works here. `memory`: of the process, for the indexes of layers. */
+export async function openSnapshotter(
+  path: string,
+  { driver, variant }: Pick<Variant, 'driver' | 'variant'>,
+  memory = new IndexMemory(INDEX_MEMORY),
+): Promise<Snapshotter> {
+  const row = driverRow(driver)
+  const open = await row.open()
+  const { folder, first } = SnapshotFolder.open(path, row.folders)
+  try {
+    return await Bookkeeping.open(folder, first, open({ layout: folder, variant, memory }))
+  } catch (error) {
+    folder.close()
+    throw error
+  }
+}

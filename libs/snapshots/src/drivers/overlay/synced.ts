@@ -1,0 +1,16 @@
+import { closeSync, openSync, rmSync } from 'node:fs'
+import { syncfs } from '@strata/linux'
+
+/**
+ * Writes out all of the file system, then deletes the marks: from now on these layers outlive a
+ * loss of power.
+ */
+export function markSynced({ folder, marks }: { readonly folder: string; readonly marks: readonly string[] }): void {
+  const fd = openSync(folder, 'r')
+  try {
+    syncfs(fd)
+  } finally {
+    closeSync(fd)
+  }
+  for (const mark of marks) rmSync(mark, { force: true })
+}

@@ -1,0 +1,131 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { ENTRY, TarEntry } from '@strata/archive'
+import { IndexBuilder } from '@strata/layers'
+import { MNT_DETACH, mountTable, umount } from '@strata/linux'
+import { digestOf, type DiffId } from '@strata/oci'
+import { mountAll, unmountAll } from '../mounts/mounts.js'
+import { parseSnapshotKey } from '../snapshot.js'
+import type { LayerFiles, Snapshotter } from '../snapshotter.js'
+import { VARIANTS, type Variant } from './drivers.js'
+import { openSnapshotter } from './open-snapshotter.js'
+
+export type ProbeResult = Variant & {
+  readonly ok: boolean
+  /** One clause: what was seen to work, or what stood in the way. */ readonly reason: string
+}
+
+/**
+ * What works in this folder, by doing it: what a kernel can is no answer, since much hangs on the
+ * file system that the folder lies on. Leaves nothing behind, also of one that was killed.
+ */
+export async function probe(folder: string): Promise<ProbeResult[]> {
+  clear(folder)
+  const results: ProbeResult[] = []
+  for (const variant of VARIANTS) results.push(await probeVariant(folder, variant))
+  return results
+}
+
+async function probeVariant(folder: string, variant: Variant): Promise<ProbeResult> {
+  if (process.getuid?.() !== 0) return { ...variant, ok: false, reason: 'mounting needs root' }
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const place = mkdtempSync(join(folder, PREFIX))
+  try {
+    const snapshotter = await openSnapshotter(join(place, 'driver'), variant)
+    try {
+      await tryWhole(snapshotter, place)
+    } finally {
+      await snapshotter.releaseRoots()
+      await snapshotter.close()
+    }
+    return { ...variant, ok: true, reason: 'an image was assembled, mounted, read and written here' }
+  } catch (error) {
+    return { ...variant, ok: false, reason: reasonOf(error) }
+  } finally {
+    rmSync(place, { recursive: true, force: true })
+  }
+}
+
+/** Takes away what earlier probes left, mounts first, the last one of them first. */
+function clear(folder: string): void {
+  if (!existsSync(folder)) return
+  const left = readdirSync(folder)
+    .filter((name) => name.startsWith(PREFIX))
+    .map((name) => join(realpathSync(folder), name))
+  for (const { mountPoint } of mountTable().reverse())
+    if (left.some((place) => mountPoint.startsWith(`${place}/`))) umount(mountPoint, MNT_DETACH)
+  for (const place of left) rmSync(place, { recursive: true, force: true })
+}
+
+const PREFIX = 'probe-'
+const CONTENT = Buffer.from('strata')
+
+/**
+ * A root of one layer, and a writable child of it: a file is read from the one and changed in the
+ * other.
+ */
+async function tryWhole(snapshotter: Snapshotter, place: string): Promise<void> {
+  const chainId = await snapshotter.assemble([makeLayer(place)])
+  const target = join(place, 'target')
+  const key = parseSnapshotKey('probe')
+  const mounts = await snapshotter.prepare(key, chainId, { isVolatile: true })
+  try {
+    mountAll(mounts, target)
+    if (!readFileSync(join(target, 'file')).equals(CONTENT)) throw new Error('a file of the image reads differently')
+    writeFileSync(join(target, 'file'), 'changed')
+    if (!readFileSync(join(await snapshotter.root(chainId), 'file')).equals(CONTENT))
+      throw new Error('a change in a container shows in its image')
+  } finally {
+    await unmountAll(target)
+    await snapshotter.remove(key)
+  }
+}
+
+/**
+ * As a tar's reader would tell of one file; the drivers look at no more of a tar than at its files'
+ * data.
+ */
+function makeLayer(place: string): LayerFiles {
+  const bytes = Buffer.alloc(2048)
+  bytes.set(CONTENT, 512)
+  const builder = new IndexBuilder()
+  builder.entry(
+    Object.assign(new TarEntry(), {
+      path: Buffer.from('file'),
+      type: ENTRY.file,
+      mode: 0o644,
+      size: CONTENT.length,
+      storedSize: CONTENT.length,
+      dataOffset: 512,
+    }),
+  )
+  builder.entryEnd()
+  const [tar, index] = [join(place, 'tar'), join(place, 'index')]
+  writeFileSync(tar, bytes)
+  writeFileSync(index, builder.finish(bytes.length).encode())
+  return { diffId: digestOf(bytes) as DiffId, tar, index }
+}
+
+function reasonOf(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  switch (code) {
+    case 'ENODEV':
+      return `this kernel does not have the file system (${message})`
+    case 'ENOTBLK':
+      return `this kernel, or the file system the folder lies on, cannot mount EROFS from a file (${message})`
+    case 'EPERM':
+    case 'EACCES':
+      return `mounting is not allowed here (${message})`
+    default:
+      return message
+  }
+}
