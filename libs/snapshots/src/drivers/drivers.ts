@@ -39,6 +39,13 @@ export const DRIVERS = [
     open: async () => (await import('./overlay/overlay-driver.js')).openOverlay,
     tasks: async () => (await import('./overlay/tasks.js')).tasks,
   },
+  {
+    name: 'vfs',
+    variants: [{ name: 'vfs', title: 'vfs' }],
+    folders: [],
+    open: async () => (await import('./vfs/vfs-driver.js')).openVfs,
+    tasks: async () => (await import('./vfs/tasks.js')).tasks,
+  },
 ] as const satisfies readonly DriverRow[]
 
 export type DriverName = (typeof DRIVERS)[number]['name']
