@@ -80,6 +80,7 @@ export class Collection {
       dryRun: data.dryRun,
       signal,
     })
+    if (!data.dryRun) await this.images.tidyNames()
     await context.progress({ step: 'cleaning nodes' })
     const nodes = await this.#cleanNodes(data, { images: [...absent], indexes }, signal)
     const bytes =

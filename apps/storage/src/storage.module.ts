@@ -98,8 +98,13 @@ export class StorageModule {
           provide: StorageWorker,
           useFactory: async () => {
             const store = await openStore(config, (message) => new Logger('storage').warn(message))
-            // Before this service is ready: until then each load lists what its id has brought.
-            await new UsedIds(store).markAll().catch((error: unknown) => {
+            // Before this service is ready: until then each load lists what its id has brought, and
+            // each look-up of an image lists all names.
+            const markAll = async () => {
+              await new UsedIds(store).markAll()
+              await new Images(store).markNames()
+            }
+            await markAll().catch((error: unknown) => {
               // A collection makes room; the next start marks them.
               if (asStrataError(error).code !== 'storage_full') throw error
             })

@@ -19,7 +19,21 @@ export const imageQuery = z.object({
 })
 const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
 export type ImageSummary = z.infer<typeof imageSummarySchema>
-export const imageListSchema = z.object({ images: z.array(imageSummarySchema) }).meta({ id: 'ImageList' })
+export const imageListQuery = z.object({
+  limit: z.coerce.number().int().min(1).max(1_000).default(100).meta({ description: 'images of a page, at most' }),
+  after: digest.optional().meta({ description: 'the page that begins behind this image: `next` of the page before' }),
+})
+export const imageListSchema = z
+  .object({
+    images: z.array(imageSummarySchema).meta({
+      description: 'within the page, named images come first, then the newest',
+    }),
+    next: digest.optional().meta({
+      description: 'more images may follow: pass it as `after`. Pages follow the order of the digests',
+    }),
+  })
+  .meta({ id: 'ImageList' })
+export type ImageList = z.infer<typeof imageListSchema>
 
 export const imageSchema = z
   .object({

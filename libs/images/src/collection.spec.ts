@@ -98,10 +98,17 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       const temporary = await temporaryStore()
       dispose = temporary.dispose
       store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
+      await new Images(store).markNames()
     })
     afterEach(() => dispose())
-    const collect = async (without?: ReadonlySet<Digest>) =>
-      new Collector(store).collect({ dryRun: false, references: () => new Images(store).references(without) })
+    const collect = async (without?: ReadonlySet<Digest>) => {
+      const collected = await new Collector(store).collect({
+        dryRun: false,
+        references: () => new Images(store).references(without),
+      })
+      await new Images(store).tidyNames()
+      return collected
+    }
 
     it('an image goes with its last name, what it shares stays, and all goes in the end', async () => {
       const client = new Client(store, 'c')
@@ -110,7 +117,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await client.images.remove({ ref: 'a:1', force: false, inUse: () => Promise.resolve(false) })
       expect((await collect()).report.blobs.count).toBe(3)
       await expectWhole(store)
-      expect(await counts(store)).toEqual({ blobs: 4, data: 4, images: 1, index: 2 })
+      expect(await counts(store)).toEqual({ blobs: 4, data: 4, images: 1, 'image-names': 2, index: 2 })
       await client.images.remove({ ref: 'b:1', force: false, inUse: () => Promise.resolve(false) })
       expect((await collect()).report.blobs.count).toBe(4)
       expect(await counts(store)).toEqual({})

@@ -56,6 +56,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     dispose = temporary.dispose
     store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
     images = new Images(store)
+    await images.markNames()
     await load(1, 'a:1')
     await load(2, 'b:1')
     await damage(tagKey('a:1'))

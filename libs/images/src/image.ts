@@ -70,8 +70,8 @@ export interface HistoryStep {
   /** The layer that this step made; `undefined` for one that changed the config only. */
   readonly diffId: DiffId | undefined
 }
-/** All of an image, read from its manifest and config. Layers lowest first. */
-export interface ImageDetails extends NamedImage {
+/** All of an image but its names, read from its manifest and config. Layers lowest first. */
+export interface ImageDetails extends Image {
   readonly config: ImageConfig
   readonly layerList: readonly ImageLayer[]
   readonly history: readonly HistoryStep[]

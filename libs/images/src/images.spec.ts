@@ -7,7 +7,11 @@ import { Images } from './images.js'
 const free = () => Promise.resolve(false)
 const digestText = (text: string) => digestOf(Buffer.from(text))
 
-describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('Images on %s', (kind) => {
+describe.each([
+  'a store with a lock of its own',
+  'a store with the verbs alone',
+  'a store of an older version, whose names are not marked yet',
+])('Images on %s', (kind) => {
   let store: ObjectStore
   let dispose: () => Promise<void>
   let images: Images
@@ -18,6 +22,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     dispose = temporary.dispose
     store = kind === 'a store with the verbs alone' ? withoutAbilities(temporary.store) : temporary.store
     images = new Images(store)
+    if (!kind.includes('not marked')) await images.markNames()
     blobs = new BlobStore(store)
     run = await new Leases(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
   })

@@ -13,6 +13,7 @@ import {
   type Digest,
   type Platform,
   type Reference,
+  type Repository,
 } from '@strata/oci'
 import {
   BlobStore,
@@ -29,7 +30,7 @@ import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
 import { groupByImage, keyOfName, Names, namesOf, type NameEntry } from './names.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
-import { findById, meaningOf, notFound } from './resolve.js'
+import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 import { blobsOfWhole, manifestFor, readWhole, unitedRecord } from './whole.js'
 
 /**
@@ -111,6 +112,30 @@ export class Images {
   }
 
   /**
+   * A page of `list`: at most `limit` images. Pages follow the order of the digests, so that a page
+   * reads the names of its own images only; rows of one page are sorted as `list` sorts. `next` is
+   * there if more may follow: pass it as `after`. An image that is there from before the first page
+   * until after the last is in exactly one of them.
+   */
+  async page(
+    limit: number,
+    after?: Digest,
+  ): Promise<{ readonly images: readonly NamedImage[]; readonly next?: Digest }> {
+    const { groups, ...rest } = await this.#names.page(after, limit)
+    return { images: groupByImage(groups.flat()), ...rest }
+  }
+
+  /** `Names.markAll`, for the start of the storage service. */
+  async markNames(): Promise<void> {
+    await this.#names.markAll()
+  }
+
+  /** `Names.tidyMarks`, for the collection. */
+  async tidyNames(): Promise<void> {
+    await this.#names.tidyMarks()
+  }
+
+  /**
    * The image that `text` means: an id or digest in full, a name in short or full form (`latest`
    * understood), the unique beginning of an id. A name takes one read.
    * @throws StrataError `image_not_found`, `image_ambiguous`, `name_invalid`
@@ -179,22 +204,27 @@ export class Images {
     }
   }
 
-  /** With all names, where all had to be looked at. */
-  async #find(
-    text: string,
-  ): Promise<{ readonly image: Image; readonly name: Reference | undefined; readonly entries?: readonly NameEntry[] }> {
+  async #find(text: string): Promise<{ readonly image: Image; readonly name: Reference | undefined }> {
     const meaning = meaningOf(text)
-    if (meaning.name && !meaning.name.digest && meaning.name.tag) {
-      const image = await this.#names.records.read(keys.tag(meaning.name.repository, meaning.name.tag))
-      if (image) return { image, name: meaning.name }
-    }
-    const entries = await this.#names.all()
     const { name } = meaning
-    const found = name?.digest
-      ? entries.find((entry) => entry.name.repository === name.repository && entry.image.digest === name.digest)?.image
-      : findById(groupByImage(entries), meaning)
+    if (name && !name.digest && name.tag) {
+      const image = await this.#names.read(keys.tag(name.repository, name.tag))
+      if (image) return { image, name }
+    }
+    const found = name?.digest ? await this.#inRepository(name.repository, name.digest) : await this.#findById(meaning)
     if (!found) throw notFound(text)
-    return { image: found, name: undefined, entries }
+    return { image: found, name: undefined }
+  }
+
+  async #inRepository(repository: Repository, digest: Digest): Promise<Image | undefined> {
+    for await (const entry of this.#names.ofDigest(digest)) if (entry.name.repository === repository) return entry.image
+    return undefined
+  }
+
+  /** With all that any of its names says is here of it, which can differ for one kept whole. */
+  async #findById(meaning: Meaning): Promise<Image | undefined> {
+    const image = (await findById(this.#names, meaning))?.image
+    return image?.whole ? groupByImage(await this.#names.allOfDigest(image.digest))[0] : image
   }
 
   /**
@@ -203,16 +233,26 @@ export class Images {
    * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest
    * or config is gone or changed
    */
-  async inspect(text: string, platform?: Platform): Promise<ImageDetails> {
-    return this.reading(text, () => this.#inspect(text, platform))
+  async inspect(text: string, platform?: Platform): Promise<ImageDetails & NamedImage> {
+    return this.reading(text, async () => {
+      const details = await this.#details(text, platform)
+      return { ...details, names: namesOf(await this.#names.allOfDigest(details.digest)) }
+    })
   }
 
-  async #inspect(text: string, platform: Platform | undefined): Promise<ImageDetails> {
-    const { image, entries = await this.#names.all() } = await this.#find(text)
+  /**
+   * As `inspect`, without the names: the number of store calls does not depend on how many the
+   * image has.
+   */
+  async details(text: string): Promise<ImageDetails> {
+    return this.reading(text, () => this.#details(text, undefined))
+  }
+
+  async #details(text: string, platform: Platform | undefined): Promise<ImageDetails> {
+    const { image } = await this.#find(text)
     const read = await this.#read(image, platform)
     if (platform) expectPlatform(read, platform)
-    const names = namesOf(entries.filter((entry) => entry.image.digest === image.digest))
-    return { ...read.image, names, config: read.config, layerList: layersOf(read), history: historyOf(read) }
+    return { ...read.image, config: read.config, layerList: layersOf(read), history: historyOf(read) }
   }
 
   /**
@@ -320,8 +360,8 @@ export class Images {
    * @throws StrataError `corrupt` as `untagged`
    */
   async removeUntagged(digest: Digest): Promise<void> {
-    for (const { name, key, image, found } of await this.#names.allOrNone())
-      if (!name.tag && image.digest === digest) await this.#names.records.retire(key, found)
+    for (const entry of await this.#names.allOrNone())
+      if (!entry.name.tag && entry.image.digest === digest) await this.#names.retire(entry)
   }
 
   /**
@@ -380,14 +420,14 @@ export class Images {
   async #setName(name: Reference | undefined, image: Image, run: LeaseRun): Promise<void> {
     const key = keyOfName(name, image)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      const seen = await this.#names.records.findToWrite(key)
-      const isSame = seen?.value?.digest === image.digest
-      const wanted = isSame ? unitedRecord(seen.value, image) : image
-      if (wanted === seen?.value) return
-      if (seen?.value && name && !isSame) await this.#keepByDigest(name, seen.value, run)
+      const { image: before, found } = await this.#names.findToWrite(key)
+      const isSame = before?.digest === image.digest
+      const wanted = isSame ? unitedRecord(before, image) : image
+      if (wanted === before) return
+      if (before && name && !isSame) await this.#keepByDigest(name, before, run)
       // Only after the look at the name: see Leases.
       await this.#leases.announce(run, key)
-      if ((await this.#names.records.write(key, wanted, seen)) === undefined) continue
+      if (!(await this.#names.write(key, wanted, found))) continue
       failpoint('load.name-set')
       return
     }
@@ -401,9 +441,9 @@ export class Images {
    */
   async #keepByDigest(name: Reference, image: Image, run: LeaseRun): Promise<void> {
     const key = keys.imageDigest(name.repository, image.digest)
-    const seen = await this.#names.records.findToWrite(key)
-    const wanted = seen?.value ? unitedRecord(seen.value, image) : image
-    if (wanted === seen?.value) return
+    const { image: before, found } = await this.#names.findToWrite(key)
+    const wanted = before ? unitedRecord(before, image) : image
+    if (wanted === before) return
     try {
       await this.#holdAll(await this.#readAll(image), run.lease)
     } catch (error) {
@@ -411,7 +451,7 @@ export class Images {
       throw error
     }
     await this.#leases.announce(run, key)
-    await this.#names.records.write(key, wanted, seen)
+    await this.#names.write(key, wanted, found)
   }
 }
 

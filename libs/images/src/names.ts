@@ -1,6 +1,8 @@
-import { type StrataError } from '@strata/base'
-import { familiarReference, type Reference } from '@strata/oci'
+import { failpoint, StrataError } from '@strata/base'
+import { familiarReference, hexOf, type Digest, type Reference } from '@strata/oci'
 import {
+  CAS_ATTEMPTS,
+  changedTooOften,
   keys,
   parseImageKey,
   PREFIX,
@@ -11,15 +13,24 @@ import {
   type ListedRecord,
   type ObjectStore,
 } from '@strata/store'
+import { z } from 'zod'
 import { imageSchema, type Image, type NamedImage } from './image.js'
+import { NameMarks, type NameMark } from './name-marks.js'
 import { united } from './whole.js'
+
+/**
+ * An image, as a name's record carries it, and the id of the name's marks (`NameMarks`). A record
+ * that an older version wrote has none until the storage service has given it some.
+ */
+const nameRecordSchema = imageSchema.extend({ mark: z.string().min(1).max(32).optional() })
+type NameRecord = z.infer<typeof nameRecordSchema>
 
 /** One record below `images/`: a tag, or an entry by digest, and the image that it stands for. */
 export interface NameEntry {
   readonly key: string
   readonly name: ImageKey
   readonly image: Image
-  readonly found: Found<Image>
+  readonly found: Found<NameRecord>
 }
 
 /** A name whose record cannot be read. It stands for an image, and nobody can tell for which. */
@@ -27,7 +38,7 @@ export interface DamagedName {
   readonly key: string
   readonly name: ImageKey
   /** To retire it as it is. */
-  readonly found: Found<Image>
+  readonly found: Found<NameRecord>
   readonly damage: StrataError
 }
 
@@ -41,18 +52,141 @@ export function keyOfName(name: Reference | undefined, image: Image): string {
 
 /** Of so many names what was read is kept: some 10 MiB. */
 const MAX_KNOWN = 10_000
+/** Names read, and marks deleted, at once. */
+const AT_ONCE = 16
 
+/**
+ * The names' records, and their reverse. A look-up costs a number of store calls that depends on
+ * what it gives, not on how many names there are; only what says "all names" lists all names.
+ *
+ * On a store of an older version names have no marks until `markAll` has been there once. Until
+ * then every look-up lists all names.
+ */
 export class Names {
-  readonly records: Records<Image>
-  #known: ReadonlyMap<string, ListedRecord<Image>> = new Map()
+  readonly #records: Records<NameRecord>
+  readonly #marks: NameMarks
+  #known: ReadonlyMap<string, ListedRecord<NameRecord>> = new Map()
 
   constructor(store: ObjectStore) {
-    this.records = new Records(store, imageSchema, 'the record of image name', remedyFor)
+    this.#records = new Records(store, nameRecordSchema, 'the record of image name', remedyFor)
+    this.#marks = new NameMarks(store)
+  }
+
+  /** The image that a name stands for. @throws StrataError `corrupt` */
+  async read(key: string): Promise<Image | undefined> {
+    const record = await this.#records.read(key)
+    return record && imageIn(record)
+  }
+
+  /** A name by its key, as it is. */
+  async look(key: string): Promise<NameEntry | DamagedName | undefined> {
+    const name = parseImageKey(key)
+    const found = await this.#records.look(key)
+    if (!name || !found) return undefined
+    if (found.damage) return { key, name, found, damage: found.damage }
+    return found.value && { key, name, image: imageIn(found.value), found }
+  }
+
+  /** A name by its key, for one who writes it next (`Records.findToWrite`). */
+  async findToWrite(
+    key: string,
+  ): Promise<{ readonly image: Image | undefined; readonly found: Found<NameRecord> | undefined }> {
+    const found = await this.#records.findToWrite(key)
+    return { image: found?.value && imageIn(found.value), found }
+  }
+
+  /**
+   * Points a name at an image, over what `findToWrite` found. `false`: another was quicker.
+   * Its marks come first, and those of what it stood for go last (`NameMarks`).
+   */
+  async write(key: string, image: Image, found: Found<NameRecord> | undefined): Promise<boolean> {
+    const name = expectImageKey(key)
+    const before = found?.value
+    // The record's own marks serve on: who deletes them has changed the record first.
+    const kept = before?.digest === image.digest && before.id === image.id ? before.mark : undefined
+    const mark = kept ?? (await this.#marks.add(name, image))
+    if ((await this.#records.write(key, { ...image, mark }, found)) === undefined) {
+      if (kept === undefined) await this.#marks.delete(name, image, mark)
+      return false
+    }
+    if (before?.mark !== undefined && kept === undefined) await this.#marks.delete(name, before, before.mark)
+    return true
+  }
+
+  /** Ends a name if it is still as it was found. */
+  async retire({ key, name, found }: NameEntry | DamagedName): Promise<boolean> {
+    if (!(await this.#records.retire(key, found))) return false
+    failpoint('remove.name-retired')
+    const { value } = found
+    if (value?.mark !== undefined) await this.#marks.delete(name, value, value.mark)
+    return true
+  }
+
+  /** The names of a manifest that can be read, those with a tag first. */
+  async *ofDigest(digest: Digest): AsyncGenerator<NameEntry> {
+    for await (const entry of this.#ofDigest(digest)) if (!('damage' in entry)) yield entry
+  }
+
+  async allOfDigest(digest: Digest): Promise<NameEntry[]> {
+    const entries: NameEntry[] = []
+    for await (const entry of this.ofDigest(digest)) entries.push(entry)
+    return entries
+  }
+
+  /** Its entry by digest that cannot be read, if there is one. */
+  async damagedOf(digest: Digest): Promise<DamagedName | undefined> {
+    for await (const entry of this.#ofDigest(digest))
+      if ('damage' in entry && entry.name.digest === digest) return entry
+    return undefined
+  }
+
+  /** The manifests of the images with this id, each with its first name. */
+  async *ofId(id: Digest): AsyncGenerator<NameEntry> {
+    if (!(await this.#marks.areComplete())) {
+      const entries = (await this.all()).filter(({ image }) => image.id === id).sort(tagsFirst)
+      for (const group of Object.values(Object.groupBy(entries, ({ image }) => image.digest))) yield group![0]!
+      return
+    }
+    for await (const digest of this.#marks.digestsOf(id)) {
+      for await (const entry of this.ofDigest(digest)) {
+        if (entry.image.id !== id) continue
+        yield entry
+        break
+      }
+    }
+  }
+
+  /** The ids that begin like this, each once; an id whose last name has gone may be among them. */
+  async *idsWith(hexPrefix: string): AsyncGenerator<Digest> {
+    if (await this.#marks.areComplete()) yield* this.#marks.idsWith(hexPrefix)
+    else {
+      const ids = (await this.all()).map(({ image }) => image.id)
+      yield* new Set(ids.filter((id) => hexOf(id).startsWith(hexPrefix)))
+    }
+  }
+
+  /**
+   * Manifests in the order of their digests, from the one behind `after`, each with all its names:
+   * at most `limit`; `next` if more may follow.
+   */
+  async page(
+    after: Digest | undefined,
+    limit: number,
+  ): Promise<{ readonly groups: NameEntry[][]; readonly next?: Digest }> {
+    const groups: NameEntry[][] = []
+    for await (const { digest, entries } of this.#groups(after, limit + 1)) {
+      const last = groups.at(-1)?.[0]?.image.digest
+      if (groups.length === limit && last) return { groups, next: last }
+      const live: NameEntry[] = []
+      for await (const entry of entries()) if (!('damage' in entry) && entry.image.digest === digest) live.push(entry)
+      if (live.length > 0) groups.push(live)
+    }
+    return { groups }
   }
 
   /** All names that can be read, in the order of their keys. */
   async all(): Promise<NameEntry[]> {
-    return (await this.look()).entries
+    return (await this.lookAtAll()).entries
   }
 
   /**
@@ -60,29 +194,152 @@ export class Names {
    * @throws StrataError `corrupt` if a name is damaged: it stands for something
    */
   async allOrNone(): Promise<NameEntry[]> {
-    const { entries, damaged } = await this.look()
+    const { entries, damaged } = await this.lookAtAll()
     if (damaged[0]) throw damaged[0].damage
     return entries
   }
 
   /** All names. Read are those that have changed since the last time. */
-  async look(): Promise<{ readonly entries: NameEntry[]; readonly damaged: DamagedName[] }> {
+  async lookAtAll(): Promise<{ readonly entries: NameEntry[]; readonly damaged: DamagedName[] }> {
     const entries: NameEntry[] = []
     const damaged: DamagedName[] = []
-    const known = new Map<string, ListedRecord<Image>>()
+    const known = new Map<string, ListedRecord<NameRecord>>()
     const onDamaged = ({ key, etag, damage }: DamagedRecord): void => {
       const name = parseImageKey(key)
       if (name) damaged.push({ key, name, found: { value: undefined, etag }, damage })
     }
-    for await (const record of this.records.list(PREFIX.images, { known: this.#known, onDamaged })) {
+    for await (const record of this.#records.list(PREFIX.images, { known: this.#known, onDamaged })) {
       const { key, value, etag } = record
       if (known.size < MAX_KNOWN) known.set(key, record)
       const name = parseImageKey(key)
-      if (name) entries.push({ key, name, image: value, found: { value, etag } })
+      if (name) entries.push({ key, name, image: imageIn(value), found: { value, etag } })
     }
     this.#known = known
     return { entries, damaged }
   }
+
+  /**
+   * Gives marks to the names that have none, once for each store: those of an older version, and
+   * after a loss of power. For the start of the storage service. It may die at any line: that all
+   * have marks is noted last.
+   */
+  async markAll(): Promise<void> {
+    if (await this.#marks.areComplete()) return
+    for (const entry of await this.all()) await this.#markOne(entry)
+    await this.#marks.setComplete()
+  }
+
+  /**
+   * Deletes the marks that dead processes left, and marks what an older version has written since.
+   * For the collection.
+   */
+  async tidyMarks(): Promise<void> {
+    // In this order: an id mark is made after its name mark, and a name after both.
+    const idMarks: { readonly key: string; readonly mark: string }[] = []
+    for await (const found of this.#marks.allIdMarks()) idMarks.push(found)
+    const nameMarks: NameMark[] = []
+    for await (const found of this.#marks.allNameMarks()) nameMarks.push(found)
+    const entries = await this.all()
+    const standing = new Set(entries.map(({ found }) => found.value?.mark))
+    const left = new Set<string>()
+    for (const mark of nameMarks) if (standing.has(mark.mark) || !(await this.#tidyOne(mark))) left.add(mark.mark)
+    const lost = idMarks.filter(({ mark }) => !left.has(mark)).map(({ key }) => key)
+    for (let at = 0; at < lost.length; at += AT_ONCE) await this.#marks.deleteKeys(lost.slice(at, at + AT_ONCE))
+    for (const entry of entries) if (entry.found.value?.mark === undefined) await this.#markOne(entry)
+  }
+
+  /**
+   * Deletes a mark that its name does not carry. A write of that name may be under way, which will
+   * carry it: it is made to fail first, and makes other marks then.
+   */
+  async #tidyOne({ key: mark, name, digest, mark: id }: NameMark): Promise<boolean> {
+    const key = keyOfImageKey(name, digest)
+    const mayCarryIt = async () => {
+      const seen = await this.#records.look(key)
+      return seen?.damage !== undefined || seen?.value?.mark === id
+    }
+    if (await mayCarryIt()) return false
+    await this.#records.renew(key)
+    if (await mayCarryIt()) return false
+    await this.#marks.deleteKeys([mark])
+    return true
+  }
+
+  async #markOne({ key, name, found }: NameEntry): Promise<void> {
+    let seen: Found<NameRecord> | undefined = found
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      if (!seen?.value) return
+      const { mark, ...image } = seen.value
+      if (mark !== undefined && (await this.#marks.have(name, image, mark))) return
+      if (await this.write(key, image, { ...seen, value: { ...image, mark: undefined } })) return
+      seen = await this.#records.look(key)
+    }
+    throw changedTooOften(key)
+  }
+
+  async *#ofDigest(digest: Digest): AsyncGenerator<NameEntry | DamagedName> {
+    if (await this.#marks.areComplete()) {
+      let last: string | undefined
+      for await (const page of this.#marks.ofDigest(digest)) {
+        for await (const entry of this.#read(page)) {
+          // While a name is written anew it has the marks of both writes.
+          if (entry.key === last) continue
+          last = entry.key
+          if ('damage' in entry || entry.image.digest === digest) yield entry
+        }
+      }
+      return
+    }
+    const { entries, damaged } = await this.lookAtAll()
+    yield* damaged
+    yield* entries.filter(({ image }) => image.digest === digest).sort(tagsFirst)
+  }
+
+  async *#groups(
+    after: Digest | undefined,
+    pageSize: number,
+  ): AsyncGenerator<{ digest: Digest; entries: () => AsyncIterable<NameEntry | DamagedName> | readonly NameEntry[] }> {
+    if (await this.#marks.areComplete()) {
+      for await (const { digest, marks } of this.#marks.groups(after, Math.min(pageSize, 1_000))) {
+        const once = new Map(marks.map((mark) => [keyOfImageKey(mark.name, digest), mark]))
+        yield { digest, entries: () => this.#read([...once.values()]) }
+      }
+      return
+    }
+    const groups = Object.values(Object.groupBy(await this.all(), ({ image }) => image.digest))
+    const order = (digest: Digest) => keys.nameMarksOf(digest)
+    for (const entries of groups.sort((a, b) => (order(a![0]!.image.digest) < order(b![0]!.image.digest) ? -1 : 1))) {
+      const { digest } = entries![0]!.image
+      if (after === undefined || order(digest) > order(after)) yield { digest, entries: () => entries! }
+    }
+  }
+
+  async *#read(marks: readonly NameMark[]): AsyncGenerator<NameEntry | DamagedName> {
+    for (let at = 0; at < marks.length; at += AT_ONCE) {
+      const read = marks.slice(at, at + AT_ONCE).map(({ name, digest }) => this.look(keyOfImageKey(name, digest)))
+      for (const entry of await Promise.all(read)) if (entry) yield entry
+    }
+  }
+}
+
+function imageIn(record: NameRecord): Image {
+  const image = { ...record }
+  delete image.mark
+  return image
+}
+
+function tagsFirst(a: NameEntry, b: NameEntry): number {
+  return Number(!a.name.tag) - Number(!b.name.tag)
+}
+
+function keyOfImageKey(name: ImageKey, digest: Digest): string {
+  return name.tag === undefined ? keys.imageDigest(name.repository, digest) : keys.tag(name.repository, name.tag)
+}
+
+function expectImageKey(key: string): ImageKey {
+  const name = parseImageKey(key)
+  if (!name) throw new StrataError('internal', `${key} is not the key of an image's name`)
+  return name
 }
 
 /** As `rmi` takes it and people read it. */

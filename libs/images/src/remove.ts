@@ -1,8 +1,8 @@
-import { failpoint, StrataError } from '@strata/base'
+import { StrataError } from '@strata/base'
 import { type Digest } from '@strata/oci'
-import { CAS_ATTEMPTS, changedTooOften, type ImageKey } from '@strata/store'
-import type { Image, NamedImage } from './image.js'
-import { groupByImage, namesOf, textOfName, type NameEntry, type Names } from './names.js'
+import { CAS_ATTEMPTS, changedTooOften, keys } from '@strata/store'
+import type { Image } from './image.js'
+import { namesOf, textOfName, type DamagedName, type NameEntry, type Names } from './names.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 
 export interface Removal {
@@ -30,38 +30,41 @@ export interface Removed {
 export async function removeImage(names: Names, removal: Removal): Promise<Removed> {
   const meaning = meaningOf(removal.ref)
   for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-    const { entries, damaged } = await names.look()
-    const unreadable = damaged.find(({ name }) => isMeant(name, meaning))
+    const named = await entryNamed(names, meaning)
+    const unreadable =
+      named && 'damage' in named ? named : meaning.digest ? await names.damagedOf(meaning.digest) : undefined
     if (unreadable) {
-      if (!(await names.records.retire(unreadable.key, unreadable.found))) continue
-      failpoint('remove.name-retired')
+      if (!(await names.retire(unreadable))) continue
       return { untagged: [textOfName(unreadable.name)], deleted: [] }
     }
-    const tag =
-      meaning.name && !meaning.name.digest
-        ? entries.find(({ name }) => name.tag === meaning.name?.tag && name.repository === meaning.name?.repository)
-        : undefined
-    if (!tag) return removeWhole(names, removal, imageEntries(entries, removal.ref))
-    const last = entries.every(
-      ({ name, image, key }) => key === tag.key || !name.tag || image.digest !== tag.image.digest,
-    )
-    if (last) await refuseInUse(removal, [tag.image])
-    if (!(await names.records.retire(tag.key, tag.found))) continue
-    failpoint('remove.name-retired')
+    if (!named?.name.tag || 'damage' in named)
+      return removeWhole(names, removal, await imageEntries(names, removal.ref))
+    const { digest, id } = named.image
+    if (!(await hasTag(names, digest, named.key))) await refuseInUse(removal, [named.image])
+    if (!(await names.retire(named))) continue
+    const untagged = namesOf([named])
     // Looked at again: who takes the other tag away at the same time sees this one gone, or we see
     // that one gone.
-    const rest = (await names.all()).filter(({ image }) => image.digest === tag.image.digest)
-    const untagged = namesOf([tag])
-    if (rest.some(({ name }) => name.tag)) return { untagged, deleted: [] }
-    return { untagged, deleted: (await retireAll(names, rest)) ? await gone(names, [tag.image.id]) : [] }
+    if (await hasTag(names, digest)) return { untagged, deleted: [] }
+    const rest = await names.allOfDigest(digest)
+    return { untagged, deleted: (await retireAll(names, rest)) ? await gone(names, [id]) : [] }
   }
   throw changedTooOften(`of ${removal.ref}`)
 }
 
-function isMeant(key: ImageKey, { name, digest }: Meaning): boolean {
-  if (digest !== undefined) return key.digest === digest
-  if (name?.digest !== undefined) return key.digest === name.digest && key.repository === name.repository
-  return name?.tag !== undefined && key.tag === name.tag && key.repository === name.repository
+/** What a name's own record says: a tag's, or that of an entry by digest. */
+async function entryNamed(names: Names, { name }: Meaning): Promise<NameEntry | DamagedName | undefined> {
+  if (name?.digest) return names.look(keys.imageDigest(name.repository, name.digest))
+  return name?.tag ? names.look(keys.tag(name.repository, name.tag)) : undefined
+}
+
+/** Whether the manifest has a tag, beside the one with that key. */
+async function hasTag(names: Names, digest: Digest, beside?: string): Promise<boolean> {
+  for await (const { name, key } of names.ofDigest(digest)) {
+    if (!name.tag) return false
+    if (key !== beside) return true
+  }
+  return false
 }
 
 async function removeWhole(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
@@ -91,16 +94,20 @@ async function removeWhole(names: Names, removal: Removal, entries: NameEntry[])
  * All entries of the image that is meant by its id (whatever their manifests) or by its manifest's
  * digest.
  */
-function imageEntries(entries: readonly NameEntry[], ref: string): NameEntry[] {
+async function imageEntries(names: Names, ref: string): Promise<NameEntry[]> {
   const { name, digest, idPrefix } = meaningOf(ref)
-  const images = groupByImage(entries)
-  const named =
-    name?.digest &&
-    entries.find(({ name: entry, image }) => entry.repository === name.repository && image.digest === name.digest)
-  const found: NamedImage | Image | undefined = named ? named.image : findById(images, { digest, idPrefix })
+  if (name?.digest) {
+    const entries = await names.allOfDigest(name.digest)
+    if (!entries.some((entry) => entry.name.repository === name.repository)) throw notFound(ref)
+    return entries
+  }
+  const found = await findById(names, { digest, idPrefix })
   if (!found) throw notFound(ref)
-  const byDigest = named !== undefined || found.digest === digest
-  return entries.filter(({ image }) => (byDigest ? image.digest === found.digest : image.id === found.id))
+  const { id } = found.image
+  if (found.image.digest === digest) return names.allOfDigest(digest)
+  const entries: NameEntry[] = []
+  for await (const { image } of names.ofId(id)) entries.push(...(await names.allOfDigest(image.digest)))
+  return entries.filter(({ image }) => image.id === id)
 }
 
 async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): Promise<void> {
@@ -114,15 +121,18 @@ async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): P
  */
 async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<boolean> {
   let complete = true
-  for (const { key, found } of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag))) {
-    complete = (await names.records.retire(key, found)) && complete
-    failpoint('remove.name-retired')
-  }
+  for (const entry of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag)))
+    complete = (await names.retire(entry)) && complete
   return complete
 }
 
 /** Those of the ids that no entry has any more. */
 async function gone(names: Names, ids: readonly Digest[]): Promise<Digest[]> {
-  const left = new Set((await names.all()).map(({ image }) => image.id))
-  return [...new Set(ids)].filter((id) => !left.has(id))
+  const left = await Promise.all([...new Set(ids)].map(async (id) => ((await hasName(names, id)) ? [] : [id])))
+  return left.flat()
+}
+
+async function hasName(names: Names, id: Digest): Promise<boolean> {
+  for await (const _ of names.ofId(id)) return true
+  return false
 }

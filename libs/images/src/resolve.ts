@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/base'
-import { hexOf, isDigest, parseTagged, type Digest, type Reference } from '@strata/oci'
-import type { NamedImage } from './image.js'
+import { algorithmOf, isDigest, parseTagged, type Digest, type Reference } from '@strata/oci'
+import type { NameEntry, Names } from './names.js'
 
 /**
  * What a caller may mean by `text`, in the order in which it is tried, as docker does: a digest in
@@ -27,21 +27,41 @@ export function meaningOf(text: string): Meaning {
 }
 
 /**
- * The image of an id, a manifest's digest, or an id's beginning; of several with one id the first
- * of the list (they differ in packing only).
+ * A name of the image that is meant by an id, a manifest's digest, or an id's beginning. Images
+ * with one id differ in packing only: of several the one that has a tag, then the first by digest.
  * @throws StrataError `image_ambiguous` if ids differ; `undefined` if there is none
  */
-export function findById(
-  images: readonly NamedImage[],
+export async function findById(
+  names: Names,
   { digest, idPrefix }: Pick<Meaning, 'digest' | 'idPrefix'>,
-): NamedImage | undefined {
-  if (digest) return images.find((image) => image.digest === digest) ?? images.find((image) => image.id === digest)
+): Promise<NameEntry | undefined> {
+  if (digest) {
+    for await (const entry of names.ofDigest(digest)) return entry
+    return firstOfId(names, digest)
+  }
   if (idPrefix === undefined) return undefined
-  const matching = images.filter((image) => image.id.startsWith(idPrefix) || hexOf(image.id).startsWith(idPrefix))
-  const ids = new Set(matching.map(({ id }) => id))
-  if (ids.size > 1)
-    throw new StrataError('image_ambiguous', `${ids.size} images have an id that begins with ${idPrefix}`)
-  return matching[0]
+  const [hex = '', algorithm] = idPrefix.split(':').reverse()
+  let found: NameEntry | undefined
+  for await (const id of names.idsWith(hex)) {
+    if (algorithm !== undefined && algorithmOf(id) !== algorithm) continue
+    const entry = await firstOfId(names, id)
+    if (entry && found)
+      throw new StrataError(
+        'image_ambiguous',
+        `several images have an id that begins with ${idPrefix}: give more of its digits`,
+      )
+    found ??= entry
+  }
+  return found
+}
+
+async function firstOfId(names: Names, id: Digest): Promise<NameEntry | undefined> {
+  let first: NameEntry | undefined
+  for await (const entry of names.ofId(id)) {
+    if (entry.name.tag) return entry
+    first ??= entry
+  }
+  return first
 }
 
 export function notFound(text: string): StrataError {

@@ -14,6 +14,7 @@ describe('an image with all its platforms', () => {
   beforeEach(async () => {
     ;({ store, dispose } = await temporaryStore())
     images = new Images(store)
+    await images.markNames()
     blobs = new BlobStore(store)
     run = await new Leases(store).create('u', { job: { kind: 'load', id: 'u' }, request: {} })
   })

@@ -1,6 +1,15 @@
 import { digestOf, parseDiffId, parseReference, type Digest, type Repository, type Tag } from '@strata/oci'
 import { describe, expect, it } from 'vitest'
-import { checkKey, digestInKey, freshDataKey, keys, parseImageKey, leaseInKey } from './keys.js'
+import {
+  checkKey,
+  digestInKey,
+  freshDataKey,
+  keys,
+  parseIdMark,
+  parseImageKey,
+  parseNameMark,
+  leaseInKey,
+} from './keys.js'
 
 const digest = digestOf('x')
 const hex = digest.slice(7)
@@ -52,6 +61,26 @@ describe('keys', () => {
     'blobs/sha256/ff',
   ])('that none of them made are known: %s', (key) => {
     expect(parseImageKey(key)).toBeUndefined()
+  })
+
+  it.each(['sha256', 'sha512'] as const)('of name marks say what they were made of: %s', (algorithm) => {
+    const [manifest, id] = [digestOf('x', algorithm), digestOf('y', algorithm)]
+    const it = repository(`${'a/'.repeat(110)}b`)
+    for (const name of [
+      { repository: it, tag: `v${'1'.repeat(127)}` as Tag, digest: undefined },
+      { repository: it, tag: undefined, digest: manifest },
+      { repository: undefined, tag: undefined, digest: manifest },
+    ]) {
+      const key = checkKey(keys.nameMark(manifest, name, 'mark'))
+      expect(key.startsWith(keys.nameMarksOf(manifest))).toBe(true)
+      expect(parseNameMark(key)).toEqual({ digest: manifest, name, mark: 'mark' })
+    }
+    const key = checkKey(keys.idMark(id, manifest, 'mark'))
+    expect(parseIdMark(key)).toEqual({ id, digest: manifest, mark: 'mark' })
+    for (const digits of [1, 2, 3, 4, 5, 63])
+      expect(key.startsWith(keys.idMarksWith(id.slice(7, 7 + digits)))).toBe(true)
+    for (const none of ['image-names/_all', 'image-names/ids/aa/bb/cc/dd~x', `${keys.nameMarksOf(manifest)}x`])
+      expect(parseNameMark(none) ?? parseIdMark(none)).toBeUndefined()
   })
 
   it('have a sha512 as well, where a digest may be one', () => {

@@ -26,6 +26,13 @@ import {
  * images/<repository>/_tags/<tag>    record: a name
  * images/<repository>/_digests/<hex> record: an image of it, by its manifest's digest
  * images/_digests/<hex>              the same for an image that never had a name
+ * image-names/digests/<aa>/<bb>/<rest>/tags/<repository>/<tag>~<mark>
+ *                                    a name mark: that name may stand for the manifest of that digest
+ * image-names/digests/<aa>/<bb>/<rest>/untagged/[<repository>/]~<mark>
+ *                                    the same of an entry by digest
+ * image-names/ids/<aa>/<bb>/<rest>/<hex>~<mark>
+ *                                    an id mark: the image of that id may have that manifest
+ * image-names/_all                   every name has its marks (written once for an older store)
  * nodes/<id>                         record: a node that was removed and is not to come back
  * partial/<key>                      s3 only, never listed: bytes are being put under that key
  * probe/<uuid>                       s3 only, never listed: a start tries the server with it
@@ -33,6 +40,9 @@ import {
  * A repository is written as it is, slashes too, as registries do. No component of one can begin
  * with `_` (its grammar: @strata/oci, reference.ts), so `_tags` and `_digests` say where it ends,
  * and `a` with a component named `tags` below it cannot be mistaken for `a`'s tags.
+ *
+ * `<aa>/<bb>/<rest>` are the hex digits of a digest. The two levels keep a folder store's folders
+ * small; the order of the keys is the order of the digits.
  */
 export const keys = {
   data: (upload: string, name: string) => `data/${checkLeaseId(upload)}/${checkSegment(name)}`,
@@ -49,6 +59,22 @@ export const keys = {
   tag: (repository: Repository, tag: Tag) => `${imagesOf(repository)}_tags/${checkSegment(tag)}`,
   imageDigest: (repository: Repository | undefined, digest: Digest) =>
     `${imagesOf(repository)}_digests/${checkedHex(digest)}`,
+  /** `mark` is fresh for each write of the name. */
+  nameMark: (digest: Digest, name: ImageKey, mark: string) =>
+    `${keys.nameMarksOf(digest)}${
+      name.tag === undefined
+        ? `untagged/${name.repository === undefined ? '' : `${checkRepository(name.repository)}/`}`
+        : `tags/${checkRepository(name.repository)}/${checkSegment(name.tag)}`
+    }~${checkSegment(mark)}`,
+  idMark: (id: Digest, digest: Digest, mark: string) =>
+    `${keys.idMarksOf(id)}${checkedHex(digest)}~${checkSegment(mark)}`,
+  /** All name marks of a manifest; those of tags come first. */
+  nameMarksOf: (digest: Digest) => `${PREFIX.nameMarks}${fanOut(checkedHex(digest))}/`,
+  /** All marks of an id. */
+  idMarksOf: (id: Digest) => `${PREFIX.idMarks}${fanOut(checkedHex(id))}/`,
+  /** The marks of all ids whose hex digits begin like this. */
+  idMarksWith: (hexPrefix: string) => `${PREFIX.idMarks}${fanOut(checkSegment(hexPrefix))}`,
+  allNamesMarked: 'image-names/_all',
 } as const
 
 /** Prefixes to list. */
@@ -60,6 +86,8 @@ export const PREFIX = {
   indexes: 'index/v1/',
   checkpoints: 'checkpoints/v2/',
   images: 'images/',
+  nameMarks: 'image-names/digests/',
+  idMarks: 'image-names/ids/',
 } as const
 
 /** Of an upload that is to become an image by itself: what the request said of that image. */
@@ -98,6 +126,45 @@ export function parseImageKey(key: string): ImageKey | undefined {
   } catch {
     return undefined
   }
+}
+
+/** What a name mark's key says. `undefined` for a key that `keys.nameMark` does not make. */
+export function parseNameMark(
+  key: string,
+): { readonly digest: Digest; readonly name: ImageKey; readonly mark: string } | undefined {
+  const parts: (string | undefined)[] =
+    /^image-names\/digests\/(..)\/(..)\/([0-9a-f]+)\/(?:tags\/(.+)\/([^/~]+)|untagged\/(?:(.+)\/)?)~([^/~]+)$/.exec(
+      key,
+    ) ?? []
+  const [, a, b, rest, tagged, tag, untagged, mark] = parts
+  const hex = `${a ?? ''}${b ?? ''}${rest ?? ''}`
+  const name = parseImageKey(
+    tag === undefined
+      ? `${PREFIX.images}${untagged === undefined ? '' : `${untagged}/`}_digests/${hex}`
+      : `${PREFIX.images}${tagged ?? ''}/_tags/${tag}`,
+  )
+  const digest = digestIn(hex)
+  return name && digest && mark !== undefined ? { digest, name, mark } : undefined
+}
+
+/** What an id mark's key says. `undefined` for a key that `keys.idMark` does not make. */
+export function parseIdMark(
+  key: string,
+): { readonly id: Digest; readonly digest: Digest; readonly mark: string } | undefined {
+  const parts: (string | undefined)[] =
+    /^image-names\/ids\/(..)\/(..)\/([0-9a-f]+)\/([0-9a-f]+)~([^/~]+)$/.exec(key) ?? []
+  const [, a, b, rest, hex, mark] = parts
+  const [id, digest] = [digestIn(`${a ?? ''}${b ?? ''}${rest ?? ''}`), digestIn(hex ?? '')]
+  return id && digest && mark !== undefined ? { id, digest, mark } : undefined
+}
+
+function digestIn(hex: string): Digest | undefined {
+  return /^(?:[0-9a-f]{64}){1,2}$/.test(hex) ? digestFromHex(hex) : undefined
+}
+
+/** Hex digits, or the first of them, as the path in which they lie. */
+function fanOut(hex: string): string {
+  return [hex.slice(0, 2), hex.slice(2, 4), hex.slice(4)].filter(Boolean).join('/')
 }
 
 /** The digest in a key of `blobs/`, `index/` or `checkpoints/`; `undefined` for any other key. */

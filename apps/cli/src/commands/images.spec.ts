@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { ServiceDouble } from '../testing/service-double.js'
+import { sendJson, ServiceDouble } from '../testing/service-double.js'
 import { strata } from '../testing/strata.js'
 
 const id = (digit: string): string => `sha256:${digit.repeat(64)}`
@@ -27,6 +27,23 @@ it('lists as docker does, or ids, or JSON', async () => {
   expect((await strata(service, ['images', '--format', 'json'])).stdout).toBe(
     images.map((image) => `${JSON.stringify(image)}\n`).join(''),
   )
+})
+
+it('lists all pages, sorted as one', async () => {
+  await using service = await ServiceDouble.start()
+  const [first, second] = [
+    { ...images[0], id: id('1'), names: ['old:1'] },
+    { ...images[0], id: id('2'), names: ['new:1'], created: '2020-01-01T00:00:00Z' },
+  ]
+  service.on('GET /v1/images', ({ url }, response) => {
+    const isFirst = !url.includes('after=')
+    sendJson(response, 200, isFirst ? { images: [images[1], first], next: id('d') } : { images: [second] })
+  })
+  expect((await strata(service, ['images', '-q'])).stdout).toBe('222222222222\n111111111111\ncccccccccccc\n')
+  expect(service.seen.map(({ url }) => url)).toEqual([
+    '/v1/images?limit=1000',
+    `/v1/images?limit=1000&after=${id('d')}`,
+  ])
 })
 
 it('escapes names in paths, and goes on after one that fails', async () => {

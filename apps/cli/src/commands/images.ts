@@ -1,5 +1,6 @@
-import type { ImageSummary, MountResult, RemoveImageResult } from '@strata/api'
+import type { ImageList, ImageSummary, MountResult, RemoveImageResult } from '@strata/api'
 import type { Command } from 'commander'
+import type { Client } from '../client.js'
 import { type Context } from '../context.js'
 import { every } from '../every.js'
 import { shortId } from '../format/table.js'
@@ -7,11 +8,14 @@ import { ago, humanSize } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 import { print } from '../terminal.js'
 
+/** Of so many images at a time the list is asked for. */
+const PAGE = 1_000
+
 const at = (reference: string): string => `/v1/images/${encodeURIComponent(reference)}`
 
 export function imageCommands(program: Command, context: Context): void {
   withListOptions(program.command('images').description('list images')).action(async (options: ListOptions) => {
-    const { images } = await context.client().call<{ images: ImageSummary[] }>('GET', '/v1/images')
+    const images = await allImages(context.client())
     const now = Date.now()
     printList(images, options, {
       header: ['REPOSITORY', 'TAG', 'IMAGE ID', 'CREATED', 'SIZE'],
@@ -74,6 +78,26 @@ export function imageCommands(program: Command, context: Context): void {
     .action(async (names: string[]) => {
       await every(names, (name) => context.client().call('DELETE', `${at(name)}/mount`), print)
     })
+}
+
+/** All pages. Each page is sorted in itself only, so what was gathered is sorted here again. */
+async function allImages(client: Client): Promise<ImageSummary[]> {
+  const images: ImageSummary[] = []
+  let after: string | undefined
+  do {
+    const page = await client.call<ImageList>(
+      'GET',
+      `/v1/images?limit=${PAGE}${after === undefined ? '' : `&after=${after}`}`,
+    )
+    images.push(...page.images)
+    after = page.next
+  } while (after !== undefined)
+  const newest = (a: ImageSummary, b: ImageSummary) => compare(b.created ?? '', a.created ?? '')
+  return images.sort((a, b) => Number(b.names.length > 0) - Number(a.names.length > 0) || newest(a, b))
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }
 
 /** `localhost:5000/x:1` → repository and tag; what has none is `<none>`. */

@@ -33,7 +33,7 @@ export class LaunchService {
 
   /** Resolves with the container's id when the job is queued. */
   async launch(request: CreateContainer, job: string): Promise<string> {
-    const image = await this.images.inspect(request.image)
+    const image = await this.images.details(request.image)
     await this.doors.requireNode()
     const container = randomBytes(32).toString('hex')
     await this.journal.create(job, 'launch', 'waiting', { container })

@@ -11,7 +11,7 @@ export function imageSummary(image: NamedImage): ImageSummary {
   return { id, digest, names: [...names], size, layers, ...created(image.created), ...platforms(image) }
 }
 
-export function imageView(image: ImageDetails): ImageView {
+export function imageView(image: ImageDetails & NamedImage): ImageView {
   const { id, digest, names, size, mediaType } = image
   const config = image.config.config
   return {

@@ -17,6 +17,7 @@ import {
 } from '@nestjs/common'
 import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
+  imageListQuery,
   imageListSchema,
   imageQuery,
   imageSchema,
@@ -27,7 +28,7 @@ import {
   removeImageResultSchema,
   tagSchema,
   type Descriptor,
-  type ImageSummary,
+  type ImageList,
   type ImageView,
   type LoadQuery,
   type MountResult,
@@ -154,10 +155,13 @@ export class ImagesController {
   }
 
   @Get()
-  @ApiOperation({ summary: 'All images, the newest first' })
+  @ApiOperation({
+    summary: 'Images in pages. Pages follow the digests; within a page, named images come first, then the newest',
+  })
   @ApiResponse({ status: 200, standardSchema: imageListSchema })
-  async list(): Promise<{ images: ImageSummary[] }> {
-    return { images: (await this.images.list()).map(imageSummary) }
+  async list(@Query({ schema: imageListQuery }) { limit, after }: z.infer<typeof imageListQuery>): Promise<ImageList> {
+    const { images, next } = await this.images.page(limit, after)
+    return { images: images.map(imageSummary), ...(next === undefined ? {} : { next }) }
   }
 
   @Get(':ref')
@@ -211,7 +215,7 @@ export class ImagesController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<MountResult> {
     const gone = closedSignal(reply.raw)
-    return this.images.reading(name, async () => this.mounts.mount(await this.images.inspect(name), gone))
+    return this.images.reading(name, async () => this.mounts.mount(await this.images.details(name), gone))
   }
 
   @Delete(':ref/mount')

@@ -72,6 +72,16 @@ describe('the tail of an earlier boot', () => {
     const alone = await putImage(store, 'docker.io/library/alone:1', [randomBytes(2_000)])
     return { store, first, second, alone }
   }
+  it('says no more that all have their marks: some may be lost', async () => {
+    const { store } = await threeImages()
+    const all = [keys.allUsedMarked, keys.allNamesMarked]
+    for (const key of all) await store.create(key, Buffer.from('{}'))
+    await store.close()
+    const again = await open('two')
+    for (const key of all) expect(await again.stat(key)).toBeUndefined()
+    await again.close()
+  })
+
   const namesIn = async (store: FolderStore) => (await store.list('images/')).objects.map(({ key }) => key).sort()
 
   it.each([false, true])(

@@ -41,8 +41,8 @@ export async function mendTail(
 ): Promise<void> {
   const below = (prefix: string) => tail.filter((key) => key.startsWith(prefix))
   await store.delete(below(PREFIX.indexes))
-  // Marks of ids may be lost, and their bytes not: all are looked for again.
-  await store.delete([keys.allUsedMarked])
+  // Marks may be lost, and what they are marks of not: the storage service makes them again.
+  await store.delete([keys.allUsedMarked, keys.allNamesMarked])
   const unproven = new Set(below(PREFIX.data))
   const lost = new Set<Digest>()
   const blobs = new Records<BlobRecord>(store, blobRecordSchema, 'the record of blob')

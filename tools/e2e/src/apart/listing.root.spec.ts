@@ -7,8 +7,8 @@ import { loadBusybox } from '../testing/busybox-image.js'
 import { StrataUnderTest } from '../testing/strata.js'
 
 /**
- * Pages of names that were asked for; and other listings, each held until `letGo`: a request that
- * waits for one has no answer.
+ * Pages of name marks that were asked for; and other listings, each held until `letGo`: a request
+ * that waits for one has no answer.
  */
 const pages: URLSearchParams[] = []
 const held: { readonly query: URLSearchParams; readonly go: () => void }[] = []
@@ -44,7 +44,7 @@ async function listeningBefore(endpoint: string): Promise<Server> {
     const query = new URL(request.url!, endpoint).searchParams
     const isListing = request.method === 'GET' && (query.has('list-type') || query.has('uploads'))
     if (!isListing || !isHeld) return pass(request, response)
-    if (query.get('prefix')?.startsWith('images/')) {
+    if (query.get('prefix')?.startsWith('image-names/')) {
       pages.push(query)
       pass(request, response)
     } else {
@@ -69,7 +69,7 @@ async function listeningBefore(endpoint: string): Promise<Server> {
   return server
 }
 
-it('no request waits for a list of anything but names of images, in pages', async () => {
+it('no request waits for a list of anything but the names of one image, or of a page of them', async () => {
   isHeld = true
   const done = async (method: string, path: string, body?: object): Promise<void> => {
     const { status, bytes } = await strata.request(method, path, body)

@@ -1,0 +1,168 @@
+import { randomBytes } from 'node:crypto'
+import { hexOf, type Digest } from '@strata/oci'
+import {
+  keys,
+  listAll,
+  parseIdMark,
+  parseNameMark,
+  PREFIX,
+  tombstone,
+  type ImageKey,
+  type ObjectStore,
+} from '@strata/store'
+import type { Image } from './image.js'
+
+/** A name of an image, as its mark says. The name's record decides whether that is still so. */
+export interface NameMark {
+  /** The mark's own key. */
+  readonly key: string
+  readonly digest: Digest
+  readonly name: ImageKey
+  readonly mark: string
+}
+
+/** A mark counts by being there. These bytes are no tombstone, so nothing collects them as one. */
+const MARK = Buffer.from('{}')
+/** Most images have few names: the first page of a look-up is small, so that it can end early. */
+const FIRST_PAGE = 4
+const PAGE = 1_000
+
+/**
+ * Which names an image has: the reverse of the names' records, so that nobody lists all names to
+ * find those of one image. Each write of a name has two marks of its own under keys with a fresh
+ * id: a *name mark* below the manifest's digest, and an *id mark* below the image's id.
+ *
+ * **Law**: a name's record carries the id of its marks (`mark`). While it stands, both are there.
+ * - The marks exist before the record is written, and are deleted after the record has changed. A
+ *   process that dies in between leaves a mark too many, never one too few.
+ * - A mark belongs to one name and one image, and no other write uses it. So it can be deleted
+ *   without a condition, which S3 does not have.
+ * - A mark is only a hint. Whoever reads it looks at the name's record, which decides.
+ * - The name mark is made first. So an id mark without its name mark belongs to nobody.
+ *
+ * name-marks-model.ts tries every interleaving. `Names.tidyMarks` deletes what dead processes left.
+ */
+export class NameMarks {
+  #areComplete = false
+
+  constructor(private readonly store: ObjectStore) {}
+
+  /** Whether every name has its marks: `false` on a store of an older version until it is told. */
+  async areComplete(): Promise<boolean> {
+    this.#areComplete ||= (await this.store.stat(keys.allNamesMarked)) !== undefined
+    return this.#areComplete
+  }
+
+  async setComplete(): Promise<void> {
+    await this.store.create(keys.allNamesMarked, tombstone())
+  }
+
+  /** Makes the marks of a name that is about to be written, and gives their id. */
+  async add(name: ImageKey, image: Image): Promise<string> {
+    const mark = randomBytes(12).toString('base64url')
+    await this.store.create(keys.nameMark(image.digest, name, mark), MARK)
+    await this.store.create(keys.idMark(image.id, image.digest, mark), MARK)
+    return mark
+  }
+
+  async have(name: ImageKey, image: Image, mark: string): Promise<boolean> {
+    const found = [keys.nameMark(image.digest, name, mark), keys.idMark(image.id, image.digest, mark)]
+    return (await Promise.all(found.map((key) => this.store.stat(key)))).every(Boolean)
+  }
+
+  /** Deletes the marks of a name that does not stand for the image any more, or never did. */
+  async delete(name: ImageKey, image: Image, mark: string): Promise<void> {
+    await this.store.delete([keys.idMark(image.id, image.digest, mark), keys.nameMark(image.digest, name, mark)])
+  }
+
+  async deleteKeys(found: readonly string[]): Promise<void> {
+    await this.store.delete(found)
+  }
+
+  /** A manifest's name marks, page by page: tags first, each name once a page. */
+  async *ofDigest(digest: Digest): AsyncGenerator<NameMark[]> {
+    const prefix = keys.nameMarksOf(digest)
+    let after: string | undefined
+    let limit = FIRST_PAGE
+    do {
+      const page = await this.store.list(prefix, { limit, ...(after === undefined ? {} : { after }) })
+      yield page.objects.flatMap(({ key }) => readMark(key) ?? [])
+      after = page.next
+      limit = PAGE
+    } while (after !== undefined)
+  }
+
+  /** The manifests that an image of this id may have, in the order of their digests. */
+  async *digestsOf(id: Digest): AsyncGenerator<Digest> {
+    for await (const { digest } of this.#idMarks(
+      keys.idMarksOf(id),
+      (mark) => `${keys.idMarksOf(id)}${hexOf(mark.digest)}~~`,
+    ))
+      yield digest
+  }
+
+  /** The ids whose hex digits begin like this, each once. */
+  async *idsWith(hexPrefix: string): AsyncGenerator<Digest> {
+    for await (const { id } of this.#idMarks(keys.idMarksWith(hexPrefix), (mark) => `${keys.idMarksOf(mark.id)}~`))
+      yield id
+  }
+
+  /**
+   * All manifests that have a name mark, in the order of their digests' hex digits, from the one
+   * behind `after`; each with its marks. Reads so many keys at a time.
+   */
+  async *groups(after: Digest | undefined, pageSize: number): AsyncGenerator<{ digest: Digest; marks: NameMark[] }> {
+    let group: { digest: Digest; marks: NameMark[] } | undefined
+    let from = after === undefined ? undefined : `${keys.nameMarksOf(after)}~`
+    do {
+      const page = await this.store.list(PREFIX.nameMarks, {
+        limit: pageSize,
+        ...(from === undefined ? {} : { after: from }),
+      })
+      for (const mark of page.objects.flatMap(({ key }) => readMark(key) ?? [])) {
+        if (group?.digest === mark.digest) group.marks.push(mark)
+        else {
+          if (group) yield group
+          group = { digest: mark.digest, marks: [mark] }
+        }
+      }
+      from = page.next
+    } while (from !== undefined)
+    if (group) yield group
+  }
+
+  async *allNameMarks(): AsyncGenerator<NameMark> {
+    for await (const { key } of listAll(this.store, PREFIX.nameMarks)) {
+      const mark = readMark(key)
+      if (mark) yield mark
+    }
+  }
+
+  async *allIdMarks(): AsyncGenerator<{ readonly key: string; readonly mark: string }> {
+    for await (const { key } of listAll(this.store, PREFIX.idMarks)) {
+      const mark = parseIdMark(key)
+      if (mark) yield { key, mark: mark.mark }
+    }
+  }
+
+  /** Id marks below a prefix; behind each the list goes on where `skipTo` says. */
+  async *#idMarks(
+    prefix: string,
+    skipTo: (mark: { id: Digest; digest: Digest }) => string,
+  ): AsyncGenerator<{ id: Digest; digest: Digest }> {
+    let after: string | undefined
+    for (;;) {
+      const page = await this.store.list(prefix, { limit: 1, ...(after === undefined ? {} : { after }) })
+      const key = page.objects[0]?.key
+      const mark = key === undefined ? undefined : parseIdMark(key)
+      if (mark) yield mark
+      after = mark ? skipTo(mark) : page.next
+      if (key === undefined || after === undefined) return
+    }
+  }
+}
+
+function readMark(key: string): NameMark | undefined {
+  const mark = parseNameMark(key)
+  return mark && { key, ...mark }
+}
