@@ -14,7 +14,7 @@ export const blobRecordSchema = z.object({
   size: z.number().int().nonnegative(),
   /** Of a layer: the digest of its uncompressed tar, once that is proven. */
   diffId: z.custom<DiffId>(isDiffId, 'not a sha256 digest').optional(),
-  /** The uploads that count on it. Ended ones may still be named; only live ones matter. */
+  /** The leases that count on it. Ended ones may still be named; only live ones matter. */
   holders: z.array(z.string().max(64)),
 })
 export type BlobRecord = z.infer<typeof blobRecordSchema>
@@ -41,10 +41,10 @@ export interface ProvenData {
  * Blobs by digest. A blob's record, at its digest's key, makes bytes visible that lie elsewhere; so
  * a digest is seen only when its bytes are proven, and bytes are never moved or copied.
  *
- * **A blob that someone counts on is never collected.** Whoever needs digest D for upload U puts U
+ * **A blob that someone counts on is never collected.** Whoever needs digest D for lease U puts U
  * among the holders of D's record by compare-and-set: `hold` when it is there, `commit` with bytes
  * of its own when it is not. U's record lives from before the first hold until after the names are
- * visible. The collector lists blob records with their ETags, *then* the live uploads, *then* reads
+ * visible. The collector lists blob records with their ETags, *then* the live leases, *then* reads
  * all references, and replaces what nobody needs by a tombstone *if its ETag is still that of the
  * list*; only then it deletes the bytes. Every hold changes the record, so a collector that has not
  * seen it fails; whoever ended before the second step has its name read in the third. A writer that
@@ -58,7 +58,7 @@ export interface ProvenData {
  * deleted and the owner withdraws the record.
  *
  * A **damaged record** hides where the blob's bytes are and who holds it. Whoever needs the blob
- * brings the bytes again and writes over the record, for all uploads that live then: any of them
+ * brings the bytes again and writes over the record, for all leases that live then: any of them
  * may have been a holder. Until that is done no data without a record are deleted: they may be this
  * blob's.
  */
@@ -84,21 +84,21 @@ export class BlobStore {
 
   /**
    * Holds a blob that is there. `false`: it is not, so its bytes are wanted (`commit`).
-   * @throws StrataError `upload_interrupted` if the upload has been ended
+   * @throws StrataError `upload_interrupted` if the lease has been ended
    */
-  async hold(digest: Digest, upload: string): Promise<boolean> {
-    return (await this.#hold(keys.blob(digest), upload)).held !== undefined
+  async hold(digest: Digest, lease: string): Promise<boolean> {
+    return (await this.#hold(keys.blob(digest), lease)).held !== undefined
   }
 
   /**
-   * Makes proven bytes the blob's, held by the upload; if the blob is there already, holds that and
+   * Makes proven bytes the blob's, held by the lease; if the blob is there already, holds that and
    * deletes the bytes given. May be run again with the same `data`, also at the same time.
-   * @throws StrataError `upload_interrupted` if the upload has been ended
+   * @throws StrataError `upload_interrupted` if the lease has been ended
    */
-  async commit(digest: Digest, proven: ProvenData, upload: string): Promise<'created' | 'existing'> {
+  async commit(digest: Digest, proven: ProvenData, lease: string): Promise<'created' | 'existing'> {
     const key = keys.blob(digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      const { held, seen } = await this.#hold(key, upload)
+      const { held, seen } = await this.#hold(key, lease)
       if (held) {
         if (held.data === proven.data) return 'created'
         await this.store.delete([proven.data])
@@ -113,25 +113,25 @@ export class BlobStore {
         data,
         size,
         ...(known ? { diffId: known } : {}),
-        holders: [...new Set([...holders, upload])],
+        holders: [...new Set([...holders, lease])],
       }
       const etag = await this.#records.write(key, record, seen)
       if (etag === undefined) continue
-      if (await this.#isLive(upload)) return 'created'
+      if (await this.#isLive(lease)) return 'created'
       // What was damaged is whole now, and images may have it.
       if (!seen?.damage) await this.#records.retire(key, { value: record, etag })
-      interrupted(upload)
+      interrupted(lease)
     }
     throw changedTooOften(key)
   }
 
   /** Small bytes at hand as a blob (a manifest, a config): put and committed, or held if there. */
-  async add(digest: Digest, bytes: Uint8Array, upload: string): Promise<'created' | 'existing'> {
+  async add(digest: Digest, bytes: Uint8Array, lease: string): Promise<'created' | 'existing'> {
     verify(digest, bytes)
-    if (await this.hold(digest, upload)) return 'existing'
-    const data = freshDataKey(upload)
+    if (await this.hold(digest, lease)) return 'existing'
+    const data = freshDataKey(lease)
     await this.store.put(data, bytes)
-    return this.commit(digest, { data, size: bytes.length }, upload)
+    return this.commit(digest, { data, size: bytes.length }, lease)
   }
 
   /**
@@ -238,19 +238,18 @@ export class BlobStore {
   }
 
   /**
-   * Deletes what an ended upload wrote and no blob uses; gives the number of objects and bytes. In
-   * this order: the data is listed, then it is made sure that the upload does not live (else
+   * Deletes what an ended lease wrote and no blob uses; gives the number of objects and bytes. In
+   * this order: the data is listed, then it is made sure that the lease does not live (else
    * nothing is done), then blob records are read: what one of them points to stays. `digests` are
    * all that its data can have become, for a caller who knows them (from the list of what came);
    * without them every record of the store is read. Where one of those records is damaged, nothing
    * is deleted: it is the collector's then.
    */
-  async deleteUnused(upload: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
+  async deleteUnused(lease: string, digests?: Iterable<Digest>): Promise<{ objects: number; bytes: number }> {
     const unused = new Map<string, number>()
-    for await (const { key, size } of listAll(this.store, keys.dataOf(upload))) unused.set(key, size)
-    if (await this.#isLive(upload)) return { objects: 0, bytes: 0 }
-    for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(upload)) ?? [])
-      await partial.abort()
+    for await (const { key, size } of listAll(this.store, keys.dataOf(lease))) unused.set(key, size)
+    if (await this.#isLive(lease)) return { objects: 0, bytes: 0 }
+    for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(lease)) ?? []) await partial.abort()
     if (unused.size === 0) return { objects: 0, bytes: 0 }
     let isDamaged = false
     if (digests) {
@@ -271,26 +270,26 @@ export class BlobStore {
    */
   async #hold(
     key: string,
-    upload: string,
+    lease: string,
   ): Promise<{ held: BlobRecord; seen: undefined } | { held: undefined; seen: Found<BlobRecord> | undefined }> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
       if (!seen?.value) return { held: undefined, seen }
       const { value } = seen
       if (
-        !value.holders.includes(upload) &&
-        !(await this.#records.write(key, { ...value, holders: [...value.holders, upload] }, seen))
+        !value.holders.includes(lease) &&
+        !(await this.#records.write(key, { ...value, holders: [...value.holders, lease] }, seen))
       )
         continue
-      if (!(await this.#isLive(upload))) interrupted(upload)
+      if (!(await this.#isLive(lease))) interrupted(lease)
       if (await this.store.stat(value.data)) return { held: value, seen: undefined }
       return { held: undefined, seen: await this.#records.look(key) }
     }
     throw changedTooOften(key)
   }
 
-  async #isLive(upload: string): Promise<boolean> {
-    return (await this.#leases.get(upload)) !== undefined
+  async #isLive(lease: string): Promise<boolean> {
+    return (await this.#leases.get(lease)) !== undefined
   }
 }
 

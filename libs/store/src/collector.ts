@@ -23,7 +23,7 @@ export interface Tally {
 
 /** What a collection took out of the store; of a dry run, what it would take. */
 export interface StoreCollection {
-  /** Blobs that nothing refers to and no upload holds: their data. */
+  /** Blobs that nothing refers to and no lease holds: their data. */
   readonly blobs: Tally
   /** Objects below `data/` that no blob's record names. */
   readonly data: Tally
@@ -68,25 +68,25 @@ const AT_ONCE = 16
 const DELETED_AT_ONCE = 500
 
 /**
- * Takes away what nobody counts on. Any number may run at once, beside any number of uploads and
+ * Takes away what nobody counts on. Any number may run at once, beside any number of leases and
  * removals, and each may die at any line: the next one does the rest.
  *
  * **Blobs** go by the protocol of BlobStore (store-model.ts tries every interleaving):
  *  1. all blob records are listed, each with its ETag;
- *  2. *then* the live uploads;
+ *  2. *then* the live leases;
  *  3. *then* everything that is referred to is read;
- *  4. a record that nothing refers to and no live upload holds becomes a tombstone *if its ETag is
+ *  4. a record that nothing refers to and no live lease holds becomes a tombstone *if its ETag is
  *     still that of step 1*; only then its bytes are deleted.
  *
- * Whoever counts on a blob holds it for an upload that lives until a name makes the reference
+ * Whoever counts on a blob holds it for a lease that lives until a name makes the reference
  * visible. Did the hold come after 1, it changed the record, and 4 fails. Did it come before and
- * the upload lives in 2, the blob stays. Has the upload ended before 2, its name was visible before
+ * the lease lives in 2, the blob stays. Has the lease ended before 2, its name was visible before
  * 3. A hold that finds the tombstone takes the blob for absent. The record is ended before the
  * bytes: who dies in between leaves bytes without a record, which the next paragraph is about.
  *
- * **Data** (`data/<upload>/…`, keys that are never written again) that no record names goes in the
- * order data, *then* live uploads, *then* records. A record is made to name data only by the upload
- * that wrote it, while that lives. So what belongs to no live upload and is in no record read after
+ * **Data** (`data/<lease>/…`, keys that are never written again) that no record names goes in the
+ * order data, *then* live leases, *then* records. A record is made to name data only by the lease
+ * that wrote it, while that lives. So what belongs to no live lease and is in no record read after
  * that is in none ever again.
  *
  * **Indexes** (`index/v1/<diffID>`) that no record names go in the order indexes, *then* records.
@@ -95,7 +95,7 @@ const DELETED_AT_ONCE = 500
  * again (`extract`). So nobody may take an index's absence for an error, and each race that is left
  * ends with an index that is absent until it is next wanted, whatever the order of its writes and
  * deletes:
- *   - an upload under way has made it, and no record of the layer is there yet (the layer is then
+ *   - a lease under way has made it, and no record of the layer is there yet (the layer is then
  *     indexed once more, by `extract`);
  *   - a load finds the index of a layer that was removed before and does not make it, while this
  *     run, which listed the records earlier, deletes it.
@@ -108,20 +108,20 @@ const DELETED_AT_ONCE = 500
  * the first byte of its data.
  *
  * **Marks of used ids** (`UsedIds`), on a store that deletes on a condition, go in the order marks,
- * *then* live uploads, *then* data, *then* blob records: a mark is made after its upload's record,
- * so an upload that does not live in the second step has ended, and all of its data are seen after
+ * *then* live leases, *then* data, *then* blob records: a mark is made after its lease's record,
+ * so a lease that does not live in the second step has ended, and all of its data are seen after
  * that.
  *
  * **Damaged records** are never guessed at. A blob's is retired only if nothing refers to the blob
- * and no upload lives, since any may hold it; while one stays, no data without a record are
- * deleted. An upload's counts as one of an upload that lives. For a name's see `references`: it
+ * and no lease lives, since any may hold it; while one stays, no data without a record are
+ * deleted. A lease's counts as one of a lease that lives. For a name's see `references`: it
  * throws.
  *
  * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to
  * set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes
  * over it begins again.
  *
- * **Records** of uploads that were ended by one who died before deleting the record have a key that
+ * **Records** of leases that were ended by one who died before deleting the record have a key that
  * is never used again: they are deleted. Holders that have ended are left out of the records that
  * stay, or a layer that is loaded every hour would grow a record without bound.
  */
@@ -144,7 +144,7 @@ export class Collector {
     const { listed, live, doomed } = await this.#collectBlobs(options, sum)
     const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
     await this.#collectIdMarks(options, marks, (id) => live.has(id) || inUse(id), sum)
-    await this.#collectEndedUploads(options, sum)
+    await this.#collectEndedLeases(options, sum)
     await this.#collectMarks(options, sum)
     return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
   }
@@ -173,7 +173,7 @@ export class Collector {
     const doomed = new Set<Digest>()
     await each(listed, signal, async (blob) => {
       const { digest, record } = blob
-      const holders = record.holders.filter((upload) => live.has(upload))
+      const holders = record.holders.filter((lease) => live.has(lease))
       if (referred.has(digest) || holders.length > 0) {
         const shorter = recordBytes(record) - recordBytes({ ...record, holders })
         if (shorter > 0 && (dryRun || (await this.#prune(blob, holders)))) sum.add('records', shorter)
@@ -191,7 +191,7 @@ export class Collector {
       if (!dryRun) failpoint('collect.bytes-deleted')
       sum.add('blobs', data.size, linked)
     })
-    // Of one whose record is damaged any upload may be a holder. Its bytes go as unnamed data.
+    // Of one whose record is damaged any lease may be a holder. Its bytes go as unnamed data.
     for (const blob of live.size === 0 ? damaged : []) {
       if (referred.has(blob.digest) || (!dryRun && !(await this.#blobs.retire(blob)))) continue
       doomed.add(blob.digest)
@@ -213,14 +213,14 @@ export class Collector {
 
   /**
    * Data and indexes that no record names. Gives the diffIDs of those indexes, and whether bytes of
-   * an ended upload stay.
+   * an ended lease stay.
    */
   async #collectUnnamed(
     options: CollectOptions,
     listed: readonly ListedBlob[],
     doomed: ReadonlySet<Digest>,
     sum: Sums,
-  ): Promise<{ indexes: DiffId[]; inUse: (upload: string) => boolean }> {
+  ): Promise<{ indexes: DiffId[]; inUse: (lease: string) => boolean }> {
     const { dryRun, signal } = options
     const data = new Map<string, ListedObject>()
     for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
@@ -258,7 +258,7 @@ export class Collector {
     for (const { size } of unnamed) sum.add('indexes', size)
     await this.#collectPartial(options, sum)
     if (!dryRun) await this.#delete([...data.keys(), ...unnamed.map(({ key }) => key)], signal)
-    return { indexes: [...indexes.keys()], inUse: (upload) => hidden.length > 0 || kept.has(upload) }
+    return { indexes: [...indexes.keys()], inUse: (lease) => hidden.length > 0 || kept.has(lease) }
   }
 
   /** Where the store cannot delete on a condition marks stay, so nothing is listed. */
@@ -273,7 +273,7 @@ export class Collector {
   async #collectIdMarks(
     { dryRun, signal }: CollectOptions,
     marks: readonly ListedObject[],
-    isKept: (upload: string) => boolean,
+    isKept: (lease: string) => boolean,
     sum: Sums,
   ): Promise<void> {
     const store = conditionalRemove(this.store)
@@ -300,7 +300,7 @@ export class Collector {
     )
   }
 
-  async #collectEndedUploads({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
+  async #collectEndedLeases({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
     const ended: string[] = []
     for await (const { key, size } of listAll(this.store, PREFIX.leases)) {
       if (size !== TOMBSTONE_BYTES) continue

@@ -1,23 +1,23 @@
 /**
  * The rule "what was answered stays true" (leases.ts, `Images`), small enough to try every
- * interleaving: one upload that gives one name to image A, and keeps the image O that had the name
+ * interleaving: one lease that gives one name to image A, and keeps the image O that had the name
  * by its digest. Two runs of its job work at once, each may stop for ever at any step; an observer
- * may end the upload; another load gives the name to image B, and the name may be removed, each
+ * may end the lease; another load gives the name to image B, and the name may be removed, each
  * once and at any time. One step here is one request to the store.
  *
- * The law: once the upload's client was told that it is done, or that it failed, no run changes a
+ * The law: once the lease's client was told that it is done, or that it failed, no run changes a
  * name any more.
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
  * - `named`: a run that begins does not look whether the names were set by another (a job that runs
  *   again after its answer);
- * - `told`: a failure is told before the upload is over (the store was away, say), and whoever
- *   finds the upload goes on with it;
- * - `owner`: before a name is written it is only looked whether the upload lives and commits, not
+ * - `told`: a failure is told before the lease is over (the store was away, say), and whoever
+ *   finds the lease goes on with it;
+ * - `owner`: before a name is written it is only looked whether the lease lives and commits, not
  *   whose it is;
  * - `announce`: it is looked whose it is, but what is about to be written is not said, so that
  *   nobody can make it fail;
- * - `renew`: whoever takes the upload over does not make what was announced fail;
+ * - `renew`: whoever takes the lease over does not make what was announced fail;
  * - `forget`: whoever takes it over forgets what was announced before having made it fail;
  * - `mark`: nothing is put where a name is not, on a store that takes tombstones away.
  */
@@ -46,7 +46,7 @@ interface Upload {
 
 type Run =
   | { readonly at: 'new' | 'tag' | 'named' | 'tell' | 'end' | 'fail' | 'telling' | 'over' }
-  /** `found`: the upload as this run took it over. */
+  /** `found`: the lease as this run took it over. */
   | { readonly at: 'renew'; readonly found: Upload }
   | {
       readonly at: 'kept' | 'announce kept' | 'write kept' | 'announce tag' | 'write tag'
@@ -105,7 +105,7 @@ class Naming {
     })
     const over: Run = { at: 'over' }
     const isOurs = upload.state !== 'gone' && (upload.run === i || (wrong === 'owner' && upload.state === 'committing'))
-    // Anything may go wrong while names are set, and then the upload is ended.
+    // Anything may go wrong while names are set, and then the lease is ended.
     if (['tag', 'kept', 'announce kept', 'write kept', 'announce tag', 'write tag'].includes(run.at))
       yield to({ at: wrong === 'told' ? 'telling' : 'fail' })
     switch (run.at) {

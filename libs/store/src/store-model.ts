@@ -7,7 +7,7 @@
  * different, or, with `rev`, that none are.)
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
- * - `order`: the collector lists the live uploads before the records;
+ * - `order`: the collector lists the live leases before the records;
  * - `rev`: a record's ETag is its content alone, as S3's is, without a fresh number in each write;
  * - `tomb`: tombstones are deleted without a condition;
  * - `lease`: a name is set without a look at whether the lease lives. (Look and name are one step

@@ -6,11 +6,11 @@ import { tombstone } from './records.js'
 const AT_ONCE = 16
 
 /**
- * The ids that uploads have had. A client chooses the id, and bytes lie below it under names that
- * are the same for each upload: an id that is used again would write over bytes of images.
+ * The ids that leases have had. A client chooses the id, and bytes lie below it under names that
+ * are the same for each lease: an id that is used again would write over bytes of images.
  *
- * An upload marks its id after its record is made and before its first byte. So an id without a
- * mark has no bytes. A mark stays for as long as a blob has bytes of that upload, at least; the
+ * A lease marks its id after its record is made and before its first byte. So an id without a
+ * mark has no bytes. A mark stays for as long as a blob has bytes of that lease, at least; the
  * collector takes it away then, where the store can delete on a condition. Elsewhere marks stay, as
  * tombstones do, and are as small.
  *
@@ -22,7 +22,7 @@ export class UsedIds {
 
   constructor(private readonly store: ObjectStore) {}
 
-  /** Marks the id of an upload whose record was just made. `false`: it was used before. */
+  /** Marks the id of a lease whose record was just made. `false`: it was used before. */
   async claim(id: string): Promise<boolean> {
     if ((await this.store.create(keys.usedId(id), tombstone())) === undefined) return false
     this.#areAllMarked ||= (await this.store.stat(keys.allUsedMarked)) !== undefined
