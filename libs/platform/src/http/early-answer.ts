@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { LINGER_MS } from '../listener/turns.js'
-import { PROBLEM_TYPE, toProblem } from './problem.js'
+import { problemForm, type ErrorForm } from './error-form.js'
 
 /*
  * Answers to requests whose body is still on its way. A server that answers and closes while bytes
@@ -18,7 +18,7 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * Answers with a problem, and reads and drops what still comes of the body.
+ * Answers with an error, and reads and drops what still comes of the body.
  *
  * @param left bytes that are still to come, where the HTTP parser cannot know it
  */
@@ -27,37 +27,38 @@ export async function answerEarly(
   response: ServerResponse,
   thrown: unknown,
   left = Infinity,
+  form: ErrorForm = problemForm,
 ): Promise<void> {
-  if (!writeProblem(response, thrown)) return
+  if (!writeError(response, form, thrown)) return
   await drop(request, Math.min(left, DROPPED_BYTES))
   response.end()
 }
 
 /**
- * Answers with a problem, and reads nothing more: for clients that are not authenticated. What they
+ * Answers with an error, and reads nothing more: for clients that are not authenticated. What they
  * send stays in the kernel.
  */
-export function answerUnread(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
-  if (!writeProblem(response, thrown)) return
+export function answerUnread(
+  request: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  form: ErrorForm = problemForm,
+): void {
+  if (!writeError(response, form, thrown)) return
   // Not ended: Node would then read the body, to drop it.
   const timer = setTimeout(() => request.socket.destroy(), LINGER_MS)
   request.socket.once('close', () => clearTimeout(timer))
 }
 
 /** The whole answer but its end. False where there is nobody to answer, or no more room for it. */
-function writeProblem(response: ServerResponse, thrown: unknown): boolean {
-  const { body } = toProblem(thrown)
+function writeError(response: ServerResponse, form: ErrorForm, thrown: unknown): boolean {
   if (response.destroyed || response.headersSent) {
     response.destroy()
     return false
   }
-  const text = JSON.stringify(body)
-  response.writeHead(body.status, {
-    'content-type': PROBLEM_TYPE,
-    'content-length': Buffer.byteLength(text),
-    connection: 'close',
-  })
-  response.write(text)
+  const { status, headers, body } = form(thrown)
+  response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' })
+  response.write(body)
   // The answer to HEAD has no body, and without this its headers would wait for its end.
   response.flushHeaders()
   return true

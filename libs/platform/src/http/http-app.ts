@@ -9,8 +9,8 @@ import { Logger } from 'nestjs-pino'
 import { isOpen, refusalOf, type Authentication } from './authentication.js'
 import { closeAfter, continueBody } from '../listener/connection.js'
 import { answerUnread, hasBody } from './early-answer.js'
-import { ProblemFilter } from './problem-filter.js'
-import { PROBLEM_TYPE, toProblem } from './problem.js'
+import { ErrorFilter } from './error-filter.js'
+import { errorFormOf, type ErrorTree } from './error-form.js'
 import type { Readiness } from '../service/readiness.js'
 import { Refusals } from './refusals.js'
 import { RequestBodies, type BodyLimits } from './request-bodies.js'
@@ -28,6 +28,8 @@ export interface HttpAppOptions {
   readonly bodies: BodyLimits
   /** Media types that are read as JSON, besides `application/json`. */
   readonly jsonTypes?: readonly string[]
+  /** Trees of routes whose errors have another form than `application/problem+json`. */
+  readonly errorTrees?: readonly ErrorTree[]
   /** Adds to the application before its routes are made. */
   readonly prepare?: (app: NestFastifyApplication) => void
 }
@@ -65,7 +67,7 @@ const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000, members: 100_000 }
  */
 export async function createHttpApp(
   module: DynamicModule,
-  { authentication, bodies: limits, jsonTypes = [], prepare }: HttpAppOptions,
+  { authentication, bodies: limits, jsonTypes = [], errorTrees = [], prepare }: HttpAppOptions,
 ): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const refusals = new Refusals((line) => new NestLogger('http').log(line))
@@ -76,11 +78,14 @@ export async function createHttpApp(
   const refuse = (request: FastifyRequest, reply: FastifyReply, refused: StrataError): void => {
     closeAfter(request.raw, reply.raw)
     refusals.add(refusedLine(request, refused))
-    const { body } = toProblem(refused)
+    const form = errorFormOf(errorTrees, request.raw.url)
     if (hasBody(request.raw)) {
       reply.hijack()
-      answerUnread(request.raw, reply.raw, refused)
-    } else void reply.status(body.status).type(PROBLEM_TYPE).send(body)
+      answerUnread(request.raw, reply.raw, refused, form)
+      return
+    }
+    const { status, headers, body } = form(refused)
+    void reply.status(status).headers(headers).send(body)
   }
   const adapter = new FastifyAdapter({
     routerOptions: { maxParamLength: 2_000 },
@@ -121,7 +126,7 @@ export async function createHttpApp(
       return parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY))
     },
   )
-  app.useGlobalFilters(new ProblemFilter())
+  app.useGlobalFilters(new ErrorFilter(errorTrees))
   app.useGlobalPipes(validation())
   prepare?.(app)
   await app.init()

@@ -23,9 +23,8 @@ export interface Turn {
  * - `taken` belongs to unread-answers.ts.
  * - The functions of this file are for handlers, which only know a request or a response.
  *
- * A connection that leaves HTTP (an upgrade) would wait for its turn like every other request. Its
- * turn never ends, so nothing is served behind it, and whoever takes the socket over removes
- * nothing but that turn.
+ * A connection that leaves HTTP (upgrade.ts) waits for its turn like every other request. Its turn
+ * lasts until the socket is closed, so nothing is served behind it.
  */
 export interface Connection {
   readonly socket: Socket

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type RequestListener, type Server } from 'node:http'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/base'
@@ -8,6 +8,7 @@ import { acceptConnection } from './connection.js'
 import { listenerText, type Listener } from './listener.js'
 import { Turns } from './turns.js'
 import { UnreadAnswers } from './unread-answers.js'
+import { asksForUpgrade, serveUpgrade } from './upgrade.js'
 
 export interface ListenerLimits {
   /** Open connections at a time. One more is closed as soon as it is accepted. */
@@ -67,6 +68,7 @@ export async function openListener(
       keepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER,
+      shouldUpgradeCallback: asksForUpgrade,
     },
     take(handler),
   )
@@ -80,7 +82,13 @@ export async function openListener(
     )
   })
   server.once('close', () => unread.close())
-  server.prependListener('connection', (socket) => acceptConnection(socket, door))
+  const open = new Set<Socket>()
+  sockets.set(server, open)
+  server.prependListener('connection', (socket) => {
+    acceptConnection(socket, door)
+    open.add(socket.once('close', () => open.delete(socket)))
+  })
+  server.on('upgrade', (request, socket, head) => serveUpgrade(turns, handler, request, socket as Socket, head))
   // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
   server.on('checkContinue', take(handler, true))
   server.on(
@@ -155,14 +163,19 @@ function groupId(name: string): number | undefined {
   return Number.isInteger(id) ? id : undefined
 }
 
+/** The open connections of each server. Node forgets those that have left HTTP. */
+const sockets = new WeakMap<Server, ReadonlySet<Socket>>()
+
 /**
  * Ends a server: no new requests, idle connections closed at once, busy ones after `milliseconds`
- * at the latest.
+ * at the latest, also those that have left HTTP.
  */
 export async function closeListener(server: Server, milliseconds: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
   server.closeIdleConnections()
-  const timer = setTimeout(() => server.closeAllConnections(), milliseconds)
+  const timer = setTimeout(() => {
+    for (const socket of sockets.get(server) ?? []) socket.destroy()
+  }, milliseconds)
   await closed
   clearTimeout(timer)
 }

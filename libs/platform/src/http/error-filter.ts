@@ -1,22 +1,28 @@
 import { Catch, HttpException, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common'
 import { StrataError } from '@strata/base'
-import type { FastifyReply } from 'fastify'
-import { PROBLEM_TYPE, toProblem } from './problem.js'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { errorFormOf, type ErrorTree } from './error-form.js'
+import { toProblem } from './problem.js'
 
-/** Whatever a controller throws, as a problem; unexpected ones are logged whole. */
+/** Answers what a controller throws, in the form of its API. Unexpected errors are logged whole. */
 @Catch()
-export class ProblemFilter implements ExceptionFilter {
+export class ErrorFilter implements ExceptionFilter {
   readonly #logger = new Logger('http')
 
+  constructor(private readonly trees: readonly ErrorTree[]) {}
+
   catch(thrown: unknown, host: ArgumentsHost): void {
-    const reply = host.switchToHttp().getResponse<FastifyReply>()
-    const { body, error } = toProblem(fromFramework(thrown))
-    if (body.status >= 500) this.#logger.error(error.cause ?? error, error.message)
+    const http = host.switchToHttp()
+    const reply = http.getResponse<FastifyReply>()
+    const known = fromFramework(thrown)
+    const { body: problem, error } = toProblem(known)
+    if (problem.status >= 500) this.#logger.error(error.cause ?? error, error.message)
     if (reply.raw.headersSent || reply.raw.destroyed) {
       reply.raw.destroy()
       return
     }
-    void reply.status(body.status).type(PROBLEM_TYPE).send(body)
+    const { status, headers, body } = errorFormOf(this.trees, http.getRequest<FastifyRequest>().raw.url)(known)
+    void reply.status(status).headers(headers).send(body)
   }
 }
 
