@@ -110,7 +110,7 @@ export default tseslint.config(
       '@typescript-eslint/no-confusing-void-expression': 'off',
       // Nest declares the shapes of its options as classes.
       '@typescript-eslint/no-unsafe-class-instance-assignment': 'off',
-      // `json<T>()` says what the caller expects of an answer.
+      // `#json<T>()` of the CLI says what the caller expects of an answer.
       '@typescript-eslint/no-unnecessary-type-parameters': 'off',
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/consistent-type-imports': 'off',

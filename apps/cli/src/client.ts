@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
-import type { Problem } from '@strata/api'
+import type { ApiAnswer, ApiName, ApiRequest, Descriptor, DESCRIPTOR_TYPE, Problem } from '@strata/api'
+import { pathOf, ROUTES, type RequestParts } from '@strata/api/routes'
 import type { Readable } from 'node:stream'
 import type { Endpoint } from './endpoint.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
@@ -8,12 +9,9 @@ import { CliError, reasonOf, UnreachableError } from './errors.js'
 // of fetch and WebSocket, as long a start as all of Node's.
 const { request } = process.getBuiltinModule('node:http')
 
-export type Method = 'GET' | 'POST' | 'DELETE'
-export interface Call {
-  readonly body?: unknown
-  /** The body's media type, if it is not plain JSON. */
-  readonly type?: string
-  readonly signal?: AbortSignal
+/** The path and query of a route of the API, filled in. */
+export function urlOf<N extends ApiName>(name: N, request: ApiRequest<N> & RequestParts): string {
+  return pathOf(ROUTES[name].path, request)
 }
 export interface Upload {
   readonly bytes: Readable
@@ -32,16 +30,45 @@ export class Client {
   constructor(readonly endpoint: Endpoint) {}
 
   /** The JSON answer; `undefined` where the answer has no body. */
-  async call<T>(method: Method, path: string, { body, type = 'application/json', signal }: Call = {}): Promise<T> {
+  async call<N extends ApiName>(
+    name: N,
+    request: ApiRequest<N> & RequestParts,
+    signal?: AbortSignal,
+  ): Promise<ApiAnswer<N>> {
+    return this.#call(name, urlOf(name, request), request.body, 'application/json', signal)
+  }
+
+  /** A page of a folder. `url`: with a path whose bytes are encoded already. */
+  async listFiles(url: string): Promise<ApiAnswer<'listFiles'>> {
+    return this.#call('listFiles', url, undefined, 'application/json', undefined)
+  }
+
+  /** Has the service read an archive that this process has open. */
+  async loadOpenFile(
+    url: string,
+    named: Descriptor,
+    type: typeof DESCRIPTOR_TYPE,
+    signal: AbortSignal,
+  ): Promise<ApiAnswer<'loadImages'>> {
+    return this.#call('loadImages', url, named, type, signal)
+  }
+
+  async #call<N extends ApiName>(
+    name: N,
+    path: string,
+    body: unknown,
+    type: string,
+    signal: AbortSignal | undefined,
+  ): Promise<ApiAnswer<N>> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
     const { outgoing, answer } = this.#open(
-      method,
+      ROUTES[name].method,
       path,
       payload && { 'content-type': type, 'content-length': payload.length },
       signal,
     )
     outgoing.end(payload)
-    return this.#json<T>(await answer)
+    return this.#json<ApiAnswer<N>>(await answer)
   }
 
   /** The body as it comes: logs, events, archives. Ends early through `signal`. */
@@ -54,7 +81,7 @@ export class Client {
   /**
    * Sends an archive. The service may answer before it took every byte: then the rest is not sent.
    */
-  async upload<T>(path: string, { bytes, length }: Upload, signal: AbortSignal): Promise<T> {
+  async upload(path: string, { bytes, length }: Upload, signal: AbortSignal): Promise<ApiAnswer<'loadImages'>> {
     const { outgoing, answer } = this.#open(
       'POST',
       path,
@@ -72,7 +99,7 @@ export class Client {
     try {
       const response = await Promise.race([answer, readFailed])
       bytes.unpipe(outgoing)
-      return await this.#json<T>(response)
+      return await this.#json<ApiAnswer<'loadImages'>>(response)
     } finally {
       bytes.destroy()
       outgoing.destroy()
@@ -80,7 +107,7 @@ export class Client {
   }
 
   #open(
-    method: Method,
+    method: string,
     path: string,
     headers: OutgoingHttpHeaders | undefined,
     signal: AbortSignal | undefined,

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { ROUTES } from '@strata/api/routes'
 import { Client } from './client.js'
 import { unixEndpoint } from './endpoint.js'
 import { CliError, UnreachableError } from './errors.js'
@@ -30,7 +31,7 @@ export const SERVICE_MAIN = serviceMain('standalone')
 /** Whether something answers on the socket: `ready`, or an answer that says it is not (yet). */
 export async function probe(socketPath: string): Promise<'ready' | 'starting' | 'absent'> {
   try {
-    const answer = await new Client(unixEndpoint(socketPath)).stream('/v1/health/ready')
+    const answer = await new Client(unixEndpoint(socketPath)).stream(ROUTES.ready.path)
     answer.destroy()
     return 'ready'
   } catch (error) {

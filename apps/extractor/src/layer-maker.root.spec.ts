@@ -9,7 +9,7 @@ import { concat, file, header, ZEROS } from '@strata/archive/testing'
 import { IndexBuilder, IndexMemory, LayerFolder } from '@strata/layers'
 import { StrataError } from '@strata/base'
 import { digestFromHex, type Digest, type DiffId } from '@strata/oci'
-import type { ExtractRef, LayerRef } from '@strata/queue'
+import type { ExtractRef } from '@strata/queue'
 import { BlobStore, freshDataKey, keys, Leases, type ObjectStore } from '@strata/store'
 import { S3Store, temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -109,14 +109,14 @@ function suite(
       of: DiffId = diffId,
       digest = digestOf(bytes),
       size = bytes.length,
-    ): Promise<LayerRef> {
+    ): Promise<Required<ExtractRef>> {
       const data = freshDataKey(upload)
       await store.put(data, bytes)
       await blobs.commit(digest, { data, size }, upload)
       return { digest, diffId: of, size }
     }
     /** A plain layer of its own with its index, as an upload leaves it. */
-    async function plain(size = 5_000_000): Promise<{ layer: LayerRef; bytes: Buffer }> {
+    async function plain(size = 5_000_000): Promise<{ layer: Required<ExtractRef>; bytes: Buffer }> {
       const bytes = concat(file('big', randomBytes(size)), ZEROS)
       const layer = await blob(bytes, digestOf(bytes) as DiffId)
       await store.create(keys.index(layer.diffId), indexOf(bytes))

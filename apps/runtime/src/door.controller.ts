@@ -1,75 +1,58 @@
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
-import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, Res } from '@nestjs/common'
-import {
-  digest,
-  killSchema,
-  logsQuery,
-  pruneContainersSchema,
-  removeContainerQuery,
-  stopSchema,
-  type ContainerView,
-  type LogsQuery,
-  type NodeUsage,
-  type PrunedContainer,
-  type WaitResult,
-} from '@strata/api'
-import type { ToldError } from '@strata/base'
+import { Body, Controller, Param, Query, Res } from '@nestjs/common'
+import { NODE_API, type ImageRef, type LogsQuery, type NodeApiAnswer } from '@strata/api'
 import type { Digest } from '@strata/oci'
-import { closedSignal, LargeJson, letClientPause } from '@strata/platform'
-import { CONTAINER_ID, imageRefSchema, type ImageRef } from '@strata/queue'
+import { closedSignal, LargeJson, letClientPause, Serves } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { endReason } from './container-view.js'
 import { bare, framed } from './log-frames.js'
 import { RuntimeNode } from './runtime-node.js'
 
-const id = z.string().regex(CONTAINER_ID)
 /** As long as a signal's timer can wait: for ever, in practice. */
 const FOREVER_SECONDS = 2_000_000
 
-/** The node's own door, for gateways only. */
+/** The node API, for gateways only: `NODE_API` says what each route takes and answers. */
 @Controller()
 export class DoorController {
   constructor(private readonly node: RuntimeNode) {}
 
-  @Get('containers')
-  list(): ContainerView[] {
+  @Serves(NODE_API.listContainers)
+  list(): NodeApiAnswer<'listContainers'> {
     return this.node.containers.list().map((record) => this.node.view(record))
   }
 
-  @Post('containers/prune')
-  @HttpCode(200)
+  @Serves(NODE_API.pruneContainers)
   async prune(
-    @Body({ schema: pruneContainersSchema }) { dryRun }: z.infer<typeof pruneContainersSchema>,
-  ): Promise<{ containers: PrunedContainer[] }> {
+    @Body({ schema: NODE_API.pruneContainers.body }) { dryRun }: z.infer<typeof NODE_API.pruneContainers.body>,
+  ): Promise<NodeApiAnswer<'pruneContainers'>> {
     return { containers: await this.node.prune(dryRun) }
   }
 
-  @Get('containers/:id')
-  get(@Param('id', { schema: id }) container: string): ContainerView {
+  @Serves(NODE_API.getContainer)
+  get(@Param('id', { schema: NODE_API.getContainer.param }) container: string): NodeApiAnswer<'getContainer'> {
     return this.node.view(this.node.containers.get(container))
   }
 
-  @Get('containers/:id/failure')
-  failure(@Param('id', { schema: id }) container: string): ToldError {
+  @Serves(NODE_API.launchFailure)
+  failure(@Param('id', { schema: NODE_API.launchFailure.param }) container: string): NodeApiAnswer<'launchFailure'> {
     return this.node.launchFailure(container)
   }
 
-  @Post('containers/:id/wait')
-  @HttpCode(200)
+  @Serves(NODE_API.waitContainer)
   async wait(
-    @Param('id', { schema: id }) container: string,
+    @Param('id', { schema: NODE_API.waitContainer.param }) container: string,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<WaitResult> {
+  ): Promise<NodeApiAnswer<'waitContainer'>> {
     const exit = await this.node.containers.wait(container, closedSignal(reply.raw))
     return { exitCode: exit.code, ...endReason(exit) }
   }
 
-  @Get('containers/:id/logs')
+  @Serves(NODE_API.containerLogs)
   async logs(
-    @Param('id', { schema: id }) container: string,
-    @Query({ schema: logsQuery }) query: LogsQuery,
+    @Param('id', { schema: NODE_API.containerLogs.param }) container: string,
+    @Query({ schema: NODE_API.containerLogs.query }) query: LogsQuery,
     @Res() reply: FastifyReply,
   ): Promise<void> {
     this.node.containers.get(container)
@@ -95,11 +78,10 @@ export class DoorController {
     }).catch(() => reply.raw.destroy())
   }
 
-  @Post('containers/:id/stop')
-  @HttpCode(204)
+  @Serves(NODE_API.stopContainer)
   async stop(
-    @Param('id', { schema: id }) container: string,
-    @Body({ schema: stopSchema }) { timeout }: z.infer<typeof stopSchema>,
+    @Param('id', { schema: NODE_API.stopContainer.param }) container: string,
+    @Body({ schema: NODE_API.stopContainer.body }) { timeout }: z.infer<typeof NODE_API.stopContainer.body>,
   ): Promise<void> {
     await this.node.containers.stop(
       container,
@@ -108,38 +90,37 @@ export class DoorController {
     await this.node.published()
   }
 
-  @Post('containers/:id/kill')
-  @HttpCode(204)
+  @Serves(NODE_API.killContainer)
   async kill(
-    @Param('id', { schema: id }) container: string,
-    @Body({ schema: killSchema }) { signal }: z.infer<typeof killSchema>,
+    @Param('id', { schema: NODE_API.killContainer.param }) container: string,
+    @Body({ schema: NODE_API.killContainer.body }) { signal }: z.infer<typeof NODE_API.killContainer.body>,
   ): Promise<void> {
     await this.node.containers.kill(container, signal)
   }
 
-  @Delete('containers/:id')
-  @HttpCode(204)
+  @Serves(NODE_API.removeContainer)
   async remove(
-    @Param('id', { schema: id }) container: string,
-    @Query({ schema: removeContainerQuery }) { force }: z.infer<typeof removeContainerQuery>,
+    @Param('id', { schema: NODE_API.removeContainer.param }) container: string,
+    @Query({ schema: NODE_API.removeContainer.query }) { force }: z.infer<typeof NODE_API.removeContainer.query>,
   ): Promise<void> {
     await this.node.remove(container, { force })
   }
 
-  @Get('usage')
-  usage(): Promise<NodeUsage> {
+  @Serves(NODE_API.usage)
+  usage(): Promise<NodeApiAnswer<'usage'>> {
     return this.node.usage()
   }
 
-  @Post('mounts')
+  @Serves(NODE_API.mountImage)
   @LargeJson()
-  @HttpCode(200)
-  async mount(@Body({ schema: imageRefSchema }) image: ImageRef): Promise<{ id: Digest; path: string }> {
+  async mount(@Body({ schema: NODE_API.mountImage.body }) image: ImageRef): Promise<NodeApiAnswer<'mountImage'>> {
     return { id: image.id, path: await this.node.mounts.mount(image) }
   }
 
-  @Delete('mounts/:id')
-  async umount(@Param('id', { schema: digest }) image: Digest): Promise<{ removed: boolean }> {
+  @Serves(NODE_API.umountImage)
+  async umount(
+    @Param('id', { schema: NODE_API.umountImage.param }) image: Digest,
+  ): Promise<NodeApiAnswer<'umountImage'>> {
     return { removed: await this.node.mounts.umount(image) }
   }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { mountAt } from '@strata/linux'
 import { SerialByKey, StrataError } from '@strata/base'
 import { chainIdOf, hexOf, type Digest } from '@strata/oci'
-import type { ImageRef } from '@strata/queue'
+import type { ImageRef } from '@strata/api'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
 
 /**

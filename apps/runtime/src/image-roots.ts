@@ -1,6 +1,7 @@
+import type { ImageRef } from '@strata/api'
 import { LayerFolder } from '@strata/layers'
 import { chainIdOf, type ChainId } from '@strata/oci'
-import { QUEUES, type ImageRef, type NewJob } from '@strata/queue'
+import { QUEUES, type NewJob } from '@strata/queue'
 import { parseSnapshotKey, type Snapshotter } from '@strata/snapshots'
 
 /** Images' read-only roots, of the layers that the extractor of this node has made usable. */

@@ -1,3 +1,4 @@
+import type { ImageRef } from '@strata/api'
 import type { ContainerClaim, Containers } from '@strata/containers'
 import { asConfidential, asStrataError, failpoint, StrataError } from '@strata/base'
 import { expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson } from '@strata/oci'
@@ -7,7 +8,6 @@ import {
   QUEUES,
   sealedSchema,
   type Handlers,
-  type ImageRef,
   type JobContext,
   type JobData,
   type LaunchSpec,

@@ -24,6 +24,13 @@ export const collectSchema = z
 export type CollectRequest = z.input<typeof collectSchema>
 export const collectQuery = jobQuery
 
+/**
+ * What a node freed, or would free: bytes on disk, a file of several names counted with the last of
+ * them.
+ */
+export const nodeCleaningSchema = z.object({ roots: tally, layers: tally, bytes: z.number().int() })
+export type NodeCleaning = z.infer<typeof nodeCleaningSchema>
+
 export const collectResultSchema = z
   .object({
     dryRun: z.boolean(),
@@ -48,7 +55,7 @@ export const collectResultSchema = z
     nodes: z
       .array(
         z.discriminatedUnion('done', [
-          z.object({ node: z.string(), done: z.literal(true), roots: tally, layers: tally, bytes: z.number().int() }),
+          nodeCleaningSchema.extend({ node: z.string(), done: z.literal(true) }),
           z.object({ node: z.string(), done: z.literal(false), reason: text(10_000) }),
         ]),
       )
@@ -66,6 +73,11 @@ const usage = z.object({
   bytes: z.number().int(),
   reclaimable: z.number().int().meta({ description: 'bytes of what is not active' }),
 })
+export const nodeUsageSchema = z.object({
+  containers: z.array(z.object({ id: z.string(), bytes: z.number().int() })),
+  layers: usage,
+})
+export type NodeUsage = z.infer<typeof nodeUsageSchema>
 export const diskUsageSchema = z
   .object({
     images: usage.meta({ description: 'in the store; shared blobs counted once' }),
@@ -73,15 +85,7 @@ export const diskUsageSchema = z
     layers: usage.meta({
       description: 'layers and roots on the nodes, made of the images; a layer may be a link to its blob',
     }),
-    nodes: z.array(
-      z.object({
-        node: z.string(),
-        answers: z.boolean(),
-        containers: z.array(z.object({ id: z.string(), bytes: z.number().int() })),
-        layers: usage,
-      }),
-    ),
+    nodes: z.array(nodeUsageSchema.extend({ node: z.string(), answers: z.boolean() })),
   })
   .meta({ id: 'DiskUsage' })
 export type DiskUsage = z.infer<typeof diskUsageSchema>
-export type NodeUsage = Omit<DiskUsage['nodes'][number], 'node' | 'answers'>

@@ -152,6 +152,8 @@ export const loadResultSchema = z
   })
   .meta({ id: 'LoadResult' })
 export type LoadResult = z.infer<typeof loadResultSchema>
+/** What an archive was and brought. */
+export type LoadReport = NonNullable<LoadResult['found']>
 
 export const removeImageQuery = z.object({ force: flag(false) })
 export const removeImageResultSchema = z

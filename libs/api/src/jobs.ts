@@ -33,6 +33,8 @@ export const jobSchema = z
   .meta({ id: 'Job' })
 export type JobView = z.infer<typeof jobSchema>
 export type JobState = JobView['state']
+export const jobListSchema = z.object({ jobs: z.array(jobSchema) }).meta({ id: 'JobList' })
+export const jobListQuery = z.object({ limit: z.coerce.number().int().min(1).max(1_000).default(100) })
 
 export const jobQuery = z.object({
   job: uuid.optional().meta({ description: 'names the job beforehand; a used id is 409 job_exists' }),

@@ -1,5 +1,9 @@
-import { ARCHIVE_FORMATS, isDiffId, isDigest, NOT_A_DIGEST, PLATFORM, type DiffId, type Digest } from '@strata/oci'
+import { collectResultSchema, imageRefSchema, layerRefSchema, loadResultSchema, nodeCleaningSchema } from '@strata/api'
+import { isDiffId, isDigest, NOT_A_DIGEST, PLATFORM, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
+
+/** What jobs and requests answer has one shape each, in `@strata/api`. */
+export type { LayerRef, LoadReport } from '@strata/api'
 
 /**
  * The job contracts: a public API. Whoever reaches Redis may add these jobs and gets the same work
@@ -28,11 +32,7 @@ const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 const diffId = z.custom<DiffId>(isDiffId, 'not a sha256 digest')
 const root = z.uuid()
 const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/)
-export const CONTAINER_ID = /^[0-9a-f]{64}$/
-
-const layerRefSchema = z.object({ digest, diffId, size: z.number().int().nonnegative() })
-/** A layer as a job names it: the blob that holds it, and what it is once inflated. */
-export type LayerRef = z.infer<typeof layerRefSchema>
+const CONTAINER_ID = /^[0-9a-f]{64}$/
 
 /**
  * A layer to be unpacked. Without a diffID it is whatever the blob unpacks to, which is then noted
@@ -40,10 +40,6 @@ export type LayerRef = z.infer<typeof layerRefSchema>
  */
 const extractRefSchema = layerRefSchema.extend({ diffId: diffId.optional() })
 export type ExtractRef = z.infer<typeof extractRefSchema>
-
-/** An image as jobs name it. */
-export const imageRefSchema = z.object({ id: digest, digest, layers: z.array(layerRefSchema).max(10_000) })
-export type ImageRef = z.infer<typeof imageRefSchema>
 
 /**
  * What of a request to launch may stand in clear. `sealed` holds all that the caller says of the
@@ -76,9 +72,6 @@ export const sealedSchema = z.object({
 })
 export type SealedSpec = z.infer<typeof sealedSchema>
 
-/** A number of things, and their bytes. */
-const tally = z.object({ count: z.number().int().nonnegative(), bytes: z.number().int() })
-
 /** What a dry run takes for removed already. */
 const absentSchema = z.object({
   /** Manifests of images. */
@@ -87,49 +80,6 @@ const absentSchema = z.object({
   /** Layers whose index the store would have no more. */
   indexes: z.array(diffId).max(10_000),
 })
-
-/**
- * What `clean` freed on its node, or would free: bytes on disk, a file of several names counted
- * with the last of them.
- */
-const nodeCleaningSchema = z.object({ roots: tally, layers: tally, bytes: z.number().int() })
-export type NodeCleaning = z.infer<typeof nodeCleaningSchema>
-
-/** What `collect` took out of the store, or would take (StoreCollection of `@strata/store`). */
-const storeCollectionSchema = z.object({
-  blobs: tally,
-  data: tally,
-  indexes: tally,
-  records: tally,
-  partialUploads: tally,
-  bytes: z.number().int(),
-  linked: z.number().int(),
-  tombstones: tally,
-})
-
-/**
- * What an archive was and brought. A layer is known if the store had it before; what of it came
- * again was not kept.
- */
-const loadReportSchema = z.object({
-  format: z.enum(ARCHIVE_FORMATS),
-  writer: z.string().optional(),
-  layers: z.object({ new: tally, known: tally }),
-})
-export type LoadReport = z.infer<typeof loadReportSchema>
-
-/** Images that a job has made. */
-const imagesSchema = z.array(
-  z.object({
-    id: digest,
-    digest,
-    names: z.array(z.string()),
-    layers: z.number().int(),
-    /** Of an image kept whole: what is here, and what its index names besides. */
-    platforms: z.array(z.string()).optional(),
-    missing: z.array(z.string()).optional(),
-  }),
-)
 
 export const CONTRACTS = {
   load: {
@@ -141,12 +91,12 @@ export const CONTRACTS = {
       /** By default the worker's own, or the only one in the archive. */
       platform: z.union([z.literal('all'), z.string().regex(PLATFORM)]).optional(),
     }),
-    result: z.object({ images: imagesSchema, found: loadReportSchema.optional() }),
+    result: loadResultSchema,
     endsRoot: true,
   },
   import: {
     data: z.object({ root, upload: root, prepare: z.boolean(), name: z.string().optional() }),
-    result: z.object({ images: imagesSchema }),
+    result: loadResultSchema.pick({ images: true }),
     endsRoot: true,
   },
   extract: {
@@ -202,23 +152,7 @@ export const CONTRACTS = {
       /** Of a dry run: containers that are to be taken for removed. */
       absentContainers: z.array(z.string().regex(CONTAINER_ID)).max(10_000),
     }),
-    result: z.object({
-      dryRun: z.boolean(),
-      /** Images without a tag that went, by their ids. */
-      images: z.array(digest),
-      store: storeCollectionSchema,
-      nodes: z.array(
-        z.discriminatedUnion('done', [
-          nodeCleaningSchema.extend({ node: nodeId, done: z.literal(true) }),
-          z.object({ node: nodeId, done: z.literal(false), reason: z.string() }),
-        ]),
-      ),
-      /**
-       * Freed in all, in the store and on its nodes; what a node's layer and a blob share is
-       * counted once.
-       */
-      bytes: z.number().int(),
-    }),
+    result: collectResultSchema,
     endsRoot: true,
   },
   // Without a root: its failure is a node's that could not do its part, not the request's.
@@ -232,6 +166,11 @@ export const CONTRACTS = {
 export type JobName = keyof typeof CONTRACTS
 export type JobData<N extends JobName> = z.infer<(typeof CONTRACTS)[N]['data']>
 export type JobResult<N extends JobName> = z.infer<(typeof CONTRACTS)[N]['result']>
+
+/** A job's result as its contract has it, from Redis. */
+export function parseResult<N extends JobName>(name: N, value: unknown): JobResult<N> {
+  return CONTRACTS[name].result.parse(value) as JobResult<N>
+}
 
 /** Which jobs a queue carries. A worker of the queue handles them all or does not start. */
 export const QUEUE_JOBS = {

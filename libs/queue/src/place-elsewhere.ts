@@ -1,5 +1,6 @@
 import { StrataError } from '@strata/base'
-import { QUEUES, type ImageRef } from './contracts.js'
+import type { ImageRef } from '@strata/api'
+import { QUEUES } from './contracts.js'
 import type { ParentJob, Producer } from './producer.js'
 
 /** How often one part of a load is given to another node. */

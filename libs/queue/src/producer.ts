@@ -3,7 +3,7 @@ import { StrataError } from '@strata/base'
 import { FlowProducer, Queue, type JobsOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
-import { CONTRACTS, type JobData, type JobName, type JobResult } from './contracts.js'
+import { CONTRACTS, parseResult, type JobData, type JobName, type JobResult } from './contracts.js'
 import { decodeFailure } from './failure.js'
 import type { JobLock } from './journal.js'
 import { BULL_PREFIX, CHANNEL, KEY } from './keys.js'
@@ -159,7 +159,7 @@ export class Producer {
       if (!job) throw new StrataError('queue_unavailable', `Redis has lost the job ${name}`)
       if (job.finishedOn !== undefined) {
         if (job.failedReason) throw decodeFailure(job.failedReason)
-        return CONTRACTS[name].result.parse(job.returnvalue) as JobResult<N>
+        return parseResult(name, job.returnvalue)
       }
       await delay(wait, undefined, { signal }).catch(() => signal.throwIfAborted())
     }

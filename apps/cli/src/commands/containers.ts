@@ -1,4 +1,4 @@
-import type { ContainerView, WaitResult } from '@strata/api'
+import type { ContainerView } from '@strata/api'
 import { InvalidArgumentError, type Command } from 'commander'
 import { type Context } from '../context.js'
 import { every } from '../every.js'
@@ -7,15 +7,11 @@ import { ago, humanDuration } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 import { print } from '../terminal.js'
 
-const at = (id: string): string => `/v1/containers/${encodeURIComponent(id)}`
-
 export function containerCommands(program: Command, context: Context): void {
   withListOptions(
     program.command('ps').description('list containers').option('-a, --all', 'also those that do not run'),
   ).action(async (options: ListOptions & { all?: boolean }) => {
-    const { containers } = await context
-      .client()
-      .call<{ containers: ContainerView[] }>('GET', `/v1/containers?all=${options.all ?? false}`)
+    const { containers } = await context.client().call('listContainers', { query: { all: options.all ?? false } })
     const now = Date.now()
     printList(containers, options, {
       header: ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'NAMES'],
@@ -35,7 +31,7 @@ export function containerCommands(program: Command, context: Context): void {
       await every(
         names,
         async (name) =>
-          void codes.set(name, (await context.client().call<WaitResult>('POST', `${at(name)}/wait`)).exitCode),
+          void codes.set(name, (await context.client().call('waitContainer', { params: { id: name } })).exitCode),
         (name) => print(String(codes.get(name))),
       )
     })
@@ -47,7 +43,7 @@ export function containerCommands(program: Command, context: Context): void {
     .option('-t, --timeout <seconds>', 'seconds before SIGKILL (default 10); -1 for never', wholeNumber)
     .action(async (names: string[], { timeout }: { timeout?: number }) => {
       const body = timeout === undefined ? {} : { timeout }
-      await every(names, (name) => context.client().call('POST', `${at(name)}/stop`, { body }), print)
+      await every(names, (name) => context.client().call('stopContainer', { params: { id: name }, body }), print)
     })
 
   program
@@ -58,7 +54,8 @@ export function containerCommands(program: Command, context: Context): void {
     .action(async (names: string[], { signal }: { signal: string }) => {
       await every(
         names,
-        (name) => context.client().call('POST', `${at(name)}/kill`, { body: { signal: signal.toUpperCase() } }),
+        (name) =>
+          context.client().call('killContainer', { params: { id: name }, body: { signal: signal.toUpperCase() } }),
         print,
       )
     })
@@ -69,7 +66,11 @@ export function containerCommands(program: Command, context: Context): void {
     .argument('<container...>')
     .option('-f, --force', 'also one that runs: it is killed')
     .action(async (names: string[], { force }: { force?: boolean }) => {
-      await every(names, (name) => context.client().call('DELETE', `${at(name)}?force=${force ?? false}`), print)
+      await every(
+        names,
+        (name) => context.client().call('removeContainer', { params: { id: name }, query: { force: force ?? false } }),
+        print,
+      )
     })
 }
 

@@ -32,20 +32,16 @@ export function diffCommand(program: Command, context: Context): void {
       ) => {
         if ((other === undefined) === (options.layer === undefined))
           throw new CliError('diff is of two images, or of one with --layer: strata diff IMAGE OTHER')
-        const query = new URLSearchParams({
-          ...(other === undefined ? {} : { other }),
-          ...(options.layer === undefined ? {} : { layer: options.layer }),
-          limit: String(options.quiet ? 1 : PAGE),
-        }).toString()
         const client = context.client()
-        const path = `/v1/images/${encodeURIComponent(image)}/diff?${query}`
-        const first = await client.call<DiffView>('GET', path)
+        const params = { ref: image }
+        const query = { other, layer: options.layer, limit: options.quiet ? 1 : PAGE }
+        const first = await client.call('diffImages', { params, query })
         for (let page = first; ;) {
           if (!options.quiet)
             for (const change of page.changes) print(options.format === 'json' ? JSON.stringify(change) : line(change))
           const { next } = page
           if (options.quiet || next === undefined) break
-          page = await client.call<DiffView>('GET', `${path}&after=${encodeURIComponent(next)}`)
+          page = await client.call('diffImages', { params, query: { ...query, after: next } })
           if (page.next === next) throw new CliError('the list does not end')
         }
         if (options.format !== 'json') sums(first)

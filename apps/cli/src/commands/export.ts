@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { urlOf } from '../client.js'
 import type { Context } from '../context.js'
 import { download } from '../download.js'
 import { CliError } from '../errors.js'
@@ -12,6 +13,6 @@ export function exportCommand(program: Command, context: Context): void {
     .action(async (image: string, { output }: { output?: string }) => {
       if (output === undefined && process.stdout.isTTY)
         throw new CliError('cowardly refusing to export to a terminal. Use the -o flag or redirect')
-      await download(context.client(), `/v1/images/${encodeURIComponent(image)}/export`, output)
+      await download(context.client(), urlOf('exportImage', { params: { ref: image } }), output)
     })
 }

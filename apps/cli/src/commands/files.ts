@@ -1,6 +1,6 @@
 import type { FileListView, FileView } from '@strata/api'
 import type { Command } from 'commander'
-import type { Client } from '../client.js'
+import { urlOf, type Client } from '../client.js'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { download } from '../download.js'
@@ -39,7 +39,7 @@ export function fileCommands(program: Command, context: Context): void {
     .argument('<path>', 'symbolic links are followed within the image')
     .option(...LAYER)
     .action(async (image: string, path: string, { layer }: LayerOption) => {
-      await download(context.client(), at(image, 'file', argumentBytes(path), layer), undefined)
+      await download(context.client(), at('readFile', image, argumentBytes(path), layer), undefined)
     })
 }
 
@@ -47,9 +47,8 @@ export function fileCommands(program: Command, context: Context): void {
 async function filesIn(client: Client, image: string, path: Buffer, layer: string | undefined): Promise<FileView[]> {
   const files: FileView[] = []
   for (let offset: number | undefined = 0; offset !== undefined;) {
-    const page: FileListView = await client.call<FileListView>(
-      'GET',
-      `${at(image, 'files', path, layer)}&offset=${offset}&limit=${PAGE}`,
+    const page: FileListView = await client.listFiles(
+      `${at('listFiles', image, path, layer)}&offset=${offset}&limit=${PAGE}`,
     )
     if (page.self.type !== 'directory') return [page.self]
     files.push(...page.files)
@@ -59,8 +58,10 @@ async function filesIn(client: Client, image: string, path: Buffer, layer: strin
   return files
 }
 
-function at(image: string, what: 'file' | 'files', path: Buffer, layer: string | undefined): string {
-  return `/v1/images/${encodeURIComponent(image)}/${what}?path=${encodeBytes(path)}${layer === undefined ? '' : `&layer=${encodeURIComponent(layer)}`}`
+/** A path may have bytes that no text has, so its parameter is encoded here. */
+function at(route: 'readFile' | 'listFiles', image: string, path: Buffer, layer: string | undefined): string {
+  const url = urlOf(route, { params: { ref: image }, query: { layer } })
+  return `${url}${layer === undefined ? '?' : '&'}path=${encodeBytes(path)}`
 }
 
 const LETTERS: Readonly<Record<FileView['type'], string>> = {

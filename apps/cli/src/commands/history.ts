@@ -21,9 +21,7 @@ export function historyCommand(program: Command, context: Context): void {
   )
     .option('--no-trunc', 'commands in full')
     .action(async (image: string, options: ListOptions & { trunc: boolean }) => {
-      const { steps } = await context
-        .client()
-        .call<HistoryView>('GET', `/v1/images/${encodeURIComponent(image)}/history`)
+      const { steps } = await context.client().call('imageHistory', { params: { ref: image } })
       const now = Date.now()
       printList<Step>(steps.reverse(), options, {
         header: ['LAYER', 'CREATED', 'CREATED BY', 'SIZE', 'FILES', 'WHITEOUTS', 'COMMENT'],

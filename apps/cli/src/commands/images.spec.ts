@@ -42,7 +42,7 @@ it('lists all pages, sorted as one', async () => {
   expect((await strata(service, ['images', '-q'])).stdout).toBe('222222222222\n111111111111\ncccccccccccc\n')
   expect(service.seen.map(({ url }) => url)).toEqual([
     '/v1/images?limit=1000',
-    `/v1/images?limit=1000&after=${id('d')}`,
+    `/v1/images?limit=1000&after=${encodeURIComponent(id('d'))}`,
   ])
 })
 

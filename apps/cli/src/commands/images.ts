@@ -1,4 +1,4 @@
-import type { ImageList, ImageSummary, MountResult, RemoveImageResult } from '@strata/api'
+import type { ApiAnswer, ImageSummary, RemoveImageResult } from '@strata/api'
 import type { Command } from 'commander'
 import type { Client } from '../client.js'
 import { type Context } from '../context.js'
@@ -10,8 +10,6 @@ import { print } from '../terminal.js'
 
 /** Of so many images at a time the list is asked for. */
 const PAGE = 1_000
-
-const at = (reference: string): string => `/v1/images/${encodeURIComponent(reference)}`
 
 export function imageCommands(program: Command, context: Context): void {
   withListOptions(program.command('images').description('list images')).action(async (options: ListOptions) => {
@@ -36,7 +34,7 @@ export function imageCommands(program: Command, context: Context): void {
     .argument('<image>')
     .argument('<name>')
     .action(async (image: string, name: string) => {
-      await context.client().call('POST', `${at(image)}/tag`, { body: { name } })
+      await context.client().call('tagImage', { params: { ref: image }, body: { name } })
     })
 
   program
@@ -54,7 +52,7 @@ export function imageCommands(program: Command, context: Context): void {
         async (name) =>
           void results.set(
             name,
-            await context.client().call<RemoveImageResult>('DELETE', `${at(name)}?force=${force ?? false}`),
+            await context.client().call('removeImage', { params: { ref: name }, query: { force: force ?? false } }),
           ),
         (name) => {
           for (const untagged of results.get(name)?.untagged ?? []) print(`Untagged: ${untagged}`)
@@ -68,7 +66,7 @@ export function imageCommands(program: Command, context: Context): void {
     .description("mount an image's root read-only, and print where")
     .argument('<image>')
     .action(async (image: string) => {
-      print((await context.client().call<MountResult>('POST', `${at(image)}/mount`)).path)
+      print((await context.client().call('mountImage', { params: { ref: image } })).path)
     })
 
   program
@@ -76,7 +74,7 @@ export function imageCommands(program: Command, context: Context): void {
     .description('undo mount')
     .argument('<image...>')
     .action(async (names: string[]) => {
-      await every(names, (name) => context.client().call('DELETE', `${at(name)}/mount`), print)
+      await every(names, (name) => context.client().call('umountImage', { params: { ref: name } }), print)
     })
 }
 
@@ -85,10 +83,7 @@ async function allImages(client: Client): Promise<ImageSummary[]> {
   const images: ImageSummary[] = []
   let after: string | undefined
   do {
-    const page = await client.call<ImageList>(
-      'GET',
-      `/v1/images?limit=${PAGE}${after === undefined ? '' : `&after=${after}`}`,
-    )
+    const page: ApiAnswer<'listImages'> = await client.call('listImages', { query: { limit: PAGE, after } })
     images.push(...page.images)
     after = page.next
   } while (after !== undefined)

@@ -34,9 +34,13 @@ const ABSENT: readonly ErrorCode[] = [
 ]
 
 async function lookUp(client: Client, name: string): Promise<unknown> {
-  for (const kind of ['containers', 'images']) {
+  const kinds = [
+    () => client.call('getContainer', { params: { id: name } }),
+    () => client.call('getImage', { params: { ref: name } }),
+  ]
+  for (const get of kinds) {
     try {
-      return await client.call<unknown>('GET', `/v1/${kind}/${encodeURIComponent(name)}`)
+      return await get()
     } catch (error) {
       if (!(error instanceof CliError && error.code !== undefined && ABSENT.includes(error.code))) throw error
     }

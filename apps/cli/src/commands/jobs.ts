@@ -8,7 +8,7 @@ export function jobsCommand(program: Command, context: Context): void {
   withListOptions(
     program.command('jobs').description('list what requests became: loads and launches, those of the last day too'),
   ).action(async (options: ListOptions) => {
-    const { jobs } = await context.client().call<{ jobs: JobView[] }>('GET', '/v1/jobs')
+    const { jobs } = await context.client().call('listJobs', {})
     const now = Date.now()
     printList(jobs, options, {
       header: ['JOB ID', 'KIND', 'STATE', 'STEP', 'BYTES', 'CREATED'],

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Descriptor, DESCRIPTOR_TYPE, JobView, LoadResult } from '@strata/api'
 import type { Command } from 'commander'
 import { openArchive, type Archive } from '../archive.js'
-import type { Client } from '../client.js'
+import { urlOf, type Client } from '../client.js'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { serverEvents } from '../events.js'
@@ -73,7 +73,7 @@ export async function send(
   const job = randomUUID()
   const parameters = new URLSearchParams({ job })
   for (const [key, value] of query) if (value !== undefined) parameters.append(key, value)
-  const path = `/v1/images?${parameters.toString()}`
+  const path = `${urlOf('loadImages', {})}?${parameters.toString()}`
   const ended = new AbortController()
   const cancelled = Promise.withResolvers<never>()
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
@@ -81,7 +81,7 @@ export async function send(
     // A second signal does not wait.
     release()
     const leave = (): void => cancelled.reject(new CliError('the load was cancelled', { exitCode: exitCodeOf(signal) }))
-    client.call('DELETE', `/v1/jobs/${job}`, { signal: ended.signal }).then(leave, leave)
+    client.call('cancelJob', { params: { id: job } }, ended.signal).then(leave, leave)
   })
   const follow = (until: AbortSignal, counts = false): void => void followJob(client, job, { progress, counts }, until)
   const descriptor = client.endpoint.kind === 'unix' ? archive.descriptor() : undefined
@@ -90,7 +90,7 @@ export async function send(
     const loaded = await Promise.race([named, cancelled.promise])
     if (loaded) return loaded
     const bytes = archive.bytes()
-    const upload = client.upload<LoadResult>(path, { bytes, length: archive.length }, ended.signal)
+    const upload = client.upload(path, { bytes, length: archive.length }, ended.signal)
     countBytes(bytes, archive.length, progress)
     follow(ended.signal)
     return await Promise.race([upload, cancelled.promise])
@@ -115,7 +115,7 @@ async function nameDescriptor(
 ): Promise<LoadResult | undefined> {
   const answered = new AbortController()
   try {
-    const loaded = client.call<LoadResult>('POST', path, { body: descriptor, type: TYPE, signal })
+    const loaded = client.loadOpenFile(path, descriptor, TYPE, signal)
     follow(AbortSignal.any([signal, answered.signal]), true)
     return await loaded
   } catch (error) {
@@ -164,7 +164,7 @@ async function followJob(
 async function eventsOf(client: Client, job: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
   for (;;) {
     try {
-      return await client.stream(`/v1/jobs/${job}/events`, signal)
+      return await client.stream(urlOf('followJob', { params: { id: job } }), signal)
     } catch (error) {
       if (!(error instanceof CliError) || error.code !== 'job_not_found') throw error
       await sleep(NOT_YET_MS, undefined, { signal })

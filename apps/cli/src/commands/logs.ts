@@ -1,4 +1,5 @@
 import { InvalidArgumentError, type Command } from 'commander'
+import { urlOf } from '../client.js'
 import type { Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { demultiplex } from '../frames.js'
@@ -12,7 +13,9 @@ export function logsCommand(program: Command, context: Context): void {
     .option('-n, --tail <lines>', 'only the last lines', lineCount, 'all')
     .action(async (name: string, { follow, tail }: { follow?: boolean; tail: string }) => {
       const query = new URLSearchParams({ follow: String(follow ?? false), tail })
-      const body = await context.client().stream(`/v1/containers/${encodeURIComponent(name)}/logs?${query.toString()}`)
+      const body = await context
+        .client()
+        .stream(`${urlOf('containerLogs', { params: { id: name } })}?${query.toString()}`)
       try {
         await demultiplex(body, process.stdout, process.stderr)
       } catch (error) {

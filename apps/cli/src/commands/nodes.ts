@@ -12,7 +12,7 @@ export function nodeCommands(program: Command, context: Context): void {
   const node = program.command('node').description('the machines that containers run on')
   withListOptions(node.command('ls').description('list nodes, also those that are gone')).action(
     async (options: ListOptions) => {
-      const { nodes } = await context.client().call<{ nodes: NodeView[] }>('GET', '/v1/nodes')
+      const { nodes } = await context.client().call('listNodes', {})
       const now = Date.now()
       printList(nodes, options, {
         header: ['ID', 'HOSTNAME', 'STATUS', 'DRIVER', 'RUNTIME', 'CONTAINERS'],
@@ -32,7 +32,7 @@ export function nodeCommands(program: Command, context: Context): void {
     .action(async (ids: string[], { force }: { force?: boolean }) => {
       await every(
         ids,
-        (id) => context.client().call('DELETE', `/v1/nodes/${encodeURIComponent(id)}?force=${force ?? false}`),
+        (id) => context.client().call('removeNode', { params: { id }, query: { force: force ?? false } }),
         print,
       )
     })

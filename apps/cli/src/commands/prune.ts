@@ -1,4 +1,4 @@
-import type { CollectRequest, CollectResult, DiskUsage, PrunedContainers } from '@strata/api'
+import type { CollectRequest, CollectResult, DiskUsage } from '@strata/api'
 import type { Command } from 'commander'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
@@ -22,7 +22,7 @@ Are you sure you want to continue? [y/N] `
 /** docker's `system df` and `system prune`. */
 export function diskCommands(system: Command, context: Context): void {
   withFormat(system.command('df').description('show disk usage')).action(async ({ format }: ListOptions) => {
-    const usage = await context.client().call<DiskUsage>('GET', '/v1/system/df')
+    const usage = await context.client().call('diskUsage', {})
     if (format === 'json') print(JSON.stringify(usage))
     else printText(usageTable(usage))
     warnOfAbsent(
@@ -49,12 +49,10 @@ export function diskCommands(system: Command, context: Context): void {
  */
 async function prune(context: Context, dryRun: boolean): Promise<void> {
   const client = context.client()
-  const { containers, absent } = await client.call<PrunedContainers>('POST', '/v1/containers/prune', {
-    body: { dryRun },
-  })
+  const { containers, absent } = await client.call('pruneContainers', { body: { dryRun } })
   const gone = containers.map(({ id }) => id)
   const body: CollectRequest = dryRun ? { dryRun, untagged: true, absentContainers: gone } : { untagged: true }
-  const result = await client.call<CollectResult>('POST', '/v1/gc', { body })
+  const result = await client.call('collect', { body })
   printGroup(dryRun ? 'Containers to delete' : 'Deleted Containers', gone)
   printGroup(dryRun ? 'Images to delete' : 'Deleted Images', result.images)
   printGroup(dryRun ? 'Data to delete' : 'Deleted Data', dataLines(result))

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { InvalidArgumentError, type Command } from 'commander'
-import type { ContainerView, CreateContainer, WaitResult } from '@strata/api'
+import type { CreateContainer } from '@strata/api'
 import type { ErrorCode } from '@strata/base'
-import type { Client } from '../client.js'
+import { urlOf, type Client } from '../client.js'
 import { type Context } from '../context.js'
 import { collectEnv } from '../env-file.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
@@ -97,23 +97,21 @@ async function run(client: Client, body: CreateContainer, options: RunOptions): 
     if (containerId !== undefined) pass(client, containerId, signal)
     else if (early === undefined) {
       early = signal
-      client.call('DELETE', `/v1/jobs/${job}`).catch(() => undefined)
+      client.call('cancelJob', { params: { id: job } }).catch(() => undefined)
     } else process.exit(exitCodeOf(signal))
   })
   try {
-    const container = await client
-      .call<ContainerView>('POST', `/v1/containers?job=${job}`, { body })
-      .catch((error: unknown) => {
-        if (early !== undefined) throw new CliError('the launch was cancelled', { exitCode: exitCodeOf(early) })
-        throw error
-      })
+    const container = await client.call('createContainer', { query: { job }, body }).catch((error: unknown) => {
+      if (early !== undefined) throw new CliError('the launch was cancelled', { exitCode: exitCodeOf(early) })
+      throw error
+    })
     containerId = container.id
     if (early !== undefined) pass(client, containerId, early)
     if (options.detach) print(container.id)
     else {
       process.exitCode = await attend(client, container.id)
       // The node removes it by itself; asked for too, so that it and its name are gone when we are.
-      if (options.rm) await client.call('DELETE', `/v1/containers/${container.id}`).catch(() => undefined)
+      if (options.rm) await client.call('removeContainer', { params: { id: container.id } }).catch(() => undefined)
     }
   } finally {
     release()
@@ -122,7 +120,7 @@ async function run(client: Client, body: CreateContainer, options: RunOptions): 
 
 /** One that has just ended can take no signal, and one that goes away meanwhile is no error. */
 function pass(client: Client, id: string, signal: NodeJS.Signals): void {
-  client.call('POST', `/v1/containers/${id}/kill`, { body: { signal } }).catch(() => undefined)
+  client.call('killContainer', { params: { id }, body: { signal } }).catch(() => undefined)
 }
 
 /**
@@ -133,7 +131,7 @@ function pass(client: Client, id: string, signal: NodeJS.Signals): void {
 async function attend(client: Client, id: string): Promise<number> {
   const gone = new AbortController()
   const output = async (): Promise<void> => {
-    const body = await client.stream(`/v1/containers/${id}/logs?attach=true`, gone.signal)
+    const body = await client.stream(urlOf('containerLogs', { params: { id }, query: { attach: true } }), gone.signal)
     try {
       await demultiplex(body, process.stdout, process.stderr)
     } catch (error) {
@@ -148,9 +146,8 @@ async function attend(client: Client, id: string): Promise<number> {
         : new CliError('the connection to Strata broke while the output was read', { cause: error })
     }
   }
-  const path = `/v1/containers/${id}/wait`
   try {
-    const [result] = await Promise.all([client.call<WaitResult>('POST', path, { signal: gone.signal }), output()])
+    const [result] = await Promise.all([client.call('waitContainer', { params: { id } }, gone.signal), output()])
     if (result.reason !== undefined) complain(result.reason)
     return result.exitCode
   } finally {

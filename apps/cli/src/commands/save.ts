@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
+import { urlOf } from '../client.js'
 import type { Context } from '../context.js'
 import { download } from '../download.js'
 import { CliError, reasonOf } from '../errors.js'
@@ -34,7 +35,7 @@ export function saveCommand(program: Command, context: Context): void {
       for (const image of also) query.append('also', image)
       for (const image of since) query.append('since', image)
       for (const digest of await digestsIn(have)) query.append('have', digest)
-      const path = `/v1/images/${encodeURIComponent(first)}/archive?${query.toString()}`
+      const path = `${urlOf('saveImages', { params: { ref: first } })}?${query.toString()}`
       await download(context.client(), path, output)
     })
 }

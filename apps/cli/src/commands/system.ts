@@ -9,7 +9,7 @@ import { print, printText } from '../terminal.js'
 export function systemCommands(program: Command, context: Context, clientVersion: string): void {
   withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(
     async ({ format }: ListOptions) => {
-      const info = await context.client().call<InfoView>('GET', '/v1/info')
+      const info = await context.client().call('info', {})
       if (format === 'json') print(JSON.stringify(info))
       else for (const line of infoLines(info)) print(line)
     },
@@ -30,7 +30,7 @@ export function systemCommands(program: Command, context: Context, clientVersion
     async ({ format }: ListOptions) => {
       const client = { version: clientVersion, node: process.versions.node }
       if (format !== 'json') printText(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
-      const server = await context.client().call<VersionView>('GET', '/v1/version')
+      const server = await context.client().call('version', {})
       if (format === 'json') print(JSON.stringify({ client, server }))
       else for (const line of serverLines(server)) print(line)
     },

@@ -20,10 +20,8 @@ export class ContainerDirectory {
     const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
     const asked = await Promise.all(
       alive.map(async (node) => {
-        const views = await this.doors
-          .json<unknown[]>(node, { method: 'GET', path: '/containers', as: 'glance', gone })
-          .catch(() => undefined)
-        return { id: node.id, views: views?.map(parse) }
+        const views = await this.doors.call(node, 'listContainers', {}, gone).catch(() => undefined)
+        return { id: node.id, views }
       }),
     )
     const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
@@ -42,13 +40,7 @@ export class ContainerDirectory {
         const node = alive.find((one) => one.id === id)
         try {
           if (!node) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
-          const { containers } = await this.doors.json<Pick<PrunedContainers, 'containers'>>(node, {
-            method: 'POST',
-            path: '/containers/prune',
-            body: request,
-            as: 'command',
-            gone,
-          })
+          const { containers } = await this.doors.call(node, 'pruneContainers', { body: request }, gone)
           return { containers, absent: [] }
         } catch (error) {
           return { containers: [], absent: [{ node: id, reason: asStrataError(error).message }] }
@@ -74,9 +66,7 @@ export class ContainerDirectory {
   async get(text: string, gone: AbortSignal): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)
-    return node
-      ? parse(await this.doors.json(node, { method: 'GET', path: `/containers/${found.id}`, as: 'question', gone }))
-      : withoutNode(found)
+    return node ? this.doors.call(node, 'getContainer', { params: { id: found.id } }, gone) : withoutNode(found)
   }
 
   /**

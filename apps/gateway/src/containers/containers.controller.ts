@@ -1,20 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { pipeline } from 'node:stream/promises'
-import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, Req, Res } from '@nestjs/common'
-import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
+import { Body, Controller, Param, Query, Req, Res } from '@nestjs/common'
+import { ApiBody, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
-  containerListSchema,
-  containerSchema,
-  createContainerSchema,
-  killSchema,
-  launchQuery,
-  listContainersQuery,
-  logsQuery,
-  prunedContainersSchema,
+  API,
   pruneContainersSchema,
-  removeContainerQuery,
-  stopSchema,
-  waitResultSchema,
   type ContainerView,
   type CreateContainer,
   type LogsQuery,
@@ -23,32 +13,17 @@ import {
   type WaitResult,
 } from '@strata/api'
 import { closedSignal, LargeJson, letClientPause } from '@strata/platform'
-import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { z } from 'zod'
-import { answersProblems } from '../problems.js'
-import { ContainerDirectory } from './container-directory.js'
-import { LaunchService } from './launch.service.js'
-import { NodeDoors, type Ask } from './node-doors.js'
-
-const ref = z.string().min(1).max(128)
+import type { z } from 'zod'
+import { Endpoint } from '../endpoint.js'
+import { ContainersService } from './containers.service.js'
 
 @ApiTags('containers')
-@Controller('v1/containers')
+@Controller()
 export class ContainersController {
-  constructor(
-    private readonly launches: LaunchService,
-    private readonly containers: ContainerDirectory,
-    private readonly nodes: NodeDirectory,
-    private readonly doors: NodeDoors,
-  ) {}
+  constructor(private readonly containers: ContainersService) {}
 
-  @Post()
-  @LargeJson()
-  @ApiOperation({ summary: 'Launches a container from an image' })
-  @ApiResponse({ status: 201, standardSchema: containerSchema })
-  @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })
-  @answersProblems(
+  @Endpoint(API.createContainer, 'Launches a container from an image', [
     'image_not_found',
     'nothing_to_run',
     'container_exists',
@@ -58,151 +33,121 @@ export class ContainersController {
     'node_unavailable',
     'queue_unavailable',
     'job_exists',
-  )
+  ])
+  @LargeJson()
+  @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })
   async launch(
-    @Body({ schema: createContainerSchema }) body: CreateContainer,
-    @Query({ schema: launchQuery }) query: z.infer<typeof launchQuery>,
+    @Body({ schema: API.createContainer.body }) body: CreateContainer,
+    @Query({ schema: API.createContainer.query }) query: z.infer<typeof API.createContainer.query>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ContainerView | { id: string }> {
     const job = query.job ?? randomUUID()
-    const id = await this.launches.launch(body, job)
+    const id = await this.containers.launch(body, job)
     void reply.header('location', query.wait ? `/v1/containers/${id}` : `/v1/jobs/${job}`)
-    if (query.wait) return this.launches.launched(body.image, id, job, closedSignal(reply.raw))
+    if (query.wait) return this.containers.launched(body.image, id, job, closedSignal(reply.raw))
     void reply.status(202)
     return { id }
   }
 
-  @Get()
-  @ApiOperation({ summary: 'The containers that run, or may run on a node that is gone; with ?all every one' })
-  @ApiResponse({ status: 200, standardSchema: containerListSchema })
+  @Endpoint(API.listContainers, 'The containers that run, or may run on a node that is gone; with ?all every one')
   async list(
-    @Query({ schema: listContainersQuery }) query: z.infer<typeof listContainersQuery>,
+    @Query({ schema: API.listContainers.query }) { all }: z.infer<typeof API.listContainers.query>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<{ containers: ContainerView[] }> {
-    return {
-      containers: (await this.containers.list(closedSignal(reply.raw))).filter(
-        ({ state }) => query.all || state === 'running' || state === 'unknown',
-      ),
-    }
+    return { containers: await this.containers.list(all, closedSignal(reply.raw)) }
   }
 
-  @Post('prune')
-  @HttpCode(200)
-  @ApiOperation({
-    summary:
-      'Removes the containers that have exited. Each node decides by itself: one that is being launched, runs, or is still waited for stays',
-  })
+  @Endpoint(
+    API.pruneContainers,
+    'Removes the containers that have exited. Each node decides by itself: one that is being launched, runs, or is still waited for stays',
+    ['queue_unavailable'],
+  )
   @ApiBody({ standardSchema: pruneContainersSchema, required: false } as object)
-  @ApiResponse({ status: 200, standardSchema: prunedContainersSchema })
-  @answersProblems('queue_unavailable')
   async prune(
-    @Body({ schema: pruneContainersSchema.nullish() }) body: PruneContainers | null | undefined,
+    @Body({ schema: API.pruneContainers.body }) body: PruneContainers | null | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<PrunedContainers> {
-    return this.containers.prune(pruneContainersSchema.parse(body ?? {}), closedSignal(reply.raw))
+    return this.containers.prune(body ?? {}, closedSignal(reply.raw))
   }
 
-  @Get(':id')
-  @ApiOperation({ summary: 'A container by id, name, or the beginning of its id' })
-  @ApiResponse({ status: 200, standardSchema: containerSchema })
-  @answersProblems('container_not_found', 'container_ambiguous')
+  @Endpoint(API.getContainer, 'A container by id, name, or the beginning of its id', [
+    'container_not_found',
+    'container_ambiguous',
+  ])
   async get(
-    @Param('id', { schema: ref }) id: string,
+    @Param('id', { schema: API.getContainer.param }) id: string,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ContainerView> {
     return this.containers.get(id, closedSignal(reply.raw))
   }
 
-  @Post(':id/wait')
-  @HttpCode(200)
-  @ApiOperation({ summary: 'Answers when the container has exited' })
-  @ApiResponse({ status: 200, standardSchema: waitResultSchema })
-  @answersProblems('container_not_found', 'node_unavailable')
+  @Endpoint(API.waitContainer, 'Answers when the container has exited', ['container_not_found', 'node_unavailable'])
   async wait(
-    @Param('id', { schema: ref }) id: string,
+    @Param('id', { schema: API.waitContainer.param }) id: string,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<WaitResult> {
-    return this.#ask<WaitResult>(id, '/wait', { method: 'POST', as: 'follow', gone: closedSignal(reply.raw) })
+    return this.containers.wait(id, closedSignal(reply.raw))
   }
 
-  @Get(':id/logs')
-  @ApiOperation({ summary: 'The container’s output' })
+  @Endpoint(API.containerLogs, 'The container’s output', ['container_not_found', 'node_unavailable'])
   @ApiResponse({
     status: 200,
     content: { 'application/vnd.docker.multiplexed-stream': {}, 'application/octet-stream': {} },
   })
-  @answersProblems('container_not_found', 'node_unavailable')
   async logs(
-    @Param('id', { schema: ref }) id: string,
-    @Query({ schema: logsQuery }) _checked: LogsQuery,
+    @Param('id', { schema: API.containerLogs.param }) id: string,
+    @Query({ schema: API.containerLogs.query }) query: LogsQuery,
     @Req() request: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    const { node, container } = await this.#locate(id)
-    const query = request.url.includes('?') ? request.url.slice(request.url.indexOf('?')) : ''
     const gone = closedSignal(reply.raw)
-    await this.doors.stream(
-      node,
-      { method: 'GET', path: `/containers/${container}/logs${query}`, as: 'follow', gone },
-      async (answer) => {
-        reply.hijack()
-        // The node holds a paused reader's output back, up to a bound of its own.
-        letClientPause(request.raw)
-        reply.raw.writeHead(200, {
-          'content-type': answer.headers['content-type'] ?? 'application/octet-stream',
-          'cache-control': 'no-store',
-        })
-        reply.raw.flushHeaders()
-        // Who leaves early ends the stream; a node that died cuts it, so that the client sees an
-        // error and not an end.
-        await pipeline(answer, reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
-      },
-    )
+    await this.containers.logs(id, query, gone, async (answer) => {
+      reply.hijack()
+      // The node holds a paused reader's output back, up to a bound of its own.
+      letClientPause(request.raw)
+      reply.raw.writeHead(200, {
+        'content-type': answer.headers['content-type'] ?? 'application/octet-stream',
+        'cache-control': 'no-store',
+      })
+      reply.raw.flushHeaders()
+      // Who leaves early ends the stream; a node that died cuts it, so that the client sees an
+      // error and not an end.
+      await pipeline(answer, reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
+    })
   }
 
-  @Post(':id/stop')
-  @HttpCode(204)
-  @ApiOperation({ summary: 'Asks it to end, then ends it' })
-  @answersProblems('container_not_found', 'node_unavailable')
+  @Endpoint(API.stopContainer, 'Asks it to end, then ends it', ['container_not_found', 'node_unavailable'])
   async stop(
-    @Param('id', { schema: ref }) id: string,
-    @Body({ schema: stopSchema.optional() }) body: z.infer<typeof stopSchema> | undefined,
+    @Param('id', { schema: API.stopContainer.param }) id: string,
+    @Body({ schema: API.stopContainer.body }) body: z.infer<typeof API.stopContainer.body>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    await this.#ask(id, '/stop', { method: 'POST', body: body ?? {}, as: 'stop', gone: closedSignal(reply.raw) })
+    await this.containers.stop(id, body ?? {}, closedSignal(reply.raw))
   }
 
-  @Post(':id/kill')
-  @HttpCode(204)
-  @ApiOperation({ summary: 'Sends it a signal' })
-  @answersProblems('container_not_found', 'container_not_running', 'node_unavailable')
+  @Endpoint(API.killContainer, 'Sends it a signal', [
+    'container_not_found',
+    'container_not_running',
+    'node_unavailable',
+  ])
   async kill(
-    @Param('id', { schema: ref }) id: string,
-    @Body({ schema: killSchema.optional() }) body: z.infer<typeof killSchema> | undefined,
+    @Param('id', { schema: API.killContainer.param }) id: string,
+    @Body({ schema: API.killContainer.body }) body: z.infer<typeof API.killContainer.body>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    await this.#ask(id, '/kill', { method: 'POST', body: body ?? {}, as: 'command', gone: closedSignal(reply.raw) })
+    await this.containers.kill(id, body ?? {}, closedSignal(reply.raw))
   }
 
-  @Delete(':id')
-  @HttpCode(204)
-  @ApiOperation({ summary: 'Removes it; with ?force also while it runs' })
-  @answersProblems('container_not_found', 'container_running', 'node_unavailable')
+  @Endpoint(API.removeContainer, 'Removes it; with ?force also while it runs', [
+    'container_not_found',
+    'container_running',
+    'node_unavailable',
+  ])
   async remove(
-    @Param('id', { schema: ref }) id: string,
-    @Query({ schema: removeContainerQuery }) query: z.infer<typeof removeContainerQuery>,
+    @Param('id', { schema: API.removeContainer.param }) id: string,
+    @Query({ schema: API.removeContainer.query }) { force }: z.infer<typeof API.removeContainer.query>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    await this.#ask(id, `?force=${query.force}`, { method: 'DELETE', as: 'command', gone: closedSignal(reply.raw) })
-  }
-
-  async #locate(id: string) {
-    const container = await this.containers.find(id)
-    return { container: container.id, node: await this.nodes.get(container.node) }
-  }
-
-  async #ask<T>(id: string, path: string, ask: Omit<Ask, 'path'>): Promise<T> {
-    const { node, container } = await this.#locate(id)
-    return this.doors.json<T>(node, { ...ask, path: `/containers/${container}${path}` })
+    await this.containers.remove(id, force, closedSignal(reply.raw))
   }
 }

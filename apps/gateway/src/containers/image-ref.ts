@@ -1,5 +1,5 @@
 import type { ImageDetails } from '@strata/images'
-import type { ImageRef } from '@strata/queue'
+import type { ImageRef } from '@strata/api'
 
 /** An image as jobs name it. */
 export function imageRef(image: ImageDetails): ImageRef {

@@ -4,8 +4,9 @@ import type { ContainerView, CreateContainer } from '@strata/api'
 import { Images } from '@strata/images'
 import { failpoint, StrataError } from '@strata/base'
 import { readSecretFile } from '@strata/platform'
-import { Journal, NodeDirectory, Producer, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
+import { NodeDirectory, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { Requests } from '../jobs/requests.js'
 import { ContainerDirectory } from './container-directory.js'
 import { imageRef } from './image-ref.js'
 import { randomName } from './names.js'
@@ -22,8 +23,7 @@ export class LaunchService {
   constructor(
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
     private readonly images: Images,
-    private readonly journal: Journal,
-    private readonly producer: Producer,
+    private readonly requests: Requests,
     private readonly nodes: NodeDirectory,
     private readonly doors: NodeDoors,
     private readonly containers: ContainerDirectory,
@@ -36,45 +36,32 @@ export class LaunchService {
     const image = await this.images.details(request.image)
     await this.doors.requireNode()
     const container = randomBytes(32).toString('hex')
-    await this.journal.create(job, 'launch', 'waiting', { container })
     let name: string | undefined
-    try {
-      name = await this.#claimName(request.name, container)
-      failpoint('launch.name-claimed')
-      const { command, entrypoint, env = [], workdir, user, hostname } = request
-      const secret: SealedSpec = { command, entrypoint, env, workdir, user, hostname }
-      const launch = {
-        container,
-        name,
-        imageName: request.image,
-        image: imageRef(image),
-        sealed: this.#sealer.seal(secret, container),
-        network: request.network ?? 'none',
-        autoRemove: request.autoRemove ?? false,
-        attach: request.attach ?? false,
-      }
-      await this.producer.add({
-        name: 'place',
-        queue: QUEUES.runtime,
-        id: job,
-        data: { root: job, purpose: 'launch', launch },
-      })
-      failpoint('launch.queued')
-      return container
-    } catch (error) {
-      await this.#giveUp(job, name, container, error)
-      throw error
-    }
-  }
-
-  /**
-   * As well as it can be done: Redis may be what is away. A job that was queued though its answer
-   * was lost must not start what the caller was told had failed.
-   */
-  async #giveUp(job: string, name: string | undefined, container: string, error: unknown): Promise<void> {
-    await this.journal.stopWork(job).catch(() => undefined)
-    await this.journal.fail(job, error).catch(() => undefined)
-    if (name !== undefined) await this.nodes.releaseName(name, container).catch(() => undefined)
+    await this.requests.begin(
+      { id: job, kind: 'launch', container },
+      async () => {
+        name = await this.#claimName(request.name, container)
+        failpoint('launch.name-claimed')
+        const { command, entrypoint, env = [], workdir, user, hostname } = request
+        const secret: SealedSpec = { command, entrypoint, env, workdir, user, hostname }
+        const launch = {
+          container,
+          name,
+          imageName: request.image,
+          image: imageRef(image),
+          sealed: this.#sealer.seal(secret, container),
+          network: request.network ?? 'none',
+          autoRemove: request.autoRemove ?? false,
+          attach: request.attach ?? false,
+        }
+        return { name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'launch', launch } }
+      },
+      async () => {
+        if (name !== undefined) await this.nodes.releaseName(name, container)
+      },
+    )
+    failpoint('launch.queued')
+    return container
   }
 
   /**
@@ -82,12 +69,15 @@ export class LaunchService {
    * if that answers.
    */
   async launched(image: string, container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
-    const { error } = await this.journal.end(job, signal)
-    if (error) {
-      const { code, message } = (await this.doors.launchFailure(container, signal)) ?? error
-      // Of an image that was removed meanwhile the node says only what it misses.
-      return this.images.reading(image, () => Promise.reject(new StrataError(code, message)))
-    }
+    // Of an image that was removed meanwhile the node says only what it misses.
+    await this.images.reading(image, () =>
+      this.requests.result(
+        'launch',
+        job,
+        signal,
+        async (error) => (await this.doors.launchFailure(container, signal)) ?? error,
+      ),
+    )
     return this.containers.get(container, signal)
   }
 

@@ -3,10 +3,11 @@ import { createServer, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { NodeApiName } from '@strata/api'
 import type { NodeRecord } from '@strata/queue'
 import { StrataError } from '@strata/base'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { ASKING, LET_GO_MS, LOOK_MS, MOST_MISSED, NodeDoors, type Asking } from './node-doors.js'
+import { ASKING, ASKED_AS, LET_GO_MS, LOOK_MS, MOST_MISSED, NodeDoors, type Asking } from './node-doors.js'
 
 /**
  * A node that takes every request and answers none: a stopped process, or a machine that lost its
@@ -54,12 +55,20 @@ afterEach(async () => {
 })
 
 const KINDS = Object.keys(ASKING) as Asking[]
+const ROUTE: Readonly<Record<Asking, NodeApiName>> = {
+  glance: 'launchFailure',
+  question: 'getContainer',
+  command: 'killContainer',
+  stop: 'stopContainer',
+  follow: 'waitContainer',
+}
 /** Asks, until the node has the request. The outcome is the error's code, once it is there. */
 async function ask(as: Asking, gone = new AbortController().signal): Promise<{ outcome: string | undefined }> {
+  expect(ASKED_AS[ROUTE[as]]).toBe(as)
   const result: { outcome: string | undefined } = { outcome: undefined }
   const before = asked.length
   doors
-    .json(node, { method: 'POST', path: '/asked', body: {}, as, gone })
+    .call(node, ROUTE[as], { params: { id: 'c/1' } }, gone)
     .catch((error: unknown) => (result.outcome = error instanceof StrataError ? error.code : String(error)))
   await vi.waitFor(() => expect(asked.length).toBe(before + 1))
   return result
@@ -120,7 +129,7 @@ it.each(KINDS.filter((as) => ASKING[as].letGoMs > 0))(
   'a %s whose client has left before it was sent reaches the node, then keeps no connection',
   async (as) => {
     const result = await ask(as, AbortSignal.abort())
-    expect(asked).toEqual(['/asked'])
+    expect(asked).toEqual([expect.stringMatching(/^\/containers\/c%2F1\//)])
     expect(result.outcome).toBeUndefined()
     await vi.advanceTimersByTimeAsync(LET_GO_MS)
     await vi.waitFor(() => expect(result.outcome).toBe('cancelled'))
@@ -131,7 +140,7 @@ it.each(KINDS.filter((as) => ASKING[as].letGoMs > 0))(
 it('300 clients that leave keep no connection', async () => {
   const clients = Array.from({ length: 300 }, () => new AbortController())
   const outcomes = clients.map(({ signal }) =>
-    doors.json(node, { method: 'GET', path: '/asked', as: 'question', gone: signal }).catch((error: unknown) => error),
+    doors.call(node, 'getContainer', { params: { id: 'c' } }, signal).catch((error: unknown) => error),
   )
   await vi.waitFor(() => expect(asked.length).toBe(300), { timeout: 60_000 })
   for (const client of clients) client.abort()

@@ -1,6 +1,15 @@
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common'
+import {
+  NODE_API,
+  pathOf,
+  type Contract,
+  type NodeApiAnswer,
+  type NodeApiName,
+  type NodeApiRequest,
+  type RequestParts,
+} from '@strata/api'
 import { isErrorCode, StrataError, type ToldError } from '@strata/base'
 import { readSecretFile } from '@strata/platform'
 import { NodeDirectory, whyNoNode, type NodeRecord } from '@strata/queue'
@@ -37,13 +46,32 @@ export const ASKING: Readonly<Record<Asking, { readonly withinMs: number | undef
   follow: { withinMs: undefined, letGoMs: 0 },
 }
 
-export interface Ask {
-  readonly method: string
-  readonly path: string
-  readonly body?: unknown
+/** How each route of the node API is asked. */
+export const ASKED_AS: Readonly<Record<NodeApiName, Asking>> = {
+  listContainers: 'glance',
+  pruneContainers: 'command',
+  getContainer: 'question',
+  launchFailure: 'glance',
+  waitContainer: 'follow',
+  containerLogs: 'follow',
+  stopContainer: 'stop',
+  killContainer: 'command',
+  removeContainer: 'command',
+  usage: 'command',
+  mountImage: 'command',
+  umountImage: 'command',
+}
+
+/** What the connection of a request needs to know of it. */
+interface Ask {
   readonly as: Asking
   /** Aborted when the client has left. */
   readonly gone: AbortSignal
+}
+interface Message {
+  readonly method: string
+  readonly path: string
+  readonly body: unknown
 }
 
 /**
@@ -82,24 +110,41 @@ export class NodeDoors implements OnApplicationShutdown {
    * container came of, Redis does not know the node.
    */
   async launchFailure(container: string, gone: AbortSignal): Promise<ToldError | undefined> {
-    const path = `/containers/${container}/failure`
     const asked = (await this.nodes.list()).map((node) =>
-      this.json<ToldError>(node, { method: 'GET', path, as: 'glance', gone }),
+      this.call(node, 'launchFailure', { params: { id: container } }, gone),
     )
     return Promise.any(asked).catch(() => undefined)
   }
 
-  async json<T>(node: NodeRecord, ask: Ask): Promise<T> {
-    return this.#during(
-      node,
-      ask,
-      async (request) => JSON.parse((await text(await this.#answer(node, ask, request), request)) || 'null') as T,
-    )
+  /**
+   * Asks a node, and answers with what it says, checked by the contract.
+   * @param gone aborts when the client has left
+   * @throws StrataError what the node answered; `node_unavailable`; `cancelled` if the client left
+   */
+  async call<N extends NodeApiName>(
+    node: NodeRecord,
+    name: N,
+    request: NodeApiRequest<N> & RequestParts,
+    gone: AbortSignal,
+  ): Promise<NodeApiAnswer<N>> {
+    const contract: Contract = NODE_API[name]
+    return this.#during(node, { as: ASKED_AS[name], gone }, async (open) => {
+      const answer = await text(await this.#answer(node, messageOf(contract, request), open), open)
+      return contract.answer?.parse(JSON.parse(answer)) as NodeApiAnswer<N>
+    })
   }
 
-  /** Hands the answer to `use`, its body unread. The request ends with what `use` answers. */
-  async stream(node: NodeRecord, ask: Ask, use: (answer: IncomingMessage) => Promise<void>): Promise<void> {
-    return this.#during(node, ask, async (request) => use(await this.#answer(node, ask, request)))
+  /** As `call`. Hands the answer to `use`, its body unread, and ends the request after that. */
+  async stream<N extends NodeApiName>(
+    node: NodeRecord,
+    name: N,
+    request: NodeApiRequest<N> & RequestParts,
+    gone: AbortSignal,
+    use: (answer: IncomingMessage) => Promise<void>,
+  ): Promise<void> {
+    return this.#during(node, { as: ASKED_AS[name], gone }, async (open) =>
+      use(await this.#answer(node, messageOf(NODE_API[name], request), open)),
+    )
   }
 
   async #during<T>(node: NodeRecord, ask: Ask, work: (request: OpenRequest) => Promise<T>): Promise<T> {
@@ -126,7 +171,7 @@ export class NodeDoors implements OnApplicationShutdown {
     for (const request of this.#open) request.seen(ids.has(request.node.id))
   }
 
-  async #answer(node: NodeRecord, { method, path, body }: Ask, open: OpenRequest): Promise<IncomingMessage> {
+  async #answer(node: NodeRecord, { method, path, body }: Message, open: OpenRequest): Promise<IncomingMessage> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
     const address = node.door.startsWith('unix://')
       ? { socketPath: node.door.slice('unix://'.length) }
@@ -165,6 +210,10 @@ export class NodeDoors implements OnApplicationShutdown {
     clearInterval(this.#watch)
     this.#agent.destroy()
   }
+}
+
+function messageOf({ method, path }: Contract, request: RequestParts): Message {
+  return { method, path: pathOf(path, request), body: request.body }
 }
 
 /** A request from its beginning to its end, and what may end it before its answer. */

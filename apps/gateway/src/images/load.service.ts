@@ -12,7 +12,7 @@ import {
 import { IndexMemory } from '@strata/layers'
 import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { parseReference } from '@strata/oci'
-import { Journal, Producer, QUEUES, Signals } from '@strata/queue'
+import { QUEUES, Signals } from '@strata/queue'
 import {
   BlobStore,
   HEARTBEAT_MS,
@@ -25,6 +25,7 @@ import {
 } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { Requests } from '../jobs/requests.js'
 import type { CallersFile } from './callers-file.js'
 
 export interface LoadRequest {
@@ -73,9 +74,8 @@ export class LoadService implements OnApplicationShutdown {
 
   constructor(
     @Inject(OBJECT_STORE) private readonly store: ObjectStore,
-    private readonly journal: Journal,
+    private readonly requests: Requests,
     private readonly signals: Signals,
-    private readonly producer: Producer,
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
   ) {
     this.#limits = {
@@ -119,7 +119,7 @@ export class LoadService implements OnApplicationShutdown {
     const { job, prepare, name, platform, recipe } = request
     const kind = recipe === undefined ? 'load' : 'import'
     const asked = { prepare, ...(name === undefined ? {} : { name }), ...(platform === undefined ? {} : { platform }) }
-    await this.journal.create(job, kind, 'receiving', request.total === undefined ? {} : { total: request.total })
+    await this.requests.receive({ id: job, kind }, request.total)
     failpoint('load.journal-made')
     const cancel = await this.signals.watchCancel(job)
     let run: LeaseRun | undefined
@@ -130,13 +130,18 @@ export class LoadService implements OnApplicationShutdown {
       if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
       await this.#leases.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       failpoint('load.received')
-      await this.journal.update(job, {
+      await this.requests.progress(job, {
         state: 'waiting',
         step: 'waiting',
         bytes: received.bytes,
         entries: received.entries,
       })
-      await this.producer.add({ name: kind, queue: QUEUES.ingest, id: job, data: { root: job, upload: job, ...asked } })
+      await this.requests.queue({
+        name: kind,
+        queue: QUEUES.ingest,
+        id: job,
+        data: { root: job, upload: job, ...asked },
+      })
       failpoint('load.queued')
     } catch (error) {
       const isOver = run ? await this.#endBadly(run, error) : await this.#notBegun(job, error)
@@ -154,9 +159,7 @@ export class LoadService implements OnApplicationShutdown {
   async result(job: string, signal: AbortSignal): Promise<LoadResult> {
     for (;;) {
       try {
-        const { error, result } = await this.journal.end(job, signal)
-        if (error) throw new StrataError(error.code, error.message)
-        return result as LoadResult
+        return await this.requests.result('load', job, signal)
       } catch (error) {
         if (!(error instanceof StrataError && error.code === 'job_not_found')) throw error
         await this.#restore(job)
@@ -171,7 +174,7 @@ export class LoadService implements OnApplicationShutdown {
         'queue_unavailable',
         `Redis has lost the job ${job}, which is over: see whether its images are there`,
       )
-    await this.journal.restore(job, upload.job.kind === 'import' ? 'import' : 'load')
+    await this.requests.restore({ id: job, kind: upload.job.kind === 'import' ? 'import' : 'load' })
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -197,8 +200,8 @@ export class LoadService implements OnApplicationShutdown {
         signal: cancel.signal,
         // Redis away must not stop an upload on its way: progress is for people.
         onProgress: ({ bytes, entries }: IntakeProgress) =>
-          void this.journal.update(upload, { bytes, entries }).catch(() => undefined),
-        onWaiting: (step = 'receiving') => void this.journal.update(upload, { step }).catch(() => undefined),
+          void this.requests.progress(upload, { bytes, entries }).catch(() => undefined),
+        onWaiting: (step = 'receiving') => void this.requests.progress(upload, { step }).catch(() => undefined),
       }
       return 'body' in source
         ? await this.#intake.receive(source.body, options)
@@ -238,7 +241,7 @@ export class LoadService implements OnApplicationShutdown {
     const { lease: upload } = run
     const isOver = await this.#clean(upload, () => this.#leases.endBy(run, 'failed'))
     if (isOver === false) return false
-    await this.#clean(upload, () => this.journal.fail(upload, error))
+    await this.#clean(upload, () => this.requests.fail(upload, error))
     // Lists what came, and where something is left all blobs: nobody waits for that.
     const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.deleteUnused(upload)).finally(() =>
       this.#sweeps.delete(sweep),
@@ -253,7 +256,7 @@ export class LoadService implements OnApplicationShutdown {
    */
   async #notBegun(job: string, error: unknown): Promise<boolean> {
     await this.#clean(job, async () => {
-      if (!(await this.#leases.get(job))) await this.journal.fail(job, error)
+      if (!(await this.#leases.get(job))) await this.requests.fail(job, error)
     })
     return true
   }

@@ -1,10 +1,10 @@
 import { createServer, type ServerResponse } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
-import type { Journal, JournalRecord } from '@strata/queue'
+import type { JournalRecord } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { expect, it } from 'vitest'
-import type { Cancellation } from './cancellation.js'
 import { JobsController } from './jobs.controller.js'
+import type { Requests } from './requests.js'
 
 const job = (state: JournalRecord['state'], at: number): JournalRecord =>
   ({ id: 'x', state, updatedAt: String(at), step: 'x'.repeat(10_000) }) as unknown as JournalRecord
@@ -16,8 +16,8 @@ it('a client that does not read the events of a job holds none of them back, and
     for (; asked < CHANGES; asked++) yield job('active', asked)
     yield await Promise.resolve(job('failed', asked))
   }
-  const journal = { get: () => Promise.resolve(job('active', 0)), follow }
-  const controller = new JobsController(journal as unknown as Journal, {} as unknown as Cancellation)
+  const requests = { get: () => Promise.resolve(job('active', 0)), follow }
+  const controller = new JobsController(requests as unknown as Requests)
   let response: ServerResponse | undefined
   const server = createServer((request, raw) => {
     response = raw

@@ -1,48 +1,38 @@
 import { once } from 'node:events'
-import { Controller, Delete, Get, HttpCode, Param, Query, Req, Res } from '@nestjs/common'
-import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
-import { isTerminal, jobSchema, uuid } from '@strata/api'
+import { Controller, Param, Query, Req, Res } from '@nestjs/common'
+import { ApiResponse, ApiTags } from '@nestjs/swagger'
+import { API, isTerminal } from '@strata/api'
+import type { ErrorCode } from '@strata/base'
 import { closedSignal } from '@strata/platform'
-import { Journal, type JournalRecord } from '@strata/queue'
+import type { JournalRecord } from '@strata/queue'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { z } from 'zod'
-import { answersProblems } from '../problems.js'
-import { Cancellation } from './cancellation.js'
+import type { z } from 'zod'
+import { Endpoint } from '../endpoint.js'
+import { Requests } from './requests.js'
 
-const jobListSchema = z.object({ jobs: z.array(jobSchema) }).meta({ id: 'JobList' })
-const listQuery = z.object({ limit: z.coerce.number().int().min(1).max(1_000).default(100) })
+const NAMES_JOB: readonly ErrorCode[] = ['job_not_found', 'job_expired']
 
 @ApiTags('jobs')
-@Controller('v1/jobs')
+@Controller()
 export class JobsController {
-  constructor(
-    private readonly journal: Journal,
-    private readonly cancellation: Cancellation,
-  ) {}
+  constructor(private readonly requests: Requests) {}
 
-  @Get()
-  @ApiOperation({ summary: 'The newest jobs' })
-  @ApiResponse({ status: 200, standardSchema: jobListSchema })
-  async list(@Query({ schema: listQuery }) query: z.infer<typeof listQuery>): Promise<{ jobs: JournalRecord[] }> {
-    return { jobs: await this.journal.list(query.limit) }
+  @Endpoint(API.listJobs, 'The newest jobs')
+  async list(
+    @Query({ schema: API.listJobs.query }) { limit }: z.infer<typeof API.listJobs.query>,
+  ): Promise<{ jobs: JournalRecord[] }> {
+    return { jobs: await this.requests.list(limit) }
   }
 
-  @Get(':id')
-  @ApiOperation({ summary: 'A job: what a request became' })
-  @ApiResponse({ status: 200, standardSchema: jobSchema })
-  @answersProblems('job_not_found', 'job_expired')
-  async get(@Param('id', { schema: uuid }) id: string): Promise<JournalRecord> {
-    return this.journal.get(id)
+  @Endpoint(API.getJob, 'A job: what a request became', NAMES_JOB)
+  async get(@Param('id', { schema: API.getJob.param }) id: string): Promise<JournalRecord> {
+    return this.requests.get(id)
   }
 
-  @Delete(':id')
-  @HttpCode(202)
-  @ApiOperation({ summary: 'Cancels a job, in whatever state it is' })
-  @ApiResponse({ status: 202, standardSchema: jobSchema })
-  @answersProblems('job_not_found', 'job_expired')
-  async cancel(@Param('id', { schema: uuid }) id: string): Promise<JournalRecord> {
-    await this.cancellation.cancel(id)
-    return this.journal.get(id)
+  @Endpoint(API.cancelJob, 'Cancels a job, in whatever state it is', NAMES_JOB)
+  async cancel(@Param('id', { schema: API.cancelJob.param }) id: string): Promise<JournalRecord> {
+    await this.requests.cancel(id)
+    return this.requests.get(id)
   }
 
   /**
@@ -50,16 +40,14 @@ export class JobsController {
    * whole record, and its id tells whether `Last-Event-ID` has missed anything. `progress` while it
    * goes on, `end` once.
    */
-  @Get(':id/events')
-  @ApiOperation({ summary: 'Follows a job by server-sent events: `progress`, then `end`; data is the job' })
+  @Endpoint(API.followJob, 'Follows a job by server-sent events: `progress`, then `end`; data is the job', NAMES_JOB)
   @ApiResponse({ status: 200, content: { 'text/event-stream': {} } })
-  @answersProblems('job_not_found', 'job_expired')
   async events(
-    @Param('id', { schema: uuid }) id: string,
+    @Param('id', { schema: API.followJob.param }) id: string,
     @Req() request: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    const first = await this.journal.get(id)
+    const first = await this.requests.get(id)
     reply.hijack()
     const response = reply.raw
     const gone = closedSignal(response)
@@ -70,7 +58,7 @@ export class JobsController {
     // Proxies and clients take a silent connection for a dead one.
     const beat = setInterval(() => response.writableNeedDrain || response.write(':\n\n'), 15_000)
     try {
-      for await (const job of isTerminal(first.state) ? [first] : this.journal.follow(id, gone)) {
+      for await (const job of isTerminal(first.state) ? [first] : this.requests.follow(id, gone)) {
         if (job.updatedAt === seen && !isTerminal(job.state)) continue
         seen = job.updatedAt
         const event = isTerminal(job.state) ? 'end' : 'progress'

@@ -1,72 +1,47 @@
 import { randomUUID } from 'node:crypto'
-import { Body, Controller, Get, HttpCode, Post, Query, Res } from '@nestjs/common'
-import { ApiBody, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
-import {
-  collectQuery,
-  collectResultSchema,
-  collectSchema,
-  diskUsageSchema,
-  type CollectRequest,
-  type CollectResult,
-  type DiskUsage as DiskUsageView,
-} from '@strata/api'
-import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { Body, Controller, Query, Res } from '@nestjs/common'
+import { ApiBody, ApiResponse, ApiTags } from '@nestjs/swagger'
+import { API, collectSchema, type CollectRequest, type CollectResult, type DiskUsage } from '@strata/api'
 import { closedSignal } from '@strata/platform'
-import { Journal, Producer, QUEUES } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
 import type { z } from 'zod'
-import { answersProblems } from '../problems.js'
-import { DiskUsage } from './disk-usage.js'
+import { Endpoint } from '../endpoint.js'
+import { CollectionService } from './collection.service.js'
+import { DiskUsageService } from './disk-usage.service.js'
 
 @ApiTags('system')
-@Controller('v1')
+@Controller()
 export class CollectionController {
   constructor(
-    private readonly journal: Journal,
-    private readonly producer: Producer,
-    private readonly usage: DiskUsage,
+    private readonly collection: CollectionService,
+    private readonly usage: DiskUsageService,
   ) {}
 
-  @Post('gc')
-  @HttpCode(200)
-  @ApiOperation({
-    summary:
-      'Frees what nobody needs: blobs of the store that no image refers to and no upload holds; then roots and layers on each node. Removes no image that has a tag, and no container',
-  })
+  @Endpoint(
+    API.collect,
+    'Frees what nobody needs: blobs of the store that no image refers to and no upload holds; then roots and layers on each node. Removes no image that has a tag, and no container',
+    ['bad_request', 'job_exists', 'corrupt', 'queue_unavailable', 'store_unavailable'],
+  )
   @ApiBody({ standardSchema: collectSchema, required: false } as object)
-  @ApiResponse({ status: 200, standardSchema: collectResultSchema })
   @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })
-  @answersProblems('bad_request', 'job_exists', 'corrupt', 'queue_unavailable', 'store_unavailable')
   async collect(
-    @Body({ schema: collectSchema.nullish() }) body: CollectRequest | null | undefined,
-    @Query({ schema: collectQuery }) query: z.infer<typeof collectQuery>,
+    @Body({ schema: API.collect.body }) body: CollectRequest | null | undefined,
+    @Query({ schema: API.collect.query }) query: z.infer<typeof API.collect.query>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<CollectResult | undefined> {
     const job = query.job ?? randomUUID()
-    const request = collectSchema.parse(body ?? {})
-    await this.journal.create(job, 'collect', 'waiting')
-    failpoint('collect.journal-made')
-    try {
-      await this.producer.add({ name: 'collect', queue: QUEUES.collect, id: job, data: { root: job, ...request } })
-    } catch (error) {
-      await this.journal.fail(job, asStrataError(error)).catch(() => undefined)
-      throw error
-    }
+    await this.collection.begin(body ?? {}, job)
     void reply.header('location', `/v1/jobs/${job}`)
-    if (!query.wait) {
-      void reply.status(202)
-      return undefined
-    }
-    const { error, result } = await this.journal.end(job, closedSignal(reply.raw))
-    if (error) throw new StrataError(error.code, error.message)
-    return result as CollectResult
+    if (query.wait) return this.collection.result(job, closedSignal(reply.raw))
+    void reply.status(202)
+    return undefined
   }
 
-  @Get('system/df')
-  @ApiOperation({ summary: 'Bytes on disk: images in the store, what containers have written, layers on the nodes' })
-  @ApiResponse({ status: 200, standardSchema: diskUsageSchema })
-  @answersProblems('queue_unavailable', 'store_unavailable')
-  async df(@Res({ passthrough: true }) reply: FastifyReply): Promise<DiskUsageView> {
+  @Endpoint(API.diskUsage, 'Bytes on disk: images in the store, what containers have written, layers on the nodes', [
+    'queue_unavailable',
+    'store_unavailable',
+  ])
+  async df(@Res({ passthrough: true }) reply: FastifyReply): Promise<DiskUsage> {
     return this.usage.measure(closedSignal(reply.raw))
   }
 }

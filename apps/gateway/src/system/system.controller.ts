@@ -1,72 +1,40 @@
-import { Controller, Get, Res } from '@nestjs/common'
-import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger'
-import { API_VERSION, infoSchema, versionSchema, type InfoView, type VersionView } from '@strata/api'
-import { Images } from '@strata/images'
+import { Controller, Res } from '@nestjs/common'
+import { ApiTags } from '@nestjs/swagger'
+import { API, type InfoView, type VersionView } from '@strata/api'
 import { closedSignal, Open, Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
-import { NodeDirectory } from '@strata/queue'
 import type { FastifyReply } from 'fastify'
-import { ContainerDirectory } from '../containers/container-directory.js'
-import { VERSION } from '../version.js'
+import { Endpoint } from '../endpoint.js'
+import { SystemService } from './system.service.js'
 
 @ApiTags('system')
-@Controller('v1')
+@Controller()
 export class SystemController {
   constructor(
-    private readonly images: Images,
-    private readonly containers: ContainerDirectory,
-    private readonly nodes: NodeDirectory,
+    private readonly system: SystemService,
     private readonly readiness: Readiness,
   ) {}
 
-  @Get('version')
-  @ApiOperation({ summary: 'Versions' })
-  @ApiResponse({ status: 200, standardSchema: versionSchema })
+  @Endpoint(API.version, 'Versions')
   version(): VersionView {
-    return { version: VERSION, api: API_VERSION, node: process.version }
+    return this.system.version()
   }
 
-  @Get('info')
-  @ApiOperation({ summary: 'What is here, and what each node can do' })
-  @ApiResponse({ status: 200, standardSchema: infoSchema })
+  @Endpoint(API.info, 'What is here, and what each node can do')
   async info(@Res({ passthrough: true }) reply: FastifyReply): Promise<InfoView> {
-    const [images, containers, nodes] = await Promise.all([
-      this.images.list(),
-      this.containers.list(closedSignal(reply.raw)),
-      this.nodes.list(),
-    ])
-    const count = (state: string): number => containers.filter((container) => container.state === state).length
-    return {
-      version: VERSION,
-      images: images.length,
-      containers: {
-        running: count('running'),
-        exited: count('exited'),
-        created: count('created'),
-        unknown: count('unknown'),
-      },
-      nodes: nodes.map(({ id, driver, driverReason, runtime, kernel, warnings }) => ({
-        id,
-        driver,
-        driverReason,
-        runtime,
-        kernel,
-        warnings,
-      })),
-    }
+    return this.system.info(closedSignal(reply.raw))
   }
 
-  @Get('health/live')
+  @Endpoint(API.live, 'The process answers')
   @Open()
-  @ApiOperation({ summary: 'The process answers' })
   live(): { status: string } {
     return { status: 'live' }
   }
 
-  @Get('health/ready')
+  @Endpoint(
+    API.ready,
+    'Requests can be served: Redis and the store answer, and a node is there; else 503 with the reasons',
+  )
   @Open()
-  @ApiOperation({
-    summary: 'Requests can be served: Redis and the store answer, and a node is there; else 503 with the reasons',
-  })
   async ready(@Res({ passthrough: true }) reply: FastifyReply): Promise<ReadyAnswer['body']> {
     const { status, body } = readyAnswer(await this.readiness.notReady())
     void reply.status(status)

@@ -31,9 +31,10 @@ export function asksForUpgrade(request: IncomingMessage): boolean {
 }
 
 /**
- * Serves a request that asks for an upgrade like every other one: it is authenticated, and its route
- * is looked for. Behind a request that is not answered yet it closes the connection. The route's handler then calls `takeOver`. Where none
- * does, the answer is an ordinary one and ends the connection, since nothing parses it any more.
+ * Serves a request that asks for an upgrade like every other one: it is authenticated, its route is
+ * looked for, and the route's handler calls `takeOver`. If no handler does, the answer is an
+ * ordinary one and ends the connection, since nothing parses it any more. Behind a request that is
+ * not answered yet, an upgrade closes the connection.
  *
  * @param head what the client has sent behind the request
  */

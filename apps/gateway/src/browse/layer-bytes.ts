@@ -3,7 +3,6 @@ import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { createInflateRaw, inflateRaw } from 'node:zlib'
-import { Inject, Injectable } from '@nestjs/common'
 import {
   checkpointBefore,
   checkpointRows,
@@ -16,7 +15,7 @@ import {
 import type { ImageLayer } from '@strata/images'
 import { StrataError } from '@strata/base'
 import { type Digest } from '@strata/oci'
-import { BlobStore, keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, type ObjectStore } from '@strata/store'
 import { LayerCursor } from './layer-cursor.js'
 
 /** To read on costs less than another request to the store, up to here. */
@@ -35,12 +34,11 @@ const CHUNK = 256 * 1024
  * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other
  * packed one, and one without checkpoints or with damaged ones, from its beginning.
  */
-@Injectable()
 export class LayerBytes {
   readonly #blobs: BlobStore
   readonly #tables = new Map<Digest, Buffer>()
 
-  constructor(@Inject(OBJECT_STORE) private readonly store: ObjectStore) {
+  constructor(private readonly store: ObjectStore) {
     this.#blobs = new BlobStore(store)
   }
 

@@ -1,12 +1,8 @@
-import { randomUUID } from 'node:crypto'
-import { Inject, Injectable } from '@nestjs/common'
-import { Images, type ImageLayer } from '@strata/images'
+import type { ImageLayer } from '@strata/images'
 import { LayerIndex, layerTree, mergeLayers, type MergedTree } from '@strata/layers'
 import { StrataError } from '@strata/base'
 import { hexOf, type DiffId } from '@strata/oci'
-import { Producer, QUEUES } from '@strata/queue'
-import { keys, OBJECT_STORE, type ObjectStore } from '@strata/store'
-import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { keys, type ObjectStore } from '@strata/store'
 
 /** A view that stays in memory until it is disposed of. */
 export interface OpenTree extends Disposable {
@@ -59,11 +55,9 @@ const PATIENCE_MS = 10_000
  * - A layer that two views have is in memory once, the same object: that is how a difference knows
  *   that nothing changed in it.
  */
-@Injectable()
 export class Trees {
   /** In the order of their last use. */
   readonly #views = new Map<string, View>()
-  readonly #budget: number
   /**
    * The sum of all weights, also of views that nobody waits for any more but whose reads are not
    * over.
@@ -71,31 +65,35 @@ export class Trees {
   #reserved = 0
   #released = new AbortController()
 
+  /**
+   * @param makeIndex makes the index of a layer that has none in the store. It rejects when the
+   * signal aborts, and then takes back what it asked for
+   * @param budget bytes that all views together may take
+   */
   constructor(
-    @Inject(Images) private readonly images: Pick<Images, 'layers'>,
-    @Inject(Producer) private readonly producer: Pick<Producer, 'add' | 'result' | 'withdraw'>,
-    @Inject(OBJECT_STORE) private readonly store: Pick<ObjectStore, 'stat' | 'read'>,
-    @Inject(GATEWAY_CONFIG) config: Pick<GatewayConfig, 'STRATA_FILES_MEMORY'>,
-  ) {
-    this.#budget = config.STRATA_FILES_MEMORY * 1024 * 1024
-  }
+    private readonly store: Pick<ObjectStore, 'stat' | 'read'>,
+    private readonly makeIndex: (layer: ImageLayer, signal: AbortSignal) => Promise<void>,
+    private readonly budget: number,
+  ) {}
 
   /**
-   * The view of an image, or of one of its layers alone. `gone` aborts when the caller has left.
-   * @throws as `Images.resolve`; `not_found`, `limit_exceeded`, `cancelled` (the caller has left)
+   * The view of these layers, or of one of them alone. `gone` aborts when the client has left.
+   * @throws StrataError `not_found`, `limit_exceeded`, `cancelled` (the client has left)
    */
-  async open(ref: string, layer: string | undefined, gone: AbortSignal): Promise<OpenTree> {
-    const { layerList } = await this.images.layers(ref)
-    return layer === undefined ? this.stack(layerList, gone) : this.alone(layerList[placeOf(layer, layerList)]!, gone)
+  async open(layers: readonly ImageLayer[], layer: string | undefined, gone: AbortSignal): Promise<OpenTree> {
+    return layer === undefined ? this.stack(layers, gone) : this.alone(layers[placeOf(layer, layers)]!, gone)
   }
 
   /** The layers up to one of them, and those below it. */
-  async openAround(ref: string, layer: string, gone: AbortSignal): Promise<{ below: OpenTree; upTo: OpenTree }> {
-    const { layerList } = await this.images.layers(ref)
-    const place = placeOf(layer, layerList)
-    const below = await this.stack(layerList.slice(0, place), gone)
+  async openAround(
+    layers: readonly ImageLayer[],
+    layer: string,
+    gone: AbortSignal,
+  ): Promise<{ below: OpenTree; upTo: OpenTree }> {
+    const place = placeOf(layer, layers)
+    const below = await this.stack(layers.slice(0, place), gone)
     try {
-      return { below, upTo: await this.stack(layerList.slice(0, place + 1), gone) }
+      return { below, upTo: await this.stack(layers.slice(0, place + 1), gone) }
     } catch (error) {
       below[Symbol.dispose]()
       throw error
@@ -192,44 +190,31 @@ export class Trees {
   /** An index may be absent at any time (Collector): whoever misses it has it made. */
   async #index(layer: ImageLayer, signal: AbortSignal): Promise<{ size: number }> {
     signal.throwIfAborted()
-    const root = randomUUID()
-    const { digest, diffId, size } = layer
-    const job = {
-      name: 'extract',
-      queue: QUEUES.extract,
-      id: `${root}-index`,
-      data: { root, layer: { digest, diffId, size } },
-    } as const
-    await this.producer.add(job)
-    try {
-      await this.producer.result(job, AbortSignal.any([signal, AbortSignal.timeout(INDEXING_MS)]))
-    } catch (error) {
-      if (signal.aborted) await this.producer.withdraw(job)
-      throw error
-    }
+    await this.makeIndex(layer, signal)
+    const { diffId } = layer
     const made = await this.store.stat(keys.index(diffId))
     if (!made) throw new StrataError('corrupt', `the layer ${diffId} has no index`)
     return made
   }
 
   async #read({ diffId }: ImageLayer): Promise<LayerIndex> {
-    const found = await this.store.read(keys.index(diffId), this.#budget)
+    const found = await this.store.read(keys.index(diffId), this.budget)
     if (!found) throw new StrataError('corrupt', `the index of layer ${diffId} is gone from the store`)
     return LayerIndex.decode(found.bytes)
   }
 
   async #reserve(view: Omit<View, 'tree'>, weight: number): Promise<void> {
-    if (weight > this.#budget)
+    if (weight > this.budget)
       throw new StrataError(
         'limit_exceeded',
-        `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway is given ${mebibytes(this.#budget)} for that (STRATA_FILES_MEMORY)`,
+        `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway is given ${mebibytes(this.budget)} for that (STRATA_FILES_MEMORY)`,
       )
     const deadline = AbortSignal.timeout(PATIENCE_MS)
     while (!this.#makeRoom(weight)) {
       if (deadline.aborted)
         throw new StrataError(
           'limit_exceeded',
-          `the gateway shows the files of so many images at once that this one has no room in ${mebibytes(this.#budget)} MiB (STRATA_FILES_MEMORY)`,
+          `the gateway shows the files of so many images at once that this one has no room in ${mebibytes(this.budget)} MiB (STRATA_FILES_MEMORY)`,
         )
       const any = AbortSignal.any([this.#released.signal, view.stop.signal, deadline])
       if (!any.aborted) await new Promise((resolve) => any.addEventListener('abort', resolve, { once: true }))
@@ -241,12 +226,12 @@ export class Trees {
 
   #makeRoom(weight: number): boolean {
     for (const [key, view] of this.#views) {
-      if (this.#reserved + weight <= this.#budget) break
+      if (this.#reserved + weight <= this.budget) break
       if (view.users > 0) continue
       this.#views.delete(key)
       this.#reserved -= view.weight
     }
-    return this.#reserved + weight <= this.#budget
+    return this.#reserved + weight <= this.budget
   }
 
   #forget(key: string, view: View): void {
@@ -277,8 +262,6 @@ async function orLeft<T>(promised: Promise<T>, gone: AbortSignal): Promise<T> {
     gone.removeEventListener('abort', onGone)
   }
 }
-
-const INDEXING_MS = 10 * 60_000
 
 /** A layer of the image by its place, or by its diffID or digest or their beginning. */
 function placeOf(text: string, layers: readonly ImageLayer[]): number {

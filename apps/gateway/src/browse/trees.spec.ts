@@ -50,26 +50,19 @@ class HeldStore {
   }
 }
 
-/** A producer whose one job ends when its signal aborts. */
-class IdleProducer {
+/** Makes no index: it waits until it is told to stop. */
+class IdleIndexer {
   readonly calls: string[] = []
   readonly added = Promise.withResolvers<undefined>()
   readonly withdrawn = Promise.withResolvers<undefined>()
 
-  add(): Promise<void> {
+  readonly make = async (_layer: ImageLayer, signal: AbortSignal): Promise<never> => {
     this.calls.push('add')
     this.added.resolve(undefined)
-    return Promise.resolve()
-  }
-
-  result(_job: unknown, signal: AbortSignal): Promise<never> {
-    return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)))
-  }
-
-  withdraw(): Promise<void> {
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
     this.calls.push('withdraw')
     this.withdrawn.resolve(undefined)
-    return Promise.resolve()
+    throw signal.reason as Error
   }
 }
 
@@ -105,10 +98,8 @@ async function indexed(name: string, bytes = 10): Promise<ImageLayer> {
   return made
 }
 
-function treesOf(held: HeldStore, { producer = new IdleProducer(), mebibytes = 8 } = {}): Trees {
-  return new Trees({ layers: () => Promise.reject(new Error('no images here')) }, producer, held, {
-    STRATA_FILES_MEMORY: mebibytes,
-  })
+function treesOf(held: HeldStore, { indexer = new IdleIndexer(), mebibytes = 8 } = {}): Trees {
+  return new Trees(held, indexer.make, mebibytes * 1024 * 1024)
 }
 
 it('an image whose index does not come keeps no other image waiting', async () => {
@@ -147,19 +138,19 @@ it('who asks for a view that is being made waits for the same one; views that ar
 })
 
 it('the making stops when the last who waits has left, not before, and takes its job along', async () => {
-  const producer = new IdleProducer()
-  const trees = treesOf(new HeldStore(), { producer })
+  const indexer = new IdleIndexer()
+  const trees = treesOf(new HeldStore(), { indexer })
   const [one, other] = [new AbortController(), new AbortController()]
   const first = trees.stack([layer('unmade')], one.signal)
   const second = trees.stack([layer('unmade')], other.signal)
-  await producer.added.promise
+  await indexer.added.promise
   one.abort()
   await expect(first).rejects.toMatchObject({ code: 'cancelled' })
-  expect(producer.calls).toEqual(['add'])
+  expect(indexer.calls).toEqual(['add'])
   other.abort()
   await expect(second).rejects.toMatchObject({ code: 'cancelled' })
-  await producer.withdrawn.promise
-  expect(producer.calls).toEqual(['add', 'withdraw'])
+  await indexer.withdrawn.promise
+  expect(indexer.calls).toEqual(['add', 'withdraw'])
   await expect(trees.stack([layer('unmade')], other.signal)).rejects.toMatchObject({ code: 'cancelled' })
 })
 

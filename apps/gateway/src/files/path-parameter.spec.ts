@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { bytesOfParameter, textOf } from './name-text.js'
+import { bytesOfParameter } from './path-parameter.js'
 
 it.each([
   ['/x?path=/etc/passwd', '/etc/passwd'],
@@ -12,8 +12,3 @@ it.each([
   ['/x?path=first&path=second', 'first'],
   ['/x?path=a#path=b', 'a'],
 ])('the bytes of path in %s', (url, bytes) => expect(bytesOfParameter(url, 'path').toString('latin1')).toBe(bytes))
-
-it('a name that is no text has its bytes beside it', () => {
-  expect(textOf('name', Buffer.from('é'))).toEqual({ name: 'é' })
-  expect(textOf('name', Buffer.from([0x61, 0xff]))).toEqual({ name: 'a\ufffd', nameBase64: 'Yf8=' })
-})

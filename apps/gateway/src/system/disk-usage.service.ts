@@ -1,16 +1,16 @@
 import { Injectable } from '@nestjs/common'
-import type { DiskUsage as DiskUsageView, NodeUsage } from '@strata/api'
+import type { DiskUsage } from '@strata/api'
 import { Images } from '@strata/images'
 import { NodeDirectory } from '@strata/queue'
 import { ContainerDirectory } from '../containers/container-directory.js'
 import { NodeDoors } from '../containers/node-doors.js'
 
-type Usage = DiskUsageView['images']
+type Usage = DiskUsage['images']
 const NOTHING: Usage = { total: 0, active: 0, bytes: 0, reclaimable: 0 }
 
 /** docker's `system df`: images from their manifests, the rest asked of each node. */
 @Injectable()
-export class DiskUsage {
+export class DiskUsageService {
   constructor(
     private readonly images: Images,
     private readonly containers: ContainerDirectory,
@@ -19,7 +19,7 @@ export class DiskUsage {
   ) {}
 
   /** `gone`: aborted when the client has left. */
-  async measure(gone: AbortSignal): Promise<DiskUsageView> {
+  async measure(gone: AbortSignal): Promise<DiskUsage> {
     const [containers, nodes] = await Promise.all([this.containers.list(gone), this.#nodes(gone)])
     const used = new Set<string>(containers.map(({ imageId }) => imageId))
     const running = new Set(containers.filter(({ state }) => state === 'running').map(({ id }) => id))
@@ -37,16 +37,12 @@ export class DiskUsage {
     }
   }
 
-  async #nodes(gone: AbortSignal): Promise<DiskUsageView['nodes']> {
+  async #nodes(gone: AbortSignal): Promise<DiskUsage['nodes']> {
     const alive = new Map((await this.nodes.list()).map((node) => [node.id, node]))
     return Promise.all(
       (await this.nodes.known()).map(async (id) => {
         const node = alive.get(id)
-        const usage =
-          node &&
-          (await this.doors
-            .json<NodeUsage>(node, { method: 'GET', path: '/usage', as: 'command', gone })
-            .catch(() => undefined))
+        const usage = node && (await this.doors.call(node, 'usage', {}, gone).catch(() => undefined))
         return { node: id, answers: usage !== undefined, ...(usage ?? { containers: [], layers: NOTHING }) }
       }),
     )

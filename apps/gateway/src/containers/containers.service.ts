@@ -1,0 +1,108 @@
+import type { IncomingMessage } from 'node:http'
+import { Injectable } from '@nestjs/common'
+import type {
+  ApiRequest,
+  ContainerView,
+  CreateContainer,
+  NodeApiAnswer,
+  NodeApiName,
+  NodeApiRequest,
+  PruneContainers,
+  PrunedContainers,
+  RequestParts,
+  WaitResult,
+} from '@strata/api'
+import { NodeDirectory } from '@strata/queue'
+import { ContainerDirectory } from './container-directory.js'
+import { LaunchService } from './launch.service.js'
+import { NodeDoors } from './node-doors.js'
+
+/** The node API's routes about one container. */
+type ContainerRoute = Extract<NodeApiName, `${string}Container` | 'containerLogs'>
+
+/**
+ * Containers, wherever they are. A container is named by its id, its name, or the unique beginning
+ * of its id.
+ *
+ * `gone` aborts when the client has left. All methods that name a container throw
+ * `container_not_found`, `container_ambiguous` and `node_unavailable`.
+ */
+@Injectable()
+export class ContainersService {
+  constructor(
+    private readonly launches: LaunchService,
+    private readonly directory: ContainerDirectory,
+    private readonly nodes: NodeDirectory,
+    private readonly doors: NodeDoors,
+  ) {}
+
+  /** Begins a launch as the request `job`, and answers with the container's id. */
+  async launch(request: CreateContainer, job: string): Promise<string> {
+    return this.launches.launch(request, job)
+  }
+
+  /** The container, once the launch `job` has ended well. @throws StrataError why it failed */
+  async launched(image: string, id: string, job: string, gone: AbortSignal): Promise<ContainerView> {
+    return this.launches.launched(image, id, job, gone)
+  }
+
+  /** The newest first. @param all also those that do not run */
+  async list(all: boolean, gone: AbortSignal): Promise<ContainerView[]> {
+    const containers = await this.directory.list(gone)
+    return containers.filter(({ state }) => all || state === 'running' || state === 'unknown')
+  }
+
+  /** Every node that lives removes what has exited, by its own rule. */
+  async prune(request: PruneContainers, gone: AbortSignal): Promise<PrunedContainers> {
+    return this.directory.prune(request, gone)
+  }
+
+  async get(ref: string, gone: AbortSignal): Promise<ContainerView> {
+    return this.directory.get(ref, gone)
+  }
+
+  /** Answers when the container has exited. */
+  async wait(ref: string, gone: AbortSignal): Promise<WaitResult> {
+    return this.#ask(ref, 'waitContainer', {}, gone)
+  }
+
+  /** Hands the node's answer to `use`: the output, as docker frames it or bare. */
+  async logs(
+    ref: string,
+    query: NonNullable<ApiRequest<'containerLogs'>['query']>,
+    gone: AbortSignal,
+    use: (answer: IncomingMessage) => Promise<void>,
+  ): Promise<void> {
+    const { node, id } = await this.#locate(ref)
+    await this.doors.stream(node, 'containerLogs', { params: { id }, query }, gone, use)
+  }
+
+  async stop(ref: string, body: NonNullable<ApiRequest<'stopContainer'>['body']>, gone: AbortSignal): Promise<void> {
+    await this.#ask(ref, 'stopContainer', { body }, gone)
+  }
+
+  /** @throws StrataError `container_not_running` */
+  async kill(ref: string, body: NonNullable<ApiRequest<'killContainer'>['body']>, gone: AbortSignal): Promise<void> {
+    await this.#ask(ref, 'killContainer', { body }, gone)
+  }
+
+  /** @throws StrataError `container_running` without `force` */
+  async remove(ref: string, force: boolean, gone: AbortSignal): Promise<void> {
+    await this.#ask(ref, 'removeContainer', { query: { force } }, gone)
+  }
+
+  async #locate(ref: string) {
+    const container = await this.directory.find(ref)
+    return { id: container.id, node: await this.nodes.get(container.node) }
+  }
+
+  async #ask<N extends ContainerRoute>(
+    ref: string,
+    name: N,
+    request: Omit<NodeApiRequest<N>, 'params'>,
+    gone: AbortSignal,
+  ): Promise<NodeApiAnswer<N>> {
+    const { node, id } = await this.#locate(ref)
+    return this.doors.call(node, name, { ...request, params: { id } } as NodeApiRequest<N> & RequestParts, gone)
+  }
+}

@@ -1,0 +1,177 @@
+import type { IncomingMessage } from 'node:http'
+import { Inject, Injectable } from '@nestjs/common'
+import type { ApiAnswer, Descriptor, ImageList, ImageView, LoadQuery, LoadResult, MountResult } from '@strata/api'
+import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
+import { Images } from '@strata/images'
+import { isDigest, parsePlatform, type Digest } from '@strata/oci'
+import { BlobStore, OBJECT_STORE, type ObjectStore } from '@strata/store'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { ContainerDirectory } from '../containers/container-directory.js'
+import type { RangedBody } from '../ranged-body.js'
+import { openCallersFile } from './callers-file.js'
+import { ImageMounts } from './image-mounts.js'
+import { imageSummary, imageView } from './image-views.js'
+import { importRecipe } from './import-recipe.js'
+import { LoadService } from './load.service.js'
+
+/** What is saved into one archive, and what is left out of it. */
+export interface ArchiveQuery {
+  readonly format: 'docker' | 'oci'
+  readonly platform?: string | undefined
+  /** More images for the same archive. */
+  readonly also: readonly string[]
+  /** Images that the receiver has: their layers are left out. */
+  readonly since: readonly string[]
+  /** Layers that the receiver has. */
+  readonly have: readonly Digest[]
+}
+
+/** Where a load's bytes come from: the request's body, or a file that the caller names. */
+export interface LoadBody {
+  readonly request: IncomingMessage
+  readonly named: Descriptor | undefined
+}
+
+/**
+ * Images: loaded, listed, named, mounted, saved, removed. An image is named by a name, a digest or
+ * the unique beginning of its id.
+ *
+ * `gone` aborts when the client has left. All methods that name an image throw `image_not_found`,
+ * `image_ambiguous` and `name_invalid`.
+ */
+@Injectable()
+export class ImagesService {
+  readonly #blobs: BlobStore
+
+  constructor(
+    private readonly images: Images,
+    private readonly loads: LoadService,
+    private readonly mounts: ImageMounts,
+    private readonly containers: ContainerDirectory,
+    @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
+    @Inject(OBJECT_STORE) store: ObjectStore,
+  ) {
+    this.#blobs = new BlobStore(store)
+  }
+
+  /**
+   * Takes an archive or a tree in, as the request `job`. Resolves when all bytes are in and the job
+   * is queued.
+   * @throws StrataError as `LoadService.receive`; `bad_request` for options that exclude each other
+   */
+  async receive({ request, named }: LoadBody, query: LoadQuery, job: string, gone: AbortSignal): Promise<void> {
+    const options = {
+      job,
+      prepare: query.prepare ?? this.config.STRATA_PREPARE,
+      ...(importRecipe(query) ?? { name: query.name, platform: query.platform }),
+    }
+    if (named === undefined) {
+      await this.loads.receive({ body: request }, { ...options, total: lengthOf(request) })
+      return
+    }
+    const file = openCallersFile(request, named)
+    try {
+      await this.loads.receive({ file, gone }, { ...options, total: file.size })
+    } finally {
+      file.close()
+    }
+  }
+
+  /** What the load `job` came to. @throws StrataError why it failed */
+  async loaded(job: string, gone: AbortSignal): Promise<LoadResult> {
+    return this.loads.result(job, gone)
+  }
+
+  /** A page: images in the order of their digests; `next` is there if more may follow. */
+  async list(limit: number, after: Digest | undefined): Promise<ImageList> {
+    const { images, next } = await this.images.page(limit, after)
+    return { images: images.map(imageSummary), ...(next === undefined ? {} : { next }) }
+  }
+
+  /** @throws StrataError `unsupported` if the image has not that platform */
+  async get(ref: string, platform: string | undefined): Promise<ImageView> {
+    return imageView(await this.images.inspect(ref, platform === undefined ? undefined : parsePlatform(platform)))
+  }
+
+  /**
+   * Removes a name; with the last one the image.
+   * @throws StrataError `image_has_tags`, `image_in_use`; `node_unavailable` without `force`, if a
+   * node has not told which containers it has
+   */
+  async remove(ref: string, force: boolean): Promise<ApiAnswer<'removeImage'>> {
+    return this.images.remove({
+      ref,
+      force,
+      inUse: async ({ id }) => (await this.containers.imagesInUse({ forced: force })).has(id),
+    })
+  }
+
+  /** Gives the image one more name. */
+  async tag(ref: string, name: string, gone: AbortSignal): Promise<void> {
+    await this.images.tag(ref, name, gone)
+  }
+
+  /**
+   * Mounts the image's root read-only on a node.
+   * @throws StrataError `node_unavailable`, `layer_missing`
+   */
+  async mount(ref: string, gone: AbortSignal): Promise<MountResult> {
+    return this.images.reading(ref, async () => this.mounts.mount(await this.images.details(ref), gone))
+  }
+
+  /**
+   * Takes that mount away, also of an image that was removed, by its id.
+   * @throws StrataError `not_found` if it is not mounted
+   */
+  async umount(ref: string, gone: AbortSignal): Promise<void> {
+    const id = await this.images.resolve(ref).then(
+      (image) => image.id,
+      (error: unknown) => {
+        if (isDigest(ref)) return ref
+        throw error
+      },
+    )
+    await this.mounts.umount(id, gone)
+  }
+
+  /**
+   * Hands one archive of the images to `use`. Nothing is written: it is streamed from the blobs.
+   * Its length is known, and the same images give the same bytes.
+   * @throws StrataError `unsupported`, `corrupt`; what `use` throws
+   */
+  async archive(first: string, query: ArchiveQuery, use: (body: RangedBody) => Promise<void>): Promise<void> {
+    // Of several images the first is looked for again; the others are read as often.
+    await this.images.reading(first, async () => {
+      const plan = await this.#plan([first, ...query.also], query)
+      await use({
+        ...plan,
+        type: 'application/x-tar',
+        bytes: (range) => archiveBytes(plan, range, async (blob, part) => (await this.#blobs.open(blob, part)).body),
+      })
+    })
+  }
+
+  async #plan(wanted: readonly string[], { format, platform, since, have }: ArchiveQuery): Promise<ArchivePlan> {
+    const saved = new Map<Digest, SavedImage>()
+    for (const text of wanted) {
+      // An image that was asked for by its id has no name in the archive, as with `docker save`.
+      const { name, ...contents } = await this.images.contents(
+        text,
+        platform === undefined ? undefined : parsePlatform(platform),
+      )
+      const { digest } = contents.manifest
+      saved.set(digest, { ...contents, names: [...(saved.get(digest)?.names ?? []), ...(name ? [name] : [])] })
+    }
+    const without = new Set(have)
+    for (const text of since) {
+      const { layers, whole } = await this.images.contents(text)
+      for (const { digest } of [...layers, ...(whole?.layers ?? [])]) without.add(digest)
+    }
+    return planArchive([...saved.values()], format, without)
+  }
+}
+
+function lengthOf({ headers }: IncomingMessage): number | undefined {
+  const length = headers['content-length']
+  return length === undefined ? undefined : Number(length)
+}

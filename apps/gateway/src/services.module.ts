@@ -1,0 +1,104 @@
+import { Inject, Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
+import { Images } from '@strata/images'
+import { Readiness, storeAnswers } from '@strata/platform'
+import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
+import { OBJECT_STORE, openStore, type ObjectStore } from '@strata/store'
+import { GATEWAY_CONFIG, type GatewayConfig } from './config.js'
+import { ContainerDirectory } from './containers/container-directory.js'
+import { ContainersService } from './containers/containers.service.js'
+import { LaunchService } from './containers/launch.service.js'
+import { NodeDoors } from './containers/node-doors.js'
+import { FilesService } from './files/files.service.js'
+import { ImageMounts } from './images/image-mounts.js'
+import { ImagesService } from './images/images.service.js'
+import { LoadService } from './images/load.service.js'
+import { Cancellation } from './jobs/cancellation.js'
+import { Requests } from './jobs/requests.js'
+import { CollectionService } from './system/collection.service.js'
+import { DiskUsageService } from './system/disk-usage.service.js'
+import { NodesService } from './system/nodes.service.js'
+import { SystemService } from './system/system.service.js'
+
+/** Closes what the providers below opened. */
+@Injectable()
+class Closer implements OnApplicationShutdown {
+  constructor(
+    private readonly queue: QueueClient,
+    @Inject(OBJECT_STORE) private readonly store: ObjectStore,
+  ) {}
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.queue.close()
+    await this.store.close()
+  }
+}
+
+function readiness(queue: QueueClient, store: ObjectStore): Readiness {
+  return new Readiness({
+    redis: () => queue.answers(),
+    store: () => storeAnswers(store),
+    // Redis away tells nothing about nodes.
+    node: () =>
+      queue.nodes.ready().then(
+        (nodes) => nodes.length > 0,
+        () => true,
+      ),
+  })
+}
+
+/** What the controllers of any API call. */
+const SERVICES = [
+  ImagesService,
+  FilesService,
+  ContainersService,
+  Requests,
+  CollectionService,
+  DiskUsageService,
+  NodesService,
+  SystemService,
+  Readiness,
+]
+
+/**
+ * The gateway's services, by noun. They throw `StrataError` and answer with the shapes of
+ * `@strata/api`. An API is a module of controllers over them: `/v1` (gateway.module.ts), and others
+ * beside it.
+ */
+@Module({})
+export class ServicesModule {
+  static register(config: GatewayConfig): DynamicModule {
+    return {
+      module: ServicesModule,
+      providers: [
+        { provide: GATEWAY_CONFIG, useValue: config },
+        {
+          provide: OBJECT_STORE,
+          useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)),
+        },
+        { provide: QueueClient, useFactory: () => QueueClient.forRequests(config.STRATA_REDIS) },
+        { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
+        { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },
+        { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
+        { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
+        { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
+        { provide: Readiness, useFactory: readiness, inject: [QueueClient, OBJECT_STORE] },
+        NodeDoors,
+        ContainerDirectory,
+        ContainersService,
+        LaunchService,
+        LoadService,
+        Cancellation,
+        Requests,
+        ImagesService,
+        ImageMounts,
+        FilesService,
+        CollectionService,
+        DiskUsageService,
+        NodesService,
+        SystemService,
+        Closer,
+      ],
+      exports: SERVICES,
+    }
+  }
+}

@@ -1,0 +1,62 @@
+import { Injectable } from '@nestjs/common'
+import type { NodeView } from '@strata/api'
+import { StrataError } from '@strata/base'
+import { NodeDirectory, QUEUES, type NodeStatus } from '@strata/queue'
+import { ContainerDirectory } from '../containers/container-directory.js'
+import { Requests } from '../jobs/requests.js'
+
+/**
+ * The node's last jobs are ended first, which takes as long as the locks of those that were under
+ * way.
+ */
+const REMOVAL_MS = 90_000
+
+/** The nodes: those that serve, and those that are gone. */
+@Injectable()
+export class NodesService {
+  constructor(
+    private readonly nodes: NodeDirectory,
+    private readonly containers: ContainerDirectory,
+    private readonly requests: Requests,
+  ) {}
+
+  async list(): Promise<NodeView[]> {
+    const [statuses, containers] = await Promise.all([this.nodes.statuses(), this.containers.published()])
+    return statuses.map((status) => viewOf(status, containers.filter(({ node }) => node === status.id).length))
+  }
+
+  /**
+   * Forgets a node that is gone for good, with its containers.
+   * @param force also with containers that may still be running there
+   * @throws StrataError `node_not_found`, `node_in_use`, `queue_unavailable`
+   */
+  async remove(node: string, force: boolean, gone: AbortSignal): Promise<void> {
+    const late = AbortSignal.timeout(REMOVAL_MS)
+    try {
+      // What was asked for is done, also if the client leaves.
+      await this.requests.work(
+        (by) => ({ name: 'forget-node', queue: QUEUES.storage, id: `forget-${by}`, data: { node, force, by } }),
+        AbortSignal.any([gone, late]),
+        { stay: true },
+      )
+    } catch (error) {
+      if (!late.aborted) throw error
+      throw new StrataError(
+        'queue_unavailable',
+        `no storage service has removed the node ${node} yet: see that one runs (strata storage), then look at the nodes again`,
+      )
+    }
+  }
+}
+
+function viewOf({ id, state, host, runtime, extractor, last }: NodeStatus, containers: number): NodeView {
+  const at = state === 'ready' ? undefined : state === 'no_extractor' ? extractor.seenAt : runtime.seenAt
+  return {
+    id,
+    state,
+    host,
+    ...(at === undefined ? {} : { since: new Date(at).toISOString() }),
+    ...(last ? { driver: last.driver, runtime: last.runtime, kernel: last.kernel } : {}),
+    containers,
+  }
+}

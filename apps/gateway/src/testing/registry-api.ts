@@ -1,0 +1,62 @@
+import { All, Body, Controller, Get, Module, Param, Post, Req, Res } from '@nestjs/common'
+import { asStrataError, StrataError, toldToCaller, type ErrorCode } from '@strata/base'
+import { PROBLEMS, type ErrorForm } from '@strata/platform'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { ImagesService } from '../images/images.service.js'
+import { SystemService } from '../system/system.service.js'
+
+/** The specification's codes. What it has no code for is UNKNOWN. */
+const CODES: Partial<Record<ErrorCode, string>> = {
+  image_not_found: 'MANIFEST_UNKNOWN',
+  name_invalid: 'NAME_INVALID',
+  unauthorized: 'UNAUTHORIZED',
+  limit_exceeded: 'SIZE_INVALID',
+}
+export const registryErrors: ErrorForm = (thrown) => {
+  const error = asStrataError(thrown)
+  const { code, message } = toldToCaller(error)
+  return {
+    status: PROBLEMS[error.code].status,
+    headers: {
+      'content-type': 'application/json',
+      ...(code === 'unauthorized' ? { 'www-authenticate': 'Basic realm="strata"' } : {}),
+    },
+    body: JSON.stringify({ errors: [{ code: CODES[code] ?? 'UNKNOWN', message, detail: { code } }] }),
+  }
+}
+
+const noteSchema = z.strictObject({ note: z.string() })
+
+/** A few routes of the distribution specification. */
+@Controller()
+export class RegistryController {
+  constructor(
+    private readonly images: ImagesService,
+    private readonly system: SystemService,
+  ) {}
+
+  @Get('v2')
+  base(@Res({ passthrough: true }) reply: FastifyReply): void {
+    void reply.header('docker-distribution-api-version', 'registry/2.0').header('x-strata', this.system.version().api)
+  }
+
+  @Post('v2/notes/:id')
+  note(@Param('id') _id: string, @Body({ schema: noteSchema }) { note }: z.infer<typeof noteSchema>): string {
+    return note
+  }
+
+  /** A repository's name has slashes, and the last segments say what is wanted of it. */
+  @All('v2/*')
+  async repository(@Req() { method, raw }: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply) {
+    const [, name, reference] = /^\/v2\/(.+)\/manifests\/([^/?]+)$/.exec(raw.url ?? '') ?? []
+    if (method !== 'GET' || name === undefined || reference === undefined)
+      throw new StrataError('not_found', `there is no ${method} ${raw.url ?? ''}`)
+    const image = await this.images.get(`${name}${reference.includes(':') ? '@' : ':'}${reference}`, undefined)
+    void reply.header('docker-content-digest', image.digest).type(image.mediaType)
+    return JSON.stringify({ names: image.names })
+  }
+}
+
+@Module({})
+export class BothApis {}
