@@ -1,7 +1,7 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { packedLimits } from '@strata/archive'
-import { IndexMemory, LayerFolder } from '@strata/layers'
-import { bootId } from '@strata/linux'
+import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
+import { bootId, FolderVersion } from '@strata/linux'
 import { asStrataError } from '@strata/base'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { joinNode, QUEUES, type ExtractRef, type Handlers, type NodeMembership, type QueueClient } from '@strata/queue'
@@ -55,6 +55,8 @@ export class ExtractorWorker implements OnApplicationShutdown {
     const store = await openStore(config, warn)
     const removed = new RemovedNodes(store)
     try {
+      const folder = config.STRATA_NODE_FOLDER
+      await migrateNode(new FolderVersion('the node folder', folder), folder, warn)
       return await joinNode({ config, part: 'extractor', boot: bootId(), removed, warn }, async (queue, membership) => {
         const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
         const durable = new DurableFolder(layers.path, { warn })

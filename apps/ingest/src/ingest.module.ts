@@ -10,11 +10,11 @@ import { Loader } from './loader.js'
 @Injectable()
 export class IngestWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('ingest')
-  readonly #queue: QueueClient
   readonly readiness: Readiness
 
   constructor(
     private readonly store: ObjectStore,
+    private readonly queue: QueueClient,
     config: IngestConfig,
   ) {
     const loader = new Loader(
@@ -25,9 +25,8 @@ export class IngestWorker implements OnApplicationShutdown {
       { maxJson: config.STRATA_MAX_JSON_BYTES, maxNames: config.STRATA_MAX_ARCHIVE_NAMES },
       config.STRATA_INDEX_MEMORY * 1024 * 1024,
     )
-    this.#queue = QueueClient.forWork(config.STRATA_REDIS)
-    this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
-    this.#queue.serve({
+    this.readiness = new Readiness({ redis: () => queue.answers(), store: () => storeAnswers(store) })
+    queue.serve({
       kind: 'ingest',
       queue: QUEUES.ingest,
       concurrency: config.STRATA_INGEST_CONCURRENCY,
@@ -40,7 +39,7 @@ export class IngestWorker implements OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.#queue.close()
+    await this.queue.close()
     await this.store.close()
   }
 }
@@ -54,8 +53,15 @@ export class IngestModule {
       providers: [
         {
           provide: IngestWorker,
-          useFactory: async () =>
-            new IngestWorker(await openStore(config, (message) => new Logger('ingest').warn(message)), config),
+          useFactory: async () => {
+            const store = await openStore(config, (message) => new Logger('ingest').warn(message))
+            try {
+              return new IngestWorker(store, await QueueClient.forWork(config.STRATA_REDIS), config)
+            } catch (error) {
+              await store.close()
+              throw error
+            }
+          },
         },
       ],
     }

@@ -5,8 +5,8 @@ import { Logger } from '@nestjs/common'
 import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
-import { IndexMemory, LayerFolder } from '@strata/layers'
-import { bootId, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } from '@strata/linux'
+import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
+import { bootId, FolderVersion, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/base'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { joinNode, QUEUES, Sealer, type NodeMembership, type QueueClient } from '@strata/queue'
@@ -71,6 +71,8 @@ export class RuntimeNode {
     const store = await openStore(config, warn)
     const removed = new RemovedNodes(store)
     try {
+      const folder = config.STRATA_NODE_FOLDER
+      await migrateNode(new FolderVersion('the node folder', folder), folder, warn)
       return await joinNode({ config, part: 'runtime', boot: bootId(), removed, warn }, (queue, membership) =>
         RuntimeNode.#open(config, store, queue, membership, warn),
       )

@@ -2,6 +2,7 @@ import { closeSync, constants, mkdirSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { openOwnFile } from '@strata/linux'
 import { awaited, makeSecretFile, readConfig, runProcess, withoutEmpty } from '@strata/platform'
+import { openDataFolder } from './data-folder.js'
 import { layoutOf, standaloneConfigSchema } from './config.js'
 import { PrivateRedis } from './private-redis.js'
 import { checkServices, startServices } from './standalone.js'
@@ -18,6 +19,7 @@ await runProcess(async (ending) => {
   const config = parsed.success ? parsed.data : readConfig(standaloneConfigSchema, given)
   const layout = layoutOf(config, given)
   checkServices(config.STRATA_SERVICES, layout)
+  await openDataFolder(layout.data)
   for (const file of layout.secretFiles) makeSecretFile(file)
   const redis = config.STRATA_REDIS === undefined ? await PrivateRedis.start(layout.redisFolder) : undefined
   const pidFile = `${config.STRATA_SOCKET}.pid`

@@ -19,29 +19,28 @@ const CONCURRENCY = 64
 @Injectable()
 export class StorageWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('storage')
-  readonly #queue: QueueClient
   readonly #watch: NodeJS.Timeout
   readonly #lost: LostNodes
   readonly readiness: Readiness
 
   constructor(
     private readonly store: ObjectStore,
+    private readonly queue: QueueClient,
     config: StorageConfig,
   ) {
-    this.#queue = QueueClient.forWork(config.STRATA_REDIS)
-    this.readiness = new Readiness({ redis: () => this.#queue.answers(), store: () => storeAnswers(store) })
-    const { journal, producer, nodes } = this.#queue
+    this.readiness = new Readiness({ redis: () => this.queue.answers(), store: () => storeAnswers(store) })
+    const { journal, producer, nodes } = this.queue
     const reaper = new Reaper(new Leases(store), new BlobStore(store), journal, producer, nodes, {
       silenceMs: config.STRATA_UPLOAD_SILENCE_MS,
     })
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
     const onError = (error: Error): void => this.#logger.warn(error.message)
-    this.#lost = new LostNodes(this.#queue, new RemovedNodes(store), config.STRATA_NODE_LOST_MS, onError)
+    this.#lost = new LostNodes(this.queue, new RemovedNodes(store), config.STRATA_NODE_LOST_MS, onError)
     const look = async (): Promise<JobResult<'sweep'>> => {
       this.#lost.look().catch(onError)
       return reaper.reap()
     }
-    this.#queue.serve({
+    this.queue.serve({
       kind: 'storage',
       queue: QUEUES.storage,
       concurrency: 2,
@@ -52,7 +51,7 @@ export class StorageWorker implements OnApplicationShutdown {
       },
       onError,
     })
-    this.#queue.serve({
+    this.queue.serve({
       kind: 'collect',
       queue: QUEUES.collect,
       concurrency: CONCURRENCY,
@@ -75,14 +74,14 @@ export class StorageWorker implements OnApplicationShutdown {
    * what else it has lost.
    */
   async #keepScheduled(job: NewJob<'sweep' | 'collect-due'>, milliseconds: number): Promise<void> {
-    if (!(await this.#queue.answers()) || (await this.#queue.producer.isScheduled(job))) return
-    await this.#queue.producer.schedule(job, milliseconds)
+    if (!(await this.queue.answers()) || (await this.queue.producer.isScheduled(job))) return
+    await this.queue.producer.schedule(job, milliseconds)
   }
 
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.#watch)
     await this.#lost.close()
-    await this.#queue.close()
+    await this.queue.close()
     await this.store.close()
   }
 }
@@ -108,7 +107,12 @@ export class StorageModule {
               // A collection makes room; the next start marks them.
               if (asStrataError(error).code !== 'storage_full') throw error
             })
-            return new StorageWorker(store, config)
+            try {
+              return new StorageWorker(store, await QueueClient.forWork(config.STRATA_REDIS), config)
+            } catch (error) {
+              await store.close()
+              throw error
+            }
           },
         },
       ],

@@ -16,7 +16,7 @@ let queue: QueueClient
 let folder: Awaited<ReturnType<typeof temporaryStore>>
 beforeEach(async () => {
   redis = await TestRedis.start()
-  queue = QueueClient.forWork(redis.url)
+  queue = await QueueClient.forWork(redis.url)
   folder = await temporaryStore()
 })
 afterEach(async () => {
@@ -60,10 +60,11 @@ describe('an upload whose job is gone or over', () => {
   const result = { images: [] }
   let worker: StorageWorker
   let leases: Leases
-  beforeEach(() => {
+  beforeEach(async () => {
     leases = new Leases(folder.store)
     worker = new StorageWorker(
       keptOpen(folder.store),
+      await QueueClient.forWork(redis.url),
       storageConfigSchema.parse({
         STRATA_REDIS: redis.url,
         STRATA_STORE: '/unused',
@@ -161,6 +162,7 @@ it('many collections at once become two, and uploads whose owners died are ended
   const { store, go, held } = holdingBlobs(folder.store)
   const worker = new StorageWorker(
     store,
+    await QueueClient.forWork(redis.url),
     storageConfigSchema.parse({
       STRATA_REDIS: redis.url,
       STRATA_STORE: '/unused',

@@ -57,6 +57,7 @@ export const ERROR_CODES = [
   'storage_full',
   'driver_unavailable',
   'corrupt',
+  'data_newer',
   'internal',
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
@@ -111,6 +112,7 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   storage_full: 'No space is left',
   driver_unavailable: 'A driver does not work here',
   corrupt: 'Stored data is damaged',
+  data_newer: 'Stored data is of a newer release',
   internal: 'Something went wrong inside; the log of the service has the details',
 }
 

@@ -69,6 +69,12 @@ export const FAILPOINTS = [
   // Its part on a node, once a root or layer.
   'clean.root-removed',
   'clean.layer-removed',
+  // A service's start: data of an older version are brought to this release's. `changed` is passed
+  // once for each durable change of a migration.
+  'migrate.locked',
+  'migrate.changed',
+  'migrate.ran',
+  'migrate.noted',
 ] as const
 export type Failpoint = (typeof FAILPOINTS)[number]
 

@@ -1,9 +1,11 @@
+import { StrataError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { producerConnection, workerConnection, type RedisUrl } from './connection.js'
 import type { QueueKind } from './contracts.js'
 import { Journal } from './journal.js'
 import { NodeDirectory } from './nodes.js'
 import { Producer } from './producer.js'
+import { migrateRedis } from './redis-version.js'
 import { Signals } from './signals.js'
 import { JobWorker, type WorkerOptions } from './worker.js'
 
@@ -13,6 +15,10 @@ import { JobWorker, type WorkerOptions } from './worker.js'
  *
  * `forRequests`: commands fail at once while Redis is away, since a person waits. `forWork`: they
  * wait, and work goes on when it is back.
+ *
+ * Each time it is connected it looks which version the data have (redis-version.ts). Data of a
+ * newer release end the process: if Redis answers when the client is made, by its `data_newer`, and
+ * later by an uncaught one.
  */
 export class QueueClient {
   readonly signals: Signals
@@ -32,17 +38,42 @@ export class QueueClient {
   }
 
   /**
-   * Resolves when Redis has answered, or has been found away: the first request must not be the one
-   * that finds the connection half-made.
+   * Resolves after the first answer from Redis, or after the first failed connection: the first
+   * request must not be the one that finds the connection half-made.
    */
-  static async forRequests(url: RedisUrl): Promise<QueueClient> {
-    const redis = producerConnection(url)
-    await new Promise<void>((resolve) => redis.once('ready', resolve).once('close', resolve))
-    return new QueueClient(redis, url)
+  static forRequests(url: RedisUrl): Promise<QueueClient> {
+    return QueueClient.#open(producerConnection(url), url)
   }
 
-  static forWork(url: RedisUrl): QueueClient {
-    return new QueueClient(workerConnection(url), url)
+  /** Resolves as `forRequests` does. */
+  static forWork(url: RedisUrl): Promise<QueueClient> {
+    return QueueClient.#open(workerConnection(url), url)
+  }
+
+  static async #open(redis: Redis, url: RedisUrl): Promise<QueueClient> {
+    await new Promise<void>((resolve) => redis.once('ready', resolve).once('close', resolve))
+    const client = new QueueClient(redis, url)
+    try {
+      if (redis.status === 'ready') await client.#checkVersion()
+    } catch (error) {
+      await client.close()
+      throw error
+    }
+    redis.on('ready', () => {
+      // Nobody waits for this: what is thrown here ends the process.
+      client.#checkVersion().catch((error: unknown) => setImmediate(() => throwIt(error)))
+    })
+    return client
+  }
+
+  /** @throws StrataError `data_newer` */
+  async #checkVersion(): Promise<void> {
+    try {
+      await migrateRedis(this.redis, (message) => process.emitWarning(message))
+    } catch (error) {
+      // Without Redis nothing can be done wrong either; the next connection asks again.
+      if (error instanceof StrataError) throw error
+    }
   }
 
   /** Whether Redis answers now; asked again only when it has told. While it is away, at once. */
@@ -77,4 +108,8 @@ export class QueueClient {
     this.signals.close()
     this.redis.disconnect()
   }
+}
+
+function throwIt(error: unknown): never {
+  throw error
 }

@@ -35,7 +35,7 @@ export async function joinNode<T>(
   open: (queue: QueueClient, membership: NodeMembership) => Promise<T>,
 ): Promise<T> {
   const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, boot)
-  const queue = QueueClient.forWork(config.STRATA_REDIS)
+  const queue = await QueueClient.forWork(config.STRATA_REDIS)
   let membership: NodeMembership | undefined
   try {
     if (config.STRATA_REJOIN) await removed.clear(identity.id)

@@ -13,6 +13,8 @@
  *     strata:nodes               set: the ids of all nodes that ever registered
  *     strata:nodes:unpublished   set: those of them whose containers are not here yet, as after Redis was emptied
  *     strata:placed:<container>  the node that took it; expires a day after its removal
+ *     strata:version             which version these data have, a number (redis-version.ts)
+ *     strata:version:lock        who brings them to another one; expires
  *     strata:names               hash: container name → container id, claimed before a launch
  * Channels: strata:changed (an id whose journal changed), strata:cancelled (an id that is to stop).
  */
@@ -31,5 +33,7 @@ export const KEY = {
   containers: (node: string) => `strata:containers:${node}`,
   placed: (container: string) => `strata:placed:${container}`,
   names: 'strata:names',
+  version: 'strata:version',
+  versionLock: 'strata:version:lock',
 }
 export const CHANNEL = { changed: 'strata:changed', cancelled: 'strata:cancelled' }

@@ -139,7 +139,7 @@ describe('a process that stood still', () => {
   })
 
   it('gives back the job that it is handed meanwhile', async () => {
-    const client = QueueClient.forWork(redis.url)
+    const client = await QueueClient.forWork(redis.url)
     try {
       let may = false
       const worked: string[] = []

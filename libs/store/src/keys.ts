@@ -34,6 +34,8 @@ import {
  *                                    an id mark: the image of that id may have that manifest
  * image-names/_all                   every name has its marks (written once for an older store)
  * nodes/<id>                         record: a node that was removed and is not to come back
+ * version                            s3 only, record: which version the data have
+ * migrating                          s3 only, record: who brings them to another one
  * partial/<key>                      s3 only, never listed: bytes are being put under that key
  * probe/<uuid>                       s3 only, never listed: a start tries the server with it
  * ```
@@ -52,6 +54,8 @@ export const keys = {
   usedId: (upload: string) => `used/${checkLeaseId(upload)}`,
   /** No lease's id begins like this. */
   allUsedMarked: 'used/_all',
+  version: 'version',
+  migrating: 'migrating',
   blob: (digest: Digest) => `blobs/${algorithmOf(digest)}/${checkedHex(digest)}`,
   index: (diffId: DiffId) => `index/v1/${checkedHex(diffId)}`,
   checkpoints: (digest: Digest) => `checkpoints/v2/${checkedHex(digest)}`,

@@ -2,7 +2,10 @@ import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
+import { FolderVersion } from '@strata/linux'
+import { BucketVersion } from './bucket-version.js'
 import { FolderStore } from './folder/folder-store.js'
+import { migrateStore } from './migrations.js'
 import type { ObjectStore } from './object-store.js'
 
 /** Where services that inject their dependencies find the process's `ObjectStore`. */
@@ -58,18 +61,37 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
 )
 
 /**
- * The store that a valid configuration names, ready for use. `warn` gets a sentence for each image
+ * The store that a valid configuration names, ready for use: its data have the version that this
+ * release knows (migrations.ts). `warn` gets a sentence for each image
  * and upload that a loss of power has taken from a folder (mend-tail.ts), and for what else is not
  * as it should be; a process warning if left out.
+ * @throws StrataError `data_newer` if a newer release has used the store
  */
 export async function openStore(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
   const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
-  if (bucket === undefined) return FolderStore.open(config.STRATA_STORE, warn ? { warn } : {})
+  const tell = warn ?? ((message: string) => process.emitWarning(message))
+  if (bucket === undefined) {
+    const folder = config.STRATA_STORE
+    const version = new FolderVersion('the store', folder)
+    return migrated(await FolderStore.open(folder, { warn: tell }), (store) => migrateStore(version, store, tell))
+  }
   // Its client is some hundred modules: who keeps blobs in a folder does without.
   const { S3Store } = await import('./s3/s3-store.js')
   const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
   const server = { endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket }
-  return S3Store.open(server, warn ? { warn } : {})
+  return migrated(await S3Store.open(server, { warn: tell }), (store) =>
+    migrateStore(new BucketVersion(`the bucket ${bucket} of ${server.endpoint}`, store), store, tell),
+  )
+}
+
+async function migrated<S extends ObjectStore>(store: S, bring: (store: S) => Promise<void>): Promise<S> {
+  try {
+    await bring(store)
+    return store
+  } catch (error) {
+    await store.close()
+    throw error
+  }
 }
 
 function secretKey({ STRATA_S3_SECRET_KEY: key, STRATA_S3_SECRET_KEY_FILE: file }: StoreConfig): string {

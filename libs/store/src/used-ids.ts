@@ -1,3 +1,4 @@
+import { failpoint } from '@strata/base'
 import { keys, PREFIX, leaseInKey } from './keys.js'
 import { listAll, type ObjectStore } from './object-store.js'
 import { tombstone } from './records.js'
@@ -29,7 +30,10 @@ export class UsedIds {
     return this.#areAllMarked || (await this.store.list(keys.dataOf(id), { limit: 1 })).objects.length === 0
   }
 
-  /** Marks the ids of all bytes that are there. For the start of the storage service. */
+  /**
+   * Marks the ids of all bytes that are there: a migration (migrations.ts), and for the start of
+   * the storage service, since a loss of power may have taken marks (mend-tail.ts).
+   */
   async markAll(): Promise<void> {
     if (await this.store.stat(keys.allUsedMarked)) return
     const ids = new Set<string>()
@@ -38,8 +42,11 @@ export class UsedIds {
       if (id !== undefined) ids.add(id)
     }
     const left = [...ids]
-    while (left.length > 0)
+    while (left.length > 0) {
       await Promise.all(left.splice(0, AT_ONCE).map((id) => this.store.create(keys.usedId(id), tombstone())))
+      failpoint('migrate.changed')
+    }
     await this.store.create(keys.allUsedMarked, tombstone())
+    failpoint('migrate.changed')
   }
 }

@@ -50,6 +50,7 @@ export const PROBLEMS: Readonly<Record<ErrorCode, { readonly status: number }>> 
   storage_full: { status: 507 },
   driver_unavailable: { status: 500 },
   corrupt: { status: 500 },
+  data_newer: { status: 500 },
   internal: { status: 500 },
 }
 

@@ -19,8 +19,10 @@ export async function runProcess(main: (ending: Promise<void>) => Promise<void>)
       })
     }
   })
+  // A fault that nobody waits for ends the process in the same words.
+  const uncaught = new Promise<never>((_, reject) => process.once('uncaughtException', reject))
   try {
-    await main(ending)
+    await Promise.race([main(ending), uncaught])
     return process.exit(0)
   } catch (error) {
     const { code, message, cause, stack } = asStrataError(error)

@@ -76,6 +76,10 @@ export interface StrataOptions {
    * remove.
    */
   readonly store?: 'folder' | TestS3
+  /** Fills the data folder before the first start. */
+  readonly prepare?: (data: string) => Promise<void>
+  /** If false, the test starts the services itself (`startGroup`). */
+  readonly started?: boolean
 }
 
 /**
@@ -116,7 +120,8 @@ export class StrataUnderTest {
     try {
       mkdirSync(strata.data, { mode: 0o711 })
       if (strata.topology === 'processes') makeSecrets(strata)
-      await strata.startProcesses(options.groups)
+      await options.prepare?.(strata.data)
+      if (options.started !== false) await strata.startProcesses(options.groups)
     } catch (error) {
       await strata.remove()
       throw error
@@ -193,7 +198,10 @@ export class StrataUnderTest {
       this.#processes.push({ group: name, services, child, health: environment['STRATA_HEALTH'] })
       child.stderr.on('data', (text: Buffer) => (this.#log += text.toString()))
       if (this.topology === 'standalone' && first && this.environment['STRATA_REDIS'] === undefined)
-        await until(() => child.exitCode !== null || existsSync(this.redisSocket), 'Redis is up')
+        await until(
+          () => child.exitCode !== null || child.signalCode !== null || existsSync(this.redisSocket),
+          'Redis is up',
+        )
       if (child.exitCode !== null) throw await this.#ended(child)
     }
   }
