@@ -163,6 +163,18 @@ function suite(
       expectLayer(other)
     })
 
+    it('that a collection removes while its index is about to be kept: is made again', async () => {
+      const { layer, bytes } = await plain()
+      expect(await maker.ensure(layer, never)).toBe(true)
+      vi.spyOn(store, 'stat').mockImplementationOnce(async (key) => {
+        expect(key).toBe(keys.index(layer.diffId))
+        await folder.remove(layer.diffId)
+        return undefined
+      })
+      expect(await maker.ensure(layer, never)).toBe(true)
+      expectLayer(bytes)
+    })
+
     it('packed, once for all who ask', async () => {
       for (const pack of [gzipSync, zstdCompressSync]) {
         const bytes = concat(file('some', randomBytes(3_000_000)), ZEROS)

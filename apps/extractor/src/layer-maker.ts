@@ -84,9 +84,15 @@ export class LayerMaker {
         if ((await this.#proven(layer)) === diffId) {
           // Who browses the image has no node to ask, and asks for this job where the store's index
           // is gone.
-          if (!(await this.store.stat(keys.index(diffId))))
+          if (await this.store.stat(keys.index(diffId))) return false
+          try {
             await this.#keepIndex(diffId, this.folder.paths(diffId).index)
-          return false
+            return false
+          } catch (error) {
+            // A collection may remove the layer between the two looks: then it is made again.
+            if (this.folder.has(diffId)) throw error
+            continue
+          }
         }
       }
       const key = diffId ?? layer.digest
