@@ -119,6 +119,14 @@ const CASES: [what: string, path: string, init: Init, status: number, v2: string
   ['what the service refuses', '/images/nothing:1', {}, 404, 'UNKNOWN', 'image_not_found'],
   ['a path that is not there', '/nowhere/at/all', {}, 404, 'UNKNOWN', 'not_found'],
   ['no token', '/', { headers: { authorization: 'Bearer x' } }, 401, 'UNAUTHORIZED', 'unauthorized'],
+  [
+    'no token, and a body',
+    '/notes/1',
+    { method: 'POST', body: '{}', headers: { 'content-type': 'application/json', authorization: 'Bearer x' } },
+    401,
+    'UNAUTHORIZED',
+    'unauthorized',
+  ],
 ]
 it.each(CASES)('%s: each API answers in its own form', async (_, path, init, status, v2, v1) => {
   const registry = await ask(`/v2${path}`, init)
