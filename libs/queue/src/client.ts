@@ -1,13 +1,13 @@
 import { StrataError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { producerConnection, workerConnection, type RedisUrl } from './connection.js'
-import type { QueueKind } from './contracts.js'
+import type { QueueKind } from './jobs/contracts.js'
 import { Journal } from './journal.js'
-import { NodeDirectory } from './nodes.js'
-import { Producer } from './producer.js'
+import { NodeDirectory } from './nodes/nodes.js'
+import { Producer } from './jobs/producer.js'
 import { migrateRedis } from './redis-version.js'
 import { Signals } from './signals.js'
-import { JobWorker, type WorkerOptions } from './worker.js'
+import { JobWorker, type WorkerOptions } from './jobs/worker.js'
 
 /**
  * All that a process needs of Redis, on one connection and one subscription; every worker adds a

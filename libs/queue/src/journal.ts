@@ -3,7 +3,7 @@ import { JOB_KINDS, JOB_STATES, type JobKind, type JobState } from '@strata/api'
 import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
-import { encodeFailure } from './failure.js'
+import { encodeFailure } from './jobs/failure.js'
 import { CHANNEL, KEY } from './keys.js'
 import type { Signals } from './signals.js'
 

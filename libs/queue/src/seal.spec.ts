@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { decodeFailure, encodeFailure } from './failure.js'
+import { decodeFailure, encodeFailure } from './jobs/failure.js'
 import { Sealer } from './seal.js'
 import { asConfidential, ERROR_CODES, ERROR_TITLES, StrataError } from '@strata/base'
 

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { CHANNEL, KEY } from './keys.js'
-import { decodeFailure } from './failure.js'
+import { decodeFailure } from './jobs/failure.js'
 import { subscriberConnection, workerConnection, type RedisUrl } from './connection.js'
 
 /**

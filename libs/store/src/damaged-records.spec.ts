@@ -2,14 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { digestOf, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { BlobStore } from './blobs.js'
-import { Collector } from './collector.js'
+import { BlobStore } from './blobs/blobs.js'
+import { Collector } from './blobs/collector.js'
 import { freshDataKey, keys } from './keys.js'
-import { MAX_RECORD_BYTES, type ObjectStore } from './object-store.js'
+import { MAX_RECORD_BYTES, type ObjectStore } from './objects/object-store.js'
 import { Records, TOMBSTONE_BYTES, type DamagedRecord } from './records.js'
 import { RemovedNodes } from './removed-nodes.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
-import { Leases } from './leases.js'
+import { Leases } from './leases/leases.js'
 
 const job = { kind: 'load', id: 'u' } as const
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { MAX_RECORD_BYTES } from './object-store.js'
+import { MAX_RECORD_BYTES } from './objects/object-store.js'
 import { GONE, Records } from './records.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
 

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/base'
 import { parseJson } from '@strata/oci'
 import { z } from 'zod'
-import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './object-store.js'
+import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './objects/object-store.js'
 
 /**
  * A record as it was read. `value` is `undefined` for a tombstone (it was there, and is gone), and

@@ -1,7 +1,7 @@
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { keys } from './keys.js'
-import type { ObjectStore } from './object-store.js'
+import type { ObjectStore } from './objects/object-store.js'
 import { GONE, Records } from './records.js'
 
 const removedNodeSchema = z.object({

@@ -17,8 +17,8 @@ import {
   type ObjectInfo,
   type ObjectPage,
   type ObjectStore,
-} from '../object-store.js'
-import { abortable, cancelled } from '../abortable.js'
+} from '../objects/object-store.js'
+import { abortable, cancelled } from '../objects/abortable.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { StripedLocks } from './locks.js'
 import { mendTail } from './mend-tail.js'

@@ -6,9 +6,9 @@ import { Readable } from 'node:stream'
 import { mount, umount } from '@strata/linux'
 import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BlobStore } from '../blobs.js'
-import { Collector } from '../collector.js'
-import { Leases } from '../leases.js'
+import { BlobStore } from '../blobs/blobs.js'
+import { Collector } from '../blobs/collector.js'
+import { Leases } from '../leases/leases.js'
 import { FolderStore } from './folder-store.js'
 
 const MIB = 1024 * 1024

@@ -11,11 +11,11 @@ import {
   type Digest,
 } from '@strata/oci'
 import { z } from 'zod'
-import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs.js'
+import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs/blobs.js'
 import { digestInKey, keys, parseImageKey, PREFIX, leaseInKey } from '../keys.js'
-import { listAll, type ConditionalRemove, type ObjectStore } from '../object-store.js'
+import { listAll, type ConditionalRemove, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
-import { Leases } from '../leases.js'
+import { Leases } from '../leases/leases.js'
 
 /** Of an image's name, what matters here: its manifest, and where it is kept whole, all of them. */
 const digest = z.custom<Digest>(isDigest)

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { fstatSync, openSync, closeSync, readFileSync, type BigIntStats } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
-import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../object-store.js'
+import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../objects/object-store.js'
 
 /**
  * An object's file, open: `bytes` are there if it is small enough to be a record. Whoever opens it

@@ -4,7 +4,7 @@ import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, readFileSync, r
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BlobStore } from '../blobs.js'
+import { BlobStore } from '../blobs/blobs.js'
 import { putImage, type PutImage } from '../testing/put-image.js'
 import { FolderStore } from './folder-store.js'
 import { SyncMarkFile } from './sync-mark.js'

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { StrataError } from '@strata/base'
-import type { Etag, ObjectStore } from '../object-store.js'
+import type { Etag, ObjectStore } from '../objects/object-store.js'
 import { S3Failure } from './s3-failure.js'
 
 /** Objects with which a start tries the server. The driver's own: lists do not show them. */

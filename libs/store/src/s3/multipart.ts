@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/base'
-import { cancelled } from '../abortable.js'
-import type { Etag, ObjectInfo } from '../object-store.js'
+import { cancelled } from '../objects/abortable.js'
+import type { Etag, ObjectInfo } from '../objects/object-store.js'
 import type { Part } from './part-buffers.js'
 import { MAX_PARTS, UNIT } from './part-plan.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'

@@ -1,4 +1,4 @@
-import type { PartialUpload } from '../object-store.js'
+import type { PartialUpload } from '../objects/object-store.js'
 import type { S3Client } from './s3-client.js'
 import { S3Failure } from './s3-failure.js'
 import { listPage } from './list-page.js'

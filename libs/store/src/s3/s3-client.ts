@@ -2,7 +2,7 @@ import http, { type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
 import https from 'node:https'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from 'minio'
-import { cancelled } from '../abortable.js'
+import { cancelled } from '../objects/abortable.js'
 import { asStoreError, S3Failure } from './s3-failure.js'
 import { errorFrom } from './s3-xml.js'
 

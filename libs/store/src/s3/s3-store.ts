@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import type { IncomingMessage } from 'node:http'
 import { StrataError } from '@strata/base'
-import { abortable, cancelled } from '../abortable.js'
+import { abortable, cancelled } from '../objects/abortable.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type {
   ByteRange,
@@ -14,7 +14,7 @@ import type {
   PartialUpload,
   PartialUploads,
   PresignedReads,
-} from '../object-store.js'
+} from '../objects/object-store.js'
 import { PROBE_LIFETIME_MS, PROBES, tryConditions } from './conditions.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'

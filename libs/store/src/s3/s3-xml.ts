@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { XMLParser } from 'fast-xml-parser'
 import { z } from 'zod'
-import type { Etag, ListedObject } from '../object-store.js'
+import type { Etag, ListedObject } from '../objects/object-store.js'
 import { S3Failure } from './s3-failure.js'
 
 // Nothing is taken for a number or left out: keys and tags are text, whatever they look like.

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { listAll } from '../object-store.js'
+import { listAll } from '../objects/object-store.js'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
 import { partialKeys, S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 import { S3Store } from './s3-store.js'

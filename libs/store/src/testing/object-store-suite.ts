@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { listAll, MAX_RECORD_BYTES, type ObjectStore } from '../object-store.js'
+import { listAll, MAX_RECORD_BYTES, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
 
 /** A store to be tested, of its own: empty, and nobody else writes into it. */

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { digestOf, MEDIA, parseReference, type Digest } from '@strata/oci'
 import { z } from 'zod'
-import { BlobStore } from '../blobs.js'
+import { BlobStore } from '../blobs/blobs.js'
 import { freshDataKey, keys } from '../keys.js'
-import type { ObjectStore } from '../object-store.js'
+import type { ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
-import { Leases } from '../leases.js'
+import { Leases } from '../leases/leases.js'
 
 export interface PutImage {
   readonly manifest: Digest

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FolderStore } from '../folder/folder-store.js'
-import type { ObjectStore } from '../object-store.js'
+import type { ObjectStore } from '../objects/object-store.js'
 
 /** A folder store of a test's own, taken away by `dispose`. It is never synced to the disk. */
 export async function temporaryStore(): Promise<{ store: FolderStore; dispose: () => Promise<void> }> {

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'minio'
-import type { PartialUploads } from '../object-store.js'
+import type { PartialUploads } from '../objects/object-store.js'
 import type { S3Config } from '../s3/s3-client.js'
 
 export const S3_SERVERS = ['minio', 'versitygw'] as const

@@ -1,5 +1,5 @@
-import { collectorSuite } from './testing/collector-suite.js'
-import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
+import { collectorSuite } from '../testing/collector-suite.js'
+import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 
 const none = () => Promise.resolve([])
 

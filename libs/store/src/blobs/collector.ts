@@ -2,7 +2,7 @@ import { statSync } from 'node:fs'
 import { failpoint, StrataError } from '@strata/base'
 import { type Digest, type DiffId } from '@strata/oci'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
-import { digestInKey, keys, PREFIX, leaseInKey } from './keys.js'
+import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
   conditionalRemove,
   listAll,
@@ -11,9 +11,9 @@ import {
   type ListedObject,
   type ObjectStore,
   type PartialUpload,
-} from './object-store.js'
-import { recordBytes, TOMBSTONE_BYTES } from './records.js'
-import { Leases } from './leases.js'
+} from '../objects/object-store.js'
+import { recordBytes, TOMBSTONE_BYTES } from '../records.js'
+import { Leases } from '../leases/leases.js'
 
 export interface Tally {
   readonly count: number

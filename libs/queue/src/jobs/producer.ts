@@ -2,11 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/base'
 import { FlowProducer, Queue, type JobsOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { orUnavailable } from './connection.js'
+import { orUnavailable } from '../connection.js'
 import { CONTRACTS, parseResult, type JobData, type JobName, type JobResult } from './contracts.js'
 import { decodeFailure } from './failure.js'
-import type { JobLock } from './journal.js'
-import { BULL_PREFIX, CHANNEL, KEY } from './keys.js'
+import type { JobLock } from '../journal.js'
+import { BULL_PREFIX, CHANNEL, KEY } from '../keys.js'
 
 /**
  * A child or a job by itself: `id` is fixed by the caller, so that adding it twice adds one. Ids

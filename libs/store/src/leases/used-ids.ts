@@ -1,7 +1,7 @@
 import { failpoint } from '@strata/base'
-import { keys, PREFIX, leaseInKey } from './keys.js'
-import { listAll, type ObjectStore } from './object-store.js'
-import { tombstone } from './records.js'
+import { keys, PREFIX, leaseInKey } from '../keys.js'
+import { listAll, type ObjectStore } from '../objects/object-store.js'
+import { tombstone } from '../records.js'
 
 /** Marks made at once for a store of an older version. */
 const AT_ONCE = 16

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { listAll } from './object-store.js'
-import { S3Store } from './s3/s3-store.js'
-import { collectorSuite } from './testing/collector-suite.js'
-import { S3_SERVERS, TestS3, whyNoTestS3 } from './testing/test-s3.js'
+import { listAll } from '../objects/object-store.js'
+import { S3Store } from '../s3/s3-store.js'
+import { collectorSuite } from '../testing/collector-suite.js'
+import { S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 
 describe.each(S3_SERVERS)('%s', (server) => {
   const why = whyNoTestS3(server)

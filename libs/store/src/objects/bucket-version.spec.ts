@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BucketVersion } from './bucket-version.js'
-import { keys } from './keys.js'
+import { keys } from '../keys.js'
 import type { ObjectStore } from './object-store.js'
-import { tombstone } from './records.js'
-import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
+import { tombstone } from '../records.js'
+import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 
 let store: ObjectStore
 let dispose: () => Promise<void>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { FolderStore } from './folder/folder-store.js'
+import { FolderStore } from '../folder/folder-store.js'
 import { checkStoreConfig, openStore, storeConfigShape } from './open-store.js'
 
 const schema = z.object({ ...storeConfigShape, STRATA_OTHER: z.string().optional() }).check(checkStoreConfig)

@@ -1,12 +1,12 @@
 import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BlobStore } from './blobs.js'
-import { Collector } from './collector.js'
-import { PREFIX } from './keys.js'
-import type { ObjectStore } from './object-store.js'
-import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
+import { BlobStore } from '../blobs/blobs.js'
+import { Collector } from '../blobs/collector.js'
+import { PREFIX } from '../keys.js'
+import type { ObjectStore } from '../objects/object-store.js'
+import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 import { z } from 'zod'
-import { Records } from './records.js'
+import { Records } from '../records.js'
 import { Leases } from './leases.js'
 
 const job = { kind: 'load', id: 'j' } as const

@@ -11,10 +11,10 @@ import {
 import type { Redis } from 'ioredis'
 import { CONTRACTS, QUEUE_JOBS, type JobData, type JobName, type JobResult, type QueueKind } from './contracts.js'
 import { decodeFailure, encodeFailure } from './failure.js'
-import { LostRun, type JobLock, type Journal, type JournalChange } from './journal.js'
-import { BULL_PREFIX } from './keys.js'
+import { LostRun, type JobLock, type Journal, type JournalChange } from '../journal.js'
+import { BULL_PREFIX } from '../keys.js'
 import { Producer, type NewJob, type ParentJob } from './producer.js'
-import type { Signals } from './signals.js'
+import type { Signals } from '../signals.js'
 
 /** How a handler ends that gives up its worker for its children. */
 

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
-import { freshDataKey, keys, PREFIX, leaseInKey } from './keys.js'
-import { conditionalRemove, type Etag, type ObjectStore } from './object-store.js'
+import { freshDataKey, keys, PREFIX, leaseInKey } from '../keys.js'
+import { conditionalRemove, type Etag, type ObjectStore } from '../objects/object-store.js'
 import { LEASE_KINDS, LEASE_STATES, type LeaseKind, type LeaseState } from './lease-kinds.js'
 import { UsedIds } from './used-ids.js'
-import { GONE, recordBytes, Records, type Found } from './records.js'
+import { GONE, recordBytes, Records, type Found } from '../records.js'
 
 /**
  * A result up to this size is kept in the lease's record, a larger one is an object of the lease.

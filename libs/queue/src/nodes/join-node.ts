@@ -1,5 +1,5 @@
 import type { StrataError } from '@strata/base'
-import { QueueClient } from './client.js'
+import { QueueClient } from '../client.js'
 import { NodeMembership } from './membership.js'
 import { nodeIdentity } from './node-identity.js'
 import type { NodePart } from './nodes.js'

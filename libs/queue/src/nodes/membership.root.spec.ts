@@ -14,9 +14,9 @@ import {
   type NodeIdentity,
   type NodePart,
   type NodeRecord,
-} from './index.js'
-import { KEY } from './keys.js'
-import { TestRedis } from './testing/index.js'
+} from '../index.js'
+import { KEY } from '../keys.js'
+import { TestRedis } from '../testing/index.js'
 
 let redis: TestRedis
 let connection: ReturnType<typeof producerConnection>

@@ -4,7 +4,7 @@ import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { FolderVersion } from '@strata/linux'
 import { BucketVersion } from './bucket-version.js'
-import { FolderStore } from './folder/folder-store.js'
+import { FolderStore } from '../folder/folder-store.js'
 import { migrateStore } from './migrations.js'
 import type { ObjectStore } from './object-store.js'
 
@@ -76,7 +76,7 @@ export async function openStore(config: StoreConfig, warn?: (message: string) =>
     return migrated(await FolderStore.open(folder, { warn: tell }), (store) => migrateStore(version, store, tell))
   }
   // Its client is some hundred modules: who keeps blobs in a folder does without.
-  const { S3Store } = await import('./s3/s3-store.js')
+  const { S3Store } = await import('../s3/s3-store.js')
   const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
   const server = { endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket }
   return migrated(await S3Store.open(server, { warn: tell }), (store) =>

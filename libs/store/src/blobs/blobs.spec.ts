@@ -1,12 +1,12 @@
 import { digestOf, parseDiffId, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from './blobs.js'
-import { freshDataKey, keys } from './keys.js'
-import { listAll, type ObjectStore } from './object-store.js'
-import { Records } from './records.js'
+import { freshDataKey, keys } from '../keys.js'
+import { listAll, type ObjectStore } from '../objects/object-store.js'
+import { Records } from '../records.js'
 import { blobRecordSchema } from './blobs.js'
-import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
-import { Leases } from './leases.js'
+import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
+import { Leases } from '../leases/leases.js'
 
 const bytes = Buffer.from('a layer, perhaps')
 const digest = digestOf(bytes)

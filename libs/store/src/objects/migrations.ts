@@ -1,6 +1,6 @@
 import { migrate, type Migration, type VersionedPlace } from '@strata/base'
 import type { ObjectStore } from './object-store.js'
-import { UsedIds } from './used-ids.js'
+import { UsedIds } from '../leases/used-ids.js'
 
 /**
  * What the versions of a store are, and how each is made of the one before (laws: `Migration` of

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
-import { keys } from './keys.js'
+import { keys } from '../keys.js'
 import type { ObjectStore } from './object-store.js'
-import { Records, type Found } from './records.js'
+import { Records, type Found } from '../records.js'
 
 const versionSchema = z.object({ version: z.number().int().min(1) })
 const lockSchema = z.object({ owner: z.string().max(100), beat: z.number().int() })

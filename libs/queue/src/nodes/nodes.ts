@@ -1,9 +1,9 @@
 import { StrataError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
-import { orUnavailable } from './connection.js'
-import { LostRun, type JobLock } from './journal.js'
-import { KEY } from './keys.js'
+import { orUnavailable } from '../connection.js'
+import { LostRun, type JobLock } from '../journal.js'
+import { KEY } from '../keys.js'
 import type { NodeIdentity } from './node-identity.js'
 
 /**

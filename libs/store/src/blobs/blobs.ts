@@ -2,10 +2,17 @@ import type { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
 import { algorithmOf, digestOf, isDiffId, type Digest, type DiffId } from '@strata/oci'
 import { z } from 'zod'
-import { digestInKey, freshDataKey, keys, PREFIX } from './keys.js'
-import { listAll, localObjects, partialUploads, type ByteRange, type Etag, type ObjectStore } from './object-store.js'
-import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from './records.js'
-import { interrupted, Leases } from './leases.js'
+import { digestInKey, freshDataKey, keys, PREFIX } from '../keys.js'
+import {
+  listAll,
+  localObjects,
+  partialUploads,
+  type ByteRange,
+  type Etag,
+  type ObjectStore,
+} from '../objects/object-store.js'
+import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from '../records.js'
+import { interrupted, Leases } from '../leases/leases.js'
 
 export const blobRecordSchema = z.object({
   /** Key of the bytes. */
