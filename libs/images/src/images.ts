@@ -4,6 +4,7 @@ import {
   diffIdsOf,
   digestOf,
   expectConfig,
+  familiarReference,
   formatPlatform,
   matchesPlatform,
   MAX_JSON_BYTES,
@@ -235,8 +236,12 @@ export class Images {
    */
   async inspect(text: string, platform?: Platform): Promise<ImageDetails & NamedImage> {
     return this.reading(text, async () => {
-      const details = await this.#details(text, platform)
-      return { ...details, names: namesOf(await this.#names.allOfDigest(details.digest)) }
+      const { details, name } = await this.#details(text, platform)
+      const names = namesOf(await this.#names.allOfDigest(details.digest))
+      // A service of an older release writes names without marks: they get them at the next
+      // collection. The name that was meant has been read, so it is known without one.
+      const meant = name && familiarReference(name)
+      return { ...details, names: meant && !names.includes(meant) ? [...names, meant].sort() : names }
     })
   }
 
@@ -245,14 +250,21 @@ export class Images {
    * image has.
    */
   async details(text: string): Promise<ImageDetails> {
-    return this.reading(text, () => this.#details(text, undefined))
+    return this.reading(text, async () => (await this.#details(text, undefined)).details)
   }
 
-  async #details(text: string, platform: Platform | undefined): Promise<ImageDetails> {
-    const { image } = await this.#find(text)
+  async #details(
+    text: string,
+    platform: Platform | undefined,
+  ): Promise<{
+    readonly details: ImageDetails
+    readonly name: Reference | undefined
+  }> {
+    const { image, name } = await this.#find(text)
     const read = await this.#read(image, platform)
     if (platform) expectPlatform(read, platform)
-    return { ...read.image, config: read.config, layerList: layersOf(read), history: historyOf(read) }
+    const details = { ...read.image, config: read.config, layerList: layersOf(read), history: historyOf(read) }
+    return { details, name }
   }
 
   /**

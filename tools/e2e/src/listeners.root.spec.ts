@@ -204,15 +204,18 @@ describe('limits', () => {
   it.each(LISTENERS)('%s holds so many bytes of bodies and no more', async (_, of) => {
     const { to, known, post } = of()
     await expect
-      .poll(async () => {
-        const clients = await Promise.all([1, 2].map(() => RawClient.connect(to)))
-        for (const { socket } of clients)
-          socket.write(requestText(post, [known, JSON_TYPE, 'content-length: 4000000'], ' '.repeat(3_000_000)))
-        // One has no room; else both are too slow.
-        await Promise.race(clients.map((client) => client.receive(/\}/)))
-        clients.forEach(({ socket }) => socket.destroy())
-        return clients.map(({ text }) => text).join()
-      })
+      .poll(
+        async () => {
+          const clients = await Promise.all([1, 2].map(() => RawClient.connect(to)))
+          for (const { socket } of clients)
+            socket.write(requestText(post, [known, JSON_TYPE, 'content-length: 4000000'], ' '.repeat(3_000_000)))
+          // One has no room; else both are too slow.
+          await Promise.race(clients.map((client) => client.receive(/\}/)))
+          clients.forEach(({ socket }) => socket.destroy())
+          return clients.map(({ text }) => text).join()
+        },
+        { timeout: 100_000 },
+      )
       .toMatch(/^HTTP\/1\.1 503 [^]*"code":"overloaded"/)
   })
 })
