@@ -40,7 +40,7 @@ const AS_PROCESSES = [
   'jobs',
   'layers',
   'load',
-  'many',
+  'many.root',
   'nodes',
   'outages',
   'run',

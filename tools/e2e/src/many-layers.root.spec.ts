@@ -48,7 +48,7 @@ describe.each(drivers)('images of many layers, %s', (driver) => {
     })
     expect(longestLine()).toBeLessThan(LONGEST_LINE)
     expect(await run('t/small', 'echo', 'works')).toEqual({ code: 0, stdout: 'works\n', stderr: '' })
-  })
+  }, 300_000)
 
   it('one of more is refused when it is loaded', async () => {
     const more = [await busyboxLayer(), ...layers, await layerOf({ more: { content: '' } })]
