@@ -72,8 +72,8 @@ it('newer data in Redis stop the start, and a service that runs', { timeout: 300
     for (const id of clients.matchAll(/^id=(\d+) /gm))
       if (id[1] !== String(await redis.client('ID'))) await redis.client('KILL', 'ID', id[1]!)
     redis.disconnect()
-    // Several connections may find it at once, and the second one ends the process with its stack.
-    const message = /Redis has data of version 999, and this release of Strata knows version 1: start the release/
+    const message =
+      /strata: Redis has data of version 999, and this release of Strata knows version 1: start the release/
     await expect.poll(() => strata.log, { timeout: 60_000 }).toMatch(message)
     await strata.stop('SIGKILL')
     await expect(strata.startProcesses()).rejects.toThrow(message)

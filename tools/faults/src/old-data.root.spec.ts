@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { ContainerView, ImageView, JobView } from '@strata/api'
 import type { Failpoint } from '@strata/base'
 import { objectsOf, StrataUnderTest, unfinished, until } from '@strata/e2e/testing'
@@ -71,10 +70,10 @@ onEachStore(
         await open.orders?.taken(failpoint)
         await strata.stop('SIGKILL')
       }
-      // And at moments of its own choice.
-      for (const milliseconds of [300, 1_000]) {
+      // And as soon as it listens, and when it is ready.
+      for (const state of ['listening', 'ready']) {
         await strata.startGroup(SERVICES, true)
-        await delay(milliseconds)
+        if (state === 'ready') await strata.ready()
         await strata.stop('SIGKILL')
       }
       await strata.startGroup(SERVICES, true)

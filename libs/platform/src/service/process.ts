@@ -19,8 +19,9 @@ export async function runProcess(main: (ending: Promise<void>) => Promise<void>)
       })
     }
   })
-  // A fault that nobody waits for ends the process in the same words.
-  const uncaught = new Promise<never>((_, reject) => process.once('uncaughtException', reject))
+  // A fault that nobody waits for ends the process in the same words. Several may come in one turn
+  // of the event loop: the listener stays, or Node ends the process with the stack of the second.
+  const uncaught = new Promise<never>((_, reject) => process.on('uncaughtException', reject))
   try {
     await Promise.race([main(ending), uncaught])
     return process.exit(0)
