@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import { concat, file, ZEROS } from '@strata/archive/testing'
 import { keys, type ObjectStore } from '@strata/store'
 import { S3Store, temporaryStore, TestS3, whyNoTestS3, withoutAbilities } from '@strata/store/testing'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { createIntake } from './index.js'
 import { intakeSuite } from './testing/intake-suite.js'
 
@@ -23,13 +23,11 @@ async function minio(): Promise<{ store: ObjectStore; dispose: () => Promise<voi
   const store = await S3Store.open(s3)
   const dispose = async (): Promise<void> => {
     // One that is given up is ended beside the answer.
-    await expect
-      .poll(async () => {
-        const partial: string[] = []
-        for await (const { key } of store.listPartial()) partial.push(key)
-        return partial
-      })
-      .toEqual([])
+    await vi.waitFor(async () => {
+      const partial: string[] = []
+      for await (const { key } of store.listPartial()) partial.push(key)
+      expect(partial).toEqual([])
+    })
     await store.close()
     await s3.remove()
   }
