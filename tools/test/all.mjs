@@ -27,9 +27,9 @@ const SOAK = 'src/soak.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
  * As processes of their own, on MinIO, services are asked all that such a deployment changes: how
- * images come in and containers go out, whatever is sent and whatever dies. In one process, over a
- * store in a folder, they are asked everything. `STRATA_TEST_LONG=1` asks everything of both, and
- * fuzzes longer.
+ * images come in and containers go out, what crosses from one service to another, and whatever
+ * dies. In one process, over a store in a folder, they are asked everything. `STRATA_TEST_LONG=1`
+ * asks everything of both, and fuzzes longer.
  */
 const AS_PROCESSES = [
   'bad-input',
@@ -40,12 +40,12 @@ const AS_PROCESSES = [
   'jobs',
   'layers',
   'load',
-  'many.root',
+  'many',
   'nodes',
   'outages',
   'run',
   'save',
-]
+].map((name) => `src/${name}.root.spec.ts`)
 const isLong = process.env.STRATA_TEST_LONG === '1'
 const total = { passed: 0, failed: 0, skipped: [], specs: [] }
 const SLOWEST = 10
@@ -62,7 +62,7 @@ const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map
 const before = leftovers(folder)
 const why = whyNoRootTests()
 const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT)
-await Promise.all([pureTests(), rootTests()])
+await Promise.all([rootTestsOfLibraries(), pureTests().then(rootTestsOfServices)])
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
 process.exitCode = summary()
@@ -79,12 +79,6 @@ async function pureTests() {
   const ok = await run(['node_modules/nx/dist/bin/nx.js', 'run-many', '-t', 'test', '--output-style=static'], ROOT)
   for (const name of tested) collect(name, 'pure')
   if (!ok && total.failed === 0) fail('nx failed, though no test did')
-}
-
-async function rootTests() {
-  await rootTestsOfLibraries()
-  await serversBuilt
-  await rootTestsOfServices()
 }
 
 /** One package after the other: they share the machine’s mounts, loop devices and cgroups. */
@@ -106,6 +100,7 @@ async function rootTestsOfLibraries() {
 /** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
 async function rootTestsOfServices() {
   if (why) return
+  await serversBuilt
   print(
     '\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks\n',
   )
@@ -117,7 +112,7 @@ async function rootTestsOfServices() {
     inOne,
     testsOfProcesses(),
     testsOnS3(),
-    rootTestsOf('tools/faults', { lane: 'faults', filters: ['--exclude', SOAK] }),
+    rootTestsOf('tools/faults', { lane: 'faults', filters: [...TWO_AT_A_TIME, '--exclude', SOAK] }),
   ])
 }
 
@@ -146,7 +141,7 @@ async function testsOfProcesses() {
   try {
     await rootTestsOf('tools/e2e', {
       lane: 'apart',
-      filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ['src/apart/', ...AS_PROCESSES.map((name) => `src/${name}`)])],
+      filters: [...TWO_AT_A_TIME, ...(isLong ? [] : ['src/apart/', ...AS_PROCESSES])],
       env: { STRATA_TEST_TOPOLOGY: 'processes', STRATA_TEST_S3: s3.url },
     })
   } finally {

@@ -7,8 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pidStartTime } from '@strata/linux'
 import { loadBusybox } from './testing/busybox-image.js'
 import { leftOnNode, StrataUnderTest, until } from './testing/strata.js'
+import { testTopology } from './testing/topology.js'
 
-const KILLS = 20
+/** A runtime alone dies often; with all others in its process it is the start that is tried. */
+const KILLS = testTopology() === 'processes' ? 20 : 5
 const EACH = 10
 const RUNTIME = ['runtime'] as const
 const OTHERS = ['gateway', 'ingest', 'extractor', 'storage'] as const
@@ -54,7 +56,7 @@ async function launch(): Promise<Accepted | undefined> {
   return answer.status === 202 ? { id: answer.json<{ id: string }>().id, job, token } : undefined
 }
 
-it('a runtime that is killed twenty times starts each container once', async () => {
+it(`a runtime that is killed ${KILLS} times starts each container once`, async () => {
   const runners = await Promise.all(
     Array.from({ length: 3 }, async () => {
       const answer = await strata.request('POST', '/v1/containers', {

@@ -6,6 +6,15 @@ import { VARIANTS } from '@strata/snapshots'
 import { readTree } from '@strata/snapshots/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { StrataUnderTest } from './testing/strata.js'
+import { testTopology } from './testing/topology.js'
+
+/**
+ * Whether a layer is linked from a folder or fetched from a bucket, its files are the same: one
+ * archive shows that they come. In one process each driver gets all of them.
+ */
+const ARCHIVES = FIXTURES.filter((name) =>
+  testTopology() === 'processes' ? name === 'docker28-odd.tar' : name !== 'docker20-empty.tar',
+)
 
 /** The variables that choose each variant of each driver. */
 const KINDS = VARIANTS.map(({ driver, variant, title }) => {
@@ -30,21 +39,18 @@ describe.each(KINDS)('%s', (_, environment) => {
       .split('\n')
       .map((line) => line.split(' ')[1] ?? '')
 
-  it.each(FIXTURES.filter((name) => name !== 'docker20-empty.tar'))(
-    'fx/odd:3 of %s, mounted, is as listed',
-    async (fixture) => {
-      const { images } = await strata.load(openFixture(fixture))
-      const name = images.flatMap(({ names }) => names).find((of) => of.endsWith('fx/odd:3')) ?? ''
-      const mounted = await strata.cli(['mount', name])
-      expect(mounted).toMatchObject({ code: 0, stderr: '' })
-      const path = mounted.stdout.toString().trimEnd()
-      expect(path.startsWith(`${strata.data}/node/`), path).toBe(true)
-      expect(readTree(path)).toEqual(await fixtureListing())
-      expect(mountPoints()).toContain(path)
-      expect(await strata.cli(['umount', name])).toMatchObject({ code: 0, stderr: '' })
-      for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
-    },
-  )
+  it.each(ARCHIVES)('fx/odd:3 of %s, mounted, is as listed', async (fixture) => {
+    const { images } = await strata.load(openFixture(fixture))
+    const name = images.flatMap(({ names }) => names).find((of) => of.endsWith('fx/odd:3')) ?? ''
+    const mounted = await strata.cli(['mount', name])
+    expect(mounted).toMatchObject({ code: 0, stderr: '' })
+    const path = mounted.stdout.toString().trimEnd()
+    expect(path.startsWith(`${strata.data}/node/`), path).toBe(true)
+    expect(readTree(path)).toEqual(await fixtureListing())
+    expect(mountPoints()).toContain(path)
+    expect(await strata.cli(['umount', name])).toMatchObject({ code: 0, stderr: '' })
+    for (const { id } of await strata.images()) await strata.request('DELETE', `/v1/images/${id}?force`)
+  })
 
   it('an image of no files is an empty folder', async () => {
     await strata.load(openFixture('docker20-empty.tar'))

@@ -53,6 +53,16 @@ export function absentOf(programs: readonly string[]): string[] {
 const run = (command: string, ...args: string[]): string =>
   execFileSync(command, args, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })
 
+/**
+ * A peer's temporary files lie in its own folder, which the test removes. containerd writes its
+ * stacks there on its own account when it is slow to stop.
+ */
+async function environmentIn(folder: string): Promise<NodeJS.ProcessEnv> {
+  const temporary = join(folder, 'tmp')
+  await mkdir(temporary)
+  return { ...process.env, TMPDIR: temporary }
+}
+
 async function startDocker(folder: string, daemon: string, client: string): Promise<Peer> {
   const host = `unix://${join(folder, 'docker.sock')}`
   const options = {
@@ -83,7 +93,7 @@ async function startDocker(folder: string, daemon: string, client: string): Prom
 }
 
 async function startPodman(folder: string): Promise<Peer> {
-  await mkdir(join(folder, 'tmp'))
+  const env = await environmentIn(folder)
   const podman = (...args: string[]): string =>
     execFileSync(
       'podman',
@@ -100,11 +110,7 @@ async function startPodman(folder: string): Promise<Peer> {
         'none',
         ...args,
       ],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        encoding: 'utf8',
-        env: { ...process.env, TMPDIR: join(folder, 'tmp') },
-      },
+      { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', env },
     )
   return {
     load: (file) => void podman('load', '-q', '-i', file),
@@ -166,7 +172,10 @@ async function serve(
   isReady: () => boolean,
 ): Promise<() => Promise<void>> {
   const log = openSync(join(folder, 'log'), 'w')
-  const child: ChildProcess = spawn(program, args, { stdio: ['ignore', log, log] })
+  const child: ChildProcess = spawn(program, args, {
+    stdio: ['ignore', log, log],
+    env: await environmentIn(folder),
+  })
   const ended = once(child, 'exit')
   await until(() => isReady() || child.exitCode !== null, `${program} answers`, 60)
   return async () => {
