@@ -23,11 +23,12 @@ async function minio(): Promise<{ store: ObjectStore; dispose: () => Promise<voi
   const store = await S3Store.open(s3)
   const dispose = async (): Promise<void> => {
     // One that is given up is ended beside the answer.
-    await vi.waitFor(async () => {
+    const noneIsPartial = async () => {
       const partial: string[] = []
       for await (const { key } of store.listPartial()) partial.push(key)
       expect(partial).toEqual([])
-    })
+    }
+    await vi.waitFor(noneIsPartial, { timeout: 30_000, interval: 100 })
     await store.close()
     await s3.remove()
   }

@@ -34,3 +34,17 @@ export async function* abortable(
     if (!ended) void Promise.resolve(chunks.return?.()).catch(() => undefined)
   }
 }
+
+/** What `work` comes to, or `cancelled` as soon as `signal` aborts: the work goes on then. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work
+  const aborted = Promise.withResolvers<never>()
+  const abort = () => aborted.reject(cancelled())
+  if (signal.aborted) abort()
+  signal.addEventListener('abort', abort)
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}

@@ -216,6 +216,21 @@ describe('S3Store and a hostile server', () => {
     expect(await everything()).toEqual([])
   })
 
+  it('ends an upload in parts that the server begins only after it was aborted', async () => {
+    const abort = new AbortController()
+    proxy.requests.length = 0
+    const came = (request: RegExp) => () => proxy.requests.some((line) => request.test(line))
+    once({ kind: 'slow', ms: 300 }, ({ method, url }) => method === 'POST' && /[?&]uploads/.test(url!))
+    const put = store.put(fresh(), piecesOf(randomBytes(50 * MIB)), { signal: abort.signal })
+    const refused = expect(put).rejects.toMatchObject({ code: 'cancelled' })
+    await expect.poll(came(/^POST .*[?&]uploads/)).toBe(true)
+    abort.abort()
+    await refused
+    await expect.poll(came(/^DELETE .*[?&]uploadId=/)).toBe(true)
+    await expect.poll(partial).toEqual([])
+    expect(await everything()).toEqual([])
+  })
+
   it('gives back the connection of a body that nobody reads, and reads on later', async () => {
     const key = fresh()
     const bytes = randomBytes(30 * MIB)

@@ -1,5 +1,5 @@
 import { StrataError } from '@strata/base'
-import { cancelled } from '../objects/abortable.js'
+import { cancelled, unlessAborted } from '../objects/abortable.js'
 import type { Etag, ObjectInfo } from '../objects/object-store.js'
 import type { Part } from './part-buffers.js'
 import { MAX_PARTS, UNIT } from './part-plan.js'
@@ -40,17 +40,21 @@ export class Multipart {
   static async begin(client: S3Client, key: string, signal: AbortSignal | undefined): Promise<Multipart> {
     const options = { patience: STREAM_PATIENCE_MS, signal }
     await client.attempt(() => client.send({ method: 'PUT', key: noteOf(key), signal }), options)
+    // Not broken off by the signal: the server could begin the upload after the look that ends it.
+    const begun = async (unsure: boolean) => ({
+      id: parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' } })).text),
+      unsure,
+    })
+    const beginning = client.attempt(begun, options)
     try {
-      const begun = async (unsure: boolean) => ({
-        id: parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' }, signal })).text),
-        unsure,
-      })
-      const { id, unsure } = await client.attempt(begun, options)
+      const { id, unsure } = await unlessAborted(beginning, signal)
       const upload = new Multipart(client, key, id, unsure)
       signal?.addEventListener('abort', () => upload.#failure.abort(cancelled()), { signal: upload.#over.signal })
       return upload
     } catch (error) {
-      await soon((limit) => abandon(client, key, limit))
+      const tidied = beginning.catch(() => undefined).then(() => soon((limit) => abandon(client, key, limit)))
+      // Whoever has cancelled does not wait for the server.
+      if (!signal?.aborted) await tidied
       throw error
     }
   }
