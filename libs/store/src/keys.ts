@@ -18,7 +18,7 @@ import {
  * Every key of the store, in one place.
  * ```
  * data/<lease>/<name>                bytes, written once under a fresh id
- * uploads/<lease>                    record: a lease. Who is writing, and what came
+ * uploads/<lease>                    record: a lease. Its owner, and what has arrived
  * used/<lease>                       a mark: a lease has had that id
  * blobs/<algorithm>/<hex>            record: where a blob's bytes are, which leases hold it
  * index/v1/<hex>                     a layer's index, by diffID
@@ -35,7 +35,7 @@ import {
  * image-names/_all                   every name has its marks (written once for an older store)
  * nodes/<id>                         record: a node that was removed and is not to come back
  * version                            s3 only, record: which version the data have
- * migrating                          s3 only, record: who brings them to another one
+ * migrating                          s3 only, record: which process migrates them
  * partial/<key>                      s3 only, never listed: bytes are being put under that key
  * probe/<uuid>                       s3 only, never listed: a start tries the server with it
  * ```
@@ -47,12 +47,12 @@ import {
  * small; the order of the keys is the order of the digits.
  */
 export const keys = {
-  data: (upload: string, name: string) => `data/${checkLeaseId(upload)}/${checkSegment(name)}`,
+  data: (lease: string, name: string) => `data/${checkLeaseId(lease)}/${checkSegment(name)}`,
   /** All bytes of one lease. */
-  dataOf: (upload: string) => `data/${checkLeaseId(upload)}/`,
+  dataOf: (lease: string) => `data/${checkLeaseId(lease)}/`,
   lease: (lease: string) => `uploads/${checkLeaseId(lease)}`,
-  usedId: (upload: string) => `used/${checkLeaseId(upload)}`,
-  /** No lease's id begins like this. */
+  usedId: (lease: string) => `used/${checkLeaseId(lease)}`,
+  /** No lease id begins with `_`, so this is the mark of no lease. */
   allUsedMarked: 'used/_all',
   version: 'version',
   migrating: 'migrating',
@@ -94,15 +94,18 @@ export const PREFIX = {
   idMarks: 'image-names/ids/',
 } as const
 
-/** Of an upload that is to become an image by itself: what the request said of that image. */
+/**
+ * The name below `data/<lease>/` of the object that says what an import makes of its tree
+ * (`TreeImage` of `@strata/images`).
+ */
 export const RECIPE_NAME = 'recipe'
 
 /**
- * A key below `data/` that nobody has used: also when a job runs twice at once, each run writes
- * under keys of its own.
+ * A key below `data/` that no other write uses. Two runs of one job may work at the same time: each
+ * of them writes under keys of its own.
  */
-export function freshDataKey(upload: string): string {
-  return keys.data(upload, randomUUID())
+export function freshDataKey(lease: string): string {
+  return keys.data(lease, randomUUID())
 }
 
 /** What a key below `images/` says. Exactly one of `tag` and `digest` is there. */
@@ -205,7 +208,10 @@ export function checkKey(key: string): string {
   return key
 }
 
-/** What can begin a key: whole segments, then possibly a part of one. */
+/**
+ * Checks a text that may begin a key: whole segments, then possibly the beginning of one.
+ * @throws StrataError `bad_request`
+ */
 export function checkPrefix(prefix: string): string {
   const segments = prefix.split('/')
   const last = segments.pop() ?? ''
@@ -231,8 +237,8 @@ function checkSegment(text: string): string {
 }
 
 /**
- * Types are promises only: a digest or repository that was cast, not parsed, ends here and not as a
- * path.
+ * A cast can give any text the type `Digest`. Such a text is refused here, before it becomes part
+ * of a path.
  */
 function checkedHex(digest: Digest): string {
   if (!isDigest(digest))

@@ -6,8 +6,8 @@ import { z } from 'zod'
 import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './objects/object-store.js'
 
 /**
- * A record as it was read. `value` is `undefined` for a tombstone (it was there, and is gone), and
- * for what cannot be read as a record.
+ * A record as it was read. `value` is `undefined` for a tombstone (the record was there and is
+ * gone) and for a damaged record.
  */
 export interface Found<T> {
   readonly value: T | undefined
@@ -25,8 +25,8 @@ export interface ListedRecord<T> {
 }
 
 /**
- * What lies where a record should be, and cannot be read as one: a bad sector, a restore that went
- * wrong, a write by another program. What it said is not known, so nobody may act as if it said
+ * An object at a record's key that cannot be read as a record: after a bad sector, a wrong restore,
+ * or a write by another program. Its content is not known. So no caller may treat it as if it said
  * nothing.
  */
 export interface DamagedRecord {
@@ -36,11 +36,12 @@ export interface DamagedRecord {
   readonly damage: StrataError
 }
 
-/** What `update`'s function gives to make the record a tombstone. */
+/** The function that `update` calls returns this to end the record (`Records.retire`). */
 export const GONE = Symbol('gone')
 
 /**
- * With eight writers on one record a loop needs a handful; this many means that something is wrong.
+ * Attempts of a compare-and-set loop. Eight writers of one record need a handful. A loop that needs
+ * more than this shows a fault.
  */
 export const CAS_ATTEMPTS = 100
 
@@ -50,12 +51,12 @@ const envelopeSchema = z.object({ rev: z.string(), value: z.unknown().optional()
  * JSON objects of one shape, changed by compare-and-set only. As stored: `{"rev": <random>,
  * "value": {…}}`; a tombstone has no `value`.
  *
- * `rev` is fresh in each write, so that no two writes have one ETag: without it a record that was
- * A, B and A again would take a `replace` from someone who saw the first A only (tried on MinIO).
- * Everything in the store that can change is written here and nowhere else.
+ * `rev` is fresh in each write, so no two writes have the same ETag. Without it, a record that
+ * changed from A to B and back to A would accept a `replace` by a writer that saw only the first A
+ * (tried on MinIO). Every object of the store that can change is written by this class only.
  *
- * A record that is damaged is named in the log, once for each state (a process warning). It does
- * not stop a list of the others, and can be written over and retired by its key.
+ * A damaged record is reported by a process warning, once for each of its states. A list of the
+ * other records goes on. The damaged record can be written over, and it can be retired by its key.
  */
 export class Records<T> {
   constructor(
@@ -74,7 +75,7 @@ export class Records<T> {
     return seen
   }
 
-  /** As `find`, but a damaged record is found as such. */
+  /** As `find`, but gives a damaged record too, with `damage` set. */
   async look(key: string): Promise<(Found<T> & { readonly size: number }) | undefined> {
     let object: { readonly bytes: Buffer; readonly etag: Etag } | undefined
     try {
@@ -88,9 +89,10 @@ export class Records<T> {
   }
 
   /**
-   * As `look`, for one who writes next, also over a damaged record. Where nothing is, a tombstone
-   * is made first on a store that takes tombstones away: there a record that comes and goes would
-   * leave "nothing" again, and a late write over nothing would not fail.
+   * As `look`, for a caller that writes the record next, also over a damaged one. If nothing is
+   * there, and the store deletes tombstones, it makes a tombstone first. Otherwise another writer
+   * could make and remove the record in between. That would leave nothing again, and a late write
+   * over nothing would not fail.
    */
   async findToWrite(key: string): Promise<Found<T> | undefined> {
     for (;;) {
@@ -101,9 +103,9 @@ export class Records<T> {
   }
 
   /**
-   * Changes nothing but the ETag, so that a write of someone who has read the record before fails.
-   * Where nothing is there will be a tombstone. What is damaged stays so: a tombstone would say
-   * that it is gone. Where another writes meanwhile, that does it.
+   * Changes the ETag and nothing else, so that a write fails if its writer read the record before.
+   * An absent record becomes a tombstone. A damaged record stays damaged: a tombstone would say
+   * that it is gone. If another writer is first, its write has the same effect.
    */
   async renew(key: string): Promise<void> {
     const seen = await this.look(key)
@@ -111,19 +113,25 @@ export class Records<T> {
     else await this.#put(key, seen?.value, seen)
   }
 
-  /** The value; a tombstone's as an absent record's is `undefined`. */
+  /**
+   * The value; `undefined` for an absent record and for a tombstone.
+   * @throws StrataError `corrupt` if what is there is damaged
+   */
   async read(key: string): Promise<T | undefined> {
     return (await this.find(key))?.value
   }
 
-  /** Writes over `seen`, which is what `find` or `look` gave; `undefined`: it has changed since. */
+  /**
+   * Writes over `seen`, which `find`, `look` or `findToWrite` gave. Gives the new ETag, or
+   * `undefined` if the record has changed since it was seen.
+   */
   async write(key: string, value: T, seen: Found<T> | undefined): Promise<Etag | undefined> {
     return this.#put(key, value, seen)
   }
 
   /**
-   * Ends the record if it is still as seen. On a store with a lock of its own nothing is left;
-   * elsewhere the tombstone stays.
+   * Ends the record if it is still as it was seen; `false` if it has changed. A store with
+   * `ConditionalRemove` keeps nothing of it. On other stores a tombstone stays.
    */
   async retire(key: string, seen: Found<T>): Promise<boolean> {
     const locked = conditionalRemove(this.store)
@@ -132,10 +140,12 @@ export class Records<T> {
   }
 
   /**
-   * Changes the record by compare-and-set, as often as it takes. `change` sees the value
-   * (`undefined`: none) and gives the next one, `GONE`, or `undefined` to leave it as it is; it may
-   * be called several times. The promise is of the value that stands then.
-   * @throws StrataError `store_unavailable` if others were quicker 100 times
+   * Changes the record by compare-and-set, and tries again when another writer was first. `change`
+   * gets the value (`undefined` if there is none). It returns the next value, `GONE`, or
+   * `undefined` to leave the record as it is. It may be called several times. Resolves with the
+   * value that the record has then.
+   * @throws StrataError `corrupt` if what is there is damaged; `store_unavailable` if another
+   * writer was first 100 times
    */
   async update(key: string, change: (value: T | undefined) => T | typeof GONE | undefined): Promise<T | undefined> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
@@ -151,17 +161,17 @@ export class Records<T> {
   }
 
   /**
-   * All records below a prefix, tombstones left out, in the order of their keys. ETag and size
-   * (bytes as stored) are of the value given. Those of `known` (by key) that the list shows with
-   * the ETag they had are not read again: no two writes have one. Damaged ones are given to
-   * `onDamaged` in between: whoever deletes what no record names must not leave that out.
+   * All records below a prefix, without tombstones, in the order of their keys. ETag and size
+   * (bytes as stored) are those of the value given. A record of `known` (by key) is not read again
+   * if the list shows it with the ETag that it had. Damaged records are given to `onDamaged` in
+   * between. A caller that deletes what no record names must pass `onDamaged`.
    */
   async *list(
     prefix: string,
     { known, onDamaged }: { known?: ReadonlyMap<string, ListedRecord<T>>; onDamaged?: OnDamaged } = {},
   ): AsyncGenerator<ListedRecord<T>> {
     for await (const { key, size, etag } of listAll(this.store, prefix)) {
-      // On a store where tombstones stay there may be many: the list alone tells them.
+      // Where tombstones stay, there may be many. Their size shows them, so they are not read.
       if (size === TOMBSTONE_BYTES) continue
       const same = known?.get(key)
       if (same?.etag === etag) {
@@ -179,7 +189,8 @@ export class Records<T> {
       if (error instanceof StrataError && error.code === 'limit_exceeded') return undefined
       throw error
     })
-    // For a person who looks at it. A tombstone's length would make it one in lists.
+    // The first bytes stay, for a person who examines the object. Lists recognise a tombstone by
+    // its size, so a damaged record must not have that size.
     const kept = object?.bytes.subarray(0, MAX_RECORD_BYTES / 2) ?? Buffer.alloc(0)
     const mark = Buffer.from(`\nrenewed ${freshRev()}`)
     const isLikeTombstone = kept.length + mark.length === TOMBSTONE_BYTES
@@ -189,9 +200,9 @@ export class Records<T> {
   #damaged(key: string, etag: Etag, cause: StrataError): StrataError {
     const damage = new StrataError('corrupt', [cause.message, this.remedy?.(key)].filter(Boolean).join(': '), { cause })
     const state = `${key} ${etag}`
-    if (!told.has(state)) {
-      if (told.size >= MOST_TOLD) told.clear()
-      told.add(state)
+    if (!reported.has(state)) {
+      if (reported.size >= MOST_REPORTED) reported.clear()
+      reported.add(state)
       process.emitWarning(damage.message)
     }
     return damage
@@ -214,7 +225,7 @@ export class Records<T> {
     if (!parsed.success)
       throw new StrataError(
         'corrupt',
-        `${this.what} ${key} is not of its shape: ${parsed.error.issues[0]?.message ?? 'unknown'}`,
+        `${this.what} ${key} does not have the form of such a record: ${parsed.error.issues[0]?.message ?? 'unknown'}`,
       )
     return parsed.data
   }
@@ -222,9 +233,9 @@ export class Records<T> {
 
 type OnDamaged = (record: DamagedRecord) => void
 
-/** Damaged records that this process has named in its log. */
-const told = new Set<string>()
-const MOST_TOLD = 1_000
+/** Damaged records that this process has reported, each by key and ETag. */
+const reported = new Set<string>()
+const MOST_REPORTED = 1_000
 
 function freshRev(): string {
   return randomBytes(12).toString('base64url')
@@ -234,7 +245,7 @@ function encode(value: unknown): Buffer {
   return Buffer.from(JSON.stringify({ rev: freshRev(), value }))
 }
 
-/** What `Records` writes where a record is gone; also a mark that counts by being there. */
+/** The bytes of a tombstone. A mark has the same bytes: it counts because it exists. */
 export function tombstone(): Buffer {
   return encode(undefined)
 }
@@ -244,12 +255,15 @@ export function recordBytes(value: unknown): number {
   return encode(value).length
 }
 
-/** All tombstones have this size, and nothing else has. */
+/**
+ * Every tombstone has this size. No record with a value has it, and no damaged record that was
+ * renewed.
+ */
 export const TOMBSTONE_BYTES = tombstone().length
 
 export function changedTooOften(key: string): StrataError {
   return new StrataError(
     'store_unavailable',
-    `the record ${key} was changed by others ${CAS_ATTEMPTS} times while it was to be written`,
+    `the record ${key} was changed by other writers ${CAS_ATTEMPTS} times before it could be written: try again`,
   )
 }

@@ -12,13 +12,13 @@ const removedNodeSchema = z.object({
 })
 export type RemovedNode = z.infer<typeof removedNodeSchema>
 
-/** That a record is there says that the node was removed, also where the rest cannot be read. */
+/** If the record exists, the node was removed, even if the record cannot be read. */
 const UNREADABLE: RemovedNode = { by: '', removedAt: 'when and by what cannot be read' }
 
 /**
- * Nodes that a person has removed, by their ids. All else that is known of nodes lies in Redis and
- * is a copy: a node that lives says it again. That a node is *not* to come back is a decision,
- * which nobody would say again; so it lies here.
+ * Nodes that a user has removed, by id. Everything else that is known of nodes lies in Redis and is
+ * a copy: a live node publishes it again. A removal is a decision, and nobody would publish it
+ * again. So it lies in the store.
  */
 export class RemovedNodes {
   readonly #records: Records<RemovedNode>
@@ -37,21 +37,22 @@ export class RemovedNodes {
     return found?.damage ? UNREADABLE : found?.value
   }
 
-  /** Notes it; one that was noted before stays as it was. */
+  /** Records the removal. A removal that was recorded before stays as it was. */
   async add(id: string, removed: RemovedNode): Promise<void> {
     if (await this.find(id)) return
     await this.#records.update(keys.removedNode(id), (before) => (before ? undefined : removed))
   }
 
   /**
-   * The node may come back: told so by its owner, or by the request `by`, which found that it
-   * lives.
+   * Lets the node come back. Without `by`, its owner asked for that. With `by`, the request of that
+   * id takes back the removal that it recorded itself, because it found that the node lives.
    */
   async clear(id: string, by?: string): Promise<void> {
     const key = keys.removedNode(id)
     const seen = await this.#records.look(key)
     if (seen?.damage) {
-      // The owner's word is enough. A request has not written this one, as far as anyone can tell.
+      // An owner may clear any removal. A request may clear only its own, and this record does not
+      // show whose it is.
       if (by === undefined) await this.#records.retire(key, seen)
       return
     }

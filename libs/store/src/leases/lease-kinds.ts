@@ -1,5 +1,5 @@
 /**
- * What a lease goes through. States go forward only.
+ * The states of a lease. They go forward only.
  *
  *     receiving ─▶ received ─▶ committing ─▶ named ─▶ (no record)
  *
@@ -12,27 +12,27 @@
 export const LEASE_STATES = ['receiving', 'received', 'committing', 'named'] as const
 export type LeaseState = (typeof LEASE_STATES)[number]
 
-/** A new kind gets its row in `LEASE_POLICIES`; without it nothing compiles. */
+/** A new kind needs a row in `LEASE_POLICIES`; without it nothing compiles. */
 export const LEASE_KINDS = ['load', 'import', 'tag', 'push', 'unknown'] as const
 export type LeaseKind = (typeof LEASE_KINDS)[number]
 
 /**
  * Who keeps a lease alive. lease-model.ts tries every interleaving of each of the three.
  *
- * - `heartbeat`: one process, which writes the record every `HEARTBEAT_MS`. The lease ends when the
+ * - `heartbeat`: one process. It writes the record every `HEARTBEAT_MS`. The lease ends when the
  *   record has not changed for some seconds.
- * - `expiry`: nobody. Each request that uses the lease takes it (`begin`), which renews it. The
- *   lease ends when no request has come for `LEASE_EXPIRY_MS`.
+ * - `expiry`: no process. Each request that uses the lease takes it over (`begin`), which renews
+ *   it. The lease ends when no request has used it for `LEASE_EXPIRY_MS`.
  * - `job`: a job in a queue, however long it waits. A job that was lost is queued again. The lease
- *   ends when the job is over, or when the client was told of the end of its request.
+ *   ends when the job is over, or when the client has been told how its request ended.
  */
 export type LeaseKeeper = 'heartbeat' | 'expiry' | 'job'
 
 export interface LeasePolicy {
   readonly keptBy: Readonly<Record<LeaseState, LeaseKeeper>>
   /**
-   * Who is told when the reaper ends the lease: the client of the request of the same id, or
-   * nobody.
+   * `request`: when the reaper ends the lease, it also ends the request of the same id, whose
+   * client waits. `nobody`: there is no such request.
    */
   readonly tells: 'request' | 'nobody'
 }
@@ -52,7 +52,7 @@ const REQUESTS = { receiving: 'expiry', received: 'expiry', committing: 'expiry'
  * | `load`, `import` | a gateway while bytes arrive, then the job of that name |
  * | `tag` | a gateway that gives an image one more name |
  * | `push` | the requests of a registry's client: blobs first, a manifest later, and no process in between |
- * | `unknown` | a newer version: this one does not know the kind, and so leaves it the longest time |
+ * | `unknown` | a kind of a newer version. This version does not know its owner, so it keeps the lease for the longest time |
  */
 export const LEASE_POLICIES = {
   load: { keptBy: A_JOB_AFTER_THE_BYTES, tells: 'request' },
@@ -68,9 +68,10 @@ export type JobLeaseKind = {
 }[LeaseKind]
 
 /**
- * As what a lease ends in a state, whoever ends it (its own run, or the reaper for it). Whoever
- * ends one as `failed` ends it first and tells of the failure afterwards: what was told to have
- * failed sets no name later. What is `done` is answered first: afterwards its result is gone.
+ * How a lease ends that is ended in this state, by its own run or by the reaper. A lease that ends
+ * as `failed` is ended first, and its client is told afterwards: a request that was told to have
+ * failed sets no name later. A lease that ends as `done` is answered first: its result is gone when
+ * it has ended.
  */
 export const LEASE_ENDS: Readonly<Record<LeaseState, 'failed' | 'done'>> = {
   receiving: 'failed',
@@ -80,10 +81,10 @@ export const LEASE_ENDS: Readonly<Record<LeaseState, 'failed' | 'done'>> = {
 }
 
 /**
- * How often an owner shows observers that it lives: by default they take it for dead after four of
- * these.
+ * How often an owner writes the lease to show that it lives. By default, observers take an owner
+ * for dead after four of these intervals.
  */
 export const HEARTBEAT_MS = 2_000
 
-/** How long a lease without an owner of its own lives after the last request that used it. */
+/** How long a lease that no process owns lives after the last request that used it. */
 export const LEASE_EXPIRY_MS = 3_600_000

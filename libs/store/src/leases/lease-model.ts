@@ -16,8 +16,8 @@
  * - `expires`: requests of a client, with pauses in which no process has the lease. Each request
  *   renews it. A pause may be longer than an owner with heartbeats may be silent. It is shorter
  *   than the time after which the lease expires, unless the client has left.
- * - `job`: a process with heartbeats first, then runs of a job. A run that dies or stands still is
- *   followed by another. Redis may lose the job; the job may be over without having ended the lease
+ * - `job`: a process with heartbeats first, then runs of a job. If a run dies or stands still,
+ *   another one follows. Redis may lose the job. The job may be over without having ended the lease
  *   (its worker died, and it is not run again).
  *
  * The `wrong` rules each leave out one thing:
@@ -30,7 +30,7 @@
  * - `queue`: a job that was lost is not queued again;
  * - `over`: a lease whose job is over is not ended;
  * - `unchanged`: the reaper ends a lease also if it changed after the last look;
- * - `owner`: a name is set without a look at whose the lease is;
+ * - `owner`: a name is set without a check of which run has the lease;
  * - `order`: the bytes are deleted before the lease is over.
  */
 export const WRONG_LEASING = [
@@ -201,7 +201,7 @@ class Leasing {
     yield { ...state, reaper: { ...reaper, at: this.wrong === 'order' ? 'delete' : 'end' } }
   }
 
-  /** The owner keeps time: it writes the lease before the reaper has looked as often as that. */
+  /** Whether the owner writes the lease before the reaper has seen it unchanged this often. */
   #writesBefore(state: State, looks: number): boolean {
     if (!this.#isKept(state)) return false
     if (state.lease.keptBy === 'heartbeat') return looks >= SILENT && this.wrong !== 'beat'

@@ -11,7 +11,10 @@ import { GONE, recordBytes, Records, type Found } from '../records.js'
  * A result up to this size is kept in the lease's record, a larger one is an object of the lease.
  */
 const RESULT_IN_RECORD = 64 * 1024
-/** A result says little of each image, but a limit of images may be set to any number. */
+/**
+ * A result has few bytes for each image. But the limit of images in an archive can be set to any
+ * number.
+ */
 const MAX_RESULT_BYTES = 256 * 1024 * 1024
 
 const KINDS: ReadonlySet<string> = new Set(LEASE_KINDS)
@@ -25,39 +28,45 @@ function isKind(kind: string): kind is LeaseKind {
 }
 
 /**
- * The record as it is stored; released versions wrote it in the same form. Fields that may be
- * absent are absent in records of older versions.
+ * The record as it is stored; released versions wrote it in the same form. Fields are optional if
+ * records of older versions may lack them.
  */
 const leaseSchema = z.object({
   state: z.enum(LEASE_STATES),
-  /** The kind says who keeps the lease (`LEASE_POLICIES`); the id is how callers know it. */
+  /**
+   * `kind` says who keeps the lease alive (`LEASE_POLICIES`). `id` is the id that clients know:
+   * that of the request.
+   */
   job: z.object({ kind: kindSchema, id: z.string().max(100) }),
   /** Key of the list of what came, once received. */
   listing: z.string().max(1024).optional(),
-  /** What the caller asked for, in the words of the job's kind. No secret, no content. */
+  /**
+   * The parameters of the request, in the form that its kind of job has. They hold no secret and no
+   * content.
+   */
   request: z.record(z.string(), z.json()),
   /** The run that works on it: see `LeaseRun`. */
   run: z.string().max(64).optional(),
   /** Key of the record that a run was about to change last: see `announce`. */
   about: z.string().max(1024).optional(),
-  /** Once named: what the request is answered with, or the key of the object that holds it. */
+  /** In the state `named`: the answer of the request, or the key of the object that holds it. */
   result: z.union([z.object({ value: z.json() }), z.object({ key: z.string().max(1024) })]).optional(),
 })
 export type Lease = z.infer<typeof leaseSchema>
 export interface LiveLease extends Lease {
   readonly id: string
   /**
-   * Changes with every write: an observer who sees it unchanged for long, by its own clock, may
-   * `endUnchanged` it.
+   * Changes with every write. An observer that sees it unchanged for long, by its own clock, may
+   * `endUnchanged` the lease.
    */
   readonly etag: Etag
 }
 
 /**
- * Who works on a lease: one run of its job, one request, or the process that receives its bytes.
- * Two may work at the same time (one stood still for longer than its job's lock, and was let go).
- * Only the one that began last may change the lease, make blobs of its bytes, set names and end it.
- * The other one gets `upload_interrupted`.
+ * The worker of a lease: one run of its job, one request, or the process that receives its bytes.
+ * Two may work at the same time, if the first one stood still for longer than its job's lock. Only
+ * the one that began last may change the lease, make blobs of its bytes, set names and end it. The
+ * other one gets `upload_interrupted`.
  */
 export interface LeaseRun {
   readonly lease: string
@@ -65,21 +74,26 @@ export interface LeaseRun {
 }
 
 /**
- * The records of those who write into the store. A lease lives from before its first hold of a blob
+ * The leases of those that write into the store. A lease lives from before its first hold of a blob
  * until after the names are visible. Nothing that a live lease holds or wrote is collected. Its
- * kind says who keeps it alive (lease-kinds.ts). Ids are fresh, so records are deleted in the end.
+ * kind says who keeps it alive (lease-kinds.ts). Lease ids are fresh, so the record of an ended
+ * lease is deleted.
  *
  * **A run that was superseded changes nothing that its successor, or an answer, has left behind.**
  * A run changes a record that others read (a name, or a blob that is to have the run's bytes) in
- * three steps: it reads that record with its ETag, `announce`s the record's key in the lease, which
- * fails if the lease is not the run's any more, and writes if the ETag is still the same. Whoever
- * takes the lease over, to go on with it (`begin`) or to end it (`endUnchanged`), first puts a run
- * of its own into the lease, then renews the ETag of what the last one had announced. So each write
- * of the last run came before that, or fails. names-model.ts and lease-model.ts try every
- * interleaving. A run announces one record at a time.
+ * three steps:
+ * 1. It reads that record with its ETag.
+ * 2. It writes the record's key into the lease (`announce`). This fails if the lease is gone or
+ *    another run has it.
+ * 3. It writes the record if the ETag is still the same.
  *
- * Every method that takes a run throws `upload_interrupted` if the lease is gone or another run
- * has it, unless it says something else.
+ * A process that takes the lease over, to go on with it (`begin`) or to end it (`endUnchanged`),
+ * first puts a run of its own into the lease. Then it renews the ETag of the record that the last
+ * run had announced. So each write of the last run came before that, or it fails. names-model.ts
+ * and lease-model.ts try every interleaving. A run announces one record at a time.
+ *
+ * Every method that takes a run throws `upload_interrupted` if the lease is gone or another run has
+ * it, unless its comment says something else.
  */
 export class Leases {
   readonly #records: Records<Lease>
@@ -95,8 +109,9 @@ export class Leases {
   }
 
   /**
-   * @throws StrataError `job_exists` if the id is taken: by a lease, or by one that has ended,
-   * whose bytes blobs may consist of (`UsedIds`). What is there is left as it is.
+   * Begins a lease. What exists under an id that is taken stays as it is.
+   * @throws StrataError `job_exists` if the id is that of a lease, or of one that has ended: blobs
+   * may consist of its bytes (`UsedIds`)
    */
   async create(id: string, lease: Omit<Lease, 'state'> & { state?: Lease['state'] }): Promise<LeaseRun> {
     const run = { lease: id, id: randomUUID() }
@@ -125,7 +140,10 @@ export class Leases {
     return { run, lease }
   }
 
-  /** Changes the record by compare-and-set; also a heartbeat. States go forward only. */
+  /**
+   * Changes the record by compare-and-set. Any change is a heartbeat too.
+   * @throws StrataError `internal` if the state would go back
+   */
   async update(run: LeaseRun, change: (lease: Lease) => Lease | undefined): Promise<Lease> {
     const { lease: id } = run
     const after = await this.#records.update(keys.lease(id), (lease) => {
@@ -139,21 +157,22 @@ export class Leases {
     return after ?? interrupted(id)
   }
 
-  /** Heartbeat: the record changes, nothing in it does. */
+  /** A heartbeat: writes the record with the same content. */
   async touch(run: LeaseRun): Promise<void> {
     await this.update(run, (lease) => lease)
   }
 
   /**
-   * Says which record the run changes next. To be called after that record was read, and before it
-   * is written: see above.
+   * Writes into the lease which record the run changes next. It must be called after that record
+   * was read and before it is written (see above).
    */
   async announce(run: LeaseRun, key: string): Promise<void> {
     await this.update(run, (lease) => (lease.about === key ? undefined : { ...lease, about: key }))
   }
 
   /**
-   * All names are set. From here on the request is answered with `result`, by whoever gets to it.
+   * Records that all names are set, and keeps `result`. From here on, any process may answer the
+   * request with it.
    */
   async named(run: LeaseRun, result: z.core.util.JSONType): Promise<Lease> {
     const value = { value: result }
@@ -166,8 +185,8 @@ export class Leases {
   }
 
   /**
-   * What the request of a lease that is `named` is answered with.
-   * @throws StrataError `corrupt` if that is gone or damaged
+   * The answer of a request whose lease is `named`.
+   * @throws StrataError `corrupt` if the result is gone or damaged
    */
   async resultOf({ job, result }: Lease): Promise<unknown> {
     if (result && 'value' in result) return result.value
@@ -175,17 +194,17 @@ export class Leases {
     try {
       if (object) return JSON.parse(object.bytes.toString()) as unknown
     } catch {
-      // As one that is gone.
+      // A damaged result is reported as one that is gone.
     }
     throw new StrataError(
       'corrupt',
-      `the names of upload ${job.id} are set, but what it was to be answered with is gone or damaged`,
+      `the names of upload ${job.id} are set, but its result is gone or damaged: list the images to see them`,
     )
   }
 
   /**
-   * The leases that live, in the order of their ids. One whose record is damaged counts as living
-   * until somebody ends it (`endUnchanged`); it is given to `onDamaged` in between.
+   * The live leases, in the order of their ids. A lease whose record is damaged counts as live
+   * until it is ended (`endUnchanged`). It is given to `onDamaged` in between.
    */
   async *listLive(onDamaged?: (lease: Pick<LiveLease, 'id' | 'etag'>) => void): AsyncGenerator<LiveLease> {
     const found = this.#records.list(PREFIX.leases, {
@@ -200,7 +219,7 @@ export class Leases {
     }
   }
 
-  /** The ids of all leases that live, or may live: their records are damaged. */
+  /** The ids of all live leases. Those with a damaged record are among them. */
   async liveIds(): Promise<Set<string>> {
     const ids = new Set<string>()
     for await (const { id } of this.listLive(({ id: damaged }) => ids.add(damaged))) ids.add(id)
@@ -208,17 +227,18 @@ export class Leases {
   }
 
   /**
-   * The lease is over: its names are visible (`done`), or it failed for good. From here its holds
-   * count for nothing. Its bytes that no blob uses are `BlobStore.deleteUnused`'s to remove. `true`
-   * also if it was over before; `false`: another run works on it, and it goes on.
+   * Ends the run's lease: its names are visible (`done`), or it failed for good. From here on its
+   * holds count for nothing. `BlobStore.deleteUnused` deletes those of its bytes that no blob uses.
+   * Gives `true` also if the lease was over before. Gives `false` if another run has the lease:
+   * then it goes on.
    */
   async endBy(run: LeaseRun, as: 'done' | 'failed'): Promise<boolean> {
     const key = keys.lease(run.lease)
     const isOurs = (lease: Lease | undefined): boolean => lease === undefined || lease.run === run.id
     const lease = await this.#records.read(key)
     if (!isOurs(lease)) return false
-    // A write that failed because a server did not answer may still be on its way. In a folder
-    // there is none, and no room is needed.
+    // If a server did not answer, a write that failed here may still reach it. A folder has no such
+    // writes, and there the end of a lease must not need space.
     if (lease && as === 'failed' && !conditionalRemove(this.store)) await this.#renew(lease)
     const after = await this.#records.update(key, (lease) => (lease && isOurs(lease) ? GONE : undefined))
     if (after === undefined) await this.store.delete([key])
@@ -226,7 +246,8 @@ export class Leases {
   }
 
   /**
-   * Ends a lease that nobody works on, as one who has the store for himself knows. Idempotent.
+   * Ends a lease that no run works on. Only for a caller that nobody shares the store with
+   * (mend-tail.ts). Idempotent.
    */
   async end(id: string): Promise<void> {
     await this.#records.update(keys.lease(id), (lease) => lease && GONE)
@@ -234,17 +255,17 @@ export class Leases {
   }
 
   /**
-   * Ends a lease whose owner seems dead, if its record is still the one with `etag`; `false` if
-   * it has changed. If its owner lives after all, it can set no name from here on. (Where the
-   * record is damaged nobody can tell what was announced: its owner fails at its next step.)
+   * Ends a lease whose owner seems dead, if its record still has this `etag`; `false` if it has
+   * changed. If the owner lives after all, it can set no name from here on. (A damaged record does
+   * not show what was announced. Then the owner fails at its next step.)
    */
   async endUnchanged(id: string, etag: Etag): Promise<boolean> {
     const key = keys.lease(id)
     const found = await this.#records.look(key)
     if (found?.etag !== etag) return false
     let last: Found<Lease> = found
-    // Where nothing was announced there is nothing to renew, and on a full disk nothing needs to be
-    // written to make room.
+    // If nothing was announced, there is nothing to renew. Then a full disk needs no write to make
+    // space.
     if (found.value?.about !== undefined) {
       const mine = { ...found.value, run: randomUUID() }
       const taken = await this.#records.write(key, mine, found)
@@ -258,8 +279,8 @@ export class Leases {
   }
 
   /**
-   * What the run before had announced fails, if it was not written yet. The key stays announced
-   * until this is done: who dies before that is followed by one who does it.
+   * Makes the write fail that the run before had announced, if it has not been done yet. The key
+   * stays announced until then, so if this process dies, the next one does the same.
    */
   async #renew({ about }: Lease): Promise<void> {
     if (about !== undefined) await this.#any.renew(about)

@@ -5,21 +5,21 @@
  * may end the lease; another load gives the name to image B, and the name may be removed, each
  * once and at any time. One step here is one request to the store.
  *
- * The law: once the lease's client was told that it is done, or that it failed, no run changes a
+ * The law: after the lease's client was told that it is done, or that it failed, no run changes a
  * name any more.
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
- * - `named`: a run that begins does not look whether the names were set by another (a job that runs
+ * - `named`: a run that begins does not check whether another has set the names (a job that runs
  *   again after its answer);
- * - `told`: a failure is told before the lease is over (the store was away, say), and whoever
- *   finds the lease goes on with it;
- * - `owner`: before a name is written it is only looked whether the lease lives and commits, not
- *   whose it is;
- * - `announce`: it is looked whose it is, but what is about to be written is not said, so that
- *   nobody can make it fail;
- * - `renew`: whoever takes the lease over does not make what was announced fail;
- * - `forget`: whoever takes it over forgets what was announced before having made it fail;
- * - `mark`: nothing is put where a name is not, on a store that takes tombstones away.
+ * - `told`: the client is told of a failure before the lease is over (the store was away, say), and
+ *   the next run goes on with the lease;
+ * - `owner`: before a name is written, the run checks only that the lease lives and commits, not
+ *   that it still has the lease;
+ * - `announce`: the run checks that it has the lease, but does not announce what it writes next, so
+ *   no successor can make that fail;
+ * - `renew`: a successor does not make fail what was announced;
+ * - `forget`: a successor deletes the announcement before it has made that fail;
+ * - `mark`: no tombstone is put where a name is absent, on a store that deletes tombstones.
  */
 export type WrongNaming = 'named' | 'told' | 'owner' | 'announce' | 'renew' | 'forget' | 'mark'
 
@@ -35,7 +35,7 @@ type Image = 'A' | 'B' | 'O'
 /** `image` undefined: a tombstone. `null`: nothing is there. */
 type Rec = { readonly image: Image | undefined; readonly rev: number } | null
 type Key = 'tag' | 'kept'
-/** The runs are 0 and 1, the observer is 2; nobody has it at the start. */
+/** The runs are 0 and 1, the observer is 2. At the start none of them has the lease. */
 type Owner = 0 | 1 | 2 | undefined
 
 interface Upload {
@@ -194,7 +194,7 @@ class Naming {
         yield to({ ...observer, at: 'retire' }, this.#renewed(state, observer.found.about))
         break
       case 'retire':
-        // By compare-and-set: as it was taken over, or somebody else has it.
+        // By compare-and-set: the lease is as it was taken over, or another run has it.
         if (upload.run === 2 && upload.state === observer.found.state)
           yield to({ ...observer, at: 'tell' }, { upload: { ...upload, state: 'gone' } })
         else yield to({ at: 'idle' })

@@ -3,27 +3,28 @@ import { keys, PREFIX, leaseInKey } from '../keys.js'
 import { listAll, type ObjectStore } from '../objects/object-store.js'
 import { tombstone } from '../records.js'
 
-/** Marks made at once for a store of an older version. */
+/** How many marks are made at the same time in a store of an older version. */
 const AT_ONCE = 16
 
 /**
- * The ids that leases have had. A client chooses the id, and bytes lie below it under names that
- * are the same for each lease: an id that is used again would write over bytes of images.
+ * The ids that leases have had. A client chooses the id of a lease, and bytes lie below it under
+ * names that are the same for each lease. A lease that used an id again would write over the bytes
+ * of images.
  *
- * A lease marks its id after its record is made and before its first byte. So an id without a
- * mark has no bytes. A mark stays for as long as a blob has bytes of that lease, at least; the
- * collector takes it away then, where the store can delete on a condition. Elsewhere marks stay, as
- * tombstones do, and are as small.
+ * A lease marks its id after its record is made and before its first byte. So an id without a mark
+ * has no bytes. A mark stays at least for as long as a blob has bytes of that lease. Then the
+ * collector deletes it, if the store can delete on a condition. On other stores marks stay, as
+ * tombstones do, and have the same size.
  *
- * Stores of older versions have bytes whose ids are not marked. Until `markAll` has been there
- * once, which it notes under `keys.allUsedMarked`, an id's bytes are looked for by a list.
+ * Stores of older versions have bytes whose ids are not marked. `markAll` marks them and then makes
+ * `keys.allUsedMarked`. Until that exists, `claim` also lists the bytes of the id.
  */
 export class UsedIds {
   #areAllMarked = false
 
   constructor(private readonly store: ObjectStore) {}
 
-  /** Marks the id of a lease whose record was just made. `false`: it was used before. */
+  /** Marks the id of a lease whose record was just made; `false` if the id was used before. */
   async claim(id: string): Promise<boolean> {
     if ((await this.store.create(keys.usedId(id), tombstone())) === undefined) return false
     this.#areAllMarked ||= (await this.store.stat(keys.allUsedMarked)) !== undefined
@@ -31,8 +32,8 @@ export class UsedIds {
   }
 
   /**
-   * Marks the ids of all bytes that are there: a migration (migrations.ts), and for the start of
-   * the storage service, since a loss of power may have taken marks (mend-tail.ts).
+   * Marks the ids of all bytes in the store. It is a migration (migrations.ts). The storage service
+   * calls it at its start too, since a loss of power may have taken marks (mend-tail.ts).
    */
   async markAll(): Promise<void> {
     if (await this.store.stat(keys.allUsedMarked)) return

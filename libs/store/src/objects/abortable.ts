@@ -5,9 +5,9 @@ export function cancelled(): StrataError {
 }
 
 /**
- * The source's chunks until `signal` aborts: then it ends with `cancelled` at once, also while the
- * source gives nothing. The source is told without waiting: a generator that hangs in an `await`
- * would not hear it.
+ * The source's chunks until `signal` aborts. Then the iteration throws `cancelled` at once, also
+ * while the source gives nothing. `return()` of the source is called but not awaited: a generator
+ * that hangs in an `await` would never answer it.
  */
 export async function* abortable(
   source: AsyncIterable<Uint8Array>,

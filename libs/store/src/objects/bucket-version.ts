@@ -11,7 +11,7 @@ const lockSchema = z.object({ owner: z.string().max(100), beat: z.number().int()
 type Lock = z.infer<typeof lockSchema>
 
 const BEAT_MS = 1_000
-/** An owner that has not written for so long, by the clock of the one that waits, is dead. */
+/** An owner that has not written for this long, by the clock of the process that waits, is dead. */
 const SILENCE_MS = 10_000
 const ASK_EVERY_MS = 250
 
@@ -20,9 +20,10 @@ interface BucketVersionOptions {
 }
 
 /**
- * The version of the data in a bucket: a `VersionedPlace` of `@strata/base`. The note is the record
- * `version`. A bucket has no lock that dies with its owner, so the lock is the record `migrating`:
- * its owner writes it anew each second, and one that stopped writing for 10 s has lost it.
+ * The version of the data in a bucket: a `VersionedPlace` of `@strata/base`. The record `version`
+ * holds it. A bucket has no lock that is released when its owner dies. So the lock is the record
+ * `migrating`: its owner writes it every second, and an owner that did not write for 10 s has lost
+ * it.
  */
 export class BucketVersion {
   readonly #versions: Records<{ version: number }>
@@ -44,7 +45,7 @@ export class BucketVersion {
     return (await this.#versions.read(keys.version))?.version
   }
 
-  /** Never lowers it: a process that lost the lock may come late. */
+  /** Never lowers the version: a process that lost the lock may write late. */
   async write(version: number): Promise<void> {
     await this.#versions.update(keys.version, (noted) =>
       noted !== undefined && noted.version >= version ? undefined : { version },
@@ -80,7 +81,10 @@ export class BucketVersion {
     }
   }
 
-  /** Until the signal aborts, or another process has the lock: the migrations allow for that. */
+  /**
+   * Writes the lock until the signal aborts or another process has taken the lock. The migrations
+   * are safe if two processes run them at once.
+   */
   async #beat(owner: string, signal: AbortSignal): Promise<void> {
     for (let beat = 1; ; beat++) {
       const isOver = await delay(BEAT_MS, false, { signal }).catch(() => true)
@@ -90,7 +94,7 @@ export class BucketVersion {
         if (seen?.value?.owner !== owner) return
         await this.#locks.write(keys.migrating, { owner, beat }, seen)
       } catch (error) {
-        // The server is away: the next beat may reach it.
+        // The server does not answer. The next heartbeat may reach it.
         if (!(error instanceof StrataError)) throw error
       }
     }

@@ -35,93 +35,97 @@ export interface ByteRange {
  * - *Bytes*, written by `put` under a key that is fresh (it holds an id made for this one write)
  *   and written once. A put to a key that was used is a fault of the caller: a driver may refuse
  *   it, and may as well overwrite.
- * - *Records*, small (at most `MAX_RECORD_BYTES`) and known by content or by a user's name, so that
- *   many may write them at once. They change by `create` (nothing may be there) and `replace` (what
- *   is there must be what was read) only. Both are atomic, across processes and machines. What
- *   follows from its key and is never replaced (a layer's index) is written by `create` too, and
- *   may be larger.
+ * - *Records*, small (at most `MAX_RECORD_BYTES`), under a key that follows from their content or
+ *   from a user's name. So several writers may write one at the same time. A record changes by
+ *   `create` (nothing may be there) and `replace` (what is there must be what was read) only. Both
+ *   are atomic, across processes and machines. An object that follows from its key and is never
+ *   replaced (a layer's index) is written by `create` too, and may be larger.
  *
- * **ETags.** As on S3, a record's is the hash of its content: written A, B, A again, it has the
- * first tag again, and a `replace` that should have failed succeeds. So every record carries a
- * fresh random `rev` in each write; `Records` (records.ts) sees to it, and nothing else writes
- * records.
+ * **ETags.** As on S3, a record's ETag is the hash of its content. A record that changed from A to
+ * B and back to A has its first ETag again, and a `replace` succeeds that should fail. So each
+ * write gives a record a fresh random `rev`. `Records` (records.ts) does that, and nothing else
+ * writes records.
  *
- * **What a reader sees.** An object as one finished write left it, whole, or nothing: while a
+ * **What a reader sees.** An object as one finished write left it, complete, or nothing. While a
  * writer writes, and after it failed, was aborted or died, a new key is absent and a replaced one
  * has its old content. A body that is being read goes on to its end when the object is replaced or
- * deleted (a driver that cannot promise that fails the body; it never mixes two states). A finished
- * write is seen by every later read and list.
+ * deleted. (A driver that cannot promise that fails the body; it never mixes two states.) Every
+ * later read and list sees a finished write.
  *
- * **Deletes** carry no condition, S3 has none that can be relied on. So only keys with a fresh id
- * in them (`data/`, `uploads/`) are deleted: nobody will write them again. A key named by content
- * or by a user ends as a tombstone, a record that says it is gone; a driver with a lock of its own
- * offers `ConditionalRemove` to take that away too.
+ * **Deletes** have no condition, because S3 has none that can be relied on. So only keys with a
+ * fresh id in them (`data/`, `uploads/`) are deleted: nobody writes them again. A key that follows
+ * from content or from a user's name ends as a tombstone, a record that says that it is gone. A
+ * driver with a lock of its own offers `ConditionalRemove`, which deletes that too.
  *
- * **Errors**: absent is `undefined`, never an error. `bad_request` for a key or range out of
- * bounds, `storage_full`, `store_unavailable` for all else that the store's machine or network
- * does, `cancelled` when the signal aborted, `limit_exceeded` for an object larger than the reader
- * allows. An error of a `put`'s source comes out as it is.
+ * **Errors**: an absent object is `undefined`, never an error. `bad_request` for a key or range out
+ * of bounds, `storage_full`, `cancelled` when the signal aborted, `limit_exceeded` for an object
+ * larger than the reader allows, and `store_unavailable` for every other failure of the store's
+ * machine or network. An error of a `put`'s source passes as it is.
  */
 export interface ObjectStore {
   /**
-   * Writes bytes under a fresh key, in flat memory, whatever the stream's length. The source is
-   * pulled only as fast as it can be written. A chunk is lent: its memory is the source's again, to
-   * be written over, when the next one is asked for. If it fails, or `signal` aborts, the promise
-   * rejects, the source is told (`return()`, if it was begun), and nothing is left in the store.
+   * Writes bytes under a fresh key. The memory that it takes does not depend on the length of the
+   * stream, and the source is read only as fast as its bytes can be written. A chunk is lent: when
+   * the next one is asked for, the source may write over the memory of the last. If the source
+   * fails, or `signal` aborts, the promise rejects, `return()` of a source that was begun is
+   * called, and nothing is left in the store.
    */
   put(key: string, source: ByteSource, options?: { signal?: AbortSignal }): Promise<ObjectInfo>
   /**
-   * The object's bytes as a stream, all of them or a range; `size` is the whole object's. A range
-   * is clipped to the object: one that begins at or behind its end is empty. The caller reads the
-   * body to its end or destroys it.
+   * The object's bytes as a stream, all of them or a range. `size` is the size of the whole object.
+   * A range is clipped to the object: one that begins at its end or behind it is empty. The caller
+   * reads the body to its end or destroys it.
    */
   get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined>
   /** The whole object in memory; `limit_exceeded` if it has more than `maxBytes`. */
   read(key: string, maxBytes: number): Promise<{ readonly bytes: Buffer; readonly etag: Etag } | undefined>
   stat(key: string): Promise<ObjectInfo | undefined>
-  /** Writes if nothing is there. `undefined`: something is. Of any number at once, one wins. */
+  /**
+   * Writes if nothing is there; `undefined` if something is. Of several calls at once, one
+   * succeeds.
+   */
   create(key: string, bytes: Uint8Array): Promise<Etag | undefined>
   /**
-   * Writes if the object's tag is still `etag`. `undefined`: it has changed or is gone. Of any
-   * number with one tag, one wins.
+   * Writes if the object's ETag is still `etag`; `undefined` if it has changed or is gone. Of
+   * several calls with one ETag, one succeeds.
    */
   replace(key: string, bytes: Uint8Array, etag: Etag): Promise<Etag | undefined>
   /**
-   * Objects whose keys begin with `prefix` (any string that can begin a key) and come behind
-   * `after`, in the order of the keys' bytes, at most `limit` (1,000 unless told; a driver may give
-   * fewer, with `next`). What exists from before the first page until after the last is listed;
-   * what comes or goes meanwhile may be.
+   * Objects whose keys begin with `prefix` (any string that can begin a key) and sort behind
+   * `after`, in the order of the keys' bytes. A page has at most `limit` of them (default 1,000). A
+   * driver may give fewer, even none, with `next`. What exists from before the first page until
+   * after the last is listed. What is made or deleted meanwhile may be listed or not.
    */
   list(prefix: string, options?: { after?: string; limit?: number }): Promise<ObjectPage>
   /** Deletes what is there of `keys`; idempotent. For keys with a fresh id only (see above). */
   delete(keys: readonly string[]): Promise<void>
   /**
-   * Waits for nothing: what is under way elsewhere ends by itself. After it, no method may be
-   * called.
+   * Ends the use of the store and waits for nothing: operations that other calls began end by
+   * themselves. No method may be called after it.
    */
   close(): Promise<void>
 }
 
 export type ByteSource = AsyncIterable<Uint8Array> | Uint8Array
 
-/** Records above this could not be compared by content on every driver. */
+/** A larger record could not be compared by content on every driver. */
 export const MAX_RECORD_BYTES = 256 * 1024
 
 /**
- * An ability of stores whose objects are files of this machine: they can be written in place by
- * threads, hard-linked into a node's own folder, and mapped. S3 has none of it; whoever uses it has
- * another way for stores without (`localObjects(store)` is `undefined`).
+ * An ability of stores whose objects are files of this machine: threads write them in place, a node
+ * hard-links them into its own folder, and they can be mapped. S3 has none of it
+ * (`localObjects(store)` is `undefined`), so each user of it has another way for such stores.
  */
 export interface LocalObjects {
   /** Where the object is, or would be. The file is read-only and never changed. */
   localPath(key: string): string
   /**
-   * Makes an empty file for a fresh key and returns its path, for the caller to open and fill.
-   * Departure from the law above: the object can be seen while it is written. That is harmless for
+   * Makes an empty file for a fresh key and returns its path. The caller opens and fills it. This
+   * departs from the law above: the object can be seen while it is written. That is harmless for
    * `data/` keys only, which nobody knows before a record names them.
    */
   createLocal(key: string): Promise<string>
-  /** The writer is done: the file becomes read-only (0444) and counts as committed. */
+  /** Commits a file that its writer has filled: it becomes read-only (0444). */
   sealLocal(key: string): Promise<ObjectInfo>
 }
 
@@ -130,7 +134,7 @@ export function localObjects(store: ObjectStore): (ObjectStore & LocalObjects) |
 }
 
 /**
- * An ability of stores with a lock of their own: a delete that checks, so that tombstones need not
+ * An ability of stores with a lock of their own: a delete with a condition. So tombstones need not
  * stay.
  */
 export interface ConditionalRemove {
@@ -146,7 +150,7 @@ export function conditionalRemove(store: ObjectStore): (ObjectStore & Conditiona
 export interface PresignedReads {
   /**
    * A URL with which anybody may read the object, whole or a range, for so many seconds (at most 7
-   * days). Nothing is asked: the object may be absent.
+   * days). The server is not asked: the object may be absent.
    */
   presignedGet(key: string, seconds: number): Promise<string>
 }
@@ -156,18 +160,20 @@ export interface PartialUpload {
   readonly key: string
   /** By the server's clock. */
   readonly startedAt: Date
-  /** Bytes that it takes: of what was written of it so far. */
+  /** Bytes that the parts written so far take. */
   size(): Promise<number>
-  /** Takes it away; a `put` that still writes it fails. Idempotent. */
+  /** Deletes what was written; a `put` that still writes it fails. Idempotent. */
   abort(): Promise<void>
 }
 
 /**
  * An ability of stores in which a writer that died leaves something that is no object: unfinished
- * multipart uploads stay until somebody aborts them.
+ * multipart uploads stay until they are aborted.
  */
 export interface PartialUploads {
-  /** Those below a prefix, all unless told. Slow, as every list is. */
+  /**
+   * The partial uploads of keys below a prefix; of all keys without one. Slow, as every list is.
+   */
   listPartial(prefix?: string): AsyncGenerator<PartialUpload>
 }
 

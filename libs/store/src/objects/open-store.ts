@@ -8,14 +8,14 @@ import { FolderStore } from '../folder/folder-store.js'
 import { migrateStore } from './migrations.js'
 import type { ObjectStore } from './object-store.js'
 
-/** Where services that inject their dependencies find the process's `ObjectStore`. */
+/** The injection token of the process's `ObjectStore`. */
 export const OBJECT_STORE = Symbol('object store')
 
 const BUCKET = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])$/
-const set = z.string().min(1)
+const nonEmpty = z.string().min(1)
 
 /**
- * The variables that say where the store is. A service spreads them into its own and adds
+ * The variables that say where the store is. A service spreads them into its own schema and adds
  * `checkStoreConfig`.
  */
 export const storeConfigShape = {
@@ -28,16 +28,18 @@ export const storeConfigShape = {
     .refine(isOrigin, 'must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind')
     .optional()
     .describe('The S3 server: http://HOST[:PORT] or https://HOST[:PORT]. Needed with s3://'),
-  STRATA_S3_REGION: set.default('us-east-1').describe('The region of the bucket'),
-  STRATA_S3_ACCESS_KEY: set.optional().describe('Access key. Needed with s3://'),
-  STRATA_S3_SECRET_KEY: set.optional().describe('Secret key. With s3://, this or STRATA_S3_SECRET_KEY_FILE is needed'),
-  STRATA_S3_SECRET_KEY_FILE: set.optional().describe('File that holds the secret key'),
+  STRATA_S3_REGION: nonEmpty.default('us-east-1').describe('The region of the bucket'),
+  STRATA_S3_ACCESS_KEY: nonEmpty.optional().describe('Access key. Needed with s3://'),
+  STRATA_S3_SECRET_KEY: nonEmpty
+    .optional()
+    .describe('Secret key. With s3://, this or STRATA_S3_SECRET_KEY_FILE is needed'),
+  STRATA_S3_SECRET_KEY_FILE: nonEmpty.optional().describe('File that holds the secret key'),
 }
 export type StoreConfig = z.infer<z.ZodObject<typeof storeConfigShape>>
 
 /**
- * What `s3://` needs beside itself. Told together with all else that is wrong, so what it is given
- * may be anything.
+ * Checks the variables that `s3://` needs in addition. It runs also if other variables are invalid,
+ * so that all faults are reported at once. So its input may have any form.
  */
 export const checkStoreConfig = z.superRefine<StoreConfig>(
   (config, context) => {
@@ -61,10 +63,10 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
 )
 
 /**
- * The store that a valid configuration names, ready for use: its data have the version that this
- * release knows (migrations.ts). `warn` gets a sentence for each image
- * and upload that a loss of power has taken from a folder (mend-tail.ts), and for what else is not
- * as it should be; a process warning if left out.
+ * The store that a valid configuration names, ready for use. Its data have the version that this
+ * release knows (migrations.ts). `warn` gets a sentence for each image and upload that a loss of
+ * power has taken from a folder (mend-tail.ts), and for other faults that do not stop the start; by
+ * default it is a process warning.
  * @throws StrataError `data_newer` if a newer release has used the store
  */
 export async function openStore(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
@@ -75,7 +77,7 @@ export async function openStore(config: StoreConfig, warn?: (message: string) =>
     const version = new FolderVersion('the store', folder)
     return migrated(await FolderStore.open(folder, { warn: tell }), (store) => migrateStore(version, store, tell))
   }
-  // Its client is some hundred modules: who keeps blobs in a folder does without.
+  // The S3 client has some hundred modules. A process with a folder store does not load them.
   const { S3Store } = await import('../s3/s3-store.js')
   const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
   const server = { endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket }

@@ -3,23 +3,26 @@ import { StrataError } from '@strata/base'
 import type { Etag, ObjectStore } from '../objects/object-store.js'
 import { S3Failure } from './s3-failure.js'
 
-/** Objects with which a start tries the server. The driver's own: lists do not show them. */
+/**
+ * Prefix of the objects with which a start tests the server. They belong to the driver: lists do
+ * not show them.
+ */
 export const PROBES = 'probe/'
 
 /**
  * A probe that is older than this belongs to no start that is under way. The clocks of server and
- * client differ by 15 minutes at most: S3 refuses signatures beyond that.
+ * client differ by at most 15 minutes: S3 refuses signatures beyond that.
  */
 export const PROBE_LIFETIME_MS = 60 * 60_000
 
 /**
- * Tries whether the server obeys `If-None-Match: *` and `If-Match` on a PUT. Every record of the
- * store rests on both. A server that does not know them ignores them and answers 200: two loads
- * set one tag, and a collector deletes what a load has just come to hold.
+ * Tests whether the server obeys `If-None-Match: *` and `If-Match` on a PUT. Every record of the
+ * store rests on both. A server that does not know them ignores them and answers 200: then two
+ * loads set one tag, and a collector deletes what a load has just come to hold.
  *
- * Makes one object under a key of its own, so any number of starts do not disturb each other, and
- * deletes it. A start that dies in between leaves it; a start that comes an hour later deletes it.
- * That one writer of several at the same time wins is not tried: one client cannot prove it.
+ * Makes one object under a key of its own, so several starts do not disturb each other, and deletes
+ * it. If a start dies in between, a start that comes an hour later deletes it. That one of several
+ * simultaneous writers wins is not tested: one client cannot prove it.
  *
  * @throws StrataError `store_unavailable` if the server ignores or refuses a condition, or does not
  * answer; `storage_full` if nothing could be tried, because the server has no space for the object
@@ -41,12 +44,12 @@ export async function tryConditions(store: ObjectStore, endpoint: string): Promi
       throw unusable(endpoint, 'does not know its own ETag (If-Match)')
     if ((await replace('third', first)) !== undefined) throw unusable(endpoint, 'ignores If-Match')
   } finally {
-    // What cannot be deleted now is deleted by a later start.
+    // If it cannot be deleted now, a later start deletes it.
     await store.delete([key]).catch(() => undefined)
   }
 }
 
-/** Of the answers that a server gives to a header that it does not implement. */
+/** Whether the server answered that it does not implement a header. */
 function isRefusal(error: unknown): boolean {
   return error instanceof S3Failure && (error.status === 501 || error.code === 'NotImplemented')
 }

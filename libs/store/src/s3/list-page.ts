@@ -8,7 +8,7 @@ export interface ListedPage {
   readonly next: string | undefined
 }
 
-/** A server that answers so many empty pages one behind the other has no end to come to. */
+/** A server that answers more empty pages in a row than this will not come to an end. */
 const MOST_EMPTY_PAGES = 10_000
 
 /**
@@ -17,8 +17,8 @@ const MOST_EMPTY_PAGES = 10_000
  *
  * S3 may answer a page without keys that is not the last one, where many keys were deleted. A
  * collector that took it for the end would take all images for garbage. So an empty page is
- * followed by its continuation token, and a page that cannot be followed, or whose keys are not
- * those that were asked for, is no page.
+ * followed by its continuation token. A page is refused if it cannot be followed, or if its keys
+ * are not those that were asked for.
  */
 export async function listPage(
   client: S3Client,
@@ -47,7 +47,7 @@ export async function listPage(
     if (!page.more || last !== undefined) return { objects: page.objects, next: page.more ? last : undefined }
     token = page.token
   }
-  throw S3Failure.ofNonsense(`${MOST_EMPTY_PAGES} empty pages of ${prefix}`)
+  throw S3Failure.ofNonsense(`${MOST_EMPTY_PAGES} empty pages in a list of ${prefix}`)
 }
 
 function checkKeys(objects: readonly ListedS3Object[], prefix: string, after = ''): void {

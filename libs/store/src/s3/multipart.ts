@@ -10,15 +10,14 @@ import { S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
 /**
- * Parts on their way at a time; one more is being filled. Of large ones fewer: as many as are not
- * more bytes than these, or one.
+ * How many parts of `UNIT` bytes are sent at the same time; one more is being filled. Of larger
+ * parts so many that they have no more bytes than these, but at least one.
  */
 const IN_FLIGHT = 3
 
 /**
- * An upload in parts under a fresh key. Nobody sees an object until `complete`. A part that fails
- * is sent again; if it fails for good, `failed` aborts, so that a source that is silent is not
- * waited for.
+ * An upload in parts under a fresh key. No object exists before `complete`. A part that fails is
+ * sent again. If it fails for good, `failed` aborts, so that nobody waits for a silent source.
  */
 export class Multipart {
   readonly #tags: Etag[] = []
@@ -33,7 +32,10 @@ export class Multipart {
     private readonly client: S3Client,
     private readonly key: string,
     private readonly uploadId: string,
-    /** An earlier try to begin, whose answer was lost, may have begun another. */
+    /**
+     * The answer to an earlier attempt to begin was lost. So that attempt may have begun another
+     * upload.
+     */
     private readonly mayHaveTwin: boolean,
   ) {}
 
@@ -60,21 +62,21 @@ export class Multipart {
   }
 
   /**
-   * Aborts when nothing more can come of it; its reason is what `put` is to throw: a part's error,
-   * or `cancelled`.
+   * Aborts when the upload has failed. Its reason is what `put` throws: a part's error, or
+   * `cancelled`.
    */
   get failed(): AbortSignal {
     return this.#failure.signal
   }
 
-  /** Resolves when the part is on its way: the next one can be filled meanwhile. */
+  /** Resolves when the part is being sent, so that the next one can be filled meanwhile. */
   async add(part: Part): Promise<void> {
     while (this.#flying.size > 0 && this.#flyingBytes + part.length > IN_FLIGHT * UNIT) await Promise.race(this.#flying)
     this.#failure.signal.throwIfAborted()
     if (this.#count === MAX_PARTS)
       throw new StrataError(
         'limit_exceeded',
-        `an object has more than ${this.#size} bytes; that is as many as an S3 server takes`,
+        `an object has more than ${this.#size} bytes: an S3 server takes no larger one`,
       )
     const at = this.#count++
     this.#size += part.length
@@ -90,8 +92,8 @@ export class Multipart {
   }
 
   /**
-   * The object is there, whole, when it resolves. Tried again where an answer was lost: an upload
-   * that is gone then is one that was completed.
+   * When this resolves, the object exists, complete. If an answer is lost, the request is sent
+   * again: an upload that does not exist any more was completed by the first one.
    */
   async complete(): Promise<ObjectInfo> {
     await Promise.all(this.#flying)
@@ -112,14 +114,14 @@ export class Multipart {
       { patience: STREAM_PATIENCE_MS },
     )
     this.#over.abort()
-    // Nothing is listed while somebody waits, unless there is a reason to look.
+    // A caller waits, so nothing is listed unless there may be a twin.
     await soon((limit) => (this.mayHaveTwin ? abandon(client, key, limit) : remove(client, noteOf(key), limit)))
     return { size: this.#size, etag }
   }
 
   /**
-   * Nothing is left of it, nor of the object that it may have become, on a server that answers;
-   * elsewhere the storage service's sweep finds it.
+   * Deletes the upload and the object that it may have become, if the server answers. Otherwise the
+   * storage service finds them later.
    */
   async abort(): Promise<void> {
     this.#over.abort()

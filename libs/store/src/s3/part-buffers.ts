@@ -1,14 +1,14 @@
 import { UNIT, type PartPlan } from './part-plan.js'
 
 /**
- * As many as two streams use at once. One that is dropped is memory until the next collection, so
- * what is kept is less than what is not.
+ * As many buffers as two streams use at the same time. A buffer that is dropped stays in memory
+ * until the next garbage collection, so keeping these takes less memory than dropping them.
  */
 const KEPT = 8
 
 /**
- * Buffers of one unit each, used again: what the streams of a process take does not grow with what
- * goes through them.
+ * Buffers of one unit each that are used again. So the memory that a process needs for streams does
+ * not grow with their bytes.
  */
 export class PartBuffers {
   readonly #free: Buffer[] = []
@@ -23,8 +23,8 @@ export class PartBuffers {
 }
 
 /**
- * Bytes of an object, in order; all but the last as large as the plan says. Whoever is done with
- * them calls `release`.
+ * A part of an object, in order. All but the last have the size that the plan says. Its user calls
+ * `release` when it has been sent.
  */
 export interface Part {
   readonly bytes: readonly Uint8Array[]
@@ -33,9 +33,9 @@ export interface Part {
 }
 
 /**
- * A stream in parts. Its chunks are copied, for who makes them may use their memory again as soon
- * as the next one is asked for; a source of no bytes is one empty part. Bytes that are at hand
- * anyway are cut as they are.
+ * A stream in parts. Its chunks are copied, because the source may write over a chunk's memory when
+ * the next one is asked for. A source without bytes gives one empty part. Bytes that are in memory
+ * already are cut without a copy.
  */
 export async function* partsOf(
   source: AsyncIterable<Uint8Array> | Uint8Array,
@@ -63,7 +63,7 @@ async function* gathered(
   let held: Buffer[] = []
   let length = 0
   let number = 0
-  /** From here the buffers are the part's: `release` gives them back. */
+  /** From here on the buffers belong to the part: `release` gives them back. */
   const finish = (): Part => {
     const part = partOf(held, length, buffers)
     held = []

@@ -5,9 +5,10 @@ import { listPage } from './list-page.js'
 import { parseParts, parseUploads } from './s3-xml.js'
 
 /**
- * Before an upload in parts begins, an empty object notes its key; it goes when the upload is over.
- * For MinIO lists unfinished uploads of all keys from its memory only: after it was started again
- * they are there still, but only who knows the key can find them.
+ * Prefix of the notes. Before an upload in parts begins, the driver makes an empty object that
+ * notes its key. It deletes the note when the upload is over. MinIO needs this: it lists the
+ * unfinished uploads of all keys from its memory only. After a restart they still exist, but only a
+ * caller that knows the key finds them.
  */
 export const NOTES = 'partial/'
 const NOTES_PAGE = 1_000
@@ -17,8 +18,8 @@ export function noteOf(key: string): string {
 }
 
 /**
- * Ends all uploads in parts to a key, and its note. `only`: the one that there is, for a caller who
- * knows that; then nothing is listed. Idempotent.
+ * Aborts all uploads in parts to a key, and deletes its note. `only` is the id of the single
+ * upload, for a caller that knows that there is one; then nothing is listed. Idempotent.
  */
 export async function abandon(client: S3Client, key: string, signal?: AbortSignal, only?: string): Promise<void> {
   await client.attempt(
@@ -33,8 +34,8 @@ export async function abandon(client: S3Client, key: string, signal?: AbortSigna
 }
 
 /**
- * What is being put in parts, or was by a process that died: what the server lists, and what notes
- * lead to. One for each key.
+ * Uploads in parts that are under way or whose process died, one for each key: those that the
+ * server lists, and those that a note leads to.
  */
 export async function* partialUploads(client: S3Client, prefix: string): AsyncGenerator<PartialUpload> {
   const known = new Set<string>()
@@ -60,7 +61,7 @@ export async function* partialUploads(client: S3Client, prefix: string): AsyncGe
   } while (after !== undefined)
 }
 
-/** Bytes of the parts that have come. */
+/** The bytes of the parts that the server has. */
 async function sizeOf(client: S3Client, key: string): Promise<number> {
   let size = 0
   for (const { id } of await client.attempt(() => uploadsOf(client, key))) {
@@ -76,7 +77,10 @@ async function sizeOf(client: S3Client, key: string): Promise<number> {
   return size
 }
 
-/** A list with the whole key as its prefix is the one that MinIO reads from its disks. */
+/**
+ * The unfinished uploads to a key. Only for a list with the whole key as its prefix does MinIO read
+ * its disks.
+ */
 async function uploadsOf(client: S3Client, key: string, signal?: AbortSignal): Promise<{ readonly id: string }[]> {
   const { Upload } = parseUploads(
     (await client.send({ method: 'GET', query: { uploads: '', prefix: key }, signal })).text,

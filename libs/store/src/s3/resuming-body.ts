@@ -2,21 +2,21 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
 
-/** A server that gives nothing for so long, while somebody waits, has gone. */
+/** A server that sends nothing for this long, while a reader waits, counts as gone. */
 const SILENCE_MS = 15_000
 /**
- * A reader that takes nothing for so long gives its connection back: MinIO lets nobody delete an
- * object while it sends it.
+ * If its reader takes nothing for this long, the body closes its connection: MinIO deletes no
+ * object that it is sending.
  */
 const PAUSE_MS = 2_000
 /** Answers in a row that break off before their first byte. */
 const EMPTY_ANSWERS = 5
 
 /**
- * The bytes from `start` to `end` of an object, read from the server as fast as they are read here.
- * Where an answer breaks off (cut short by the server, or closed since nobody read it) the rest is
- * asked for: `open` gives it, of the same state of the object, or throws what the reader is to be
- * told.
+ * The bytes from `start` to `end` of an object, requested as fast as they are read here. If an
+ * answer breaks off (the server ended it, or it was closed because its reader paused), the body
+ * requests the rest. `open` gives that, of the same state of the object, or throws the error for
+ * the reader.
  */
 export class ResumingBody extends Readable {
   #answer: IncomingMessage | undefined

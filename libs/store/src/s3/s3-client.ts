@@ -17,7 +17,7 @@ export interface S3Config {
 
 export interface S3Request {
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
-  /** None: the request is about the bucket. */
+  /** Without a key the request is about the bucket. */
   readonly key?: string
   readonly query?: Readonly<Record<string, string>>
   readonly headers?: OutgoingHttpHeaders
@@ -25,31 +25,31 @@ export interface S3Request {
   readonly signal?: AbortSignal | undefined
 }
 
-/** How long a request that somebody waits for is tried again. */
+/** For how long a request is repeated while a caller waits for its answer. */
 const PATIENCE_MS = 2_500
-/** The same for a stream under way: it outlives a server that is started again. */
+/** The same for a stream under way. It is long enough for a server to restart. */
 export const STREAM_PATIENCE_MS = 10_000
-/** A connection that is not made in this time is none. */
+/** How long a connection may take to open. */
 const CONNECT_MS = 2_000
 /**
- * A server that takes or gives no byte for so long has gone. Slow ones hash and sync before they
- * answer.
+ * A server that takes or sends no byte for this long counts as gone. Slow servers hash and sync
+ * before they answer.
  */
 const SILENCE_MS = 15_000
 const MAX_TEXT = 8 * 1024 * 1024
-/** Of a signature. Servers compare clocks with about as much leeway. */
+/** How long a signature is valid. Servers allow about the same difference between the clocks. */
 const SIGNED_SECONDS = 900
 
 /**
- * Requests to one bucket, each signed in its URL with the payload left out (the `minio` package's
- * presigned URLs): bytes are not hashed here, what they are is proven by their digest. The
- * package's own requests are not used: they know no end of waiting and no abort, keep the
- * connection of a 503 for ever, and take half a list for a whole one.
+ * Requests to one bucket. Each is signed in its URL, without the payload (the `minio` package's
+ * presigned URLs): bytes are not hashed here, because their digest proves them. The package's own
+ * requests are not used: they have no limit of time and no abort, keep the connection of a 503 for
+ * ever, and take half a list for a complete one.
  */
 export class S3Client {
   readonly #signer: Client
   readonly #transport: typeof http | typeof https
-  /** Two sets of connections: however many bodies stand open, a short request finds one. */
+  /** Two pools of connections, so that a short request finds one, however many bodies are open. */
   readonly #short: http.Agent
   readonly #bodies: http.Agent
 
@@ -83,8 +83,8 @@ export class S3Client {
   }
 
   /**
-   * Runs `work` until it succeeds or fails for good, or `patience` is over. `unsure`: an earlier
-   * try may have done its work, its answer was lost.
+   * Runs `work` until it succeeds, fails for good, or `patience` (in ms) is over. `unsure` is true
+   * if an earlier attempt may have done its work, but its answer was lost.
    */
   async attempt<T>(
     work: (unsure: boolean) => Promise<T>,
@@ -106,8 +106,8 @@ export class S3Client {
   }
 
   /**
-   * One try: the answer as its head arrives, if it says 2xx. The caller reads its body, or destroys
-   * it.
+   * One attempt. Resolves with the answer when its head has arrived, if its status is 2xx. The
+   * caller reads its body or destroys it.
    * @throws S3Failure
    */
   async open(request: S3Request): Promise<IncomingMessage> {
@@ -120,7 +120,7 @@ export class S3Client {
     throw errorFrom(status, answer.headers, await textOf(answer).catch(() => ''))
   }
 
-  /** One try of a request with a small answer. @throws S3Failure */
+  /** One attempt of a request with a small answer. @throws S3Failure */
   async send(request: S3Request): Promise<{ readonly headers: http.IncomingHttpHeaders; readonly text: string }> {
     const answer = await this.open(request)
     return { headers: answer.headers, text: await textOf(answer) }

@@ -2,8 +2,8 @@ import { StrataError } from '@strata/base'
 
 /** Answers after which the same request may succeed. */
 const RETRYABLE_STATUS: readonly number[] = [408, 409, 425, 429, 500, 502, 503, 504]
-// AccessDenied: so MinIO tells of a write into a folder that a delete of its last object is just
-// taking away (tried). Who really has no right is told a little later.
+// AccessDenied: MinIO answers this for a write into a folder that the delete of its last object is
+// just removing (tried). A key that really has no right is refused a little later.
 const RETRYABLE_CODE: readonly string[] = [
   'RequestTimeout',
   'IncompleteBody',
@@ -23,8 +23,8 @@ const UNSENT: readonly string[] = [
 ]
 
 /**
- * One request that came to no good end. Stays within this folder: `asStoreError` is what callers of
- * a store see.
+ * A request that failed. It stays within this folder: callers of a store get what `asStoreError`
+ * makes of it.
  */
 export class S3Failure extends Error {
   override readonly name = 'S3Failure'
@@ -32,11 +32,11 @@ export class S3Failure extends Error {
     message: string,
     /** The same request again may succeed. */
     readonly retryable: boolean,
-    /** The server may have done what was asked all the same. */
+    /** The server may have done the request all the same. */
     readonly ambiguous: boolean,
-    /** Of the answer, if there was one. */
+    /** The status of the answer, if there was one. */
     readonly status: number | undefined,
-    /** S3's name for what is wrong, `NoSuchKey`; empty if it gave none. */
+    /** S3's error code, as `NoSuchKey`; empty if the answer had none. */
     readonly code: string,
     options?: { cause?: unknown },
   ) {
@@ -54,7 +54,7 @@ export class S3Failure extends Error {
     )
   }
 
-  /** No answer, or half of one. */
+  /** The answer is missing or incomplete. */
   static ofNetwork(cause: Error): S3Failure {
     const name = 'code' in cause ? String(cause.code) : ''
     return new S3Failure(
@@ -67,13 +67,15 @@ export class S3Failure extends Error {
     )
   }
 
-  /** An answer that is not what S3 says it must be: another server's, or a broken one. */
+  /**
+   * The answer is not what S3 specifies: it is from another kind of server, or from a broken one.
+   */
   static ofNonsense(message: string, cause?: unknown): S3Failure {
     return new S3Failure(`gave an answer that makes no sense (${message})`, true, true, undefined, '', { cause })
   }
 }
 
-/** What `NoSuchKey` says. A bucket that is missing is another thing. */
+/** The object does not exist. A missing bucket is another error. */
 export function isAbsent(error: unknown): boolean {
   return error instanceof S3Failure && error.status === 404 && error.code === 'NoSuchKey'
 }
@@ -83,18 +85,21 @@ export function isPreconditionFailed(error: unknown): boolean {
   return error instanceof S3Failure && error.status === 412
 }
 
-/** As the store's callers are told. Errors that are no `S3Failure` are theirs already. */
+/** The error for the store's callers. An error that is no `S3Failure` passes as it is. */
 export function asStoreError(error: unknown, endpoint: string, bucket: string): unknown {
   if (!(error instanceof S3Failure)) return error
   const { status, code, message } = error
-  const told = (sentence: string): StrataError => new StrataError('store_unavailable', sentence, { cause: error })
+  const unavailable = (sentence: string): StrataError =>
+    new StrataError('store_unavailable', sentence, { cause: error })
   if (status === 507 || /StorageFull|QuotaExceeded/.test(code))
     return new StrataError('storage_full', `the S3 server at ${endpoint} has no space left`, { cause: error })
-  if (code === 'NoSuchBucket') return told(`there is no bucket ${bucket} at ${endpoint}`)
-  if (code === 'InvalidAccessKeyId') return told(`the S3 server at ${endpoint} does not know the access key`)
+  if (code === 'NoSuchBucket') return unavailable(`there is no bucket ${bucket} at ${endpoint}`)
+  if (code === 'InvalidAccessKeyId') return unavailable(`the S3 server at ${endpoint} does not know the access key`)
   if (code === 'SignatureDoesNotMatch')
-    return told(`the S3 server at ${endpoint} refuses the secret key: it is not the access key's`)
+    return unavailable(`the S3 server at ${endpoint} refuses the secret key: it is not the access key's`)
   if (code === 'AccessDenied')
-    return told(`the S3 server at ${endpoint} does not let this access key use the bucket ${bucket} (${message})`)
-  return told(`the S3 server at ${endpoint} ${message}`)
+    return unavailable(
+      `the S3 server at ${endpoint} does not let this access key use the bucket ${bucket} (${message})`,
+    )
+  return unavailable(`the S3 server at ${endpoint} ${message}`)
 }

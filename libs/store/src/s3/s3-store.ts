@@ -41,8 +41,8 @@ interface OpenOptions {
 
 /**
  * Objects in a bucket of an S3 server, by standard S3 alone: `If-None-Match: *` and `If-Match` on a
- * PUT, ranges, ListObjectsV2, multipart uploads. A short object is one PUT; a stream becomes parts.
- * What fails on the way is tried again within a bounded time where that is safe
+ * PUT, ranges, ListObjectsV2, multipart uploads. A short object is one PUT; a stream is sent in
+ * parts. A request that fails is repeated within a bounded time where that is safe
  * (docs/decisions/0023).
  */
 export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
@@ -54,9 +54,10 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   ) {}
 
   /**
-   * Makes the bucket if it is missing and the key may. Tries the server's conditional writes, and
-   * deletes what a start that died in the middle of that has left. `warn` gets a sentence if they
-   * could not be tried because the server has no space: what makes room must be able to start.
+   * Makes the bucket if it is missing and the access key may do that. Tests the server's
+   * conditional writes, and deletes the probes of starts that died during that test. If the server
+   * has no space for the test, `warn` gets a sentence and the store opens: a service that makes
+   * space must be able to start.
    * @throws StrataError `store_unavailable` with what is wrong: no server, other keys, no bucket,
    * no conditional writes
    */
@@ -225,7 +226,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
         etagFrom((await this.client.send({ method: 'PUT', key, body: part.bytes, signal })).headers.etag)
       return { size: part.length, etag: await this.client.attempt(send, { patience: STREAM_PATIENCE_MS, signal }) }
     } catch (error) {
-      // the server may have taken it all the same
+      // The server may have stored it all the same.
       await soon((limit) => remove(this.client, key, limit))
       throw error
     } finally {
@@ -234,9 +235,9 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   }
 
   /**
-   * A PUT with a condition. If an answer was lost, the write may have been done, and then the
-   * condition fails at the next try by our own doing: what is there tells, for no two writes of a
-   * record have the same bytes (`rev`).
+   * A PUT with a condition. If an answer was lost, the write may have been done. Then the condition
+   * fails at the next attempt because of our own write. The content shows that, since no two writes
+   * of a record have the same bytes (`rev`).
    */
   async #putIf(key: string, bytes: Uint8Array, condition: Record<string, string>): Promise<Etag | undefined> {
     checkKey(key)
@@ -286,7 +287,10 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   }
 }
 
-/** Probes that no start needs any more. Shows whether there is a bucket, too, and makes it. */
+/**
+ * The probes that no start needs any more. This first request also shows whether the bucket exists,
+ * and makes it if not.
+ */
 async function leftProbes(client: S3Client): Promise<string[]> {
   return client.attempt(async () => {
     try {
@@ -306,7 +310,7 @@ async function leftProbes(client: S3Client): Promise<string[]> {
 
 async function makeBucket(client: S3Client): Promise<void> {
   const { region, bucket, endpoint } = client.config
-  // The one region that must not be named.
+  // The only region that a request must not name.
   const body =
     region === 'us-east-1'
       ? undefined
@@ -333,7 +337,7 @@ function rangeHeader({ start, end }: ByteRange): { readonly range: string } {
   return { range: `bytes=${start}-${end - 1}` }
 }
 
-/** An answer, which bytes it holds, and of what. */
+/** An answer, the range of bytes that it has, and the object's size and ETag. */
 interface OpenBody extends ObjectInfo {
   readonly answer: IncomingMessage
   readonly start: number

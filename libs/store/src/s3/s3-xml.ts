@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { Etag, ListedObject } from '../objects/object-store.js'
 import { S3Failure } from './s3-failure.js'
 
-// Nothing is taken for a number or left out: keys and tags are text, whatever they look like.
+// No text is converted to a number or left out: keys and ETags are text, whatever they look like.
 const parser = new XMLParser({
   parseTagValue: false,
   htmlEntities: true,
@@ -35,9 +35,9 @@ const parts = z.object({
 })
 
 /**
- * The element `root` of an answer. Half an answer must not count as a whole one: who reads too few
- * names of images would take the rest for garbage. So the text has to be there to its end, and of
- * its shape.
+ * The element `root` of an answer. Half an answer must not count as a complete one: a collector
+ * that read too few names of images would take the other images for garbage. So the text must be
+ * complete and have the form of the schema.
  */
 function parse<T>(text: string, root: string, schema: z.ZodType<T>): T {
   if (!text.trimEnd().endsWith(`</${root}>`)) throw S3Failure.ofNonsense(`no whole ${root}`)
@@ -50,8 +50,8 @@ function parse<T>(text: string, root: string, schema: z.ZodType<T>): T {
 }
 
 /**
- * The failure that an answer tells of. HEAD has no body: some servers say in a header what is
- * wrong.
+ * The failure that an answer describes. The answer to a HEAD has no body: some servers put the code
+ * into a header.
  */
 export function errorFrom(status: number, headers: IncomingHttpHeaders, text: string): S3Failure {
   const { Code, Message } = parseError(text)
@@ -107,7 +107,7 @@ export function parseUploadId(text: string): string {
 }
 
 /**
- * The tag of the object that is made. The answer begins before the work is done, so what is wrong
+ * The ETag of the object that was completed. The answer begins before the work is done, so an error
  * may stand in a body with the status 200.
  */
 export function parseCompleted(text: string): Etag {
@@ -116,7 +116,7 @@ export function parseCompleted(text: string): Etag {
   return etagFrom(parse(text, 'CompleteMultipartUploadResult', z.object({ ETag: z.string() })).ETag)
 }
 
-/** The first key that could not be deleted. */
+/** The failure of the first key that could not be deleted. */
 export function parseDeleted(text: string): S3Failure | undefined {
   const { Error: errors } = parse(text, 'DeleteResult', z.object({ Error: z.array(error).optional() }))
   const real = errors?.find(({ Code }) => Code !== 'NoSuchKey')
@@ -131,8 +131,8 @@ export function completeXml(tags: readonly Etag[]): Buffer {
 }
 
 /**
- * Keys are `checkKey`ed: of what XML minds they may have an apostrophe only, which it does not mind
- * here.
+ * The keys have passed `checkKey`. Of the characters that XML reserves they can contain only the
+ * apostrophe, which needs no escape here.
  */
 export function deleteXml(keys: readonly string[]): Buffer {
   return Buffer.from(

@@ -1,11 +1,11 @@
 import type { S3Client } from './s3-client.js'
 
-/** Whoever waits for a failed `put` to end is not to wait much longer. */
+/** How much longer the caller of a failed `put` waits for the clean-up, in ms. */
 const SOON_MS = 1_500
 
 /**
- * Tries to take away what a write leaves, for a short time: on a server that is away it stays, and
- * the storage service's sweep finds it later.
+ * Runs a clean-up after a write, for a short time. If the server does not answer, the remains stay,
+ * and the storage service finds them later.
  */
 export async function soon(work: (limit: AbortSignal) => Promise<void>): Promise<void> {
   await work(AbortSignal.timeout(SOON_MS)).catch(() => undefined)
