@@ -1,17 +1,20 @@
 import { StrataError } from '@strata/base'
 import { type ChainId, type DiffId } from '@strata/oci'
 
-/** The name of a snapshot: a folder's name too, so its grammar is narrow. */
+/** The name of a snapshot. It is a folder's name too, so its grammar is narrow. */
 export type SnapshotKey = string & { readonly __brand: 'SnapshotKey' }
 
 const KEY = /^[A-Za-z0-9][A-Za-z0-9_-]{0,199}$/
 
-/** `bad_request` for anything but 1 to 200 letters, digits, `_` and `-`, the first no sign. */
+/**
+ * Checks a key: 1 to 200 letters, digits, `_` and `-`, of which the first is a letter or a digit.
+ * @throws StrataError `bad_request`
+ */
 export function parseSnapshotKey(text: string): SnapshotKey {
   if (!KEY.test(text))
     throw new StrataError(
       'bad_request',
-      `${JSON.stringify(text.slice(0, 200))} is no key of a snapshot: letters, digits, _ and - only, at most 200`,
+      `${JSON.stringify(text.slice(0, 200))} is no key of a snapshot: it takes 1 to 200 letters, digits, _ and -, and begins with a letter or a digit`,
     )
   return text as SnapshotKey
 }
@@ -28,19 +31,19 @@ export interface SnapshotInfo {
 export interface RootInfo {
   readonly chainId: ChainId
   /**
-   * Lowest first; none of a root that cannot be used any more (another driver's, or from before a
-   * loss of power).
+   * Lowest first. Empty for a root that cannot be used any more (another driver made it, or it is
+   * from before a loss of power).
    */
   readonly layers: readonly DiffId[]
   /**
-   * Where a mount stands on it: an overlay above it, or one more mount of the same. Snapshots that
-   * are not mounted are not told here: `walk`.
+   * The mount point of a mount that uses it: an overlay above it, or another mount of it. A
+   * snapshot that is not mounted does not show here, but in `walk`.
    */
   readonly usedAt: string | undefined
 }
 
 export interface Usage {
-  /** On disk, not as files say. */
+  /** Bytes of the blocks on disk, not the files' sizes. */
   readonly bytes: number
   readonly inodes: number
 }

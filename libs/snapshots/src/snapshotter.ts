@@ -11,13 +11,14 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * changes lies in a folder of its own, or read-only (`view`).
  *
  * **The laws**
- * 1. A root never changes. It is there whole or not at all, whatever process dies at whatever line;
- *    what a dead process left half-made is removed when the next driver is made on the folder.
- * 2. Every method may be called again, at the same time or after a crash, and ends the same. Work
- *    on one chain id is done once however many ask, in this process and in others on the same
+ * 1. A root never changes. It exists complete or not at all, whatever process dies at whatever
+ *    line. What a dead process left half-made is deleted when the next driver is opened on the
  *    folder.
- * 3. Who uses a root is asked of the kernel (its mount table) and of the snapshots on disk, never
- *    counted in memory. What is in use is not removed: refused.
+ * 2. Every method may be called again, at the same time or after a crash, and has the same result.
+ *    Work on one chain id is done once, however many callers ask, in this process and in others on
+ *    the same folder.
+ * 3. The users of a root are read from the kernel (its mount table) and from the snapshots on disk.
+ *    They are never counted in memory. What is in use is not removed: the call is refused.
  * 4. A snapshot outlives this process, `close` and the next start. Only `remove` ends it, and then
  *    its changes are gone.
  * 5. Names and attributes of a layer's entries are data: nothing in a layer is followed, obeyed or
@@ -29,7 +30,7 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * | chain id | the identity of a stack of layers (image-spec, config.md); of no layers the digest of nothing |
  * | root | the merged, read-only tree of a stack |
  * | key | the name of a snapshot, the caller's: a container's id |
- * | mount | what mount(2) is to be told; data, so that a runtime's spec may hold it. `mountAll` carries it out |
+ * | mount | the parameters of mount(2) as data, so that a runtime's spec may hold them. `mountAll` carries it out |
  *
  * **Examples**
  * ```ts
@@ -44,11 +45,10 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * await snapshots.remove(key)
  * ```
  *
- * **What is left out.** Mounting a snapshot is the caller's: it knows the place and the namespace.
- * There is no commit (a layer made of a snapshot's changes), no label and no snapshot of a
- * snapshot. Which roots are worth keeping is the caller's to say. The folder must lie below a
- * private mount (`makePrivateMount` of `@strata/linux`): whose else lies there, the driver does not
- * know.
+ * **What is left out.** The caller mounts a snapshot: it knows the place and the namespace. There
+ * is no commit (a layer made of a snapshot's changes), no label and no snapshot of a snapshot. The
+ * caller decides which roots are worth keeping. The folder must lie below a private mount
+ * (`makePrivateMount` of `@strata/linux`): the driver does not know what else lies there.
  *
  * **Errors** (StrataError): `not_found` for a key or chain id that is not there, `container_exists`
  * for a key in use for something else, `container_running` for a snapshot that is mounted,
@@ -61,13 +61,13 @@ export interface Snapshotter {
   readonly name: string
 
   /**
-   * Makes the root of the stack, lowest layer first, and gives its chain id. At once if it is
-   * there. Atomic. Slow: in a thread of its own. When the signal aborts, this call ends with
-   * `cancelled`; the work ends with the last caller that waits for it.
+   * Makes the root of the stack, lowest layer first, and gives its chain id. Returns at once if the
+   * root exists. Atomic. Slow: it works in a thread of its own. When the signal aborts, this call
+   * ends with `cancelled`; the work stops when no caller waits for it any more.
    */
   assemble(layers: readonly LayerFiles[], signal?: AbortSignal): Promise<ChainId>
 
-  /** Whether the root is there with everything that mounting it needs. Quick. */
+  /** Whether the root exists, with everything that its mount needs. Quick. */
   isAssembled(chainId: ChainId): Promise<boolean>
 
   /**
@@ -81,8 +81,8 @@ export interface Snapshotter {
    * this root. Set-user-id programs and devices work in it: the flags are those of its own mount.
    * Atomic; milliseconds.
    *
-   * `isVolatile`: of what is written nothing need outlive the machine's next stop. Then no sync
-   * inside reaches the disk, and an unmount does not wait for it (overlayfs.rst, "Volatile mount").
+   * `isVolatile`: nothing that is written need outlive the machine's next stop. Then no sync inside
+   * reaches the disk, and an unmount does not wait for it (overlayfs.rst, "Volatile mount").
    */
   prepare(key: SnapshotKey, chainId: ChainId, options?: { readonly isVolatile?: boolean }): Promise<Mount[]>
 
@@ -90,16 +90,16 @@ export interface Snapshotter {
   view(key: SnapshotKey, chainId: ChainId): Promise<Mount[]>
 
   /**
-   * How to mount a snapshot that is there (again, after a reboot: the root is mounted first), if it
-   * was not volatile: such a one has to be prepared again.
+   * How to mount a snapshot that exists (again, after a reboot: then its root is mounted first).
+   * Not for a volatile snapshot: that must be prepared again.
    */
   mounts(key: SnapshotKey): Promise<Mount[]>
 
   stat(key: SnapshotKey): Promise<SnapshotInfo>
 
   /**
-   * What a snapshot itself takes on disk, without its root. As slow as it has files. What lies
-   * deeper than 1,024 folders is not counted.
+   * What a snapshot takes on disk without its root. The time grows with its files. What lies deeper
+   * than 1,024 folders is not counted.
    */
   usage(key: SnapshotKey): Promise<Usage>
 
@@ -107,16 +107,17 @@ export interface Snapshotter {
   walk(): AsyncIterable<SnapshotInfo>
 
   /**
-   * Ends a snapshot with all it holds; nothing if it is not there. Refused (`container_running`)
-   * while it is mounted.
+   * Deletes a snapshot and its changes; does nothing if it does not exist.
+   * @throws StrataError `container_running` while it is mounted
    */
   remove(key: SnapshotKey): Promise<void>
 
   /**
-   * Unmounts and deletes a root, and gives what that freed; nothing if it is not there. Refused
-   * (`image_in_use`) while a snapshot or a mount is on it. As slow as it has files. `isNeeded` is
-   * asked last, and nothing happens in between: who is known there to need the root finds it, and
-   * who comes later finds it gone.
+   * Unmounts and deletes a root, and gives what that freed; does nothing if it does not exist. The
+   * time grows with its files. `isNeeded` is called last, and no other code runs between its answer
+   * and the moment when the root is gone. So a user that is known to `isNeeded` keeps the root, and
+   * one that comes later finds it gone.
+   * @throws StrataError `image_in_use` while a snapshot or a mount uses it
    */
   removeRoot(chainId: ChainId, isNeeded?: () => boolean): Promise<Usage>
 
@@ -124,24 +125,27 @@ export interface Snapshotter {
   roots(): AsyncIterable<RootInfo>
 
   /**
-   * What removing these roots would free: what other roots need as well is left out. As slow as
-   * they have files.
+   * What the removal of these roots would free. What other roots need as well is left out. The time
+   * grows with their files.
    */
   rootUsage(chainIds: readonly ChainId[]): Promise<Usage>
 
   /**
-   * Unmounts the root if no mount uses it and no snapshot but `besides` is its child; it is mounted
-   * again when needed. For a launch that failed: its root must not stand in anybody's way.
+   * Unmounts the root if no mount uses it and no snapshot but `besides` is its child. It is mounted
+   * again when it is needed. A launch that failed calls this, so that its root prevents nothing.
    */
   releaseRoot(chainId: ChainId, besides: SnapshotKey): Promise<void>
 
   /**
-   * Unmounts every root that no mount uses; it is mounted again when needed. Gives those that stay.
-   * For a node that is being shut down.
+   * Unmounts every root that no mount uses, and gives the others. Roots are mounted again when they
+   * are needed. A node that shuts down calls this.
    */
   releaseRoots(): Promise<ChainId[]>
 
-  /** Ends our own work and waits for its end. Unmounts nothing: containers outlive us. */
+  /**
+   * Aborts the work under way and waits for its end. Unmounts nothing: containers outlive this
+   * process.
+   */
   close(): Promise<void>
 }
 
@@ -149,8 +153,8 @@ export interface Snapshotter {
 export interface LayerFiles {
   readonly diffId: DiffId
   /**
-   * Path of the uncompressed tar, whose digest is the diffID: the caller has proven it. Never
-   * written to again.
+   * Path of the uncompressed tar. Its digest is the diffID: the caller has verified that. It is
+   * never written to again.
    */
   readonly tar: string
   /** Path of its encoded LayerIndex. */

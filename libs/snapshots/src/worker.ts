@@ -5,7 +5,7 @@ import type { Tasks, WorkerOutcome, WorkerReply, WorkerRequest } from './threads
 import { setStopFlag } from './threads/stop.js'
 import { tasks as treeTasks } from './trees/tasks.js'
 
-/** The thread of run-worker.ts. A driver's code is loaded when its first task comes. */
+/** The code that a thread of run-worker.ts runs. A driver's code is loaded with its first task. */
 async function tasksOf(owner: string): Promise<Tasks> {
   if (owner === 'trees') return treeTasks
   const row = DRIVERS.find(({ name }) => name === owner)
@@ -17,7 +17,7 @@ async function outcomeOf({ owner, task, argument }: WorkerRequest): Promise<Work
   try {
     const work = (await tasksOf(owner))[task]
     if (!work) throw new Error(`${owner} has no task ${task}`)
-    // The sender's type had the argument: threadFor.
+    // The type of `threadFor` has checked the argument.
     return { result: await work(argument as never) }
   } catch (error) {
     const { code, message } = asStrataError(error)
@@ -28,7 +28,7 @@ async function outcomeOf({ owner, task, argument }: WorkerRequest): Promise<Work
 parentPort?.on('message', (request: WorkerRequest) => {
   setStopFlag(request.stop)
   void outcomeOf(request).then((outcome) => {
-    // Both are this thread's own.
+    // These two figures are of this thread alone.
     const { arrayBuffers, heapTotal } = process.memoryUsage()
     parentPort?.postMessage({ outcome, held: arrayBuffers + heapTotal } satisfies WorkerReply)
   })

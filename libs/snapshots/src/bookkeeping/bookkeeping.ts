@@ -18,14 +18,17 @@ const inThread = threadFor<typeof tasks>('trees')
 
 /** snapshot.json */
 interface SnapshotRecord extends Omit<SnapshotInfo, 'key'> {
-  /** What the driver put beside it (`Children.form`). Records without it are of the first form. */
+  /**
+   * The form of the child beside it (`Children.form`). Records of older versions have none: theirs
+   * is the first form.
+   */
   readonly form?: string
 }
 const FIRST_FORM = 'overlay'
 
 /**
- * Keys, records, locks, joint work and the sweep after a crash, over a driver. Which files a root
- * or a child has, how they are mounted and where they are in use, the driver knows: driver.ts.
+ * Keys, records, locks, joint work and the sweep after a crash, over a driver. The driver knows
+ * which files a root or a child has, how they are mounted, and where they are in use (driver.ts).
  */
 export class Bookkeeping implements Snapshotter {
   readonly #assembling = new SingleFlight<undefined>()
@@ -36,7 +39,10 @@ export class Bookkeeping implements Snapshotter {
     readonly driver: Driver,
   ) {}
 
-  /** `first`: no other living process has the folder open, so what dead ones left is deleted. */
+  /**
+   * `first`: no other live process has the folder open. Then everything that dead processes left is
+   * deleted.
+   */
   static async open(folder: SnapshotFolder, first: boolean, driver: Driver): Promise<Bookkeeping> {
     const bookkeeping = new Bookkeeping(folder, driver)
     if (first) await bookkeeping.#sweep()
@@ -51,8 +57,8 @@ export class Bookkeeping implements Snapshotter {
   async #sweep(): Promise<void> {
     for (const path of this.folder.unfinished()) await this.driver.delete(path)
     this.folder.deleteLocks()
-    // Another driver may have opened these, or their root may have gone while it was in use. Nobody
-    // holds the path of one yet, and whoever needs it opens it again.
+    // Another driver may have opened these roots, or their files may have been deleted while they
+    // were in use. No caller has a path of one yet, and a caller that needs one opens it again.
     for (const chainId of this.driver.roots.opened()) this.driver.roots.release(chainId)
     await this.driver.roots.collect()
   }
@@ -65,8 +71,8 @@ export class Bookkeeping implements Snapshotter {
         [this.#lock(chainId)],
         async () => {
           if (this.driver.roots.isUsable(chainId)) return undefined
-          // What is there cannot be opened (again): a tar has gone, or it is from before a loss of
-          // power. A mount of it goes on without its name.
+          // The root that is there cannot be opened (again): a tar is gone, or the root is from
+          // before a loss of power. If it is mounted, that mount stays when its folder is deleted.
           await deleteAtOnce(this.folder, this.folder.root(chainId), this.#delete)
           await this.driver.roots.make(chainId, layers, abort)
           failpoint('assemble.committed')
@@ -86,7 +92,9 @@ export class Bookkeeping implements Snapshotter {
     return this.driver.roots.openAt(chainId) ?? this.#withRoot(chainId, (path) => path)
   }
 
-  /** With the root open and its lock held: it cannot be removed meanwhile. */
+  /**
+   * Runs `work` with the root open and its lock held, so that nobody removes the root meanwhile.
+   */
   #withRoot<T>(chainId: ChainId, work: (path: string) => T | Promise<T>): Promise<T> {
     return withLocks([this.#lock(chainId)], async () => work(await this.driver.roots.open(chainId)))
   }
@@ -216,7 +224,7 @@ export class Bookkeeping implements Snapshotter {
 
   releaseRoot(chainId: ChainId, besides: SnapshotKey): Promise<void> {
     return withLocks([this.#lock(chainId)], () => {
-      // A snapshot that was prepared just now is not mounted yet, and needs the root where it is.
+      // A snapshot that was just prepared is not mounted yet, and needs the root at its path.
       if (this.#childOf(chainId, besides) === undefined) this.driver.roots.release(chainId)
       return Promise.resolve()
     })

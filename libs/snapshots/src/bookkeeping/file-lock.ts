@@ -4,14 +4,16 @@ import { flock, openOwnFile } from '@strata/linux'
 import { StrataError } from '@strata/base'
 
 /**
- * Another process holds it for as long as unpacking an image takes; asking costs two system calls.
+ * The lock is tried at this interval: another process may hold it for as long as an image takes to
+ * unpack, and a try costs two system calls.
  */
 const ASK_EVERY_MS = 10
 
 /**
- * Runs the work while holding the lock files, taken in the order given (callers agree on one order,
- * so none waits in a circle). The lock is the file's, not the process's: it also keeps two callers
- * in one process apart. The files are gone afterwards.
+ * Runs the work while holding the locks on these files, taken in the order given. All callers use
+ * one order, so they cannot wait for each other in a circle. A lock belongs to the open file, not
+ * to the process: so it also separates two callers in one process. The files are deleted
+ * afterwards.
  */
 export async function withLocks<T>(paths: readonly string[], work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   const release: (() => void)[] = []
@@ -38,18 +40,17 @@ export async function withLocks<T>(paths: readonly string[], work: () => Promise
 }
 
 /**
- * The last of those in this process that wait for a lock: they take turns at once and need not ask
- * the kernel again and again.
+ * By lock, the turn of the last caller in this process. Callers in this process wait for each
+ * other's turn, and only the first one tries the kernel's lock again and again.
  */
 const lastInLine = new Map<string, Promise<undefined>>()
 
 async function take(path: string, signal: AbortSignal | undefined): Promise<number> {
   for (;;) {
-    if (signal?.aborted)
-      throw new StrataError('cancelled', 'cancelled while waiting for another to finish with the same layers')
+    if (signal?.aborted) throw new StrataError('cancelled', 'cancelled while waiting for other work on the same layers')
     const fd = openOwnFile(path)
-    // Its last holder may have removed the file between our opening and locking it: then the lock
-    // is one of nothing.
+    // The last holder may have deleted the file between our open and our lock. Then the lock is on
+    // a file without a name, which keeps nobody out.
     if (flock(fd, 'ex', { nonblock: true })) {
       if (fstatSync(fd).nlink > 0) return fd
       closeSync(fd)

@@ -8,7 +8,7 @@ import type { SnapshotKey } from '../snapshot.js'
 
 const ASK_EVERY_MS = 10
 
-/** The folders of the bookkeeping. A driver may have more (`folders` of its row in `DRIVERS`). */
+/** The folders of the bookkeeping. A driver may have more (`folders` in its row of `DRIVERS`). */
 const FOLDERS = ['roots', 'mounts', 'snapshots', 'locks', 'tmp'] as const
 
 /**
@@ -57,21 +57,21 @@ export class Layout {
     return join(this.path, 'tmp', randomUUID())
   }
 
-  /** Chain ids that have a folder there. Anything else in it is left alone. */
+  /** The chain ids that have a folder there. Other files in it are left alone. */
   chains(name: 'roots' | 'mounts'): ChainId[] {
     return chainsIn(join(this.path, name))
   }
   keys(): SnapshotKey[] {
     return readdirSync(join(this.path, 'snapshots')).sort() as SnapshotKey[]
   }
-  /** Work in progress, or what a process left that died. */
+  /** Work in progress, and what dead processes left. */
   unfinished(): string[] {
     return this.#inside('tmp')
   }
   locks(): string[] {
     return this.#inside('locks')
   }
-  /** All that lies in the folders. Nothing, once everything was removed. */
+  /** Everything in the folders. Empty when all roots and snapshots were removed. */
   contents(): string[] {
     return [...FOLDERS, ...this.shared].flatMap((name) => this.#inside(name))
   }
@@ -100,7 +100,7 @@ export class SnapshotFolder extends Layout {
   }
 
   /**
-   * Makes the folders that are missing. `first`: no other living process has the folder open, so
+   * Makes the folders that are missing. `first`: no other live process has the folder open, so
    * nothing in `tmp` has an owner.
    */
   static open(path: string, shared: readonly string[]): { folder: SnapshotFolder; first: boolean } {
@@ -112,8 +112,9 @@ export class SnapshotFolder extends Layout {
   }
 
   /**
-   * From here on this process counts as living, and the next one is not the first. Waits until the
-   * first has swept; never blocks the thread, which may be the sweeper's own.
+   * Makes this process count as one that has the folder open, so that the next process is not the
+   * first. Waits until the first process has swept. It polls and never blocks the thread: the sweep
+   * may run on the same thread.
    */
   async share(): Promise<void> {
     while (!flock(this.#tmpLock, 'sh', { nonblock: true })) await setTimeout(ASK_EVERY_MS)

@@ -1,15 +1,12 @@
 import { readOwnJson, UnusableFile } from '@strata/linux'
 import { isDigest, type DiffId } from '@strata/oci'
 
-/**
- * Far more than the longest there is: a root of ten thousand layers names each of them with its
- * tar.
- */
+/** Far more than any real record: a root of ten thousand layers names each of them with its tar. */
 const MAX_BYTES = 16 * 2 ** 20
 
 /**
- * A small JSON file of our own. Undefined if it is not there or is not whole: after a loss of power
- * a file may be empty that was renamed into place, and what it spoke of counts as not made.
+ * Reads a small JSON file of ours. `undefined` if it is absent or damaged. After a loss of power a
+ * file that was renamed into place may be empty; then its root or snapshot counts as not made.
  */
 export function readRecord<T>(path: string, isRecord: (value: unknown) => value is T): T | undefined {
   try {

@@ -5,7 +5,10 @@ import type { Layout } from './layout.js'
 /** Deletes a folder in `tmp`. */
 export type Delete = (folder: string) => Promise<void>
 
-/** Takes a folder away by one rename, then deletes it. Nothing if it is not there. */
+/**
+ * Deletes a folder whose name must be free at once: renames it into `tmp`, then deletes it there.
+ * Does nothing if it does not exist.
+ */
 export async function deleteAtOnce(layout: Layout, path: string, deleteFolder: Delete): Promise<void> {
   const aside = layout.fresh()
   try {
@@ -18,8 +21,8 @@ export async function deleteAtOnce(layout: Layout, path: string, deleteFolder: D
 }
 
 /**
- * Gives out names in `tmp` for work in progress. What is still there at the end, because the work
- * failed, is deleted. A full disk is `storage_full`.
+ * Gives out names in `tmp` for work in progress. Afterwards, folders that still have such a name
+ * are deleted: the work failed. A full disk is `storage_full`.
  */
 export async function withWorkFolders<T>(
   layout: Layout,

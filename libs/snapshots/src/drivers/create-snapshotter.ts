@@ -6,26 +6,26 @@ import { openSnapshotter } from './open-snapshotter.js'
 import { probe, type ProbeResult } from './probe.js'
 
 export interface SnapshotterOptions {
-  /** Made if it is not there, 0700. It lies below a private mount of the caller's. */
+  /** Made with mode 0700 if it is missing. It must lie below a private mount of the caller's. */
   readonly folder: string
-  /** Left out: the first of `DRIVERS` that works here. */
+  /** Without it, the first of `DRIVERS` that works here. */
   readonly driver?: DriverName | undefined
-  /** The variant of a driver. Left out: its first that works here. */
+  /** By driver, the variant that is allowed. Without it, the driver's first that works here. */
   readonly variants?: Readonly<Partial<Record<DriverName, string | undefined>>>
-  /** Of the process, for the indexes of layers. */
+  /** The process's memory for the indexes of layers. */
   readonly memory?: IndexMemory
 }
 
 export interface CreatedSnapshotter {
   readonly snapshotter: Snapshotter
   readonly chosen: ProbeResult
-  /** What every variant of every driver answered here, the best first. */
+  /** The result of every variant of every driver here, the best first. */
   readonly probes: readonly ProbeResult[]
 }
 
 /**
- * Tries every driver once, in this very folder, and opens the best that works and is allowed.
- * `driver_unavailable` with the reasons if none is.
+ * Tests every driver once, in this folder, and opens the best one that works and is allowed.
+ * @throws StrataError `driver_unavailable` with the reasons if there is none
  */
 export async function createSnapshotter(options: SnapshotterOptions): Promise<CreatedSnapshotter> {
   const probes = await probe(options.folder)

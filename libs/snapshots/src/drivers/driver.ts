@@ -81,7 +81,10 @@ export interface Roots {
   open(chainId: ChainId): Promise<string>
   /** The path of a root that is open. Quick; takes no lock. */
   openAt(chainId: ChainId): string | undefined
-  /** Every root that is open or was, in the order of their chain ids. */
+  /**
+   * Every root that was opened and not released since, in the order of the chain ids. After a
+   * reboot it is not open any more.
+   */
   opened(): ChainId[]
   /** Where an open root is in use: by a child's mount, or by somebody else's. */
   userOf(chainId: ChainId): string | undefined
@@ -117,10 +120,10 @@ export interface Children {
 
 /** What a driver is opened with. */
 export interface DriverContext {
-  /** Its folders are there. */
+  /** Its folders exist. */
   readonly layout: Layout
   /** One of the driver's variants, by name. */
   readonly variant: string
-  /** Of the process, for the indexes of layers. */
+  /** The process's memory for the indexes of layers. */
   readonly memory: IndexMemory
 }

@@ -5,7 +5,10 @@ import { SnapshotFolder } from '../bookkeeping/layout.js'
 import type { Snapshotter } from '../snapshotter.js'
 import { driverRow, type Variant } from './drivers.js'
 
-/** Without asking whether it works here. `memory`: of the process, for the indexes of layers. */
+/**
+ * Opens a driver on a folder, without a test whether it works here. `memory`: the process's memory
+ * for the indexes of layers.
+ */
 export async function openSnapshotter(
   path: string,
   { driver, variant }: Pick<Variant, 'driver' | 'variant'>,

@@ -21,12 +21,14 @@ import { openSnapshotter } from './open-snapshotter.js'
 
 export type ProbeResult = Variant & {
   readonly ok: boolean
-  /** One clause: what was seen to work, or what stood in the way. */ readonly reason: string
+  /** One clause: what worked, or what prevented it. */
+  readonly reason: string
 }
 
 /**
- * What works in this folder, by doing it: what a kernel can is no answer, since much hangs on the
- * file system that the folder lies on. Leaves nothing behind, also of one that was killed.
+ * Tests what works in this folder, by doing it. The kernel's features are no answer, because much
+ * depends on the file system of the folder. Leaves nothing behind, and deletes what a probe left
+ * that was killed.
  */
 export async function probe(folder: string): Promise<ProbeResult[]> {
   clear(folder)
@@ -55,7 +57,7 @@ async function probeVariant(folder: string, variant: Variant): Promise<ProbeResu
   }
 }
 
-/** Takes away what earlier probes left, mounts first, the last one of them first. */
+/** Deletes what earlier probes left: mounts first, the last one of them first. */
 function clear(folder: string): void {
   if (!existsSync(folder)) return
   const left = readdirSync(folder)
@@ -70,8 +72,8 @@ const PREFIX = 'probe-'
 const CONTENT = Buffer.from('strata')
 
 /**
- * A root of one layer, and a writable child of it: a file is read from the one and changed in the
- * other.
+ * Makes a root of one layer and a writable child of it. A file is read from the root and changed in
+ * the child.
  */
 async function tryWhole(snapshotter: Snapshotter, place: string): Promise<void> {
   const chainId = await snapshotter.assemble([makeLayer(place)])
@@ -91,8 +93,8 @@ async function tryWhole(snapshotter: Snapshotter, place: string): Promise<void> 
 }
 
 /**
- * As a tar's reader would tell of one file; the drivers look at no more of a tar than at its files'
- * data.
+ * A layer of one file, indexed as a tar reader would report it. The drivers read nothing of a tar
+ * but the files' data.
  */
 function makeLayer(place: string): LayerFiles {
   const bytes = Buffer.alloc(2048)

@@ -21,20 +21,26 @@ import { copyData } from './copy-data.js'
 import { withLayers, type OpenLayer } from './layer-files.js'
 
 /**
- * How a folder shows what a layer does to the layers below it. Overlayfs stacks a folder for each
- * layer and hides what lies below by whiteouts (overlay/whiteouts.ts). A folder that has the whole
- * tree is changed in place (in-place.ts).
+ * How a layer is applied to a folder. Overlayfs has a folder for each layer, and whiteouts in it
+ * hide what lies below (overlay/whiteouts.ts). A folder that has the whole tree is changed in place
+ * (in-place.ts).
  *
  * A name is always one entry of an open directory, so no method can leave the folder.
  */
 export interface LayerForm {
-  /** The directory of this layer, at this name: made, or kept where the layers below have it. */
+  /**
+   * Makes the directory of this layer at this name, or keeps the one that the layers below made
+   * there.
+   */
   directory(dirfd: number, name: Buffer): void
-  /** This directory hides all that the layers below have in it. Called when it is made. */
+  /**
+   * Hides everything that the layers below have in this directory. Called when the directory is
+   * made.
+   */
   opaque(dirfd: number, name: Buffer): void
-  /** An entry that is no directory is made next at this name. */
+  /** Frees this name. Called before an entry that is no directory is made there. */
   makeWay(dirfd: number, name: Buffer): void
-  /** What the layers below have at this name is hidden. */
+  /** Hides what the layers below have at this name. */
   whiteout(dirfd: number, name: Buffer): void
 }
 
@@ -67,11 +73,11 @@ export function applyLayers(layers: readonly LayerFiles[], targets: readonly Tar
 }
 
 /**
- * One layer that is applied to a folder.
+ * Applies one layer to a folder.
  *
  * Each directory is opened once by its whole path below the root, and the kernel refuses any
- * symbolic link on the way. Entries are made by name in it: no path gets too long, and nothing that
- * a layer brings is followed.
+ * symbolic link on the way. Entries are made by their name in it. So no path gets too long, and
+ * nothing that a layer brings is followed.
  */
 class Application {
   readonly #index: LayerIndex
@@ -107,7 +113,7 @@ class Application {
           this.#make(entry, dirfd, root)
       },
     )
-    // Folders get their attributes when nothing is made in them any more: making would change their
+    // Folders get their attributes last, because an entry that is made in a folder changes its
     // times.
     const isFolder = (entry: number): boolean => this.delta.action(entry) === ACTION.directory
     this.#eachFolder(root, isFolder, (folder, dirfd) => {
@@ -117,7 +123,7 @@ class Application {
     })
   }
 
-  /** The folders that hold an entry of the kind, from above to below. */
+  /** Calls `work` for each folder with a `wanted` entry, parents before children. */
   #eachFolder(root: number, wanted: (entry: number) => boolean, work: (folder: number, dirfd: number) => void): void {
     const index = this.#index
     for (let folder = 0; folder < index.count; folder++) {
@@ -208,8 +214,8 @@ class Application {
   #attributes(entry: number, dirfd: number, name: Buffer): void {
     const { index } = this.layers[this.delta.sourceLayer(entry)]!
     const source = this.delta.sourceEntry(entry)
-    // Owner first: it clears set-user-id bits and file capabilities. Time last: all else is a
-    // change.
+    // Owner first: a change of owner clears set-user-id bits and file capabilities. Times last:
+    // every other change sets them.
     fchownat(dirfd, name, index.uid(source), index.gid(source))
     if (index.kind(source) !== KIND.symlink) fchmodat(dirfd, name, index.mode(source))
     const path = below(dirfd, name)

@@ -4,13 +4,14 @@ import { StrataError } from '@strata/base'
 import { throwIfStopped } from '../threads/stop.js'
 
 const PIECE = 1024 * 1024
-/** So that a cancelled copy ends soon. */
+/** At most so many bytes in one system call, so that a cancelled copy ends soon. */
 const MAX_RANGE = 64 * PIECE
 let buffer: Buffer | undefined
 
 /**
- * Copies bytes of one open file into another; `corrupt` if the source ends before. Within the
- * kernel where these two file systems can.
+ * Copies bytes of one open file into another, within the kernel if the two file systems can do
+ * that.
+ * @throws StrataError `corrupt` if the source ends too early
  */
 export function copyData(from: number, fromOffset: number, to: number, toOffset: number, length: number): void {
   let done = 0
@@ -20,7 +21,7 @@ export function copyData(from: number, fromOffset: number, to: number, toOffset:
     if (copied === 0)
       throw new StrataError(
         'corrupt',
-        `a layer's tar ends before byte ${fromOffset + length}, where its index says data are`,
+        `a file ends before byte ${fromOffset + length}: it is a layer's tar that does not fit its index, or a file of a root that was changed`,
       )
     done += copied
   }

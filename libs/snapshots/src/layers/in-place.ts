@@ -8,7 +8,7 @@ import type { LayerForm } from './apply-layers.js'
  * that copy the tree below (plain copies, a snapshot of a subvolume or of a thin device) and then
  * apply the next layer to the copy.
  *
- * `aside`: a path on the same file system where nothing lies, also not with a suffix.
+ * `aside`: a path on the same file system. Nothing lies there, nor at the path with any suffix.
  */
 export function inPlace(aside: string): LayerForm {
   const remove = (dirfd: number, name: Buffer): void => {
@@ -21,7 +21,7 @@ export function inPlace(aside: string): LayerForm {
     directory(dirfd, name) {
       const path = below(dirfd, name)
       if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) {
-        // It gets the attributes of this layer's entry, and the entry may have fewer.
+        // The directory gets the attributes of this layer's entry, which may have fewer.
         for (const attribute of llistxattr(path)) lremovexattr(path, attribute)
         return
       }

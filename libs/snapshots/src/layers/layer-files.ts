@@ -4,16 +4,16 @@ import { StrataError } from '@strata/base'
 import { LayerIndex, type IndexMemory } from '@strata/layers'
 import type { LayerFiles } from '../snapshotter.js'
 
-/** A layer's tar, open, and its index, which were found to be of one size. */
+/** A layer's open tar, and its index. The index says the size that the tar has. */
 export interface OpenLayer {
   readonly tar: number
   readonly index: LayerIndex
 }
 
 /**
- * Does the work while memory for all indexes of the stack is taken. Their sizes are read from the
- * file system, so nothing of them is in memory before. Errors: `layer_missing`, `limit_exceeded`
- * for a stack that never has room, `cancelled`.
+ * Runs the work while it holds memory for all indexes of the stack. Their sizes are read from the
+ * file system, so no index is in memory before that.
+ * @throws StrataError `layer_missing`, `limit_exceeded` for a stack that never fits, `cancelled`
  */
 export async function withStackMemory<T>(
   memory: IndexMemory,
@@ -30,7 +30,10 @@ export async function withStackMemory<T>(
   }
 }
 
-/** Opens them all for the work, and closes them after it. Errors: `layer_missing`, `corrupt`. */
+/**
+ * Opens all layers for the work, and closes them afterwards.
+ * @throws StrataError `layer_missing`, `corrupt`
+ */
 export function withLayers<T>(layers: readonly LayerFiles[], work: (open: readonly OpenLayer[]) => T): T {
   const open: OpenLayer[] = []
   try {

@@ -15,10 +15,10 @@ import {
 } from '@strata/linux'
 
 /**
- * A mount as data. `type` is a file system of the kernel, or `bind`: the folder `source` shown once
- * more. Options are the kernel's: flags (`ro`, `nosuid`, `nodev`, `volatile`) and `name=value` with
- * the value as it is, nothing escaped. The folders of an overlay are `lowerdir+=<path>` each, the
- * highest first.
+ * A mount as data. `type` is a file system of the kernel, or `bind`: then the folder `source` is
+ * shown at the target. Options are the kernel's: flags (`ro`, `nosuid`, `nodev`, `volatile`) and
+ * `name=value`, with nothing escaped in the value. Each lower folder of an overlay is one option
+ * `lowerdir+=<path>`, the highest first.
  */
 export interface Mount {
   readonly type: string
@@ -31,11 +31,11 @@ const FLAGS = new Map([
   ['nosuid', MS_NOSUID],
   ['nodev', MS_NODEV],
 ])
-/** mount(2) copies one page of options. */
+/** mount(2) reads one page of options. */
 const PAGE = 4096
 
 /**
- * Mounts them at the target, in order, making the folder if it is not there. On failure nothing
+ * Mounts these at the target, in order. Makes the folder if it is missing. If one fails, nothing
  * stays mounted.
  */
 export function mountAll(mounts: readonly Mount[], target: string): void {
@@ -56,8 +56,8 @@ function mountOne({ type, source, options }: Mount, target: string): void {
   const flags = options.reduce((bits, option) => bits | (FLAGS.get(option) ?? 0), 0)
   if (type === 'bind') return bindOne(source, target, flags)
   const pairs = options.filter((option) => !FLAGS.has(option)).map((option) => pair(option))
-  // mount(2) works on every kernel that has overlayfs; `lowerdir+` needs Linux 6.7, and is only
-  // needed for more folders than fit a page.
+  // mount(2) works on every kernel that has overlayfs. `lowerdir+` needs Linux 6.7, and is only
+  // needed if the folders do not fit a page.
   const data = monolithic(pairs)
   if (Buffer.byteLength(data) < PAGE) mount(source, target, type, flags, data)
   else {
@@ -77,7 +77,10 @@ function mountOne({ type, source, options }: Mount, target: string): void {
   }
 }
 
-/** A bind mount has the flags of the mount it shows, until they are set (mount(2), MS_REMOUNT). */
+/**
+ * A bind mount has the flags of the mount that it shows, until a remount sets others (mount(2),
+ * MS_REMOUNT).
+ */
 function bindOne(source: string, target: string, flags: number): void {
   mount(source, target, '', MS_BIND)
   try {
@@ -90,7 +93,7 @@ function bindOne(source: string, target: string, flags: number): void {
 
 const PATHS = new Set(['lowerdir+', 'upperdir', 'workdir'])
 
-/** An option without a value is a flag of the file system's. */
+/** An option without a value is a flag of the file system. */
 function pair(option: string): [string, string?] {
   const at = option.indexOf('=')
   return at < 0 ? [option] : [option.slice(0, at), option.slice(at + 1)]
@@ -112,9 +115,10 @@ function monolithic(pairs: readonly [string, string?][]): string {
 }
 
 /**
- * Unmounts all that is mounted exactly at the target; nothing if nothing is. EBUSY (SystemError)
- * while a process uses it. What was written is on disk then, unless it was mounted `volatile`, or
- * another call, which waits for that, was first.
+ * Unmounts everything that is mounted exactly at the target; does nothing if nothing is. Throws
+ * EBUSY (SystemError) while a process uses it. When this resolves, what was written is on disk,
+ * except after a `volatile` mount. If two calls unmount one target, the second may find nothing and
+ * return before the first has written everything.
  */
 export async function unmountAll(target: string): Promise<void> {
   let path: string
@@ -132,8 +136,9 @@ export async function unmountAll(target: string): Promise<void> {
 }
 
 /**
- * Of an overlay with an upper folder, the whole file system of that folder (ovl_sync_fs() in
- * fs/overlayfs/super.c). Later kernels show `volatile` as `fsync=volatile`.
+ * Whether the unmount writes to disk: that of an overlay with an upper folder syncs the whole file
+ * system of that folder (ovl_sync_fs() in fs/overlayfs/super.c). Later kernels show `volatile` as
+ * `fsync=volatile`.
  */
 function isSyncedAtItsEnd({ superOptions }: MountEntry): boolean {
   return (

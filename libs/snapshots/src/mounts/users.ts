@@ -1,7 +1,7 @@
 import { join, relative } from 'node:path'
 import type { MountEntry } from '@strata/linux'
 
-/** A mount that stands on this one: an overlay above it, or another mount of what it shows. */
+/** A mount that uses this one: an overlay above it, or another mount of what it shows. */
 export function userOfMount(mounted: MountEntry, table: readonly MountEntry[]): MountEntry | undefined {
   return table.find(
     (entry) =>
@@ -19,7 +19,7 @@ export function userOfFolder(folder: string, table: readonly MountEntry[]): Moun
   const home = table
     .filter(({ mountPoint }) => isWithin(folder, mountPoint))
     .reduce<MountEntry | undefined>(
-      // Of several on one point the last is the visible one.
+      // If several are mounted at one point, the last one is visible.
       (best, entry) => (best && best.mountPoint.length > entry.mountPoint.length ? best : entry),
       undefined,
     )

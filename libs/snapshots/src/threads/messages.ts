@@ -1,20 +1,20 @@
 /**
- * What is done in a thread: functions of one argument, by name. Arguments and results are copied,
- * so they are plain data.
+ * The tasks of a thread: functions of one argument, by name. Arguments and results are copied
+ * between threads, so they are plain data.
  */
 export type Tasks = Readonly<Record<string, (argument: never) => unknown>>
 
 export interface WorkerRequest {
-  /** Whose tasks: a driver's name, or `trees`. */
+  /** The table of tasks: a driver's name, or `trees`. */
   readonly owner: string
   readonly task: string
   readonly argument: unknown
-  /** Not 0 = the result is not wanted any more. */
+  /** Any value but 0 says that nobody waits for the result any more. */
   readonly stop: Int32Array
 }
 export type WorkerOutcome = { readonly result: unknown } | { readonly code: string; readonly message: string }
 export interface WorkerReply {
   readonly outcome: WorkerOutcome
-  /** Bytes that the thread has now, with its garbage. */
+  /** The thread's memory in bytes, garbage included. */
   readonly held: number
 }

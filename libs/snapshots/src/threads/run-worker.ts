@@ -2,18 +2,18 @@ import { Worker } from 'node:worker_threads'
 import { isErrorCode, StrataError } from '@strata/base'
 import type { Tasks, WorkerReply, WorkerRequest } from './messages.js'
 
-/** A thread loads compiled code, also where these sources run as they are (tests). */
+/** A thread runs the compiled code, also when this file runs from source (tests). */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../../dist/worker.js' : '../worker.js', import.meta.url)
 
 /**
- * A thread that has more bytes than this is ended, not kept: an idle thread collects no garbage, so
- * it would keep what its largest task took. A merge of 100,000 entries stays below it; where one
- * takes more, a new thread's start does not matter.
+ * A thread with more memory than this is terminated, not kept. An idle thread collects no garbage,
+ * so it would keep the memory of its largest task. A merge of 100,000 entries stays below this. For
+ * a larger one the start of a new thread does not matter.
  */
 const MAX_IDLE_BYTES = 64 * 1024 * 1024
 
 /**
- * Starting a thread takes as long as merging a large image, so the last one that became free is
+ * The last thread that became idle. A start takes as long as a merge of a large image, so one is
  * kept. It keeps no process alive.
  */
 let idle: Worker | undefined
@@ -27,8 +27,8 @@ export type Thread<T extends Tasks> = <K extends keyof T & string>(
 
 /**
  * Runs an owner's tasks in threads: `threadFor<typeof tasks>('overlay')`, with the type of the
- * tasks that worker.ts finds under that name. After an abort a task ends with `cancelled` as soon
- * as its thread looks up; what it was making lies in `tmp`.
+ * table that worker.ts has under that name. After an abort, a task ends with `cancelled` at its
+ * next `throwIfStopped`. What it was making stays in `tmp`.
  */
 export function threadFor<T extends Tasks>(owner: string): Thread<T> {
   return (task, argument, signal) => run(owner, task, argument, signal) as Promise<Awaited<ReturnType<T[typeof task]>>>
@@ -61,8 +61,8 @@ function takeWorker(): Worker {
   const kept = idle
   idle = undefined
   if (kept) return kept
-  // What it works on lies in typed arrays; by default short-lived objects may fill 48 MB before
-  // they are looked at.
+  // A task's data lie in typed arrays. By default, short-lived objects may fill 48 MB before they
+  // are collected.
   const worker = new Worker(WORKER, {
     execArgv: [],
     trackUnmanagedFds: false,

@@ -1,8 +1,8 @@
 import { StrataError } from '@strata/base'
 
 /**
- * In a worker: the word that the one who gave the task sets when it is no longer wanted. Ending the
- * thread instead would leave its open files behind.
+ * In a worker: the flag that the thread which gave the task sets when it no longer wants the
+ * result. (To terminate the thread instead would leave its files open.)
  */
 let flag: Int32Array | undefined
 
@@ -10,7 +10,10 @@ export function setStopFlag(shared: Int32Array): void {
   flag = shared
 }
 
-/** Called wherever long work goes round. `cancelled`. */
+/**
+ * Long work calls this in each round.
+ * @throws StrataError `cancelled`
+ */
 export function throwIfStopped(): void {
   if (flag && Atomics.load(flag, 0) !== 0) throw new StrataError('cancelled', 'the work was cancelled')
 }

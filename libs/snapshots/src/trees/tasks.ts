@@ -1,4 +1,4 @@
 import { removeTree, treeUsage } from './tree.js'
 
-/** What is done to a tree in a thread, because it keeps the disk busy for long. */
+/** Work on trees that keeps the disk busy for long, so it is done in a thread. */
 export const tasks = { remove: removeTree, usage: treeUsage }

@@ -12,9 +12,7 @@ import {
 } from 'node:fs'
 import type { Usage } from '../snapshot.js'
 
-/**
- * A path that works however deep the folder lies that the descriptor is open on; names are bytes.
- */
+/** A path to an entry of an open folder. It works at any depth. Names are bytes. */
 export function below(dirfd: number, name: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(`/proc/self/fd/${dirfd}/`), name])
 }
@@ -23,9 +21,9 @@ export function openFolder(path: string | Buffer): number {
   return openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
 }
 
-/** Its entries' names, read in pieces: a folder may hold millions. */
+/** The names of a folder's entries, read in pieces: a folder may hold millions. */
 export function* namesIn(path: string | Buffer): Generator<{ readonly name: Buffer; readonly folder: boolean }> {
-  // The types know only text here; names that are no UTF-8 would be lost.
+  // Node's types allow only text here. Names that are not UTF-8 would be lost.
   const dir: Dir = opendirSync(path, { encoding: 'buffer' as BufferEncoding, bufferSize: 1024 })
   try {
     for (let entry = dir.readSync(); entry; entry = dir.readSync())
@@ -36,9 +34,9 @@ export function* namesIn(path: string | Buffer): Generator<{ readonly name: Buff
 }
 
 /**
- * Deletes the folder with all it holds, whatever its depth and names. Folders found on the way are
- * moved to `<aside>~<n>` first, so no path ever gets long. By default they lie beside the folder,
- * in `tmp` like itself, so that a crash leaves nothing elsewhere.
+ * Deletes the folder and everything in it, of any depth and names. A folder found on the way is
+ * first moved to `<aside>~<n>`, so no path gets long. By default that is beside the folder, in
+ * `tmp` like itself, so that a crash leaves nothing elsewhere.
  */
 export function removeTree(folder: string | Buffer, aside: string = folder.toString()): undefined {
   const pending = [folder]
@@ -62,20 +60,20 @@ export function removeTree(folder: string | Buffer, aside: string = folder.toStr
   return undefined
 }
 
-/** As many folders are open at once as a walk is deep. */
+/** A walk goes no deeper: each level keeps a folder open. */
 const MAX_DEPTH = 1024
 
 export interface Visited {
-  /** From the walk's root, without a leading slash; the root's is empty. */
+  /** From the root of the walk, without a leading slash; empty for the root itself. */
   readonly path: Buffer
-  /** Where it can be opened during the visit. */
+  /** A path at which it can be opened during the visit. */
   readonly at: Buffer
   readonly stats: Stats
 }
 
 /**
- * Calls back for the folder and everything in it, folders before their contents; no link is
- * followed, no mount is entered.
+ * Calls `visit` for the folder and everything in it, folders before their contents. Follows no link
+ * and enters no mount. Goes at most `MAX_DEPTH` folders deep.
  */
 export function walkTree(folder: string, visit: (visited: Visited) => void): void {
   const root = lstatSync(folder)
@@ -103,7 +101,7 @@ export function walkTree(folder: string, visit: (visited: Visited) => void): voi
   }
 }
 
-/** Disk blocks of all in the folder; of a file with several names once. */
+/** The disk blocks of everything in the folder. A file with several names counts once. */
 export function treeUsage(folder: string): Usage {
   const linked = new Set<number>()
   let bytes = 0

@@ -22,19 +22,20 @@ const inThread = threadFor<typeof tasks>('erofs')
 
 /** root.json */
 interface RootRecord {
-  /** Of its layers, lowest first. */
+  /** The diffIDs of its layers, lowest first. */
   readonly diffIds: readonly DiffId[]
   /** The tars that hold data, in the order of the device slots. */
   readonly tars: readonly { readonly path: string; readonly size: number }[]
+  /** Bytes of the side file; 0 if there is none. */
   readonly side: number
-  /** Of the metadata, hex. */
+  /** The sha256 of the metadata, in hex. */
   readonly sha256: string
 }
 
 /**
- * One EROFS per image: metadata of our own over the layers' tars, which stay where they are.
- * Mounting it takes the files themselves where the kernel can (Linux 6.12, and not where they lie
- * on overlayfs), else a loop device for each, which goes when the mount goes.
+ * One EROFS for each image: metadata of ours over the layers' tars, which stay where they are. The
+ * mount uses the files themselves where the kernel can do that (Linux 6.12, but not for files on
+ * overlayfs). Otherwise it uses a loop device for each, which is detached when the mount ends.
  */
 export class ErofsRoots extends MountedRoots {
   constructor(
@@ -69,7 +70,7 @@ export class ErofsRoots extends MountedRoots {
     const record = this.#record(chainId)
     if (!record) throw noRoot(chainId)
     const metadata = join(this.layout.root(chainId), METADATA)
-    // The kernel believes what the metadata say: bytes that are not those we wrote never reach it.
+    // The kernel trusts the metadata. So bytes that are not those that we wrote never reach it.
     const hash = createHash('sha256')
     await pipeline(createReadStream(metadata), hash)
     if (hash.digest('hex') !== record.sha256)
@@ -93,7 +94,7 @@ export class ErofsRoots extends MountedRoots {
         nodev: true,
       })
     } finally {
-      // From here on the mount alone holds them.
+      // From here on the mount alone keeps the loop devices.
       for (const { fd } of loops) closeSync(fd)
     }
   }

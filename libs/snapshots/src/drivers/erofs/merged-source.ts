@@ -4,8 +4,8 @@ import { KIND, type MergedTree } from '@strata/layers'
 import type { SidePlan } from './side.js'
 
 /**
- * The merged tree as EROFS's writer wants it: a dirent is a node, the devices are the tars of the
- * layers that still hold data, then the side file.
+ * The merged tree in the form that the EROFS writer takes: a dirent is a node of the tree. The
+ * devices are the tars of the layers that still hold data, then the side file.
  */
 export function mergedSource(
   tree: MergedTree,

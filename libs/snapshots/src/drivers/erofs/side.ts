@@ -4,7 +4,7 @@ import { copyData } from '../../layers/copy-data.js'
 
 const BLOCK = 512
 
-/** Where file data that cannot be mapped in their tar lie in the side file. */
+/** The place in the side file of the data of each file that cannot be mapped in its tar. */
 export interface SidePlan {
   /** Offset in the side file by inode. */
   readonly offsets: ReadonlyMap<number, number>
@@ -13,9 +13,9 @@ export interface SidePlan {
 }
 
 /**
- * EROFS maps whole blocks of 512 bytes in one run. What is not so in its tar goes into the side
- * file: sparse files, and a file at the end of a tar that lacks the last block's padding (reading
- * that block would be an I/O error).
+ * EROFS maps a file as one run of whole blocks of 512 bytes. Data that have no such run in their
+ * tar go into the side file: sparse files, and a file at the end of a tar that lacks the last
+ * block's padding (a read of that block would be an I/O error).
  */
 export function planSide(tree: MergedTree): SidePlan {
   const offsets = new Map<number, number>()
@@ -40,8 +40,8 @@ function blocks(bytes: number): number {
 }
 
 /**
- * Holes stay holes, so a file costs what its data do. On disk when this returns: nothing could tell
- * later whether it was complete.
+ * Writes the side file. Holes stay holes, so a file takes only the space of its data. It is on disk
+ * when this returns: nothing could show later whether it was complete.
  */
 export function writeSide(path: string, plan: SidePlan, tree: MergedTree, tars: readonly number[]): void {
   const side = openSync(path, 'wx', 0o400)

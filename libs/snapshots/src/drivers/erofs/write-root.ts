@@ -17,12 +17,12 @@ export const SIDE = 'side'
 export interface ErofsRequest {
   readonly layers: readonly LayerFiles[]
   readonly chainId: ChainId
-  /** Is made. */
+  /** The folder to make. */
   readonly folder: string
 }
-/** What lies in the folder. */
+/** What `writeErofsRoot` has put into the folder. */
 export interface ErofsRoot {
-  /** Places of the layers whose tars hold data, in the order of the device slots. */
+  /** The places (lowest 0) of the layers whose tars hold data, in the order of the device slots. */
   readonly devices: readonly number[]
   /** Bytes of the side file, the last device; 0 = there is none. */
   readonly side: number
@@ -31,8 +31,8 @@ export interface ErofsRoot {
 }
 
 /**
- * One EROFS for the whole stack, in a new folder: its metadata, and a side file if one is needed.
- * Reads the indexes; of the tars only what goes to the side.
+ * Writes one EROFS for the whole stack into a new folder: its metadata, and a side file if one is
+ * needed. Reads the indexes completely, and of the tars only the data that go into the side file.
  */
 export function writeErofsRoot({ layers, chainId, folder }: ErofsRequest): ErofsRoot {
   return withLayers(layers, (open) => {

@@ -31,16 +31,9 @@ interface RootRecord {
 }
 
 /**
- * Unpacked folders, stacked by overlayfs:
- * ```
- * layers/<chain hex>/   the top layer of the chain; appears by one rename
- *   fs/                 unpacked
- *   unsynced            the boot it was made in, until it is known to be on disk
- * empty/1, empty/2      empty folders with the attributes of the root of no layers
- * ```
- * A layer's folder depends on what lies below it (whiteouts of nothing are left out, links into
- * lower layers are copies), so it is kept under its chain id, and shared by all images that begin
- * with the same layers.
+ * A layer's folder depends on the layers below it (a whiteout of nothing is left out, a link into a
+ * lower layer is a copy). So it is kept under its chain id, and all images that begin with the same
+ * layers share it.
  */
 export class OverlayRoots extends MountedRoots {
   readonly #empties: readonly string[]
@@ -66,8 +59,8 @@ export class OverlayRoots extends MountedRoots {
       throw new StrataError('limit_exceeded', `${why}: build it with fewer layers, or run it on a node with EROFS`)
     }
     const chain = chainIds(layers.map(({ diffId }) => diffId))
-    // Held until the root names them: a layer that nothing names may be collected. From the lowest
-    // up, as everyone does.
+    // The locks are held until the root's record names the layers: a layer that no root names may
+    // be collected. They are taken from the lowest layer up, as everywhere.
     const locks = chain.map((id) => this.#lock(id))
     const made = await withLocks(
       locks,
@@ -77,7 +70,7 @@ export class OverlayRoots extends MountedRoots {
     if (made.length > 0) this.#syncInBackground(made)
   }
 
-  /** Gives the layers that it had to unpack. */
+  /** Makes the root and the layers that are missing. Gives those layers. */
   async #make(
     chainId: ChainId,
     chain: readonly ChainId[],
@@ -107,8 +100,8 @@ export class OverlayRoots extends MountedRoots {
   }
 
   /**
-   * Until it is done, and if it fails, the layers are unpacked anew after the next boot: nothing
-   * worse.
+   * Syncs new layers in the background. Until that is done, and if it fails, the layers are
+   * unpacked again after the next boot. That is the only consequence.
    */
   #syncInBackground(made: readonly ChainId[]): void {
     const marks = made.map((id) => this.#mark(id))
@@ -144,8 +137,8 @@ export class OverlayRoots extends MountedRoots {
   }
 
   /**
-   * Removes the layers that no root names. One that is being given to a root is locked until the
-   * root names it.
+   * Deletes the layers that no root names. A layer that `make` is giving to a root is locked until
+   * the root names it.
    */
   override async collect(): Promise<void> {
     for (const id of chainsIn(join(this.layout.path, 'layers')).reverse()) {
@@ -172,7 +165,7 @@ export class OverlayRoots extends MountedRoots {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code === 'ENOENT') return true
-      // No mark of ours: then nothing says that the layer is on disk.
+      // This is no mark of ours, so nothing says that the layer is on disk.
       if (code === 'EISDIR' || code === 'ELOOP') return false
       throw error
     }

@@ -2,8 +2,8 @@ import { closeSync, openSync, rmSync } from 'node:fs'
 import { syncfs } from '@strata/linux'
 
 /**
- * Writes out all of the file system, then deletes the marks: from now on these layers outlive a
- * loss of power.
+ * Syncs the whole file system, then deletes the marks. From then on these layers outlive a loss of
+ * power.
  */
 export function markSynced({ folder, marks }: { readonly folder: string; readonly marks: readonly string[] }): void {
   const fd = openSync(folder, 'r')

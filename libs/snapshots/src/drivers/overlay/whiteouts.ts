@@ -7,8 +7,8 @@ const OPAQUE = Buffer.from('trusted.overlay.opaque')
 
 /**
  * A layer as a folder for overlayfs (Documentation/filesystems/overlayfs.rst): a whiteout is a
- * character device 0/0, an opaque directory says so in an extended attribute. The folder is new, so
- * there is nothing to make way for.
+ * character device 0/0, and an opaque directory has an extended attribute. The folder is new, so
+ * `makeWay` has nothing to do.
  */
 export const WHITEOUTS: LayerForm = {
   directory: (dirfd, name) => mkdirat(dirfd, name, 0o700),

@@ -5,8 +5,8 @@ import type { ChainId } from '@strata/oci'
 import type { Layout } from '../../bookkeeping/layout.js'
 
 /**
- * Gives a complete root its name. Its record is the last file that is written: after a loss of
- * power, a record that was on disk early enough speaks for everything that was written before it.
+ * Gives a complete root its name. The record is the last file that is written. So after a loss of
+ * power, a record that reached the disk in time stands for everything that was written before it.
  */
 export function commitRoot(layout: Layout, chainId: ChainId, work: string, record: object): void {
   writeFileSync(join(work, 'root.json'), JSON.stringify(record))

@@ -12,17 +12,17 @@ import type { Roots } from '../driver.js'
 
 const inThread = threadFor<typeof tasks>('trees')
 
-/** Roots that have a mount point each, `layout.mountPoint`. Their users are in the mount table. */
+/** Roots with a mount point each (`layout.mountPoint`). The mount table shows their users. */
 export abstract class MountedRoots implements Roots {
   constructor(readonly layout: Layout) {}
 
   abstract make(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void>
   abstract isUsable(chainId: ChainId): boolean
   abstract layersOf(chainId: ChainId): readonly DiffId[] | undefined
-  /** Read-only, nosuid and nodev, at a folder that is there. */
+  /** Mounts the root read-only, nosuid and nodev, at a folder that exists. */
   abstract mount(chainId: ChainId, target: string): Promise<void>
 
-  /** The folders that would go with these roots. */
+  /** The folders that the removal of these roots would delete. */
   foldersOf(chainIds: readonly ChainId[]): string[] {
     return chainIds.map((chainId) => this.layout.root(chainId))
   }
@@ -89,7 +89,10 @@ export function noRoot(chainId: ChainId): StrataError {
   return new StrataError('not_found', `there is no root of ${chainId} on this node: it has to be assembled first`)
 }
 
-/** Nothing is mounted on it. What somebody put into it stays: a mount covers it. */
+/**
+ * Deletes a mount point on which nothing is mounted. A folder that is not empty stays: a mount
+ * would only cover what somebody put there.
+ */
 function deleteMountPoint(path: string): void {
   const entry = lstatSync(path, { throwIfNoEntry: false })
   if (!entry) return

@@ -13,8 +13,9 @@ import { OVERLAY_OPTIONS } from './overlay-options.js'
 const inThread = threadFor<typeof tasks>('trees')
 
 /**
- * Children by overlayfs, on a root of any driver. In a child's folder lie `upper` and `work`, or of
- * a view `lower`: an empty folder, by which the mount table tells whose mount it is.
+ * Children by overlayfs, on a root of any driver. The folder of a writable child holds `upper` and
+ * `work`. The folder of a view holds `lower`, an empty folder: its path in the mount table shows
+ * whose mount it is.
  */
 export class OverlayChildren implements Children {
   readonly form = 'overlay'
@@ -31,8 +32,8 @@ export class OverlayChildren implements Children {
 
   mounts(folder: string, { kind, root, isVolatile }: Child): Mount[] {
     const work = join(folder, 'work')
-    // The kernel leaves a mark here and does not mount again what has one: it cannot know whether
-    // its machine stopped meanwhile.
+    // The kernel puts a mark here, and refuses to mount a child that has one: it cannot know
+    // whether the machine stopped in between. For a volatile child that does not matter.
     if (isVolatile) rmSync(join(work, 'work', 'incompat', 'volatile'), { recursive: true, force: true })
     const own =
       kind === 'view'

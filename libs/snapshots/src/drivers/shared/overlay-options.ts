@@ -1,4 +1,5 @@
 /**
- * Nothing that a layer or a container brings is obeyed (Documentation/filesystems/overlayfs.rst).
+ * Options with which the kernel obeys no overlay attribute that a layer or a container brings
+ * (Documentation/filesystems/overlayfs.rst).
  */
 export const OVERLAY_OPTIONS = ['redirect_dir=nofollow', 'metacopy=off', 'index=off'] as const

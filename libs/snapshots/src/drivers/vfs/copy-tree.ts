@@ -35,9 +35,10 @@ const HERE = Buffer.from('.')
 const SECOND = 1_000_000_000n
 
 /**
- * Copies a tree with everything an image can say of it: owners, modes, nanoseconds, extended
- * attributes, devices, holes, and which names are one file. Files share their blocks where the file
- * system can do that (FICLONE). `isSynced`: the copy is on disk when this returns.
+ * Copies a tree with everything that an image can say of it: owners, modes, times to the
+ * nanosecond, extended attributes, devices, holes, and which names are one file. Files share their
+ * blocks if the file system can do that (FICLONE). `isSynced`: the copy is on disk when this
+ * returns.
  */
 export function copyTree(request: { readonly from: string; readonly to: string; readonly isSynced: boolean }): void {
   mkdirSync(request.to, { mode: 0o700 })
@@ -68,7 +69,7 @@ class TreeCopy {
       this.#inBoth(folder, (from, to) => {
         for (const { name } of namesIn(`/proc/self/fd/${from}`)) this.#entry(folder, name, from, to)
       })
-    // Now that nothing is made in them any more: making would change their times.
+    // Last, because an entry that is made in a folder changes the folder's times.
     for (const folder of this.#folders)
       this.#inBoth(folder, (from, to) => copyAttributes(fstatSync(from, { bigint: true }), HERE, from, to))
   }
@@ -134,7 +135,10 @@ function copyFile(from: Buffer, to: Buffer, size: number): void {
   }
 }
 
-/** Owner first: it clears set-user-id bits and file capabilities. Time last: all else moves it. */
+/**
+ * Owner first: a change of owner clears set-user-id bits and file capabilities. Times last: every
+ * other change sets them.
+ */
 function copyAttributes(stats: BigIntStats, name: Buffer, from: number, to: number): void {
   fchownat(to, name, Number(stats.uid), Number(stats.gid))
   if (!stats.isSymbolicLink()) fchmodat(to, name, Number(stats.mode) & 0o7777)

@@ -11,12 +11,15 @@ import type { tasks } from './tasks.js'
 const inThread = threadFor<typeof tasks>('vfs')
 const inTreeThread = threadFor<typeof treeTasks>('trees')
 
-/** Each child is a folder `fs`, a copy of its root. A view is one too: so its mount can be told. */
+/**
+ * Each child is a folder `fs`, a copy of its root. A view is a copy too, so that the mount table
+ * can show whose mount it is.
+ */
 export class VfsChildren implements Children {
   readonly form = 'vfs'
 
   async make(folder: string, { root, isVolatile }: Child): Promise<void> {
-    // After a loss of power nothing tells whether a copy is complete, so it is on disk before it
+    // After a loss of power nothing shows whether a copy is complete. So it is on disk before it
     // gets its name.
     await inThread('copy', { from: root, to: join(folder, 'fs'), isSynced: !isVolatile })
   }

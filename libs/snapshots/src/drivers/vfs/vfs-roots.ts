@@ -32,8 +32,8 @@ export class VfsRoots extends MountedRoots {
   }
 
   async make(chainId: ChainId, layers: readonly LayerFiles[], signal: AbortSignal): Promise<void> {
-    // A mount of a root that could not be used shows a folder that was deleted. Children are
-    // copies, so none of them needs it.
+    // If a root that could not be used is still mounted, its mount shows a deleted folder. Children
+    // are copies, so none of them needs it.
     const open = this.openAt(chainId)
     if (open !== undefined) umount(open, MNT_DETACH)
     await withWorkFolders(this.layout, deleteTree, async (fresh) => {
