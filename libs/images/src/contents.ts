@@ -4,21 +4,28 @@ import type { Image } from './image.js'
 import { manifestFor, readWhole, type Sized, type WholeContents } from './whole.js'
 
 /**
- * What an image consists of, as its manifest says: the manifest as it is kept, and the blobs it
+ * The parts of an image, as its manifest says: the bytes of the manifest, and the blobs that it
  * names.
  */
 export interface ImageContents {
-  /** What the image's names stand for: its manifest, or the index of its platforms. */
+  /**
+   * The manifest or index of the image's names; if a platform was asked for, that platform's
+   * manifest.
+   */
   readonly manifest: { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer }
-  /** Of the image that is meant without a platform. */
+  /** The config of that manifest; of an index, the one that is used if no platform is asked for. */
   readonly config: Sized
   /** Lowest first. */
   readonly layers: readonly Sized[]
-  /** The rest of an image that is kept whole. */
+  /** The other parts of a multi-platform image. Absent if a platform was asked for. */
   readonly whole?: WholeContents
 }
 
-/** @throws StrataError `not_found` if the image has gone */
+/**
+ * Reads the parts of an image, for one platform if it is given.
+ * @throws StrataError `not_found` if a blob of it is gone; `unsupported` if a multi-platform image
+ * has not that platform; `corrupt`
+ */
 export async function readContents(image: Image, blobs: BlobStore, platform?: Platform): Promise<ImageContents> {
   const digest = manifestFor(image, platform)
   const bytes = await blobs.read(digest, MAX_JSON_BYTES)

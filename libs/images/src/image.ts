@@ -4,22 +4,27 @@ import { z } from 'zod'
 const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 
 /**
- * A manifest or index that is kept with an image, and of which platform it is, if it is an image's.
+ * A manifest or index that is kept with an image. `platform` is there if it is the manifest of an
+ * image for that platform.
  */
 const partSchema = z.object({ digest, platform: z.string().max(100).optional() })
 
-/** More would make every record of a name large. A real index has some twenty. */
+/** More would make every record of a name large. A real index has about twenty. */
 export const MAX_PARTS = 2_000
 
-/** What is here of an image that was loaded with all its platforms and attachments. */
+/**
+ * What the store has of a multi-platform image: one that was loaded with all its platforms and
+ * attachments.
+ */
 const wholeSchema = z.object({
   /**
-   * The image that is meant where no platform is asked for: `id`, `layers` and `created` are its.
+   * The manifest that is used if no platform is asked for. `id`, `layers` and `created` of the
+   * record describe it.
    */
   manifest: digest,
   /**
-   * That one, the other platforms', indexes below the first, attestations, signatures: what an
-   * index names and is not among these was never here.
+   * `manifest`, the manifests of other platforms, indexes below the first one, attestations and
+   * signatures. Anything else that an index names did not come with this image.
    */
   parts: z.array(partSchema).min(1).max(MAX_PARTS),
 })
@@ -29,34 +34,36 @@ export const imageSchema = z.object({
   /** The digest of the config: what docker calls the image's id. */
   id: digest,
   /**
-   * The digest of the manifest, or of the index of several platforms: what a registry calls it.
-   * Images with one id and several digests differ in how their layers are packed.
+   * The digest of the manifest, or of the index of several platforms. Registries call an image by
+   * it. Images with one id and several digests differ in how their layers are packed.
    */
   digest,
-  /** Of the manifest, as in its descriptor. */
+  /** The media type of that manifest or index, as in its descriptor. */
   mediaType: z.string().max(256),
   manifestSize: z.number().int().nonnegative(),
-  /** Bytes of its layers as they are kept, and how many. */
+  /** Bytes of its layers as they are kept. */
   size: z.number().int().nonnegative(),
+  /** How many layers it has. */
   layers: z.number().int().nonnegative(),
   created: z.string().max(100).optional(),
   whole: wholeSchema.optional(),
 })
 /**
- * An image as every name's record carries it, so that a list reads names only, no manifest and no
+ * An image as the record of each name has it. So a list reads names only, no manifest and no
  * config.
  */
 export type Image = z.infer<typeof imageSchema>
 
 /**
- * An image and all of its names in short form (`fx/odd:3`), sorted; none: it is listed as `<none>`.
+ * An image and all of its names in short form (`fx/odd:3`), sorted. Without names it is listed as
+ * `<none>`.
  */
 export interface NamedImage extends Image {
   readonly names: readonly string[]
 }
 
 export interface ImageLayer {
-  /** Of the blob as it is kept. */
+  /** The digest of the blob as it is kept; `size` and `mediaType` are that blob's too. */
   readonly digest: Digest
   readonly diffId: DiffId
   readonly chainId: ChainId
@@ -67,10 +74,10 @@ export interface HistoryStep {
   readonly created: string | undefined
   readonly createdBy: string
   readonly comment: string
-  /** The layer that this step made; `undefined` for one that changed the config only. */
+  /** The layer that this step made; `undefined` if the step changed the config only. */
   readonly diffId: DiffId | undefined
 }
-/** All of an image but its names, read from its manifest and config. Layers lowest first. */
+/** An image without its names, read from its manifest and config. Layers are lowest first. */
 export interface ImageDetails extends Image {
   readonly config: ImageConfig
   readonly layerList: readonly ImageLayer[]

@@ -3,17 +3,18 @@
  * an image of its own or both to the same; the name may be removed; the collection tidies marks.
  * Each of them may die at any step. One step here is one request to the store.
  *
- * The law: a name that stands has the marks that its record carries, the name mark and the id mark.
+ * The law: while a name exists, the name mark and the id mark that its record has exist too.
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
  * - `late`: the marks are made after the name;
- * - `early`: the marks of what a name stood for are deleted before the name is changed;
+ * - `early`: the marks of the image that had the name are deleted before the name is changed;
  * - `shared`: a mark has no fresh id, so two writes of one image have the same;
- * - `renew`: a mark that no name carries is deleted, and who is about to write that name succeeds;
- * - `again`: it is not looked once more after that write was made to fail;
+ * - `renew`: a mark that no name has is deleted without first making a write of that name fail;
+ * - `again`: after that write was made to fail, the name is not read once more;
  * - `order`: the id mark is made before the name mark;
  * - `lists`: the tidier lists the name marks before the id marks;
- * - `nothing`: a name is written over nothing, on a store that takes tombstones away.
+ * - `nothing`: an absent name is written without a tombstone first, on a store that deletes
+ *   tombstones.
  */
 export type WrongMarks = 'late' | 'early' | 'shared' | 'renew' | 'again' | 'order' | 'lists' | 'nothing'
 

@@ -21,24 +21,28 @@ export interface NameMark {
   readonly mark: string
 }
 
-/** A mark counts by being there. These bytes are no tombstone, so nothing collects them as one. */
+/**
+ * A mark counts because it exists. These bytes are not those of a tombstone, so no collection takes
+ * a mark for one.
+ */
 const MARK = Buffer.from('{}')
-/** Most images have few names: the first page of a look-up is small, so that it can end early. */
+/** Most images have few names, and a look-up may end early. So its first page is small. */
 const FIRST_PAGE = 4
 const PAGE = 1_000
 
 /**
- * Which names an image has: the reverse of the names' records, so that nobody lists all names to
- * find those of one image. Each write of a name has two marks of its own under keys with a fresh
- * id: a *name mark* below the manifest's digest, and an *id mark* below the image's id.
+ * The names of an image: the reverse of the names' records, so that a look-up need not list all
+ * names. Each write of a name has two marks of its own, under keys with a fresh id: a *name mark*
+ * below the manifest's digest, and an *id mark* below the image's id.
  *
- * **Law**: a name's record carries the id of its marks (`mark`). While it stands, both are there.
- * - The marks exist before the record is written, and are deleted after the record has changed. A
- *   process that dies in between leaves a mark too many, never one too few.
+ * **Law**: a name's record has the id of its marks (`mark`). While the record exists, both marks
+ * exist.
+ * - The marks are made before the record is written, and deleted after the record has changed. If
+ *   the process dies in between, there is a mark too many, never one too few.
  * - A mark belongs to one name and one image, and no other write uses it. So it can be deleted
  *   without a condition, which S3 does not have.
- * - A mark is only a hint. Whoever reads it looks at the name's record, which decides.
- * - The name mark is made first. So an id mark without its name mark belongs to nobody.
+ * - A mark is only a hint. Its reader looks at the name's record, which decides.
+ * - The name mark is made first. So an id mark without its name mark belongs to no name.
  *
  * name-marks-model.ts tries every interleaving. `Names.tidyMarks` deletes what dead processes left.
  */
@@ -47,17 +51,20 @@ export class NameMarks {
 
   constructor(private readonly store: ObjectStore) {}
 
-  /** Whether every name has its marks: `false` on a store of an older version until it is told. */
+  /**
+   * Whether every name has its marks. `false` on a store of an older version until `setComplete`.
+   */
   async areComplete(): Promise<boolean> {
     this.#areComplete ||= (await this.store.stat(keys.allNamesMarked)) !== undefined
     return this.#areComplete
   }
 
+  /** Records that every name has its marks. */
   async setComplete(): Promise<void> {
     await this.store.create(keys.allNamesMarked, tombstone())
   }
 
-  /** Makes the marks of a name that is about to be written, and gives their id. */
+  /** Makes the marks of a name that is written next, and gives their id. */
   async add(name: ImageKey, image: Image): Promise<string> {
     const mark = randomBytes(12).toString('base64url')
     await this.store.create(keys.nameMark(image.digest, name, mark), MARK)
@@ -65,6 +72,7 @@ export class NameMarks {
     return mark
   }
 
+  /** Whether both marks with this id exist. */
   async have(name: ImageKey, image: Image, mark: string): Promise<boolean> {
     const found = [keys.nameMark(image.digest, name, mark), keys.idMark(image.id, image.digest, mark)]
     return (await Promise.all(found.map((key) => this.store.stat(key)))).every(Boolean)
@@ -79,7 +87,7 @@ export class NameMarks {
     await this.store.delete(found)
   }
 
-  /** A manifest's name marks, page by page: tags first, each name once a page. */
+  /** A manifest's name marks, page by page. Marks of tags come first. */
   async *ofDigest(digest: Digest): AsyncGenerator<NameMark[]> {
     const prefix = keys.nameMarksOf(digest)
     let after: string | undefined
@@ -108,8 +116,8 @@ export class NameMarks {
   }
 
   /**
-   * All manifests that have a name mark, in the order of their digests' hex digits, from the one
-   * behind `after`; each with its marks. Reads so many keys at a time.
+   * All manifests that have a name mark, each with its marks, in the order of their digests' hex
+   * digits, from the one behind `after`. Reads `pageSize` keys at a time.
    */
   async *groups(after: Digest | undefined, pageSize: number): AsyncGenerator<{ digest: Digest; marks: NameMark[] }> {
     let group: { digest: Digest; marks: NameMark[] } | undefined
@@ -145,7 +153,7 @@ export class NameMarks {
     }
   }
 
-  /** Id marks below a prefix; behind each the list goes on where `skipTo` says. */
+  /** Id marks below a prefix. After each, the list continues behind the key that `skipTo` gives. */
   async *#idMarks(
     prefix: string,
     skipTo: (mark: { id: Digest; digest: Digest }) => string,

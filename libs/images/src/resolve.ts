@@ -3,13 +3,14 @@ import { algorithmOf, isDigest, parseTagged, type Digest, type Reference } from 
 import type { NameEntry, Names } from './names.js'
 
 /**
- * What a caller may mean by `text`, in the order in which it is tried, as docker does: a digest in
- * full (an image's id or a manifest's), a name, an id's beginning.
+ * The possible meanings of a text that names an image, in the order in which they are tried, as
+ * docker does: a full digest (an image's id or a manifest's digest), a name, the beginning of an
+ * id.
  */
 export interface Meaning {
   readonly digest: Digest | undefined
   readonly name: Reference | undefined
-  /** Hex digits, at least one, possibly behind their algorithm's name. */
+  /** At least one hex digit, possibly with the algorithm's name before them. */
   readonly idPrefix: string | undefined
 }
 
@@ -27,9 +28,10 @@ export function meaningOf(text: string): Meaning {
 }
 
 /**
- * A name of the image that is meant by an id, a manifest's digest, or an id's beginning. Images
- * with one id differ in packing only: of several the one that has a tag, then the first by digest.
- * @throws StrataError `image_ambiguous` if ids differ; `undefined` if there is none
+ * A name of the image with this id, manifest digest, or beginning of an id; `undefined` if there is
+ * none. Images with one id differ only in packing. Of several, it is one that has a tag, else the
+ * first by digest.
+ * @throws StrataError `image_ambiguous` if several ids begin like this
  */
 export async function findById(
   names: Names,

@@ -1,7 +1,7 @@
 import { digestOf, type DiffId, type Digest } from '@strata/oci'
 import { z } from 'zod'
 
-/** What is said of an image that is made of a tree, before its layer is known. */
+/** What an import says of its image before the layer is known. */
 export const treeImageSchema = z.object({
   platform: z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() }),
   /** Seconds since the epoch. */
@@ -13,8 +13,8 @@ export const treeImageSchema = z.object({
 export type TreeImage = z.infer<typeof treeImageSchema>
 
 /**
- * The config of the image (image-spec, config.md), of fixed form: the same tree with the same words
- * has the same id everywhere.
+ * The image's config (image-spec, config.md), in a fixed form: the same tree with the same
+ * `TreeImage` has the same id everywhere.
  */
 export function treeConfig(
   { platform, timestamp, message, run }: TreeImage,

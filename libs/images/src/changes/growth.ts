@@ -1,9 +1,9 @@
 import { StrataError } from '@strata/base'
 
 /**
- * How much more text changes may become than they were written as: values of variables and ports of
- * ranges. It is asked for before the text is made, over all changes of one request together, since
- * each instruction may double what the one before it made (`ENV A=$A$A`).
+ * Limits the text that changes expand to (values of variables, ports of ranges). It is taken before
+ * the text is made, and over all changes of one request together, since each instruction may double
+ * the result of the one before (`ENV A=$A$A`).
  */
 export class Growth {
   #left: number

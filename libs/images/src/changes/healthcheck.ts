@@ -2,8 +2,8 @@ import { jsonWords } from './commands.js'
 import { WordError } from './words.js'
 
 /**
- * docker's extension of the image's config. Times are nanoseconds; what is not there is the
- * engine's to choose.
+ * docker's extension of the image's config. Times are in nanoseconds. The engine chooses a value
+ * that is absent.
  */
 export interface Healthcheck {
   readonly Test: readonly string[]
@@ -21,7 +21,7 @@ const TIMES = {
   '--start-interval': 'StartInterval',
 } as const
 
-/** `NONE`, or `CMD` with a command in either form; before it the flags. */
+/** Reads `NONE`, or `CMD` with a command in exec or shell form. The flags stand before it. */
 export function readHealthcheck(rest: string, flags: readonly string[]): Healthcheck {
   const [, kind = '', command = ''] = /^(\S+)\s*(.*)$/s.exec(rest) ?? []
   if (kind.toUpperCase() === 'NONE') {

@@ -1,6 +1,8 @@
 import { StrataError } from '@strata/base'
 
-/** A line of a Dockerfile: its first word in capitals, the flags behind it, the rest as written. */
+/**
+ * A line of a Dockerfile: its first word in capitals, the flags after it, and the rest as written.
+ */
 export interface Instruction {
   readonly name: string
   readonly flags: readonly string[]
@@ -8,8 +10,8 @@ export interface Instruction {
 }
 
 /**
- * The instructions of a text: a backslash at a line's end joins it with the next, empty lines and
- * comments are none.
+ * The instructions of a text. A backslash at the end of a line joins it with the next one. Empty
+ * lines and comments are skipped.
  */
 export function readInstructions(text: string): Instruction[] {
   if (text.includes('\0')) throw new StrataError('bad_request', 'a change holds a NUL')
@@ -25,7 +27,7 @@ export function readInstructions(text: string): Instruction[] {
   }
   if (pending.trim() !== '') found.push(instructionOf(pending))
   if (found.length === 0)
-    throw new StrataError('bad_request', 'a change is empty: it takes an instruction, as CMD, ENV or LABEL')
+    throw new StrataError('bad_request', 'a change is empty: give an instruction, such as CMD, ENV or LABEL')
   return found
 }
 

@@ -8,8 +8,8 @@ import { StrataError } from '@strata/base'
 import { MAX_JSON_BYTES } from '@strata/oci'
 
 /**
- * What a container of the image runs, as it stands in the image's config (image-spec, config.md,
- * `config`; docker's own: `Healthcheck`, `OnBuild`). What nobody has set is not there.
+ * The part of an image's config that says what a container runs (image-spec, config.md, `config`;
+ * docker's own: `Healthcheck`, `OnBuild`). A field that nothing has set is absent.
  */
 export interface RunConfig {
   readonly User?: string
@@ -26,11 +26,11 @@ export interface RunConfig {
 }
 
 /**
- * The config that changes in Dockerfile syntax make of an empty one, as `docker import --change`
- * and `docker commit --change` do. A change may have several lines; later ones see the variables
- * that earlier ones set.
- * @throws StrataError `bad_request`, which names the instruction; `limit_exceeded` if they expand
- * to more than an image's JSON may have
+ * Applies changes in Dockerfile syntax to an empty config, as `docker import --change` and
+ * `docker commit --change` do. A change may have several lines. Later ones see the variables that
+ * earlier ones set.
+ * @throws StrataError `bad_request`, which names the instruction; `limit_exceeded` if the changes
+ * expand to more than an image's JSON may have
  */
 export function applyChanges(changes: readonly string[]): RunConfig {
   const draft = new Draft()
@@ -124,7 +124,7 @@ class Draft {
     }
   }
 
-  /** What one instruction sets is seen by the next one, not by itself. */
+  /** The values that one instruction sets are visible to the next one, not to itself. */
   #assign(name: 'ENV' | 'LABEL', to: Map<string, string>, rest: string): void {
     const pairs = pairsOf(name, rest).map(([key, value]) => [this.#expanded(key), this.#expanded(value)] as const)
     for (const [key, value] of pairs) {
@@ -138,7 +138,7 @@ class Draft {
     const [, first, last, protocol = 'tcp'] = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(port) ?? []
     const [from, to] = [Number(first), Number(last ?? first)]
     if (!(from >= 1 && from <= to && to <= 65_535)) throw new WordError(`invalid containerPort: ${port}`)
-    // `65535/sctp` and what stands around it in JSON.
+    // The characters of `65535/sctp` and of the JSON around it.
     this.#growth.take(16 * (to - from + 1))
     for (let number = from; number <= to; number++) this.#ports.add(`${number}/${protocol.toLowerCase()}`)
   }
@@ -161,8 +161,8 @@ class Draft {
 }
 
 /**
- * `a=b c="d e"`, or the old form, in which all behind the first space is one value: `a b c`. The
- * first word tells which.
+ * Reads `a=b c="d e"`, or the old form `a b c`, in which everything after the first space is one
+ * value. The first word shows which form it is.
  */
 function pairsOf(name: string, rest: string): [string, string][] {
   const words = splitWords(rest)
@@ -186,7 +186,7 @@ function triggerOf(rest: string): string {
   return rest
 }
 
-/** A relative one counts from the one before. */
+/** A relative path starts at the working directory that was set before. */
 function resolveFolder(before: string | undefined, path: string): string {
   if (path === '') throw new WordError('cannot normalize nothing')
   if (path.startsWith('/')) return path

@@ -1,8 +1,8 @@
 import { constants } from 'node:os'
 
 /**
- * By number or name, with or without `SIG`, as docker takes it; real-time ones are counted from
- * either end (signal(7)).
+ * Whether docker takes the text as a signal: a number, or a name with or without `SIG`. Real-time
+ * signals are counted from either end (signal(7)).
  */
 export function isSignal(text: string): boolean {
   if (/^\d+$/.test(text)) return Number(text) >= 1 && Number(text) <= 64

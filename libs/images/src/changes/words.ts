@@ -7,12 +7,12 @@ import type { Growth } from './growth.js'
 const ESCAPE = '\\'
 const SPACE = /\s/
 
-/** What a line cannot be read for; whoever reads the instruction says which it was. */
+/** Why a line is not valid. The code that reads the instruction adds which one it was. */
 export class WordError extends Error {}
 
 /**
- * Splits at spaces that are neither quoted nor escaped. Quotes and escapes stay in the words: they
- * are `expand`'s to take away.
+ * Splits at spaces that are neither quoted nor escaped. Quotes and escapes stay in the words;
+ * `expand` removes them.
  */
 export function splitWords(text: string): string[] {
   const words: string[] = []
@@ -26,7 +26,7 @@ export function splitWords(text: string): string[] {
       continue
     }
     if (char === ESCAPE && quote !== "'") {
-      // One at the very end says nothing.
+      // An escape at the very end has no effect.
       if (at + 1 < text.length) word += char + text[++at]!
       continue
     }
@@ -40,15 +40,15 @@ export function splitWords(text: string): string[] {
 
 /**
  * A word without its quotes and escapes, and with the values of its variables: `$NAME`, `${NAME}`,
- * and `${NAME:-word}`, `${NAME:+word}`, `${NAME:?word}`, each also without the colon. One that is
- * not set is empty.
- * @throws WordError
+ * and `${NAME:-word}`, `${NAME:+word}`, `${NAME:?word}`, each also without the colon. A variable
+ * that is not set is empty.
+ * @throws WordError; StrataError `limit_exceeded` from `growth`
  */
 export function expand(word: string, values: ReadonlyMap<string, string>, growth: Growth): string {
   return new Expansion(word, values, growth).until('')
 }
 
-/** Words inside each other (`${a:-${b:-…}}`): each is a call within a call. */
+/** How deep substitutions may be nested (`${a:-${b:-…}}`): each level is a call within a call. */
 const MAX_NESTING = 100
 
 class Expansion {
@@ -61,7 +61,7 @@ class Expansion {
     private readonly growth: Growth,
   ) {}
 
-  /** Up to and with `stop`; where that is empty, to the end. */
+  /** Expands up to and including `stop`; to the end of the text if `stop` is empty. */
   until(stop: string): string {
     let result = ''
     for (;;) {
@@ -94,7 +94,8 @@ class Expansion {
       if (char === undefined) throw new WordError('unexpected end of statement while looking for matching double-quote')
       if (char === '"') return result
       if (char === '$') result += this.#variable()
-      // POSIX.1-2024, Shell Command Language, 2.2.3: before all else a backslash stands for itself.
+      // POSIX.1-2024, Shell Command Language, 2.2.3: before any other character a backslash stands
+      // for itself.
       else if (char === ESCAPE && /["$\\]/.test(this.text[this.#at] ?? '')) result += this.text[this.#at++]!
       else result += char
     }
@@ -134,8 +135,8 @@ class Expansion {
   }
 
   /**
-   * Letters, digits and underscores; of what begins with a digit, or of a sign that a shell gives a
-   * meaning, the one character.
+   * A name of letters, digits and underscores. A name that begins with a digit, or with a sign that
+   * has a meaning in a shell, is that one character.
    */
   #name(): string {
     NAME.lastIndex = this.#at
