@@ -1,7 +1,10 @@
 import { allowEveryone, readSecretFile, secretInHeader, type Authentication } from '@strata/platform'
 import type { GatewayConfig } from './config.js'
 
-/** The unix socket's file mode lets its users in. TCP, loopback too, needs the token. */
+/**
+ * How each listener of the gateway authenticates requests. Access to the unix socket is by its file
+ * mode. TCP needs the token, loopback too.
+ */
 export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig): Authentication {
   const token = file === undefined ? undefined : readSecretFile(file, 'STRATA_TOKEN_FILE')
   return {
@@ -10,6 +13,7 @@ export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig
       token === undefined
         ? () => false
         : secretInHeader('authorization', token, (value) => /^bearer (.+)$/i.exec(value)?.[1]),
-    refusal: 'this door needs the token: send `Authorization: Bearer <token>` (the CLI takes it from STRATA_TOKEN)',
+    refusal:
+      'requests over TCP need the token: send `Authorization: Bearer <token>` (the CLI takes it from STRATA_TOKEN)',
   }
 }

@@ -1,9 +1,12 @@
-/** Bytes from `start` to `end`, exclusive, of a body; or that none of them are there (416). */
+/**
+ * A range of a body: the bytes from `start` to `end`, exclusive, or the fact that the body has none
+ * of them (416).
+ */
 export type RequestedRange = { readonly start: number; readonly end: number } | 'unsatisfiable'
 
 /**
- * A `Range` header of one range of bytes (RFC 9110, 14.1.2). Others, and several ranges, are as
- * none: the whole body is a right answer to them.
+ * Parses a `Range` header with one range of bytes (RFC 9110, 14.1.2). Any other header, and one
+ * with several ranges, counts as none: the whole body is a right answer to it.
  */
 export function requestedRange(header: string | undefined, size: number): RequestedRange | undefined {
   const [, first = '', last = ''] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? '') ?? []

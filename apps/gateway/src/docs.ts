@@ -5,8 +5,8 @@ import { API_VERSION } from '@strata/api'
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 
 /**
- * The API's description at `/docs` (a page) and `/docs/openapi.json`: OpenAPI 3.1, made from the
- * schemas that check requests. Holds no data, so it is open.
+ * Serves the description of the API: `/docs` (a page) and `/docs/openapi.json` (OpenAPI 3.1, made
+ * from the schemas that check requests). It holds no data, so it needs no token.
  */
 export function serveDocs(app: NestFastifyApplication): void {
   app
@@ -24,7 +24,8 @@ export function serveDocs(app: NestFastifyApplication): void {
     .build()
   const document = once(() => SwaggerModule.createDocument(app, config))
   SwaggerModule.setup('docs', app, document, { raw: [] })
-  // Not by SwaggerModule, which writes the whole document anew for each request, of anyone.
+  // SwaggerModule does not serve this: it would write the whole document again for each request,
+  // also for one without a token.
   const text = once(() => Buffer.from(JSON.stringify(document())))
   const etag = once(() => `"${createHash('sha256').update(text()).digest('hex')}"`)
   app.getHttpAdapter().get('/docs/openapi.json', (request: FastifyRequest, reply: FastifyReply) => {

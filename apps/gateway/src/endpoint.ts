@@ -5,11 +5,11 @@ import type { ErrorCode } from '@strata/base'
 import { PROBLEMS, Serves } from '@strata/platform'
 
 /**
- * The handler of a route of the public API, with its description: method, path, status and answer
- * are the contract's.
+ * Makes a method the handler of a route of the public API, and describes it. Method, path, status
+ * and answer are the contract's.
  *
- * @param codes the errors that the route answers. Their statuses are from the table that also makes
- * the answers
+ * @param codes the errors that the route answers. Their statuses come from the table that also
+ * makes the answers
  */
 export function Endpoint(contract: Contract, summary: string, codes: readonly ErrorCode[] = []): MethodDecorator {
   const { status, answer } = contract

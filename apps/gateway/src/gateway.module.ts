@@ -11,8 +11,8 @@ import { NodesController } from './system/nodes.controller.js'
 import { SystemController } from './system/system.controller.js'
 
 /**
- * The `/v1` API: its controllers parse and answer, the services do the work. Another API imports
- * this module and has the same services.
+ * The `/v1` API. Its controllers parse requests and answer, and the services do the work. Another
+ * API imports this module and gets the same services.
  */
 @Module({})
 export class GatewayModule {

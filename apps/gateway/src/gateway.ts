@@ -25,13 +25,14 @@ export const gateway: Service<typeof gatewayConfigSchema> = {
   start: startGateway,
 }
 
-/** Opens all doors that the configuration names, or none. */
+/** Opens all listeners that the configuration names, or none. */
 async function startGateway(config: GatewayConfig): Promise<RunningService> {
-  const doors: Listener[] = []
-  if (config.STRATA_LISTEN !== undefined) doors.push(parseTcpListener(config.STRATA_LISTEN))
-  // The socket last: whoever is answered there finds every other door open.
+  const listeners: Listener[] = []
+  if (config.STRATA_LISTEN !== undefined) listeners.push(parseTcpListener(config.STRATA_LISTEN))
+  // The socket is opened last, so a client that gets an answer there finds every other listener
+  // open.
   if (config.STRATA_SOCKET !== undefined)
-    doors.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
+    listeners.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
   const { app, handler } = await createHttpApp(GatewayModule.register(config), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
@@ -44,11 +45,11 @@ async function startGateway(config: GatewayConfig): Promise<RunningService> {
     await app.close()
   }
   try {
-    for (const door of doors) servers.push(await openListener(door, handler, listenerLimits(config)))
+    for (const listener of listeners) servers.push(await openListener(listener, handler, listenerLimits(config)))
   } catch (error) {
     await close()
     throw error
   }
   const readiness = app.get(Readiness)
-  return { doors: doors.map(listenerText), notReady: () => readiness.notReady(), close }
+  return { doors: listeners.map(listenerText), notReady: () => readiness.notReady(), close }
 }

@@ -5,7 +5,7 @@ import { closedSignal } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
 import { requestedRange } from './byte-range.js'
 
-/** A body whose length is known beforehand, and any part of which can be made. */
+/** A body whose length is known beforehand and whose parts can be made separately. */
 export interface RangedBody {
   readonly size: number
   /** Equal only for equal bytes; without quotes. */
@@ -14,13 +14,16 @@ export interface RangedBody {
   bytes(range: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>
 }
 
-/** So much is read before the status is sent: behind small headers it reaches into a blob. */
+/**
+ * How many bytes are read before the status is sent. They reach past small headers into the first
+ * blob.
+ */
 const LEAD_BYTES = 64 * 1024
 
 /**
- * Answers with the body, or the part that `Range` (with `If-Range`) asks for, or 416. `HEAD` gets
- * the same without bytes. The first bytes are read before the status is sent: what is missing then
- * is answered with a problem, and not with a connection that is closed.
+ * Answers with the body, with the part that `Range` (with `If-Range`) asks for, or with 416. `HEAD`
+ * gets the same without bytes. The first bytes are read before the status is sent, so a blob that
+ * is missing there is answered with a problem, not with a connection that breaks.
  * @throws StrataError what `bytes` throws before that; `corrupt` if a blob is not in the store
  */
 export async function sendRanged(request: IncomingMessage, reply: FastifyReply, body: RangedBody): Promise<void> {
@@ -51,8 +54,7 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
     response.end()
     return
   }
-  // A client that leaves, and bytes that cannot be read on: either way the connection ends before
-  // the length that was promised.
+  // If the client leaves, or bytes cannot be read, the connection ends before the promised length.
   await pipeline(following(lead, pieces), response, { signal: gone }).catch(() => response.destroy())
 }
 

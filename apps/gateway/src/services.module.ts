@@ -37,7 +37,7 @@ function readiness(queue: QueueClient, store: ObjectStore): Readiness {
   return new Readiness({
     redis: () => queue.answers(),
     store: () => storeAnswers(store),
-    // Redis away tells nothing about nodes.
+    // If Redis does not answer, nothing is known about nodes.
     node: () =>
       queue.nodes.ready().then(
         (nodes) => nodes.length > 0,
@@ -46,7 +46,7 @@ function readiness(queue: QueueClient, store: ObjectStore): Readiness {
   })
 }
 
-/** What the controllers of any API call. */
+/** The services that the controllers of any API may call. */
 const SERVICES = [
   ImagesService,
   FilesService,

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** As in this package's own description. */
+/** The version in this package's `package.json`. */
 export const VERSION = (
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version

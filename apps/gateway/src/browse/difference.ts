@@ -8,9 +8,9 @@ import { changeView } from './file-views.js'
 export const PATHS_AT_ONCE = 250
 
 /**
- * A page ends after the change with which its paths have more bytes than this. Each of ten thousand
- * paths may have 4,095 bytes, and JSON with base64 makes four times as much of bytes that are not
- * UTF-8.
+ * A page ends after the change that makes its paths longer than this, in bytes. Each of ten
+ * thousand paths may have 4,095 bytes, and a path that is not UTF-8 takes four times as much in
+ * JSON with base64.
  */
 export const MAX_PAGE_PATHS = 4 * 1024 * 1024
 
@@ -28,7 +28,7 @@ export interface DifferencePage {
  * - A page begins where its cursor stands, by binary search: the work for a page does not grow with
  *   its place.
  * - Only the first page has the sums. They take one walk over both trees.
- * - Other requests are answered meanwhile: the event loop gets a turn after PATHS_AT_ONCE paths.
+ * - Other requests are answered meanwhile: after PATHS_AT_ONCE paths the event loop gets a turn.
  *
  * @param gone aborts when the client has left
  * @throws StrataError `bad_request` for a cursor that is none, `cancelled` if the client has left
@@ -74,7 +74,8 @@ export async function difference(
 }
 
 /**
- * A cursor is the path of a page's last change, with a slash before it: the root's path is empty.
+ * A cursor is the path of a page's last change, with a slash before it because the root's path is
+ * empty.
  */
 function cursorOf(path: Buffer): string {
   return Buffer.concat([SLASH, path]).toString('base64url')

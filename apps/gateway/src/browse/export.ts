@@ -6,18 +6,24 @@ import type { LayerBytes } from './layer-bytes.js'
 import type { LayerCursor } from './layer-cursor.js'
 import type { OpenTree } from './trees.js'
 
-/** To count a million entries takes seconds: other requests get a turn after so many pieces. */
+/**
+ * A million entries take seconds to count. After so many pieces, other requests get a turn of the
+ * event loop.
+ */
 const PIECES_AT_ONCE = 2_000
-/** Headers and small files go out together. */
+/** Headers and small files are gathered to pieces of at least so many bytes. */
 const BATCH = 256 * 1024
-/** The way in which `exportTree` writes: another way, another tag. */
+/**
+ * Names the form in which `exportTree` writes. If the form changes, this must change, so that the
+ * ETag does.
+ */
 const FORM = 'export-1'
 
 /**
  * An image's root file system as one tar, streamed from its blobs. The view must stay open until
  * all bytes are read.
  *
- * @param gone aborts when the client has left: the size is wrong then
+ * @param gone aborts when the client has left. The size is wrong then, and nobody reads it
  */
 export async function exportBody(
   open: Pick<OpenTree, 'tree' | 'layers'>,

@@ -10,7 +10,7 @@ const TYPES: Readonly<Record<Kind, FileView['type']>> = {
   [KIND.char]: 'char',
   [KIND.block]: 'block',
   [KIND.fifo]: 'fifo',
-  // A view has none of the first kind: it is one more name of an inode.
+  // A merged view has no `KIND.link`: such an entry is one more name of an inode.
   [KIND.link]: 'hardlink',
   [KIND.lowerLink]: 'hardlink',
   [KIND.whiteout]: 'whiteout',

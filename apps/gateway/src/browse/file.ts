@@ -5,9 +5,9 @@ import { hexOf } from '@strata/oci'
 import type { LayerBytes } from './layer-bytes.js'
 import type { OpenTree } from './trees.js'
 
-/** Where the bytes of a file lie. It needs no view any more. */
+/** The place of a file's bytes. The view that it was found in may be closed. */
 export interface FoundFile {
-  /** None if the image has no layers. */
+  /** Undefined if the image has no layers. */
   readonly layer: ImageLayer | undefined
   readonly tarSize: number
   readonly size: number
@@ -61,7 +61,7 @@ export async function* fileBytes(
   }
 }
 
-/** The pieces that make the bytes from `start` to `end`. */
+/** The pieces of a file that give its bytes from `start` to `end`. */
 function cut(
   pieces: readonly FilePiece[],
   { start, end }: { readonly start: number; readonly end: number },

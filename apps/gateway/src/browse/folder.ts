@@ -5,8 +5,8 @@ import { textOf } from './name-text.js'
 import type { OpenTree } from './trees.js'
 
 /**
- * A page ends after the file with which its extended attributes have more bytes than this: each of
- * ten thousand files may have a quarter of a mebibyte of them.
+ * A page ends after the file that makes its extended attributes larger than this, in bytes. Each of
+ * ten thousand files may have 256 KiB of them.
  */
 const MAX_PAGE_XATTRS = 4 * 1024 * 1024
 
@@ -15,7 +15,7 @@ const SLASH = Buffer.from('/')
 /**
  * One page of what a folder holds, in the order of the names' bytes.
  *
- * @param isAlone the view is of one layer, which may have whiteouts and opaque folders
+ * @param isAlone whether the view is of one layer, which may have whiteouts and opaque folders
  * @throws StrataError `not_found`, `bad_request` for a path that leads nowhere
  */
 export function folderPage(

@@ -2,27 +2,27 @@ import type { HistoryView } from '@strata/api'
 import type { HistoryStep, ImageLayer } from '@strata/images'
 import { FLAG, KIND, type LayerIndex } from '@strata/layers'
 
-/** What one layer holds, as a history shows it. */
+/** The contents of one layer, in the form of a history. */
 export type LayerContents = Pick<NonNullable<HistoryView['steps'][number]['layer']>, 'entries' | 'files' | 'whiteouts'>
 
 /**
- * The steps that made an image, each with its layer. Layers that no step tells of stand at the end.
+ * The steps that made an image, each with its layer. Layers for which no step is recorded come
+ * last.
  *
- * Steps and layers are in one order. A diffID may stand there twice, for a layer that is there
- * twice.
+ * Steps and layers have one order. An image that has a layer twice has its diffID twice.
  */
 export async function historySteps(
   layers: readonly ImageLayer[],
   history: readonly HistoryStep[],
   contentsOf: (layer: ImageLayer) => Promise<LayerContents>,
 ): Promise<HistoryView> {
-  const told = history.filter(({ diffId }) => diffId !== undefined).length
-  const untold = layers
-    .slice(told)
+  const recorded = history.filter(({ diffId }) => diffId !== undefined).length
+  const unrecorded = layers
+    .slice(recorded)
     .map(({ diffId }): HistoryStep => ({ created: undefined, createdBy: '', comment: '', diffId }))
   const left = layers.values()
   const steps: HistoryView['steps'] = []
-  for (const { created, createdBy, comment, diffId } of [...history, ...untold]) {
+  for (const { created, createdBy, comment, diffId } of [...history, ...unrecorded]) {
     const layer = diffId && left.next().value
     steps.push({
       ...(created === undefined ? {} : { created }),

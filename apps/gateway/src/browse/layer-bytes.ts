@@ -18,21 +18,28 @@ import { type Digest } from '@strata/oci'
 import { BlobStore, keys, type ObjectStore } from '@strata/store'
 import { LayerCursor } from './layer-cursor.js'
 
-/** To read on costs less than another request to the store, up to here. */
+/** Up to so many bytes are read and skipped, because another request to the store costs more. */
 const MAX_SKIP = 4 * 1024 * 1024
-/** Tables of checkpoints that are kept: some 20 bytes for each MiB of a layer's tar. */
+/**
+ * How many bytes of checkpoint tables are kept. A table has about 20 bytes for each MiB of a
+ * layer's tar.
+ */
 const MAX_TABLES = 4 * 1024 * 1024
-/** How far back deflate refers. */
+/** The window of deflate: how far back its data refer. */
 const WINDOW = 32 * 1024
-/** Unpacked at a time: of what a segment has, a reader mostly wants little. */
+/**
+ * How many bytes are unpacked at a time. A reader mostly needs little of what lies between two
+ * checkpoints.
+ */
 const CHUNK = 256 * 1024
 
 /**
- * The bytes of layers' tars, read from their blobs however these are packed. Nothing is written,
- * and no more in memory than the streams hold.
+ * The bytes of layers' tars, read from their blobs, however the blobs are packed. Nothing is
+ * written, and memory holds only what the streams buffer.
  *
- * A gzip layer is unpacked from the checkpoint before what is wanted, up to the next one; any other
- * packed one, and one without checkpoints or with damaged ones, from its beginning.
+ * A gzip layer is unpacked from the last checkpoint before the wanted bytes, up to the next
+ * checkpoint. Any other packed layer, and one whose checkpoints are missing or damaged, is unpacked
+ * from its beginning.
  */
 export class LayerBytes {
   readonly #blobs: BlobStore
@@ -43,8 +50,9 @@ export class LayerBytes {
   }
 
   /**
-   * For parts of the layer's tar that end at `until` at most; `size` is the whole tar's. A plain
-   * layer's digest is its diffID, unless it came under its sha512: then it is read as a packed one.
+   * A cursor for parts of the layer's tar that end at `until` at most; `size` is the size of the
+   * whole tar. A plain layer's digest is its diffID, unless the layer was loaded under its sha512:
+   * then it is read like a packed layer.
    */
   cursor(layer: ImageLayer, { until, size }: { readonly until: number; readonly size: number }): LayerCursor {
     const { digest } = layer
@@ -69,7 +77,8 @@ export class LayerBytes {
 
   async #fromBeginning(digest: Digest): Promise<Readable> {
     const head = await buffer((await this.#blobs.open(digest, { start: 0, end: COMPRESSION_HEAD })).body)
-    // It was judged when it came in: a limit that was changed since is nothing for it.
+    // The layer was checked against the limits when it was loaded. A limit that changed since does
+    // not apply to it.
     return unpacked(
       (await this.#blobs.open(digest)).body,
       decompressor(detectCompression(head), { maxRatio: Infinity }),
@@ -104,7 +113,10 @@ export class LayerBytes {
     }
   }
 
-  /** Plain, empty where a member begins; `undefined` if it is damaged. */
+  /**
+   * The window of a checkpoint, unpacked; empty where a member begins; `undefined` if it is
+   * damaged.
+   */
   async #window(digest: Digest, { window, isWindow }: Checkpoint): Promise<Buffer | undefined> {
     const kept =
       window.start === window.end
@@ -114,7 +126,7 @@ export class LayerBytes {
     return kept.length === 0 ? kept : unpackWindow(kept, { maxOutputLength: WINDOW })
   }
 
-  /** Checkpoints that are damaged are as none. */
+  /** The last checkpoint before `start`. Damaged checkpoints count as none. */
   async #pointBefore(digest: Digest, start: number, size: number): Promise<Checkpoint | undefined> {
     try {
       const table = await this.#table(digest)
@@ -148,7 +160,7 @@ export class LayerBytes {
   }
 }
 
-/** Its error is the reader's to see; who stops reading ends both. */
+/** `plain` passes an error of `body` to its reader. When the reader stops, both streams end. */
 function unpacked(body: Readable, plain: Duplex): Duplex {
   pipeline(body, plain).catch(() => undefined)
   return plain

@@ -1,22 +1,22 @@
 import { StrataError } from '@strata/base'
 
 /**
- * Opens a layer's tar at `start` or somewhere before it: `at` is where the stream begins. It may
- * end before the tar does, but not before `start`.
+ * Opens a layer's tar at `start` or before it. `at` is where the stream begins. The stream may end
+ * before the tar does, but not before `start`.
  */
 export type OpenTar = (start: number) => Promise<{ readonly at: number; readonly body: AsyncIterable<Uint8Array> }>
 
 /**
- * Parts of one layer's tar, one after the other. A stream that is open is read on, and what lies
- * between two parts thrown away, up to `maxSkip` bytes; else it is opened anew. So parts in the
- * order of the tar are one pass over it.
+ * Reads parts of one layer's tar, one after the other. An open stream is read on, and up to
+ * `maxSkip` bytes between two parts are skipped. Otherwise the tar is opened again. So parts in the
+ * order of the tar take one pass over it.
  */
 export class LayerCursor implements AsyncDisposable {
   #body: AsyncIterator<Uint8Array> | undefined
   #position = 0
-  /** Where the open stream was wanted from. */
+  /** The `start` that the open stream was opened for. */
   #opened = 0
-  /** Read already, from `#position` on. */
+  /** Bytes that were read and not taken yet. They begin at `#position`. */
   #rest: Uint8Array = NOTHING
 
   constructor(

@@ -1,8 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 
 /**
- * Bytes as JSON has them: text, and beside it the bytes themselves where the text is not all of
- * them.
+ * Bytes in the form that JSON can carry: as text, and in base64 beside it if they are not UTF-8.
  */
 export function textOf<K extends string>(
   key: K,

@@ -7,60 +7,59 @@ import { keys, type ObjectStore } from '@strata/store'
 /** A view that stays in memory until it is disposed of. */
 export interface OpenTree extends Disposable {
   readonly tree: MergedTree
-  /** Those of `tree.layers`, as blobs. */
+  /** The blobs of `tree.layers`, in the same order. */
   readonly layers: readonly ImageLayer[]
 }
 
 /** A view that is being made, or that was made and is kept. */
 interface View {
   /**
-   * No blobs: the next who asks for the same stack may have it in other blobs, and these may be
-   * gone.
+   * A view keeps no blobs. The next request for the same stack may name other blobs of it, and
+   * these ones may be gone.
    */
   readonly indexes: Map<DiffId, Promise<LayerIndex>>
   readonly tree: Promise<MergedTree>
   readonly stop: AbortController
-  /** Bytes that are reserved for it. */
+  /** Bytes of the budget that are reserved for it. */
   weight: number
-  /** Who waits for it or looks at it. */
+  /** How many requests wait for it or use it. */
   users: number
   isMade: boolean
 }
 
 /**
- * What of an index's bytes its decoded form and its part of a merged view take besides, at most: 40
- * bytes an entry, and no entry has less than 52.
+ * The memory of a decoded index and of its part of a merged view, beyond the index's own bytes, as
+ * a share of those: at most 40 bytes for an entry, and an entry has at least 52.
  */
 const OVERHEAD = 40 / 52
-/** An entry of the table itself, so that very small images do not become very many. */
+/** Added to the weight of each view, so that views of very small images do not become very many. */
 const SMALLEST = 16 * 1024
-/** For as long a request waits for others to let go of their views. */
+/** How long a request waits until others release their views. */
 const PATIENCE_MS = 10_000
 
 /**
- * The views of images that requests look at: of whole stacks and of layers alone. They are made
- * from the indexes in the store, no layer's bytes are read. Those used last are kept.
+ * The views of images that requests use: of whole stacks and of single layers. They are made from
+ * the indexes in the store, without a byte of the layers. The views that were used last are kept.
  *
  * Laws:
- * - A view is made once for all who ask for it meanwhile. When the last of them has left (its
- *   signal), the making stops.
- * - Nobody waits for another image. All that waits for the store or the queue is done outside of
- *   any turn.
- * - All views that are kept, in use or being made weigh STRATA_FILES_MEMORY together at most. A
- *   view's weight is reserved before an index is read, and released when the making has ended
- *   without a view. An image that alone needs more is refused.
- * - Views that nobody uses make room, the one used longest ago first. Without room a request waits
- *   for PATIENCE_MS. There is no queue: whoever fits goes first, so that a large image does not
- *   keep small ones waiting.
- * - A layer that two views have is in memory once, the same object: that is how a difference knows
- *   that nothing changed in it.
+ * - A view is made once for all requests that ask for it meanwhile. When the last of them has left
+ *   (its signal), the making stops.
+ * - No request waits for the making of another image: waits for the store and the queue do not hold
+ *   each other up.
+ * - All views that are kept, in use or being made weigh at most STRATA_FILES_MEMORY together. A
+ *   view's weight is reserved before an index is read. It is released if the making ends without a
+ *   view. An image that needs more alone is refused.
+ * - Views without a user make room, the one used longest ago first. Without room a request waits
+ *   for PATIENCE_MS. There is no queue: a request that fits goes first, so that a large image does
+ *   not delay small ones.
+ * - A layer that two views have is in memory once, as the same object. A difference recognises by
+ *   that that the layer is the same.
  */
 export class Trees {
   /** In the order of their last use. */
   readonly #views = new Map<string, View>()
   /**
-   * The sum of all weights, also of views that nobody waits for any more but whose reads are not
-   * over.
+   * The sum of all weights, also of views that nobody waits for any more while their reads go on.
    */
   #reserved = 0
   #released = new AbortController()
@@ -84,7 +83,7 @@ export class Trees {
     return layer === undefined ? this.stack(layers, gone) : this.alone(layers[placeOf(layer, layers)]!, gone)
   }
 
-  /** The layers up to one of them, and those below it. */
+  /** Two views: the layers up to and including one of them, and the layers below it. */
   async openAround(
     layers: readonly ImageLayer[],
     layer: string,
@@ -101,14 +100,14 @@ export class Trees {
   }
 
   async stack(layers: readonly ImageLayer[], gone: AbortSignal): Promise<OpenTree> {
-    return this.#lease(`stack ${layers.at(-1)?.chainId ?? ''}`, layers, mergeLayers, gone)
+    return this.#use(`stack ${layers.at(-1)?.chainId ?? ''}`, layers, mergeLayers, gone)
   }
 
   async alone(layer: ImageLayer, gone: AbortSignal): Promise<OpenTree> {
-    return this.#lease(`layer ${layer.diffId}`, [layer], ([index]) => layerTree(index!), gone)
+    return this.#use(`layer ${layer.diffId}`, [layer], ([index]) => layerTree(index!), gone)
   }
 
-  async #lease(key: string, layers: readonly ImageLayer[], merge: Merge, gone: AbortSignal): Promise<OpenTree> {
+  async #use(key: string, layers: readonly ImageLayer[], merge: Merge, gone: AbortSignal): Promise<OpenTree> {
     if (gone.aborted) throw left()
     const view = this.#views.get(key) ?? this.#begin(key, layers, merge)
     this.#views.delete(key)
@@ -131,7 +130,7 @@ export class Trees {
     view.users--
     if (view.users > 0) return
     if (view.isMade) return this.#wake()
-    // Whoever asks from now on starts anew and does not join what is being ended.
+    // A request that comes from now on starts anew and does not join what is being stopped.
     this.#forget(key, view)
     view.stop.abort(left())
   }
@@ -174,7 +173,7 @@ export class Trees {
     return tree
   }
 
-  /** Of a layer that another view has too, or reads just now. */
+  /** The index of a layer that another view has, or is reading. */
   #known({ diffId }: ImageLayer): Promise<LayerIndex> | undefined {
     for (const { indexes } of this.#views.values()) {
       const index = indexes.get(diffId)
@@ -184,11 +183,14 @@ export class Trees {
   }
 
   async #sizeOf(layer: ImageLayer, signal: AbortSignal): Promise<number> {
-    return ((await this.store.stat(keys.index(layer.diffId))) ?? (await this.#index(layer, signal))).size
+    return ((await this.store.stat(keys.index(layer.diffId))) ?? (await this.#makeMissing(layer, signal))).size
   }
 
-  /** An index may be absent at any time (Collector): whoever misses it has it made. */
-  async #index(layer: ImageLayer, signal: AbortSignal): Promise<{ size: number }> {
+  /**
+   * Has the missing index of a layer made, and gives its size. An index may be absent at any time
+   * (`Collector`).
+   */
+  async #makeMissing(layer: ImageLayer, signal: AbortSignal): Promise<{ size: number }> {
     signal.throwIfAborted()
     await this.makeIndex(layer, signal)
     const { diffId } = layer
@@ -207,14 +209,14 @@ export class Trees {
     if (weight > this.budget)
       throw new StrataError(
         'limit_exceeded',
-        `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway is given ${mebibytes(this.budget)} for that (STRATA_FILES_MEMORY)`,
+        `to show the files of this image takes ${mebibytes(weight)} MiB; the gateway may use ${mebibytes(this.budget)} MiB for that: raise STRATA_FILES_MEMORY`,
       )
     const deadline = AbortSignal.timeout(PATIENCE_MS)
     while (!this.#makeRoom(weight)) {
       if (deadline.aborted)
         throw new StrataError(
           'limit_exceeded',
-          `the gateway shows the files of so many images at once that this one has no room in ${mebibytes(this.budget)} MiB (STRATA_FILES_MEMORY)`,
+          `the gateway shows the files of so many images now that this one does not fit into ${mebibytes(this.budget)} MiB: try again, or raise STRATA_FILES_MEMORY`,
         )
       const any = AbortSignal.any([this.#released.signal, view.stop.signal, deadline])
       if (!any.aborted) await new Promise((resolve) => any.addEventListener('abort', resolve, { once: true }))
@@ -238,7 +240,7 @@ export class Trees {
     if (this.#views.get(key) === view) this.#views.delete(key)
   }
 
-  /** All who wait for room look again. */
+  /** Wakes all requests that wait for room. */
   #wake(): void {
     this.#released.abort()
     this.#released = new AbortController()
@@ -251,7 +253,7 @@ function left(): StrataError {
   return new StrataError('cancelled', 'nobody waits for the answer any more')
 }
 
-/** What is promised, or `cancelled` as soon as the caller has left. */
+/** The promised value, or `cancelled` as soon as the caller has left. */
 async function orLeft<T>(promised: Promise<T>, gone: AbortSignal): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>()
   const onGone = (): void => reject(left())
@@ -263,7 +265,10 @@ async function orLeft<T>(promised: Promise<T>, gone: AbortSignal): Promise<T> {
   }
 }
 
-/** A layer of the image by its place, or by its diffID or digest or their beginning. */
+/**
+ * The place of a layer that is named by its place, or by its diffID or digest or the beginning of
+ * one.
+ */
 function placeOf(text: string, layers: readonly ImageLayer[]): number {
   const hex = /^(?:sha(?:256|512):)?([0-9a-f]{6,128})$/.exec(text)?.[1]
   const place =

@@ -42,7 +42,8 @@ export class FilesController {
   ): Promise<void> {
     const path = bytesOfParameter(raw.url ?? '', 'path')
     await this.files.file({ image, layer, path }, closedSignal(reply.raw), async (body) => {
-      // `strata cat` into a pager; this holds one blob open.
+      // `strata cat` may write into a pager that stops reading. Meanwhile this request holds one
+      // blob open.
       letClientPause(raw)
       await sendRanged(raw, reply, body)
     })

@@ -28,11 +28,11 @@ export interface FilePlace {
 }
 
 /**
- * What is in images, without a container and without extraction: from their layers' indexes, and a
- * file's bytes from the one blob that holds them.
+ * The files of images, without a container and without extraction: from the indexes of their
+ * layers, and a file's bytes from the one blob that holds them.
  *
- * `gone` aborts when the client has left: the work stops then, and throws `cancelled`. All methods
- * throw `image_not_found`, `image_ambiguous`, `limit_exceeded` and `corrupt` besides what they say.
+ * `gone` aborts when the client has left. Then the work stops and throws `cancelled`. All methods
+ * also throw `image_not_found`, `image_ambiguous`, `limit_exceeded` and `corrupt`.
  */
 @Injectable()
 export class FilesService {
@@ -75,8 +75,8 @@ export class FilesService {
   }
 
   /**
-   * Hands the file's bytes to `use`. The view is closed before that: a slow reader does not hold
-   * it.
+   * Passes the file's bytes to `use`. The view is closed before that, so a slow reader does not
+   * hold it.
    * @throws StrataError `not_found`; `bad_request` if it is no file; what `use` throws
    */
   async file(place: FilePlace, gone: AbortSignal, use: (body: RangedBody) => Promise<void>): Promise<void> {
@@ -97,9 +97,10 @@ export class FilesService {
   }
 
   /**
-   * One page of what changes from the image to another, or of what one of its layers changed.
-   * @throws StrataError `bad_request` unless exactly one of `other` and `layer` is given, and for
-   * a cursor that is none
+   * One page of the changes from the image to another, or of the changes that one of its layers
+   * made.
+   * @throws StrataError `bad_request` unless exactly one of `other` and `layer` is given, and for a
+   * text that is no cursor
    */
   async diff(
     image: string,
@@ -137,7 +138,7 @@ export class FilesService {
     })
   }
 
-  /** Hands the image's root file system to `use`, as a tar: the same bytes for the same layers. */
+  /** Passes the image's root file system to `use`, as a tar: the same bytes for the same layers. */
   async export(image: string, gone: AbortSignal, use: (body: RangedBody) => Promise<void>): Promise<void> {
     await this.images.reading(image, async () => {
       using open = await this.#open(image, undefined, gone)

@@ -14,10 +14,7 @@ import {
 import { StrataError } from '@strata/base'
 import { listenerOf } from '@strata/platform'
 
-/**
- * A caller's open file: the same open file that the caller has, for reading at any place. `close`
- * it in the end.
- */
+/** The open file that a client has, for reading at any place. Its user must `close` it. */
 export interface CallersFile {
   readonly fd: number
   readonly size: number
@@ -29,23 +26,23 @@ export interface CallersFile {
 /**
  * Takes over a descriptor of the process that connected.
  *
- * We are root and the caller may be nobody, so what we can open is no measure. We open nothing:
- * pidfd_getfd(2) gives the caller's own open file, with the access that the caller got when *it*
- * opened it; one that is not open for reading (O_WRONLY, O_PATH) is refused by its own flags, not
- * by what somebody looked up before. So nothing is read that the caller could not read itself, in
- * any mount namespace, and no moment is there between check and use. (Opening /proc/<pid>/fd/<n>
- * would open the file anew, with our rights.)
+ * We are root and the caller may have no rights, so our rights to open a file mean nothing. We open
+ * nothing: pidfd_getfd(2) gives the caller's own open file, with the access that the caller got
+ * when *it* opened it. A file that is not open for reading (O_WRONLY, O_PATH) is refused by its own
+ * flags, not by an earlier check. So nothing is read that the caller could not read itself, in any
+ * mount namespace, and there is no moment between check and use. (An open of /proc/<pid>/fd/<n>
+ * would open the file again, with our rights.)
  *
- * The process must be the one that connected, and still act for that user: a pidfd of the
- * connection where the kernel has it, and /proc/<pid>/fd owned by the user who connected. The
- * kernel gives that folder (not /proc/<pid> itself) to root while a process runs a program with
- * rights of its own, whose files are not its caller's. Before 6.5 the pid may have been used again;
- * by the same check that is another process of the same user, which the caller may look into
- * anyway.
+ * The process must be the one that connected, and must still act for that user. The kernel gives a
+ * pidfd of the connection (Linux 6.5), and /proc/<pid>/fd must belong to the user who connected.
+ * The kernel gives that folder (not /proc/<pid> itself) to root while the process runs a program
+ * with rights of its own, whose files are not its caller's. Before 6.5 the pid may have been used
+ * again. By the same check that is another process of the same user, whose files the caller may
+ * read anyway.
  *
- * File systems that a user's own program answers for could let a reading thread hang: they are
- * refused before anything is asked of them, and so are callers in another user namespace, who can
- * mount them.
+ * On a file system that a user's own program serves, a read may never return. A file on one is
+ * refused before the file system is asked anything. Callers in another user namespace are refused
+ * too, because they can mount such file systems.
  *
  * @throws StrataError `descriptor_refused`: the bytes may still be sent; `archive_changed`
  */
@@ -83,7 +80,8 @@ function descriptorFrom(pidfd: number, pid: number, uid: number, number: number)
     if (statSync(`/proc/${pid}/fd`).uid !== uid) throw refused('the process that connected does not act for its user')
     if (readlinkSync(`/proc/${pid}/ns/user`) !== readlinkSync('/proc/self/ns/user'))
       throw refused('the caller is in another user namespace')
-    // Last: as long as it lives its pid is nobody else's, so all above was said of it.
+    // This check is last. The process is alive, so no other process has had its pid meanwhile, and
+    // the checks above were about this process.
     if (!pidfdIsAlive(pidfd)) throw refused('the process that connected has ended')
   }
   checkProcess()
@@ -99,7 +97,7 @@ function descriptorFrom(pidfd: number, pid: number, uid: number, number: number)
   }
 }
 
-/** Programs of users, and other machines, that may never answer. */
+/** File systems of user programs and of other machines: a read may never return. */
 const MAY_HANG = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|autofs)/
 
 function checkFileSystem(fd: number, pid: number): void {
@@ -126,7 +124,10 @@ function throwIfChanged(fd: number, named: Descriptor): void {
   )
 }
 
-/** What the kernel refuses, it refuses for reasons of its own: the caller sends the bytes. */
+/**
+ * An error of the kernel means that the file cannot be read in place. Then the client sends the
+ * bytes.
+ */
 function attempt<T>(act: () => T): T {
   try {
     return act()

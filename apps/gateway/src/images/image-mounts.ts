@@ -9,8 +9,8 @@ import { NodeDoors } from '../containers/node-doors.js'
 import { Requests } from '../jobs/requests.js'
 
 /**
- * An image's root as a folder on a node: assembled there by jobs, then mounted through the node's
- * API.
+ * Mounts an image's root as a folder on a node: jobs assemble it there, then the node API mounts
+ * it.
  */
 @Injectable()
 export class ImageMounts {
@@ -21,8 +21,8 @@ export class ImageMounts {
   ) {}
 
   /**
-   * @param gone aborts when the client has left: what is under way is cancelled. The mount may be
-   * made all the same
+   * @param gone aborts when the client has left. Then work under way is cancelled, but the mount
+   * may still be made
    */
   async mount(image: ImageDetails, gone: AbortSignal): Promise<MountResult> {
     await this.doors.requireNode()
@@ -41,7 +41,7 @@ export class ImageMounts {
     return this.doors.call(await this.nodes.get(node), 'mountImage', { body: ref }, gone)
   }
 
-  /** All nodes are asked at once: one that is silent keeps no other waiting. */
+  /** Asks all nodes at once, so that a silent node does not delay the others. */
   async umount(id: Digest, gone: AbortSignal): Promise<void> {
     const nodes = await this.nodes.list()
     const asked = await Promise.allSettled(

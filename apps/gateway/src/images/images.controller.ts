@@ -62,8 +62,8 @@ export class ImagesController {
     reply.hijack()
     const { raw } = request
     const response = reply.raw
-    // The intake may take the socket from Node, whose parser then does not know where the body
-    // ended.
+    // The intake may take the socket away from Node. Then Node's parser does not know where the
+    // body ended.
     response.shouldKeepAlive = false
     const gone = closedSignal(response)
     const job = query.job ?? randomUUID()

@@ -14,7 +14,7 @@ import { imageSummary, imageView } from './image-views.js'
 import { importRecipe } from './import-recipe.js'
 import { LoadService } from './load.service.js'
 
-/** What is saved into one archive, and what is left out of it. */
+/** What one archive contains, and what is left out of it. */
 export interface ArchiveQuery {
   readonly format: 'docker' | 'oci'
   readonly platform?: string | undefined
@@ -26,14 +26,14 @@ export interface ArchiveQuery {
   readonly have: readonly Digest[]
 }
 
-/** Where a load's bytes come from: the request's body, or a file that the caller names. */
+/** The source of a load's bytes: the request's body, or a file that the client names. */
 export interface LoadBody {
   readonly request: IncomingMessage
   readonly named: Descriptor | undefined
 }
 
 /**
- * Images: loaded, listed, named, mounted, saved, removed. An image is named by a name, a digest or
+ * Loads, lists, names, mounts, saves and removes images. An image is named by a name, a digest or
  * the unique beginning of its id.
  *
  * `gone` aborts when the client has left. All methods that name an image throw `image_not_found`,
@@ -55,8 +55,8 @@ export class ImagesService {
   }
 
   /**
-   * Takes an archive or a tree in, as the request `job`. Resolves when all bytes are in and the job
-   * is queued.
+   * Receives an archive or a tree, as the request `job`. Resolves when all bytes are received and
+   * the job is queued.
    * @throws StrataError as `LoadService.receive`; `bad_request` for options that exclude each other
    */
   async receive({ request, named }: LoadBody, query: LoadQuery, job: string, gone: AbortSignal): Promise<void> {
@@ -77,7 +77,7 @@ export class ImagesService {
     }
   }
 
-  /** What the load `job` came to. @throws StrataError why it failed */
+  /** The result of the load `job`, once it has ended. @throws StrataError why it failed */
   async loaded(job: string, gone: AbortSignal): Promise<LoadResult> {
     return this.loads.result(job, gone)
   }
@@ -96,7 +96,7 @@ export class ImagesService {
   /**
    * Removes a name; with the last one the image.
    * @throws StrataError `image_has_tags`, `image_in_use`; `node_unavailable` without `force`, if a
-   * node has not told which containers it has
+   * node has not published its containers
    */
   async remove(ref: string, force: boolean): Promise<ApiAnswer<'removeImage'>> {
     return this.images.remove({
@@ -120,7 +120,7 @@ export class ImagesService {
   }
 
   /**
-   * Takes that mount away, also of an image that was removed, by its id.
+   * Unmounts the image's root. For an image that was removed, `ref` is its id.
    * @throws StrataError `not_found` if it is not mounted
    */
   async umount(ref: string, gone: AbortSignal): Promise<void> {
@@ -135,12 +135,13 @@ export class ImagesService {
   }
 
   /**
-   * Hands one archive of the images to `use`. Nothing is written: it is streamed from the blobs.
+   * Passes one archive of the images to `use`. Nothing is written: it is streamed from the blobs.
    * Its length is known, and the same images give the same bytes.
    * @throws StrataError `unsupported`, `corrupt`; what `use` throws
    */
   async archive(first: string, query: ArchiveQuery, use: (body: RangedBody) => Promise<void>): Promise<void> {
-    // Of several images the first is looked for again; the others are read as often.
+    // `reading` checks the first image only, if a part is missing. A second attempt reads all of
+    // them again.
     await this.images.reading(first, async () => {
       const plan = await this.#plan([first, ...query.also], query)
       await use({

@@ -4,7 +4,7 @@ import { StrataError } from '@strata/base'
 import { expectConfig, HOST_PLATFORM, imageConfigSchema, parsePlatform, parseTagged } from '@strata/oci'
 
 /**
- * What an import's request says of the image, checked before a byte of its layer comes; `undefined`
+ * What an import says of its image, checked before the first byte of the layer arrives; `undefined`
  * for a load.
  * @throws StrataError `bad_request`, `name_invalid`, `limit_exceeded`
  */
@@ -25,7 +25,7 @@ export function importRecipe({
   if (archiveName !== undefined) throw new StrataError('bad_request', 'an import has its name in import=, not in name=')
   if (name !== '' && parseTagged(name).digest)
     throw new StrataError('bad_request', `${JSON.stringify(name)} has a digest: an import cannot be given it`)
-  // The time of now would make another image of the same tree each time.
+  // The current time would give the same tree another image each time.
   const tree: TreeImage = {
     platform: platform === undefined ? HOST_PLATFORM : parsePlatform(platform),
     timestamp: timestamp ?? 0,

@@ -34,27 +34,26 @@ export interface LoadRequest {
   readonly name?: string | undefined
   readonly platform?: string | undefined
   /**
-   * Of an import: what becomes of the body, which is the layer of an image (`TreeImage` of
-   * `@strata/images`).
+   * Only of an import: what it says of its image (`TreeImage` of `@strata/images`). The body is the
+   * layer of that image.
    */
   readonly recipe?: Buffer | undefined
-  /** Bytes to come, where the client said so. */
+  /** The length of the body in bytes, if the client said it. */
   readonly total?: number | undefined
 }
 
 /**
- * Where the archive comes from: the request's body, or a file that the caller has open; `gone` is
- * aborted when the caller has left.
+ * The source of an archive: the request's body, or a file that the client has open. `gone` aborts
+ * when the client has left.
  */
 export type LoadSource = { readonly body: IncomingMessage } | { readonly file: CallersFile; readonly gone: AbortSignal }
 
 /**
- * Takes an archive in: the job and the upload's record at the first byte, the bytes, then the
- * `load` job, which needs nothing but the upload's id.
+ * Receives an archive. At its first byte it makes the request's record and the lease, then it
+ * receives the bytes, then it queues the `load` job, which needs only the lease's id.
  *
- * What goes wrong before the job is queued ends the upload here, and nothing of it stays. A gateway
- * that dies in the middle leaves a record that no longer changes: the storage service ends that
- * upload.
+ * A failure before the job is queued ends the upload here, and nothing of it stays. A gateway that
+ * dies leaves a lease that no longer changes: the storage service ends it.
  */
 @Injectable()
 export class LoadService implements OnApplicationShutdown {
@@ -65,11 +64,11 @@ export class LoadService implements OnApplicationShutdown {
   readonly #limits: IntakeLimits
   readonly #mostOpen: number
   /**
-   * Archives that are on their way in, by where they come from: clients that send keep no local
-   * file out.
+   * How many archives are being received, by their source. Each source has a limit of its own, so
+   * that clients that send keep no local file out.
    */
   readonly #open = { body: 0, file: 0 }
-  /** Of uploads that failed and were answered. */
+  /** Deletions of the bytes of failed uploads. Their requests have been answered. */
   readonly #sweeps = new Set<Promise<unknown>>()
 
   constructor(
@@ -95,8 +94,9 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   /**
-   * Resolves when all bytes are in and the job is queued. `overloaded`: too many are on their way;
-   * nothing was recorded of this one.
+   * Resolves when all bytes are received and the job is queued.
+   * @throws StrataError `overloaded` if too many are being received; then nothing of this one was
+   * recorded
    */
   async receive(source: LoadSource, request: LoadRequest): Promise<void> {
     const from = 'body' in source ? 'body' : 'file'
@@ -152,9 +152,9 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   /**
-   * The end of a job as its request answers it. Where Redis has lost all that it knew, the
-   * request's record is made again: the upload is in the store, and the storage service queues its
-   * job again.
+   * The result of the request, once it has ended. If Redis has lost its data, this makes the
+   * request's record again: the lease is in the store, and the storage service queues its job
+   * again.
    */
   async result(job: string, signal: AbortSignal): Promise<LoadResult> {
     for (;;) {
@@ -172,7 +172,7 @@ export class LoadService implements OnApplicationShutdown {
     if (!upload)
       throw new StrataError(
         'queue_unavailable',
-        `Redis has lost the job ${job}, which is over: see whether its images are there`,
+        `Redis has lost the job ${job}, which is over: list the images to see whether it made them`,
       )
     await this.requests.restore({ id: job, kind: upload.job.kind === 'import' ? 'import' : 'load' })
   }
@@ -186,8 +186,8 @@ export class LoadService implements OnApplicationShutdown {
     const { lease: upload } = run
     const beat = setInterval(() => {
       this.#leases.touch(run).catch((error: unknown) => {
-        // The record gone means that the upload was ended by another: then there is nothing to go
-        // on for. A store that is away for a moment is the bytes' own matter: they wait longer.
+        // If another process has ended the lease, this upload has no purpose any more. If the store
+        // does not answer for a moment, the upload goes on: its bytes wait too.
         const { code } = asStrataError(error)
         if (code === 'upload_interrupted') cancel.abort(error)
       })
@@ -198,7 +198,7 @@ export class LoadService implements OnApplicationShutdown {
         whole,
         limits: this.#limits,
         signal: cancel.signal,
-        // Redis away must not stop an upload on its way: progress is for people.
+        // Progress is for people. If Redis does not answer, the upload must go on.
         onProgress: ({ bytes, entries }: IntakeProgress) =>
           void this.requests.progress(upload, { bytes, entries }).catch(() => undefined),
         onWaiting: (step = 'receiving') => void this.requests.progress(upload, { step }).catch(() => undefined),
@@ -227,22 +227,24 @@ export class LoadService implements OnApplicationShutdown {
         throw new StrataError('upload_interrupted', 'the upload was interrupted: its connection was closed', {
           cause: error,
         })
-      // A file that is being written to looks broken in any way.
+      // A file that is being written to can look broken in any way, so a change of the file is
+      // reported first.
       file.throwIfChanged()
       throw error
     }
   }
 
   /**
-   * `false`: another has the upload by now, and says in the request's record what becomes of it. So
-   * does a job that was queued although Redis did not answer.
+   * Ends an upload that failed. Gives `false` if another run has the lease: then that run also ends
+   * the request. That may be the run of a job that was queued although Redis did not answer.
    */
   async #endBadly(run: LeaseRun, error: unknown): Promise<boolean> {
     const { lease: upload } = run
     const isOver = await this.#clean(upload, () => this.#leases.endBy(run, 'failed'))
     if (isOver === false) return false
     await this.#clean(upload, () => this.requests.fail(upload, error))
-    // Lists what came, and where something is left all blobs: nobody waits for that.
+    // This lists the upload's bytes, and if any are left, all blobs. The client does not wait for
+    // that.
     const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.deleteUnused(upload)).finally(() =>
       this.#sweeps.delete(sweep),
     )
@@ -251,8 +253,8 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   /**
-   * Nothing was written. Where Redis had forgotten the id, an upload of that id may live: it is
-   * another request's, and so is the record then.
+   * Ends a request that wrote nothing. If Redis had forgotten its id, a lease of that id may live.
+   * Then both the lease and the record belong to another request.
    */
   async #notBegun(job: string, error: unknown): Promise<boolean> {
     await this.#clean(job, async () => {

@@ -5,10 +5,10 @@ import { OBJECT_STORE, Leases, type ObjectStore } from '@strata/store'
 /**
  * Cancels a request, in whatever state it is.
  *
- * The upload of a load that waits is ended before the request is said to be cancelled. The wish to
- * cancel lies in Redis alone: if Redis were emptied, a load whose bytes are in the store would be
- * made after all. An upload whose names are being set, or that another run takes over at this
- * moment, is left to that run: it sees the wish, or the request was too late.
+ * The upload of a load that waits is ended before the request is recorded as cancelled. The cancel
+ * request itself lies in Redis alone: if Redis lost its data, a load whose bytes are in the store
+ * would still be made. An upload whose names are being set, or that another run takes over at this
+ * moment, is left to that run. The run sees the cancel request, or the cancel was too late.
  */
 @Injectable()
 export class Cancellation {

@@ -36,9 +36,9 @@ export class JobsController {
   }
 
   /**
-   * Begins with the job as it is, so a client that comes back needs no history: every event is the
-   * whole record, and its id tells whether `Last-Event-ID` has missed anything. `progress` while it
-   * goes on, `end` once.
+   * The first event is the job's record as it is, so a client that connects again needs no history.
+   * Every event is the whole record, and its id shows whether the record has changed since
+   * `Last-Event-ID`. The event is `progress` while the job goes on, and `end` once.
    */
   @Endpoint(API.followJob, 'Follows a job by server-sent events: `progress`, then `end`; data is the job', NAMES_JOB)
   @ApiResponse({ status: 200, content: { 'text/event-stream': {} } })
@@ -63,8 +63,7 @@ export class JobsController {
         seen = job.updatedAt
         const event = isTerminal(job.state) ? 'end' : 'progress'
         const isTaken = response.write(`id: ${job.updatedAt}\nevent: ${event}\ndata: ${JSON.stringify(job)}\n\n`)
-        // A client that does not read misses what lies between: what is asked for next is the
-        // newest state.
+        // A client that reads slowly misses states in between: the next event has the newest state.
         if (!isTaken) await once(response, 'drain', { signal: gone })
       }
     } catch (error) {

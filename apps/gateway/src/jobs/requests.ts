@@ -17,24 +17,24 @@ import { Cancellation } from './cancellation.js'
 export interface NewRequest {
   readonly id: string
   readonly kind: JobKind
-  /** Of a launch: the container that is to be. */
+  /** Only of a launch: the id of the container that it makes. */
   readonly container?: string
 }
 
 /**
- * Requests that become jobs: their record, their first job, their end. No other part of the gateway
- * makes or ends the record of a request.
+ * Requests that become jobs: their record, their first job, their end. Only this part of the
+ * gateway makes or ends the record of a request.
  *
  *     begin ─▶ the record ─▶ prepare() ─▶ the job ─▶ result: what the job answered, or its error
  *                                 └─ fails ─▶ the work is stopped, undo(), the record is failed
  *
  * Laws
- * - The record is there before the job: whoever finds the job can follow the request.
- * - A request whose job was not queued ends as failed, with the error that its caller gets. It is
- *   stopped as well: the job may have been queued although Redis did not answer, and must not do
- *   what the caller was told had failed.
+ * - The record exists before the job, so a process that finds the job can follow the request.
+ * - A request whose job was not queued ends as failed, with the error that its caller gets. Its
+ *   work is stopped as well: the job may have been queued although Redis did not answer, and it
+ *   must not do what the caller was told had failed.
  * - A result is checked by the contract of the job that made it.
- * - `run` and `work` are for requests that only their caller knows: if the caller leaves, they are
+ * - `run` and `work` are for requests that only their caller knows. If the caller leaves, they are
  *   cancelled.
  */
 @Injectable()
@@ -48,7 +48,7 @@ export class Requests {
   /**
    * Resolves when the job is queued.
    *
-   * @param prepare makes the job. It is called when the record is there
+   * @param prepare makes the job. It is called when the record exists
    * @param undo takes back what `prepare` did. It is called if the job was not queued
    * @throws StrataError `job_exists`, `queue_unavailable`; what `prepare` throws
    */
@@ -61,7 +61,7 @@ export class Requests {
     try {
       await this.producer.add(await prepare())
     } catch (error) {
-      // As well as it can be done: Redis may be what is away.
+      // Best effort: it may be Redis that does not answer.
       await this.journal.stopWork(id).catch(() => undefined)
       await this.journal.fail(id, error).catch(() => undefined)
       await undo().catch(() => undefined)
@@ -70,10 +70,10 @@ export class Requests {
   }
 
   /**
-   * What the request came to, once it has ended.
+   * The result of the request, once it has ended.
    *
    * @param name the job that ends it
-   * @param explain the error for the caller, if somebody can say more than the record
+   * @param explain gives the error for the caller, if it can say more than the record
    * @throws StrataError why the request failed; `cancelled` if `signal` aborts, and the request
    * goes on then; `job_not_found`, `job_expired`, `queue_unavailable`
    */
@@ -103,7 +103,7 @@ export class Requests {
     try {
       return await this.result(endedBy, id, signal)
     } catch (error) {
-      // Nobody else knows the id: what is made now is for nobody.
+      // Nobody else knows the id, so nobody would use the result.
       if (signal.aborted) await this.cancel(id).catch(() => undefined)
       throw error
     }
@@ -111,7 +111,7 @@ export class Requests {
 
   /**
    * Adds a job without a record, and waits for its result. If `signal` aborts before a worker has
-   * the job, the job is taken back, unless it is to `stay`.
+   * the job, the job is removed from its queue, unless `stay` is set.
    * @throws StrataError why the job failed; the signal's reason
    */
   async work<N extends JobName>(
@@ -130,7 +130,7 @@ export class Requests {
   }
 
   /**
-   * Begins the record of a request whose bytes are about to come.
+   * Makes the record of a request whose bytes are about to arrive.
    * @throws StrataError `job_exists`
    */
   async receive({ id, kind }: NewRequest, total: number | undefined): Promise<void> {
@@ -141,7 +141,7 @@ export class Requests {
     await this.journal.update(id, change)
   }
 
-  /** Queues the job of a request whose bytes are in. */
+  /** Queues the job of a request whose bytes are received. */
   async queue<N extends JobName>(job: NewJob<N>): Promise<void> {
     await this.producer.add(job)
   }
@@ -165,7 +165,7 @@ export class Requests {
     return this.journal.get(id)
   }
 
-  /** The record now, then at each change, until the request has ended or `signal` aborts. */
+  /** The record as it is, then at each change, until the request has ended or `signal` aborts. */
   follow(id: string, signal: AbortSignal): AsyncGenerator<JournalRecord> {
     return this.journal.follow(id, signal)
   }

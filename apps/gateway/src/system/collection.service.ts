@@ -4,7 +4,7 @@ import { failpoint } from '@strata/base'
 import { QUEUES } from '@strata/queue'
 import { Requests } from '../jobs/requests.js'
 
-/** Asks for a collection: it frees what nobody needs, in the store and on the nodes. */
+/** Begins collections. A collection frees what nothing needs, in the store and on the nodes. */
 @Injectable()
 export class CollectionService {
   constructor(private readonly requests: Requests) {}
@@ -25,7 +25,7 @@ export class CollectionService {
     })
   }
 
-  /** What the collection `job` came to. @throws StrataError why it failed */
+  /** The result of the collection `job`, once it has ended. @throws StrataError why it failed */
   async result(job: string, gone: AbortSignal): Promise<CollectResult> {
     return this.requests.result('collect', job, gone)
   }

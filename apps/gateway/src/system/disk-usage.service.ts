@@ -8,7 +8,10 @@ import { NodeDoors } from '../containers/node-doors.js'
 type Usage = DiskUsage['images']
 const NOTHING: Usage = { total: 0, active: 0, bytes: 0, reclaimable: 0 }
 
-/** docker's `system df`: images from their manifests, the rest asked of each node. */
+/**
+ * docker's `system df`. The images are measured from their manifests, and each node reports the
+ * rest.
+ */
 @Injectable()
 export class DiskUsageService {
   constructor(
@@ -18,7 +21,7 @@ export class DiskUsageService {
     private readonly doors: NodeDoors,
   ) {}
 
-  /** `gone`: aborted when the client has left. */
+  /** `gone` aborts when the client has left. */
   async measure(gone: AbortSignal): Promise<DiskUsage> {
     const [containers, nodes] = await Promise.all([this.containers.list(gone), this.#nodes(gone)])
     const used = new Set<string>(containers.map(({ imageId }) => imageId))

@@ -6,8 +6,8 @@ import { ContainerDirectory } from '../containers/container-directory.js'
 import { Requests } from '../jobs/requests.js'
 
 /**
- * The node's last jobs are ended first, which takes as long as the locks of those that were under
- * way.
+ * How long a removal may take. The node's last jobs are ended first, and those that were under way
+ * keep their locks for a while.
  */
 const REMOVAL_MS = 90_000
 
@@ -26,14 +26,14 @@ export class NodesService {
   }
 
   /**
-   * Forgets a node that is gone for good, with its containers.
-   * @param force also with containers that may still be running there
+   * Removes a node that is gone for good, with its containers.
+   * @param force also if containers may still be running there
    * @throws StrataError `node_not_found`, `node_in_use`, `queue_unavailable`
    */
   async remove(node: string, force: boolean, gone: AbortSignal): Promise<void> {
     const late = AbortSignal.timeout(REMOVAL_MS)
     try {
-      // What was asked for is done, also if the client leaves.
+      // The job stays if the client leaves: the node is removed all the same.
       await this.requests.work(
         (by) => ({ name: 'forget-node', queue: QUEUES.storage, id: `forget-${by}`, data: { node, force, by } }),
         AbortSignal.any([gone, late]),
@@ -43,7 +43,7 @@ export class NodesService {
       if (!late.aborted) throw error
       throw new StrataError(
         'queue_unavailable',
-        `no storage service has removed the node ${node} yet: see that one runs (strata storage), then look at the nodes again`,
+        `no storage service has removed the node ${node} yet: make sure that one runs (strata storage), then list the nodes again`,
       )
     }
   }

@@ -5,7 +5,7 @@ import { NodeDirectory } from '@strata/queue'
 import { ContainerDirectory } from '../containers/container-directory.js'
 import { VERSION } from '../version.js'
 
-/** What this Strata is and has. */
+/** Versions, and what this installation has. */
 @Injectable()
 export class SystemService {
   constructor(
