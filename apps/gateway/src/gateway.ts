@@ -18,6 +18,7 @@ import { gatewayConfigSchema, type GatewayConfig } from './config.js'
 import { serveDocs } from './docs.js'
 import { GatewayModule } from './gateway.module.js'
 
+/** The service for `runService` and `strata up`: name, configuration and start. */
 export const gateway: Service<typeof gatewayConfigSchema> = {
   name: 'gateway',
   summary: 'The public door: the REST API, on a unix socket, TCP, or both. Any number of them serve alike.',

@@ -62,6 +62,7 @@ export interface NamedImage extends Image {
   readonly names: readonly string[]
 }
 
+/** A layer of an image, as its manifest and its config have it. */
 export interface ImageLayer {
   /** The digest of the blob as it is kept; `size` and `mediaType` are that blob's too. */
   readonly digest: Digest
@@ -70,6 +71,7 @@ export interface ImageLayer {
   readonly size: number
   readonly mediaType: string
 }
+/** A step of the config's history. */
 export interface HistoryStep {
   readonly created: string | undefined
   readonly createdBy: string

@@ -18,7 +18,7 @@
  */
 export type WrongMarks = 'late' | 'early' | 'shared' | 'renew' | 'again' | 'order' | 'lists' | 'nothing'
 
-/** `removes`: the store takes tombstones away. `same`: both writers give the name to one image. */
+/** `removes`: the store deletes tombstones. `same`: both writers give the name to one image. */
 export interface MarksWorld {
   readonly removes: boolean
   readonly same: boolean
@@ -30,12 +30,12 @@ interface MarksVerdict {
   readonly broken: string | undefined
 }
 
-/** What a record carries: its image, and the id of its marks. */
+/** What a record has: its image, and the id of its marks. */
 interface Carried {
   readonly image: 0 | 1
   readonly mark: number
 }
-/** Without `value` a tombstone. `null`: nothing is there. */
+/** A record; without `value` it is a tombstone. `null`: nothing is there. */
 type Rec = { readonly value?: Carried; readonly rev: number } | null
 
 type Actor =

@@ -78,7 +78,7 @@ export class NameMarks {
     return (await Promise.all(found.map((key) => this.store.stat(key)))).every(Boolean)
   }
 
-  /** Deletes the marks of a name that does not stand for the image any more, or never did. */
+  /** Deletes the marks of a name that does not have the image any more, or never got it. */
   async delete(name: ImageKey, image: Image, mark: string): Promise<void> {
     await this.store.delete([keys.idMark(image.id, image.digest, mark), keys.nameMark(image.digest, name, mark)])
   }
@@ -100,7 +100,7 @@ export class NameMarks {
     } while (after !== undefined)
   }
 
-  /** The manifests that an image of this id may have, in the order of their digests. */
+  /** The digests of the manifests that an image of this id may have, in order. */
   async *digestsOf(id: Digest): AsyncGenerator<Digest> {
     for await (const { digest } of this.#idMarks(
       keys.idMarksOf(id),

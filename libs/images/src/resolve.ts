@@ -14,6 +14,10 @@ export interface Meaning {
   readonly idPrefix: string | undefined
 }
 
+/**
+ * What a text may mean. Reads nothing.
+ * @throws StrataError `name_invalid` if it can be neither a name nor the beginning of an id
+ */
 export function meaningOf(text: string): Meaning {
   const [, algorithm, hex] = /^(?:(sha256|sha512):)?([0-9a-f]{1,128})$/.exec(text) ?? []
   const digest = algorithm === undefined ? `${hex?.length === 128 ? 'sha512' : 'sha256'}:${hex ?? ''}` : text
@@ -66,6 +70,7 @@ async function firstOfId(names: Names, id: Digest): Promise<NameEntry | undefine
   return first
 }
 
+/** The error that there is no image of this text. */
 export function notFound(text: string): StrataError {
   return new StrataError('image_not_found', `there is no image ${JSON.stringify(text.slice(0, 300))}`)
 }

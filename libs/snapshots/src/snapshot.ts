@@ -21,6 +21,7 @@ export function parseSnapshotKey(text: string): SnapshotKey {
 
 export type SnapshotKind = 'writable' | 'view'
 
+/** What is known of a snapshot without its driver. */
 export interface SnapshotInfo {
   readonly key: SnapshotKey
   readonly kind: SnapshotKind

@@ -57,7 +57,7 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * snapshot that another driver made and this one cannot mount.
  */
 export interface Snapshotter {
-  /** The driver's: a name in `DRIVERS`. */
+  /** The name of the driver, one of `DRIVERS`. */
   readonly name: string
 
   /**
@@ -71,8 +71,9 @@ export interface Snapshotter {
   isAssembled(chainId: ChainId): Promise<boolean>
 
   /**
-   * Mounts the root read-only, nosuid and nodev if it is not mounted yet, and gives the path.
-   * `not_found` before `assemble`. Milliseconds.
+   * Mounts the root read-only, nosuid and nodev, if it is not mounted yet, and gives the path.
+   * Takes milliseconds.
+   * @throws StrataError `not_found` before `assemble`
    */
   root(chainId: ChainId): Promise<string>
 

@@ -261,6 +261,7 @@ export function recordBytes(value: unknown): number {
  */
 export const TOMBSTONE_BYTES = tombstone().length
 
+/** The error that `CAS_ATTEMPTS` attempts to write a record have failed. */
 export function changedTooOften(key: string): StrataError {
   return new StrataError(
     'store_unavailable',

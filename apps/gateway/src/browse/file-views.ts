@@ -16,6 +16,11 @@ const TYPES: Readonly<Record<Kind, FileView['type']>> = {
   [KIND.whiteout]: 'whiteout',
 }
 
+/**
+ * An entry of a view in the form of the API.
+ * @param layers the layers of the view, as blobs
+ * @param isAlone whether the view is of one layer, which may have opaque folders
+ */
 export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: number, isAlone: boolean): FileView {
   const inode = tree.inode(node)
   const kind = tree.kind(inode)
@@ -46,7 +51,10 @@ export function fileView(tree: MergedTree, layers: readonly ImageLayer[], node: 
   }
 }
 
-/** @param path where the change is, from the root */
+/**
+ * A change between two views in the form of the API.
+ * @param path where the change is, from the root
+ */
 export function changeView(
   before: MergedTree,
   after: MergedTree,

@@ -36,6 +36,7 @@ export async function historySteps(
   return { steps }
 }
 
+/** Counts what one layer holds: entries without the root, files with their bytes, and whiteouts. */
 export function layerContents(index: LayerIndex): LayerContents {
   const files = { count: 0, bytes: 0 }
   let whiteouts = 0

@@ -85,7 +85,7 @@ export class LayerBytes {
     )
   }
 
-  /** Up to the next checkpoint. */
+  /** The tar from a checkpoint up to the next one. */
   async *#fromPoint(
     digest: Digest,
     packed: number,

@@ -26,7 +26,7 @@ export class LayerCursor implements AsyncDisposable {
 
   /**
    * The bytes from `start` to `end`, exclusive.
-   * @throws StrataError `corrupt` if the tar ends before
+   * @throws StrataError `corrupt` if the tar ends before `end`
    */
   async *take(start: number, end: number): AsyncGenerator<Uint8Array> {
     if (this.#body === undefined || start < this.#position || start - this.#position > this.maxSkip)

@@ -56,7 +56,7 @@ const PATIENCE_MS = 10_000
  *   that that the layer is the same.
  */
 export class Trees {
-  /** In the order of their last use. */
+  /** Views by name, in the order of their last use. */
   readonly #views = new Map<string, View>()
   /**
    * The sum of all weights, also of views that nobody waits for any more while their reads go on.
@@ -65,8 +65,8 @@ export class Trees {
   #released = new AbortController()
 
   /**
-   * @param makeIndex makes the index of a layer that has none in the store. It rejects when the
-   * signal aborts, and then takes back what it asked for
+   * @param makeIndex makes the index of a layer that has none in the store. When the signal aborts
+   * it rejects, and withdraws the job that it queued
    * @param budget bytes that all views together may take
    */
   constructor(

@@ -21,7 +21,7 @@ const INDEXING_MS = 10 * 60_000
 /** A file or folder of an image, or of one of its layers alone. */
 export interface FilePlace {
   readonly image: string
-  /** A layer by its place, diffID or digest. */
+  /** A layer by its place (lowest 0), its diffID or its digest. */
   readonly layer?: string | undefined
   /** From the root, as bytes. */
   readonly path: Buffer

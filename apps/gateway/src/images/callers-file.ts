@@ -18,7 +18,10 @@ import { listenerOf } from '@strata/platform'
 export interface CallersFile {
   readonly fd: number
   readonly size: number
-  /** @throws StrataError `archive_changed` if the file is no longer as the caller named it */
+  /**
+   * @throws StrataError `archive_changed` if size or time of the file are not those that the caller
+   * named
+   */
   throwIfChanged(): void
   close(): void
 }

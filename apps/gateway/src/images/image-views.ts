@@ -6,11 +6,13 @@ const created = (value: string | undefined): { created?: string } => (value === 
 const platforms = ({ whole }: NamedImage): { platforms?: string[] } =>
   whole ? { platforms: whole.parts.flatMap(({ platform }) => platform ?? []) } : {}
 
+/** An image as a list of the API shows it. */
 export function imageSummary(image: NamedImage): ImageSummary {
   const { id, digest, names, size, layers } = image
   return { id, digest, names: [...names], size, layers, ...created(image.created), ...platforms(image) }
 }
 
+/** An image as the API shows it alone. */
 export function imageView(image: ImageDetails & NamedImage): ImageView {
   const { id, digest, names, size, mediaType } = image
   const config = image.config.config

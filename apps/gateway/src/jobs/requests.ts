@@ -155,7 +155,7 @@ export class Requests {
     await this.journal.restore(id, kind)
   }
 
-  /** The newest first. */
+  /** The records of the newest requests, the newest first. */
   async list(limit: number): Promise<JournalRecord[]> {
     return this.journal.list(limit)
   }

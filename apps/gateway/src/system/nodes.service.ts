@@ -11,7 +11,7 @@ import { Requests } from '../jobs/requests.js'
  */
 const REMOVAL_MS = 90_000
 
-/** The nodes: those that serve, and those that are gone. */
+/** The nodes: those that work, and those that are gone. */
 @Injectable()
 export class NodesService {
   constructor(

@@ -52,7 +52,7 @@ export class Layout {
   lock(name: string): string {
     return join(this.path, 'locks', name)
   }
-  /** A name in `tmp` that nobody has. */
+  /** A new path in `tmp`. */
   fresh(): string {
     return join(this.path, 'tmp', randomUUID())
   }

@@ -22,6 +22,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** Whether a field of a record is a list of diffIDs. */
 export function isStack(value: unknown): value is readonly DiffId[] {
   return Array.isArray(value) && value.every(isDigest)
 }

@@ -74,7 +74,7 @@ export interface Roots {
   layersOf(chainId: ChainId): readonly DiffId[] | undefined
   /** What deleting these roots would free: nothing that another root needs as well. */
   usage(chainIds: readonly ChainId[]): Promise<Usage>
-  /** Deletes what no root needs any more. The bookkeeping calls it after a root went. */
+  /** Deletes what no root needs any more. The bookkeeping calls it after it has deleted a root. */
   collect(): Promise<void>
 
   /** Makes the root readable at a path, read-only, nosuid, nodev. The same path if it is open. */
@@ -86,7 +86,7 @@ export interface Roots {
    * reboot it is not open any more.
    */
   opened(): ChainId[]
-  /** Where an open root is in use: by a child's mount, or by somebody else's. */
+  /** The mount point at which an open root is in use: of a child, or of any other mount of it. */
   userOf(chainId: ChainId): string | undefined
   /** Closes a root that has no user. Gives the user if it has one, and then changes nothing. */
   release(chainId: ChainId): string | undefined
@@ -110,9 +110,9 @@ export interface Children {
   readonly form: string
   /** Makes the child in the folder, which is empty and ours alone. */
   make(folder: string, child: Child): Promise<void>
-  /** How to mount the child. The same answer for the same child; may be called at any time. */
+  /** How to mount the child. The same child always has the same answer. */
   mounts(folder: string, child: Child): Mount[]
-  /** What the child takes on disk without its root. As slow as it has files. */
+  /** What the child takes on disk without its root. The time grows with its files. */
   usage(folder: string, kind: SnapshotKind): Promise<Usage>
   /** Where the child is mounted. Also right for a child of another form. */
   userOf(folder: string): string | undefined

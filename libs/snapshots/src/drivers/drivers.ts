@@ -2,7 +2,7 @@ import type { Tasks } from '../threads/messages.js'
 import type { Driver, DriverContext } from './driver.js'
 
 interface DriverRow {
-  /** As `STRATA_SNAPSHOTTER` names it. */
+  /** The driver's name, also in `STRATA_SNAPSHOTTER`. */
   readonly name: string
   /** The ways in which the driver works. Each is probed and chosen by itself. */
   readonly variants: readonly {
@@ -53,14 +53,14 @@ export type DriverName = (typeof DRIVERS)[number]['name']
 /** The values of `STRATA_SNAPSHOTTER`. */
 export const DRIVER_NAMES: readonly DriverName[] = DRIVERS.map(({ name }) => name)
 
-/** A driver with the way it works: what is probed and chosen as one. */
+/** A variant of a driver: the unit that is probed and chosen. */
 export interface Variant {
   readonly driver: DriverName
   readonly variant: string
   readonly title: string
 }
 
-/** The best first. */
+/** All variants of all drivers, the best first. */
 export const VARIANTS: readonly Variant[] = DRIVERS.flatMap((row) =>
   row.variants.map(({ name, title }) => ({ driver: row.name, variant: name, title })),
 )

@@ -19,6 +19,7 @@ import type { LayerFiles, Snapshotter } from '../snapshotter.js'
 import { VARIANTS, type Variant } from './drivers.js'
 import { openSnapshotter } from './open-snapshotter.js'
 
+/** Whether one variant of a driver works in a folder, and why. */
 export type ProbeResult = Variant & {
   readonly ok: boolean
   /** One clause: what worked, or what prevented it. */

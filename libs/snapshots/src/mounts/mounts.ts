@@ -100,8 +100,8 @@ function pair(option: string): [string, string?] {
 }
 
 /**
- * Options as one text: backslashes and commas escaped, and the colons between the lower folders'
- * paths (Documentation/filesystems/overlayfs.rst).
+ * The options as one text. Backslashes and commas are escaped, and so are colons in the lower
+ * folders' paths, which colons separate (Documentation/filesystems/overlayfs.rst).
  */
 function monolithic(pairs: readonly [string, string?][]): string {
   const escape = (value: string): string => value.replace(/[\\,]/g, '\\$&')

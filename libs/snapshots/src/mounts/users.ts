@@ -12,8 +12,8 @@ export function userOfMount(mounted: MountEntry, table: readonly MountEntry[]): 
 }
 
 /**
- * A mount that shows the folder or something in it: a bind mount, or an overlay that has it as a
- * lower or as its upper folder.
+ * A mount that shows the folder or something in it: a bind mount, or an overlay that has it as its
+ * upper folder or as one of its lower ones.
  */
 export function userOfFolder(folder: string, table: readonly MountEntry[]): MountEntry | undefined {
   const home = table
@@ -41,8 +41,8 @@ function overlayFolders(entry: MountEntry): string[] {
 }
 
 /**
- * The lower folders' paths of an overlay mount. After mount(2) the kernel shows them as one escaped
- * text, after fsconfig one by one.
+ * The lower folders' paths of an overlay mount. The kernel shows them as one escaped text after
+ * mount(2), and one by one after fsconfig(2).
  */
 export function lowerFolders(entry: MountEntry): string[] {
   if (entry.fsType !== 'overlay') return []

@@ -6,6 +6,7 @@ import { StrataError } from '@strata/base'
  */
 let flag: Int32Array | undefined
 
+/** Sets the flag of the task that begins now. */
 export function setStopFlag(shared: Int32Array): void {
   flag = shared
 }

@@ -17,6 +17,7 @@ export function below(dirfd: number, name: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(`/proc/self/fd/${dirfd}/`), name])
 }
 
+/** Opens a folder; fails if the path's last part is a link. */
 export function openFolder(path: string | Buffer): number {
   return openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
 }
@@ -63,6 +64,7 @@ export function removeTree(folder: string | Buffer, aside: string = folder.toStr
 /** A walk goes no deeper: each level keeps a folder open. */
 const MAX_DEPTH = 1024
 
+/** What `walkTree` passes for each entry. */
 export interface Visited {
   /** From the root of the walk, without a leading slash; empty for the root itself. */
   readonly path: Buffer

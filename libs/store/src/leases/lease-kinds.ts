@@ -28,6 +28,7 @@ export type LeaseKind = (typeof LEASE_KINDS)[number]
  */
 export type LeaseKeeper = 'heartbeat' | 'expiry' | 'job'
 
+/** Who keeps a lease of one kind alive, and who waits for it. */
 export interface LeasePolicy {
   readonly keptBy: Readonly<Record<LeaseState, LeaseKeeper>>
   /**
@@ -62,7 +63,7 @@ export const LEASE_POLICIES = {
   unknown: { keptBy: REQUESTS, tells: 'nobody' },
 } as const satisfies Readonly<Record<LeaseKind, LeasePolicy>>
 
-/** The kinds that a job finishes. */
+/** The kinds whose lease a job keeps in some state. */
 export type JobLeaseKind = {
   [K in LeaseKind]: 'job' extends (typeof LEASE_POLICIES)[K]['keptBy'][LeaseState] ? K : never
 }[LeaseKind]

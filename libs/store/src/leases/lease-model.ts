@@ -48,6 +48,7 @@ export const WRONG_LEASING = [
 ] as const
 export type WrongLeasing = (typeof WRONG_LEASING)[number]
 
+/** The owners that the model tries, as above. */
 export const LEASE_OWNERS = ['heartbeat', 'expires', 'job'] as const
 export type LeaseOwner = (typeof LEASE_OWNERS)[number]
 
@@ -88,7 +89,7 @@ interface State {
   readonly isRobbed: boolean
 }
 
-/** So many looks without a change end a lease that lacks heartbeats, and one that expires. */
+/** How many looks without a change end a lease without heartbeats, and one that expires. */
 const SILENT = 2
 const EXPIRED = 4
 const RUNS = [1, 2, 3] as const
@@ -148,7 +149,7 @@ class Leasing {
         yield isOurs || this.wrong === 'owner' ? to('end', { ...state, isNamed: true }) : to('over')
         break
       case 'end':
-        // What it brought and no name has goes with the lease.
+        // Bytes that no name has are deleted with the lease.
         if (isOurs) yield to('over', { ...ended(state), hasBytes: state.isNamed })
         else yield to('over')
         break

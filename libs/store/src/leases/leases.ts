@@ -38,21 +38,22 @@ const leaseSchema = z.object({
    * that of the request.
    */
   job: z.object({ kind: kindSchema, id: z.string().max(100) }),
-  /** Key of the list of what came, once received. */
+  /** Key of the list of what arrived, once all of it is received. */
   listing: z.string().max(1024).optional(),
   /**
    * The parameters of the request, in the form that its kind of job has. They hold no secret and no
    * content.
    */
   request: z.record(z.string(), z.json()),
-  /** The run that works on it: see `LeaseRun`. */
+  /** The id of the run that has the lease (`LeaseRun`). */
   run: z.string().max(64).optional(),
-  /** Key of the record that a run was about to change last: see `announce`. */
+  /** Key of the record that a run changes next, or has changed last (`announce`). */
   about: z.string().max(1024).optional(),
   /** In the state `named`: the answer of the request, or the key of the object that holds it. */
   result: z.union([z.object({ value: z.json() }), z.object({ key: z.string().max(1024) })]).optional(),
 })
 export type Lease = z.infer<typeof leaseSchema>
+/** A lease that has not ended, with its id. */
 export interface LiveLease extends Lease {
   readonly id: string
   /**
@@ -289,6 +290,7 @@ export class Leases {
 
 const ORDER = { receiving: 0, received: 1, committing: 2, named: 3 } as const satisfies Record<LeaseState, number>
 
+/** @throws StrataError `upload_interrupted` for this lease */
 export function interrupted(id: string): never {
   throw new StrataError(
     'upload_interrupted',

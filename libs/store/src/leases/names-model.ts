@@ -64,14 +64,12 @@ interface State {
   readonly told: 'done' | 'failed' | undefined
   readonly runs: readonly [Run, Run]
   readonly observer: Observer
-  /** What may still happen from outside. */
+  /** Whether these may still happen, from outside. */
   readonly removal: boolean
   readonly load: boolean
 }
 
-/**
- * Of the store: whether it takes tombstones away. Of the beginning: whether image O has the name.
- */
+/** `removes`: the store deletes tombstones. `taken`: image O has the name at the beginning. */
 export interface NamingWorld {
   readonly removes: boolean
   readonly taken: boolean
@@ -79,7 +77,7 @@ export interface NamingWorld {
 
 interface Step {
   readonly after: State
-  /** A run or the observer for it has made it; others may change names at any time. */
+  /** The step is one of a run or the observer. Other processes may change names at any time. */
   readonly byUpload: boolean
 }
 

@@ -1,5 +1,6 @@
 import { StrataError } from '@strata/base'
 
+/** The error of a write whose signal aborted. */
 export function cancelled(): StrataError {
   return new StrataError('cancelled', 'the write was cancelled')
 }

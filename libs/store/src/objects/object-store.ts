@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream'
 
 /**
- * Names one state of one object. Compared for equality only, and only between tags of the same key.
+ * Identifies one state of one object. Compare it only for equality, and only with ETags of the same
+ * key.
  */
 export type Etag = string & { readonly __brand: 'Etag' }
 
@@ -97,7 +98,10 @@ export interface ObjectStore {
    * after the last is listed. What is made or deleted meanwhile may be listed or not.
    */
   list(prefix: string, options?: { after?: string; limit?: number }): Promise<ObjectPage>
-  /** Deletes what is there of `keys`; idempotent. For keys with a fresh id only (see above). */
+  /**
+   * Deletes the objects with these keys; an absent one is no error. For keys with a fresh id only
+   * (see above).
+   */
   delete(keys: readonly string[]): Promise<void>
   /**
    * Ends the use of the store and waits for nothing: operations that other calls began end by
@@ -106,6 +110,7 @@ export interface ObjectStore {
   close(): Promise<void>
 }
 
+/** The bytes of a `put`: a stream, or bytes in memory. */
 export type ByteSource = AsyncIterable<Uint8Array> | Uint8Array
 
 /** A larger record could not be compared by content on every driver. */
@@ -117,7 +122,7 @@ export const MAX_RECORD_BYTES = 256 * 1024
  * (`localObjects(store)` is `undefined`), so each user of it has another way for such stores.
  */
 export interface LocalObjects {
-  /** Where the object is, or would be. The file is read-only and never changed. */
+  /** The path of the object, whether it exists or not. Its file is read-only and never changed. */
   localPath(key: string): string
   /**
    * Makes an empty file for a fresh key and returns its path. The caller opens and fills it. This
@@ -129,6 +134,7 @@ export interface LocalObjects {
   sealLocal(key: string): Promise<ObjectInfo>
 }
 
+/** The store with this ability; `undefined` if it has not. */
 export function localObjects(store: ObjectStore): (ObjectStore & LocalObjects) | undefined {
   return 'createLocal' in store ? (store as ObjectStore & LocalObjects) : undefined
 }
@@ -142,6 +148,7 @@ export interface ConditionalRemove {
   removeUnchanged(key: string, etag: Etag): Promise<boolean>
 }
 
+/** The store with this ability; `undefined` if it has not. */
 export function conditionalRemove(store: ObjectStore): (ObjectStore & ConditionalRemove) | undefined {
   return 'removeUnchanged' in store ? (store as ObjectStore & ConditionalRemove) : undefined
 }
@@ -177,6 +184,7 @@ export interface PartialUploads {
   listPartial(prefix?: string): AsyncGenerator<PartialUpload>
 }
 
+/** The store with this ability; `undefined` if it has not. */
 export function partialUploads(store: ObjectStore): (ObjectStore & PartialUploads) | undefined {
   return 'listPartial' in store ? (store as ObjectStore & PartialUploads) : undefined
 }

@@ -2,6 +2,7 @@ import type { S3Client } from './s3-client.js'
 import { S3Failure } from './s3-failure.js'
 import { parseList, type ListedS3Object } from './s3-xml.js'
 
+/** A page of a list, as the driver uses it. */
 export interface ListedPage {
   readonly objects: readonly ListedS3Object[]
   /** The last key of the page, if the server has more behind it. */

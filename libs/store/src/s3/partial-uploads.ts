@@ -13,6 +13,7 @@ import { parseParts, parseUploads } from './s3-xml.js'
 export const NOTES = 'partial/'
 const NOTES_PAGE = 1_000
 
+/** The key of the note of a key. */
 export function noteOf(key: string): string {
   return `${NOTES}${key}`
 }

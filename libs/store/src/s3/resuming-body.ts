@@ -9,7 +9,7 @@ const SILENCE_MS = 15_000
  * object that it is sending.
  */
 const PAUSE_MS = 2_000
-/** Answers in a row that break off before their first byte. */
+/** How many answers in a row may break off before their first byte. */
 const EMPTY_ANSWERS = 5
 
 /**

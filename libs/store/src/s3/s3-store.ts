@@ -259,7 +259,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     return found?.bytes.equals(bytes) ? found.etag : undefined
   }
 
-  /** `undefined`: the range begins behind the object's end. */
+  /** Opens an object or a range of it. `undefined`: the range begins behind the object's end. */
   async #openBody(key: string, range: ByteRange | undefined): Promise<OpenBody | 'absent' | undefined> {
     try {
       return bodyOf(await this.client.open({ method: 'GET', key, ...(range ? { headers: rangeHeader(range) } : {}) }))
@@ -270,7 +270,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
     }
   }
 
-  /** The rest of a body that broke off. */
+  /** Opens the rest of a body that broke off, of the same state of the object. */
   async #reopen(key: string, range: ByteRange, etag: Etag, signal: AbortSignal): Promise<IncomingMessage> {
     try {
       return await this.client.open({

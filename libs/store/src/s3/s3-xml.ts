@@ -70,6 +70,7 @@ export interface ListedS3Object extends ListedObject {
   readonly modified: Date
 }
 
+/** A page of ListObjectsV2. `token` continues the list, if there is `more`. */
 export function parseList(text: string): {
   readonly objects: ListedS3Object[]
   readonly more: boolean
@@ -90,10 +91,12 @@ export function parseList(text: string): {
   }
 }
 
+/** A page of ListMultipartUploads, with the fields of S3. */
 export function parseUploads(text: string): z.infer<typeof uploads> {
   return parse(text, 'ListMultipartUploadsResult', uploads)
 }
 
+/** A page of ListParts: the sum of its sizes, and the marker of the next page. */
 export function parseParts(text: string): { readonly bytes: number; readonly next: string | undefined } {
   const { IsTruncated, NextPartNumberMarker, Part } = parse(text, 'ListPartsResult', parts)
   return {
@@ -102,6 +105,7 @@ export function parseParts(text: string): { readonly bytes: number; readonly nex
   }
 }
 
+/** The upload id that CreateMultipartUpload has given. */
 export function parseUploadId(text: string): string {
   return parse(text, 'InitiateMultipartUploadResult', z.object({ UploadId: z.string().min(1) })).UploadId
 }
@@ -123,6 +127,7 @@ export function parseDeleted(text: string): S3Failure | undefined {
   return real && S3Failure.ofAnswer(500, real.Code, real.Message)
 }
 
+/** The body of CompleteMultipartUpload. */
 export function completeXml(tags: readonly Etag[]): Buffer {
   const parts = tags.map((tag, at) => `<Part><PartNumber>${at + 1}</PartNumber><ETag>"${tag}"</ETag></Part>`)
   return Buffer.from(
@@ -131,8 +136,8 @@ export function completeXml(tags: readonly Etag[]): Buffer {
 }
 
 /**
- * The keys have passed `checkKey`. Of the characters that XML reserves they can contain only the
- * apostrophe, which needs no escape here.
+ * The body of DeleteObjects. The keys have passed `checkKey`. Of the characters that XML reserves
+ * they can contain only the apostrophe, which needs no escape here.
  */
 export function deleteXml(keys: readonly string[]): Buffer {
   return Buffer.from(
@@ -140,7 +145,7 @@ export function deleteXml(keys: readonly string[]): Buffer {
   )
 }
 
-/** Servers write tags with quotes and without. */
+/** The ETag without its quotes: some servers write quotes and some do not. */
 export function etagFrom(text: string | undefined): Etag {
   const tag = (text ?? '').replace(/^(W\/)?"|"$|&quot;/g, '')
   if (tag === '') throw S3Failure.ofNonsense('no ETag')

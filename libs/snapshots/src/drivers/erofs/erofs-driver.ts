@@ -3,6 +3,7 @@ import type { Driver, DriverContext } from '../driver.js'
 import { OverlayChildren } from '../shared/overlay-children.js'
 import { ErofsRoots } from './erofs-roots.js'
 
+/** EROFS images over the layers' tars: nothing is unpacked. Children are overlays. */
 export function openErofs({ layout, variant, memory }: DriverContext): Driver {
   return {
     name: 'erofs',

@@ -11,6 +11,7 @@ import { throwIfStopped } from '../../threads/stop.js'
 import { mergedSource } from './merged-source.js'
 import { planSide, writeSide } from './side.js'
 
+/** Names of the files in a root's folder. */
 export const METADATA = 'metadata.erofs'
 export const SIDE = 'side'
 

@@ -118,7 +118,7 @@ export class OverlayRoots extends MountedRoots {
     const record = this.#record(chainId)
     if (!record) return Promise.reject(noRoot(chainId))
     const layers = record.layers.map((id) => this.#files(id)).reverse()
-    // overlayfs needs two folders at least: empty ones below change nothing.
+    // overlayfs needs at least two folders. Empty ones below change nothing.
     const lower = [...layers, ...this.#empties.slice(layers.length)]
     mountFolders(lower, target)
     return Promise.resolve()

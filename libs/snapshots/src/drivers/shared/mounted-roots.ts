@@ -85,6 +85,7 @@ export abstract class MountedRoots implements Roots {
   }
 }
 
+/** The error that a root does not exist. */
 export function noRoot(chainId: ChainId): StrataError {
   return new StrataError('not_found', `there is no root of ${chainId} on this node: it has to be assembled first`)
 }

@@ -4,6 +4,7 @@ import { inPlace } from '../../layers/in-place.js'
 import type { LayerFiles } from '../../snapshotter.js'
 import { copyTree } from './copy-tree.js'
 
+/** What the driver does in a thread. */
 export const tasks = {
   /** Makes the folder with the whole tree of the stack. */
   root({ layers, folder }: { readonly layers: readonly LayerFiles[]; readonly folder: string }): void {
