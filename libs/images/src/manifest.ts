@@ -25,9 +25,9 @@ export interface ReadImage {
 }
 
 /**
- * `digest`: of the bytes.
- * @throws StrataError `not_an_image` if the manifest is none, or has not the layers that its config
- * has
+ * Reads an image's manifest, and its config from the store. `digest` is the digest of `bytes`.
+ * @throws StrataError `not_an_image` if one of them is not valid, or if they differ in the number
+ * of layers; `not_found` if the config is not in the store
  */
 export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: BlobStore): Promise<ReadImage> {
   const manifest = parseJson(manifestSchema, bytes, `manifest ${digest}`, 'not_an_image')
@@ -56,6 +56,7 @@ export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: Blo
   return { image, manifest, config }
 }
 
+/** The layers of an image, lowest first, with their diffIDs and chain ids. */
 export function layersOf({ manifest, config }: ReadImage): ImageLayer[] {
   const diffIds = diffIdsOf(config)
   const chain = chainIds(diffIds)
@@ -69,8 +70,8 @@ export function layersOf({ manifest, config }: ReadImage): ImageLayer[] {
 }
 
 /**
- * Steps that are not `empty_layer` made the layers, in their order (image-spec, config.md,
- * "history").
+ * The steps of the config's history, each with its layer. The steps that are not `empty_layer` made
+ * the layers, in their order (image-spec, config.md, "history").
  */
 export function historyOf({ config }: ReadImage): HistoryStep[] {
   const diffIds = diffIdsOf(config).values()
@@ -91,7 +92,7 @@ export function blobsOf({ image, manifest }: ReadImage): Map<Digest, number> {
   )
 }
 
-/** Of a manifest or an index, as in its descriptor. */
+/** The media type of a manifest or an index, as in its descriptor. */
 export function mediaTypeOf(document: Uint8Array): string {
   const { mediaType, manifests } = parseJson(
     z.object({ mediaType: z.string().max(256).optional(), manifests: z.unknown() }),

@@ -16,7 +16,7 @@ import type { z } from 'zod'
 import { MAX_PARTS, type Image } from './image.js'
 
 /**
- * The manifest of the image for a platform; of the one that is meant, if none is given.
+ * The manifest of the image for a platform; without one, the manifest that is used then.
  * @throws StrataError `unsupported`
  */
 export function manifestFor({ digest, whole }: Image, platform?: Platform): Digest {
@@ -43,8 +43,8 @@ export function unitedRecord(seen: Image, other: Image): Image {
 }
 
 /**
- * Two records of one digest: what either says is here of it. Gives `seen` itself if the other adds
- * nothing.
+ * Joins two records of one digest: the store has the parts that either of them lists. Gives `seen`
+ * itself if the other adds nothing.
  */
 export function united(seen: Image, other: Image): Image {
   const parts = new Map(
@@ -65,9 +65,12 @@ export interface Sized {
 export interface WholeContents {
   /** Manifests and indexes below and beside the root. */
   readonly documents: readonly Sized[]
-  /** Of the documents, those that the root leads to nowhere: attached to something of it. */
+  /**
+   * The documents that neither the root nor an index below it names: they are attached to one that
+   * is named.
+   */
   readonly attached: readonly (Sized & { readonly mediaType: string })[]
-  /** Configs, and what attached manifests name. */
+  /** Configs, and the blobs that attached manifests name. */
   readonly blobs: readonly Sized[]
   readonly layers: readonly Sized[]
 }

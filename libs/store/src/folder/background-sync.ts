@@ -4,27 +4,26 @@ export interface SyncOptions {
   /** Makes a folder's whole file system durable; coreutils' `sync -f` if left out. */
   readonly sync?: (folder: string) => Promise<void>
   /**
-   * Called when a sync starts; what it gives is called when that sync is done, and speaks of
-   * nothing that came later.
+   * Called when a sync starts. The function that it returns is called when that sync has succeeded.
+   * It may rely only on what was committed before the start.
    */
   readonly cover?: () => () => Promise<void>
-  /** Told of a sync that failed, once until one succeeds. */
+  /** Gets a sentence when a sync fails; the next one only after a sync has succeeded. */
   readonly warn?: (message: string) => void
 }
 
 /**
- * Makes commits durable against loss of power: a sync of the whole file system starts in the
- * background at most `SYNC_DELAY_MS` after each of them, or when the one before is done. An fsync
- * for each commit would make a load of 1 GB three times as long. Where nothing was committed
- * nothing is synced.
+ * Makes commits durable against loss of power. At most `SYNC_DELAY_MS` after a commit, or when the
+ * sync before is done, a sync of the whole file system starts in the background. (An fsync for each
+ * commit would make a load of 1 GB three times as long.) Without a commit there is no sync.
  *
- * The sync is coreutils' `sync -f` (syncfs(2)) in a process of its own: called from here it would
+ * The sync is coreutils' `sync -f` (syncfs(2)) in a process of its own. In this process it would
  * stop the event loop for as long as the disk needs.
  */
 export class BackgroundSync {
   #timer: NodeJS.Timeout | undefined
   #running = false
-  /** When the first commit was made that no sync covers yet. */
+  /** The time of the first commit that no sync covers yet. */
   #since: number | undefined
   #failing = false
   #closed = false
@@ -34,7 +33,7 @@ export class BackgroundSync {
     private readonly options: SyncOptions = {},
   ) {}
 
-  /** Something was committed. */
+  /** Must be called after each commit. */
   committed(): void {
     this.#since ??= performance.now()
     if (this.#running || this.#timer || this.#closed) return
@@ -44,7 +43,7 @@ export class BackgroundSync {
     ).unref()
   }
 
-  /** What was committed and has no sync yet gets it now; it is not waited for. */
+  /** Starts a sync for the commits that have none yet, and does not wait for it. */
   close(): void {
     if (this.#since !== undefined) void this.#sync().catch(() => undefined)
     clearTimeout(this.#timer)
@@ -71,7 +70,10 @@ export class BackgroundSync {
     this.#again()
   }
 
-  /** For what came while a sync ran, and for one that failed: after the same delay. */
+  /**
+   * Starts another sync, after the same delay, for commits that came while one ran, and after one
+   * that failed.
+   */
   #again(): void {
     if (this.#failing || this.#since !== undefined) this.committed()
   }

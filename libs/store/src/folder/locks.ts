@@ -6,8 +6,8 @@ import { StrataError } from '@strata/base'
 import { flock, openOwnFile, ownFolder } from '@strata/linux'
 
 /**
- * Longer than any owner can need: its work is a few system calls, which a busy disk holds up for
- * seconds. Only one that was stopped inside them (SIGSTOP) can hold it so long.
+ * No owner needs a lock for so long: its work is a few system calls, which a busy disk delays by
+ * seconds. Only a process that was stopped during them (SIGSTOP) holds it longer.
  */
 const PATIENCE_MS = 60_000
 
@@ -21,14 +21,14 @@ export class StripedLocks {
   }
 
   /**
-   * Runs `work` alone among all who lock this key. It is a few system calls, with nothing else
-   * awaited between them. A blocking flock would stop the whole event loop for as long as another
-   * process is stopped with the lock in hand.
+   * Runs `work` while no other caller, in any process, holds the lock of this key. `work` must be a
+   * few system calls, and await nothing else. The lock is polled: a blocking flock would stop the
+   * whole event loop while another process is stopped with the lock held.
    */
   async exclusively<T>(key: string, work: () => T | Promise<T>): Promise<T> {
     const stripe = createHash('sha256').update(key).digest('hex').slice(0, 2)
-    // Opened anew each time, some microseconds: kept open, every store of a process would come to
-    // hold 256 descriptors.
+    // The file is opened each time, which takes microseconds. Kept open, each store of a process
+    // would soon hold 256 descriptors.
     const fd = openOwnFile(join(this.folder, stripe))
     try {
       const start = performance.now()
@@ -36,7 +36,7 @@ export class StripedLocks {
         if (performance.now() - start > PATIENCE_MS)
           throw new StrataError(
             'store_unavailable',
-            `the store's lock for ${key} is held by another process for ${PATIENCE_MS / 1000} s`,
+            `the store's lock for ${key} has been held by another process for ${PATIENCE_MS / 1000} s: look for a Strata process that is stopped`,
           )
         await delay(Math.random() * wait)
       }

@@ -4,8 +4,8 @@ import { open, type FileHandle } from 'node:fs/promises'
 import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../objects/object-store.js'
 
 /**
- * An object's file, open: `bytes` are there if it is small enough to be a record. Whoever opens it
- * closes `handle`.
+ * An open file of an object. `bytes` is its content if it is small enough to be a record. The
+ * caller closes `handle`.
  */
 export interface OpenObject extends ObjectInfo {
   readonly handle: FileHandle
@@ -33,8 +33,8 @@ export async function statObject(path: string): Promise<ObjectInfo | undefined> 
 }
 
 /**
- * The same without a promise: for the moment under a lock between a look and what hangs on it, and
- * for lists, which are long.
+ * The same as `statObject`, synchronously: for the moment under a lock between a check and the
+ * change that depends on it, and for lists, which are long.
  */
 export function statNow(path: string): ObjectInfo | undefined {
   let fd: number
@@ -54,13 +54,13 @@ export function statNow(path: string): ObjectInfo | undefined {
   }
 }
 
-/** As S3 tags a small object: by its content. */
+/** The ETag of a small object follows from its content, as on S3. */
 export function contentEtag(bytes: Uint8Array): Etag {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 32) as Etag
 }
 
 /**
- * A larger object is not read to be tagged: it is never changed, so the file itself identifies it.
+ * A larger object is not read for its ETag. It is never changed, so the file itself identifies it.
  */
 function fileEtag(stat: BigIntStats): Etag {
   return `${stat.ino}-${stat.size}-${stat.mtimeNs}` as Etag

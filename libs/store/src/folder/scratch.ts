@@ -7,9 +7,10 @@ import { flock, ownFolder } from '@strata/linux'
 const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
 
 /**
- * A folder of this process for files that are not objects yet, or no longer. Its owner holds a
- * flock on it for life, so that the next process to open the store knows which folders have no
- * owner any more and removes them. (A pid would not do: several pid namespaces may share a store.)
+ * A folder of this process for files that are not objects yet, or no longer. Its process holds a
+ * flock on it as long as it lives. So the next process that opens the store recognises folders
+ * without an owner and deletes them. (A pid would not do: several pid namespaces may share a
+ * store.)
  */
 export class Scratch {
   #next = 0
@@ -20,7 +21,8 @@ export class Scratch {
 
   static async open(parent: string): Promise<Scratch> {
     ownFolder(parent)
-    // Held over "make and lock": a folder just made, not locked yet, looks like a dead process's.
+    // Held while a folder is made and locked: without its lock, a new folder looks like that of a
+    // dead process.
     const gate = openSync(parent, O_FOLDER)
     try {
       while (!flock(gate, 'ex', { nonblock: true })) await delay(5)
@@ -35,7 +37,7 @@ export class Scratch {
     }
   }
 
-  /** A path that nobody has used. */
+  /** A path that was never used. */
   path(): string {
     return join(this.folder, String(this.#next++))
   }
@@ -47,7 +49,7 @@ export class Scratch {
 }
 
 function removeIfDead(folder: string): void {
-  // Nobody here makes anything else.
+  // Strata makes only folders here.
   if (!lstatSync(folder).isDirectory()) {
     rmSync(folder, { force: true })
     return

@@ -8,8 +8,8 @@ export interface SyncMark {
   /** The boot in which it was written. */
   readonly boot: string
   /**
-   * When the last sync that finished was started, in ms since 1970: what a file's ctime puts before
-   * that is on disk.
+   * When the last successful sync was started, in ms since 1970. A file whose ctime is earlier is
+   * on disk.
    */
   readonly syncedAt: number
 }
@@ -22,19 +22,19 @@ export interface SyncMark {
  * chmod, by which objects are committed, renew it in the same transaction of the file system that
  * makes the commit visible.
  *
- * **Clocks.** Files and marks are timed by one clock, the kernel's. One that is set forward, or
- * goes wrong between two boots, only makes the tail longer: it is looked at in vain. One that is
- * set back makes a commit look older than it is until the next sync, seconds later, writes a mark
- * of the new time; so steps up to `MARGIN_MS` are allowed for, and a larger one loses its check
- * only if the power goes in those same seconds. Each boot begins with a mark of its own.
+ * **Clocks.** One clock, the kernel's, times files and marks. If it is set forward, or goes wrong
+ * between two boots, the tail is only longer, and more files are examined than necessary. If it is
+ * set back, a commit looks older than it is until the next sync, seconds later, writes a mark of
+ * the new time. So steps of up to `MARGIN_MS` are allowed for. A larger step loses the check only
+ * if the power fails in those same seconds. Each boot begins with a mark of its own.
  *
- * It is a symbolic link whose target is the text: changed by one rename, whole at any time, and
- * kept in the inode, so that a full disk takes it too.
+ * It is a symbolic link, and its target is the text. So one rename changes it, it is complete at
+ * any time, and it is kept in the inode, so that it can be written on a full disk.
  */
 export class SyncMarkFile {
   constructor(private readonly root: string) {}
 
-  /** `undefined` if there is none: then nothing is known to be on disk. */
+  /** The mark; `undefined` if there is none. Then nothing is known to be on disk. */
   read(): SyncMark | undefined {
     try {
       const [, boot, time] = /^([^ ]+) (\d{1,15})$/.exec(readlinkSync(join(this.root, 'synced'))) ?? []
@@ -46,9 +46,9 @@ export class SyncMarkFile {
   }
 
   /**
-   * Not made durable: an older mark that comes back after a loss of power says less, which does no
-   * harm. Only where the clock was set back would it say more: then the mark is on disk when the
-   * promise resolves.
+   * Writes the mark without a sync. If an older mark comes back after a loss of power, more files
+   * are examined, which does no harm. Only after the clock was set back would the older mark claim
+   * more. So then the mark is on disk when the promise resolves.
    */
   async write({ boot, syncedAt }: SyncMark): Promise<void> {
     const last = this.read()
