@@ -231,6 +231,16 @@ describe('S3Store and a hostile server', () => {
     expect(await everything()).toEqual([])
   })
 
+  it('ends an upload in parts on a server that is slow to end it', async () => {
+    once({ kind: 'slow', ms: 2_500 }, ({ method, url }) => method === 'DELETE' && url!.includes('uploadId='))
+    const broken = async function* () {
+      yield* piecesOf(randomBytes(50 * MIB))
+      throw new Error('the source broke')
+    }
+    await expect(store.put(fresh(), broken())).rejects.toThrow('the source broke')
+    await expect.poll(partial).toEqual([])
+  })
+
   it('gives back the connection of a body that nobody reads, and reads on later', async () => {
     const key = fresh()
     const bytes = randomBytes(30 * MIB)
