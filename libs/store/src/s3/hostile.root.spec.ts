@@ -216,6 +216,25 @@ describe('S3Store and a hostile server', () => {
     expect(await everything()).toEqual([])
   })
 
+  it('takes no bytes of another range than it asked for, at first or after a break', async () => {
+    const key = fresh()
+    const bytes = randomBytes(20 * MIB)
+    await plain.put(key, bytes)
+    const deaf: Fault = { kind: 'deaf', headers: ['range'] }
+    proxy.fault = () => deaf
+    await expect(store.get(key, { start: 5, end: 10 })).rejects.toMatchObject(unavailable)
+    let isFirst = true
+    proxy.fault = () => {
+      if (!isFirst) return deaf
+      isFirst = false
+      return { kind: 'answer cut', after: 5 * MIB }
+    }
+    await expect(collect(key)).rejects.toMatchObject(unavailable)
+    proxy.fault = () => undefined
+    expect((await collect(key)).equals(bytes)).toBe(true)
+    await plain.delete([key])
+  })
+
   it('ends an upload in parts that the server begins only after it was aborted', async () => {
     const abort = new AbortController()
     proxy.requests.length = 0

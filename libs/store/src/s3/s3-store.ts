@@ -262,7 +262,8 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   /** Opens an object or a range of it. `undefined`: the range begins behind the object's end. */
   async #openBody(key: string, range: ByteRange | undefined): Promise<OpenBody | 'absent' | undefined> {
     try {
-      return bodyOf(await this.client.open({ method: 'GET', key, ...(range ? { headers: rangeHeader(range) } : {}) }))
+      const headers = range ? rangeHeader(range) : {}
+      return bodyOf(await this.client.open({ method: 'GET', key, headers }), range)
     } catch (error) {
       if (isAbsent(error)) return 'absent'
       if (error instanceof S3Failure && error.status === 416) return undefined
@@ -273,12 +274,8 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
   /** Opens the rest of a body that broke off, of the same state of the object. */
   async #reopen(key: string, range: ByteRange, etag: Etag, signal: AbortSignal): Promise<IncomingMessage> {
     try {
-      return await this.client.open({
-        method: 'GET',
-        key,
-        headers: { ...rangeHeader(range), 'if-match': `"${etag}"` },
-        signal,
-      })
+      const headers = { ...rangeHeader(range), 'if-match': `"${etag}"` }
+      return bodyOf(await this.client.open({ method: 'GET', key, headers, signal }), range).answer
     } catch (error) {
       if (isAbsent(error) || isPreconditionFailed(error))
         throw new StrataError('store_unavailable', `${key} was changed or deleted while it was read`, { cause: error })
@@ -344,7 +341,16 @@ interface OpenBody extends ObjectInfo {
   readonly end: number
 }
 
-function bodyOf(answer: IncomingMessage): OpenBody {
+/** A server or a proxy that does not know ranges answers with the whole object. */
+function bodyOf(answer: IncomingMessage, wanted: ByteRange | undefined): OpenBody {
+  const body = announced(answer)
+  if (body && body.start === (wanted?.start ?? 0) && body.end === Math.min(wanted?.end ?? body.size, body.size))
+    return body
+  answer.destroy()
+  throw S3Failure.ofNonsense(body ? 'other bytes than were asked for' : 'a body without its length')
+}
+
+function announced(answer: IncomingMessage): OpenBody | undefined {
   const { 'content-range': range, 'content-length': length, etag } = answer.headers
   const whole = /^\d+$/.exec(length ?? '')
   const part = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(range ?? '')
@@ -352,6 +358,5 @@ function bodyOf(answer: IncomingMessage): OpenBody {
     return { answer, start: Number(part[1]), end: Number(part[2]) + 1, size: Number(part[3]), etag: etagFrom(etag) }
   if (answer.statusCode === 200 && whole)
     return { answer, start: 0, end: Number(length), size: Number(length), etag: etagFrom(etag) }
-  answer.destroy()
-  throw S3Failure.ofNonsense('a body without its length')
+  return undefined
 }
