@@ -1,4 +1,4 @@
-import { mkdirSync, utimesSync } from 'node:fs'
+import { chmodSync, mkdirSync, utimesSync } from 'node:fs'
 import { applyLayers } from '../../layers/apply-layers.js'
 import { inPlace } from '../../layers/in-place.js'
 import type { LayerFiles } from '../../snapshotter.js'
@@ -11,7 +11,9 @@ export const tasks = {
     const targets = layers.map((_, place) => ({ place, folder }))
     applyLayers(layers, targets, inPlace(`${folder}.aside`))
     if (layers.length > 0) return
-    mkdirSync(folder, { mode: 0o755 })
+    mkdirSync(folder)
+    // `mkdir` leaves out what the umask has.
+    chmodSync(folder, 0o755)
     utimesSync(folder, 0, 0)
   },
   copy: copyTree,
