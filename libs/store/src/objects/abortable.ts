@@ -15,15 +15,12 @@ export async function* abortable(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
   const chunks = source[Symbol.asyncIterator]()
-  const aborted = Promise.withResolvers<never>()
-  aborted.promise.catch(() => undefined)
-  const abort = () => aborted.reject(cancelled())
-  signal?.addEventListener('abort', abort)
   let ended = false
   try {
     for (;;) {
       if (signal?.aborted) throw cancelled()
-      const next = await Promise.race([chunks.next(), aborted.promise])
+      // A race for each chunk: a promise that stays pending would keep all chunks that it lost to.
+      const next = await unlessAborted(chunks.next(), signal)
       if (next.done) {
         ended = true
         return
@@ -31,7 +28,6 @@ export async function* abortable(
       yield next.value
     }
   } finally {
-    signal?.removeEventListener('abort', abort)
     if (!ended) void Promise.resolve(chunks.return?.()).catch(() => undefined)
   }
 }
