@@ -3,6 +3,7 @@ import { closeSync, constants, lstatSync, mkdirSync, openSync, readdirSync, rmSy
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { flock, ownFolder } from '@strata/linux'
+import { isErrno } from './object-file.js'
 
 const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
 
@@ -49,15 +50,24 @@ export class Scratch {
 }
 
 function removeIfDead(folder: string): void {
-  // Strata makes only folders here.
-  if (!lstatSync(folder).isDirectory()) {
-    rmSync(folder, { force: true })
-    return
-  }
-  const fd = openSync(folder, O_FOLDER)
+  // Strata makes only folders here. Their owners remove them without the gate, so that one may go
+  // at any line.
+  const found = lstatSync(folder, { throwIfNoEntry: false })
+  if (found?.isDirectory() === false) rmSync(folder, { force: true })
+  const fd = found?.isDirectory() ? openIfThere(folder) : undefined
+  if (fd === undefined) return
   try {
     if (flock(fd, 'ex', { nonblock: true })) rmSync(folder, { recursive: true, force: true })
   } finally {
     closeSync(fd)
+  }
+}
+
+function openIfThere(folder: string): number | undefined {
+  try {
+    return openSync(folder, O_FOLDER)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
   }
 }
