@@ -25,9 +25,7 @@ export const MAX_XATTRS = 255
 /**
  * One entry with every extension applied. The reader has a single one and fills it anew each time:
  * all byte fields, xattrs included, are views that hold only during `TarSink.entry`; whoever keeps
- * one copies it. Entries below one global header have the same list of xattrs, or at least the same
- * pairs in it: who knows them by identity reads each once, however many entries there are. Names
- * are bytes as they stand in the tar: not normalised, not trusted.
+ * one copies it. Names are bytes as they stand in the tar: not normalised, not trusted.
  */
 export class TarEntry {
   path: Buffer = NO_BYTES
@@ -53,8 +51,25 @@ export class TarEntry {
   mtimeNanos = 0
   devMajor = 0
   devMinor = 0
-  xattrs: readonly Xattr[] = NO_XATTRS
+  /**
+   * The extended attributes of the global header above. All entries below that header have the same
+   * array, so a sink can recognise it and read it once.
+   */
+  globalXattrs: readonly Xattr[] = NO_XATTRS
+  /** Those of the entry's own header. They replace global ones of the same name. */
+  ownXattrs: readonly Xattr[] = NO_XATTRS
   sparse: readonly SparsePiece[] | undefined = undefined
+
+  /**
+   * All extended attributes, each name once. This reads the global ones again for each entry: 255
+   * of them behind a header of a few bytes. A sink for hostile tars uses the two fields above.
+   */
+  get xattrs(): Xattr[] {
+    const byName = [...this.globalXattrs, ...this.ownXattrs].map(
+      (xattr) => [xattr[0].toString('latin1'), xattr] as const,
+    )
+    return [...new Map(byName).values()]
+  }
 }
 
 /**

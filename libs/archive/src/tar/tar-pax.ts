@@ -224,21 +224,14 @@ export function applyAttributes(entry: TarEntry, records: PaxRecords): void {
 }
 
 /**
- * The extended attributes of an entry below these headers, or of every entry below a global one.
- * Where one header says them all, each call gives the same list: what a global header says for a
- * million entries is one list, and can be known again as such.
+ * The extended attributes of an entry's own header, below those of a global header. Costs as much
+ * as the own header has, not as much as both. Errors: `limit_exceeded` if both together have too
+ * many.
  */
-export class XattrLists {
-  #global: { readonly xattrs: ReadonlyMap<string, Xattr>; readonly list: readonly Xattr[] } | undefined
-
-  of(global: PaxRecords['xattrs'], local: PaxRecords['xattrs']): readonly Xattr[] {
-    if (global === undefined) return local === undefined ? NO_XATTRS : [...local.values()]
-    if (local !== undefined) {
-      const both = new Map([...global, ...local])
-      if (both.size > MAX_XATTRS) throw tooManyXattrs()
-      return [...both.values()]
-    }
-    if (this.#global?.xattrs !== global) this.#global = { xattrs: global, list: [...global.values()] }
-    return this.#global.list
-  }
+export function ownXattrs(global: PaxRecords['xattrs'], own: PaxRecords['xattrs']): readonly Xattr[] {
+  if (own === undefined) return NO_XATTRS
+  let count = global?.size ?? 0
+  for (const name of own.keys()) if (global?.has(name) !== true) count++
+  if (count > MAX_XATTRS) throw tooManyXattrs()
+  return [...own.values()]
 }

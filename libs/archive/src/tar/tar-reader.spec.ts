@@ -492,13 +492,26 @@ describe('TarReader', () => {
   it('gives all entries below one global header the same list of attributes', () => {
     const lists: unknown[] = []
     const reader = new TarReader({
-      entry: ({ xattrs }) => (lists.push(xattrs), false),
+      entry: ({ globalXattrs }) => (lists.push(globalXattrs), false),
       data: () => undefined,
       entryEnd: () => undefined,
     })
-    reader.write(concat(paxHeader(pax('SCHILY.xattr.user.a', 'b'), 'g'), file('x', ''), file('y', 'z'), ZEROS))
+    const own = paxHeader(pax('SCHILY.xattr.user.b', 'c'))
+    const other = paxHeader(pax('uid', '7'), 'g')
+    reader.write(
+      concat(
+        paxHeader(pax('SCHILY.xattr.user.a', 'b'), 'g'),
+        file('x', ''),
+        own,
+        file('y', 'z'),
+        other,
+        file('z', ''),
+        ZEROS,
+      ),
+    )
     expect(lists[0]).toHaveLength(1)
     expect(lists[1]).toBe(lists[0])
+    expect(lists[2]).toBe(lists[0])
   })
 
   it.each(['1,2,3,', ',1', '1,,2', '1,x', '1-2', '1'.repeat(17), '9007199254740993,1'])(

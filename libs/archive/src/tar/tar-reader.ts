@@ -1,7 +1,7 @@
 import { StrataError } from '@strata/base'
-import { ENTRY, TAR_LIMITS, TarEntry, type EntryType, type TarLimits, type TarSink } from './tar-entry.js'
+import { ENTRY, NO_XATTRS, TAR_LIMITS, TarEntry, type EntryType, type TarLimits, type TarSink } from './tar-entry.js'
 import { BLOCK, checkHeader, parseHeader, parseNumber } from './tar-header.js'
-import { applyAttributes, parsePax, XattrLists, type PaxRecords } from './tar-pax.js'
+import { applyAttributes, ownXattrs, parsePax, type PaxRecords } from './tar-pax.js'
 import { oldSparseExtension, oldSparseHeader, SparseMapReader, sparsePieces } from './tar-sparse.js'
 
 /**
@@ -88,7 +88,7 @@ export class TarReader {
   #gatheredFlag = 0
   #global: PaxRecords | undefined
   #local: PaxRecords | undefined
-  readonly #xattrLists = new XattrLists()
+  #globalXattrs = NO_XATTRS
   #longName: Buffer | undefined
   #longLink: Buffer | undefined
   #sparseNumbers: number[] = []
@@ -251,7 +251,7 @@ export class TarReader {
     const bytes = this.#gathered
     switch (this.#gatheredFlag) {
       case FLAG.g:
-        this.#global = { ...this.#global, ...parsePax(bytes, 'global') }
+        this.#setGlobal(parsePax(bytes, 'global'))
         break
       case FLAG.longName:
         this.#longName = untilNul(bytes)
@@ -265,11 +265,18 @@ export class TarReader {
     this.#state = this.#padding > 0 ? State.padding : State.header
   }
 
+  /** The list of attributes stays the same array if this header says nothing of them. */
+  #setGlobal(records: PaxRecords): void {
+    this.#global = { ...this.#global, ...records }
+    if (records.xattrs !== undefined) this.#globalXattrs = [...records.xattrs.values()]
+  }
+
   #header(block: Buffer, at: number, flag: number, position: number): void {
     const entry = this.#entry
     const local = this.#local
     parseHeader(block, at, entry, this.#joined)
-    entry.xattrs = this.#xattrLists.of(this.#global?.xattrs, local?.xattrs)
+    entry.globalXattrs = this.#globalXattrs
+    entry.ownXattrs = ownXattrs(this.#global?.xattrs, local?.xattrs)
     entry.sparse = undefined
     if (this.#global !== undefined) applyAttributes(entry, this.#global)
     if (local !== undefined) {

@@ -220,43 +220,50 @@ function countAll(
  * same name may have replaced the only owner.
  */
 class UsedXattrs {
-  readonly #sets = new Map<number, number>()
-  readonly #attributes = new Map<number, number>()
+  /** By number in the index: the set, or attribute, of the store. */
+  readonly #sets: number[] = []
+  readonly #attributes: number[] = []
+  /** The way back; NONE for what is not used. */
+  readonly #setNumber: Uint32Array
+  readonly #attributeNumber: Uint32Array
   #members = 0
   #bytes = 0
 
-  constructor(private readonly store: XattrStore) {}
+  constructor(private readonly store: XattrStore) {
+    this.#setNumber = new Uint32Array(store.setCount).fill(NONE)
+    this.#attributeNumber = new Uint32Array(store.nameEnd.length).fill(NONE)
+  }
 
   /** To be called for the owners in the index's order. */
   add(set: number): void {
-    if (this.#sets.has(set)) return
-    this.#sets.set(set, this.#sets.size)
-    for (const attribute of this.store.sets[set]!) {
+    if (this.#setNumber[set] !== NONE) return
+    this.#setNumber[set] = this.#sets.push(set) - 1
+    for (const attribute of this.store.membersOf(set)) {
       this.#members++
-      if (this.#attributes.has(attribute)) continue
-      this.#attributes.set(attribute, this.#attributes.size)
+      if (this.#attributeNumber[attribute] !== NONE) continue
+      this.#attributeNumber[attribute] = this.#attributes.push(attribute) - 1
       this.#bytes += this.store.valueEnd[attribute]! - this.store.start(attribute)
     }
   }
 
   get counts(): Pick<IndexCounts, 'sets' | 'members' | 'xattrs' | 'xattrBytes'> {
-    return { sets: this.#sets.size, members: this.#members, xattrs: this.#attributes.size, xattrBytes: this.#bytes }
+    return { sets: this.#sets.length, members: this.#members, xattrs: this.#attributes.length, xattrBytes: this.#bytes }
   }
 
   /** The set's number in the index. */
   numberOf(set: number): number {
-    return this.#sets.get(set)!
+    return this.#setNumber[set]!
   }
 
   write(columns: IndexColumns['xattrs']): void {
     const { store } = this
     let member = 0
-    for (const [set, number] of this.#sets) {
-      for (const attribute of store.sets[set]!) columns.members[member++] = this.#attributes.get(attribute)!
+    for (const [number, set] of this.#sets.entries()) {
+      for (const attribute of store.membersOf(set)) columns.members[member++] = this.#attributeNumber[attribute]!
       columns.setEnd[number] = member
     }
     let end = 0
-    for (const [attribute, number] of this.#attributes) {
+    for (const [number, attribute] of this.#attributes.entries()) {
       const [start, nameEnd, valueEnd] = [store.start(attribute), store.nameEnd[attribute]!, store.valueEnd[attribute]!]
       columns.bytes.set(store.bytes.bytes.subarray(start, valueEnd), end)
       columns.nameEnd[number] = end + nameEnd - start

@@ -1,7 +1,7 @@
 import { TarEntry, TarReader } from '@strata/archive'
 import { concat, file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { StrataError } from '@strata/base'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { IndexBuilder } from './index-builder.js'
 import { FLAG, KIND } from '../kind.js'
 import { LayerIndex } from './layer-index.js'
@@ -184,12 +184,12 @@ describe('whiteouts', () => {
 describe('attributes', () => {
   it('of every size come through', () => {
     const index = layerOf(
-      { path: 'a', uid: 0xffffffff, gid: 0xfffffffe, mode: 0o107777, mtime: -1, mtimeNanos: 999_999_999 },
+      { path: 'a', uid: 0xfffffffd, gid: 0xfffffffe, mode: 0o107777, mtime: -1, mtimeNanos: 999_999_999 },
       { path: 'b', mtime: 2 ** 40 },
       { path: 'c', type: 'block', devMajor: 4095, devMinor: 1048575 },
     )
     expect([index.uid(1), index.gid(1), index.mode(1), index.mtime(1), index.mtimeNanos(1)]).toEqual([
-      0xffffffff, 0xfffffffe, 0o7777, -1, 999_999_999,
+      0xfffffffd, 0xfffffffe, 0o7777, -1, 999_999_999,
     ])
     expect([index.mtime(2), index.major(3), index.minor(3)]).toEqual([2 ** 40, 4095, 1048575])
   })
@@ -216,7 +216,7 @@ describe('attributes', () => {
     const names = [
       'user.b',
       'trusted.overlay.opaque',
-      'security.capability',
+      'security.ima',
       'user.overlay.opaque',
       'security.selinux',
       'user.a',
@@ -224,22 +224,110 @@ describe('attributes', () => {
       'user.',
       'plain',
     ]
-    const index = layerOf({ path: 'a', xattrs: names.map((name) => [Buffer.from(name), Buffer.from(name)]) })
+    const index = layerOf({ path: 'a', ownXattrs: names.map((name) => [Buffer.from(name), Buffer.from(name)]) })
     expect(index.xattrs(1).map(([name, value]) => [name.toString(), value.toString()])).toEqual(
-      ['security.capability', 'user.a', 'user.b'].map((name) => [name, name]),
+      ['security.ima', 'user.a', 'user.b'].map((name) => [name, name]),
     )
   })
 
-  it('refuses a broken access control list and values that are too long', () => {
-    const acl = Buffer.from('0200000001000600ffffffff', 'hex')
-    const name = Buffer.from('system.posix_acl_access')
-    expect(layerOf({ path: 'a', xattrs: [[name, acl]] }).xattrs(1)).toHaveLength(1)
-    expect(() => layerOf({ path: 'a', xattrs: [[name, acl.subarray(0, 11)]] })).toThrow(
-      refused(/not an access control list/),
-    )
-    expect(() => layerOf({ path: 'a', xattrs: [[Buffer.from('user.x'), Buffer.alloc(0x10000)]] })).toThrow(
+  it('refuses values that are too long', () => {
+    expect(() => layerOf({ path: 'a', ownXattrs: [[Buffer.from('user.x'), Buffer.alloc(0x10000)]] })).toThrow(
       refused(/more than 65535/),
     )
+  })
+
+  /** Version 2, then entries: tag, permissions, id. */
+  const acl = (...entries: (readonly [tag: number, permissions: number, id?: number])[]): Buffer => {
+    const value = Buffer.alloc(4 + 8 * entries.length)
+    value.writeUInt32LE(2)
+    for (const [at, [tag, permissions, id = 0xffffffff]] of entries.entries()) {
+      value.writeUInt16LE(tag, 4 + 8 * at)
+      value.writeUInt16LE(permissions, 6 + 8 * at)
+      value.writeUInt32LE(id, 8 + 8 * at)
+    }
+    return value
+  }
+  const [OWNER, GROUP, MASK, OTHERS] = [[0x01, 6] as const, [0x04, 4] as const, [0x10, 7] as const, [0x20, 4] as const]
+  const user = (id: number) => [0x02, 7, id] as const
+  const group = (id: number) => [0x08, 7, id] as const
+  const WHOLE = acl(OWNER, user(1000), GROUP, MASK, OTHERS)
+
+  it.each([
+    ['owner, group and others', acl(OWNER, GROUP, OTHERS)],
+    ['with named users and groups', acl(OWNER, user(1), user(2), GROUP, group(3), MASK, OTHERS)],
+    ['with a mask for nobody', acl(OWNER, GROUP, MASK, OTHERS)],
+  ])('keeps an access control list: %s', (_, value) => {
+    const name = Buffer.from('system.posix_acl_access')
+    expect(layerOf({ path: 'a', ownXattrs: [[name, value]] }).xattrs(1)).toEqual([[name, value]])
+  })
+
+  it.each([
+    ['cut off', WHOLE.subarray(0, 11)],
+    ['of another version', Buffer.concat([Buffer.from([3, 0, 0, 0]), WHOLE.subarray(4)])],
+    ['of the owner alone', acl(OWNER)],
+    ['without others', acl(OWNER, GROUP)],
+    ['with a named user and no mask', acl(OWNER, user(1), GROUP, OTHERS)],
+    ['with the group twice', acl(OWNER, GROUP, GROUP, OTHERS)],
+    ['out of order', acl(GROUP, OWNER, OTHERS)],
+    ['with permissions that there are not', acl([0x01, 8], GROUP, OTHERS)],
+    ['with a tag that there is not', acl(OWNER, [0x40, 7], GROUP, OTHERS)],
+    ['of a user that there is not', acl(OWNER, user(0xffffffff), GROUP, MASK, OTHERS)],
+  ])('refuses an access control list that Linux does not take: %s', (_, value) => {
+    expect(() => layerOf({ path: 'a', ownXattrs: [[Buffer.from('system.posix_acl_access'), value]] })).toThrow(
+      refused(/"system.posix_acl_access" of "a" is not an access control list, or is one that Linux/),
+    )
+  })
+
+  it.each<[string, Given]>([
+    ['no list', { path: 'a', ownXattrs: [[Buffer.from('system.posix_acl_access'), acl()]] }],
+    [
+      'of a symbolic link',
+      { path: 'a', type: 'symlink', target: 'b', ownXattrs: [[Buffer.from('system.posix_acl_access'), WHOLE]] },
+    ],
+    [
+      'user.* of a symbolic link',
+      { path: 'a', type: 'symlink', target: 'b', ownXattrs: [[Buffer.from('user.a'), WHOLE]] },
+    ],
+    ['user.* of a FIFO', { path: 'a', type: 'fifo', ownXattrs: [[Buffer.from('user.a'), WHOLE]] }],
+    [
+      'user.* of a FIFO, by a global header',
+      { path: 'a', type: 'fifo', globalXattrs: [[Buffer.from('user.a'), WHOLE]] },
+    ],
+  ])('drops what Linux does not keep on such a file, as the engines do: %s', (_, given) => {
+    expect(layerOf(given).xattrs(1)).toEqual([])
+  })
+
+  it('a default access control list is for directories', () => {
+    const ownXattrs = [[Buffer.from('system.posix_acl_default'), WHOLE]] as const
+    expect(layerOf({ path: 'a', type: 'directory', ownXattrs }).xattrs(1)).toHaveLength(1)
+    expect(() => layerOf({ path: 'a', ownXattrs })).toThrow(refused(/which only a directory has/))
+  })
+
+  it.each([
+    ['revision 2', 20, 2, 0, true],
+    ['revision 3', 24, 3, 1000, true],
+    ['revision 1', 12, 1, 0, false],
+    ['3 bytes', 3, 0, 0, false],
+    ['revision 2 in 24 bytes', 24, 2, 0, false],
+    ['revision 3 of nobody', 24, 3, 0xffffffff, false],
+  ])('capabilities of a file: %s', (_, length, revision, root, isTaken) => {
+    const value = Buffer.alloc(length)
+    if (length > 3) value[3] = revision
+    if (length === 24) value.writeUInt32LE(root, 20)
+    const given = { path: 'a', ownXattrs: [[Buffer.from('security.capability'), value]] } as const
+    if (isTaken) expect(layerOf(given).xattrs(1)).toHaveLength(1)
+    else expect(() => layerOf(given)).toThrow(refused(/is not a set of capabilities that Linux takes/))
+  })
+
+  it('an owner of 2^32-1, which is none to Linux, is root, also in an index of an older release', () => {
+    const index = layerOf({ path: 'a', uid: 0xffffffff, gid: 0xffffffff, mode: 0o4755 }, { path: 'b', uid: 0xfffffffe })
+    expect([1, 2].map((entry) => [index.uid(entry), index.gid(entry)])).toEqual([
+      [0, 0],
+      [0xfffffffe, 0],
+    ])
+    index.columns.entries.uid[1] = index.columns.entries.gid[1] = 0xffffffff
+    const old = LayerIndex.decode(index.encode())
+    expect([old.uid(1), old.gid(1)]).toEqual([0, 0])
   })
 })
 
@@ -370,6 +458,80 @@ describe('bounds', () => {
       [1, 10_000].map((entry) => index.xattrs(entry).map(([name, value]) => `${name.toString()} ${value.length}`)),
     ).toEqual([['user.a 60000'], ['user.a 60000']])
     expect(index.xattrNumbers(1)).toEqual(index.xattrNumbers(10_000))
+  })
+
+  /** What reading so many files costs below a global header of so many attributes. */
+  const operations = (globals: number, count: number, own: (n: number) => string): number => {
+    const many = Array.from({ length: globals }, (_, n) => pax(`SCHILY.xattr.user.${n}`, '')).join('')
+    const tar = concat(
+      paxHeader(many, 'g'),
+      ...Array.from({ length: count }, (_, n) => concat(paxHeader(own(n)), header({ name: `f${n}` }))),
+      ZEROS,
+    )
+    const reader = new TarReader(new IndexBuilder())
+    const spies = [
+      vi.spyOn(Map.prototype, 'get'),
+      vi.spyOn(Map.prototype, 'set'),
+      vi.spyOn(Map.prototype, 'has'),
+      vi.spyOn(Buffer.prototype, 'toString'),
+    ]
+    try {
+      reader.write(tar)
+      reader.end()
+      return spies.reduce((sum, spy) => sum + spy.mock.calls.length, 0)
+    } finally {
+      for (const spy of spies) spy.mockRestore()
+    }
+  }
+
+  it.each<[what: string, own: (n: number) => string]>([
+    ['one that no layer keeps', () => pax('SCHILY.xattr.trusted.z', 'v')],
+    ['the same', () => pax('SCHILY.xattr.user.z', 'v')],
+    ['another for each', (n) => pax('SCHILY.xattr.user.z', `${n}`)],
+    ['one of the same name', (n) => pax('SCHILY.xattr.user.7', `${n}`)],
+  ])('an entry with an attribute of its own, %s, costs the same below few global ones and many', (_, own) => {
+    const [one, two] = [100, 200]
+    // The difference of two counts of files, since the header itself costs more.
+    const each = (globals: number): number =>
+      (operations(globals, two, own) - operations(globals, one, own)) / (two - one)
+    expect(each(254)).toBeLessThan(2 * each(1))
+  })
+
+  it('gives an entry the attributes of its global header and its own, whatever their order', () => {
+    const header1 = paxHeader(pax('SCHILY.xattr.user.b', '1') + pax('SCHILY.xattr.user.d', '1'), 'g')
+    const entry = (name: string, ...own: string[]): Buffer =>
+      concat(paxHeader(own.map((key) => pax(`SCHILY.xattr.${key}`, '2')).join('')), header({ name }))
+    const index = indexOf(
+      concat(
+        header1,
+        entry('a', 'user.a', 'user.c', 'user.e'),
+        entry('b', 'user.d', 'user.b'),
+        entry('c', 'trusted.x'),
+        entry('d', 'user.d', 'user.b'),
+        // The same attributes as entry a, from another global header.
+        paxHeader(
+          ['a', 'c', 'e', 'b'].map((key) => pax(`SCHILY.xattr.user.${key}`, key === 'b' ? '1' : '2')).join(''),
+          'g',
+        ),
+        concat(paxHeader(pax('SCHILY.xattr.user.d', '1')), header({ name: 'e' })),
+        ZEROS,
+      ),
+      10 ** 6,
+    )
+    const shown = (entry: number): string =>
+      index
+        .xattrs(entry)
+        .map(([name, value]) => `${name.toString()}=${value.toString()}`)
+        .join(' ')
+    expect([1, 2, 3, 4, 5].map(shown)).toEqual([
+      'user.a=2 user.b=1 user.c=2 user.d=1 user.e=2',
+      'user.b=2 user.d=2',
+      'user.b=1 user.d=1',
+      'user.b=2 user.d=2',
+      'user.a=2 user.b=1 user.c=2 user.d=1 user.e=2',
+    ])
+    expect(index.columns.xattrs.setEnd).toHaveLength(3)
+    expect(LayerIndex.decode(index.encode()).xattrs(5)).toEqual(index.xattrs(5))
   })
 
   it('keeps once what entries with different attributes have in common, and nothing of those that were replaced', () => {

@@ -1,8 +1,16 @@
 import type { TarEntry } from '@strata/archive'
 import { grown } from './bytes.js'
-import { FLAG, type Kind } from '../kind.js'
+import { FLAG, KIND, type Kind } from '../kind.js'
 import { ByteArena } from './place-table.js'
+import { ownerId } from './owner-id.js'
+import type { XattrHolder } from './xattr-rules.js'
 import { NO_SET, XattrStore } from './xattr-store.js'
+
+const HOLDERS: Partial<Record<Kind, XattrHolder>> = {
+  [KIND.file]: 'file',
+  [KIND.directory]: 'directory',
+  [KIND.symlink]: 'symlink',
+}
 
 /**
  * What the entries of a tar are, apart from their names, while the tar is read: one inode for each
@@ -52,8 +60,8 @@ export class InodeStore {
 
   setAttributes(inode: number, entry: TarEntry): void {
     this.mode[inode] = entry.mode & 0o7777
-    this.uid[inode] = entry.uid
-    this.gid[inode] = entry.gid
+    this.uid[inode] = ownerId(entry.uid)
+    this.gid[inode] = ownerId(entry.gid)
     this.mtime[inode] = entry.mtime
     this.nanos[inode] = entry.mtimeNanos
   }
@@ -74,11 +82,11 @@ export class InodeStore {
   }
 
   setXattrs(inode: number, entry: TarEntry): void {
-    const set = this.xattrs.setOf(entry.xattrs, entry.path)
+    const set = this.xattrs.setOf(entry, HOLDERS[this.kind[inode] as Kind] ?? 'other')
     if (set === NO_SET) return
     this.flags[inode]! |= FLAG.xattrs
     this.xattrSet.set(inode, set)
-    this.xattrBytes += this.xattrs.sizes[set]!
+    this.xattrBytes += this.xattrs.sizeOf(set)
   }
 
   /**

@@ -11,7 +11,7 @@ const index = layerOf(
   {
     path: 'dir/b',
     size: 1000,
-    xattrs: [
+    ownXattrs: [
       [Buffer.from('user.a'), Buffer.from('1')],
       [Buffer.from('user.b'), Buffer.alloc(0)],
     ],

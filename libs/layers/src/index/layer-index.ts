@@ -2,6 +2,7 @@ import type { IndexColumns } from './columns.js'
 import { lowerBound } from './columns.js'
 import { decodeColumns } from './format.js'
 import { FLAG, type Kind, type SparseRange, type Xattr } from '../kind.js'
+import { ownerId } from './owner-id.js'
 import { validate } from './validate.js'
 
 /**
@@ -58,12 +59,13 @@ export class LayerIndex {
     return this.#columns.entries.mode[entry]!
   }
 
+  /** Also of an index that an older release wrote: see `ownerId`. */
   uid(entry: number): number {
-    return this.#columns.entries.uid[entry]!
+    return ownerId(this.#columns.entries.uid[entry]!)
   }
 
   gid(entry: number): number {
-    return this.#columns.entries.gid[entry]!
+    return ownerId(this.#columns.entries.gid[entry]!)
   }
 
   mtime(entry: number): number {
@@ -130,8 +132,8 @@ export class LayerIndex {
   /** The path from the root, without a leading slash; the root's is empty. */
   path(entry: number): Buffer {
     const parts: Buffer[] = []
-    for (let at = entry; at !== 0; at = this.parent(at)) parts.unshift(this.name(at))
-    return joinPath(parts)
+    for (let at = entry; at !== 0; at = this.parent(at)) parts.push(this.name(at))
+    return joinPath(parts.reverse())
   }
 
   xattrs(entry: number): readonly Xattr[] {

@@ -232,7 +232,7 @@ describe('an export', () => {
       { path: 'd/s', size: 5000, storedSize: 2, sparse: [{ offset: 4096, size: 2, dataOffset: 1024 }] },
       { path: 'i', type: 'hardlink', target: 'a' },
       symlink('l', 't'),
-      { path: 'empty', xattrs: [[Buffer.from('user.a'), Buffer.from('b')]] },
+      { path: 'empty', ownXattrs: [[Buffer.from('user.a'), Buffer.from('b')]] },
     ),
   ]
   const tree = mergeLayers(layers)

@@ -5,7 +5,7 @@ import type { LayerIndex } from '../index/layer-index.js'
 /**
  * An entry of a made-up layer. A file of `size` bytes gets the next free place in a made-up tar.
  */
-export interface Given extends Partial<Omit<TarEntry, 'path' | 'link' | 'type'>> {
+export interface Given extends Partial<Omit<TarEntry, 'path' | 'link' | 'type' | 'xattrs'>> {
   readonly path: string | Buffer
   readonly type?: keyof typeof ENTRY
   /** Of links. (`link` is a method of strings, which an entry may also be.) */
