@@ -1,24 +1,16 @@
 import { closeSync, constants, ftruncateSync, openSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
-import {
-  fchmodat,
-  fchownat,
-  linkat,
-  lsetxattr,
-  mkfifoat,
-  mknodat,
-  openat2,
-  RESOLVE_BENEATH,
-  RESOLVE_NO_SYMLINKS,
-  symlinkat,
-  utimensat,
-} from '@strata/linux'
-import { ACTION, KIND, TreeMerger, typeBits, type LayerDelta, type LayerIndex } from '@strata/layers'
+import { StrataError } from '@strata/base'
+import { fchmodat, fchownat, mkfifoat, mknodat, symlinkat, utimensat } from '@strata/linux'
+import { ACTION, KIND, TreeMerger, typeBits, type Action, type LayerDelta, type LayerIndex } from '@strata/layers'
 import type { LayerFiles } from '../snapshotter.js'
 import { throwIfStopped } from '../threads/stop.js'
+import { FolderWalk } from '../trees/folder-walk.js'
+import { keepXattr } from '../trees/keep-xattr.js'
 import { below, openFolder } from '../trees/tree.js'
 import { copyData } from './copy-data.js'
 import { withLayers, type OpenLayer } from './layer-files.js'
+import { LinkTargets } from './link-targets.js'
 
 /**
  * How a layer is applied to a folder. Overlayfs has a folder for each layer, and whiteouts in it
@@ -72,12 +64,21 @@ export function applyLayers(layers: readonly LayerFiles[], targets: readonly Tar
   })
 }
 
+/** What is done with the directories of a layer, depth first. */
+interface Visitor {
+  /** Whether the directory is opened at all. */
+  isToEnter(folder: number): boolean
+  enter(folder: number, dirfd: number): void
+  /** Everything in it is done; `dirfd` is its parent. Also of those that are not entered. */
+  leave(folder: number, dirfd: number): void
+}
+
 /**
  * Applies one layer to a folder.
  *
- * Each directory is opened once by its whole path below the root, and the kernel refuses any
- * symbolic link on the way. Entries are made by their name in it. So no path gets too long, and
- * nothing that a layer brings is followed.
+ * Law: an entry costs the same at any depth. So the directories are walked depth first by
+ * descriptors, and hard links are made from one folder that has all their targets. Entries are made
+ * by name in an open directory: no path gets too long, and nothing that a layer brings is followed.
  */
 class Application {
   readonly #index: LayerIndex
@@ -105,59 +106,95 @@ class Application {
   }
 
   #fill(root: number): void {
-    this.#eachFolder(
-      root,
-      () => true,
-      (folder, dirfd) => {
-        for (let entry = this.#index.firstChild(folder); entry < this.#index.firstChild(folder + 1); entry++)
-          this.#make(entry, dirfd, root)
+    const links = this.#linkCounts()
+    using targets = new LinkTargets(this.parent, this.name)
+    this.#eachFolder(root, {
+      isToEnter: (folder) => this.#holds(folder, () => true),
+      enter: (folder, dirfd) => {
+        for (const entry of this.#entriesOf(folder)) {
+          this.#make(entry, dirfd)
+          const further = links.get(entry)
+          if (further !== undefined) targets.keep(String(entry), further, dirfd, this.#index.name(entry))
+        }
       },
-    )
-    // Folders get their attributes last, because an entry that is made in a folder changes its
-    // times.
-    const isFolder = (entry: number): boolean => this.delta.action(entry) === ACTION.directory
-    this.#eachFolder(root, isFolder, (folder, dirfd) => {
-      for (let entry = this.#index.firstChild(folder); entry < this.#index.firstChild(folder + 1); entry++) {
-        if (isFolder(entry)) this.#attributes(entry, dirfd, this.#index.name(entry))
-      }
+      leave: () => undefined,
     })
+    // Links come when all their targets are there, which may lie anywhere. A directory gets its
+    // attributes when nothing is made in it any more: making would change its times.
+    this.#eachFolder(root, {
+      isToEnter: (folder) => this.#holds(folder, (action) => action === ACTION.directory || action === ACTION.link),
+      enter: (folder, dirfd) => {
+        for (const entry of this.#entriesOf(folder))
+          if (this.delta.action(entry) === ACTION.link) this.#link(entry, dirfd, targets)
+      },
+      leave: (folder, dirfd) => this.#attributes(folder, dirfd, this.#index.name(folder)),
+    })
+    targets.end()
   }
 
-  /** Calls `work` for each folder with a `wanted` entry, parents before children. */
-  #eachFolder(root: number, wanted: (entry: number) => boolean, work: (folder: number, dirfd: number) => void): void {
+  /** Calls `enter` for parents before children, `leave` for children before parents. */
+  #eachFolder(root: number, visitor: Visitor): void {
     const index = this.#index
-    for (let folder = 0; folder < index.count; folder++) {
-      const end = index.firstChild(folder + 1)
-      let first = index.firstChild(folder)
-      while (first < end && !wanted(first)) first++
-      if (first === end) continue
-      const dirfd = this.#open(root, folder)
-      try {
-        work(folder, dirfd)
-      } finally {
-        closeSync(dirfd)
+    using walk = new FolderWalk(root)
+    let folder = 0
+    let entry = index.firstChild(0)
+    visitor.enter(0, walk.dirfd)
+    for (;;) {
+      throwIfStopped()
+      if (entry === index.firstChild(folder + 1)) {
+        if (folder === 0) return
+        walk.up()
+        visitor.leave(folder, walk.dirfd)
+        entry = folder + 1
+        folder = index.parent(folder)
+      } else if (this.delta.action(entry) !== ACTION.directory) {
+        entry++
+      } else if (!visitor.isToEnter(entry)) {
+        visitor.leave(entry, walk.dirfd)
+        entry++
+      } else {
+        walk.down(index.name(entry))
+        visitor.enter(entry, walk.dirfd)
+        folder = entry
+        entry = index.firstChild(folder)
       }
     }
   }
 
-  #open(root: number, folder: number): number {
-    const path = folder === 0 ? '.' : this.#index.path(folder)
-    return openat2(root, path, constants.O_RDONLY | constants.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+  *#entriesOf(folder: number): Generator<number> {
+    const end = this.#index.firstChild(folder + 1)
+    for (let entry = this.#index.firstChild(folder); entry < end; entry++) yield entry
   }
 
-  #make(entry: number, dirfd: number, root: number): void {
+  #holds(folder: number, wanted: (action: Action) => boolean): boolean {
+    const end = this.#index.firstChild(folder + 1)
+    for (let entry = this.#index.firstChild(folder); entry < end; entry++)
+      if (wanted(this.delta.action(entry))) return true
+    return false
+  }
+
+  /** By entry: how many links of this layer there are to it. */
+  #linkCounts(): Map<number, number> {
+    const counts = new Map<number, number>()
+    for (let entry = 0; entry < this.#index.count; entry++) {
+      if (this.delta.action(entry) !== ACTION.link) continue
+      const target = this.delta.linkTo(entry)
+      counts.set(target, (counts.get(target) ?? 0) + 1)
+    }
+    return counts
+  }
+
+  #make(entry: number, dirfd: number): void {
     throwIfStopped()
     const name = this.#index.name(entry)
     switch (this.delta.action(entry)) {
       case ACTION.none:
+      case ACTION.link:
         return
       case ACTION.directory:
         return this.#directory(entry, dirfd, name)
       case ACTION.whiteout:
         return this.form.whiteout(dirfd, name)
-      case ACTION.link:
-        this.form.makeWay(dirfd, name)
-        return this.#link(entry, dirfd, name, root)
       case ACTION.node:
         this.form.makeWay(dirfd, name)
         this.#node(entry, dirfd, name)
@@ -170,14 +207,11 @@ class Application {
     if (this.delta.opaque(entry)) this.form.opaque(dirfd, name)
   }
 
-  #link(entry: number, dirfd: number, name: Buffer, root: number): void {
-    const target = this.delta.linkTo(entry)
-    const folder = this.#open(root, this.#index.parent(target))
-    try {
-      linkat(folder, this.#index.name(target), dirfd, name)
-    } finally {
-      closeSync(folder)
-    }
+  #link(entry: number, dirfd: number, targets: LinkTargets): void {
+    throwIfStopped()
+    const name = this.#index.name(entry)
+    this.form.makeWay(dirfd, name)
+    targets.link(String(this.delta.linkTo(entry)), dirfd, name)
   }
 
   #node(entry: number, dirfd: number, name: Buffer): void {
@@ -186,7 +220,7 @@ class Application {
     const kind = index.kind(source)
     switch (kind) {
       case KIND.file:
-        return this.#file(index, source, tar, below(dirfd, name))
+        return this.#file(index, source, tar, below(dirfd, name), () => this.#index.path(entry))
       case KIND.symlink:
         return symlinkat(index.text(source), dirfd, name)
       case KIND.fifo:
@@ -199,12 +233,12 @@ class Application {
     }
   }
 
-  #file(index: LayerIndex, source: number, tar: number, path: Buffer): void {
+  #file(index: LayerIndex, source: number, tar: number, path: Buffer, shown: () => Buffer): void {
     const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
     try {
       const ranges = index.sparse(source)
       if (!ranges) return copyData(tar, index.dataOffset(source), fd, 0, index.size(source))
-      ftruncateSync(fd, index.size(source))
+      setSize(fd, index.size(source), shown)
       for (const { offset, size, dataOffset } of ranges) copyData(tar, dataOffset, fd, offset, size)
     } finally {
       closeSync(fd)
@@ -219,7 +253,22 @@ class Application {
     fchownat(dirfd, name, index.uid(source), index.gid(source))
     if (index.kind(source) !== KIND.symlink) fchmodat(dirfd, name, index.mode(source))
     const path = below(dirfd, name)
-    for (const [key, value] of index.xattrs(source)) lsetxattr(path, key, value)
+    for (const [key, value] of index.xattrs(source)) keepXattr(path, key, value, () => this.#index.path(entry))
     utimensat(dirfd, name, index.mtime(source), index.mtimeNanos(source))
+  }
+}
+
+/** Errors: `unsupported` for a file that is larger than this file system takes. */
+function setSize(fd: number, size: number, shown: () => Buffer): void {
+  try {
+    ftruncateSync(fd, size)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EFBIG' && code !== 'EINVAL') throw error
+    throw new StrataError(
+      'unsupported',
+      `the file system of the node's folder takes no file of ${size} bytes, which ${JSON.stringify(`/${shown().toString()}`)} has`,
+      { cause: error },
+    )
   }
 }

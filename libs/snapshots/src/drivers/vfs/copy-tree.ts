@@ -9,26 +9,25 @@ import {
   readlinkSync,
   type BigIntStats,
 } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import {
   cloneFile,
   dataRanges,
   fchmodat,
   fchownat,
   lgetxattr,
-  linkat,
   llistxattr,
-  lsetxattr,
   mkdirat,
   mknodat,
-  openat2,
-  RESOLVE_BENEATH,
-  RESOLVE_NO_SYMLINKS,
   symlinkat,
   syncfs,
   utimensat,
 } from '@strata/linux'
 import { copyData } from '../../layers/copy-data.js'
+import { LinkTargets } from '../../layers/link-targets.js'
 import { throwIfStopped } from '../../threads/stop.js'
+import { FolderWalk } from '../../trees/folder-walk.js'
+import { keepXattr } from '../../trees/keep-xattr.js'
 import { below, namesIn, openFolder } from '../../trees/tree.js'
 
 const HERE = Buffer.from('.')
@@ -42,81 +41,71 @@ const SECOND = 1_000_000_000n
  */
 export function copyTree(request: { readonly from: string; readonly to: string; readonly isSynced: boolean }): void {
   mkdirSync(request.to, { mode: 0o700 })
+  const parent = openFolder(dirname(request.to))
   const [from, to] = [openFolder(request.from), openFolder(request.to)]
   try {
-    new TreeCopy(from, to).run()
+    using links = new LinkTargets(parent, Buffer.from(basename(request.to)))
+    new TreeCopy(from, to, links).run()
+    links.end()
     if (request.isSynced) syncfs(to)
   } finally {
-    closeSync(from)
-    closeSync(to)
+    for (const dirfd of [parent, from, to]) closeSync(dirfd)
   }
 }
 
-/** Folders are opened by their path below the roots, and the kernel follows no link on the way. */
+/** Both trees are walked depth first by descriptors: an entry costs the same at any depth. */
 class TreeCopy {
-  /** Paths of folders, parents first. */
-  readonly #folders: Buffer[] = [HERE]
-  /** The first name of each file that has several. */
-  readonly #linked = new Map<bigint, { readonly folder: Buffer; readonly name: Buffer }>()
-
   constructor(
     readonly from: number,
     readonly to: number,
+    readonly links: LinkTargets,
   ) {}
 
   run(): void {
-    for (const folder of this.#folders)
-      this.#inBoth(folder, (from, to) => {
-        for (const { name } of namesIn(`/proc/self/fd/${from}`)) this.#entry(folder, name, from, to)
-      })
-    // Last, because an entry that is made in a folder changes the folder's times.
-    for (const folder of this.#folders)
-      this.#inBoth(folder, (from, to) => copyAttributes(fstatSync(from, { bigint: true }), HERE, from, to))
-  }
-
-  #inBoth(folder: Buffer, work: (from: number, to: number) => void): void {
-    const from = open(this.from, folder)
-    try {
-      const to = open(this.to, folder)
-      try {
-        work(from, to)
-      } finally {
-        closeSync(to)
+    using from = new FolderWalk(this.from)
+    using to = new FolderWalk(this.to)
+    /** By depth: the folders that are not copied yet. */
+    const pending = [this.#contents(from.dirfd, to.dirfd)]
+    for (;;) {
+      const name = pending.at(-1)!.pop()
+      if (name !== undefined) {
+        from.down(name)
+        to.down(name)
+        pending.push(this.#contents(from.dirfd, to.dirfd))
+        continue
       }
-    } finally {
-      closeSync(from)
+      // Nothing is made in this folder any more: making would change its times.
+      copyAttributes(fstatSync(from.dirfd, { bigint: true }), HERE, from.dirfd, to.dirfd)
+      pending.pop()
+      if (pending.length === 0) return
+      from.up()
+      to.up()
     }
   }
 
-  #entry(folder: Buffer, name: Buffer, from: number, to: number): void {
-    throwIfStopped()
-    const stats = lstatSync(below(from, name), { bigint: true })
-    if (stats.isDirectory()) {
-      mkdirat(to, name, 0o700)
-      this.#folders.push(folder === HERE ? name : Buffer.concat([folder, Buffer.from('/'), name]))
-      return
+  /** Copies what is in a folder, folders without their contents, and gives the names of those. */
+  #contents(from: number, to: number): Buffer[] {
+    const folders: Buffer[] = []
+    for (const { name } of namesIn(`/proc/self/fd/${from}`)) {
+      throwIfStopped()
+      const stats = lstatSync(below(from, name), { bigint: true })
+      if (stats.isDirectory()) {
+        mkdirat(to, name, 0o700)
+        folders.push(name)
+      } else this.#entry(stats, name, from, to)
     }
-    const first = this.#linked.get(stats.ino)
-    if (first) return this.#link(first, name, to)
-    if (stats.nlink > 1n) this.#linked.set(stats.ino, { folder, name })
+    return folders
+  }
+
+  #entry(stats: BigIntStats, name: Buffer, from: number, to: number): void {
+    const inode = String(stats.ino)
+    if (this.links.has(inode)) return this.links.link(inode, to, name)
     if (stats.isFile()) copyFile(below(from, name), below(to, name), Number(stats.size))
     else if (stats.isSymbolicLink()) symlinkat(readlinkSync(below(from, name), { encoding: 'buffer' }), to, name)
     else mknodat(to, name, (Number(stats.mode) & constants.S_IFMT) | 0o600, ...deviceOf(stats.rdev))
     copyAttributes(stats, name, from, to)
+    if (stats.nlink > 1n) this.links.keep(inode, Number(stats.nlink) - 1, to, name)
   }
-
-  #link(first: { readonly folder: Buffer; readonly name: Buffer }, name: Buffer, to: number): void {
-    const folder = open(this.to, first.folder)
-    try {
-      linkat(folder, first.name, to, name)
-    } finally {
-      closeSync(folder)
-    }
-  }
-}
-
-function open(root: number, folder: Buffer): number {
-  return openat2(root, folder, constants.O_RDONLY | constants.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
 }
 
 function copyFile(from: Buffer, to: Buffer, size: number): void {
@@ -144,7 +133,7 @@ function copyAttributes(stats: BigIntStats, name: Buffer, from: number, to: numb
   if (!stats.isSymbolicLink()) fchmodat(to, name, Number(stats.mode) & 0o7777)
   for (const attribute of llistxattr(below(from, name))) {
     const value = lgetxattr(below(from, name), attribute)
-    if (value) lsetxattr(below(to, name), attribute, value)
+    if (value) keepXattr(below(to, name), attribute, value, () => name)
   }
   const nanos = ((stats.mtimeNs % SECOND) + SECOND) % SECOND
   utimensat(to, name, Number((stats.mtimeNs - nanos) / SECOND), Number(nanos))
