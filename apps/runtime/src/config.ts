@@ -53,6 +53,13 @@ export const runtimeConfigSchema = z
       .max(64)
       .default(4)
       .describe('How many containers are launched at a time'),
+    STRATA_ASSEMBLE_CONCURRENCY: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(64)
+      .default(4)
+      .describe('How many images are assembled at a time for loads and mounts. Launches do not wait for them'),
   })
   .refine(
     (config) =>

@@ -51,7 +51,7 @@ export class NodeJobs {
   ) {}
 
   readonly shared: Handlers<'runtime'> = { place: (data, context) => this.#place(data, context) }
-  readonly own: Handlers<'runtime.node'> = {
+  readonly assemblies: Handlers<'assemble.node'> = {
     assemble: async ({ root, image }, context) => {
       await context.children([])
       if (context.parent && (await this.#cannotMake(root, image))) {
@@ -62,6 +62,9 @@ export class NodeJobs {
       await this.#assembled(root, image, context)
       return { node: this.node, id: image.id }
     },
+  }
+  readonly own: Handlers<'runtime.node'> = {
+    ...this.assemblies,
     launch: async ({ root, launch }, context) => {
       try {
         // One that an earlier run has brought further is only observed.
@@ -124,7 +127,7 @@ export class NodeJobs {
       const children = await this.roots.missing(root, data.image)
       const job = {
         name: 'assemble',
-        queue: QUEUES.runtimeOn(this.node),
+        queue: QUEUES.assembleOn(this.node),
         id: context.parent ? `${context.id}-on-${this.node}` : root,
         data: { root, image: data.image },
       } as const

@@ -122,7 +122,7 @@ export class RuntimeNode {
 
   /** Makes the node known at its door, and takes jobs. */
   async serve(door: string): Promise<void> {
-    const { STRATA_NODE: id, STRATA_LAUNCH_CONCURRENCY: concurrency } = this.config
+    const { STRATA_NODE: id } = this.config
     const sealer = new Sealer(
       Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')),
     )
@@ -152,7 +152,8 @@ export class RuntimeNode {
     })
     this.#publisher = new Publisher(this.queue.nodes, this.queue.journal, id, this.membership, this.containers, warn)
     const { membership } = this
-    const worker = { concurrency, paused: true, onError: (error: Error) => warn(error.message) }
+    const onError = (error: Error): void => warn(error.message)
+    const worker = { concurrency: this.config.STRATA_LAUNCH_CONCURRENCY, paused: true, onError }
     // A request that nobody has yet is for a node that can do all of it.
     const shared = this.queue.serve({
       ...worker,
@@ -168,11 +169,20 @@ export class RuntimeNode {
       handlers: jobs.own,
       mayWork: () => membership.mayWork(),
     })
+    const assemblies = this.queue.serve({
+      ...worker,
+      concurrency: this.config.STRATA_ASSEMBLE_CONCURRENCY,
+      kind: 'assemble.node',
+      queue: QUEUES.assembleOn(id),
+      handlers: jobs.assemblies,
+      mayWork: () => membership.mayWork(),
+    })
     membership.onRenewal(({ member, whole }) => {
       const turn = (one: { resume(): Promise<void>; pause(): Promise<void> }, on: boolean): void => {
         ;(on ? one.resume() : one.pause()).catch((error: unknown) => warn(String(error)))
       }
       turn(own, member)
+      turn(assemblies, member)
       turn(shared, member && whole)
     })
   }

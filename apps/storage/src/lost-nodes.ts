@@ -87,18 +87,14 @@ export class LostNodes {
     }
     for (const node of statuses) {
       for (const part of ['runtime', 'extractor'] as const) {
-        if (!node[part].lives && due(`${node.id}/${part}`, node[part].silentMs, this.lostMs))
-          this.#begin(`${node.id}/${part}`, this.#orphan(node, part), () => this.#isSilent(node.id, part))
+        if (node[part].lives || !due(`${node.id}/${part}`, node[part].silentMs, this.lostMs)) continue
+        for (const orphan of this.#orphans(node, part)) this.#begin(orphan, () => this.#isSilent(node.id, part))
       }
     }
     if (!statuses.some(isReady) && due('no node', undefined, NO_NODE_MS))
-      this.#begin('no node', this.#unplaced(), async () => !(await this.queue.nodes.statuses()).some(isReady))
+      this.#begin(this.#unplaced(), async () => !(await this.queue.nodes.statuses()).some(isReady))
     if (!statuses.some(canExtract) && due('no extractor', undefined, NO_NODE_MS))
-      this.#begin(
-        'no extractor',
-        this.#unextracted(),
-        async () => !(await this.queue.nodes.statuses()).some(canExtract),
-      )
+      this.#begin(this.#unextracted(), async () => !(await this.queue.nodes.statuses()).some(canExtract))
     for (const what of this.#missed.keys()) if (!missing.has(what)) this.#missed.delete(what)
   }
 
@@ -133,7 +129,7 @@ export class LostNodes {
       await this.removed.clear(id, by)
       throw error
     })
-    const orphans = [this.#orphan(node, 'runtime'), this.#orphan(node, 'extractor')]
+    const orphans = [...this.#orphans(node, 'runtime'), ...this.#orphans(node, 'extractor')]
     for (const orphan of orphans) {
       await this.#drain(orphan, () => Promise.resolve(true))
       if ((await this.queue.producer.unfinished(orphan.queue)) > 0)
@@ -165,13 +161,14 @@ export class LostNodes {
     return node !== undefined && !node[part].lives
   }
 
-  /** One drain of a kind at a time. */
-  #begin(what: string, orphan: Orphan, isDue: () => Promise<boolean>): void {
-    if (this.#draining.has(what) || this.#closing.signal.aborted) return
+  /** One drain of a queue at a time. */
+  #begin(orphan: Orphan, isDue: () => Promise<boolean>): void {
+    const { queue } = orphan
+    if (this.#draining.has(queue) || this.#closing.signal.aborted) return
     const drain = this.#drain(orphan, isDue)
-      .catch((error: unknown) => this.onError(new Error(`ending jobs of ${orphan.queue}`, { cause: error })))
-      .finally(() => this.#draining.delete(what))
-    this.#draining.set(what, drain)
+      .catch((error: unknown) => this.onError(new Error(`ending jobs of ${queue}`, { cause: error })))
+      .finally(() => this.#draining.delete(queue))
+    this.#draining.set(queue, drain)
   }
 
   /**
@@ -207,22 +204,31 @@ export class LostNodes {
     }
   }
 
-  /** The queue of one part of a node that is gone. */
-  #orphan(node: NodeStatus, part: NodePart): Orphan {
-    if (part === 'extractor')
-      return this.#serve('extract', QUEUES.extractOn(node.id), {
-        extract: () => Promise.resolve({ node: node.id, made: false }),
-      })
+  /** The queues of one part of a node that is gone. */
+  #orphans(node: NodeStatus, part: NodePart): Orphan[] {
+    if (part === 'extractor') {
+      return [
+        this.#serve('extract', QUEUES.extractOn(node.id), {
+          extract: () => Promise.resolve({ node: node.id, made: false }),
+        }),
+      ]
+    }
     const { producer } = this.queue
-    return this.#serve('runtime.node', QUEUES.runtimeOn(node.id), {
+    const assemblies: Handlers<'assemble.node'> = {
       assemble: async ({ root, image }, { id, parent }) => {
         if (!parent) throw gone(node)
         await placeElsewhere(producer, { id, root, image, parent })
         return { node: node.id, id: image.id }
       },
-      launch: ({ launch }, { lock }) => this.#lose(node, launch, lock),
-      clean: () => Promise.reject(gone(node)),
-    })
+    }
+    return [
+      this.#serve('assemble.node', QUEUES.assembleOn(node.id), assemblies),
+      this.#serve('runtime.node', QUEUES.runtimeOn(node.id), {
+        ...assemblies,
+        launch: ({ launch }, { lock }) => this.#lose(node, launch, lock),
+        clean: () => Promise.reject(gone(node)),
+      }),
+    ]
   }
 
   /**

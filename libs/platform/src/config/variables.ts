@@ -4,6 +4,7 @@
  * and the services' schemas (apps/*\/src/config.ts) the same.
  */
 export const VARIABLES: readonly string[] = [
+  'STRATA_ASSEMBLE_CONCURRENCY',
   'STRATA_BODY_MEMORY',
   'STRATA_BODY_TIMEOUT_MS',
   'STRATA_DATA',

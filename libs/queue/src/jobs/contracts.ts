@@ -16,7 +16,7 @@ export type { LayerRef, LoadReport } from '@strata/api'
  * | `import` | `ingest` | makes one image of an upload that is a tree in a tar | the images: one |
  * | `extract` | `extract`, `extract.<node>` | proves a layer, indexes it, makes it usable on the node that works | the node |
  * | `place` | `runtime` | finds a node (the one that takes it) and adds `launch` or `assemble` there, with an `extract` child for each layer it lacks | the node |
- * | `assemble` | `runtime.<node>` | the image's read-only root | the node |
+ * | `assemble` | `assemble.<node>` | the image's read-only root | the node |
  * | `launch` | `runtime.<node>` | a container's process, at most once | the container |
  * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job, ends jobs of nodes that are gone | what was done |
  * | `forget-node` | `storage` | forgets a node that is gone: ends its jobs, frees its containers' names | the node |
@@ -177,7 +177,10 @@ export const QUEUE_JOBS = {
   ingest: ['load', 'import'],
   extract: ['extract'],
   runtime: ['place'],
+  // An `assemble` here is one that an older release added.
   'runtime.node': ['assemble', 'launch', 'clean'],
+  // Of its own, so that images that take long to assemble do not hold up launches.
+  'assemble.node': ['assemble'],
   storage: ['sweep', 'collect-due', 'forget-node'],
   // Of its own, so that uploads are looked over however many collections wait.
   collect: ['collect'],
@@ -193,4 +196,5 @@ export const QUEUES = {
   /** Layers for one node: work that must happen there. */
   extractOn: (node: string) => `extract.${node}`,
   runtimeOn: (node: string) => `runtime.${node}`,
+  assembleOn: (node: string) => `assemble.${node}`,
 }
