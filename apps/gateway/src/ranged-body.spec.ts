@@ -55,6 +55,18 @@ it('a body that is read is sent whole, its beginning too', async () => {
   expect(await answerOf(pieces, 'HEAD')).toMatchObject({ status: 200, length: 0, thrown: undefined })
 })
 
+it.each([
+  ['ends too early', SIZE / 2],
+  ['has one byte too few', SIZE - 1],
+  ['goes on too long', SIZE + 1000],
+])('a body that %s without an error is broken off as well', async (_, length) => {
+  const found = await answerOf(async function* () {
+    const piece = 1000
+    for (let at = 0; at < length; at += piece) yield await Promise.resolve(Buffer.alloc(Math.min(piece, length - at)))
+  })
+  expect(found).toMatchObject({ status: 200, length: 'broken off', thrown: undefined })
+})
+
 it('what goes missing later breaks the body off before the length that was promised', async () => {
   const found = await answerOf(async function* () {
     yield await Promise.resolve(Buffer.alloc(SIZE / 2))

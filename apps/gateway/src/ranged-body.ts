@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { pipeline } from 'node:stream/promises'
+import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/base'
 import { closedSignal } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
@@ -13,6 +14,8 @@ export interface RangedBody {
   readonly type: string
   bytes(range: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>
 }
+
+const logger = new Logger('gateway')
 
 /**
  * How many bytes are read before the status is sent. They reach past small headers into the first
@@ -55,7 +58,29 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
     return
   }
   // If the client leaves, or bytes cannot be read, the connection ends before the promised length.
-  await pipeline(following(lead, pieces), response, { signal: gone }).catch(() => response.destroy())
+  const all = ofLength(end - start, following(lead, pieces))
+  await pipeline(all, response, { signal: gone }).catch((error: unknown) => {
+    response.destroy()
+    if (gone.aborted) return
+    const [path] = (request.url ?? '').split('?')
+    logger.warn(
+      `the answer to ${request.method} ${path} was broken off: ${error instanceof Error ? error.message : String(error)}`,
+    )
+  })
+}
+
+/**
+ * As many bytes as were promised, or an error. A body that ended early would leave the client to
+ * wait on an open connection, and one that went on would be read as the next answer.
+ */
+async function* ofLength(length: number, pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let sent = 0
+  for await (const piece of pieces) {
+    sent += piece.length
+    if (sent > length) throw new StrataError('corrupt', `the body has more than the ${length} bytes that were promised`)
+    yield piece
+  }
+  if (sent < length) throw new StrataError('corrupt', `the body ends after ${sent} of ${length} bytes`)
 }
 
 async function leadOf(pieces: AsyncIterator<Uint8Array>): Promise<Uint8Array[]> {
