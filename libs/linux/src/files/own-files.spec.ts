@@ -78,14 +78,16 @@ describe('a file that may be lost', () => {
   })
 })
 
-it('of what was set aside the newest four of a name are kept', () => {
-  // They are named by the millisecond.
+it.each([
+  ['one after the other', 1],
+  ['within one millisecond', 0],
+])('of what was set aside %s the newest four of a name are kept', (_, betweenMs) => {
   vi.useFakeTimers({ toFake: ['Date'] })
   writeFileSync(join(folder, 'another.unreadable-1'), '')
   for (let n = 0; n < 6; n++) {
     writeFileSync(path, String(n))
     setAside(path)
-    vi.advanceTimersByTime(1)
+    vi.advanceTimersByTime(betweenMs)
   }
   vi.useRealTimers()
   const kept = readdirSync(folder).sort()

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   constants,
@@ -37,6 +38,8 @@ export class UnusableFile extends Error {
 
 /** How many unusable ones are kept of one name: evidence, not an archive. */
 const MOST_ASIDE = 4
+/** Of this process: several may be set aside within a millisecond. */
+let setAsideCount = 0
 
 /**
  * The JSON of a regular file of at most `maxBytes`; undefined if there is none.
@@ -70,12 +73,16 @@ export function readOwnJson(path: string, maxBytes: number): unknown {
 }
 
 /**
- * Renames what lies there to `<path>.unreadable-<time>`, and answers that. The newest four of a
- * name are kept.
+ * Renames what lies there to `<path>.unreadable-<time>-<count>-<random>`, and answers that. The
+ * newest four of a name are kept.
+ *
+ * The name is new even where several processes set the same path aside within a millisecond: a
+ * rename would replace what another one kept.
  */
 export function setAside(path: string): string {
   const prefix = `${basename(path)}.unreadable-`
-  const aside = join(dirname(path), `${prefix}${Date.now()}`)
+  const count = String(setAsideCount++).padStart(6, '0')
+  const aside = join(dirname(path), `${prefix}${Date.now()}-${count}-${randomBytes(4).toString('hex')}`)
   renameSync(path, aside)
   const all = readdirSync(dirname(path))
     .filter((name) => name.startsWith(prefix))

@@ -46,7 +46,7 @@ function instanceOf(folder: string): string {
   const path = join(folder, 'identity')
   // A folder or a link there is none of ours, and would keep the file from its name.
   if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false)
-    renameSync(path, `${path}.unreadable-${Date.now()}`)
+    renameSync(path, `${path}.unreadable-${Date.now()}-${randomBytes(4).toString('hex')}`)
   const found = read(path)
   if (found !== undefined && UUID.test(found)) return found
   const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
