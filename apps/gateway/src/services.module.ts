@@ -1,5 +1,5 @@
 import { Inject, Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
-import { Images } from '@strata/images'
+import { Images, Repositories } from '@strata/images'
 import { Readiness, storeAnswers } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
 import { OBJECT_STORE, openStore, type ObjectStore } from '@strata/store'
@@ -56,6 +56,7 @@ const SERVICES = [
   DiskUsageService,
   NodesService,
   SystemService,
+  Repositories,
   Readiness,
 ]
 
@@ -81,6 +82,11 @@ export class ServicesModule {
         { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
         { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
         { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
+        {
+          provide: Repositories,
+          useFactory: (store: ObjectStore) => new Repositories(store),
+          inject: [OBJECT_STORE],
+        },
         { provide: Readiness, useFactory: readiness, inject: [QueueClient, OBJECT_STORE] },
         NodeDoors,
         ContainerDirectory,

@@ -76,7 +76,7 @@ export class Collection {
     const untagged = data.untagged ? await this.#removeUntagged(data) : []
     const absent = data.dryRun ? new Set(untagged.map(({ digest }) => digest)) : new Set<Digest>()
     const { report, indexes } = await this.collector.collect({
-      references: () => this.images.references(absent),
+      references: (isHad) => this.images.references(absent, isHad),
       dryRun: data.dryRun,
       signal,
     })

@@ -104,7 +104,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const collect = async (without?: ReadonlySet<Digest>) => {
       const collected = await new Collector(store).collect({
         dryRun: false,
-        references: () => new Images(store).references(without),
+        references: (isHad) => new Images(store).references(without, isHad),
       })
       await new Images(store).tidyNames()
       return collected
@@ -117,7 +117,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await client.images.remove({ ref: 'a:1', force: false, inUse: () => Promise.resolve(false) })
       expect((await collect()).report.blobs.count).toBe(3)
       await expectWhole(store)
-      expect(await counts(store)).toEqual({ blobs: 4, data: 4, images: 1, 'image-names': 2, index: 2 })
+      expect(await counts(store)).toEqual({ blobs: 4, data: 4, images: 2, 'image-names': 4, index: 2, repositories: 4 })
       await client.images.remove({ ref: 'b:1', force: false, inUse: () => Promise.resolve(false) })
       expect((await collect()).report.blobs.count).toBe(4)
       expect(await counts(store)).toEqual({})

@@ -51,6 +51,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     for await (const digest of images.references()) found.push(digest)
     return found
   }
+  const removeUntagged = async () => {
+    for (const { digest } of await images.untagged(() => false)) await images.removeUntagged(digest)
+  }
   beforeEach(async () => {
     const temporary = await temporaryStore()
     dispose = temporary.dispose
@@ -66,7 +69,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('hides no other, and says what to do', async () => {
     expect(await names()).toEqual(['b:1'])
     expect((await images.inspect('b:1')).names).toEqual(['b:1'])
-    expect(await images.usage(() => false)).toMatchObject({ total: 1 })
+    // What it stands for is still in its repository, without a tag.
+    expect(await images.usage(() => false)).toMatchObject({ total: 2 })
     await images.tag('b:1', 'c:1')
     await images.remove({ ref: 'c:1', force: false, inUse: notInUse })
     await expect(images.resolve('a:1')).rejects.toMatchObject({
@@ -87,6 +91,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it.each(['a:1', 'docker.io/library/a:1'])('goes by its name, %s', async (ref) => {
     expect(await images.remove({ ref, force: false, inUse: notInUse })).toEqual({ untagged: ['a:1'], deleted: [] })
     await expect(images.resolve('a:1')).rejects.toMatchObject({ code: 'image_not_found' })
+    await removeUntagged()
     expect(await references()).toHaveLength(2)
   })
 
@@ -96,6 +101,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await damage(tagKey('a:1'))
     const other = await images.tag('b:1', 'a:1')
     expect((await images.resolve('a:1')).digest).toBe(other.digest)
+    await removeUntagged()
     expect(await references()).toHaveLength(2)
   })
 
@@ -115,6 +121,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const ref = `b@${moved.digest}`
     expect(await images.remove({ ref, force: false, inUse: notInUse })).toEqual({ untagged: [ref], deleted: [] })
     expect(await names()).toEqual(['b:1'])
+    await removeUntagged()
     expect(await references()).toHaveLength(2)
   })
 

@@ -54,6 +54,50 @@ export const imageSchema = z.object({
  */
 export type Image = z.infer<typeof imageSchema>
 
+/** Annotations of more bytes are not in the record: they are read from the manifest. */
+export const MAX_ATTACHED_BYTES = 16 * 1024
+
+/** What is said of a manifest in the list of its subject's referrers. */
+const attachedSchema = z.object({
+  subject: digest,
+  artifactType: z.string().max(256).optional(),
+  /** Absent if they are too large for a record. */
+  annotations: z.record(z.string(), z.string()).optional(),
+})
+export type Attached = z.infer<typeof attachedSchema>
+
+/** What takes the record of a manifest away: see `Manifests`. */
+const keptSchema = z.enum(['tag', 'digest'])
+export type Kept = z.infer<typeof keptSchema>
+
+export const plainSchema = z.object({
+  digest,
+  mediaType: z.string().max(256),
+  manifestSize: z.number().int().nonnegative(),
+  kept: keptSchema,
+  attached: attachedSchema.optional(),
+  /** Of an index that was loaded with its parts before. */
+  whole: wholeSchema.optional(),
+})
+/**
+ * A manifest as a record carries it where it is not to be listed as an image: it is none (a chart,
+ * a signature, an index of such), or a client has put it by its digest.
+ */
+export type PlainManifest = z.infer<typeof plainSchema>
+
+/** What a record below `images/` carries. */
+export type RecordedManifest = Image | PlainManifest
+
+export function isPlain(record: RecordedManifest): record is PlainManifest {
+  return 'kept' in record
+}
+
+/** Of what a manifest refers to, the configs and layers: what a repository has as blobs. */
+export function withoutDocuments({ digest, whole }: RecordedManifest, digests: Iterable<Digest>): Digest[] {
+  const documents = new Set([digest, ...(whole?.parts ?? []).map((part) => part.digest)])
+  return [...digests].filter((one) => !documents.has(one))
+}
+
 /**
  * An image and all of its names in short form (`fx/odd:3`), sorted. Without names it is listed as
  * `<none>`.

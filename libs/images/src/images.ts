@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { failpoint, StrataError, type ErrorCode } from '@strata/base'
 import {
   diffIdsOf,
@@ -18,25 +17,40 @@ import {
 } from '@strata/oci'
 import {
   BlobStore,
-  CAS_ATTEMPTS,
-  changedTooOften,
-  HEARTBEAT_MS,
   keys,
   Leases,
+  RepositoryNames,
+  tombstone,
+  type IsHad,
   type ObjectStore,
   type LeaseRun,
 } from '@strata/store'
 import { readContents, type ImageContents } from './contents.js'
-import type { Image, ImageDetails, NamedImage, Whole } from './image.js'
+import {
+  isPlain,
+  withoutDocuments,
+  type Image,
+  type ImageDetails,
+  type NamedImage,
+  type RecordedManifest,
+  type Whole,
+} from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
-import { groupByImage, keyOfName, Names, namesOf, type NameEntry } from './names.js'
+import { groupByImage, Names, namesOf, type NameEntry, type PlainEntry } from './names.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
+import { Repositories } from './repositories/repositories.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
-import { blobsOfWhole, manifestFor, readWhole, unitedRecord } from './whole.js'
+import { underLease } from './under-lease.js'
+import { blobsOfWhole, manifestFor, readWhole } from './whole.js'
 
 /**
- * Images by name, over the store: `images/` holds names only, each a record that carries the
- * image's ids and sizes; manifests, configs and layers are blobs.
+ * Images by name: a view on `Repositories`. A name of an image is a tag whose manifest is an image
+ * that can be launched, or an index with one. What is loaded is in the repositories of its names.
+ * Manifests that are no image, and those that a client has put only by their digest, are in no
+ * list.
+ *
+ * `images/` holds names only, each a record that carries the image's ids and sizes; manifests,
+ * configs and layers are blobs.
  *
  * An image is there as long as a name of it is: a tag, or an entry by digest. Whoever writes a name
  * holds everything that the image is made of for an upload that lives until the name is visible; so
@@ -46,11 +60,14 @@ export class Images {
   readonly #names: Names
   readonly #blobs: BlobStore
   readonly #leases: Leases
+  readonly #repositories: Repositories
+  #areManifestsKept = false
 
-  constructor(store: ObjectStore) {
+  constructor(private readonly store: ObjectStore) {
     this.#names = new Names(store)
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
+    this.#repositories = new Repositories(store, this.#names)
   }
 
   /**
@@ -72,8 +89,7 @@ export class Images {
     expectConfig(read.config, `the config of image ${digest}`)
     await this.#blobs.add(digest, manifest, run.lease)
     failpoint('load.manifest-written')
-    await this.#holdAll({ ...read, blobs: blobsOf(read) }, run.lease)
-    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, read.image, run)
+    await this.#setNames(names, { ...read, blobs: blobsOf(read) }, run)
     return read.image
   }
 
@@ -99,8 +115,7 @@ export class Images {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
     })
     const image = { ...unsized, size: contents.layers.reduce((sum, layer) => sum + layer.size, 0) }
-    await this.#holdAll({ image, blobs: blobsOfWhole(image, contents) }, run.lease)
-    for (const name of names.length > 0 ? names : [undefined]) await this.#setName(name, image, run)
+    await this.#setNames(names, { image, blobs: blobsOfWhole(image, contents) }, run)
     return image
   }
 
@@ -126,14 +141,67 @@ export class Images {
     return { images: groupByImage(groups.flat()), ...rest }
   }
 
-  /** `Names.markAll`, for the start of the storage service. */
+  /**
+   * Brings what an older version wrote into the form that look-ups rely on, once for each store and
+   * after a loss of power: names get their marks, and every tag gets its manifest's record and the
+   * keys of its repository. For the start of the storage service. It may die at any line: that all
+   * is done is noted last.
+   */
   async markNames(): Promise<void> {
     await this.#names.markAll()
+    if (await this.#areAllKept()) return
+    await this.#keepManifests(() => true)
+    await this.store.create(keys.allManifestsKept, tombstone())
   }
 
-  /** `Names.tidyMarks`, for the collection. */
+  /**
+   * `Names.tidyMarks`, for the collection; and the records of manifests whose tags have none: an
+   * older version has set them, or a process that died.
+   */
   async tidyNames(): Promise<void> {
     await this.#names.tidyMarks()
+    await this.#keepManifests((isKept) => !isKept)
+  }
+
+  async #areAllKept(): Promise<boolean> {
+    this.#areManifestsKept ||= (await this.store.stat(keys.allManifestsKept)) !== undefined
+    return this.#areManifestsKept
+  }
+
+  /**
+   * Makes the manifests' records, and the keys of repositories, of names that are `wanted`: told
+   * whether the record is there. What cannot be read stays as it is.
+   */
+  async #keepManifests(wanted: (isKept: boolean) => boolean): Promise<void> {
+    const { entries, plain } = await this.#names.lookAtAll()
+    const all = [...entries, ...plain]
+    const kept = new Set(all.map(({ key }) => key))
+    const left = all.filter((entry) => wanted(kept.has(manifestKeyOf(entry) ?? entry.key)))
+    if (left.length === 0) return
+    const { manifests, blobs } = this.#repositories
+    const repositoryNames = new RepositoryNames(this.store)
+    await underLease(this.#leases, async (run) => {
+      for (const entry of left) {
+        const { repository, tag } = entry.name
+        if (repository === undefined) continue
+        const record = recordOf(entry)
+        try {
+          const digests = await manifests.blobsOf(record)
+          await this.#hold(record.digest, digests, run.lease)
+          await blobs.add(repository, withoutDocuments(record, digests), run.lease)
+        } catch (error) {
+          if (error instanceof StrataError && MISSING.has(error.code)) continue
+          throw error
+        }
+        await repositoryNames.add(repository)
+        // Looked at again: now that all is held, what the name stands for stays.
+        const again = await this.#names.look(entry.key)
+        if (tag === undefined || !again || 'damage' in again || recordOf(again).digest !== record.digest) continue
+        await manifests.keep(repository, record, run)
+        const last = await this.#names.look(entry.key)
+        if (!last) await this.#names.retireUntagged(repository, record.digest)
+      }
+    })
   }
 
   /**
@@ -209,8 +277,8 @@ export class Images {
     const meaning = meaningOf(text)
     const { name } = meaning
     if (name && !name.digest && name.tag) {
-      const image = await this.#names.read(keys.tag(name.repository, name.tag))
-      if (image) return { image, name }
+      const record = await this.#names.read(keys.tag(name.repository, name.tag))
+      if (record) return { image: expectImage(record, text), name }
     }
     const found = name?.digest ? await this.#inRepository(name.repository, name.digest) : await this.#findById(meaning)
     if (!found) throw notFound(text)
@@ -218,7 +286,12 @@ export class Images {
   }
 
   async #inRepository(repository: Repository, digest: Digest): Promise<Image | undefined> {
-    for await (const entry of this.#names.ofDigest(digest)) if (entry.name.repository === repository) return entry.image
+    const record = await this.#repositories.manifests.tagged(repository, digest)
+    if (record) return expectImage(record, digest)
+    // On a store of an older version a tag may be all that is there.
+    if (!(await this.#areAllKept()))
+      for await (const entry of this.#names.ofDigest(digest))
+        if (entry.name.repository === repository) return entry.image
     return undefined
   }
 
@@ -288,39 +361,44 @@ export class Images {
   }
 
   async #tagOnce(image: Image, target: Reference): Promise<Image> {
-    const upload = randomUUID()
-    const run = await this.#leases.create(upload, { job: { kind: 'tag', id: upload }, request: {} })
-    const beat = setInterval(() => void this.#leases.touch(run).catch(() => undefined), HEARTBEAT_MS)
-    let as: 'done' | 'failed' = 'failed'
-    try {
-      await this.#holdAll(await this.#readAll(image), upload)
-      await this.#setName(target, image, run)
-      as = 'done'
-    } finally {
-      clearInterval(beat)
-      await this.#leases.endBy(run, as)
-    }
+    await underLease(this.#leases, async (run) => this.#setNames([target], await this.#readAll(image), run))
     return image
   }
 
   /** docker's `rmi`: see `removeImage`. */
   async remove(removal: Removal): Promise<Removed> {
-    return removeImage(this.#names, removal)
+    return removeImage(this.#names, this.#repositories.manifests, removal)
   }
 
   /**
-   * Every blob that an image refers to, each once. For the collector, so it fails rather than leave
-   * one out. `without`: manifests of images to leave out.
+   * Every blob that an image or another manifest refers to. For the collector, so it fails rather
+   * than leave one out. `without`: manifests of images to leave out. `isHad`: see `CollectOptions`.
    * @throws StrataError `corrupt` if a name or a manifest cannot be read
    */
-  async *references(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<Digest> {
+  async *references(without: ReadonlySet<Digest> = new Set(), isHad: IsHad = () => undefined): AsyncGenerator<Digest> {
     const seen = new Set<Digest>()
-    for await (const { blobs } of this.#all(() => this.#names.allOrNone(), without)) {
-      for (const digest of blobs.keys()) {
+    const found = await this.#names.everythingOrNothing()
+    const repositories = repositoriesOf([...found.entries, ...found.plain])
+    function* each(manifest: Digest, digests: Iterable<Digest>): Generator<Digest> {
+      for (const digest of digests) {
+        for (const repository of repositories.get(manifest) ?? []) isHad(repository, digest)
         if (seen.has(digest)) continue
         seen.add(digest)
         yield digest
       }
+    }
+    for await (const { image, blobs } of this.#all(() => this.#names.allOrNone(), without))
+      yield* each(image.digest, blobs.keys())
+    for (const { key, manifest } of found.plain) {
+      if (without.has(manifest.digest) && manifest.kept === 'tag') continue
+      const digests = await this.#repositories.manifests.blobsOf(manifest).catch(async (error: unknown) => {
+        // Looked at again: it may have been deleted since it was listed.
+        const there = await this.#names.look(key)
+        if (there && !('damage' in there) && recordOf(there).digest === manifest.digest)
+          throw ifNotFound(error, 'corrupt', `manifest ${manifest.digest} is incomplete`)
+        return []
+      })
+      yield* each(manifest.digest, digests)
     }
   }
 
@@ -373,7 +451,7 @@ export class Images {
    */
   async removeUntagged(digest: Digest): Promise<void> {
     for (const entry of await this.#names.allOrNone())
-      if (!entry.name.tag && entry.image.digest === digest) await this.#names.retire(entry)
+      if (!entry.name.tag && entry.image.digest === digest) await this.#names.retireManifest(entry)
   }
 
   /**
@@ -418,53 +496,68 @@ export class Images {
     }
   }
 
-  async #holdAll({ image, blobs }: Pick<WithBlobs, 'image' | 'blobs'>, upload: string): Promise<void> {
-    for (const digest of blobs.keys())
-      if (!(await this.#blobs.hold(digest, upload)))
-        throw new StrataError('layer_missing', `image ${image.digest} needs blob ${digest}, which is not in the store`)
+  async #hold(manifest: Digest, digests: Iterable<Digest>, lease: string): Promise<void> {
+    for (const digest of digests)
+      if (!(await this.#blobs.hold(digest, lease)))
+        throw new StrataError('layer_missing', `image ${manifest} needs blob ${digest}, which is not in the store`)
   }
 
   /**
-   * Points a name at an image. What had the tag before gets an entry by digest first, so that it is
-   * never without a name. A run that was superseded sets no name any more (`Leases`): the upload
-   * was finished by another, and what was done to the name since is newer.
+   * Gives the image its names, and its repositories what they have of it then. Without names it is
+   * kept by its digest. What had a tag stays in its repository by its digest, so that it is never
+   * without a name. A run that was superseded sets no name any more (`Leases`): the upload was
+   * finished by another, and what was done to the name since is newer.
    */
-  async #setName(name: Reference | undefined, image: Image, run: LeaseRun): Promise<void> {
-    const key = keyOfName(name, image)
-    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      const { image: before, found } = await this.#names.findToWrite(key)
-      const isSame = before?.digest === image.digest
-      const wanted = isSame ? unitedRecord(before, image) : image
-      if (wanted === before) return
-      if (before && name && !isSame) await this.#keepByDigest(name, before, run)
-      // Only after the look at the name: see Leases.
-      await this.#leases.announce(run, key)
-      if (!(await this.#names.write(key, wanted, found))) continue
-      failpoint('load.name-set')
-      return
-    }
-    throw changedTooOften(key)
+  async #setNames(
+    names: readonly Reference[],
+    { image, blobs }: Pick<WithBlobs, 'image' | 'blobs'>,
+    run: LeaseRun,
+  ): Promise<void> {
+    const { manifests, tags, blobs: repositoryBlobs } = this.#repositories
+    await this.#hold(image.digest, blobs.keys(), run.lease)
+    for (const repository of new Set(names.map((name) => name.repository)))
+      await repositoryBlobs.add(repository, withoutDocuments(image, blobs.keys()), run.lease)
+    for (const { repository, tag } of names.length > 0 ? names : [NAMELESS])
+      if (repository !== undefined && tag !== undefined) await tags.point(repository, tag, image, run)
+      else {
+        await manifests.keep(repository, image, run)
+        failpoint('load.name-set')
+      }
   }
+}
 
-  /**
-   * Makes the entry by digest, if there is none. It stays also when the tag is then not moved:
-   * another who moves it may have found the entry and count on it. (So an image that is removed
-   * while its tag is moved may stay as `<none>`, whole.) An image that lacks blobs is left to go.
-   */
-  async #keepByDigest(name: Reference, image: Image, run: LeaseRun): Promise<void> {
-    const key = keys.imageDigest(name.repository, image.digest)
-    const { image: before, found } = await this.#names.findToWrite(key)
-    const wanted = before ? unitedRecord(before, image) : image
-    if (wanted === before) return
-    try {
-      await this.#holdAll(await this.#readAll(image), run.lease)
-    } catch (error) {
-      if (error instanceof StrataError && ['corrupt', 'layer_missing'].includes(error.code)) return
-      throw error
-    }
-    await this.#leases.announce(run, key)
-    await this.#names.write(key, wanted, found)
+const NAMELESS = { repository: undefined, tag: undefined } as const
+
+function recordOf(entry: NameEntry | PlainEntry): RecordedManifest {
+  return 'image' in entry ? entry.image : entry.manifest
+}
+
+/** The key of the record of what a tag stands for. */
+function manifestKeyOf(entry: NameEntry | PlainEntry): string | undefined {
+  const { repository, tag } = entry.name
+  return tag === undefined ? undefined : keys.imageDigest(repository, recordOf(entry).digest)
+}
+
+/** The repositories that have each manifest. */
+function repositoriesOf(entries: readonly (NameEntry | PlainEntry)[]): ReadonlyMap<Digest, ReadonlySet<Repository>> {
+  const found = new Map<Digest, Set<Repository>>()
+  for (const entry of entries) {
+    const { repository } = entry.name
+    if (repository === undefined) continue
+    const { digest } = recordOf(entry)
+    found.set(digest, (found.get(digest) ?? new Set()).add(repository))
   }
+  return found
+}
+
+/** @throws StrataError `not_an_image` */
+function expectImage(record: RecordedManifest, text: string): Image {
+  if (!isPlain(record)) return record
+  const what = record.attached?.artifactType ?? record.mediaType
+  throw new StrataError(
+    'not_an_image',
+    `${JSON.stringify(text.slice(0, 300))} is no image that can be launched: its manifest is ${what}`,
+  )
 }
 
 /** What is said of a part of an image that is not there. */

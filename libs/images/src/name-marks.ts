@@ -1,16 +1,17 @@
 import { randomBytes } from 'node:crypto'
-import { hexOf, type Digest } from '@strata/oci'
+import { hexOf, type Digest, type Repository } from '@strata/oci'
 import {
   keys,
   listAll,
   parseIdMark,
   parseNameMark,
+  parseRelationMark,
   PREFIX,
   tombstone,
   type ImageKey,
   type ObjectStore,
 } from '@strata/store'
-import type { Image } from './image.js'
+import { isPlain, type RecordedManifest } from './image.js'
 
 /** A name of an image, as its mark says. The name's record decides whether that is still so. */
 export interface NameMark {
@@ -29,20 +30,31 @@ const MARK = Buffer.from('{}')
 /** Most images have few names, and a look-up may end early. So its first page is small. */
 const FIRST_PAGE = 4
 const PAGE = 1_000
+/** Marks made and looked at at once. */
+const AT_ONCE = 16
 
 /**
  * The names of an image: the reverse of the names' records, so that a look-up need not list all
- * names. Each write of a name has two marks of its own, under keys with a fresh id: a *name mark*
- * below the manifest's digest, and an *id mark* below the image's id.
+ * names. Each write of a name has marks of its own, under keys with a fresh id:
  *
- * **Law**: a name's record has the id of its marks (`mark`). While the record exists, both marks
+ * | mark | below | of |
+ * | --- | --- | --- |
+ * | *name mark* | the manifest's digest | every tag; every entry by digest of an image |
+ * | *id mark* | the image's id | every name of an image |
+ * | *parent mark* | the digest of each part | an index's entry by digest, if it was loaded with its parts |
+ * | *subject mark* | the subject's digest | the entry by digest of a manifest that has a subject |
+ *
+ * The name marks of plain manifests have a prefix of their own, so that a page of images does not
+ * read them.
+ *
+ * **Law**: a name's record has the id of its marks (`mark`). While the record exists, all its marks
  * exist.
  * - The marks are made before the record is written, and deleted after the record has changed. If
  *   the process dies in between, there is a mark too many, never one too few.
- * - A mark belongs to one name and one image, and no other write uses it. So it can be deleted
+ * - A mark belongs to one name and one manifest, and no other write uses it. So it can be deleted
  *   without a condition, which S3 does not have.
  * - A mark is only a hint. Its reader looks at the name's record, which decides.
- * - The name mark is made first. So an id mark without its name mark belongs to no name.
+ * - The name mark is made first. So another mark without its name mark belongs to no name.
  *
  * name-marks-model.ts tries every interleaving. `Names.tidyMarks` deletes what dead processes left.
  */
@@ -65,22 +77,29 @@ export class NameMarks {
   }
 
   /** Makes the marks of a name that is written next, and gives their id. */
-  async add(name: ImageKey, image: Image): Promise<string> {
+  async add(name: ImageKey, record: RecordedManifest): Promise<string> {
     const mark = randomBytes(12).toString('base64url')
-    await this.store.create(keys.nameMark(image.digest, name, mark), MARK)
-    await this.store.create(keys.idMark(image.id, image.digest, mark), MARK)
+    const [first, ...others] = marksOf(name, record, mark)
+    if (first !== undefined) await this.store.create(first, MARK)
+    for (let at = 0; at < others.length; at += AT_ONCE)
+      await Promise.all(others.slice(at, at + AT_ONCE).map((key) => this.store.create(key, MARK)))
     return mark
   }
 
-  /** Whether both marks with this id exist. */
-  async have(name: ImageKey, image: Image, mark: string): Promise<boolean> {
-    const found = [keys.nameMark(image.digest, name, mark), keys.idMark(image.id, image.digest, mark)]
-    return (await Promise.all(found.map((key) => this.store.stat(key)))).every(Boolean)
+  /** Whether all marks with this id exist. */
+  async have(name: ImageKey, record: RecordedManifest, mark: string): Promise<boolean> {
+    const found = marksOf(name, record, mark)
+    for (let at = 0; at < found.length; at += AT_ONCE) {
+      const stats = await Promise.all(found.slice(at, at + AT_ONCE).map((key) => this.store.stat(key)))
+      if (!stats.every(Boolean)) return false
+    }
+    return true
   }
 
-  /** Deletes the marks of a name that does not have the image any more, or never got it. */
-  async delete(name: ImageKey, image: Image, mark: string): Promise<void> {
-    await this.store.delete([keys.idMark(image.id, image.digest, mark), keys.nameMark(image.digest, name, mark)])
+  /** Deletes the marks of a name that does not stand for that any more, or never did. */
+  async delete(name: ImageKey, record: RecordedManifest, mark: string): Promise<void> {
+    const found = marksOf(name, record, mark).reverse()
+    if (found.length > 0) await this.store.delete(found)
   }
 
   async deleteKeys(found: readonly string[]): Promise<void> {
@@ -139,18 +158,82 @@ export class NameMarks {
     if (group) yield group
   }
 
-  async *allNameMarks(): AsyncGenerator<NameMark> {
-    for await (const { key } of listAll(this.store, PREFIX.nameMarks)) {
-      const mark = readMark(key)
-      if (mark) yield mark
+  /**
+   * The tags of one repository that may stand for the manifest. What repositories below that one
+   * have is passed over: one call for each.
+   */
+  async *tagsIn(repository: Repository, digest: Digest): AsyncGenerator<NameMark> {
+    for (const root of [PREFIX.nameMarks, PREFIX.artifactMarks]) {
+      const prefix = `${keys.nameMarksOf(digest).replace(PREFIX.nameMarks, root)}tags/${repository}/`
+      let after: string | undefined
+      let limit = FIRST_PAGE
+      do {
+        const page = await this.store.list(prefix, { limit, ...(after === undefined ? {} : { after }) })
+        after = page.next
+        limit = PAGE
+        for (const { key } of page.objects) {
+          const mark = readMark(key)
+          if (mark?.name.repository === repository) yield mark
+          else {
+            after = `${prefix}${key.slice(prefix.length).split('/', 1)[0] ?? ''}/~`
+            break
+          }
+        }
+      } while (after !== undefined)
     }
   }
 
-  async *allIdMarks(): AsyncGenerator<{ readonly key: string; readonly mark: string }> {
-    for await (const { key } of listAll(this.store, PREFIX.idMarks)) {
-      const mark = parseIdMark(key)
-      if (mark) yield { key, mark: mark.mark }
+  /** The indexes of a repository that may have the manifest. */
+  async *parentsOf(digest: Digest, repository: Repository): AsyncGenerator<Digest> {
+    for await (const { key } of listAll(this.store, keys.parentMarksOf(digest, repository))) {
+      const mark = parseRelationMark(key)
+      if (mark) yield mark.digest
     }
+  }
+
+  /** A page of a repository's manifests that may have the subject, each once, in their order. */
+  async referrersOf(
+    subject: Digest,
+    repository: Repository,
+    limit: number,
+    after: Digest | undefined,
+  ): Promise<{ readonly digests: readonly Digest[]; readonly next?: Digest }> {
+    const prefix = keys.subjectMarksOf(subject, repository)
+    const digests = new Set<Digest>()
+    let from = after === undefined ? undefined : `${prefix}${hexOf(after)}~~`
+    do {
+      const page = await this.store.list(prefix, {
+        limit: Math.min(limit + 1, PAGE),
+        ...(from === undefined ? {} : { after: from }),
+      })
+      for (const { key } of page.objects) {
+        const mark = parseRelationMark(key)
+        if (mark) digests.add(mark.digest)
+        if (digests.size > limit) {
+          const found = [...digests].slice(0, limit)
+          return { digests: found, next: found.at(-1)! }
+        }
+      }
+      from = page.next
+    } while (from !== undefined)
+    return { digests: [...digests] }
+  }
+
+  async *allNameMarks(): AsyncGenerator<NameMark> {
+    for (const prefix of [PREFIX.nameMarks, PREFIX.artifactMarks])
+      for await (const { key } of listAll(this.store, prefix)) {
+        const mark = readMark(key)
+        if (mark) yield mark
+      }
+  }
+
+  /** Id marks, parent marks and subject marks. */
+  async *allOtherMarks(): AsyncGenerator<{ readonly key: string; readonly mark: string }> {
+    for (const prefix of [PREFIX.idMarks, PREFIX.parentMarks, PREFIX.subjectMarks])
+      for await (const { key } of listAll(this.store, prefix)) {
+        const mark = parseIdMark(key) ?? parseRelationMark(key)
+        if (mark) yield { key, mark: mark.mark }
+      }
   }
 
   /** Id marks below a prefix. After each, the list continues behind the key that `skipTo` gives. */
@@ -168,6 +251,22 @@ export class NameMarks {
       if (key === undefined || after === undefined) return
     }
   }
+}
+
+/** The keys of all marks of a write, the name mark first. */
+export function marksOf(name: ImageKey, record: RecordedManifest, mark: string): string[] {
+  const { digest } = record
+  const { repository } = name
+  const relations: string[] = []
+  if (name.tag === undefined && repository !== undefined) {
+    const subject = isPlain(record) ? record.attached?.subject : undefined
+    if (subject !== undefined) relations.push(keys.subjectMark(subject, repository, digest, mark))
+    for (const part of record.whole?.parts ?? [])
+      if (part.digest !== digest) relations.push(keys.parentMark(part.digest, repository, digest, mark))
+  }
+  if (!isPlain(record)) return [keys.nameMark(digest, name, mark), keys.idMark(record.id, digest, mark), ...relations]
+  // Nobody looks for its name, but the name mark is the first of all marks.
+  return name.tag !== undefined || relations.length > 0 ? [keys.artifactMark(digest, name, mark), ...relations] : []
 }
 
 function readMark(key: string): NameMark | undefined {

@@ -1,5 +1,5 @@
 import { failpoint, StrataError } from '@strata/base'
-import { familiarReference, hexOf, type Digest, type Reference } from '@strata/oci'
+import { familiarReference, hexOf, type Digest, type Repository } from '@strata/oci'
 import {
   CAS_ATTEMPTS,
   changedTooOften,
@@ -14,15 +14,24 @@ import {
   type ObjectStore,
 } from '@strata/store'
 import { z } from 'zod'
-import { imageSchema, type Image, type NamedImage } from './image.js'
-import { NameMarks, type NameMark } from './name-marks.js'
+import {
+  imageSchema,
+  isPlain,
+  plainSchema,
+  type Image,
+  type NamedImage,
+  type PlainManifest,
+  type RecordedManifest,
+} from './image.js'
+import { marksOf, NameMarks, type NameMark } from './name-marks.js'
 import { united } from './whole.js'
 
+const mark = z.string().min(1).max(32).optional()
 /**
- * An image, as a name's record carries it, and the id of the name's marks (`NameMarks`). A record
- * that an older version wrote has none until the storage service has given it some.
+ * What a name stands for, and the id of the name's marks (`NameMarks`). A record that an older
+ * version wrote has none until the storage service has given it some.
  */
-const nameRecordSchema = imageSchema.extend({ mark: z.string().min(1).max(32).optional() })
+const nameRecordSchema = z.union([plainSchema.extend({ mark }), imageSchema.extend({ mark })])
 type NameRecord = z.infer<typeof nameRecordSchema>
 
 /** One record below `images/`: a tag, or an entry by digest, and the image that it stands for. */
@@ -33,6 +42,14 @@ export interface NameEntry {
   readonly found: Found<NameRecord>
 }
 
+/** The same of a manifest that is not listed as an image. */
+export interface PlainEntry {
+  readonly key: string
+  readonly name: ImageKey
+  readonly manifest: PlainManifest
+  readonly found: Found<NameRecord>
+}
+
 /** A name whose record cannot be read. It stands for an image, and nobody can tell for which. */
 export interface DamagedName {
   readonly key: string
@@ -40,14 +57,6 @@ export interface DamagedName {
   /** To retire it as it is. */
   readonly found: Found<NameRecord>
   readonly damage: StrataError
-}
-
-/**
- * The key that a name has: a tag's, or, without one, the entry by digest of its repository (of none
- * if there is no name at all).
- */
-export function keyOfName(name: Reference | undefined, image: Image): string {
-  return name?.tag ? keys.tag(name.repository, name.tag) : keys.imageDigest(name?.repository, image.digest)
 }
 
 /** Of so many names what was read is kept: some 10 MiB. */
@@ -72,49 +81,127 @@ export class Names {
     this.#marks = new NameMarks(store)
   }
 
-  /** The image that a name stands for. @throws StrataError `corrupt` */
-  async read(key: string): Promise<Image | undefined> {
+  /** What a name stands for. @throws StrataError `corrupt` */
+  async read(key: string): Promise<RecordedManifest | undefined> {
     const record = await this.#records.read(key)
-    return record && imageIn(record)
+    return record && manifestIn(record)
   }
 
   /** A name by its key, as it is. */
-  async look(key: string): Promise<NameEntry | DamagedName | undefined> {
+  async look(key: string): Promise<NameEntry | PlainEntry | DamagedName | undefined> {
     const name = parseImageKey(key)
     const found = await this.#records.look(key)
     if (!name || !found) return undefined
     if (found.damage) return { key, name, found, damage: found.damage }
-    return found.value && { key, name, image: imageIn(found.value), found }
+    return found.value && entryOf(key, name, found, found.value)
   }
 
   /** A name by its key, for one who writes it next (`Records.findToWrite`). */
   async findToWrite(
     key: string,
-  ): Promise<{ readonly image: Image | undefined; readonly found: Found<NameRecord> | undefined }> {
+  ): Promise<{ readonly before: RecordedManifest | undefined; readonly found: Found<NameRecord> | undefined }> {
     const found = await this.#records.findToWrite(key)
-    return { image: found?.value && imageIn(found.value), found }
+    return { before: found?.value && manifestIn(found.value), found }
   }
 
   /**
-   * Points a name at an image, over what `findToWrite` found. `false`: another was quicker.
+   * Points a name at a manifest, over what `findToWrite` found. `false`: another was quicker.
    * Its marks come first, and those of what it stood for go last (`NameMarks`).
    */
-  async write(key: string, image: Image, found: Found<NameRecord> | undefined): Promise<boolean> {
+  async write(key: string, record: RecordedManifest, found: Found<NameRecord> | undefined): Promise<boolean> {
     const name = expectImageKey(key)
     const before = found?.value
     // The record's own marks serve on: who deletes them has changed the record first.
-    const kept = before?.digest === image.digest && before.id === image.id ? before.mark : undefined
-    const mark = kept ?? (await this.#marks.add(name, image))
-    if ((await this.#records.write(key, { ...image, mark }, found)) === undefined) {
-      if (kept === undefined) await this.#marks.delete(name, image, mark)
+    const kept = before && hasSameMarks(name, before, record) ? before.mark : undefined
+    const mark = kept ?? (await this.#marks.add(name, record))
+    if ((await this.#records.write(key, { ...record, mark }, found)) === undefined) {
+      if (kept === undefined) await this.#marks.delete(name, record, mark)
       return false
     }
     if (before?.mark !== undefined && kept === undefined) await this.#marks.delete(name, before, before.mark)
     return true
   }
 
+  /**
+   * Changes nothing but the ETag of a record that was found there, so that a write of someone who
+   * has read it before fails. `false`: it is gone.
+   */
+  async renew(key: string): Promise<boolean> {
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const seen = await this.#records.look(key)
+      if (seen?.damage) return true
+      if (!seen?.value) return false
+      if ((await this.#records.write(key, seen.value, seen)) !== undefined) return true
+    }
+    throw changedTooOften(key)
+  }
+
+  /** The tags of a repository that stand for the manifest now. One that is damaged may. */
+  async *tagsIn(repository: Repository, digest: Digest): AsyncGenerator<NameEntry | PlainEntry | DamagedName> {
+    if (!(await this.#marks.areComplete())) {
+      const { entries, plain, damaged } = await this.lookAtAll()
+      for (const entry of [...entries, ...plain, ...damaged])
+        if (entry.name.tag && entry.name.repository === repository && mayBeOf(entry, digest)) yield entry
+      return
+    }
+    for await (const { name } of this.#marks.tagsIn(repository, digest)) {
+      const entry = await this.look(keyOfImageKey(name, digest))
+      if (entry && mayBeOf(entry, digest)) yield entry
+    }
+  }
+
+  /** The indexes of a repository that were loaded with the manifest as a part. */
+  async *parentsOf(repository: Repository, digest: Digest): AsyncGenerator<Digest> {
+    for await (const parent of this.#marks.parentsOf(digest, repository)) {
+      const record = await this.read(keys.imageDigest(repository, parent))
+      if (record?.whole?.parts.some((part) => part.digest === digest)) yield parent
+    }
+  }
+
+  /** A page of the manifests of a repository whose subject this is (`NameMarks.referrersOf`). */
+  async referrersOf(
+    repository: Repository,
+    subject: Digest,
+    limit: number,
+    after: Digest | undefined,
+  ): Promise<{ readonly manifests: readonly PlainManifest[]; readonly next?: Digest }> {
+    const { digests, ...rest } = await this.#marks.referrersOf(subject, repository, limit, after)
+    const manifests: PlainManifest[] = []
+    for (let at = 0; at < digests.length; at += AT_ONCE) {
+      const page = digests.slice(at, at + AT_ONCE).map((digest) => this.look(keys.imageDigest(repository, digest)))
+      for (const entry of await Promise.all(page))
+        if (entry && 'manifest' in entry && entry.manifest.attached?.subject === subject) manifests.push(entry.manifest)
+    }
+    return { manifests, ...rest }
+  }
+
+  /**
+   * Ends a manifest's entry by digest, unless a tag of its repository stands for the manifest: see
+   * `Manifests`. The entry was read before this is called. `false`: a tag stands, or the entry has
+   * changed.
+   */
+  async retireManifest(entry: NameEntry | PlainEntry): Promise<boolean> {
+    const { repository } = entry.name
+    if (repository !== undefined) for await (const _ of this.tagsIn(repository, digestIn(entry))) return false
+    return this.retire(entry)
+  }
+
+  /**
+   * After a tag was taken away: ends the entry by digest of what it stood for, if that was kept for
+   * its tags only and has none any more.
+   */
+  async retireUntagged(repository: Repository, digest: Digest): Promise<void> {
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const entry = await this.look(keys.imageDigest(repository, digest))
+      if (!entry || 'damage' in entry || ('manifest' in entry && entry.manifest.kept === 'digest')) return
+      if (await this.retireManifest(entry)) return
+      for await (const _ of this.tagsIn(repository, digest)) return
+    }
+    throw changedTooOften(keys.imageDigest(repository, digest))
+  }
+
   /** Ends a name if it is still as it was found. */
-  async retire({ key, name, found }: NameEntry | DamagedName): Promise<boolean> {
+  async retire({ key, name, found }: NameEntry | PlainEntry | DamagedName): Promise<boolean> {
     if (!(await this.#records.retire(key, found))) return false
     failpoint('remove.name-retired')
     const { value } = found
@@ -124,7 +211,7 @@ export class Names {
 
   /** The names of a manifest that can be read, those with a tag first. */
   async *ofDigest(digest: Digest): AsyncGenerator<NameEntry> {
-    for await (const entry of this.#ofDigest(digest)) if (!('damage' in entry)) yield entry
+    for await (const entry of this.#ofDigest(digest)) if ('image' in entry) yield entry
   }
 
   async allOfDigest(digest: Digest): Promise<NameEntry[]> {
@@ -178,7 +265,7 @@ export class Names {
       const last = groups.at(-1)?.[0]?.image.digest
       if (groups.length === limit && last) return { groups, next: last }
       const live: NameEntry[] = []
-      for await (const entry of entries()) if (!('damage' in entry) && entry.image.digest === digest) live.push(entry)
+      for await (const entry of entries()) if ('image' in entry && entry.image.digest === digest) live.push(entry)
       if (live.length > 0) groups.push(live)
     }
     return { groups }
@@ -194,14 +281,24 @@ export class Names {
    * @throws StrataError `corrupt` if a name is damaged: it stands for something
    */
   async allOrNone(): Promise<NameEntry[]> {
-    const { entries, damaged } = await this.lookAtAll()
+    return (await this.everythingOrNothing()).entries
+  }
+
+  /** As `allOrNone`, with what is no image. */
+  async everythingOrNothing(): Promise<{ readonly entries: NameEntry[]; readonly plain: PlainEntry[] }> {
+    const { entries, plain, damaged } = await this.lookAtAll()
     if (damaged[0]) throw damaged[0].damage
-    return entries
+    return { entries, plain }
   }
 
   /** All names. Read are those that have changed since the last time. */
-  async lookAtAll(): Promise<{ readonly entries: NameEntry[]; readonly damaged: DamagedName[] }> {
+  async lookAtAll(): Promise<{
+    readonly entries: NameEntry[]
+    readonly plain: PlainEntry[]
+    readonly damaged: DamagedName[]
+  }> {
     const entries: NameEntry[] = []
+    const plain: PlainEntry[] = []
     const damaged: DamagedName[] = []
     const known = new Map<string, ListedRecord<NameRecord>>()
     const onDamaged = ({ key, etag, damage }: DamagedRecord): void => {
@@ -212,10 +309,12 @@ export class Names {
       const { key, value, etag } = record
       if (known.size < MAX_KNOWN) known.set(key, record)
       const name = parseImageKey(key)
-      if (name) entries.push({ key, name, image: imageIn(value), found: { value, etag } })
+      const entry = name && entryOf(key, name, { value, etag }, value)
+      if (entry && 'image' in entry) entries.push(entry)
+      else if (entry) plain.push(entry)
     }
     this.#known = known
-    return { entries, damaged }
+    return { entries, plain, damaged }
   }
 
   /**
@@ -225,7 +324,8 @@ export class Names {
    */
   async markAll(): Promise<void> {
     if (await this.#marks.areComplete()) return
-    for (const entry of await this.all()) await this.#markOne(entry)
+    const { entries, plain } = await this.lookAtAll()
+    for (const entry of [...entries, ...plain]) await this.#markOne(entry)
     await this.#marks.setComplete()
   }
 
@@ -234,16 +334,17 @@ export class Names {
    * For the collection.
    */
   async tidyMarks(): Promise<void> {
-    // In this order: an id mark is made after its name mark, and a name after both.
-    const idMarks: { readonly key: string; readonly mark: string }[] = []
-    for await (const found of this.#marks.allIdMarks()) idMarks.push(found)
+    // In this order: the other marks are made after the name mark, and a name after all.
+    const others: { readonly key: string; readonly mark: string }[] = []
+    for await (const found of this.#marks.allOtherMarks()) others.push(found)
     const nameMarks: NameMark[] = []
     for await (const found of this.#marks.allNameMarks()) nameMarks.push(found)
-    const entries = await this.all()
+    const found = await this.lookAtAll()
+    const entries = [...found.entries, ...found.plain]
     const standing = new Set(entries.map(({ found }) => found.value?.mark))
     const left = new Set<string>()
     for (const mark of nameMarks) if (standing.has(mark.mark) || !(await this.#tidyOne(mark))) left.add(mark.mark)
-    const lost = idMarks.filter(({ mark }) => !left.has(mark)).map(({ key }) => key)
+    const lost = others.filter(({ mark }) => !left.has(mark)).map(({ key }) => key)
     for (let at = 0; at < lost.length; at += AT_ONCE) await this.#marks.deleteKeys(lost.slice(at, at + AT_ONCE))
     for (const entry of entries) if (entry.found.value?.mark === undefined) await this.#markOne(entry)
   }
@@ -265,19 +366,20 @@ export class Names {
     return true
   }
 
-  async #markOne({ key, name, found }: NameEntry): Promise<void> {
+  async #markOne({ key, name, found }: NameEntry | PlainEntry): Promise<void> {
     let seen: Found<NameRecord> | undefined = found
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       if (!seen?.value) return
-      const { mark, ...image } = seen.value
-      if (mark !== undefined && (await this.#marks.have(name, image, mark))) return
-      if (await this.write(key, image, { ...seen, value: { ...image, mark: undefined } })) return
+      const { mark } = seen.value
+      const record = manifestIn(seen.value)
+      if (mark !== undefined && (await this.#marks.have(name, record, mark))) return
+      if (await this.write(key, record, { ...seen, value: { ...record, mark: undefined } })) return
       seen = await this.#records.look(key)
     }
     throw changedTooOften(key)
   }
 
-  async *#ofDigest(digest: Digest): AsyncGenerator<NameEntry | DamagedName> {
+  async *#ofDigest(digest: Digest): AsyncGenerator<NameEntry | PlainEntry | DamagedName> {
     if (await this.#marks.areComplete()) {
       let last: string | undefined
       for await (const page of this.#marks.ofDigest(digest)) {
@@ -285,7 +387,7 @@ export class Names {
           // While a name is written anew it has the marks of both writes.
           if (entry.key === last) continue
           last = entry.key
-          if ('damage' in entry || entry.image.digest === digest) yield entry
+          if (mayBeOf(entry, digest)) yield entry
         }
       }
       return
@@ -298,7 +400,10 @@ export class Names {
   async *#groups(
     after: Digest | undefined,
     pageSize: number,
-  ): AsyncGenerator<{ digest: Digest; entries: () => AsyncIterable<NameEntry | DamagedName> | readonly NameEntry[] }> {
+  ): AsyncGenerator<{
+    digest: Digest
+    entries: () => AsyncIterable<NameEntry | PlainEntry | DamagedName> | readonly NameEntry[]
+  }> {
     if (await this.#marks.areComplete()) {
       for await (const { digest, marks } of this.#marks.groups(after, Math.min(pageSize, 1_000))) {
         const once = new Map(marks.map((mark) => [keyOfImageKey(mark.name, digest), mark]))
@@ -314,7 +419,7 @@ export class Names {
     }
   }
 
-  async *#read(marks: readonly NameMark[]): AsyncGenerator<NameEntry | DamagedName> {
+  async *#read(marks: readonly NameMark[]): AsyncGenerator<NameEntry | PlainEntry | DamagedName> {
     for (let at = 0; at < marks.length; at += AT_ONCE) {
       const read = marks.slice(at, at + AT_ONCE).map(({ name, digest }) => this.look(keyOfImageKey(name, digest)))
       for (const entry of await Promise.all(read)) if (entry) yield entry
@@ -322,10 +427,27 @@ export class Names {
   }
 }
 
-function imageIn(record: NameRecord): Image {
-  const image = { ...record }
-  delete image.mark
-  return image
+function manifestIn(record: NameRecord): RecordedManifest {
+  const manifest = { ...record }
+  delete manifest.mark
+  return manifest
+}
+
+function entryOf(key: string, name: ImageKey, found: Found<NameRecord>, value: NameRecord): NameEntry | PlainEntry {
+  const manifest = manifestIn(value)
+  return isPlain(manifest) ? { key, name, manifest, found } : { key, name, image: manifest, found }
+}
+
+function digestIn(entry: NameEntry | PlainEntry): Digest {
+  return 'image' in entry ? entry.image.digest : entry.manifest.digest
+}
+
+function mayBeOf(entry: NameEntry | PlainEntry | DamagedName, digest: Digest): boolean {
+  return 'damage' in entry || digestIn(entry) === digest
+}
+
+function hasSameMarks(name: ImageKey, a: RecordedManifest, b: RecordedManifest): boolean {
+  return marksOf(name, a, '-').join() === marksOf(name, b, '-').join()
 }
 
 function tagsFirst(a: NameEntry, b: NameEntry): number {

@@ -2,7 +2,8 @@ import { StrataError } from '@strata/base'
 import { type Digest } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys } from '@strata/store'
 import type { Image } from './image.js'
-import { namesOf, textOfName, type DamagedName, type NameEntry, type Names } from './names.js'
+import { namesOf, textOfName, type DamagedName, type NameEntry, type Names, type PlainEntry } from './names.js'
+import type { Manifests } from './repositories/manifests.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 
 export interface Removal {
@@ -23,11 +24,13 @@ export interface Removed {
  * docker's `rmi`. By name: takes that tag away, and with the last tag the image. By id or digest:
  * takes the image and its tag away; several tags only with `force`. The image's blobs are the
  * collector's to remove.
+ * The tag of a manifest that is no image goes alone; the manifest goes with its last tag in that
+ * repository, unless a client has put it by its digest (`Manifests`).
  * A name whose record is damaged is taken away by itself: which image it stood for is not known.
  * @throws StrataError `image_not_found`, `image_ambiguous`, `image_has_tags`, and `image_in_use`,
  * which force does not overrule
  */
-export async function removeImage(names: Names, removal: Removal): Promise<Removed> {
+export async function removeImage(names: Names, manifests: Manifests, removal: Removal): Promise<Removed> {
   const meaning = meaningOf(removal.ref)
   for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
     const named = await entryNamed(names, meaning)
@@ -37,12 +40,23 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
       if (!(await names.retire(unreadable))) continue
       return { untagged: [textOfName(unreadable.name)], deleted: [] }
     }
+    if (named && 'manifest' in named) {
+      if (named.name.tag === undefined) {
+        const { repository, digest } = named.name
+        if (repository !== undefined) await manifests.delete(repository, digest)
+        return { untagged: [textOfName(named.name)], deleted: [] }
+      }
+      if (!(await names.retire(named))) continue
+      await names.retireUntagged(named.name.repository, named.manifest.digest)
+      return { untagged: [textOfName(named.name)], deleted: [] }
+    }
     if (!named?.name.tag || 'damage' in named)
       return removeWhole(names, removal, await imageEntries(names, removal.ref))
     const { digest, id } = named.image
     if (!(await hasTag(names, digest, named.key))) await refuseInUse(removal, [named.image])
     if (!(await names.retire(named))) continue
     const untagged = namesOf([named])
+    await names.retireUntagged(named.name.repository, digest)
     // Looked at again: who takes the other tag away at the same time sees this one gone, or we see
     // that one gone.
     if (await hasTag(names, digest)) return { untagged, deleted: [] }
@@ -53,7 +67,7 @@ export async function removeImage(names: Names, removal: Removal): Promise<Remov
 }
 
 /** What a name's own record says: a tag's, or that of an entry by digest. */
-async function entryNamed(names: Names, { name }: Meaning): Promise<NameEntry | DamagedName | undefined> {
+async function entryNamed(names: Names, { name }: Meaning): Promise<NameEntry | PlainEntry | DamagedName | undefined> {
   if (name?.digest) return names.look(keys.imageDigest(name.repository, name.digest))
   return name?.tag ? names.look(keys.tag(name.repository, name.tag)) : undefined
 }
@@ -122,7 +136,7 @@ async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): P
 async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<boolean> {
   let complete = true
   for (const entry of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag)))
-    complete = (await names.retire(entry)) && complete
+    complete = (await (entry.name.tag ? names.retire(entry) : names.retireManifest(entry))) && complete
   return complete
 }
 

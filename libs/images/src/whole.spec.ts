@@ -44,7 +44,8 @@ describe('an image with all its platforms', () => {
     digest,
     platform: `linux/${architecture}`,
   })
-  const collect = async () => new Collector(store).collect({ dryRun: false, references: () => images.references() })
+  const collect = async () =>
+    new Collector(store).collect({ dryRun: false, references: (isHad) => images.references(undefined, isHad) })
   const isThere = async (...digests: Digest[]) =>
     Promise.all(digests.map(async (digest) => (await blobs.stat(digest)) !== undefined))
 

@@ -24,7 +24,7 @@ import {
  * index/v1/<hex>                     a layer's index, by diffID
  * checkpoints/v2/<hex>               places from which a packed layer can be unpacked, by its blob
  * images/<repository>/_tags/<tag>    record: a name
- * images/<repository>/_digests/<hex> record: an image of it, by its manifest's digest
+ * images/<repository>/_digests/<hex> record: a manifest of it, by its digest
  * images/_digests/<hex>              the same for an image that never had a name
  * image-names/digests/<aa>/<bb>/<rest>/tags/<repository>/<tag>~<mark>
  *                                    a name mark: that name may stand for the manifest of that digest
@@ -32,7 +32,17 @@ import {
  *                                    the same of an entry by digest
  * image-names/ids/<aa>/<bb>/<rest>/<hex>~<mark>
  *                                    an id mark: the image of that id may have that manifest
+ * image-names/artifacts/<aa>/<bb>/<rest>/…
+ *                                    name marks of manifests that are no image, in the same two forms
+ * image-names/parents/<aa>/<bb>/<rest>/<repository>/_/<hex>~<mark>
+ *                                    a parent mark: that index of the repository may have the manifest
+ * image-names/subjects/<aa>/<bb>/<rest>/<repository>/_/<hex>~<mark>
+ *                                    a subject mark: that manifest of the repository may refer to the subject
  * image-names/_all                   every name has its marks (written once for an older store)
+ * repositories/names/<repository>    record: a repository is there; its slashes are commas here
+ * repositories/blobs/<repository>/_/<hex>
+ *                                    record: that repository has that blob, and which leases count on it
+ * repositories/_all                  every tag has its manifest's record (written once for an older store)
  * nodes/<id>                         record: a node that was removed and is not to come back
  * version                            s3 only, record: which version the data have
  * migrating                          s3 only, record: which process migrates them
@@ -79,6 +89,32 @@ export const keys = {
   /** The marks of all ids whose hex digits begin like this. */
   idMarksWith: (hexPrefix: string) => `${PREFIX.idMarks}${fanOut(checkSegment(hexPrefix))}`,
   allNamesMarked: 'image-names/_all',
+  /** As `nameMark`, of a manifest that is no image. */
+  artifactMark: (digest: Digest, name: ImageKey, mark: string) =>
+    keys.nameMark(digest, name, mark).replace(PREFIX.nameMarks, PREFIX.artifactMarks),
+  /** `parent` is an index of the repository that may have the manifest `digest`. */
+  parentMark: (digest: Digest, repository: Repository, parent: Digest, mark: string) =>
+    `${keys.parentMarksOf(digest, repository)}${checkedHex(parent)}~${checkSegment(mark)}`,
+  parentMarksOf: (digest: Digest, repository: Repository) =>
+    `${PREFIX.parentMarks}${fanOut(checkedHex(digest))}/${checkRepository(repository)}/_/`,
+  /** `referrer` is a manifest of the repository that may have the subject. */
+  subjectMark: (subject: Digest, repository: Repository, referrer: Digest, mark: string) =>
+    `${keys.subjectMarksOf(subject, repository)}${checkedHex(referrer)}~${checkSegment(mark)}`,
+  subjectMarksOf: (subject: Digest, repository: Repository) =>
+    `${PREFIX.subjectMarks}${fanOut(checkedHex(subject))}/${checkRepository(repository)}/_/`,
+  /** All tags of a repository. */
+  tagsOf: (repository: Repository) => `${imagesOf(repository)}_tags/`,
+  /** All manifests of a repository. */
+  manifestsOf: (repository: Repository) => `${imagesOf(repository)}_digests/`,
+  repositoryBlob: (repository: Repository, digest: Digest) =>
+    `${keys.repositoryBlobsOf(repository)}${checkedHex(digest)}`,
+  repositoryBlobsOf: (repository: Repository) => `${PREFIX.repositoryBlobs}${checkRepository(repository)}/_/`,
+  /**
+   * One segment, so that `a` and `a/b` can both be there. A comma sorts before all that a component
+   * can have: `a` and all that lies below it come before `a-b`.
+   */
+  repository: (repository: Repository) => `${PREFIX.repositories}${checkRepository(repository).replaceAll('/', ',')}`,
+  allManifestsKept: 'repositories/_all',
 } as const
 
 /** Prefixes to list. */
@@ -92,6 +128,11 @@ export const PREFIX = {
   images: 'images/',
   nameMarks: 'image-names/digests/',
   idMarks: 'image-names/ids/',
+  artifactMarks: 'image-names/artifacts/',
+  parentMarks: 'image-names/parents/',
+  subjectMarks: 'image-names/subjects/',
+  repositories: 'repositories/names/',
+  repositoryBlobs: 'repositories/blobs/',
 } as const
 
 /**
@@ -135,12 +176,15 @@ export function parseImageKey(key: string): ImageKey | undefined {
   }
 }
 
-/** What a name mark's key says. `undefined` for a key that `keys.nameMark` does not make. */
+/**
+ * What a name mark's key says. `undefined` for a key that neither `keys.nameMark` nor
+ * `keys.artifactMark` makes.
+ */
 export function parseNameMark(
   key: string,
 ): { readonly digest: Digest; readonly name: ImageKey; readonly mark: string } | undefined {
   const parts: (string | undefined)[] =
-    /^image-names\/digests\/(..)\/(..)\/([0-9a-f]+)\/(?:tags\/(.+)\/([^/~]+)|untagged\/(?:(.+)\/)?)~([^/~]+)$/.exec(
+    /^image-names\/(?:digests|artifacts)\/(..)\/(..)\/([0-9a-f]+)\/(?:tags\/(.+)\/([^/~]+)|untagged\/(?:(.+)\/)?)~([^/~]+)$/.exec(
       key,
     ) ?? []
   const [, a, b, rest, tagged, tag, untagged, mark] = parts
@@ -163,6 +207,38 @@ export function parseIdMark(
   const [, a, b, rest, hex, mark] = parts
   const [id, digest] = [digestIn(`${a ?? ''}${b ?? ''}${rest ?? ''}`), digestIn(hex ?? '')]
   return id && digest && mark !== undefined ? { id, digest, mark } : undefined
+}
+
+/** What the key of a parent mark or a subject mark says behind its digest. */
+export function parseRelationMark(key: string): { readonly digest: Digest; readonly mark: string } | undefined {
+  const parts: (string | undefined)[] =
+    /^image-names\/(?:parents|subjects)\/..\/..\/[0-9a-f]+\/.+\/_\/([0-9a-f]+)~([^/~]+)$/.exec(key) ?? []
+  const [, hex, mark] = parts
+  const digest = digestIn(hex ?? '')
+  return digest && mark !== undefined ? { digest, mark } : undefined
+}
+
+/** The reverse of `keys.repository`. `undefined` for a key that it does not make. */
+export function parseRepositoryKey(key: string): Repository | undefined {
+  const text = key.startsWith(PREFIX.repositories) ? key.slice(PREFIX.repositories.length).replaceAll(',', '/') : ''
+  return repositoryIn(text)
+}
+
+/** The reverse of `keys.repositoryBlob`. `undefined` for a key that it does not make. */
+export function parseRepositoryBlobKey(
+  key: string,
+): { readonly repository: Repository; readonly digest: Digest } | undefined {
+  const parts: (string | undefined)[] = /^repositories\/blobs\/(.+)\/_\/([0-9a-f]+)$/.exec(key) ?? []
+  const [repository, digest] = [repositoryIn(parts[1] ?? ''), digestIn(parts[2] ?? '')]
+  return repository && digest ? { repository, digest } : undefined
+}
+
+function repositoryIn(text: string): Repository | undefined {
+  try {
+    return checkRepository(text as Repository)
+  } catch {
+    return undefined
+  }
 }
 
 function digestIn(hex: string): Digest | undefined {

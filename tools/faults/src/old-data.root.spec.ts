@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ContainerView, ImageView, JobView } from '@strata/api'
+import type { ContainerView, ImageSummary, ImageView, JobView } from '@strata/api'
 import type { Failpoint } from '@strata/base'
+import { Repositories } from '@strata/images'
+import { parseReference, type Digest } from '@strata/oci'
 import { objectsOf, StrataUnderTest, unfinished, until } from '@strata/e2e/testing'
 import { TestS3 } from '@strata/store/testing'
 import { afterEach, expect, it } from 'vitest'
@@ -116,6 +118,8 @@ async function isAsItWas(strata: StrataUnderTest, old: OldAnswers, { wasKilled =
     expect(createHash('sha256').update(bytes).digest('hex'), name).toBe(archive)
   }
 
+  await hasRepositories(strata, images)
+
   const container = (id: string): Promise<ContainerView> => get(`/v1/containers/${id}`)
   const logs = async (id: string): Promise<string> =>
     (await strata.request('GET', `/v1/containers/${id}/logs?stream=stdout`)).bytes.toString()
@@ -146,4 +150,21 @@ async function isAsItWas(strata: StrataUnderTest, old: OldAnswers, { wasKilled =
   expect(await objectsOf(strata, 'blobs/', 'images/', 'data/', 'uploads/', 'index/')).toEqual([])
   const kept = readdirSync(join(strata.node.folder, 'layers')).filter((name) => /^[0-9a-f]{64}$/.test(name))
   expect(kept).toEqual([])
+}
+
+/** What a registry asks for is there of every name: its tag, its manifest, its blobs. */
+async function hasRepositories(strata: StrataUnderTest, images: readonly Pick<ImageSummary, 'names'>[]): Promise<void> {
+  const repositories = new Repositories(await strata.store())
+  const named = images.flatMap(({ names }) => names.map(parseReference))
+  const catalog = (await repositories.page(100)).repositories
+  expect(catalog.toSorted()).toEqual([...new Set(named.map(({ repository }) => repository))].sort())
+  for (const { repository, tag } of named) {
+    const digest = (await repositories.tags.get(repository, tag!))!.digest
+    const manifest = await repositories.manifests.get(repository, digest)
+    const parsed = JSON.parse(manifest!.bytes.toString()) as Partial<Record<'config' | 'layers' | 'manifests', unknown>>
+    const parts = [parsed.config ?? [], parsed.layers ?? []].flat() as { digest: Digest }[]
+    for (const part of parts) expect(await repositories.blobs.has(repository, part.digest)).toBe(true)
+    for (const child of (parsed.manifests ?? []) as { digest: Digest }[])
+      expect((await repositories.manifests.get(repository, child.digest))?.digest).toBe(child.digest)
+  }
 }

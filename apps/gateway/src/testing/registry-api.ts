@@ -1,9 +1,10 @@
 import { All, Body, Controller, Get, Module, Param, Post, Req, Res } from '@nestjs/common'
 import { asStrataError, StrataError, toldToCaller, type ErrorCode } from '@strata/base'
+import { Repositories } from '@strata/images'
+import { parseReference } from '@strata/oci'
 import { PROBLEMS, type ErrorForm } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { ImagesService } from '../images/images.service.js'
 import { SystemService } from '../system/system.service.js'
 
 /** The specification's codes. What it has no code for is UNKNOWN. */
@@ -32,7 +33,7 @@ const noteSchema = z.strictObject({ note: z.string() })
 @Controller()
 export class RegistryController {
   constructor(
-    private readonly images: ImagesService,
+    private readonly repositories: Repositories,
     private readonly system: SystemService,
   ) {}
 
@@ -52,9 +53,12 @@ export class RegistryController {
     const [, name, reference] = /^\/v2\/(.+)\/manifests\/([^/?]+)$/.exec(raw.url ?? '') ?? []
     if (method !== 'GET' || name === undefined || reference === undefined)
       throw new StrataError('not_found', `there is no ${method} ${raw.url ?? ''}`)
-    const image = await this.images.get(`${name}${reference.includes(':') ? '@' : ':'}${reference}`, undefined)
-    void reply.header('docker-content-digest', image.digest).type(image.mediaType)
-    return JSON.stringify({ names: image.names })
+    const { repository, tag, digest } = parseReference(`${name}${reference.includes(':') ? '@' : ':'}${reference}`)
+    const found = tag ? (await this.repositories.tags.get(repository, tag))?.digest : digest
+    const manifest = found && (await this.repositories.manifests.get(repository, found))
+    if (!manifest) throw new StrataError('image_not_found', `${name} has no manifest ${reference}`)
+    void reply.header('docker-content-digest', manifest.digest).type(manifest.mediaType)
+    return manifest.bytes
   }
 }
 

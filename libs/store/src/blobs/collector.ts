@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { failpoint, StrataError } from '@strata/base'
-import { type Digest, type DiffId } from '@strata/oci'
+import { type Digest, type DiffId, type Repository } from '@strata/oci'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
@@ -14,6 +14,8 @@ import {
 } from '../objects/object-store.js'
 import { recordBytes, TOMBSTONE_BYTES } from '../records.js'
 import { Leases } from '../leases/leases.js'
+import { RepositoryBlobs, type ListedRepositoryBlob } from '../repositories/repository-blobs.js'
+import { RepositoryNames, type ListedRepository } from '../repositories/repository-names.js'
 
 export interface Tally {
   readonly count: number
@@ -48,11 +50,16 @@ export interface CollectOptions {
   /**
    * Every blob that something visible refers to. Called once, at its place in the protocol. May
    * give one twice; must not leave one out: it throws instead.
+   *
+   * It also says of each repository what it has: each manifest, and each blob that one refers to.
    */
-  readonly references: () => AsyncIterable<Digest>
+  readonly references: (isHad: IsHad) => AsyncIterable<Digest>
   readonly dryRun: boolean
   readonly signal?: AbortSignal
 }
+
+/** To be called for each thing that a repository has. */
+export type IsHad = (repository: Repository, digest: Digest) => void
 
 /**
  * Also the diffIDs of layers whose indexes go: who keeps things by them elsewhere may let go of
@@ -112,6 +119,9 @@ const DELETED_AT_ONCE = 500
  * so a lease that does not live in the second step has ended, and all of its data are seen after
  * that.
  *
+ * **Repositories' keys** go in the order keys, *then* live leases, *then* references, each if it
+ * has not changed (`RepositoryBlobs`, `RepositoryNames`).
+ *
  * **Damaged records** are never guessed at. A blob's is retired only if nothing refers to the blob
  * and no lease lives, since any may hold it; while one stays, no data without a record are
  * deleted. A lease's counts as one of a lease that lives. For a name's see `references`: it
@@ -128,10 +138,14 @@ const DELETED_AT_ONCE = 500
 export class Collector {
   readonly #blobs: BlobStore
   readonly #leases: Leases
+  readonly #repositoryBlobs: RepositoryBlobs
+  readonly #repositoryNames: RepositoryNames
 
   constructor(private readonly store: ObjectStore) {
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
+    this.#repositoryBlobs = new RepositoryBlobs(store)
+    this.#repositoryNames = new RepositoryNames(store)
   }
 
   /**
@@ -141,17 +155,24 @@ export class Collector {
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
     const marks = await this.#removableMarks()
-    const { listed, live, doomed } = await this.#collectBlobs(options, sum)
+    const repositories: RepositoryKeys = {
+      names: await gathered(this.#repositoryNames.list()),
+      blobs: await gathered(this.#repositoryBlobs.list()),
+      had: new Set(),
+    }
+    const { listed, live, doomed } = await this.#collectBlobs(options, repositories.had, sum)
+    const ended = await this.#collectRepositories(options, repositories, live, sum)
     const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
     await this.#collectIdMarks(options, marks, (id) => live.has(id) || inUse(id), sum)
     await this.#collectEndedLeases(options, sum)
     await this.#collectMarks(options, sum)
-    return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size : 0)), indexes }
+    return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0)), indexes }
   }
 
   /** Gives the records as listed, and the digests of the blobs that went (or would go). */
   async #collectBlobs(
     { references, dryRun, signal }: CollectOptions,
+    had: Set<string>,
     sum: Sums,
   ): Promise<{ listed: ListedBlob[]; live: Set<string>; doomed: Set<Digest> }> {
     const listed: ListedBlob[] = []
@@ -164,7 +185,10 @@ export class Collector {
     const live = await this.#leases.liveIds()
     failpoint('collect.uploads-listed')
     const referred = new Set<Digest>()
-    for await (const digest of references()) {
+    const isHad: IsHad = (repository, digest) => {
+      had.add(keys.repository(repository)).add(keys.repositoryBlob(repository, digest))
+    }
+    for await (const digest of references(isHad)) {
       signal?.throwIfAborted()
       referred.add(digest)
     }
@@ -176,7 +200,8 @@ export class Collector {
       const holders = record.holders.filter((lease) => live.has(lease))
       if (referred.has(digest) || holders.length > 0) {
         const shorter = recordBytes(record) - recordBytes({ ...record, holders })
-        if (shorter > 0 && (dryRun || (await this.#prune(blob, holders)))) sum.add('records', shorter)
+        if (shorter > 0 && (dryRun || (await this.#pruned(this.#blobs.prune(blob, holders)))))
+          sum.add('records', shorter)
         return
       }
       const data = await this.store.stat(record.data)
@@ -201,11 +226,45 @@ export class Collector {
   }
 
   /**
+   * Ends the keys of what no manifest of their repository needs, and of repositories that have
+   * nothing. Gives their number.
+   */
+  async #collectRepositories(
+    { dryRun, signal }: CollectOptions,
+    { names, blobs, had }: RepositoryKeys,
+    live: ReadonlySet<string>,
+    sum: Sums,
+  ): Promise<number> {
+    let ended = 0
+    const end = (size: number): void => {
+      ended++
+      sum.add('records', size - left)
+    }
+    const left = this.#tombstonesStay ? TOMBSTONE_BYTES : 0
+    await each(blobs, signal, async (blob) => {
+      const holders = blob.holders.filter((lease) => live.has(lease))
+      if (holders.length === 0 && !had.has(blob.key)) {
+        if (dryRun || (await this.#repositoryBlobs.retire(blob))) end(blob.size)
+        return
+      }
+      had.add(keys.repository(blob.repository))
+      const shorter = recordBytes({ holders: blob.holders }) - recordBytes({ holders })
+      if (shorter > 0 && (dryRun || (await this.#pruned(this.#repositoryBlobs.prune(blob, holders)))))
+        sum.add('records', shorter)
+    })
+    await each(names, signal, async ({ repository, etag, size }) => {
+      if (had.has(keys.repository(repository))) return
+      if (dryRun || (await this.#repositoryNames.retire(repository, etag))) end(size)
+    })
+    return ended
+  }
+
+  /**
    * A shorter record is written anew: on a disk that is full it stays as it is, and what makes room
    * goes on.
    */
-  async #prune(blob: ListedBlob, holders: readonly string[]): Promise<boolean> {
-    return this.#blobs.prune(blob, holders).catch((error: unknown) => {
+  async #pruned(pruning: Promise<boolean>): Promise<boolean> {
+    return pruning.catch((error: unknown) => {
       if (error instanceof StrataError && error.code === 'storage_full') return false
       throw error
     })
@@ -322,7 +381,7 @@ export class Collector {
   async #tombstones(more: number): Promise<Tally> {
     let count = this.#tombstonesStay ? more : 0
     const marks = this.#tombstonesStay ? [PREFIX.used] : []
-    for (const prefix of [PREFIX.blobs, PREFIX.images, ...marks])
+    for (const prefix of [PREFIX.blobs, PREFIX.images, PREFIX.repositories, PREFIX.repositoryBlobs, ...marks])
       for await (const { key, size } of listAll(this.store, prefix))
         if (size === TOMBSTONE_BYTES && key !== keys.allUsedMarked) count++
     return { count, bytes: count * TOMBSTONE_BYTES }
@@ -346,6 +405,13 @@ export class Collector {
   }
 }
 
+/** All keys of repositories as they were listed, and the keys of what repositories have. */
+interface RepositoryKeys {
+  readonly names: readonly ListedRepository[]
+  readonly blobs: readonly ListedRepositoryBlob[]
+  readonly had: Set<string>
+}
+
 const KINDS = ['blobs', 'data', 'indexes', 'records', 'partialUploads'] as const
 type Kind = (typeof KINDS)[number]
 
@@ -366,6 +432,12 @@ class Sums {
     const bytes = KINDS.reduce((sum, kind) => (kind === 'partialUploads' ? sum : sum + this.#tallies[kind].bytes), 0)
     return { ...this.#tallies, bytes, linked: this.#linked, tombstones }
   }
+}
+
+async function gathered<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
 }
 
 async function each<T>(

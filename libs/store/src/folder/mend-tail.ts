@@ -43,7 +43,8 @@ export async function mendTail(
   await store.delete(below(PREFIX.indexes))
   // Marks may be lost, and what they are marks of not: the storage service makes them again.
   // Only those that are there: to delete one takes a lock's file, and the disk may be full.
-  for (const key of [keys.allUsedMarked, keys.allNamesMarked]) if (await store.stat(key)) await store.delete([key])
+  for (const key of [keys.allUsedMarked, keys.allNamesMarked, keys.allManifestsKept])
+    if (await store.stat(key)) await store.delete([key])
   const unproven = new Set(below(PREFIX.data))
   const lost = new Set<Digest>()
   const blobs = new Records<BlobRecord>(store, blobRecordSchema, 'the record of blob')

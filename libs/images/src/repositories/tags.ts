@@ -1,0 +1,106 @@
+import { failpoint, StrataError } from '@strata/base'
+import type { Digest, Repository, Tag } from '@strata/oci'
+import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
+import { isPlain, type RecordedManifest } from '../image.js'
+import { underLease } from '../under-lease.js'
+import { unitedRecord } from '../whole.js'
+import { pageOf, type Manifests, type RepositoryParts } from './manifests.js'
+
+/** What a tag stands for. */
+export interface StoredTag {
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly size: number
+}
+
+/**
+ * The tags of repositories. A tag of an image that can be launched is a name of that image
+ * (`Images`): there is one record for both, `images/<repository>/_tags/<tag>`.
+ *
+ * `get` is one store call, a page is one. `set` and `delete` are a number of calls that depends on
+ * the manifest only.
+ */
+export class Tags {
+  constructor(
+    private readonly parts: RepositoryParts,
+    private readonly manifests: Manifests,
+  ) {}
+
+  /** @throws StrataError `corrupt` if its record is damaged */
+  async get(repository: Repository, tag: Tag): Promise<StoredTag | undefined> {
+    const record = await this.parts.names.read(keys.tag(repository, tag))
+    return record && { digest: record.digest, mediaType: record.mediaType, size: record.manifestSize }
+  }
+
+  /**
+   * Points the tag at a manifest of the repository. What had the tag stays in the repository. The
+   * lease must hold what the manifest refers to: it has put the manifest, or this holds it.
+   * @throws StrataError `not_found` if the repository has no such manifest; `layer_missing`,
+   * `upload_interrupted`
+   */
+  async set(repository: Repository, tag: Tag, digest: Digest, run: LeaseRun): Promise<void> {
+    const { blobs } = this.parts
+    const record = await this.manifests.tagged(repository, digest)
+    if (!record) throw new StrataError('not_found', `${repository} has no manifest ${digest}`)
+    for (const blob of await this.manifests.blobsOf(record))
+      if (!(await blobs.hold(blob, run.lease)))
+        throw new StrataError('layer_missing', `manifest ${digest} needs blob ${blob}, which is not in the store`)
+    await this.point(repository, tag, record, run)
+  }
+
+  /**
+   * Takes the tag away and leaves its manifest, as registries do. `false`: it is not there.
+   * (`rmi` takes the manifest with its last tag: `Images.remove`.)
+   */
+  async delete(repository: Repository, tag: Tag): Promise<boolean> {
+    const { names, leases } = this.parts
+    const key = keys.tag(repository, tag)
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const entry = await names.look(key)
+      if (!entry) return false
+      const record = 'damage' in entry ? undefined : 'image' in entry ? entry.image : entry.manifest
+      if (record && !(await this.manifests.has(repository, record.digest)))
+        await underLease(leases, (run) => this.manifests.keepMoved(repository, record, run))
+      if (await names.retire(entry)) return true
+    }
+    throw changedTooOften(key)
+  }
+
+  /** At most `limit` tags behind `last`, in the order of their bytes; `next` if more may follow. */
+  async page(
+    repository: Repository,
+    limit: number,
+    last?: string,
+  ): Promise<{ readonly tags: readonly Tag[]; readonly next?: Tag }> {
+    const { names, next } = await pageOf(this.parts.store, keys.tagsOf(repository), limit, last)
+    return { tags: names as Tag[], ...(next === undefined ? {} : { next: next as Tag }) }
+  }
+
+  /**
+   * Points a tag at a manifest whose record is at hand, by the law of `Manifests`. The lease holds
+   * what it refers to. A run that was superseded sets no tag any more (`Leases`).
+   */
+  async point(repository: Repository, tag: Tag, record: RecordedManifest, run: LeaseRun): Promise<void> {
+    const { names, leases } = this.parts
+    const key = keys.tag(repository, tag)
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      await this.manifests.keep(repository, record, run)
+      const { before, found } = await names.findToWrite(key)
+      const isSame = before?.digest === record.digest
+      const wanted = isSame ? merged(before, record) : record
+      if (wanted === before) return
+      if (before && !isSame) await this.manifests.keepMoved(repository, before, run)
+      // Only after the look at the tag: see Leases.
+      await leases.announce(run, key)
+      if (!(await names.write(key, wanted, found))) continue
+      failpoint('load.name-set')
+      if (await names.renew(keys.imageDigest(repository, record.digest))) return
+    }
+    throw changedTooOften(key)
+  }
+}
+
+function merged(before: RecordedManifest, record: RecordedManifest): RecordedManifest {
+  if (!isPlain(before) && !isPlain(record)) return unitedRecord(before, record)
+  return isPlain(record) ? before : record
+}

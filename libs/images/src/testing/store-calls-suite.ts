@@ -1,0 +1,104 @@
+import { digestOf, MEDIA, type Repository } from '@strata/oci'
+import { keys, RepositoryBlobs, RepositoryNames, type ObjectStore } from '@strata/store'
+import { expect, it } from 'vitest'
+import { Images } from '../images.js'
+import { Names } from '../names.js'
+import { counted, type Calls } from './counted-store.js'
+import { artifactOf, imageOf, indexOf, PushingClient, repositoryOf, tagOf } from './pushing-client.js'
+
+const AT_ONCE = 50
+const app = repositoryOf('team/app')
+
+/**
+ * Every operation of `Repositories` makes the same store calls with `few` others stored and with
+ * `many`: tags, manifests, referrers, blobs and repositories.
+ */
+export function storeCallsSuite(
+  kind: string,
+  open: () => Promise<{ readonly store: ObjectStore; readonly dispose: () => Promise<void> }>,
+  { few, many }: { readonly few: number; readonly many: number },
+): void {
+  it(`${kind}: each operation makes the same store calls with ${few} others stored and with ${many}`, async () => {
+    const { store: plain, dispose } = await open()
+    const { store, calls } = counted(plain)
+    try {
+      await new Images(store).markNames()
+      const client = new PushingClient(store)
+      const { repositories } = client
+      const image = imageOf(['one', 'two'])
+      const subject = image.manifest.digest
+      const index = indexOf([image])
+      const signature = artifactOf('signature', 'text/plain', {
+        subject: { digest: subject, size: 1, mediaType: MEDIA.manifest },
+      })
+      const cost = async (work: () => Promise<unknown>): Promise<Calls> => {
+        calls()
+        await work()
+        return calls()
+      }
+      const costs = async (): Promise<Record<string, Calls>> => ({
+        push: await cost(() => client.push(app, image, 'one')),
+        pushAgain: await cost(() => client.push(app, image, 'one')),
+        pushIndex: await cost(() => client.push(app, index, 'index')),
+        pushReferrer: await cost(() => client.push(app, signature)),
+        manifest: await cost(() => repositories.manifests.get(app, subject)),
+        stat: await cost(() => repositories.manifests.stat(app, subject)),
+        noManifest: await cost(() => repositories.manifests.stat(app, digestOf('none'))),
+        tag: await cost(() => repositories.tags.get(app, tagOf('one'))),
+        noTag: await cost(() => repositories.tags.get(app, tagOf('none'))),
+        blob: await cost(() => repositories.blobs.has(app, image.id)),
+        noBlob: await cost(() => repositories.blobs.has(app, digestOf('none'))),
+        resolve: await cost(() => new Images(store).resolve(`team/app@${subject}`)),
+        tags: await cost(() => repositories.tags.page(app, 2, 'o')),
+        manifests: await cost(() => repositories.manifests.page(app, 2)),
+        catalog: await cost(() => repositories.page(2)),
+        referrers: await cost(() => repositories.referrers.page(app, subject, 1)),
+        untag: await cost(() => repositories.tags.delete(app, tagOf('index'))),
+        rmi: await cost(() =>
+          new Images(store).remove({ ref: 'team/app:one', force: false, inUse: () => Promise.resolve(false) }),
+        ),
+        deleteReferrer: await cost(() => repositories.manifests.delete(app, signature.manifest.digest)),
+        delete: await cost(() => repositories.manifests.delete(app, index.manifest.digest)),
+        deleteBlob: await cost(() => repositories.blobs.delete(app, image.id)),
+      })
+      await client.under((run) => fill(store, app, 0, few, subject, run.lease))
+      // Records that come and go leave tombstones on some stores: from now on all rounds are alike.
+      await costs()
+      const before = await costs()
+      expect(before['stat']).toEqual({ read: 1 })
+      expect(before['tag']).toEqual({ read: 1 })
+      expect(before['blob']).toEqual({ read: 1 })
+      expect(before['tags']).toEqual({ list: 1, listed: 3 })
+      expect(before['referrers']).toMatchObject({ list: 1, read: 1 })
+      await client.under((run) => fill(store, app, few, many, subject, run.lease))
+      expect(await costs()).toEqual(before)
+    } finally {
+      await dispose()
+    }
+  }, 300_000)
+}
+
+/** So many tags, manifests, referrers and blobs of the repository, and repositories. */
+async function fill(
+  store: ObjectStore,
+  repository: Repository,
+  from: number,
+  to: number,
+  subject: ReturnType<typeof digestOf>,
+  lease: string,
+): Promise<void> {
+  const [names, blobs, repositories] = [new Names(store), new RepositoryBlobs(store), new RepositoryNames(store)]
+  for (let at = from; at < to; at += AT_ONCE)
+    await Promise.all(
+      Array.from({ length: Math.min(AT_ONCE, to - at) }, async (_, i) => {
+        const number = at + i
+        const digest = digestOf(`manifest ${number}`)
+        const manifest = { digest, mediaType: MEDIA.manifest, manifestSize: 1, kept: 'digest' as const }
+        const attached = { subject, annotations: {} }
+        await names.write(keys.imageDigest(repository, digest), { ...manifest, attached }, undefined)
+        await names.write(keys.tag(repository, tagOf(`p${number}`)), manifest, undefined)
+        await blobs.add(repository, [digest], lease)
+        await repositories.add(repositoryOf(`many/${number}`))
+      }),
+    )
+}

@@ -1,0 +1,128 @@
+import type { Digest, Repository } from '@strata/oci'
+import { z } from 'zod'
+import { keys, parseRepositoryBlobKey, PREFIX } from '../keys.js'
+import { interrupted, Leases } from '../leases/leases.js'
+import type { Etag, ObjectStore } from '../objects/object-store.js'
+import { CAS_ATTEMPTS, changedTooOften, Records } from '../records.js'
+
+const schema = z.object({
+  /** The leases that count on it. Ended ones may still be named; only live ones matter. */
+  holders: z.array(z.string().max(64)),
+})
+type RepositoryBlob = z.infer<typeof schema>
+
+/** A key as a list shows it. */
+export interface ListedRepositoryBlob {
+  readonly key: string
+  readonly repository: Repository
+  readonly digest: Digest
+  readonly holders: readonly string[]
+  readonly etag: Etag
+  readonly size: number
+}
+
+/** Blobs of one request that are looked at together. */
+const AT_ONCE = 16
+
+/**
+ * Which blobs a repository has: one key per (repository, blob). A blob lies in the store once, and
+ * each repository that has it has a key of its own. So a client of one repository can neither read
+ * nor name a blob that only another repository has.
+ *
+ * `has` is one store call. `add` and `delete` are two calls for each blob, and one for the lease.
+ *
+ * **A repository has a blob**
+ * - for as long as a manifest of it refers to the blob (unless a client has deleted it there);
+ * - before that, for as long as a lease that has added it lives: an upload, before its manifest.
+ *
+ * **A key is no reference.** The collector keeps no blob for the sake of a key. It deletes a key
+ * that no manifest of the repository needs and no live lease holds. It does so by the protocol of
+ * blobs (`BlobStore`, store-model.ts): it lists the keys with their ETags, *then* the live leases,
+ * *then* reads what manifests refer to, and ends a key only if its ETag is still that of the list.
+ * Whoever puts a manifest adds its blobs for a lease that lives until the manifest is visible.
+ *
+ * A key without its blob is possible: a process died, or a client deleted the blob. Whoever serves
+ * a blob reads its record next, which decides.
+ */
+export class RepositoryBlobs {
+  readonly #records: Records<RepositoryBlob>
+  readonly #leases: Leases
+
+  constructor(store: ObjectStore) {
+    this.#records = new Records(store, schema, 'the record of a repository’s blob', () => 'the blob counts as absent')
+    this.#leases = new Leases(store)
+  }
+
+  async has(repository: Repository, digest: Digest): Promise<boolean> {
+    return (await this.#records.look(keys.repositoryBlob(repository, digest)))?.value !== undefined
+  }
+
+  /**
+   * The repository has these blobs from here on, held by the lease. `onlyIfHad`: for a client who
+   * names blobs without their bytes; gives those that the repository does not have.
+   * @throws StrataError `upload_interrupted` if the lease has been ended
+   */
+  async add(
+    repository: Repository,
+    digests: Iterable<Digest>,
+    lease: string,
+    { onlyIfHad = false } = {},
+  ): Promise<Digest[]> {
+    const missing: Digest[] = []
+    const left = [...new Set(digests)]
+    while (left.length > 0)
+      await Promise.all(
+        left.splice(0, AT_ONCE).map(async (digest) => {
+          if (!(await this.#hold(keys.repositoryBlob(repository, digest), lease, onlyIfHad))) missing.push(digest)
+        }),
+      )
+    if (!(await this.#leases.get(lease))) interrupted(lease)
+    return missing
+  }
+
+  /** `false`: the repository did not have it. */
+  async delete(repository: Repository, digest: Digest): Promise<boolean> {
+    const key = keys.repositoryBlob(repository, digest)
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const seen = await this.#records.look(key)
+      if (!seen || (seen.value === undefined && !seen.damage)) return false
+      if (await this.#records.retire(key, seen)) return true
+    }
+    throw changedTooOften(key)
+  }
+
+  /** The collector's: all keys. One that is damaged has no holders. */
+  async *list(): AsyncGenerator<ListedRepositoryBlob> {
+    const damaged: ListedRepositoryBlob[] = []
+    const onDamaged = ({ key, etag, size }: { key: string; etag: Etag; size: number }): void => {
+      const name = parseRepositoryBlobKey(key)
+      if (name) damaged.push({ key, ...name, holders: [], etag, size })
+    }
+    for await (const { key, value, etag, size } of this.#records.list(PREFIX.repositoryBlobs, { onDamaged })) {
+      const name = parseRepositoryBlobKey(key)
+      if (name) yield { key, ...name, holders: value.holders, etag, size }
+    }
+    yield* damaged
+  }
+
+  /** The collector's: ends a key if it is as it was listed. */
+  async retire({ key, etag }: ListedRepositoryBlob): Promise<boolean> {
+    return this.#records.retire(key, { value: undefined, etag })
+  }
+
+  /** The collector's: leaves out holders that have ended, if the key is as it was listed. */
+  async prune({ key, etag }: ListedRepositoryBlob, holders: readonly string[]): Promise<boolean> {
+    return (await this.#records.write(key, { holders: [...holders] }, { value: undefined, etag })) !== undefined
+  }
+
+  async #hold(key: string, lease: string, onlyIfHad: boolean): Promise<boolean> {
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const seen = await this.#records.look(key)
+      if (onlyIfHad && !seen?.value) return false
+      const holders = seen?.value?.holders ?? []
+      if (holders.includes(lease) || (await this.#records.write(key, { holders: [...holders, lease] }, seen)))
+        return true
+    }
+    throw changedTooOften(key)
+  }
+}
