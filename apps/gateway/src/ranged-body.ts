@@ -70,8 +70,8 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
 }
 
 /**
- * As many bytes as were promised, or an error. A body that ended early would leave the client to
- * wait on an open connection, and one that went on would be read as the next answer.
+ * Passes the promised number of bytes, or throws. If a body ended early, the client would wait on
+ * an open connection. If it went on, the client would read the rest as the next answer.
  */
 async function* ofLength(length: number, pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let sent = 0

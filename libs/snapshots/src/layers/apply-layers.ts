@@ -66,10 +66,13 @@ export function applyLayers(layers: readonly LayerFiles[], targets: readonly Tar
 
 /** What is done with the directories of a layer, depth first. */
 interface Visitor {
-  /** Whether the directory is opened at all. */
+  /** Whether to open this directory and the ones below it. */
   isToEnter(folder: number): boolean
   enter(folder: number, dirfd: number): void
-  /** Everything in it is done; `dirfd` is its parent. Also of those that are not entered. */
+  /**
+   * Called when everything in the directory is done, also if it was not entered. `dirfd` is its
+   * parent.
+   */
   leave(folder: number, dirfd: number): void
 }
 
@@ -119,8 +122,8 @@ class Application {
       },
       leave: () => undefined,
     })
-    // Links come when all their targets are there, which may lie anywhere. A directory gets its
-    // attributes when nothing is made in it any more: making would change its times.
+    // Links are made when all their targets exist, which may be anywhere in the tree. A directory
+    // gets its attributes last, because an entry that is made in it changes its times.
     this.#eachFolder(root, {
       isToEnter: (folder) => this.#holds(folder, (action) => action === ACTION.directory || action === ACTION.link),
       enter: (folder, dirfd) => {
@@ -173,7 +176,7 @@ class Application {
     return false
   }
 
-  /** By entry: how many links of this layer there are to it. */
+  /** By entry, how many links of this layer name it. */
   #linkCounts(): Map<number, number> {
     const counts = new Map<number, number>()
     for (let entry = 0; entry < this.#index.count; entry++) {

@@ -3,21 +3,24 @@ import { linkat, mkdirat } from '@strata/linux'
 import { below, openFolder, removeTree } from '../trees/tree.js'
 
 /**
- * The files of a tree that get further names while it is made, each kept under its key in one
- * folder beside the tree. So a hard link costs the same wherever its target lies: a path to it may
- * have a thousand components, and a million links may name it.
+ * The files of a tree that get more names while the tree is made. Each is linked under its key into
+ * one folder beside the tree. So a hard link costs the same wherever its target is. (A path to the
+ * target may have a thousand components, and a million links may name it.)
  *
- * The last link to a file is its kept name, renamed: a file never has more names than it will have
- * (EMLINK).
+ * The last link is the name in that folder, renamed. So a file never has more names than in the
+ * finished tree (EMLINK).
  */
 export class LinkTargets implements Disposable {
   readonly #name: Buffer
-  /** By key: how many links are still to come. */
+  /** By key, how many links are still to be made. */
   readonly #left = new Map<string, number>()
-  /** Of the folder, which is made with the first file. */
+  /** The descriptor of the folder. The first file makes the folder. */
   #dirfd: number | undefined
 
-  /** @param parent the open parent of the tree, and `tree` its name there */
+  /**
+   * @param parent descriptor of the tree's parent
+   * @param tree the name of the tree there
+   */
   constructor(
     readonly parent: number,
     tree: Buffer,
@@ -25,7 +28,7 @@ export class LinkTargets implements Disposable {
     this.#name = Buffer.concat([tree, Buffer.from('.links')])
   }
 
-  /** A file was made at this name, and gets so many more. */
+  /** Keeps a file that was made at this name and gets so many more links. */
   keep(key: string, links: number, dirfd: number, name: Buffer): void {
     linkat(dirfd, name, this.#folder(), key)
     this.#left.set(key, links)
@@ -35,7 +38,7 @@ export class LinkTargets implements Disposable {
     return this.#left.has(key)
   }
 
-  /** A further name of a file that is kept. */
+  /** Gives a kept file one more name. */
   link(key: string, dirfd: number, name: Buffer): void {
     const left = this.#left.get(key)! - 1
     if (left > 0) {
@@ -47,7 +50,10 @@ export class LinkTargets implements Disposable {
     }
   }
 
-  /** All links are made. What fails before leaves the folder to those who remove the tree. */
+  /**
+   * Deletes the folder, when all links are made. After a failure it stays, and is deleted with the
+   * work folder that the tree is in.
+   */
   end(): void {
     if (this.#dirfd !== undefined) removeTree(below(this.parent, this.#name))
   }

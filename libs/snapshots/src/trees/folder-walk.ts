@@ -2,20 +2,20 @@ import { closeSync, constants } from 'node:fs'
 import { openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS } from '@strata/linux'
 
 /**
- * Folders on the way down that stay open. It bounds the descriptors of one walk; most trees are not
- * so deep, and are walked without a step through `..`.
+ * How many folders on the way down stay open. This limits the descriptors of a walk. Most trees are
+ * less deep, and are walked without a step through `..`.
  */
 const MOST_OPEN = 32
 const FLAGS = constants.O_RDONLY | constants.O_DIRECTORY
 const PARENT = '..'
 
 /**
- * Walks a tree of folders by descriptors: each step, down to a child or up to the parent, costs the
- * same at any depth. A path from the root would cost its length for each folder, and names of a
- * thousand components make many deep ones.
+ * Walks a tree of folders by descriptors. A step to a child or to the parent costs the same at any
+ * depth. Paths from the root would cost their length at each folder, and one name of a thousand
+ * components makes many deep folders.
  *
- * The kernel follows no link on the way. The tree belongs to the walker alone: a folder that is
- * moved during the walk has another parent.
+ * The kernel follows no link on the way. Nothing else may change the tree: a folder that is moved
+ * during the walk has another parent.
  *
  * @example
  * using walk = new FolderWalk(root)
@@ -42,7 +42,7 @@ export class FolderWalk implements Disposable {
     if (this.#open.length > MOST_OPEN) closeSync(this.#open.shift()!)
   }
 
-  /** To the parent. Not from the root. */
+  /** Steps to the parent. It is a fault of the caller to call it at the root. */
   up(): void {
     if (this.#depth === 0) throw new Error('a walk of folders would leave its root')
     const below = this.#open.pop()!

@@ -5,7 +5,10 @@ import { lsetxattr } from '@strata/linux'
 
 /** Errors by which a file system says that it does not keep this attribute (setxattr(2)). */
 const REFUSALS = new Set(['ENOSPC', 'E2BIG', 'ERANGE', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'EPERM', 'EACCES'])
-/** With so many bytes free, ENOSPC means that the inode has no room, not that the disk is full. */
+/**
+ * If at least so many bytes are free, ENOSPC means that the inode has no room, not that the disk is
+ * full.
+ */
 const ROOM = 1024 * 1024
 
 /**

@@ -50,8 +50,8 @@ export class Scratch {
 }
 
 function removeIfDead(folder: string): void {
-  // Strata makes only folders here. Their owners remove them without the gate, so that one may go
-  // at any line.
+  // Strata makes only folders here. An owner deletes its own folder without the gate, so the folder
+  // may disappear at any line of this.
   const found = lstatSync(folder, { throwIfNoEntry: false })
   if (found?.isDirectory() === false) rmSync(folder, { force: true })
   const fd = found?.isDirectory() ? openIfThere(folder) : undefined

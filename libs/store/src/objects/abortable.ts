@@ -19,7 +19,8 @@ export async function* abortable(
   try {
     for (;;) {
       if (signal?.aborted) throw cancelled()
-      // A race for each chunk: a promise that stays pending would keep all chunks that it lost to.
+      // Each chunk has a promise of its own to race against. One promise for the whole stream would
+      // keep every chunk until the stream ends.
       const next = await unlessAborted(chunks.next(), signal)
       if (next.done) {
         ended = true
@@ -32,7 +33,9 @@ export async function* abortable(
   }
 }
 
-/** What `work` comes to, or `cancelled` as soon as `signal` aborts: the work goes on then. */
+/**
+ * The result of `work`, or `cancelled` as soon as `signal` aborts. The work itself is not stopped.
+ */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work
   const aborted = Promise.withResolvers<never>()

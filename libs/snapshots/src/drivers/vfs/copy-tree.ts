@@ -64,7 +64,7 @@ class TreeCopy {
   run(): void {
     using from = new FolderWalk(this.from)
     using to = new FolderWalk(this.to)
-    /** By depth: the folders that are not copied yet. */
+    /** By depth, the folders that are not copied yet. */
     const pending = [this.#contents(from.dirfd, to.dirfd)]
     for (;;) {
       const name = pending.at(-1)!.pop()
@@ -74,7 +74,7 @@ class TreeCopy {
         pending.push(this.#contents(from.dirfd, to.dirfd))
         continue
       }
-      // Nothing is made in this folder any more: making would change its times.
+      // Last, because an entry that is made in a folder changes the folder's times.
       copyAttributes(fstatSync(from.dirfd, { bigint: true }), HERE, from.dirfd, to.dirfd)
       pending.pop()
       if (pending.length === 0) return
@@ -83,7 +83,10 @@ class TreeCopy {
     }
   }
 
-  /** Copies what is in a folder, folders without their contents, and gives the names of those. */
+  /**
+   * Copies the entries of a folder, its subfolders without their contents, and gives the names of
+   * those.
+   */
   #contents(from: number, to: number): Buffer[] {
     const folders: Buffer[] = []
     for (const { name } of namesIn(`/proc/self/fd/${from}`)) {

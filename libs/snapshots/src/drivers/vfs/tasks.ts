@@ -12,7 +12,7 @@ export const tasks = {
     applyLayers(layers, targets, inPlace(`${folder}.aside`))
     if (layers.length > 0) return
     mkdirSync(folder)
-    // `mkdir` leaves out what the umask has.
+    // The umask may have removed bits from the mode.
     chmodSync(folder, 0o755)
     utimesSync(folder, 0, 0)
   },
