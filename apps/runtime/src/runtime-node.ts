@@ -6,7 +6,7 @@ import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
 import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
-import { bootId, FolderVersion, makePrivateMount, MNT_DETACH, mountTable, ownFolder, umount } from '@strata/linux'
+import { bootId, FolderVersion, ownFolder } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/base'
 import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
 import { joinNode, QUEUES, Sealer, type NodeMembership, type QueueClient } from '@strata/queue'
@@ -23,14 +23,8 @@ import { LaunchFailures } from './launch-failures.js'
 import { NodeCleaner } from './node-cleaner.js'
 import { NodeJobs } from './node-jobs.js'
 import { nodeUsage, writtenBytes } from './node-usage.js'
+import { PrivateMounts } from './private-mounts.js'
 import { Publisher } from './publisher.js'
-
-/**
- * Of the node's folder what mounts are made in: each a private mount of its own. Not the folder as
- * a whole, for no hard link leads into another mount, and then every layer would be copied from the
- * store instead of linked.
- */
-const MOUNTED = ['snapshots', 'roots', 'mounts'] as const
 
 /**
  * One node's roots, mounts and containers. `start` brings disk, runtime and kernel into agreement
@@ -59,6 +53,7 @@ export class RuntimeNode {
     private readonly membership: NodeMembership,
     private readonly layers: LayerFolder,
     private readonly durable: DurableFolder,
+    private readonly privateMounts: PrivateMounts,
   ) {
     this.cleaner = new NodeCleaner(snapshots, layers, containers, new Images(store), store)
   }
@@ -91,33 +86,39 @@ export class RuntimeNode {
   ): Promise<RuntimeNode> {
     const folder = config.STRATA_NODE_FOLDER
     ownFolder(folder)
-    for (const name of MOUNTED) makePrivateMount(join(folder, name))
-    const layers = new LayerFolder(join(folder, 'layers'))
-    const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
-    const wanted = { driver: config.STRATA_SNAPSHOTTER, variants: { erofs: config.STRATA_EROFS } }
-    const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
-    const created = await createSnapshotter({ ...wanted, folder: join(folder, 'snapshots'), memory })
-    const snapshots = created.snapshotter
-    const containers = await Containers.open({
-      node: config.STRATA_NODE,
-      folder: join(folder, 'containers'),
-      runFolder: config.STRATA_RUN_FOLDER,
-      roots: new SnapshotRoots(snapshots, join(folder, 'roots')),
-      warn,
-    })
-    for (const warning of containers.runtime.warnings) warn(warning)
-    return new RuntimeNode(
-      config,
-      store,
-      snapshots,
-      driverReason(wanted, created),
-      containers,
-      new ImageMounts(snapshots, join(folder, 'mounts')),
-      queue,
-      membership,
-      layers,
-      durable,
-    )
+    const mounts = new PrivateMounts(folder)
+    try {
+      const layers = new LayerFolder(join(folder, 'layers'))
+      const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
+      const wanted = { driver: config.STRATA_SNAPSHOTTER, variants: { erofs: config.STRATA_EROFS } }
+      const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
+      const created = await createSnapshotter({ ...wanted, folder: join(folder, 'snapshots'), memory })
+      const snapshots = created.snapshotter
+      const containers = await Containers.open({
+        node: config.STRATA_NODE,
+        folder: join(folder, 'containers'),
+        runFolder: config.STRATA_RUN_FOLDER,
+        roots: new SnapshotRoots(snapshots, join(folder, 'roots')),
+        warn,
+      })
+      for (const warning of containers.runtime.warnings) warn(warning)
+      return new RuntimeNode(
+        config,
+        store,
+        snapshots,
+        driverReason(wanted, created),
+        containers,
+        new ImageMounts(snapshots, join(folder, 'mounts')),
+        queue,
+        membership,
+        layers,
+        durable,
+        mounts,
+      )
+    } catch (error) {
+      mounts[Symbol.dispose]()
+      throw error
+    }
   }
 
   /** Makes the node known at its door, and takes jobs. */
@@ -242,15 +243,18 @@ export class RuntimeNode {
   }
 
   async close(): Promise<void> {
-    await this.#publisher?.close()
-    await this.membership.leave()
-    await this.queue.close()
-    await this.containers.close()
-    await this.snapshots.releaseRoots()
-    await this.snapshots.close()
-    this.durable.close()
-    await this.store.close()
-    this.#tidy()
+    try {
+      await this.#publisher?.close()
+      await this.membership.leave()
+      await this.queue.close()
+      await this.containers.close()
+      await this.snapshots.releaseRoots()
+      await this.snapshots.close()
+      this.durable.close()
+      await this.store.close()
+    } finally {
+      this.#tidy()
+    }
   }
 
   /**
@@ -258,11 +262,8 @@ export class RuntimeNode {
    * again.
    */
   #tidy(): void {
-    const { STRATA_NODE_FOLDER: folder, STRATA_RUN_FOLDER: run } = this.config
-    for (const path of MOUNTED.map((name) => join(folder, name))) {
-      // Detached: the last sync may still have it open, in a process of its own.
-      if (!mountTable().some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) umount(path, MNT_DETACH)
-    }
+    this.privateMounts[Symbol.dispose]()
+    const { STRATA_RUN_FOLDER: run } = this.config
     for (const name of ['bundles', 'runc', '']) {
       try {
         rmdirSync(join(run, name))

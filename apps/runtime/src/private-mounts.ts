@@ -1,0 +1,41 @@
+import { join } from 'node:path'
+import { makePrivateMount, MNT_DETACH, mountAt, mountTable, umount } from '@strata/linux'
+
+/** Of the node's folder: where the runtime mounts roots, containers and images. */
+const NAMES = ['snapshots', 'roots', 'mounts'] as const
+
+/**
+ * The folders that a node mounts things in. Each is a private mount of its own, and not the node's
+ * folder as a whole: no hard link leads into another mount, so every layer would be copied from the
+ * store instead of linked.
+ *
+ * Law: they end with their process, however far its start came, unless something is mounted in
+ * them, which a container needs. After a crash the next start takes over what is there.
+ */
+export class PrivateMounts implements Disposable {
+  /** As the mount table knows them: the node's folder may be given by a link. */
+  readonly #paths: string[] = []
+  readonly #onExit = (): void => this[Symbol.dispose]()
+
+  constructor(folder: string) {
+    // A start that waits for Redis or a store is left as it is when its time to end is over.
+    process.once('exit', this.#onExit)
+    try {
+      for (const name of NAMES) this.#paths.push(makePrivateMount(join(folder, name)))
+    } catch (error) {
+      this[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  /** Doing it twice is the same as once. */
+  [Symbol.dispose](): void {
+    process.off('exit', this.#onExit)
+    const table = mountTable()
+    for (const path of this.#paths.splice(0)) {
+      if (!mountAt(path, table) || table.some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) continue
+      // Detached: the last sync may still have it open, in a process of its own.
+      umount(path, MNT_DETACH)
+    }
+  }
+}
