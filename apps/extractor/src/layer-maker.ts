@@ -13,7 +13,7 @@ import {
 } from '@strata/archive'
 import { IndexMemory, LayerIndex, type LayerFolder, type SharedMemory } from '@strata/layers'
 import { flock, ownFolder } from '@strata/linux'
-import { failpoint, StrataError } from '@strata/base'
+import { failpoint, SingleFlightByKey, StrataError } from '@strata/base'
 import { type DiffId, type Digest } from '@strata/oci'
 import type { ExtractRef } from '@strata/queue'
 import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
@@ -34,7 +34,7 @@ const MAX_INDEX_BYTES = 2 ** 31
  */
 export class LayerMaker {
   /** By the diffID; where that is not known yet by the blob's digest. */
-  readonly #making = new Map<Digest, Promise<boolean>>()
+  readonly #making = new SingleFlightByKey<Digest, boolean>()
 
   constructor(
     private readonly store: ObjectStore,
@@ -72,8 +72,9 @@ export class LayerMaker {
   #lock: { close(): Promise<void> } | undefined
 
   /**
-   * True if this call made it. Who comes while it is being made waits for that, and takes over if
-   * its maker was cancelled.
+   * True if this call made it. Calls while it is being made wait for that. One that is cancelled
+   * leaves at once; the work goes on as long as anyone waits for it. The last one that is cancelled
+   * leaves when the work has been cleaned up.
    */
   async ensure(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     for (;;) {
@@ -96,17 +97,15 @@ export class LayerMaker {
         }
       }
       const key = diffId ?? layer.digest
-      const running = this.#making.get(key)
-      if (running) {
-        await running.catch(() => undefined)
-        continue
-      }
-      const making = this.#make({ ...layer, diffId }, signal)
-      this.#making.set(key, making)
+      const isJoining = this.#making.isJoinable(key)
       try {
-        return await making
-      } finally {
-        this.#making.delete(key)
+        const isMade = await this.#making.run(key, (abort) => this.#make({ ...layer, diffId }, abort), signal)
+        if (!isJoining) return isMade
+      } catch (error) {
+        // The last one to leave is told when nothing of the work is left.
+        if (signal.aborted && !this.#making.isJoinable(key)) await this.#making.settled([key])
+        // The other may have come with another blob, which only claimed to be this layer.
+        if (!isJoining || signal.aborted) throw error
       }
     }
   }
@@ -157,7 +156,7 @@ export class LayerMaker {
           'corrupt',
           `the index of layer ${layer.digest} speaks of ${known.tarSize} bytes, the layer has ${layer.size}`,
         )
-      const file = await this.#source(layer)
+      const { file, proven } = await this.#source(layer)
       const task: InflateTask = {
         blob: layer.digest,
         diffId: layer.diffId,
@@ -178,7 +177,7 @@ export class LayerMaker {
       else await this.#keepIndex(diffId, index)
       await this.#keepCheckpoints(layer.digest, checkpoints)
       failpoint('extract.index-kept')
-      await this.blobs.prove(layer.digest, diffId)
+      if (proven !== diffId) await this.blobs.prove(layer.digest, diffId)
       failpoint('extract.proven')
       if (this.folder.has(diffId)) return false
       await chmod(tar, 0o444)
@@ -202,10 +201,10 @@ export class LayerMaker {
   }
 
   /**
-   * The blob is there, and whole; its file, where the store has files. Its bytes gone is said as
-   * what it is to the reader: a layer that is missing.
+   * Of a blob that is there and complete: its file, where the store has files, and the diffID that
+   * was proven before. A blob whose bytes are gone is a missing layer to the reader.
    */
-  async #source(layer: ExtractRef): Promise<string | undefined> {
+  async #source(layer: ExtractRef): Promise<{ file: string | undefined; proven: DiffId | undefined }> {
     const record = await this.blobs.stat(layer.digest)
     const info = record && (await this.store.stat(record.data))
     if (!record || !info) throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
@@ -214,7 +213,7 @@ export class LayerMaker {
         'corrupt',
         `the layer ${layer.digest} in the store is damaged: it has ${info.size} bytes of ${record.size}`,
       )
-    return localObjects(this.store)?.localPath(record.data)
+    return { file: localObjects(this.store)?.localPath(record.data), proven: record.diffId }
   }
 
   /**

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { ContainerRecord, ContainerRoots } from '@strata/containers'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
 import { mountTable } from '@strata/linux'
+import { asCode } from '@strata/base'
 
 /**
  * Containers' writable roots: a snapshot each, under the container's id, mounted at
@@ -19,7 +20,8 @@ export class SnapshotRoots implements ContainerRoots {
     if (mountTable().some(({ mountPoint }) => mountPoint === target)) return target
     // Of what is removed when it has exited, a stop of the machine leaves at most what a launch put
     // into its root before anything ran.
-    mountAll(await this.snapshots.prepare(parseSnapshotKey(id), image.chainId, { isVolatile: autoRemove }), target)
+    const prepared = this.snapshots.prepare(parseSnapshotKey(id), image.chainId, { isVolatile: autoRemove })
+    mountAll(await prepared.catch(ofContainer), target)
     return target
   }
 
@@ -31,10 +33,15 @@ export class SnapshotRoots implements ContainerRoots {
     const target = this.#target(id)
     await unmountAll(target)
     await rmdir(target).catch(() => undefined)
-    await this.snapshots.remove(parseSnapshotKey(id))
+    await this.snapshots.remove(parseSnapshotKey(id)).catch(ofContainer)
   }
 
   #target(id: string): string {
     return join(this.folder, id)
   }
+}
+
+/** A snapshot under a container's id is that container to those who asked. */
+function ofContainer(error: unknown): never {
+  throw asCode(error, { exists: 'container_exists', in_use: 'container_running' })
 }

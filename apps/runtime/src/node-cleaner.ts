@@ -90,7 +90,7 @@ export class NodeCleaner {
       const freed = await this.snapshots
         .removeRoot(chainId, () => this.#isClaimed(data, ({ image }) => image.chainId === chainId))
         .catch((error: unknown) => {
-          if (error instanceof StrataError && error.code === 'image_in_use') return undefined
+          if (error instanceof StrataError && error.code === 'in_use') return undefined
           throw error
         })
       if (!freed || freed.inodes === 0) continue

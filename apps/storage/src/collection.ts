@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Image, Images } from '@strata/images'
-import { toldToAll, StrataError } from '@strata/base'
+import { JointRuns, StrataError, toldToAll } from '@strata/base'
 import { type Digest, type DiffId } from '@strata/oci'
 import {
   QUEUES,
@@ -14,7 +14,6 @@ import {
 } from '@strata/queue'
 import type { Collector } from '@strata/store'
 import { z } from 'zod'
-import { JointRuns } from './joint-runs.js'
 
 type Collect = JobData<'collect'>
 type NodePart = JobResult<'collect'>['nodes'][number]
@@ -37,7 +36,7 @@ const MOST_NAMED = 10_000
  * stands that. The report is then that of the run that ended.
  */
 export class Collection {
-  readonly #runs = new JointRuns<JobResult<'collect'>>()
+  readonly #runs = new JointRuns<string, JobResult<'collect'>>()
 
   constructor(
     private readonly collector: Collector,
@@ -67,8 +66,10 @@ export class Collection {
   async run(data: Collect, context: JobContext): Promise<JobResult<'collect'>> {
     await context.progress({ state: 'active', step: 'collecting' })
     const { dryRun, untagged, absentContainers } = data
-    return this.#runs.run(JSON.stringify([dryRun, untagged, absentContainers]), context.signal, (signal) =>
-      this.#run(data, context, signal),
+    return this.#runs.run(
+      JSON.stringify([dryRun, untagged, absentContainers]),
+      (signal) => this.#run(data, context, signal),
+      context.signal,
     )
   }
 

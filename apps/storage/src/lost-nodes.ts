@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { StrataError } from '@strata/base'
+import { SingleFlightByKey, StrataError } from '@strata/base'
 import {
   placeElsewhere,
   QUEUES,
@@ -65,7 +65,7 @@ export class LostNodes {
    * What was missed at the last looks in a row: how often, and since when by this process' clock.
    */
   readonly #missed = new Map<string, { looks: number; since: number }>()
-  readonly #draining = new Map<string, Promise<void>>()
+  readonly #draining = new SingleFlightByKey<string, void>()
   readonly #closing = new AbortController()
 
   constructor(
@@ -145,7 +145,7 @@ export class LostNodes {
 
   async close(): Promise<void> {
     this.#closing.abort()
-    await Promise.all(this.#draining.values())
+    await this.#draining.settled()
   }
 
   async #refuseLiving({ id, host, state }: NodeStatus): Promise<void> {
@@ -164,11 +164,10 @@ export class LostNodes {
   /** One drain of a queue at a time. */
   #begin(orphan: Orphan, isDue: () => Promise<boolean>): void {
     const { queue } = orphan
-    if (this.#draining.has(queue) || this.#closing.signal.aborted) return
-    const drain = this.#drain(orphan, isDue)
+    if (this.#closing.signal.aborted) return
+    this.#draining
+      .run(queue, () => this.#drain(orphan, isDue))
       .catch((error: unknown) => this.onError(new Error(`ending jobs of ${queue}`, { cause: error })))
-      .finally(() => this.#draining.delete(queue))
-    this.#draining.set(queue, drain)
   }
 
   /**

@@ -1,4 +1,4 @@
-import { failpoint, StrataError } from '@strata/base'
+import { failpoint, SingleFlight, StrataError } from '@strata/base'
 import {
   ENDS,
   QUEUES,
@@ -52,7 +52,7 @@ export class Reaper {
    * sweep.
    */
   readonly #past = new Set<string>()
-  #reaping: Promise<JobResult<'sweep'>> | undefined
+  readonly #reaping = new SingleFlight<JobResult<'sweep'>>()
 
   constructor(
     private readonly leases: Leases,
@@ -67,7 +67,7 @@ export class Reaper {
 
   /** One at a time: a call while one is under way gets its result. */
   reap(): Promise<JobResult<'sweep'>> {
-    return (this.#reaping ??= this.#reap().finally(() => (this.#reaping = undefined)))
+    return this.#reaping.run(() => this.#reap())
   }
 
   async #reap(): Promise<JobResult<'sweep'>> {

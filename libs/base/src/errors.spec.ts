@@ -1,5 +1,14 @@
 import { describe, expect, it } from 'vitest'
-import { asStrataError, ERROR_CODES, isErrorCode, MAX_TOLD, StrataError, toldToAll, toldToCaller } from './errors.js'
+import {
+  asCode,
+  asStrataError,
+  ERROR_CODES,
+  isErrorCode,
+  MAX_TOLD,
+  StrataError,
+  toldToAll,
+  toldToCaller,
+} from './errors.js'
 
 describe('errors', () => {
   it('are of a closed set without doubles', () => {
@@ -13,6 +22,18 @@ describe('errors', () => {
     expect(asStrataError(error)).toBe(error)
     expect(asStrataError(Object.assign(new Error('write'), { code: 'ENOSPC' })).code).toBe('storage_full')
     expect(asStrataError('text')).toMatchObject({ code: 'internal', message: 'text' })
+  })
+
+  it('get the code of what the thing is to a caller', () => {
+    const error = new StrataError('exists', 'the key k is taken', { confidential: true })
+    expect(asCode(error, { exists: 'container_exists' })).toMatchObject({
+      code: 'container_exists',
+      message: 'the key k is taken',
+      confidential: true,
+      cause: error,
+    })
+    expect(asCode(error, { in_use: 'image_in_use' })).toBe(error)
+    expect(asCode('no error', { exists: 'container_exists' })).toBe('no error')
   })
 
   it.each([

@@ -4,12 +4,18 @@
  * A code is stable: clients may match on it. The HTTP status of each stands in `@strata/platform`
  * (problem.ts), in one table. Messages are one clear sentence that names the thing and, where the
  * reader can act, what to do.
+ *
+ * A library uses the codes of the things that it knows. `not_found`, `exists` and `in_use` are for
+ * things without a code of their own: a caller that knows what the thing is to its users gives the
+ * error that code (`asCode`).
  */
 export const ERROR_CODES = [
   // what the caller sent
   'bad_request',
   'unauthorized',
   'not_found',
+  'exists',
+  'in_use',
   'unsupported',
   'request_timeout',
   // archives and images
@@ -70,6 +76,8 @@ export const ERROR_TITLES: Readonly<Record<ErrorCode, string>> = {
   bad_request: 'The request is not valid',
   unauthorized: 'A token is needed',
   not_found: 'There is nothing here',
+  exists: 'It exists already',
+  in_use: 'It is in use',
   unsupported: 'Strata does not read this',
   request_timeout: 'The request did not come in time',
   archive_invalid: 'The archive is not valid',
@@ -155,6 +163,19 @@ export function asStrataError(error: unknown): StrataError {
   if (error instanceof Error && 'code' in error && error.code === 'EUNUSABLE')
     return new StrataError('corrupt', message, { cause: error })
   return new StrataError('internal', message, { cause: error })
+}
+
+/**
+ * The same error under another code, if `codes` has one for it: for the place that knows what the
+ * thing is to its callers. The sentence stays.
+ *
+ *     throw asCode(error, { exists: 'container_exists' })
+ */
+export function asCode(error: unknown, codes: Partial<Readonly<Record<ErrorCode, ErrorCode>>>): unknown {
+  if (!(error instanceof StrataError)) return error
+  const code = codes[error.code]
+  if (code === undefined) return error
+  return new StrataError(code, error.message, { cause: error, confidential: error.confidential })
 }
 
 /** The same error, its sentence for its caller only. */

@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/base'
+import { SingleFlight, StrataError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { producerConnection, workerConnection, type RedisUrl } from './connection.js'
 import type { QueueKind } from './jobs/contracts.js'
@@ -79,10 +79,9 @@ export class QueueClient {
   /** Whether Redis answers now; asked again only when it has told. While it is away, at once. */
   async answers(): Promise<boolean> {
     if (this.redis.status !== 'ready') return false
-    this.#ping ??= this.redis.ping().finally(() => (this.#ping = undefined))
-    return (await this.#ping) === 'PONG'
+    return (await this.#pings.run(() => this.redis.ping())) === 'PONG'
   }
-  #ping: Promise<string> | undefined
+  readonly #pings = new SingleFlight<string>()
 
   /** Works a queue until `close`. */
   serve<K extends QueueKind>(options: WorkerOptions<K>): JobWorker<K> {

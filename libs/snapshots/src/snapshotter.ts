@@ -50,11 +50,11 @@ import type { RootInfo, SnapshotInfo, SnapshotKey, Usage } from './snapshot.js'
  * caller decides which roots are worth keeping. The folder must lie below a private mount
  * (`makePrivateMount` of `@strata/linux`): the driver does not know what else lies there.
  *
- * **Errors** (StrataError): `not_found` for a key or chain id that is not there, `container_exists`
- * for a key in use for something else, `container_running` for a snapshot that is mounted,
- * `image_in_use` for a root that is, `layer_missing` and `corrupt` for a layer's files,
- * `layer_invalid` for what they say, `storage_full`, `cancelled`, `driver_unavailable` for a
- * snapshot that another driver made and this one cannot mount.
+ * **Errors** (StrataError): `not_found` for a key or chain id that is not there, `exists` for a key
+ * that is taken by another snapshot, `in_use` for a snapshot or root that is mounted,
+ * `layer_missing` and `corrupt` for a layer's files, `layer_invalid` for what they say,
+ * `storage_full`, `driver_unavailable` for a snapshot that another driver made and this one cannot
+ * mount.
  */
 export interface Snapshotter {
   /** The name of the driver, one of `DRIVERS`. */
@@ -63,7 +63,7 @@ export interface Snapshotter {
   /**
    * Makes the root of the stack, lowest layer first, and gives its chain id. Returns at once if the
    * root exists. Atomic. Slow: it works in a thread of its own. When the signal aborts, this call
-   * ends with `cancelled`; the work stops when no caller waits for it any more.
+   * ends with its reason; the work stops when no caller waits for it any more.
    */
   assemble(layers: readonly LayerFiles[], signal?: AbortSignal): Promise<ChainId>
 
@@ -109,7 +109,7 @@ export interface Snapshotter {
 
   /**
    * Deletes a snapshot and its changes; does nothing if it does not exist.
-   * @throws StrataError `container_running` while it is mounted
+   * @throws StrataError `in_use` while it is mounted
    */
   remove(key: SnapshotKey): Promise<void>
 
@@ -118,7 +118,7 @@ export interface Snapshotter {
    * time grows with its files. `isNeeded` is called last, and no other code runs between its answer
    * and the moment when the root is gone. So a user that is known to `isNeeded` keeps the root, and
    * one that comes later finds it gone.
-   * @throws StrataError `image_in_use` while a snapshot or a mount uses it
+   * @throws StrataError `in_use` while a snapshot or a mount uses it
    */
   removeRoot(chainId: ChainId, isNeeded?: () => boolean): Promise<Usage>
 

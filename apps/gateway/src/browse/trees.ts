@@ -1,6 +1,6 @@
 import type { ImageLayer } from '@strata/images'
 import { LayerIndex, layerTree, mergeLayers, type MergedTree } from '@strata/layers'
-import { StrataError } from '@strata/base'
+import { orAborted, StrataError } from '@strata/base'
 import { hexOf, type DiffId } from '@strata/oci'
 import { keys, type ObjectStore } from '@strata/store'
 
@@ -119,7 +119,7 @@ export class Trees {
       isOpen = false
     }
     try {
-      return { tree: await orLeft(view.tree, gone), layers, [Symbol.dispose]: close }
+      return { tree: await orAborted(view.tree, gone, left), layers, [Symbol.dispose]: close }
     } catch (error) {
       close()
       throw error
@@ -251,18 +251,6 @@ type Merge = (indexes: LayerIndex[]) => MergedTree
 
 function left(): StrataError {
   return new StrataError('cancelled', 'nobody waits for the answer any more')
-}
-
-/** The promised value, or `cancelled` as soon as the caller has left. */
-async function orLeft<T>(promised: Promise<T>, gone: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const onGone = (): void => reject(left())
-  gone.addEventListener('abort', onGone, { once: true })
-  try {
-    return await Promise.race([promised, promise])
-  } finally {
-    gone.removeEventListener('abort', onGone)
-  }
 }
 
 /**

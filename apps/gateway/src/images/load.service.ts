@@ -10,7 +10,7 @@ import {
   type ReceiveOptions,
 } from '@strata/intake'
 import { IndexMemory } from '@strata/layers'
-import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { asCode, asStrataError, Background, failpoint, StrataError } from '@strata/base'
 import { parseReference } from '@strata/oci'
 import { QUEUES, Signals } from '@strata/queue'
 import {
@@ -69,7 +69,7 @@ export class LoadService implements OnApplicationShutdown {
    */
   readonly #open = { body: 0, file: 0 }
   /** Deletions of the bytes of failed uploads. Their requests have been answered. */
-  readonly #sweeps = new Set<Promise<unknown>>()
+  readonly #sweeps = new Background()
 
   constructor(
     @Inject(OBJECT_STORE) private readonly store: ObjectStore,
@@ -124,7 +124,9 @@ export class LoadService implements OnApplicationShutdown {
     const cancel = await this.signals.watchCancel(job)
     let run: LeaseRun | undefined
     try {
-      run = await this.#leases.create(job, { job: { kind, id: job }, request: asked })
+      run = await this.#leases.create(job, { job: { kind, id: job }, request: asked }).catch((error: unknown) => {
+        throw asCode(error, { exists: 'job_exists' })
+      })
       failpoint('load.upload-made')
       const received = await this.#takeIn(source, run, recipe !== undefined, cancel.controller)
       if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
@@ -179,7 +181,7 @@ export class LoadService implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     await this.#intake.close()
-    await Promise.all(this.#sweeps)
+    await this.#sweeps.settled()
   }
 
   async #takeIn(source: LoadSource, run: LeaseRun, whole: boolean, cancel: AbortController): Promise<Received> {
@@ -245,10 +247,7 @@ export class LoadService implements OnApplicationShutdown {
     await this.#clean(upload, () => this.requests.fail(upload, error))
     // This lists the upload's bytes, and if any are left, all blobs. The client does not wait for
     // that.
-    const sweep: Promise<unknown> = this.#clean(upload, () => this.#blobs.deleteUnused(upload)).finally(() =>
-      this.#sweeps.delete(sweep),
-    )
-    this.#sweeps.add(sweep)
+    this.#sweeps.run(() => this.#clean(upload, () => this.#blobs.deleteUnused(upload)))
     return true
   }
 

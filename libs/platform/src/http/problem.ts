@@ -8,6 +8,8 @@ export const PROBLEMS: Readonly<Record<ErrorCode, { readonly status: number }>> 
   bad_request: { status: 400 },
   unauthorized: { status: 401 },
   not_found: { status: 404 },
+  exists: { status: 409 },
+  in_use: { status: 409 },
   unsupported: { status: 415 },
   request_timeout: { status: 408 },
   archive_invalid: { status: 400 },

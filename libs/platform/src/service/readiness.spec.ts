@@ -37,7 +37,7 @@ describe('readiness', () => {
   })
 })
 
-describe('the health door', () => {
+describe('the health listener', () => {
   const ask = (socketPath: string, path: string): Promise<{ status: number | undefined; text: string }> =>
     new Promise((resolve, reject) => {
       request({ socketPath, path }, (answer) => {

@@ -1,3 +1,5 @@
+import { SingleFlight } from '@strata/base'
+
 /** Why a service does not serve, and the sentence that is all a health check tells. */
 export const NOT_READY = {
   starting: 'the service is starting',
@@ -19,12 +21,12 @@ const PROBE_KEY = 'health/probe'
  * askers cost as much as one.
  */
 export class Readiness {
-  #asking: Promise<readonly NotReady[]> | undefined
+  readonly #asking = new SingleFlight<readonly NotReady[]>()
 
   constructor(private readonly checks: Partial<Readonly<Record<NotReady, () => Promise<boolean>>>>) {}
 
   notReady(): Promise<readonly NotReady[]> {
-    return (this.#asking ??= this.#ask().finally(() => (this.#asking = undefined)))
+    return this.#asking.run(() => this.#ask())
   }
 
   async #ask(): Promise<readonly NotReady[]> {

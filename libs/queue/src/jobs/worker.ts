@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { asStrataError, ERROR_TITLES, failpoint, StrataError } from '@strata/base'
+import { asStrataError, Background, ERROR_TITLES, failpoint, StrataError } from '@strata/base'
 import {
   DelayedError,
   UnrecoverableError,
@@ -107,9 +107,9 @@ export interface WorkerOptions<K extends QueueKind> {
 }
 
 /**
- * How the queue treats a worker that stops answering (DESIGN, Jobs, 7). Shorter than there: what a
- * killed worker had is taken up again within 9 s, so that all is right within 20 s on a busy
- * machine too. A stall that was none only runs an idempotent job twice.
+ * How the queue treats a worker that stops answering (docs/architecture.md, "Jobs"): the job of a
+ * killed worker is taken up again within 9 s, so that all is right within 20 s on a busy machine
+ * too (docs/failures.md). If the worker was only slow, an idempotent job runs twice.
  */
 const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 10 }
 
@@ -143,7 +143,7 @@ export class JobWorker<K extends QueueKind> {
   /** Children that a stop of their request has reached. */
   readonly #stopping = new WeakSet<Job>()
   readonly #stopListening: () => void
-  readonly #endings = new Set<Promise<void>>()
+  readonly #endings = new Background()
 
   constructor(
     redis: Redis,
@@ -192,7 +192,7 @@ export class JobWorker<K extends QueueKind> {
   async close(): Promise<void> {
     this.#stopListening()
     await this.#worker.close()
-    await Promise.all(this.#endings)
+    await this.#endings.settled()
     await this.#producer.close()
   }
 
@@ -341,15 +341,14 @@ export class JobWorker<K extends QueueKind> {
 
   /** A request is to stop: what its job waits for in this queue is not waited for. */
   #endWaiting(id: string): void {
-    const ending = this.#endIfWaiting(id)
-      .catch((error: unknown) => {
+    this.#endings.run(() =>
+      this.#endIfWaiting(id).catch((error: unknown) => {
         if (endsRunOnly(error)) return
         this.options.onError?.(
           new Error(`stopping the request ${id}: ${asStrataError(error).message}`, { cause: error }),
         )
-      })
-      .finally(() => this.#endings.delete(ending))
-    this.#endings.add(ending)
+      }),
+    )
   }
 
   /**

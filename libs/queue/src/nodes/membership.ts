@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { asStrataError, StrataError } from '@strata/base'
+import { asStrataError, SingleFlight, StrataError } from '@strata/base'
 import type { NodeIdentity } from './node-identity.js'
 import { LIFE_MS, type NodeDirectory, type NodePart, type NodeRecord, type Registered } from './nodes.js'
 
@@ -56,7 +56,7 @@ export class NodeMembership {
   #record: NodeRecord | undefined
   #renewedAt = -Infinity
   #timer: NodeJS.Timeout | undefined
-  #renewing: Promise<void> | undefined
+  readonly #renewals = new SingleFlight<void>()
   #closed = false
 
   private constructor(private readonly options: MembershipOptions) {}
@@ -120,7 +120,7 @@ export class NodeMembership {
 
   /** One at a time; who asks meanwhile gets its result. */
   renew(): Promise<void> {
-    return (this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined)))
+    return this.#renewals.run(() => this.#renew())
   }
 
   /**
@@ -131,7 +131,7 @@ export class NodeMembership {
   async leave(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
-    await this.#renewing?.catch(() => undefined)
+    await this.#renewals.settled()
     if (this.#shown) await this.options.directory.leave(this.options.identity, this.options.part)
   }
 

@@ -11,7 +11,7 @@ import type { NodeIdentity } from './node-identity.js'
  */
 const nodeSchema = z.object({
   id: z.string(),
-  /** `unix:///path` or `http://host:port` of the node's door. */
+  /** `unix:///path` or `http://host:port` of the node API. The name is that of older releases. */
   door: z.string(),
   /** Of the machine, for people. */
   host: z.string().default(''),
@@ -165,7 +165,7 @@ export class NodeDirectory {
     await this.redis.eval(LEAVE, 3, KEY.nodeOwner(id), ...partKeys(id, part), instance, boot)
   }
 
-  /** The nodes whose runtime lives: their doors answer. */
+  /** The nodes whose runtime lives: their node APIs answer. */
   async list(): Promise<NodeRecord[]> {
     return orUnavailable(
       (async () => {

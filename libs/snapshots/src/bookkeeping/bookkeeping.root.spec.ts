@@ -72,7 +72,7 @@ describe('a snapshot that an earlier start made', () => {
 
     mountAll([{ type: 'bind', source: tree, options: ['ro'] }], target)
     expect(mountAt(target)?.options).toContain('ro')
-    await expect(snapshots.remove(key)).rejects.toMatchObject({ code: 'container_running' })
+    await expect(snapshots.remove(key)).rejects.toMatchObject({ code: 'in_use' })
     await unmountAll(target)
     await snapshots.remove(key)
     await snapshots.removeRoot(chainId)

@@ -1,6 +1,6 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { failpoint, StrataError } from '@strata/base'
+import { failpoint, SingleFlightByKey, StrataError } from '@strata/base'
 import { chainIdOf, hexOf, isDigest, type ChainId } from '@strata/oci'
 import type { Driver } from '../drivers/driver.js'
 import type { Mount } from '../mounts/mounts.js'
@@ -11,7 +11,6 @@ import type { tasks } from '../trees/tasks.js'
 import { withLocks } from './file-lock.js'
 import type { SnapshotFolder } from './layout.js'
 import { isObject, readRecord } from './record.js'
-import { SingleFlight } from './single-flight.js'
 import { deleteAtOnce, withWorkFolders } from './work-folders.js'
 
 const inThread = threadFor<typeof tasks>('trees')
@@ -31,7 +30,7 @@ const FIRST_FORM = 'overlay'
  * which files a root or a child has, how they are mounted, and where they are in use (driver.ts).
  */
 export class Bookkeeping implements Snapshotter {
-  readonly #assembling = new SingleFlight<undefined>()
+  readonly #assembling = new SingleFlightByKey<ChainId, undefined>()
   readonly #delete = (folder: string): Promise<void> => this.driver.delete(folder)
 
   private constructor(
@@ -66,21 +65,15 @@ export class Bookkeeping implements Snapshotter {
   async assemble(layers: readonly LayerFiles[], signal?: AbortSignal): Promise<ChainId> {
     const chainId = chainIdOf(layers.map(({ diffId }) => diffId))
     if (this.driver.roots.isUsable(chainId)) return chainId
-    await this.#assembling.run(chainId, signal, (abort) =>
-      withLocks(
-        [this.#lock(chainId)],
-        async () => {
-          if (this.driver.roots.isUsable(chainId)) return undefined
-          // The root that is there cannot be opened (again): a tar is gone, or the root is from
-          // before a loss of power. If it is mounted, that mount stays when its folder is deleted.
-          await deleteAtOnce(this.folder, this.folder.root(chainId), this.#delete)
-          await this.driver.roots.make(chainId, layers, abort)
-          failpoint('assemble.committed')
-          return undefined
-        },
-        abort,
-      ),
-    )
+    const make = async (abort: AbortSignal): Promise<undefined> => {
+      if (this.driver.roots.isUsable(chainId)) return
+      // The root that is there cannot be opened (again): a tar is gone, or the root is from before
+      // a loss of power. If it is mounted, that mount stays when its folder is deleted.
+      await deleteAtOnce(this.folder, this.folder.root(chainId), this.#delete)
+      await this.driver.roots.make(chainId, layers, abort)
+      failpoint('assemble.committed')
+    }
+    await this.#assembling.run(chainId, (abort) => withLocks([this.#lock(chainId)], () => make(abort), abort), signal)
     return chainId
   }
 
@@ -113,7 +106,7 @@ export class Bookkeeping implements Snapshotter {
       const existing = this.#find(info.key)
       if (existing && (existing.kind !== info.kind || existing.chainId !== info.chainId)) {
         throw new StrataError(
-          'container_exists',
+          'exists',
           `the key ${info.key} is that of another snapshot (${existing.kind}, of ${existing.chainId})`,
         )
       }
@@ -135,7 +128,7 @@ export class Bookkeeping implements Snapshotter {
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
-        throw new StrataError('container_exists', `the key ${key} has just been taken for another snapshot`, {
+        throw new StrataError('exists', `the key ${key} has just been taken for another snapshot`, {
           cause: error,
         })
       }
@@ -192,16 +185,16 @@ export class Bookkeeping implements Snapshotter {
     parseSnapshotKey(key)
     const folder = this.folder.snapshot(key)
     const user = this.driver.children.userOf(folder)
-    if (user !== undefined) throw new StrataError('container_running', `the snapshot ${key} is mounted at ${user}`)
+    if (user !== undefined) throw new StrataError('in_use', `the snapshot ${key} is mounted at ${user}`)
     await deleteAtOnce(this.folder, folder, this.#delete)
   }
 
   removeRoot(chainId: ChainId, isNeeded = () => false): Promise<Usage> {
     return withLocks([this.#lock(chainId)], async () => {
       const child = this.#childOf(chainId)
-      if (child !== undefined) throw new StrataError('image_in_use', `the root ${chainId} has a snapshot, ${child}`)
+      if (child !== undefined) throw new StrataError('in_use', `the root ${chainId} has a snapshot, ${child}`)
       const user = this.driver.roots.release(chainId)
-      if (user !== undefined) throw new StrataError('image_in_use', `the root ${chainId} is in use at ${user}`)
+      if (user !== undefined) throw new StrataError('in_use', `the root ${chainId} is in use at ${user}`)
       const freed = await this.rootUsage([chainId])
       if (isNeeded()) return { bytes: 0, inodes: 0 }
       await deleteAtOnce(this.folder, this.folder.root(chainId), this.#delete)

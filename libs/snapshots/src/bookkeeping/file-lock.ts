@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, unlinkSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import { flock, openOwnFile } from '@strata/linux'
-import { StrataError } from '@strata/base'
+import { SerialByKey, StrataError } from '@strata/base'
 
 /**
  * The lock is tried at this interval: another process may hold it for as long as an image takes to
@@ -15,35 +15,27 @@ const ASK_EVERY_MS = 10
  * to the process: so it also separates two callers in one process. The files are deleted
  * afterwards.
  */
-export async function withLocks<T>(paths: readonly string[], work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-  const release: (() => void)[] = []
-  try {
-    for (const path of paths) {
-      const before = lastInLine.get(path)
-      const turn = Promise.withResolvers<undefined>()
-      lastInLine.set(path, turn.promise)
-      release.push(() => {
-        if (lastInLine.get(path) === turn.promise) lastInLine.delete(path)
-        turn.resolve(undefined)
-      })
-      await before
-      const fd = await take(path, signal)
-      release.push(() => {
-        unlinkSync(path)
-        closeSync(fd)
-      })
-    }
-    return await work()
-  } finally {
-    for (const free of release.reverse()) free()
-  }
+export function withLocks<T>(paths: readonly string[], work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  const [path, ...others] = paths
+  if (path === undefined) return work()
+  return lines.run(path, () => withLock(path, () => withLocks(others, work, signal), signal))
 }
 
 /**
- * By lock, the turn of the last caller in this process. Callers in this process wait for each
- * other's turn, and only the first one tries the kernel's lock again and again.
+ * The callers in this process, by lock. They wait for each other's turn, and only the first one
+ * tries the kernel's lock again and again.
  */
-const lastInLine = new Map<string, Promise<undefined>>()
+const lines = new SerialByKey<string>()
+
+async function withLock<T>(path: string, work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  const fd = await take(path, signal)
+  try {
+    return await work()
+  } finally {
+    unlinkSync(path)
+    closeSync(fd)
+  }
+}
 
 async function take(path: string, signal: AbortSignal | undefined): Promise<number> {
   for (;;) {

@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path'
 import { concat, file, fixtureListing, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { makePrivateMount, mountAt, umount } from '@strata/linux'
-import { FAILPOINT_CHANNEL, type StrataError } from '@strata/base'
+import { FAILPOINT_CHANNEL, StrataError } from '@strata/base'
 import { chainIdOf, IMAGE_LIMITS, type ChainId, type DiffId } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Layout } from '../bookkeeping/layout.js'
@@ -413,7 +413,7 @@ const CHECKS: Record<string, Check> = {
     expect(readTree(target)).toEqual(readTree(await snapshots.root(chainId)))
     expect(readFileSync(join(target, 'f'), 'utf8')).toBe('x')
     expect(() => writeFileSync(join(target, 'f'), 'y')).toThrow(/EROFS/)
-    expect(await codeOf(snapshots.remove(key('v')))).toBe('container_running')
+    expect(await codeOf(snapshots.remove(key('v')))).toBe('in_use')
   },
 
   'prepares the same key again, and refuses it for anything else': async ({ snapshots, layers }) => {
@@ -423,8 +423,8 @@ const CHECKS: Record<string, Check> = {
     ]
     const mounts = await snapshots.prepare(key('k'), one)
     expect(await snapshots.prepare(key('k'), one)).toEqual(mounts)
-    expect(await codeOf(snapshots.prepare(key('k'), two))).toBe('container_exists')
-    expect(await codeOf(snapshots.view(key('k'), one))).toBe('container_exists')
+    expect(await codeOf(snapshots.prepare(key('k'), two))).toBe('exists')
+    expect(await codeOf(snapshots.view(key('k'), one))).toBe('exists')
     expect(await snapshots.stat(key('k'))).toEqual({ key: 'k', kind: 'writable', chainId: one })
     await snapshots.view(key('a'), two)
     const found = []
@@ -482,10 +482,10 @@ const CHECKS: Record<string, Check> = {
   'refuses to remove what is in use': async ({ snapshots, layers, target }) => {
     const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', '')))])
     mountAll(await snapshots.prepare(key('c'), chainId), target)
-    expect(await codeOf(snapshots.remove(key('c')))).toBe('container_running')
-    expect(await codeOf(snapshots.removeRoot(chainId))).toBe('image_in_use')
+    expect(await codeOf(snapshots.remove(key('c')))).toBe('in_use')
+    expect(await codeOf(snapshots.removeRoot(chainId))).toBe('in_use')
     await unmountAll(target)
-    expect(await codeOf(snapshots.removeRoot(chainId))).toBe('image_in_use')
+    expect(await codeOf(snapshots.removeRoot(chainId))).toBe('in_use')
     expect(await snapshots.releaseRoots()).toEqual([])
     // Released, it is mounted again for whoever needs it.
     await snapshots.prepare(key('other'), chainId)
@@ -557,13 +557,13 @@ const CHECKS: Record<string, Check> = {
     expect(readFileSync(join(await snapshots.root(chainId), 'f'), 'utf8')).toBe('again')
   },
 
-  'ends with cancelled and leaves nothing when the signal aborts': async ({ snapshots, layers, layout }) => {
+  'ends with the signal’s reason and leaves nothing when it aborts': async ({ snapshots, layers, layout }) => {
     const stack = Array.from({ length: 30 }, (_, n) =>
       storeLayer(layers, tar(...Array.from({ length: 50 }, (_, m) => file(`${n}-${m}`, 'x')))),
     )
     const abort = new AbortController()
     const cancelled = snapshots.assemble(stack, abort.signal)
-    abort.abort()
+    abort.abort(new StrataError('cancelled', 'no more'))
     expect(await codeOf(cancelled)).toBe('cancelled')
     expect(await codeOf(snapshots.assemble(stack, abort.signal))).toBe('cancelled')
     const chainId = await snapshots.assemble(stack)

@@ -1,5 +1,6 @@
 import { lstat, opendir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { SerialByKey } from '@strata/base'
 import { threadFor } from '../threads/run-worker.js'
 import type { tasks } from './tasks.js'
 
@@ -13,11 +14,8 @@ const FEW = 64
 /** A tree with at most this many entries does not wait for larger ones, which may take minutes. */
 const SOME = 10_000
 
-/**
- * The last deletion of each line. A line deletes one tree at a time: each takes a thread, and the
- * disk limits them all.
- */
-const lines = { short: Promise.resolve<unknown>(undefined), long: Promise.resolve<unknown>(undefined) }
+/** A line deletes one tree at a time: each takes a thread, and the disk limits them all. */
+const lines = new SerialByKey<'short' | 'long'>()
 
 /**
  * Deletes a tree that a container or a layer wrote: any number of files, of any depth and names.
@@ -27,7 +25,7 @@ const lines = { short: Promise.resolve<unknown>(undefined), long: Promise.resolv
  * trees that were counted and are small.
  */
 export async function deleteTree(path: string): Promise<void> {
-  let line: keyof typeof lines = 'long'
+  let line: 'short' | 'long' = 'long'
   try {
     const entries = await countEntries(path)
     if (entries <= FEW) return await rm(path, { recursive: true })
@@ -36,9 +34,7 @@ export async function deleteTree(path: string): Promise<void> {
     // The worker tries again: it can delete paths over 4,096 bytes and names that are not UTF-8. It
     // reports what it cannot delete either.
   }
-  const removal = lines[line].then(() => inThread('remove', path))
-  lines[line] = removal.catch(() => undefined)
-  await removal
+  await lines.run(line, () => inThread('remove', path))
 }
 
 /** The number of entries. Stops counting after SOME. */

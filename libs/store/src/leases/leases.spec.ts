@@ -31,7 +31,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('live from create to end', async () => {
     await leases.create('u1', { job, request: { name: 'a:1' } })
     await leases.create('u2', { job, request: {}, state: 'received', listing: 'data/u2/listing' })
-    await expect(leases.create('u1', { job, request: {} })).rejects.toMatchObject({ code: 'job_exists' })
+    await expect(leases.create('u1', { job, request: {} })).rejects.toMatchObject({ code: 'exists' })
     expect(await leases.get('u1')).toMatchObject({ id: 'u1', state: 'receiving', job, request: { name: 'a:1' } })
     expect(await live()).toEqual(['u1', 'u2'])
     await leases.end('u1')
@@ -115,11 +115,11 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('leave an id to the one who has it, and to what it has brought', async () => {
     await leases.create('u', { job, request: { name: 'a:1' } })
-    await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'job_exists' })
+    await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'exists' })
     expect(await leases.get('u')).toMatchObject({ request: { name: 'a:1' } })
     await store.put('data/u/1', Buffer.from('a blob of an image that is there'))
     await leases.end('u')
-    await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'job_exists' })
+    await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'exists' })
     expect(await leases.get('u')).toBeUndefined()
   })
 
@@ -179,7 +179,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await expect(leases.begin('p')).rejects.toMatchObject({ code: 'upload_interrupted' })
       const again = { job: { kind: 'push', id: 'p' }, request: {} } as const
       if (kind === 'a store with the verbs alone')
-        await expect(leases.create('p', again)).rejects.toMatchObject({ code: 'job_exists' })
+        await expect(leases.create('p', again)).rejects.toMatchObject({ code: 'exists' })
     })
   })
 })

@@ -111,12 +111,12 @@ export class Leases {
 
   /**
    * Begins a lease. What exists under an id that is taken stays as it is.
-   * @throws StrataError `job_exists` if the id is that of a lease, or of one that has ended: blobs
-   * may consist of its bytes (`UsedIds`)
+   * @throws StrataError `exists` if the id is that of a lease, or of one that has ended: blobs may
+   * consist of its bytes (`UsedIds`)
    */
   async create(id: string, lease: Omit<Lease, 'state'> & { state?: Lease['state'] }): Promise<LeaseRun> {
     const run = { lease: id, id: randomUUID() }
-    const taken = new StrataError('job_exists', `the id ${id} was used for an upload before`)
+    const taken = new StrataError('exists', `the id ${id} was used for an upload before`)
     const written = await this.#records.write(keys.lease(id), { state: 'receiving', ...lease, run: run.id }, undefined)
     if (!written) throw taken
     if (await this.#used.claim(id)) return run

@@ -38,7 +38,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     for await (const { key } of listAll(store, PREFIX.used)) if (key !== keys.allUsedMarked) found.push(key)
     return found
   }
-  const taken = { code: 'job_exists' }
+  const taken = { code: 'exists' }
 
   it('are refused, whether or not bytes are left, and no upload lists', async () => {
     await new UsedIds(store).markAll()

@@ -1,7 +1,7 @@
 import { chmodSync, closeSync, mkdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IndexMemory } from '@strata/layers'
-import { StrataError } from '@strata/base'
+import { Background, StrataError } from '@strata/base'
 import { bootId, ownFolder } from '@strata/linux'
 import { chainIds, hexOf, isDigest, type ChainId, type DiffId } from '@strata/oci'
 import { withLocks } from '../../bookkeeping/file-lock.js'
@@ -37,7 +37,7 @@ interface RootRecord {
  */
 export class OverlayRoots extends MountedRoots {
   readonly #empties: readonly string[]
-  readonly #syncing = new Set<Promise<void>>()
+  readonly #syncing = new Background()
 
   constructor(
     layout: Layout,
@@ -105,9 +105,7 @@ export class OverlayRoots extends MountedRoots {
    */
   #syncInBackground(made: readonly ChainId[]): void {
     const marks = made.map((id) => this.#mark(id))
-    const sync = inThread('synced', { marks, folder: this.layout.path }).catch(() => undefined)
-    this.#syncing.add(sync)
-    void sync.then(() => this.#syncing.delete(sync))
+    this.#syncing.run(() => inThread('synced', { marks, folder: this.layout.path }))
   }
 
   isUsable(chainId: ChainId): boolean {
@@ -151,7 +149,7 @@ export class OverlayRoots extends MountedRoots {
 
   /** Waits for the sync in the background. */
   async settled(): Promise<void> {
-    await Promise.all(this.#syncing)
+    await this.#syncing.settled()
   }
 
   #record(chainId: ChainId): RootRecord | undefined {

@@ -9,14 +9,18 @@ function controlled() {
     readonly end: (result: string) => void
     readonly fail: (error: Error) => void
   }[] = []
-  const joint = new JointRuns<string>()
+  const joint = new JointRuns<string, string>()
   const ask = (what = 'all', signal = new AbortController().signal): Promise<string> =>
-    joint.run(what, signal, (abort) => {
-      const { promise, resolve, reject } = Promise.withResolvers<string>()
-      abort.addEventListener('abort', () => reject(abort.reason as Error))
-      runs.push({ signal: abort, end: resolve, fail: reject })
-      return promise
-    })
+    joint.run(
+      what,
+      (abort) => {
+        const { promise, resolve, reject } = Promise.withResolvers<string>()
+        abort.addEventListener('abort', () => reject(abort.reason as Error))
+        runs.push({ signal: abort, end: resolve, fail: reject })
+        return promise
+      },
+      signal,
+    )
   return { runs, ask }
 }
 
