@@ -113,6 +113,18 @@ for (const [name, strip] of [
       expect((await new Images(store).resolve('one/two:3')).digest).toBe(manifest)
     })
 
+    it('reads the record of a new plain layer four times', async () => {
+      await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
+      const read = vi.spyOn(store, 'read')
+      await loader.load(load, context())
+      // Whether it is there, what is there when it is committed, the hold of the name, and whether
+      // bytes of the upload are its own.
+      for (const layer of [small, large]) {
+        const record = keys.blob(digestOf(layer))
+        expect(read.mock.calls.filter(([key]) => key === record)).toHaveLength(4)
+      }
+    })
+
     it('that is run again when its names are set says the same, and sets none', async () => {
       await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
       let told: unknown

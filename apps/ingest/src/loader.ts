@@ -211,7 +211,8 @@ export class Loader {
   ): Promise<Made> {
     const { signal } = context
     const all = found.flatMap((image) => [image, ...(image.whole?.others ?? [])])
-    for (const image of all) await this.#keepBlobs(image, upload, signal)
+    const made = new Set<Digest>()
+    for (const image of all) await this.#keepBlobs(image, upload, made, signal)
     for (const { whole } of found)
       for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])
         await this.#keepBlob(source, upload)
@@ -273,54 +274,68 @@ export class Loader {
     }
     const result = {
       images,
-      ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload) } }),
+      ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload, made) } }),
     }
     await this.leases.named(run, result)
     failpoint('load.named')
     return { result, digests: [...digestsOf(all), ...images.map(({ digest }) => digest)] }
   }
 
-  /** A layer came new if its bytes are this upload's: so a second run says the same. */
-  async #tally(layers: readonly ArchiveLayer[], upload: string): Promise<LoadReport['layers']> {
+  /**
+   * A layer came new if its bytes are this upload's: so a second run says the same. `made`: blobs
+   * that this run has made, whose records need not be read for that.
+   */
+  async #tally(
+    layers: readonly ArchiveLayer[],
+    upload: string,
+    made: ReadonlySet<Digest>,
+  ): Promise<LoadReport['layers']> {
     const tally = { new: { count: 0, bytes: 0 }, known: { count: 0, bytes: 0 } }
     for (const { digest, size } of new Map(layers.map(({ blob }) => [blob.digest, blob])).values()) {
-      const data = (await this.blobs.stat(digest))?.data ?? ''
-      const kind = tally[leaseInKey(data) === upload ? 'new' : 'known']
+      const kind = tally[(await this.#isOf(upload, digest, made)) ? 'new' : 'known']
       kind.count++
       kind.bytes += size
     }
     return tally
   }
 
-  /** Config, manifest and layers become blobs, held for this upload. */
-  async #keepBlobs(image: ArchiveImage, upload: string, signal: AbortSignal): Promise<void> {
-    const layers = image.layers.map(({ blob }) => blob)
-    for (const source of [image.config, ...(image.manifest ? [image.manifest] : []), ...layers]) {
+  async #isOf(upload: string, digest: Digest, made: ReadonlySet<Digest>): Promise<boolean> {
+    return made.has(digest) || leaseInKey((await this.blobs.stat(digest))?.data ?? '') === upload
+  }
+
+  /**
+   * Config, manifest and layers become blobs, held for this upload. Those that were not there are
+   * added to `made`. A plain layer is proven with that: its bytes are its tar.
+   */
+  async #keepBlobs(image: ArchiveImage, upload: string, made: Set<Digest>, signal: AbortSignal): Promise<void> {
+    for (const source of [image.config, ...(image.manifest ? [image.manifest] : [])]) {
       signal.throwIfAborted()
       await this.#keepBlob(source, upload)
     }
-    for (const { blob, compression, diffId } of image.layers)
-      if (compression === 'none') await this.blobs.prove(blob.digest, diffId)
+    for (const { blob, compression, diffId } of image.layers) {
+      signal.throwIfAborted()
+      const isPlain = compression === 'none'
+      if (await this.#keepBlob(blob, upload, isPlain ? diffId : undefined)) made.add(blob.digest)
+      else if (isPlain && !made.has(blob.digest)) await this.blobs.prove(blob.digest, diffId)
+    }
   }
 
   /**
    * A large entry is an object of its own and becomes the blob where it lies; a small one is cut
-   * out of the gathered ones.
+   * out of the gathered ones. `diffId`: what the blob's record is to say of a layer that is proven.
+   * True if the blob was not there, and is made of these bytes.
    */
-  async #keepBlob(source: BlobSource | MadeBlob | KeptBlob, upload: string): Promise<void> {
+  async #keepBlob(source: BlobSource | MadeBlob | KeptBlob, upload: string, diffId?: DiffId): Promise<boolean> {
     if ('kept' in source) {
-      if (await this.blobs.hold(source.digest, upload)) return
+      if (await this.blobs.hold(source.digest, upload)) return false
       throw new StrataError(
         'layer_missing',
         `the layer ${source.digest} is not in the archive, and was removed here meanwhile`,
       )
     }
-    if ('bytes' in source) {
-      await this.blobs.add(source.digest, source.bytes, upload)
-      return
-    }
+    if ('bytes' in source) return (await this.blobs.add(source.digest, source.bytes, upload)) === 'created'
     const { digest, size, at } = source
-    if (await this.blobs.hold(digest, upload)) return
+    if (await this.blobs.hold(digest, upload)) return false
     const whole = at.offset === 0 && (await this.store.stat(at.object))?.size === size
     const data = whole ? at.object : freshDataKey(upload)
     if (!whole) {
@@ -328,7 +343,8 @@ export class Loader {
       if (!found) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
       await this.store.put(data, found.body)
     }
-    await this.blobs.commit(digest, { data, size }, upload)
+    const proven = { data, size, ...(diffId === undefined ? {} : { diffId }) }
+    return (await this.blobs.commit(digest, proven, upload)) === 'created'
   }
 
   async #manifestOf(image: ArchiveImage): Promise<{ digest: Digest; bytes: Buffer }> {
@@ -350,8 +366,9 @@ export class Loader {
    */
   async #unproven(layers: readonly ArchiveLayer[]): Promise<ArchiveLayer[]> {
     const proven = await Promise.all(
-      layers.map(async ({ blob, diffId }) => {
-        const known = (await this.blobs.stat(blob.digest))?.diffId
+      layers.map(async ({ blob, diffId, compression }) => {
+        // That of a plain layer was noted when its blob was kept.
+        const known = compression === 'none' ? diffId : (await this.blobs.stat(blob.digest))?.diffId
         if (known !== undefined && known !== diffId)
           throw new StrataError(
             'digest_mismatch',

@@ -70,12 +70,12 @@ export const API = {
   tagImage: { ...ROUTES.tagImage, param: imageRef, body: tagSchema, status: 201 },
   mountImage: { ...ROUTES.mountImage, param: imageRef, status: 200, answer: mountResultSchema },
   umountImage: { ...ROUTES.umountImage, param: imageRef, status: 204 },
-  saveImages: { ...ROUTES.saveImages, param: imageRef, query: archiveQuery, status: 200 },
   exportImage: { ...ROUTES.exportImage, param: imageRef, status: 200 },
   listFiles: { ...ROUTES.listFiles, param: imageRef, query: filesQuery, status: 200, answer: fileListSchema },
   readFile: { ...ROUTES.readFile, param: imageRef, query: fileQuery, status: 200 },
   diffImages: { ...ROUTES.diffImages, param: imageRef, query: diffQuery, status: 200, answer: diffSchema },
   imageHistory: { ...ROUTES.imageHistory, param: imageRef, status: 200, answer: historySchema },
+  saveImages: { ...ROUTES.saveImages, query: archiveQuery, status: 200 },
 
   createContainer: {
     ...ROUTES.createContainer,

@@ -20,12 +20,12 @@ export const ROUTES = {
   tagImage: { method: 'POST', path: '/v1/images/:ref/tag' },
   mountImage: { method: 'POST', path: '/v1/images/:ref/mount' },
   umountImage: { method: 'DELETE', path: '/v1/images/:ref/mount' },
-  saveImages: { method: 'GET', path: '/v1/images/:ref/archive' },
   exportImage: { method: 'GET', path: '/v1/images/:ref/export' },
   listFiles: { method: 'GET', path: '/v1/images/:ref/files' },
   readFile: { method: 'GET', path: '/v1/images/:ref/file' },
   diffImages: { method: 'GET', path: '/v1/images/:ref/diff' },
   imageHistory: { method: 'GET', path: '/v1/images/:ref/history' },
+  saveImages: { method: 'GET', path: '/v1/archive' },
 
   createContainer: { method: 'POST', path: '/v1/containers' },
   listContainers: { method: 'GET', path: '/v1/containers' },

@@ -249,27 +249,24 @@ export class Images {
   }
 
   /**
-   * Does work that reads the image which `text` means. Nothing holds an image for a reader: where a
-   * part of it is missing, it may have been removed meanwhile, or its name moved. Then that is what
-   * is said, or the work is done once more, with what the name means now.
-   * @throws what `work` throws; `image_not_found` if the image was removed
+   * Does work that reads the images which `texts` mean. Nothing holds an image for a reader: if a
+   * part of one is missing, it may have been removed meanwhile, or its name moved. Then that is
+   * what is said, or the work is done once more, with what the names mean now.
+   * @throws what `work` throws; `image_not_found` if one of the images was removed
    */
-  async reading<T>(text: string, work: () => Promise<T>): Promise<T> {
+  async reading<T>(texts: string | readonly string[], work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (error) {
       if (!(error instanceof StrataError && MISSING.has(error.code))) throw error
-      const there = await this.resolve(text).catch((gone: unknown) => {
-        if (!(gone instanceof StrataError && gone.code === 'image_not_found')) throw gone
-      })
-      if (there) return work()
-      throw new StrataError(
-        'image_not_found',
-        `the image ${JSON.stringify(text.slice(0, 300))} was removed meanwhile`,
-        {
-          cause: error,
-        },
-      )
+      for (const text of [texts].flat()) {
+        await this.resolve(text).catch((gone: unknown) => {
+          if (!(gone instanceof StrataError && gone.code === 'image_not_found')) throw gone
+          const what = `the image ${JSON.stringify(text.slice(0, 300))} was removed meanwhile`
+          throw new StrataError('image_not_found', what, { cause: error })
+        })
+      }
+      return work()
     }
   }
 

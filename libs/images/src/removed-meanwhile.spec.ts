@@ -102,5 +102,9 @@ it('other work that reads an image is judged alike, and what has nothing to do w
   await expect(images.reading('a:1', failing('bad_request'))).rejects.toMatchObject({ code: 'bad_request' })
   expect(times).toBe(1)
   await expect(images.reading('a:2', failing('not_found'))).rejects.toMatchObject({ code: 'image_not_found' })
+  await expect(images.reading(['a:1', 'a:2'], failing('not_found'))).rejects.toMatchObject({
+    code: 'image_not_found',
+    message: 'the image "a:2" was removed meanwhile',
+  })
   expect(await inner.stat(keys.tag(parseTagged('a:1').repository, parseTagged('a:1').tag!))).toBeDefined()
 })

@@ -119,7 +119,7 @@ it.each<[name: string, text: () => string]>([
   ['wait', () => post(`/v1/containers/${container}/wait`, {})],
   ['events', () => get(`/v1/jobs/${receiving.job}/events`)],
   ['export', () => get(`/v1/images/${ref}/export`)],
-  ['an archive', () => get(`/v1/images/${ref}/archive`)],
+  ['an archive', () => get(`/v1/archive?image=${ref}`)],
   ['files', () => get(`/v1/images/${ref}/files?path=/`)],
   ['a file', () => get(`/v1/images/${ref}/file?path=/large`)],
   ['a difference', () => get(`/v1/images/${ref}/diff?layer=1`)],

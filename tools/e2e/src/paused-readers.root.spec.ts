@@ -45,7 +45,7 @@ it('who reads logs or a file may pause for longer than other answers may stay un
   const file = await unread(`/v1/images/pause%3A1/file?path=/bin/busybox`)
   // Asked for last: when it is cut off, the others have paused for longer. A client that reads
   // nothing does not see the end.
-  const archive = await unread('/v1/images/pause%3A1/archive')
+  const archive = await unread('/v1/archive?image=pause%3A1')
   const before = connections()
   await until(() => connections() < before, 'the archive is cut off')
   await expect(bytesOf(archive)).rejects.toThrow()

@@ -20,7 +20,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-const path = (ref: string, query = '') => `/v1/images/${encodeURIComponent(ref)}/archive${query}`
+const path = (ref: string, query = '') => `/v1/archive?image=${encodeURIComponent(ref)}${query}`
 const save = async (...args: string[]) => {
   const { code, stderr, stdout } = await strata.cli(['save', ...args])
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -107,8 +107,15 @@ describe('an archive that is saved', () => {
 
   it('what is not there is said before a byte is sent', async () => {
     expect((await strata.request('GET', path('nobody/nothing'))).json()).toMatchObject({ code: 'image_not_found' })
-    expect((await strata.request('GET', path('fx/odd:3', '?format=rar'))).json()).toMatchObject({ code: 'bad_request' })
-    expect((await strata.request('GET', path('fx/odd:3', '?have=sha256:1'))).json()).toMatchObject({
+    expect((await strata.request('GET', path('fx/odd:3', '&image=nobody/nothing'))).json()).toMatchObject({
+      code: 'image_not_found',
+    })
+    expect((await strata.request('GET', '/v1/archive')).json()).toMatchObject({
+      code: 'bad_request',
+      detail: expect.stringContaining('image') as string,
+    })
+    expect((await strata.request('GET', path('fx/odd:3', '&format=rar'))).json()).toMatchObject({ code: 'bad_request' })
+    expect((await strata.request('GET', path('fx/odd:3', '&have=sha256:1'))).json()).toMatchObject({
       code: 'bad_request',
     })
     const file = join(folder, 'none.tar')
@@ -140,7 +147,7 @@ describe('an incremental archive', () => {
     )
     expect((await save('--have', digests, 'fx/odd:3')).equals(await readFile(since))).toBe(true)
 
-    await strata.request('DELETE', path('fx/odd:3').replace('/archive', ''))
+    await strata.request('DELETE', `/v1/images/${encodeURIComponent('fx/odd:3')}`)
     expect((await strata.load(createReadStream(since))).images).toMatchObject([{ names: ['fx/odd:3'] }])
     expect(await summaries()).toEqual(before)
 

@@ -114,7 +114,7 @@ async function isAsItWas(strata: StrataUnderTest, old: OldAnswers, { wasKilled =
   for (const { view, archive } of old.images) {
     const name = view.names[0] ?? view.digest
     expect(await get<ImageView>(`/v1/images/${ref(name)}`)).toMatchObject(view)
-    const { bytes } = await strata.request('GET', `/v1/images/${ref(name)}/archive`)
+    const { bytes } = await strata.request('GET', `/v1/archive?image=${ref(name)}`)
     expect(createHash('sha256').update(bytes).digest('hex'), name).toBe(archive)
   }
 

@@ -28,15 +28,11 @@ export function saveCommand(program: Command, context: Context): void {
       [],
     )
     .option('--have <file>', 'leave out the layers whose digests are in the file, one a line')
-    .action(async ([first = '', ...also]: string[], { output, format, platform, since, have }: SaveOptions) => {
+    .action(async (images: string[], { output, format, platform, since, have }: SaveOptions) => {
       if (output === undefined && process.stdout.isTTY)
         throw new CliError('cowardly refusing to save to a terminal. Use the -o flag or redirect')
-      const query = new URLSearchParams({ format, ...(platform === undefined ? {} : { platform }) })
-      for (const image of also) query.append('also', image)
-      for (const image of since) query.append('since', image)
-      for (const digest of await digestsIn(have)) query.append('have', digest)
-      const path = `${urlOf('saveImages', { params: { ref: first } })}?${query.toString()}`
-      await download(context.client(), path, output)
+      const query = { image: images, format, platform, since, have: await digestsIn(have) }
+      await download(context.client(), urlOf('saveImages', { query }), output)
     })
 }
 

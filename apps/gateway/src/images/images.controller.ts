@@ -166,7 +166,7 @@ export class ImagesController {
     await this.images.umount(ref, closedSignal(reply.raw))
   }
 
-  @Endpoint(API.saveImages, 'The image, or several, as an archive that docker, podman and others load', [
+  @Endpoint(API.saveImages, 'Images as one archive that docker, podman and others load', [
     ...NAMES_IMAGE,
     'name_invalid',
     'unsupported',
@@ -176,11 +176,10 @@ export class ImagesController {
   @ApiResponse({ status: 206, description: 'the part that Range asks for' })
   @ApiResponse({ status: 416, description: 'no such part' })
   async archive(
-    @Param('ref', { schema: API.saveImages.param }) ref: string,
     @Query({ schema: API.saveImages.query }) query: z.infer<typeof API.saveImages.query>,
     @Req() { raw }: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    await this.images.archive(ref, query, (body) => sendRanged(raw, reply, body))
+    await this.images.archive(query, (body) => sendRanged(raw, reply, body))
   }
 }

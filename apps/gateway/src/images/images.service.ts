@@ -18,8 +18,7 @@ import { LoadService } from './load.service.js'
 export interface ArchiveQuery {
   readonly format: 'docker' | 'oci'
   readonly platform?: string | undefined
-  /** More images for the same archive. */
-  readonly also: readonly string[]
+  readonly image: readonly string[]
   /** Images that the receiver has: their layers are left out. */
   readonly since: readonly string[]
   /** Layers that the receiver has. */
@@ -139,11 +138,9 @@ export class ImagesService {
    * Its length is known, and the same images give the same bytes.
    * @throws StrataError `unsupported`, `corrupt`; what `use` throws
    */
-  async archive(first: string, query: ArchiveQuery, use: (body: RangedBody) => Promise<void>): Promise<void> {
-    // `reading` checks the first image only, if a part is missing. A second attempt reads all of
-    // them again.
-    await this.images.reading(first, async () => {
-      const plan = await this.#plan([first, ...query.also], query)
+  async archive(query: ArchiveQuery, use: (body: RangedBody) => Promise<void>): Promise<void> {
+    await this.images.reading(query.image, async () => {
+      const plan = await this.#plan(query)
       await use({
         ...plan,
         type: 'application/x-tar',
@@ -152,9 +149,9 @@ export class ImagesService {
     })
   }
 
-  async #plan(wanted: readonly string[], { format, platform, since, have }: ArchiveQuery): Promise<ArchivePlan> {
+  async #plan({ image, format, platform, since, have }: ArchiveQuery): Promise<ArchivePlan> {
     const saved = new Map<Digest, SavedImage>()
-    for (const text of wanted) {
+    for (const text of image) {
       // An image that was asked for by its id has no name in the archive, as with `docker save`.
       const { name, ...contents } = await this.images.contents(
         text,
