@@ -77,7 +77,7 @@ export const gatewayConfigSchema = z
   })
   .refine((config) => config.STRATA_SOCKET !== undefined || config.STRATA_LISTEN !== undefined, {
     path: ['STRATA_LISTEN'],
-    error: 'the gateway has no door: set STRATA_LISTEN or STRATA_SOCKET',
+    error: 'the gateway has no listener: set STRATA_LISTEN or STRATA_SOCKET',
     when: () => true,
   })
   .refine((config) => config.STRATA_LISTEN === undefined || config.STRATA_TOKEN_FILE !== undefined, {

@@ -21,7 +21,7 @@ import { GatewayModule } from './gateway.module.js'
 /** The service for `runService` and `strata up`: name, configuration and start. */
 export const gateway: Service<typeof gatewayConfigSchema> = {
   name: 'gateway',
-  summary: 'The public door: the REST API, on a unix socket, TCP, or both. Any number of them serve alike.',
+  summary: 'The public API: REST, on a unix socket, TCP, or both. Any number of them serve alike.',
   config: gatewayConfigSchema,
   start: startGateway,
 }
@@ -52,5 +52,5 @@ async function startGateway(config: GatewayConfig): Promise<RunningService> {
     throw error
   }
   const readiness = app.get(Readiness)
-  return { doors: listeners.map(listenerText), notReady: () => readiness.notReady(), close }
+  return { addresses: listeners.map(listenerText), notReady: () => readiness.notReady(), close }
 }

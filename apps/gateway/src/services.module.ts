@@ -7,7 +7,7 @@ import { GATEWAY_CONFIG, type GatewayConfig } from './config.js'
 import { ContainerDirectory } from './containers/container-directory.js'
 import { ContainersService } from './containers/containers.service.js'
 import { LaunchService } from './containers/launch.service.js'
-import { NodeDoors } from './containers/node-doors.js'
+import { NodeApiClient } from './containers/node-api-client.js'
 import { FilesService } from './files/files.service.js'
 import { ImageMounts } from './images/image-mounts.js'
 import { ImagesService } from './images/images.service.js'
@@ -88,7 +88,7 @@ export class ServicesModule {
           inject: [OBJECT_STORE],
         },
         { provide: Readiness, useFactory: readiness, inject: [QueueClient, OBJECT_STORE] },
-        NodeDoors,
+        NodeApiClient,
         ContainerDirectory,
         ContainersService,
         LaunchService,

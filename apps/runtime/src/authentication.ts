@@ -7,6 +7,6 @@ export function nodeAuthentication({ STRATA_NODE_SECRET_FILE: file }: RuntimeCon
   return {
     unix: showsSecret,
     tcp: showsSecret,
-    refusal: 'the door of a node is for gateways: the shared secret does not match',
+    refusal: 'the API of a node is for gateways: the shared secret does not match',
   }
 }

@@ -23,13 +23,13 @@ export const runtimeConfigSchema = z
       'The folder of this node, on a file system where layers can be mounted. The same for its extractor and its runtime, and for no other node',
     ),
     STRATA_RUN_FOLDER: absolutePath.describe(
-      'What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the door',
+      'What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the node API',
     ),
     STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),
     STRATA_DOOR_LISTEN: hostPort
       .optional()
       .describe(
-        'HOST:PORT of the door of this node, for gateways on other machines or in other containers. Left out: a unix socket in the run folder',
+        'HOST:PORT of the node API, for gateways on other machines or in other containers. Left out: a unix socket in the run folder',
       ),
     STRATA_DOOR_ADDRESS: z
       .string()
@@ -79,8 +79,8 @@ export const RUNTIME_CONFIG = Symbol('runtime config')
 /** Listens on all addresses, and so is none. */
 function isWildcard(listen: string): boolean {
   try {
-    const door = parseTcpListener(listen)
-    return door.kind === 'tcp' && ['', '0.0.0.0', '::'].includes(door.host)
+    const listener = parseTcpListener(listen)
+    return listener.kind === 'tcp' && ['', '0.0.0.0', '::'].includes(listener.host)
   } catch {
     return false
   }

@@ -121,8 +121,8 @@ export class RuntimeNode {
     }
   }
 
-  /** Makes the node known at its door, and takes jobs. */
-  async serve(door: string): Promise<void> {
+  /** Publishes the node with the address of its node API, and takes jobs. */
+  async serve(address: string): Promise<void> {
     const { STRATA_NODE: id } = this.config
     const sealer = new Sealer(
       Buffer.from(readSecretFile(this.config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')),
@@ -143,7 +143,7 @@ export class RuntimeNode {
     const warn = (message: string): void => this.#logger.warn(message)
     await this.membership.show({
       id,
-      door,
+      door: address,
       host: hostname(),
       driver: this.snapshots.name,
       driverReason: this.driverReason,

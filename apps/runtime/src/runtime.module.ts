@@ -1,7 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common'
 import { loggingModule } from '@strata/platform'
 import { RUNTIME_CONFIG, type RuntimeConfig } from './config.js'
-import { DoorController } from './door.controller.js'
+import { NodeApiController } from './node-api.controller.js'
 import { RuntimeNode } from './runtime-node.js'
 
 @Module({})
@@ -10,7 +10,7 @@ export class RuntimeModule {
     return {
       module: RuntimeModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      controllers: [DoorController],
+      controllers: [NodeApiController],
       providers: [
         { provide: RUNTIME_CONFIG, useValue: config },
         { provide: RuntimeNode, useFactory: () => RuntimeNode.start(config) },

@@ -24,19 +24,19 @@ export const runtime: Service<typeof runtimeConfigSchema> = {
   start: startRuntime,
 }
 
-/** The node's service: reconciled, its door open, then known to others and taking jobs. */
+/** The node's service: reconciled, its node API open, then known to others and taking jobs. */
 async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
   const { app, handler } = await createHttpApp(RuntimeModule.register(config), {
     authentication: nodeAuthentication(config),
     bodies: bodyLimits(config),
   })
   const node = app.get(RuntimeNode)
-  const door: Listener =
+  const listener: Listener =
     config.STRATA_DOOR_LISTEN === undefined
       ? { kind: 'unix', path: join(config.STRATA_RUN_FOLDER, 'door.sock'), mode: 0o600 }
       : parseTcpListener(config.STRATA_DOOR_LISTEN)
-  const server = await openListener(door, handler, listenerLimits(config))
-  const address = config.STRATA_DOOR_ADDRESS ?? listenerText(boundDoor(door, server))
+  const server = await openListener(listener, handler, listenerLimits(config))
+  const address = config.STRATA_DOOR_ADDRESS ?? listenerText(bound(listener, server))
   try {
     await node.serve(address)
   } catch (error) {
@@ -45,7 +45,7 @@ async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
     throw error
   }
   return {
-    doors: [address],
+    addresses: [address],
     notReady: () => node.readiness.notReady(),
     close: async () => {
       await closeListener(server, config.STRATA_DRAIN_MS)
@@ -56,7 +56,8 @@ async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
 }
 
 /** With the port that the kernel chose, where 0 was asked for. */
-function boundDoor(door: Listener, server: Server): Listener {
+function bound(listener: Listener, server: Server): Listener {
   const address = server.address()
-  return door.kind === 'tcp' && address !== null && typeof address === 'object' ? { ...door, port: address.port } : door
+  const isTcp = listener.kind === 'tcp' && address !== null && typeof address === 'object'
+  return isTcp ? { ...listener, port: address.port } : listener
 }

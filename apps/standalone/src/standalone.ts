@@ -21,7 +21,7 @@ const SERVICE: Readonly<Record<ServiceName, Startable>> = {
   runtime: startable(runtime),
   gateway: startable(gateway),
 }
-/** The door opens last, and closes first: who gets in finds the others at work. */
+/** The gateway starts last and ends first: its clients find the others at work. */
 const ORDER: readonly ServiceName[] = ['extractor', 'runtime', 'storage', 'ingest', 'gateway']
 
 /** Throws all that is wrong with the environment of these services, before any of them starts. */

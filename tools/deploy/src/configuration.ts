@@ -10,7 +10,7 @@ const CLI_ROWS = [
   [
     'STRATA_TOKEN',
     'on a loopback address and `localhost` what the file of STRATA_TOKEN_FILE says (`/var/lib/strata/token`)',
-    'The token of a TCP door',
+    'The token of a TCP listener',
   ],
 ]
 

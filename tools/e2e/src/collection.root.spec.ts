@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { CollectResult, DiskUsage, JobView } from '@strata/api'
 import { makeArchive } from '@strata/archive/testing'
+import { DRIVER_NAMES } from '@strata/snapshots'
 import { listAll, TOMBSTONE_BYTES } from '@strata/store'
 import { TestS3, whyNoTestS3 } from '@strata/store/testing'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -73,7 +74,7 @@ const layersHere = (): string[] => readdirSync(join(strata.node.folder, 'layers'
 describe.each(['folder', 'minio'] as const)('store: %s', (kind) => {
   const why = kind === 'minio' ? whyNoTestS3('minio') : undefined
 
-  it.skipIf(why !== undefined).each(['erofs', 'overlay'])(
+  it.skipIf(why !== undefined).each(DRIVER_NAMES)(
     'after rmi and prune nothing is left, to the byte, and what is shared stays while it is needed: %s',
     async (driver) => {
       if (kind === 'minio') s3 = await TestS3.start('minio', '/var/tmp')

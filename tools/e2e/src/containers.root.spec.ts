@@ -4,6 +4,7 @@ import { connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
+import { DRIVER_NAMES } from '@strata/snapshots'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { busyboxTree, makeArchive, manyLayers } from '@strata/archive/testing'
 import { loadBusybox } from './testing/busybox-image.js'
@@ -164,7 +165,7 @@ describe('secrets', () => {
 })
 
 describe('many layers', () => {
-  it.each(['erofs', 'overlay'])('127 of them run on %s', async (driver) => {
+  it.each(DRIVER_NAMES)('127 of them run on %s', async (driver) => {
     const other = await StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: driver } })
     try {
       expect((await other.cli(['info'])).stdout.toString()).toContain(`STRATA_SNAPSHOTTER=${driver}`)

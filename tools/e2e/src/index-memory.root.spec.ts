@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import { concat, file, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import type { Problem } from '@strata/api'
+import { DRIVER_NAMES } from '@strata/snapshots'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { busyboxLayer } from './testing/busybox-image.js'
 import { guarded } from './testing/guard.js'
@@ -30,8 +31,7 @@ async function plain(name: string, links: readonly number[]): Promise<Buffer> {
   return packedImage(`t/${name}`, [await busyboxLayer(), ...links.map((count, n) => layer(`${name}${n}`, count))])
 }
 
-const drivers = ['erofs', 'overlay'] as const
-describe.each(drivers)('memory for indexes, %s', (driver) => {
+describe.each(DRIVER_NAMES)('memory for indexes, %s', (driver) => {
   let strata: StrataUnderTest
   beforeAll(async () => {
     strata = await StrataUnderTest.start({

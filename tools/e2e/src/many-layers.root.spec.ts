@@ -4,6 +4,7 @@ import { makeArchive } from '@strata/archive/testing'
 import type { Problem } from '@strata/api'
 import { mountTable } from '@strata/linux'
 import { IMAGE_LIMITS } from '@strata/oci'
+import { DRIVER_NAMES } from '@strata/snapshots'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { busyboxLayer, layerOf, loadBusybox } from './testing/busybox-image.js'
 import { StrataUnderTest } from './testing/strata.js'
@@ -15,7 +16,8 @@ const MOST = IMAGE_LIMITS.layers.most
  */
 const LONGEST_LINE = 64 * 1024
 
-const drivers = ['erofs', 'overlay'] as const
+/** Those that mount layers: how many an image has shows in the kernel's tables. */
+const drivers = DRIVER_NAMES.filter((name) => name !== 'vfs')
 describe.each(drivers)('images of many layers, %s', (driver) => {
   let strata: StrataUnderTest
   let layers: Buffer[]

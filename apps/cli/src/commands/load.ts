@@ -56,8 +56,8 @@ export function loadCommand(program: Command, context: Context): void {
 const TYPE: typeof DESCRIPTOR_TYPE = 'application/vnd.strata.descriptor+json'
 
 /**
- * Brings the bytes to `POST /v1/images`, by the fast door where that takes them, shows how it goes,
- * and gives the answer. A signal cancels the job.
+ * Brings the bytes to `POST /v1/images`, by a local upload if the service takes it, shows how it
+ * goes, and gives the answer. A signal cancels the job.
  */
 export async function send(
   client: Client,

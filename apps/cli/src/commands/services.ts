@@ -4,7 +4,7 @@ import { CliError } from '../errors.js'
 import { NODE_FLAGS, SERVICE_ENVIRONMENT, serviceMain } from '../service.js'
 
 const SERVICES = {
-  gateway: 'run the public door by itself',
+  gateway: 'run the public API by itself',
   ingest: 'run the service that makes images of uploads, by itself',
   extractor: 'run the service that makes layers usable on this node, by itself',
   storage: 'run the service that keeps the store, by itself',

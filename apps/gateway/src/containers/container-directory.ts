@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common'
 import { containerSchema, type ContainerView, type PruneContainers, type PrunedContainers } from '@strata/api'
 import { asStrataError, StrataError } from '@strata/base'
 import { NodeDirectory } from '@strata/queue'
-import { NodeDoors } from './node-doors.js'
+import { NodeApiClient } from './node-api-client.js'
 
 /**
  * All nodes' containers. Where they are is read from what nodes publish; how they are, command and
@@ -12,7 +12,7 @@ import { NodeDoors } from './node-doors.js'
 export class ContainerDirectory {
   constructor(
     private readonly nodes: NodeDirectory,
-    private readonly doors: NodeDoors,
+    private readonly nodeApi: NodeApiClient,
   ) {}
 
   /** The newest first. `gone`: here and below, aborted when the client has left. */
@@ -20,7 +20,7 @@ export class ContainerDirectory {
     const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
     const asked = await Promise.all(
       alive.map(async (node) => {
-        const views = await this.doors.call(node, 'listContainers', {}, gone).catch(() => undefined)
+        const views = await this.nodeApi.call(node, 'listContainers', {}, gone).catch(() => undefined)
         return { id: node.id, views }
       }),
     )
@@ -40,7 +40,7 @@ export class ContainerDirectory {
         const node = alive.find((one) => one.id === id)
         try {
           if (!node) throw new StrataError('node_unavailable', `the node ${id} does not answer`)
-          const { containers } = await this.doors.call(node, 'pruneContainers', { body: request }, gone)
+          const { containers } = await this.nodeApi.call(node, 'pruneContainers', { body: request }, gone)
           return { containers, absent: [] }
         } catch (error) {
           return { containers: [], absent: [{ node: id, reason: asStrataError(error).message }] }
@@ -66,7 +66,7 @@ export class ContainerDirectory {
   async get(text: string, gone: AbortSignal): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)
-    return node ? this.doors.call(node, 'getContainer', { params: { id: found.id } }, gone) : withoutNode(found)
+    return node ? this.nodeApi.call(node, 'getContainer', { params: { id: found.id } }, gone) : withoutNode(found)
   }
 
   /**

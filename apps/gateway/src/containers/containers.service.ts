@@ -15,7 +15,7 @@ import type {
 import { NodeDirectory } from '@strata/queue'
 import { ContainerDirectory } from './container-directory.js'
 import { LaunchService } from './launch.service.js'
-import { NodeDoors } from './node-doors.js'
+import { NodeApiClient } from './node-api-client.js'
 
 /** The node API's routes about one container. */
 type ContainerRoute = Extract<NodeApiName, `${string}Container` | 'containerLogs'>
@@ -33,7 +33,7 @@ export class ContainersService {
     private readonly launches: LaunchService,
     private readonly directory: ContainerDirectory,
     private readonly nodes: NodeDirectory,
-    private readonly doors: NodeDoors,
+    private readonly nodeApi: NodeApiClient,
   ) {}
 
   /** Begins a launch as the request `job`, and answers with the container's id. */
@@ -74,7 +74,7 @@ export class ContainersService {
     use: (answer: IncomingMessage) => Promise<void>,
   ): Promise<void> {
     const { node, id } = await this.#locate(ref)
-    await this.doors.stream(node, 'containerLogs', { params: { id }, query }, gone, use)
+    await this.nodeApi.stream(node, 'containerLogs', { params: { id }, query }, gone, use)
   }
 
   async stop(ref: string, body: NonNullable<ApiRequest<'stopContainer'>['body']>, gone: AbortSignal): Promise<void> {
@@ -103,6 +103,6 @@ export class ContainersService {
     gone: AbortSignal,
   ): Promise<NodeApiAnswer<N>> {
     const { node, id } = await this.#locate(ref)
-    return this.doors.call(node, name, { ...request, params: { id } } as NodeApiRequest<N> & RequestParts, gone)
+    return this.nodeApi.call(node, name, { ...request, params: { id } } as NodeApiRequest<N> & RequestParts, gone)
   }
 }

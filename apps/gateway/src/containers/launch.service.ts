@@ -10,7 +10,7 @@ import { Requests } from '../jobs/requests.js'
 import { ContainerDirectory } from './container-directory.js'
 import { imageRef } from './image-ref.js'
 import { randomName } from './names.js'
-import { NodeDoors } from './node-doors.js'
+import { NodeApiClient } from './node-api-client.js'
 
 /**
  * Turns a request into a `place` job; which node takes it, and all that follows, is the nodes'
@@ -25,7 +25,7 @@ export class LaunchService {
     private readonly images: Images,
     private readonly requests: Requests,
     private readonly nodes: NodeDirectory,
-    private readonly doors: NodeDoors,
+    private readonly nodeApi: NodeApiClient,
     private readonly containers: ContainerDirectory,
   ) {
     this.#sealer = new Sealer(Buffer.from(readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
@@ -34,7 +34,7 @@ export class LaunchService {
   /** Resolves with the container's id when the job is queued. */
   async launch(request: CreateContainer, job: string): Promise<string> {
     const image = await this.images.details(request.image)
-    await this.doors.requireNode()
+    await this.nodeApi.requireNode()
     const container = randomBytes(32).toString('hex')
     let name: string | undefined
     await this.requests.begin(
@@ -75,7 +75,7 @@ export class LaunchService {
         'launch',
         job,
         signal,
-        async (error) => (await this.doors.launchFailure(container, signal)) ?? error,
+        async (error) => (await this.nodeApi.launchFailure(container, signal)) ?? error,
       ),
     )
     return this.containers.get(container, signal)

@@ -5,7 +5,7 @@ import { StrataError } from '@strata/base'
 import { type Digest } from '@strata/oci'
 import { NodeDirectory, QUEUES } from '@strata/queue'
 import { imageRef } from '../containers/image-ref.js'
-import { NodeDoors } from '../containers/node-doors.js'
+import { NodeApiClient } from '../containers/node-api-client.js'
 import { Requests } from '../jobs/requests.js'
 
 /**
@@ -17,7 +17,7 @@ export class ImageMounts {
   constructor(
     private readonly requests: Requests,
     private readonly nodes: NodeDirectory,
-    private readonly doors: NodeDoors,
+    private readonly nodeApi: NodeApiClient,
   ) {}
 
   /**
@@ -25,7 +25,7 @@ export class ImageMounts {
    * may still be made
    */
   async mount(image: ImageDetails, gone: AbortSignal): Promise<MountResult> {
-    await this.doors.requireNode()
+    await this.nodeApi.requireNode()
     const ref = imageRef(image)
     const { node } = await this.requests.run(
       'prepare',
@@ -38,14 +38,14 @@ export class ImageMounts {
       'assemble',
       gone,
     )
-    return this.doors.call(await this.nodes.get(node), 'mountImage', { body: ref }, gone)
+    return this.nodeApi.call(await this.nodes.get(node), 'mountImage', { body: ref }, gone)
   }
 
   /** Asks all nodes at once, so that a silent node does not delay the others. */
   async umount(id: Digest, gone: AbortSignal): Promise<void> {
     const nodes = await this.nodes.list()
     const asked = await Promise.allSettled(
-      nodes.map((node) => this.doors.call(node, 'umountImage', { params: { id } }, gone)),
+      nodes.map((node) => this.nodeApi.call(node, 'umountImage', { params: { id } }, gone)),
     )
     for (const answer of asked) if (answer.status === 'rejected') throw answer.reason
     if (!asked.some((answer) => answer.status === 'fulfilled' && answer.value.removed))

@@ -3,7 +3,7 @@ import type { DiskUsage } from '@strata/api'
 import { Images } from '@strata/images'
 import { NodeDirectory } from '@strata/queue'
 import { ContainerDirectory } from '../containers/container-directory.js'
-import { NodeDoors } from '../containers/node-doors.js'
+import { NodeApiClient } from '../containers/node-api-client.js'
 
 type Usage = DiskUsage['images']
 const NOTHING: Usage = { total: 0, active: 0, bytes: 0, reclaimable: 0 }
@@ -18,7 +18,7 @@ export class DiskUsageService {
     private readonly images: Images,
     private readonly containers: ContainerDirectory,
     private readonly nodes: NodeDirectory,
-    private readonly doors: NodeDoors,
+    private readonly nodeApi: NodeApiClient,
   ) {}
 
   /** `gone` aborts when the client has left. */
@@ -45,7 +45,7 @@ export class DiskUsageService {
     return Promise.all(
       (await this.nodes.known()).map(async (id) => {
         const node = alive.get(id)
-        const usage = node && (await this.doors.call(node, 'usage', {}, gone).catch(() => undefined))
+        const usage = node && (await this.nodeApi.call(node, 'usage', {}, gone).catch(() => undefined))
         return { node: id, answers: usage !== undefined, ...(usage ?? { containers: [], layers: NOTHING }) }
       }),
     )

@@ -5,7 +5,7 @@ import type { ServerResponse } from 'node:http'
  * closed.
  *
  * It starts aborted where that has happened already, so it may be asked for at any time, also after
- * an `await`. A response emits `close` because it is the only one of its connection: `openDoor`
+ * an `await`. A response emits `close` because it is the only one of its connection: `openListener`
  * serves one request at a time.
  */
 export function closedSignal(response: ServerResponse): AbortSignal {

@@ -57,8 +57,8 @@ const SMALL_BODY = 64 * 1024
 const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000, members: 100_000 }
 
 /**
- * An HTTP application of a module, not listening yet: `handler` is opened on as many doors as the
- * service has (open-listener.ts).
+ * An HTTP application of a module, not listening yet: `handler` is opened on as many listeners as
+ * the service has (open-listener.ts).
  *
  * Every request is authenticated first (authentication.ts). Then JSON bodies are read
  * (request-bodies.ts). A body of any other type is left in the socket for a route that reads it
@@ -179,5 +179,5 @@ export async function startWorker(
   app.useLogger(app.get(Logger))
   app.flushLogs()
   const { readiness } = app.get(worker)
-  return { doors: [], notReady: () => readiness.notReady(), close: () => app.close() }
+  return { addresses: [], notReady: () => readiness.notReady(), close: () => app.close() }
 }

@@ -26,7 +26,7 @@ let to: NetConnectOpts
 let asked: Asked[]
 let answer: (asked: Asked) => unknown
 
-const DOORS: [kind: string, door: () => Listener][] = [
+const LISTENERS: [kind: string, listener: () => Listener][] = [
   ['unix', () => ({ kind: 'unix', path: join(folder, 's'), mode: 0o600 })],
   ['tcp', () => ({ kind: 'tcp', host: '127.0.0.1', port: 0 })],
 ]
@@ -40,14 +40,14 @@ const LEAVES: [how: string, leave: (client: RawClient) => unknown][] = [
   ['a half close', ({ socket }) => socket.end()],
 ]
 
-describe.each(DOORS)('%s:', (kind, door) => {
+describe.each(LISTENERS)('%s:', (kind, listener) => {
   const leaves = LEAVES.filter(([how]) => kind === 'tcp' || how !== 'a reset')
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), 'strata-connection-'))
     asked = []
     answer = () => undefined
-    const opened = door()
+    const opened = listener()
     server = await openListener(
       opened,
       (request, response) => {

@@ -52,14 +52,14 @@ export function acceptConnection(socket: Socket, listener: Listener): void {
   connections.set(socket, { socket, listener, turns: [], isEnding: false, taken: { bytes: 0, at: 0 } })
 }
 
-/** The record of a connection; `undefined` if its server was not made by `openDoor`. */
+/** The record of a connection; `undefined` if its server was not made by `openListener`. */
 export function connectionOf(socket: Socket): Connection | undefined {
   return connections.get(socket)
 }
 
 /**
  * The listener that accepted the request's connection; `undefined` if its server was not made by
- * `openDoor`.
+ * `openListener`.
  */
 export function listenerOf(request: IncomingMessage): Listener | undefined {
   return connectionOf(request.socket)?.listener

@@ -17,10 +17,10 @@ export async function openHealth(
   at: string,
   notReady: () => Promise<readonly NotReady[]>,
   limits: ListenerLimits,
-): Promise<{ readonly door: Listener; close(): Promise<void> }> {
-  const door: Listener = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpListener(at)
-  const server = await openListener(door, healthListener(notReady), limits)
-  return { door, close: () => closeListener(server, CLOSE_MS) }
+): Promise<{ readonly listener: Listener; close(): Promise<void> }> {
+  const listener: Listener = at.startsWith('/') ? { kind: 'unix', path: at, mode: 0o666 } : parseTcpListener(at)
+  const server = await openListener(listener, healthListener(notReady), limits)
+  return { listener, close: () => closeListener(server, CLOSE_MS) }
 }
 
 function healthListener(notReady: () => Promise<readonly NotReady[]>): RequestListener {

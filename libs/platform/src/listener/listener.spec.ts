@@ -35,7 +35,7 @@ function get(socketPath: string): Promise<number | undefined> {
   })
 }
 
-describe('doors', () => {
+describe('listeners', () => {
   it('a socket has its mode, answers, and is gone when closed', async () => {
     const server = await openListener(unix(), (_request, response) => void response.writeHead(204).end(), LIMITS)
     expect(statSync(join(folder, 's')).mode & 0o777).toBe(0o660)

@@ -13,8 +13,8 @@ export function parseTcpListener(text: string): Listener {
   return { kind: 'tcp', host: match.groups?.['v6'] ?? match.groups?.['host'] ?? '', port }
 }
 
-export function listenerText(door: Listener): string {
-  return door.kind === 'unix'
-    ? `unix://${door.path}`
-    : `http://${door.host.includes(':') ? `[${door.host}]` : door.host}:${door.port}`
+export function listenerText(listener: Listener): string {
+  return listener.kind === 'unix'
+    ? `unix://${listener.path}`
+    : `http://${listener.host.includes(':') ? `[${listener.host}]` : listener.host}:${listener.port}`
 }

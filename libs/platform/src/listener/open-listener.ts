@@ -34,8 +34,8 @@ const WARN_EVERY_MS = 60_000
 const MAX_HEADER = 128 * 1024
 
 /**
- * Opens a door. A socket file whose owner died is replaced; one that answers, or a taken port, is
- * an error that says what to do.
+ * Opens a listener. A socket file whose owner died is replaced; one that answers, or a taken port,
+ * is an error that says what to do.
  *
  * Every listener of every service is opened here, so that all have the same limits. Each connection
  * has one record (connection.ts). Its requests are served one after the other (turns.ts), and an
@@ -45,12 +45,12 @@ const MAX_HEADER = 128 * 1024
  * (RequestBodies, the intake).
  */
 export async function openListener(
-  door: Listener,
+  listener: Listener,
   handler: RequestListener,
   { connections, headersMs, unreadMs }: ListenerLimits,
 ): Promise<Server> {
   const unread = new UnreadAnswers(unreadMs, ({ socket }) =>
-    door.kind === 'tcp' ? socket.resetAndDestroy() : socket.destroy(),
+    listener.kind === 'tcp' ? socket.resetAndDestroy() : socket.destroy(),
   )
   const turns = new Turns(unread)
   const take =
@@ -78,14 +78,14 @@ export async function openListener(
     if (performance.now() - warned < WARN_EVERY_MS) return
     warned = performance.now()
     new Logger('http').warn(
-      `${listenerText(door)} has ${connections} open connections, which is its limit (STRATA_MAX_CONNECTIONS): more are closed`,
+      `${listenerText(listener)} has ${connections} open connections, which is its limit (STRATA_MAX_CONNECTIONS): more are closed`,
     )
   })
   server.once('close', () => unread.close())
   const open = new Set<Socket>()
   sockets.set(server, open)
   server.prependListener('connection', (socket) => {
-    acceptConnection(socket, door)
+    acceptConnection(socket, listener)
     open.add(socket.once('close', () => open.delete(socket)))
   })
   server.on('upgrade', (request, socket, head) => serveUpgrade(turns, handler, request, socket as Socket, head))
@@ -95,29 +95,29 @@ export async function openListener(
     'checkExpectation',
     take((_request, response) => response.writeHead(417, { connection: 'close' }).end()),
   )
-  if (door.kind === 'unix') {
-    mkdirSync(dirname(door.path), { recursive: true })
-    const there = lstatSync(door.path, { throwIfNoEntry: false })
+  if (listener.kind === 'unix') {
+    mkdirSync(dirname(listener.path), { recursive: true })
+    const there = lstatSync(listener.path, { throwIfNoEntry: false })
     // Somebody's file must not go for a socket.
     if (there && !there.isSocket())
       throw new StrataError(
         'bad_request',
-        `${door.path} is no socket: move it away, or name another place for the socket`,
+        `${listener.path} is no socket: move it away, or name another place for the socket`,
       )
-    if (there) await removeStaleSocket(door.path)
+    if (there) await removeStaleSocket(listener.path)
   }
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(explain(door, error)))
+    server.once('error', (error) => reject(explain(listener, error)))
     // Nobody may connect before the mode is right.
     const mask = process.umask(0o117)
-    if (door.kind === 'unix') server.listen(door.path, resolve)
-    else server.listen(door.port, door.host, resolve)
+    if (listener.kind === 'unix') server.listen(listener.path, resolve)
+    else server.listen(listener.port, listener.host, resolve)
     process.umask(mask)
   })
-  if (door.kind === 'unix') {
-    const group = door.group === undefined ? undefined : groupId(door.group)
-    if (group !== undefined) chownSync(door.path, process.getuid?.() ?? 0, group)
-    chmodSync(door.path, door.mode)
+  if (listener.kind === 'unix') {
+    const group = listener.group === undefined ? undefined : groupId(listener.group)
+    if (group !== undefined) chownSync(listener.path, process.getuid?.() ?? 0, group)
+    chmodSync(listener.path, listener.mode)
   }
   return server
 }
@@ -138,8 +138,8 @@ async function removeStaleSocket(path: string): Promise<void> {
   rmSync(path, { force: true })
 }
 
-function explain(door: Listener, error: NodeJS.ErrnoException): Error {
-  const where = listenerText(door)
+function explain(listener: Listener, error: NodeJS.ErrnoException): Error {
+  const where = listenerText(listener)
   if (error.code === 'EADDRINUSE')
     return new StrataError(
       'bad_request',

@@ -29,34 +29,34 @@ afterEach(async () => {
   rmSync(folder, { recursive: true })
 })
 
-const DOORS: [kind: string, door: () => Listener][] = [
+const LISTENERS: [kind: string, listener: () => Listener][] = [
   ['unix', () => ({ kind: 'unix', path: join(folder, 's'), mode: 0o600 })],
   ['tcp', () => ({ kind: 'tcp', host: '127.0.0.1', port: 0 })],
 ]
 
 async function open(
-  door: Listener,
+  listener: Listener,
   handler: (asked: Asked) => void = () => undefined,
   limits = LIMITS,
 ): Promise<NetConnectOpts> {
   server = await openListener(
-    door,
+    listener,
     (request, response) => {
       asked.push({ request, response })
       handler({ request, response })
     },
     limits,
   )
-  return door.kind === 'unix'
-    ? { path: door.path }
+  return listener.kind === 'unix'
+    ? { path: listener.path }
     : { host: '127.0.0.1', port: (server.address() as AddressInfo).port }
 }
 const get = (path: string): string => requestText(`GET ${path}`)
 const urls = (): (string | undefined)[] => asked.map(({ request }) => request.url)
 
-describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
+describe.each(LISTENERS)('requests behind one another, %s:', (_, listener) => {
   it('one is served at a time, and each is answered', async () => {
-    const client = await RawClient.connect(await open(door()))
+    const client = await RawClient.connect(await open(listener()))
     await client.send(
       get('/1') +
         requestText('POST /2', [], 'the body') +
@@ -77,7 +77,7 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
   })
 
   it('none is served behind an answer that closes the connection', async () => {
-    const client = await RawClient.connect(await open(door()))
+    const client = await RawClient.connect(await open(listener()))
     await client.send(get('/1') + get('/2'))
     await expect.poll(urls).toEqual(['/1'])
     asked[0]!.response.writeHead(200, { connection: 'close' }).end()
@@ -86,7 +86,7 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
   })
 
   it('none is served whose client has left', async () => {
-    const client = await RawClient.connect(await open(door()))
+    const client = await RawClient.connect(await open(listener()))
     await client.send(get('/1') + get('/2'))
     await expect.poll(urls).toEqual(['/1'])
     const closed = new Promise((resolve) => asked[0]!.response.once('close', resolve))
@@ -99,7 +99,7 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
     'so many may wait: %j',
     async ({ count, closes }) => {
       const client = await RawClient.connect(
-        await open(door(), ({ response }) => {
+        await open(listener(), ({ response }) => {
           if (!closes) response.end('.')
         }),
       )
@@ -118,7 +118,7 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
     ['of unknown length', requestText('POST /2', ['transfer-encoding: chunked']), true],
     ['asked for by 100 Continue', requestText('POST /2', ['expect: 100-continue', 'content-length: 4097']), true],
   ])('a body of one that waits: %s', async (_, behind, closes) => {
-    const client = await RawClient.connect(await open(door(), ({ response }) => closes || response.end('.')))
+    const client = await RawClient.connect(await open(listener(), ({ response }) => closes || response.end('.')))
     await client.send(get('/1') + behind)
     if (closes) await client.closed
     else await client.receive(/(\r\n\r\n[^]*){2}/)
@@ -127,7 +127,7 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
   })
 
   it('one that waits for nothing to expect is told so in its turn', async () => {
-    const client = await RawClient.connect(await open(door()))
+    const client = await RawClient.connect(await open(listener()))
     await client.send(get('/1') + requestText('GET /2', ['expect: cookies']))
     await expect.poll(urls).toEqual(['/1'])
     asked[0]!.response.end()
@@ -136,10 +136,10 @@ describe.each(DOORS)('requests behind one another, %s:', (_, door) => {
   })
 })
 
-describe.each(DOORS)('an answer that is not read, %s:', (_, door) => {
+describe.each(LISTENERS)('an answer that is not read, %s:', (_, listener) => {
   it('is cut off; one that has nothing to send is not, nor one whose client may pause', async () => {
     const at = await open(
-      door(),
+      listener(),
       ({ request, response }) => {
         if (request.url === '/paused') letClientPause(request)
         if (request.url === '/silent') response.flushHeaders()

@@ -12,7 +12,7 @@ import { listenerLimits, type serviceConfigShape } from '../config/service-confi
 /** A service at work. */
 export interface RunningService {
   /** The addresses at which it answers; for its log line. */
-  readonly doors: readonly string[]
+  readonly addresses: readonly string[]
   /** Why it does not serve; empty if it does. Cheap: health checks ask it. */
   notReady(): Promise<readonly NotReady[]>
   /** Takes no more requests and jobs, awaits those under way, then lets go of everything. */
@@ -66,7 +66,9 @@ export function runService<S extends z.ZodObject<typeof serviceConfigShape>>(ser
     if (!running) return
     notReady = () => running.notReady()
     const logger = new Logger(service.name)
-    logger.log(['running', ...running.doors, ...(health ? [`health at ${listenerText(health.door)}`] : [])].join(', '))
+    logger.log(
+      ['running', ...running.addresses, ...(health ? [`health at ${listenerText(health.listener)}`] : [])].join(', '),
+    )
     await ending
     notReady = () => Promise.resolve(['draining'])
     if (!(await awaited(running.close(), config.STRATA_DRAIN_MS)))

@@ -78,7 +78,11 @@ describe('the environment', () => {
   })
 
   it.each<[Service, Record<string, string>, string]>([
-    ['gateway', { STRATA_SOCKET: '' }, 'STRATA_LISTEN: the gateway has no door: set STRATA_LISTEN or STRATA_SOCKET'],
+    [
+      'gateway',
+      { STRATA_SOCKET: '' },
+      'STRATA_LISTEN: the gateway has no listener: set STRATA_LISTEN or STRATA_SOCKET',
+    ],
     ['gateway', { STRATA_LISTEN: '127.0.0.1:1' }, 'STRATA_TOKEN_FILE: is needed with STRATA_LISTEN'],
     ['runtime', { STRATA_DOOR_LISTEN: '0.0.0.0:7' }, 'STRATA_DOOR_ADDRESS: is needed'],
     [

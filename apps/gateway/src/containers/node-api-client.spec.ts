@@ -7,7 +7,7 @@ import type { NodeApiName } from '@strata/api'
 import type { NodeRecord } from '@strata/queue'
 import { StrataError } from '@strata/base'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { ASKING, ASKED_AS, LET_GO_MS, LOOK_MS, MOST_MISSED, NodeDoors, type Asking } from './node-doors.js'
+import { ASKING, ASKED_AS, LET_GO_MS, LOOK_MS, MOST_MISSED, NodeApiClient, type Asking } from './node-api-client.js'
 
 /**
  * A node that takes every request and answers none: a stopped process, or a machine that lost its
@@ -20,9 +20,9 @@ let asked: string[]
 let sockets: Set<Socket>
 /** What Redis tells of living nodes. */
 let alive: () => Promise<NodeRecord[]>
-let doors: NodeDoors
+let client: NodeApiClient
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'strata-doors-'))
+  folder = mkdtempSync(join(tmpdir(), 'strata-node-api-'))
   writeFileSync(join(folder, 'secret'), 'x'.repeat(64), { mode: 0o600 })
   asked = []
   sockets = new Set()
@@ -40,7 +40,7 @@ beforeEach(async () => {
     warnings: [],
   }
   alive = () => Promise.resolve([node])
-  doors = new NodeDoors(
+  client = new NodeApiClient(
     { STRATA_NODE_SECRET_FILE: join(folder, 'secret') },
     { list: () => alive(), statuses: () => Promise.resolve([]) },
   )
@@ -48,7 +48,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   vi.useRealTimers()
-  doors.onApplicationShutdown()
+  client.onApplicationShutdown()
   server.closeAllConnections()
   await new Promise((resolve) => server.close(resolve))
   rmSync(folder, { recursive: true })
@@ -67,7 +67,7 @@ async function ask(as: Asking, gone = new AbortController().signal): Promise<{ o
   expect(ASKED_AS[ROUTE[as]]).toBe(as)
   const result: { outcome: string | undefined } = { outcome: undefined }
   const before = asked.length
-  doors
+  client
     .call(node, ROUTE[as], { params: { id: 'c/1' } }, gone)
     .catch((error: unknown) => (result.outcome = error instanceof StrataError ? error.code : String(error)))
   await vi.waitFor(() => expect(asked.length).toBe(before + 1))
@@ -140,7 +140,7 @@ it.each(KINDS.filter((as) => ASKING[as].letGoMs > 0))(
 it('300 clients that leave keep no connection', async () => {
   const clients = Array.from({ length: 300 }, () => new AbortController())
   const outcomes = clients.map(({ signal }) =>
-    doors.call(node, 'getContainer', { params: { id: 'c' } }, signal).catch((error: unknown) => error),
+    client.call(node, 'getContainer', { params: { id: 'c' } }, signal).catch((error: unknown) => error),
   )
   await vi.waitFor(() => expect(asked.length).toBe(300), { timeout: 60_000 })
   for (const client of clients) client.abort()

@@ -15,7 +15,7 @@ const FOREVER_SECONDS = 2_000_000
 
 /** The node API, for gateways only: `NODE_API` says what each route takes and answers. */
 @Controller()
-export class DoorController {
+export class NodeApiController {
   constructor(private readonly node: RuntimeNode) {}
 
   @Serves(NODE_API.listContainers)

@@ -75,8 +75,8 @@ interface Message {
 }
 
 /**
- * The nodes' internal doors: what only the node itself knows or does is asked of it over HTTP, on a
- * unix socket or TCP, with the shared secret. A node's problem comes out as the error it was.
+ * Calls the node APIs: what only a node itself knows or does is asked of it over HTTP, on a unix
+ * socket or TCP, with the shared secret. A node's problem comes out as the error it was.
  *
  * Laws:
  * - Every request ends: by its answer, by its time (`ASKING`), when its client has left, or when
@@ -85,7 +85,7 @@ interface Message {
  * - A request that has ended keeps no connection.
  */
 @Injectable()
-export class NodeDoors implements OnApplicationShutdown {
+export class NodeApiClient implements OnApplicationShutdown {
   readonly #secret: string
   readonly #agent = new Agent({ keepAlive: true })
   readonly #open = new Set<OpenRequest>()
@@ -289,8 +289,8 @@ function givenUp(socket: Socket, milliseconds: number): void {
   socket.once('connect', () => clearTimeout(timer)).once('close', () => clearTimeout(timer))
 }
 
-function urlParts(door: string): { host: string; port: number } {
-  const { hostname, port } = new URL(door)
+function urlParts(address: string): { host: string; port: number } {
+  const { hostname, port } = new URL(address)
   return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
 }
 
