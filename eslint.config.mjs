@@ -82,7 +82,15 @@ const PRIVATE_MEMBERS = {
 const NEST = ['@nestjs/*', '@nestjs/*/*', 'bullmq', 'ioredis']
 
 export default tseslint.config(
-  { ignores: ['**/dist/**', '**/node_modules/**', '**/vitest.config.ts', 'apps/cli/bin/strata.mjs'] },
+  {
+    ignores: [
+      '**/dist/**',
+      '**/node_modules/**',
+      '**/.test-results/**',
+      '**/vitest.config.ts',
+      'apps/cli/bin/strata.mjs',
+    ],
+  },
   WIDTHS,
   { files: ['**/*.ts'], extends: [js.configs.recommended, ...tseslint.configs.strictTypeChecked] },
   {

@@ -16,7 +16,7 @@ const OTHERS = { docker: Docker, podman: Podman, containerd: Containerd, umoci: 
 export const LOAD_PEERS = Object.keys(OTHERS)
 export const WAYS = ['curl', 'path', 'pipe', 'minio']
 
-/** What DESIGN's budget allows, as a part of the fastest peer. */
+/** What a load may take at most, as a part of the fastest peer's time. */
 const BARS = { curl: 8, path: 15 }
 
 /**

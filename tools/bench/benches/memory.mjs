@@ -5,7 +5,7 @@ import { median, table } from '../report.mjs'
 import { Minio } from '../sides/minio.mjs'
 import { Strata } from '../sides/strata.mjs'
 
-/** DESIGN's budget, MiB. */
+/** What a service may take at most, MiB. */
 const EACH = 300
 const OVER_IDLE = 150
 

@@ -9,7 +9,7 @@ import { oneRound, seconds } from '../round.mjs'
 import { Strata, StrataWay } from '../sides/strata.mjs'
 import { Umoci } from '../sides/umoci.mjs'
 
-/** What DESIGN's budget allows, as a part of umoci's time. */
+/** What a load may take at most, as a part of umoci's time. */
 const BAR = 6
 
 /**

@@ -98,7 +98,7 @@ export const imageConfigSchema = z.object({
  */
 export type ImageConfig = z.infer<typeof imageConfigSchema>
 
-/** An image's JSON may not be larger than this (DESIGN: limits). */
+/** An image's JSON may not be larger than this (docs/architecture.md, "Trust"). */
 export const MAX_JSON_BYTES = 4 * 1024 * 1024
 
 /**
