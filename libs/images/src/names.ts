@@ -59,17 +59,17 @@ export interface DamagedName {
   readonly damage: StrataError
 }
 
-/** Of so many names what was read is kept: some 10 MiB. */
+/** How many records of names are kept in memory, about 10 MiB in all. */
 const MAX_KNOWN = 10_000
-/** Names read, and marks deleted, at once. */
+/** How many names are read, or marks deleted, at the same time. */
 const AT_ONCE = 16
 
 /**
- * The names' records, and their reverse. A look-up costs a number of store calls that depends on
- * what it gives, not on how many names there are; only what says "all names" lists all names.
+ * The names' records, and their reverse. A look-up takes a number of store calls that depends on
+ * its result, not on the number of names. Only a method that gives all names lists all names.
  *
- * On a store of an older version names have no marks until `markAll` has been there once. Until
- * then every look-up lists all names.
+ * In a store of an older version names have no marks until `markAll` has run once. Until then every
+ * look-up lists all names.
  */
 export class Names {
   readonly #records: Records<NameRecord>
@@ -111,7 +111,8 @@ export class Names {
   async write(key: string, record: RecordedManifest, found: Found<NameRecord> | undefined): Promise<boolean> {
     const name = expectImageKey(key)
     const before = found?.value
-    // The record's own marks serve on: who deletes them has changed the record first.
+    // The marks of the record are used again: a process that deletes them has changed the record
+    // before.
     const kept = before && hasSameMarks(name, before, record) ? before.mark : undefined
     const mark = kept ?? (await this.#marks.add(name, record))
     if ((await this.#records.write(key, { ...record, mark }, found)) === undefined) {
@@ -277,8 +278,8 @@ export class Names {
   }
 
   /**
-   * As `all`, for one who takes away what no name stands for.
-   * @throws StrataError `corrupt` if a name is damaged: it stands for something
+   * As `all`, for a caller that deletes what no name stands for.
+   * @throws StrataError `corrupt` if the record of a name is damaged: it stands for some image
    */
   async allOrNone(): Promise<NameEntry[]> {
     return (await this.everythingOrNothing()).entries
@@ -291,7 +292,7 @@ export class Names {
     return { entries, plain }
   }
 
-  /** All names. Read are those that have changed since the last time. */
+  /** All names. Only records that have changed since the last call are read. */
   async lookAtAll(): Promise<{
     readonly entries: NameEntry[]
     readonly plain: PlainEntry[]
@@ -350,8 +351,9 @@ export class Names {
   }
 
   /**
-   * Deletes a mark that its name does not carry. A write of that name may be under way, which will
-   * carry it: it is made to fail first, and makes other marks then.
+   * Deletes a mark that its name's record does not have; `false` if it may have it. A write of the
+   * name that will have the mark may be under way. So that write is first made to fail; it makes
+   * other marks then.
    */
   async #tidyOne({ key: mark, name, digest, mark: id }: NameMark): Promise<boolean> {
     const key = keyOfImageKey(name, digest)
@@ -384,7 +386,7 @@ export class Names {
       let last: string | undefined
       for await (const page of this.#marks.ofDigest(digest)) {
         for await (const entry of this.#read(page)) {
-          // While a name is written anew it has the marks of both writes.
+          // While a name is being written again, it has the marks of both writes.
           if (entry.key === last) continue
           last = entry.key
           if (mayBeOf(entry, digest)) yield entry

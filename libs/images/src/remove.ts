@@ -57,8 +57,8 @@ export async function removeImage(names: Names, manifests: Manifests, removal: R
     if (!(await names.retire(named))) continue
     const untagged = namesOf([named])
     await names.retireUntagged(named.name.repository, digest)
-    // Looked at again: who takes the other tag away at the same time sees this one gone, or we see
-    // that one gone.
+    // Checked again. If another call removes the other tag at the same time, one of the two calls
+    // sees that both are gone.
     if (await hasTag(names, digest)) return { untagged, deleted: [] }
     const rest = await names.allOfDigest(digest)
     return { untagged, deleted: (await retireAll(names, rest)) ? await gone(names, [id]) : [] }
@@ -126,12 +126,13 @@ async function imageEntries(names: Names, ref: string): Promise<NameEntry[]> {
 
 async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): Promise<void> {
   for (const image of new Map(images.map((image) => [image.digest, image])).values())
-    if (await inUse(image)) throw new StrataError('image_in_use', `${ref} is used by a container: remove that first`)
+    if (await inUse(image))
+      throw new StrataError('image_in_use', `the image ${ref} is used by a container: remove the container first`)
 }
 
 /**
- * Tags first: an image half removed is still found by its digest. `false` if a name was changed by
- * another meanwhile and stands.
+ * Ends these names, tags first: an image that is half removed is still found by its digest. `false`
+ * if another writer has changed one of them, which then stays.
  */
 async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<boolean> {
   let complete = true

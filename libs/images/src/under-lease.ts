@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { HEARTBEAT_MS, type LeaseRun, type Leases } from '@strata/store'
 
-/** Does work that holds blobs for a lease of its own, which this process keeps alive until then. */
+/**
+ * Runs work under a lease of its own, so that it can hold blobs. This process keeps the lease alive
+ * until the work ends, and then ends it.
+ */
 export async function underLease<T>(leases: Leases, work: (run: LeaseRun) => Promise<T>): Promise<T> {
   const lease = randomUUID()
   const run = await leases.create(lease, { job: { kind: 'tag', id: lease }, request: {} })

@@ -66,17 +66,17 @@ export interface RepositoryParts {
  * - A collection of images without a tag (`prune`), of images that are listed.
  *
  * The parts of an index that was loaded have no records. They are found by the index's record
- * (`NameMarks`, parent marks), and cease to be there with it.
+ * (`NameMarks`, parent marks), and end with it.
  *
  * **Law**: a tag that stands has its manifest's record in its repository.
- * - Who sets a tag makes sure that the record is there, writes the tag, and then renews the record,
- *   which changes its ETag. If the record is gone by then, both are made again.
- * - Who takes the record away reads it, *then* looks for tags (and retires them, if he means to),
- *   *then* retires the record if its ETag is still the same; otherwise he begins again.
+ * - A writer of a tag makes sure that the record exists, writes the tag, and then renews the
+ *   record, which changes its ETag. If the record is gone by then, it makes both again.
+ * - A call that ends the record reads it, *then* looks for tags (and ends them, if it is to do
+ *   that), *then* retires the record if its ETag is still the same. Otherwise it begins again.
  *
- * So a record goes only if no tag was answered before. manifests-model.ts tries every interleaving.
- * A process that dies between tag and renewal, after another has taken the record away, leaves a
- * tag without it: the next collection makes the record again (`Images.tidyNames`).
+ * So a record ends only if no tag was answered before. manifests-model.ts tries every interleaving.
+ * If a process dies between tag and renewal, after another has ended the record, a tag is left
+ * without it. The next collection makes the record again (`Images.tidyNames`).
  */
 export class Manifests {
   constructor(private readonly parts: RepositoryParts) {}
@@ -183,8 +183,9 @@ export class Manifests {
   }
 
   /**
-   * Makes sure that the repository (none: that of images that never had a name) has the record,
-   * with all that any put has said of the manifest. The lease holds everything that it refers to.
+   * Makes sure that the repository has the record, with everything that any put has said of the
+   * manifest. (Without a repository: that of images that never had a name.) The lease holds
+   * everything that the manifest refers to.
    */
   async keep(repository: Repository | undefined, record: RecordedManifest, run: LeaseRun): Promise<void> {
     const { names, leases, repositoryNames } = this.parts
@@ -194,7 +195,7 @@ export class Manifests {
       const { before, found } = await names.findToWrite(key)
       const wanted = before ? merged(before, record) : record
       if (wanted !== before) {
-        // Only after the look at the record: see Leases.
+        // After the read of the record, not before (`Leases`).
         await leases.announce(run, key)
         if (!(await names.write(key, wanted, found))) continue
       }
@@ -204,7 +205,7 @@ export class Manifests {
     throw changedTooOften(key)
   }
 
-  /** The record again, of a manifest that a tag stands for which is moved: if it is not there. */
+  /** Makes the record of a manifest again whose tag is moved, if the record does not exist. */
   async keepMoved(repository: Repository, record: RecordedManifest, run: LeaseRun): Promise<void> {
     const { names, repositoryBlobs } = this.parts
     if (await names.look(keys.imageDigest(repository, record.digest))) return
@@ -213,7 +214,7 @@ export class Manifests {
       await this.#holdAll(digests, record.digest, run)
       await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease)
     } catch (error) {
-      // One that lacks blobs is left to go.
+      // A manifest that lacks blobs gets no record.
       if (error instanceof StrataError && ['not_found', 'corrupt', 'layer_missing'].includes(error.code)) return
       throw error
     }
@@ -299,7 +300,7 @@ function stored(record: RecordedManifest): StoredManifest {
   return { digest, mediaType, size, ...(isPlain(record) && record.attached ? { attached: record.attached } : {}) }
 }
 
-/** What two puts say of one manifest. Gives `before` itself if the other adds nothing. */
+/** Joins what two puts say of one manifest. Gives `before` itself if the other adds nothing. */
 function merged(before: RecordedManifest, record: RecordedManifest): RecordedManifest {
   if (!isPlain(before)) {
     if (!isPlain(record)) return unitedRecord(before, record)

@@ -20,8 +20,8 @@ export interface Referrer {
  * to the subject, and the manifest's own record decides (`NameMarks`, subject marks). Annotations
  * of more than 16 KiB are read from the manifest: two reads more.
  *
- * A referrer is a manifest like any other. It stays until somebody deletes it by its digest, also
- * when its subject goes: a subject may come after its referrers, and may come again.
+ * A referrer is a manifest like any other. It stays until it is deleted by its digest, also if its
+ * subject is deleted: a subject may be put after its referrers, and may be put again.
  */
 export class Referrers {
   constructor(private readonly parts: RepositoryParts) {}

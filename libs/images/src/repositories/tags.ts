@@ -33,8 +33,9 @@ export class Tags {
   }
 
   /**
-   * Points the tag at a manifest of the repository. What had the tag stays in the repository. The
-   * lease must hold what the manifest refers to: it has put the manifest, or this holds it.
+   * Points the tag at a manifest of the repository. The manifest that had the tag stays in the
+   * repository. The lease must hold what the manifest refers to: either it has put the manifest, or
+   * this call holds that.
    * @throws StrataError `not_found` if the repository has no such manifest; `layer_missing`,
    * `upload_interrupted`
    */
@@ -49,8 +50,8 @@ export class Tags {
   }
 
   /**
-   * Takes the tag away and leaves its manifest, as registries do. `false`: it is not there.
-   * (`rmi` takes the manifest with its last tag: `Images.remove`.)
+   * Removes the tag and leaves its manifest, as registries do; `false` if it does not exist. (`rmi`
+   * removes the manifest with its last tag: `Images.remove`.)
    */
   async delete(repository: Repository, tag: Tag): Promise<boolean> {
     const { names, leases } = this.parts
@@ -90,7 +91,7 @@ export class Tags {
       const wanted = isSame ? merged(before, record) : record
       if (wanted === before) return
       if (before && !isSame) await this.manifests.keepMoved(repository, before, run)
-      // Only after the look at the tag: see Leases.
+      // After the read of the tag, not before (`Leases`).
       await leases.announce(run, key)
       if (!(await names.write(key, wanted, found))) continue
       failpoint('load.name-set')

@@ -6,7 +6,7 @@ import type { Etag, ObjectStore } from '../objects/object-store.js'
 import { CAS_ATTEMPTS, changedTooOften, Records } from '../records.js'
 
 const schema = z.object({
-  /** The leases that count on it. Ended ones may still be named; only live ones matter. */
+  /** The leases that hold it. Ended leases may still be in the list; only live ones matter. */
   holders: z.array(z.string().max(64)),
 })
 type RepositoryBlob = z.infer<typeof schema>
@@ -41,8 +41,8 @@ const AT_ONCE = 16
  * *then* reads what manifests refer to, and ends a key only if its ETag is still that of the list.
  * Whoever puts a manifest adds its blobs for a lease that lives until the manifest is visible.
  *
- * A key without its blob is possible: a process died, or a client deleted the blob. Whoever serves
- * a blob reads its record next, which decides.
+ * A key may be without its blob: a process died, or a client deleted the blob. A caller that serves
+ * a blob reads the blob's record next, which decides.
  */
 export class RepositoryBlobs {
   readonly #records: Records<RepositoryBlob>
@@ -58,8 +58,8 @@ export class RepositoryBlobs {
   }
 
   /**
-   * The repository has these blobs from here on, held by the lease. `onlyIfHad`: for a client who
-   * names blobs without their bytes; gives those that the repository does not have.
+   * Gives the repository these blobs, held by the lease. `onlyIfHad`: for a client that names blobs
+   * without their bytes. Gives those that the repository does not have.
    * @throws StrataError `upload_interrupted` if the lease has been ended
    */
   async add(
@@ -105,12 +105,12 @@ export class RepositoryBlobs {
     yield* damaged
   }
 
-  /** The collector's: ends a key if it is as it was listed. */
+  /** For the collector: ends a key if it has not changed since it was listed. */
   async retire({ key, etag }: ListedRepositoryBlob): Promise<boolean> {
     return this.#records.retire(key, { value: undefined, etag })
   }
 
-  /** The collector's: leaves out holders that have ended, if the key is as it was listed. */
+  /** For the collector: removes ended holders, if the key has not changed since it was listed. */
   async prune({ key, etag }: ListedRepositoryBlob, holders: readonly string[]): Promise<boolean> {
     return (await this.#records.write(key, { holders: [...holders] }, { value: undefined, etag })) !== undefined
   }

@@ -18,10 +18,11 @@ export interface ListedRepository {
  * Which repositories there are: one key for each, so that a catalog is a page of ordered keys.
  *
  * **Law**: a repository that has a manifest has its key.
- * - Whoever puts a manifest calls `add` before and after that.
- * - The collector lists the keys, *then* reads what the repositories have, ends the keys of those
- *   that have nothing, and looks at each of them once more: one that has got a manifest meanwhile
- *   gets its key again. Either the writer finds the key gone, or the collector finds the manifest.
+ * - A writer of a manifest calls `add` before and after that.
+ * - The collector lists the keys, *then* reads what the repositories have. It ends the keys of
+ *   those that have nothing, and checks each of them once more: one that has got a manifest
+ *   meanwhile gets its key again. Either the writer finds the key gone, or the collector finds the
+ *   manifest.
  * - A collector that dies in between leaves a repository out of the catalog until the next
  *   collection. Nothing else reads these keys.
  *
@@ -37,7 +38,7 @@ export class RepositoryNames {
   async add(repository: Repository): Promise<void> {
     const key = keys.repository(repository)
     const seen = await this.#records.look(key)
-    // If another was quicker, the key is there or the collector looks once more.
+    // If another process was quicker, the key exists, or the collector checks once more.
     if (!seen?.value) await this.#records.write(key, {}, seen)
   }
 
