@@ -3,6 +3,7 @@ import { BlobStore, Collector, keys, Leases, listAll, TOMBSTONE_BYTES, type Obje
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from '../images.js'
+import { Names } from '../names.js'
 import {
   artifactOf,
   imageOf,
@@ -338,6 +339,20 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await repositories.manifests.stat(app, image.manifest.digest)).toBeUndefined()
     await collect()
     expect(await repositories.manifests.stat(app, image.manifest.digest)).toBeDefined()
+  })
+
+  it('an image whose removal died behind its last tag is listed without a name, and goes by its id', async () => {
+    const image = imageOf(['one'])
+    await client.push(app, image, '1')
+    const records = new Names(store)
+    const tag = await records.look(keys.tag(app, tagOf('1')))
+    expect(await records.retire(tag!)).toBe(true)
+    await collect()
+    expect(await names()).toEqual([[]])
+    expect((await images.inspect(image.id)).layerList).toHaveLength(1)
+    expect(await remove(image.id)).toEqual({ untagged: [], deleted: [image.id] })
+    await collect()
+    expect(await left()).toEqual([])
   })
 
   it('a store of an older version gets records and keys at a start that may die at any line', async () => {
