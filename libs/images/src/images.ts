@@ -52,9 +52,9 @@ import { blobsOfWhole, manifestFor, readWhole } from './whole.js'
  * `images/` holds names only, each a record that carries the image's ids and sizes; manifests,
  * configs and layers are blobs.
  *
- * An image is there as long as a name of it is: a tag, or an entry by digest. Whoever writes a name
- * holds everything that the image is made of for an upload that lives until the name is visible; so
- * no name ever stands for an image that the collector has taken.
+ * An image exists as long as it has a name: a tag, or an entry by digest. A lease that sets a name
+ * holds everything that the image consists of, and lives until the name is visible. So no name ever
+ * stands for an image that was collected.
  */
 export class Images {
   readonly #names: Names
@@ -71,10 +71,10 @@ export class Images {
   }
 
   /**
-   * Adds an image: its manifest (bytes as they are to be kept) as a blob, then the names, each by
+   * Adds an image: its manifest (the bytes to keep) becomes a blob, then the names are set, each by
    * compare-and-set. Without names it is kept by its digest. Config and layers must be in the
-   * store. `digest` where the manifest came under another than its sha256. Run twice or side by
-   * side it ends the same.
+   * store. `digest` is given if the manifest has another one than its sha256. Two runs, also at the
+   * same time, have the same result.
    * @throws StrataError `not_an_image`, `layer_missing`, `limit_exceeded`, `upload_interrupted`
    */
   async put(
@@ -94,9 +94,9 @@ export class Images {
   }
 
   /**
-   * Adds an image with all of its platforms and what is attached to it: `root` is what its names
-   * stand for, an index, or the image's manifest where that has attachments only. All that `whole`
-   * names, and what that names, must be in the store.
+   * Adds a multi-platform image with everything attached to it. Its names stand for `root`: an
+   * index, or the image's manifest if the image only has attachments. Everything that `whole`
+   * names, and everything that those name, must be in the store.
    * @throws as `put`
    */
   async putWhole(
@@ -292,7 +292,10 @@ export class Images {
     return undefined
   }
 
-  /** With all that any of its names says is here of it, which can differ for one kept whole. */
+  /**
+   * The image of an id. A multi-platform image has all parts that any of its names lists: their
+   * lists can differ.
+   */
   async #findById(meaning: Meaning): Promise<Image | undefined> {
     const image = (await findById(this.#names, meaning))?.image
     return image?.whole ? groupByImage(await this.#names.allOfDigest(image.digest))[0] : image
@@ -338,11 +341,11 @@ export class Images {
   }
 
   /**
-   * Gives the image that `source` means one more name. The image that had it before stays, without
-   * that name. Where it was silent for so long that it was taken for dead it begins again, unless
-   * the one who asked has left: who waits for the answer has done nothing since.
-   * @throws as `resolve`; `bad_request` if the name has a digest; `upload_interrupted` if it was
-   * taken for dead and nobody waits
+   * Gives the image that `source` names one more name. The image that had this name stays, without
+   * it. If the lease was taken for dead because this process stood still for long, this begins
+   * again, unless the client has left (`left`).
+   * @throws as `resolve`; `bad_request` if the name has a digest; `upload_interrupted` if the lease
+   * was taken for dead and the client has left
    */
   async tag(source: string, name: string, left?: AbortSignal): Promise<Image> {
     const target = parseTagged(name)
@@ -442,8 +445,8 @@ export class Images {
   }
 
   /**
-   * Takes the image's entries by digest away, and nothing else: one that was given a tag meanwhile
-   * stays under that.
+   * Removes the image's entries by digest and no tags. An image that got a tag meanwhile stays
+   * under that tag.
    * @throws StrataError `corrupt` as `untagged`
    */
   async removeUntagged(digest: Digest): Promise<void> {
@@ -557,7 +560,7 @@ function expectImage(record: RecordedManifest, text: string): Image {
   )
 }
 
-/** What is said of a part of an image that is not there. */
+/** The errors that report a missing part of an image. */
 const MISSING: ReadonlySet<ErrorCode> = new Set(['not_found', 'corrupt', 'layer_missing'])
 
 /** An image with every blob that it consists of, and their sizes. */

@@ -5,8 +5,9 @@ import { NodeDirectory } from '@strata/queue'
 import { NodeApiClient } from './node-api-client.js'
 
 /**
- * All nodes' containers. Where they are is read from what nodes publish; how they are, command and
- * all, is asked of the node itself, and taken from what it published last if it does not answer.
+ * The containers of all nodes. Their places are read from what the nodes publish. Their state, with
+ * the command, comes from the node itself. If the node does not answer, it is the state that the
+ * node published last.
  */
 @Injectable()
 export class ContainerDirectory {
@@ -32,7 +33,7 @@ export class ContainerDirectory {
     return [...silent, ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   }
 
-  /** Every node that lives removes what has exited, by its own rule. */
+  /** Each live node removes the containers that have exited, by its own rule. */
   async prune(request: PruneContainers, gone: AbortSignal): Promise<PrunedContainers> {
     const [alive, known] = await Promise.all([this.nodes.list(), this.nodes.known()])
     const parts = await Promise.all(
@@ -91,8 +92,8 @@ function parse(value: unknown): ContainerView {
 }
 
 /**
- * How a container is whose node is gone nobody can tell: it may run on there, or its machine may
- * have burnt down.
+ * A container whose node is gone has no known state: it may still run there, or its machine may not
+ * exist any more.
  */
 function withoutNode(shown: ContainerView): ContainerView {
   if (shown.state === 'exited') return shown

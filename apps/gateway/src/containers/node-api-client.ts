@@ -19,11 +19,11 @@ const CONNECT_MS = 2_000
 /** How often it is looked whether the nodes that are being asked are still registered. */
 export const LOOK_MS = 2_000
 /**
- * So many looks in a row must miss a node. Nodes renew every 3 s, so a Redis that was emptied ends
- * nothing.
+ * A node that is not registered at so many looks in a row counts as gone. Nodes register again
+ * every 3 s, so a Redis that lost its data ends no request.
  */
 export const MOST_MISSED = 5
-/** A command whose client has left goes on for so long, so that it reaches the node. */
+/** How long a command goes on after its client has left, so that it reaches the node. */
 export const LET_GO_MS = 5_000
 
 /**
@@ -37,7 +37,10 @@ export const LET_GO_MS = 5_000
  */
 export type Asking = 'glance' | 'question' | 'command' | 'stop' | 'follow'
 
-/** `withinMs`: the whole answer has to be there. */
+/**
+ * `withinMs`: the time in which the complete answer must arrive. `letGoMs`: how long the request
+ * goes on after its client has left.
+ */
 export const ASKING: Readonly<Record<Asking, { readonly withinMs: number | undefined; readonly letGoMs: number }>> = {
   glance: { withinMs: 3_000, letGoMs: 0 },
   question: { withinMs: 10_000, letGoMs: 0 },
