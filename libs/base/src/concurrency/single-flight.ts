@@ -124,7 +124,7 @@ export class SingleFlightByKey<K, T> {
 
   /** As `SingleFlight.settled`, for these keys or all. */
   async settled(keys: Iterable<K> = this.#flights.keys()): Promise<void> {
-    await Promise.all([...keys].map((key) => this.#flights.get(key)?.settled()))
+    await Promise.all([...keys].map(async (key) => this.#flights.get(key)?.settled()))
   }
 
   /** As `SingleFlight.close`. */
