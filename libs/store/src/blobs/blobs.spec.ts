@@ -5,8 +5,18 @@ import { freshDataKey, keys } from '../keys.js'
 import { listAll, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
 import { blobRecordSchema } from './blobs.js'
+import { blobSuite } from '../testing/blob-suite.js'
 import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 import { Leases } from '../leases/leases.js'
+
+const none = () => Promise.resolve([])
+
+blobSuite('a folder', async () => ({ ...(await temporaryStore()), leftovers: none }))
+
+blobSuite('a store with the verbs alone', async () => {
+  const { store, dispose } = await temporaryStore()
+  return { store: withoutAbilities(store), dispose, leftovers: none }
+})
 
 const bytes = Buffer.from('a layer, perhaps')
 const digest = digestOf(bytes)
@@ -97,6 +107,28 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await blobs.commit(digest, await proven('a'), 'a')).toBe('created')
     expect(await blobs.read(digest, 100)).toEqual(bytes)
     expect((await blobs.stat(digest))?.holders).toEqual(['b', 'a'])
+  })
+
+  it('makes a new blob with three calls to the store', async () => {
+    const mine = await proven('a')
+    const calls: string[] = []
+    const counted = new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name, target)
+        if (typeof member !== 'function') return member
+        return (...args: unknown[]): unknown => {
+          calls.push(`${String(name)} ${String(args[0])}`)
+          return (member as (...args: unknown[]) => unknown).apply(target, args)
+        }
+      },
+    })
+    expect(await new BlobStore(counted).commit(digest, mine, 'a')).toBe('created')
+    expect(calls).toEqual([`create ${keys.blob(digest)}`, `read ${keys.lease('a')}`, `replace ${keys.blob(digest)}`])
+  })
+
+  it('refuses bytes of another lease', async () => {
+    await expect(blobs.commit(digest, await proven('b'), 'a')).rejects.toMatchObject({ code: 'internal' })
+    expect(await blobs.stat(digest)).toBeUndefined()
   })
 
   it('makes a stale collector fail: a hold changes the record', async () => {

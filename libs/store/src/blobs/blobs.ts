@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
 import { algorithmOf, digestOf, isDiffId, type Digest, type DiffId } from '@strata/oci'
 import { z } from 'zod'
-import { digestInKey, freshDataKey, keys, PREFIX } from '../keys.js'
+import { digestInKey, freshDataKey, keys, leaseInKey, PREFIX } from '../keys.js'
 import {
   listAll,
   localObjects,
@@ -23,6 +23,8 @@ export const blobRecordSchema = z.object({
   diffId: z.custom<DiffId>(isDiffId, 'not a sha256 digest').optional(),
   /** The leases that count on it. Ended ones may still be named; only live ones matter. */
   holders: z.array(z.string().max(64)),
+  /** The record does not count yet: see `BlobStore`, "in two steps". */
+  pending: z.literal(true).optional(),
 })
 export type BlobRecord = z.infer<typeof blobRecordSchema>
 
@@ -58,11 +60,20 @@ export interface ProvenData {
  * meets a tombstone takes it for absence and replaces it. store-model.ts tries every interleaving
  * of exactly these steps.
  *
- * An owner whose lease is ended while it still works (it stood still for long) gets
- * `upload_interrupted`: after each hold its lease is looked for. A record whose bytes are gone is
- * taken for absent. One interleaving is not excluded: such an owner writes a blob's record after
- * `deleteUnused` has read the records, and another lease holds that blob before the bytes are
- * deleted and the owner withdraws the record.
+ * **A new record is made in two steps**, since an owner may stand still at any line while others
+ * end its lease and delete its bytes. First the owner writes the record as *pending*. Then it looks
+ * at its lease: if the lease lives, the owner makes the record count, if the record is unchanged; if
+ * the lease has ended, it withdraws the record. Whoever meets a pending record looks at the lease
+ * of its maker, whose id is in the key of the bytes. If that lease lives, the record counts, and
+ * the hold makes it so; else there is nothing, and the record is written over.
+ *
+ * So each record that counts was seen together with the live lease of its maker. Whoever deletes
+ * bytes that no record names (`deleteUnused`, the collector) lists the bytes, *then* makes sure that
+ * their lease has ended, *then* reads the records. That reading finds each record that will ever
+ * count. A pending record that is written later never counts.
+ *
+ * An owner whose lease has ended gets `upload_interrupted`: after each hold its lease is looked for.
+ * A record whose bytes are gone is taken for absent.
  *
  * A **damaged record** hides where the blob's bytes are and who holds it. Whoever needs the blob
  * brings the bytes again and writes over the record, for all leases that live then: any of them
@@ -104,30 +115,22 @@ export class BlobStore {
    */
   async commit(digest: Digest, proven: ProvenData, lease: string): Promise<'created' | 'existing'> {
     const key = keys.blob(digest)
+    if (leaseInKey(proven.data) !== lease)
+      throw new StrataError(
+        'internal',
+        `${proven.data} is not of the upload ${lease}, so that cannot make a blob of it`,
+      )
+    // Nearly every caller has just looked and found nothing, so the first try goes without a look.
+    let seen: Found<BlobRecord> | undefined
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      const { held, seen } = await this.#hold(key, lease)
-      if (held) {
-        if (held.data === proven.data) return 'created'
+      if (await this.#make(key, proven, lease, seen)) return 'created'
+      const found = await this.#hold(key, lease)
+      if (found.held) {
+        if (found.held.data === proven.data) return 'created'
         await this.store.delete([proven.data])
         return 'existing'
       }
-      // A record whose bytes are gone keeps its holders: they count on the digest, and get bytes
-      // again.
-      const { data, size, diffId } = proven
-      const known = diffId ?? seen?.value?.diffId
-      const holders = seen?.damage ? await this.#leases.liveIds() : (seen?.value?.holders ?? [])
-      const record: BlobRecord = {
-        data,
-        size,
-        ...(known ? { diffId: known } : {}),
-        holders: [...new Set([...holders, lease])],
-      }
-      const etag = await this.#records.write(key, record, seen)
-      if (etag === undefined) continue
-      if (await this.#isLive(lease)) return 'created'
-      // What was damaged is whole now, and images may have it.
-      if (!seen?.damage) await this.#records.retire(key, { value: record, etag })
-      interrupted(lease)
+      seen = found.seen
     }
     throw changedTooOften(key)
   }
@@ -272,8 +275,33 @@ export class BlobStore {
   }
 
   /**
-   * Adds the holder if there is a record with bytes; `seen` is what was there otherwise, to be
-   * written over.
+   * The two steps of a new record. `false`: another was quicker, so what is there is to be looked
+   * at. A record whose bytes are gone keeps its holders: they count on the digest, and get bytes
+   * again.
+   */
+  async #make(key: string, proven: ProvenData, lease: string, seen: Found<BlobRecord> | undefined): Promise<boolean> {
+    const { data, size, diffId } = proven
+    const known = diffId ?? seen?.value?.diffId
+    const holders = seen?.damage ? await this.#leases.liveIds() : (seen?.value?.holders ?? [])
+    const record: BlobRecord = {
+      data,
+      size,
+      ...(known ? { diffId: known } : {}),
+      holders: [...new Set([...holders, lease])],
+    }
+    const pending: BlobRecord = { ...record, pending: true }
+    const etag = await this.#records.write(key, pending, seen)
+    if (etag === undefined) return false
+    if (await this.#isLive(lease))
+      return (await this.#records.write(key, record, { value: pending, etag })) !== undefined
+    // What was damaged is whole now, and images may have it.
+    if (!seen?.damage) await this.#records.retire(key, { value: pending, etag })
+    interrupted(lease)
+  }
+
+  /**
+   * Adds the holder if there is a record that counts and has bytes; `seen` is what was there
+   * otherwise, to be written over.
    */
   async #hold(
     key: string,
@@ -282,15 +310,19 @@ export class BlobStore {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
       if (!seen?.value) return { held: undefined, seen }
-      const { value } = seen
-      if (
-        !value.holders.includes(lease) &&
-        !(await this.#records.write(key, { ...value, holders: [...value.holders, lease] }, seen))
-      )
-        continue
+      const { pending, ...record } = seen.value
+      const maker = leaseInKey(record.data)
+      if (pending && !(maker !== undefined && (await this.#leases.mayLive(maker)))) return { held: undefined, seen }
+      let { etag } = seen
+      if (pending || !record.holders.includes(lease)) {
+        record.holders = [...new Set([...record.holders, lease])]
+        const written = await this.#records.write(key, record, seen)
+        if (written === undefined) continue
+        etag = written
+      }
       if (!(await this.#isLive(lease))) interrupted(lease)
-      if (await this.store.stat(value.data)) return { held: value, seen: undefined }
-      return { held: undefined, seen: await this.#records.look(key) }
+      if (await this.store.stat(record.data)) return { held: record, seen: undefined }
+      return { held: undefined, seen: { value: record, etag } }
     }
     throw changedTooOften(key)
   }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { listAll } from '../objects/object-store.js'
 import { S3Store } from '../s3/s3-store.js'
+import { blobSuite } from '../testing/blob-suite.js'
 import { collectorSuite } from '../testing/collector-suite.js'
 import { S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 
@@ -17,20 +18,17 @@ describe.each(S3_SERVERS)('%s', (server) => {
   })
   afterAll(() => s3.remove())
 
-  collectorSuite(
-    's3',
-    async () => {
-      const { endpoint, region, accessKey, secretKey } = s3
-      const store = await S3Store.open({ endpoint, region, accessKey, secretKey, bucket: `${s3.bucket}-${bucket++}` })
-      return {
-        store,
-        leftovers: () => Promise.resolve([]),
-        dispose: async () => {
-          for await (const { key } of listAll(store, '')) await store.delete([key])
-          await store.close()
-        },
-      }
-    },
-    { hasPartial: true },
-  )
+  const make = async () => {
+    const store = await S3Store.open(s3.config({ bucket: `${s3.bucket}-${bucket++}` }))
+    return {
+      store,
+      leftovers: () => Promise.resolve([]),
+      dispose: async () => {
+        for await (const { key } of listAll(store, '')) await store.delete([key])
+        await store.close()
+      },
+    }
+  }
+  collectorSuite('s3', make, { hasPartial: true })
+  blobSuite('s3', make)
 })

@@ -92,9 +92,9 @@ const DELETED_AT_ONCE = 500
  * bytes: who dies in between leaves bytes without a record, which the next paragraph is about.
  *
  * **Data** (`data/<lease>/…`, keys that are never written again) that no record names goes in the
- * order data, *then* live leases, *then* records. A record is made to name data only by the lease
- * that wrote it, while that lives. So what belongs to no live lease and is in no record read after
- * that is in none ever again.
+ * order data, *then* live leases, *then* records. A record that names data counts only if it was
+ * there while the lease that wrote the data lived (BlobStore, "in two steps"). So what belongs to
+ * no live lease and is in no record read after that is in none that will ever count.
  *
  * **Indexes** (`index/v1/<diffID>`) that no record names go in the order indexes, *then* records.
  * They have no holders and no tombstones, also on S3, since nothing is lost with one: it follows

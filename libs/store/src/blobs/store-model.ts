@@ -1,10 +1,11 @@
 /**
  * The rule "a blob that someone counts on is never collected" (blobs.ts, leases.ts; that of names
  * is in names-model.ts), small enough to try every interleaving: one digest, two leases that may
- * succeed or fail, or be ended by an observer while their owner works on; holds of ended leases
- * pruned at any time, the image removed, collectors of two rounds each. One step here is one
- * request to the store. (Revisions are numbered, not random: what is tried is that all are
- * different, or, with `rev`, that none are.)
+ * succeed or fail, or be ended by an observer while their owner works on or stands still; holds of
+ * ended leases pruned at any time; the image removed; collectors of some rounds each; deletions
+ * of bytes of ended leases that no record names (`BlobStore.deleteUnused`, and the collector's
+ * data without a record). One step here is one request to the store. (Revisions are numbered, not
+ * random: what is tried is that all are different, or, with `rev`, that none are.)
  *
  * The `wrong` rules each leave out one thing that looks superfluous:
  * - `order`: the collector lists the live leases before the records;
@@ -12,8 +13,15 @@
  * - `tomb`: tombstones are deleted without a condition;
  * - `lease`: a name is set without a look at whether the lease lives. (Look and name are one step
  *   here: names-model.ts is about that.)
+ * - `pending`: the owner writes a record that counts at once, then looks at its lease, and
+ *   withdraws the record if the lease has ended;
+ * - `maker`: whoever meets a pending record counts on it without a look at its maker's lease;
+ * - `look`: the owner makes its pending record count without a look at its lease;
+ * - `blind`: it does so without a condition;
+ * - `early`: a deletion reads the record before it makes sure that the lease has ended.
  */
-export type WrongRule = 'order' | 'rev' | 'tomb' | 'lease'
+export const WRONG_RULES = ['order', 'rev', 'tomb', 'lease', 'pending', 'maker', 'look', 'blind', 'early'] as const
+export type WrongRule = (typeof WRONG_RULES)[number]
 
 /**
  * `lost`: a state in which a name is visible and its blob has no bytes. `states`: how many were
@@ -24,11 +32,24 @@ export interface Verdict {
   readonly lost: string | undefined
 }
 
-/** Sets of leases and of data ids are bits of a number. */
+/** What is tried, beside the two leases. */
+export interface Scene {
+  readonly collectors: number
+  /** Of each collector. */
+  readonly rounds: number
+  /** Deletions of what no record names, one after the other. */
+  readonly deletions: number
+  /** In a folder nothing is left of a record that was ended; on S3 a tombstone is. */
+  readonly tombstonesStay: boolean
+}
+
+/** Sets of leases and of data are bits of a number. A lease has one bit, and its data the same. */
 interface Live {
   readonly is: 'live'
   readonly data: number
   readonly holders: number
+  /** It does not count yet: see BlobStore. */
+  readonly isPending: boolean
   readonly rev: number
 }
 interface Tombstone {
@@ -43,9 +64,11 @@ type Rec = Live | Tombstone | null
  * another's is there (BlobStore.commit).
  */
 type Writer =
-  | { readonly at: 'new' | 'look' | 'held' | 'done' | 'ended' | 'gone'; readonly own: number }
-  | { readonly at: 'saw'; readonly own: number; readonly seen: Rec }
-  | { readonly at: 'drop'; readonly own: number }
+  | { readonly at: 'new' | 'look' | 'drop' | 'held' | 'done' | 'ended' | 'gone'; readonly own: number }
+  /** What it saw last. `sure`: pending, and its maker lives. `absent`: to be written over. */
+  | { readonly at: 'saw' | 'sure' | 'absent'; readonly own: number; readonly seen: Rec }
+  /** What it wrote. `holds`: another's record, with its hold. */
+  | { readonly at: 'holds' | 'bytes' | 'wrote' | 'confirm' | 'withdraw'; readonly own: number; readonly seen: Live }
 
 type Collector =
   | { readonly at: 'idle'; readonly rounds: number }
@@ -54,138 +77,201 @@ type Collector =
   | { readonly at: 'delete'; readonly rounds: number; readonly data: number }
   | { readonly at: 'tombstone'; readonly rounds: number }
 
+interface Deletion {
+  readonly at: 'list' | 'live' | 'record' | 'delete'
+  readonly rounds: number
+  readonly data: number
+}
+
 interface State {
   readonly rec: Rec
   readonly data: number
   readonly live: number
   readonly refs: number
   readonly rev: number
-  readonly nextId: number
   readonly writers: readonly Writer[]
   readonly collectors: readonly Collector[]
+  readonly deletion: Deletion
 }
 
 const LEASES = 2
-const ROUNDS = 2
 
 /** What compare-and-set compares. */
 function same(a: Rec, b: Rec): boolean {
   if (a === null || b === null) return a === b
-  return a.is === b.is && a.data === b.data && a.rev === b.rev && (a.is !== 'live' || a.holders === (b as Live).holders)
+  if (a.is === 'tombstone' || b.is === 'tombstone') return a.is === b.is && a.data === b.data && a.rev === b.rev
+  return a.data === b.data && a.rev === b.rev && a.holders === b.holders && a.isPending === b.isPending
 }
 
-function* steps(state: State, wrong: WrongRule | undefined): Generator<State> {
-  const rev = wrong === 'rev' ? state.rev : state.rev + 1
-  const { rec } = state
-  if (rec?.is === 'live' && rec.holders & ~state.live)
-    yield { ...state, rev, rec: { ...rec, holders: rec.holders & state.live, rev } }
-  for (let i = 0; i < LEASES; i++) yield* writerSteps(state, i, rev, wrong)
-  for (let j = 0; j < state.collectors.length; j++) yield* collectorSteps(state, j, rev, wrong)
-}
+class Store {
+  constructor(
+    private readonly scene: Scene,
+    private readonly wrong: WrongRule | undefined,
+  ) {}
 
-function* writerSteps(state: State, i: number, rev: number, wrong: WrongRule | undefined): Generator<State> {
-  const writer = state.writers[i]!
-  const bit = 1 << i
-  const { own } = writer
-  const to = (next: Writer, change: Partial<State> = {}): State => ({
-    ...state,
-    ...change,
-    writers: state.writers.with(i, next),
-  })
-  // An observer takes the owner for dead.
-  if (state.live & bit) yield { ...state, live: state.live & ~bit }
-  switch (writer.at) {
-    case 'new':
-      yield to({ at: 'look', own }, { live: state.live | bit })
-      break
-    case 'look':
-      yield to({ at: 'saw', own, seen: state.rec })
-      break
-    case 'saw':
-      if (writer.seen?.is === 'live') {
-        const held: Rec = { ...writer.seen, holders: writer.seen.holders | bit, rev }
-        yield same(state.rec, writer.seen)
-          ? to({ at: own ? 'drop' : 'held', own }, { rec: held, rev })
-          : to({ at: 'look', own })
-      } else if (!own) {
-        const id = state.nextId
-        yield to({ ...writer, own: id }, { data: state.data | id, nextId: id << 1 })
-      } else if (same(state.rec, writer.seen)) {
-        yield to({ at: 'held', own: 0 }, { rec: { is: 'live', data: own, holders: bit, rev }, rev })
-      } else yield to({ at: 'look', own })
-      break
-    case 'drop':
-      yield to({ at: 'held', own: 0 }, { data: state.data & ~own })
-      break
-    case 'held':
-      if (state.live & bit || wrong === 'lease') yield to({ at: 'done', own }, { refs: state.refs | bit })
-      yield to({ at: 'ended', own }, { live: state.live & ~bit })
-      break
-    case 'done':
-      yield to({ at: 'ended', own }, { live: state.live & ~bit })
-      break
-    case 'ended':
-      if (state.refs & bit) yield to({ at: 'gone', own }, { refs: state.refs & ~bit })
-      break
-    case 'gone':
+  *steps(state: State): Generator<State> {
+    const rev = this.wrong === 'rev' ? state.rev : state.rev + 1
+    const { rec } = state
+    if (rec?.is === 'live' && rec.holders & ~state.live)
+      yield { ...state, rev, rec: { ...rec, holders: rec.holders & state.live, rev } }
+    for (let i = 0; i < LEASES; i++) yield* this.#writer(state, i, rev)
+    for (let j = 0; j < state.collectors.length; j++) yield* this.#collector(state, j, rev)
+    yield* this.#deletion(state)
   }
-}
 
-function* collectorSteps(state: State, j: number, rev: number, wrong: WrongRule | undefined): Generator<State> {
-  const collector = state.collectors[j]!
-  const { rounds } = collector
-  const to = (next: Collector, change: Partial<State> = {}): State => ({
-    ...state,
-    ...change,
-    collectors: state.collectors.with(j, next),
-  })
-  switch (collector.at) {
-    case 'idle':
-      if (rounds > 0 && state.rec?.is === 'live')
-        yield to({ at: 'records', rounds: rounds - 1, first: wrong === 'order' ? state.live : state.rec })
-      break
-    case 'records': {
-      const [listed, live] =
-        typeof collector.first === 'number' ? [state.rec, collector.first] : [collector.first, state.live]
-      // A blob found to be needed is left at once: what would still be read changes nothing.
-      yield to(
-        listed?.is === 'live' && !(listed.holders & live)
-          ? { at: 'references', rounds, listed }
-          : { at: 'idle', rounds },
-      )
-      break
+  *#writer(state: State, i: number, rev: number): Generator<State> {
+    const writer = state.writers[i]!
+    const bit = 1 << i
+    const { own } = writer
+    const isLive = (state.live & bit) !== 0
+    const to = (next: Writer, change: Partial<State> = {}): State => ({
+      ...state,
+      ...change,
+      writers: state.writers.with(i, next),
+    })
+    // An observer takes the owner for dead.
+    if (isLive) yield { ...state, live: state.live & ~bit }
+    switch (writer.at) {
+      case 'new':
+        yield to({ at: 'look', own }, { live: state.live | bit })
+        break
+      case 'look':
+        yield to({ at: state.rec?.is === 'live' ? 'saw' : 'absent', own, seen: state.rec })
+        break
+      case 'saw':
+      case 'sure': {
+        const seen = writer.seen as Live
+        if (writer.at === 'saw' && seen.isPending && this.wrong !== 'maker') {
+          yield to({ at: state.live & seen.data ? 'sure' : 'absent', own, seen })
+          break
+        }
+        const held: Live = { ...seen, holders: seen.holders | bit, isPending: false, rev }
+        yield same(state.rec, seen) ? to({ at: 'holds', own, seen: held }, { rec: held, rev }) : to({ at: 'look', own })
+        break
+      }
+      case 'holds':
+        yield to(isLive ? { ...writer, at: 'bytes' } : { at: 'gone', own })
+        break
+      case 'bytes':
+        if (!(state.data & writer.seen.data)) yield to({ at: 'absent', own, seen: writer.seen })
+        else if (own === 0 || own === writer.seen.data) yield to({ at: 'held', own: 0 })
+        else yield to({ at: 'drop', own })
+        break
+      case 'drop':
+        yield to({ at: 'held', own: 0 }, { data: state.data & ~own })
+        break
+      case 'absent': {
+        const { seen } = writer
+        const holders = (seen?.is === 'live' ? seen.holders : 0) | bit
+        const rec: Live = { is: 'live', data: own, holders, isPending: this.wrong !== 'pending', rev }
+        if (!own) yield to({ ...writer, own: bit }, { data: state.data | bit })
+        else if (same(state.rec, seen)) yield to({ at: 'wrote', own, seen: rec }, { rec, rev })
+        else yield to({ at: 'look', own })
+        break
+      }
+      case 'wrote':
+        if (!isLive && this.wrong !== 'look') yield to({ ...writer, at: 'withdraw' })
+        else yield to(writer.seen.isPending ? { ...writer, at: 'confirm' } : { at: 'held', own: 0 })
+        break
+      case 'confirm':
+        yield same(state.rec, writer.seen) || this.wrong === 'blind'
+          ? to({ at: 'held', own: 0 }, { rec: { ...writer.seen, isPending: false, rev }, rev })
+          : to({ at: 'look', own })
+        break
+      case 'withdraw':
+        yield to({ at: 'gone', own }, same(state.rec, writer.seen) ? { rec: this.#ended(own, rev), rev } : {})
+        break
+      case 'held':
+        if (isLive || this.wrong === 'lease') yield to({ at: 'done', own }, { refs: state.refs | bit })
+        yield to({ at: 'ended', own }, { live: state.live & ~bit })
+        break
+      case 'done':
+        yield to({ at: 'ended', own }, { live: state.live & ~bit })
+        break
+      case 'ended':
+        if (state.refs & bit) yield to({ at: 'gone', own }, { refs: state.refs & ~bit })
+        break
+      case 'gone':
     }
-    case 'references':
-      yield to(state.refs === 0 ? { ...collector, at: 'decide' } : { at: 'idle', rounds })
-      break
-    case 'decide': {
-      const { data } = collector.listed
-      if (same(state.rec, collector.listed))
-        yield to({ at: 'delete', rounds, data }, { rec: { is: 'tombstone', data, rev }, rev })
-      else yield to({ at: 'idle', rounds })
-      break
+  }
+
+  *#collector(state: State, j: number, rev: number): Generator<State> {
+    const collector = state.collectors[j]!
+    const { rounds } = collector
+    const to = (next: Collector, change: Partial<State> = {}): State => ({
+      ...state,
+      ...change,
+      collectors: state.collectors.with(j, next),
+    })
+    switch (collector.at) {
+      case 'idle':
+        if (rounds > 0 && state.rec?.is === 'live')
+          yield to({ at: 'records', rounds: rounds - 1, first: this.wrong === 'order' ? state.live : state.rec })
+        break
+      case 'records': {
+        const [listed, live] =
+          typeof collector.first === 'number' ? [state.rec, collector.first] : [collector.first, state.live]
+        // A blob found to be needed is left at once: what would still be read changes nothing.
+        yield to(
+          listed?.is === 'live' && !(listed.holders & live)
+            ? { at: 'references', rounds, listed }
+            : { at: 'idle', rounds },
+        )
+        break
+      }
+      case 'references':
+        yield to(state.refs === 0 ? { ...collector, at: 'decide' } : { at: 'idle', rounds })
+        break
+      case 'decide': {
+        const { data } = collector.listed
+        if (same(state.rec, collector.listed))
+          yield to({ at: 'delete', rounds, data }, { rec: this.#ended(data, rev), rev })
+        else yield to({ at: 'idle', rounds })
+        break
+      }
+      case 'delete':
+        yield to(this.wrong === 'tomb' ? { at: 'tombstone', rounds } : { at: 'idle', rounds }, {
+          data: state.data & ~collector.data,
+        })
+        break
+      case 'tombstone':
+        yield to({ at: 'idle', rounds }, { rec: null })
     }
-    case 'delete':
-      yield to(wrong === 'tomb' ? { at: 'tombstone', rounds } : { at: 'idle', rounds }, {
-        data: state.data & ~collector.data,
-      })
-      break
-    case 'tombstone':
-      yield to({ at: 'idle', rounds }, { rec: null })
+  }
+
+  *#deletion(state: State): Generator<State> {
+    const { deletion } = state
+    const { at, rounds } = deletion
+    const to = (at: Deletion['at'], data: number): State => ({ ...state, deletion: { at, rounds, data } })
+    const isOver = at !== 'list' && deletion.data === 0
+    if (isOver) yield { ...state, deletion: { at: 'list', rounds, data: 0 } }
+    else if (at === 'list') {
+      const first = this.wrong === 'early' ? 'record' : 'live'
+      if (rounds > 0 && state.data) yield { ...state, deletion: { at: first, rounds: rounds - 1, data: state.data } }
+    } else if (at === 'live') yield to(this.wrong === 'early' ? 'delete' : 'record', deletion.data & ~state.live)
+    else if (at === 'record') {
+      const named = state.rec?.is === 'live' ? state.rec.data : 0
+      yield to(this.wrong === 'early' ? 'live' : 'delete', deletion.data & ~named)
+    } else yield { ...state, data: state.data & ~deletion.data, deletion: { at: 'list', rounds, data: 0 } }
+  }
+
+  #ended(data: number, rev: number): Rec {
+    return this.scene.tombstonesStay ? { is: 'tombstone', data, rev } : null
   }
 }
 
 /** Tries every interleaving, breadth first, until one loses a blob or none is left. */
-export function explore(collectors: number, wrong?: WrongRule): Verdict {
+export function explore(scene: Scene, wrong?: WrongRule): Verdict {
+  const store = new Store(scene, wrong)
   const first: State = {
     rec: null,
     data: 0,
     live: 0,
     refs: 0,
     rev: 1,
-    nextId: 1,
     writers: Array.from({ length: LEASES }, () => ({ at: 'new', own: 0 })),
-    collectors: Array.from({ length: collectors }, () => ({ at: 'idle', rounds: ROUNDS })),
+    collectors: Array.from({ length: scene.collectors }, () => ({ at: 'idle', rounds: scene.rounds })),
+    deletion: { at: 'list', rounds: scene.deletions, data: 0 },
   }
   const seen = new Set([keyOf(first)])
   let frontier = [first]
@@ -194,7 +280,7 @@ export function explore(collectors: number, wrong?: WrongRule): Verdict {
     for (const state of frontier) {
       const { rec, refs, data } = state
       if (refs && !(rec?.is === 'live' && rec.data & data)) return { states: seen.size, lost: JSON.stringify(state) }
-      for (const after of steps(state, wrong)) {
+      for (const after of store.steps(state)) {
         const key = keyOf(after)
         if (seen.has(key)) continue
         seen.add(key)
@@ -211,16 +297,16 @@ export function explore(collectors: number, wrong?: WrongRule): Verdict {
  * they count by the order in which they are met; collectors are all alike, so their order does not
  * count.
  */
-function keyOf({ rec, data, live, refs, nextId, writers, collectors }: State): string {
+function keyOf({ rec, data, live, refs, writers, collectors, deletion }: State): string {
   const revs = new Map<number, number>()
   const recKey = (record: Rec | number | undefined): string => {
     if (record === null || record === undefined || typeof record === 'number') return `${record ?? '-'}`
     let rev = revs.get(record.rev)
     if (rev === undefined) revs.set(record.rev, (rev = revs.size))
-    return `${record.is === 'live' ? `L${record.holders}` : 'T'}.${record.data}.${rev}`
+    return `${record.is === 'live' ? `${record.isPending ? 'P' : 'L'}${record.holders}` : 'T'}.${record.data}.${rev}`
   }
-  const head = `${recKey(rec)} ${data} ${live} ${refs} ${nextId}`
-  const writing = writers.map((writer) => `${writer.at}${writer.own}${writer.at === 'saw' ? recKey(writer.seen) : ''}`)
+  const head = `${recKey(rec)} ${data} ${live} ${refs} ${deletion.at}${deletion.rounds}.${deletion.data}`
+  const writing = writers.map((writer) => `${writer.at}${writer.own}${'seen' in writer ? recKey(writer.seen) : ''}`)
   const collecting = collectors
     .map((collector) => ({
       collector,

@@ -129,6 +129,12 @@ export class Leases {
     return found?.value && { id, etag: found.etag, ...found.value }
   }
 
+  /** False once the lease has ended, and never after that true again. A damaged record counts. */
+  async mayLive(id: string): Promise<boolean> {
+    const found = await this.#records.look(keys.lease(id))
+    return found?.value !== undefined || found?.damage !== undefined
+  }
+
   /**
    * Takes the lease over, for a run that works on it from its beginning.
    * @throws StrataError `upload_interrupted` if it is gone
