@@ -16,7 +16,7 @@ import { flock, ownFolder } from '@strata/linux'
 import { failpoint, SingleFlightByKey, StrataError } from '@strata/base'
 import { type DiffId, type Digest } from '@strata/oci'
 import type { ExtractRef } from '@strata/queue'
-import { keys, localObjects, type BlobStore, type ObjectStore } from '@strata/store'
+import { keys, type BlobStore, type ObjectStore } from '@strata/store'
 import { inflate, type InflateTask } from './inflate.js'
 import { inflateInThread } from './run-worker.js'
 
@@ -201,19 +201,21 @@ export class LayerMaker {
   }
 
   /**
-   * Of a blob that is there and complete: its file, where the store has files, and the diffID that
-   * was proven before. A blob whose bytes are gone is a missing layer to the reader.
+   * Of a blob that is there and complete: its file, where the store has files and the blob lies in
+   * one, and the diffID that was proven before. A blob whose bytes are gone is a missing layer to
+   * the reader.
    */
   async #source(layer: ExtractRef): Promise<{ file: string | undefined; proven: DiffId | undefined }> {
     const record = await this.blobs.stat(layer.digest)
-    const info = record && (await this.store.stat(record.data))
-    if (!record || !info) throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
-    if (info.size !== record.size)
+    const bytes = record && (await this.blobs.storedBytes(record))
+    if (!record || bytes === undefined)
+      throw new StrataError('layer_missing', `the layer ${layer.digest} is not in the store`)
+    if (bytes !== record.size)
       throw new StrataError(
         'corrupt',
-        `the layer ${layer.digest} in the store is damaged: it has ${info.size} bytes of ${record.size}`,
+        `the layer ${layer.digest} in the store is damaged: it has ${bytes} bytes of ${record.size}`,
       )
-    return { file: localObjects(this.store)?.localPath(record.data), proven: record.diffId }
+    return { file: this.blobs.localPath(record), proven: record.diffId }
   }
 
   /**

@@ -5,7 +5,7 @@ import { Images } from '@strata/images'
 import { StrataError } from '@strata/base'
 import { digestOf, type DiffId } from '@strata/oci'
 import { LostRun, type JobContext, type JobName, type NewJob } from '@strata/queue'
-import { BlobStore, keys, listAll, Leases, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, Leases, listAll, piecesOf, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Loader } from './loader.js'
@@ -103,17 +103,17 @@ for (const [name, strip] of [
       const config = images[0]!.id
       const kept: string[] = []
       for (const digest of [manifest, config, digestOf(small), digestOf(large)]) {
-        kept.push((await blobs.stat(digest))!.data)
+        kept.push(piecesOf((await blobs.stat(digest))!)[0]!.data)
         await blobs.read(digest, 8 * LARGE)
       }
-      expect((await blobs.stat(digestOf(large)))?.data).toMatch(/^data\/u\/\d+$/)
+      expect(piecesOf((await blobs.stat(digestOf(large)))!)[0]!.data).toMatch(/^data\/u\/\d+$/)
       expect((await blobs.stat(digestOf(large)))?.diffId).toBe(digestOf(large))
       expect(await dataKeys()).toEqual(kept.sort())
       expect(await leases.get(upload)).toBeUndefined()
       expect((await new Images(store).resolve('one/two:3')).digest).toBe(manifest)
     })
 
-    it('reads the record of a new plain layer four times', async () => {
+    it('reads the record of a new plain layer three times', async () => {
       await takeIn(await makeArchive({ names: ['x:1'], layers: [small, large] }))
       const read = vi.spyOn(store, 'read')
       await loader.load(load, context())
@@ -121,7 +121,7 @@ for (const [name, strip] of [
       // bytes of the upload are its own.
       for (const layer of [small, large]) {
         const record = keys.blob(digestOf(layer))
-        expect(read.mock.calls.filter(([key]) => key === record)).toHaveLength(4)
+        expect(read.mock.calls.filter(([key]) => key === record)).toHaveLength(3)
       }
     })
 

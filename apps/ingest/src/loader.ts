@@ -41,8 +41,9 @@ import {
 import {
   freshDataKey,
   keys,
-  RECIPE_NAME,
   leaseInKey,
+  piecesOf,
+  RECIPE_NAME,
   type BlobStore,
   type ObjectStore,
   type Lease,
@@ -300,7 +301,9 @@ export class Loader {
   }
 
   async #isOf(upload: string, digest: Digest, made: ReadonlySet<Digest>): Promise<boolean> {
-    return made.has(digest) || leaseInKey((await this.blobs.stat(digest))?.data ?? '') === upload
+    if (made.has(digest)) return true
+    const record = await this.blobs.stat(digest)
+    return record !== undefined && leaseInKey(piecesOf(record)[0]?.data ?? '') === upload
   }
 
   /**

@@ -1,5 +1,14 @@
 import { chainIds, digestOf, MEDIA, parseDiffId, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, keys, PREFIX, TOMBSTONE_BYTES, Leases, type ObjectStore, type LeaseRun } from '@strata/store'
+import {
+  BlobStore,
+  keys,
+  Leases,
+  piecesOf,
+  PREFIX,
+  TOMBSTONE_BYTES,
+  type LeaseRun,
+  type ObjectStore,
+} from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -496,7 +505,7 @@ describe.each([
     expect(found.sort()).toEqual(
       [first.digest, first.id, second.digest, second.id, ...['base', 'one', 'two'].map(digestText)].sort(),
     )
-    await store.delete([(await blobs.stat(second.digest))!.data])
+    await store.delete([piecesOf((await blobs.stat(second.digest))!)[0]!.data])
     const again = images.references()
     await expect(
       (async () => {

@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/base'
 import { digestOf, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, keys, Leases, type ObjectStore } from '@strata/store'
+import { BlobStore, keys, Leases, piecesOf, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { Images } from './images.js'
@@ -55,8 +55,8 @@ async function load(number: number): Promise<Digest> {
 
 /** As a collection does. */
 async function deleteManifest(digest: Digest): Promise<void> {
-  const { data } = (await new BlobStore(inner).stat(digest))!
-  await inner.delete([data])
+  const record = (await new BlobStore(inner).stat(digest))!
+  await inner.delete(piecesOf(record).map(({ data }) => data))
 }
 
 const reads: [string, () => Promise<unknown>][] = [

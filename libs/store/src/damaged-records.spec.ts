@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { digestOf, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { piecesOf } from './blobs/blob-record.js'
 import { BlobStore } from './blobs/blobs.js'
 import { Collector } from './blobs/collector.js'
 import { freshDataKey, keys } from './keys.js'
@@ -125,7 +126,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       leases = new Leases(store)
       await leases.create('first', { job, request: {} })
       await blobs.add(digest, bytes, 'first')
-      data = (await blobs.stat(digest))!.data
+      data = piecesOf((await blobs.stat(digest))!)[0]!.data
       await leases.end('first')
       await damage(keys.blob(digest), '{"rev":')
     })

@@ -1,3 +1,4 @@
+export { piecesOf, type BlobRecord } from './blobs/blob-record.js'
 export * from './blobs/blobs.js'
 export * from './blobs/collector.js'
 export { DurableFolder } from './folder/durable-folder.js'

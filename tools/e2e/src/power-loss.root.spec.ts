@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { BlobStore, localObjects } from '@strata/store'
+import { BlobStore } from '@strata/store'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
 import { StrataUnderTest } from './testing/strata.js'
 
@@ -43,8 +43,9 @@ it('an image that was not on disk when the power went is gone whole, the others 
   for (const image of ['t/keep', 't/lost'])
     expect((await strata.cli(['run', '--rm', '--network', 'none', image, 'ls', '/bin/busybox'])).code).toBe(0)
   const store = await strata.store()
-  const record = await new BlobStore(store).stat(`sha256:${createHash('sha256').update(lost).digest('hex')}` as never)
-  const bytes = localObjects(store)!.localPath(record!.data)
+  const blobs = new BlobStore(store)
+  const record = await blobs.stat(`sha256:${createHash('sha256').update(lost).digest('hex')}` as never)
+  const bytes = blobs.localPath(record!)!
 
   await strata.stop('SIGKILL')
   asBeforeABoot()

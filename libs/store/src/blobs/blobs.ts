@@ -1,8 +1,8 @@
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
-import { algorithmOf, digestOf, isDiffId, type Digest, type DiffId } from '@strata/oci'
-import { z } from 'zod'
+import { algorithmOf, digestOf, type Digest, type DiffId } from '@strata/oci'
 import { digestInKey, freshDataKey, keys, leaseInKey, PREFIX } from '../keys.js'
+import { checkRange } from '../objects/byte-range.js'
 import {
   listAll,
   localObjects,
@@ -13,20 +13,20 @@ import {
 } from '../objects/object-store.js'
 import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from '../records.js'
 import { interrupted, Leases } from '../leases/leases.js'
+import {
+  blobRecordSchema,
+  makerOf,
+  MAX_PIECES,
+  pieceRanges,
+  piecesOf,
+  sizeOf,
+  type BlobRecord,
+  type ProvenData,
+} from './blob-record.js'
+import { JoinedBody } from './joined-body.js'
 
-export const blobRecordSchema = z.object({
-  /** Key of the bytes. */
-  data: z.string().max(1024),
-  /** Of the blob as it travels, in bytes. */
-  size: z.number().int().nonnegative(),
-  /** Of a layer: the digest of its uncompressed tar, once that is proven. */
-  diffId: z.custom<DiffId>(isDiffId, 'not a sha256 digest').optional(),
-  /** The leases that count on it. Ended ones may still be named; only live ones matter. */
-  holders: z.array(z.string().max(64)),
-  /** The record does not count yet: see `BlobStore`, "in two steps". */
-  pending: z.literal(true).optional(),
-})
-export type BlobRecord = z.infer<typeof blobRecordSchema>
+/** Objects looked at at once. */
+const AT_ONCE = 16
 
 /** A blob as a list shows it. */
 export interface ListedBlob {
@@ -39,16 +39,14 @@ export interface ListedBlob {
 /** A blob whose record is damaged. */
 export type DamagedBlob = Pick<ListedBlob, 'digest' | 'etag' | 'recordSize'>
 
-/** Bytes that the caller has proven to have a digest, under a `data/` key of its own. */
-export interface ProvenData {
-  readonly data: string
-  readonly size: number
-  readonly diffId?: DiffId
-}
-
 /**
  * Blobs by digest. A blob's record, at its digest's key, makes bytes visible that lie elsewhere; so
  * a digest is seen only when its bytes are proven, and bytes are never moved or copied.
+ *
+ * A blob's bytes lie in one object or in several **pieces**, one behind the other, at most
+ * `MAX_PIECES`. So bytes that come in several requests are not copied when all have come. Readers
+ * see no difference: ranges go across pieces. All pieces are of one lease, and go together. Only
+ * `localPath` has nothing to give for several.
  *
  * **A blob that someone counts on is never collected.** Whoever needs digest D for lease U puts U
  * among the holders of D's record by compare-and-set: `hold` when it is there, `commit` with bytes
@@ -62,17 +60,17 @@ export interface ProvenData {
  *
  * **A new record is made in two steps**, since an owner may stand still at any line while others
  * end its lease and delete its bytes. First the owner writes the record as *pending*. Then it looks
- * at its lease: if the lease lives, the owner makes the record count, if the record is unchanged; if
- * the lease has ended, it withdraws the record. Whoever meets a pending record looks at the lease
- * of its maker, whose id is in the key of the bytes. If that lease lives, the record counts, and
- * the hold makes it so; else there is nothing, and the record is written over.
+ * at its lease. If the lease lives, the owner makes the record count, on the condition that it is
+ * unchanged. If the lease has ended, the owner withdraws the record. Whoever meets a pending record
+ * looks at the lease of its maker, whose id is in the key of the bytes. If that lease lives, the
+ * record counts, and the hold makes it so. Else there is no blob, and the record is written over.
  *
  * So each record that counts was seen together with the live lease of its maker. Whoever deletes
- * bytes that no record names (`deleteUnused`, the collector) lists the bytes, *then* makes sure that
- * their lease has ended, *then* reads the records. That reading finds each record that will ever
- * count. A pending record that is written later never counts.
+ * bytes that no record names (`deleteUnused`, the collector) lists the bytes, *then* makes sure
+ * that their lease has ended, *then* reads the records. That reading finds each record that will
+ * ever count. A pending record that is written later never counts.
  *
- * An owner whose lease has ended gets `upload_interrupted`: after each hold its lease is looked for.
+ * An owner whose lease has ended gets `upload_interrupted`: after each hold it looks at its lease.
  * A record whose bytes are gone is taken for absent.
  *
  * A **damaged record** hides where the blob's bytes are and who holds it. Whoever needs the blob
@@ -110,24 +108,23 @@ export class BlobStore {
 
   /**
    * Makes proven bytes the blob's, held by the lease; if the blob is there already, holds that and
-   * deletes the bytes given. May be run again with the same `data`, also at the same time.
-   * @throws StrataError `upload_interrupted` if the lease has been ended
+   * deletes the bytes given. May be run again with the same bytes, also at the same time.
+   * @throws StrataError `upload_interrupted` if the lease has been ended; `limit_exceeded` for more
+   * than `MAX_PIECES`
    */
   async commit(digest: Digest, proven: ProvenData, lease: string): Promise<'created' | 'existing'> {
     const key = keys.blob(digest)
-    if (leaseInKey(proven.data) !== lease)
-      throw new StrataError(
-        'internal',
-        `${proven.data} is not of the upload ${lease}, so that cannot make a blob of it`,
-      )
+    checkProven(digest, proven, lease)
     // Nearly every caller has just looked and found nothing, so the first try goes without a look.
     let seen: Found<BlobRecord> | undefined
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       if (await this.#make(key, proven, lease, seen)) return 'created'
       const found = await this.#hold(key, lease)
       if (found.held) {
-        if (found.held.data === proven.data) return 'created'
-        await this.store.delete([proven.data])
+        const used = new Set(piecesOf(found.held).map(({ data }) => data))
+        const unused = piecesOf(proven).flatMap(({ data }) => (used.has(data) ? [] : [data]))
+        if (unused.length === 0) return 'created'
+        await this.store.delete(unused)
         return 'existing'
       }
       seen = found.seen
@@ -164,15 +161,10 @@ export class BlobStore {
    * @throws StrataError `not_found`; `corrupt` if its record is damaged
    */
   async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
-    // A record may be replaced, and its bytes deleted, between the two reads: then the next record
-    // has others.
-    for (let last: string | undefined; ;) {
-      const record = await this.#records.read(keys.blob(digest))
-      if (!record || record.data === last) throw absent(digest)
-      const object = await this.store.get(record.data, range)
-      if (object) return { size: object.size, body: object.body }
-      last = record.data
-    }
+    const { size, body } = await this.#readFrom(digest, (record) =>
+      'pieces' in record ? this.#openPieces(digest, record, range) : this.store.get(record.data, range),
+    )
+    return { size, body }
   }
 
   /**
@@ -180,28 +172,31 @@ export class BlobStore {
    * @throws StrataError `not_found`, `limit_exceeded`, `corrupt`
    */
   async read(digest: Digest, maxBytes: number): Promise<Buffer> {
-    for (let last: string | undefined; ;) {
-      const record = await this.#records.read(keys.blob(digest))
-      if (!record || record.data === last) throw absent(digest)
-      const object = await this.store.read(record.data, maxBytes)
-      if (object) {
-        verify(digest, object.bytes, 'corrupt')
-        return object.bytes
+    const { bytes } = await this.#readFrom(digest, (record) =>
+      'pieces' in record ? this.#readPieces(digest, record, maxBytes) : this.store.read(record.data, maxBytes),
+    )
+    verify(digest, bytes, 'corrupt')
+    return bytes
+  }
+
+  /** As many bytes as the store has of a blob; `undefined` if one of its objects is gone. */
+  async storedBytes(record: BlobRecord): Promise<number | undefined> {
+    const pieces = piecesOf(record)
+    let size = 0
+    for (let at = 0; at < pieces.length; at += AT_ONCE)
+      for (const info of await Promise.all(pieces.slice(at, at + AT_ONCE).map(({ data }) => this.store.stat(data)))) {
+        if (!info) return undefined
+        size += info.size
       }
-      last = record.data
-    }
+    return size
   }
 
   /**
-   * The file that holds the blob's bytes, if the store's objects are files of this machine.
-   * @throws StrataError `not_found`; `corrupt` if its record is damaged
+   * The file that holds a blob's bytes, if the store's objects are files of this machine and they
+   * lie in one. Whoever gets none opens the blob as on any other store.
    */
-  async localPath(digest: Digest): Promise<string | undefined> {
-    const local = localObjects(this.store)
-    if (!local) return undefined
-    const record = await this.#records.read(keys.blob(digest))
-    if (!record) throw absent(digest)
-    return local.localPath(record.data)
+  localPath(record: BlobRecord): string | undefined {
+    return 'pieces' in record ? undefined : localObjects(this.store)?.localPath(record.data)
   }
 
   /**
@@ -262,16 +257,81 @@ export class BlobStore {
     for await (const partial of partialUploads(this.store)?.listPartial(keys.dataOf(lease)) ?? []) await partial.abort()
     if (unused.size === 0) return { objects: 0, bytes: 0 }
     let isDamaged = false
+    const keep = (record: BlobRecord): void => {
+      for (const { data } of piecesOf(record)) unused.delete(data)
+    }
     if (digests) {
       for (const digest of new Set(digests)) {
         const found = await this.#records.look(keys.blob(digest))
         if (found?.damage) isDamaged = true
-        unused.delete(found?.value?.data ?? '')
+        if (found?.value) keep(found.value)
       }
-    } else for await (const { record } of this.list([], () => (isDamaged = true))) unused.delete(record.data)
+    } else for await (const { record } of this.list([], () => (isDamaged = true))) keep(record)
     if (isDamaged) return { objects: 0, bytes: 0 }
     await this.store.delete([...unused.keys()])
     return { objects: unused.size, bytes: [...unused.values()].reduce((sum, size) => sum + size, 0) }
+  }
+
+  /**
+   * What `read` gives of the blob's record. A record may be replaced, and its bytes deleted,
+   * between the two: then the next record has others.
+   * @throws StrataError `not_found`; `corrupt` if the record is damaged
+   */
+  async #readFrom<T>(digest: Digest, read: (record: BlobRecord) => Promise<T | undefined>): Promise<T> {
+    for (let last: string | undefined; ;) {
+      const record = await this.#records.read(keys.blob(digest))
+      const first = record && piecesOf(record)[0]?.data
+      if (!record || first === last) throw absent(digest)
+      const found = await read(record)
+      if (found) return found
+      last = first
+    }
+  }
+
+  async #openPieces(
+    digest: Digest,
+    record: BlobRecord,
+    range: ByteRange | undefined,
+  ): Promise<{ readonly size: number; readonly body: Readable } | undefined> {
+    if (range) checkRange(range)
+    const { size } = record
+    const pieces = piecesOf(record)
+    const [first, ...rest] = pieceRanges(pieces, range?.start ?? 0, Math.min(range?.end ?? size, size))
+    if (!first)
+      return (await this.store.stat(pieces[0]!.data)) && { size, body: Readable.from([], { objectMode: false }) }
+    const open = async ({ piece, start, end }: typeof first): Promise<Readable | undefined> => {
+      const object = await this.store.get(piece.data, { start, end })
+      if (!object || object.size === piece.size) return object?.body
+      object.body.destroy()
+      throw new StrataError(
+        'corrupt',
+        `the blob ${digest} in the store is damaged: ${piece.data} has ${object.size} bytes of ${piece.size}`,
+      )
+    }
+    const body = await open(first)
+    if (!body) return undefined
+    const next = async (): Promise<Readable | undefined> => {
+      const range = rest.shift()
+      const body = range && (await open(range))
+      if (range && !body)
+        throw new StrataError('store_unavailable', `the blob ${digest} was deleted or replaced while it was read`)
+      return body
+    }
+    return { size, body: new JoinedBody(body, next) }
+  }
+
+  async #readPieces(
+    digest: Digest,
+    record: BlobRecord,
+    maxBytes: number,
+  ): Promise<{ readonly bytes: Buffer } | undefined> {
+    if (record.size > maxBytes)
+      throw new StrataError(
+        'limit_exceeded',
+        `the blob ${digest} has ${record.size} bytes; at most ${maxBytes} are read`,
+      )
+    const found = await this.#openPieces(digest, record, undefined)
+    return found && { bytes: Buffer.concat((await found.body.toArray()) as Buffer[]) }
   }
 
   /**
@@ -280,11 +340,12 @@ export class BlobStore {
    * again.
    */
   async #make(key: string, proven: ProvenData, lease: string, seen: Found<BlobRecord> | undefined): Promise<boolean> {
-    const { data, size, diffId } = proven
+    const { size, diffId } = proven
     const known = diffId ?? seen?.value?.diffId
     const holders = seen?.damage ? await this.#leases.liveIds() : (seen?.value?.holders ?? [])
+    const [first, ...more] = piecesOf(proven)
     const record: BlobRecord = {
-      data,
+      ...(more.length === 0 ? { data: first!.data } : { pieces: [first!, ...more] }),
       size,
       ...(known ? { diffId: known } : {}),
       holders: [...new Set([...holders, lease])],
@@ -311,7 +372,7 @@ export class BlobStore {
       const seen = await this.#records.look(key)
       if (!seen?.value) return { held: undefined, seen }
       const { pending, ...record } = seen.value
-      const maker = leaseInKey(record.data)
+      const maker = makerOf(record)
       if (pending && !(maker !== undefined && (await this.#leases.mayLive(maker)))) return { held: undefined, seen }
       let { etag } = seen
       if (pending || !record.holders.includes(lease)) {
@@ -321,7 +382,7 @@ export class BlobStore {
         etag = written
       }
       if (!(await this.#isLive(lease))) interrupted(lease)
-      if (await this.store.stat(record.data)) return { held: record, seen: undefined }
+      if ((await this.storedBytes(record)) !== undefined) return { held: record, seen: undefined }
       return { held: undefined, seen: { value: record, etag } }
     }
     throw changedTooOften(key)
@@ -330,6 +391,19 @@ export class BlobStore {
   async #isLive(lease: string): Promise<boolean> {
     return (await this.#leases.get(lease)) !== undefined
   }
+}
+
+/** What a caller says of its bytes, as far as it can be told without a look at them. */
+function checkProven(digest: Digest, proven: ProvenData, lease: string): void {
+  const pieces = piecesOf(proven)
+  if (pieces.length > MAX_PIECES)
+    throw new StrataError(
+      'limit_exceeded',
+      `the blob ${digest} has come in ${pieces.length} pieces; at most ${MAX_PIECES} can be kept: send larger ones`,
+    )
+  const isOwn = pieces.length > 0 && pieces.every(({ data }) => leaseInKey(data) === lease)
+  if (!isOwn || sizeOf(pieces) !== proven.size)
+    throw new StrataError('internal', `the pieces given for blob ${digest} are not the bytes of upload ${lease}`)
 }
 
 function absent(digest: Digest): StrataError {

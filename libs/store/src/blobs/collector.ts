@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs'
 import { failpoint, StrataError } from '@strata/base'
 import { type Digest, type DiffId, type Repository } from '@strata/oci'
+import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
@@ -204,17 +205,16 @@ export class Collector {
           sum.add('records', shorter)
         return
       }
-      const data = await this.store.stat(record.data)
-      const linked = data ? this.#isLinked(record.data) : false
+      const there = await this.#sizes(record)
       // Not as it was listed: somebody counts on it by now, or another collector was quicker.
       if (!dryRun && !(await this.#blobs.retire(blob))) return
       if (!dryRun) failpoint('collect.tombstoned')
       doomed.add(digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
-      if (!data) return
-      if (!dryRun) await this.store.delete([record.data])
+      if (there.objects === 0) return
+      if (!dryRun) await this.store.delete(piecesOf(record).map(({ data }) => data))
       if (!dryRun) failpoint('collect.bytes-deleted')
-      sum.add('blobs', data.size, linked)
+      sum.add('blobs', there.bytes, there.linked)
     })
     // Of one whose record is damaged any lease may be a holder. Its bytes go as unnamed data.
     for (const blob of live.size === 0 ? damaged : []) {
@@ -304,15 +304,15 @@ export class Collector {
     }
     for await (const { digest, record } of this.#blobs.list(listed, onDamaged)) {
       signal?.throwIfAborted()
-      data.delete(record.data)
+      for (const piece of piecesOf(record)) data.delete(piece.data)
       if (doomed.has(digest)) continue
-      kept.add(leaseInKey(record.data) ?? '')
+      for (const piece of piecesOf(record)) kept.add(leaseInKey(piece.data) ?? '')
       if (record.diffId) indexes.delete(record.diffId)
       checkpoints.delete(digest)
     }
     // Where the bytes of a damaged record are is not known: any of these may be.
     if (hidden.length > 0) data.clear()
-    for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key))
+    for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key) ? size : 0)
     const unnamed = [...indexes.values(), ...checkpoints.values()]
     for (const { size } of unnamed) sum.add('indexes', size)
     await this.#collectPartial(options, sum)
@@ -399,6 +399,19 @@ export class Collector {
     return conditionalRemove(this.store) === undefined
   }
 
+  /** What of a blob's bytes is there. `linked`: bytes of files that have another name. */
+  async #sizes(record: BlobRecord): Promise<{ objects: number; bytes: number; linked: number }> {
+    const found = { objects: 0, bytes: 0, linked: 0 }
+    for (const { data } of piecesOf(record)) {
+      const info = await this.store.stat(data)
+      if (!info) continue
+      found.objects++
+      found.bytes += info.size
+      if (this.#isLinked(data)) found.linked += info.size
+    }
+    return found
+  }
+
   #isLinked(key: string): boolean {
     const path = localObjects(this.store)?.localPath(key)
     return path !== undefined && (statSync(path, { throwIfNoEntry: false })?.nlink ?? 0) > 1
@@ -422,10 +435,10 @@ class Sums {
   >
   #linked = 0
 
-  add(kind: Kind, bytes: number, linked = false): void {
+  add(kind: Kind, bytes: number, linked = 0): void {
     this.#tallies[kind].count++
     this.#tallies[kind].bytes += bytes
-    if (linked) this.#linked += bytes
+    this.#linked += linked
   }
 
   report(tombstones: Tally): StoreCollection {

@@ -19,6 +19,7 @@ import {
   type ObjectStore,
 } from '../objects/object-store.js'
 import { abortable, cancelled } from '../objects/abortable.js'
+import { checkRange } from '../objects/byte-range.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { StripedLocks } from './locks.js'
 import { mendTail } from './mend-tail.js'
@@ -104,16 +105,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
 
   async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
     const path = this.localPath(key)
-    if (
-      range &&
-      !(
-        Number.isSafeInteger(range.start) &&
-        Number.isSafeInteger(range.end) &&
-        0 <= range.start &&
-        range.start <= range.end
-      )
-    )
-      throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
+    if (range) checkRange(range)
     return guarded(async () => {
       const object = await openObject(path)
       if (!object) return undefined

@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { digestOf, parseReference, type Tag } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { piecesOf } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { freshDataKey, keys } from '../keys.js'
 import { Records } from '../records.js'
@@ -41,7 +42,7 @@ const sync = () => {
 const open = (boot: string) => FolderStore.open(root, { sync, boot, warn: (message) => warnings.push(message) })
 const file = (key: string) => join(root, 'objects', key)
 const dataOf = async (store: FolderStore, digest: string) =>
-  file((await new BlobStore(store).stat(digest as never))!.data)
+  file(piecesOf((await new BlobStore(store).stat(digest as never))!)[0]!.data)
 /** As a page that never reached the disk: the file has its length, and zeros. */
 function zero(path: string): void {
   chmodSync(path, 0o600)
@@ -72,6 +73,34 @@ describe('the tail of an earlier boot', () => {
     const alone = await putImage(store, 'docker.io/library/alone:1', [randomBytes(2_000)])
     return { store, first, second, alone }
   }
+  it('a blob in pieces is there with all of them, or gone', async () => {
+    const store = await open('one')
+    const [blobs, leases] = [new BlobStore(store), new Leases(store)]
+    await leases.create('u', { job: { kind: 'push', id: 'u' }, request: {} })
+    const commit = async () => {
+      const parts = [randomBytes(3_000), randomBytes(300_000), randomBytes(20)]
+      const pieces = []
+      for (const part of parts) {
+        const data = freshDataKey('u')
+        await store.put(data, part)
+        pieces.push({ data, size: part.length })
+      }
+      const bytes = Buffer.concat(parts)
+      await blobs.commit(digestOf(bytes), { pieces, size: bytes.length }, 'u')
+      return { bytes, digest: digestOf(bytes), files: pieces.map(({ data }) => file(data)) }
+    }
+    const [whole, rotten, short] = [await commit(), await commit(), await commit()]
+    await store.close()
+    rot(rotten.files[1]!)
+    cut(short.files[2]!)
+    const after = await open('two')
+    const again = new BlobStore(after)
+    expect((await again.read(whole.digest, whole.bytes.length)).equals(whole.bytes)).toBe(true)
+    expect(await again.stat(rotten.digest)).toBeUndefined()
+    expect(await again.stat(short.digest)).toBeUndefined()
+    await after.close()
+  })
+
   it('says no more that all have their marks: some may be lost', async () => {
     const { store } = await threeImages()
     const all = [keys.allUsedMarked, keys.allNamesMarked]

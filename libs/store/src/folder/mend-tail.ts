@@ -11,7 +11,8 @@ import {
   type Digest,
 } from '@strata/oci'
 import { z } from 'zod'
-import { BlobStore, blobRecordSchema, type BlobRecord } from '../blobs/blobs.js'
+import { blobRecordSchema, piecesOf, type BlobRecord } from '../blobs/blob-record.js'
+import { BlobStore } from '../blobs/blobs.js'
 import { digestInKey, keys, parseImageKey, PREFIX, leaseInKey } from '../keys.js'
 import { listAll, type ConditionalRemove, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
@@ -52,7 +53,7 @@ export async function mendTail(
     const digest = digestInKey(key)
     const record = await readable(blobs, key)
     if (record && digest && (await isWhole(store, digest, record, unproven))) {
-      unproven.delete(record.data)
+      for (const { data } of piecesOf(record)) unproven.delete(data)
       continue
     }
     await store.delete([key])
@@ -69,14 +70,17 @@ export async function mendTail(
 async function isWhole(
   store: ObjectStore,
   digest: Digest,
-  { data, size }: BlobRecord,
+  record: BlobRecord,
   tail: ReadonlySet<string>,
 ): Promise<boolean> {
-  if ((await store.stat(data))?.size !== size) return false
-  if (!tail.has(data)) return true
-  const object = await store.get(data)
+  const pieces = piecesOf(record)
+  for (const { data, size } of pieces) if ((await store.stat(data))?.size !== size) return false
+  if (!pieces.some(({ data }) => tail.has(data))) return true
   const hash = createHash(algorithmOf(digest))
-  for await (const piece of object?.body ?? []) hash.update(piece as Buffer)
+  for (const { data } of pieces) {
+    const object = await store.get(data)
+    for await (const chunk of object?.body ?? []) hash.update(chunk as Buffer)
+  }
   return hexOf(digest) === hash.digest('hex')
 }
 

@@ -1,6 +1,6 @@
 import { StrataError } from '@strata/base'
 import { cancelled, unlessAborted } from '../objects/abortable.js'
-import type { Etag, ObjectInfo } from '../objects/object-store.js'
+import type { ContinuedPut, ObjectInfo } from '../objects/object-store.js'
 import type { Part } from './part-buffers.js'
 import { MAX_PARTS, UNIT } from './part-plan.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
@@ -15,29 +15,38 @@ import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.j
  */
 const IN_FLIGHT = 3
 
+type SentPart = ContinuedPut['parts'][number]
+
 /**
  * An upload in parts under a fresh key. No object exists before `complete`. A part that fails is
  * sent again. If it fails for good, `failed` aborts, so that nobody waits for a silent source.
  */
 export class Multipart {
-  readonly #tags: Etag[] = []
+  readonly #parts: SentPart[]
   readonly #flying = new Set<Promise<void>>()
   readonly #failure = new AbortController()
   readonly #over = new AbortController()
-  #size = 0
+  #size: number
   #flyingBytes = 0
-  #count = 0
+  #count: number
 
   private constructor(
     private readonly client: S3Client,
     private readonly key: string,
     private readonly uploadId: string,
+    signal: AbortSignal | undefined,
     /**
      * The answer to an earlier attempt to begin was lost. So that attempt may have begun another
      * upload.
      */
-    private readonly mayHaveTwin: boolean,
-  ) {}
+    readonly mayHaveTwin: boolean,
+    parts: readonly SentPart[] = [],
+  ) {
+    this.#parts = [...parts]
+    this.#count = parts.length
+    this.#size = parts.reduce((sum, { size }) => sum + size, 0)
+    signal?.addEventListener('abort', () => this.#failure.abort(cancelled()), { signal: this.#over.signal })
+  }
 
   static async begin(client: S3Client, key: string, signal: AbortSignal | undefined): Promise<Multipart> {
     const options = { patience: STREAM_PATIENCE_MS, signal }
@@ -50,15 +59,18 @@ export class Multipart {
     const beginning = client.attempt(begun, options)
     try {
       const { id, unsure } = await unlessAborted(beginning, signal)
-      const upload = new Multipart(client, key, id, unsure)
-      signal?.addEventListener('abort', () => upload.#failure.abort(cancelled()), { signal: upload.#over.signal })
-      return upload
+      return new Multipart(client, key, id, signal, unsure)
     } catch (error) {
       const tidied = beginning.catch(() => undefined).then(() => soon((limit) => abandon(client, key, limit)))
       // Whoever has cancelled does not wait for the server.
       if (!signal?.aborted) await tidied
       throw error
     }
+  }
+
+  /** Goes on with one that may have been begun by another process. */
+  static resume(client: S3Client, { key, uploadId, parts }: ContinuedPut, signal?: AbortSignal): Multipart {
+    return new Multipart(client, key, uploadId, signal, false, parts)
   }
 
   /**
@@ -91,6 +103,21 @@ export class Multipart {
     this.#flying.add(sending)
   }
 
+  /** What has come when all that is on its way is there: another process can go on with that. */
+  async settled(): Promise<ContinuedPut> {
+    await Promise.all(this.#flying)
+    this.#failure.signal.throwIfAborted()
+    this.#over.abort()
+    return { key: this.key, uploadId: this.uploadId, parts: [...this.#parts] }
+  }
+
+  /** Sends nothing more, and leaves what has come to whoever goes on with it. */
+  async leave(): Promise<void> {
+    this.#over.abort()
+    this.#failure.abort()
+    await Promise.all(this.#flying)
+  }
+
   /**
    * When this resolves, the object exists, complete. If an answer is lost, the request is sent
    * again: an upload that does not exist any more was completed by the first one.
@@ -99,7 +126,7 @@ export class Multipart {
     await Promise.all(this.#flying)
     this.#failure.signal.throwIfAborted()
     const { client, key } = this
-    const body = completeXml(this.#tags)
+    const body = completeXml(this.#parts.map(({ etag }) => etag))
     const etag = await client.attempt(
       async (unsure) => {
         try {
@@ -124,20 +151,19 @@ export class Multipart {
    * storage service finds them later.
    */
   async abort(): Promise<void> {
-    this.#over.abort()
-    this.#failure.abort()
-    await Promise.all(this.#flying)
-    await soon((limit) => abandon(this.client, this.key, limit, this.mayHaveTwin ? undefined : this.uploadId))
+    await this.leave()
+    await soon((limit) => abandon(this.client, this.key, limit, this.mayHaveTwin ? {} : { only: this.uploadId }))
     await soon((limit) => remove(this.client, this.key, limit))
   }
 
-  async #send(at: number, { bytes }: Part): Promise<void> {
+  async #send(at: number, { bytes, length }: Part): Promise<void> {
     const query = { partNumber: String(at + 1), uploadId: this.uploadId }
     const { signal } = this.#failure
-    this.#tags[at] = await this.client.attempt(
+    const etag = await this.client.attempt(
       async () =>
         etagFrom((await this.client.send({ method: 'PUT', key: this.key, query, body: bytes, signal })).headers.etag),
       { patience: STREAM_PATIENCE_MS, signal },
     )
+    this.#parts[at] = { etag, size: length }
   }
 }

@@ -1,5 +1,7 @@
 const MIB = 1024 * 1024
 
+/** S3's limit for every part but the last of an object. */
+export const MIN_PART = 5 * MIB
 /** S3's limit. */
 export const MAX_PARTS = 10_000
 /**

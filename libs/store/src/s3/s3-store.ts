@@ -3,10 +3,13 @@ import { Readable } from 'node:stream'
 import type { IncomingMessage } from 'node:http'
 import { StrataError } from '@strata/base'
 import { abortable, cancelled } from '../objects/abortable.js'
+import { checkRange } from '../objects/byte-range.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type {
   ByteRange,
   ByteSource,
+  ContinuedPut,
+  ContinuedPuts,
   Etag,
   ObjectInfo,
   ObjectPage,
@@ -15,12 +18,13 @@ import type {
   PartialUploads,
   PresignedReads,
 } from '../objects/object-store.js'
+import { appendPut, beginPut, completePut } from './continued-puts.js'
 import { PROBE_LIFETIME_MS, PROBES, tryConditions } from './conditions.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
 import { PartBuffers, partsOf, type Part } from './part-buffers.js'
-import { growingParts, type PartPlan } from './part-plan.js'
-import { NOTES, partialUploads } from './partial-uploads.js'
+import { growingParts, MIN_PART, type PartPlan } from './part-plan.js'
+import { abandon, NOTES, partialUploads } from './partial-uploads.js'
 import { ResumingBody } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
 import { isAbsent, isPreconditionFailed, S3Failure } from './s3-failure.js'
@@ -45,7 +49,8 @@ interface OpenOptions {
  * parts. A request that fails is repeated within a bounded time where that is safe
  * (docs/decisions/0023).
  */
-export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
+export class S3Store implements ObjectStore, PresignedReads, PartialUploads, ContinuedPuts {
+  readonly minPartBytes = MIN_PART
   readonly #buffers = new PartBuffers()
 
   private constructor(
@@ -114,16 +119,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
 
   async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
     checkKey(key)
-    if (
-      range &&
-      !(
-        Number.isSafeInteger(range.start) &&
-        Number.isSafeInteger(range.end) &&
-        0 <= range.start &&
-        range.start <= range.end
-      )
-    )
-      throw new StrataError('bad_request', `${range.start} to ${range.end} is not a range of bytes`)
+    if (range) checkRange(range)
     const opened =
       range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
     if (opened === 'absent') return undefined
@@ -213,6 +209,28 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads {
 
   async *listPartial(prefix = ''): AsyncGenerator<PartialUpload> {
     yield* partialUploads(this.client, checkPrefix(prefix))
+  }
+
+  async beginPut(key: string, { signal }: { signal?: AbortSignal } = {}): Promise<ContinuedPut> {
+    return beginPut(this.client, checkKey(key), signal)
+  }
+
+  async appendPut(
+    put: ContinuedPut,
+    source: ByteSource,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<ContinuedPut | undefined> {
+    checkKey(put.key)
+    return appendPut(this.client, put, source, { buffers: this.#buffers, plan: this.plan, signal })
+  }
+
+  async completePut(put: ContinuedPut): Promise<ObjectInfo | undefined> {
+    checkKey(put.key)
+    return completePut(this.client, put)
+  }
+
+  async abortPut({ key }: ContinuedPut): Promise<void> {
+    await abandon(this.client, checkKey(key))
   }
 
   close(): Promise<void> {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { listAll } from '../objects/object-store.js'
+import { continuedPutsSuite } from '../testing/continued-puts-suite.js'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
 import { partialKeys, S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 import { S3Store } from './s3-store.js'
@@ -42,15 +43,19 @@ describe.each(S3_SERVERS)('%s', (server) => {
     await store.close()
   })
 
-  objectStoreSuite('s3', async () => {
-    const store = await S3Store.open(s3.config({ bucket: `${s3.bucket}-${bucket++}` }))
+  const make = async () => {
+    const config = s3.config({ bucket: `${s3.bucket}-${bucket++}` })
+    const store = await S3Store.open(config)
     return {
       store,
+      other: () => S3Store.open(config),
       leftovers: () => partialKeys(store),
       dispose: async () => {
         for await (const { key } of listAll(store, '')) await store.delete([key])
         await store.close()
       },
     }
-  })
+  }
+  objectStoreSuite('s3', make)
+  continuedPutsSuite('s3', make)
 })

@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { digestOf, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BlobStore, type ProvenData } from '../blobs/blobs.js'
+import { z } from 'zod'
+import { MAX_PIECES, type Piece, type ProvenData } from '../blobs/blob-record.js'
+import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
-import { freshDataKey, keys } from '../keys.js'
+import { freshDataKey, keys, PREFIX } from '../keys.js'
 import { Leases } from '../leases/leases.js'
-import type { ObjectStore } from '../objects/object-store.js'
+import { listAll, type ObjectStore } from '../objects/object-store.js'
+import { Records } from '../records.js'
 import type { StoreUnderTest } from './object-store-suite.js'
 import { stopAt } from './stop-at.js'
 
@@ -42,8 +45,8 @@ export function blobSuite(name: string, make: () => Promise<StoreUnderTest>): vo
 
     describe('an owner that stands still while its lease is ended and its bytes are deleted', () => {
       const deleters: Readonly<Record<string, (on: ObjectStore) => Promise<unknown>>> = {
-        'a sweep that reads all records': (on) => new BlobStore(on).deleteUnused('a'),
-        'a sweep that knows the digests': (on) => new BlobStore(on).deleteUnused('a', [digest]),
+        'deleteUnused, which reads all records': (on) => new BlobStore(on).deleteUnused('a'),
+        'deleteUnused, which knows the digests': (on) => new BlobStore(on).deleteUnused('a', [digest]),
         'a collection': (on) =>
           new Collector(on).collect({
             dryRun: false,
@@ -92,6 +95,143 @@ export function blobSuite(name: string, make: () => Promise<StoreUnderTest>): vo
           expect(await store.stat(mine.data)).toBeUndefined()
         },
       )
+    })
+
+    describe('in pieces', () => {
+      const sizes = [300_000, 1, 0, 70_000, 500_000]
+      let whole: Buffer
+      let parts: Buffer[]
+      beforeEach(() => {
+        parts = sizes.map((size) => randomBytes(size))
+        whole = Buffer.concat(parts)
+        digest = digestOf(whole)
+      })
+      const putPieces = async (lease: string): Promise<ProvenData & { pieces: Piece[] }> => {
+        const pieces: Piece[] = []
+        for (const part of parts) {
+          const data = freshDataKey(lease)
+          await store.put(data, part)
+          pieces.push({ data, size: part.length })
+        }
+        return { pieces, size: whole.length }
+      }
+      const dataKeys = async () => {
+        const found: string[] = []
+        for await (const { key } of listAll(store, PREFIX.data)) found.push(key)
+        return found.sort()
+      }
+      const keysOf = ({ pieces }: { pieces: Piece[] }) => pieces.map(({ data }) => data).sort()
+      const rangeOf = async (start: number, end: number) => {
+        const { size, body } = await blobs.open(digest, { start, end })
+        expect(size).toBe(whole.length)
+        return Buffer.concat((await body.toArray()) as Buffer[])
+      }
+
+      it('is read as one in a single object is, whole and in ranges across pieces', async () => {
+        const mine = await putPieces('a')
+        expect(await blobs.commit(digest, mine, 'a')).toBe('created')
+        expect(await blobs.stat(digest)).toEqual({ ...mine, holders: ['a'] })
+        expect((await blobs.read(digest, whole.length)).equals(whole)).toBe(true)
+        await expect(blobs.read(digest, whole.length - 1)).rejects.toMatchObject({ code: 'limit_exceeded' })
+        const { size, body } = await blobs.open(digest)
+        expect(size).toBe(whole.length)
+        expect(Buffer.concat((await body.toArray()) as Buffer[]).equals(whole)).toBe(true)
+        const edges = [0, 1, 299_999, 300_000, 300_001, 300_002, 370_001, whole.length - 1, whole.length]
+        for (const start of edges)
+          for (const end of [...edges, whole.length + 7])
+            if (start <= end) expect((await rangeOf(start, end)).equals(whole.subarray(start, end))).toBe(true)
+        expect((await rangeOf(whole.length + 5, whole.length + 9)).length).toBe(0)
+        await expect(blobs.open(digest, { start: 2, end: 1 })).rejects.toMatchObject({ code: 'bad_request' })
+        expect(blobs.localPath((await blobs.stat(digest))!)).toBeUndefined()
+      })
+
+      it('is stored once: the pieces of whoever comes later are deleted', async () => {
+        const mine = await putPieces('a')
+        expect(await blobs.commit(digest, mine, 'a')).toBe('created')
+        expect(await blobs.commit(digest, mine, 'a')).toBe('created')
+        expect(await blobs.commit(digest, await putPieces('b'), 'b')).toBe('existing')
+        expect(await dataKeys()).toEqual(keysOf(mine))
+        expect(await blobs.hold(digest, 'b')).toBe(true)
+        expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
+      })
+
+      it('is kept and collected with all of its pieces', async () => {
+        const mine = await putPieces('a')
+        await blobs.commit(digest, mine, 'a')
+        await putPieces('a')
+        await leases.end('a')
+        expect(await blobs.deleteUnused('a')).toEqual({ objects: sizes.length, bytes: whole.length })
+        expect(await dataKeys()).toEqual(keysOf(mine))
+        const collect = async (...referred: Digest[]) =>
+          (
+            await new Collector(store).collect({
+              dryRun: false,
+              references: async function* () {
+                yield* await Promise.resolve(referred)
+              },
+            })
+          ).report
+        expect(await collect(digest)).toMatchObject({ blobs: { count: 0 }, data: { count: 0 } })
+        expect((await blobs.read(digest, whole.length)).equals(whole)).toBe(true)
+        expect(await collect()).toMatchObject({ blobs: { count: 1, bytes: whole.length }, data: { count: 0 } })
+        expect(await dataKeys()).toEqual([])
+        expect(await blobs.stat(digest)).toBeUndefined()
+      })
+
+      it('lacks one: it is not there, readers are told, and whoever brings the bytes mends it', async () => {
+        const mine = await putPieces('a')
+        await blobs.commit(digest, mine, 'a')
+        const { body } = await blobs.open(digest, { start: 10, end: whole.length })
+        body.destroy()
+        await store.delete([mine.pieces[3]!.data])
+        const reading = (await blobs.open(digest)).body.toArray()
+        await expect(reading).rejects.toMatchObject({ code: 'store_unavailable' })
+        await store.put(mine.pieces[3]!.data, Buffer.alloc(70_001))
+        await expect((await blobs.open(digest)).body.toArray()).rejects.toMatchObject({ code: 'corrupt' })
+        await store.delete([mine.pieces[3]!.data])
+        expect(await blobs.hold(digest, 'b')).toBe(false)
+        expect(await blobs.commit(digest, await putPieces('b'), 'b')).toBe('created')
+        expect((await blobs.read(digest, whole.length)).equals(whole)).toBe(true)
+        expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
+      })
+
+      it('has at most so many, of its own lease, as large as the blob', async () => {
+        const lease = 'l'.repeat(64)
+        await leases.create(lease, { job: { kind: 'push', id: lease }, request: {} })
+        const data = freshDataKey(lease)
+        await store.put(data, bytes)
+        const many = (count: number) => Array.from({ length: count }, () => ({ data, size: bytes.length }))
+        const size = MAX_PIECES * bytes.length
+        const repeated = Buffer.concat(Array.from({ length: MAX_PIECES }, () => bytes))
+        await expect(
+          blobs.commit(digest, { pieces: many(MAX_PIECES + 1), size: size + bytes.length }, lease),
+        ).rejects.toMatchObject({ code: 'limit_exceeded' })
+        for (const wrong of [
+          { pieces: many(2), size: 2 * bytes.length + 1 },
+          { pieces: [...many(1), { data: freshDataKey('a'), size: 5 }], size: bytes.length + 5 },
+          { pieces: [], size: 0 },
+        ])
+          await expect(blobs.commit(digest, wrong, lease)).rejects.toMatchObject({ code: 'internal' })
+        expect(await blobs.stat(digest)).toBeUndefined()
+        digest = digestOf(repeated)
+        expect(await blobs.commit(digest, { pieces: many(MAX_PIECES), size }, lease)).toBe('created')
+        expect((await store.stat(keys.blob(digest)))!.size).toBeLessThan(160 * 1024)
+        expect((await blobs.read(digest, size)).equals(repeated)).toBe(true)
+      }, 60_000)
+
+      it('of one piece is a blob in one object', async () => {
+        const { data, size } = await put('a')
+        await blobs.commit(digestOf(bytes), { pieces: [{ data, size }], size }, 'a')
+        expect(await blobs.stat(digestOf(bytes))).toEqual({ data, size, holders: ['a'] })
+      })
+
+      it('is damage to a service that knows no pieces, and not another blob', async () => {
+        await blobs.commit(digest, await putPieces('a'), 'a')
+        const shape = z.object({ data: z.string(), size: z.number(), holders: z.array(z.string()) })
+        await expect(new Records(store, shape, 'the record').find(keys.blob(digest))).rejects.toMatchObject({
+          code: 'corrupt',
+        })
+      })
     })
 
     it('counts a record whose maker lives, also if the maker has not come to say so', async () => {

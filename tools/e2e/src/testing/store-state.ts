@@ -3,7 +3,7 @@ import { until, type StrataUnderTest } from './strata.js'
 
 /** As stored (records.ts): a tombstone has no value. */
 interface Envelope {
-  readonly value?: { readonly data?: string }
+  readonly value?: { readonly data?: string; readonly pieces?: readonly { readonly data: string }[] }
 }
 const RECORDS = /^(blobs|images|uploads)\//
 
@@ -50,7 +50,10 @@ export async function objectsOf(strata: StrataUnderTest, ...prefixes: string[]):
 export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
   const left = new Set(await objectsOf(strata, 'uploads/', 'data/'))
   const store = await strata.store()
-  for await (const object of listAll(store, 'blobs/')) left.delete((await envelope(store, object)).value?.data ?? '')
+  for await (const object of listAll(store, 'blobs/')) {
+    const { value } = await envelope(store, object)
+    for (const { data } of value?.pieces ?? [{ data: value?.data ?? '' }]) left.delete(data)
+  }
   return [...left]
 }
 

@@ -6,7 +6,7 @@ import type { ContainerView, ImageView, JobView } from '@strata/api'
 import type { StrataUnderTest, TestNode } from '@strata/e2e/testing'
 import { mountTable } from '@strata/linux'
 import { digestFromHex, parseDigest, type Digest } from '@strata/oci'
-import { BlobStore, digestInKey, listAll, PREFIX, Leases, type BlobRecord } from '@strata/store'
+import { BlobStore, digestInKey, listAll, piecesOf, PREFIX, Leases, type BlobRecord } from '@strata/store'
 import type { TestStore } from './stores.js'
 
 /**
@@ -105,7 +105,7 @@ export class Checker {
           [digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest).map(async (blob) => {
             const record = records.get(blob)
             if (!record) return `image ${name} lacks blob ${blob}`
-            return (await this.#digestOf(record.data)) === blob
+            return (await this.#digestOf(record)) === blob
               ? []
               : `image ${name}: the bytes of blob ${blob} are not its own`
           }),
@@ -121,18 +121,16 @@ export class Checker {
     const lacking: string[] = []
     for (const blob of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)].map(parseDigest)) {
       const record = await this.#blobs.stat(blob)
-      if (!record || !(await this.store.objects.stat(record.data))) lacking.push(blob)
+      if (!record || (await this.#blobs.storedBytes(record)) === undefined) lacking.push(blob)
     }
     return lacking
   }
 
   async #blobsWithoutBytes(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
     const problems = await Promise.all(
-      [...records].map(async ([digest, { data, size }]) => {
-        const info = await this.store.objects.stat(data)
-        return info?.size === size
-          ? []
-          : `blob ${digest} has ${info ? `${info.size} bytes` : 'no bytes'} instead of ${size}`
+      [...records].map(async ([digest, record]) => {
+        const bytes = await this.#blobs.storedBytes(record)
+        return bytes === record.size ? [] : `blob ${digest} has ${bytes ?? 'no'} bytes instead of ${record.size}`
       }),
     )
     return problems.flat()
@@ -141,19 +139,23 @@ export class Checker {
   async #leftInStore(records: ReadonlyMap<Digest, BlobRecord>): Promise<string[]> {
     const left: string[] = []
     for await (const { id, state } of this.#leases.listLive()) left.push(`upload ${id} is ${state}`)
-    const used = new Set([...records.values()].map(({ data }) => data))
+    const used = new Set([...records.values()].flatMap(piecesOf).map(({ data }) => data))
     for await (const { key } of listAll(this.store.objects, PREFIX.data))
       if (!used.has(key)) left.push(`object ${key} belongs to no blob`)
     return [...left, ...(await this.store.unfinished())]
   }
 
-  async #digestOf(key: string): Promise<Digest | undefined> {
+  async #digestOf(record: BlobRecord): Promise<Digest | undefined> {
+    const pieces = piecesOf(record)
+    const key = pieces.map(({ data }) => data).join(' ')
     const known = this.#hashed.get(key)
     if (known) return known
-    const object = await this.store.objects.get(key)
-    if (!object) return undefined
     const hash = createHash('sha256')
-    await pipeline(object.body, hash)
+    for (const { data } of pieces) {
+      const object = await this.store.objects.get(data)
+      if (!object) return undefined
+      await pipeline(object.body, hash, { end: false })
+    }
     const digest = digestFromHex(hash.digest('hex'))
     this.#hashed.set(key, digest)
     return digest
