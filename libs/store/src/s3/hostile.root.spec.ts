@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Client } from 'minio'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { PartialUpload } from '../objects/object-store.js'
 import { HostileProxy, type Fault } from '../testing/hostile-proxy.js'
 import { partialKeys, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 import { S3Store } from './s3-store.js'
@@ -190,6 +191,64 @@ describe('S3Store and a hostile server', () => {
   ])('takes a page for none that is %s', async (_, xml) => {
     proxy.fault = () => ({ kind: 'body', xml: xml() })
     await expect(store.list('data/', { after: 'data/b' })).rejects.toMatchObject(unavailable)
+  })
+
+  it('says that a list has no end: empty pages without number, or in a circle', async () => {
+    let pages = 0
+    proxy.fault = () => ({ kind: 'body', xml: listXml(true, [], `t${pages++}`) })
+    await expect(store.list('data/')).rejects.toMatchObject({
+      ...unavailable,
+      message: `the S3 server at ${proxy.endpoint} gave an answer that makes no sense (1000 empty pages of data/ in a row, and none is the last)`,
+    })
+    expect(pages).toBeLessThan(1_050)
+    pages = 0
+    proxy.fault = () => ({ kind: 'body', xml: listXml(true, [], `t${pages++ % 3}`) })
+    await expect(store.list('data/')).rejects.toMatchObject(unavailable)
+    expect(pages).toBeLessThan(50)
+  })
+
+  describe('a list of what was not finished', () => {
+    const uploadsXml = (next: readonly [key: string, id: string] | undefined, keys: readonly string[]): string =>
+      `<ListMultipartUploadsResult><IsTruncated>${next !== undefined}</IsTruncated>${next ? `<NextKeyMarker>${next[0]}</NextKeyMarker><NextUploadIdMarker>${next[1]}</NextUploadIdMarker>` : ''}${keys.map((key) => `<Upload><Key>${key}</Key><UploadId>id</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated></Upload>`).join('')}</ListMultipartUploadsResult>`
+    const isParts = ({ url }: IncomingMessage): boolean => url!.includes('part-number-marker')
+    const all = async (): Promise<PartialUpload[]> => {
+      const found: PartialUpload[] = []
+      for await (const upload of store.listPartial('data/')) found.push(upload)
+      return found
+    }
+
+    it.each<[string, (page: number) => string]>([
+      ['goes on behind itself', () => uploadsXml(['data/u/1', 'id'], ['data/u/1'])],
+      ['has no next page and is not the last', () => uploadsXml(['', ''], [])],
+      ['goes back', (page) => uploadsXml([`data/u/${page % 2}`, `${page}`], [])],
+      ['is empty for ever', (page) => uploadsXml([`data/u/${String(page).padStart(9, '0')}`, 'id'], [])],
+    ])('that %s has no end: it says so', async (_, xml) => {
+      let pages = 0
+      proxy.fault = ({ url }) => (url!.includes('uploads') ? { kind: 'body', xml: xml(pages++) } : undefined)
+      await expect(all()).rejects.toMatchObject({
+        ...unavailable,
+        message: expect.stringMatching(/gave an answer that makes no sense/) as string,
+      })
+      // With the repetitions of the one that goes back.
+      expect(pages).toBeLessThan(2_100)
+    })
+
+    it.each(['0', '3', '', 'x', '99999'])('whose parts go on behind %j: the size says so', async (next) => {
+      proxy.fault = (request) =>
+        isParts(request)
+          ? {
+              kind: 'body',
+              xml: `<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>${next}</NextPartNumberMarker><Part><Size>1</Size></Part></ListPartsResult>`,
+            }
+          : request.url!.includes('uploads')
+            ? { kind: 'body', xml: uploadsXml(undefined, ['data/u/1']) }
+            : undefined
+      const [upload] = await all()
+      await expect(upload!.size()).rejects.toMatchObject({
+        ...unavailable,
+        message: expect.stringMatching(/gave an answer that makes no sense \(parts behind/) as string,
+      })
+    })
   })
 
   it('sends a part again that was reset in the middle, and ends cleanly if that does not help', async () => {

@@ -12,6 +12,10 @@ import { parseParts, parseUploads } from './s3-xml.js'
  */
 export const NOTES = 'partial/'
 const NOTES_PAGE = 1_000
+/** The limit of S3 for one upload. */
+const MOST_PARTS = 10_000
+/** Pages in a row without an unfinished upload. */
+const MOST_EMPTY_PAGES = 1_000
 
 /** The key of the note of a key. */
 export function noteOf(key: string): string {
@@ -75,13 +79,24 @@ async function sizeOf(client: S3Client, key: string): Promise<number> {
     for (let marker: string | undefined = '0'; marker !== undefined;) {
       const query: Readonly<Record<string, string>> = { uploadId: id, 'part-number-marker': marker }
       const page = await client.attempt(() =>
-        unlessOver(async () => parseParts((await client.send({ method: 'GET', key, query })).text)),
+        unlessOver(async () => {
+          const found = parseParts((await client.send({ method: 'GET', key, query })).text)
+          checkPartMarker(found.next, query['part-number-marker'])
+          return found
+        }),
       )
       size += page?.bytes ?? 0
       marker = page?.next
     }
   }
   return size
+}
+
+/** Part numbers ascend, so a list of parts has an end. */
+function checkPartMarker(next: string | undefined, last: string | undefined): void {
+  if (next === undefined) return
+  if (!/^[0-9]{1,5}$/.test(next) || Number(next) > MOST_PARTS || Number(next) <= Number(last))
+    throw S3Failure.ofNonsense(`parts behind ${last} go on behind ${JSON.stringify(next)}`)
 }
 
 /**
@@ -99,18 +114,30 @@ async function* allUploads(
   client: S3Client,
   prefix: string,
 ): AsyncGenerator<{ readonly key: string; readonly startedAt: Date }> {
-  let marker: Readonly<Record<string, string>> | undefined = {}
-  do {
-    const query: Readonly<Record<string, string>> = { uploads: '', prefix, ...marker }
-    const page = await client.attempt(async () => parseUploads((await client.send({ method: 'GET', query })).text))
+  let marker = { key: '', id: '' }
+  for (let empty = 0; ;) {
+    const query: Readonly<Record<string, string>> = {
+      uploads: '',
+      prefix,
+      ...(marker.key === '' ? {} : { 'key-marker': marker.key, 'upload-id-marker': marker.id }),
+    }
+    const page = await client.attempt(async () => {
+      const found = parseUploads((await client.send({ method: 'GET', query })).text)
+      if (found.IsTruncated === 'false') return found
+      if (
+        found.NextKeyMarker < marker.key ||
+        (found.NextKeyMarker === marker.key && found.NextUploadIdMarker === marker.id)
+      )
+        throw S3Failure.ofNonsense('a page of unfinished uploads that has no next one, and is not the last')
+      if (found.Upload.length === 0 && empty === MOST_EMPTY_PAGES)
+        throw S3Failure.ofNonsense(`${MOST_EMPTY_PAGES} pages without an unfinished upload, and none is the last`)
+      return found
+    })
     for (const { Key: key, Initiated: startedAt } of page.Upload) yield { key, startedAt }
-    if (page.IsTruncated === 'true' && page.NextKeyMarker === '')
-      throw S3Failure.ofNonsense('a page of unfinished uploads that has no next one, and is not the last')
-    marker =
-      page.IsTruncated === 'true'
-        ? { 'key-marker': page.NextKeyMarker, 'upload-id-marker': page.NextUploadIdMarker }
-        : undefined
-  } while (marker)
+    if (page.IsTruncated === 'false') return
+    empty = page.Upload.length === 0 ? empty + 1 : 0
+    marker = { key: page.NextKeyMarker, id: page.NextUploadIdMarker }
+  }
 }
 
 async function unlessOver<T>(work: () => Promise<T>): Promise<T | undefined> {
