@@ -16,6 +16,7 @@ import { nodeCommands } from './commands/nodes.js'
 import { runCommand } from './commands/run.js'
 import { saveCommand } from './commands/save.js'
 import { serviceCommands } from './commands/services.js'
+import { startCommands } from './commands/start.js'
 import { systemCommands } from './commands/system.js'
 import { upCommand } from './commands/up.js'
 import type { Context } from './context.js'
@@ -54,6 +55,7 @@ export function createProgram(context: Context): Command {
   diffCommand(program, context)
   exportCommand(program, context)
   runCommand(program, context)
+  startCommands(program, context)
   containerCommands(program, context)
   logsCommand(program, context)
   jobsCommand(program, context)

@@ -7,10 +7,12 @@ import { ERROR_TITLES, toldToCaller } from '@strata/base'
  * sentence that may quote it.
  */
 export function publicView(record: ContainerRecord, node: string, name: string | undefined): ContainerView {
-  const { state } = record
+  // A start is under way. If the node is lost now, nobody else can tell whether the process runs.
+  const known: ContainerRecord = record.idle ? { ...record, idle: undefined, state: { status: 'created' } } : record
+  const { state } = known
   const error = state.status === 'exited' ? state.error : undefined
   return {
-    ...containerView(record, node, name),
+    ...containerView(known, node, name),
     command: [],
     ...(error === undefined ? {} : { reason: ERROR_TITLES[error] }),
   }
@@ -21,7 +23,10 @@ export function publicView(record: ContainerRecord, node: string, name: string |
  * environment is not shown.
  */
 export function containerView(record: ContainerRecord, node: string, name: string | undefined): ContainerView {
-  const { id, image, request, state, createdAt, autoRemove } = record
+  const { id, image, request, createdAt, autoRemove } = record
+  // A start that is under way and may still be taken back has changed nothing yet. It is not
+  // counted either: whoever asks for a start meanwhile means the same one.
+  const { state, starts } = record.idle ?? record
   return {
     id,
     name: name ?? id.slice(0, 12),
@@ -34,6 +39,7 @@ export function containerView(record: ContainerRecord, node: string, name: strin
     ...('startedAt' in state && state.startedAt !== undefined ? { startedAt: state.startedAt } : {}),
     ...(state.status === 'running' ? { pid: state.pid } : {}),
     ...(state.status === 'exited' ? { finishedAt: state.finishedAt, exitCode: state.code, ...endReason(state) } : {}),
+    starts: state.status === 'created' ? 0 : starts,
     autoRemove: autoRemove ?? false,
     network: request.network ?? 'none',
   }

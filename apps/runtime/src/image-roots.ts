@@ -46,9 +46,13 @@ export class ImageRoots {
     return chainId
   }
 
+  isAssembled(chainId: ChainId): Promise<boolean> {
+    return this.snapshots.isAssembled(chainId)
+  }
+
   /** After a launch that failed: unmounts the root, unless something else needs it. */
-  async release(image: ImageRef, container: string): Promise<void> {
-    await this.snapshots.releaseRoot(this.chainId(image), parseSnapshotKey(container))
+  async release(chainId: ChainId, container: string): Promise<void> {
+    await this.snapshots.releaseRoot(chainId, parseSnapshotKey(container))
   }
 
   chainId(image: ImageRef): ChainId {

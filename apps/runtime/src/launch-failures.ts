@@ -21,6 +21,11 @@ export class LaunchFailures {
     this.#drop()
   }
 
+  /** Another launch of it begins. */
+  forget(container: string): void {
+    this.#failures.delete(container)
+  }
+
   of(container: string): ToldError | undefined {
     this.#drop()
     return this.#failures.get(container)?.told

@@ -1,6 +1,7 @@
-import type { ImageRef } from '@strata/api'
+import { imageRef, type ImageRef } from '@strata/api'
 import type { ContainerClaim, Containers } from '@strata/containers'
 import { asConfidential, asStrataError, failpoint, StrataError } from '@strata/base'
+import type { Images } from '@strata/images'
 import { expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson } from '@strata/oci'
 import {
   endsRunOnly,
@@ -30,7 +31,7 @@ const FRESH_MS = 1_000
 
 /**
  * What a node does for others: takes a request from the shared queue (`place`), and carries it out
- * on its own (`assemble`, `launch`).
+ * on its own (`assemble`, `launch`, `start`).
  *
  * `place` may run twice, here or elsewhere: the container's id is claimed once, and its jobs have
  * fixed ids, so the second run adds nothing.
@@ -41,6 +42,7 @@ export class NodeJobs {
     private readonly queue: QueueClient,
     private readonly roots: ImageRoots,
     private readonly containers: Containers,
+    private readonly images: Images,
     private readonly blobs: BlobStore,
     private readonly sealer: Sealer,
     private readonly cleaner: NodeCleaner,
@@ -70,44 +72,109 @@ export class NodeJobs {
         // One that an earlier run has brought further is only observed.
         if (this.#isToStart(launch.container)) {
           await context.children([])
-          await context.progress({ step: 'launching' })
+          await context.progress({ step: launch.start ? 'launching' : 'creating' })
           await this.#assembled(root, launch.image, context)
         }
-        await this.#inConfidence(launch.container, () =>
-          this.containers.launch(launch.container, {
-            signal: context.signal,
-            assertOwned: () => this.#assertMayStart(root, context),
-          }),
-        )
+        if (launch.start)
+          await this.#inConfidence(launch.container, () =>
+            this.containers.launch(launch.container, {
+              signal: context.signal,
+              assertOwned: () => this.#assertMayStart(root, context),
+            }),
+          )
+        else {
+          // What was told to have failed must not stay.
+          await this.#assertMayStart(root, context)
+          await this.containers.ready(launch.container, root)
+        }
       } catch (error) {
         if (endsRunOnly(error)) throw error
         await context.assertOwned()
-        await this.#notLaunched(launch, asStrataError(error))
+        await this.#notLaunched(root, launch, asStrataError(error))
         throw error
       }
       await this.published()
       return { node: this.node, container: launch.container }
     },
+    start: (data, context) => this.#start(data, context),
     clean: (data) => this.cleaner.clean(data),
   }
 
   /**
-   * The container stays, with the reason, as any that has ended; it goes with its name if it was to
-   * be removed, or was taken back.
+   * Starts a container that is on this node. May run twice: the start's number is on disk before
+   * anything runs, and the container's record names the request.
    */
-  async #notLaunched({ container, autoRemove, image }: LaunchSpec, error: StrataError): Promise<void> {
-    await this.containers.giveUp(container, error)
-    if ((autoRemove || error.code === 'cancelled') && this.#isClaimed(container))
+  async #start(
+    { root, container, number, attach }: JobData<'start'>,
+    context: JobContext,
+  ): Promise<{ node: string; container: string }> {
+    const start = { number, job: root, attached: attach }
+    this.failures.forget(container)
+    try {
+      const what = await this.containers.begin(container, start)
+      if (what === 'busy') await context.again(stillMade(container))
+      if (what === 'due') {
+        // Others may have taken it for one that has exited, and cannot run.
+        await this.published()
+        await context.children([])
+        await context.progress({ state: 'active', step: 'starting' })
+        await this.#rootOf(root, container, context)
+      }
+      await this.#inConfidence(container, () =>
+        this.containers.launch(container, {
+          start,
+          signal: context.signal,
+          assertOwned: () => this.#assertMayStart(root, context),
+        }),
+      )
+    } catch (error) {
+      if (endsRunOnly(error)) throw error
+      await context.assertOwned()
+      await this.containers.giveUp(container, asStrataError(error), root)
+      await this.#releaseRootOf(container)
+      await this.published()
+      throw error
+    }
+    await this.published()
+    return { node: this.node, container }
+  }
+
+  /**
+   * The image's root of a container that is here. It stays as long as the container does, so it is
+   * made again only after a loss of power has damaged it.
+   */
+  async #rootOf(root: string, container: string, context: JobContext): Promise<void> {
+    const { image } = this.containers.get(container)
+    if (await this.roots.isAssembled(image.chainId)) return
+    await this.#assembled(root, imageRef(await this.images.details(image.id)), context)
+  }
+
+  async #releaseRootOf(container: string): Promise<void> {
+    const record = this.containers.list().find(({ id }) => id === container)
+    if (record) await this.roots.release(record.image.chainId, container)
+  }
+
+  /**
+   * The container stays, with the reason, as any that has ended; it goes with its name if it was
+   * only to be created, was to be removed, or was taken back.
+   */
+  async #notLaunched(
+    root: string,
+    { container, autoRemove, image, start }: LaunchSpec,
+    error: StrataError,
+  ): Promise<void> {
+    await this.containers.giveUp(container, error, root)
+    if (start && (autoRemove || error.code === 'cancelled') && this.#isClaimed(container))
       await this.containers.remove(container)
-    await this.roots.release(image, container)
+    await this.roots.release(this.roots.chainId(image), container)
     await this.published()
   }
 
   /**
-   * The last look before a container's process starts. If this node was taken for gone, its request
-   * has been ended, and after that nothing may start. So this run must have its job, the request
-   * must go on, and the node must have its place: as of a moment ago, for this process may have
-   * stood still while it waited for the answers.
+   * The last look before a container's process starts, or before one that was created stays. If
+   * this node was taken for gone, its request has been ended, and after that nothing may start. So
+   * this run must have its job, the request must go on, and the node must have its place: as of a
+   * moment ago, for this process may have stood still while it waited for the answers.
    */
   async #assertMayStart(root: string, context: JobContext): Promise<void> {
     for (;;) {
@@ -205,6 +272,7 @@ export class NodeJobs {
       request: { workdir, user, hostname, network, ...this.sealer.open(sealedSchema, launch.sealed, launch.container) },
       autoRemove: launch.autoRemove,
       attached: launch.attach,
+      ...(launch.start ? {} : { startedApart: true }),
     }
   }
 
@@ -259,4 +327,11 @@ export class NodeJobs {
       throw new StrataError('layer_missing', error.message, { cause: error })
     }
   }
+}
+
+function stillMade(container: string): StrataError {
+  return new StrataError(
+    'container_running',
+    `container ${container.slice(0, 12)} is still being created or launched by another request: start it when that has ended`,
+  )
 }

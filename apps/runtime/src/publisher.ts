@@ -1,5 +1,5 @@
 import { containerSchema } from '@strata/api'
-import type { Containers, ContainerRecord } from '@strata/containers'
+import { pendingJob, type Containers, type ContainerRecord } from '@strata/containers'
 import { Serial, StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
 import { publicView } from './container-view.js'
@@ -90,23 +90,22 @@ export class Publisher {
   }
 
   /**
-   * A container whose request has ended before its launch did is not launched any more: its record
-   * says so, instead of waiting for ever. So it is when this node was gone, and where a run of the
-   * request's jobs has lost its job. `forgotten`: also one whose request Redis does not know.
+   * A container whose request has ended before its launch, creation or start did is given up,
+   * instead of waiting for ever. So it is when this node was gone, and where a run of the request's
+   * jobs has lost its job. `forgotten`: also one whose request Redis does not know. A container
+   * that waits for a start has no request, and stays.
    */
   async #endLost({ forgotten }: { forgotten: boolean }): Promise<void> {
-    for (const { id, state, job } of this.containers.list()) {
-      if (state.status !== 'created' || job === undefined) continue
+    for (const record of this.containers.list()) {
+      const { id } = record
+      const job = pendingJob(record)
+      if (job === undefined) continue
       const end = await this.journal.endOf(job)
       if (end === 'under way' || (end === 'unknown' && !forgotten)) continue
       const told = end === 'unknown' ? undefined : end.error
       const why = told?.message ?? 'its launch was ended while the node was away, before it started'
-      await this.containers.giveUp(id, new StrataError(told?.code ?? 'node_unavailable', why))
-      if (
-        told?.code === 'cancelled' &&
-        this.containers.list().some((one) => one.id === id && one.state.status === 'exited')
-      )
-        await this.containers.remove(id)
+      const isEnded = await this.containers.giveUp(id, new StrataError(told?.code ?? 'node_unavailable', why), job)
+      if (isEnded && told?.code === 'cancelled') await this.containers.remove(id)
     }
   }
 

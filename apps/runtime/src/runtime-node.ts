@@ -3,7 +3,7 @@ import { hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
 import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
-import { Containers, type ContainerRecord } from '@strata/containers'
+import { Containers, pendingJob, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
 import { bootId, FolderVersion, ownFolder } from '@strata/linux'
@@ -133,6 +133,7 @@ export class RuntimeNode {
       this.queue,
       roots,
       this.containers,
+      new Images(this.store),
       new BlobStore(this.store),
       sealer,
       this.cleaner,
@@ -214,8 +215,8 @@ export class RuntimeNode {
   }
 
   /**
-   * Removes the containers that have ended and that nobody waits for (`Containers.isPrunable`), or
-   * only tells which.
+   * Removes the containers that have ended and that nobody waits for, and those that wait for a
+   * start (`Containers.isPrunable`), or only tells which.
    */
   async prune(dryRun: boolean): Promise<PrunedContainer[]> {
     const pruned: PrunedContainer[] = []
@@ -228,11 +229,12 @@ export class RuntimeNode {
     return pruned
   }
 
-  /** A launch of it that waits, or is under way before the process runs, ends as well. */
+  /** A launch or a start of it that is under way ends as well, if its process does not run yet. */
   async remove(id: string, options: { force: boolean }): Promise<void> {
     const record = this.containers.list().find((one) => one.id === id)
-    if (record?.state.status === 'created' && record.job !== undefined)
-      await this.queue.journal.stopWork(record.job, new StrataError('cancelled', 'its container was removed'))
+    const job = record && pendingJob(record)
+    if (job !== undefined)
+      await this.queue.journal.stopWork(job, new StrataError('cancelled', 'its container was removed'))
     await this.containers.remove(id, options)
     await this.published()
   }

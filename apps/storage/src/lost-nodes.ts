@@ -53,6 +53,7 @@ interface Orphan {
  * | job | of a part that has been silent for STRATA_NODE_LOST_MS |
  * | --- | --- |
  * | `launch` | fails with `node_unavailable`: it may have started, so it is never started elsewhere |
+ * | `start` | the same. Its container is the node's own, and keeps its name |
  * | `assemble` for a load | is given to another node (`placeElsewhere`); for anyone else it fails |
  * | `extract` on the node's own queue | ends as not made; whoever waited for it sees that the layer is not there |
  * | `clean` | fails: that node does its part at a later collection |
@@ -225,6 +226,7 @@ export class LostNodes {
       this.#serve('runtime.node', QUEUES.runtimeOn(node.id), {
         ...assemblies,
         launch: ({ launch }, { lock }) => this.#lose(node, launch, lock),
+        start: () => Promise.reject(lost(node)),
         clean: () => Promise.reject(gone(node)),
       }),
     ]
@@ -235,16 +237,11 @@ export class LostNodes {
    * shown it.
    */
   async #lose(node: NodeStatus, { container, name }: JobData<'launch'>['launch'], lock: JobLock): Promise<never> {
-    const { message } = gone(node)
-    const reason = new StrataError(
-      'node_unavailable',
-      `${message}. Whether the container was started there is not known, so it is not started elsewhere`,
-    )
     const isShown = (await this.queue.nodes.published(node.id)).some(
       (view) => publishedSchema.parse(view).id === container,
     )
     if (!isShown) await this.queue.nodes.giveBack(name, container, lock, { placement: false })
-    throw reason
+    throw lost(node)
   }
 
   /** Requests for any node, where there is none. */
@@ -286,6 +283,14 @@ function gone({ id, host, runtime }: NodeStatus): StrataError {
   return new StrataError(
     'node_unavailable',
     `the node ${id}${onHost(host)} has not answered${since}: start it again, or forget it and its containers with \`strata node rm ${id}\``,
+  )
+}
+
+function lost(node: NodeStatus): StrataError {
+  const { message } = gone(node)
+  return new StrataError(
+    'node_unavailable',
+    `${message}. Whether the container was started there is not known, so it is not started elsewhere`,
   )
 }
 

@@ -42,8 +42,8 @@ import { Silence } from './silence.js'
  *
  * A request that has no lease, and no job that could end it, is ended too: its gateway died before
  * it made one or before the journal said that it had ended it, or a storage service before all that
- * it brought was deleted. A launch, a mount or a collection that is said to be waiting and has no
- * job is ended, and the name that was claimed for the container is free.
+ * it brought was deleted. A launch, a start, a mount or a collection that is said to be waiting and
+ * has no job is ended, and the name that was claimed for a container to be launched is free.
  */
 export class Reaper {
   readonly #silence: Silence
@@ -90,13 +90,13 @@ export class Reaper {
     if (this.#past.size > REMEMBERED) this.#past.clear()
     for (const record of await this.journal.list(NEWEST_JOBS, this.#past)) {
       const { id, kind, state, updatedAt } = record
-      const queue = QUEUE_OF[kind]
-      if (queue === undefined ? ENDS.has(state) : state !== 'waiting') this.#past.add(id)
+      const where = QUEUE_OF[kind]
+      if (where === undefined ? ENDS.has(state) : state !== 'waiting') this.#past.add(id)
       if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
       if (this.#silence.look(id, updatedAt) < silenceMs) continue
-      if (queue === undefined) await this.#clearWithout(record)
-      else if (!(await this.producer.has({ queue, id }))) await this.#giveUp(record)
+      if (where === undefined) await this.#clearWithout(record)
+      else if (!(await this.#isQueued(record, where))) await this.#giveUp(record)
     }
     this.#silence.keepOnly(live)
     return result
@@ -155,14 +155,20 @@ export class Reaper {
     await this.journal.complete(lease.id, result)
   }
 
+  async #isQueued({ id, container }: JournalRecord, where: JobPlace): Promise<boolean> {
+    if (where !== 'its node') return this.producer.has({ ...where, id })
+    const node = container === undefined ? undefined : await this.nodes.placedOn(container)
+    return node !== undefined && (await this.producer.has({ queue: QUEUES.runtimeOn(node), id }))
+  }
+
   /** A job that comes late all the same finds that it is to stop. */
-  async #giveUp({ id, container }: JournalRecord): Promise<void> {
+  async #giveUp({ id, kind, container }: JournalRecord): Promise<void> {
     const gone = new StrataError(
       'queue_unavailable',
       'the gateway that took the request is gone, and had not queued its job: ask again',
     )
     await this.journal.stopWork(id, gone)
-    if (container !== undefined) await this.nodes.releaseNameOf(container)
+    if (kind === 'launch' && container !== undefined) await this.nodes.releaseNameOf(container)
     await this.journal.fail(id, gone)
   }
 
@@ -189,13 +195,17 @@ export interface ReaperLimits {
   readonly expiryMs?: number
 }
 
+/** The queue of a request's job, or that of the node that has the request's container. */
+type JobPlace = { readonly queue: string } | 'its node'
+
 /** Where the job of a request is. `undefined`: its lease says what becomes of the request. */
-const QUEUE_OF: Readonly<Record<JournalRecord['kind'], string | undefined>> = {
+const QUEUE_OF: Readonly<Record<JournalRecord['kind'], JobPlace | undefined>> = {
   load: undefined,
   import: undefined,
-  launch: QUEUES.runtime,
-  prepare: QUEUES.runtime,
-  collect: QUEUES.collect,
+  launch: { queue: QUEUES.runtime },
+  start: 'its node',
+  prepare: { queue: QUEUES.runtime },
+  collect: { queue: QUEUES.collect },
 }
 
 /** As many as can be receiving at once, by far. */

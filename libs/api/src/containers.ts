@@ -4,7 +4,7 @@ import { digest, flag, text, uuid } from './common.js'
 const words = z.array(text(131_072)).max(10_000)
 const CONTAINER_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
 
-/** `POST /v1/containers`. Options mean what docker's of the same name mean. */
+/** `POST /v1/containers`. The options mean what docker's of the same name mean. */
 export const createContainerSchema = z
   .strictObject({
     image: text(300).min(1),
@@ -47,6 +47,7 @@ export const containerSchema = z
     finishedAt: z.iso.datetime().optional(),
     pid: z.number().int().optional(),
     exitCode: z.number().int().optional(),
+    starts: z.number().int().nonnegative().optional().meta({ description: 'how often it was started' }),
     reason: z.string().optional().meta({ description: 'why it ended without its own exit code: start interrupted, …' }),
     autoRemove: z.boolean(),
     network: z.enum(['none', 'host']),
@@ -55,7 +56,16 @@ export const containerSchema = z
 export type ContainerView = z.infer<typeof containerSchema>
 export const containerListSchema = z.object({ containers: z.array(containerSchema) }).meta({ id: 'ContainerList' })
 
-export const launchQuery = z.object({ job: uuid.optional(), wait: flag(true) })
+const requestQuery = z.object({ job: uuid.optional(), wait: flag(true) })
+export const createContainerQuery = requestQuery.extend({
+  start: flag(true).meta({ description: 'false: the container is created, and started by POST …/start' }),
+})
+export const startContainerQuery = requestQuery.extend({
+  attach: flag(false).meta({
+    description:
+      'a reader will follow the logs with ?attach: nothing is rotated away or removed before it came (10 s at most after the end)',
+  }),
+})
 export const listContainersQuery = z.object({ all: flag(false) })
 export const waitResultSchema = z
   .object({ exitCode: z.number().int(), reason: z.string().optional() })
@@ -63,7 +73,9 @@ export const waitResultSchema = z
 export type WaitResult = z.infer<typeof waitResultSchema>
 export const logsQuery = z.object({
   follow: flag(false),
-  attach: flag(false).meta({ description: 'as follow, and output is never rotated away before this reader had it' }),
+  attach: flag(false).meta({
+    description: 'as follow; only what the last start wrote, and it is never rotated away before this reader had it',
+  }),
   stream: z.enum(['stdout', 'stderr']).optional().meta({
     description: 'that stream alone, bare; else docker’s frames: byte 0 stream (1|2), bytes 4–7 length, big-endian',
   }),

@@ -5,14 +5,15 @@ import { uuid } from './common.js'
 import {
   containerListSchema,
   containerSchema,
+  createContainerQuery,
   createContainerSchema,
   killSchema,
-  launchQuery,
   listContainersQuery,
   logsQuery,
   prunedContainersSchema,
   pruneContainersSchema,
   removeContainerQuery,
+  startContainerQuery,
   stopSchema,
   waitResultSchema,
 } from './containers.js'
@@ -79,7 +80,7 @@ export const API = {
 
   createContainer: {
     ...ROUTES.createContainer,
-    query: launchQuery,
+    query: createContainerQuery,
     body: createContainerSchema,
     status: 201,
     answer: containerSchema,
@@ -95,6 +96,13 @@ export const API = {
   removeContainer: { ...ROUTES.removeContainer, param: containerRef, query: removeContainerQuery, status: 204 },
   waitContainer: { ...ROUTES.waitContainer, param: containerRef, status: 200, answer: waitResultSchema },
   containerLogs: { ...ROUTES.containerLogs, param: containerRef, query: logsQuery, status: 200 },
+  startContainer: {
+    ...ROUTES.startContainer,
+    param: containerRef,
+    query: startContainerQuery,
+    status: 200,
+    answer: containerSchema,
+  },
   stopContainer: { ...ROUTES.stopContainer, param: containerRef, body: stopSchema.optional(), status: 204 },
   killContainer: { ...ROUTES.killContainer, param: containerRef, body: killSchema.optional(), status: 204 },
 

@@ -9,7 +9,7 @@ import { flag, uuid } from './common.js'
  */
 export const JOB_STATES = ['receiving', 'waiting', 'active', 'completed', 'failed', 'cancelled'] as const
 /** What a request asks for. */
-export const JOB_KINDS = ['load', 'import', 'launch', 'prepare', 'collect'] as const
+export const JOB_KINDS = ['load', 'import', 'launch', 'start', 'prepare', 'collect'] as const
 export type JobKind = (typeof JOB_KINDS)[number]
 
 export const jobSchema = z
@@ -24,7 +24,7 @@ export const jobSchema = z
     bytes: z.number().int().nonnegative().meta({ description: 'bytes taken in so far' }),
     entries: z.number().int().nonnegative().meta({ description: 'archive entries read so far' }),
     total: z.number().int().nonnegative().optional().meta({ description: 'bytes to come in all, where known' }),
-    container: z.string().optional().meta({ description: 'of a launch: the id of the container that is to be' }),
+    container: z.string().optional().meta({ description: 'of a launch or a start: the id of its container' }),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
     result: z.unknown().optional().meta({ description: 'of a completed job: what its request would have answered' }),

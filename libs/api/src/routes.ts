@@ -34,6 +34,7 @@ export const ROUTES = {
   removeContainer: { method: 'DELETE', path: '/v1/containers/:id' },
   waitContainer: { method: 'POST', path: '/v1/containers/:id/wait' },
   containerLogs: { method: 'GET', path: '/v1/containers/:id/logs' },
+  startContainer: { method: 'POST', path: '/v1/containers/:id/start' },
   stopContainer: { method: 'POST', path: '/v1/containers/:id/stop' },
   killContainer: { method: 'POST', path: '/v1/containers/:id/kill' },
 

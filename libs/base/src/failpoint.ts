@@ -53,6 +53,14 @@ export const FAILPOINTS = [
   'launch.running-recorded',
   'launch.exit-recorded',
   'launch.cleaned',
+  // A container that is created and not started: its record says that it waits for a start.
+  'create.recorded',
+  // A start of such a container, or of one that has exited: in the gateway, until the job is
+  // queued; then on its node, where the record names the request. After that come the steps of a
+  // launch from `numbered` on.
+  'start.journal-made',
+  'start.queued',
+  'start.bound',
   // An image's names go, one after another; a container: tombstone, root, record.
   'remove.name-retired',
   'remove.container-buried',

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '@strata/base'
 import type { ChainId, DiffId, Digest, ImageConfig } from '@strata/oci'
+import type { LogPlace } from './log/types.js'
 
 /** `none`: a network namespace of its own with only `lo`, up. `host`: the machine's network. */
 export type Network = 'none' | 'host'
@@ -46,10 +47,16 @@ export interface ContainerClaim {
   /** Removed by the node once it has exited and its open `wait`s and `logs` were answered. */
   readonly autoRemove?: boolean | undefined
   /**
-   * The request that launches it: whoever finds the container created, long after, can see whether
-   * that still goes on.
+   * The request that is to change it next: the one that launches it, creates it or starts it. It
+   * tells whether somebody still goes on with a container that is found `created`. Without one, a
+   * created container waits for a start (`startedApart`).
    */
   readonly job?: string | undefined
+  /**
+   * Create and start are separate requests. The request that creates the container ends with
+   * `ready`, and starts nothing. Default false: the request that creates it also launches it.
+   */
+  readonly startedApart?: boolean | undefined
   /**
    * A foreground reader will come for the output: none of it is rotated away before that reader had
    * it (up to `LogLimits.heldBytes`).
@@ -74,6 +81,9 @@ export type ContainerState =
       readonly error?: ErrorCode
     }
 
+/** The states in which nothing of a container runs and none of its starts is under way. */
+type IdleState = Exclude<ContainerState, { status: 'running' }>
+
 /**
  * A container as it lies on its node's disk (`<folder>/<id>/container.json`). Immutable: every
  * change makes a new one.
@@ -93,23 +103,50 @@ export interface ContainerRecord extends ContainerClaim {
    * `/proc/sys/kernel/random/boot_id` of the last recorded start: what ran in another boot is not
    * running now.
    */
-  readonly bootId?: string
+  readonly bootId?: string | undefined
   readonly state: ContainerState
+  /**
+   * Only while a start of a container that was there before is under way: what the container goes
+   * back to if that start ends before its process runs. `job` is the request then.
+   */
+  readonly idle?: { readonly state: IdleState; readonly starts: number } | undefined
+  /** Where in the log the output of the last start begins. Left out: at the log's beginning. */
+  readonly output?: LogPlace | undefined
+}
+
+/** Whether the container was created by itself and waits for a request to start it. */
+export function waitsForStart({ state, startedApart, job }: ContainerRecord): boolean {
+  return state.status === 'created' && startedApart === true && job === undefined
+}
+
+/** The request that is under way with the container: its launch, its creation or its start. */
+export function pendingJob({ state, idle, job }: ContainerRecord): string | undefined {
+  return state.status === 'created' || idle !== undefined ? job : undefined
 }
 
 /**
  * Whether what is said of a container must outlive a loss of power. Of one that is removed when it
- * has exited nothing does but the number of its start: a record that is only half there is put
- * aside, as any that cannot be read.
+ * has exited, only the number of its start must, and that it waits for a start. A record that is
+ * only half there is put aside, as any that cannot be read.
  */
-export function lasts({ autoRemove }: ContainerClaim): boolean {
-  return !autoRemove
+export function lasts({ autoRemove, startedApart }: ContainerClaim): boolean {
+  return !autoRemove || startedApart === true
+}
+
+/** A start of a container that is there: one that waits for its first start, or has exited. */
+export interface ContainerStart {
+  /** One more than the `starts` of the record that the request is about. */
+  readonly number: number
+  /** The request. */
+  readonly job: string
+  /** As `ContainerClaim.attached`, for this start. */
+  readonly attached: boolean
 }
 
 /** What a launch asks of its caller. */
 export interface LaunchOptions {
-  /** The number of the start. Default 1. */
-  readonly start?: number
+  /** Left out: the first start of a container, by the request that created it. */
+  readonly start?: ContainerStart
   /** If it aborts before the process is started, the launch ends as `cancelled`. */
   readonly signal?: AbortSignal
   /**

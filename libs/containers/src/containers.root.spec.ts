@@ -275,10 +275,125 @@ describe('the registry', () => {
   })
 })
 
+describe('create and start apart', () => {
+  const start = (number: number, job = `start ${number}`, attached = false) => ({ number, job, attached })
+  const SAYS = ['sh', '-c', 'echo ran >> /ran; cat /ran; exit 3']
+  const read = async (id: string): Promise<string> => (await world.output(id)).toString()
+
+  it('one that was created waits for a start, also through restarts of the service, and leaves nothing', async () => {
+    const id = await world.create(SAYS, { name: 'apart' })
+    await world.restart()
+    expect(world.containers.get(id)).toMatchObject({ name: 'apart', starts: 0, state: { status: 'created' } })
+    expect(world.containers.get(id).job).toBeUndefined()
+    expect(world.leaks()).toEqual([])
+    expect(await read(id)).toBe('')
+    await world.containers.giveUp(id, new StrataError('cancelled', 'not asked for'))
+    expect(await world.containers.stop(id)).toEqual({ code: 0 })
+    await expect(world.containers.kill(id)).rejects.toMatchObject({ code: 'container_not_running' })
+    const end = world.containers.wait(id)
+    expect(await world.containers.begin(id, start(1))).toBe('due')
+    await world.containers.launch(id, { start: start(1) })
+    expect(await end).toEqual({ code: 3 })
+    expect(await read(id)).toBe('ran\n')
+    await world.containers.remove(id)
+    expect(world.leaks()).toEqual([])
+  })
+
+  it('one that has exited is started again: the root and the log go on, its reader gets the new run', async () => {
+    const id = await world.create(SAYS)
+    for (const number of [1, 2]) {
+      await world.containers.launch(id, { start: start(number) })
+      expect(await world.containers.wait(id)).toEqual({ code: 3 })
+    }
+    const { state, starts, idle } = world.containers.get(id)
+    expect({ starts, idle, status: state.status }).toEqual({ starts: 2, idle: undefined, status: 'exited' })
+    expect(await read(id)).toBe('ran\nran\nran\n')
+    expect((await world.output(id, { foreground: true, follow: true })).toString()).toBe('ran\nran\n')
+    // One that was launched by the request that created it is no other.
+    const launched = await world.start(SAYS)
+    await world.containers.wait(launched)
+    await world.containers.launch(launched, { start: start(2) })
+    await world.containers.wait(launched)
+    expect(await read(launched)).toBe('ran\nran\nran\n')
+    for (const one of [id, launched]) await world.containers.remove(one)
+    expect(world.leaks()).toEqual([])
+  })
+
+  it('a number starts one process, whoever asks, and however often', async () => {
+    const id = await world.create(SAYS)
+    await Promise.all(['a', 'b', 'a'].map((job) => world.containers.launch(id, { start: start(1, job) })))
+    await world.containers.wait(id)
+    await world.containers.launch(id, { start: start(1, 'a') })
+    expect(await world.containers.begin(id, start(1, 'b'))).toBe('done')
+    expect(await read(id)).toBe('ran\n')
+    await world.containers.remove(id)
+  })
+
+  it('a start that is taken back leaves the container as it was, also an exited one', async () => {
+    const id = await world.create(SAYS)
+    const before = world.containers.get(id)
+    const stopped = { signal: AbortSignal.abort() }
+    await world.containers.begin(id, start(1))
+    await expect(world.containers.launch(id, { start: start(1), ...stopped })).rejects.toMatchObject({
+      code: 'cancelled',
+    })
+    expect(world.containers.get(id)).toMatchObject({ starts: 0, state: before.state })
+    expect(world.containers.isPrunable(id)).toBe(true)
+    await world.containers.launch(id, { start: start(1) })
+    await world.containers.wait(id)
+    const exited = world.containers.get(id)
+    // Bound, and then given up by whoever saw that its request has ended.
+    await world.containers.begin(id, start(2))
+    expect(world.containers.isPrunable(id)).toBe(false)
+    await world.containers.giveUp(id, new StrataError('node_unavailable', 'over'), 'another')
+    expect(world.containers.get(id).job).toBe('start 2')
+    await world.containers.giveUp(id, new StrataError('node_unavailable', 'over'), 'start 2')
+    expect(world.containers.get(id)).toMatchObject({ starts: 1, state: exited.state })
+    expect(await read(id)).toBe('ran\n')
+    await world.containers.remove(id)
+    expect(world.leaks()).toEqual([])
+  })
+
+  it('a start that fails says so, and the next one may do better', async () => {
+    const id = await world.create(['/bin/late'])
+    await expect(world.containers.launch(id, { start: start(1) })).rejects.toMatchObject({ code: 'command_not_found' })
+    await expect(world.containers.launch(id, { start: start(1) })).rejects.toMatchObject({ code: 'command_not_found' })
+    expect(await world.containers.wait(id)).toMatchObject({ code: 127 })
+    await expect(world.containers.launch(id, { start: start(2) })).rejects.toMatchObject({ code: 'command_not_found' })
+    await world.containers.remove(id)
+  })
+
+  it('a container is not started while it is created or launched by another request, runs, or is removed', async () => {
+    const [created, launched] = [
+      await world.claim(['true'], {}, { startedApart: true, job: 'create' }),
+      await world.claim(['sleep', '1000'], {}, { job: 'launch' }),
+    ]
+    for (const id of [created, launched]) expect(await world.containers.begin(id, start(1))).toBe('busy')
+    await world.containers.launch(launched)
+    await expect(world.containers.begin(launched, start(2))).rejects.toMatchObject({ code: 'container_running' })
+    await expect(world.containers.launch(launched, { start: start(2) })).rejects.toMatchObject({
+      code: 'container_running',
+    })
+    await world.containers.remove(launched, { force: true })
+    // Whoever creates it gives up: nothing of it stays.
+    await world.containers.giveUp(created, new StrataError('layer_missing', 'not made'), 'create')
+    expect(() => world.containers.get(created)).toThrow('there is no container')
+    await expect(world.containers.begin(created, start(1))).rejects.toMatchObject({ code: 'container_not_found' })
+    const passing = await world.create(['true'], { autoRemove: true })
+    await world.containers.launch(passing, { start: start(1) })
+    await world.containers.wait(passing)
+    await expect(world.containers.launch(passing, { start: start(2) })).rejects.toMatchObject({
+      code: 'container_not_found',
+    })
+    expect(world.leaks()).toEqual([])
+  })
+})
+
 describe('pruning', () => {
   it('takes only what has exited and nobody is owed', async () => {
     const own = await World.make({ collectMs: 10_000 })
     try {
+      const waits = await own.create(['true'])
       const [created, running, owed, byItself] = [
         await own.claim(['true']),
         await own.claim(['sleep', '300']),
@@ -309,6 +424,12 @@ describe('pruning', () => {
       await pruning
       expect(await Promise.all([owed, owed].map(pruned))).toEqual([true, false])
       clock.mockRestore()
+      // As docker: what was created and never started goes too, unless somebody waits for its end.
+      const waiting = own.containers.wait(waits)
+      expect(own.containers.isPrunable(waits)).toBe(false)
+      await own.containers.launch(waits, { start: { number: 1, job: 'start', attached: false } })
+      await waiting
+      expect(await pruned(await own.create(['true'], { autoRemove: true }))).toBe(true)
       expect(own.containers.list().map(({ id }) => id)).not.toContain(owed)
       expect(own.containers.get(running).state.status).toBe('running')
       for (const { id } of own.containers.list()) await own.containers.remove(id, { force: true })

@@ -1,16 +1,19 @@
 import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { flock, openOwnFile, ownFolder } from '@strata/linux'
-import { asStrataError, StrataError } from '@strata/base'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { AutoRemove } from './lifecycle/auto-remove.js'
 import { Cgroups } from './runtime/cgroups.js'
 import { checkClaim, checkId } from './lifecycle/claim.js'
 import {
   lasts,
+  pendingJob,
+  waitsForStart,
   type ContainerClaim,
   type ContainerExit,
   type ContainerRecord,
   type ContainerRoots,
+  type ContainerStart,
   type LaunchOptions,
 } from './container.js'
 import { notFound, type Entry } from './lifecycle/entry.js'
@@ -192,41 +195,104 @@ export class Containers {
   }
 
   /**
-   * Start number `start` (default 1) of container `id`: answers with the record once the process
-   * runs (or has exited again). At most once for a number: called again it observes, waits for a
-   * launch under way, or goes on with one that a crash interrupted. `command_not_found`,
+   * The request `job`, which creates container `id` (`startedApart`), has done all of it. On disk
+   * the container waits for a start from here on. Nothing if that is on record already.
+   * @throws StrataError `container_not_found`
+   */
+  async ready(id: string, job: string): Promise<void> {
+    const entry = this.#registry.get(id)
+    await entry.alone(async () => {
+      if (entry.removed) throw notFound(id)
+      const { record } = entry
+      if (record.startedApart && !record.idle && pendingJob(record) === job)
+        await this.#registry.save(entry, { ...record, job: undefined }, { durable: true })
+      failpoint('create.recorded')
+    })
+  }
+
+  /**
+   * Notes that the request `start.job` is about to start container `id`, so that nobody takes the
+   * container for one that waits. `launch` does the rest, and does not need this.
+   *
+   * - `due`: the start has not come to run a process yet.
+   * - `done`: it has; `launch` observes.
+   * - `busy`: the request that creates or launches the container is still under way.
+   * @throws StrataError `container_not_found`, also for one that is removed at its end and has
+   * exited; `container_running` if a later start runs
+   */
+  async begin(id: string, start: ContainerStart): Promise<'due' | 'done' | 'busy'> {
+    const entry = this.#registry.get(id)
+    return await entry.alone(async () => {
+      if (entry.removed) throw notFound(id)
+      const { record, state } = entry
+      if (start.number <= record.starts)
+        return start.number === record.starts && state.status === 'created' ? 'due' : 'done'
+      this.#assertStartable(entry)
+      if (record.idle) return 'due'
+      if (pendingJob(record) !== undefined) return 'busy'
+      await this.#registry.save(entry, this.#lifecycle.bound(record, start))
+      failpoint('start.bound')
+      return 'due'
+    })
+  }
+
+  /**
+   * A start of container `id`: answers with the record once the process runs (or has exited again).
+   * A start has a number, and happens at most once: called again, this observes, waits for a launch
+   * under way, or goes on with one that a crash interrupted. `command_not_found`,
    * `command_not_executable`, `launch_failed` and whatever the root's maker says: nothing ran, the
    * record is `exited` with 127, 126 or 125, and a call again says the same.
+   *
+   * With `options.start` the container was there before: one that waits for a start, or has exited.
+   * What it wrote into its root stays, and its log goes on. If such a start is cancelled before the
+   * process runs, the container is what it was before.
    * @throws StrataError as above; `cancelled`; what `options.assertOwned` rejects with
    */
   async launch(id: string, options: LaunchOptions = {}): Promise<ContainerRecord> {
     const entry = this.#registry.get(id)
-    const start = options.start ?? 1
+    const number = options.start?.number ?? 1
     return await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
-      if (start > entry.record.starts) {
-        if (entry.state.status === 'running')
-          throw new StrataError('container_running', `container ${id.slice(0, 12)} is running`)
-        await this.#lifecycle.start(entry, start, options)
-      } else if (start === entry.record.starts && entry.state.status === 'created')
+      if (number > entry.record.starts) {
+        this.#assertStartable(entry)
+        await this.#lifecycle.start(entry, number, options)
+      } else if (number === entry.record.starts && entry.state.status === 'created')
         await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options)
       const { state } = entry
-      if (state.status === 'exited' && state.error)
+      if (number === entry.record.starts && state.status === 'exited' && state.error)
         throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
       return entry.record
     })
   }
 
   /**
-   * Nobody will go on with the launch of a container that is still `created`: its record says so,
-   * with `error`. Nothing for one that has come further, also by a launch that was under way when
-   * this was asked.
+   * Nobody will go on with what the request `job` had begun with the container, or, without `job`,
+   * with its launch. A container that has come further is left as it is, also if that was under way
+   * when this was asked.
+   *
+   * | what was begun | the container |
+   * | --- | --- |
+   * | its launch | has exited, with `error` |
+   * | its creation | is removed |
+   * | a start of it | is what it was before |
+   *
+   * True if it was a launch.
    */
-  async giveUp(id: string, error: StrataError): Promise<void> {
+  async giveUp(id: string, error: StrataError, job?: string): Promise<boolean> {
     const entry = this.#registry.peek(id)
-    await entry?.alone(async () => {
-      if (!entry.removed && entry.state.status === 'created')
-        await this.#lifecycle.refuse(entry, entry.record.starts + 1, error)
+    if (!entry) return false
+    return await entry.alone(async () => {
+      const { record, state } = entry
+      if (entry.removed || waitsForStart(record)) return false
+      if (job !== undefined && record.job !== undefined && record.job !== job) return false
+      if (record.idle) await this.#lifecycle.withdraw(entry)
+      else if (state.status !== 'created') return false
+      else if (record.startedApart) await this.#remover.removeNow(entry)
+      else {
+        await this.#lifecycle.refuse(entry, record.starts + 1, error)
+        return true
+      }
+      return false
     })
   }
 
@@ -272,7 +338,11 @@ export class Containers {
     if (options.foreground) entry.attended = true
     const release = this.#autoRemove.hold(entry)
     try {
-      yield* entry.log.read({ ended: () => entry.ended, onEnd: (wake) => entry.onChange(wake) }, options)
+      const from = options.foreground ? entry.record.output : undefined
+      yield* entry.log.read(
+        { ended: () => entry.ended, onEnd: (wake) => entry.onChange(wake) },
+        { ...(from && { from }), ...options },
+      )
     } finally {
       release()
     }
@@ -280,10 +350,11 @@ export class Containers {
 
   /**
    * The stop signal (`signal`, the image's StopSignal, TERM), then KILL after `timeoutSeconds`
-   * (default 10; 0 at once). Fine if it has exited.
+   * (default 10; 0 at once). Fine if it has exited, or waits for a start.
    */
   async stop(id: string, options: { timeoutSeconds?: number; signal?: string } = {}): Promise<ContainerExit> {
     const entry = this.#registry.get(id)
+    if (waitsForStart(entry.record)) return { code: 0 }
     const { config } = entry.record.image
     const timeoutSeconds = options.timeoutSeconds ?? 10
     const signal = options.signal ? parseSignal(options.signal) : stopSignalOf(config?.StopSignal)
@@ -326,7 +397,8 @@ export class Containers {
 
   /**
    * Whether container `id` may be removed by someone who did not name it: it has exited, and nobody
-   * is owed its end. False for one that is being launched or runs, for one that goes by itself
+   * is owed its end, or it waits for a start (as docker has it). False for one that is being
+   * created, launched or started, or runs, for one that is removed at its end and has exited
    * (`autoRemove`), and while a `wait`, a reader of the log or the foreground reader that its maker
    * announced has it open or may still come. This is the only rule for that. A list of states that
    * a client has read is old when it comes back.
@@ -361,6 +433,13 @@ export class Containers {
     }
     this.#cgroups.tidy()
     closeSync(this.lock)
+  }
+
+  #assertStartable({ record: { id, autoRemove }, state }: Entry): void {
+    if (state.status === 'running')
+      throw new StrataError('container_running', `container ${id.slice(0, 12)} is running`)
+    if (state.status === 'exited' && autoRemove)
+      throw new StrataError('container_not_found', `container ${id.slice(0, 12)} has exited and is being removed`)
   }
 
   get #bundles(): string {

@@ -16,7 +16,7 @@ export interface JournalRecord {
   readonly bytes: number
   readonly entries: number
   readonly total?: number
-  /** Of a launch: the container that is to be. */
+  /** Of a launch or a start: its container. */
   readonly container?: string
   readonly createdAt: string
   readonly updatedAt: string

@@ -535,6 +535,7 @@ describe('jobs', () => {
         return { node: 'a', id: image.id }
       },
       launch: () => Promise.reject(new Error('not here')),
+      start: () => Promise.reject(new Error('not here')),
       clean: () => Promise.reject(new Error('not here')),
     })
     await journal.create(root, 'load', 'waiting')

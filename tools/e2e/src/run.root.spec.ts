@@ -1,10 +1,12 @@
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { readFile, readlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { JobView } from '@strata/api'
 import { mountAt } from '@strata/linux'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
-import { StrataUnderTest, until, type Output } from './testing/strata.js'
+import { leftOnNode, StrataUnderTest, until, type Output } from './testing/strata.js'
 
 let strata: StrataUnderTest
 beforeAll(async () => {
@@ -298,10 +300,137 @@ describe('what the CLI does to containers', () => {
   })
 })
 
+describe('create, then start', () => {
+  const RAN = ['sh', '-c', 'echo ran >> /ran; cat /ran; exit 3']
+  const cli = async (...args: string[]): Promise<[code: number, stdout: string, stderr: string]> => {
+    const { code, stdout, stderr } = await strata.cli(args)
+    return [code, stdout.toString(), stderr]
+  }
+  const create = async (...args: string[]): Promise<string> => (await cli('create', ...args))[1].trim()
+  const view = async (id: string): Promise<object> => (await strata.request('GET', `/v1/containers/${id}`)).json()
+
+  it('what was created has its name, its image and no process; start runs it, and runs it again on the same root', async () => {
+    const id = await create('--name', 'apart', 't/box', ...RAN)
+    expect(id).toMatch(/^[0-9a-f]{64}$/)
+    expect(await view('apart')).toMatchObject({ id, state: 'created', starts: 0, command: RAN })
+    expect((await cli('ps', '-q'))[1]).toBe('')
+    expect((await cli('ps', '-a'))[1]).toMatch(/ Created +apart$/m)
+    expect(await cli('logs', 'apart')).toEqual([0, '', ''])
+    expect(JSON.parse((await cli('inspect', 'apart'))[1])).toMatchObject([{ state: 'created' }])
+    expect(leftOnNode(strata.node)).toEqual([join(strata.node.folder, 'containers', id)])
+    for (const command of ['create', 'run'] as const) {
+      const [code, , stderr] = await cli(command, '--name', 'apart', 't/box')
+      expect([code, stderr]).toEqual([command === 'run' ? 125 : 1, expect.stringContaining('the name apart is used')])
+    }
+    expect((await cli('rmi', 't/box'))[2]).toContain('used by a container')
+    expect((await cli('kill', 'apart'))[0]).toBe(1)
+    expect(await cli('stop', 'apart')).toEqual([0, 'apart\n', ''])
+
+    const end = cli('wait', 'apart')
+    expect(await cli('start', 'apart')).toEqual([0, 'apart\n', ''])
+    expect(await end).toEqual([0, '3\n', ''])
+    expect(await cli('logs', id)).toEqual([0, 'ran\n', ''])
+    expect(await cli('start', '-a', id)).toEqual([3, 'ran\nran\n', ''])
+    expect((await cli('logs', id))[1]).toBe('ran\nran\nran\n')
+    expect(await view(id)).toMatchObject({ state: 'exited', starts: 2, exitCode: 3 })
+    expect(await cli('rm', 'apart')).toEqual([0, 'apart\n', ''])
+  })
+
+  it('one that goes at its end is started with its output seen; one that was not started goes without force', async () => {
+    const id = await create('--rm', 't/box', 'sh', '-c', 'echo out; echo err >&2; exit 4')
+    expect(await cli('start', '-a', id)).toEqual([4, 'out\n', 'err\n'])
+    await until(async () => (await strata.containers()).length === 0, 'it is removed')
+    const [first, second] = [await create('t/box', 'true'), await create('--rm', 't/box', 'true')]
+    expect(await cli('rm', first)).toEqual([0, `${first}\n`, ''])
+    const waiting = strata.request('POST', `/v1/containers/${second}/wait`)
+    expect((await cli('rm', second))[0]).toBe(0)
+    expect((await waiting).status).toBe(404)
+    expect(leftOnNode(strata.node)).toEqual([])
+  })
+
+  it('says what cannot be created or started, in one sentence each', async () => {
+    expect(await cli('create', 't/none')).toEqual([1, '', expect.stringContaining('t/none')])
+    expect(await cli('create', '--privileged', 't/box')).toEqual([125, '', expect.stringContaining('--privileged')])
+    const bad = await create('--name', 'bad', 't/box', 'no-such-program')
+    expect(await cli('start', 'bad', 'no-such')).toEqual([
+      1,
+      '',
+      expect.stringMatching(/no-such-program.*\n.*no-such\b.*\n$/),
+    ])
+    expect(await cli('start', '-a', 'bad')).toEqual([1, '', expect.stringContaining('no-such-program')])
+    expect(await cli('start', '-a', 'bad', 'other')).toEqual([1, '', expect.stringContaining('multiple containers')])
+    expect(await view(bad)).toMatchObject({ state: 'exited', exitCode: 127, starts: 2 })
+    await cli('rm', 'bad')
+  })
+
+  it('starts that come at once start one process, beside a removal too; one that runs is left alone', async () => {
+    const start = (id: string, query = '') => strata.request('POST', `/v1/containers/${id}/start${query}`)
+    const id = await create('t/box', 'sh', '-c', 'echo ran; while :; do usleep 10000; done')
+    const answers = await Promise.all([start(id), start(id), start(id, '?attach'), start(id)])
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200])
+    for (const answer of answers) expect(answer.json()).toMatchObject({ id, state: 'running', starts: 1 })
+    expect((await start(id, '?wait=false')).json()).toMatchObject({ id, state: 'running', starts: 1 })
+    await cli('rm', '-f', id)
+
+    // Whoever leaves has asked for it all the same.
+    const left = await create('t/box', 'sleep', '1000')
+    const gone = new AbortController()
+    const leaving = strata.request('POST', `/v1/containers/${left}/start`, undefined, { signal: gone.signal })
+    leaving.catch(() => undefined)
+    gone.abort()
+    const begun = await start(left, '?wait=false')
+    expect([200, 202]).toContain(begun.status)
+    await until(async () => 'pid' in (await view(left)), 'it runs')
+    await cli('rm', '-f', left)
+
+    for (const remove of ['rm', 'prune']) {
+      const both = await create('t/box', 'sleep', '1000')
+      const removal = remove === 'rm' ? cli('rm', both) : cli('system', 'prune', '-f')
+      const [started, [code]] = await Promise.all([start(both), removal])
+      const { status } = await strata.request('GET', `/v1/containers/${both}`)
+      if (started.status === 200) expect(status).toBe(200)
+      else expect([status, code]).toEqual([404, 0])
+      await cli('rm', '-f', both)
+      expect(await strata.containers()).toEqual([])
+    }
+    const pruned = await create('t/box', 'true')
+    expect((await cli('system', 'prune', '-f'))[1]).toContain(pruned)
+    expect(leftOnNode(strata.node)).toEqual([])
+  })
+
+  it('create and start are jobs: they can be named, followed and cancelled', async () => {
+    const [creating, starting] = [randomUUID(), randomUUID()]
+    const body = { image: 't/box', command: ['true'], name: 'job' }
+    const created = await strata.request('POST', `/v1/containers?start=false&wait=false&job=${creating}`, body)
+    expect([created.status, created.headers.location]).toEqual([202, `/v1/jobs/${creating}`])
+    const job = async (id: string): Promise<JobView> => (await strata.request('GET', `/v1/jobs/${id}`)).json()
+    await until(async () => (await job(creating)).state === 'completed', 'it is created')
+    const { id } = created.json<{ id: string }>()
+    expect(await job(creating)).toMatchObject({ kind: 'launch', container: id, result: { container: id } })
+    const begun = await strata.request('POST', `/v1/containers/job/start?wait=false&job=${starting}`)
+    expect([begun.status, begun.json(), begun.headers.location]).toEqual([202, { id }, `/v1/jobs/${starting}`])
+    await until(async () => (await job(starting)).state === 'completed', 'it is started')
+    expect(await job(starting)).toMatchObject({ kind: 'start', container: id, result: { container: id } })
+    expect((await strata.request('POST', `/v1/containers/job/start?job=${starting}`)).status).toBe(409)
+    await cli('rm', '-f', 'job')
+
+    const taken = randomUUID()
+    const answer = strata.request('POST', `/v1/containers?start=false&job=${taken}`, body)
+    await until(async () => (await strata.request('DELETE', `/v1/jobs/${taken}`)).status !== 404, 'the job is there')
+    // It may have been too late, which is no failure.
+    if ((await answer).status === 201) await cli('rm', 'job')
+    else expect((await answer).json()).toMatchObject({ code: 'cancelled' })
+    await until(async () => (await strata.containers()).length === 0, 'nothing of it is left')
+    expect((await strata.request('POST', '/v1/containers?start=false', body)).status).toBe(201)
+    await cli('rm', 'job')
+  })
+})
+
 describe('names', () => {
   it('are one container’s, until it is removed, also after a new start of the services', async () => {
     const first = (await strata.cli(['run', '-d', '--name', 'unique', 't/box', 'true'])).stdout.toString().trim()
     await strata.cli(['wait', 'unique'])
+    const created = (await strata.cli(['create', 't/box', 'echo', 'late'])).stdout.toString().trim()
     const second = await strata.cli(['run', '--name', 'unique', 't/box', 'true'])
     expect(second).toMatchObject({ code: 125 })
     expect(second.stderr).toContain('unique')
@@ -309,7 +438,9 @@ describe('names', () => {
     await strata.stop('SIGKILL')
     await strata.startProcesses()
     expect((await strata.request('POST', '/v1/containers', { image: 't/box', name: 'unique' })).status).toBe(409)
-    await strata.cli(['rm', first])
+    // What was created before waits still.
+    expect((await strata.cli(['start', '-a', created])).stdout.toString()).toBe('late\n')
+    await strata.cli(['rm', first, created])
     const third = await strata.request('POST', '/v1/containers', { image: 't/box', name: 'unique' })
     expect(third.status).toBe(201)
     await strata.cli(['rm', '-f', 'unique'])

@@ -71,7 +71,8 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     await startB()
     await becomes(b, 'ready')
     await onlyA()
-    const { token, body } = world.witness.container('t/base')
+    const [{ token, body }, waits] = [world.witness.container('t/base'), world.witness.container('t/base')]
+    expect((await launch({ ...waits.body, name: 'waits' }, '?start=false')).status).toBe(201)
     world.orders.give('launch.placed', 'SIGKILL')
     const answer = launch({ ...body, name: 'lost' })
     await world.orders.taken('launch.placed')
@@ -92,17 +93,18 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
         state: 'unknown',
         reason: `the node ${a} does not answer; it was created when last heard of`,
       },
+      { name: 'waits', node: a, state: 'unknown' },
     ])
     expect((await cli('ps')).stdout).toContain('Unknown: ')
     expect((await cli('node', 'ls')).stdout).toMatch(
-      new RegExp(`^${a} +\\S+ +Gone \\(last seen .* ago\\) +\\S+ +runc version \\S+ +1$`, 'm'),
+      new RegExp(`^${a} +\\S+ +Gone \\(last seen .* ago\\) +\\S+ +runc version \\S+ +2$`, 'm'),
     )
 
     // What may be running there is not forgotten by a slip, and what lives not at all.
     const stays = await cli('node', 'rm', a)
     expect([stays.code, stays.stderr]).toEqual([
       1,
-      expect.stringContaining('had 1 containers that may still be running there (lost)'),
+      expect.stringMatching(/had 2 containers that may still be running there \((lost, waits|waits, lost)\)/),
     ])
     for (const force of [[], ['--force']]) {
       const refused = await cli('node', 'rm', ...force, b)
@@ -136,14 +138,15 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     for (const service of NODE)
       await world.strata.startGroup([service], false, { name: service, environment: { STRATA_REJOIN: 'true' } })
     await becomes(a, 'ready')
-    const ofA = async (): Promise<ContainerView | undefined> =>
-      (await world.strata.request('GET', '/v1/containers?all'))
-        .json<{ containers: ContainerView[] }>()
-        .containers.find(({ node }) => node === a)
+    const ofA = (): Promise<ContainerView | undefined> => world.container(shown[0]?.id ?? '')
     await until(async () => (await ofA())?.state === 'exited', 'it shows its container again')
     const back = await ofA()
     expect(back).toMatchObject({ name: back?.id.slice(0, 12), state: 'exited', exitCode: 125 })
     expect(world.witness.times(token)).toBe(0)
+    // What only waits can still be started.
+    expect(await world.container('waits')).toMatchObject({ node: a, state: 'created' })
+    expect((await world.strata.request('POST', '/v1/containers/waits/start')).status).toBe(200)
+    await until(() => world.witness.times(waits.token) === 1, 'it runs')
     // Rejoined once, it is a node like any other.
     for (const service of NODE) await world.strata.stop('SIGTERM', service)
     await startA()
@@ -200,6 +203,40 @@ describe('a node that is gone', { timeout: 180_000 }, () => {
     expect((await launch({ image: 't/base', command: ['true'], name: 'first' })).status).toBe(201)
     await load('t/other')
     await world.right('a node that was the only one and gone for a while')
+  })
+
+  it('with a container that was created: its start ends with that reason, and can be asked for again when it is back', async () => {
+    const { token, body } = world.witness.container('t/base')
+    expect((await launch({ ...body, name: 'waits' }, '?start=false')).status).toBe(201)
+    const start = (query = '') => world.strata.request('POST', `/v1/containers/waits/start${query}`)
+    // Redis may forget everything between the two.
+    await world.redis.kill()
+    await rm(join(world.redis.folder, 'appendonlydir'), { recursive: true })
+    await world.redis.start()
+    await until(async () => (await world.container('waits'))?.state === 'created', 'its node shows it again')
+
+    const job = randomUUID()
+    world.orders.give('launch.created', 'SIGSTOP')
+    const answer = start(`?job=${job}`)
+    const pid = await world.orders.taken('launch.created')
+    const ended = await answer
+    expect([ended.status, ended.json<Problem>()]).toEqual([
+      503,
+      expect.objectContaining({
+        code: 'node_unavailable',
+        detail: expect.stringContaining('not started elsewhere') as string,
+      }),
+    ])
+    expect(await world.container('waits')).toMatchObject({ state: 'unknown' })
+    expect((await start()).json<Problem>().code).toBe('node_unavailable')
+    process.kill(pid, 'SIGCONT')
+    await becomes(a, 'ready')
+    await until(async () => (await world.container('waits'))?.state === 'created', 'it is what it was')
+    expect((await launch({ image: 't/base', name: 'waits' })).json<Problem>().code).toBe('container_exists')
+    expect([world.witness.times(token), (await world.job(job)).state]).toEqual([0, 'failed'])
+    expect((await start()).status).toBe(200)
+    await until(() => world.witness.times(token) === 1, 'it runs')
+    await world.right('a node that came back with a container that was created')
   })
 
   // In the middle of its job, and with the container created and one call away from running.

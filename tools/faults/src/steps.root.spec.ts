@@ -202,6 +202,89 @@ onEachStore('on %s, a service that is killed at', (store) => {
     )
   })
 
+  it('the steps of create and of start: what was created waits, and every start runs once', async () => {
+    const { witness, checker } = world
+    const request = (path: string, body?: object) => world.strata.request('POST', `/v1/containers${path}`, body)
+    const create = (name: string, more: object = {}) => {
+      const { token, body } = witness.container('t/base')
+      return { token, asked: () => request('?start=false', { ...body, ...more, name }) }
+    }
+    // Each dies while it is created; then the job is taken up again, and it waits.
+    const creating: Failpoint[] = ['launch.claimed', 'launch.recorded', 'launch.placed', 'create.recorded']
+    const tokens = new Map<string, string>()
+    for (const step of creating) {
+      const name = `create-${step}`
+      checker.created.add(name)
+      const { token, asked } = create(name, step === 'create.recorded' ? { autoRemove: true } : {})
+      tokens.set(name, token)
+      await world.killAt('runtime', step, asked)
+    }
+    await world.right(`runtime killed at ${creating.length} steps of create`, async () =>
+      (
+        await Promise.all(
+          [...tokens].map(async ([name, token]) => {
+            const state = (await world.container(name))?.state
+            return problem(state === 'created' && witness.times(token) === 0, `${name} is ${state ?? 'not there'}`)
+          }),
+        )
+      ).flat(),
+    )
+    for (const name of tokens.keys()) expect((await request(`/${name}/start`)).status, name).toBe(200)
+    checker.created.clear()
+
+    const starting: Failpoint[] = [
+      'start.bound',
+      'launch.numbered',
+      'launch.prepared',
+      'launch.created',
+      'launch.started',
+      'launch.running-recorded',
+      'launch.exit-recorded',
+      'launch.cleaned',
+    ]
+    for (const step of starting) {
+      const name = `start-${step}`
+      const { token, asked } = create(name)
+      tokens.set(name, token)
+      expect((await asked()).status).toBe(201)
+      await world.killAt('runtime', step, () => request(`/${name}/start`))
+    }
+    await world.right(`runtime killed at ${starting.length} steps of start`, async () =>
+      (
+        await Promise.all(
+          [...tokens].map(async ([name, token]) => {
+            const [container, times] = [await world.container(name), witness.times(token)]
+            const isOver = name === 'create-create.recorded' ? !container : container?.exitCode === 0
+            return problem(
+              isOver && times === 1,
+              `${name} is ${container?.state ?? 'not there'} ${container?.reason ?? ''}, and ran ${times} times`,
+            )
+          }),
+        )
+      ).flat(),
+    )
+    // What has exited is started again, killed at any step.
+    await world.killAt('runtime', 'launch.created', () => request('/start-launch.numbered/start'))
+    await world.right('runtime killed in a second start', () =>
+      Promise.resolve(problem(witness.times(tokens.get('start-launch.numbered') ?? '') === 2, 'it has not run again')),
+    )
+
+    // In the gateway: what was not queued is given up, and the container waits on.
+    const [lost, lives, job] = [create('start-lost'), create('start-lives'), randomUUID()]
+    for (const { asked } of [lost, lives]) expect((await asked()).status).toBe(201)
+    checker.created.add('start-lost')
+    await world.killAt('gateway', 'start.journal-made', () => request(`/start-lost/start?job=${job}`))
+    await world.killAt('gateway', 'start.queued', () => request('/start-lives/start'))
+    await world.right('gateway killed at 2 steps of start', async () => [
+      ...problem((await world.job(job)).error?.code === 'queue_unavailable', 'the start that was not queued goes on'),
+      ...problem((await world.container('start-lost'))?.state === 'created', 'its container does not wait'),
+      ...problem(witness.times(lost.token) === 0 && witness.times(lives.token) === 1, 'they ran as they should not'),
+    ])
+    expect((await create('start-lost').asked()).json()).toMatchObject({ code: 'container_exists' })
+    expect((await request('/start-lost/start')).status).toBe(200)
+    checker.created.clear()
+  })
+
   it('the steps of launch in the gateway: what was not queued is given up, and its name is free', async () => {
     const [lost, lives] = [world.witness.container('t/base'), world.witness.container('t/base')]
     const job = randomUUID()

@@ -23,7 +23,7 @@ import { ContainersService } from './containers.service.js'
 export class ContainersController {
   constructor(private readonly containers: ContainersService) {}
 
-  @Endpoint(API.createContainer, 'Launches a container from an image', [
+  @Endpoint(API.createContainer, 'Launches a container from an image; with ?start=false only creates it', [
     'image_not_found',
     'nothing_to_run',
     'container_exists',
@@ -42,11 +42,34 @@ export class ContainersController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ContainerView | { id: string }> {
     const job = query.job ?? randomUUID()
-    const id = await this.containers.launch(body, job)
+    const id = await this.containers.launch(body, job, { start: query.start })
     void reply.header('location', query.wait ? `/v1/containers/${id}` : `/v1/jobs/${job}`)
     if (query.wait) return this.containers.launched(body.image, id, job, closedSignal(reply.raw))
     void reply.status(202)
     return { id }
+  }
+
+  @Endpoint(API.startContainer, 'Starts one that was created or has exited; answers at once if it runs', [
+    'container_not_found',
+    'container_ambiguous',
+    'launch_failed',
+    'command_not_found',
+    'command_not_executable',
+    'node_unavailable',
+    'queue_unavailable',
+    'job_exists',
+  ])
+  @ApiResponse({ status: 202, description: 'with ?wait=false; Location is the job' })
+  async start(
+    @Param('id', { schema: API.startContainer.param }) ref: string,
+    @Query({ schema: API.startContainer.query }) query: z.infer<typeof API.startContainer.query>,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<ContainerView | { id: string }> {
+    const gone = closedSignal(reply.raw)
+    const start = await this.containers.start(ref, query.job ?? randomUUID(), query.attach, gone)
+    if (query.wait || start.job === undefined) return this.containers.started(start, gone)
+    void reply.status(202).header('location', `/v1/jobs/${start.job}`)
+    return { id: start.id }
   }
 
   @Endpoint(API.listContainers, 'The containers that run, or may run on a node that is gone; with ?all every one')
@@ -59,7 +82,7 @@ export class ContainersController {
 
   @Endpoint(
     API.pruneContainers,
-    'Removes the containers that have exited. Each node decides by itself: one that is being launched, runs, or is still waited for stays',
+    'Removes the containers that have exited or were never started. Each node decides by itself: one that is being created, launched or started, runs, or is still waited for stays',
     ['queue_unavailable'],
   )
   @ApiBody({ standardSchema: pruneContainersSchema, required: false } as object)

@@ -14,7 +14,7 @@ import type {
 } from '@strata/api'
 import { NodeDirectory } from '@strata/queue'
 import { ContainerDirectory } from './container-directory.js'
-import { LaunchService } from './launch.service.js'
+import { LaunchService, type BegunStart } from './launch.service.js'
 import { NodeApiClient } from './node-api-client.js'
 
 /** The node API's routes about one container. */
@@ -36,9 +36,22 @@ export class ContainersService {
     private readonly nodeApi: NodeApiClient,
   ) {}
 
-  /** Begins a launch as the request `job`, and answers with the container's id. */
-  async launch(request: CreateContainer, job: string): Promise<string> {
-    return this.launches.launch(request, job)
+  /**
+   * Begins a launch as the request `job`, and answers with the container's id.
+   * @param options `start: false` creates the container, and starts nothing
+   */
+  async launch(request: CreateContainer, job: string, options: { readonly start: boolean }): Promise<string> {
+    return this.launches.launch(request, job, options)
+  }
+
+  /** Begins the start of a container that does not run, as the request `job`. */
+  async start(ref: string, job: string, attach: boolean, gone: AbortSignal): Promise<BegunStart> {
+    return this.launches.start(ref, job, attach, gone)
+  }
+
+  /** The container, once it runs or has run. @throws StrataError why the start failed */
+  async started(start: BegunStart, gone: AbortSignal): Promise<ContainerView> {
+    return this.launches.started(start, gone)
   }
 
   /** The container, once the launch `job` has ended well. @throws StrataError why it failed */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Inject, Injectable } from '@nestjs/common'
-import type { ContainerView, CreateContainer } from '@strata/api'
+import { imageRef, type ContainerView, type CreateContainer } from '@strata/api'
 import { Images } from '@strata/images'
 import { failpoint, StrataError } from '@strata/base'
 import { readSecretFile } from '@strata/platform'
@@ -8,13 +8,19 @@ import { NodeDirectory, QUEUES, Sealer, type SealedSpec } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { Requests } from '../jobs/requests.js'
 import { ContainerDirectory } from './container-directory.js'
-import { imageRef } from './image-ref.js'
 import { randomName } from './names.js'
 import { NodeApiClient } from './node-api-client.js'
 
+/** A start of a container, under way as the request `job`; without one it runs already. */
+export interface BegunStart {
+  readonly id: string
+  readonly job: string | undefined
+}
+
 /**
- * Turns a request into a `place` job; which node takes it, and all that follows, is the nodes'
- * matter.
+ * Turns requests to create or launch a container into a `place` job, and requests to start one into
+ * a `start` job on the node that has it. Which node takes a `place`, and all that follows, is the
+ * nodes' matter.
  */
 @Injectable()
 export class LaunchService {
@@ -31,8 +37,11 @@ export class LaunchService {
     this.#sealer = new Sealer(Buffer.from(readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')))
   }
 
-  /** Resolves with the container's id when the job is queued. */
-  async launch(request: CreateContainer, job: string): Promise<string> {
+  /**
+   * Resolves with the container's id when the job is queued.
+   * @param start false: the container is created only
+   */
+  async launch(request: CreateContainer, job: string, { start }: { readonly start: boolean }): Promise<string> {
     const image = await this.images.details(request.image)
     await this.nodeApi.requireNode()
     const container = randomBytes(32).toString('hex')
@@ -53,6 +62,7 @@ export class LaunchService {
           network: request.network ?? 'none',
           autoRemove: request.autoRemove ?? false,
           attach: request.attach ?? false,
+          start,
         }
         return { name: 'place', queue: QUEUES.runtime, id: job, data: { root: job, purpose: 'launch', launch } }
       },
@@ -79,6 +89,37 @@ export class LaunchService {
       ),
     )
     return this.containers.get(container, signal)
+  }
+
+  /**
+   * Resolves when the job is queued. The start has the number after those that the container has
+   * had; so a job that runs twice, and requests that come at once, start one process.
+   * @throws StrataError `container_not_found`, `container_ambiguous`, `node_unavailable`,
+   * `job_exists`, `queue_unavailable`
+   */
+  async start(ref: string, job: string, attach: boolean, gone: AbortSignal): Promise<BegunStart> {
+    const { id, node: nodeId } = await this.containers.find(ref)
+    const node = await this.nodes.get(nodeId)
+    const { state, starts = 0 } = await this.nodeApi.call(node, 'getContainer', { params: { id } }, gone)
+    if (state === 'running') return { id, job: undefined }
+    await this.requests.begin({ id: job, kind: 'start', container: id }, () => {
+      failpoint('start.journal-made')
+      const data = { root: job, container: id, number: starts + 1, attach }
+      return { name: 'start', queue: QUEUES.runtimeOn(nodeId), id: job, data }
+    })
+    failpoint('start.queued')
+    return { id, job }
+  }
+
+  /** The container, once the start has ended well; its error otherwise, in its node's words. */
+  async started({ id, job }: BegunStart, signal: AbortSignal): Promise<ContainerView> {
+    if (job !== undefined)
+      await this.requests.result('start', job, signal, async (error) => {
+        // The node may know of an earlier launch that failed.
+        const told = await this.nodeApi.launchFailure(id, signal)
+        return told?.code === error.code ? told : error
+      })
+    return this.containers.get(id, signal)
   }
 
   async #claimName(wanted: string | undefined, container: string): Promise<string> {

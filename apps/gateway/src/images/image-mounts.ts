@@ -4,7 +4,7 @@ import type { ImageDetails } from '@strata/images'
 import { StrataError } from '@strata/base'
 import { type Digest } from '@strata/oci'
 import { NodeDirectory, QUEUES } from '@strata/queue'
-import { imageRef } from '../containers/image-ref.js'
+import { imageRef } from '@strata/api'
 import { NodeApiClient } from '../containers/node-api-client.js'
 import { Requests } from '../jobs/requests.js'
 

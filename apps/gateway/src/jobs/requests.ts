@@ -17,7 +17,7 @@ import { Cancellation } from './cancellation.js'
 export interface NewRequest {
   readonly id: string
   readonly kind: JobKind
-  /** Only of a launch: the id of the container that it makes. */
+  /** Only of a launch or a start: the id of its container. */
   readonly container?: string
 }
 

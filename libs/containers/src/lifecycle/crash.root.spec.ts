@@ -241,6 +241,85 @@ describe('a service that dies', () => {
     expect(await timesRun()).toBe(0)
   })
 
+  describe('in a start of a container that was there', () => {
+    /** Up to the number of the start on disk. */
+    async function beginStart(more: Partial<ContainerRecord> = {}): Promise<void> {
+      const id = await world.create(QUICK)
+      const waits = world.containers.get(id)
+      await world.containers.close()
+      record = {
+        ...waits,
+        job: 'start',
+        starts: 1,
+        bootId,
+        idle: { state: { status: 'created' }, starts: 0 },
+        ...more,
+      }
+      await store.save(record, { durable: true })
+    }
+    const start = { number: 1, job: 'start', attached: false }
+
+    it.each<[string, () => Promise<void>]>([
+      ['with only the number on disk', () => Promise.resolve()],
+      ['with root and bundle made', prepare],
+      [
+        'between created and start',
+        async () => {
+          await prepare()
+          const monitor = spawn()
+          await monitor.created
+          monitor.release()
+        },
+      ],
+    ])('%s: its request runs it, once', async (_, die) => {
+      await beginStart()
+      await die()
+      await reopen()
+      expect(world.containers.get(record.id).state).toEqual({ status: 'created' })
+      await world.containers.launch(record.id, { start })
+      expect(await world.containers.wait(record.id)).toEqual({ code: 5 })
+      expect(await timesRun()).toBe(1)
+    })
+
+    it('between created and start, and nobody goes on: it waits for another start, and nothing is left', async () => {
+      await beginStart()
+      await prepare()
+      const monitor = spawn()
+      await monitor.created
+      monitor.release()
+      await reopen()
+      await world.containers.giveUp(record.id, new StrataError('node_unavailable', 'its request has ended'), 'start')
+      expect(world.leaks()).toEqual([])
+      expect(world.containers.get(record.id)).toMatchObject({ starts: 0, state: { status: 'created' } })
+      await world.restart()
+      await world.containers.launch(record.id, { start: { ...start, job: 'another' } })
+      expect(await world.containers.wait(record.id)).toEqual({ code: 5 })
+      expect(await timesRun()).toBe(1)
+    })
+
+    it('in another boot: what may have run is not run again; what waits still waits', async () => {
+      await beginStart({ bootId: 'other' })
+      await reopen()
+      expect(world.containers.get(record.id).state).toMatchObject({ status: 'exited', reason: 'start interrupted' })
+      await world.containers.remove(record.id)
+      await beginStart({ bootId: 'other', starts: 0, job: undefined, idle: undefined })
+      await reopen()
+      expect(world.containers.get(record.id).state).toEqual({ status: 'created' })
+    })
+
+    it('after start, before it is written down: it runs, and another start may follow its end', async () => {
+      await beginStart()
+      await prepare()
+      const { monitor } = await launcher.run(record, log())
+      await monitor.ended
+      await reopen()
+      expect(await world.containers.wait(record.id)).toEqual({ code: 5 })
+      await world.containers.launch(record.id, { start: { ...start, number: 2 } })
+      await world.containers.wait(record.id)
+      expect(await timesRun()).toBe(2)
+    })
+  })
+
   it('in a removal: the next start ends it', async () => {
     await begin(QUICK)
     await prepare()

@@ -38,6 +38,13 @@ export class Entry {
     return this.removed || this.state.status === 'exited'
   }
 
+  /** It is started once more: what was noted of the start before does not count. */
+  begin(): void {
+    this.failure = undefined
+    this.collected = false
+    this.attended = false
+  }
+
   /** Runs `work` when all that was asked for before has ended. */
   alone<T>(work: () => Promise<T>): Promise<T> {
     return this.#changes.run(work)

@@ -1,6 +1,13 @@
 import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { bootId } from '@strata/linux'
-import { lasts, type ContainerRecord, type ContainerState, type LaunchOptions } from '../container.js'
+import {
+  lasts,
+  waitsForStart,
+  type ContainerRecord,
+  type ContainerStart,
+  type ContainerState,
+  type LaunchOptions,
+} from '../container.js'
 import type { Entry } from './entry.js'
 import type { Launcher, Observed, Started } from './launcher.js'
 
@@ -34,21 +41,26 @@ export class Lifecycle {
   /**
    * Records the number, then runs. Does not throw for what the record then says: `exited` with the
    * error.
-   * @throws what `assertOwned` rejects with; the record is `created` then
+   * @throws what `assertOwned` rejects with; the record is `created` then. `cancelled` for a start
+   * that was withdrawn
    */
   async start(entry: Entry, number: number, options: LaunchOptions): Promise<void> {
+    const before = entry.record
+    const { start } = options
     const record: ContainerRecord = {
-      ...entry.record,
+      ...(start ? { ...this.bound(before, start), output: await entry.log.end() } : before),
       starts: number,
       bootId: this.#bootId,
       state: { status: 'created' },
     }
-    const before = entry.record
     // At once, so that whatever goes wrong from here on is recorded as this start's end.
     entry.record = record
+    if (before.state.status === 'exited') entry.begin()
     let isNumbered = false
     const attempt = async (confirm: () => Promise<void>): Promise<Started> => {
       options.signal?.throwIfAborted()
+      // An earlier start may not have been cleaned up after.
+      if (this.node.launcher.isUnclean(record.id)) await this.node.launcher.clean(record)
       // The number must be on disk before the runtime hears of the container; making root and
       // bundle runs nothing. Both to their end, whatever comes of one: what follows writes the
       // record again.
@@ -65,6 +77,27 @@ export class Lifecycle {
       // The next run writes the number itself if this one did not.
       if (!isNumbered) entry.record = before
     })
+  }
+
+  /** The record of a container that the request `start.job` is about to start. */
+  bound(record: ContainerRecord, { job, attached }: ContainerStart): ContainerRecord {
+    const { state, starts } = record
+    const idle = record.idle ?? (state.status === 'running' ? undefined : { state, starts })
+    return { ...record, job, attached, idle }
+  }
+
+  /** Ends the start under way before its process runs: the container is again what it was. */
+  async withdraw(entry: Entry): Promise<void> {
+    const { record } = entry
+    if (!record.idle) return
+    // First: what is on record as idle is not looked after by anybody.
+    if (this.node.launcher.isUnclean(record.id)) await this.clean(entry)
+    const { state, starts } = record.idle
+    await this.node.save(
+      entry,
+      { ...record, state, starts, idle: undefined, job: undefined },
+      { durable: lasts(record) },
+    )
   }
 
   async #number(entry: Entry, record: ContainerRecord): Promise<void> {
@@ -146,6 +179,10 @@ export class Lifecycle {
         throw right.lost.reason
       }
       const failure = new StrataError('cancelled', 'the launch was cancelled', { cause: error })
+      if (signal?.aborted && !right.isUsed && entry.record.idle) {
+        await this.withdraw(entry)
+        throw failure
+      }
       await this.#failed(entry, signal?.aborted ? failure : asStrataError(error))
     }
   }
@@ -160,7 +197,7 @@ export class Lifecycle {
     const startedAt = entry.state.status === 'running' ? entry.state.startedAt : new Date().toISOString()
     await this.node.save(
       entry,
-      { ...entry.record, state: { status: 'running', pid, startedAt } },
+      { ...entry.record, idle: undefined, state: { status: 'running', pid, startedAt } },
       { durable: lasts(entry.record) },
     )
     failpoint('launch.running-recorded')
@@ -188,13 +225,14 @@ export class Lifecycle {
     const state: ContainerState = { status: 'exited', ...exit, ...startedAt, finishedAt: new Date().toISOString() }
     entry.log.stopKeeping()
     entry.monitor = undefined
+    const record: ContainerRecord = { ...entry.record, idle: undefined, state }
     try {
-      await this.node.save(entry, { ...entry.record, state }, { durable: lasts(entry.record) })
+      await this.node.save(entry, record, { durable: lasts(record) })
     } catch (error) {
       // Who waits is told all the same. Nothing is cleaned: with the bundle the exit code stays,
       // and the next service reads it there.
       this.node.warn(entry, 'cannot record the end of', error)
-      entry.record = { ...entry.record, state }
+      entry.record = record
       entry.changed()
       return
     }
@@ -241,6 +279,8 @@ export class Lifecycle {
               ? 'its monitor was killed, so its process was too'
               : 'the machine was restarted',
         })
+    } else if (waitsForStart(record)) {
+      if (this.node.launcher.isUnclean(record.id)) await this.clean(entry)
     } else if (record.starts > 0) {
       const observed = await this.observe(entry)
       if (observed.found === 'created') observed.monitor.release()

@@ -2,18 +2,21 @@ import { ERROR_CODES } from '@strata/base'
 import { z } from 'zod'
 import type { ContainerRecord } from '../container.js'
 
+const created = z.object({ status: z.literal('created') })
+const exited = z.object({
+  status: z.literal('exited'),
+  code: z.number().int(),
+  startedAt: z.string().optional(),
+  finishedAt: z.string(),
+  reason: z.string().optional(),
+  error: z.enum(ERROR_CODES).optional(),
+})
 const state = z.discriminatedUnion('status', [
-  z.object({ status: z.literal('created') }),
+  created,
   z.object({ status: z.literal('running'), pid: z.number().int().positive(), startedAt: z.string() }),
-  z.object({
-    status: z.literal('exited'),
-    code: z.number().int(),
-    startedAt: z.string().optional(),
-    finishedAt: z.string(),
-    reason: z.string().optional(),
-    error: z.enum(ERROR_CODES).optional(),
-  }),
+  exited,
 ])
+const count = z.number().int().nonnegative()
 
 /**
  * What all that reads a record relies on. Members that it does not name may be there: a newer
@@ -23,7 +26,7 @@ const shape = z.object({
   version: z.literal(1),
   id: z.string(),
   createdAt: z.string(),
-  starts: z.number().int().nonnegative(),
+  starts: count,
   bootId: z.string().optional(),
   name: z.string().optional(),
   image: z.object({
@@ -46,7 +49,10 @@ const shape = z.object({
   autoRemove: z.boolean().optional(),
   attached: z.boolean().optional(),
   job: z.string().optional(),
+  startedApart: z.boolean().optional(),
   state,
+  idle: z.object({ state: z.discriminatedUnion('status', [created, exited]), starts: count }).optional(),
+  output: z.object({ number: count, offset: count }).optional(),
 })
 
 /** Whether a JSON value is the record of container `id`. */

@@ -38,6 +38,19 @@ const reopened = async (): Promise<RecordStore> => {
   return next
 }
 
+it('a record is read as it was written: of an older release, of one that waits for a start, of one being started', async () => {
+  const exited = { status: 'exited', code: 3, finishedAt: '2026-11-28T12:00:00Z' } as const
+  const records: ContainerRecord[] = [
+    { ...record(1), job: 'launch' },
+    { ...record(2), startedApart: true, attached: false },
+    { ...record(3), starts: 2, job: 'start', idle: { state: exited, starts: 1 }, output: { number: 4, offset: 7 } },
+  ]
+  for (const one of records) await store.save(one, { durable: false })
+  expect((await new RecordStore(folder, () => now).open()).records.sort((a, b) => (a.id < b.id ? -1 : 1))).toEqual(
+    records,
+  )
+})
+
 describe('removed containers', () => {
   it('are remembered for three days at least, by this process and the next, and then no more', async () => {
     await store.bury(idOf(1))

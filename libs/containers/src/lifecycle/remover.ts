@@ -1,5 +1,5 @@
 import { failpoint, StrataError } from '@strata/base'
-import type { ContainerRoots } from '../container.js'
+import { waitsForStart, type ContainerRoots } from '../container.js'
 import type { Entry } from './entry.js'
 import type { Launcher } from './launcher.js'
 import type { RecordStore } from './record-store.js'
@@ -31,14 +31,16 @@ export class Remover {
           'container_running',
           `container ${entry.record.id.slice(0, 12)} has been started meanwhile: stop it first, or force`,
         )
-      await this.#removeNow(entry)
+      await this.removeNow(entry)
     })
   }
 
   /** The rule is in `Containers.isPrunable`. */
   isPrunable(entry: Entry): boolean {
     const { state, record } = entry
-    if (entry.removed || state.status !== 'exited' || record.autoRemove || entry.holders > 0) return false
+    if (entry.removed || entry.holders > 0) return false
+    if (waitsForStart(record)) return true
+    if (state.status !== 'exited' || record.idle || record.autoRemove) return false
     return !record.attached || entry.attended || Date.now() - Date.parse(state.finishedAt) > this.collectMs
   }
 
@@ -46,13 +48,13 @@ export class Remover {
   async prune(entry: Entry): Promise<boolean> {
     return await entry.alone(async () => {
       if (!this.isPrunable(entry)) return false
-      await this.#removeNow(entry)
+      await this.removeNow(entry)
       return true
     })
   }
 
-  /** In the container's turn. */
-  async #removeNow(entry: Entry): Promise<void> {
+  /** As `remove`, in the container's turn, of one that does not run. */
+  async removeNow(entry: Entry): Promise<void> {
     const { id } = entry.record
     await this.store.bury(id)
     failpoint('remove.container-buried')

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { setAside } from '@strata/linux'
 import { closedGenerations, CURRENT, isAbsent } from './generations.js'
 import { readLog, type LogSource } from './reader.js'
-import type { LogChunk, LogLimits, LogOptions } from './types.js'
+import { placeOfTail } from './tail.js'
+import type { LogChunk, LogLimits, LogOptions, LogPlace } from './types.js'
 
 const FASTEST_MS = 20
 const SLOWEST_MS = 1000
@@ -39,6 +40,11 @@ export class ContainerLog {
       this.warn(`${this.folder} is not a folder: it is kept as ${setAside(this.folder)}`)
       await this.make()
     }
+  }
+
+  /** Where it ends now; `undefined` if nothing was ever written. */
+  end(): Promise<LogPlace | undefined> {
+    return placeOfTail(this.folder, 0)
   }
 
   /** A foreground reader will come, or will come no more. */

@@ -25,7 +25,7 @@ export interface LogSource {
  */
 export async function* readLog(source: LogSource, options: LogOptions): AsyncGenerator<LogChunk, void, undefined> {
   const { folder } = source
-  const place = options.tail === undefined ? undefined : await placeOfTail(folder, options.tail, options.stream)
+  const place = options.tail === undefined ? options.from : await placeOfTail(folder, options.tail, options.stream)
   const bell = new Bell(source, options.signal)
   const parser = new LogParser(options.stream)
   let current = place && (await openAfter(folder, place.number - 1))

@@ -2,15 +2,10 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { closedGenerations, CURRENT, isAbsent } from './generations.js'
 import { readRecord, type LogRecord } from './parser.js'
+import type { LogPlace } from './types.js'
 
 const WINDOW = 64 * 1024
 const NEWLINE = 0x0a
-
-/** A place in a log: a byte of a generation. */
-export interface LogPlace {
-  readonly number: number
-  readonly offset: number
-}
 
 /**
  * Where the last `lines` lines begin (of one stream, or of both together), read from the end

@@ -7,14 +7,25 @@ export interface LogChunk {
   readonly time: string
 }
 
+/** A place in a log: a byte of a generation. */
+export interface LogPlace {
+  readonly number: number
+  readonly offset: number
+}
+
 export interface LogOptions {
   /** Goes on until the container has exited and all is read; without it, ends at what is there. */
   readonly follow?: boolean | undefined
-  /** Only the last so many lines of both streams together. */
+  /** Only what was written from here on. Left out: from the beginning. */
+  readonly from?: LogPlace | undefined
+  /** Only the last so many lines of both streams together; `from` does not count then. */
   readonly tail?: number | undefined
   /** One stream only. */
   readonly stream?: 1 | 2 | undefined
-  /** This is the foreground reader: output it has not had yet is not rotated away. */
+  /**
+   * This is the foreground reader: output it has not had yet is not rotated away, and what earlier
+   * starts of the container wrote is not for it.
+   */
   readonly foreground?: boolean | undefined
   /** Ends the iteration (without an error). */
   readonly signal?: AbortSignal | undefined

@@ -109,6 +109,13 @@ export class World {
     return id
   }
 
+  /** One that was created by a request of its own, and waits for a start. */
+  async create(command: readonly string[], more: Partial<ContainerClaim> = {}): Promise<string> {
+    const id = await this.claim(command, {}, { ...more, startedApart: true, job: 'create' })
+    await this.containers.ready(id, 'create')
+    return id
+  }
+
   async start(
     command: readonly string[],
     request: ContainerRequest = {},

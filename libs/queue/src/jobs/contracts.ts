@@ -17,7 +17,8 @@ export type { LayerRef, LoadReport } from '@strata/api'
  * | `extract` | `extract`, `extract.<node>` | proves a layer, indexes it, makes it usable on the node that works | the node |
  * | `place` | `runtime` | finds a node (the one that takes it) and adds `launch` or `assemble` there, with an `extract` child for each layer it lacks | the node |
  * | `assemble` | `assemble.<node>` | the image's read-only root | the node |
- * | `launch` | `runtime.<node>` | a container's process, at most once | the container |
+ * | `launch` | `runtime.<node>` | a container's process, at most once; with `start: false` only the container | the container |
+ * | `start` | `runtime.<node>` | the process of a container that is there and does not run, at most once a number | the container |
  * | `sweep` | `storage` | ends uploads whose owner died, queues those that wait for a job, ends jobs of nodes that are gone | what was done |
  * | `forget-node` | `storage` | forgets a node that is gone: ends its jobs, frees its containers' names | the node |
  * | `collect-due` | `storage` | queues a `collect` of its own request, if none is under way; added by the schedule | whether it did |
@@ -58,6 +59,8 @@ const launchSpecSchema = z.object({
   network: z.enum(['none', 'host']),
   autoRemove: z.boolean(),
   attach: z.boolean(),
+  /** False: the container is created, and no process is started. Jobs of d5153a4 do not say it. */
+  start: z.boolean().default(true),
 })
 export type LaunchSpec = z.infer<typeof launchSpecSchema>
 
@@ -122,6 +125,21 @@ export const CONTRACTS = {
     result: z.object({ node: nodeId, container: z.string().regex(CONTAINER_ID) }),
     endsRoot: true,
   },
+  start: {
+    data: z.object({
+      root,
+      container: z.string().regex(CONTAINER_ID),
+      /**
+       * Which start of the container it is: one more than there had been when the request came.
+       * Requests that come at the same time have the same number, and start one process.
+       */
+      number: z.number().int().positive(),
+      /** A foreground reader will come for the output. */
+      attach: z.boolean(),
+    }),
+    result: z.object({ node: nodeId, container: z.string().regex(CONTAINER_ID) }),
+    endsRoot: true,
+  },
   sweep: {
     data: z.object({}),
     result: z.object({ ended: z.array(z.string()), queued: z.array(z.string()) }),
@@ -178,7 +196,7 @@ export const QUEUE_JOBS = {
   extract: ['extract'],
   runtime: ['place'],
   // An `assemble` here is one that an older release added.
-  'runtime.node': ['assemble', 'launch', 'clean'],
+  'runtime.node': ['assemble', 'launch', 'start', 'clean'],
   // Of its own, so that images that take long to assemble do not hold up launches.
   'assemble.node': ['assemble'],
   storage: ['sweep', 'collect-due', 'forget-node'],
