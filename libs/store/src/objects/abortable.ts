@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/base'
+import { orAborted, StrataError } from '@strata/base'
 
 /** The error of a write whose signal aborted. */
 export function cancelled(): StrataError {
@@ -21,7 +21,7 @@ export async function* abortable(
       if (signal?.aborted) throw cancelled()
       // Each chunk has a promise of its own to race against. One promise for the whole stream would
       // keep every chunk until the stream ends.
-      const next = await unlessAborted(chunks.next(), signal)
+      const next = await (signal ? orAborted(chunks.next(), signal, cancelled) : chunks.next())
       if (next.done) {
         ended = true
         return
@@ -30,21 +30,5 @@ export async function* abortable(
     }
   } finally {
     if (!ended) void Promise.resolve(chunks.return?.()).catch(() => undefined)
-  }
-}
-
-/**
- * The result of `work`, or `cancelled` as soon as `signal` aborts. The work itself is not stopped.
- */
-export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work
-  const aborted = Promise.withResolvers<never>()
-  const abort = () => aborted.reject(cancelled())
-  if (signal.aborted) abort()
-  signal.addEventListener('abort', abort)
-  try {
-    return await Promise.race([work, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
   }
 }

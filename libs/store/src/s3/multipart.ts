@@ -1,5 +1,5 @@
-import { StrataError } from '@strata/base'
-import { cancelled, unlessAborted } from '../objects/abortable.js'
+import { orAborted, StrataError } from '@strata/base'
+import { cancelled } from '../objects/abortable.js'
 import type { ContinuedPut, ObjectInfo } from '../objects/object-store.js'
 import type { Part } from './part-buffers.js'
 import { MAX_PARTS, UNIT } from './part-plan.js'
@@ -58,7 +58,7 @@ export class Multipart {
     })
     const beginning = client.attempt(begun, options)
     try {
-      const { id, unsure } = await unlessAborted(beginning, signal)
+      const { id, unsure } = await (signal ? orAborted(beginning, signal, cancelled) : beginning)
       return new Multipart(client, key, id, signal, unsure)
     } catch (error) {
       const tidied = beginning.catch(() => undefined).then(() => soon((limit) => abandon(client, key, limit)))
