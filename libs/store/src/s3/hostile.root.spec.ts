@@ -294,17 +294,20 @@ describe('S3Store and a hostile server', () => {
     await plain.delete([key])
   })
 
-  it('ends an upload in parts that the server begins only after it was aborted', async () => {
+  it.each([
+    ['begins', /^POST .*[?&]uploads/, /^DELETE .*[?&]uploadId=/],
+    ['notes', /^PUT .*partial/, /^DELETE .*partial/],
+  ])('ends an upload in parts that the server %s only after it was aborted', async (_, held, ended) => {
     const abort = new AbortController()
     proxy.requests.length = 0
     const came = (request: RegExp) => () => proxy.requests.some((line) => request.test(line))
-    once({ kind: 'slow', ms: 300 }, ({ method, url }) => method === 'POST' && /[?&]uploads/.test(url!))
+    once({ kind: 'slow', ms: 300 }, ({ method, url }) => held.test(`${method} ${url}`))
     const put = store.put(fresh(), piecesOf(randomBytes(50 * MIB)), { signal: abort.signal })
     const refused = expect(put).rejects.toMatchObject({ code: 'cancelled' })
-    await expect.poll(came(/^POST .*[?&]uploads/)).toBe(true)
+    await expect.poll(came(held)).toBe(true)
     abort.abort()
     await refused
-    await expect.poll(came(/^DELETE .*[?&]uploadId=/)).toBe(true)
+    await expect.poll(came(ended)).toBe(true)
     await expect.poll(partial).toEqual([])
     expect(await everything()).toEqual([])
   })

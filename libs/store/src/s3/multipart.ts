@@ -50,13 +50,17 @@ export class Multipart {
 
   static async begin(client: S3Client, key: string, signal: AbortSignal | undefined): Promise<Multipart> {
     const options = { patience: STREAM_PATIENCE_MS, signal }
-    await client.attempt(() => client.send({ method: 'PUT', key: noteOf(key), signal }), options)
-    // Not broken off by the signal: the server could begin the upload after the look that ends it.
     const begun = async (unsure: boolean) => ({
       id: parseUploadId((await client.send({ method: 'POST', key, query: { uploads: '' } })).text),
       unsure,
     })
-    const beginning = client.attempt(begun, options)
+    // The signal breaks neither request off: the server could still do it, after the clean-up.
+    const begin = async () => {
+      await client.attempt(() => client.send({ method: 'PUT', key: noteOf(key) }), options)
+      if (signal?.aborted) throw cancelled()
+      return client.attempt(begun, options)
+    }
+    const beginning = begin()
     try {
       const { id, unsure } = await (signal ? orAborted(beginning, signal, cancelled) : beginning)
       return new Multipart(client, key, id, signal, unsure)
