@@ -77,6 +77,14 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
   })
 
+  it('forgets holders that have ended, when there are many', async () => {
+    const ended = Array.from({ length: 511 }, (_, i) => `ended-${i}`)
+    const records = new Records(store, blobRecordSchema, 'the record of blob')
+    await records.write(keys.blob(digest), { ...(await proven('a')), holders: ['a', ...ended] }, undefined)
+    expect(await blobs.hold(digest, 'b')).toBe(true)
+    expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
+  })
+
   it('of many who commit at once one creates, all hold, and one copy stays', async () => {
     const ids = Array.from({ length: 10 }, (_, i) => `many-${i}`)
     for (const id of ids) await leases.create(id, { job: { kind: 'load', id }, request: {} })

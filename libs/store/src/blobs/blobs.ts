@@ -376,7 +376,7 @@ export class BlobStore {
       if (pending && !(maker !== undefined && (await this.#leases.mayLive(maker)))) return { held: undefined, seen }
       let { etag } = seen
       if (pending || !record.holders.includes(lease)) {
-        record.holders = [...new Set([...record.holders, lease])]
+        record.holders = [...new Set([...(await this.#leases.holdersLeft(record.holders)), lease])]
         const written = await this.#records.write(key, record, seen)
         if (written === undefined) continue
         etag = written

@@ -17,6 +17,10 @@ const RESULT_IN_RECORD = 64 * 1024
  */
 const MAX_RESULT_BYTES = 256 * 1024 * 1024
 
+/** So many holders of a record are looked at for the first time. */
+const MANY_HOLDERS = 512
+const LOOKS_AT_ONCE = 16
+
 const KINDS: ReadonlySet<string> = new Set(LEASE_KINDS)
 const kindSchema = z
   .string()
@@ -133,6 +137,22 @@ export class Leases {
   async mayLive(id: string): Promise<boolean> {
     const found = await this.#records.look(keys.lease(id))
     return found?.value !== undefined || found?.damage !== undefined
+  }
+
+  /**
+   * The holders of a record that is written next, without those that have ended. Each of them costs
+   * a look. So nothing is done until a list has become long, and again each time it has doubled.
+   */
+  async holdersLeft(holders: readonly string[]): Promise<readonly string[]> {
+    const { length } = holders
+    if (length < MANY_HOLDERS || (length & (length - 1)) !== 0) return holders
+    const left: string[] = []
+    for (let at = 0; at < length; at += LOOKS_AT_ONCE) {
+      const some = holders.slice(at, at + LOOKS_AT_ONCE)
+      const lives = await Promise.all(some.map((id) => this.mayLive(id)))
+      left.push(...some.filter((_, place) => lives[place]))
+    }
+    return left
   }
 
   /**

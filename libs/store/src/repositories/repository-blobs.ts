@@ -120,8 +120,9 @@ export class RepositoryBlobs {
       const seen = await this.#records.look(key)
       if (onlyIfHad && !seen?.value) return false
       const holders = seen?.value?.holders ?? []
-      if (holders.includes(lease) || (await this.#records.write(key, { holders: [...holders, lease] }, seen)))
-        return true
+      if (holders.includes(lease)) return true
+      const left = await this.#leases.holdersLeft(holders)
+      if (await this.#records.write(key, { holders: [...left, lease] }, seen)) return true
     }
     throw changedTooOften(key)
   }
