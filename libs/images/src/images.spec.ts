@@ -489,6 +489,54 @@ describe.each([
     expect(await remove(`a@${digest}`)).toEqual({ untagged: ['a:1'], deleted: [id] })
   })
 
+  describe('while the last tag is removed', () => {
+    const keyOfName = (name: string) => keys.tag(parseTagged(name).repository, parseTagged(name).tag!)
+    /** The images of a caller that stands still behind the call of the store that `when` picks. */
+    const stoppedBehind = (when: (verb: string, key: string) => boolean, meanwhile: () => Promise<unknown>): Images => {
+      let once: Promise<unknown> | undefined
+      return new Images(
+        new Proxy(store, {
+          get: (target, verb) => {
+            const method = Reflect.get(target, verb) as unknown
+            if (typeof method !== 'function') return method
+            return async (key: string, ...rest: unknown[]) => {
+              const done: unknown = await method.call(target, key, ...rest)
+              if (typeof verb === 'string' && typeof key === 'string' && when(verb, key)) await (once ??= meanwhile())
+              return done
+            }
+          },
+        }),
+      )
+    }
+
+    it('a tag that is set meanwhile stays', async () => {
+      const { id } = await load(['one'], ['a:1'])
+      // Behind the second list that follows the end of the name: the first one looks for tags in
+      // that repository, this one for any.
+      let lists = -1
+      const slow = stoppedBehind(
+        (verb, key) => {
+          if (['removeUnchanged', 'replace'].includes(verb) && key === keyOfName('a:1')) lists = 0
+          return lists >= 0 && verb === 'list' && ++lists === 2
+        },
+        () => load(['one'], ['b:1']),
+      )
+      expect(await slow.remove({ ref: 'a:1', force: false, inUse: free })).toMatchObject({ untagged: ['a:1'] })
+      expect(await rows()).toEqual([{ id, names: ['b:1'] }])
+    })
+
+    it('an image that a container uses stays, though each of its two tags had the other beside it', async () => {
+      const { id } = await load(['one'], ['a:1', 'b:1'])
+      const used = () => Promise.resolve(true)
+      const slow = stoppedBehind(
+        (verb, key) => verb === 'read' && key === keyOfName('b:1'),
+        () => remove('b:1', false, used),
+      )
+      expect(await slow.remove({ ref: 'a:1', force: false, inUse: used })).toEqual({ untagged: ['a:1'], deleted: [] })
+      expect(await rows()).toEqual([{ id, names: [] }])
+    })
+  })
+
   it('of two who take the last two tags at once, the image is gone after both', async () => {
     const { id } = await load(['one'], ['a:1', 'b:1', 'c:1'])
     await load(['two'], ['c:1'])

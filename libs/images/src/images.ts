@@ -190,7 +190,8 @@ export class Images {
           await this.#hold(record.digest, digests, run.lease)
           await blobs.add(repository, withoutDocuments(record, digests), run.lease)
         } catch (error) {
-          if (error instanceof StrataError && MISSING.has(error.code)) continue
+          // One manifest that cannot be read must not keep the service from its start.
+          if (error instanceof StrataError && !STOPS.has(error.code)) continue
           throw error
         }
         await repositoryNames.add(repository)
@@ -562,6 +563,8 @@ function expectImage(record: RecordedManifest, text: string): Image {
 
 /** The errors that report a missing part of an image. */
 const MISSING: ReadonlySet<ErrorCode> = new Set(['not_found', 'corrupt', 'layer_missing'])
+/** The errors that are not of one image: the store is away or full, the work was stopped. */
+const STOPS: ReadonlySet<ErrorCode> = new Set(['store_unavailable', 'storage_full', 'upload_interrupted', 'cancelled'])
 
 /** An image with every blob that it consists of, and their sizes. */
 interface WithBlobs extends ReadImage {

@@ -1,7 +1,7 @@
 import { StrataError } from '@strata/base'
 import { type Digest } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys } from '@strata/store'
-import type { Image } from './image.js'
+import { isPlain, type Image } from './image.js'
 import { namesOf, textOfName, type DamagedName, type NameEntry, type Names, type PlainEntry } from './names.js'
 import type { Manifests } from './repositories/manifests.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
@@ -41,11 +41,7 @@ export async function removeImage(names: Names, manifests: Manifests, removal: R
       return { untagged: [textOfName(unreadable.name)], deleted: [] }
     }
     if (named && 'manifest' in named) {
-      if (named.name.tag === undefined) {
-        const { repository, digest } = named.name
-        if (repository !== undefined) await manifests.delete(repository, digest)
-        return { untagged: [textOfName(named.name)], deleted: [] }
-      }
+      if (named.name.tag === undefined) return removeManifest(names, manifests, removal, named)
       if (!(await names.retire(named))) continue
       await names.retireUntagged(named.name.repository, named.manifest.digest)
       return { untagged: [textOfName(named.name)], deleted: [] }
@@ -53,14 +49,18 @@ export async function removeImage(names: Names, manifests: Manifests, removal: R
     if (!named?.name.tag || 'damage' in named)
       return removeWhole(names, removal, await imageEntries(names, removal.ref))
     const { digest, id } = named.image
-    if (!(await hasTag(names, digest, named.key))) await refuseInUse(removal, [named.image])
+    const isLast = !(await hasTag(names, digest, named.key))
+    if (isLast) await refuseInUse(removal, [named.image])
     if (!(await names.retire(named))) continue
     const untagged = namesOf([named])
+    // Another call may have removed the other tag meanwhile: then nobody has asked for the image.
+    if (!isLast && !(await hasTag(names, digest)) && (await removal.inUse(named.image)))
+      return { untagged, deleted: [] }
     await names.retireUntagged(named.name.repository, digest)
-    // Checked again. If another call removes the other tag at the same time, one of the two calls
-    // sees that both are gone.
-    if (await hasTag(names, digest)) return { untagged, deleted: [] }
+    // Looked at again, in one list: a tag that another call has set meanwhile keeps the image. If
+    // two calls remove the last two tags, one of them sees that both are gone.
     const rest = await names.allOfDigest(digest)
+    if (rest.some(({ name }) => name.tag)) return { untagged, deleted: [] }
     return { untagged, deleted: (await retireAll(names, rest)) ? await gone(names, [id]) : [] }
   }
   throw changedTooOften(`of ${removal.ref}`)
@@ -81,13 +81,35 @@ async function hasTag(names: Names, digest: Digest, beside?: string): Promise<bo
   return false
 }
 
-async function removeWhole(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
-  const tags = namesOf(entries)
-  if (tags.length > 1 && !removal.force)
+/** A manifest that a client has put by its digest, with its tags in that repository. */
+async function removeManifest(
+  names: Names,
+  manifests: Manifests,
+  removal: Removal,
+  { name, manifest: { digest } }: PlainEntry,
+): Promise<Removed> {
+  const { repository } = name
+  if (repository === undefined) return { untagged: [textOfName(name)], deleted: [] }
+  const tags: string[] = []
+  for await (const tag of names.tagsIn(repository, digest)) tags.push(textOfName(tag.name))
+  refuseSeveral(removal, tags)
+  const image = await manifests.tagged(repository, digest)
+  if (image && !isPlain(image)) await refuseInUse(removal, [image])
+  await manifests.delete(repository, digest)
+  return { untagged: [...tags, textOfName(name)], deleted: [] }
+}
+
+function refuseSeveral({ ref, force }: Removal, tags: readonly string[]): void {
+  if (tags.length > 1 && !force)
     throw new StrataError(
       'image_has_tags',
-      `${removal.ref} has ${tags.length} tags (${tags.slice(0, 5).join(', ')}${tags.length > 5 ? ', …' : ''}): remove them one by one, or force it`,
+      `${ref} has ${tags.length} tags (${tags.slice(0, 5).join(', ')}${tags.length > 5 ? ', …' : ''}): remove them one by one, or force it`,
     )
+}
+
+async function removeWhole(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
+  const tags = namesOf(entries)
+  refuseSeveral(removal, tags)
   await refuseInUse(
     removal,
     entries.map(({ image }) => image),

@@ -79,7 +79,7 @@ export interface WholeContents {
  * Everything that a whole image consists of but its root. Reads each of its documents.
  * @throws StrataError `not_found`, `corrupt`
  */
-export async function readWhole(image: Image, blobs: BlobStore): Promise<WholeContents> {
+export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: BlobStore): Promise<WholeContents> {
   const [documents, others, layers] = [new Map<Digest, Sized>(), new Map<Digest, Sized>(), new Map<Digest, Sized>()]
   const attached: WholeContents['attached'][number][] = []
   const named = new Set(await childrenOf(image.digest, blobs))

@@ -110,11 +110,10 @@ export class Manifests {
     await blobs.add(digest, bytes, run.lease)
     const plain = plainOf(document, kept)
     const isListed = kept === 'tag' && document.attached === undefined
-    await this.keep(
-      repository,
-      isListed ? await describe(document, bytes, blobs, (child) => this.has(repository, child)) : plain,
-      run,
-    )
+    const record = isListed ? await describe(document, bytes, blobs, (child) => this.has(repository, child)) : plain
+    // An index's record says which children are here. They may be deleted before it is visible.
+    if (record.whole) await this.#holdAll(await this.blobsOf(record), digest, run)
+    await this.keep(repository, record, run)
     return stored(plain)
   }
 
@@ -205,27 +204,32 @@ export class Manifests {
     throw changedTooOften(key)
   }
 
-  /** Makes the record of a manifest again whose tag is moved, if the record does not exist. */
-  async keepMoved(repository: Repository, record: RecordedManifest, run: LeaseRun): Promise<void> {
+  /**
+   * Makes the record of a manifest again whose tag is moved, if the record does not exist. `true`:
+   * it was made. If the tag then turns out to be changed already, the caller takes it back
+   * (`Names.retireUntagged`): the manifest may have been removed.
+   */
+  async keepMoved(repository: Repository, record: RecordedManifest, run: LeaseRun): Promise<boolean> {
     const { names, repositoryBlobs } = this.parts
-    if (await names.look(keys.imageDigest(repository, record.digest))) return
+    if (await names.look(keys.imageDigest(repository, record.digest))) return false
     try {
       const digests = await this.blobsOf(record)
       await this.#holdAll(digests, record.digest, run)
       await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease)
     } catch (error) {
       // A manifest that lacks blobs gets no record.
-      if (error instanceof StrataError && ['not_found', 'corrupt', 'layer_missing'].includes(error.code)) return
+      if (error instanceof StrataError && ['not_found', 'corrupt', 'layer_missing'].includes(error.code)) return false
       throw error
     }
-    await this.keep(repository, record, run)
+    await this.keep(repository, isPlain(record) ? { ...record, kept: 'tag' } : record, run)
+    return true
   }
 
   /** All that a manifest refers to, and itself. @throws StrataError `not_found`, `corrupt` */
   async blobsOf(record: RecordedManifest): Promise<Digest[]> {
     const { blobs } = this.parts
     const { digest } = record
-    if (!isPlain(record) && record.whole) {
+    if (record.whole) {
       const { documents, blobs: others, layers } = await readWhole(record, blobs)
       return [digest, ...[...documents, ...others, ...layers].map((part) => part.digest)]
     }
@@ -312,6 +316,9 @@ function merged(before: RecordedManifest, record: RecordedManifest): RecordedMan
 }
 
 function withParts(record: RecordedManifest, whole: Image['whole']): RecordedManifest {
-  const known = new Set(record.whole?.parts.map((part) => part.digest))
-  return !whole || whole.parts.every((part) => known.has(part.digest)) ? record : { ...record, whole }
+  const known = record.whole?.parts ?? []
+  const parts = new Map([...known, ...(whole?.parts ?? [])].map((part) => [part.digest, part]))
+  return !whole || parts.size === known.length
+    ? record
+    : { ...record, whole: { manifest: whole.manifest, parts: [...parts.values()] } }
 }

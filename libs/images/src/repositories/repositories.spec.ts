@@ -207,10 +207,35 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     for (const blob of arm.blobs) expect(await repositories.blobs.has(app, blob.digest)).toBe(true)
     await expect(repositories.manifests.delete(app, digest)).rejects.toMatchObject({ code: 'image_in_use' })
     expect(await images.resolve(`team/app@${digest}`)).toMatchObject({ id: arm.id })
-    await remove('team/app:all')
+    // Put by its digest too, it stays without a tag, and all of its parts stay with it.
+    await client.push(app, index)
+    await repositories.tags.delete(app, tagOf('all'))
+    await collect()
+    for (const { manifest, blobs } of [amd, arm]) {
+      expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+      for (const blob of blobs) expect(await repositories.blobs.has(app, blob.digest)).toBe(true)
+    }
+    await repositories.manifests.delete(app, index.manifest.digest)
     expect(await repositories.manifests.stat(app, digest)).toBeUndefined()
     await collect()
     expect(await left()).toEqual([])
+  })
+
+  it('what was put by its digest is removed by it as an image is: not in use, not with several tags unforced', async () => {
+    const image = imageOf(['one'])
+    const { digest } = image.manifest
+    await client.push(app, image)
+    await client.under(async (run) => {
+      for (const tag of ['1', '2']) await repositories.tags.set(app, tagOf(tag), digest, run)
+    })
+    const ref = `team/app@${digest}`
+    await expect(remove(ref)).rejects.toMatchObject({ code: 'image_has_tags' })
+    const used = () => Promise.resolve(true)
+    await expect(images.remove({ ref, force: true, inUse: used })).rejects.toMatchObject({ code: 'image_in_use' })
+    expect(await names()).toEqual([['team/app:1', 'team/app:2']])
+    const removed = await images.remove({ ref, force: true, inUse: free })
+    expect(removed.untagged).toEqual(['team/app:1', 'team/app:2', ref])
+    expect(await names()).toEqual([])
   })
 
   it('referrers are pages by type, whether or not the subject is there, and stay with or without it', async () => {

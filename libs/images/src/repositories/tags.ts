@@ -60,9 +60,12 @@ export class Tags {
       const entry = await names.look(key)
       if (!entry) return false
       const record = 'damage' in entry ? undefined : 'image' in entry ? entry.image : entry.manifest
-      if (record && !(await this.manifests.has(repository, record.digest)))
-        await underLease(leases, (run) => this.manifests.keepMoved(repository, record, run))
+      const isMade =
+        record !== undefined &&
+        !(await this.manifests.has(repository, record.digest)) &&
+        (await underLease(leases, (run) => this.manifests.keepMoved(repository, record, run)))
       if (await names.retire(entry)) return true
+      if (isMade) await names.retireUntagged(repository, record.digest)
     }
     throw changedTooOften(key)
   }
@@ -90,10 +93,13 @@ export class Tags {
       const isSame = before?.digest === record.digest
       const wanted = isSame ? merged(before, record) : record
       if (wanted === before) return
-      if (before && !isSame) await this.manifests.keepMoved(repository, before, run)
+      const isMade = before !== undefined && !isSame && (await this.manifests.keepMoved(repository, before, run))
       // After the read of the tag, not before (`Leases`).
       await leases.announce(run, key)
-      if (!(await names.write(key, wanted, found))) continue
+      if (!(await names.write(key, wanted, found))) {
+        if (isMade) await names.retireUntagged(repository, before.digest)
+        continue
+      }
       failpoint('load.name-set')
       if (await names.renew(keys.imageDigest(repository, record.digest))) return
     }
