@@ -81,7 +81,7 @@ export class Collection {
       dryRun: data.dryRun,
       signal,
     })
-    if (!data.dryRun) await this.images.tidyNames()
+    if (!data.dryRun) await this.#tidyNames()
     await context.progress({ step: 'cleaning nodes' })
     const nodes = await this.#cleanNodes(data, { images: [...absent], indexes }, signal)
     const bytes =
@@ -103,6 +103,13 @@ export class Collection {
     const images = candidates.filter(({ id }) => !used.has(id))
     if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)
     return images
+  }
+
+  /** It writes first. On a full disk it waits for the next collection: what makes room goes on. */
+  async #tidyNames(): Promise<void> {
+    await this.images.tidyNames().catch((error: unknown) => {
+      if (!(error instanceof StrataError && error.code === 'storage_full')) throw error
+    })
   }
 
   async #cleanNodes(
