@@ -32,6 +32,16 @@ it('end with their owner, and twice is once', () => {
   expect(process.listenerCount('exit')).toBe(listeners)
 })
 
+it('are one process’s at a time: another one neither has nor ends them', () => {
+  const mounts = new PrivateMounts(folder)
+  expect(() => new PrivateMounts(folder)).toThrow(`another process serves the node in ${folder}`)
+  expect(mounted()).toEqual(all())
+  mounts[Symbol.dispose]()
+  const next = new PrivateMounts(folder)
+  expect(mounted()).toEqual(all())
+  next[Symbol.dispose]()
+})
+
 it('stay where something is mounted in them, also if the folder is given by a link', () => {
   symlinkSync('node', join(base, 'link'))
   const mounts = new PrivateMounts(join(base, 'link'))

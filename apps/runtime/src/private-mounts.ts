@@ -1,8 +1,12 @@
+import { closeSync } from 'node:fs'
 import { join } from 'node:path'
-import { makePrivateMount, MNT_DETACH, mountAt, mountTable, umount } from '@strata/linux'
+import { StrataError } from '@strata/base'
+import { flock, makePrivateMount, MNT_DETACH, mountAt, mountTable, openOwnFile, umount } from '@strata/linux'
 
 /** Of the node's folder: where the runtime mounts roots, containers and images. */
 const NAMES = ['snapshots', 'roots', 'mounts'] as const
+
+const LOCK = 'mounts.lock'
 
 /**
  * The folders that a node mounts things in. Each is a private mount of its own, and not the node's
@@ -10,14 +14,23 @@ const NAMES = ['snapshots', 'roots', 'mounts'] as const
  * store instead of linked.
  *
  * Law: they end with their process, however far its start came, unless something is mounted in
- * them, which a container needs. After a crash the next start takes over what is there.
+ * them, which a container needs. After a crash the next start takes over what is there. One process
+ * at a time has them: a second one could take away what the first has just made, or mount over it.
  */
 export class PrivateMounts implements Disposable {
   /** As the mount table knows them: the node's folder may be given by a link. */
   readonly #paths: string[] = []
+  #lock: number | undefined
   readonly #onExit = (): void => this[Symbol.dispose]()
 
+  /** @throws StrataError `driver_unavailable` if another process has them */
   constructor(folder: string) {
+    const lock = openOwnFile(join(folder, LOCK))
+    if (!flock(lock, 'ex', { nonblock: true })) {
+      closeSync(lock)
+      throw new StrataError('driver_unavailable', `another process serves the node in ${folder}`)
+    }
+    this.#lock = lock
     // A start that waits for Redis or a store is left as it is when its time to end is over.
     process.once('exit', this.#onExit)
     try {
@@ -37,5 +50,7 @@ export class PrivateMounts implements Disposable {
       // Detached: the last sync may still have it open, in a process of its own.
       umount(path, MNT_DETACH)
     }
+    if (this.#lock !== undefined) closeSync(this.#lock)
+    this.#lock = undefined
   }
 }
