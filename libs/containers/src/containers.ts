@@ -225,12 +225,14 @@ export class Containers {
     return await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
       const { record, state } = entry
+      const pending = pendingJob(record)
+      // A launch that was interrupted behind its number is still its own request's.
+      if (!record.idle && pending !== undefined && pending !== start.job) return 'busy'
       if (start.number <= record.starts)
         return start.number === record.starts && state.status === 'created' ? 'due' : 'done'
       this.#assertStartable(entry)
       if (record.idle) return 'due'
-      if (pendingJob(record) !== undefined) return 'busy'
-      await this.#registry.save(entry, this.#lifecycle.bound(record, start))
+      await this.#registry.save(entry, this.#lifecycle.bound(record, start), { durable: lasts(record) })
       failpoint('start.bound')
       return 'due'
     })
