@@ -86,6 +86,7 @@ describe('the doors', () => {
       'POST /v1/containers',
       'POST /v1/containers/prune',
       'POST /v1/containers/{id}/kill',
+      'POST /v1/containers/{id}/start',
       'POST /v1/containers/{id}/stop',
       'POST /v1/containers/{id}/wait',
       'POST /v1/gc',

@@ -36,7 +36,11 @@ async function read(answer: IncomingMessage): Promise<{ bytes: Buffer; isWhole: 
 }
 
 /** Every route that streams bytes of an image. */
-const ROUTES = ['archive', 'archive?format=oci', 'export', 'file?path=/1', 'file?path=/3'] as const
+const PATHS = [
+  '/v1/archive?image=gone%3A1',
+  '/v1/archive?image=gone%3A1&format=oci',
+  ...['export', 'file?path=/1', 'file?path=/3'].map((route) => `/v1/images/gone%3A1/${route}`),
+]
 const PART = { range: `bytes=${MIB}-` }
 
 it.each(['folder', 'minio'] as const)(
@@ -51,12 +55,11 @@ it.each(['folder', 'minio'] as const)(
     })
     const layers = await Promise.all([1, 2, 3].map((n) => layerOf({ [n]: { content: randomBytes(4 * MIB) } })))
     await loadBusybox(strata, 'gone:1', layers)
-    const paths = ROUTES.map((route) => `/v1/images/gone%3A1/${route}`)
     const whole = new Map<string, Buffer>()
-    for (const path of paths) whole.set(path, (await read(await unread(path))).bytes)
+    for (const path of PATHS) whole.set(path, (await read(await unread(path))).bytes)
 
     const answers = await Promise.all(
-      paths.flatMap((path) => [
+      PATHS.flatMap((path) => [
         unread(path).then((answer) => ({ path, answer, start: 0 })),
         unread(path, PART).then((answer) => ({ path, answer, start: MIB })),
       ]),
@@ -74,7 +77,7 @@ it.each(['folder', 'minio'] as const)(
     }
     // The layers behind the first were not open yet.
     expect(broken).toBeGreaterThan(0)
-    for (const path of paths) {
+    for (const path of PATHS) {
       const again = await strata.request('GET', path, undefined, { headers: PART })
       expect([again.status, again.json<{ code: string }>().code]).toEqual([404, 'image_not_found'])
     }

@@ -81,11 +81,12 @@ it('no request waits for a list of anything but the names of one image, or of a 
   for (const rest of [
     '',
     '/t%2Fone',
-    ...['history', 'diff?other=t/two', 'files?path=/', 'file?path=/bin/busybox', 'export', 'archive'].map(
+    ...['history', 'diff?other=t/two', 'files?path=/', 'file?path=/bin/busybox', 'export'].map(
       (part) => `/t%2Fone/${part}`,
     ),
   ])
     await done('GET', `/v1/images${rest}`)
+  await done('GET', '/v1/archive?image=t%2Fone')
   expect((await strata.cli(['run', '--rm', '--network', 'none', 't/one', 'true'])).code).toBe(0)
   letGo()
   await done('POST', '/v1/images/t%2Fone/mount')

@@ -261,13 +261,18 @@ export class StrataUnderTest {
    * there.
    */
   async dispose(): Promise<void> {
-    let left: string[]
+    let left: string[] = []
     try {
       for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
       for (const { id } of await this.images())
         await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
       await this.stop()
-      left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
+      // The store's last sync is a process of its own, which ends by itself.
+      const isNothingLeft = async (): Promise<boolean> => {
+        left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
+        return left.length === 0
+      }
+      await until(isNothingLeft, 'nothing is left', 30).catch(() => undefined)
     } finally {
       await this.remove()
     }
