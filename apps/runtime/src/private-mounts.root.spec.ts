@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -40,6 +40,14 @@ it('are one process’s at a time: another one neither has nor ends them', () =>
   const next = new PrivateMounts(folder)
   expect(mounted()).toEqual(all())
   next[Symbol.dispose]()
+})
+
+it('end also while a driver is tried in them', () => {
+  const mounts = new PrivateMounts(folder)
+  makePrivateMount(join(folder, 'snapshots', 'probe-x', 'driver'))
+  mounts[Symbol.dispose]()
+  expect(mounted()).toEqual([])
+  expect(readdirSync(join(folder, 'snapshots'))).toEqual([])
 })
 
 it('stay where something is mounted in them, also if the folder is given by a link', () => {

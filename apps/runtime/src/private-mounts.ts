@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { StrataError } from '@strata/base'
 import { flock, makePrivateMount, MNT_DETACH, mountAt, mountTable, openOwnFile, umount } from '@strata/linux'
+import { clearProbes } from '@strata/snapshots'
 
 /** Of the node's folder: where the runtime mounts roots, containers and images. */
 const NAMES = ['snapshots', 'roots', 'mounts'] as const
@@ -24,7 +25,7 @@ export class PrivateMounts implements Disposable {
   readonly #onExit = (): void => this[Symbol.dispose]()
 
   /** @throws StrataError `driver_unavailable` if another process has them */
-  constructor(folder: string) {
+  constructor(private readonly folder: string) {
     const lock = openOwnFile(join(folder, LOCK))
     if (!flock(lock, 'ex', { nonblock: true })) {
       closeSync(lock)
@@ -44,13 +45,16 @@ export class PrivateMounts implements Disposable {
   /** Doing it twice is the same as once. */
   [Symbol.dispose](): void {
     process.off('exit', this.#onExit)
+    if (this.#lock === undefined) return
+    // A start may end while it looks which driver works.
+    clearProbes(join(this.folder, 'snapshots'))
     const table = mountTable()
     for (const path of this.#paths.splice(0)) {
       if (!mountAt(path, table) || table.some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) continue
       // Detached: the last sync may still have it open, in a process of its own.
       umount(path, MNT_DETACH)
     }
-    if (this.#lock !== undefined) closeSync(this.#lock)
+    closeSync(this.#lock)
     this.#lock = undefined
   }
 }

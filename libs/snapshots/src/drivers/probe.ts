@@ -32,7 +32,7 @@ export type ProbeResult = Variant & {
  * that was killed.
  */
 export async function probe(folder: string): Promise<ProbeResult[]> {
-  clear(folder)
+  clearProbes(folder)
   const results: ProbeResult[] = []
   for (const variant of VARIANTS) results.push(await probeVariant(folder, variant))
   return results
@@ -58,8 +58,8 @@ async function probeVariant(folder: string, variant: Variant): Promise<ProbeResu
   }
 }
 
-/** Deletes what earlier probes left: mounts first, the last one of them first. */
-function clear(folder: string): void {
+/** Deletes what unfinished probes left: mounts first, the last one of them first. */
+export function clearProbes(folder: string): void {
   if (!existsSync(folder)) return
   const left = readdirSync(folder)
     .filter((name) => name.startsWith(PREFIX))
