@@ -185,6 +185,17 @@ describe('a service that dies', () => {
     expect(await timesRun()).toBe(1)
   })
 
+  it('behind its number: a start that another request asks for waits for the launch', async () => {
+    await begin(QUICK)
+    await store.save({ ...record, job: 'launch' }, { durable: true })
+    await reopen()
+    expect(await world.containers.begin(record.id, { number: 1, job: 'start', attached: false })).toBe('busy')
+    await world.containers.launch(record.id)
+    expect(await world.containers.wait(record.id)).toEqual({ code: 5 })
+    expect(await world.containers.begin(record.id, { number: 1, job: 'start', attached: false })).toBe('done')
+    expect(await timesRun()).toBe(1)
+  })
+
   it('while it runs to its end: the exit code is there', async () => {
     await begin(QUICK)
     await prepare()
