@@ -91,10 +91,18 @@ async function removeManifest(
   const { repository } = name
   if (repository === undefined) return { untagged: [textOfName(name)], deleted: [] }
   const tags: string[] = []
-  for await (const tag of names.tagsIn(repository, digest)) tags.push(textOfName(tag.name))
+  const images: Image[] = []
+  for await (const tag of names.tagsIn(repository, digest)) {
+    tags.push(textOfName(tag.name))
+    if ('image' in tag) images.push(tag.image)
+  }
   refuseSeveral(removal, tags)
-  const image = await manifests.tagged(repository, digest)
-  if (image && !isPlain(image)) await refuseInUse(removal, [image])
+  // Without a tag its bytes say what it is. A manifest whose bytes are gone can still be removed.
+  const described = await manifests.tagged(repository, digest).catch((error: unknown) => {
+    if (!(error instanceof StrataError && ['not_found', 'corrupt'].includes(error.code))) throw error
+  })
+  if (described && !isPlain(described)) images.push(described)
+  await refuseInUse(removal, images)
   await manifests.delete(repository, digest)
   return { untagged: [...tags, textOfName(name)], deleted: [] }
 }

@@ -1,5 +1,5 @@
 import { digestOf, MEDIA, parseTagged, type Digest } from '@strata/oci'
-import { BlobStore, Collector, keys, Leases, listAll, TOMBSTONE_BYTES, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, keys, Leases, listAll, piecesOf, TOMBSTONE_BYTES, type ObjectStore } from '@strata/store'
 import { temporaryStore, withoutAbilities } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Images } from '../images.js'
@@ -187,7 +187,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect((await repositories.tags.page(app, 10)).tags).toEqual(['all', 'sparse'])
   })
 
-  it('the parts of an index that was loaded are found by their digests, and go with it', async () => {
+  /** An index of two images, with its parts, as `team/app:all`. */
+  const loadIndex = async () => {
     const [amd, arm] = [imageOf(['one'], {}, 'amd64'), imageOf(['two'], {}, 'arm64')]
     const index = indexOf([amd, arm])
     await client.under(async (run) => {
@@ -201,13 +202,25 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       const whole = { manifest: amd.manifest.digest, parts }
       await images.putWhole(index.manifest.bytes, whole, [parseTagged('team/app:all')], run)
     })
+    return { amd, arm, index }
+  }
+
+  it('the parts of an index that was loaded are found by their digests, and go with it', async () => {
+    const { arm } = await loadIndex()
     const { digest, mediaType, size, bytes } = arm.manifest
     expect(await repositories.manifests.get(app, digest)).toEqual({ digest, mediaType, size, bytes })
     expect(await repositories.manifests.stat(other, digest)).toBeUndefined()
     for (const blob of arm.blobs) expect(await repositories.blobs.has(app, blob.digest)).toBe(true)
     await expect(repositories.manifests.delete(app, digest)).rejects.toMatchObject({ code: 'image_in_use' })
     expect(await images.resolve(`team/app@${digest}`)).toMatchObject({ id: arm.id })
-    // Put by its digest too, it stays without a tag, and all of its parts stay with it.
+    await remove('team/app:all')
+    expect(await repositories.manifests.stat(app, digest)).toBeUndefined()
+    await collect()
+    expect(await left()).toEqual([])
+  })
+
+  it('an index that was loaded, and then put by its digest, keeps its parts without a tag', async () => {
+    const { amd, arm, index } = await loadIndex()
     await client.push(app, index)
     await repositories.tags.delete(app, tagOf('all'))
     await collect()
@@ -216,7 +229,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       for (const blob of blobs) expect(await repositories.blobs.has(app, blob.digest)).toBe(true)
     }
     await repositories.manifests.delete(app, index.manifest.digest)
-    expect(await repositories.manifests.stat(app, digest)).toBeUndefined()
+    expect(await repositories.manifests.stat(app, arm.manifest.digest)).toBeUndefined()
     await collect()
     expect(await left()).toEqual([])
   })
@@ -236,6 +249,16 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const removed = await images.remove({ ref, force: true, inUse: free })
     expect(removed.untagged).toEqual(['team/app:1', 'team/app:2', ref])
     expect(await names()).toEqual([])
+  })
+
+  it('what was put by its digest can be removed by it, also if its bytes are gone', async () => {
+    const image = imageOf(['one'])
+    const { digest } = image.manifest
+    await client.push(app, image)
+    const record = (await new BlobStore(store).stat(digest))!
+    await store.delete(piecesOf(record).map(({ data }) => data))
+    expect(await remove(`team/app@${digest}`)).toMatchObject({ untagged: [`team/app@${digest}`] })
+    expect(await repositories.manifests.stat(app, digest)).toBeUndefined()
   })
 
   it('referrers are pages by type, whether or not the subject is there, and stay with or without it', async () => {
