@@ -261,18 +261,16 @@ export class StrataUnderTest {
    * there.
    */
   async dispose(): Promise<void> {
-    let left: string[] = []
+    let left: string[]
     try {
       for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
       for (const { id } of await this.images())
         await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
       await this.stop()
       // The store's last sync is a process of its own, which ends by itself.
-      const isNothingLeft = async (): Promise<boolean> => {
-        left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
-        return left.length === 0
-      }
-      await until(isNothingLeft, 'nothing is left', 30).catch(() => undefined)
+      const isSynced = async () => !(await this.leftovers()).some((line) => /^process \d+: sync -f /.test(line))
+      await until(isSynced, 'the store is on the disk')
+      left = [...(await this.leftovers()), ...this.nodes.flatMap(leftOnNode)]
     } finally {
       await this.remove()
     }
