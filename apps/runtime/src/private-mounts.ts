@@ -46,15 +46,22 @@ export class PrivateMounts implements Disposable {
   [Symbol.dispose](): void {
     process.off('exit', this.#onExit)
     if (this.#lock === undefined) return
-    // A start may end while it looks which driver works.
-    clearProbes(join(this.folder, 'snapshots'))
+    try {
+      // A start may end while it looks which driver works.
+      clearProbes(join(this.folder, 'snapshots'))
+    } finally {
+      this.#unmount()
+      closeSync(this.#lock)
+      this.#lock = undefined
+    }
+  }
+
+  #unmount(): void {
     const table = mountTable()
     for (const path of this.#paths.splice(0)) {
       if (!mountAt(path, table) || table.some(({ mountPoint }) => mountPoint.startsWith(`${path}/`))) continue
       // Detached: the last sync may still have it open, in a process of its own.
       umount(path, MNT_DETACH)
     }
-    closeSync(this.#lock)
-    this.#lock = undefined
   }
 }
