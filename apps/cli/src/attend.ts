@@ -6,8 +6,8 @@ import { exitCodeOf, onSignals } from './signals.js'
 import { complain } from './terminal.js'
 
 /**
- * What a terminal or another process may send to us is the container's. docker passes on every
- * signal it can; these are the ones that mean something.
+ * The signals that are passed on to the container: those that a terminal or another process sends
+ * on purpose. docker passes on every signal that it can.
  */
 const PASSED_ON: NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGALRM']
 
@@ -43,7 +43,7 @@ export async function withSignals(
   }
 }
 
-/** One that has just ended can take no signal, and one that goes away meanwhile is no error. */
+/** A container that has just ended, or was removed, takes no signal: that is no error. */
 function pass(client: Client, id: string, signal: NodeJS.Signals): void {
   client.call('killContainer', { params: { id }, body: { signal } }).catch(() => undefined)
 }

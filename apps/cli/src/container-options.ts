@@ -2,7 +2,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import type { CreateContainer } from '@strata/api'
 import { collectEnv } from './env-file.js'
 
-/** What `run` and `create` say of the container. */
+/** The options of the container that `run` and `create` share. */
 export interface ContainerOptions {
   readonly rm?: boolean
   readonly name?: string

@@ -102,7 +102,7 @@ export class LayerMaker {
         const isMade = await this.#making.run(key, (abort) => this.#make({ ...layer, diffId }, abort), signal)
         if (!isJoining) return isMade
       } catch (error) {
-        // The last one to leave is told when nothing of the work is left.
+        // The last caller to leave waits until nothing of the work is left.
         if (signal.aborted && !this.#making.isJoinable(key)) await this.#making.settled([key])
         // The other may have come with another blob, which only claimed to be this layer.
         if (!isJoining || signal.aborted) throw error
@@ -201,8 +201,8 @@ export class LayerMaker {
   }
 
   /**
-   * Of a blob that is there and complete: its file, where the store has files and the blob lies in
-   * one, and the diffID that was proven before. A blob whose bytes are gone is a missing layer to
+   * The file of a blob, if the store has files and the blob lies in one, and the diffID that was
+   * proven before. A blob whose bytes are gone is a missing layer to
    * the reader.
    */
   async #source(layer: ExtractRef): Promise<{ file: string | undefined; proven: DiffId | undefined }> {
