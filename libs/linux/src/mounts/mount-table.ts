@@ -73,6 +73,9 @@ export function mountAt(path: string, table: readonly MountEntry[] = mountTable(
  * Makes the folder (0700 if new) a mount point of its own from which nothing propagates: mounts
  * made below it stay out of every other mount namespace, so that they can be unmounted for good.
  * Idempotent. Gives the folder's real path, which the mount table speaks of.
+ *
+ * End it with MNT_DETACH: a loop device whose file lies here keeps that file open for some time
+ * after its own last mount has gone, and until then a plain umount fails with EBUSY.
  */
 export function makePrivateMount(folder: string): string {
   ownFolder(folder)

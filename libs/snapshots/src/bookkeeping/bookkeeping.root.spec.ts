@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, mountAt, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mountAt, umount } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { driverRow, VARIANTS } from '../drivers/drivers.js'
 import { openSnapshotter } from '../drivers/open-snapshotter.js'
@@ -27,7 +27,7 @@ beforeEach(() => {
 })
 afterEach(async () => {
   await unmountAll(target)
-  umount(base)
+  umount(base, MNT_DETACH)
   rmSync(base, { recursive: true })
 })
 

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { concat, file, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, umount } from '@strata/linux'
 import { expect, it } from 'vitest'
 import { Layout } from '../bookkeeping/layout.js'
 import { leftoversOf, readTree, storeLayer } from '../testing/index.js'
@@ -63,7 +63,7 @@ it.each(VARIANTS.map((variant) => [variant.title, variant] as const))(
       for (const one of [next, other]) await one.close()
       expect(leftoversOf(layout)).toEqual([])
     } finally {
-      umount(base)
+      umount(base, MNT_DETACH)
       rmSync(base, { recursive: true })
     }
   },
@@ -92,7 +92,7 @@ it('processes that assemble one stack at the same time make it once', async () =
       readdirSync(join(folder, 'tmp')).length,
     ]).toEqual([1, 4, 0])
   } finally {
-    umount(base)
+    umount(base, MNT_DETACH)
     rmSync(base, { recursive: true })
   }
 })

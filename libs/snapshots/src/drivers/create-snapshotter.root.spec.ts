@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { makePrivateMount, mount, mountAt, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mount, mountAt, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { createSnapshotter } from './create-snapshotter.js'
 import { mountAll, unmountAll } from '../mounts/mounts.js'
@@ -12,7 +12,7 @@ beforeEach(() => {
   folder = makePrivateMount(mkdtempSync('/var/tmp/strata-create-'))
 })
 afterEach(() => {
-  umount(folder)
+  umount(folder, MNT_DETACH)
   rmSync(folder, { recursive: true })
 })
 

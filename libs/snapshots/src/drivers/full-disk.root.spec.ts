@@ -16,7 +16,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, mountTable, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { expect, it } from 'vitest'
 import { Layout } from '../bookkeeping/layout.js'
 import { leftoversOf, readTree, storeLayer } from '../testing/index.js'
@@ -78,8 +78,8 @@ it.each(VARIANTS.map((variant) => [variant.title, variant] as const))(
       left = leftoversOf(layout)
       for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${disk}/`)))
         umount(mountPoint)
-      await expect.poll(() => umount(disk)).toBeUndefined()
-      umount(base)
+      umount(disk, MNT_DETACH)
+      umount(base, MNT_DETACH)
       rmSync(base, { recursive: true })
     }
     expect(left).toEqual([])

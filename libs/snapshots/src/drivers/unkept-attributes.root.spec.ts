@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, mountTable, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { Layout } from '../bookkeeping/layout.js'
 import { parseSnapshotKey } from '../snapshot.js'
@@ -26,7 +26,7 @@ afterEach(() => {
   for (const { mountPoint } of mountTable()
     .filter((one) => one.mountPoint === base || one.mountPoint.startsWith(`${base}/`))
     .reverse())
-    umount(mountPoint)
+    umount(mountPoint, MNT_DETACH)
   rmSync(base, { recursive: true })
 })
 

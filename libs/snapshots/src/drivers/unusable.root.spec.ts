@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, umount } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Layout } from '../bookkeeping/layout.js'
 import { parseSnapshotKey } from '../snapshot.js'
@@ -25,7 +25,7 @@ beforeEach(() => {
   mkdirSync(join(base, 'layers'))
 })
 afterEach(() => {
-  umount(base)
+  umount(base, MNT_DETACH)
   rmSync(base, { recursive: true })
 })
 

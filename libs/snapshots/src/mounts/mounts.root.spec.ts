@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { makePrivateMount, mountAt, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mountAt, umount } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { mountAll, unmountAll, type Mount } from './mounts.js'
 
@@ -26,7 +26,7 @@ beforeEach(() => {
   for (const name of ['lower', 'upper', 'work']) mkdirSync(join(inner, name))
 })
 afterEach(() => {
-  for (const path of [inner, outer, folder]) umount(path)
+  for (const path of [inner, outer, folder]) umount(path, MNT_DETACH)
   rmSync(folder, { recursive: true })
 })
 

@@ -16,7 +16,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, fixtureListing, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, mountAt, umount } from '@strata/linux'
+import { makePrivateMount, MNT_DETACH, mountAt, umount } from '@strata/linux'
 import { FAILPOINT_CHANNEL, StrataError } from '@strata/base'
 import { chainIdOf, IMAGE_LIMITS, type ChainId, type DiffId } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -634,7 +634,7 @@ export function describeDriver(driver: DriverName, departures: readonly Departur
       for (const chainId of roots) await last.removeRoot(chainId)
       await last.close()
       const left = leftoversOf(place.layout)
-      umount(base)
+      umount(base, MNT_DETACH)
       rmSync(base, { recursive: true })
       expect(left).toEqual([])
       expect(existsSync(base)).toBe(false)

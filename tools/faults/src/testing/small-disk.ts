@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { umount } from '@strata/linux'
+import { MNT_DETACH, umount } from '@strata/linux'
 
 /** A file system of its own, of a few megabytes, mounted from a file. */
 export class SmallDisk {
@@ -38,7 +38,7 @@ export class SmallDisk {
   }
 
   remove(): void {
-    umount(this.path)
+    umount(this.path, MNT_DETACH)
     rmSync(this.folder, { recursive: true })
   }
 
