@@ -10,13 +10,13 @@ import {
   type Producer,
 } from '@strata/queue'
 import {
+  isJobLease,
   LEASE_ENDS,
   LEASE_EXPIRY_MS,
   LEASE_POLICIES,
   type BlobStore,
   type JobLeaseKind,
   type LeaseKeeper,
-  type LeaseKind,
   type Leases,
   type LiveLease,
 } from '@strata/store'
@@ -220,21 +220,14 @@ function keeperOf({ job: { kind }, state }: LiveLease): LeaseKeeper {
   return LEASE_POLICIES[kind].keptBy[state]
 }
 
-/** Kinds that a job finishes: one that is forgotten here does not compile. */
-const JOB_OF = { load: 'load', import: 'import' } as const satisfies Readonly<Record<JobLeaseKind, JobLeaseKind>>
-
 /** The job that finishes a lease; a lease that no job finishes has none. */
 function jobOf({ id, job, request }: LiveLease): NewJob<JobLeaseKind> | undefined {
-  if (!isJobKind(job.kind)) return undefined
+  if (!isJobLease(job.kind)) return undefined
   const { prepare, name, platform } = request
   const asked = {
     prepare: prepare === true,
     ...(typeof name === 'string' ? { name } : {}),
     ...(typeof platform === 'string' ? { platform } : {}),
   }
-  return { name: JOB_OF[job.kind], queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
-}
-
-function isJobKind(kind: LeaseKind): kind is JobLeaseKind {
-  return kind in JOB_OF
+  return { name: job.kind, queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
 }

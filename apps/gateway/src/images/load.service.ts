@@ -16,6 +16,7 @@ import { QUEUES, Signals } from '@strata/queue'
 import {
   BlobStore,
   HEARTBEAT_MS,
+  isJobLease,
   keys,
   OBJECT_STORE,
   RECIPE_NAME,
@@ -170,13 +171,13 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   async #restore(job: string): Promise<void> {
-    const upload = await this.#leases.get(job)
-    if (!upload)
+    const kind = (await this.#leases.get(job))?.job.kind
+    if (kind === undefined || !isJobLease(kind))
       throw new StrataError(
         'queue_unavailable',
         `Redis has lost the job ${job}, which is over: list the images to see whether it made them`,
       )
-    await this.requests.restore({ id: job, kind: upload.job.kind === 'import' ? 'import' : 'load' })
+    await this.requests.restore({ id: job, kind })
   }
 
   async onApplicationShutdown(): Promise<void> {

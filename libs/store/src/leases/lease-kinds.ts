@@ -63,10 +63,15 @@ export const LEASE_POLICIES = {
   unknown: { keptBy: REQUESTS, tells: 'nobody' },
 } as const satisfies Readonly<Record<LeaseKind, LeasePolicy>>
 
-/** The kinds whose lease a job keeps in some state. */
+/** The kinds whose lease a job keeps in some state. The job, and its request, are of that kind. */
 export type JobLeaseKind = {
   [K in LeaseKind]: 'job' extends (typeof LEASE_POLICIES)[K]['keptBy'][LeaseState] ? K : never
 }[LeaseKind]
+
+export function isJobLease(kind: LeaseKind): kind is JobLeaseKind {
+  const { keptBy }: LeasePolicy = LEASE_POLICIES[kind]
+  return Object.values(keptBy).includes('job')
+}
 
 /**
  * How a lease ends that is ended in this state, by its own run or by the reaper. A lease that ends
