@@ -126,7 +126,7 @@ export class NodeCleaner {
   async #wanted({ absent }: Clean): Promise<Wanted> {
     const roots = new Set<ChainId>()
     const layers = new Set<DiffId>()
-    for await (const stack of this.images.stacks(new Set(absent.images))) {
+    for await (const stack of this.images.all.stacks(new Set(absent.images))) {
       roots.add(chainIdOf(stack))
       for (const diffId of stack) layers.add(diffId)
     }

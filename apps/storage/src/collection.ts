@@ -77,7 +77,7 @@ export class Collection {
     const untagged = data.untagged ? await this.#removeUntagged(data) : []
     const absent = data.dryRun ? new Set(untagged.map(({ digest }) => digest)) : new Set<Digest>()
     const { report, indexes } = await this.collector.collect({
-      references: (isHad) => this.images.references(absent, isHad),
+      references: (isHad) => this.images.all.references(absent, isHad),
       dryRun: data.dryRun,
       signal,
     })
@@ -92,10 +92,10 @@ export class Collection {
     return { dryRun: data.dryRun, images: untagged.map(({ id }) => id), store: report, nodes, bytes }
   }
 
-  async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Image[]> {
+  async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Pick<Image, 'id' | 'digest'>[]> {
     // Images first, then who uses them: reading the images takes a while, and containers are
     // claimed meanwhile.
-    const candidates = await this.images.untagged(() => false)
+    const candidates = await this.images.all.untagged()
     const containers = (await this.nodes.allContainers()).map((view) => publishedSchema.parse(view))
     const used = new Set<string>(
       containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])),

@@ -69,11 +69,11 @@ class Client {
   }
 }
 
-/** Every image whole: its manifest, config and layers can be read and are what they say. */
-async function expectWhole(store: ObjectStore): Promise<void> {
+/** Every image is complete: its manifest, config and layers can be read and are what they say. */
+async function expectComplete(store: ObjectStore): Promise<void> {
   const images = new Images(store)
   const blobs = new BlobStore(store)
-  for (const { digest } of await images.list()) {
+  for (const { digest } of (await images.page(1_000)).images) {
     const { layerList } = await images.inspect(digest)
     for (const layer of layerList) expect((await blobs.read(layer.digest, 10_000)).length).toBe(layer.size)
   }
@@ -104,7 +104,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const collect = async (without?: ReadonlySet<Digest>) => {
       const collected = await new Collector(store).collect({
         dryRun: false,
-        references: (isHad) => new Images(store).references(without, isHad),
+        references: (isHad) => new Images(store).all.references(without, isHad),
       })
       await new Images(store).tidyNames()
       return collected
@@ -116,7 +116,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await client.load([1, 3], 'b:1')
       await client.images.remove({ ref: 'a:1', force: false, inUse: () => Promise.resolve(false) })
       expect((await collect()).report.blobs.count).toBe(3)
-      await expectWhole(store)
+      await expectComplete(store)
       expect(await counts(store)).toEqual({ blobs: 4, data: 4, images: 2, 'image-names': 4, index: 2, repositories: 4 })
       await client.images.remove({ ref: 'b:1', force: false, inUse: () => Promise.resolve(false) })
       expect((await collect()).report.blobs.count).toBe(4)
@@ -127,18 +127,19 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       const client = new Client(store, 'c')
       const first = await client.load([1], 'a:1')
       const second = await client.load([2], 'a:1')
-      expect((await client.images.untagged(() => false)).map(({ digest }) => digest)).toEqual([first])
-      expect(await client.images.untagged(() => true)).toEqual([])
+      expect((await client.images.all.untagged()).map(({ digest }) => digest)).toEqual([first])
       // Given a tag in the meantime, it is not lost.
       await client.images.tag(first, 'kept:1')
       await client.images.removeUntagged(first)
       await collect()
-      expect((await client.images.list()).map(({ digest }) => digest).sort()).toEqual([first, second].sort())
-      await expectWhole(store)
+      expect((await client.images.page(1_000)).images.map(({ digest }) => digest).sort()).toEqual(
+        [first, second].sort(),
+      )
+      await expectComplete(store)
       await client.images.remove({ ref: 'kept:1', force: false, inUse: () => Promise.resolve(false) })
       await collect()
-      expect((await client.images.list()).map(({ digest }) => digest)).toEqual([second])
-      await expectWhole(store)
+      expect((await client.images.page(1_000)).images.map(({ digest }) => digest)).toEqual([second])
+      await expectComplete(store)
     })
 
     it('uploads, removals and collections at random: nothing that has a name is ever gone, and nothing else stays', async () => {
@@ -164,8 +165,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
               .catch(expected)
           else if (choice < 0.8) await client.images.tag(pick(tags), pick(tags)).catch(expected)
           else if (choice < 0.9)
-            for (const { digest } of await client.images.untagged(() => false))
-              await client.images.removeUntagged(digest)
+            for (const { digest } of await client.images.all.untagged()) await client.images.removeUntagged(digest)
           else await collect()
         }
       })
@@ -175,9 +175,9 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       })()
       await Promise.all(clients).finally(() => working.abort())
       await collecting
-      await expectWhole(store)
+      await expectComplete(store)
       const images = new Images(store)
-      for (const { digest } of await images.list())
+      for (const { digest } of (await images.page(1_000)).images)
         await images.remove({ ref: digest, force: true, inUse: () => Promise.resolve(false) })
       await collect()
       expect(await counts(store)).toEqual({})

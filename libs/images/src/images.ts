@@ -1,6 +1,5 @@
 import { failpoint, StrataError, type ErrorCode } from '@strata/base'
 import {
-  diffIdsOf,
   digestOf,
   expectConfig,
   familiarReference,
@@ -9,22 +8,13 @@ import {
   MAX_JSON_BYTES,
   parseTagged,
   platformOf,
-  type DiffId,
   type Digest,
   type Platform,
   type Reference,
   type Repository,
 } from '@strata/oci'
-import {
-  BlobStore,
-  keys,
-  Leases,
-  RepositoryNames,
-  tombstone,
-  type IsHad,
-  type ObjectStore,
-  type LeaseRun,
-} from '@strata/store'
+import { BlobStore, keys, Leases, RepositoryNames, tombstone, type ObjectStore, type LeaseRun } from '@strata/store'
+import { AllImages } from './all-images.js'
 import { readContents, type ImageContents } from './contents.js'
 import {
   isPlain,
@@ -36,12 +26,13 @@ import {
   type Whole,
 } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
-import { groupByImage, Names, namesOf, type NameEntry, type PlainEntry } from './names.js'
+import { groupByImage, Names, namesOf, recordOf, type NameEntry, type PlainEntry } from './names.js'
+import { ifNotFound, readImage, readWithBlobs, type WithBlobs } from './read-image.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { Repositories } from './repositories/repositories.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 import { underLease } from './under-lease.js'
-import { blobsOfWhole, manifestFor, readWhole } from './whole.js'
+import { blobsOfWhole, readWhole } from './whole.js'
 
 /**
  * Images by name: a view on `Repositories`. A name of an image is a tag whose manifest is an image
@@ -61,6 +52,8 @@ export class Images {
   readonly #blobs: BlobStore
   readonly #leases: Leases
   readonly #repositories: Repositories
+  /** What is said of all images at once. */
+  readonly all: AllImages
   #areManifestsKept = false
 
   constructor(private readonly store: ObjectStore) {
@@ -68,6 +61,7 @@ export class Images {
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
     this.#repositories = new Repositories(store, this.#names)
+    this.all = new AllImages(this.#names, this.#blobs, this.#repositories.manifests)
   }
 
   /**
@@ -120,18 +114,10 @@ export class Images {
   }
 
   /**
-   * One row an image (a manifest's digest), with all its names: named ones first, newest first.
-   * Reads names only.
-   */
-  async list(): Promise<NamedImage[]> {
-    return groupByImage(await this.#names.all())
-  }
-
-  /**
-   * A page of `list`: at most `limit` images. Pages follow the order of the digests, so that a page
-   * reads the names of its own images only; rows of one page are sorted as `list` sorts. `next` is
-   * there if more may follow: pass it as `after`. An image that is there from before the first page
-   * until after the last is in exactly one of them.
+   * A page of all images, one row each, with all its names: at most `limit`. Pages follow the order
+   * of the digests, so that a page reads the names of its own images only. Within a page named
+   * images come first, then the newest. `next` is there if more may follow: pass it as `after`. An
+   * image that is there from before the first page until after the last is in exactly one of them.
    */
   async page(
     limit: number,
@@ -173,15 +159,29 @@ export class Images {
    * whether the record is there. What cannot be read stays as it is.
    */
   async #keepManifests(wanted: (isKept: boolean) => boolean): Promise<void> {
-    const { entries, plain } = await this.#names.lookAtAll()
-    const all = [...entries, ...plain]
-    const kept = new Set(all.map(({ key }) => key))
-    const left = all.filter((entry) => wanted(kept.has(manifestKeyOf(entry) ?? entry.key)))
-    if (left.length === 0) return
+    let repository: Repository | undefined
+    let kept = new Set<string>()
+    let batch: (NameEntry | PlainEntry)[] = []
+    for await (const entry of this.#names.walk()) {
+      if ('damage' in entry) continue
+      // A repository's manifests come before its tags.
+      if (entry.name.repository !== repository) kept = new Set()
+      repository = entry.name.repository
+      if (!entry.name.tag) kept.add(entry.key)
+      if (wanted(kept.has(manifestKeyOf(entry) ?? entry.key))) batch.push(entry)
+      if (batch.length < KEPT_AT_A_TIME) continue
+      await this.#keepAll(batch)
+      batch = []
+    }
+    await this.#keepAll(batch)
+  }
+
+  async #keepAll(entries: readonly (NameEntry | PlainEntry)[]): Promise<void> {
+    if (entries.length === 0) return
     const { manifests, blobs } = this.#repositories
     const repositoryNames = new RepositoryNames(this.store)
     await underLease(this.#leases, async (run) => {
-      for (const entry of left) {
+      for (const entry of entries) {
         const { repository, tag } = entry.name
         if (repository === undefined) continue
         const record = recordOf(entry)
@@ -232,7 +232,7 @@ export class Images {
     const { image, name } = await this.#find(text)
     try {
       // Of one that is kept whole the record says for which it is.
-      if (platform && !image.whole) expectPlatform(await this.#read(image), platform)
+      if (platform && !image.whole) expectPlatform(await readImage(image, this.#blobs), platform)
       return { ...(await readContents(image, this.#blobs, platform)), name }
     } catch (error) {
       throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
@@ -245,7 +245,7 @@ export class Images {
    * @throws as `inspect`
    */
   async layers(text: string): Promise<Pick<ImageDetails, 'layerList' | 'history'>> {
-    const read = await this.reading(text, async () => this.#read(await this.resolve(text)))
+    const read = await this.reading(text, async () => readImage(await this.resolve(text), this.#blobs))
     return { layerList: layersOf(read), history: historyOf(read) }
   }
 
@@ -335,7 +335,7 @@ export class Images {
     readonly name: Reference | undefined
   }> {
     const { image, name } = await this.#find(text)
-    const read = await this.#read(image, platform)
+    const read = await readImage(image, this.#blobs, platform)
     if (platform) expectPlatform(read, platform)
     const details = { ...read.image, config: read.config, layerList: layersOf(read), history: historyOf(read) }
     return { details, name }
@@ -362,7 +362,9 @@ export class Images {
   }
 
   async #tagOnce(image: Image, target: Reference): Promise<Image> {
-    await underLease(this.#leases, async (run) => this.#setNames([target], await this.#readAll(image), run))
+    await underLease(this.#leases, async (run) =>
+      this.#setNames([target], await readWithBlobs(image, this.#blobs), run),
+    )
     return image
   }
 
@@ -372,129 +374,15 @@ export class Images {
   }
 
   /**
-   * Every blob that an image or another manifest refers to. For the collector, so it fails rather
-   * than leave one out. `without`: manifests of images to leave out. `isHad`: see `CollectOptions`.
-   * @throws StrataError `corrupt` if a name or a manifest cannot be read
-   */
-  async *references(without: ReadonlySet<Digest> = new Set(), isHad: IsHad = () => undefined): AsyncGenerator<Digest> {
-    const seen = new Set<Digest>()
-    const found = await this.#names.everythingOrNothing()
-    const repositories = repositoriesOf([...found.entries, ...found.plain])
-    function* each(manifest: Digest, digests: Iterable<Digest>): Generator<Digest> {
-      for (const digest of digests) {
-        for (const repository of repositories.get(manifest) ?? []) isHad(repository, digest)
-        if (seen.has(digest)) continue
-        seen.add(digest)
-        yield digest
-      }
-    }
-    for await (const { image, blobs } of this.#all(() => this.#names.allOrNone(), without))
-      yield* each(image.digest, blobs.keys())
-    for (const { key, manifest } of found.plain) {
-      if (without.has(manifest.digest) && manifest.kept === 'tag') continue
-      const digests = await this.#repositories.manifests.blobsOf(manifest).catch(async (error: unknown) => {
-        // Looked at again: it may have been deleted since it was listed.
-        const there = await this.#names.look(key)
-        if (there && !('damage' in there) && recordOf(there).digest === manifest.digest)
-          throw ifNotFound(error, 'corrupt', `manifest ${manifest.digest} is incomplete`)
-        return []
-      })
-      yield* each(manifest.digest, digests)
-    }
-  }
-
-  /**
-   * The layers of every image, lowest first. `without` as above.
-   * @throws StrataError `corrupt` if a name, manifest or config cannot be read
-   */
-  async *stacks(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<readonly DiffId[]> {
-    for await (const { config } of this.#all(() => this.#names.allOrNone(), without)) yield diffIdsOf(config)
-  }
-
-  /**
-   * How many images there are, how many of them are used, and the bytes of their blobs, each
-   * counted once; `reclaimable` are those of blobs that no used image has.
-   */
-  async usage(
-    isUsed: (image: Image) => boolean,
-  ): Promise<{ total: number; active: number; bytes: number; reclaimable: number }> {
-    const sizes = new Map<Digest, number>()
-    const used = new Set<Digest>()
-    let [total, active] = [0, 0]
-    for await (const { image, blobs } of this.#all(() => this.#names.all())) {
-      const isActive = isUsed(image)
-      total++
-      if (isActive) active++
-      for (const [digest, size] of blobs) {
-        sizes.set(digest, size)
-        if (isActive) used.add(digest)
-      }
-    }
-    const bytesOf = (digests: Iterable<Digest>): number =>
-      [...digests].reduce((sum, digest) => sum + (sizes.get(digest) ?? 0), 0)
-    const bytes = bytesOf(sizes.keys())
-    return { total, active, bytes, reclaimable: bytes - bytesOf(used) }
-  }
-
-  /**
-   * The images without a tag that nobody uses: what docker calls dangling.
-   * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any image
-   */
-  async untagged(inUse: (image: Image) => boolean): Promise<NamedImage[]> {
-    const images = groupByImage(await this.#names.allOrNone())
-    return images.filter((image) => image.names.length === 0 && !inUse(image))
-  }
-
-  /**
    * Removes the image's entries by digest and no tags. An image that got a tag meanwhile stays
-   * under that tag.
-   * @throws StrataError `corrupt` as `untagged`
+   * under that tag. Reads the names of that image only.
    */
   async removeUntagged(digest: Digest): Promise<void> {
-    for (const entry of await this.#names.allOrNone())
-      if (!entry.name.tag && entry.image.digest === digest) await this.#names.retireManifest(entry)
-  }
-
-  /**
-   * Every image read. One that was removed since it was listed is left out: its blobs may be gone.
-   */
-  async *#all(
-    names: () => Promise<readonly NameEntry[]>,
-    without: ReadonlySet<Digest> = new Set(),
-  ): AsyncGenerator<WithBlobs> {
-    for (const image of groupByImage(await names())) {
-      if (without.has(image.digest)) continue
-      const read = await this.#readAll(image).catch(async () => {
-        // Looked at again: it may even have been loaded again.
-        const isThere = groupByImage(await names()).find(({ digest }) => digest === image.digest)
-        return isThere && this.#readAll(isThere)
-      })
-      if (read) yield read
-    }
-  }
-
-  async #read(image: Image, platform?: Platform): Promise<ReadImage> {
-    try {
-      const read = await this.#readManifest(manifestFor(image, platform))
-      const { digest, mediaType, manifestSize, size, whole } = image
-      return whole ? { ...read, image: { ...read.image, digest, mediaType, manifestSize, size, whole } } : read
-    } catch (error) {
-      throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
-    }
+    for await (const entry of this.#names.ofDigest(digest)) if (!entry.name.tag) await this.#names.retireManifest(entry)
   }
 
   async #readManifest(digest: Digest): Promise<ReadImage> {
     return readManifest(digest, await this.#blobs.read(digest, MAX_JSON_BYTES), this.#blobs)
-  }
-
-  async #readAll(image: Image): Promise<WithBlobs> {
-    const read = await this.#read(image)
-    if (!image.whole) return { ...read, blobs: blobsOf(read) }
-    try {
-      return { ...read, blobs: blobsOfWhole(image, await readWhole(image, this.#blobs)) }
-    } catch (error) {
-      throw ifNotFound(error, 'corrupt', `image ${image.digest} is incomplete`)
-    }
   }
 
   async #hold(manifest: Digest, digests: Iterable<Digest>, lease: string): Promise<void> {
@@ -527,28 +415,14 @@ export class Images {
   }
 }
 
+/** So many names get their manifests' records under one lease. */
+const KEPT_AT_A_TIME = 1_000
 const NAMELESS = { repository: undefined, tag: undefined } as const
-
-function recordOf(entry: NameEntry | PlainEntry): RecordedManifest {
-  return 'image' in entry ? entry.image : entry.manifest
-}
 
 /** The key of the record of what a tag stands for. */
 function manifestKeyOf(entry: NameEntry | PlainEntry): string | undefined {
   const { repository, tag } = entry.name
   return tag === undefined ? undefined : keys.imageDigest(repository, recordOf(entry).digest)
-}
-
-/** The repositories that have each manifest. */
-function repositoriesOf(entries: readonly (NameEntry | PlainEntry)[]): ReadonlyMap<Digest, ReadonlySet<Repository>> {
-  const found = new Map<Digest, Set<Repository>>()
-  for (const entry of entries) {
-    const { repository } = entry.name
-    if (repository === undefined) continue
-    const { digest } = recordOf(entry)
-    found.set(digest, (found.get(digest) ?? new Set()).add(repository))
-  }
-  return found
 }
 
 /** @throws StrataError `not_an_image` */
@@ -566,21 +440,10 @@ const MISSING: ReadonlySet<ErrorCode> = new Set(['not_found', 'corrupt', 'layer_
 /** The errors that are not of one image: the store is away or full, the work was stopped. */
 const STOPS: ReadonlySet<ErrorCode> = new Set(['store_unavailable', 'storage_full', 'upload_interrupted', 'cancelled'])
 
-/** An image with every blob that it consists of, and their sizes. */
-interface WithBlobs extends ReadImage {
-  readonly blobs: ReadonlyMap<Digest, number>
-}
-
 function expectPlatform({ image, config }: ReadImage, wanted: Platform): void {
   if (image.whole || matchesPlatform(platformOf(config), wanted)) return
   throw new StrataError(
     'unsupported',
     `the image ${image.digest} is for ${formatPlatform(platformOf(config))}, not for ${formatPlatform(wanted)}`,
   )
-}
-
-function ifNotFound(error: unknown, code: ErrorCode, what: string): unknown {
-  return error instanceof StrataError && error.code === 'not_found'
-    ? new StrataError(code, `${what}: ${error.message}`, { cause: error })
-    : error
 }

@@ -7,10 +7,9 @@ import {
   parseImageKey,
   PREFIX,
   Records,
-  type DamagedRecord,
+  TOMBSTONE_BYTES,
   type Found,
   type ImageKey,
-  type ListedRecord,
   type ObjectStore,
 } from '@strata/store'
 import { z } from 'zod'
@@ -59,24 +58,30 @@ export interface DamagedName {
   readonly damage: StrataError
 }
 
-/** How many records of names are kept in memory, about 10 MiB in all. */
-const MAX_KNOWN = 10_000
+/** A name as a walk over all of them finds it. */
+export type AnyName = NameEntry | PlainEntry | DamagedName
+
 /** How many names are read, or marks deleted, at the same time. */
 const AT_ONCE = 16
+/**
+ * So many marks at a time are compared with all name marks: about 15 MiB. Each such comparison
+ * lists all name marks once more.
+ */
+const MARKS_AT_A_TIME = 50_000
 
 /**
  * The names' records, and their reverse. A look-up takes a number of store calls that depends on
- * its result, not on the number of names. Only a method that gives all names lists all names.
+ * its result, not on the number of names. Nothing that was read is kept: a method that goes over
+ * all names (`walk`, `byImage`, `count`) reads them page by page, and gives each as it is read.
  *
  * In a store of an older version names have no marks until `markAll` has run once. Until then every
- * look-up lists all names.
+ * look-up reads all names.
  */
 export class Names {
   readonly #records: Records<NameRecord>
   readonly #marks: NameMarks
-  #known: ReadonlyMap<string, ListedRecord<NameRecord>> = new Map()
 
-  constructor(store: ObjectStore) {
+  constructor(private readonly store: ObjectStore) {
     this.#records = new Records(store, nameRecordSchema, 'the record of image name', remedyFor)
     this.#marks = new NameMarks(store)
   }
@@ -88,10 +93,10 @@ export class Names {
   }
 
   /** A name by its key, as it is. */
-  async look(key: string): Promise<NameEntry | PlainEntry | DamagedName | undefined> {
+  async look(key: string): Promise<AnyName | undefined> {
     const name = parseImageKey(key)
-    const found = await this.#records.look(key)
-    if (!name || !found) return undefined
+    const found = name && (await this.#records.look(key))
+    if (!found) return undefined
     if (found.damage) return { key, name, found, damage: found.damage }
     return found.value && entryOf(key, name, found, found.value)
   }
@@ -138,10 +143,9 @@ export class Names {
   }
 
   /** The tags of a repository that stand for the manifest now. One that is damaged may. */
-  async *tagsIn(repository: Repository, digest: Digest): AsyncGenerator<NameEntry | PlainEntry | DamagedName> {
+  async *tagsIn(repository: Repository, digest: Digest): AsyncGenerator<AnyName> {
     if (!(await this.#marks.areComplete())) {
-      const { entries, plain, damaged } = await this.lookAtAll()
-      for (const entry of [...entries, ...plain, ...damaged])
+      for await (const entry of this.walk())
         if (entry.name.tag && entry.name.repository === repository && mayBeOf(entry, digest)) yield entry
       return
     }
@@ -231,7 +235,7 @@ export class Names {
   /** The manifests of the images with this id, each with its first name. */
   async *ofId(id: Digest): AsyncGenerator<NameEntry> {
     if (!(await this.#marks.areComplete())) {
-      const entries = (await this.all()).filter(({ image }) => image.id === id).sort(tagsFirst)
+      const entries = (await this.#allImages()).entries.filter(({ image }) => image.id === id).sort(tagsFirst)
       for (const group of Object.values(Object.groupBy(entries, ({ image }) => image.digest))) yield group![0]!
       return
     }
@@ -248,7 +252,7 @@ export class Names {
   async *idsWith(hexPrefix: string): AsyncGenerator<Digest> {
     if (await this.#marks.areComplete()) yield* this.#marks.idsWith(hexPrefix)
     else {
-      const ids = (await this.all()).map(({ image }) => image.id)
+      const ids = (await this.#allImages()).entries.map(({ image }) => image.id)
       yield* new Set(ids.filter((id) => hexOf(id).startsWith(hexPrefix)))
     }
   }
@@ -262,60 +266,57 @@ export class Names {
     limit: number,
   ): Promise<{ readonly groups: NameEntry[][]; readonly next?: Digest }> {
     const groups: NameEntry[][] = []
-    for await (const { digest, entries } of this.#groups(after, limit + 1)) {
+    for await (const { entries } of this.byImage(after, limit + 1)) {
       const last = groups.at(-1)?.[0]?.image.digest
       if (groups.length === limit && last) return { groups, next: last }
-      const live: NameEntry[] = []
-      for await (const entry of entries()) if ('image' in entry && entry.image.digest === digest) live.push(entry)
-      if (live.length > 0) groups.push(live)
+      if (entries.length > 0) groups.push(entries)
     }
     return { groups }
   }
 
-  /** All names that can be read, in the order of their keys. */
-  async all(): Promise<NameEntry[]> {
-    return (await this.lookAtAll()).entries
+  /**
+   * All manifests that an image may have, in the order of their digests, from the one behind
+   * `after`: each with all its names. `damaged` are names that cannot be read and may stand for the
+   * manifest. Reads `pageSize` marks at a time, and one image's names.
+   */
+  async *byImage(
+    after?: Digest,
+    pageSize = 1_000,
+  ): AsyncGenerator<{ readonly digest: Digest; readonly entries: NameEntry[]; readonly damaged: DamagedName[] }> {
+    for await (const { digest, names } of this.#groups(after, pageSize)) {
+      const entries: NameEntry[] = []
+      const damaged: DamagedName[] = []
+      for await (const entry of names())
+        if ('damage' in entry) damaged.push(entry)
+        else if ('image' in entry && entry.image.digest === digest) entries.push(entry)
+      yield { digest, entries, damaged }
+    }
   }
 
   /**
-   * As `all`, for a caller that deletes what no name stands for.
-   * @throws StrataError `corrupt` if the record of a name is damaged: it stands for some image
+   * How many manifests have the name of an image. Lists their marks, and reads no name: a mark that
+   * a dead process has left counts too, until the next collection.
    */
-  async allOrNone(): Promise<NameEntry[]> {
-    return (await this.everythingOrNothing()).entries
+  async count(): Promise<number> {
+    const groups = this.#groups(undefined, 1_000)
+    let count = 0
+    while (!(await groups.next()).done) count++
+    return count
   }
 
-  /** As `allOrNone`, with what is no image. */
-  async everythingOrNothing(): Promise<{ readonly entries: NameEntry[]; readonly plain: PlainEntry[] }> {
-    const { entries, plain, damaged } = await this.lookAtAll()
-    if (damaged[0]) throw damaged[0].damage
-    return { entries, plain }
-  }
-
-  /** All names. Only records that have changed since the last call are read. */
-  async lookAtAll(): Promise<{
-    readonly entries: NameEntry[]
-    readonly plain: PlainEntry[]
-    readonly damaged: DamagedName[]
-  }> {
-    const entries: NameEntry[] = []
-    const plain: PlainEntry[] = []
-    const damaged: DamagedName[] = []
-    const known = new Map<string, ListedRecord<NameRecord>>()
-    const onDamaged = ({ key, etag, damage }: DamagedRecord): void => {
-      const name = parseImageKey(key)
-      if (name) damaged.push({ key, name, found: { value: undefined, etag }, damage })
-    }
-    for await (const record of this.#records.list(PREFIX.images, { known: this.#known, onDamaged })) {
-      const { key, value, etag } = record
-      if (known.size < MAX_KNOWN) known.set(key, record)
-      const name = parseImageKey(key)
-      const entry = name && entryOf(key, name, { value, etag }, value)
-      if (entry && 'image' in entry) entries.push(entry)
-      else if (entry) plain.push(entry)
-    }
-    this.#known = known
-    return { entries, plain, damaged }
+  /**
+   * All names in the order of their keys, page by page. The names of a repository come one after
+   * the other: its manifests, then its tags. A name that is there from the beginning to the end is
+   * given once.
+   */
+  async *walk(): AsyncGenerator<AnyName> {
+    let after: string | undefined
+    do {
+      const page = await this.store.list(PREFIX.images, after === undefined ? {} : { after })
+      // Where tombstones stay, there may be many. Their size shows them, so they are not read.
+      yield* this.#lookAt(page.objects.flatMap(({ key, size }) => (size === TOMBSTONE_BYTES ? [] : [key])))
+      after = page.next
+    } while (after !== undefined)
   }
 
   /**
@@ -325,8 +326,7 @@ export class Names {
    */
   async markAll(): Promise<void> {
     if (await this.#marks.areComplete()) return
-    const { entries, plain } = await this.lookAtAll()
-    for (const entry of [...entries, ...plain]) await this.#markOne(entry)
+    for await (const entry of this.walk()) if (!('damage' in entry)) await this.#markOne(entry)
     await this.#marks.setComplete()
   }
 
@@ -335,37 +335,52 @@ export class Names {
    * For the collection.
    */
   async tidyMarks(): Promise<void> {
-    // In this order: the other marks are made after the name mark, and a name after all.
-    const others: { readonly key: string; readonly mark: string }[] = []
-    for await (const found of this.#marks.allOtherMarks()) others.push(found)
-    const nameMarks: NameMark[] = []
-    for await (const found of this.#marks.allNameMarks()) nameMarks.push(found)
-    const found = await this.lookAtAll()
-    const entries = [...found.entries, ...found.plain]
-    const standing = new Set(entries.map(({ found }) => found.value?.mark))
-    const left = new Set<string>()
-    for (const mark of nameMarks) if (standing.has(mark.mark) || !(await this.#tidyOne(mark))) left.add(mark.mark)
-    const lost = others.filter(({ mark }) => !left.has(mark)).map(({ key }) => key)
-    for (let at = 0; at < lost.length; at += AT_ONCE) await this.#marks.deleteKeys(lost.slice(at, at + AT_ONCE))
-    for (const entry of entries) if (entry.found.value?.mark === undefined) await this.#markOne(entry)
+    let batch: NameMark[] = []
+    const tidy = async () => {
+      await Promise.all(batch.map((mark) => this.#tidyOne(mark)))
+      batch = []
+    }
+    for await (const mark of this.#marks.allNameMarks()) if (batch.push(mark) === AT_ONCE) await tidy()
+    await tidy()
+    let others = new Map<string, string[]>()
+    let count = 0
+    for await (const { key, mark } of this.#marks.allOtherMarks()) {
+      others.set(mark, [...(others.get(mark) ?? []), key])
+      if (++count < MARKS_AT_A_TIME) continue
+      await this.#deleteLost(others)
+      others = new Map()
+      count = 0
+    }
+    await this.#deleteLost(others)
+    for await (const entry of this.walk())
+      if (!('damage' in entry) && entry.found.value?.mark === undefined) await this.#markOne(entry)
   }
 
   /**
-   * Deletes a mark that its name's record does not have; `false` if it may have it. A write of the
-   * name that will have the mark may be under way. So that write is first made to fail; it makes
-   * other marks then.
+   * Deletes the other marks whose name mark does not exist: they belong to no name. They were
+   * listed before this is called: a name mark is made before the other marks of its name.
+   * @param others their keys, by mark
    */
-  async #tidyOne({ key: mark, name, digest, mark: id }: NameMark): Promise<boolean> {
+  async #deleteLost(others: Map<string, string[]>): Promise<void> {
+    if (others.size === 0) return
+    for await (const { mark } of this.#marks.allNameMarks()) others.delete(mark)
+    const lost = [...others.values()].flat()
+    for (let at = 0; at < lost.length; at += AT_ONCE) await this.#marks.deleteKeys(lost.slice(at, at + AT_ONCE))
+  }
+
+  /**
+   * Deletes a mark that its name's record does not have. A write of the name that will have the
+   * mark may be under way. So that write is first made to fail; it makes other marks then.
+   */
+  async #tidyOne({ key: mark, name, digest, mark: id }: NameMark): Promise<void> {
     const key = keyOfImageKey(name, digest)
     const mayCarryIt = async () => {
       const seen = await this.#records.look(key)
       return seen?.damage !== undefined || seen?.value?.mark === id
     }
-    if (await mayCarryIt()) return false
+    if (await mayCarryIt()) return
     await this.#records.renew(key)
-    if (await mayCarryIt()) return false
-    await this.#marks.deleteKeys([mark])
-    return true
+    if (!(await mayCarryIt())) await this.#marks.deleteKeys([mark])
   }
 
   async #markOne({ key, name, found }: NameEntry | PlainEntry): Promise<void> {
@@ -381,7 +396,7 @@ export class Names {
     throw changedTooOften(key)
   }
 
-  async *#ofDigest(digest: Digest): AsyncGenerator<NameEntry | PlainEntry | DamagedName> {
+  async *#ofDigest(digest: Digest): AsyncGenerator<AnyName> {
     if (await this.#marks.areComplete()) {
       let last: string | undefined
       for await (const page of this.#marks.ofDigest(digest)) {
@@ -394,38 +409,48 @@ export class Names {
       }
       return
     }
-    const { entries, damaged } = await this.lookAtAll()
+    const { entries, damaged } = await this.#allImages()
     yield* damaged
     yield* entries.filter(({ image }) => image.digest === digest).sort(tagsFirst)
   }
 
+  /** The manifests that have name marks of an image. `names` reads their names. */
   async *#groups(
     after: Digest | undefined,
     pageSize: number,
-  ): AsyncGenerator<{
-    digest: Digest
-    entries: () => AsyncIterable<NameEntry | PlainEntry | DamagedName> | readonly NameEntry[]
-  }> {
+  ): AsyncGenerator<{ digest: Digest; names: () => AsyncIterable<AnyName> | readonly AnyName[] }> {
     if (await this.#marks.areComplete()) {
       for await (const { digest, marks } of this.#marks.groups(after, Math.min(pageSize, 1_000))) {
-        const once = new Map(marks.map((mark) => [keyOfImageKey(mark.name, digest), mark]))
-        yield { digest, entries: () => this.#read([...once.values()]) }
+        const found = new Set(marks.map(({ name }) => keyOfImageKey(name, digest)))
+        yield { digest, names: () => this.#lookAt([...found]) }
       }
       return
     }
-    const groups = Object.values(Object.groupBy(await this.all(), ({ image }) => image.digest))
-    const order = (digest: Digest) => keys.nameMarksOf(digest)
-    for (const entries of groups.sort((a, b) => (order(a![0]!.image.digest) < order(b![0]!.image.digest) ? -1 : 1))) {
-      const { digest } = entries![0]!.image
-      if (after === undefined || order(digest) > order(after)) yield { digest, entries: () => entries! }
-    }
+    const { entries, damaged } = await this.#allImages()
+    const groups = Object.entries(Object.groupBy(entries, ({ image }) => keys.nameMarksOf(image.digest)))
+    const from = after === undefined ? '' : keys.nameMarksOf(after)
+    for (const [order, group] of groups.sort(([a], [b]) => compare(a, b)))
+      if (order > from) yield { digest: group![0]!.image.digest, names: () => [...damaged, ...group!] }
   }
 
-  async *#read(marks: readonly NameMark[]): AsyncGenerator<NameEntry | PlainEntry | DamagedName> {
-    for (let at = 0; at < marks.length; at += AT_ONCE) {
-      const read = marks.slice(at, at + AT_ONCE).map(({ name, digest }) => this.look(keyOfImageKey(name, digest)))
-      for (const entry of await Promise.all(read)) if (entry) yield entry
-    }
+  async *#read(marks: readonly NameMark[]): AsyncGenerator<AnyName> {
+    yield* this.#lookAt(marks.map(({ name, digest }) => keyOfImageKey(name, digest)))
+  }
+
+  async *#lookAt(found: readonly string[]): AsyncGenerator<AnyName> {
+    for (let at = 0; at < found.length; at += AT_ONCE)
+      for (const entry of await Promise.all(found.slice(at, at + AT_ONCE).map((key) => this.look(key))))
+        if (entry) yield entry
+  }
+
+  /** For a store whose names have no marks yet. */
+  async #allImages(): Promise<{ readonly entries: NameEntry[]; readonly damaged: DamagedName[] }> {
+    const entries: NameEntry[] = []
+    const damaged: DamagedName[] = []
+    for await (const entry of this.walk())
+      if ('damage' in entry) damaged.push(entry)
+      else if ('image' in entry) entries.push(entry)
+    return { entries, damaged }
   }
 }
 
@@ -440,11 +465,16 @@ function entryOf(key: string, name: ImageKey, found: Found<NameRecord>, value: N
   return isPlain(manifest) ? { key, name, manifest, found } : { key, name, image: manifest, found }
 }
 
-function digestIn(entry: NameEntry | PlainEntry): Digest {
-  return 'image' in entry ? entry.image.digest : entry.manifest.digest
+/** The manifest that a name stands for. */
+export function recordOf(entry: NameEntry | PlainEntry): RecordedManifest {
+  return 'image' in entry ? entry.image : entry.manifest
 }
 
-function mayBeOf(entry: NameEntry | PlainEntry | DamagedName, digest: Digest): boolean {
+function digestIn(entry: NameEntry | PlainEntry): Digest {
+  return recordOf(entry).digest
+}
+
+function mayBeOf(entry: AnyName, digest: Digest): boolean {
   return 'damage' in entry || digestIn(entry) === digest
 }
 

@@ -47,7 +47,7 @@ export async function removeImage(names: Names, manifests: Manifests, removal: R
       return { untagged: [textOfName(named.name)], deleted: [] }
     }
     if (!named?.name.tag || 'damage' in named)
-      return removeWhole(names, removal, await imageEntries(names, removal.ref))
+      return removeWithTags(names, removal, await imageEntries(names, removal.ref))
     const { digest, id } = named.image
     const isLast = !(await hasTag(names, digest, named.key))
     if (isLast) await refuseInUse(removal, [named.image])
@@ -115,7 +115,7 @@ function refuseSeveral({ ref, force }: Removal, tags: readonly string[]): void {
     )
 }
 
-async function removeWhole(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
+async function removeWithTags(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
   const tags = namesOf(entries)
   refuseSeveral(removal, tags)
   await refuseInUse(

@@ -112,7 +112,7 @@ it('pages hold every image once, with all its names, and no page more than it wa
         expect(pages.every((page) => page.length <= limit)).toBe(true)
         expect(pages.flat().sort()).toEqual(wanted)
       }
-      expect((await images.page(100)).images).toEqual(await images.list())
+      expect(await images.all.count()).toBe(wanted.length)
     }
     // As on a store of an older version, which has no marks; then with them.
     await check()

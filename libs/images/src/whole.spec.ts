@@ -45,7 +45,7 @@ describe('an image with all its platforms', () => {
     platform: `linux/${architecture}`,
   })
   const collect = async () =>
-    new Collector(store).collect({ dryRun: false, references: (isHad) => images.references(undefined, isHad) })
+    new Collector(store).collect({ dryRun: false, references: (isHad) => images.all.references(undefined, isHad) })
   const isThere = async (...digests: Digest[]) =>
     Promise.all(digests.map(async (digest) => (await blobs.stat(digest)) !== undefined))
 
@@ -75,7 +75,7 @@ describe('an image with all its platforms', () => {
   it('is one image under the index’s digest, and each platform of it can be looked at', async () => {
     const { amd, arm, root, whole } = await several()
     await images.putWhole(root, whole, [parseTagged('a:1')], run)
-    expect(await images.list()).toMatchObject([
+    expect((await images.page(1_000)).images).toMatchObject([
       { id: amd.id, digest: digestOf(root), mediaType: MEDIA.index, names: ['a:1'], layers: 1, size: 10 },
     ])
     expect(await images.inspect('a:1')).toMatchObject({
@@ -125,7 +125,7 @@ describe('an image with all its platforms', () => {
     const { manifest, whole: contents } = await images.contents('b:1')
     expect(manifest.digest).toBe(digestOf(root))
     expect(contents?.attached.map(({ digest }) => digest)).toEqual([signature.digest])
-    expect(await images.usage(() => true)).toMatchObject({ total: 1, reclaimable: 0 })
+    expect(await images.all.usage(() => true)).toMatchObject({ total: 1, reclaimable: 0 })
     expect(await images.remove({ ref: 'b:1', force: false, inUse: () => Promise.resolve(false) })).toEqual({
       untagged: ['b:1'],
       deleted: [amd.id],
@@ -144,7 +144,7 @@ describe('an image with all its platforms', () => {
     await images.putWhole(root, parts(arm.digest, signature.digest), [parseTagged('c:1')], run)
     await new Leases(store).end('u')
     expect((await collect()).report.blobs.count).toBe(0)
-    expect((await images.list()).map(({ names, whole: kept }) => [names, kept?.parts.length])).toEqual([
+    expect((await images.page(1_000)).images.map(({ names, whole: kept }) => [names, kept?.parts.length])).toEqual([
       [['a:1', 'b:1', 'c:1'], 3],
     ])
     expect((await images.resolve('a:1')).whole?.parts.map(({ digest }) => digest)).toEqual([amd.digest, arm.digest])
@@ -170,7 +170,7 @@ describe('an image with all its platforms', () => {
     await expect(
       images.putWhole(root, { ...whole, parts: [...whole.parts, { digest: digestOf('gone') }] }, [], run),
     ).rejects.toMatchObject({ code: 'layer_missing' })
-    expect(await images.list()).toEqual([])
+    expect((await images.page(1_000)).images).toEqual([])
   })
 
   it('an image of one platform is for no other', async () => {

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common'
-import type { DiskUsage } from '@strata/api'
+import type { ContainerView, DiskUsage } from '@strata/api'
 import { Images } from '@strata/images'
 import { NodeDirectory } from '@strata/queue'
 import { ContainerDirectory } from '../containers/container-directory.js'
@@ -21,16 +21,26 @@ export class DiskUsageService {
     private readonly nodeApi: NodeApiClient,
   ) {}
 
-  /** `gone` aborts when the client has left. */
+  /**
+   * Reads every image and every container, page by page. It holds the digest of each blob, and
+   * what each container has written, which is part of the answer. `gone` aborts when the client
+   * has left.
+   */
   async measure(gone: AbortSignal): Promise<DiskUsage> {
-    const [containers, nodes] = await Promise.all([this.containers.list(gone), this.#nodes(gone)])
-    const used = new Set<string>(containers.map(({ imageId }) => imageId))
-    const running = new Set(containers.filter(({ state }) => state === 'running').map(({ id }) => id))
+    const used = new Set<string>()
+    const running = new Set<string>()
+    let total = 0
+    const count = ({ id, imageId, state }: ContainerView): void => {
+      total++
+      used.add(imageId)
+      if (state === 'running') running.add(id)
+    }
+    const [nodes] = await Promise.all([this.#nodes(gone), this.containers.visit(gone, count)])
     const written = nodes.flatMap((node) => node.containers)
     return {
-      images: await this.images.usage(({ id }) => used.has(id)),
+      images: await this.images.all.usage(({ id }) => used.has(id)),
       containers: {
-        total: containers.length,
+        total,
         active: running.size,
         bytes: sum(written),
         reclaimable: sum(written.filter(({ id }) => !running.has(id))),

@@ -40,7 +40,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   const collect = async () => {
     const { report } = await new Collector(store).collect({
       dryRun: false,
-      references: (isHad) => images.references(undefined, isHad),
+      references: (isHad) => images.all.references(undefined, isHad),
     })
     await images.tidyNames()
     return report
@@ -56,7 +56,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     return manifest.digest
   }
   const remove = (ref: string) => images.remove({ ref, force: false, inUse: free })
-  const names = async () => (await images.list()).map((image) => [...image.names])
+  const names = async () => (await images.page(1_000)).images.map((image) => [...image.names])
   const left = async () => {
     const found: string[] = []
     for await (const { key, size } of listAll(store, ''))
@@ -147,10 +147,10 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const chart = artifactOf('a chart', CHART)
     const { digest } = chart.manifest
     await client.push(app, chart, 'chart')
-    expect(await images.list()).toEqual([])
+    expect((await images.page(1_000)).images).toEqual([])
     expect((await images.page(10)).images).toEqual([])
-    expect(await images.untagged(() => false)).toEqual([])
-    expect(await images.usage(() => false)).toEqual({ total: 0, active: 0, bytes: 0, reclaimable: 0 })
+    expect(await images.all.untagged()).toEqual([])
+    expect(await images.all.usage(() => false)).toEqual({ total: 0, active: 0, bytes: 0, reclaimable: 0 })
     for (const text of ['team/app:chart', `team/app@${digest}`])
       await expect(images.inspect(text)).rejects.toMatchObject({ code: 'not_an_image' })
     await expect(images.inspect(digest)).rejects.toMatchObject({ code: 'image_not_found' })

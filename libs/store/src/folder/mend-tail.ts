@@ -52,7 +52,7 @@ export async function mendTail(
   for (const key of below(PREFIX.blobs)) {
     const digest = digestInKey(key)
     const record = await readable(blobs, key)
-    if (record && digest && (await isWhole(store, digest, record, unproven))) {
+    if (record && digest && (await isComplete(store, digest, record, unproven))) {
       for (const { data } of piecesOf(record)) unproven.delete(data)
       continue
     }
@@ -67,7 +67,7 @@ export async function mendTail(
  * Bytes that were on disk before are not read again: what happens to those later is the scrub's to
  * find.
  */
-async function isWhole(
+async function isComplete(
   store: ObjectStore,
   digest: Digest,
   record: BlobRecord,

@@ -1,0 +1,49 @@
+import { StrataError, type ErrorCode } from '@strata/base'
+import { MAX_JSON_BYTES, type Digest, type Platform } from '@strata/oci'
+import type { BlobStore } from '@strata/store'
+import type { Image } from './image.js'
+import { blobsOf, readManifest, type ReadImage } from './manifest.js'
+import { blobsOfWhole, manifestFor, readWhole } from './whole.js'
+
+/** An image with every blob that it consists of, and their sizes. */
+export interface WithBlobs extends ReadImage {
+  readonly blobs: ReadonlyMap<Digest, number>
+}
+
+/**
+ * The manifest and config of an image, of that platform or of the one that is used without.
+ * @throws StrataError `corrupt` if one of them is gone or changed; `unsupported` if the image is
+ * not here for that platform
+ */
+export async function readImage(image: Image, blobs: BlobStore, platform?: Platform): Promise<ReadImage> {
+  try {
+    const manifest = manifestFor(image, platform)
+    const read = await readManifest(manifest, await blobs.read(manifest, MAX_JSON_BYTES), blobs)
+    const { digest, mediaType, manifestSize, size, whole } = image
+    return whole ? { ...read, image: { ...read.image, digest, mediaType, manifestSize, size, whole } } : read
+  } catch (error) {
+    throw incomplete(image, error)
+  }
+}
+
+/** As `readImage`, with all documents of a multi-platform image. */
+export async function readWithBlobs(image: Image, blobs: BlobStore): Promise<WithBlobs> {
+  const read = await readImage(image, blobs)
+  if (!image.whole) return { ...read, blobs: blobsOf(read) }
+  try {
+    return { ...read, blobs: blobsOfWhole(image, await readWhole(image, blobs)) }
+  } catch (error) {
+    throw incomplete(image, error)
+  }
+}
+
+/** The same error, or another code with an explanation if a part is not in the store. */
+export function ifNotFound(error: unknown, code: ErrorCode, what: string): unknown {
+  return error instanceof StrataError && error.code === 'not_found'
+    ? new StrataError(code, `${what}: ${error.message}`, { cause: error })
+    : error
+}
+
+function incomplete({ digest }: Image, error: unknown): unknown {
+  return ifNotFound(error, 'corrupt', `image ${digest} is incomplete`)
+}
