@@ -1,7 +1,7 @@
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import { Body, Controller, Param, Query, Res } from '@nestjs/common'
-import { NODE_API, type ImageRef, type LogsQuery, type NodeApiAnswer } from '@strata/api'
+import { NODE_API, type ImageRef, type ListContainers, type LogsQuery, type NodeApiAnswer } from '@strata/api'
 import type { Digest } from '@strata/oci'
 import { closedSignal, LargeJson, letClientPause, Serves } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
@@ -19,8 +19,11 @@ export class NodeApiController {
   constructor(private readonly node: RuntimeNode) {}
 
   @Serves(NODE_API.listContainers)
-  list(): NodeApiAnswer<'listContainers'> {
-    return this.node.containers.list().map((record) => this.node.view(record))
+  async list(
+    @Query({ schema: NODE_API.listContainers.query }) query: ListContainers,
+  ): Promise<NodeApiAnswer<'listContainers'>> {
+    const { items, ...rest } = await this.node.list(query)
+    return { containers: [...items], ...rest }
   }
 
   @Serves(NODE_API.pruneContainers)

@@ -2,7 +2,15 @@ import { rmdirSync } from 'node:fs'
 import { hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { Logger } from '@nestjs/common'
-import type { ContainerView, NodeUsage, PrunedContainer } from '@strata/api'
+import {
+  firstPage,
+  isListed,
+  type ContainerView,
+  type ListContainers,
+  type NodeUsage,
+  type Page,
+  type PrunedContainer,
+} from '@strata/api'
 import { Containers, pendingJob, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
@@ -194,6 +202,20 @@ export class RuntimeNode {
       record,
       this.config.STRATA_NODE,
       this.#publisher ? this.#publisher.nameOf(record) : record.name,
+    )
+  }
+
+  /** A page of this node's containers, in the order of their ids. */
+  list({ all, limit, after = '' }: ListContainers): Promise<Page<ContainerView>> {
+    const behind = this.containers.list().filter(({ id }) => id > after)
+    const views = behind
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+      .values()
+      .map((record) => this.view(record))
+    return firstPage(
+      views.filter((view) => all || isListed(view)),
+      limit,
+      ({ id }) => id,
     )
   }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { digest, flag, text, uuid } from './common.js'
+import { nextOf, pageQuery } from './page.js'
 
 const words = z.array(text(131_072)).max(10_000)
 const CONTAINER_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
@@ -54,7 +55,14 @@ export const containerSchema = z
   })
   .meta({ id: 'Container' })
 export type ContainerView = z.infer<typeof containerSchema>
-export const containerListSchema = z.object({ containers: z.array(containerSchema) }).meta({ id: 'ContainerList' })
+export const containerId = z.string().regex(/^[0-9a-f]{64}$/, 'not the id of a container: 64 hex digits')
+export const containerListSchema = z
+  .object({
+    containers: z.array(containerSchema).meta({ description: 'within the page, the newest come first' }),
+    next: nextOf(containerId, 'the order of the ids'),
+  })
+  .meta({ id: 'ContainerList' })
+export type ContainerList = z.infer<typeof containerListSchema>
 
 const requestQuery = z.object({ job: uuid.optional(), wait: flag(true) })
 export const createContainerQuery = requestQuery.extend({
@@ -66,7 +74,12 @@ export const startContainerQuery = requestQuery.extend({
       'a reader will follow the logs with ?attach: nothing is rotated away or removed before it came (10 s at most after the end)',
   }),
 })
-export const listContainersQuery = z.object({ all: flag(false) })
+export const listContainersQuery = pageQuery(containerId, 'containers').extend({
+  all: flag(false).meta({ description: 'also those that do not run' }),
+})
+export type ListContainers = z.infer<typeof listContainersQuery>
+/** Whether a container is in a list that does not ask for all. */
+export const isListed = ({ state }: ContainerView): boolean => state === 'running' || state === 'unknown'
 export const waitResultSchema = z
   .object({ exitCode: z.number().int(), reason: z.string().optional() })
   .meta({ id: 'WaitResult' })

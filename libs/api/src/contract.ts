@@ -31,7 +31,7 @@ import {
   tagSchema,
 } from './images.js'
 import { jobListQuery, jobListSchema, jobSchema } from './jobs.js'
-import { nodeListSchema, removeNodeQuery } from './nodes.js'
+import { nodeId, nodeListQuery, nodeListSchema, removeNodeQuery } from './nodes.js'
 import { ROUTES, type ParamName, type QueryValue, type Route } from './routes.js'
 import { infoSchema, versionSchema } from './system.js'
 
@@ -50,7 +50,6 @@ export interface Contract extends Route {
 
 const imageRef = z.string().min(1).max(512)
 const containerRef = z.string().min(1).max(128)
-const nodeRef = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'not the id of a node')
 
 /**
  * The public API: one source for the gateway, which checks and answers by it, for the clients'
@@ -111,8 +110,8 @@ export const API = {
   cancelJob: { ...ROUTES.cancelJob, param: uuid, status: 202, answer: jobSchema },
   followJob: { ...ROUTES.followJob, param: uuid, status: 200 },
 
-  listNodes: { ...ROUTES.listNodes, status: 200, answer: nodeListSchema },
-  removeNode: { ...ROUTES.removeNode, param: nodeRef, query: removeNodeQuery, status: 204 },
+  listNodes: { ...ROUTES.listNodes, query: nodeListQuery, status: 200, answer: nodeListSchema },
+  removeNode: { ...ROUTES.removeNode, param: nodeId, query: removeNodeQuery, status: 204 },
 
   version: { ...ROUTES.version, status: 200, answer: versionSchema },
   info: { ...ROUTES.info, status: 200, answer: infoSchema },

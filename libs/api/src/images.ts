@@ -2,6 +2,7 @@ import { ARCHIVE_FORMATS } from '@strata/oci'
 import { z } from 'zod'
 import { chainId, diffId, digest, flag, optionalFlag, platform, tally, text } from './common.js'
 import { jobQuery } from './jobs.js'
+import { nextOf, pageQuery } from './page.js'
 
 const imageBase = {
   id: digest.meta({ description: "the image's id: its config's digest" }),
@@ -19,18 +20,13 @@ export const imageQuery = z.object({
 })
 const imageSummarySchema = z.object({ ...imageBase, layers: z.number().int() }).meta({ id: 'ImageSummary' })
 export type ImageSummary = z.infer<typeof imageSummarySchema>
-export const imageListQuery = z.object({
-  limit: z.coerce.number().int().min(1).max(1_000).default(100).meta({ description: 'images of a page, at most' }),
-  after: digest.optional().meta({ description: 'the page that begins behind this image: `next` of the page before' }),
-})
+export const imageListQuery = pageQuery(digest, 'images')
 export const imageListSchema = z
   .object({
     images: z.array(imageSummarySchema).meta({
       description: 'within the page, named images come first, then the newest',
     }),
-    next: digest.optional().meta({
-      description: 'more images may follow: pass it as `after`. Pages follow the order of the digests',
-    }),
+    next: nextOf(digest, 'the order of the digests'),
   })
   .meta({ id: 'ImageList' })
 export type ImageList = z.infer<typeof imageListSchema>

@@ -1,6 +1,7 @@
 import { ERROR_CODES } from '@strata/base'
 import { z } from 'zod'
 import { flag, uuid } from './common.js'
+import { nextOf, pageQuery } from './page.js'
 
 /**
  * What a request became: read, followed and cancelled from the first byte of its body on.
@@ -33,8 +34,14 @@ export const jobSchema = z
   .meta({ id: 'Job' })
 export type JobView = z.infer<typeof jobSchema>
 export type JobState = JobView['state']
-export const jobListSchema = z.object({ jobs: z.array(jobSchema) }).meta({ id: 'JobList' })
-export const jobListQuery = z.object({ limit: z.coerce.number().int().min(1).max(1_000).default(100) })
+export const jobListSchema = z
+  .object({
+    jobs: z.array(jobSchema).meta({ description: 'the newest first' }),
+    next: nextOf(uuid, 'the time when the jobs were made, backwards'),
+  })
+  .meta({ id: 'JobList' })
+export type JobList = z.infer<typeof jobListSchema>
+export const jobListQuery = pageQuery(uuid, 'jobs')
 
 export const jobQuery = z.object({
   job: uuid.optional().meta({ description: 'names the job beforehand; a used id is 409 job_exists' }),

@@ -3,8 +3,11 @@ import { z } from 'zod'
 import { nodeUsageSchema } from './collection.js'
 import { digest } from './common.js'
 import {
+  containerId,
+  containerListSchema,
   containerSchema,
   killSchema,
+  listContainersQuery,
   logsQuery,
   prunedContainersSchema,
   pruneContainersSchema,
@@ -16,14 +19,18 @@ import type { Answer, Contract, RequestFor } from './contract.js'
 import { imageRefSchema } from './image-ref.js'
 import { mountResultSchema } from './images.js'
 
-const containerId = z.string().regex(/^[0-9a-f]{64}$/)
-
 /**
  * The node API: what gateways ask of a node, over a unix socket or TCP, with the shared secret. One
  * source for the node, which serves it, and the gateway, which calls it and checks the answers.
  */
 export const NODE_API = {
-  listContainers: { method: 'GET', path: '/containers', status: 200, answer: z.array(containerSchema) },
+  listContainers: {
+    method: 'GET',
+    path: '/containers',
+    query: listContainersQuery,
+    status: 200,
+    answer: containerListSchema,
+  },
   pruneContainers: {
     method: 'POST',
     path: '/containers/prune',

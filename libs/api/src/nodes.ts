@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { flag } from './common.js'
+import { nextOf, pageQuery } from './page.js'
 
 const NODE_STATES = ['ready', 'no_extractor', 'no_runtime', 'gone'] as const
 const nodeViewSchema = z
@@ -20,7 +21,12 @@ const nodeViewSchema = z
   })
   .meta({ id: 'Node' })
 export type NodeView = z.infer<typeof nodeViewSchema>
-export const nodeListSchema = z.object({ nodes: z.array(nodeViewSchema) }).meta({ id: 'NodeList' })
+export const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'not the id of a node')
+export const nodeListSchema = z
+  .object({ nodes: z.array(nodeViewSchema), next: nextOf(nodeId, 'the order of the ids') })
+  .meta({ id: 'NodeList' })
+export type NodeList = z.infer<typeof nodeListSchema>
+export const nodeListQuery = pageQuery(nodeId, 'nodes')
 export const removeNodeQuery = z.object({
   force: flag(false).meta({ description: 'also with containers that may still be running on it' }),
 })

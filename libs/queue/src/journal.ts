@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { JOB_KINDS, JOB_STATES, type JobKind, type JobState } from '@strata/api'
+import { JOB_KINDS, JOB_STATES, MAX_PAGE, PAGE_BYTES, type JobKind, type JobState } from '@strata/api'
 import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
@@ -34,6 +34,8 @@ export interface JournalChange {
 export const ENDS: ReadonlySet<JobState> = new Set(['completed', 'failed', 'cancelled'])
 const KEPT_SECONDS = 24 * 3600
 const REMEMBERED_SECONDS = 30 * 24 * 3600
+/** Records of a page that are read at the same time. */
+const AT_ONCE = 50
 
 /** The id is used, and the record there, in one step: a crash leaves both or neither. */
 const CREATE = `
@@ -245,6 +247,45 @@ export class Journal {
     if (fields['state'] === undefined) return 'unknown'
     const record = toRecord(fields)
     return ENDS.has(record.state) ? record : 'under way'
+  }
+
+  /**
+   * A page of the newest first, from the one behind `after`: at most `limit`, and `PAGE_BYTES`. It
+   * looks at no more than `MAX_PAGE` ids: those of jobs that ended more than a day ago have no
+   * record. Jobs of a kind that this version does not know are left out.
+   * @throws StrataError `bad_request` if the id `after` is not known, or not any more
+   */
+  async page(limit: number, after?: string): Promise<{ readonly jobs: JournalRecord[]; readonly next?: string }> {
+    return orUnavailable(
+      (async () => {
+        const ids = await this.#idsBehind(after)
+        const jobs: JournalRecord[] = []
+        let bytes = 0
+        for (let at = 0; at < ids.length; at += AT_ONCE) {
+          const some = ids.slice(at, at + AT_ONCE)
+          for (const fields of await Promise.all(some.map((id) => this.redis.hgetall(KEY.job(id))))) {
+            if (fields['state'] === undefined || !isKind(kindOf(fields))) continue
+            bytes += Object.values(fields).reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+            const last = jobs.at(-1)
+            if (last && (jobs.length === limit || bytes > PAGE_BYTES)) return { jobs, next: last.id }
+            jobs.push(toRecord(fields))
+          }
+        }
+        const next = ids.length < MAX_PAGE ? undefined : ids.at(-1)
+        return { jobs, ...(next === undefined ? {} : { next }) }
+      })(),
+    )
+  }
+
+  /** At most `MAX_PAGE` ids, the newest first. */
+  async #idsBehind(after: string | undefined): Promise<string[]> {
+    if (after === undefined) return this.redis.zrevrange(KEY.jobs, 0, MAX_PAGE - 1)
+    const rank = await this.redis.zrevrank(KEY.jobs, after)
+    if (rank === null)
+      throw new StrataError('bad_request', `no list of jobs has the id ${after} any more: begin with the first page`)
+    // New jobs may have come in front since.
+    const ids = await this.redis.zrevrange(KEY.jobs, rank, rank + MAX_PAGE)
+    return ids.slice(ids.indexOf(after) + 1)
   }
 
   /**

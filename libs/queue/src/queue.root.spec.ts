@@ -613,6 +613,51 @@ describe('the journal', () => {
     expect([listed.includes(known), listed.includes(newer)]).toEqual([true, false])
   })
 
+  it('gives every record in one page, the newest first, also while others are made and forgotten', async () => {
+    const { journal, fast } = await client()
+    await fast.del(KEY.jobs)
+    const [made, start]: [string[], number] = [[], Date.now() - 60_000]
+    for (let at = 0; at < 12; at++) {
+      made.unshift(randomUUID())
+      await journal.create(made[0]!, 'launch', 'waiting')
+      // Those of one millisecond have no order that this test could know.
+      await fast.zadd(KEY.jobs, start + at, made[0]!)
+    }
+    const pages = async (limit: number, each: () => Promise<void> = () => Promise.resolve()) => {
+      const found: string[] = []
+      let after: string | undefined
+      do {
+        const page = await journal.page(limit, after)
+        expect(page.jobs.length).toBeLessThanOrEqual(limit)
+        found.push(...page.jobs.map(({ id }) => id))
+        after = page.next
+        await each()
+      } while (after !== undefined)
+      return found
+    }
+    for (const limit of [1, 5, 12, 1_000]) expect(await pages(limit)).toEqual(made)
+    expect(await pages(3, () => journal.create(randomUUID(), 'load', 'waiting'))).toEqual(made)
+    await fast.del(KEY.jobs)
+    for (const [at, id] of made.toReversed().entries()) await fast.zadd(KEY.jobs, start + at, id)
+    // Ended long ago: its record is gone, its id is still known.
+    await fast.del(KEY.job(made[5]!))
+    expect(await pages(2)).toEqual(made.filter((_, at) => at !== 5))
+    await expect(journal.page(2, randomUUID())).rejects.toMatchObject({ code: 'bad_request' })
+  })
+
+  it('a page of records ends behind 4 MiB of results', async () => {
+    const { journal, fast } = await client()
+    await fast.del(KEY.jobs)
+    for (let at = 0; at < 3; at++) {
+      const id = randomUUID()
+      await journal.create(id, 'load', 'waiting')
+      await journal.complete(id, 'x'.repeat(2_000_000))
+    }
+    const { jobs, next } = await journal.page(100)
+    expect(jobs).toHaveLength(2)
+    expect((await journal.page(100, next)).jobs).toHaveLength(1)
+  })
+
   it('knows a used id, and an end is final', async () => {
     const { journal } = await client()
     const id = randomUUID()

@@ -103,6 +103,44 @@ it('two nodes on one machine share the work; each container is reached where it 
   for (const node of strata.nodes) expect(leftOnNode(node)).toEqual([])
 })
 
+it('the containers of both nodes are one list in pages, also when one node is gone', async () => {
+  const made = await Promise.all(
+    Array.from({ length: 7 }, async () => {
+      const answer = await strata.request('POST', '/v1/containers?start=false', { image: 't/box', command: ['true'] })
+      return answer.json<View>().id
+    }),
+  )
+  const pages = async (path: string, limit: number): Promise<string[][]> => {
+    const found: string[][] = []
+    let after = ''
+    do {
+      const answer = await strata.request('GET', `${path}limit=${limit}${after}`)
+      const { next, ...lists } = answer.json<{ next?: string } & Record<string, View[]>>()
+      found.push(Object.values(lists).flatMap((items) => items.map(({ id }) => id)))
+      expect(found.at(-1)!.length).toBeLessThanOrEqual(limit)
+      after = next === undefined ? '' : `&after=${next}`
+    } while (after !== '')
+    return found
+  }
+  for (const limit of [1, 3, 1_000])
+    expect((await pages('/v1/containers?all&', limit)).flatMap((page) => page.sort())).toEqual(made.sort())
+  expect((await strata.cli(['ps', '-a', '-q'])).stdout.toString().split('\n').filter(Boolean).sort()).toEqual(
+    made.map((id) => id.slice(0, 12)).sort(),
+  )
+  const ids = [strata.node.id, `${strata.node.id}-b`]
+  expect(await pages('/v1/nodes?', 1)).toEqual(ids.map((id) => [id]))
+  expect(await pages('/v1/nodes?', 2)).toEqual([ids])
+  const jobs = (await pages('/v1/jobs?', 1_000)).flat()
+  expect((await pages('/v1/jobs?', 4)).flat()).toEqual(jobs)
+  expect(jobs.length).toBeGreaterThan(made.length)
+
+  await strata.stop('SIGTERM', 'b')
+  expect((await pages('/v1/containers?all&', 3)).flatMap((page) => page.sort())).toEqual(made.sort())
+  await startNode('b')
+  await until(async () => (await nodes()).length === 2, 'it is back')
+  for (const id of made) expect((await strata.request('DELETE', `/v1/containers/${id}`)).status).toBe(204)
+})
+
 it('two processes cannot be one node', async () => {
   await strata.startGroup(['runtime'], false, { name: 'again', environment: nodeEnvironment('b') })
   await until(() => strata.log.includes('another process serves'), 'it says so')

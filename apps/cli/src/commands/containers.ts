@@ -5,13 +5,21 @@ import { every } from '../every.js'
 import { shortId } from '../format/table.js'
 import { ago, humanDuration } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
+import { allPages } from '../pages.js'
 import { print } from '../terminal.js'
 
 export function containerCommands(program: Command, context: Context): void {
   withListOptions(
     program.command('ps').description('list containers').option('-a, --all', 'also those that do not run'),
   ).action(async (options: ListOptions & { all?: boolean }) => {
-    const { containers } = await context.client().call('listContainers', { query: { all: options.all ?? false } })
+    const client = context.client()
+    const containers = await allPages(async (page) => {
+      const query = { ...page, all: options.all ?? false }
+      const { containers: items, next } = await client.call('listContainers', { query })
+      return { items, next }
+    })
+    // Each page is sorted in itself only.
+    containers.sort((a, b) => (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0))
     const now = Date.now()
     printList(containers, options, {
       header: ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'NAMES'],

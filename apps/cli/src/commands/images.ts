@@ -1,4 +1,4 @@
-import type { ApiAnswer, ImageSummary, RemoveImageResult } from '@strata/api'
+import type { ImageSummary, RemoveImageResult } from '@strata/api'
 import type { Command } from 'commander'
 import type { Client } from '../client.js'
 import { type Context } from '../context.js'
@@ -6,10 +6,8 @@ import { every } from '../every.js'
 import { shortId } from '../format/table.js'
 import { ago, humanSize } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
+import { allPages } from '../pages.js'
 import { print } from '../terminal.js'
-
-/** Of so many images at a time the list is asked for. */
-const PAGE = 1_000
 
 export function imageCommands(program: Command, context: Context): void {
   withListOptions(program.command('images').description('list images')).action(async (options: ListOptions) => {
@@ -80,13 +78,10 @@ export function imageCommands(program: Command, context: Context): void {
 
 /** All pages. Each page is sorted in itself only, so what was gathered is sorted here again. */
 async function allImages(client: Client): Promise<ImageSummary[]> {
-  const images: ImageSummary[] = []
-  let after: string | undefined
-  do {
-    const page: ApiAnswer<'listImages'> = await client.call('listImages', { query: { limit: PAGE, after } })
-    images.push(...page.images)
-    after = page.next
-  } while (after !== undefined)
+  const images = await allPages(async (page) => {
+    const { images: items, next } = await client.call('listImages', { query: { ...page } })
+    return { items, next }
+  })
   const newest = (a: ImageSummary, b: ImageSummary) => compare(b.created ?? '', a.created ?? '')
   return images.sort((a, b) => Number(b.names.length > 0) - Number(a.names.length > 0) || newest(a, b))
 }

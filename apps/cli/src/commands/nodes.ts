@@ -5,6 +5,7 @@ import { CliError, EXIT_NOT_RUN } from '../errors.js'
 import { every } from '../every.js'
 import { ago } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
+import { allPages } from '../pages.js'
 import { print } from '../terminal.js'
 
 /** docker's `node ls` and `node rm`. */
@@ -12,7 +13,11 @@ export function nodeCommands(program: Command, context: Context): void {
   const node = program.command('node').description('the machines that containers run on')
   withListOptions(node.command('ls').description('list nodes, also those that are gone')).action(
     async (options: ListOptions) => {
-      const { nodes } = await context.client().call('listNodes', {})
+      const client = context.client()
+      const nodes = await allPages(async (page) => {
+        const { nodes: items, next } = await client.call('listNodes', { query: { ...page } })
+        return { items, next }
+      })
       const now = Date.now()
       printList(nodes, options, {
         header: ['ID', 'HOSTNAME', 'STATUS', 'DRIVER', 'RUNTIME', 'CONTAINERS'],

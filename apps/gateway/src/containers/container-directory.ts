@@ -1,8 +1,34 @@
 import { Injectable } from '@nestjs/common'
-import { containerSchema, type ContainerView, type PruneContainers, type PrunedContainers } from '@strata/api'
+import {
+  containerId,
+  containerSchema,
+  firstPage,
+  isListed,
+  MAX_PAGE,
+  mergePages,
+  type ContainerView,
+  type ListContainers,
+  type Page,
+  type PruneContainers,
+  type PrunedContainers,
+} from '@strata/api'
 import { asStrataError, StrataError } from '@strata/base'
-import { NodeDirectory } from '@strata/queue'
+import { NodeDirectory, type NodeRecord } from '@strata/queue'
 import { NodeApiClient } from './node-api-client.js'
+
+/** So many nodes are asked at the same time. Each answers with at most a page. */
+const AT_ONCE = 16
+/** So many published containers are read at the same time. */
+const READ_AT_ONCE = 100
+const HEX = /^[0-9a-f]+$/
+
+/** A node that may have containers. `record`: it is registered. */
+interface KnownNode {
+  readonly id: string
+  readonly record: NodeRecord | undefined
+  /** It was asked, and did not answer. It is not asked again for the same request. */
+  isSilent: boolean
+}
 
 /**
  * The containers of all nodes. Their places are read from what the nodes publish. Their state, with
@@ -16,21 +42,59 @@ export class ContainerDirectory {
     private readonly nodeApi: NodeApiClient,
   ) {}
 
-  /** The newest first. `gone`: here and below, aborted when the client has left. */
-  async list(gone: AbortSignal): Promise<ContainerView[]> {
-    const [alive, known] = await Promise.all([this.nodes.list(), this.published()])
-    const asked = await Promise.all(
-      alive.map(async (node) => {
-        const views = await this.nodeApi.call(node, 'listContainers', {}, gone).catch(() => undefined)
-        return { id: node.id, views }
-      }),
-    )
-    const answered = new Map(asked.flatMap(({ id, views }) => (views ? [[id, views] as const] : [])))
-    const there = new Set(alive.map(({ id }) => id))
-    const silent = known
-      .filter(({ node }) => !answered.has(node))
-      .map((view) => (there.has(view.node) ? view : withoutNode(view)))
-    return [...silent, ...[...answered.values()].flat()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+  /**
+   * A page of all nodes' containers, in the order of their ids. Holds the page, and one page of
+   * each of `AT_ONCE` nodes. `gone`: here and below, aborted when the client has left.
+   */
+  async page(query: ListContainers, gone: AbortSignal): Promise<Page<ContainerView>> {
+    let page: Page<ContainerView> = { items: [] }
+    for await (const pages of this.#onEachNode((node) => this.#pageOf(node, query, gone)))
+      page = await mergePages([page, ...pages], query.limit, idOf)
+    return page
+  }
+
+  /** Gives every container to `use`, in no order. Holds no more than `page`. */
+  async visit(gone: AbortSignal, use: (container: ContainerView) => void): Promise<void> {
+    const visitNode = async (node: KnownNode): Promise<void> => {
+      let after: string | undefined
+      do {
+        const page = await this.#pageOf(node, { all: true, limit: MAX_PAGE, after }, gone)
+        for (const container of page.items) use(container)
+        after = page.next
+      } while (after !== undefined)
+    }
+    const visited = this.#onEachNode(visitNode)
+    while (!(await visited.next()).done);
+  }
+
+  /** What `work` gives for each node that is known, `AT_ONCE` of them at a time. */
+  async *#onEachNode<T>(work: (node: KnownNode) => Promise<T>): AsyncGenerator<readonly T[]> {
+    const [alive, known] = await Promise.all([this.nodes.list(), this.nodes.known()])
+    const nodes = known.map((id) => ({ id, record: alive.find((one) => one.id === id), isSilent: false }))
+    for (let at = 0; at < nodes.length; at += AT_ONCE) yield await Promise.all(nodes.slice(at, at + AT_ONCE).map(work))
+  }
+
+  async #pageOf(node: KnownNode, query: ListContainers, gone: AbortSignal): Promise<Page<ContainerView>> {
+    if (node.record && !node.isSilent) {
+      const answer = await this.nodeApi.call(node.record, 'listContainers', { query }, gone).catch(() => undefined)
+      if (answer) return { items: answer.containers, ...(answer.next === undefined ? {} : { next: answer.next }) }
+      node.isSilent = true
+    }
+    return firstPage(this.#published(node, query), query.limit, idOf)
+  }
+
+  /** The containers of a node that does not answer, as it published them. */
+  async *#published(
+    { id, record }: KnownNode,
+    { all, limit, after = '' }: ListContainers,
+  ): AsyncGenerator<ContainerView> {
+    const ids = (await this.nodes.containerIds(id)).filter((one) => one > after)
+    const atOnce = Math.min(limit + 1, READ_AT_ONCE)
+    for (let at = 0; at < ids.length; at += atOnce)
+      for (const published of await this.nodes.publishedOf(id, ids.slice(at, at + atOnce))) {
+        const view = record ? parse(published) : withoutNode(parse(published))
+        if (all || isListed(view)) yield view
+      }
   }
 
   /** Each live node removes the containers that have exited, by its own rule. */
@@ -51,10 +115,6 @@ export class ContainerDirectory {
     return { containers: parts.flatMap(({ containers }) => containers), absent: parts.flatMap(({ absent }) => absent) }
   }
 
-  async published(): Promise<ContainerView[]> {
-    return (await this.nodes.containers()).map(parse)
-  }
-
   /**
    * The ids of the images that containers use. `forced`: as far as Redis knows.
    * @throws StrataError `node_unavailable` where that is not known of some node
@@ -72,19 +132,41 @@ export class ContainerDirectory {
 
   /**
    * By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a
-   * prefix.
+   * prefix. Asks Redis a fixed number of times; for a prefix, once for each node.
    */
   async find(text: string): Promise<ContainerView> {
-    const all = await this.published()
-    const exact = all.find(({ id }) => id === text) ?? all.find(({ name }) => name === text)
+    const exact = (await this.#byId(text)) ?? (await this.#byName(text))
     if (exact) return exact
-    const fits = /^[0-9a-f]+$/.test(text) ? all.filter(({ id }) => id.startsWith(text)) : []
+    const fits = HEX.test(text) ? await this.#idsWith(text) : []
     if (fits.length > 1)
       throw new StrataError('container_ambiguous', `${text} is the beginning of ${fits.length} container ids`)
-    const [found] = fits
+    const found = fits[0] === undefined ? undefined : await this.#byId(fits[0])
     if (!found) throw new StrataError('container_not_found', `no such container: ${text}`)
     return found
   }
+
+  async #byId(text: string): Promise<ContainerView | undefined> {
+    const published = containerId.safeParse(text).success ? await this.nodes.publishedById(text) : undefined
+    return published === undefined ? undefined : parse(published)
+  }
+
+  async #byName(text: string): Promise<ContainerView | undefined> {
+    const id = await this.nodes.claimantOf(text)
+    const found = id === undefined ? undefined : await this.#byId(id)
+    return found?.name === text ? found : undefined
+  }
+
+  /** Reads the ids of all containers. */
+  async #idsWith(prefix: string): Promise<string[]> {
+    const fits: string[] = []
+    for (const node of await this.nodes.known())
+      fits.push(...(await this.nodes.containerIds(node)).filter((id) => id.startsWith(prefix)))
+    return fits
+  }
+}
+
+function idOf({ id }: ContainerView): string {
+  return id
 }
 
 function parse(value: unknown): ContainerView {

@@ -5,8 +5,10 @@ import { ApiBody, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
   API,
   pruneContainersSchema,
+  type ContainerList,
   type ContainerView,
   type CreateContainer,
+  type ListContainers,
   type LogsQuery,
   type PruneContainers,
   type PrunedContainers,
@@ -72,12 +74,16 @@ export class ContainersController {
     return { id: start.id }
   }
 
-  @Endpoint(API.listContainers, 'The containers that run, or may run on a node that is gone; with ?all every one')
+  @Endpoint(
+    API.listContainers,
+    'Containers in pages: those that run, or may run on a node that is gone; with ?all every one',
+    ['queue_unavailable'],
+  )
   async list(
-    @Query({ schema: API.listContainers.query }) { all }: z.infer<typeof API.listContainers.query>,
+    @Query({ schema: API.listContainers.query }) query: ListContainers,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<{ containers: ContainerView[] }> {
-    return { containers: await this.containers.list(all, closedSignal(reply.raw)) }
+  ): Promise<ContainerList> {
+    return this.containers.list(query, closedSignal(reply.raw))
   }
 
   @Endpoint(

@@ -2,8 +2,10 @@ import type { IncomingMessage } from 'node:http'
 import { Injectable } from '@nestjs/common'
 import type {
   ApiRequest,
+  ContainerList,
   ContainerView,
   CreateContainer,
+  ListContainers,
   NodeApiAnswer,
   NodeApiName,
   NodeApiRequest,
@@ -59,10 +61,10 @@ export class ContainersService {
     return this.launches.launched(image, id, job, gone)
   }
 
-  /** The newest first. @param all also those that do not run */
-  async list(all: boolean, gone: AbortSignal): Promise<ContainerView[]> {
-    const containers = await this.directory.list(gone)
-    return containers.filter(({ state }) => all || state === 'running' || state === 'unknown')
+  /** A page in the order of the ids; within it the newest come first. `next`: more may follow. */
+  async list(query: ListContainers, gone: AbortSignal): Promise<ContainerList> {
+    const { items, ...rest } = await this.directory.page(query, gone)
+    return { containers: items.toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1)), ...rest }
   }
 
   /** Every node that lives removes what has exited, by its own rule. */

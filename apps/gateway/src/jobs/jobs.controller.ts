@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Controller, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiResponse, ApiTags } from '@nestjs/swagger'
-import { API, isTerminal } from '@strata/api'
+import { API, isTerminal, type JobList } from '@strata/api'
 import type { ErrorCode } from '@strata/base'
 import { closedSignal } from '@strata/platform'
 import type { JournalRecord } from '@strata/queue'
@@ -17,11 +17,11 @@ const NAMES_JOB: readonly ErrorCode[] = ['job_not_found', 'job_expired']
 export class JobsController {
   constructor(private readonly requests: Requests) {}
 
-  @Endpoint(API.listJobs, 'The newest jobs')
+  @Endpoint(API.listJobs, 'Jobs in pages, the newest first', ['bad_request', 'queue_unavailable'])
   async list(
-    @Query({ schema: API.listJobs.query }) { limit }: z.infer<typeof API.listJobs.query>,
-  ): Promise<{ jobs: JournalRecord[] }> {
-    return { jobs: await this.requests.list(limit) }
+    @Query({ schema: API.listJobs.query }) { limit, after }: z.infer<typeof API.listJobs.query>,
+  ): Promise<JobList> {
+    return this.requests.page(limit, after)
   }
 
   @Endpoint(API.getJob, 'A job: what a request became', NAMES_JOB)

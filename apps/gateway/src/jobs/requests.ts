@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Injectable } from '@nestjs/common'
-import type { JobKind } from '@strata/api'
+import type { JobKind, JobList } from '@strata/api'
 import { StrataError, type ToldError } from '@strata/base'
 import {
   Journal,
@@ -155,9 +155,9 @@ export class Requests {
     await this.journal.restore(id, kind)
   }
 
-  /** The records of the newest requests, the newest first. */
-  async list(limit: number): Promise<JournalRecord[]> {
-    return this.journal.list(limit)
+  /** A page of the records, the newest first (`Journal.page`). @throws StrataError `bad_request` */
+  async page(limit: number, after: string | undefined): Promise<JobList> {
+    return this.journal.page(limit, after)
   }
 
   /** @throws StrataError `job_not_found`, `job_expired` */

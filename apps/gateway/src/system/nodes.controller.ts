@@ -1,6 +1,6 @@
 import { Controller, Param, Query, Res } from '@nestjs/common'
 import { ApiTags } from '@nestjs/swagger'
-import { API, type NodeView } from '@strata/api'
+import { API, type NodeList } from '@strata/api'
 import { closedSignal } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
 import type { z } from 'zod'
@@ -12,9 +12,11 @@ import { NodesService } from './nodes.service.js'
 export class NodesController {
   constructor(private readonly nodes: NodesService) {}
 
-  @Endpoint(API.listNodes, 'Every node that is known, also one that is gone', ['queue_unavailable'])
-  async list(): Promise<{ nodes: NodeView[] }> {
-    return { nodes: await this.nodes.list() }
+  @Endpoint(API.listNodes, 'Nodes in pages: every one that is known, also one that is gone', ['queue_unavailable'])
+  async list(
+    @Query({ schema: API.listNodes.query }) { limit, after }: z.infer<typeof API.listNodes.query>,
+  ): Promise<NodeList> {
+    return this.nodes.list(limit, after)
   }
 
   @Endpoint(

@@ -1,8 +1,7 @@
 import { Injectable } from '@nestjs/common'
-import type { NodeView } from '@strata/api'
+import type { NodeList, NodeView } from '@strata/api'
 import { StrataError } from '@strata/base'
 import { NodeDirectory, QUEUES, type NodeStatus } from '@strata/queue'
-import { ContainerDirectory } from '../containers/container-directory.js'
 import { Requests } from '../jobs/requests.js'
 
 /**
@@ -16,13 +15,19 @@ const REMOVAL_MS = 90_000
 export class NodesService {
   constructor(
     private readonly nodes: NodeDirectory,
-    private readonly containers: ContainerDirectory,
     private readonly requests: Requests,
   ) {}
 
-  async list(): Promise<NodeView[]> {
-    const [statuses, containers] = await Promise.all([this.nodes.statuses(), this.containers.published()])
-    return statuses.map((status) => viewOf(status, containers.filter(({ node }) => node === status.id).length))
+  /** A page, in the order of the ids; `next` is there if more may follow. */
+  async list(limit: number, after = ''): Promise<NodeList> {
+    const behind = (await this.nodes.known()).filter((id) => id > after)
+    const ids = behind.slice(0, limit)
+    const [statuses, counts] = await Promise.all([this.nodes.statusesOf(ids), this.nodes.containerCounts(ids)])
+    const next = behind.length > limit ? ids.at(-1) : undefined
+    return {
+      nodes: statuses.map((status, i) => viewOf(status, counts[i] ?? 0)),
+      ...(next === undefined ? {} : { next }),
+    }
   }
 
   /**

@@ -211,6 +211,12 @@ describe('all containers there are', () => {
     await parts[1].show(record)
     await directory.publishAll('n', views)
     expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+    expect([await directory.containerIds('n'), await directory.containerCounts(['n', 'other'])]).toEqual([
+      ['c'],
+      [1, 0],
+    ])
+    expect(await directory.publishedOf('n', ['b', 'c'])).toEqual([{ id: 'c' }])
+    expect([await directory.publishedById('c'), await directory.publishedById('b')]).toEqual([{ id: 'c' }, undefined])
     await connection.flushall()
     await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
     for (const part of parts) {

@@ -1,5 +1,5 @@
 import { StrataError } from '@strata/base'
-import type { Redis } from 'ioredis'
+import type { ChainableCommander, Redis } from 'ioredis'
 import { z } from 'zod'
 import { orUnavailable } from '../connection.js'
 import { LostRun, type JobLock } from '../journal.js'
@@ -188,10 +188,14 @@ export class NodeDirectory {
    * are.
    */
   async statuses(): Promise<NodeStatus[]> {
+    return this.statusesOf(await this.known())
+  }
+
+  /** The same of these nodes: one question. */
+  async statusesOf(ids: readonly string[]): Promise<NodeStatus[]> {
+    if (ids.length === 0) return []
     return orUnavailable(
       (async () => {
-        const ids = (await this.redis.smembers(KEY.nodes)).sort()
-        if (ids.length === 0) return []
         const parts = ids.flatMap((id) => NODE_PARTS.map((part) => ({ id, part })))
         // In one step, so that what is read fits together.
         const [texts, seen, [seconds, micros]] = valuesOf<[(string | null)[], (string | null)[], [string, string]]>(
@@ -325,6 +329,45 @@ export class NodeDirectory {
   async withdraw(node: string, container: string, name: string | undefined): Promise<void> {
     if (name !== undefined) await this.releaseName(name, container)
     await this.redis.multi().expire(KEY.placed(container), PLACED_SECONDS).hdel(KEY.containers(node), container).exec()
+  }
+
+  /** How many containers each of these nodes has published. */
+  async containerCounts(nodes: readonly string[]): Promise<number[]> {
+    return this.#each(nodes, (work, node) => work.hlen(KEY.containers(node)))
+  }
+
+  /** The ids of the containers that this node has published, in their order. Reads no container. */
+  async containerIds(node: string): Promise<string[]> {
+    return (await orUnavailable(this.redis.hkeys(KEY.containers(node)))).sort()
+  }
+
+  /** These containers as the node published them last: JSON values of those that are there. */
+  async publishedOf(node: string, ids: readonly string[]): Promise<unknown[]> {
+    if (ids.length === 0) return []
+    const texts = await orUnavailable(this.redis.hmget(KEY.containers(node), ...ids))
+    return texts.flatMap((text) => (text === null ? [] : [JSON.parse(text) as unknown]))
+  }
+
+  /** A container as its node published it last: a JSON value. `undefined`: no node has. */
+  async publishedById(container: string): Promise<unknown> {
+    const texts = await this.#each<string | null>(await this.known(), (work, node) =>
+      work.hget(KEY.containers(node), container),
+    )
+    const text = texts.find((found) => found !== null)
+    return text == null ? undefined : (JSON.parse(text) as unknown)
+  }
+
+  /** The container that has claimed a name. It may not be published, or not yet. */
+  async claimantOf(name: string): Promise<string | undefined> {
+    return (await orUnavailable(this.redis.hget(KEY.names, name))) ?? undefined
+  }
+
+  /** One command for each node, all in one question. */
+  async #each<T>(nodes: readonly string[], ask: (work: ChainableCommander, node: string) => void): Promise<T[]> {
+    if (nodes.length === 0) return []
+    const work = this.redis.pipeline()
+    for (const node of nodes) ask(work, node)
+    return valuesOf<T[]>(await orUnavailable(work.exec()))
   }
 
   /** What this node published last, as JSON values. */

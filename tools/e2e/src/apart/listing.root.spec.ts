@@ -93,6 +93,8 @@ it('no request waits for a list of anything but the names of one image, or of a 
   await done('DELETE', '/v1/images/t%2Fone/mount')
   await done('GET', '/v1/jobs')
   await done('GET', '/v1/containers?all')
+  await done('GET', '/v1/nodes')
+  await done('GET', '/v1/info')
   await done('DELETE', '/v1/images/t%2Ftwo')
   await done('GET', '/v1/health/ready')
   const refused = await strata.request(

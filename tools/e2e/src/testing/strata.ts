@@ -391,13 +391,13 @@ export class StrataUnderTest {
   }
 
   async images(): Promise<{ id: string; digest: string; names: string[]; platforms?: string[] }[]> {
-    return (await this.request('GET', '/v1/images')).json<{ images: [] }>().images
+    return (await this.request('GET', '/v1/images?limit=1000')).json<{ images: [] }>().images
   }
 
   async containers(): Promise<
     { id: string; name: string; state: string; exitCode?: number; reason?: string; pid?: number }[]
   > {
-    return (await this.request('GET', '/v1/containers?all')).json<{ containers: [] }>().containers
+    return (await this.request('GET', '/v1/containers?all&limit=1000')).json<{ containers: [] }>().containers
   }
 
   /** The CLI, as a person calls it. */

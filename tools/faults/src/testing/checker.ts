@@ -39,7 +39,7 @@ export class Checker {
     if (underWay.length > 0) return underWay
     const records = new Map<Digest, BlobRecord>()
     for await (const { digest, record } of this.#blobs.list()) records.set(digest, record)
-    const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all')).containers
+    const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all&limit=1000')).containers
     // At once: how long a look takes counts as time until all is right.
     const found = await Promise.all([
       this.#images(records),
@@ -89,7 +89,7 @@ export class Checker {
   }
 
   async #jobs(): Promise<string[]> {
-    const { jobs } = await this.#api<{ jobs: JobView[] }>('/v1/jobs')
+    const { jobs } = await this.#api<{ jobs: JobView[] }>('/v1/jobs?limit=1000')
     return jobs
       .filter(({ state }) => ['receiving', 'waiting', 'active'].includes(state))
       .map(({ id, kind, state, step }) => `job ${id} (${kind}) is ${state}: ${step}`)
