@@ -22,9 +22,11 @@ export const runtimeConfigSchema = z
     STRATA_NODE_FOLDER: absolutePath.describe(
       'The folder of this node, on a file system where layers can be mounted. The same for its extractor and its runtime, and for no other node',
     ),
-    STRATA_RUN_FOLDER: absolutePath.describe(
-      'What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the node API',
-    ),
+    STRATA_RUN_FOLDER: absolutePath
+      .regex(/^[\x21-\x39\x3b-\x7e]+$/, 'conmon takes only ASCII here, without blanks and colons')
+      .describe(
+        'What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the node API',
+      ),
     STRATA_NODE_SECRET_FILE: absolutePath.describe('The file of the secret that all gateways and nodes share'),
     STRATA_DOOR_LISTEN: hostPort
       .optional()

@@ -2,7 +2,7 @@ import { existsSync, realpathSync } from 'node:fs'
 import { mkdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { mountAt } from '@strata/linux'
-import { asCode, SerialByKey, StrataError } from '@strata/base'
+import { asCode, SerialByKey } from '@strata/base'
 import { chainIdOf, hexOf, type Digest } from '@strata/oci'
 import type { ImageRef } from '@strata/api'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
@@ -54,14 +54,10 @@ export class ImageMounts {
     if (!existsSync(target)) return false
     try {
       await unmountAll(target)
+      await this.snapshots.remove(this.#key(id))
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
-      const why = `the mount of ${id} is in use: end the processes that work in ${target}, then unmount it again`
-      throw new StrataError('image_in_use', why, { cause: error })
-    }
-    await this.snapshots.remove(this.#key(id)).catch((error: unknown) => {
       throw asCode(error, { in_use: 'image_in_use' })
-    })
+    }
     await rmdir(target)
     return true
   }

@@ -24,6 +24,17 @@ describe('errors', () => {
     expect(asStrataError('text')).toMatchObject({ code: 'internal', message: 'text' })
   })
 
+  it.each([
+    ['EDQUOT', 'storage_full'],
+    ['EMFILE', 'overloaded'],
+    ['ENFILE', 'overloaded'],
+    ['ENOMEM', 'overloaded'],
+    ['EBUSY', 'internal'],
+    ['constructor', 'internal'],
+  ])('name a machine that is at its end: %s', (code, named) =>
+    expect(asStrataError(Object.assign(new Error('open'), { code }))).toMatchObject({ code: named }),
+  )
+
   it('get the code of what the thing is to a caller', () => {
     const error = new StrataError('exists', 'the key k is taken', { confidential: true })
     expect(asCode(error, { exists: 'container_exists' })).toMatchObject({

@@ -156,14 +156,30 @@ export function isErrorCode(value: unknown): value is ErrorCode {
 export function asStrataError(error: unknown): StrataError {
   if (error instanceof StrataError) return error
   const message = error instanceof Error ? error.message : String(error)
-  if (error instanceof Error && 'code' in error && error.code === 'ENOSPC')
-    return new StrataError('storage_full', `no space left: ${message}`, { cause: error })
+  const known = error instanceof Error && 'code' in error ? MACHINE_ERRORS.get(error.code) : undefined
+  if (known === undefined) return new StrataError('internal', message, { cause: error })
+  const [code, what] = known
+  return new StrataError(code, what === undefined ? message : `${what}: ${message}`, { cause: error })
+}
+
+/**
+ * What the kernel answers when the machine is at its end, wherever that happens: the user has to
+ * hear of it. An error whose meaning depends on the call (EBUSY, ENOENT, …) does not stand here:
+ * the place that makes the call knows what it means.
+ */
+const MACHINE_ERRORS: ReadonlyMap<unknown, readonly [code: ErrorCode, what?: string]> = new Map<
+  unknown,
+  readonly [ErrorCode, string?]
+>([
+  ['ENOSPC', ['storage_full', 'no space left']],
+  ['EDQUOT', ['storage_full', 'the quota of disk space is used up']],
+  ['EMFILE', ['overloaded', 'the service has as many files open as it may (ulimit -n); try again later']],
+  ['ENFILE', ['overloaded', 'the machine has as many files open as it may (fs.file-max); try again later']],
+  ['ENOMEM', ['overloaded', 'the machine has no memory left; try again later']],
   // A file of our own that something else lies in the place of (libs/linux, own-files.ts): its
   // sentence says which and what to do.
-  if (error instanceof Error && 'code' in error && error.code === 'EUNUSABLE')
-    return new StrataError('corrupt', message, { cause: error })
-  return new StrataError('internal', message, { cause: error })
-}
+  ['EUNUSABLE', ['corrupt']],
+])
 
 /**
  * The same error under another code, if `codes` has one for it: for the place that knows what the

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { StrataError } from '@strata/base'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { newId, World } from './testing/world.js'
@@ -81,6 +81,18 @@ describe('a container', () => {
     expect(stdout.split('\n').filter((line) => line.includes('UP,'))).toHaveLength(1)
   })
 
+  it('is a machine to programs as docker makes it: ports, ping, the list of mounts, the own name', async () => {
+    const { stdout } = await world.run(
+      [
+        'sh',
+        '-c',
+        'cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range; readlink /etc/mtab; hostname -i; cat /proc/net/if_inet6',
+      ],
+      { hostname: 'box', user: 'web' },
+    )
+    expect(stdout).toMatch(/^0\n0\t2147483647\n\/proc\/mounts\n127\.0\.0\.1\n0{31}1 /)
+  })
+
   it("with the host's network has that", async () => {
     const { stdout } = await world.run(['readlink', '/proc/self/ns/net'], { network: 'host' })
     expect(stdout.trim()).toBe(execFileSync('readlink', ['/proc/self/ns/net'], { encoding: 'utf8' }).trim())
@@ -130,6 +142,14 @@ describe('a node', () => {
     const long = await World.make({ runFolder: `/run/strata-${'long-'.repeat(20)}${process.pid}` })
     expect(await long.run(['echo', 'x'])).toEqual({ code: 0, stdout: 'x\n', stderr: '' })
     expect(await long.end()).toEqual([])
+  })
+
+  it('may have a folder of any name: conmon ends a path at a colon, and refuses what is no ASCII', async () => {
+    const folder = `/var/tmp/strata-a:b, "ä'\\-${process.pid}`
+    const odd = await World.make({ folder })
+    expect(await odd.run(['echo', 'x'])).toEqual({ code: 0, stdout: 'x\n', stderr: '' })
+    expect(await odd.end()).toEqual([])
+    rmSync(folder, { recursive: true })
   })
 
   it('has its own containers, beside another on the same machine', async () => {

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { FIXTURES, fixtureListing, openFixture } from '@strata/archive/testing'
+import { mountTable } from '@strata/linux'
 import { VARIANTS } from '@strata/snapshots'
 import { readTree } from '@strata/snapshots/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -28,16 +29,15 @@ const KINDS = VARIANTS.map(({ driver, variant, title }) => {
 describe.each(KINDS)('%s', (_, environment) => {
   let strata: StrataUnderTest
   beforeAll(async () => {
-    strata = await StrataUnderTest.start({ environment: { ...environment, STRATA_PREPARE: 'false' } })
+    // A data folder whose path means something to conmon, overlayfs, shells or URLs.
+    const dataName = `a:b, "ä'%20\\`
+    strata = await StrataUnderTest.start({ environment: { ...environment, STRATA_PREPARE: 'false' }, dataName })
   })
   afterAll(async () => {
     await strata.dispose()
   })
 
-  const mountPoints = (): string[] =>
-    readFileSync('/proc/mounts', 'utf8')
-      .split('\n')
-      .map((line) => line.split(' ')[1] ?? '')
+  const mountPoints = (): string[] => mountTable().map(({ mountPoint }) => mountPoint)
 
   it.each(ARCHIVES)('fx/odd:3 of %s, mounted, is as listed', async (fixture) => {
     const { images } = await strata.load(openFixture(fixture))
@@ -86,6 +86,24 @@ describe.each(KINDS)('%s', (_, environment) => {
     expect(many.filter(({ status }) => ![200, 204, 404].includes(status))).toEqual([])
     await strata.request('DELETE', at)
     expect(mountPoints()).not.toContain(path)
+  })
+
+  it('a container in whose root somebody works is not removed, and says so', async () => {
+    await strata.load(openFixture('docker28-odd.tar'))
+    const { stdout } = await strata.cli(['run', '-d', '--entrypoint', '/bin/busybox', 'fx/odd:3', 'sleep', '1000'])
+    const id = stdout.toString().trim()
+    const path = `/v1/containers/${id}`
+    const reader = spawn('sleep', ['1000'], { cwd: join(strata.node.folder, 'roots', id) })
+    try {
+      await once(reader, 'spawn')
+      const refused = await strata.request('DELETE', `${path}?force`)
+      expect(refused.json()).toMatchObject({ status: 409, code: 'in_use' })
+      expect((await strata.request('GET', path)).json()).toMatchObject({ state: 'exited' })
+    } finally {
+      reader.kill('SIGKILL')
+      await once(reader, 'exit')
+    }
+    expect((await strata.request('DELETE', path)).status).toBe(204)
   })
 
   it('a container runs from it, and the root it shares is not changed', async () => {

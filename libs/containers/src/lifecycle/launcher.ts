@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { limitFileSize, raiseLoopback } from '@strata/linux'
-import { asStrataError, failpoint, type StrataError } from '@strata/base'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { prepareRoot, writeBundle } from '../runtime/bundle.js'
 import type { Cgroups } from '../runtime/cgroups.js'
 import type { ContainerRecord, ContainerRoots } from '../container.js'
@@ -77,7 +77,8 @@ export class Launcher {
     const pid = await monitor.created
     // Now: what conmon has started so far, the container's process among it, is not limited, and
     // nothing has written yet.
-    if (monitor.pid !== undefined) limitFileSize(monitor.pid, this.logBytes)
+    const { pid: conmon } = monitor
+    if (conmon !== undefined) whileItLives(conmon, () => limitFileSize(conmon, this.logBytes))
     failpoint('launch.created')
     await this.#start(record, pid, confirm)
     failpoint('launch.started')
@@ -141,7 +142,8 @@ export class Launcher {
     confirm: () => Promise<void>,
   ): Promise<Started> {
     // The service that created it may have died before it set the limit.
-    for (const one of await monitorsOf(this.bundleOf(record.id))) limitFileSize(one, this.logBytes)
+    for (const one of await monitorsOf(this.bundleOf(record.id)))
+      whileItLives(one, () => limitFileSize(one, this.logBytes))
     await this.#start(record, pid, confirm)
     return { pid, monitor }
   }
@@ -170,7 +172,7 @@ export class Launcher {
    * answered, in the same turn of the event loop.
    */
   async #start(record: ContainerRecord, pid: number, confirm: () => Promise<void>): Promise<void> {
-    if ((record.request.network ?? 'none') === 'none') raiseLoopback(pid)
+    if ((record.request.network ?? 'none') === 'none') whileItLives(pid, () => raiseLoopback(pid))
     await confirm()
     try {
       await this.driver.start(record.id)
@@ -196,6 +198,23 @@ export class Launcher {
 
 /** For callers whose starts are always their own. */
 const noCheck = (): Promise<void> => Promise.resolve()
+
+/**
+ * Does something with a process of a launch.
+ * @throws StrataError `launch_failed` if the process has ended: somebody killed it, or the kernel
+ * did, which had no memory
+ */
+function whileItLives(pid: number, act: () => void): void {
+  try {
+    act()
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    if (code !== 'ESRCH' && code !== 'ENOENT') throw error
+    throw new StrataError('launch_failed', `process ${pid} of the container was killed before it was started`, {
+      cause: error,
+    })
+  }
+}
 
 /** Ends the conmons of a bundle. */
 export async function killMonitors(bundle: string): Promise<void> {

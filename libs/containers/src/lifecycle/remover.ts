@@ -6,8 +6,9 @@ import type { RecordStore } from './record-store.js'
 import type { Registry } from './registry.js'
 
 /**
- * Removes containers that do not run: tombstone, what a launch left, root, record, in this order.
- * After the tombstone the next start finishes what a crash interrupts.
+ * Removes containers that do not run: the root's mount, if its launch left one, tombstone, what a
+ * launch left, root, record, in this order. After the tombstone the next start finishes what a
+ * crash interrupts.
  */
 export class Remover {
   constructor(
@@ -21,7 +22,7 @@ export class Remover {
 
   /**
    * Fine if it was removed before.
-   * @throws StrataError `container_running`
+   * @throws StrataError `container_running`; `in_use` while a process of the host works in its root
    */
   async remove(entry: Entry): Promise<void> {
     await entry.alone(async () => {
@@ -56,6 +57,8 @@ export class Remover {
   /** As `remove`, in the container's turn, of one that does not run. */
   async removeNow(entry: Entry): Promise<void> {
     const { id } = entry.record
+    // First: while somebody works in the root nothing of the container is removed.
+    await this.roots.unmount(entry.record)
     await this.store.bury(id)
     failpoint('remove.container-buried')
     if (this.launcher.isUnclean(id)) await this.launcher.clean(entry.record)

@@ -7,14 +7,15 @@ const LOCAL =
 
 /**
  * Writes `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname` of a container into a folder of ours;
- * answers what is to be mounted where.
+ * answers what is to be mounted where. Without a network the container's own name is the loopback
+ * address, as podman has it: Java and sudo look that name up.
  */
 export async function writeEtcFiles(
   folder: string,
   hostname: string,
   network: Network,
 ): Promise<{ source: string; destination: string }[]> {
-  const hosts = network === 'host' ? await readOr('/etc/hosts', LOCAL) : LOCAL
+  const hosts = network === 'host' ? await readOr('/etc/hosts', LOCAL) : `${LOCAL}127.0.0.1\t${hostname}\n`
   const contents = { hosts, 'resolv.conf': await readOr('/etc/resolv.conf', ''), hostname: `${hostname}\n` }
   return await Promise.all(
     Object.entries(contents).map(async ([name, text]) => {

@@ -1,4 +1,14 @@
-import { mkdtempSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { RootPaths } from './root-paths.js'
@@ -58,6 +68,20 @@ it('links that lead ever deeper end where no path is taken any more', async () =
     code: 'launch_failed',
     message: expect.stringContaining('more than 4095 bytes') as string,
   })
+})
+
+it('a link is made where nothing is, inside the root, and nothing takes its place', async () => {
+  symlinkSync('/elsewhere', join(root, 'etc'))
+  await paths.makeLink('/etc/mtab', '/proc/mounts')
+  expect(readlinkSync(join(root, 'elsewhere/mtab'))).toBe('/proc/mounts')
+  for (const name of ['mtab', 'file']) {
+    if (name === 'file') writeFileSync(join(root, 'elsewhere/file'), 'x')
+    await paths.makeLink(`/etc/${name}`, '/other')
+  }
+  expect(readlinkSync(join(root, 'elsewhere/mtab'))).toBe('/proc/mounts')
+  expect(readFileSync(join(root, 'elsewhere/file'), 'utf8')).toBe('x')
+  writeFileSync(join(root, 'plain'), '')
+  await expect(paths.makeLink('/plain/x', '/other')).rejects.toMatchObject({ code: 'launch_failed' })
 })
 
 it('a file is made once, and only where there is none', async () => {

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { closeSync, fstatSync, readSync, readlinkSync, constants } from 'node:fs'
+import { closeSync, fstatSync, readSync, readlinkSync, symlinkSync, constants } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { mkdirat, O_PATH, openat2, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS } from '@strata/linux'
 import { StrataError } from '@strata/base'
@@ -106,6 +106,24 @@ export class RootPaths {
    */
   async makeFile(path: string): Promise<string> {
     return this.#make(path, 'file')
+  }
+
+  /**
+   * Makes a symbolic link, with all folders that are missing above it. Leaves what is there,
+   * whatever it is.
+   */
+  async makeLink(path: string, target: string): Promise<void> {
+    const parts = partsOf(path)
+    const [name = ''] = parts.splice(0, 1)
+    const walk = new Walk(this.#root)
+    try {
+      for (const part of partsOf(await this.makeFolder(parts.reverse().join('/'))).reverse()) walk.enter(part)
+      if (walk.look(name) === 'absent') walk.makeLink(name, target)
+    } catch (error) {
+      throw this.#refuse(path, error)
+    } finally {
+      walk.close()
+    }
   }
 
   /**
@@ -227,6 +245,10 @@ class Walk {
 
   makeFile(part: string): void {
     closeSync(openat2(this.#open(), part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, INSIDE, 0o644))
+  }
+
+  makeLink(part: string, target: string): void {
+    symlinkSync(target, `/proc/self/fd/${this.#open()}/${part}`)
   }
 
   /** A folder that is there; of a file, which is the last of a path, the name is kept. */

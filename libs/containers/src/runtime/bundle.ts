@@ -40,6 +40,8 @@ export async function prepareRoot(
     const mounted: { source: string; destination: string }[] = []
     for (const { source, destination } of files)
       mounted.push({ source, destination: outside(KERNEL_FOLDERS, await paths.makeFile(destination), destination) })
+    // As docker and podman: `df` and `mount` of old user lands read it.
+    await paths.makeLink('/etc/mtab', '/proc/mounts')
     for (const folder of KERNEL_FOLDERS) await paths.makeFolder(folder)
     for (const volume of image.config?.Volumes ?? []) await paths.makeFolder(`/${volume}`)
     const workdir = workdirOf(image.config, request)

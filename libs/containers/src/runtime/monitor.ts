@@ -1,17 +1,23 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, symlinkSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
-import { join } from 'node:path'
-import { mkfifo, posixSpawn, reap } from '@strata/linux'
+import { basename, dirname, join } from 'node:path'
+import { mkfifo, reap } from '@strata/linux'
 import { asStrataError, StrataError } from '@strata/base'
 import { z } from 'zod'
 import { readPipe } from './pipe.js'
-import { CHILD_ENV } from './program.js'
+import { CHILD_ENV, spawnProgram } from './program.js'
 import { createError } from './runc.js'
 import type { RuntimeDriver } from './runtime-driver.js'
 
 const syncSchema = z.object({ data: z.number().int(), message: z.string().optional() })
 const MAX_LINE = 64 * 1024
+/**
+ * A link in the bundle to the log's folder. conmon ends a log's path at a colon, and GLib refuses
+ * arguments that are no text of its locale; of our folders only the run folder has neither
+ * (`STRATA_RUN_FOLDER`).
+ */
+const OUTPUT = 'output'
 
 export interface MonitorRequest {
   readonly conmon: string
@@ -64,6 +70,7 @@ export class Monitor {
     const { bundle, id, driver } = request
     const sync = join(bundle, 'sync')
     mkfifo(sync, 0o600)
+    symlinkSync(dirname(request.log), join(bundle, OUTPUT))
     const theirs = openSync(sync, constants.O_RDWR)
     const errors = openSync(join(bundle, 'conmon.err'), 'w', 0o600)
     try {
@@ -71,7 +78,7 @@ export class Monitor {
       const ours = openSync(sync, constants.O_RDONLY | constants.O_NONBLOCK)
       let pid: number
       try {
-        pid = posixSpawn({
+        pid = spawnProgram({
           file: request.conmon,
           argv: [
             'conmon',
@@ -94,7 +101,7 @@ export class Monitor {
             '--container-pidfile',
             join(bundle, 'pidfile'),
             '--log-path',
-            `k8s-file:${request.log}`,
+            `k8s-file:${join(bundle, OUTPUT, basename(request.log))}`,
             '--no-sync-log',
             '--full-attach',
             '--log-level',

@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs'
-import { posixSpawn, reap } from '@strata/linux'
+import { posixSpawn, reap, type SpawnRequest } from '@strata/linux'
+import { StrataError } from '@strata/base'
 import { makePipe, readPipe } from './pipe.js'
 
 /**
@@ -9,6 +10,29 @@ import { makePipe, readPipe } from './pipe.js'
 export const CHILD_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
 
 const MAX_OUTPUT = 4 * 1024 * 1024
+
+const CANNOT_RUN = ['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM', 'ENOEXEC', 'ELIBBAD', 'ETXTBSY']
+
+/**
+ * posixSpawn, of a program that was found when the service started.
+ * @throws StrataError `driver_unavailable` if it is gone or may not be run; `overloaded` if the
+ * machine has no room for another process
+ */
+export function spawnProgram(request: SpawnRequest): number {
+  try {
+    return posixSpawn(request)
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    if (code === 'EAGAIN')
+      throw new StrataError('overloaded', `the machine has no room for another process (${request.file})`, {
+        cause: error,
+      })
+    if (!CANNOT_RUN.includes(code)) throw error
+    throw new StrataError('driver_unavailable', `${request.file} cannot be run (${code}): install it again`, {
+      cause: error,
+    })
+  }
+}
 
 /**
  * Runs a program to its end. Not child_process: that forks, which costs in proportion to this
@@ -25,7 +49,7 @@ export async function runProgram(
   const outputs = Promise.all([collect(out.read), collect(err.read)])
   let pid: number
   try {
-    pid = posixSpawn({ file: argv[0], argv, env: CHILD_ENV, stdio: [null, out.write, err.write] })
+    pid = spawnProgram({ file: argv[0], argv, env: CHILD_ENV, stdio: [null, out.write, err.write] })
   } finally {
     closeSync(out.write)
     closeSync(err.write)

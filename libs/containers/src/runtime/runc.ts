@@ -42,7 +42,10 @@ export class Runc implements RuntimeDriver {
   async delete(id: string): Promise<void> {
     const { code, stderr } = await this.#run('delete', '--force', id)
     if (code !== 0 && !ABSENT.test(stderr))
-      throw new StrataError('internal', `the runtime could not delete container ${id}: ${runtimeMessage(stderr)}`)
+      throw new StrataError(
+        'driver_unavailable',
+        `the runtime could not delete container ${id}: ${runtimeMessage(stderr)}`,
+      )
   }
 
   async state(id: string): Promise<RuntimeState | undefined> {
@@ -50,7 +53,7 @@ export class Runc implements RuntimeDriver {
     if (code !== 0) {
       if (ABSENT.test(stderr)) return undefined
       throw new StrataError(
-        'internal',
+        'driver_unavailable',
         `the runtime could not tell the state of container ${id}: ${runtimeMessage(stderr)}`,
       )
     }
@@ -62,7 +65,10 @@ export class Runc implements RuntimeDriver {
   async list(): Promise<string[]> {
     const { code, stdout, stderr } = await this.#run('list', '--quiet')
     if (code !== 0)
-      throw new StrataError('internal', `the runtime could not list its containers: ${runtimeMessage(stderr)}`)
+      throw new StrataError(
+        'driver_unavailable',
+        `the runtime could not list its containers: ${runtimeMessage(stderr)}`,
+      )
     return stdout.split('\n').filter((line) => line !== '')
   }
 

@@ -74,6 +74,15 @@ const MOUNTS: readonly SpecMount[] = [
   },
 ]
 
+/**
+ * In a network namespace of the container's own, as docker: a user who is not root may listen on
+ * every port, and open ICMP sockets (ping).
+ */
+const NETWORK_SYSCTLS = {
+  'net.ipv4.ip_unprivileged_port_start': '0',
+  'net.ipv4.ping_group_range': '0 2147483647',
+}
+
 /** All that a spec depends on, resolved. */
 export interface SpecFacts {
   readonly args: readonly string[]
@@ -133,6 +142,7 @@ export function buildSpec(facts: SpecFacts) {
       namespaces: ['mount', 'uts', 'pid', 'ipc', 'cgroup', ...(facts.network === 'host' ? [] : ['network'])].map(
         (type) => ({ type }),
       ),
+      ...(facts.network === 'host' ? {} : { sysctl: NETWORK_SYSCTLS }),
       // The runtime itself adds the default devices (null, zero, full, random, urandom, tty,
       // console, ptmx).
       resources: { devices: [{ allow: false, access: 'rwm' }] },

@@ -1,4 +1,5 @@
 import { mkdirSync, realpathSync } from 'node:fs'
+import { StrataError } from '@strata/base'
 import {
   mount,
   mountFs,
@@ -115,10 +116,10 @@ function monolithic(pairs: readonly [string, string?][]): string {
 }
 
 /**
- * Unmounts everything that is mounted exactly at the target; does nothing if nothing is. Throws
- * EBUSY (SystemError) while a process uses it. When this resolves, what was written is on disk,
- * except after a `volatile` mount. If two calls unmount one target, the second may find nothing and
- * return before the first has written everything.
+ * Unmounts everything that is mounted exactly at the target; does nothing if nothing is. When this
+ * resolves, what was written is on disk, except after a `volatile` mount. If two calls unmount one
+ * target, the second may find nothing and return before the first has written everything.
+ * @throws StrataError `in_use` while a process works in it
  */
 export async function unmountAll(target: string): Promise<void> {
   let path: string
@@ -130,8 +131,15 @@ export async function unmountAll(target: string): Promise<void> {
   }
   for (const entry of mountTable()) {
     if (entry.mountPoint !== path) continue
-    if (isSyncedAtItsEnd(entry)) await umountApart(path)
-    else umount(path)
+    try {
+      if (isSyncedAtItsEnd(entry)) await umountApart(path)
+      else umount(path)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
+      throw new StrataError('in_use', `${path} is in use: end the processes that work in it, then try again`, {
+        cause: error,
+      })
+    }
   }
 }
 

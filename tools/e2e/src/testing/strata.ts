@@ -78,6 +78,8 @@ export interface StrataOptions {
   readonly store?: 'folder' | TestS3
   /** Fills the data folder before the first start. */
   readonly prepare?: (data: string) => Promise<void>
+  /** The data folder's name, `data` if left out. */
+  readonly dataName?: string
   /** If false, the test starts the services itself (`startGroup`). */
   readonly started?: boolean
 }
@@ -106,6 +108,7 @@ export class StrataUnderTest {
     /** Where the store is no folder. */
     readonly s3: TestS3 | undefined,
     private readonly ownS3: boolean,
+    private readonly dataName: string,
   ) {
     this.redis = new RedisServer(join(this.data, 'redis'))
   }
@@ -116,7 +119,14 @@ export class StrataUnderTest {
     const topology = options.topology ?? testTopology()
     const ownS3 = options.store === undefined && topology === 'processes'
     const s3 = ownS3 ? await TestS3.start('minio', '/var/tmp') : options.store === 'folder' ? undefined : options.store
-    const strata = new StrataUnderTest(folder, topology, options.environment ?? {}, s3, ownS3)
+    const strata = new StrataUnderTest(
+      folder,
+      topology,
+      options.environment ?? {},
+      s3,
+      ownS3,
+      options.dataName ?? 'data',
+    )
     try {
       mkdirSync(strata.data, { mode: 0o711 })
       if (strata.topology === 'processes') makeSecrets(strata)
@@ -130,7 +140,7 @@ export class StrataUnderTest {
   }
 
   get data(): string {
-    return join(this.folder, 'data')
+    return join(this.folder, this.dataName)
   }
   /** The nodes that were ever started: one, unless a test started more. */
   get nodes(): readonly TestNode[] {
