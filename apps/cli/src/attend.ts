@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { urlOf, type Client } from './client.js'
 import { CliError } from './errors.js'
 import { demultiplex } from './frames.js'
+import { OutputError, stderr, stdout } from './output.js'
 import { exitCodeOf, onSignals } from './signals.js'
 import { complain } from './terminal.js'
 
@@ -58,14 +59,13 @@ export async function attend(client: Client, id: string): Promise<number> {
   const output = async (): Promise<void> => {
     const body = await client.stream(urlOf('containerLogs', { params: { id }, query: { attach: true } }), gone.signal)
     try {
-      await demultiplex(body, process.stdout, process.stderr)
+      await demultiplex(body, stdout, stderr)
     } catch (error) {
       // As docker: the client ends, the container goes on.
-      if (isBrokenPipe(error))
-        throw new OutputGone(
-          `nobody reads the output any more; the container goes on (strata logs ${id.slice(0, 12)})`,
-          { cause: error },
-        )
+      if (error instanceof OutputError) {
+        const what = error.isGone ? 'nobody reads the output any more' : error.message
+        throw new OutputGone(`${what}; the container goes on (strata logs ${id.slice(0, 12)})`, { cause: error })
+      }
       throw error instanceof CliError
         ? error
         : new CliError('the connection to Strata broke while the output was read', { cause: error })
@@ -81,7 +81,3 @@ export async function attend(client: Client, id: string): Promise<number> {
 }
 
 export class OutputGone extends CliError {}
-
-function isBrokenPipe(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EPIPE'
-}

@@ -1,4 +1,14 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +19,7 @@ import { Client } from './client.js'
 import { fetchWhole } from './download.js'
 import { unixEndpoint } from './endpoint.js'
 import { ServiceDouble, type Seen } from './testing/service-double.js'
-import { outcome, start } from './testing/strata.js'
+import { outcome, start, type Outcome } from './testing/strata.js'
 
 const PATH = '/v1/images/x/export'
 const BYTES = 'ABCDEFGHIJKLMNOPQRST'
@@ -131,6 +141,51 @@ it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s during a download leaves n
   child.kill(signal)
   expect(await ended).toMatchObject({ code: 128 + { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 }[signal], signal: null })
   expect(readdirSync(folder)).toEqual([])
+})
+
+describe('what a path leads to', () => {
+  const at = (name: string): string => join(folder, name)
+  const exported = (path: string): Promise<Outcome> => outcome(start(service, ['export', '-o', path, 'x']))
+  beforeEach(() => {
+    service.on(`GET ${PATH}`, (_seen, response) => send(response, 200, { 'content-length': 20 }, BYTES))
+  })
+
+  it('a device is refused and left as it is', async () => {
+    symlinkSync('/dev/null', at('null'))
+    for (const path of ['/dev/null', at('null')])
+      expect(await exported(path)).toMatchObject({
+        code: 1,
+        stderr: `strata: invalid output path: "${path}" must be a regular file or a pipe: got a device. Redirect stdout to write there\n`,
+      })
+    expect(statSync('/dev/null').isCharacterDevice()).toBe(true)
+    expect(readlinkSync(at('null'))).toBe('/dev/null')
+    expect(service.seen).toEqual([])
+  })
+
+  it('a pipe gets the bytes', async () => {
+    execFileSync('mkfifo', [at('pipe')])
+    const reader = execFile('cat', [at('pipe')])
+    const read = text(reader.stdout!)
+    expect(await exported(at('pipe'))).toMatchObject({ code: 0, stderr: '' })
+    expect(await read).toBe(BYTES)
+    expect(statSync(at('pipe')).isFIFO()).toBe(true)
+  })
+
+  it('a link is followed, and a file keeps its mode', async () => {
+    writeFileSync(at('file'), 'old', { mode: 0o600 })
+    symlinkSync('file', at('link'))
+    expect(await exported(at('link'))).toMatchObject({ code: 0, stderr: '' })
+    expect(readlinkSync(at('link'))).toBe('file')
+    expect(readFileSync(at('file'), 'utf8')).toBe(BYTES)
+    expect(statSync(at('file')).mode & 0o777).toBe(0o600)
+  })
+
+  it('a folder, and a link that leads nowhere, are refused', async () => {
+    symlinkSync('none', at('dangling'))
+    expect((await exported(folder)).stderr).toBe(`strata: invalid output path: "${folder}" is a directory\n`)
+    expect((await exported(at('dangling'))).stderr).toContain('is a link that leads nowhere\n')
+    expect(service.seen).toEqual([])
+  })
 })
 
 it('a file that cannot be written says so, and nothing is asked for twice', async () => {

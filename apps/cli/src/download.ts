@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { createWriteStream, openSync, rmSync } from 'node:fs'
+import {
+  createWriteStream,
+  fchmodSync,
+  fchownSync,
+  lstatSync,
+  openSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  type Stats,
+} from 'node:fs'
 import { rename } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import type { Writable } from 'node:stream'
@@ -7,6 +17,7 @@ import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from './client.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
+import { OutputError, stdout } from './output.js'
 import { exitCodeOf, onSignals } from './signals.js'
 
 /** How often a download that broke goes on where it was, without progress in between. */
@@ -21,12 +32,46 @@ const PROGRESS = 1024 * 1024
 
 /** The body of `path` into a file, or to stdout. */
 export async function download(client: Client, path: string, file: string | undefined): Promise<void> {
-  if (file === undefined) await fetchWhole(client, path, process.stdout)
-  else await toFile(file, (to) => fetchWhole(client, path, to))
+  const write = (to: Writable): Promise<void> => fetchWhole(client, path, to)
+  try {
+    if (file === undefined) await write(stdout)
+    else await toPath(file, write)
+  } catch (error) {
+    if (error instanceof CliError) throw error
+    throw file === undefined ? new OutputError('stdout', error) : new CliError(`${file}: ${reasonOf(error)}`)
+  }
 }
 
-/** The file is there whole or not at all, also if a signal ends the command. */
-async function toFile(path: string, write: (file: Writable) => Promise<void>): Promise<void> {
+/**
+ * Writes to what a path leads to, and replaces nothing but a regular file: links are followed, a
+ * pipe gets the bytes, and a device is refused, as docker refuses it: as root, `-o /dev/sda` would
+ * be a disk.
+ */
+async function toPath(path: string, write: (to: Writable) => Promise<void>): Promise<void> {
+  const there = statSync(path, { throwIfNoEntry: false })
+  if (there?.isDirectory()) throw new CliError(`invalid output path: ${JSON.stringify(path)} is a directory`)
+  if (there?.isCharacterDevice() || there?.isBlockDevice())
+    throw new CliError(
+      `invalid output path: ${JSON.stringify(path)} must be a regular file or a pipe: got a device. Redirect stdout to write there`,
+    )
+  if (there && !there.isFile()) {
+    // Opened before signals are listened to: it waits for a reader, and Ctrl-C must end that.
+    const pipe = createWriteStream(path, { fd: openSync(path, 'w') })
+    await write(pipe)
+    pipe.end()
+    await finished(pipe)
+    return
+  }
+  if (!there && lstatSync(path, { throwIfNoEntry: false }))
+    throw new CliError(`invalid output path: ${JSON.stringify(path)} is a link that leads nowhere`)
+  await toFile(there ? realpathSync(path) : path, there, write)
+}
+
+/**
+ * The file is there whole or not at all, also if a signal ends the command. One that was there
+ * keeps its mode, and its owner where we may give files away: who could not read it still cannot.
+ */
+async function toFile(path: string, there: Stats | undefined, write: (file: Writable) => Promise<void>): Promise<void> {
   const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
   const drop = (): void => rmSync(temporary, { force: true })
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
@@ -36,7 +81,9 @@ async function toFile(path: string, write: (file: Writable) => Promise<void>): P
   let file: Writable | undefined
   try {
     // Opened here and now: a signal must not find a file that is about to be made.
-    file = createWriteStream(temporary, { fd: openSync(temporary, 'wx') })
+    const fd = openSync(temporary, 'wx', there ? 0o600 : 0o666)
+    file = createWriteStream(temporary, { fd })
+    if (there) keep(there, fd)
     await write(file)
     file.end()
     await finished(file)
@@ -44,10 +91,19 @@ async function toFile(path: string, write: (file: Writable) => Promise<void>): P
   } catch (error) {
     file?.destroy()
     drop()
-    throw error instanceof CliError ? error : new CliError(`${path}: ${reasonOf(error)}`)
+    throw error
   } finally {
     release()
   }
+}
+
+function keep({ mode, uid, gid }: Stats, fd: number): void {
+  try {
+    fchownSync(fd, uid, gid)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error
+  }
+  fchmodSync(fd, mode & 0o777)
 }
 
 /**
@@ -58,7 +114,7 @@ async function toFile(path: string, write: (file: Writable) => Promise<void>): P
  * belong to a whole of the same length and the same ETag.
  *
  * @param pause for tests
- * @throws CliError if the rest does not come, or is of something else
+ * @throws CliError if the rest does not come, or is of something else; the error of `to`
  */
 export async function fetchWhole(
   client: Client,
@@ -89,6 +145,7 @@ export async function fetchWhole(
       // A part may end before the whole does.
       if (tries >= TRIES) throw new CliError(`the rest does not come, after ${got} bytes: begin again`)
     } catch (error) {
+      if (failed !== undefined) throw failed as Error
       if (whole && got === whole.total) return
       const broke =
         error instanceof UnreachableError || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')

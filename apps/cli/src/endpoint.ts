@@ -87,7 +87,8 @@ const lookupLoopback: LookupFunction = (_host, { all }, found) => {
  */
 function localToken(environment: NodeJS.ProcessEnv): string | undefined {
   try {
-    return readFileSync(environment['STRATA_TOKEN_FILE'] || `${DEFAULT_DATA}/token`, 'utf8').trim() || undefined
+    const data = environment['STRATA_DATA'] || DEFAULT_DATA
+    return readFileSync(environment['STRATA_TOKEN_FILE'] || `${data}/token`, 'utf8').trim() || undefined
   } catch {
     return undefined
   }

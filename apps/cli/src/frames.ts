@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream'
 import { CliError } from './errors.js'
+import { OutputError } from './output.js'
 
 const HEADER = 8
 type Emit = (stream: 1 | 2, piece: Buffer) => void
@@ -45,12 +46,12 @@ export class FrameReader {
 
 /**
  * Writes a framed stream to two outputs, reading on only when both took what they got: a reader
- * that pauses holds the container's output back, and loses nothing. Rejects with the output's own
- * error (EPIPE: its reader is gone).
+ * that pauses holds the container's output back, and loses nothing.
+ * @throws OutputError if one of them takes no more
  */
 export async function demultiplex(source: AsyncIterable<Buffer>, stdout: Writable, stderr: Writable): Promise<void> {
   const frames = new FrameReader()
-  const outputs = { 1: new Output(stdout), 2: new Output(stderr) }
+  const outputs = { 1: new Output('stdout', stdout), 2: new Output('stderr', stderr) }
   try {
     for await (const chunk of source) {
       stdout.cork()
@@ -79,18 +80,21 @@ export async function demultiplex(source: AsyncIterable<Buffer>, stdout: Writabl
  */
 class Output {
   #full = false
-  #error: Error | undefined
+  #error: OutputError | undefined
   #wake: (() => void) | undefined
   readonly #onDrain = () => {
     this.#full = false
     this.#wake?.()
   }
   readonly #onError = (error: Error) => {
-    this.#error ??= error
+    this.#error ??= new OutputError(this.name, error)
     this.#wake?.()
   }
 
-  constructor(readonly stream: Writable) {
+  constructor(
+    readonly name: string,
+    readonly stream: Writable,
+  ) {
     stream.on('drain', this.#onDrain)
     stream.on('error', this.#onError)
   }

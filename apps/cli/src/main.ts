@@ -1,14 +1,12 @@
 import { createContext } from './context.js'
 import { CliError } from './errors.js'
 import { createProgram } from './program.js'
+import { outputWritten } from './output.js'
 import { complain } from './terminal.js'
-
-// A reader that went away (`strata images | head -1`) is no crash; who must know, asks (frames.ts).
-process.stdout.on('error', () => undefined)
-process.stderr.on('error', () => undefined)
 
 try {
   await createProgram(createContext(process.env)).parseAsync()
+  await outputWritten()
 } catch (error) {
   // Not process.exit: what was written to a pipe may still be on its way.
   process.exitCode = error instanceof CliError ? error.exitCode : 1

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { commandText, status } from './commands/containers.js'
-import { splitName } from './commands/images.js'
+import { splitName } from './format/table.js'
 import { flagName, unknownCommand } from './docker.js'
 import { readEndpoint } from './endpoint.js'
 import { collectEnv, parseEnvFile } from './env-file.js'

@@ -1,3 +1,5 @@
+import { stderr, stdout } from './output.js'
+
 /*
  * What the CLI writes for people. Everything that the service, an archive or an image says goes
  * through here, because any of it may be hostile. Bytes on purpose do not: `cat`, `save`, `export`,
@@ -12,6 +14,7 @@
  */
 export const UNSAFE = String.raw`\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069`
 const UNSAFE_IN_A_LINE = new RegExp(`[${UNSAFE}]`, 'g')
+const UNSAFE_IN_RENDERED = new RegExp(`(?![\n\t])[${UNSAFE}]`, 'g')
 const UNSAFE_IN_TEXT = new RegExp(`(?!\n)[${UNSAFE}]`, 'g')
 
 /**
@@ -34,17 +37,25 @@ function escaped(character: string): string {
 
 /** One line on stdout. */
 export function print(line: string): void {
-  process.stdout.write(`${printableLine(line)}\n`)
+  stdout.write(`${printableLine(line)}\n`)
 }
 
 /** Several lines on stdout. */
 export function printText(text: string): void {
-  process.stdout.write(`${printableText(text)}\n`)
+  stdout.write(`${printableText(text)}\n`)
+}
+
+/**
+ * What a template of the user made, which may have tabs on purpose. Line feeds and tabs of others
+ * stay too: they move nothing but text.
+ */
+export function printRendered(text: string): void {
+  stdout.write(`${text.replace(UNSAFE_IN_RENDERED, escaped)}\n`)
 }
 
 /** Lines on stderr that are no error: stdout has the result and nothing else. */
 export function note(text: string): void {
-  process.stderr.write(`${printableText(text)}\n`)
+  stderr.write(`${printableText(text)}\n`)
 }
 
 /** What went wrong, on stderr. */

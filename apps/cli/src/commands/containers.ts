@@ -3,7 +3,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { type Context } from '../context.js'
 import { every } from '../every.js'
 import { shortId } from '../format/table.js'
-import { ago, humanDuration } from '../format/units.js'
+import { ago, goTime, humanDuration } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 import { allPages } from '../pages.js'
 import { print } from '../terminal.js'
@@ -22,9 +22,40 @@ export function containerCommands(program: Command, context: Context): void {
     containers.sort((a, b) => (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0))
     const now = Date.now()
     printList(containers, options, {
-      header: ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'NAMES'],
+      titles: {
+        ID: 'CONTAINER ID',
+        Image: 'IMAGE',
+        Command: 'COMMAND',
+        RunningFor: 'CREATED',
+        CreatedAt: 'CREATED AT',
+        State: 'STATE',
+        Status: 'STATUS',
+        Ports: 'PORTS',
+        Names: 'NAMES',
+        Labels: 'LABELS',
+        Mounts: 'MOUNTS',
+        LocalVolumes: 'LOCAL VOLUMES',
+        Networks: 'NETWORKS',
+        Node: 'NODE',
+      },
+      columns: ['ID', 'Image', 'Command', 'RunningFor', 'Status', 'Names'],
       rows: (one) => [
-        [shortId(one.id), one.image, commandText(one.command), ago(one.createdAt, now), status(one, now), one.name],
+        {
+          ID: shortId(one.id),
+          Image: one.image,
+          Command: commandText(one.command),
+          RunningFor: ago(one.createdAt, now),
+          CreatedAt: goTime(one.createdAt),
+          State: one.state,
+          Status: status(one, now),
+          Ports: '',
+          Names: one.name,
+          Labels: '',
+          Mounts: '',
+          LocalVolumes: '0',
+          Networks: one.network,
+          Node: one.node,
+        },
       ],
       id: (one) => shortId(one.id),
     })

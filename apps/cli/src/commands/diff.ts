@@ -4,7 +4,8 @@ import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { humanSize } from '../format/units.js'
 import { bytesOf, shownName } from '../name-bytes.js'
-import { note, print } from '../terminal.js'
+import { parseFormat, type Format } from '../list.js'
+import { note, print, printRendered } from '../terminal.js'
 
 const PAGE = 5_000
 /** docker's letters. */
@@ -22,14 +23,20 @@ export function diffCommand(program: Command, context: Context): void {
       '--layer <layer>',
       'what this layer changed in those below it: its number, 0 the lowest, its diffID or digest',
     )
-    .option('--format <format>', 'json: one object of the API a line')
+    .option(
+      '--format <format>',
+      "json (an object of the API a line), or a template, as '{{.Kind}} {{.Path}}'",
+      parseFormat,
+    )
     .option('-q, --quiet', 'only the sums')
     .action(
       async (
         image: string,
         other: string | undefined,
-        options: { layer?: string; format?: string; quiet?: boolean },
+        options: { layer?: string; format?: Format; quiet?: boolean },
       ) => {
+        if (options.format?.kind === 'table')
+          throw new CliError('diff has no table: its formats are json and templates')
         if ((other === undefined) === (options.layer === undefined))
           throw new CliError('diff is of two images, or of one with --layer: strata diff IMAGE OTHER')
         const client = context.client()
@@ -37,16 +44,32 @@ export function diffCommand(program: Command, context: Context): void {
         const query = { other, layer: options.layer, limit: options.quiet ? 1 : PAGE }
         const first = await client.call('diffImages', { params, query })
         for (let page = first; ;) {
-          if (!options.quiet)
-            for (const change of page.changes) print(options.format === 'json' ? JSON.stringify(change) : line(change))
+          if (!options.quiet) for (const change of page.changes) show(change, options.format)
           const { next } = page
           if (options.quiet || next === undefined) break
           page = await client.call('diffImages', { params, query: { ...query, after: next } })
           if (page.next === next) throw new CliError('the list does not end')
         }
-        if (options.format !== 'json') sums(first)
+        if (options.format === undefined) sums(first)
       },
     )
+}
+
+function show(change: ChangeView, format: Format | undefined): void {
+  if (format?.kind === 'json') print(JSON.stringify(change))
+  else if (format?.kind === 'template') printRendered(format.render(fieldsOf(change)))
+  else print(line(change))
+}
+
+function fieldsOf({ kind, path, pathBase64, type, before, after, aspects }: ChangeView): object {
+  return {
+    Kind: LETTERS[kind],
+    Path: `/${shownName(bytesOf(path, pathBase64))}`,
+    Type: type,
+    Before: before ?? 0,
+    After: after ?? 0,
+    Aspects: aspects ?? [],
+  }
 }
 
 function line({ kind, path, pathBase64, type, before, after, aspects }: ChangeView): string {

@@ -1,20 +1,21 @@
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { DEFAULT_SOCKET } from '../endpoint.js'
+import type { Context } from '../context.js'
+import { DEFAULT_SOCKET, readEndpoint } from '../endpoint.js'
 import { CliError } from '../errors.js'
 import { isRunning, probe, runningService } from '../service.js'
 import { print } from '../terminal.js'
 
 const POLL = 25
 
-export function downCommand(program: Command): void {
+export function downCommand(program: Command, { environment }: Context): void {
   program
     .command('down')
     .description('stop the Strata of this machine; containers run on')
-    .option('--socket <path>', 'the socket it listens on', DEFAULT_SOCKET)
-    .action(async (options: { socket: string }) => {
-      const socket = resolve(options.socket)
+    .option('--socket <path>', `the socket it listens on (STRATA_HOST, STRATA_SOCKET, ${DEFAULT_SOCKET})`)
+    .action(async (options: { socket?: string }) => {
+      const socket = resolve(options.socket ?? socketOf(environment))
       const service = runningService(socket)
       if (service === undefined) {
         if ((await probe(socket)) !== 'absent')
@@ -29,6 +30,19 @@ export function downCommand(program: Command): void {
       while (isRunning(service)) await sleep(POLL)
       print('Strata is stopped; containers run on')
     })
+}
+
+/**
+ * The socket that all other commands use, else the one that `up` listens on. Only what listens on a
+ * socket of this machine can be stopped here.
+ */
+function socketOf(environment: NodeJS.ProcessEnv): string {
+  if (!environment['STRATA_HOST']) return environment['STRATA_SOCKET'] || DEFAULT_SOCKET
+  const endpoint = readEndpoint(environment)
+  if (endpoint.kind === 'unix') return endpoint.socketPath
+  throw new CliError(
+    `STRATA_HOST is ${endpoint.name}, and down stops a Strata of this machine only: name its socket with --socket`,
+  )
 }
 
 function end(pid: number): void {

@@ -4,9 +4,10 @@ import { urlOf, type Client } from '../client.js'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { download } from '../download.js'
-import { shortId, table } from '../format/table.js'
+import { shortId } from '../format/table.js'
+import { parseFormat, printList, type Format, type Listing } from '../list.js'
 import { argumentBytes, bytesOf, encodeBytes, shownName } from '../name-bytes.js'
-import { print, printText } from '../terminal.js'
+import { print } from '../terminal.js'
 
 interface LayerOption {
   readonly layer?: string
@@ -22,14 +23,13 @@ export function fileCommands(program: Command, context: Context): void {
     .argument('<image>')
     .argument('[path]', 'symbolic links are followed within the image', '/')
     .option('-l, --long', 'type, mode, owner, size, time and layer as well')
-    .option('--format <format>', 'json: one object of the API a line')
+    .option('--format <format>', "json (an object of the API a line), or a template, as '{{.Name}}'", parseFormat)
     .option(...LAYER)
-    .action(async (image: string, path: string, options: LayerOption & { long?: boolean; format?: string }) => {
+    .action(async (image: string, path: string, options: LayerOption & { long?: boolean; format?: Format }) => {
       const files = await filesIn(context.client(), image, argumentBytes(path), options.layer)
-      if (options.format === 'json') for (const file of files) print(JSON.stringify(file))
-      else if (options.long)
-        printText(table(['MODE', 'OWNER', 'SIZE', 'MODIFIED', 'LAYER', 'NAME'], files.map(longRow)))
-      else for (const file of files) print(shownName(bytesOf(file.name, file.nameBase64)))
+      const { format = { kind: 'table' } } = options
+      if (options.long || format.kind !== 'table' || format.render) printList(files, { format }, FILES)
+      else for (const file of files) print(nameOf(file))
     })
 
   program
@@ -75,18 +75,42 @@ const LETTERS: Readonly<Record<FileView['type'], string>> = {
   whiteout: 'w',
 }
 
-function longRow(file: FileView): string[] {
-  const target = file.target === undefined ? '' : ` -> ${shownName(bytesOf(file.target, file.targetBase64))}`
-  const size = file.device ? file.device.join(',') : String(file.size)
-  return [
-    `${LETTERS[file.type]}${permissions(file.mode)}`,
-    `${file.uid}:${file.gid}`,
-    size,
-    timeText(file.mtime),
-    file.layer ? shortId(file.layer) : '',
-    `${shownName(bytesOf(file.name, file.nameBase64))}${target}`,
-  ]
-}
+const nameOf = (file: FileView): string => shownName(bytesOf(file.name, file.nameBase64))
+
+const FILES = {
+  titles: {
+    Mode: 'MODE',
+    Owner: 'OWNER',
+    Size: 'SIZE',
+    Modified: 'MODIFIED',
+    Layer: 'LAYER',
+    Type: 'TYPE',
+    Name: 'NAME',
+    Target: 'TARGET',
+    // With the target of a link behind it.
+    Shown: 'NAME',
+  },
+  columns: ['Mode', 'Owner', 'Size', 'Modified', 'Layer', 'Shown'],
+  rows: (file) => {
+    const Name = nameOf(file)
+    const Target = file.target === undefined ? '' : shownName(bytesOf(file.target, file.targetBase64))
+    return [
+      {
+        Mode: `${LETTERS[file.type]}${permissions(file.mode)}`,
+        Owner: `${file.uid}:${file.gid}`,
+        Size: file.device ? file.device.join(',') : String(file.size),
+        Modified: timeText(file.mtime),
+        Layer: file.layer ? shortId(file.layer) : '',
+        Type: file.type,
+        Name,
+        Target,
+        Shown: Target === '' ? Name : `${Name} -> ${Target}`,
+      },
+    ]
+  },
+  id: nameOf,
+  json: (file) => file,
+} as const satisfies Listing<FileView>
 
 /** `rwxr-xr-x` of `0755`, with s and t as ls writes them. */
 function permissions(mode: string): string {

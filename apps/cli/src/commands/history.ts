@@ -1,11 +1,9 @@
-import type { HistoryView } from '@strata/api'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { ago, humanSize } from '../format/units.js'
 import { shortId } from '../format/table.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 
-type Step = HistoryView['steps'][number]
 const COMMAND = 45
 
 /**
@@ -23,18 +21,32 @@ export function historyCommand(program: Command, context: Context): void {
     .action(async (image: string, options: ListOptions & { trunc: boolean }) => {
       const { steps } = await context.client().call('imageHistory', { params: { ref: image } })
       const now = Date.now()
-      printList<Step>(steps.reverse(), options, {
-        header: ['LAYER', 'CREATED', 'CREATED BY', 'SIZE', 'FILES', 'WHITEOUTS', 'COMMENT'],
+      printList(steps.reverse(), options, {
+        titles: {
+          ID: 'IMAGE',
+          Layer: 'LAYER',
+          CreatedSince: 'CREATED',
+          CreatedAt: 'CREATED AT',
+          CreatedBy: 'CREATED BY',
+          Size: 'SIZE',
+          Files: 'FILES',
+          Whiteouts: 'WHITEOUTS',
+          Comment: 'COMMENT',
+        },
+        columns: ['Layer', 'CreatedSince', 'CreatedBy', 'Size', 'Files', 'Whiteouts', 'Comment'],
         rows: ({ layer, created, createdBy, comment }) => [
-          [
-            layer ? shortId(layer.diffId) : '',
-            ago(created, now),
-            options.trunc ? shortened(createdBy) : createdBy,
-            humanSize(layer?.files.bytes ?? 0),
-            String(layer?.files.count ?? 0),
-            String(layer?.whiteouts ?? 0),
-            comment,
-          ],
+          {
+            // docker's word for a step whose image is not here: all of them.
+            ID: '<missing>',
+            Layer: layer ? shortId(layer.diffId) : '',
+            CreatedSince: ago(created, now),
+            CreatedAt: created ?? '',
+            CreatedBy: options.trunc ? shortened(createdBy) : createdBy,
+            Size: humanSize(layer?.files.bytes ?? 0),
+            Files: String(layer?.files.count ?? 0),
+            Whiteouts: String(layer?.whiteouts ?? 0),
+            Comment: comment,
+          },
         ],
         id: ({ layer }) => (layer ? shortId(layer.diffId) : '<none>'),
       })

@@ -24,9 +24,17 @@ it('lists as docker does, or ids, or JSON', async () => {
   expect(lines[2]).toMatch(/^localhost:5000\/x {3}1 /)
   expect(lines[3]).toMatch(/^<none> {13}<none> {3}cccccccccccc {3}N\/A {12}0B$/)
   expect((await strata(service, ['images', '-q'])).stdout).toBe('aaaaaaaaaaaa\ncccccccccccc\n')
-  expect((await strata(service, ['images', '--format', 'json'])).stdout).toBe(
-    images.map((image) => `${JSON.stringify(image)}\n`).join(''),
-  )
+  const json = (await strata(service, ['images', '--format', 'json'])).stdout.trimEnd().split('\n')
+  expect(json).toHaveLength(3)
+  expect(JSON.parse(json[0] ?? '')).toEqual({
+    Repository: 'fx/odd',
+    Tag: '3',
+    Digest: id('b'),
+    ID: 'aaaaaaaaaaaa',
+    CreatedSince: expect.stringMatching(/ years ago$/) as string,
+    CreatedAt: '2000-01-01 00:00:00 +0000 UTC',
+    Size: '12.3MB',
+  })
 })
 
 it('lists all pages, sorted as one', async () => {

@@ -3,8 +3,8 @@ import type { Command } from 'commander'
 import type { Client } from '../client.js'
 import { type Context } from '../context.js'
 import { every } from '../every.js'
-import { shortId } from '../format/table.js'
-import { ago, humanSize } from '../format/units.js'
+import { shortId, splitName } from '../format/table.js'
+import { ago, goTime, humanSize } from '../format/units.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 import { allPages } from '../pages.js'
 import { print } from '../terminal.js'
@@ -14,14 +14,29 @@ export function imageCommands(program: Command, context: Context): void {
     const images = await allImages(context.client())
     const now = Date.now()
     printList(images, options, {
-      header: ['REPOSITORY', 'TAG', 'IMAGE ID', 'CREATED', 'SIZE'],
+      titles: {
+        Repository: 'REPOSITORY',
+        Tag: 'TAG',
+        Digest: 'DIGEST',
+        ID: 'IMAGE ID',
+        CreatedSince: 'CREATED',
+        CreatedAt: 'CREATED AT',
+        Size: 'SIZE',
+      },
+      columns: ['Repository', 'Tag', 'ID', 'CreatedSince', 'Size'],
       rows: (image) =>
-        (image.names.length > 0 ? image.names : ['']).map((name) => [
-          ...splitName(name),
-          shortId(image.id),
-          ago(image.created, now),
-          humanSize(image.size),
-        ]),
+        (image.names.length > 0 ? image.names : ['']).map((name) => {
+          const [Repository, Tag] = splitName(name)
+          return {
+            Repository,
+            Tag,
+            Digest: image.digest,
+            ID: shortId(image.id),
+            CreatedSince: ago(image.created, now),
+            CreatedAt: goTime(image.created),
+            Size: humanSize(image.size),
+          }
+        }),
       id: (image) => shortId(image.id),
     })
   })
@@ -88,12 +103,4 @@ async function allImages(client: Client): Promise<ImageSummary[]> {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
-}
-
-/** `localhost:5000/x:1` → repository and tag; what has none is `<none>`. */
-export function splitName(name: string): [repository: string, tag: string] {
-  if (name === '') return ['<none>', '<none>']
-  const bare = name.split('@', 1)[0] ?? name
-  const colon = bare.lastIndexOf(':')
-  return colon > bare.lastIndexOf('/') ? [bare.slice(0, colon), bare.slice(colon + 1)] : [bare, '<none>']
 }

@@ -1,7 +1,7 @@
 import type { JobView } from '@strata/api'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
-import { ago, humanSize } from '../format/units.js'
+import { ago, goTime, humanSize } from '../format/units.js'
 import { allPages } from '../pages.js'
 import { printList, withListOptions, type ListOptions } from '../list.js'
 
@@ -16,11 +16,33 @@ export function jobsCommand(program: Command, context: Context): void {
     })
     const now = Date.now()
     printList(jobs, options, {
-      header: ['JOB ID', 'KIND', 'STATE', 'STEP', 'BYTES', 'CREATED'],
+      titles: {
+        ID: 'JOB ID',
+        Kind: 'KIND',
+        State: 'STATE',
+        Step: 'STEP',
+        Error: 'ERROR',
+        Bytes: 'BYTES',
+        Container: 'CONTAINER',
+        CreatedSince: 'CREATED',
+        CreatedAt: 'CREATED AT',
+      },
+      columns: ['ID', 'Kind', 'State', 'Step', 'Bytes', 'CreatedSince'],
       rows: (job) => [
-        [job.id, job.kind, job.state, job.error?.message ?? job.step, bytes(job), ago(job.createdAt, now)],
+        {
+          ID: job.id,
+          Kind: job.kind,
+          State: job.state,
+          Step: job.error?.message ?? job.step,
+          Error: job.error?.code ?? '',
+          Bytes: bytes(job),
+          Container: job.container ?? '',
+          CreatedSince: ago(job.createdAt, now),
+          CreatedAt: goTime(job.createdAt),
+        },
       ],
       id: (job) => job.id,
+      json: (job) => job,
     })
   })
 }

@@ -3,6 +3,7 @@ import { urlOf } from '../client.js'
 import type { Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { demultiplex } from '../frames.js'
+import { OutputError, stderr, stdout } from '../output.js'
 
 export function logsCommand(program: Command, context: Context): void {
   program
@@ -17,10 +18,10 @@ export function logsCommand(program: Command, context: Context): void {
         .client()
         .stream(`${urlOf('containerLogs', { params: { id: name } })}?${query.toString()}`)
       try {
-        await demultiplex(body, process.stdout, process.stderr)
+        await demultiplex(body, stdout, stderr)
       } catch (error) {
         // `strata logs c | head`: the reader has enough.
-        if (error instanceof Error && 'code' in error && error.code === 'EPIPE') return
+        if (error instanceof OutputError && error.isGone) return
         throw error instanceof CliError
           ? error
           : new CliError('the connection to Strata broke while the output was read', { cause: error })

@@ -20,9 +20,26 @@ export function nodeCommands(program: Command, context: Context): void {
       })
       const now = Date.now()
       printList(nodes, options, {
-        header: ['ID', 'HOSTNAME', 'STATUS', 'DRIVER', 'RUNTIME', 'CONTAINERS'],
+        titles: {
+          ID: 'ID',
+          Hostname: 'HOSTNAME',
+          Status: 'STATUS',
+          Driver: 'DRIVER',
+          Runtime: 'RUNTIME',
+          Kernel: 'KERNEL',
+          Containers: 'CONTAINERS',
+        },
+        columns: ['ID', 'Hostname', 'Status', 'Driver', 'Runtime', 'Containers'],
         rows: (one) => [
-          [one.id, one.host, status(one, now), one.driver ?? '', one.runtime ?? '', String(one.containers)],
+          {
+            ID: one.id,
+            Hostname: one.host,
+            Status: status(one, now),
+            Driver: one.driver ?? '',
+            Runtime: one.runtime ?? '',
+            Kernel: one.kernel ?? '',
+            Containers: String(one.containers),
+          },
         ],
         id: (one) => one.id,
       })

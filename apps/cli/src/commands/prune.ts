@@ -3,9 +3,9 @@ import type { Command } from 'commander'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { humanSize } from '../format/units.js'
-import { table } from '../format/table.js'
-import { withFormat, type ListOptions } from '../list.js'
-import { complain, print, printText } from '../terminal.js'
+import { printList, withFormat, type Listing, type ListOptions } from '../list.js'
+import { stdout } from '../output.js'
+import { complain, print } from '../terminal.js'
 
 interface PruneOptions {
   readonly force?: boolean
@@ -23,8 +23,7 @@ Are you sure you want to continue? [y/N] `
 export function diskCommands(system: Command, context: Context): void {
   withFormat(system.command('df').description('show disk usage')).action(async ({ format }: ListOptions) => {
     const usage = await context.client().call('diskUsage', {})
-    if (format === 'json') print(JSON.stringify(usage))
-    else printText(usageTable(usage))
+    printList(usageRows(usage), { format }, USAGE)
     warnOfAbsent(
       usage.nodes
         .filter(({ answers }) => !answers)
@@ -99,7 +98,7 @@ function warnOfAbsent(nodes: readonly { readonly node: string; readonly reason: 
 
 /** As docker: a line is read wherever stdin comes from, and only y goes on. */
 async function isSure(): Promise<boolean> {
-  process.stdout.write(WARNING)
+  stdout.write(WARNING)
   let text = ''
   for await (const piece of process.stdin.setEncoding('utf8') as AsyncIterable<string>) {
     text += piece
@@ -109,19 +108,27 @@ async function isSure(): Promise<boolean> {
   return text.split('\n', 1)[0]?.trim().toLowerCase() === 'y'
 }
 
-function usageTable({ images, containers, layers }: DiskUsage): string {
-  const rows = (
+const USAGE = {
+  titles: { Type: 'TYPE', TotalCount: 'TOTAL', Active: 'ACTIVE', Size: 'SIZE', Reclaimable: 'RECLAIMABLE' },
+  columns: ['Type', 'TotalCount', 'Active', 'Size', 'Reclaimable'],
+  rows: (row) => [row],
+  id: (row) => row.Type,
+} as const satisfies Listing<UsageRow>
+
+type UsageRow = Readonly<Record<'Type' | 'TotalCount' | 'Active' | 'Size' | 'Reclaimable', string>>
+
+function usageRows({ images, containers, layers }: DiskUsage): UsageRow[] {
+  return (
     [
       ['Images', images],
       ['Containers', containers],
       ['Layers on nodes', layers],
     ] as const
-  ).map(([type, { total, active, bytes, reclaimable }]) => [
-    type,
-    String(total),
-    String(active),
-    humanSize(bytes),
-    `${humanSize(reclaimable)}${bytes > 0 ? ` (${Math.trunc((reclaimable * 100) / bytes)}%)` : ''}`,
-  ])
-  return table(['TYPE', 'TOTAL', 'ACTIVE', 'SIZE', 'RECLAIMABLE'], rows)
+  ).map(([type, { total, active, bytes, reclaimable }]) => ({
+    Type: type,
+    TotalCount: String(total),
+    Active: String(active),
+    Size: humanSize(bytes),
+    Reclaimable: `${humanSize(reclaimable)}${bytes > 0 ? ` (${Math.trunc((reclaimable * 100) / bytes)}%)` : ''}`,
+  }))
 }

@@ -2,16 +2,20 @@ import type { InfoView, VersionView } from '@strata/api'
 import type { Command } from 'commander'
 import { type Context } from '../context.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
-import { withFormat, type ListOptions } from '../list.js'
+import { printOne, withFormat, type ListOptions } from '../list.js'
 import { diskCommands } from './prune.js'
-import { print, printText } from '../terminal.js'
+import { printText } from '../terminal.js'
 
 export function systemCommands(program: Command, context: Context, clientVersion: string): void {
   withFormat(program.command('info').description('what runs here: nodes, drivers, counts')).action(
     async ({ format }: ListOptions) => {
       const info = await context.client().call('info', {})
-      if (format === 'json') print(JSON.stringify(info))
-      else for (const line of infoLines(info)) print(line)
+      printOne(
+        format,
+        info,
+        () => infoFields(info),
+        () => infoLines(info),
+      )
     },
   )
 
@@ -29,12 +33,42 @@ export function systemCommands(program: Command, context: Context, clientVersion
   withFormat(program.command('version').description('versions of this client and of the service')).action(
     async ({ format }: ListOptions) => {
       const client = { version: clientVersion, node: process.versions.node }
-      if (format !== 'json') printText(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
+      if (format.kind === 'table' && !format.render)
+        printText(`Client:\n Version:  ${client.version}\n Node.js:  ${client.node}\n`)
       const server = await context.client().call('version', {})
-      if (format === 'json') print(JSON.stringify({ client, server }))
-      else for (const line of serverLines(server)) print(line)
+      printOne(
+        format,
+        { client, server },
+        () => ({
+          Client: { Version: client.version, NodeVersion: client.node },
+          Server: { Version: server.version, APIVersion: server.api, NodeVersion: server.node },
+        }),
+        () => serverLines(server),
+      )
     },
   )
+}
+
+/** What docker's `info` has of the same, by its names. */
+function infoFields({ version, images, containers, nodes }: InfoView): object {
+  const { running, exited, created, unknown } = containers
+  return {
+    ServerVersion: version,
+    Images: images,
+    Containers: running + exited + created + unknown,
+    ContainersRunning: running,
+    ContainersPaused: 0,
+    ContainersStopped: exited + created,
+    Driver: nodes[0]?.driver ?? '',
+    KernelVersion: nodes[0]?.kernel ?? '',
+    Warnings: nodes.flatMap(({ warnings }) => warnings),
+    Nodes: nodes.map((node) => ({
+      ID: node.id,
+      Driver: node.driver,
+      Runtime: node.runtime,
+      KernelVersion: node.kernel,
+    })),
+  }
 }
 
 function serverLines({ version, api, node }: VersionView): string[] {

@@ -13,7 +13,7 @@ const SERVICE = `
 import { createServer } from 'node:http'
 import { rmSync, writeFileSync } from 'node:fs'
 const { STRATA_SOCKET: socket, STRATA_DATA, STRATA_LISTEN, FAIL } = process.env
-if (FAIL) { console.error(JSON.stringify({ level: 30, msg: 'hello' })); console.error('strata: ' + FAIL); console.error('Node.js v24'); process.exit(3) }
+if (FAIL) { console.error(JSON.stringify({ level: 'info', msg: 'hello' })); console.error('strata: ' + FAIL); console.error('Node.js v24'); process.exit(3) }
 let asked = 0
 createServer((request, response) => response.writeHead(++asked > 3 ? 200 : 503).end()).listen(socket, () => {
   writeFileSync(socket + '.pid', process.pid + '\\n')
@@ -55,7 +55,7 @@ function strata(
     const child = execFile(
       bin,
       args,
-      { env: { ...process.env, FORCE_COLOR: undefined, ...environment } },
+      { env: { ...process.env, FORCE_COLOR: undefined, STRATA_HOST: undefined, ...environment } },
       (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
     )
   })
@@ -78,6 +78,24 @@ it('starts in the background, refuses a second start, and stops', async () => {
     code: 0,
     stdout: `Strata is not running at unix://${socket}\n`,
   })
+})
+
+it('both follow their environment: up its variables, down the host of all commands', async () => {
+  const own = join(root, 'own.sock')
+  const variables = { STRATA_DATA: data, STRATA_SOCKET: own, STRATA_LISTEN: '127.0.0.1:2' }
+  const up = await strata(['up', '-d'], variables)
+  expect(up.stdout).toContain(`Strata is running at unix://${own} (pid `)
+  const log = await readFile(join(data, 'strata.log'), 'utf8')
+  expect(log.trimEnd().split('\n').at(-1)).toBe(JSON.stringify({ data, listen: '127.0.0.1:2' }))
+  for (const other of ['http://127.0.0.1:2', 'unix://relative'])
+    expect(await strata(['down'], { STRATA_HOST: other })).toMatchObject({ code: 1, stdout: '' })
+  expect(await strata(['down', '--socket', socket], { STRATA_HOST: `unix://${own}` })).toMatchObject({
+    stdout: `Strata is not running at unix://${socket}\n`,
+  })
+  const down = await strata(['down'], { STRATA_HOST: `unix://${own}`, STRATA_SOCKET: socket })
+  expect(down).toMatchObject({ code: 0, stdout: 'Strata is stopped; containers run on\n' })
+  expect((await strata(['up', '-d'], variables)).code).toBe(0)
+  expect(await strata(['down'], variables)).toMatchObject({ stdout: 'Strata is stopped; containers run on\n' })
 })
 
 it('puts aside a log that is large, in the place of the one before', async () => {

@@ -3,6 +3,7 @@ import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, rename
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
+import type { Context } from '../context.js'
 import { DEFAULT_DATA, DEFAULT_SOCKET } from '../endpoint.js'
 import { CliError, reasonOf } from '../errors.js'
 import { NODE_FLAGS, probe, runningService, SERVICE_ENVIRONMENT, SERVICE_MAIN } from '../service.js'
@@ -11,8 +12,8 @@ import { print } from '../terminal.js'
 
 interface UpOptions {
   readonly detach?: boolean
-  readonly data: string
-  readonly socket: string
+  readonly data?: string
+  readonly socket?: string
   readonly listen?: string
   readonly rejoin?: boolean
 }
@@ -26,24 +27,27 @@ const TAIL = 64 * 1024
  */
 const MAX_LOG = 64 * 1024 * 1024
 
-export function upCommand(program: Command): void {
+/**
+ * A flag, else its variable (docs/configuration.md), else the default. An empty variable is none.
+ */
+export function upCommand(program: Command, { environment: given }: Context): void {
   program
     .command('up')
     .description('start Strata on this machine')
     .option('-d, --detach', 'in the background; returns when it is ready')
-    .option('--data <dir>', 'the folder for everything that is kept', DEFAULT_DATA)
-    .option('--socket <path>', 'the unix socket to listen on', DEFAULT_SOCKET)
-    .option('--listen <host:port>', 'listen on TCP as well; a token is needed there')
+    .option('--data <dir>', `the folder for everything that is kept (STRATA_DATA, ${DEFAULT_DATA})`)
+    .option('--socket <path>', `the unix socket to listen on (STRATA_SOCKET, ${DEFAULT_SOCKET})`)
+    .option('--listen <host:port>', 'listen on TCP as well; a token is needed there (STRATA_LISTEN)')
     .option('--rejoin', 'come back as a node that was removed (strata node rm), with its containers')
     .action(async (options: UpOptions) => {
-      const data = resolve(options.data)
-      const socket = resolve(options.socket)
+      const data = resolve(options.data ?? (given['STRATA_DATA'] || DEFAULT_DATA))
+      const socket = resolve(options.socket ?? (given['STRATA_SOCKET'] || DEFAULT_SOCKET))
       const environment = {
         ...SERVICE_ENVIRONMENT,
-        ...process.env,
+        ...given,
         STRATA_DATA: data,
         STRATA_SOCKET: socket,
-        STRATA_LISTEN: options.listen ?? '',
+        STRATA_LISTEN: options.listen ?? given['STRATA_LISTEN'] ?? '',
         ...(options.rejoin && { STRATA_REJOIN: 'true' }),
       }
       if (!existsSync(SERVICE_MAIN)) throw new CliError('not built yet: run `npm run build` in the checkout')
@@ -126,7 +130,7 @@ function lastLine(log: number, path: string, since: number): string {
 
 /**
  * The sentence of a line on stderr that begins `strata: `, with the list below it (all that is
- * wrong with a configuration), or of a pino record of level error (50) or fatal.
+ * wrong with a configuration), or of a record of level error or fatal (libs/platform, logging.ts).
  */
 function errorOf(line: string, below: readonly string[]): string | undefined {
   if (line.startsWith('strata: ')) {
@@ -135,7 +139,7 @@ function errorOf(line: string, below: readonly string[]): string | undefined {
   }
   try {
     const record = JSON.parse(line) as { level?: unknown; msg?: unknown } | null
-    return typeof record?.level === 'number' && record.level >= 50 && typeof record.msg === 'string'
+    return (record?.level === 'error' || record?.level === 'fatal') && typeof record.msg === 'string'
       ? record.msg
       : undefined
   } catch {

@@ -23,3 +23,11 @@ export function table(header: readonly string[], rows: readonly (readonly string
 export function shortId(id: string): string {
   return id.replace(/^sha(?:256|512):/, '').slice(0, 12)
 }
+
+/** `localhost:5000/x:1` → repository and tag; what has none is `<none>`. */
+export function splitName(name: string): [repository: string, tag: string] {
+  if (name === '') return ['<none>', '<none>']
+  const bare = name.split('@', 1)[0] ?? name
+  const colon = bare.lastIndexOf(':')
+  return colon > bare.lastIndexOf('/') ? [bare.slice(0, colon), bare.slice(colon + 1)] : [bare, '<none>']
+}

@@ -41,3 +41,9 @@ export function ago(iso: string | undefined, now: number): string {
   const time = iso === undefined ? NaN : Date.parse(iso)
   return Number.isNaN(time) || time <= Date.parse('0001-01-02') ? 'N/A' : `${humanDuration(now - time)} ago`
 }
+
+/** As docker's CreatedAt prints a time: `2024-01-01 00:00:00 +0000 UTC`. */
+export function goTime(iso: string | undefined): string {
+  const time = iso === undefined ? NaN : Date.parse(iso)
+  return Number.isNaN(time) ? 'N/A' : `${new Date(time).toISOString().slice(0, 19).replace('T', ' ')} +0000 UTC`
+}
