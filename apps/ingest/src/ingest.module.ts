@@ -1,7 +1,7 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
-import { QueueClient, QUEUES } from '@strata/queue'
+import { QueueClient, QUEUES, type JobResult } from '@strata/queue'
 import { BlobStore, openStore, Leases, type ObjectStore } from '@strata/store'
 import type { IngestConfig } from './config.js'
 import { Loader } from './loader.js'
@@ -31,11 +31,17 @@ export class IngestWorker implements OnApplicationShutdown {
       queue: QUEUES.ingest,
       concurrency: config.STRATA_INGEST_CONCURRENCY,
       handlers: {
-        load: (data, context) => loader.load(data, context),
-        import: (data, context) => loader.import(data, context),
+        load: async (data, context) => this.#loaded(await loader.load(data, context)),
+        import: async (data, context) => this.#loaded(await loader.import(data, context)),
       },
       onError: (error) => this.#logger.warn(error.message),
     })
+  }
+
+  #loaded(result: JobResult<'load'>): JobResult<'load'> {
+    for (const { id, names, layers } of result.images)
+      this.#logger.log({ image: id, layers }, `loaded ${names.join(', ') || 'an image without a name'}`)
+    return result
   }
 
   async onApplicationShutdown(): Promise<void> {

@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common'
 import { imageRef, type ImageRef } from '@strata/api'
 import type { ContainerClaim, Containers } from '@strata/containers'
 import { asConfidential, asStrataError, failpoint, StrataError } from '@strata/base'
@@ -37,6 +38,8 @@ const FRESH_MS = 1_000
  * fixed ids, so the second run adds nothing.
  */
 export class NodeJobs {
+  readonly #logger = new Logger('runtime')
+
   constructor(
     private readonly node: string,
     private readonly queue: QueueClient,
@@ -94,6 +97,8 @@ export class NodeJobs {
         throw error
       }
       await this.published()
+      const what = launch.start ? 'launched' : 'created'
+      this.#logger.log({ container: launch.container, image: launch.imageName }, `${what} ${launch.name}`)
       return { node: this.node, container: launch.container }
     },
     start: (data, context) => this.#start(data, context),
@@ -136,6 +141,7 @@ export class NodeJobs {
       throw error
     }
     await this.published()
+    this.#logger.log({ container }, `started ${container.slice(0, 12)}`)
     return { node: this.node, container }
   }
 

@@ -242,10 +242,12 @@ export class RuntimeNode {
    */
   async prune(dryRun: boolean): Promise<PrunedContainer[]> {
     const pruned: PrunedContainer[] = []
-    for (const { id } of this.containers.list()) {
+    for (const { id, name } of this.containers.list()) {
       if (!this.containers.isPrunable(id)) continue
       const bytes = await writtenBytes(this.snapshots, id)
-      if (dryRun || (await this.containers.prune(id))) pruned.push({ id, bytes })
+      if (!dryRun && !(await this.containers.prune(id))) continue
+      pruned.push({ id, bytes })
+      if (!dryRun) this.#logger.log({ container: id }, `removed the container ${name}`)
     }
     await this.published()
     return pruned
@@ -258,6 +260,7 @@ export class RuntimeNode {
     if (job !== undefined)
       await this.queue.journal.stopWork(job, new StrataError('cancelled', 'its container was removed'))
     await this.containers.remove(id, options)
+    this.#logger.log({ container: id }, `removed the container ${record?.name ?? id.slice(0, 12)}`)
     await this.published()
   }
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { Inject, Injectable } from '@nestjs/common'
+import { Inject, Injectable, Logger } from '@nestjs/common'
 import type { ApiAnswer, Descriptor, ImageList, ImageView, LoadQuery, LoadResult, MountResult } from '@strata/api'
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
 import { Images } from '@strata/images'
@@ -40,6 +40,7 @@ export interface LoadBody {
  */
 @Injectable()
 export class ImagesService {
+  readonly #logger = new Logger('images')
   readonly #blobs: BlobStore
 
   constructor(
@@ -98,11 +99,13 @@ export class ImagesService {
    * node has not published its containers
    */
   async remove(ref: string, force: boolean): Promise<ApiAnswer<'removeImage'>> {
-    return this.images.remove({
+    const removed = await this.images.remove({
       ref,
       force,
       inUse: async ({ id }) => (await this.containers.imagesInUse({ forced: force })).has(id),
     })
+    this.#logger.log(removed, `removed the image ${ref}`)
+    return removed
   }
 
   /** Gives the image one more name. */

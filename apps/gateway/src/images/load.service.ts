@@ -145,6 +145,7 @@ export class LoadService implements OnApplicationShutdown {
         id: job,
         data: { root: job, upload: job, ...asked },
       })
+      this.#logger.log({ job, bytes: received.bytes }, `${kind} accepted`)
       failpoint('load.queued')
     } catch (error) {
       const isOver = run ? await this.#endBadly(run, error) : await this.#notBegun(job, error)

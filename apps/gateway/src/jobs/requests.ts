@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { Injectable } from '@nestjs/common'
+import { Injectable, Logger } from '@nestjs/common'
 import type { JobKind, JobList } from '@strata/api'
 import { StrataError, type ToldError } from '@strata/base'
 import {
@@ -39,6 +39,8 @@ export interface NewRequest {
  */
 @Injectable()
 export class Requests {
+  readonly #logger = new Logger('requests')
+
   constructor(
     private readonly journal: Journal,
     private readonly producer: Producer,
@@ -60,6 +62,8 @@ export class Requests {
     await this.journal.create(id, kind, 'waiting', facts)
     try {
       await this.producer.add(await prepare())
+      // The one line that has both ids: of the HTTP request and of the job.
+      this.#logger.log({ job: id, ...facts }, `${kind} accepted`)
     } catch (error) {
       // Best effort: it may be Redis that does not answer.
       await this.journal.stopWork(id).catch(() => undefined)

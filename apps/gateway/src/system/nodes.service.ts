@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common'
+import { Injectable, Logger } from '@nestjs/common'
 import type { NodeList, NodeView } from '@strata/api'
 import { StrataError } from '@strata/base'
 import { NodeDirectory, QUEUES, type NodeStatus } from '@strata/queue'
@@ -13,6 +13,8 @@ const REMOVAL_MS = 90_000
 /** The nodes: those that work, and those that are gone. */
 @Injectable()
 export class NodesService {
+  readonly #logger = new Logger('nodes')
+
   constructor(
     private readonly nodes: NodeDirectory,
     private readonly requests: Requests,
@@ -44,6 +46,7 @@ export class NodesService {
         AbortSignal.any([gone, late]),
         { stay: true },
       )
+      this.#logger.log(`removed the node ${node}`)
     } catch (error) {
       if (!late.aborted) throw error
       throw new StrataError(

@@ -1,16 +1,17 @@
+import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
 import { Logger as NestLogger, StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, RouteConfig, type NestFastifyApplication } from '@nestjs/platform-fastify'
-import { StrataError } from '@strata/base'
+import { inLogContext, StrataError } from '@strata/base'
 import { readJson, type JsonLimits } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { Logger } from 'nestjs-pino'
 import { isOpen, refusalOf, type Authentication } from './authentication.js'
 import { closeAfter, continueBody } from '../listener/connection.js'
 import { answerUnread, hasBody } from './early-answer.js'
 import { ErrorFilter } from './error-filter.js'
 import { errorFormOf, type ErrorTree } from './error-form.js'
+import { ServiceLogger } from '../service/logging.js'
 import type { Readiness } from '../service/readiness.js'
 import { Refusals } from './refusals.js'
 import { RequestBodies, type BodyLimits } from './request-bodies.js'
@@ -108,10 +109,14 @@ export async function createHttpApp(
     }
     if (isOpen(request)) closeAfter(request.raw, reply.raw)
     continueBody(reply.raw)
-    done()
+    const id = randomUUID()
+    reply.raw.setHeader('x-request-id', id)
+    // Open to everyone: a line for each would let a client without a token fill the disk.
+    if (!isOpen(request)) logWhenAnswered(id, request, reply)
+    inLogContext({ request: id }, done)
   })
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, ...QUIET })
-  app.useLogger(app.get(Logger))
+  app.useLogger(app.get(ServiceLogger))
   app.flushLogs()
   const fastify = adapter.getInstance()
   fastify.removeAllContentTypeParsers()
@@ -135,7 +140,22 @@ export async function createHttpApp(
   return { app, handler }
 }
 
-/** Middleware logs requests, and a refused one never gets there. */
+/** A line for each request that was let in: at `info` if it is answered with an error. */
+function logWhenAnswered(request: string, { raw }: FastifyRequest, reply: FastifyReply): void {
+  const begun = performance.now()
+  reply.raw.once('close', () => {
+    const { statusCode: status } = reply.raw
+    const ms = Math.round(performance.now() - begun)
+    const line = { request, method: raw.method, path: raw.url?.split('?')[0]?.slice(0, 1_000), status, ms }
+    const what = reply.raw.writableFinished ? 'answered' : 'not answered to the end'
+    if (status >= 500) ACCESS.error(line, what)
+    else if (status >= 400) ACCESS.log(line, what)
+    else ACCESS.debug(line, what)
+  })
+}
+const ACCESS = new NestLogger('http')
+
+/** A refused request is not let in, and has no line but this. */
 function refusedLine({ raw: { method = '', url = '', socket } }: FastifyRequest, { code }: StrataError): string {
   return `refused, ${code}: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`
 }
@@ -176,7 +196,7 @@ export async function startWorker(
   worker: Type<{ readonly readiness: Readiness }>,
 ): Promise<RunningService> {
   const app = await NestFactory.createApplicationContext(module, QUIET)
-  app.useLogger(app.get(Logger))
+  app.useLogger(app.get(ServiceLogger))
   app.flushLogs()
   const { readiness } = app.get(worker)
   return { addresses: [], notReady: () => readiness.notReady(), close: () => app.close() }

@@ -1,4 +1,5 @@
 import { asStrataError } from '@strata/base'
+import { logFromTheStart } from './logging.js'
 
 /**
  * The life of a process of Strata: `main` runs to its end, then the process exits with 0; with 1
@@ -9,6 +10,11 @@ import { asStrataError } from '@strata/base'
  * a crash.
  */
 export async function runProcess(main: (ending: Promise<void>) => Promise<void>): Promise<never> {
+  // As dockerd. Hardened machines start services under 077, and then a user in a container who is
+  // not root could read no file and enter no folder that we make there. What is secret is made with
+  // a mode of its own.
+  process.umask(0o022)
+  logFromTheStart(process.env)
   let asked = false
   const ending = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {

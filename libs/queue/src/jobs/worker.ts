@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { asStrataError, Background, ERROR_TITLES, failpoint, StrataError } from '@strata/base'
+import { asStrataError, Background, ERROR_TITLES, failpoint, inLogContext, StrataError } from '@strata/base'
 import {
   DelayedError,
   UnrecoverableError,
@@ -214,7 +214,14 @@ export class JobWorker<K extends QueueKind> {
    * Has the handler do the job, and ends the request with what comes of it. `isTaken`: BullMQ gave
    * the job to this worker. Otherwise it waits in its queue, and is only to be ended.
    */
-  async #work(job: Job, lock: JobLock, isTaken: boolean): Promise<unknown> {
+  #work(job: Job, lock: JobLock, isTaken: boolean): Promise<unknown> {
+    const { root } = job.data as { root?: unknown }
+    return inLogContext({ job: typeof root === 'string' ? root : (job.id ?? '') }, () =>
+      this.#workInContext(job, lock, isTaken),
+    )
+  }
+
+  async #workInContext(job: Job, lock: JobLock, isTaken: boolean): Promise<unknown> {
     const name = job.name as JobName
     try {
       if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name))

@@ -1,0 +1,96 @@
+import { spawnSync } from 'node:child_process'
+import { describe, expect, it } from 'vitest'
+import { readable } from './logging.js'
+
+const here = (name: string): string => JSON.stringify(new URL(`../../dist/${name}`, import.meta.url).href)
+const BASE = JSON.stringify(new URL('../../../base/dist/index.js', import.meta.url).href)
+
+/** What a process of its own logs: the logger is one of a process. */
+function logged(program: string, level = 'info'): Record<string, unknown>[] {
+  const { stderr, stdout, status } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    encoding: 'utf8',
+    env: { ...process.env, STRATA_LOG_LEVEL: level, NODE_OPTIONS: '' },
+  })
+  expect({ stdout, status }, stderr).toEqual({ stdout: '', status: 0 })
+  return stderr
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+}
+
+describe('a log', () => {
+  const line = {
+    time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
+    pid: expect.any(Number) as number,
+  }
+
+  it('is lines of JSON from the start of a process: time, level, job, and what it is about', () => {
+    const program = `
+      import { Logger } from '@nestjs/common'
+      import { inLogContext } from ${BASE}
+      const { runProcess } = await import(${here('service/process.js')})
+      await runProcess(async () => {
+        new Logger('data').warn('before any application')
+        inLogContext({ job: 'j1' }, () => new Logger('ingest').log({ image: 'i' }, 'loaded x:1'))
+        new Logger('RouterExplorer').log('Mapped {/x, GET} route')
+      })`
+    expect(logged(program)).toEqual([
+      { ...line, level: 'warn', context: 'data', msg: 'before any application' },
+      { ...line, level: 'info', job: 'j1', context: 'ingest', image: 'i', msg: 'loaded x:1' },
+    ])
+    expect(logged(program, 'error')).toEqual([])
+    expect(logged(program, 'nonsense')).toHaveLength(2)
+  })
+
+  it('of a request has its id, which its answer has too; an application says nothing of its routes', () => {
+    const program = `
+      import { Controller, Get, Logger, Module } from '@nestjs/common'
+      const { createHttpApp } = await import(${here('http/http-app.js')})
+      const { loggingModule } = await import(${here('service/logging.js')})
+      const { runProcess } = await import(${here('service/process.js')})
+      const { allowEveryone } = await import(${here('http/authentication.js')})
+      const { openListener, closeListener } = await import(${here('listener/open-listener.js')})
+      class C { get() { new Logger('images').log('in a request'); return {} } }
+      Get('/x')(C.prototype, 'get', Object.getOwnPropertyDescriptor(C.prototype, 'get'))
+      Controller()(C)
+      class M {}
+      Module({})(M)
+      await runProcess(async () => {
+        const { app, handler } = await createHttpApp(
+          { module: M, imports: [loggingModule('debug')], controllers: [C] },
+          { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: { bytes: 1, memory: 1, timeoutMs: 1000 } },
+        )
+        const server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, handler, { connections: 9, headersMs: 9000, unreadMs: 9000 })
+        const answer = await fetch('http://127.0.0.1:' + server.address().port + '/x?secret=1')
+        new Logger('answer').log(answer.headers.get('x-request-id'))
+        await closeListener(server, 100)
+        await app.close()
+      })`
+    const lines = logged(program, 'debug')
+    const request = lines.find(({ context }) => context === 'answer')?.['msg']
+    expect(request).toMatch(/^[0-9a-f-]{36}$/)
+    expect(lines.filter((one) => one['request'] === request)).toMatchObject([
+      { level: 'info', context: 'images', msg: 'in a request' },
+      { level: 'debug', context: 'http', method: 'GET', path: '/x', status: 200, msg: 'answered' },
+    ])
+    expect(lines).toHaveLength(3)
+  })
+
+  it('is readable on a terminal, which obeys nothing of it', () => {
+    const event = {
+      level: 'info',
+      time: '2026-11-29T00:42:19.123Z',
+      pid: 1,
+      context: 'ingest',
+      job: 'j',
+      image: 'a\x1b[31m',
+      msg: 'loaded x\n',
+    }
+    expect(readable(JSON.stringify(event))).toBe(
+      '2026-11-29T00:42:19.123Z info  ingest: loaded x\\u000a  job=j  image=a\\u001b[31m\n',
+    )
+    expect(
+      readable(JSON.stringify({ level: 'error', time: 't', err: { message: 'no', stack: 'Error: no\n    at x' } })),
+    ).toBe('t error no\nError: no\n    at x\n')
+  })
+})
