@@ -1,28 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
-import { JOB_KINDS, JOB_STATES, MAX_PAGE, PAGE_BYTES, type JobKind, type JobState } from '@strata/api'
-import { isErrorCode, StrataError, toldToAll, toldToCaller, type ToldError } from '@strata/base'
+import { MAX_PAGE, PAGE_BYTES, type JobKind } from '@strata/api'
+import { StrataError, toldToAll } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
 import { encodeFailure } from './jobs/failure.js'
+import { ENDS, isListable, toRecord, type JournalRecord } from './journal-record.js'
 import { CHANNEL, KEY } from './keys.js'
 import type { Signals } from './signals.js'
 
-/** A request that became a job, as `GET /v1/jobs/:id` shows it. Times are ISO 8601. */
-export interface JournalRecord {
-  readonly id: string
-  readonly kind: JobKind
-  readonly state: JobState
-  readonly step: string
-  readonly bytes: number
-  readonly entries: number
-  readonly total?: number
-  /** Of a launch or a start: its container. */
-  readonly container?: string
-  readonly createdAt: string
-  readonly updatedAt: string
-  readonly result?: unknown
-  readonly error?: ToldError
-}
 export interface JournalChange {
   readonly state?: 'waiting' | 'active'
   readonly step?: string
@@ -30,8 +15,6 @@ export interface JournalChange {
   readonly entries?: number
 }
 
-/** States that are final. */
-export const ENDS: ReadonlySet<JobState> = new Set(['completed', 'failed', 'cancelled'])
 const KEPT_SECONDS = 24 * 3600
 const REMEMBERED_SECONDS = 30 * 24 * 3600
 /** Records of a page that are read at the same time. */
@@ -264,7 +247,7 @@ export class Journal {
         for (let at = 0; at < ids.length; at += AT_ONCE) {
           const some = ids.slice(at, at + AT_ONCE)
           for (const fields of await Promise.all(some.map((id) => this.redis.hgetall(KEY.job(id))))) {
-            if (fields['state'] === undefined || !isKind(kindOf(fields))) continue
+            if (!isListable(fields)) continue
             bytes += Object.values(fields).reduce((sum, text) => sum + Buffer.byteLength(text), 0)
             const last = jobs.at(-1)
             if (last && (jobs.length === limit || bytes > PAGE_BYTES)) return { jobs, next: last.id }
@@ -297,7 +280,7 @@ export class Journal {
       (async () => {
         const ids = (await this.redis.zrevrange(KEY.jobs, 0, limit - 1)).filter((id) => !except?.has(id))
         const records = await Promise.all(ids.map((id) => this.redis.hgetall(KEY.job(id))))
-        return records.filter((fields) => fields['state'] !== undefined && isKind(kindOf(fields))).map(toRecord)
+        return records.filter(isListable).map(toRecord)
       })(),
     )
   }
@@ -368,49 +351,5 @@ export class Journal {
     return orUnavailable(
       this.redis.eval(WRITE, keys.length, ...keys, id, only, ends ? '1' : '0', lock?.token ?? '', ...flat),
     )
-  }
-}
-
-/** The first versions had loads only, and did not say so. */
-function kindOf(fields: Record<string, string>): string {
-  return fields['kind'] ?? 'load'
-}
-
-const KINDS: ReadonlySet<string> = new Set(JOB_KINDS)
-function isKind(kind: string): kind is JobKind {
-  return KINDS.has(kind)
-}
-
-const STATES: ReadonlySet<string> = new Set(JOB_STATES)
-function isState(state: string): state is JobState {
-  return STATES.has(state)
-}
-
-function toRecord(fields: Record<string, string>): JournalRecord {
-  const id = fields['id'] ?? ''
-  const kind = kindOf(fields)
-  const state = fields['state'] ?? ''
-  if (!isKind(kind) || !isState(state))
-    throw new StrataError(
-      'unsupported',
-      `the job ${id} is of the kind ${JSON.stringify(kind)} and in the state ${JSON.stringify(state)}, of which this version does not know one: upgrade Strata`,
-    )
-  const error =
-    fields['error'] === undefined ? undefined : (JSON.parse(fields['error']) as { code: unknown; message: string })
-  return {
-    id,
-    kind,
-    state,
-    step: fields['step'] ?? '',
-    bytes: Number(fields['bytes']),
-    entries: Number(fields['entries']),
-    ...(fields['total'] === undefined ? {} : { total: Number(fields['total']) }),
-    ...(fields['container'] === undefined ? {} : { container: fields['container'] }),
-    createdAt: fields['createdAt'] ?? '',
-    updatedAt: fields['updatedAt'] ?? '',
-    ...(fields['result'] === undefined ? {} : { result: JSON.parse(fields['result']) as unknown }),
-    ...(error === undefined
-      ? {}
-      : { error: toldToCaller({ code: isErrorCode(error.code) ? error.code : 'internal', message: error.message }) }),
   }
 }

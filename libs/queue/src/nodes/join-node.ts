@@ -2,7 +2,7 @@ import type { StrataError } from '@strata/base'
 import { QueueClient } from '../client.js'
 import { NodeMembership } from './membership.js'
 import { nodeIdentity } from './node-identity.js'
-import type { NodePart } from './nodes.js'
+import type { NodePart } from './node-status.js'
 
 export interface JoinOptions {
   /** The part's configuration: how both parts of a node say who they are. */

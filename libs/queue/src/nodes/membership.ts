@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { asStrataError, SingleFlight, StrataError } from '@strata/base'
 import type { NodeIdentity } from './node-identity.js'
-import { LIFE_MS, type NodeDirectory, type NodePart, type NodeRecord, type Registered } from './nodes.js'
+import type { NodePart, NodeRecord } from './node-status.js'
+import { LIFE_MS, type NodeDirectory, type Registered } from './nodes.js'
 
 /**
  * Well within a registration's life, and soon enough to publish all again when Redis was emptied.

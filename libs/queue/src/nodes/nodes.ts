@@ -5,46 +5,15 @@ import { orUnavailable } from '../connection.js'
 import { LostRun, type JobLock } from '../journal.js'
 import { KEY } from '../keys.js'
 import type { NodeIdentity } from './node-identity.js'
-
-/**
- * What a node's runtime says of itself: renewed every few seconds, gone soon after the runtime is.
- */
-const nodeSchema = z.object({
-  id: z.string(),
-  /** `unix:///path` or `http://host:port` of the node API. The name is that of older releases. */
-  door: z.string(),
-  /** Of the machine, for people. */
-  host: z.string().default(''),
-  driver: z.string(),
-  driverReason: z.string(),
-  runtime: z.string(),
-  kernel: z.string(),
-  warnings: z.array(z.string()),
-})
-export type NodeRecord = z.infer<typeof nodeSchema>
-/** A node is alive if both are. */
-const NODE_PARTS = ['runtime', 'extractor'] as const
-export type NodePart = (typeof NODE_PARTS)[number]
-
-/** `ready` takes work · one part is gone · both are. */
-type NodeState = 'ready' | 'no_extractor' | 'no_runtime' | 'gone'
-interface PartStatus {
-  readonly lives: boolean
-  /** Milliseconds since the epoch, and until now, by Redis' clock. */
-  readonly seenAt: number | undefined
-  readonly silentMs: number | undefined
-  /** What it said last. */
-  readonly said: unknown
-}
-export interface NodeStatus {
-  readonly id: string
-  readonly state: NodeState
-  readonly host: string
-  readonly runtime: PartStatus
-  readonly extractor: PartStatus
-  /** What its runtime said last, also where that is gone. */
-  readonly last: NodeRecord | undefined
-}
+import {
+  NODE_PARTS,
+  nodeSchema,
+  nodeStatus,
+  type NodePart,
+  type NodeRecord,
+  type NodeStatus,
+  type ReadPart,
+} from './node-status.js'
 
 const ownerSchema = z.object({ instance: z.string(), boot: z.string(), host: z.string() })
 
@@ -207,19 +176,8 @@ export class NodeDirectory {
             .exec(),
         )
         const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
-        return ids.map((id, at) => {
-          const part = (index: number): PartStatus => partStatus(texts[index] ?? null, seen[index] ?? null, now)
-          const [runtime, extractor] = [part(2 * at), part(2 * at + 1)]
-          const said = runtime.said === undefined ? undefined : nodeSchema.safeParse(runtime.said).data
-          return {
-            id,
-            state: stateOf(runtime, extractor),
-            runtime,
-            extractor,
-            last: said,
-            host: said?.host ?? hostOf(extractor.said),
-          }
-        })
+        const part = (at: number): ReadPart => ({ text: texts[at] ?? null, seen: seen[at] ?? null })
+        return ids.map((id, at) => nodeStatus(id, { runtime: part(2 * at), extractor: part(2 * at + 1) }, now))
       })(),
     )
   }
@@ -421,18 +379,6 @@ function partKeys(id: string, part: NodePart): [own: string, other: string] {
   return part === 'runtime' ? [KEY.node(id), KEY.extractor(id)] : [KEY.extractor(id), KEY.node(id)]
 }
 
-/** @param seen when the part was last renewed, a space, and what it said */
-function partStatus(text: string | null, seen: string | null, now: number): PartStatus {
-  const at = seen === null ? undefined : Number(seen.slice(0, seen.indexOf(' ')))
-  const said = text ?? seen?.slice(seen.indexOf(' ') + 1)
-  return {
-    lives: text !== null,
-    seenAt: at,
-    silentMs: at === undefined ? undefined : Math.max(0, now - at),
-    said: said === undefined ? undefined : (JSON.parse(said) as unknown),
-  }
-}
-
 /** The answers of a transaction. */
 function valuesOf<T extends readonly unknown[]>(answers: [Error | null, unknown][] | null): T {
   if (!answers) throw new Error('Redis has dropped the transaction')
@@ -440,21 +386,4 @@ function valuesOf<T extends readonly unknown[]>(answers: [Error | null, unknown]
     if (error) throw error
     return value
   }) as unknown as T
-}
-
-function stateOf(runtime: PartStatus, extractor: PartStatus): NodeState {
-  if (runtime.lives) return extractor.lives ? 'ready' : 'no_extractor'
-  return extractor.lives ? 'no_runtime' : 'gone'
-}
-
-function hostOf(said: unknown): string {
-  return z.object({ host: z.string() }).safeParse(said).data?.host ?? ''
-}
-
-/** Why a request for any node finds none, and what to do. */
-export function whyNoNode(statuses: readonly NodeStatus[]): string {
-  const halves = statuses.filter(({ state }) => state === 'no_extractor' || state === 'no_runtime')
-  if (halves.length === 0) return 'no node is running: start one with `strata up`'
-  const lacks = halves.map(({ id, state }) => `${id} has no ${state === 'no_extractor' ? 'extractor' : 'runtime'}`)
-  return `no node is ready (${lacks.join(', ')}): a node takes work when its runtime and its extractor both run`
 }
