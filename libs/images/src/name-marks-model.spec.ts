@@ -14,10 +14,11 @@ describe('a name that stands has its marks', () => {
     300_000,
   )
 
+  // Two writers of one image, and a store that deletes tombstones: there, all rules matter.
   it.each(['late', 'early', 'shared', 'renew', 'again', 'order', 'lists', 'nothing'] satisfies WrongMarks[])(
     'but has not with the wrong rule "%s"',
     (wrong) => {
-      expect(WORLDS.some((world) => exploreMarks(world, wrong).broken !== undefined)).toBe(true)
+      expect(exploreMarks({ removes: true, same: true }, wrong).broken).toBeDefined()
     },
     300_000,
   )

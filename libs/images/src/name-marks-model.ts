@@ -1,3 +1,5 @@
+import { explore, remembered, type Model, type Verdict } from '@strata/base/testing'
+
 /**
  * The law of `NameMarks`, small enough to try every interleaving: two writers set one name, each to
  * an image of its own or both to the same; the name may be removed; the collection tidies marks.
@@ -22,12 +24,6 @@ export type WrongMarks = 'late' | 'early' | 'shared' | 'renew' | 'again' | 'orde
 export interface MarksWorld {
   readonly removes: boolean
   readonly same: boolean
-}
-
-interface MarksVerdict {
-  readonly states: number
-  /** A state that breaks the law. */
-  readonly broken: string | undefined
 }
 
 /** What a record has: its image, and the id of its marks. */
@@ -75,11 +71,48 @@ interface State {
   readonly tidier: Tidier
 }
 
-class Marking {
+class Marking implements Model<State> {
+  readonly first: State = {
+    name: null,
+    rev: 1,
+    // The first two stand for the images where marks are shared.
+    nextMark: 2,
+    nameMarks: [],
+    idMarks: [],
+    writers: [
+      { at: 'look', attempts: 2 },
+      { at: 'look', attempts: 1 },
+    ],
+    remover: { at: 'look' },
+    tidier: { at: 'ids', ids: [], names: [], left: [] },
+  }
   constructor(
     private readonly world: MarksWorld,
     private readonly wrong: WrongMarks | undefined,
   ) {}
+
+  brokenLaw({ name, nameMarks, idMarks }: State): string | undefined {
+    const mark = name?.value?.mark
+    return mark !== undefined && !(nameMarks.includes(mark) && idMarks.includes(mark))
+      ? 'a name has no mark'
+      : undefined
+  }
+
+  keyOf({ name, nextMark, nameMarks, idMarks, writers, remover, tidier }: State): string {
+    return [
+      recKey(name),
+      nextMark,
+      nameMarks,
+      idMarks,
+      actorKey(writers[0], name),
+      actorKey(writers[1], name),
+      removerKey(remover, name),
+      tidier.at,
+      tidier.ids,
+      tidier.names,
+      tidier.left,
+    ].join(' ')
+  }
 
   *steps(state: State): Generator<State, void, void> {
     for (const i of [0, 1] as const) yield* this.#writer(state, i)
@@ -224,49 +257,26 @@ function isSame(a: Rec, b: Rec): boolean {
   return a === null || b === null ? a === b : a.rev === b.rev
 }
 
-/** Tries every interleaving, breadth first, until one breaks the law or none is left. */
-export function exploreMarks(world: MarksWorld, wrong?: WrongMarks): MarksVerdict {
-  const marking = new Marking(world, wrong)
-  const first: State = {
-    name: null,
-    rev: 1,
-    // The first two stand for the images where marks are shared.
-    nextMark: 2,
-    nameMarks: [],
-    idMarks: [],
-    writers: [
-      { at: 'look', attempts: 2 },
-      { at: 'look', attempts: 1 },
-    ],
-    remover: { at: 'look' },
-    tidier: { at: 'ids', ids: [], names: [], left: [] },
-  }
-  const seen = new Set([keyOf(first)])
-  let frontier = [first]
-  while (frontier.length > 0) {
-    const next: State[] = []
-    for (const state of frontier) {
-      for (const after of marking.steps(state)) {
-        const mark = after.name?.value?.mark
-        if (mark !== undefined && !(after.nameMarks.includes(mark) && after.idMarks.includes(mark)))
-          return { states: seen.size, broken: JSON.stringify(after) }
-        const key = keyOf(after)
-        if (seen.has(key)) continue
-        seen.add(key)
-        next.push(after)
-      }
-    }
-    frontier = next
-  }
-  return { states: seen.size, broken: undefined }
+function recKey(rec: Rec): string {
+  if (rec === null) return '-'
+  return rec.value ? `${rec.value.image}.${rec.value.mark}` : 'T'
 }
 
-/** Revisions are compared for equality only, so they count by the order in which they are met. */
-function keyOf(state: State): string {
-  const revs = new Map<number, number>()
-  return JSON.stringify({ ...state, rev: undefined }, (name, value: unknown) => {
-    if (name !== 'rev' || value === undefined) return value
-    if (!revs.has(value as number)) revs.set(value as number, revs.size)
-    return revs.get(value as number)
-  })
+function actorKey(actor: Actor, name: Rec): string {
+  if (actor.at === 'over') return actor.at
+  const attempts = 'attempts' in actor ? actor.attempts : ''
+  if ('marks' in actor) return `${actor.at}${actor.marks}.${attempts}`
+  if (!('seen' in actor)) return `${actor.at}${'mark' in actor ? actor.mark : ''}.${attempts}`
+  const { at, seen, mark, isKept } = actor
+  return `${at}${mark}${isKept ? '=' : ''}.${attempts}${remembered(seen, name, `!${recKey(seen)}`)}`
+}
+
+function removerKey(remover: Remover, name: Rec): string {
+  if ('mark' in remover) return `${remover.at}${remover.mark}`
+  return 'seen' in remover ? `${remover.at}${remembered(remover.seen, name, `!${recKey(remover.seen)}`)}` : remover.at
+}
+
+/** Tries every interleaving. */
+export function exploreMarks(world: MarksWorld, wrong?: WrongMarks): Verdict {
+  return explore(new Marking(world, wrong))
 }

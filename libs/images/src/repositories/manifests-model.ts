@@ -1,3 +1,5 @@
+import { explore, type Model, type Verdict } from '@strata/base/testing'
+
 /**
  * The law of `Manifests`, small enough to try every interleaving: two writers put one manifest and
  * set a tag to it, each a tag of its own; a client deletes the manifest by its digest; `rmi` takes
@@ -20,12 +22,6 @@
  */
 export type WrongManifests = 'renew' | 'look' | 'again' | 'late' | 'unchanged' | 'rmi' | 'hold'
 
-interface ManifestsVerdict {
-  readonly states: number
-  /** A state that breaks a law. */
-  readonly broken: string | undefined
-}
-
 /** The record: 0 is none, another number is its ETag. */
 type Rec = number
 
@@ -41,8 +37,7 @@ type Taker =
   | { readonly at: 'tags' | 'retire'; readonly seen: Rec; readonly left: readonly number[]; readonly tries: number }
 
 type Collector =
-  | { readonly at: 'list' | 'over' }
-  | { readonly at: 'leases' | 'references' | 'delete'; readonly blobRev: number; readonly round: number }
+  { readonly at: 'list' | 'over' } | { readonly at: 'leases' | 'references' | 'delete'; readonly blobRev: number }
 
 interface State {
   readonly record: Rec
@@ -62,8 +57,51 @@ interface State {
 
 const TRIES = 2
 
-class Putting {
+class Putting implements Model<State> {
+  readonly first: State = {
+    record: 0,
+    tags: [false, false],
+    blob: 0,
+    leases: [true, true],
+    holds: [false, false],
+    rev: 0,
+    writers: [
+      { at: 'hold', tries: TRIES },
+      { at: 'hold', tries: TRIES },
+    ],
+    deleter: { at: 'begin' },
+    remover: { at: 'begin' },
+    collector: { at: 'list' },
+    taken: [false, false],
+  }
   constructor(private readonly wrong: WrongManifests | undefined) {}
+
+  brokenLaw({ record, tags, blob, writers, deleter, remover, taken }: State): string | undefined {
+    if ((record !== 0 || tags.some(Boolean)) && blob === 0) return 'the blob of what stands is gone'
+    // A taker that has not ended may still be about to take the tag.
+    if (deleter.at !== 'over' && deleter.at !== 'begin') return undefined
+    if (remover.at !== 'over' && remover.at !== 'begin') return undefined
+    const isLost = writers.some(({ at }, i) => at === 'answered' && !(tags[i] ? record !== 0 : taken[i]))
+    return isLost ? 'what was answered does not stand' : undefined
+  }
+
+  /**
+   * An ETag that is not the one of what is there never is again: which one it was does not matter.
+   */
+  keyOf({ record, tags, blob, leases, holds, writers, deleter, remover, collector, taken }: State): string {
+    const bits = [...tags, ...leases, ...holds, ...taken].reduce((all, bit) => all * 2 + Number(bit), 0)
+    const writing = writers.map(
+      (writer) => `${writer.at}${writer.tries}${'seen' in writer ? writer.seen === record : ''}`,
+    )
+    const collecting = 'blobRev' in collector ? `${collector.at}${collector.blobRev === blob}` : collector.at
+    return [
+      `${record !== 0}${blob !== 0}${bits}`,
+      ...writing,
+      takerKey(deleter, record),
+      takerKey(remover, record),
+      collecting,
+    ].join(' ')
+  }
 
   *steps(state: State): Generator<State, void, void> {
     for (const i of [0, 1] as const) yield* this.#writer(state, i)
@@ -167,7 +205,7 @@ class Putting {
     const to = (next: Collector, change: Partial<State> = {}): State => ({ ...state, ...change, collector: next })
     switch (collector.at) {
       case 'list':
-        if (state.blob !== 0) yield to({ at: 'leases', blobRev: state.blob, round: 0 })
+        if (state.blob !== 0) yield to({ at: 'leases', blobRev: state.blob })
         return
       case 'leases': {
         const isHeld = state.leases.some((isLive, i) => isLive && state.holds[i])
@@ -191,57 +229,15 @@ class Putting {
   }
 }
 
-function isBroken({ record, tags, blob, writers, deleter, remover, taken }: State): boolean {
-  if ((record !== 0 || tags.some(Boolean)) && blob === 0) return true
-  // A taker that has not ended may still be about to take the tag.
-  if (deleter.at !== 'over' && deleter.at !== 'begin') return false
-  if (remover.at !== 'over' && remover.at !== 'begin') return false
-  return writers.some(({ at }, i) => at === 'answered' && !(tags[i] ? record !== 0 : taken[i]))
+function takerKey(taker: Taker, record: Rec): string {
+  if (!('tries' in taker)) return taker.at
+  if (!('seen' in taker)) return `${taker.at}${taker.tries}`
+  // No record may be there again.
+  const seen = taker.seen === 0 ? 'none' : taker.seen === record
+  return `${taker.at}${taker.tries}${taker.left.length}${seen}`
 }
 
-/** Tries every interleaving, breadth first, until one breaks a law or none is left. */
-export function exploreManifests(wrong?: WrongManifests): ManifestsVerdict {
-  const putting = new Putting(wrong)
-  const first: State = {
-    record: 0,
-    tags: [false, false],
-    blob: 0,
-    leases: [true, true],
-    holds: [false, false],
-    rev: 0,
-    writers: [
-      { at: 'hold', tries: TRIES },
-      { at: 'hold', tries: TRIES },
-    ],
-    deleter: { at: 'begin' },
-    remover: { at: 'begin' },
-    collector: { at: 'list' },
-    taken: [false, false],
-  }
-  const seen = new Set([keyOf(first)])
-  let frontier = [first]
-  while (frontier.length > 0) {
-    const next: State[] = []
-    for (const state of frontier) {
-      for (const after of putting.steps(state)) {
-        if (isBroken(after)) return { states: seen.size, broken: JSON.stringify(after) }
-        const key = keyOf(after)
-        if (seen.has(key)) continue
-        seen.add(key)
-        next.push(after)
-      }
-    }
-    frontier = next
-  }
-  return { states: seen.size, broken: undefined }
-}
-
-/** ETags are compared for equality only, so they count by the order in which they are met. */
-function keyOf(state: State): string {
-  const revs = new Map<number, number>([[0, 0]])
-  return JSON.stringify({ ...state, rev: undefined }, (name, value: unknown) => {
-    if (!['record', 'blob', 'seen', 'blobRev'].includes(name) || typeof value !== 'number') return value
-    if (!revs.has(value)) revs.set(value, revs.size)
-    return revs.get(value)
-  })
+/** Tries every interleaving. */
+export function exploreManifests(wrong?: WrongManifests): Verdict {
+  return explore(new Putting(wrong))
 }

@@ -1,3 +1,5 @@
+import { explore, remembered, type Model, type Verdict } from '@strata/base/testing'
+
 /**
  * The rule "a blob that someone counts on is never collected" (blobs.ts, leases.ts; that of names
  * is in names-model.ts), small enough to try every interleaving: one digest, two leases that may
@@ -20,17 +22,7 @@
  * - `blind`: it does so without a condition;
  * - `early`: a deletion reads the record before it makes sure that the lease has ended.
  */
-export const WRONG_RULES = ['order', 'rev', 'tomb', 'lease', 'pending', 'maker', 'look', 'blind', 'early'] as const
-export type WrongRule = (typeof WRONG_RULES)[number]
-
-/**
- * `lost`: a state in which a name is visible and its blob has no bytes. `states`: how many were
- * seen.
- */
-export interface Verdict {
-  readonly states: number
-  readonly lost: string | undefined
-}
+export type WrongRule = 'order' | 'rev' | 'tomb' | 'lease' | 'pending' | 'maker' | 'look' | 'blind' | 'early'
 
 /** What is tried, beside the two leases. */
 export interface Scene {
@@ -96,6 +88,11 @@ interface State {
 
 const LEASES = 2
 
+/** Sets of leases as they are, or with one lease in the place of the other. */
+type Bits = (set: number) => number
+const asIs: Bits = (set) => set
+const exchanged: Bits = (set) => ((set & 1) << 1) | (set >> 1)
+
 /** What compare-and-set compares. */
 function same(a: Rec, b: Rec): boolean {
   if (a === null || b === null) return a === b
@@ -103,13 +100,31 @@ function same(a: Rec, b: Rec): boolean {
   return a.data === b.data && a.rev === b.rev && a.holders === b.holders && a.isPending === b.isPending
 }
 
-class Store {
+class Store implements Model<State> {
+  readonly first: State
   constructor(
     private readonly scene: Scene,
     private readonly wrong: WrongRule | undefined,
-  ) {}
+  ) {
+    this.first = {
+      rec: null,
+      data: 0,
+      live: 0,
+      refs: 0,
+      rev: 1,
+      writers: Array.from({ length: LEASES }, () => ({ at: 'new', own: 0 })),
+      collectors: Array.from({ length: scene.collectors }, () => ({ at: 'idle', rounds: scene.rounds })),
+      deletion: { at: 'list', rounds: scene.deletions, data: 0 },
+    }
+  }
+
+  brokenLaw({ rec, refs, data }: State): string | undefined {
+    return refs && !(rec?.is === 'live' && rec.data & data) ? 'lost' : undefined
+  }
 
   *steps(state: State): Generator<State> {
+    // No name is there, and none will be.
+    if (state.refs === 0 && state.writers.every(({ at }) => at === 'gone' || at === 'ended')) return
     const rev = this.wrong === 'rev' ? state.rev : state.rev + 1
     const { rec } = state
     if (rec?.is === 'live' && rec.holders & ~state.live)
@@ -242,82 +257,81 @@ class Store {
   *#deletion(state: State): Generator<State> {
     const { deletion } = state
     const { at, rounds } = deletion
-    const to = (at: Deletion['at'], data: number): State => ({ ...state, deletion: { at, rounds, data } })
-    const isOver = at !== 'list' && deletion.data === 0
-    if (isOver) yield { ...state, deletion: { at: 'list', rounds, data: 0 } }
-    else if (at === 'list') {
+    // With nothing left to delete it is over: what it would still read changes nothing.
+    const to = (at: Deletion['at'], data: number): State => ({
+      ...state,
+      deletion: data === 0 ? { at: 'list', rounds, data } : { at, rounds, data },
+    })
+    if (at === 'list') {
       const first = this.wrong === 'early' ? 'record' : 'live'
       if (rounds > 0 && state.data) yield { ...state, deletion: { at: first, rounds: rounds - 1, data: state.data } }
     } else if (at === 'live') yield to(this.wrong === 'early' ? 'delete' : 'record', deletion.data & ~state.live)
     else if (at === 'record') {
       const named = state.rec?.is === 'live' ? state.rec.data : 0
       yield to(this.wrong === 'early' ? 'live' : 'delete', deletion.data & ~named)
-    } else yield { ...state, data: state.data & ~deletion.data, deletion: { at: 'list', rounds, data: 0 } }
+    } else yield { ...to('list', 0), data: state.data & ~deletion.data }
   }
 
   #ended(data: number, rev: number): Rec {
     return this.scene.tombstonesStay ? { is: 'tombstone', data, rev } : null
   }
-}
 
-/** Tries every interleaving, breadth first, until one loses a blob or none is left. */
-export function explore(scene: Scene, wrong?: WrongRule): Verdict {
-  const store = new Store(scene, wrong)
-  const first: State = {
-    rec: null,
-    data: 0,
-    live: 0,
-    refs: 0,
-    rev: 1,
-    writers: Array.from({ length: LEASES }, () => ({ at: 'new', own: 0 })),
-    collectors: Array.from({ length: scene.collectors }, () => ({ at: 'idle', rounds: scene.rounds })),
-    deletion: { at: 'list', rounds: scene.deletions, data: 0 },
+  /**
+   * The two leases are alike, and so are the collectors, so each are put in an order. A lease has
+   * the bit 1 in the keys of its own writer.
+   */
+  keyOf({ rec, data, live, refs, writers, collectors, deletion }: State): string {
+    const [first, second] = [this.#writerKey(writers[0]!, rec, asIs), this.#writerKey(writers[1]!, rec, exchanged)]
+    const bits = first < second ? asIs : exchanged
+    const writing = first < second ? `${first} ${second}` : `${second} ${first}`
+    const collecting = collectors.map((collector) => this.#collectorKey(collector, rec, bits))
+    if (collecting.length > 1) collecting.sort()
+    const numbers = `${bits(data)}${bits(live)}${bits(refs)} ${deletion.at}${deletion.rounds}${bits(deletion.data)}`
+    return `${this.#recKey(rec, bits)} ${numbers} ${writing} ${collecting.join(' ')}`
   }
-  const seen = new Set([keyOf(first)])
-  let frontier = [first]
-  while (frontier.length > 0) {
-    const next: State[] = []
-    for (const state of frontier) {
-      const { rec, refs, data } = state
-      if (refs && !(rec?.is === 'live' && rec.data & data)) return { states: seen.size, lost: JSON.stringify(state) }
-      for (const after of store.steps(state)) {
-        const key = keyOf(after)
-        if (seen.has(key)) continue
-        seen.add(key)
-        next.push(after)
+
+  #recKey(rec: Rec, bits: Bits): string {
+    if (rec === null) return '-'
+    if (rec.is === 'tombstone') return this.wrong === 'rev' ? `T${bits(rec.data)}` : 'T'
+    return `${rec.isPending ? 'P' : 'L'}${bits(rec.data)}${bits(rec.holders)}`
+  }
+
+  #writerKey(writer: Writer, rec: Rec, bits: Bits): string {
+    const { at, own } = writer
+    if (!('seen' in writer)) return at === 'look' && own !== 0 ? 'look+' : at
+    const { seen } = writer
+    // Of what has changed since, only the data is read, and whether it was pending.
+    const stale = seen?.is === 'live' ? `!${seen.isPending ? 'P' : 'L'}${bits(seen.data)}` : '!'
+    return `${at}${own === 0 ? '' : '+'}${this.#remembered(seen, rec, bits, stale)}`
+  }
+
+  #collectorKey(collector: Collector, rec: Rec, bits: Bits): string {
+    const { at, rounds } = collector
+    switch (at) {
+      case 'idle':
+      case 'tombstone':
+        return `${at}${rounds}`
+      case 'delete':
+        return `${at}${rounds}${bits(collector.data)}`
+      case 'references':
+      case 'decide':
+        return `${at}${rounds}${this.#remembered(collector.listed, rec, bits, '!')}`
+      case 'records': {
+        const { first } = collector
+        if (typeof first === 'number') return `${at}${rounds}${bits(first)}`
+        return `${at}${rounds}${this.#remembered(first, rec, bits, `!${first?.is === 'live' ? bits(first.holders) : ''}`)}`
       }
     }
-    frontier = next
   }
-  return { states: seen.size, lost: undefined }
+
+  /** Where revisions are no fresh numbers, or are not compared, all of a record counts. */
+  #remembered(seen: Rec, rec: Rec, bits: Bits, stale: string): string {
+    if (this.wrong === 'rev') return this.#recKey(seen, bits)
+    return remembered(seen, rec, this.wrong === 'blind' ? `!${this.#recKey(seen, bits)}` : stale)
+  }
 }
 
-/**
- * Text that is the same for states that behave alike. Revisions are compared for equality only, so
- * they count by the order in which they are met; collectors are all alike, so their order does not
- * count.
- */
-function keyOf({ rec, data, live, refs, writers, collectors, deletion }: State): string {
-  const revs = new Map<number, number>()
-  const recKey = (record: Rec | number | undefined): string => {
-    if (record === null || record === undefined || typeof record === 'number') return `${record ?? '-'}`
-    let rev = revs.get(record.rev)
-    if (rev === undefined) revs.set(record.rev, (rev = revs.size))
-    return `${record.is === 'live' ? `${record.isPending ? 'P' : 'L'}${record.holders}` : 'T'}.${record.data}.${rev}`
-  }
-  const head = `${recKey(rec)} ${data} ${live} ${refs} ${deletion.at}${deletion.rounds}.${deletion.data}`
-  const writing = writers.map((writer) => `${writer.at}${writer.own}${'seen' in writer ? recKey(writer.seen) : ''}`)
-  const collecting = collectors
-    .map((collector) => ({
-      collector,
-      plain: Object.values(collector)
-        .filter((value) => typeof value !== 'object')
-        .join(),
-    }))
-    .sort((a, b) => (a.plain < b.plain ? -1 : 1))
-    .map(
-      ({ collector, plain }) =>
-        `${plain}${'listed' in collector ? recKey(collector.listed) : collector.at === 'records' ? recKey(collector.first) : ''}`,
-    )
-  return `${head} ${writing.join(' ')} ${collecting.join(' ')}`
+/** Tries every interleaving. `lost`: a name is visible, and its blob has no bytes. */
+export function exploreStore(scene: Scene, wrong?: WrongRule): Verdict {
+  return explore(new Store(scene, wrong))
 }

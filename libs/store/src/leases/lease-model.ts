@@ -1,3 +1,5 @@
+import { explore, type Model, type Verdict } from '@strata/base/testing'
+
 /**
  * The rule "a lease lives exactly as long as its owner" (lease-kinds.ts, leases.ts, the reaper of
  * the storage service), small enough to try every interleaving: one lease, whose owner is of one of
@@ -33,30 +35,12 @@
  * - `owner`: a name is set without a check of which run has the lease;
  * - `order`: the bytes are deleted before the lease is over.
  */
-export const WRONG_LEASING = [
-  'beat',
-  'renew',
-  'silence',
-  'expiry',
-  'kind',
-  'job',
-  'queue',
-  'over',
-  'unchanged',
-  'owner',
-  'order',
-] as const
-export type WrongLeasing = (typeof WRONG_LEASING)[number]
+export type WrongLeasing =
+  'beat' | 'renew' | 'silence' | 'expiry' | 'kind' | 'job' | 'queue' | 'over' | 'unchanged' | 'owner' | 'order'
 
 /** The owners that the model tries, as above. */
 export const LEASE_OWNERS = ['heartbeat', 'expires', 'job'] as const
 export type LeaseOwner = (typeof LEASE_OWNERS)[number]
-
-/** `broken`: the law that a state breaks, and the state. `states`: how many were seen. */
-export interface LeasingVerdict {
-  readonly states: number
-  readonly broken: string | undefined
-}
 
 type At = 'none' | 'create' | 'receive' | 'hand over' | 'queue' | 'work' | 'away' | 'name' | 'end' | 'over'
 /** A process that works for the owner. */
@@ -94,11 +78,37 @@ const SILENT = 2
 const EXPIRED = 4
 const RUNS = [1, 2, 3] as const
 
-class Leasing {
+class Leasing implements Model<State> {
+  readonly first: State
   constructor(
     private readonly owner: LeaseOwner,
     private readonly wrong: WrongLeasing | undefined,
-  ) {}
+  ) {
+    const nobody: Worker = { at: 'none', health: 'well' }
+    this.first = {
+      lease: { is: 'none', keptBy: owner === 'expires' ? 'expiry' : 'heartbeat', run: 0 },
+      hasBytes: false,
+      isNamed: false,
+      job: 'none',
+      faults: 2,
+      losses: owner === 'job' ? 1 : 0,
+      workers: [{ ...nobody, at: 'create' }, ...RUNS.map(() => nobody)],
+      reaper: { at: 'watch', looks: 0, isUnchanged: false },
+      isRobbed: false,
+    }
+  }
+
+  keyOf({ lease, hasBytes, isNamed, job, faults, losses, workers, reaper, isRobbed }: State): string {
+    const working = workers.map(({ at, health }) => `${at}.${health}`).join()
+    const watching = `${reaper.at}${reaper.looks}${reaper.isUnchanged}`
+    return `${lease.is}.${lease.keptBy}.${lease.run} ${hasBytes}${isNamed}${isRobbed} ${job}${faults}${losses} ${working} ${watching}`
+  }
+
+  brokenLaw({ lease, hasBytes, isNamed, isRobbed }: State, isOver: boolean): string | undefined {
+    if (isNamed && !hasBytes) return 'lost'
+    if (isRobbed) return 'robbed'
+    return isOver && (lease.is === 'live' || (hasBytes && !isNamed)) ? 'stays' : undefined
+  }
 
   *steps(state: State): Generator<State> {
     for (const [i, worker] of state.workers.entries()) {
@@ -229,45 +239,7 @@ function ended(state: State): State {
   return { ...state, lease: { ...state.lease, is: 'ended' } }
 }
 
-function brokenLaw({ lease, hasBytes, isNamed, isRobbed }: State, isOver: boolean): string | undefined {
-  if (isNamed && !hasBytes) return 'lost'
-  if (isRobbed) return 'robbed'
-  return isOver && (lease.is === 'live' || (hasBytes && !isNamed)) ? 'stays' : undefined
-}
-
-/** Tries every interleaving, breadth first, until one breaks a law or none is left. */
-export function exploreLeasing(owner: LeaseOwner, wrong?: WrongLeasing): LeasingVerdict {
-  const leasing = new Leasing(owner, wrong)
-  const nobody: Worker = { at: 'none', health: 'well' }
-  const first: State = {
-    lease: { is: 'none', keptBy: owner === 'expires' ? 'expiry' : 'heartbeat', run: 0 },
-    hasBytes: false,
-    isNamed: false,
-    job: 'none',
-    faults: 2,
-    losses: owner === 'job' ? 1 : 0,
-    workers: [{ ...nobody, at: 'create' }, ...RUNS.map(() => nobody)],
-    reaper: { at: 'watch', looks: 0, isUnchanged: false },
-    isRobbed: false,
-  }
-  const seen = new Set([JSON.stringify(first)])
-  let frontier = [first]
-  while (frontier.length > 0) {
-    const next: State[] = []
-    for (const state of frontier) {
-      const own = JSON.stringify(state)
-      let isOver = true
-      for (const after of leasing.steps(state)) {
-        const key = JSON.stringify(after)
-        if (key !== own) isOver = false
-        if (seen.has(key)) continue
-        seen.add(key)
-        next.push(after)
-      }
-      const law = brokenLaw(state, isOver)
-      if (law !== undefined) return { states: seen.size, broken: `${law}: ${own}` }
-    }
-    frontier = next
-  }
-  return { states: seen.size, broken: undefined }
+/** Tries every interleaving. */
+export function exploreLeasing(owner: LeaseOwner, wrong?: WrongLeasing): Verdict {
+  return explore(new Leasing(owner, wrong))
 }

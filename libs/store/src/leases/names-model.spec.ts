@@ -14,12 +14,11 @@ describe('an upload whose client was told of its end changes no name', () => {
     60_000,
   )
 
+  // The name is another image’s at first, and the store deletes tombstones: all rules matter.
   it.each(['named', 'told', 'owner', 'announce', 'renew', 'forget', 'mark'] satisfies WrongNaming[])(
     'but does with the wrong rule "%s"',
     (wrong) => {
-      expect(
-        WORLDS.map((world) => exploreNaming(world, wrong).broken).filter((broken) => broken !== undefined),
-      ).not.toEqual([])
+      expect(exploreNaming({ removes: true, taken: true }, wrong).broken).toBeDefined()
     },
     60_000,
   )

@@ -1,3 +1,5 @@
+import { explore, remembered, type Model, type Verdict } from '@strata/base/testing'
+
 /**
  * The rule "what was answered stays true" (leases.ts, `Images`), small enough to try every
  * interleaving: one lease that gives one name to image A, and keeps the image O that had the name
@@ -22,14 +24,6 @@
  * - `mark`: no tombstone is put where a name is absent, on a store that deletes tombstones.
  */
 export type WrongNaming = 'named' | 'told' | 'owner' | 'announce' | 'renew' | 'forget' | 'mark'
-
-/**
- * `broken`: a state right after a name was changed against the law. `states`: how many were seen.
- */
-export interface NamingVerdict {
-  readonly states: number
-  readonly broken: string | undefined
-}
 
 type Image = 'A' | 'B' | 'O'
 /** `image` undefined: a tombstone. `null`: nothing is there. */
@@ -67,6 +61,8 @@ interface State {
   /** Whether these may still happen, from outside. */
   readonly removal: boolean
   readonly load: boolean
+  /** A run or the observer has just changed a name after the client was told. */
+  readonly isBroken: boolean
 }
 
 /** `removes`: the store deletes tombstones. `taken`: image O has the name at the beginning. */
@@ -75,22 +71,60 @@ export interface NamingWorld {
   readonly taken: boolean
 }
 
-interface Step {
-  readonly after: State
-  /** The step is one of a run or the observer. Other processes may change names at any time. */
-  readonly byUpload: boolean
-}
+/** At these steps a run changes no name any more. */
+const AFTER_NAMING: ReadonlySet<Run['at']> = new Set(['tell', 'end', 'fail', 'telling', 'over'])
 
-class Naming {
+class Naming implements Model<State> {
+  readonly first: State
   constructor(
     private readonly world: NamingWorld,
     private readonly wrong: WrongNaming | undefined,
-  ) {}
+  ) {
+    this.first = {
+      tag: world.taken ? { image: 'O', rev: 0 } : null,
+      kept: null,
+      rev: 1,
+      upload: { state: 'committing', run: undefined, about: undefined },
+      told: undefined,
+      runs: [{ at: 'new' }, { at: 'new' }],
+      observer: { at: 'idle' },
+      removal: true,
+      load: true,
+      isBroken: false,
+    }
+  }
 
-  *steps(state: State): Generator<Step> {
-    for (const i of [0, 1] as const) for (const after of this.#run(state, i)) yield { after, byUpload: true }
-    for (const after of this.#observer(state)) yield { after, byUpload: true }
-    for (const after of this.#others(state)) yield { after, byUpload: false }
+  brokenLaw({ isBroken }: State): string | undefined {
+    return isBroken ? 'a name was changed after the answer' : undefined
+  }
+
+  /** The two runs are alike: they are put in an order. */
+  keyOf({ tag, kept, upload, told, runs, observer, removal, load, isBroken }: State): string {
+    const [first, second] = [runKey(runs[0], tag, kept), runKey(runs[1], tag, kept)]
+    const isInOrder = first <= second
+    const owner = upload.run === 0 || upload.run === 1 ? Number((upload.run === 0) === isInOrder) : (upload.run ?? '-')
+    const watching = 'found' in observer ? `${observer.at}${foundKey(observer.found)}` : observer.at
+    return [
+      isInOrder ? `${first} ${second}` : `${second} ${first}`,
+      `${recKey(tag)}${recKey(kept)}`,
+      `${upload.state}${owner}${upload.about}`,
+      `${told !== undefined}${removal}${load}${isBroken}`,
+      watching,
+    ].join(' ')
+  }
+
+  *steps(state: State): Generator<State> {
+    if (state.runs.every(({ at }) => AFTER_NAMING.has(at))) return
+    for (const i of [0, 1] as const) for (const after of this.#run(state, i)) yield this.#judged(state, after)
+    for (const after of this.#observer(state)) yield this.#judged(state, after)
+    // Other processes may change names at any time.
+    yield* this.#others(state)
+  }
+
+  #judged(state: State, after: State): State {
+    if (state.told === undefined) return after
+    const isChanged = state.tag?.image !== after.tag?.image || state.kept?.image !== after.kept?.image
+    return isChanged ? { ...after, isBroken: true } : after
   }
 
   *#run(state: State, i: 0 | 1): Generator<State> {
@@ -241,45 +275,24 @@ function same(a: Rec, b: Rec): boolean {
   return a === null || b === null ? a === b : a.rev === b.rev
 }
 
-/** Tries every interleaving, breadth first, until one breaks the law or none is left. */
-export function exploreNaming(world: NamingWorld, wrong?: WrongNaming): NamingVerdict {
-  const naming = new Naming(world, wrong)
-  const first: State = {
-    tag: world.taken ? { image: 'O', rev: 0 } : null,
-    kept: null,
-    rev: 1,
-    upload: { state: 'committing', run: undefined, about: undefined },
-    told: undefined,
-    runs: [{ at: 'new' }, { at: 'new' }],
-    observer: { at: 'idle' },
-    removal: true,
-    load: true,
-  }
-  const seen = new Set([keyOf(first)])
-  let frontier = [first]
-  while (frontier.length > 0) {
-    const next: State[] = []
-    for (const state of frontier) {
-      for (const { after, byUpload } of naming.steps(state)) {
-        const isChanged = state.tag?.image !== after.tag?.image || state.kept?.image !== after.kept?.image
-        if (byUpload && isChanged && state.told) return { states: seen.size, broken: JSON.stringify(after) }
-        const key = keyOf(after)
-        if (seen.has(key)) continue
-        seen.add(key)
-        next.push(after)
-      }
-    }
-    frontier = next
-  }
-  return { states: seen.size, broken: undefined }
+function recKey(rec: Rec): string {
+  return rec === null ? '-' : (rec.image ?? 'T')
 }
 
-/** Revisions are compared for equality only, so they count by the order in which they are met. */
-function keyOf(state: State): string {
-  const revs = new Map<number, number>()
-  return JSON.stringify({ ...state, rev: undefined }, (name, value: unknown) => {
-    if (name !== 'rev' || value === undefined) return value
-    if (!revs.has(value as number)) revs.set(value as number, revs.size)
-    return revs.get(value as number)
-  })
+function foundKey({ state, about }: Upload): string {
+  return `${state}${about}`
+}
+
+function runKey(run: Run, tag: Rec, kept: Rec): string {
+  if ('found' in run) return `${run.at}${foundKey(run.found)}`
+  if (!('tag' in run)) return run.at
+  // The image is read again only before the other key is looked at.
+  const seen = remembered(run.tag, tag, run.at === 'kept' ? `!${recKey(run.tag)}` : '!')
+  const isKeptRead = run.at === 'announce kept' || run.at === 'write kept'
+  return `${run.at}${seen}${isKeptRead ? remembered(run.kept ?? null, kept) : ''}`
+}
+
+/** Tries every interleaving. */
+export function exploreNaming(world: NamingWorld, wrong?: WrongNaming): Verdict {
+  return explore(new Naming(world, wrong))
 }
