@@ -4,7 +4,6 @@
 import { globSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { rolldown } from 'rolldown'
 
 const APPS = ['cli', 'standalone', 'gateway', 'ingest', 'extractor', 'storage', 'runtime']
 /** Threads that they start. */
@@ -51,6 +50,8 @@ export async function bundle(root) {
 }
 
 async function write(root, dir, input, treeshake) {
+  // Here, for each run of tests asks whether there is something to do.
+  const { rolldown } = await import('rolldown')
   const bundled = await rolldown({
     cwd: root,
     input,

@@ -46,3 +46,16 @@ it('files of a folder are the bytes themselves, and read-only', async () => {
   await intake.close()
   await dispose()
 })
+
+// The session counts entries, before any store: so one store is enough for a gigabyte of them.
+it('more entries than an archive may have are refused, and nothing of them is left', async () => {
+  const { store, dispose } = await temporaryStore()
+  const intake = createIntake({ store })
+  const thousand = Buffer.concat(Array<Buffer>(1_000).fill(file('a', 'x')))
+  const upload = randomUUID()
+  const received = intake.receive(Readable.from(Array<Buffer>(1_000).fill(thousand)), { upload })
+  await expect(received).rejects.toMatchObject({ code: 'limit_exceeded' })
+  expect((await store.list(keys.dataOf(upload))).objects).toEqual([])
+  await intake.close()
+  await dispose()
+})

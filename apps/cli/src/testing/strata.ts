@@ -6,6 +6,13 @@ import type { ServiceDouble } from './service-double.js'
 
 const BIN = fileURLToPath(new URL('../../bin/strata.mjs', import.meta.url))
 
+/** The compile cache of `npm test` spares a command a fifth of what its start costs. */
+const INHERITED = Object.fromEntries(
+  ['PATH', 'NODE_COMPILE_CACHE'].flatMap((name) =>
+    process.env[name] === undefined ? [] : [[name, process.env[name]]],
+  ),
+)
+
 export interface Outcome {
   readonly stdout: string
   readonly stderr: string
@@ -21,7 +28,7 @@ export function start(
   const host = service ? { STRATA_HOST: `unix://${service.socket}` } : {}
   return spawn(BIN, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...host, ...environment },
+    env: { ...INHERITED, HOME: '/nonexistent', ...host, ...environment },
   })
 }
 

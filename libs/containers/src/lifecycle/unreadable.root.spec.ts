@@ -24,7 +24,7 @@ afterAll(async () => {
   expect(await world.end()).toEqual([])
 })
 
-const LOOP = ['sh', '-c', 'echo ran >> /ran; echo ran; while :; do sleep 0.05; done']
+const LOOP = ['sh', '-c', 'echo ran >> /ran; echo ran; while :; do sleep 60; done']
 const folderOf = (id: string): string => join(world.options.folder, id)
 const recordOf = (id: string): string => join(folderOf(id), 'container.json')
 /** Stops the service, has something happen to its files, and starts it again. */

@@ -18,5 +18,6 @@ else
         },
       }
     },
-    { few: 10, many: 2_000 },
+    // More than a page of a list has (1,000), and each is some ten requests.
+    { few: 10, many: 1_100 },
   )

@@ -88,17 +88,19 @@ async function fill(
   lease: string,
 ): Promise<void> {
   const [names, blobs, repositories] = [new Names(store), new RepositoryBlobs(store), new RepositoryNames(store)]
-  for (let at = from; at < to; at += AT_ONCE)
+  for (let at = from; at < to; at += AT_ONCE) {
+    const numbers = Array.from({ length: Math.min(AT_ONCE, to - at) }, (_, i) => at + i)
+    const digestAt = (number: number) => digestOf(`manifest ${number}`)
+    await blobs.add(repository, numbers.map(digestAt), lease)
     await Promise.all(
-      Array.from({ length: Math.min(AT_ONCE, to - at) }, async (_, i) => {
-        const number = at + i
-        const digest = digestOf(`manifest ${number}`)
+      numbers.map(async (number) => {
+        const digest = digestAt(number)
         const manifest = { digest, mediaType: MEDIA.manifest, manifestSize: 1, kept: 'digest' as const }
         const attached = { subject, annotations: {} }
         await names.write(keys.imageDigest(repository, digest), { ...manifest, attached }, undefined)
         await names.write(keys.tag(repository, tagOf(`p${number}`)), manifest, undefined)
-        await blobs.add(repository, [digest], lease)
         await repositories.add(repositoryOf(`many/${number}`))
       }),
     )
+  }
 }
