@@ -129,6 +129,11 @@ export class Records<T> {
     return this.#put(key, value, seen)
   }
 
+  /** @throws StrataError `limit_exceeded` if this value is too large for a record */
+  expectFits(key: string, value: T): void {
+    this.#encoded(key, value)
+  }
+
   /**
    * Ends the record if it is still as it was seen; `false` if it has changed. A store with
    * `ConditionalRemove` keeps nothing of it. On other stores a tombstone stays.
@@ -208,13 +213,17 @@ export class Records<T> {
     return damage
   }
 
-  async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
+  #encoded(key: string, value: T | undefined): Buffer {
     const bytes = encode(value)
-    if (bytes.length > MAX_RECORD_BYTES)
-      throw new StrataError(
-        'limit_exceeded',
-        `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`,
-      )
+    if (bytes.length <= MAX_RECORD_BYTES) return bytes
+    throw new StrataError(
+      'limit_exceeded',
+      `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`,
+    )
+  }
+
+  async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
+    const bytes = this.#encoded(key, value)
     return seen ? this.store.replace(key, bytes, seen.etag) : this.store.create(key, bytes)
   }
 

@@ -203,6 +203,25 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     },
   )
 
+  it('sweeps what several ended uploads left by one look at the records, and nothing of one that lives', async () => {
+    for (const id of ['c', 'd']) await leases.create(id, { job: { kind: 'load', id }, request: {} })
+    const kept = await proven('a')
+    await blobs.commit(digest, kept, 'a')
+    for (const id of ['a', 'b', 'c', 'd']) await proven(id)
+    const living = await proven('d')
+    for (const id of ['a', 'b', 'c']) await leases.end(id)
+    let reads = 0
+    const read: ObjectStore['read'] = async (key, maxBytes) => {
+      if (key === keys.blob(digest)) reads++
+      return store.read(key, maxBytes)
+    }
+    const counting = new BlobStore({ ...withoutAbilities(store), read })
+    expect(await counting.deleteUnused(['a', 'b', 'c', 'd'])).toEqual({ objects: 3, bytes: 3 * bytes.length })
+    expect(reads).toBe(1)
+    expect(await dataKeys()).toEqual(expect.arrayContaining([kept.data, living.data]))
+    expect(await dataKeys()).toHaveLength(3)
+  })
+
   it('lists records, not tombstones', async () => {
     await blobs.commit(digest, await proven('a'), 'a')
     await blobs.add(digestOf('gone'), Buffer.from('gone'), 'a')

@@ -223,17 +223,22 @@ export interface ContinuedPut {
  * more: it was aborted, its lease's bytes were deleted, it was completed with other parts, or
  * another process has sent other parts in the place of its own.
  *
+ * **The state fits in a record.** It has at most `MAX_CONTINUED_PARTS` parts. A source that may be
+ * longer than `roomIn` says is cut there: the put is completed, and the rest is the next piece.
+ *
  * What is not completed is a `PartialUpload`: it goes with its lease, as other bytes do.
  */
 export interface ContinuedPuts {
   /** The size in bytes that every part but the last must have. */
   readonly minPartBytes: number
+  /** So many bytes can surely be appended in one call. Of a new put, some 8 GB. */
+  roomIn(put: ContinuedPut): number
   beginPut(key: string, options?: { signal?: AbortSignal }): Promise<ContinuedPut>
   /**
    * Sends the source's bytes behind those that came, in flat memory. If it fails, or `signal`
    * aborts, the state that it was given is as good as before.
    * @throws StrataError `bad_request` if the last part has fewer than `minPartBytes`: nothing can
-   * come behind it
+   * come behind it; `limit_exceeded` if the state would have more than `MAX_CONTINUED_PARTS` parts
    */
   appendPut(
     put: ContinuedPut,
@@ -245,6 +250,12 @@ export interface ContinuedPuts {
   /** Idempotent. An object that was completed stays. */
   abortPut(put: ContinuedPut): Promise<void>
 }
+
+/**
+ * 1,000 tags of 128 characters, and sizes, are 160 KiB of the 256 KiB that a record may have. The
+ * tags of the known servers have 32.
+ */
+export const MAX_CONTINUED_PARTS = 1_000
 
 export function continuedPuts(store: ObjectStore): (ObjectStore & ContinuedPuts) | undefined {
   return 'beginPut' in store ? (store as ObjectStore & ContinuedPuts) : undefined

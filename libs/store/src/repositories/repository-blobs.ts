@@ -48,13 +48,22 @@ export class RepositoryBlobs {
   readonly #records: Records<RepositoryBlob>
   readonly #leases: Leases
 
-  constructor(store: ObjectStore) {
+  /**
+   * `isHadOtherwise`: asked of a blob without a key. A repository of an older store may have it all
+   * the same.
+   */
+  constructor(
+    store: ObjectStore,
+    private readonly isHadOtherwise: (repository: Repository, digest: Digest) => Promise<boolean> = () =>
+      Promise.resolve(false),
+  ) {
     this.#records = new Records(store, schema, 'the record of a repository’s blob', () => 'the blob counts as absent')
     this.#leases = new Leases(store)
   }
 
   async has(repository: Repository, digest: Digest): Promise<boolean> {
-    return (await this.#records.look(keys.repositoryBlob(repository, digest)))?.value !== undefined
+    const found = await this.#records.look(keys.repositoryBlob(repository, digest))
+    return found?.value !== undefined || this.isHadOtherwise(repository, digest)
   }
 
   /**
@@ -73,7 +82,7 @@ export class RepositoryBlobs {
     while (left.length > 0)
       await Promise.all(
         left.splice(0, AT_ONCE).map(async (digest) => {
-          if (!(await this.#hold(keys.repositoryBlob(repository, digest), lease, onlyIfHad))) missing.push(digest)
+          if (!(await this.#hold(repository, digest, lease, onlyIfHad))) missing.push(digest)
         }),
       )
     if (!(await this.#leases.get(lease))) interrupted(lease)
@@ -115,10 +124,11 @@ export class RepositoryBlobs {
     return (await this.#records.write(key, { holders: [...holders] }, { value: undefined, etag })) !== undefined
   }
 
-  async #hold(key: string, lease: string, onlyIfHad: boolean): Promise<boolean> {
+  async #hold(repository: Repository, digest: Digest, lease: string, onlyIfHad: boolean): Promise<boolean> {
+    const key = keys.repositoryBlob(repository, digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
-      if (onlyIfHad && !seen?.value) return false
+      if (onlyIfHad && !seen?.value && !(await this.isHadOtherwise(repository, digest))) return false
       const holders = seen?.value?.holders ?? []
       if (holders.includes(lease)) return true
       const left = await this.#leases.holdersLeft(holders)

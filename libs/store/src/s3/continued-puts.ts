@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import { abortable, cancelled } from '../objects/abortable.js'
-import type { ByteSource, ContinuedPut, Etag, ObjectInfo } from '../objects/object-store.js'
+import {
+  MAX_CONTINUED_PARTS,
+  type ByteSource,
+  type ContinuedPut,
+  type Etag,
+  type ObjectInfo,
+} from '../objects/object-store.js'
 import { Multipart } from './multipart.js'
 import { partsOf, type Part, type PartBuffers } from './part-buffers.js'
 import { MIN_PART, type PartPlan } from './part-plan.js'
@@ -42,8 +48,18 @@ export async function appendPut(
       ? source
       : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal)
   const parts = withoutSmallLast(partsOf(watched, buffers, (at) => plan(put.parts.length + at)))
+  let count = put.parts.length
   try {
-    for await (const part of parts) await upload.add(part)
+    for await (const part of parts) {
+      if (count++ < MAX_CONTINUED_PARTS) await upload.add(part)
+      else {
+        part.release()
+        throw new StrataError(
+          'limit_exceeded',
+          `${put.key} would have more than ${MAX_CONTINUED_PARTS} parts: complete it, and put the rest as another piece`,
+        )
+      }
+    }
     return await upload.settled()
   } catch (error) {
     const reason: unknown = upload.failed.aborted ? upload.failed.reason : error
@@ -52,6 +68,12 @@ export async function appendPut(
     if (isGone(reason)) return undefined
     throw reason
   }
+}
+
+export function roomIn({ parts }: ContinuedPut, plan: PartPlan): number {
+  let room = 0
+  for (let at = parts.length; at < MAX_CONTINUED_PARTS; at++) room += plan(at)
+  return room
 }
 
 export async function completePut(client: S3Client, put: ContinuedPut): Promise<ObjectInfo | undefined> {

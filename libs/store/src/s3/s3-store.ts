@@ -18,7 +18,7 @@ import type {
   PartialUploads,
   PresignedReads,
 } from '../objects/object-store.js'
-import { appendPut, beginPut, completePut } from './continued-puts.js'
+import { appendPut, beginPut, completePut, roomIn } from './continued-puts.js'
 import { PROBE_LIFETIME_MS, PROBES, tryConditions } from './conditions.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
@@ -213,6 +213,10 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
 
   async beginPut(key: string, { signal }: { signal?: AbortSignal } = {}): Promise<ContinuedPut> {
     return beginPut(this.client, checkKey(key), signal)
+  }
+
+  roomIn(put: ContinuedPut): number {
+    return roomIn(put, this.plan)
   }
 
   async appendPut(

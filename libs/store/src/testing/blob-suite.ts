@@ -219,6 +219,32 @@ export function blobSuite(name: string, make: () => Promise<StoreUnderTest>): vo
         expect((await blobs.read(digest, size)).equals(repeated)).toBe(true)
       }, 60_000)
 
+      it('of many pieces is held by few calls, and not if one of them is gone', async () => {
+        const pieces: Piece[] = []
+        for (let at = 0; at < 100; at++) {
+          const data = freshDataKey('a')
+          await store.put(data, Buffer.from([at]))
+          pieces.push({ data, size: 1 })
+        }
+        digest = digestOf(Buffer.from(Array.from({ length: 100 }, (_, at) => at)))
+        await blobs.commit(digest, { pieces, size: 100 }, 'a')
+        let calls = 0
+        const counting = new Proxy(store, {
+          get: (target, name) => {
+            const member: unknown = Reflect.get(target, name, target)
+            if (typeof member !== 'function') return member
+            return (...args: unknown[]): unknown => {
+              calls++
+              return (member as (...args: unknown[]) => unknown).apply(target, args)
+            }
+          },
+        })
+        expect(await new BlobStore(counting).hold(digest, 'b')).toBe(true)
+        expect(calls).toBeLessThan(10)
+        await store.delete([pieces[57]!.data])
+        expect(await blobs.hold(digest, 'b')).toBe(false)
+      }, 60_000)
+
       it('of one piece is a blob in one object', async () => {
         const { data, size } = await put('a')
         await blobs.commit(digestOf(bytes), { pieces: [{ data, size }], size }, 'a')

@@ -4,7 +4,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs/blobs.js'
 import { freshDataKey } from '../keys.js'
 import { Leases } from '../leases/leases.js'
-import { continuedPuts, type ContinuedPut, type ContinuedPuts, type ObjectStore } from '../objects/object-store.js'
+import {
+  continuedPuts,
+  MAX_CONTINUED_PARTS,
+  MAX_RECORD_BYTES,
+  type ContinuedPut,
+  type ContinuedPuts,
+  type Etag,
+  type ObjectStore,
+} from '../objects/object-store.js'
 import type { StoreUnderTest } from './object-store-suite.js'
 
 const MIB = 1024 * 1024
@@ -68,6 +76,21 @@ export function continuedPutsSuite(
       const small = kept(await store.appendPut(put, Buffer.from('end')))
       await expect(store.appendPut(small, randomBytes(MIB))).rejects.toMatchObject({ code: 'bad_request' })
       expect(await store.completePut(small)).toMatchObject({ size: store.minPartBytes + 3 })
+    })
+
+    it('take so many parts that the state fits in a record, and are good as they were when more come', async () => {
+      const begun = await store.beginPut(key)
+      expect(store.roomIn(begun)).toBeGreaterThan(4 * 1024 * MIB)
+      const part = { etag: 'x'.repeat(128) as Etag, size: 5 * MIB }
+      const full = { ...begun, parts: Array.from({ length: MAX_CONTINUED_PARTS }, () => part) }
+      expect(JSON.stringify(full).length).toBeLessThan(MAX_RECORD_BYTES)
+      expect(store.roomIn(full)).toBe(0)
+      await expect(store.appendPut(full, randomBytes(1))).rejects.toMatchObject({ code: 'limit_exceeded' })
+      const nearly = { ...full, parts: full.parts.slice(1) }
+      const more = async () => store.appendPut(nearly, chunks(randomBytes(store.roomIn(nearly) + 6 * MIB)))
+      await expect(more()).rejects.toMatchObject({ code: 'limit_exceeded' })
+      const put = kept(await other.appendPut(begun, randomBytes(5 * MIB)))
+      expect(await other.completePut(put)).toMatchObject({ size: 5 * MIB })
     })
 
     it('have no object without parts', async () => {

@@ -1,5 +1,6 @@
 export * from './object-store-suite.js'
 export * from './put-image.js'
+export { stopAt } from './stop-at.js'
 export * from './temporary-store.js'
 export * from './test-s3.js'
 export * from './hostile-proxy.js'
