@@ -72,19 +72,29 @@ export class Reaper {
 
   async #reap(): Promise<JobResult<'sweep'>> {
     const result: JobResult<'sweep'> = { ended: [], queued: [] }
+    const ended: Ended[] = []
+    try {
+      await this.#look(result, ended)
+    } finally {
+      await this.#clear(ended)
+    }
+    return result
+  }
+
+  async #look(result: JobResult<'sweep'>, ended: Ended[]): Promise<void> {
     const { silenceMs } = this.limits
     const live = new Set<string>()
     const damaged: Pick<LiveLease, 'id' | 'etag'>[] = []
     for await (const lease of this.leases.listLive((one) => damaged.push(one))) {
       live.add(lease.id)
       if (this.#silence.look(lease.id, lease.etag) < this.#limitOf(keeperOf(lease))) continue
-      const done = await this.#lookAfter(lease)
+      const done = await this.#lookAfter(lease, ended)
       if (done) result[done].push(lease.id)
     }
     for (const { id, etag } of damaged) {
       live.add(id)
       if (this.#silence.look(id, etag) < silenceMs || !(await this.leases.endUnchanged(id, etag))) continue
-      await this.#clear(id, new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`))
+      ended.push({ id, told: new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`) })
       result.ended.push(id)
     }
     if (this.#past.size > REMEMBERED) this.#past.clear()
@@ -95,18 +105,17 @@ export class Reaper {
       if (this.#past.has(id) || live.has(id)) continue
       live.add(id)
       if (this.#silence.look(id, updatedAt) < silenceMs) continue
-      if (where === undefined) await this.#clearWithout(record)
+      if (where === undefined) await this.#clearWithout(record, ended)
       else if (!(await this.#isQueued(record, where))) await this.#giveUp(record)
     }
     this.#silence.keepOnly(live)
-    return result
   }
 
   #limitOf(keeper: LeaseKeeper): number {
     return keeper === 'expiry' ? (this.limits.expiryMs ?? LEASE_EXPIRY_MS) : this.limits.silenceMs
   }
 
-  async #lookAfter(lease: LiveLease): Promise<keyof JobResult<'sweep'> | undefined> {
+  async #lookAfter(lease: LiveLease, ended: Ended[]): Promise<keyof JobResult<'sweep'> | undefined> {
     const job = keeperOf(lease) === 'job' ? jobOf(lease) : undefined
     if (job && (await this.producer.has(job))) {
       if (!(await this.producer.isOver(job))) return undefined
@@ -115,7 +124,7 @@ export class Reaper {
       await this.producer.add(job)
       return 'queued'
     }
-    return (await this.#end(lease)) ? 'ended' : undefined
+    return (await this.#end(lease, ended)) ? 'ended' : undefined
   }
 
   /** Whether the request's client was told of an end. */
@@ -129,7 +138,7 @@ export class Reaper {
     }
   }
 
-  async #end(lease: LiveLease): Promise<boolean> {
+  async #end(lease: LiveLease, ended: Ended[]): Promise<boolean> {
     const { id, etag, state, job } = lease
     const isTold = LEASE_POLICIES[job.kind].tells === 'request'
     // Answered before it is over: nobody would know the result afterwards. A failure is told when
@@ -137,8 +146,7 @@ export class Reaper {
     if (isTold && LEASE_ENDS[state] === 'done') await this.#answer(lease)
     if (!(await this.leases.endUnchanged(id, etag))) return false
     failpoint('load.abandoned')
-    if (isTold) await this.#clear(id)
-    else await this.blobs.deleteUnused(id)
+    ended.push({ id, told: isTold ? interrupted() : undefined })
     return true
   }
 
@@ -173,19 +181,27 @@ export class Reaper {
   }
 
   /** A request that is not ended and has no lease: its job ends it, if it has one. */
-  async #clearWithout({ id, state }: JournalRecord): Promise<void> {
+  async #clearWithout({ id, state }: JournalRecord, ended: Ended[]): Promise<void> {
     const job = { queue: QUEUES.ingest, id }
     if (state !== 'receiving' && (await this.producer.has(job)) && !(await this.producer.isOver(job))) return
-    await this.#clear(id)
+    ended.push({ id, told: interrupted() })
   }
 
   /**
-   * The journal last: while it says that the request is receiving, the reaper does this again.
+   * Deletes what all that this sweep has ended brought: whether a blob has it takes a look at every
+   * blob, so it is one look for all of them. The journal last: while it says that a request is
+   * receiving, the reaper does this again.
    */
-  async #clear(id: string, why = interrupted()): Promise<void> {
-    await this.blobs.deleteUnused(id)
-    await this.journal.fail(id, why)
+  async #clear(ended: readonly Ended[]): Promise<void> {
+    await this.blobs.deleteUnused(ended.map(({ id }) => id))
+    for (const { id, told } of ended) if (told) await this.journal.fail(id, told)
   }
+}
+
+/** What a sweep has ended, and what its client is to be told. */
+interface Ended {
+  readonly id: string
+  readonly told: StrataError | undefined
 }
 
 export interface ReaperLimits {

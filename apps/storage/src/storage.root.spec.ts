@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StrataError } from '@strata/base'
+import { digestOf } from '@strata/oci'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, freshDataKey, keys, Leases, PREFIX, type LeaseKind, type ObjectStore } from '@strata/store'
@@ -243,6 +244,36 @@ describe('the reaper', () => {
       for (const { id, data } of [push, newer]) expect([await isLive(id), await hasBytes(data)]).toEqual([true, true])
     },
   )
+
+  it('reads the record of each blob once for all that a sweep ends, and tells every client', async () => {
+    const ended = await Promise.all(Array.from({ length: 10 }, () => lease('tag')))
+    const told = await lease('load')
+    await queue.journal.create(told.id, 'load', 'receiving')
+    const uploads = new Leases(folder.store)
+    const run = await uploads.create('kept', { job: { kind: 'push', id: 'kept' }, request: {} })
+    const digests = ['one', 'two', 'three'].map((text) => ({ digest: digestOf(text), bytes: Buffer.from(text) }))
+    for (const { digest, bytes } of digests) await new BlobStore(folder.store).add(digest, bytes, run.lease)
+    let reads = 0
+    const read: ObjectStore['read'] = async (key, maxBytes) => {
+      if (key.startsWith(PREFIX.blobs)) reads++
+      return folder.store.read(key, maxBytes)
+    }
+    const blobs = new BlobStore(overriding(folder.store, { read }))
+    const it = new Reaper(leases, blobs, queue.journal, queue.producer, queue.nodes, {
+      silenceMs: SILENCE_MS,
+      expiryMs: HOUR,
+    })
+    await expect
+      .poll(async () => {
+        reads = 0
+        return (await it.reap()).ended.length
+      })
+      .toBe(ended.length + 1)
+    expect(reads).toBe(digests.length)
+    for (const { data } of [...ended, told]) expect(await hasBytes(data)).toBe(false)
+    expect(await queue.journal.get(told.id)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
+    for (const { digest, bytes } of digests) expect(await new BlobStore(folder.store).read(digest, 10)).toEqual(bytes)
+  })
 
   it('ends a push that has expired, and deletes its bytes; one that is renewed stays', async () => {
     const [left, stays] = [await lease('push'), await lease('push')]
