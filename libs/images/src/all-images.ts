@@ -1,7 +1,7 @@
 import { diffIdsOf, digestOf, type DiffId, type Digest, type Repository } from '@strata/oci'
 import type { BlobStore, IsHad } from '@strata/store'
-import { isPlain, type Image, type RecordedManifest } from './image.js'
-import { groupByImage, recordOf, type NameEntry, type Names, type PlainEntry } from './names.js'
+import { isPlain, recordOf, type Image, type RecordedManifest } from './image.js'
+import { groupByImage, type NameEntry, type Names, type PlainEntry } from './names.js'
 import { readWithBlobs, ifNotFound, type WithBlobs } from './read-image.js'
 import type { Manifests } from './repositories/manifests.js'
 

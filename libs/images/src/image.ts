@@ -7,10 +7,19 @@ const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
  * A manifest or index that is kept with an image. `platform` is there if it is the manifest of an
  * image for that platform.
  */
-const partSchema = z.object({ digest, platform: z.string().max(100).optional() })
+const partSchema = z.object({
+  digest,
+  platform: z.string().max(100).optional(),
+  /** Of a manifest that has one: so it is found among the referrers of that. */
+  subject: digest.optional(),
+})
 
 /** More would make every record of a name large. A real index has about twenty. */
 export const MAX_PARTS = 2_000
+/** An index's record says of so many absent children that it lacks them. */
+export const MAX_LACKS = 500
+/** Of so many parts the subjects are in the record, so that it stays small enough. */
+export const MAX_SUBJECTS = 500
 
 /**
  * What the store has of a multi-platform image: one that was loaded with all its platforms and
@@ -90,6 +99,11 @@ export type RecordedManifest = Image | PlainManifest
 
 export function isPlain(record: RecordedManifest): record is PlainManifest {
   return 'kept' in record
+}
+
+/** What a name's entry carries. */
+export function recordOf(entry: { readonly image: Image } | { readonly manifest: PlainManifest }): RecordedManifest {
+  return 'image' in entry ? entry.image : entry.manifest
 }
 
 /** Of what a manifest refers to, the configs and layers: what a repository has as blobs. */

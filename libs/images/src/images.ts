@@ -13,7 +13,7 @@ import {
   type Reference,
   type Repository,
 } from '@strata/oci'
-import { BlobStore, keys, Leases, RepositoryNames, tombstone, type ObjectStore, type LeaseRun } from '@strata/store'
+import { BlobStore, keys, Leases, type LeaseRun, type ObjectStore } from '@strata/store'
 import { AllImages } from './all-images.js'
 import { readContents, type ImageContents } from './contents.js'
 import {
@@ -26,10 +26,12 @@ import {
   type Whole,
 } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
-import { groupByImage, Names, namesOf, recordOf, type NameEntry, type PlainEntry } from './names.js'
+import { groupByImage, Names, namesOf } from './names.js'
 import { ifNotFound, readImage, readWithBlobs, type WithBlobs } from './read-image.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
+import { OldTags } from './repositories/old-tags.js'
 import { Repositories } from './repositories/repositories.js'
+import { Upkeep } from './repositories/upkeep.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 import { underLease } from './under-lease.js'
 import { blobsOfWhole, readWhole } from './whole.js'
@@ -54,14 +56,16 @@ export class Images {
   readonly #repositories: Repositories
   /** What is said of all images at once. */
   readonly all: AllImages
-  #areManifestsKept = false
+  readonly #upkeep: Upkeep
 
-  constructor(private readonly store: ObjectStore) {
+  constructor(store: ObjectStore) {
     this.#names = new Names(store)
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
-    this.#repositories = new Repositories(store, this.#names)
+    const oldTags = new OldTags(store, this.#names)
+    this.#repositories = new Repositories(store, this.#names, oldTags)
     this.all = new AllImages(this.#names, this.#blobs, this.#repositories.manifests)
+    this.#upkeep = new Upkeep(store, this.#names, this.#repositories, oldTags)
   }
 
   /**
@@ -108,7 +112,15 @@ export class Images {
     const contents = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
     })
-    const image = { ...unsized, size: contents.layers.reduce((sum, layer) => sum + layer.size, 0) }
+    const parts = whole.parts.map((part) => {
+      const subject = contents.subjects.get(part.digest)
+      return subject === undefined ? part : { ...part, subject }
+    })
+    const image = {
+      ...unsized,
+      size: contents.layers.reduce((sum, layer) => sum + layer.size, 0),
+      whole: { ...whole, parts },
+    }
     await this.#setNames(names, { image, blobs: blobsOfWhole(image, contents) }, run)
     return image
   }
@@ -128,81 +140,17 @@ export class Images {
   }
 
   /**
-   * Brings what an older version wrote into the form that look-ups rely on, once for each store and
-   * after a loss of power: names get their marks, and every tag gets its manifest's record and the
-   * keys of its repository. For the start of the storage service. It may die at any line: that all
-   * is done is noted last.
+   * Brings what an older version wrote into the form that look-ups rely on (`Upkeep`), once for
+   * each store and after a loss of power. For the start of the storage service. It may die at any
+   * line: that all is done is noted last.
    */
   async markNames(): Promise<void> {
-    await this.#names.markAll()
-    if (await this.#areAllKept()) return
-    await this.#keepManifests(() => true)
-    await this.store.create(keys.allManifestsKept, tombstone())
+    await this.#upkeep.begin()
   }
 
-  /**
-   * `Names.tidyMarks`, for the collection; and the records of manifests whose tags have none: an
-   * older version has set them, or a process that died.
-   */
+  /** The same of what services of an older version, and processes that died, have left since. */
   async tidyNames(): Promise<void> {
-    await this.#names.tidyMarks()
-    await this.#keepManifests((isKept) => !isKept)
-  }
-
-  async #areAllKept(): Promise<boolean> {
-    this.#areManifestsKept ||= (await this.store.stat(keys.allManifestsKept)) !== undefined
-    return this.#areManifestsKept
-  }
-
-  /**
-   * Makes the manifests' records, and the keys of repositories, of names that are `wanted`: told
-   * whether the record is there. What cannot be read stays as it is.
-   */
-  async #keepManifests(wanted: (isKept: boolean) => boolean): Promise<void> {
-    let repository: Repository | undefined
-    let kept = new Set<string>()
-    let batch: (NameEntry | PlainEntry)[] = []
-    for await (const entry of this.#names.walk()) {
-      if ('damage' in entry) continue
-      // A repository's manifests come before its tags.
-      if (entry.name.repository !== repository) kept = new Set()
-      repository = entry.name.repository
-      if (!entry.name.tag) kept.add(entry.key)
-      if (wanted(kept.has(manifestKeyOf(entry) ?? entry.key))) batch.push(entry)
-      if (batch.length < KEPT_AT_A_TIME) continue
-      await this.#keepAll(batch)
-      batch = []
-    }
-    await this.#keepAll(batch)
-  }
-
-  async #keepAll(entries: readonly (NameEntry | PlainEntry)[]): Promise<void> {
-    if (entries.length === 0) return
-    const { manifests, blobs } = this.#repositories
-    const repositoryNames = new RepositoryNames(this.store)
-    await underLease(this.#leases, async (run) => {
-      for (const entry of entries) {
-        const { repository, tag } = entry.name
-        if (repository === undefined) continue
-        const record = recordOf(entry)
-        try {
-          const digests = await manifests.blobsOf(record)
-          await this.#hold(record.digest, digests, run.lease)
-          await blobs.add(repository, withoutDocuments(record, digests), run.lease)
-        } catch (error) {
-          // One manifest that cannot be read must not keep the service from its start.
-          if (error instanceof StrataError && !STOPS.has(error.code)) continue
-          throw error
-        }
-        await repositoryNames.add(repository)
-        // Looked at again: now that all is held, what the name stands for stays.
-        const again = await this.#names.look(entry.key)
-        if (tag === undefined || !again || 'damage' in again || recordOf(again).digest !== record.digest) continue
-        await manifests.keep(repository, record, run)
-        const last = await this.#names.look(entry.key)
-        if (!last) await this.#names.retireUntagged(repository, record.digest)
-      }
-    })
+    await this.#upkeep.tidy()
   }
 
   /**
@@ -284,13 +232,8 @@ export class Images {
   }
 
   async #inRepository(repository: Repository, digest: Digest): Promise<Image | undefined> {
-    const record = await this.#repositories.manifests.tagged(repository, digest)
-    if (record) return expectImage(record, digest)
-    // On a store of an older version a tag may be all that is there.
-    if (!(await this.#areAllKept()))
-      for await (const entry of this.#names.ofDigest(digest))
-        if (entry.name.repository === repository) return entry.image
-    return undefined
+    const found = await this.#repositories.manifests.tagged(repository, digest)
+    return found && expectImage(found.tagged, digest)
   }
 
   /**
@@ -385,12 +328,6 @@ export class Images {
     return readManifest(digest, await this.#blobs.read(digest, MAX_JSON_BYTES), this.#blobs)
   }
 
-  async #hold(manifest: Digest, digests: Iterable<Digest>, lease: string): Promise<void> {
-    for (const digest of digests)
-      if (!(await this.#blobs.hold(digest, lease)))
-        throw new StrataError('layer_missing', `image ${manifest} needs blob ${digest}, which is not in the store`)
-  }
-
   /**
    * Gives the image its names, and its repositories what they have of it then. Without names it is
    * kept by its digest. What had a tag stays in its repository by its digest, so that it is never
@@ -403,7 +340,7 @@ export class Images {
     run: LeaseRun,
   ): Promise<void> {
     const { manifests, tags, blobs: repositoryBlobs } = this.#repositories
-    await this.#hold(image.digest, blobs.keys(), run.lease)
+    await manifests.holdAll([...blobs.keys()], image.digest, run)
     for (const repository of new Set(names.map((name) => name.repository)))
       await repositoryBlobs.add(repository, withoutDocuments(image, blobs.keys()), run.lease)
     for (const { repository, tag } of names.length > 0 ? names : [NAMELESS])
@@ -415,15 +352,7 @@ export class Images {
   }
 }
 
-/** So many names get their manifests' records under one lease. */
-const KEPT_AT_A_TIME = 1_000
 const NAMELESS = { repository: undefined, tag: undefined } as const
-
-/** The key of the record of what a tag stands for. */
-function manifestKeyOf(entry: NameEntry | PlainEntry): string | undefined {
-  const { repository, tag } = entry.name
-  return tag === undefined ? undefined : keys.imageDigest(repository, recordOf(entry).digest)
-}
 
 /** @throws StrataError `not_an_image` */
 function expectImage(record: RecordedManifest, text: string): Image {
@@ -437,8 +366,6 @@ function expectImage(record: RecordedManifest, text: string): Image {
 
 /** The errors that report a missing part of an image. */
 const MISSING: ReadonlySet<ErrorCode> = new Set(['not_found', 'corrupt', 'layer_missing'])
-/** The errors that are not of one image: the store is away or full, the work was stopped. */
-const STOPS: ReadonlySet<ErrorCode> = new Set(['store_unavailable', 'storage_full', 'upload_interrupted', 'cancelled'])
 
 function expectPlatform({ image, config }: ReadImage, wanted: Platform): void {
   if (image.whole || matchesPlatform(platformOf(config), wanted)) return

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { hexOf, type Digest, type Repository } from '@strata/oci'
+import { algorithmOf, hexOf, type Digest, type Repository } from '@strata/oci'
 import {
   keys,
   listAll,
@@ -22,6 +22,9 @@ export interface NameMark {
   readonly mark: string
 }
 
+/** What a name's record says, as far as it has marks. */
+export type MarkedManifest = RecordedManifest & { readonly lacks?: readonly Digest[] | undefined }
+
 /**
  * A mark counts because it exists. These bytes are not those of a tombstone, so no collection takes
  * a mark for one.
@@ -41,8 +44,8 @@ const AT_ONCE = 16
  * | --- | --- | --- |
  * | *name mark* | the manifest's digest | every tag; every entry by digest of an image |
  * | *id mark* | the image's id | every name of an image |
- * | *parent mark* | the digest of each part | an index's entry by digest, if it was loaded with its parts |
- * | *subject mark* | the subject's digest | the entry by digest of a manifest that has a subject |
+ * | *parent mark* | the digest of each part that is here, and of each child that is not | an index's entry by digest |
+ * | *subject mark* | the subject's digest | the entry by digest of a manifest that has a subject, or of an index that was loaded with such a part |
  *
  * The name marks of plain manifests have a prefix of their own, so that a page of images does not
  * read them.
@@ -77,7 +80,7 @@ export class NameMarks {
   }
 
   /** Makes the marks of a name that is written next, and gives their id. */
-  async add(name: ImageKey, record: RecordedManifest): Promise<string> {
+  async add(name: ImageKey, record: MarkedManifest): Promise<string> {
     const mark = randomBytes(12).toString('base64url')
     const [first, ...others] = marksOf(name, record, mark)
     if (first !== undefined) await this.store.create(first, MARK)
@@ -87,7 +90,7 @@ export class NameMarks {
   }
 
   /** Whether all marks with this id exist. */
-  async have(name: ImageKey, record: RecordedManifest, mark: string): Promise<boolean> {
+  async have(name: ImageKey, record: MarkedManifest, mark: string): Promise<boolean> {
     const found = marksOf(name, record, mark)
     for (let at = 0; at < found.length; at += AT_ONCE) {
       const stats = await Promise.all(found.slice(at, at + AT_ONCE).map((key) => this.store.stat(key)))
@@ -97,7 +100,7 @@ export class NameMarks {
   }
 
   /** Deletes the marks of a name that does not stand for that any more, or never did. */
-  async delete(name: ImageKey, record: RecordedManifest, mark: string): Promise<void> {
+  async delete(name: ImageKey, record: MarkedManifest, mark: string): Promise<void> {
     const found = marksOf(name, record, mark).reverse()
     if (found.length > 0) await this.store.delete(found)
   }
@@ -128,10 +131,14 @@ export class NameMarks {
       yield digest
   }
 
-  /** The ids whose hex digits begin like this, each once. */
-  async *idsWith(hexPrefix: string): AsyncGenerator<Digest> {
-    for await (const { id } of this.#idMarks(keys.idMarksWith(hexPrefix), (mark) => `${keys.idMarksOf(mark.id)}~`))
-      yield id
+  /** The ids of an algorithm (of any, without one) whose hex digits begin like this, each once. */
+  async *idsWith(hexPrefix: string, algorithm: string | undefined): AsyncGenerator<Digest> {
+    const found = this.#idMarks(
+      keys.idMarksWith(hexPrefix),
+      (mark) => `${keys.idMarksOf(mark.id)}~`,
+      ({ id }) => algorithm === undefined || algorithmOf(id) === algorithm,
+    )
+    for await (const { id } of found) yield id
   }
 
   /**
@@ -236,33 +243,40 @@ export class NameMarks {
       }
   }
 
-  /** Id marks below a prefix. After each, the list continues behind the key that `skipTo` gives. */
+  /**
+   * Id marks below a prefix. After each, the list continues behind the key that `skipTo` gives.
+   * There may be any number of unwanted marks before a wanted one, so pages grow until one comes.
+   */
   async *#idMarks(
     prefix: string,
     skipTo: (mark: { id: Digest; digest: Digest }) => string,
+    isWanted: (mark: { id: Digest }) => boolean = () => true,
   ): AsyncGenerator<{ id: Digest; digest: Digest }> {
     let after: string | undefined
-    for (;;) {
-      const page = await this.store.list(prefix, { limit: 1, ...(after === undefined ? {} : { after }) })
-      const key = page.objects[0]?.key
-      const mark = key === undefined ? undefined : parseIdMark(key)
+    let limit = 1
+    do {
+      const page = await this.store.list(prefix, { limit, ...(after === undefined ? {} : { after }) })
+      const mark = page.objects.map(({ key }) => parseIdMark(key)).find((found) => found && isWanted(found))
       if (mark) yield mark
       after = mark ? skipTo(mark) : page.next
-      if (key === undefined || after === undefined) return
-    }
+      limit = mark ? 1 : Math.min(4 * limit, PAGE)
+    } while (after !== undefined)
   }
 }
 
 /** The keys of all marks of a write, the name mark first. */
-export function marksOf(name: ImageKey, record: RecordedManifest, mark: string): string[] {
+export function marksOf(name: ImageKey, record: MarkedManifest, mark: string): string[] {
   const { digest } = record
   const { repository } = name
   const relations: string[] = []
   if (name.tag === undefined && repository !== undefined) {
     const subject = isPlain(record) ? record.attached?.subject : undefined
     if (subject !== undefined) relations.push(keys.subjectMark(subject, repository, digest, mark))
-    for (const part of record.whole?.parts ?? [])
+    for (const part of record.whole?.parts ?? []) {
       if (part.digest !== digest) relations.push(keys.parentMark(part.digest, repository, digest, mark))
+      if (part.subject !== undefined) relations.push(keys.subjectMark(part.subject, repository, part.digest, mark))
+    }
+    for (const child of record.lacks ?? []) relations.push(keys.parentMark(child, repository, digest, mark))
   }
   if (!isPlain(record)) return [keys.nameMark(digest, name, mark), keys.idMark(record.id, digest, mark), ...relations]
   // Nobody looks for its name, but the name mark is the first of all marks.

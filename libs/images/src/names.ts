@@ -1,5 +1,13 @@
 import { failpoint, StrataError } from '@strata/base'
-import { familiarReference, hexOf, type Digest, type Repository } from '@strata/oci'
+import {
+  algorithmOf,
+  familiarReference,
+  hexOf,
+  isDigest,
+  NOT_A_DIGEST,
+  type Digest,
+  type Repository,
+} from '@strata/oci'
 import {
   CAS_ATTEMPTS,
   changedTooOften,
@@ -16,21 +24,25 @@ import { z } from 'zod'
 import {
   imageSchema,
   isPlain,
+  MAX_LACKS,
   plainSchema,
+  recordOf,
   type Image,
   type NamedImage,
   type PlainManifest,
   type RecordedManifest,
 } from './image.js'
-import { marksOf, NameMarks, type NameMark } from './name-marks.js'
+import { marksOf, NameMarks, type MarkedManifest, type NameMark } from './name-marks.js'
 import { united } from './whole.js'
 
 const mark = z.string().min(1).max(32).optional()
+/** Of an index's entry by digest: its children that the repository did not have (`Indexes`). */
+const lacks = z.array(z.custom<Digest>(isDigest, NOT_A_DIGEST)).max(MAX_LACKS).optional()
 /**
  * What a name stands for, and the id of the name's marks (`NameMarks`). A record that an older
  * version wrote has none until the storage service has given it some.
  */
-const nameRecordSchema = z.union([plainSchema.extend({ mark }), imageSchema.extend({ mark })])
+const nameRecordSchema = z.union([plainSchema.extend({ mark, lacks }), imageSchema.extend({ mark, lacks })])
 type NameRecord = z.infer<typeof nameRecordSchema>
 
 /** One record below `images/`: a tag, or an entry by digest, and the image that it stands for. */
@@ -39,6 +51,8 @@ export interface NameEntry {
   readonly name: ImageKey
   readonly image: Image
   readonly found: Found<NameRecord>
+  /** See `Indexes`. */
+  readonly lacks?: readonly Digest[] | undefined
 }
 
 /** The same of a manifest that is not listed as an image. */
@@ -47,6 +61,7 @@ export interface PlainEntry {
   readonly name: ImageKey
   readonly manifest: PlainManifest
   readonly found: Found<NameRecord>
+  readonly lacks?: readonly Digest[] | undefined
 }
 
 /** A name whose record cannot be read. It stands for an image, and nobody can tell for which. */
@@ -61,6 +76,8 @@ export interface DamagedName {
 /** A name as a walk over all of them finds it. */
 export type AnyName = NameEntry | PlainEntry | DamagedName
 
+/** As long as the id of marks is. */
+const A_MARK = 'x'.repeat(16)
 /** How many names are read, or marks deleted, at the same time. */
 const AT_ONCE = 16
 /**
@@ -92,6 +109,13 @@ export class Names {
     return record && manifestIn(record)
   }
 
+  /** A name by its key. @throws StrataError `corrupt` if its record is damaged */
+  async find(key: string): Promise<NameEntry | PlainEntry | undefined> {
+    const entry = await this.look(key)
+    if (entry && 'damage' in entry) throw entry.damage
+    return entry
+  }
+
   /** A name by its key, as it is. */
   async look(key: string): Promise<AnyName | undefined> {
     const name = parseImageKey(key)
@@ -111,14 +135,24 @@ export class Names {
 
   /**
    * Points a name at a manifest, over what `findToWrite` found. `false`: another was quicker.
-   * Its marks come first, and those of what it stood for go last (`NameMarks`).
+   * Its marks come first, and those of what it stood for go last (`NameMarks`). `lacks`: without
+   * it, what the record says of the same manifest stays.
    */
-  async write(key: string, record: RecordedManifest, found: Found<NameRecord> | undefined): Promise<boolean> {
+  async write(
+    key: string,
+    manifest: RecordedManifest,
+    found: Found<NameRecord> | undefined,
+    lacks?: readonly Digest[],
+  ): Promise<boolean> {
     const name = expectImageKey(key)
     const before = found?.value
+    const lacked = lacks ?? (before?.digest === manifest.digest ? before.lacks : undefined) ?? []
+    const record: NameRecord = lacked.length > 0 ? { ...manifest, lacks: [...lacked] } : manifest
     // The marks of the record are used again: a process that deletes them has changed the record
     // before.
     const kept = before && hasSameMarks(name, before, record) ? before.mark : undefined
+    // A record that is too large would leave up to some thousand marks of no name.
+    this.#records.expectFits(key, { ...record, mark: kept ?? A_MARK })
     const mark = kept ?? (await this.#marks.add(name, record))
     if ((await this.#records.write(key, { ...record, mark }, found)) === undefined) {
       if (kept === undefined) await this.#marks.delete(name, record, mark)
@@ -155,6 +189,14 @@ export class Names {
     }
   }
 
+  /** The indexes of a repository that lack the manifest (`Indexes`). */
+  async *lackedBy(repository: Repository, digest: Digest): AsyncGenerator<Digest> {
+    for await (const parent of this.#marks.parentsOf(digest, repository)) {
+      const entry = await this.look(keys.imageDigest(repository, parent))
+      if (entry && !('damage' in entry) && entry.lacks?.includes(digest)) yield parent
+    }
+  }
+
   /** The indexes of a repository that were loaded with the manifest as a part. */
   async *parentsOf(repository: Repository, digest: Digest): AsyncGenerator<Digest> {
     for await (const parent of this.#marks.parentsOf(digest, repository)) {
@@ -163,21 +205,17 @@ export class Names {
     }
   }
 
-  /** A page of the manifests of a repository whose subject this is (`NameMarks.referrersOf`). */
-  async referrersOf(
+  /**
+   * A page of the manifests of a repository that may have this subject, or may be part of an index
+   * that was loaded with them (`NameMarks.referrersOf`).
+   */
+  async mayReferTo(
     repository: Repository,
     subject: Digest,
     limit: number,
     after: Digest | undefined,
-  ): Promise<{ readonly manifests: readonly PlainManifest[]; readonly next?: Digest }> {
-    const { digests, ...rest } = await this.#marks.referrersOf(subject, repository, limit, after)
-    const manifests: PlainManifest[] = []
-    for (let at = 0; at < digests.length; at += AT_ONCE) {
-      const page = digests.slice(at, at + AT_ONCE).map((digest) => this.look(keys.imageDigest(repository, digest)))
-      for (const entry of await Promise.all(page))
-        if (entry && 'manifest' in entry && entry.manifest.attached?.subject === subject) manifests.push(entry.manifest)
-    }
-    return { manifests, ...rest }
+  ): Promise<{ readonly digests: readonly Digest[]; readonly next?: Digest }> {
+    return this.#marks.referrersOf(subject, repository, limit, after)
   }
 
   /**
@@ -248,12 +286,16 @@ export class Names {
     }
   }
 
-  /** The ids that begin like this, each once; an id whose last name has gone may be among them. */
-  async *idsWith(hexPrefix: string): AsyncGenerator<Digest> {
-    if (await this.#marks.areComplete()) yield* this.#marks.idsWith(hexPrefix)
+  /**
+   * The ids of an algorithm (of any, without one) that begin like this, each once. An id whose last
+   * name has gone may be among them.
+   */
+  async *idsWith(hexPrefix: string, algorithm?: string): AsyncGenerator<Digest> {
+    if (await this.#marks.areComplete()) yield* this.#marks.idsWith(hexPrefix, algorithm)
     else {
       const ids = (await this.#allImages()).entries.map(({ image }) => image.id)
-      yield* new Set(ids.filter((id) => hexOf(id).startsWith(hexPrefix)))
+      const isWanted = (id: Digest): boolean => algorithm === undefined || algorithmOf(id) === algorithm
+      yield* new Set(ids.filter((id) => hexOf(id).startsWith(hexPrefix) && isWanted(id)))
     }
   }
 
@@ -331,10 +373,10 @@ export class Names {
   }
 
   /**
-   * Deletes the marks that dead processes left, and marks what an older version has written since.
-   * For the collection.
+   * Deletes the marks that dead processes left, and marks what an older version has written since,
+   * each behind `beforeMarked`. For the collection.
    */
-  async tidyMarks(): Promise<void> {
+  async tidyMarks(beforeMarked: (entry: NameEntry | PlainEntry) => Promise<void>): Promise<void> {
     let batch: NameMark[] = []
     const tidy = async () => {
       await Promise.all(batch.map((mark) => this.#tidyOne(mark)))
@@ -352,8 +394,11 @@ export class Names {
       count = 0
     }
     await this.#deleteLost(others)
-    for await (const entry of this.walk())
-      if (!('damage' in entry) && entry.found.value?.mark === undefined) await this.#markOne(entry)
+    for await (const entry of this.walk()) {
+      if ('damage' in entry || entry.found.value?.mark !== undefined) continue
+      await beforeMarked(entry)
+      await this.#markOne(entry)
+    }
   }
 
   /**
@@ -389,8 +434,8 @@ export class Names {
       if (!seen?.value) return
       const { mark } = seen.value
       const record = manifestIn(seen.value)
-      if (mark !== undefined && (await this.#marks.have(name, record, mark))) return
-      if (await this.write(key, record, { ...seen, value: { ...record, mark: undefined } })) return
+      if (mark !== undefined && (await this.#marks.have(name, seen.value, mark))) return
+      if (await this.write(key, record, { ...seen, value: { ...seen.value, mark: undefined } })) return
       seen = await this.#records.look(key)
     }
     throw changedTooOften(key)
@@ -457,17 +502,14 @@ export class Names {
 function manifestIn(record: NameRecord): RecordedManifest {
   const manifest = { ...record }
   delete manifest.mark
+  delete manifest.lacks
   return manifest
 }
 
 function entryOf(key: string, name: ImageKey, found: Found<NameRecord>, value: NameRecord): NameEntry | PlainEntry {
   const manifest = manifestIn(value)
-  return isPlain(manifest) ? { key, name, manifest, found } : { key, name, image: manifest, found }
-}
-
-/** The manifest that a name stands for. */
-export function recordOf(entry: NameEntry | PlainEntry): RecordedManifest {
-  return 'image' in entry ? entry.image : entry.manifest
+  const { lacks } = value
+  return isPlain(manifest) ? { key, name, manifest, found, lacks } : { key, name, image: manifest, found, lacks }
 }
 
 function digestIn(entry: NameEntry | PlainEntry): Digest {
@@ -478,7 +520,7 @@ function mayBeOf(entry: AnyName, digest: Digest): boolean {
   return 'damage' in entry || digestIn(entry) === digest
 }
 
-function hasSameMarks(name: ImageKey, a: RecordedManifest, b: RecordedManifest): boolean {
+function hasSameMarks(name: ImageKey, a: MarkedManifest, b: MarkedManifest): boolean {
   return marksOf(name, a, '-').join() === marksOf(name, b, '-').join()
 }
 

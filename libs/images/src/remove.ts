@@ -101,7 +101,7 @@ async function removeManifest(
   const described = await manifests.tagged(repository, digest).catch((error: unknown) => {
     if (!(error instanceof StrataError && ['not_found', 'corrupt'].includes(error.code))) throw error
   })
-  if (described && !isPlain(described)) images.push(described)
+  if (described && !isPlain(described.tagged)) images.push(described.tagged)
   await refuseInUse(removal, images)
   await manifests.delete(repository, digest)
   return { untagged: [...tags, textOfName(name)], deleted: [] }

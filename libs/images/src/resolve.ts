@@ -1,5 +1,5 @@
 import { StrataError } from '@strata/base'
-import { algorithmOf, isDigest, parseTagged, type Digest, type Reference } from '@strata/oci'
+import { isDigest, parseTagged, type Digest, type Reference } from '@strata/oci'
 import type { NameEntry, Names } from './names.js'
 
 /**
@@ -48,8 +48,7 @@ export async function findById(
   if (idPrefix === undefined) return undefined
   const [hex = '', algorithm] = idPrefix.split(':').reverse()
   let found: NameEntry | undefined
-  for await (const id of names.idsWith(hex)) {
-    if (algorithm !== undefined && algorithmOf(id) !== algorithm) continue
+  for await (const id of names.idsWith(hex, algorithm)) {
     const entry = await firstOfId(names, id)
     if (entry && found)
       throw new StrataError(

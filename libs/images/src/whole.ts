@@ -3,6 +3,7 @@ import {
   bestFor,
   documentSchema,
   formatPlatform,
+  HOST_PLATFORM,
   MAX_JSON_BYTES,
   MEDIA,
   parseJson,
@@ -13,7 +14,16 @@ import {
 } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import type { z } from 'zod'
-import { MAX_PARTS, type Image } from './image.js'
+import {
+  isPlain,
+  MAX_PARTS,
+  MAX_SUBJECTS,
+  type Image,
+  type PlainManifest,
+  type RecordedManifest,
+  type Whole,
+} from './image.js'
+import { readManifest } from './manifest.js'
 
 /**
  * The manifest of the image for a platform; without one, the manifest that is used then.
@@ -37,9 +47,14 @@ export function manifestFor({ digest, whole }: Image, platform?: Platform): Dige
 /** As `united`, for a record that is to be written. @throws StrataError `limit_exceeded` */
 export function unitedRecord(seen: Image, other: Image): Image {
   const record = united(seen, other)
-  if ((record.whole?.parts.length ?? 0) > MAX_PARTS)
-    throw new StrataError('limit_exceeded', `the image ${seen.digest} would have more than ${MAX_PARTS} manifests`)
+  expectParts(seen.digest, record.whole)
   return record
+}
+
+/** @throws StrataError `limit_exceeded` */
+export function expectParts(index: Digest, whole: Whole | undefined): void {
+  if ((whole?.parts.length ?? 0) > MAX_PARTS)
+    throw new StrataError('limit_exceeded', `the image ${index} would have more than ${MAX_PARTS} manifests`)
 }
 
 /**
@@ -47,14 +62,49 @@ export function unitedRecord(seen: Image, other: Image): Image {
  * itself if the other adds nothing.
  */
 export function united(seen: Image, other: Image): Image {
-  const parts = new Map(
-    [...(seen.whole?.parts ?? []), ...(other.whole?.parts ?? [])].map((part) => [part.digest, part]),
+  const whole = unitedParts(seen.whole, other.whole)
+  return whole === seen.whole ? seen : { ...other, size: Math.max(seen.size, other.size), whole: whole! }
+}
+
+/** All parts that either lists. Gives `seen` itself if the other adds nothing. */
+export function unitedParts(seen: Whole | undefined, other: Whole | undefined): Whole | undefined {
+  if (!other) return seen
+  const parts = new Map((seen?.parts ?? []).map((part) => [part.digest, part]))
+  let isNew = false
+  for (const part of other.parts) {
+    const known = parts.get(part.digest)
+    if (known && (part.subject === undefined || known.subject !== undefined)) continue
+    parts.set(part.digest, { ...known, ...part })
+    isNew = true
+  }
+  return isNew ? { manifest: other.manifest, parts: [...parts.values()] } : seen
+}
+
+/**
+ * The record of an index without one of its parts. An image whose last manifest for a platform goes
+ * is an image no more.
+ */
+export async function withoutPart(record: RecordedManifest, part: Digest, blobs: BlobStore): Promise<RecordedManifest> {
+  const { digest, mediaType, manifestSize, whole } = record
+  const parts = (whole?.parts ?? []).filter((one) => one.digest !== part)
+  const wholeOf = (manifest: Digest | undefined): { whole?: Whole } =>
+    manifest === undefined ? {} : { whole: { manifest, parts } }
+  const images = parts.flatMap((one) =>
+    one.platform === undefined ? [] : [{ digest: one.digest, platform: parsePlatform(one.platform) }],
   )
-  if (!other.whole || parts.size === seen.whole?.parts.length) return seen
-  return {
-    ...other,
-    size: Math.max(seen.size, other.size),
-    whole: { manifest: other.whole.manifest, parts: [...parts.values()] },
+  const meant = whole?.manifest === part ? (bestFor(images, HOST_PLATFORM) ?? images[0])?.digest : whole?.manifest
+  const plain: PlainManifest = { digest, mediaType, manifestSize, kept: 'tag', ...wholeOf(meant ?? parts[0]?.digest) }
+  if (isPlain(record)) return { ...plain, kept: record.kept, ...(record.attached ? { attached: record.attached } : {}) }
+  if (meant === undefined) return plain
+  try {
+    const { image } = await readManifest(meant, await blobs.read(meant, MAX_JSON_BYTES), blobs)
+    const without: Image = { ...image, digest, mediaType, manifestSize, ...wholeOf(meant) }
+    const { layers } = await readWhole(without, blobs)
+    return { ...without, size: layers.reduce((sum, layer) => sum + layer.size, 0) }
+  } catch (error) {
+    // What is damaged can be deleted all the same.
+    if (!(error instanceof StrataError && ['not_found', 'corrupt', 'not_an_image'].includes(error.code))) throw error
+    return meant === whole?.manifest ? { ...record, ...wholeOf(meant) } : plain
   }
 }
 
@@ -73,6 +123,8 @@ export interface WholeContents {
   /** Configs, and the blobs that attached manifests name. */
   readonly blobs: readonly Sized[]
   readonly layers: readonly Sized[]
+  /** Of the documents that have a subject, that: of at most `MAX_SUBJECTS`. */
+  readonly subjects: ReadonlyMap<Digest, Digest>
 }
 
 /**
@@ -82,6 +134,7 @@ export interface WholeContents {
 export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: BlobStore): Promise<WholeContents> {
   const [documents, others, layers] = [new Map<Digest, Sized>(), new Map<Digest, Sized>(), new Map<Digest, Sized>()]
   const attached: WholeContents['attached'][number][] = []
+  const subjects = new Map<Digest, Digest>()
   const named = new Set(await childrenOf(image.digest, blobs))
   const parts = image.whole?.parts ?? []
   for (const { digest, platform } of parts) {
@@ -92,6 +145,8 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
       for (const child of document.manifests) named.add(child.digest)
       continue
     }
+    if (document.subject && digest !== image.digest && subjects.size < MAX_SUBJECTS)
+      subjects.set(digest, document.subject.digest)
     add(others, document.config)
     for (const layer of document.layers) add(platform === undefined ? others : layers, layer)
     if (platform === undefined && document.subject)
@@ -102,6 +157,7 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
     attached: attached.filter(({ digest }) => !named.has(digest)),
     blobs: [...others.values()],
     layers: [...layers.values()],
+    subjects,
   }
 }
 

@@ -8,22 +8,22 @@ import {
   type Digest,
   type Repository,
 } from '@strata/oci'
+import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
 import {
-  CAS_ATTEMPTS,
-  changedTooOften,
-  keys,
-  TOMBSTONE_BYTES,
-  type BlobStore,
-  type Leases,
-  type LeaseRun,
-  type ObjectStore,
-  type RepositoryBlobs,
-  type RepositoryNames,
-} from '@strata/store'
-import { isPlain, withoutDocuments, type Attached, type Image, type Kept, type RecordedManifest } from '../image.js'
+  isPlain,
+  MAX_LACKS,
+  recordOf,
+  withoutDocuments,
+  type Attached,
+  type Kept,
+  type RecordedManifest,
+} from '../image.js'
 import type { Names } from '../names.js'
-import { readWhole, unitedRecord } from '../whole.js'
-import { describe, mediaTypeOfPart, plainOf, readDocument } from './describe.js'
+import { readWhole } from '../whole.js'
+import { describe, mediaTypeOfPart, plainOf, readDocument, type Document } from './describe.js'
+import { Indexes } from './indexes.js'
+import { mergedRecords } from './merge.js'
+import type { RepositoryParts } from './repository-parts.js'
 
 /** A manifest of a repository, as its record says. */
 export interface StoredManifest {
@@ -33,14 +33,15 @@ export interface StoredManifest {
   readonly attached?: Attached | undefined
 }
 
-/** What the layer of repositories works on. */
-export interface RepositoryParts {
-  readonly store: ObjectStore
-  readonly names: Names
-  readonly blobs: BlobStore
-  readonly leases: Leases
-  readonly repositoryBlobs: RepositoryBlobs
-  readonly repositoryNames: RepositoryNames
+/** A manifest that all is held of, and that nobody sees yet: see `Manifests.prepare`. */
+export interface PreparedManifest {
+  readonly manifest: StoredManifest
+  /** What its record is to carry. */
+  readonly record: RecordedManifest
+  /** What a tag is to carry. */
+  readonly tagged: RecordedManifest
+  /** Of an index: the children that the repository does not have. */
+  readonly lacks?: readonly Digest[] | undefined
 }
 
 /**
@@ -52,7 +53,7 @@ export interface RepositoryParts {
  * | `stat` | 1; of a part of an index that was loaded, some 4 |
  * | `get` | 3 |
  * | `put` | some 12, and some 6 for each config, layer and child that the manifest names |
- * | `delete` | some 8, and some 6 for each tag that goes with it |
+ * | `delete` | some 8, and some 6 for each tag that goes with it; of a part of an index, some 6 for each name of that, and its documents |
  * | `page` | 1 |
  *
  * **The record** `images/<repository>/_digests/<hex>` says that the repository has the manifest. It
@@ -66,7 +67,8 @@ export interface RepositoryParts {
  * - A collection of images without a tag (`prune`), of images that are listed.
  *
  * The parts of an index that was loaded have no records. They are found by the index's record
- * (`NameMarks`, parent marks), and end with it.
+ * (`NameMarks`, parent marks), and end with it. `delete` of a part takes it out of all records of
+ * the indexes: the rest of the index stays.
  *
  * **Law**: a tag that stands has its manifest's record in its repository.
  * - A writer of a tag makes sure that the record exists, writes the tag, and then renews the
@@ -79,7 +81,11 @@ export interface RepositoryParts {
  * without it. The next collection makes the record again (`Images.tidyNames`).
  */
 export class Manifests {
-  constructor(private readonly parts: RepositoryParts) {}
+  readonly #indexes: Indexes
+
+  constructor(private readonly parts: RepositoryParts) {
+    this.#indexes = new Indexes(parts, (repository, index, run) => this.#describeAgain(repository, index, run))
+  }
 
   /**
    * Puts a manifest. The lease holds all that it refers to until the record is visible. `kept`: by
@@ -98,9 +104,23 @@ export class Manifests {
     run: LeaseRun,
     kept: Kept = 'digest',
   ): Promise<StoredManifest> {
+    const { manifest, record, lacks } = await this.prepare(repository, digest, bytes, mediaType, run, kept)
+    await this.keep(repository, record, run, lacks)
+    return manifest
+  }
+
+  /** All of `put` but the record that makes it visible. */
+  async prepare(
+    repository: Repository,
+    digest: Digest,
+    bytes: Uint8Array,
+    mediaType: string,
+    run: LeaseRun,
+    kept: Kept,
+  ): Promise<PreparedManifest> {
     const { blobs, repositoryBlobs } = this.parts
     const document = readDocument(digest, bytes, mediaType)
-    await this.#holdAll(document.blobs, digest, run)
+    await this.holdAll(document.blobs, digest, run)
     const [missing] = await repositoryBlobs.add(repository, document.blobs, run.lease, { onlyIfHad: true })
     if (missing !== undefined)
       throw new StrataError(
@@ -108,34 +128,68 @@ export class Manifests {
         `manifest ${digest} needs blob ${missing}, which ${repository} does not have`,
       )
     await blobs.add(digest, bytes, run.lease)
+    return this.#describe(repository, document, bytes, kept, run)
+  }
+
+  async #describe(
+    repository: Repository,
+    document: Document,
+    bytes: Uint8Array,
+    kept: Kept,
+    run: LeaseRun,
+  ): Promise<PreparedManifest> {
+    const { digest, attached, children } = document
     const plain = plainOf(document, kept)
-    const isListed = kept === 'tag' && document.attached === undefined
-    const record = isListed ? await describe(document, bytes, blobs, (child) => this.has(repository, child)) : plain
+    const isTagged = kept === 'tag' || children !== undefined
+    const { tagged, lacks } = isTagged ? await this.#look(repository, document, bytes) : { tagged: plain }
     // An index's record says which children are here. They may be deleted before it is visible.
-    if (record.whole) await this.#holdAll(await this.blobsOf(record), digest, run)
-    await this.keep(repository, record, run)
-    return stored(plain)
+    if (tagged.whole) await this.holdAll(await this.blobsOf(tagged), digest, run)
+    return {
+      manifest: stored(plain),
+      // What has a subject is found by it, and is in no list of images.
+      record: attached || kept === 'digest' ? plain : tagged,
+      tagged,
+      lacks,
+    }
+  }
+
+  async #describeAgain(repository: Repository, index: Digest, run: LeaseRun): Promise<PreparedManifest | undefined> {
+    const record = await this.#record(repository, index)
+    if (!record) return undefined
+    const bytes = await this.parts.blobs.read(index, MAX_JSON_BYTES)
+    const document = readDocument(index, bytes, record.mediaType)
+    return this.#describe(repository, document, bytes, isPlain(record) ? record.kept : 'tag', run)
+  }
+
+  /** Updates an index if one of these children, which it lacked, has come. */
+  async complete(repository: Repository, index: Digest, lacks: readonly Digest[], run: LeaseRun): Promise<void> {
+    for (const child of lacks)
+      if (await this.has(repository, child)) return this.#indexes.update(repository, index, run)
   }
 
   /** @throws StrataError `corrupt` if its record is damaged */
   async stat(repository: Repository, digest: Digest): Promise<StoredManifest | undefined> {
-    const { names, blobs } = this.parts
-    const record = await names.read(keys.imageDigest(repository, digest))
+    const record = await this.#record(repository, digest)
     if (record) return stored(record)
     if (!(await this.#isPart(repository, digest))) return undefined
-    const bytes = await blobs.read(digest, MAX_JSON_BYTES)
+    const bytes = await this.parts.blobs.read(digest, MAX_JSON_BYTES)
     return { digest, mediaType: mediaTypeOfPart(bytes, digest), size: bytes.length }
   }
 
   async has(repository: Repository, digest: Digest): Promise<boolean> {
-    if (await this.parts.names.read(keys.imageDigest(repository, digest))) return true
-    return this.#isPart(repository, digest)
+    return (await this.#record(repository, digest)) !== undefined || this.#isPart(repository, digest)
+  }
+
+  async #record(repository: Repository, digest: Digest): Promise<RecordedManifest | undefined> {
+    const { names, oldTags } = this.parts
+    return (await names.read(keys.imageDigest(repository, digest))) ?? oldTags.find(repository, digest)
   }
 
   /** Whether it is there as a part of an index that was loaded. */
   async #isPart(repository: Repository, digest: Digest): Promise<boolean> {
-    for await (const _ of this.parts.names.parentsOf(repository, digest)) return true
-    return false
+    const { names, oldTags } = this.parts
+    for await (const _ of names.parentsOf(repository, digest)) return true
+    return oldTags.isPart(repository, digest)
   }
 
   /** @throws StrataError `corrupt` if its record is damaged, or its bytes are not what was put */
@@ -148,21 +202,24 @@ export class Manifests {
   }
 
   /**
-   * Takes the manifest and all of its tags away from the repository. `false`: it is not there.
-   * @throws StrataError `image_in_use` if it is there only as a part of an index that was loaded
+   * Takes the manifest and all of its tags away from the repository, and out of the indexes there
+   * that have it. `false`: it is not there.
    */
   async delete(repository: Repository, digest: Digest): Promise<boolean> {
-    const { names } = this.parts
+    const { names, oldTags } = this.parts
     const key = keys.imageDigest(repository, digest)
+    let isFound = (await oldTags.find(repository, digest)) !== undefined
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const entry = await names.look(key)
       if (!entry) {
-        for await (const parent of names.parentsOf(repository, digest))
-          throw new StrataError('image_in_use', `manifest ${digest} is part of the index ${parent}: delete that first`)
-        return attempt > 0
+        if (isFound) await this.#retireTags(repository, digest)
+        return (await this.#indexes.takeOut(repository, digest)) || isFound
       }
+      isFound = true
       await this.#retireTags(repository, digest)
-      if (await names.retire(entry)) return true
+      if (!(await names.retire(entry))) continue
+      await this.#indexes.takeOut(repository, digest)
+      return true
     }
     throw changedTooOften(key)
   }
@@ -173,6 +230,8 @@ export class Manifests {
     limit: number,
     after?: Digest,
   ): Promise<{ readonly digests: Digest[]; readonly next?: Digest }> {
+    const { oldTags } = this.parts
+    if (!(await oldTags.areAllKept())) return oldTags.manifests(repository, Math.min(limit, MAX_PAGE), after)
     const prefix = keys.manifestsOf(repository)
     const { names: found, ...rest } = await pageOf(this.parts.store, prefix, limit, after && hexOf(after))
     return {
@@ -184,21 +243,31 @@ export class Manifests {
   /**
    * Makes sure that the repository has the record, with everything that any put has said of the
    * manifest. (Without a repository: that of images that never had a name.) The lease holds
-   * everything that the manifest refers to.
+   * everything that the manifest refers to. `lacks`: of an index, if it was looked at just now.
    */
-  async keep(repository: Repository | undefined, record: RecordedManifest, run: LeaseRun): Promise<void> {
+  async keep(
+    repository: Repository | undefined,
+    record: RecordedManifest,
+    run: LeaseRun,
+    lacks?: readonly Digest[],
+  ): Promise<void> {
     const { names, leases, repositoryNames } = this.parts
     const key = keys.imageDigest(repository, record.digest)
     if (repository !== undefined) await repositoryNames.add(repository)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const { before, found } = await names.findToWrite(key)
-      const wanted = before ? merged(before, record) : record
-      if (wanted !== before) {
+      const wanted = before ? mergedRecords(before, record) : record
+      const isNew = wanted !== before || (lacks !== undefined && lacks.join() !== (found?.value?.lacks ?? []).join())
+      if (isNew) {
         // After the read of the record, not before (`Leases`).
         await leases.announce(run, key)
-        if (!(await names.write(key, wanted, found))) continue
+        if (!(await names.write(key, wanted, found, lacks))) continue
       }
-      if (repository !== undefined) await repositoryNames.add(repository)
+      if (repository === undefined) return
+      await repositoryNames.add(repository)
+      if (!isNew) return
+      await this.#indexes.add(repository, record.digest, run)
+      await this.complete(repository, record.digest, lacks ?? [], run)
       return
     }
     throw changedTooOften(key)
@@ -214,7 +283,7 @@ export class Manifests {
     if (await names.look(keys.imageDigest(repository, record.digest))) return false
     try {
       const digests = await this.blobsOf(record)
-      await this.#holdAll(digests, record.digest, run)
+      await this.holdAll(digests, record.digest, run)
       await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease)
     } catch (error) {
       // A manifest that lacks blobs gets no record.
@@ -245,42 +314,67 @@ export class Manifests {
   }
 
   /** What a tag that stands for the manifest carries. `undefined`: the repository lacks it. */
-  async tagged(repository: Repository, digest: Digest): Promise<RecordedManifest | undefined> {
-    const { names, blobs } = this.parts
-    const record = await names.read(keys.imageDigest(repository, digest))
-    if (record && !isPlain(record)) return record
+  async tagged(
+    repository: Repository,
+    digest: Digest,
+  ): Promise<Pick<PreparedManifest, 'tagged' | 'lacks'> | undefined> {
+    const { names, oldTags } = this.parts
+    const entry = await names.find(keys.imageDigest(repository, digest))
+    if (entry && 'image' in entry) return { tagged: entry.image, lacks: entry.lacks }
+    const old = entry ? undefined : await oldTags.find(repository, digest)
+    if (old && !isPlain(old)) return { tagged: old }
     const found = await this.get(repository, digest)
-    return (
-      found &&
-      describe(readDocument(digest, found.bytes, found.mediaType), found.bytes, blobs, (child) =>
-        this.has(repository, child),
-      )
-    )
+    return found && this.#look(repository, readDocument(digest, found.bytes, found.mediaType), found.bytes)
+  }
+
+  /** What a tag is to carry, by what the repository has now. */
+  async #look(
+    repository: Repository,
+    document: Document,
+    bytes: Uint8Array,
+  ): Promise<Pick<PreparedManifest, 'tagged' | 'lacks'>> {
+    const missing = new Set<Digest>()
+    const isHere = async (child: Digest): Promise<boolean> => {
+      const here = await this.has(repository, child)
+      if (!here) missing.add(child)
+      return here
+    }
+    const tagged = await describe(document, bytes, this.parts.blobs, isHere)
+    const lacks = document.children?.flatMap((child) => (missing.has(child.digest) ? [child.digest] : []))
+    return { tagged, lacks: lacks?.slice(0, MAX_LACKS) }
   }
 
   async #retireTags(repository: Repository, digest: Digest): Promise<void> {
     const { names } = this.parts
     for await (const found of names.tagsIn(repository, digest)) {
       let tag: Awaited<ReturnType<Names['look']>> = found
-      while (tag && !('damage' in tag) && digestIn(tag) === digest && !(await names.retire(tag)))
+      while (tag && !('damage' in tag) && recordOf(tag).digest === digest && !(await names.retire(tag)))
         tag = await names.look(found.key)
     }
   }
 
-  async #holdAll(digests: readonly Digest[], manifest: Digest, { lease }: LeaseRun): Promise<void> {
+  /** Holds all that a manifest refers to. @throws StrataError `layer_missing` */
+  async holdAll(digests: readonly Digest[], manifest: Digest, { lease }: LeaseRun): Promise<void> {
     for (const digest of new Set(digests))
       if (!(await this.parts.blobs.hold(digest, lease)))
         throw new StrataError('layer_missing', `manifest ${manifest} needs blob ${digest}, which is not in the store`)
   }
 }
 
-/** Names below a prefix, in their order: at most `limit` behind `after`. Reads no record. */
+/** A page of a list has at most so many, whatever limit a client asks for. */
+export const MAX_PAGE = 1_000
+
+/**
+ * Names below a prefix, in their order: at most `limit` and `MAX_PAGE` behind `after`. Reads no
+ * record.
+ */
 export async function pageOf(
   store: ObjectStore,
   prefix: string,
-  limit: number,
+  wanted: number,
   after: string | undefined,
 ): Promise<{ readonly names: string[]; readonly next?: string }> {
+  const limit = Math.min(wanted, MAX_PAGE)
   const names: string[] = []
   let from = after === undefined ? undefined : `${prefix}${after}`
   for (;;) {
@@ -295,30 +389,7 @@ export async function pageOf(
   }
 }
 
-function digestIn(entry: { readonly image: Image } | { readonly manifest: RecordedManifest }): Digest {
-  return 'image' in entry ? entry.image.digest : entry.manifest.digest
-}
-
 function stored(record: RecordedManifest): StoredManifest {
   const { digest, mediaType, manifestSize: size } = record
   return { digest, mediaType, size, ...(isPlain(record) && record.attached ? { attached: record.attached } : {}) }
-}
-
-/** Joins what two puts say of one manifest. Gives `before` itself if the other adds nothing. */
-function merged(before: RecordedManifest, record: RecordedManifest): RecordedManifest {
-  if (!isPlain(before)) {
-    if (!isPlain(record)) return unitedRecord(before, record)
-    return record.kept === 'tag' ? before : withParts(record, before.whole)
-  }
-  if (before.kept === 'digest') return withParts(before, record.whole)
-  if (!isPlain(record)) return before.attached ? before : record
-  return record.kept === 'digest' ? record : before
-}
-
-function withParts(record: RecordedManifest, whole: Image['whole']): RecordedManifest {
-  const known = record.whole?.parts ?? []
-  const parts = new Map([...known, ...(whole?.parts ?? [])].map((part) => [part.digest, part]))
-  return !whole || parts.size === known.length
-    ? record
-    : { ...record, whole: { manifest: whole.manifest, parts: [...parts.values()] } }
 }

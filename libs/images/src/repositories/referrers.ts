@@ -1,7 +1,10 @@
+import { StrataError } from '@strata/base'
 import { MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
-import type { Attached, PlainManifest } from '../image.js'
-import { annotationsOf } from './describe.js'
-import type { RepositoryParts } from './manifests.js'
+import { keys } from '@strata/store'
+import type { Attached } from '../image.js'
+import { annotationsOf, mediaTypeOfPart, readDocument } from './describe.js'
+import { MAX_PAGE } from './manifests.js'
+import type { RepositoryParts } from './repository-parts.js'
 
 /** A descriptor as the list of referrers has it. */
 export interface Referrer {
@@ -12,13 +15,19 @@ export interface Referrer {
   readonly annotations: Readonly<Record<string, string>>
 }
 
+/** A page is read in turns of so many manifests, each of at most 4 MiB. */
+const AT_ONCE = 4
+/** A page ends before its referrers have more bytes than this, as JSON. A single one may have. */
+const MAX_PAGE_BYTES = 4 * 1024 * 1024
+
 /**
  * The manifests of a repository whose `subject` is a digest, whether or not the repository has that
  * (distribution-spec, "Listing Referrers").
  *
  * A page is one list, and one read for each referrer in it: a mark says which manifests may refer
  * to the subject, and the manifest's own record decides (`NameMarks`, subject marks). Annotations
- * of more than 16 KiB are read from the manifest: two reads more.
+ * of more than 16 KiB are read from the manifest: two reads more. A manifest that came as a part of
+ * an index that was loaded has no record of its own: some 4 reads more.
  *
  * A referrer is a manifest like any other. It stays until it is deleted by its digest, also if its
  * subject is deleted: a subject may be put after its referrers, and may be put again.
@@ -28,7 +37,8 @@ export class Referrers {
 
   /**
    * At most `limit` referrers behind `after`, in the order of their digests; `next` if more may
-   * follow. With `artifactType` only those of that type, so that a page may have fewer.
+   * follow. A page has at most `MAX_PAGE` referrers and 4 MiB. With `artifactType` only those of
+   * that type, so that a page may have fewer, even none.
    */
   async page(
     repository: Repository,
@@ -36,24 +46,65 @@ export class Referrers {
     limit: number,
     { after, artifactType }: { after?: Digest | undefined; artifactType?: string | undefined } = {},
   ): Promise<{ readonly referrers: readonly Referrer[]; readonly next?: Digest }> {
-    const { manifests, ...rest } = await this.parts.names.referrersOf(repository, subject, limit, after)
-    const found = manifests.filter(
-      ({ attached }) => artifactType === undefined || attached?.artifactType === artifactType,
-    )
-    return { referrers: await Promise.all(found.map((manifest) => this.#describe(manifest))), ...rest }
-  }
-
-  async #describe({ digest, mediaType, manifestSize: size, attached }: PlainManifest): Promise<Referrer> {
-    return {
-      digest,
-      mediaType,
-      size,
-      artifactType: attached?.artifactType,
-      annotations: await this.#annotations(digest, attached),
+    const { names } = this.parts
+    const { digests, ...rest } = await names.mayReferTo(repository, subject, Math.min(limit, MAX_PAGE), after)
+    const referrers: Referrer[] = []
+    let bytes = 0
+    let last: Digest | undefined
+    for (let at = 0; at < digests.length; at += AT_ONCE) {
+      const some = digests.slice(at, at + AT_ONCE)
+      const found = await Promise.all(some.map((digest) => this.#find(repository, subject, digest, artifactType)))
+      for (const [i, referrer] of found.entries()) {
+        if (referrer) {
+          bytes += Buffer.byteLength(JSON.stringify(referrer))
+          if (bytes > MAX_PAGE_BYTES && referrers.length > 0 && last) return { referrers, next: last }
+          referrers.push(referrer)
+        }
+        last = some[i]
+      }
     }
+    return { referrers, ...rest }
   }
 
-  async #annotations(digest: Digest, attached: Attached | undefined): Promise<Record<string, string>> {
-    return attached?.annotations ?? annotationsOf(await this.parts.blobs.read(digest, MAX_JSON_BYTES), digest)
+  async #find(
+    repository: Repository,
+    subject: Digest,
+    digest: Digest,
+    artifactType: string | undefined,
+  ): Promise<Referrer | undefined> {
+    const entry = await this.parts.names.look(keys.imageDigest(repository, digest))
+    const found =
+      entry && 'manifest' in entry && entry.manifest.attached
+        ? { ...entry.manifest, size: entry.manifest.manifestSize }
+        : await this.#partOfIndex(repository, digest)
+    const { attached } = found ?? {}
+    if (!found || attached?.subject !== subject) return undefined
+    if (artifactType !== undefined && attached.artifactType !== artifactType) return undefined
+    const { mediaType, size } = found
+    const annotations = await this.#annotations(digest, attached)
+    return { digest, mediaType, size, artifactType: attached.artifactType, annotations }
+  }
+
+  async #partOfIndex(
+    repository: Repository,
+    digest: Digest,
+  ): Promise<{ mediaType: string; size: number; attached: Attached | undefined } | undefined> {
+    const index = (await this.parts.names.parentsOf(repository, digest).next()).value as Digest | undefined
+    const bytes = index && (await this.#bytes(digest))
+    return bytes && readDocument(digest, bytes, mediaTypeOfPart(bytes, digest))
+  }
+
+  /** Of one whose bytes are gone there are none to tell: it is deleted, or damaged. */
+  async #annotations(digest: Digest, attached: Attached): Promise<Record<string, string>> {
+    if (attached.annotations) return attached.annotations
+    const bytes = await this.#bytes(digest)
+    return bytes ? annotationsOf(bytes, digest) : {}
+  }
+
+  async #bytes(digest: Digest): Promise<Buffer | undefined> {
+    return this.parts.blobs.read(digest, MAX_JSON_BYTES).catch((error: unknown) => {
+      if (error instanceof StrataError && ['not_found', 'corrupt'].includes(error.code)) return undefined
+      throw error
+    })
   }
 }

@@ -1,8 +1,12 @@
-import type { Repository } from '@strata/oci'
+import { StrataError } from '@strata/base'
+import type { Digest, Repository } from '@strata/oci'
 import { BlobStore, Leases, RepositoryBlobs, RepositoryNames, type ObjectStore } from '@strata/store'
+import { withoutDocuments } from '../image.js'
 import { Names } from '../names.js'
-import { Manifests, type RepositoryParts } from './manifests.js'
+import { Manifests, MAX_PAGE } from './manifests.js'
+import { OldTags } from './old-tags.js'
 import { Referrers } from './referrers.js'
+import type { RepositoryParts } from './repository-parts.js'
 import { Tags } from './tags.js'
 
 /**
@@ -17,8 +21,7 @@ import { Tags } from './tags.js'
  * const run = await leases.create(id, { job: { kind: 'push', id }, request: {} })
  * await blobs.commit(layer, proven, id)
  * await repositories.blobs.add(app, [layer, config], id)
- * await repositories.manifests.put(app, digest, bytes, MEDIA.manifest, run, 'tag')
- * await repositories.tags.set(app, tag, digest, run)
+ * await repositories.tags.put(app, tag, { digest, bytes, mediaType: MEDIA.manifest }, run)
  * await leases.endBy(run, 'done')
  * ```
  */
@@ -29,8 +32,12 @@ export class Repositories {
   readonly blobs: RepositoryBlobs
   readonly #names: RepositoryNames
 
-  constructor(store: ObjectStore, names = new Names(store)) {
-    this.blobs = new RepositoryBlobs(store)
+  constructor(
+    store: ObjectStore,
+    names = new Names(store),
+    private readonly oldTags = new OldTags(store, names),
+  ) {
+    this.blobs = new RepositoryBlobs(store, (repository, digest) => this.#isHadByTag(repository, digest))
     this.#names = new RepositoryNames(store)
     const parts: RepositoryParts = {
       store,
@@ -39,6 +46,7 @@ export class Repositories {
       leases: new Leases(store),
       repositoryBlobs: this.blobs,
       repositoryNames: this.#names,
+      oldTags,
     }
     this.manifests = new Manifests(parts)
     this.tags = new Tags(parts, this.manifests)
@@ -50,6 +58,23 @@ export class Repositories {
     limit: number,
     after?: Repository,
   ): Promise<{ readonly repositories: readonly Repository[]; readonly next?: Repository }> {
-    return this.#names.page(limit, after)
+    const most = Math.min(limit, MAX_PAGE)
+    if (await this.oldTags.areAllKept()) return this.#names.page(most, after)
+    return this.oldTags.repositories(most, after)
+  }
+
+  /** What a repository has by its tags alone: see `OldTags`. */
+  async #isHadByTag(repository: Repository, digest: Digest): Promise<boolean> {
+    const seen = new Set<Digest>()
+    for await (const record of this.oldTags.of(repository)) {
+      if (seen.has(record.digest)) continue
+      seen.add(record.digest)
+      const digests = await this.manifests.blobsOf(record).catch((error: unknown) => {
+        if (error instanceof StrataError && ['not_found', 'corrupt', 'limit_exceeded'].includes(error.code)) return []
+        throw error
+      })
+      if (withoutDocuments(record, digests).includes(digest)) return true
+    }
+    return false
   }
 }

@@ -1,10 +1,11 @@
 import { failpoint, StrataError } from '@strata/base'
 import type { Digest, Repository, Tag } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
-import { isPlain, type RecordedManifest } from '../image.js'
+import type { RecordedManifest } from '../image.js'
 import { underLease } from '../under-lease.js'
-import { unitedRecord } from '../whole.js'
-import { pageOf, type Manifests, type RepositoryParts } from './manifests.js'
+import { mergedTags } from './merge.js'
+import { pageOf, type Manifests, type PreparedManifest, type StoredManifest } from './manifests.js'
+import type { RepositoryParts } from './repository-parts.js'
 
 /** What a tag stands for. */
 export interface StoredTag {
@@ -17,8 +18,8 @@ export interface StoredTag {
  * The tags of repositories. A tag of an image that can be launched is a name of that image
  * (`Images`): there is one record for both, `images/<repository>/_tags/<tag>`.
  *
- * `get` is one store call, a page is one. `set` and `delete` are a number of calls that depends on
- * the manifest only.
+ * `get` is one store call, a page is one. `put`, `set` and `delete` are a number of calls that
+ * depends on the manifest only.
  */
 export class Tags {
   constructor(
@@ -41,12 +42,29 @@ export class Tags {
    */
   async set(repository: Repository, tag: Tag, digest: Digest, run: LeaseRun): Promise<void> {
     const { blobs } = this.parts
-    const record = await this.manifests.tagged(repository, digest)
-    if (!record) throw new StrataError('not_found', `${repository} has no manifest ${digest}`)
-    for (const blob of await this.manifests.blobsOf(record))
+    const found = await this.manifests.tagged(repository, digest)
+    if (!found) throw new StrataError('not_found', `${repository} has no manifest ${digest}`)
+    const { tagged, lacks } = found
+    for (const blob of await this.manifests.blobsOf(tagged))
       if (!(await blobs.hold(blob, run.lease)))
         throw new StrataError('layer_missing', `manifest ${digest} needs blob ${blob}, which is not in the store`)
-    await this.point(repository, tag, record, run)
+    await this.#point(repository, tag, tagged, run, { record: tagged, lacks })
+  }
+
+  /**
+   * Puts a manifest for the sake of its tag, and sets the tag. A removal of the manifest's other
+   * tags, or of images without a tag, that comes in between takes nothing away from this call.
+   * @throws as `Manifests.put`
+   */
+  async put(
+    repository: Repository,
+    tag: Tag,
+    { digest, bytes, mediaType }: { readonly digest: Digest; readonly bytes: Uint8Array; readonly mediaType: string },
+    run: LeaseRun,
+  ): Promise<StoredManifest> {
+    const made = await this.manifests.prepare(repository, digest, bytes, mediaType, run, 'tag')
+    await this.#point(repository, tag, made.tagged, run, made)
+    return made.manifest
   }
 
   /**
@@ -85,13 +103,24 @@ export class Tags {
    * what it refers to. A run that was superseded sets no tag any more (`Leases`).
    */
   async point(repository: Repository, tag: Tag, record: RecordedManifest, run: LeaseRun): Promise<void> {
+    await this.#point(repository, tag, record, run, { record })
+  }
+
+  /** `kept`: what the record of the manifest is to carry. */
+  async #point(
+    repository: Repository,
+    tag: Tag,
+    record: RecordedManifest,
+    run: LeaseRun,
+    kept: Pick<PreparedManifest, 'record' | 'lacks'>,
+  ): Promise<void> {
     const { names, leases } = this.parts
     const key = keys.tag(repository, tag)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      await this.manifests.keep(repository, record, run)
+      await this.manifests.keep(repository, kept.record, run, kept.lacks)
       const { before, found } = await names.findToWrite(key)
       const isSame = before?.digest === record.digest
-      const wanted = isSame ? merged(before, record) : record
+      const wanted = isSame ? mergedTags(before, record) : record
       if (wanted === before) return
       const isMade = before !== undefined && !isSame && (await this.manifests.keepMoved(repository, before, run))
       // After the read of the tag, not before (`Leases`).
@@ -101,13 +130,10 @@ export class Tags {
         continue
       }
       failpoint('load.name-set')
-      if (await names.renew(keys.imageDigest(repository, record.digest))) return
+      if (!(await names.renew(keys.imageDigest(repository, record.digest)))) continue
+      // What an index lacked when it was looked at may have come since, before the tag was seen.
+      return this.manifests.complete(repository, record.digest, kept.lacks ?? [], run)
     }
     throw changedTooOften(key)
   }
-}
-
-function merged(before: RecordedManifest, record: RecordedManifest): RecordedManifest {
-  if (!isPlain(before) && !isPlain(record)) return unitedRecord(before, record)
-  return isPlain(record) ? before : record
 }

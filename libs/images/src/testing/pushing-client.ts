@@ -80,15 +80,9 @@ export class PushingClient {
         run.lease,
       )
       const { digest, bytes, mediaType } = manifest
-      await this.repositories.manifests.put(
-        repository,
-        digest,
-        bytes,
-        mediaType,
-        run,
-        tag === undefined ? 'digest' : 'tag',
-      )
-      if (tag !== undefined) await this.repositories.tags.set(repository, tagOf(tag), digest, run)
+      const { manifests, tags } = this.repositories
+      if (tag === undefined) await manifests.put(repository, digest, bytes, mediaType, run)
+      else await tags.put(repository, tagOf(tag), manifest, run)
       return digest
     })
   }

@@ -1,0 +1,86 @@
+import { keys } from '@strata/store'
+import { stopAt } from '@strata/store/testing'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { imageOf, indexOf, PushingClient, repositoryOf, tagOf } from '../testing/pushing-client.js'
+import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
+
+const app = repositoryOf('team/app')
+
+describe.each(STORE_KINDS)('an index whose children come later on %s', (kind) => {
+  let registry: TestRegistry
+  const [amd, arm] = [imageOf(['one'], {}, 'amd64'), imageOf(['two'], {}, 'arm64')]
+  const index = indexOf([amd, arm])
+  beforeEach(async () => {
+    registry = await TestRegistry.open(kind)
+  })
+  afterEach(() => registry.dispose())
+  const platforms = async (text: string) =>
+    (await registry.images.resolve(text)).whole?.parts.map(({ platform }) => platform)
+
+  it.each(['tag', 'digest'])(
+    'is an image with its first, and has all when all are there; pushed by its %s',
+    async (by) => {
+      await registry.client.push(app, index, by === 'tag' ? 'all' : undefined)
+      if (by === 'digest')
+        await registry.client.under((run) =>
+          registry.repositories.tags.set(app, tagOf('all'), index.manifest.digest, run),
+        )
+      await expect(registry.images.resolve('team/app:all')).rejects.toMatchObject({ code: 'not_an_image' })
+      await registry.client.push(app, arm)
+      expect(await platforms('team/app:all')).toEqual(['linux/arm64'])
+      expect(await registry.images.inspect('team/app:all')).toMatchObject({ id: arm.id, names: ['team/app:all'] })
+      await registry.client.push(app, amd)
+      expect((await platforms('team/app:all'))?.sort()).toEqual(['linux/amd64', 'linux/arm64'])
+      await registry.collect()
+      expect(await registry.images.inspect('team/app:all')).toMatchObject({ id: amd.id })
+      const all = { manifest: index.manifest, blobs: [] }
+      for (const { manifest } of [all, amd, arm])
+        expect(await registry.repositories.manifests.delete(app, manifest.digest)).toBe(true)
+      await registry.collect()
+      expect(await registry.left()).toEqual([])
+    },
+  )
+
+  it('has a child again that was deleted, and put again', async () => {
+    for (const image of [amd, arm]) await registry.client.push(app, image)
+    await registry.client.push(app, index, 'all')
+    await registry.repositories.manifests.delete(app, arm.manifest.digest)
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64'])
+    await registry.client.push(app, arm)
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64', 'linux/arm64'])
+  })
+
+  it('has a child that was put at the same time, whoever stood still', async () => {
+    const { store, stop } = stopAt(registry.store, ['read'], keys.imageDigest(app, index.manifest.digest))
+    const pushing = new PushingClient(store).push(app, index, 'all')
+    await stop.reached
+    for (const image of [amd, arm]) await registry.client.push(app, image)
+    stop.goOn()
+    await pushing
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64', 'linux/arm64'])
+  })
+
+  it('gets a child at a collection whose process died before it told the index', async () => {
+    await registry.client.push(app, index, 'all')
+    const { store } = registry
+    const dying = new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name, target)
+        if (typeof member !== 'function') return member
+        return (...args: unknown[]): unknown => {
+          if (name === 'list' && args[0] === keys.parentMarksOf(amd.manifest.digest, app) && written)
+            throw new Error('dead')
+          if (['create', 'replace'].includes(String(name)) && args[0] === keys.imageDigest(app, amd.manifest.digest))
+            written = true
+          return (member as (...args: unknown[]) => unknown).apply(target, args)
+        }
+      },
+    })
+    let written = false
+    await expect(new PushingClient(dying).push(app, amd)).rejects.toThrow('dead')
+    expect(written).toBe(true)
+    await expect(registry.images.resolve('team/app:all')).rejects.toMatchObject({ code: 'not_an_image' })
+    await registry.collect()
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64'])
+  })
+})
