@@ -1,6 +1,4 @@
-import { buffer } from 'node:stream/consumers'
 import {
-  decodeListing,
   expectIndexMemory,
   INDEX_MEMORY,
   originOf,
@@ -8,12 +6,8 @@ import {
   stackMemory,
   type ArchiveImage,
   type ArchiveLayer,
-  type ArchiveListing,
   type ArchiveOrigin,
   type ArchiveWhole,
-  type BlobSource,
-  type KeptBlob,
-  type MadeBlob,
   type ResolveLimits,
 } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
@@ -35,14 +29,10 @@ import {
   type JobData,
   type JobResult,
   type LayerRef,
-  type LoadReport,
   type NewJob,
 } from '@strata/queue'
 import {
-  freshDataKey,
   keys,
-  leaseInKey,
-  piecesOf,
   RECIPE_NAME,
   type BlobStore,
   type ObjectStore,
@@ -51,11 +41,10 @@ import {
   type Leases,
 } from '@strata/store'
 import { makeManifest } from './manifest.js'
+import { ReceivedUpload, uniqueLayers } from './received-upload.js'
 import { treeImage, treeLayer } from './tree.js'
 
 type Load = JobData<'load'>
-/** 100,000 entries with names of 4,096 bytes, doubled by JSON's escapes, at the worst. */
-const MAX_LISTING_BYTES = 1024 * 1024 * 1024
 
 /**
  * The `load` job: images of an upload whose bytes are in the store.
@@ -73,6 +62,8 @@ const MAX_LISTING_BYTES = 1024 * 1024 * 1024
  * not resume it: its client was told.
  */
 export class Loader {
+  readonly #received: ReceivedUpload
+
   constructor(
     private readonly store: ObjectStore,
     private readonly blobs: BlobStore,
@@ -81,7 +72,9 @@ export class Loader {
     private readonly limits: Partial<ResolveLimits> = {},
     /** Bytes of memory for indexes that a process has, here and on every node. */
     private readonly indexMemory = INDEX_MEMORY,
-  ) {}
+  ) {
+    this.#received = new ReceivedUpload(store, blobs)
+  }
 
   async load(data: Load, context: JobContext): Promise<JobResult<'load'>> {
     return this.#worked(data, context, (run, upload) => this.#load(data, context, run, upload))
@@ -95,9 +88,9 @@ export class Loader {
     return this.#worked(data, context, async (run, record) => {
       const { root, upload, name } = data
       context.signal.throwIfAborted()
-      const layer = treeLayer(await this.#received(record))
+      const layer = treeLayer(await this.#received.listing(record))
       const { digest, size } = layer.blob
-      await this.#keepBlob(layer.blob, upload)
+      await this.#received.keep(layer.blob, upload)
       failpoint('load.blobs-committed')
       const diffId = layer.diffId ?? (await this.blobs.stat(digest))?.diffId
       if (diffId === undefined || !(await this.store.stat(keys.index(diffId)))) {
@@ -187,9 +180,9 @@ export class Loader {
   async #load(data: Load, context: JobContext, run: LeaseRun, record: Lease): Promise<Made> {
     const { upload, name, platform } = data
     context.signal.throwIfAborted()
-    const listing = await this.#received(record)
+    const listing = await this.#received.listing(record)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
-    const found = await resolveArchive(listing, (source) => this.#bytes(source), {
+    const found = await resolveArchive(listing, (source) => this.#received.bytes(source), {
       ...this.limits,
       isKept: (digest, size) => this.#isKept(digest, size),
       ...(name === undefined ? {} : { name }),
@@ -213,10 +206,10 @@ export class Loader {
     const { signal } = context
     const all = found.flatMap((image) => [image, ...(image.whole?.others ?? [])])
     const made = new Set<Digest>()
-    for (const image of all) await this.#keepBlobs(image, upload, made, signal)
+    for (const image of all) await this.#received.keepImage(image, upload, made, signal)
     for (const { whole } of found)
       for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])
-        await this.#keepBlob(source, upload)
+        await this.#received.keep(source, upload)
     failpoint('load.blobs-committed')
 
     // The largest first: what is begun last ends last.
@@ -275,88 +268,20 @@ export class Loader {
     }
     const result = {
       images,
-      ...(origin && { found: { ...origin, layers: await this.#tally(uniqueLayers(all), upload, made) } }),
+      ...(origin && { found: { ...origin, layers: await this.#received.tally(uniqueLayers(all), upload, made) } }),
     }
     await this.leases.named(run, result)
     failpoint('load.named')
     return { result, digests: [...digestsOf(all), ...images.map(({ digest }) => digest)] }
   }
 
-  /**
-   * A layer came new if its bytes are this upload's: so a second run says the same. `made`: blobs
-   * that this run has made, whose records need not be read for that.
-   */
-  async #tally(
-    layers: readonly ArchiveLayer[],
-    upload: string,
-    made: ReadonlySet<Digest>,
-  ): Promise<LoadReport['layers']> {
-    const tally = { new: { count: 0, bytes: 0 }, known: { count: 0, bytes: 0 } }
-    for (const { digest, size } of new Map(layers.map(({ blob }) => [blob.digest, blob])).values()) {
-      const kind = tally[(await this.#isOf(upload, digest, made)) ? 'new' : 'known']
-      kind.count++
-      kind.bytes += size
-    }
-    return tally
-  }
-
-  async #isOf(upload: string, digest: Digest, made: ReadonlySet<Digest>): Promise<boolean> {
-    if (made.has(digest)) return true
-    const record = await this.blobs.stat(digest)
-    return record !== undefined && leaseInKey(piecesOf(record)[0]?.data ?? '') === upload
-  }
-
-  /**
-   * Config, manifest and layers become blobs, held for this upload. Those that were not there are
-   * added to `made`. A plain layer is proven with that: its bytes are its tar.
-   */
-  async #keepBlobs(image: ArchiveImage, upload: string, made: Set<Digest>, signal: AbortSignal): Promise<void> {
-    for (const source of [image.config, ...(image.manifest ? [image.manifest] : [])]) {
-      signal.throwIfAborted()
-      await this.#keepBlob(source, upload)
-    }
-    for (const { blob, compression, diffId } of image.layers) {
-      signal.throwIfAborted()
-      const isPlain = compression === 'none'
-      if (await this.#keepBlob(blob, upload, isPlain ? diffId : undefined)) made.add(blob.digest)
-      else if (isPlain && !made.has(blob.digest)) await this.blobs.prove(blob.digest, diffId)
-    }
-  }
-
-  /**
-   * A large entry is an object of its own and becomes the blob where it lies; a small one is cut
-   * out of the gathered ones. `diffId`: what the blob's record is to say of a layer that is proven.
-   * True if the blob was not there, and is made of these bytes.
-   */
-  async #keepBlob(source: BlobSource | MadeBlob | KeptBlob, upload: string, diffId?: DiffId): Promise<boolean> {
-    if ('kept' in source) {
-      if (await this.blobs.hold(source.digest, upload)) return false
-      throw new StrataError(
-        'layer_missing',
-        `the layer ${source.digest} is not in the archive, and was removed here meanwhile`,
-      )
-    }
-    if ('bytes' in source) return (await this.blobs.add(source.digest, source.bytes, upload)) === 'created'
-    const { digest, size, at } = source
-    if (await this.blobs.hold(digest, upload)) return false
-    const whole = at.offset === 0 && (await this.store.stat(at.object))?.size === size
-    const data = whole ? at.object : freshDataKey(upload)
-    if (!whole) {
-      const found = await this.store.get(at.object, { start: at.offset, end: at.offset + size })
-      if (!found) throw new StrataError('upload_interrupted', `the upload ${upload} is over: what it brought is gone`)
-      await this.store.put(data, found.body)
-    }
-    const proven = { data, size, ...(diffId === undefined ? {} : { diffId }) }
-    return (await this.blobs.commit(digest, proven, upload)) === 'created'
-  }
-
   async #manifestOf(image: ArchiveImage): Promise<{ digest: Digest; bytes: Buffer }> {
-    const bytes = image.manifest ? await this.#bytes(image.manifest) : makeManifest(image)
+    const bytes = image.manifest ? await this.#received.bytes(image.manifest) : makeManifest(image)
     return { digest: image.manifest?.digest ?? digestOf(bytes), bytes }
   }
 
   async #rootOf({ root }: ArchiveWhole): Promise<Buffer> {
-    return 'bytes' in root ? root.bytes : this.#bytes(root)
+    return 'bytes' in root ? root.bytes : this.#received.bytes(root)
   }
 
   async #isKept(digest: Digest, size: number): Promise<boolean> {
@@ -394,23 +319,6 @@ export class Loader {
       expectIndexMemory(stackMemory(bytes), what, this.indexMemory)
     }
   }
-
-  /** The list of what the upload brought. */
-  async #received({ listing, job }: Lease): Promise<ArchiveListing> {
-    if (listing === undefined)
-      throw new StrataError('upload_interrupted', `the upload ${job.id} is over: what it brought is gone`)
-    const found = await this.store.read(listing, MAX_LISTING_BYTES)
-    if (!found) throw new StrataError('upload_interrupted', 'the list of what the upload brought is gone')
-    return decodeListing(found.bytes)
-  }
-
-  async #bytes({ digest, size, at }: BlobSource): Promise<Buffer> {
-    if (size > MAX_JSON_BYTES)
-      throw new StrataError('limit_exceeded', `${digest} has ${size} bytes; the limit for JSON is ${MAX_JSON_BYTES}`)
-    const found = await this.store.get(at.object, { start: at.offset, end: at.offset + size })
-    if (!found) throw new StrataError('upload_interrupted', `what the upload brought is gone: ${digest}`)
-    return buffer(found.body)
-  }
 }
 
 /** What a run has come to when all names are set. */
@@ -418,15 +326,6 @@ interface Made {
   readonly result: JobResult<'load'>
   /** All blobs that the upload's bytes can have become, where this run knows them. */
   readonly digests?: readonly Digest[]
-}
-
-/** Each layer once, however many images share it. */
-function uniqueLayers(images: readonly ArchiveImage[]): ArchiveLayer[] {
-  return [
-    ...new Map(
-      images.flatMap(({ layers }) => layers).map((layer) => [`${layer.blob.digest} ${layer.diffId}`, layer]),
-    ).values(),
-  ]
 }
 
 /** Every blob that this load made or found: what of the upload's bytes they point to stays. */
