@@ -7,7 +7,14 @@ import { migrate, type Migration, type VersionedPlace } from '@strata/base'
  * The table lies here because this library is what both services of a node have in common: each
  * brings the folder to its version, whichever starts first.
  */
-const NODE_MIGRATIONS: readonly Migration<string>[] = []
+const NODE_MIGRATIONS: readonly Migration<string>[] = [
+  {
+    // Releases of version 1 would end a container that waits, and not undo a start that died.
+    does: 'containers may wait for a start, and be started again',
+    mayWait: true,
+    run: () => Promise.resolve(),
+  },
+]
 
 /** @throws StrataError `data_newer` */
 export function migrateNode(place: VersionedPlace, folder: string, tell: (message: string) => void): Promise<void> {

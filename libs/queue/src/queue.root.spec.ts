@@ -10,6 +10,7 @@ import {
   JobWorker,
   LostRun,
   Producer,
+  QueueClient,
   QUEUES,
   Signals,
   orUnavailable,
@@ -82,6 +83,13 @@ const noImport = { import: () => Promise.resolve({ images: [] }) }
 const never = new AbortController().signal
 const aborted = (signal: AbortSignal) =>
   new Promise<void>((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve())))
+
+it('a release that would start what a job only creates does not come to the jobs of this one', async () => {
+  const { fast } = await client()
+  const queue = await QueueClient.forWork(redis.url)
+  open.push(queue)
+  expect(await fast.get(KEY.version)).toBe('2')
+})
 
 describe('jobs', () => {
   it('a parent gives up its worker for its children and ends the request with its own result', async () => {
@@ -388,6 +396,21 @@ describe('jobs', () => {
       await journal.create(root, 'load', 'waiting')
       await add(root)
       // Its pause has grown: it is not over soon.
+      await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.delay ?? 0).toBeGreaterThan(900)
+      await takeSlot()
+      await journal.cancel(root, () => Promise.resolve())
+      expect(await journal.end(root, never)).toMatchObject(cancelled)
+      expect(isHeld()).toBe(true)
+    })
+
+    it('for a while, and is put back again by the run that is to end it', async () => {
+      const { journal, producer, add, takeSlot, isHeld } = await busy(async ({ root }, context) => {
+        await journal.update(root, { state: 'active' })
+        return context.again(new StrataError('store_unavailable', 'the store is away'))
+      })
+      const root = randomUUID()
+      await journal.create(root, 'load', 'waiting')
+      await add(root)
       await expect.poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.delay ?? 0).toBeGreaterThan(900)
       await takeSlot()
       await journal.cancel(root, () => Promise.resolve())

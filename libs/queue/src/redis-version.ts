@@ -10,12 +10,22 @@ const ASK_EVERY_MS = 250
 
 /**
  * What the versions of the data in Redis are, and how each is made of the one before (laws:
- * `Migration` of `@strata/base`). Version 1 is what commit d5153a4 writes.
+ * `Migration` of `@strata/base`). Version 1 is what commit d5153a4 writes. A job's new member or
+ * kind is a version of its own if a release that does not know it would do something else, or
+ * nothing, instead of refusing the job.
  *
  * Services that run note the version again in a Redis that was emptied. Until they do, the first
  * version counts there: a migration finds new data beside it, as its laws say.
  */
-const REDIS_MIGRATIONS: readonly Migration<Redis>[] = []
+const REDIS_MIGRATIONS: readonly Migration<Redis>[] = [
+  {
+    // Releases of version 1 would start what such a job only creates, and have no worker for the
+    // queues `assemble.<node>`: they must not come to these jobs.
+    does: 'jobs may create a container without starting it, and assemblies have queues of their own',
+    mayWait: true,
+    run: () => Promise.resolve(),
+  },
+]
 
 /** Both for the owner of the lock alone. */
 const RENEW = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0`

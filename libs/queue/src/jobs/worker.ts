@@ -62,7 +62,8 @@ export interface JobContext {
   /**
    * Gives up the worker, and has the handler run again from its start after a while: what it needs
    * is away. The pauses grow to 5 s.
-   * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago
+   * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago;
+   * the signal's reason in a run that is only to end the job
    */
   again(reason: StrataError): Promise<never>
   /**
@@ -272,7 +273,10 @@ export class JobWorker<K extends QueueKind> {
         assertOwned: async () => {
           if (!(await this.#producer.isHeld(lock))) throw new LostRun(`the job ${id}`)
         },
-        again: (reason) => (isTaken ? this.#again(job, lock, reason) : Promise.reject(reason)),
+        again: (reason) =>
+          isTaken
+            ? this.#again(job, lock, reason, signal)
+            : Promise.reject(asStrataError(signal.aborted ? signal.reason : reason)),
         complete: async (result) => {
           if (!job.parent && root !== undefined) await this.journal.complete(root, result, lock)
         },
@@ -306,11 +310,15 @@ export class JobWorker<K extends QueueKind> {
     for (const controller of this.#runs.get(id) ?? []) controller.abort(new LostRun(`the job ${id}`))
   }
 
-  async #again(job: Job, lock: JobLock, reason: StrataError): Promise<never> {
+  async #again(job: Job, lock: JobLock, reason: StrataError, cancelled: AbortSignal): Promise<never> {
+    const wasCancelled = cancelled.aborted
     const { times, since } = (job.data as Kept).again ?? { times: 0, since: Date.now() }
     if (Date.now() - since > AGAIN.inAllMs) throw reason
     await job.updateData({ ...(job.data as object), again: { times: times + 1, since } })
     await job.moveToDelayed(Date.now() + Math.min(AGAIN.firstMs * 2 ** times, AGAIN.longestMs), lock.token)
+    // A cancel that came meanwhile found a job that was not waiting. A handler that puts back what
+    // was cancelled before has its reason for that.
+    if (cancelled.aborted && !wasCancelled) this.#endWaiting(job.id ?? '')
     throw new DelayedError()
   }
 
