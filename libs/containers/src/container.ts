@@ -109,7 +109,7 @@ export interface ContainerRecord extends ContainerClaim {
    * Only while a start of a container that was there before is under way: what the container goes
    * back to if that start ends before its process runs. `job` is the request then.
    */
-  readonly idle?: { readonly state: IdleState; readonly starts: number } | undefined
+  readonly idle?: ({ readonly state: IdleState } & Pick<ContainerRecord, 'starts' | 'output' | 'attached'>) | undefined
   /** Where in the log the output of the last start begins. Left out: at the log's beginning. */
   readonly output?: LogPlace | undefined
 }

@@ -2,6 +2,8 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import { StrataError } from '@strata/base'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { RecordStore } from './lifecycle/record-store.js'
+import type { LogOptions } from './log/types.js'
 import { newId, World } from './testing/world.js'
 
 let world: World
@@ -298,7 +300,8 @@ describe('the registry', () => {
 describe('create and start apart', () => {
   const start = (number: number, job = `start ${number}`, attached = false) => ({ number, job, attached })
   const SAYS = ['sh', '-c', 'echo ran >> /ran; cat /ran; exit 3']
-  const read = async (id: string): Promise<string> => (await world.output(id)).toString()
+  const read = async (id: string, options: LogOptions = {}): Promise<string> =>
+    (await world.output(id, options)).toString()
 
   it('one that was created waits for a start, also through restarts of the service, and leaves nothing', async () => {
     const id = await world.create(SAYS, { name: 'apart' })
@@ -339,6 +342,106 @@ describe('create and start apart', () => {
     expect(world.leaks()).toEqual([])
   })
 
+  it('a foreground reader ends with its start, however slowly it reads, and has nothing of the next one', async () => {
+    const id = await world.create([
+      'sh',
+      '-c',
+      'if [ -e /again ]; then echo second; sleep 1000; fi; touch /again; seq 100000; echo first',
+    ])
+    await world.containers.launch(id, { start: start(1, 'a', true) })
+    const reading = world.containers.logs(id, { foreground: true, follow: true })
+    const first = await reading.next()
+    const pieces = [first.done ? '' : first.value.bytes.toString()]
+    await world.containers.wait(id)
+    await world.containers.launch(id, { start: start(2) })
+    for await (const { bytes } of world.containers.logs(id, { follow: true })) if (bytes.includes('second')) break
+    for await (const { bytes } of reading) pieces.push(bytes.toString())
+    const text = pieces.join('')
+    expect(text.endsWith('\n100000\nfirst\n')).toBe(true)
+    expect(text).not.toContain('second')
+    await world.containers.remove(id, { force: true })
+  })
+
+  it('who waits, reads or stops while a start is under way is there for that start', async () => {
+    const id = await world.create([
+      'sh',
+      '-c',
+      'if [ -e /again ]; then echo two; exit 2; fi; touch /again; echo one; exit 1',
+    ])
+    const follow = { foreground: true, follow: true }
+    await world.containers.launch(id, { start: start(1) })
+    expect(await world.containers.wait(id)).toEqual({ code: 1 })
+    await world.containers.begin(id, start(2))
+    const [exit, output] = [world.containers.wait(id), read(id, follow)]
+    await world.containers.launch(id, { start: start(2) })
+    expect([await exit, await output]).toEqual([{ code: 2 }, 'two\n'])
+    // It is withdrawn: the container is as it was, and that start has written nothing.
+    await world.containers.begin(id, start(3))
+    const [same, nothing] = [world.containers.wait(id), read(id, follow)]
+    expect(await world.containers.stop(id)).toEqual({ code: 2 })
+    await world.containers.giveUp(id, new StrataError('cancelled', 'over'), 'start 3')
+    expect([await same, await nothing]).toEqual([{ code: 2 }, ''])
+    expect([await read(id, follow), await read(id, { ...follow, tail: 99 })]).toEqual(['two\n', 'two\n'])
+    await world.containers.remove(id)
+  })
+
+  it('a removal by force takes what a start before it in the line has brought up', async () => {
+    const id = await world.create(['sleep', '1000'])
+    const started = world.containers.launch(id, { start: start(1) })
+    await world.containers.remove(id, { force: true })
+    expect((await started).id).toBe(id)
+    expect(() => world.containers.get(id)).toThrow('there is no container')
+    expect(world.leaks()).toEqual([])
+    const other = await world.create(['sleep', '1000'])
+    const running = world.containers.launch(other, { start: start(1) })
+    await expect(world.containers.remove(other)).rejects.toMatchObject({ code: 'container_running' })
+    await running
+    await world.containers.remove(other, { force: true })
+  })
+
+  it('is known to be free of starts, ends and removals, or not soon enough', async () => {
+    const id = await world.create(['true'])
+    const ended = Promise.withResolvers<undefined>()
+    const { roots } = world.options
+    const unmount = vi.spyOn(roots, 'unmount').mockImplementationOnce(async (container) => {
+      await ended.promise
+      await roots.unmount(container)
+    })
+    await world.containers.launch(id, { start: start(1) })
+    await world.containers.wait(id)
+    const patience = new AbortController()
+    const free = world.containers.isFree(id, patience.signal)
+    patience.abort()
+    expect(await free).toBe(false)
+    const later = world.containers.isFree(id, new AbortController().signal)
+    // What was never begun is given up without a wait.
+    expect(await world.containers.giveUp(id, new StrataError('cancelled', 'over'), 'start 2')).toBe(false)
+    ended.resolve(undefined)
+    expect(await later).toBe(true)
+    unmount.mockRestore()
+    await world.containers.remove(id)
+  })
+
+  it('a record that must outlive a loss of power is synced each time that it is replaced', async () => {
+    const saves = vi.spyOn(RecordStore.prototype, 'save')
+    try {
+      const id = await world.create(['true'])
+      for (const number of [1, 2]) {
+        await world.containers.begin(id, start(number))
+        await world.containers.launch(id, { start: start(number) })
+        await world.containers.wait(id)
+      }
+      await world.containers.begin(id, start(3))
+      await world.containers.giveUp(id, new StrataError('cancelled', 'over'), 'start 3')
+      await world.containers.remove(id)
+      const done = saves.mock.calls.map(([{ starts, state }, { durable }]) => [starts, state.status, durable])
+      expect(done.length).toBeGreaterThan(8)
+      expect(done.filter(([, , durable]) => !durable)).toEqual([])
+    } finally {
+      saves.mockRestore()
+    }
+  })
+
   it('a number starts one process, whoever asks, and however often', async () => {
     const id = await world.create(SAYS)
     await Promise.all(['a', 'b', 'a'].map((job) => world.containers.launch(id, { start: start(1, job) })))
@@ -370,6 +473,16 @@ describe('create and start apart', () => {
     await world.containers.giveUp(id, new StrataError('node_unavailable', 'over'), 'start 2')
     expect(world.containers.get(id)).toMatchObject({ starts: 1, state: exited.state })
     expect(await read(id)).toBe('ran\n')
+    // Cancelled directly before its process would have run.
+    expect(await read(id, { foreground: true, follow: true })).toBe('ran\n')
+    const stop = new AbortController()
+    const assertOwned = (): Promise<void> => Promise.resolve(stop.abort())
+    await expect(
+      world.containers.launch(id, { start: start(2, 'late', true), signal: stop.signal, assertOwned }),
+    ).rejects.toMatchObject({ code: 'cancelled' })
+    expect(world.containers.get(id)).toEqual({ ...exited, job: undefined })
+    expect(await read(id, { foreground: true, follow: true })).toBe('ran\n')
+    expect(world.containers.isPrunable(id)).toBe(true)
     await world.containers.remove(id)
     expect(world.leaks()).toEqual([])
   })

@@ -1,9 +1,4 @@
-import { closeSync } from 'node:fs'
-import { join } from 'node:path'
-import { flock, openOwnFile, ownFolder } from '@strata/linux'
-import { asStrataError, failpoint, StrataError } from '@strata/base'
-import { AutoRemove } from './lifecycle/auto-remove.js'
-import { Cgroups } from './runtime/cgroups.js'
+import { failpoint, StrataError } from '@strata/base'
 import { checkClaim, checkId } from './lifecycle/claim.js'
 import {
   lasts,
@@ -12,98 +7,23 @@ import {
   type ContainerClaim,
   type ContainerExit,
   type ContainerRecord,
-  type ContainerRoots,
   type ContainerStart,
   type LaunchOptions,
 } from './container.js'
-import { notFound, type Entry } from './lifecycle/entry.js'
-import { findProgram } from './runtime/find-program.js'
-import { Launcher } from './lifecycle/launcher.js'
-import { Lifecycle } from './lifecycle/lifecycle.js'
-import { LOG_LIMITS, type LogChunk, type LogLimits, type LogOptions } from './log/types.js'
-import { dropPipeNames } from './runtime/pipe.js'
-import { Reconciler } from './lifecycle/reconciler.js'
-import { RecordStore } from './lifecycle/record-store.js'
-import { Registry, type ContainerListener } from './lifecycle/registry.js'
-import { Remover } from './lifecycle/remover.js'
-import { Runc } from './runtime/runc.js'
-import type { RuntimeAbout, RuntimeDriver } from './runtime/runtime-driver.js'
+import { exitOf, notFound, type Entry } from './lifecycle/entry.js'
+import type { LogChunk, LogOptions } from './log/types.js'
+import { Parts, type ContainersOptions } from './parts.js'
+import type { ContainerListener } from './lifecycle/registry.js'
+import type { RuntimeAbout } from './runtime/runtime-driver.js'
 import { parseSignal, stopSignalOf } from './runtime/signals.js'
 
-export interface ContainersOptions {
-  /**
-   * The node's id, `[a-z0-9][a-z0-9-]*`: in the names of everything made outside the data folder.
-   */
-  readonly node: string
-  /** On disk: records and logs. */
-  readonly folder: string
-  /** On a tmpfs, `/run/strata/<node>`: bundles with exit codes, the runtime's state. */
-  readonly runFolder: string
-  readonly roots: ContainerRoots
-  /** The OCI runtime: an absolute path; found by name (`runc`) if left out. */
-  readonly runtime?: string | undefined
-  readonly conmon?: string | undefined
-  readonly logLimits?: LogLimits | undefined
-  /**
-   * How long an exited `autoRemove` container is kept for a `wait` or `logs` that has not come yet.
-   * Default 10 s.
-   */
-  readonly collectMs?: number | undefined
-  /** Told of what went wrong where no caller is there to be told. */
-  readonly warn?: ((message: string) => void) | undefined
-}
-
-const COLLECT_MS = 10_000
 /**
  * The containers of one node: records on disk, processes under the runtime and conmon, both of
  * which outlive this. One instance a node: `open` takes a lock. All methods are safe to call side
  * by side and again after a crash.
  */
 export class Containers {
-  readonly #registry: Registry
-  readonly #store: RecordStore
-  readonly #cgroups: Cgroups
-  readonly #launcher: Launcher
-  readonly #lifecycle: Lifecycle
-  readonly #driver: RuntimeDriver
-  readonly #remover: Remover
-  readonly #autoRemove: AutoRemove
-  #about: RuntimeAbout = { version: '', warnings: [] }
-  #closed = false
-
-  private constructor(
-    private readonly options: ContainersOptions,
-    conmon: string,
-    private readonly lock: number,
-  ) {
-    const logLimits = options.logLimits ?? LOG_LIMITS
-    this.#store = new RecordStore(options.folder)
-    this.#registry = new Registry(this.#store, logLimits, (message) => options.warn?.(message))
-    this.#cgroups = new Cgroups(`strata-${options.node}`)
-    this.#driver = new Runc(options.runtime ?? findProgram('runc'), join(options.runFolder, 'runc'), options.runFolder)
-    const collectMs = options.collectMs ?? COLLECT_MS
-    this.#autoRemove = new AutoRemove(collectMs, async (entry) => {
-      await this.remove(entry.record.id).catch((error: unknown) => this.#warn(entry, 'cannot remove', error))
-    })
-    this.#launcher = new Launcher(
-      this.#driver,
-      conmon,
-      options.roots,
-      this.#cgroups,
-      this.#bundles,
-      logLimits.unattendedBytes,
-    )
-    this.#remover = new Remover(this.#store, this.#registry, this.#launcher, options.roots, collectMs)
-    this.#lifecycle = new Lifecycle({
-      launcher: this.#launcher,
-      collectMs,
-      folderOf: (id) => this.#store.folderOf(id),
-      save: (entry, record, how) => this.#registry.save(entry, record, how),
-      exited: (entry) => this.#autoRemove.consider(entry),
-      isClosed: () => this.#closed,
-      warn: (entry, what, error) => this.#warn(entry, what, error),
-    })
-  }
+  private constructor(private readonly parts: Parts) {}
 
   /**
    * Reconciles disk, runtime, monitors, mounts and cgroups, of this node only, then answers. A
@@ -112,39 +32,7 @@ export class Containers {
    * serves this node.
    */
   static async open(options: ContainersOptions): Promise<Containers> {
-    if (!/^[a-z0-9][a-z0-9-]*$/.test(options.node))
-      throw new StrataError(
-        'bad_request',
-        `${JSON.stringify(options.node)} is not a node's id of lower-case letters, digits and "-"`,
-      )
-    const conmon = options.conmon ?? findProgram('conmon')
-    ownFolder(options.folder)
-    ownFolder(options.runFolder)
-    const lock = openOwnFile(join(options.folder, 'lock'))
-    try {
-      if (!flock(lock, 'ex', { nonblock: true }))
-        throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
-      dropPipeNames(options.runFolder)
-      const containers = new Containers(options, conmon, lock)
-      const reconciler = new Reconciler({
-        store: containers.#store,
-        registry: containers.#registry,
-        launcher: containers.#launcher,
-        lifecycle: containers.#lifecycle,
-        driver: containers.#driver,
-        cgroups: containers.#cgroups,
-        roots: options.roots,
-        bundles: containers.#bundles,
-        warn: (message) => options.warn?.(message),
-        warnOf: (entry, what, error) => containers.#warn(entry, what, error),
-      })
-      await reconciler.run()
-      containers.#about = await containers.#driver.about()
-      return containers
-    } catch (error) {
-      closeSync(lock)
-      throw error
-    }
+    return new Containers(await Parts.open(options))
   }
 
   /**
@@ -152,7 +40,7 @@ export class Containers {
    * start-up (an old runc).
    */
   get runtime(): RuntimeAbout {
-    return this.#about
+    return this.parts.about
   }
 
   /**
@@ -163,9 +51,9 @@ export class Containers {
    */
   async claim(id: string, claim: ContainerClaim): Promise<ContainerRecord> {
     checkId(id)
-    if (this.#store.isRemoved(id))
+    if (this.parts.store.isRemoved(id))
       throw new StrataError('container_not_found', `container ${id.slice(0, 12)} was removed`)
-    const present = this.#registry.peek(id)
+    const present = this.parts.registry.peek(id)
     if (present) return present.record
     checkClaim(id, claim)
     const { name } = claim
@@ -181,14 +69,14 @@ export class Containers {
     }
     // In the registry before the first wait: of two claims of an id, or of a name, the second meets
     // the first.
-    const entry = this.#registry.enter(record)
+    const entry = this.parts.registry.enter(record)
     return await entry.alone(async () => {
       try {
         await entry.log.make()
-        await this.#registry.save(entry, record, { durable: lasts(record) })
+        await this.parts.registry.save(entry, record, { durable: lasts(record) })
         return record
       } catch (error) {
-        this.#registry.drop(entry)
+        this.parts.registry.drop(entry)
         throw error
       }
     })
@@ -200,19 +88,20 @@ export class Containers {
    * @throws StrataError `container_not_found`
    */
   async ready(id: string, job: string): Promise<void> {
-    const entry = this.#registry.get(id)
+    const entry = this.parts.registry.get(id)
     await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
       const { record } = entry
       if (record.startedApart && !record.idle && pendingJob(record) === job)
-        await this.#registry.save(entry, { ...record, job: undefined }, { durable: true })
+        await this.parts.registry.save(entry, { ...record, job: undefined }, { durable: true })
       failpoint('create.recorded')
     })
   }
 
   /**
    * Notes that the request `start.job` is about to start container `id`, so that nobody takes the
-   * container for one that waits. `launch` does the rest, and does not need this.
+   * container for one that waits. `launch` does the rest, and does not need this. A start of the
+   * same number that another request has begun is the same start.
    *
    * - `due`: the start has not come to run a process yet.
    * - `done`: it has; `launch` observes.
@@ -221,7 +110,7 @@ export class Containers {
    * exited; `container_running` if a later start runs
    */
   async begin(id: string, start: ContainerStart): Promise<'due' | 'done' | 'busy'> {
-    const entry = this.#registry.get(id)
+    const entry = this.parts.registry.get(id)
     return await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
       const { record, state } = entry
@@ -232,7 +121,7 @@ export class Containers {
         return start.number === record.starts && state.status === 'created' ? 'due' : 'done'
       this.#assertStartable(entry)
       if (record.idle) return 'due'
-      await this.#registry.save(entry, this.#lifecycle.bound(record, start), { durable: lasts(record) })
+      await this.parts.registry.save(entry, this.parts.lifecycle.bound(record, start), { durable: lasts(record) })
       failpoint('start.bound')
       return 'due'
     })
@@ -251,15 +140,15 @@ export class Containers {
    * @throws StrataError as above; `cancelled`; what `options.assertOwned` rejects with
    */
   async launch(id: string, options: LaunchOptions = {}): Promise<ContainerRecord> {
-    const entry = this.#registry.get(id)
+    const entry = this.parts.registry.get(id)
     const number = options.start?.number ?? 1
     return await entry.alone(async () => {
       if (entry.removed) throw notFound(id)
       if (number > entry.record.starts) {
         this.#assertStartable(entry)
-        await this.#lifecycle.start(entry, number, options)
+        await this.parts.lifecycle.start(entry, number, options)
       } else if (number === entry.record.starts && entry.state.status === 'created')
-        await this.#lifecycle.resume(entry, await this.#lifecycle.observe(entry), options)
+        await this.parts.lifecycle.resume(entry, await this.parts.lifecycle.observe(entry), options)
       const { state } = entry
       if (number === entry.record.starts && state.status === 'exited' && state.error)
         throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
@@ -281,45 +170,54 @@ export class Containers {
    * True if it was a launch.
    */
   async giveUp(id: string, error: StrataError, job?: string): Promise<boolean> {
-    const entry = this.#registry.peek(id)
-    if (!entry) return false
+    const entry = this.parts.registry.peek(id)
+    // Nobody waits for a turn without a reason: it may be long until then.
+    if (!entry || !isBegun(entry, job)) return false
     return await entry.alone(async () => {
-      const { record, state } = entry
-      if (entry.removed || waitsForStart(record)) return false
-      if (job !== undefined && record.job !== undefined && record.job !== job) return false
-      if (record.idle) await this.#lifecycle.withdraw(entry)
-      else if (state.status !== 'created') return false
-      else if (record.startedApart) await this.#remover.removeNow(entry)
+      const { record } = entry
+      if (!isBegun(entry, job)) return false
+      if (record.idle) await this.parts.lifecycle.withdraw(entry)
+      else if (record.startedApart) await this.parts.remover.removeNow(entry)
       else {
-        await this.#lifecycle.refuse(entry, record.starts + 1, error)
+        await this.parts.lifecycle.refuse(entry, record.starts + 1, error)
         return true
       }
       return false
     })
   }
 
+  /**
+   * Whether nothing is under way with container `id` right now: no launch, no end, no removal. A
+   * disk that is busy makes them long. Waits for that until `signal` aborts, beside the line of
+   * `begin` and `launch`, which cannot be left.
+   * @throws StrataError `container_not_found`
+   */
+  async isFree(id: string, signal: AbortSignal): Promise<boolean> {
+    return await this.parts.registry.get(id).isFree(signal)
+  }
+
   /** `container_not_found` if there is none (any more). */
   get(id: string): ContainerRecord {
-    return this.#registry.get(id).record
+    return this.parts.registry.get(id).record
   }
 
   /** By id, name, or unique id prefix: `container_not_found`, `container_ambiguous`. */
   find(ref: string): ContainerRecord {
-    return this.#registry.find(ref)
+    return this.parts.registry.find(ref)
   }
 
   /** All, in the order of their making. */
   list(): ContainerRecord[] {
-    return this.#registry.records()
+    return this.parts.registry.records()
   }
 
   /**
-   * Answers when the container has exited, at once if it has. Also before it was launched. Aborted:
-   * `cancelled`.
+   * Answers when the container has exited, at once if it has and no start of it is under way. Also
+   * before it was launched. Aborted: `cancelled`.
    */
   async wait(id: string, signal?: AbortSignal): Promise<ContainerExit> {
-    const entry = this.#registry.get(id)
-    const release = this.#autoRemove.hold(entry)
+    const entry = this.parts.registry.get(id)
+    const release = this.parts.autoRemove.hold(entry)
     try {
       const exit = await entry.exit(signal)
       if (!exit) throw new StrataError('cancelled', `nobody waits for container ${id.slice(0, 12)} any more`)
@@ -331,18 +229,24 @@ export class Containers {
   }
 
   /**
-   * Output, also of an exited container; before it was launched too, with `follow`. What is not
-   * asked for is not read. `limit_exceeded` when output that this reader had not had yet was
-   * dropped.
+   * Output, also of an exited container; before it was launched too, with `follow`. A reader is for
+   * the present start and those before it: it ends with that start, also if it reads so slowly that
+   * a later start writes meanwhile. What is not asked for is not read. `limit_exceeded` when output
+   * that this reader had not had yet was dropped.
    */
   async *logs(id: string, options: LogOptions = {}): AsyncGenerator<LogChunk, void, undefined> {
-    const entry = this.#registry.get(id)
-    if (options.foreground) entry.attended = true
-    const release = this.#autoRemove.hold(entry)
+    const entry = this.parts.registry.get(id)
+    const release = this.parts.autoRemove.hold(entry)
     try {
+      const start = entry.presentStart
+      // Where its output begins is known only then.
+      if (options.foreground && options.follow) await entry.settled(options.signal)
+      if (options.foreground) entry.attended = true
+      // It was withdrawn, and has written nothing.
+      if (options.foreground && entry.hasEnded(start) && entry.record.starts < start) return
       const from = options.foreground ? entry.record.output : undefined
       yield* entry.log.read(
-        { ended: () => entry.ended, onEnd: (wake) => entry.onChange(wake) },
+        { start, ended: () => entry.hasEnded(start), onEnd: (wake) => entry.onChange(wake) },
         { ...(from && { from }), ...options },
       )
     } finally {
@@ -352,23 +256,22 @@ export class Containers {
 
   /**
    * The stop signal (`signal`, the image's StopSignal, TERM), then KILL after `timeoutSeconds`
-   * (default 10; 0 at once). Fine if it has exited, or waits for a start.
+   * (default 10; 0 at once). Fine if it has exited, or waits for a start. A start that has no
+   * process yet goes on behind this: its request is the caller's to end.
+   * @throws StrataError `container_not_running` if it is being created or launched
    */
   async stop(id: string, options: { timeoutSeconds?: number; signal?: string } = {}): Promise<ContainerExit> {
-    const entry = this.#registry.get(id)
-    if (waitsForStart(entry.record)) return { code: 0 }
+    const entry = this.parts.registry.get(id)
+    const start = entry.presentStart
+    const send = async (signal: string, patience?: () => AbortSignal): Promise<ContainerExit | undefined> => {
+      const isSent = await this.#signal(entry, signal)
+      return isSent || entry.state.status === 'running' ? entry.exit(patience?.(), start) : exitOfStopped(entry)
+    }
     const { config } = entry.record.image
     const timeoutSeconds = options.timeoutSeconds ?? 10
     const signal = options.signal ? parseSignal(options.signal) : stopSignalOf(config?.StopSignal)
-    if (timeoutSeconds > 0) {
-      const sent = await this.#signal(entry, signal)
-      const exit =
-        (sent || entry.ended) && (await entry.exit(AbortSignal.timeout(Math.min(timeoutSeconds * 1000, 2 ** 31 - 1))))
-      if (exit) return exit
-    }
-    if (!(await this.#signal(entry, 'KILL')) && entry.state.status === 'created')
-      throw new StrataError('container_not_running', `container ${id.slice(0, 12)} was not started`)
-    const exit = await entry.exit(undefined)
+    const patience = (): AbortSignal => AbortSignal.timeout(Math.min(timeoutSeconds * 1000, 2 ** 31 - 1))
+    const exit = (timeoutSeconds > 0 && (await send(signal, patience))) || (await send('KILL'))
     if (!exit) throw notFound(id)
     return exit
   }
@@ -378,7 +281,7 @@ export class Containers {
    * not.
    */
   async kill(id: string, signal = 'KILL'): Promise<void> {
-    if (!(await this.#signal(this.#registry.get(id), parseSignal(signal))))
+    if (!(await this.#signal(this.parts.registry.get(id), parseSignal(signal))))
       throw new StrataError('container_not_running', `container ${id.slice(0, 12)} is not running`)
   }
 
@@ -387,14 +290,21 @@ export class Containers {
    * which kills first. Fine if removed before.
    */
   async remove(id: string, options: { force?: boolean } = {}): Promise<void> {
-    if (this.#store.isRemoved(id) && !this.#registry.peek(id)) return
-    const entry = this.#registry.get(id)
-    if (entry.state.status === 'running') {
-      if (!options.force)
-        throw new StrataError('container_running', `container ${id.slice(0, 12)} is running: stop it first, or force`)
-      await this.stop(id, { timeoutSeconds: 0 })
+    if (this.parts.store.isRemoved(id) && !this.parts.registry.peek(id)) return
+    const entry = this.parts.registry.get(id)
+    while (!entry.removed) {
+      if (entry.state.status === 'running') {
+        if (!options.force)
+          throw new StrataError('container_running', `container ${id.slice(0, 12)} is running: stop it first, or force`)
+        await this.stop(id, { timeoutSeconds: 0 })
+      }
+      try {
+        return await this.parts.remover.remove(entry)
+      } catch (error) {
+        // A start that was before it in the line has brought the process up meanwhile.
+        if (!options.force || !(error instanceof StrataError) || error.code !== 'container_running') throw error
+      }
     }
-    await this.#remover.remove(entry)
   }
 
   /**
@@ -406,8 +316,8 @@ export class Containers {
    * a client has read is old when it comes back.
    */
   isPrunable(id: string): boolean {
-    const entry = this.#registry.peek(id)
-    return entry !== undefined && this.#remover.isPrunable(entry)
+    const entry = this.parts.registry.peek(id)
+    return entry !== undefined && this.parts.remover.isPrunable(entry)
   }
 
   /**
@@ -415,26 +325,18 @@ export class Containers {
    * comes between.
    */
   async prune(id: string): Promise<boolean> {
-    const entry = this.#registry.peek(id)
-    return entry !== undefined && (await this.#remover.prune(entry))
+    const entry = this.parts.registry.peek(id)
+    return entry !== undefined && (await this.parts.remover.prune(entry))
   }
 
   /** Told of each new record, and of each removed one (`undefined`). Answers how to stop it. */
   onChange(listener: ContainerListener): () => void {
-    return this.#registry.onChange(listener)
+    return this.parts.registry.onChange(listener)
   }
 
   /** Lets go of everything, after what is under way; containers run on. */
   async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
-    this.#autoRemove.close()
-    for (const entry of this.#registry.entries()) {
-      entry.log.stopKeeping()
-      await entry.alone(() => Promise.resolve(entry.monitor?.release()))
-    }
-    this.#cgroups.tidy()
-    closeSync(this.lock)
+    await this.parts.close()
   }
 
   #assertStartable({ record: { id, autoRemove }, state }: Entry): void {
@@ -444,17 +346,28 @@ export class Containers {
       throw new StrataError('container_not_found', `container ${id.slice(0, 12)} has exited and is being removed`)
   }
 
-  get #bundles(): string {
-    return join(this.options.runFolder, 'bundles')
-  }
-
   async #signal(entry: Entry, signal: string): Promise<boolean> {
     return await entry.alone(
-      async () => entry.state.status === 'running' && (await this.#driver.kill(entry.record.id, signal)),
+      async () => entry.state.status === 'running' && (await this.parts.driver.kill(entry.record.id, signal)),
     )
   }
+}
 
-  #warn(entry: Entry, what: string, error: unknown): void {
-    this.options.warn?.(`${what} container ${entry.record.id.slice(0, 12)}: ${asStrataError(error).message}`)
-  }
+/**
+ * Whether the request `job`, or without `job` any, has begun something with the container that has
+ * not come to its end.
+ */
+function isBegun({ removed, record }: Entry, job: string | undefined): boolean {
+  if (removed || waitsForStart(record)) return false
+  if (job !== undefined && record.job !== undefined && record.job !== job) return false
+  return record.state.status === 'created' || record.idle !== undefined
+}
+
+/** Of a container that has no process. */
+function exitOfStopped({ removed, record }: Entry): ContainerExit {
+  const state = record.idle?.state ?? record.state
+  if (state.status === 'exited') return exitOf(state)
+  if (removed) throw notFound(record.id)
+  if (record.idle || waitsForStart(record)) return { code: 0 }
+  throw new StrataError('container_not_running', `container ${record.id.slice(0, 12)} was not started`)
 }

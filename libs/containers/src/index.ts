@@ -1,4 +1,5 @@
 export { argsOf } from './runtime/command.js'
 export * from './container.js'
 export * from './containers.js'
+export type { ContainersOptions } from './parts.js'
 export * from './log/types.js'

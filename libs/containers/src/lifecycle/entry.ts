@@ -1,4 +1,4 @@
-import { Serial, StrataError } from '@strata/base'
+import { orAborted, Serial, StrataError } from '@strata/base'
 import type { ContainerExit, ContainerRecord, ContainerState } from '../container.js'
 import type { ContainerLog } from '../log/container-log.js'
 import type { Monitor } from '../runtime/monitor.js'
@@ -24,6 +24,10 @@ export class Entry {
   attended = false
   readonly #listeners = new Set<() => void>()
   readonly #changes = new Serial()
+  /** Works of `alone` that have not settled. */
+  #works = 0
+  /** What was noted of the start before the last one. */
+  #before: Pick<Entry, 'failure' | 'collected' | 'attended'> | undefined
 
   constructor(
     public record: ContainerRecord,
@@ -38,16 +42,50 @@ export class Entry {
     return this.removed || this.state.status === 'exited'
   }
 
+  /**
+   * The number of the start that a request of this moment is about: the start that is under way,
+   * else the last one, or the first one if there was none.
+   */
+  get presentStart(): number {
+    const { idle, starts } = this.record
+    return idle ? idle.starts + 1 : Math.max(starts, 1)
+  }
+
+  /**
+   * Whether nothing more will come of the start `number`: its process has ended, a later start is
+   * under way, or the start was withdrawn from a container that has exited.
+   */
+  hasEnded(number: number): boolean {
+    const { starts, state, idle } = this.record
+    if (this.removed || starts > number) return true
+    return state.status === 'exited' && (starts === number || !idle)
+  }
+
   /** It is started once more: what was noted of the start before does not count. */
   begin(): void {
+    const { failure, collected, attended } = this
+    this.#before = { failure, collected, attended }
     this.failure = undefined
     this.collected = false
     this.attended = false
   }
 
+  /** The start of the last `begin` was withdrawn: what was noted before counts again. */
+  takeBack(): void {
+    Object.assign(this, this.#before)
+    this.#before = undefined
+  }
+
   /** Runs `work` when all that was asked for before has ended. */
   alone<T>(work: () => Promise<T>): Promise<T> {
-    return this.#changes.run(work)
+    this.#works++
+    return this.#changes.run(work).finally(() => this.#works--)
+  }
+
+  /** Whether no work of `alone` is under way; waits for that until `signal` aborts. */
+  async isFree(signal: AbortSignal): Promise<boolean> {
+    while (this.#works > 0 && !signal.aborted) await orAborted(this.#changes.settled(), signal).catch(() => undefined)
+    return this.#works === 0
   }
 
   /** Calls after each change of the record. Answers how to stop it. */
@@ -57,33 +95,52 @@ export class Entry {
   }
 
   /**
-   * How it ended, once it has: `undefined` when aborted before; rejects when the container is
-   * removed.
+   * How the present start ended, once it has: `undefined` when aborted before; rejects when the
+   * container is removed.
    */
-  async exit(signal?: AbortSignal): Promise<ContainerExit | undefined> {
-    for (;;) {
+  async exit(signal?: AbortSignal, start = this.presentStart): Promise<ContainerExit | undefined> {
+    let exit: ContainerExit | undefined
+    await this.#changed(() => {
+      // At each change, not after it: a next start may begin right behind the end of this one.
       const { state } = this
-      if (state.status === 'exited') {
-        const { code, reason, error } = state
-        return { code, ...(reason === undefined ? {} : { reason }), ...(error === undefined ? {} : { error }) }
+      if (this.hasEnded(start) && state.status === 'exited') exit = exitOf(state)
+      return exit !== undefined || this.removed
+    }, signal)
+    if (!exit && this.removed) throw notFound(this.record.id)
+    return exit
+  }
+
+  /**
+   * Resolves when no start is under way that may still be withdrawn. Until then nothing is written
+   * to the log. Also resolves if the container is removed, or `signal` aborts.
+   */
+  async settled(signal?: AbortSignal): Promise<void> {
+    await this.#changed(() => this.removed || !this.record.idle, signal)
+  }
+
+  /** Asks `isDone` now and at each change, until it says so or `signal` aborts. */
+  async #changed(isDone: () => boolean, signal?: AbortSignal): Promise<void> {
+    if (isDone() || signal?.aborted) return
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        stop()
+        signal?.removeEventListener('abort', done)
+        resolve()
       }
-      if (this.removed) throw notFound(this.record.id)
-      if (signal?.aborted) return undefined
-      await new Promise<void>((resolve) => {
-        const stop = this.onChange(() => done())
-        const done = (): void => {
-          stop()
-          signal?.removeEventListener('abort', done)
-          resolve()
-        }
-        signal?.addEventListener('abort', done)
+      const stop = this.onChange(() => {
+        if (isDone()) done()
       })
-    }
+      signal?.addEventListener('abort', done)
+    })
   }
 
   changed(): void {
     for (const listener of [...this.#listeners]) listener()
   }
+}
+
+export function exitOf({ code, reason, error }: Extract<ContainerState, { status: 'exited' }>): ContainerExit {
+  return { code, ...(reason === undefined ? {} : { reason }), ...(error === undefined ? {} : { error }) }
 }
 
 export function notFound(ref: string): StrataError {

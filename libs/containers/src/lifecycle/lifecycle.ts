@@ -48,7 +48,7 @@ export class Lifecycle {
     const before = entry.record
     const { start } = options
     const record: ContainerRecord = {
-      ...(start ? { ...this.bound(before, start), output: await entry.log.end() } : before),
+      ...(start ? this.bound(before, start) : before),
       starts: number,
       bootId: this.#bootId,
       state: { status: 'created' },
@@ -61,11 +61,12 @@ export class Lifecycle {
       options.signal?.throwIfAborted()
       // An earlier start may not have been cleaned up after.
       if (this.node.launcher.isUnclean(record.id)) await this.node.launcher.clean(record)
+      const numbered = { ...record, ...(start && { output: await entry.log.begin(number) }) }
       // The number must be on disk before the runtime hears of the container; making root and
       // bundle runs nothing. Both to their end, whatever comes of one: what follows writes the
       // record again.
       const steps = await Promise.allSettled([
-        this.#number(entry, record).then(() => (isNumbered = true)),
+        this.#number(entry, numbered).then(() => (isNumbered = true)),
         this.node.launcher.prepare(record, this.node.folderOf(record.id)),
       ])
       for (const step of steps) if (step.status === 'rejected') throw step.reason
@@ -75,15 +76,17 @@ export class Lifecycle {
     await this.#attempt(entry, options, attempt, async () => {
       await this.clean(entry)
       // The next run writes the number itself if this one did not.
-      if (!isNumbered) entry.record = before
+      if (isNumbered) return
+      entry.record = before
+      entry.takeBack()
     })
   }
 
   /** The record of a container that the request `start.job` is about to start. */
   bound(record: ContainerRecord, { job, attached }: ContainerStart): ContainerRecord {
-    const { state, starts } = record
-    const idle = record.idle ?? (state.status === 'running' ? undefined : { state, starts })
-    return { ...record, job, attached, idle }
+    const { state, starts, output } = record
+    const now = state.status === 'running' ? undefined : { state, starts, output, attached: record.attached }
+    return { ...record, job, attached, idle: record.idle ?? now }
   }
 
   /** Ends the start under way before its process runs: the container is again what it was. */
@@ -92,10 +95,12 @@ export class Lifecycle {
     if (!record.idle) return
     // First: what is on record as idle is not looked after by anybody.
     if (this.node.launcher.isUnclean(record.id)) await this.clean(entry)
-    const { state, starts } = record.idle
+    const { state, starts, output, attached } = record.idle
+    // What was noted of the last start was reset only if this one came to change the record.
+    if (record.starts > starts && state.status === 'exited') entry.takeBack()
     await this.node.save(
       entry,
-      { ...record, state, starts, idle: undefined, job: undefined },
+      { ...record, state, starts, output, attached, idle: undefined, job: undefined },
       { durable: lasts(record) },
     )
   }
@@ -202,10 +207,7 @@ export class Lifecycle {
     )
     failpoint('launch.running-recorded')
     entry.log.keep(this.node.launcher.bundleOf(entry.record.id))
-    if (entry.record.attached) {
-      entry.log.expectReader(true)
-      setTimeout(() => entry.log.expectReader(false), this.node.collectMs).unref()
-    }
+    if (entry.record.attached && !entry.attended) entry.log.expectReader(this.node.collectMs)
     void monitor.ended
       .then(() => entry.alone(() => this.#ended(entry)))
       .catch((error: unknown) => this.node.warn(entry, 'cannot record the end of', error))

@@ -17,6 +17,7 @@ const state = z.discriminatedUnion('status', [
   exited,
 ])
 const count = z.number().int().nonnegative()
+const place = z.object({ number: count, offset: count })
 
 /**
  * What all that reads a record relies on. Members that it does not name may be there: a newer
@@ -51,8 +52,15 @@ const shape = z.object({
   job: z.string().optional(),
   startedApart: z.boolean().optional(),
   state,
-  idle: z.object({ state: z.discriminatedUnion('status', [created, exited]), starts: count }).optional(),
-  output: z.object({ number: count, offset: count }).optional(),
+  idle: z
+    .object({
+      state: z.discriminatedUnion('status', [created, exited]),
+      starts: count,
+      output: place.optional(),
+      attached: z.boolean().optional(),
+    })
+    .optional(),
+  output: place.optional(),
 })
 
 /** Whether a JSON value is the record of container `id`. */

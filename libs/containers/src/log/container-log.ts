@@ -1,14 +1,31 @@
 import { constants, watch, type FSWatcher } from 'node:fs'
 import { mkdir, open, rename, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Serial } from '@strata/base'
 import { setAside } from '@strata/linux'
 import { closedGenerations, CURRENT, isAbsent } from './generations.js'
 import { readLog, type LogSource } from './reader.js'
-import { placeOfTail } from './tail.js'
+import { endsInRecord, placeOfTail } from './tail.js'
 import type { LogChunk, LogLimits, LogOptions, LogPlace } from './types.js'
 
 const FASTEST_MS = 20
 const SLOWEST_MS = 1000
+
+/** Whose output a reader is for, and how it is told of that output's end. */
+type Following = Pick<LogSource, 'ended' | 'onEnd'> & {
+  /** The number of the container's start. */
+  readonly start: number
+}
+
+/** A reader that is at work. */
+interface Reader {
+  readonly start: number
+  readonly foreground: boolean
+  /** The generation that it reads. */
+  number: number
+  /** Where the output of its start ended, once a later start has begun. */
+  until?: LogPlace
+}
 
 /**
  * A container's output on disk: conmon writes `current`, we turn it into numbered generations and
@@ -16,8 +33,9 @@ const SLOWEST_MS = 1000
  * than `heldBytes`; then the reader is told.
  */
 export class ContainerLog {
-  readonly #readers = new Set<{ number: number }>()
-  #expected = false
+  readonly #readers = new Set<Reader>()
+  readonly #rotations = new Serial()
+  #expected: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
   #watcher: FSWatcher | undefined
 
@@ -42,31 +60,50 @@ export class ContainerLog {
     }
   }
 
-  /** Where it ends now; `undefined` if nothing was ever written. */
-  end(): Promise<LogPlace | undefined> {
-    return placeOfTail(this.folder, 0)
+  /**
+   * To be called before the process of the start `number` is made, when nobody writes: closes the
+   * current generation if it is full, or ends in a part of a record, which the new output must not
+   * be joined to. Readers of earlier starts end here. Answers where the output of the start begins;
+   * `undefined` at the log's beginning.
+   */
+  async begin(number: number): Promise<LogPlace | undefined> {
+    await this.#rotations.run(async () => {
+      const size = (await sizeOf(this.path)) ?? 0
+      const isFull = size >= this.limits.maxBytes
+      const closed = await closedGenerations(this.folder)
+      if (isFull || (size > 0 && !(await endsInRecord(this.path)))) await this.#close(closed, size)
+      await this.#drop(closed)
+    })
+    const place = await placeOfTail(this.folder, 0)
+    for (const reader of this.#readers) if (reader.start < number) reader.until ??= place ?? { number: 0, offset: 0 }
+    return place
   }
 
-  /** A foreground reader will come, or will come no more. */
-  expectReader(expected: boolean): void {
-    this.#expected = expected
+  /** A foreground reader will come within `ms`: until then all is kept for it. */
+  expectReader(ms: number): void {
+    clearTimeout(this.#expected)
+    this.#expected = setTimeout(() => this.#expectNone(), ms).unref()
   }
 
-  read(source: Pick<LogSource, 'ended' | 'onEnd'>, options: LogOptions): AsyncGenerator<LogChunk, void, undefined> {
-    return this.#read(source, options)
+  #expectNone(): void {
+    clearTimeout(this.#expected)
+    this.#expected = undefined
   }
 
-  async *#read(
-    source: Pick<LogSource, 'ended' | 'onEnd'>,
-    options: LogOptions,
-  ): AsyncGenerator<LogChunk, void, undefined> {
-    const reader = { number: 0 }
-    if (options.foreground) {
-      this.#readers.add(reader)
-      this.#expected = false
+  /** Ends at the latest where the output of the start ends, also if a later start writes on. */
+  async *read(following: Following, options: LogOptions): AsyncGenerator<LogChunk, void, undefined> {
+    const reader: Reader = { start: following.start, foreground: options.foreground === true, number: 0 }
+    this.#readers.add(reader)
+    if (reader.foreground) this.#expectNone()
+    const source: LogSource = {
+      folder: this.folder,
+      ended: following.ended,
+      onEnd: following.onEnd,
+      until: () => reader.until,
+      at: (number) => (reader.number = number),
     }
     try {
-      yield* readLog({ ...source, folder: this.folder, at: (number) => (reader.number = number) }, options)
+      yield* readLog(source, options)
     } finally {
       this.#readers.delete(reader)
     }
@@ -98,6 +135,7 @@ export class ContainerLog {
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#watcher?.close()
+    this.#expectNone()
   }
 
   #arm(look: () => Promise<void>, wait: number): void {
@@ -121,7 +159,11 @@ export class ContainerLog {
    * One look: closes the current generation if it is full, drops what is too old. Answers the
    * current one's size.
    */
-  async rotate(bundle: string): Promise<number> {
+  rotate(bundle: string): Promise<number> {
+    return this.#rotations.run(() => this.#rotate(bundle))
+  }
+
+  async #rotate(bundle: string): Promise<number> {
     const closed = await closedGenerations(this.folder)
     let size = await sizeOf(this.path)
     if (size === undefined) {
@@ -131,26 +173,35 @@ export class ContainerLog {
       return 0
     }
     if (size >= this.limits.maxBytes) {
-      const number = (closed.at(-1) ?? -1) + 1
-      const path = join(this.folder, String(number))
-      await rename(this.path, path)
-      await reopen(bundle)
-      if (size >= this.limits.unattendedBytes)
-        this.warn(
-          `the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`,
-        )
-      closed.push(number)
+      await this.#close(closed, size, bundle)
       size = 0
     }
     await this.#drop(closed)
     return size
   }
 
+  /**
+   * Makes the current generation the newest closed one, also in `closed`. `bundle`: where conmon
+   * listens, if there is one.
+   */
+  async #close(closed: number[], size: number, bundle?: string): Promise<void> {
+    const number = (closed.at(-1) ?? -1) + 1
+    const path = join(this.folder, String(number))
+    await rename(this.path, path)
+    closed.push(number)
+    if (bundle !== undefined) await reopen(bundle)
+    if (size >= this.limits.unattendedBytes)
+      this.warn(
+        `the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`,
+      )
+  }
+
   /** The newest closed one always stays: its number says how the next is called. */
   async #drop(closed: readonly number[]): Promise<void> {
     const surplus = closed.slice(0, Math.max(0, closed.length - Math.max(1, this.limits.generations - 1)))
     if (surplus.length === 0) return
-    const first = this.#expected ? 0 : Math.min(...[...this.#readers].map((reader) => reader.number))
+    const foreground = [...this.#readers].filter((reader) => reader.foreground)
+    const first = this.#expected ? 0 : Math.min(...foreground.map((reader) => reader.number))
     let held = 0
     for (const number of closed.slice().reverse()) {
       held += (await sizeOf(join(this.folder, String(number)))) ?? 0

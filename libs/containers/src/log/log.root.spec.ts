@@ -62,6 +62,35 @@ it('without a foreground reader only the newest generations are kept, with no ga
   await world.containers.remove(id)
 })
 
+it('is kept in its bounds over starts that are too short to be looked at, and loses none of the last one', async () => {
+  const limits = { maxBytes: 2 ** 16, generations: 2, heldBytes: 2 ** 30, unattendedBytes: 2 ** 17 }
+  const own = await World.make({ logLimits: limits })
+  try {
+    const id = await own.create(['sh', '-c', 'echo begin; seq 100000 101999; echo end'])
+    for (const number of [1, 2, 3, 4, 5]) {
+      await own.containers.launch(id, { start: { number, job: `start ${number}`, attached: false } })
+      await own.containers.wait(id)
+    }
+    const lines = (await own.output(id, { foreground: true, follow: true })).toString().trimEnd().split('\n')
+    expect([lines.length, lines[0], lines.at(-1)]).toEqual([2002, 'begin', 'end'])
+    const log = join(own.options.folder, id, 'log')
+    expect(readdirSync(log).length).toBeLessThanOrEqual(2)
+    await own.containers.remove(id)
+  } finally {
+    expect(await own.end()).toEqual([])
+  }
+})
+
+it('a record that was cut off is not joined to the first one of the next start', async () => {
+  const id = await world.create(['echo', 'whole'])
+  writeFileSync(join(world.options.folder, id, 'log', 'current'), '2026-11-23T15:11:48.347477249+00:00 stdout F pa')
+  await world.containers.launch(id, { start: { number: 1, job: 'start', attached: false } })
+  await world.containers.wait(id)
+  expect((await world.output(id)).toString()).toBe('whole\n')
+  expect((await world.output(id, { foreground: true })).toString()).toBe('whole\n')
+  await world.containers.remove(id)
+})
+
 it('grows to its bound while no service runs; the container goes on, and the next service says what is lost', async () => {
   const warnings: string[] = []
   const logLimits = { maxBytes: 2 ** 18, generations: 3, heldBytes: 2 ** 30, unattendedBytes: 2 ** 20 }

@@ -2,11 +2,11 @@ import { createHash, randomBytes, randomInt } from 'node:crypto'
 import { appendFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ContainerLog } from './container-log.js'
 import { LogParser } from './parser.js'
 import { readLog } from './reader.js'
-import type { LogChunk, LogOptions } from './types.js'
+import { LOG_LIMITS, type LogChunk, type LogOptions } from './types.js'
 
 const TIME = '2026-11-23T15:11:48.347477249+00:00'
 const record = (stream: 1 | 2, tag: 'F' | 'P', text: string | Buffer): Buffer =>
@@ -144,6 +144,59 @@ describe('the reader', () => {
     expect(await text).toBe('a\nbc\nd\ne\n')
   })
 
+  it('the last lines of what the place leaves, not of what was before it', async () => {
+    write('0', 'a', 'b')
+    write('current', 'c')
+    const from = { number: 0, offset: record(1, 'F', 'a').length }
+    expect(await all({ from })).toBe('b\nc\n')
+    expect(await all({ from, tail: 99 })).toBe('b\nc\n')
+    expect(await all({ from, tail: 1 })).toBe('c\n')
+  })
+
+  it('ends where the output of its start did, whatever a later start has written behind that', async () => {
+    write('0', 'a')
+    write('current', 'b')
+    const log = new ContainerLog(folder, LOG_LIMITS, () => undefined)
+    const source = { start: 1, ended: () => ended, onEnd: () => () => undefined }
+    for (const isRotated of [false, true]) {
+      const reader = log.read(source, { follow: true })
+      expect((await reader.next()).value?.bytes.toString()).toBe('a\n')
+      await log.begin(2)
+      ended = true
+      appendFileSync(join(folder, 'current'), record(1, 'F', 'second'))
+      if (isRotated) {
+        renameSync(join(folder, 'current'), join(folder, '1'))
+        write('current', 'third')
+      }
+      expect((await reader.next()).value?.bytes.toString()).toBe('b\n')
+      expect((await reader.next()).done).toBe(true)
+      write('current', 'b')
+    }
+  })
+
+  it('a reader that is awaited is awaited for its own time, whatever was awaited before', async () => {
+    const log = new ContainerLog(folder, { ...LOG_LIMITS, maxBytes: 1, generations: 2 }, () => undefined)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      log.expectReader(10_000)
+      vi.advanceTimersByTime(9_000)
+      log.stopKeeping()
+      log.expectReader(10_000)
+      vi.advanceTimersByTime(9_000)
+      for (const text of ['a', 'b', 'c']) {
+        write('current', text)
+        await log.rotate('/nowhere')
+      }
+      expect(await all({})).toBe('a\nb\nc\n')
+      vi.advanceTimersByTime(1_000)
+      write('current', 'd')
+      await log.rotate('/nowhere')
+      expect(await all({})).toBe('d\n')
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
   it('says so when what it had not read is gone', async () => {
     write('0', 'a')
     write('current', 'b')
@@ -167,7 +220,7 @@ describe('the reader', () => {
       { maxBytes: 1, generations: 2, heldBytes: 500, unattendedBytes: 2 ** 30 },
       () => undefined,
     )
-    const source = { ended: () => ended, onEnd: () => () => undefined }
+    const source = { start: 1, ended: () => ended, onEnd: () => () => undefined }
     write('current', 'a')
     const foreground = log.read(source, { follow: true, foreground: true })
     const first = await foreground.next()

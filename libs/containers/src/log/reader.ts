@@ -3,8 +3,8 @@ import type { FileHandle } from 'node:fs/promises'
 import { StrataError } from '@strata/base'
 import { isFinal, openAfter } from './generations.js'
 import { LogParser } from './parser.js'
-import { placeOfTail } from './tail.js'
-import type { LogChunk, LogOptions } from './types.js'
+import { laterOf, placeOfTail } from './tail.js'
+import type { LogChunk, LogOptions, LogPlace } from './types.js'
 
 /** Where inotify is silent (some network file systems) a follower looks this often. */
 const POLL_MS = 1000
@@ -15,6 +15,10 @@ export interface LogSource {
   readonly ended: () => boolean
   /** Calls when `ended` may have changed. Answers how to stop it. */
   readonly onEnd: (wake: () => void) => () => void
+  /**
+   * Where the output that is to be read ends, once others write behind it. `ended` is true by then.
+   */
+  readonly until?: () => LogPlace | undefined
   /** Told the generation that is read now. */
   readonly at?: (number: number) => void
 }
@@ -25,7 +29,8 @@ export interface LogSource {
  */
 export async function* readLog(source: LogSource, options: LogOptions): AsyncGenerator<LogChunk, void, undefined> {
   const { folder } = source
-  const place = options.tail === undefined ? options.from : await placeOfTail(folder, options.tail, options.stream)
+  const tail = options.tail === undefined ? undefined : await placeOfTail(folder, options.tail, options.stream)
+  const place = laterOf(options.from, tail)
   const bell = new Bell(source, options.signal)
   const parser = new LogParser(options.stream)
   let current = place && (await openAfter(folder, place.number - 1))
@@ -39,6 +44,8 @@ export async function* readLog(source: LogSource, options: LogOptions): AsyncGen
       const ended = source.ended() || !options.follow
       if (options.follow) bell.arm()
       if (!current) {
+        const until = source.until?.()
+        if (until && last >= until.number) return
         current = await openAfter(folder, last)
         if (current) {
           if (last >= 0 && current.number > last + 1)
@@ -55,7 +62,9 @@ export async function* readLog(source: LogSource, options: LogOptions): AsyncGen
         continue
       }
       const final = ended || (await isFinal(folder, current.number))
-      const read = yield* drain(current.file, offset, parser, options.signal)
+      const { number } = current
+      const bound = (): number => boundOf(number, source.until?.())
+      const read = yield* drain(current.file, offset, parser, bound, options.signal)
       offset = read
       if (final) {
         last = current.number
@@ -73,19 +82,28 @@ export async function* readLog(source: LogSource, options: LogOptions): AsyncGen
   }
 }
 
-/** To the file's present end; answers where that is. */
+/** How many bytes of a generation belong to output that ends at `until`. */
+function boundOf(number: number, until: LogPlace | undefined): number {
+  if (!until || number < until.number) return Infinity
+  return number === until.number ? until.offset : 0
+}
+
+/** To the file's present end, or to `bound`; answers where that is. */
 async function* drain(
   file: FileHandle,
   from: number,
   parser: LogParser,
+  bound: () => number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<LogChunk, number, undefined> {
   for (let offset = from; ;) {
     signal?.throwIfAborted()
     const { bytesRead } = await file.read(parser.buffer(), { position: offset })
-    if (bytesRead === 0) return offset
-    offset += bytesRead
-    yield* parser.take(bytesRead)
+    // Asked behind the read: the bound is set before anything is written beyond it.
+    const length = Math.min(bytesRead, bound() - offset)
+    if (length <= 0) return offset
+    offset += length
+    yield* parser.take(length)
   }
 }
 

@@ -7,6 +7,20 @@ import type { LogPlace } from './types.js'
 const WINDOW = 64 * 1024
 const NEWLINE = 0x0a
 
+/** Whether the last byte of the file ends a record. Nobody writes to the file meanwhile. */
+export async function endsInRecord(path: string): Promise<boolean> {
+  await using file = await open(path, 'r')
+  const { size } = await file.stat()
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(1), { position: size - 1 })
+  return bytesRead === 1 && buffer[0] === NEWLINE
+}
+
+/** The place that is further behind; `undefined` is the log's beginning. */
+export function laterOf(one: LogPlace | undefined, other: LogPlace | undefined): LogPlace | undefined {
+  if (!one || !other) return one ?? other
+  return one.number > other.number || (one.number === other.number && one.offset > other.offset) ? one : other
+}
+
 /**
  * Where the last `lines` lines begin (of one stream, or of both together), read from the end
  * backwards. `undefined`: at the very beginning.

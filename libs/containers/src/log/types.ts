@@ -18,7 +18,7 @@ export interface LogOptions {
   readonly follow?: boolean | undefined
   /** Only what was written from here on. Left out: from the beginning. */
   readonly from?: LogPlace | undefined
-  /** Only the last so many lines of both streams together; `from` does not count then. */
+  /** Only the last so many lines of both streams together, of what `from` leaves. */
   readonly tail?: number | undefined
   /** One stream only. */
   readonly stream?: 1 | 2 | undefined

@@ -42,7 +42,9 @@ async function refused(request: ContainerRequest = {}): Promise<string> {
 describe('/dev, /proc and /sys of an image', () => {
   it.each(['dev', 'proc', 'sys'])('a link for /%s is refused', async (name) => {
     await world.useRoot((root) => symlink(canary, join(root, name)))
-    expect(await refused()).toBe(`the image's /${name} is a symbolic link, not a folder: such an image is not run`)
+    expect(await refused()).toBe(
+      `the container's /${name} is a symbolic link, not a folder: such a container is not started`,
+    )
   })
 
   it('a file for /dev is refused', async () => {
@@ -146,7 +148,7 @@ describe('the working directory', () => {
 
   it('behind a link whose target is not UTF-8 is refused by name', async () => {
     await world.useRoot((root) => symlink(NOT_UTF8, join(root, 'w')))
-    expect(await refused({ workdir: '/w' })).toBe("the image's /w is a link to a name that is not UTF-8")
+    expect(await refused({ workdir: '/w' })).toBe("the container's /w is a link to a name that is not UTF-8")
   })
 
   it('may be in /dev', async () => {
@@ -183,11 +185,11 @@ describe('mount targets', () => {
 
   it('behind a link whose target is not UTF-8 are refused by name', async () => {
     await world.useRoot((root) => symlink(NOT_UTF8, join(root, 'etc/hosts')))
-    expect(await refused()).toBe("the image's /etc/hosts is a link to a name that is not UTF-8")
+    expect(await refused()).toBe("the container's /etc/hosts is a link to a name that is not UTF-8")
   })
 
   it('that are something else are refused', async () => {
     await world.useRoot((root) => mkdir(join(root, 'etc/hosts')))
-    expect(await refused()).toBe("the image's /etc/hosts is a folder, which /etc/hosts cannot be")
+    expect(await refused()).toBe("the container's /etc/hosts is a folder, which /etc/hosts cannot be")
   })
 })

@@ -55,7 +55,7 @@ it('all paths together take a bounded number of steps', async () => {
   expect(await paths.makeFolder('/l0')).toBe('/l40')
   await expect(paths.makeFolder('/l0')).rejects.toMatchObject({
     code: 'launch_failed',
-    message: 'the paths of the image take more than 16384 steps; the last one is "/l0"',
+    message: 'the paths of the container take more than 16384 steps; the last one is "/l0"',
   })
   expect(descriptors()).toBe(before)
 })
@@ -90,6 +90,6 @@ it('a file is made once, and only where there is none', async () => {
   expect(await paths.makeFile('/etc/hosts')).toBe('/etc/hosts')
   expect(lstatSync(join(root, 'etc/hosts')).size).toBe(1)
   await expect(paths.makeFolder('/etc/hosts/x')).rejects.toMatchObject({
-    message: "the image's /etc/hosts is not a folder, which /etc/hosts/x cannot be",
+    message: "the container's /etc/hosts is not a folder, which /etc/hosts/x cannot be",
   })
 })

@@ -58,7 +58,7 @@ export class RootPaths {
       if (kind !== 'absent' && kind !== 'directory')
         throw new StrataError(
           'launch_failed',
-          `the image's ${name} is ${kind === 'link' ? 'a symbolic link' : 'a file'}, not a folder: such an image is not run`,
+          `the container's ${name} is ${kind === 'link' ? 'a symbolic link' : 'a file'}, not a folder: such a container is not started`,
         )
     }
   }
@@ -71,7 +71,8 @@ export class RootPaths {
     try {
       const at = this.#open(path, O_PATH)
       try {
-        if (!fstatSync(at).isFile()) throw new StrataError('launch_failed', `the image's ${path} is not a regular file`)
+        if (!fstatSync(at).isFile())
+          throw new StrataError('launch_failed', `the container's ${path} is not a regular file`)
       } finally {
         closeSync(at)
       }
@@ -81,7 +82,7 @@ export class RootPaths {
         const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, MAX_SMALL_FILE) + 1)
         const length = readSync(fd, bytes, 0, bytes.length, 0)
         if (length > MAX_SMALL_FILE)
-          throw new StrataError('launch_failed', `the image's ${path} has more than ${MAX_SMALL_FILE} bytes`)
+          throw new StrataError('launch_failed', `the container's ${path} has more than ${MAX_SMALL_FILE} bytes`)
         return bytes.toString('utf8', 0, length)
       } finally {
         closeSync(fd)
@@ -164,7 +165,7 @@ export class RootPaths {
         } else if (found !== (isLast ? last : 'directory')) {
           throw new StrataError(
             'launch_failed',
-            `the image's ${walk.path}/${part} is ${found === 'directory' ? 'a folder' : 'not a folder'}, which ${path} cannot be`,
+            `the container's ${walk.path}/${part} is ${found === 'directory' ? 'a folder' : 'not a folder'}, which ${path} cannot be`,
           )
         }
         walk.enter(part)
@@ -183,7 +184,7 @@ export class RootPaths {
     if (this.#steps > MAX_STEPS)
       throw new StrataError(
         'launch_failed',
-        `the paths of the image take more than ${MAX_STEPS} steps; the last one is ${JSON.stringify(path.slice(0, 200))}`,
+        `the paths of the container take more than ${MAX_STEPS} steps; the last one is ${JSON.stringify(path.slice(0, 200))}`,
       )
     if (this.#steps % SLICE === 0) await setImmediate()
   }
@@ -196,7 +197,7 @@ export class RootPaths {
     if (error instanceof StrataError) return error
     return new StrataError(
       'launch_failed',
-      `cannot use ${JSON.stringify(path.slice(0, 200))} in the image: ${String(codeOf(error) ?? error)}`,
+      `cannot use ${JSON.stringify(path.slice(0, 200))} in the container's root: ${String(codeOf(error) ?? error)}`,
       { cause: error },
     )
   }
@@ -235,7 +236,7 @@ class Walk {
     const target = readlinkSync(`/proc/self/fd/${this.#open()}/${part}`, { encoding: 'buffer' })
     const name = `${this.path}/${part}`
     if (!isUtf8(target))
-      throw new StrataError('launch_failed', `the image's ${name} is a link to a name that is not UTF-8`)
+      throw new StrataError('launch_failed', `the container's ${name} is a link to a name that is not UTF-8`)
     return target.toString()
   }
 

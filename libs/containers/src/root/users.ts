@@ -35,7 +35,7 @@ export function resolveUser(text: string, passwd: string, group: string): User {
     wanted === undefined ? name === userPart : DIGITS.test(uid ?? '') && Number(uid) === wanted,
   )
   if (wanted === undefined && !line)
-    throw refuse(text, `there is no user ${JSON.stringify(userPart)} in the image's /etc/passwd`)
+    throw refuse(text, `there is no user ${JSON.stringify(userPart)} in the container's /etc/passwd`)
   const uid = wanted ?? id(line?.[2], text)
   const home = line?.[5]?.startsWith('/') ? line[5] : '/'
   const groups = [...lines(group)]
@@ -53,7 +53,7 @@ export function resolveUser(text: string, passwd: string, group: string): User {
 
 function groupNamed(name: string, groups: string[][], text: string): number {
   const line = groups.find((fields) => fields[0] === name)
-  if (!line) throw refuse(text, `there is no group ${JSON.stringify(name)} in the image's /etc/group`)
+  if (!line) throw refuse(text, `there is no group ${JSON.stringify(name)} in the container's /etc/group`)
   return id(line[2], text)
 }
 
