@@ -14,12 +14,15 @@ const PASSED_ON: NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', '
 
 /**
  * Has a container made or started by `ask`, as the request `job`, then does `work` with it. Until
- * `ask` is answered a signal takes the request back; from then on signals are the container's.
+ * `ask` is answered a signal cancels the request; from then on signals are the container's. If the
+ * request was done all the same (a signal may come before the service has the job), `late` does
+ * with the container what the signal wants; without it, the container gets the signal.
  */
 export async function withSignals(
   client: Client,
   ask: (job: string) => Promise<{ readonly id: string }>,
   work: (id: string) => Promise<void>,
+  late?: (id: string) => Promise<void>,
 ): Promise<void> {
   const job = randomUUID()
   let containerId: string | undefined
@@ -33,15 +36,23 @@ export async function withSignals(
   })
   try {
     const { id } = await ask(job).catch((error: unknown) => {
-      if (early !== undefined) throw new CliError('the launch was cancelled', { exitCode: exitCodeOf(early) })
+      if (early !== undefined) throw cancelled(early)
       throw error
     })
+    if (early !== undefined && late) {
+      await late(id)
+      throw cancelled(early)
+    }
     containerId = id
     if (early !== undefined) pass(client, id, early)
     await work(id)
   } finally {
     release()
   }
+}
+
+function cancelled(signal: NodeJS.Signals): CliError {
+  return new CliError('the launch was cancelled', { exitCode: exitCodeOf(signal) })
 }
 
 /** A container that has just ended, or was removed, takes no signal: that is no error. */

@@ -17,6 +17,14 @@ const record: ContainerRecord = {
 const exited = { status: 'exited', code: 3, finishedAt: '2026-11-28T12:00:00.000Z' } as const
 const both = (one: ContainerRecord) => [containerView(one, 'n', 'x'), publicView(one, 'n', 'x')]
 
+it('one that waits for a start is told from one that is being created, launched or started', () => {
+  const created: ContainerRecord = { ...record, starts: 0, startedApart: true }
+  const waiting = { ...created, job: undefined }
+  const bound = { ...created, idle: { state: { status: 'created' } as const, starts: 0 } }
+  expect(both(waiting)).toMatchObject([{ waits: true }, { waits: true }])
+  for (const one of [record, created, bound]) for (const view of both(one)) expect(view).not.toHaveProperty('waits')
+})
+
 it('a start that is under way is not counted, so that a request beside it means the same start', () => {
   const first = { ...record, idle: { state: { status: 'created' } as const, starts: 0 } }
   for (const one of [record, first])

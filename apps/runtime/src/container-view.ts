@@ -1,5 +1,5 @@
 import type { ContainerView } from '@strata/api'
-import { argsOf, type ContainerRecord, type ContainerState } from '@strata/containers'
+import { argsOf, waitsForStart, type ContainerRecord, type ContainerState } from '@strata/containers'
 import { ERROR_TITLES, toldToCaller } from '@strata/base'
 
 /**
@@ -40,6 +40,7 @@ export function containerView(record: ContainerRecord, node: string, name: strin
     ...(state.status === 'running' ? { pid: state.pid } : {}),
     ...(state.status === 'exited' ? { finishedAt: state.finishedAt, exitCode: state.code, ...endReason(state) } : {}),
     starts: state.status === 'created' ? 0 : starts,
+    ...(waitsForStart(record) ? { waits: true } : {}),
     autoRemove: autoRemove ?? false,
     network: request.network ?? 'none',
   }

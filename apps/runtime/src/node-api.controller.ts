@@ -85,12 +85,10 @@ export class NodeApiController {
   async stop(
     @Param('id', { schema: NODE_API.stopContainer.param }) container: string,
     @Body({ schema: NODE_API.stopContainer.body }) { timeout }: z.infer<typeof NODE_API.stopContainer.body>,
+    @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    await this.node.containers.stop(
-      container,
-      timeout === undefined ? {} : { timeoutSeconds: timeout < 0 ? FOREVER_SECONDS : timeout },
-    )
-    await this.node.published()
+    const options = timeout === undefined ? {} : { timeoutSeconds: timeout < 0 ? FOREVER_SECONDS : timeout }
+    await this.node.stop(container, options, closedSignal(reply.raw))
   }
 
   @Serves(NODE_API.killContainer)

@@ -1,6 +1,12 @@
 import { Logger } from '@nestjs/common'
 import { imageRef, type ImageRef } from '@strata/api'
-import type { ContainerClaim, Containers } from '@strata/containers'
+import {
+  pendingJob,
+  type ContainerClaim,
+  type ContainerRecord,
+  type Containers,
+  type ContainerStart,
+} from '@strata/containers'
 import { asConfidential, asStrataError, failpoint, StrataError } from '@strata/base'
 import type { Images } from '@strata/images'
 import { expectConfig, imageConfigSchema, MAX_JSON_BYTES, parseJson } from '@strata/oci'
@@ -29,6 +35,11 @@ const MOST_ASKED = 5
  * which a node that has just renewed counts as gone.
  */
 const FRESH_MS = 1_000
+/**
+ * How long a start waits in its slot until its container is free: an end takes some tens of
+ * milliseconds. On a busy disk it takes minutes, and then the start is put back.
+ */
+const TURN_MS = 1_000
 
 /**
  * What a node does for others: takes a request from the shared queue (`place`), and carries it out
@@ -73,7 +84,8 @@ export class NodeJobs {
     launch: async ({ root, launch }, context) => {
       try {
         // One that an earlier run has brought further is only observed.
-        if (this.#isToStart(launch.container)) {
+        const isUnderWay = this.#isUnderWay(root, launch.container)
+        if (isUnderWay) {
           await context.children([])
           await context.progress({ step: launch.start ? 'launching' : 'creating' })
           await this.#assembled(root, launch.image, context)
@@ -85,7 +97,7 @@ export class NodeJobs {
               assertOwned: () => this.#assertMayStart(root, context),
             }),
           )
-        else {
+        else if (isUnderWay) {
           // What was told to have failed must not stay.
           await this.#assertMayStart(root, context)
           await this.containers.ready(launch.container, root)
@@ -116,14 +128,12 @@ export class NodeJobs {
     const start = { number, job: root, attached: attach }
     this.failures.forget(container)
     try {
-      const what = await this.containers.begin(container, start)
-      if (what === 'busy') await context.again(stillMade(container))
-      if (what === 'due') {
-        // Others may have taken it for one that has exited, and cannot run.
-        await this.published()
+      if ((await this.#begin(container, start, context)) === 'due') {
         await context.children([])
         await context.progress({ state: 'active', step: 'starting' })
         await this.#rootOf(root, container, context)
+        // Again: another start of the same number may have come to its launch, or been withdrawn.
+        await this.#begin(container, start, context)
       }
       await this.#inConfidence(container, () =>
         this.containers.launch(container, {
@@ -136,13 +146,41 @@ export class NodeJobs {
       if (endsRunOnly(error)) throw error
       await context.assertOwned()
       await this.containers.giveUp(container, asStrataError(error), root)
-      await this.#releaseRootOf(container)
+      await this.#notStarted(container, root)
       await this.published()
       throw error
     }
     await this.published()
     this.#logger.log({ container }, `started ${container.slice(0, 12)}`)
     return { node: this.node, container }
+  }
+
+  /**
+   * Notes the start, and has it published: until then others may take the container for one that
+   * has exited, or waits, and cannot run. Puts the start back while something else happens to the
+   * container, so that its slot is free.
+   */
+  async #begin(container: string, start: ContainerStart, context: JobContext): Promise<'due' | 'done'> {
+    const patience = AbortSignal.any([context.signal, AbortSignal.timeout(TURN_MS)])
+    const what = (await this.containers.isFree(container, patience))
+      ? await this.containers.begin(container, start)
+      : 'busy'
+    if (what === 'busy') {
+      context.signal.throwIfAborted()
+      return context.again(busy(container))
+    }
+    if (what === 'due') await this.published()
+    return what
+  }
+
+  /** A start has failed: one that is removed at its end goes now, as after a launch that failed. */
+  async #notStarted(container: string, root: string): Promise<void> {
+    const record = this.#recordOf(container)
+    if (!record) return
+    const { autoRemove, state, job, idle } = record
+    const hasFailed = state.status === 'exited' && state.error !== undefined && job === root && !idle
+    if (autoRemove && hasFailed) await this.containers.remove(container)
+    await this.roots.release(record.image.chainId, container)
   }
 
   /**
@@ -155,11 +193,6 @@ export class NodeJobs {
     await this.#assembled(root, imageRef(await this.images.details(image.id)), context)
   }
 
-  async #releaseRootOf(container: string): Promise<void> {
-    const record = this.containers.list().find(({ id }) => id === container)
-    if (record) await this.roots.release(record.image.chainId, container)
-  }
-
   /**
    * The container stays, with the reason, as any that has ended; it goes with its name if it was
    * only to be created, was to be removed, or was taken back.
@@ -169,8 +202,9 @@ export class NodeJobs {
     { container, autoRemove, image, start }: LaunchSpec,
     error: StrataError,
   ): Promise<void> {
-    await this.containers.giveUp(container, error, root)
-    if (start && (autoRemove || error.code === 'cancelled') && this.#isClaimed(container))
+    const isGivenUp = await this.containers.giveUp(container, error, root)
+    // A later start of it is another request's.
+    if (start && (autoRemove || error.code === 'cancelled') && (isGivenUp || this.#hasOnlyFailed(container)))
       await this.containers.remove(container)
     await this.roots.release(this.roots.chainId(image), container)
     await this.published()
@@ -234,7 +268,7 @@ export class NodeJobs {
     } catch (error) {
       if (endsRunOnly(error)) throw error
       await context.assertOwned()
-      if (node === this.node && !this.#isClaimed(launch.container)) {
+      if (node === this.node && !this.#recordOf(launch.container)) {
         await this.queue.nodes.giveBack(launch.name, launch.container, context.lock, { placement: true })
       }
       throw error
@@ -292,14 +326,27 @@ export class NodeJobs {
     return !this.membership.standing.whole
   }
 
-  #isClaimed(container: string): boolean {
-    return this.containers.list().some(({ id }) => id === container)
+  #recordOf(container: string): ContainerRecord | undefined {
+    return this.containers.list().find(({ id }) => id === container)
   }
 
-  /** Also one that was removed: if that stopped its launch, the launch ends with that reason. */
-  #isToStart(container: string): boolean {
-    const record = this.containers.list().find(({ id }) => id === container)
-    return record === undefined || record.state.status === 'created'
+  /** Its first start has ended before the process ran, and none has followed. */
+  #hasOnlyFailed(container: string): boolean {
+    const record = this.#recordOf(container)
+    return record?.state.status === 'exited' && record.starts <= 1 && !record.idle
+  }
+
+  /**
+   * Whether the request `root` has still to create or launch the container. Also true of one that
+   * was removed: if that stopped its launch, the launch ends with that reason. False once it waits
+   * for a start, and if a start of another request is under way with it.
+   */
+  #isUnderWay(root: string, container: string): boolean {
+    const record = this.#recordOf(container)
+    if (!record) return true
+    // Records of d5153a4 name no request.
+    if (record.job === undefined) return record.state.status === 'created' && !record.startedApart
+    return !record.idle && pendingJob(record) === root
   }
 
   /**
@@ -335,9 +382,9 @@ export class NodeJobs {
   }
 }
 
-function stillMade(container: string): StrataError {
+function busy(container: string): StrataError {
   return new StrataError(
     'container_running',
-    `container ${container.slice(0, 12)} is still being created or launched by another request: start it when that has ended`,
+    `container ${container.slice(0, 12)} is busy: another request creates or launches it, or what its last run has left is still being taken down. Start it again when that has ended`,
   )
 }

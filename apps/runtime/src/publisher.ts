@@ -1,6 +1,6 @@
 import { containerSchema } from '@strata/api'
 import { pendingJob, type Containers, type ContainerRecord } from '@strata/containers'
-import { Serial, StrataError } from '@strata/base'
+import { asStrataError, Serial, StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
 import { publicView } from './container-view.js'
 
@@ -19,6 +19,8 @@ export class Publisher {
   readonly #names = new Map<string, string>()
   /** Containers whose name another has got while this node was forgotten. */
   readonly #nameless = new Set<string>()
+  /** Containers of forgotten requests that could not be given up yet. */
+  readonly #forgotten = new Set<string>()
 
   constructor(
     private readonly directory: NodeDirectory,
@@ -93,20 +95,36 @@ export class Publisher {
    * A container whose request has ended before its launch, creation or start did is given up,
    * instead of waiting for ever. So it is when this node was gone, and where a run of the request's
    * jobs has lost its job. `forgotten`: also one whose request Redis does not know. A container
-   * that waits for a start has no request, and stays.
+   * that waits for a start has no request, and stays. One that cannot be given up now (a full disk)
+   * keeps no other waiting: the next look tries again.
    */
   async #endLost({ forgotten }: { forgotten: boolean }): Promise<void> {
     for (const record of this.containers.list()) {
       const { id } = record
-      const job = pendingJob(record)
-      if (job === undefined) continue
-      const end = await this.journal.endOf(job)
-      if (end === 'under way' || (end === 'unknown' && !forgotten)) continue
-      const told = end === 'unknown' ? undefined : end.error
-      const why = told?.message ?? 'its launch was ended while the node was away, before it started'
-      const isEnded = await this.containers.giveUp(id, new StrataError(told?.code ?? 'node_unavailable', why), job)
-      if (isEnded && told?.code === 'cancelled') await this.containers.remove(id)
+      if (forgotten && pendingJob(record) !== undefined) this.#forgotten.add(id)
+      try {
+        await this.#endLostOf(record)
+        this.#forgotten.delete(id)
+      } catch (error) {
+        if (asStrataError(error).code === 'queue_unavailable') throw error
+        this.warn(`giving up what was begun with container ${id.slice(0, 12)}: ${asStrataError(error).message}`)
+      }
     }
+  }
+
+  async #endLostOf(record: ContainerRecord): Promise<void> {
+    const { id } = record
+    const job = pendingJob(record)
+    if (job === undefined) return
+    const end = await this.journal.endOf(job)
+    if (end === 'under way' || (end === 'unknown' && !this.#forgotten.has(id))) return
+    const told = end === 'unknown' ? undefined : end.error
+    const why = told?.message ?? 'its launch was ended while the node was away, before it started'
+    const isEnded = await this.containers.giveUp(id, new StrataError(told?.code ?? 'node_unavailable', why), job)
+    if (isEnded && told?.code === 'cancelled') await this.containers.remove(id)
+    // Another request of the same number may have come to the record meanwhile, which is lost too.
+    const now = this.containers.list().find((one) => one.id === id)
+    if (now && pendingJob(now) !== job) await this.#endLostOf(now)
   }
 
   async #one(id: string, record: ContainerRecord | undefined): Promise<void> {
@@ -118,5 +136,6 @@ export class Publisher {
     }
     await this.directory.withdraw(this.node, id, this.#names.get(id))
     this.#names.delete(id)
+    this.#forgotten.delete(id)
   }
 }

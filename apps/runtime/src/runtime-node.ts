@@ -253,6 +253,18 @@ export class RuntimeNode {
     return pruned
   }
 
+  /** A start of it whose process does not run yet is ended: it would come up behind this. */
+  async stop(id: string, options: { timeoutSeconds?: number }, gone: AbortSignal): Promise<void> {
+    const record = this.containers.list().find((one) => one.id === id)
+    if (record?.idle && record.job !== undefined) {
+      await this.queue.journal.stopWork(record.job, new StrataError('cancelled', 'its container was stopped'))
+      // A record that is gone has nothing to wait for.
+      await this.queue.journal.end(record.job, gone).catch(() => undefined)
+    }
+    await this.containers.stop(id, options)
+    await this.published()
+  }
+
   /** A launch or a start of it that is under way ends as well, if its process does not run yet. */
   async remove(id: string, options: { force: boolean }): Promise<void> {
     const record = this.containers.list().find((one) => one.id === id)

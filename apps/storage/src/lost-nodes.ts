@@ -17,7 +17,12 @@ import type { RemovedNodes } from '@strata/store'
 import { z } from 'zod'
 
 /** What counts here of a container that a node has published. */
-const publishedSchema = z.object({ id: z.string(), name: z.string(), state: z.string() })
+const publishedSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  state: z.string(),
+  waits: z.boolean().optional(),
+})
 
 /**
  * One look is not enough: while Redis was away no node could say that it lives. Who is missed at so
@@ -116,7 +121,7 @@ export class LostNodes {
     await this.#refuseLiving(node)
     const containers = (await this.queue.nodes.published(id))
       .map((view) => publishedSchema.parse(view))
-      .filter(({ state }) => state !== 'exited')
+      .filter(({ state, waits }) => state !== 'exited' && !waits)
     if (!force && containers.length > 0) {
       throw new StrataError(
         'node_in_use',

@@ -32,7 +32,7 @@ export const createContainerSchema = z
   .meta({ id: 'CreateContainer' })
 export type CreateContainer = z.infer<typeof createContainerSchema>
 
-/** `unknown`: it was created or running when its node was last heard of, and that is gone. */
+/** `unknown`: it was running, or about to, when its node was last heard of, and that is gone. */
 const CONTAINER_STATES = ['created', 'running', 'exited', 'unknown'] as const
 export const containerSchema = z
   .object({
@@ -49,6 +49,10 @@ export const containerSchema = z
     pid: z.number().int().optional(),
     exitCode: z.number().int().optional(),
     starts: z.number().int().nonnegative().optional().meta({ description: 'how often it was started' }),
+    waits: z.boolean().optional().meta({
+      description:
+        'it was created, and waits for a start: no process of it runs or is about to, also if its node is gone',
+    }),
     reason: z.string().optional().meta({ description: 'why it ended without its own exit code: start interrupted, …' }),
     autoRemove: z.boolean(),
     network: z.enum(['none', 'host']),

@@ -51,6 +51,29 @@ it('create is taken back by a signal that comes before the answer', async () => 
   expect(await ended).toMatchObject({ code: 130, stdout: '' })
 })
 
+it('create takes away what was created although a signal came: before the service had the job', async () => {
+  await using service = await ServiceDouble.start()
+  const [launch, cancel] = [Promise.withResolvers<ServerResponse>(), Promise.withResolvers<undefined>()]
+  service.on('POST /v1/containers', (_seen, response) => launch.resolve(response))
+  service.on('DELETE /v1/jobs/{job}', (_seen, response) => {
+    sendProblem(response, 404, 'job_not_found', 'there is no such job')
+    cancel.resolve(undefined)
+  })
+  const removed = Promise.withResolvers<undefined>()
+  service.on(`DELETE /v1/containers/${id}`, (_seen, response) => {
+    sendJson(response, 204)
+    removed.resolve(undefined)
+  })
+  const child = start(service, ['create', 'img'])
+  const ended = outcome(child)
+  const answer = await launch.promise
+  child.kill('SIGINT')
+  await cancel.promise
+  sendJson(answer, 201, { id })
+  expect(await ended).toMatchObject({ code: 130, stdout: '' })
+  await removed.promise
+})
+
 it('start prints the names as they were given, says what fails, and goes on with the others', async () => {
   await using service = (await ServiceDouble.start())
     .json('POST /v1/containers/a/start', 200, { id })

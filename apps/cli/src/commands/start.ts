@@ -16,6 +16,9 @@ export function startCommands(program: Command, context: Context): void {
         client,
         (job) => client.call('createContainer', { query: { job, start: false }, body }),
         (id) => Promise.resolve(print(id)),
+        async (id) => {
+          await client.call('removeContainer', { params: { id } })
+        },
       )
     },
   )

@@ -175,10 +175,11 @@ function parse(value: unknown): ContainerView {
 
 /**
  * A container whose node is gone has no known state: it may still run there, or its machine may not
- * exist any more.
+ * exist any more. One that has exited or waits for a start runs nowhere: the node would have
+ * published another state before it started it.
  */
 function withoutNode(shown: ContainerView): ContainerView {
-  if (shown.state === 'exited') return shown
+  if (shown.state === 'exited' || shown.waits) return shown
   const view = { ...shown }
   delete view.pid
   return {

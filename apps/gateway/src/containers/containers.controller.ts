@@ -54,6 +54,10 @@ export class ContainersController {
   @Endpoint(API.startContainer, 'Starts one that was created or has exited; answers at once if it runs', [
     'container_not_found',
     'container_ambiguous',
+    'container_running',
+    'image_not_found',
+    'layer_missing',
+    'cancelled',
     'launch_failed',
     'command_not_found',
     'command_not_executable',
@@ -110,7 +114,10 @@ export class ContainersController {
     return this.containers.get(id, closedSignal(reply.raw))
   }
 
-  @Endpoint(API.waitContainer, 'Answers when the container has exited', ['container_not_found', 'node_unavailable'])
+  @Endpoint(API.waitContainer, 'Answers when the container has exited, and no start of it is under way', [
+    'container_not_found',
+    'node_unavailable',
+  ])
   async wait(
     @Param('id', { schema: API.waitContainer.param }) id: string,
     @Res({ passthrough: true }) reply: FastifyReply,
@@ -145,7 +152,11 @@ export class ContainersController {
     })
   }
 
-  @Endpoint(API.stopContainer, 'Asks it to end, then ends it', ['container_not_found', 'node_unavailable'])
+  @Endpoint(API.stopContainer, 'Asks it to end, then ends it; a start that has no process yet is cancelled', [
+    'container_not_found',
+    'container_not_running',
+    'node_unavailable',
+  ])
   async stop(
     @Param('id', { schema: API.stopContainer.param }) id: string,
     @Body({ schema: API.stopContainer.body }) body: z.infer<typeof API.stopContainer.body>,
