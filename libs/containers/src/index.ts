@@ -1,5 +1,4 @@
 export { argsOf } from './runtime/command.js'
 export * from './container.js'
 export * from './containers.js'
-export type { ContainersOptions } from './parts.js'
 export * from './log/types.js'
