@@ -17,12 +17,20 @@ export interface ResolvedImage {
   readonly bareTag: Tag | undefined
 }
 
+/**
+ * What an archive's name becomes: its repository and tag. A digest beside them is left out. It may
+ * be that of an index of which only one platform is taken, and a name with the digest of something
+ * that is not here is found by nobody. A name without a tag is none: an image has its digest
+ * anyway.
+ */
+function tagged(name: string): Reference[] {
+  const { repository, tag } = parseTagged(name)
+  return tag === undefined ? [] : [{ repository, tag, digest: undefined }]
+}
+
 /** `manifest.json`'s RepoTags. Docker wrote `<none>:<none>` for an untagged image. */
 export function namesOfRepoTags(tags: readonly string[]): Reference[] {
-  return tags
-    .filter((tag) => tag !== '<none>:<none>')
-    .map(parseTagged)
-    .filter(hasTag)
+  return tags.filter((tag) => tag !== '<none>:<none>').flatMap(tagged)
 }
 
 /**
@@ -32,11 +40,11 @@ export function namesOfRepoTags(tags: readonly string[]): Reference[] {
 export function namesOfAnnotations(annotations: Readonly<Record<string, string>>): ArchiveNames {
   const refName = annotations['org.opencontainers.image.ref.name'] ?? ''
   const full = annotations['io.containerd.image.name']
-  if (full) return { names: [parseTagged(full)].filter(hasTag), bareTag: undefined }
+  if (full) return { names: tagged(full), bareTag: undefined }
   // A tag has neither `/` nor `:`; a name in full has at least one of them.
   if (/^\w[\w.-]{0,127}$/.test(refName)) return { names: [], bareTag: refName as Tag }
   try {
-    return { names: [parseTagged(refName)].filter(hasTag), bareTag: undefined }
+    return { names: tagged(refName), bareTag: undefined }
   } catch {
     return { names: [], bareTag: undefined }
   }
@@ -60,8 +68,4 @@ export function nameAs(images: readonly ResolvedImage[], name: string): ArchiveI
     throw new StrataError('name_invalid', `${JSON.stringify(name)} has a digest; an image is given a name and a tag`)
   const tag = given.tag ?? only.bareTag ?? parseTagged(name).tag
   return [{ ...only.image, names: [{ ...given, tag }] }]
-}
-
-function hasTag(name: Reference): boolean {
-  return name.tag !== undefined
 }

@@ -143,6 +143,39 @@ describe('names', () => {
       [],
     ],
     [
+      'containerd’s name with the digest of an index of which one platform is taken',
+      [
+        ...one,
+        blob(index([descriptor(manifest(), MEDIA.manifest, amd64)])),
+        [
+          'index.json',
+          index([
+            descriptor(index([descriptor(manifest(), MEDIA.manifest, amd64)]), MEDIA.index, {
+              annotations: { 'io.containerd.image.name': `a.io/x:3.9@${digestOf('an index')}` },
+            }),
+          ]),
+        ],
+      ],
+      {},
+      ['a.io/x:3.9'],
+    ],
+    [
+      'RepoTags with digests, with a tag and without',
+      [
+        docker([
+          {
+            Config: 'c.json',
+            RepoTags: [`a:1@${digestOf('x')}`, `b@${digestOf('x')}`, 'a:1'],
+            Layers: ['l/layer.tar'],
+          },
+        ]),
+        ['c.json', config()],
+        ['l/layer.tar', layer],
+      ],
+      {},
+      ['a:1'],
+    ],
+    [
       'one manifest under two names',
       [
         ...one,
@@ -235,6 +268,18 @@ describe('what is an image', () => {
       ],
       'amd64',
     ],
+    ...[null, undefined].map((layers): (typeof good)[number] => {
+      const artifact = manifest('{}', [], { config: descriptor('{}', 'application/vnd.oci.empty.v1+json'), layers })
+      return [
+        `an image beside an artifact whose layers are ${layers}`,
+        [
+          ...one,
+          blob(artifact),
+          ['index.json', index([descriptor(artifact, MEDIA.manifest), descriptor(manifest(), MEDIA.manifest)])],
+        ],
+        'amd64',
+      ]
+    }),
     [
       'an empty manifest.json beside an index',
       [...one, docker([]), ['index.json', index([descriptor(manifest(), MEDIA.manifest)])]],

@@ -79,6 +79,12 @@ describe('the archive of images', () => {
     expect(new Set(names).size).toBe(names.length)
   })
 
+  it.each(['docker', 'oci'] as const)('%s: a name that is given twice is written once', async (format) => {
+    const twice = { ...one, names: ['fx/one:1', 'docker.io/fx/one:1', 'b', 'fx/one:1'].map(parseTagged) }
+    const once = { ...one, names: ['fx/one:1', 'b'].map(parseTagged) }
+    expect((await read(planArchive([twice], format))).equals(await read(planArchive([once], format)))).toBe(true)
+  })
+
   it('any part of it is that part of the whole, and its tag says which bytes', async () => {
     const plan = planArchive([one, two], 'docker')
     const whole = await read(plan)

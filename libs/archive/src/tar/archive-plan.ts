@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { algorithmOf, familiarReference, formatReference, MEDIA, type Digest, type Reference } from '@strata/oci'
+import { distinct } from '../images/resolve-names.js'
 import { ENTRY } from './tar-entry.js'
 import { writeEntry } from './tar-entry-write.js'
 import { zerosAfter, END_OF_TAR } from './tar-write.js'
@@ -33,7 +34,7 @@ export interface SavedImage {
     readonly blobs: readonly Sized[]
     readonly layers: readonly Sized[]
   }
-  /** Each with a tag. */
+  /** Each with a tag. One that comes twice is written once. */
   readonly names: readonly Reference[]
 }
 
@@ -62,6 +63,7 @@ export function planArchive(
   format: ArchiveFormat,
   without: ReadonlySet<Digest> = new Set(),
 ): ArchivePlan {
+  const named = images.map((image) => ({ ...image, names: distinct(image.names) }))
   const pieces: ArchivePiece[] = []
   const file = (name: string, content: Content): void => {
     const size = Buffer.isBuffer(content) ? content.length : content.size
@@ -71,8 +73,8 @@ export function planArchive(
   }
   const folder = (name: string): void => void pieces.push({ bytes: headerOf(name, 0) })
   file('oci-layout', json({ imageLayoutVersion: '1.0.0' }))
-  file('index.json', json({ schemaVersion: 2, mediaType: MEDIA.index, manifests: images.flatMap(descriptors) }))
-  if (format === 'docker') file('manifest.json', json(images.map(dockerItem)))
+  file('index.json', json({ schemaVersion: 2, mediaType: MEDIA.index, manifests: named.flatMap(descriptors) }))
+  if (format === 'docker') file('manifest.json', json(named.map(dockerItem)))
   const blobs = new Map(images.flatMap(blobsOf).filter(([digest]) => !without.has(digest)))
   folder('blobs/')
   folder('blobs/sha256/')

@@ -42,6 +42,15 @@ describe('JSON of images', () => {
     )
   })
 
+  it('is a manifest without layers where they are null or absent', () => {
+    for (const layers of [null, undefined])
+      expect(parseJson(manifestSchema, bytes({ schemaVersion: 2, config: descriptor, layers }), 'm').layers).toEqual([])
+    for (const layers of [{}, '', 0])
+      expect(() => parseJson(manifestSchema, bytes({ schemaVersion: 2, config: descriptor, layers }), 'm')).toThrow(
+        /m is not valid: layers/,
+      )
+  })
+
   it.each([
     ['a digest that is a path', { ...descriptor, digest: 'sha256:../../x' }],
     ['a negative size', { ...descriptor, size: -1 }],

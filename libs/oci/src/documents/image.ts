@@ -35,7 +35,12 @@ export const manifestSchema = z.object({
   schemaVersion: z.literal(2),
   mediaType: z.string().optional(),
   config: descriptorSchema,
-  layers: z.array(descriptorSchema).max(10_000),
+  // Manifests of artifacts leave it out, or have null: Go writes a nil slice so.
+  layers: z
+    .array(descriptorSchema)
+    .max(10_000)
+    .nullish()
+    .transform((value) => value ?? []),
   /** The manifest that this one is attached to. */
   subject: descriptorSchema.nullish().catch(undefined),
   // A body that is both manifest and index is neither (CVE-2021-41190).
