@@ -58,7 +58,7 @@ const attributed = (count: number): Buffer[] => [
   ...Array.from({ length: count }, (_, n) => at({ name: `f${n}` })),
 ]
 
-type Look = (root: string) => void
+type Look = (root: string, outside: string) => void
 type Attack = [name: string, parts: (outside: string) => Buffer[], end: RegExp | Look]
 const names = (root: string): string[] => readdirSync(root).sort()
 
@@ -79,12 +79,37 @@ const ATTACKS: Attack[] = [
   [
     'a hard link through one symbolic link out',
     (outside) => [link('out', outside), hard('exfil', 'out/canary')],
-    /hard link "exfil" names/,
+    /hard link "exfil" lies below .*symbolic link/,
   ],
   [
     'a file through a symbolic link out',
     (outside) => [link('out', outside), file('out/canary', 'dead')],
     /below .*symbolic link/,
+  ],
+  [
+    'through links that lead out of the root: a file, a whiteout and an opaque mark',
+    (outside) => [link('out', outside), dir(outside), file('out/f', 'x'), file('out/.wh.canary', '')],
+    (root, outside) => expect(names(join(root, outside))).toEqual(['f']),
+  ],
+  [
+    'a link that goes up as far as it can',
+    (outside) => [link('up', '../'.repeat(30)), dir('tmp'), file(`up${outside}/f`, 'x'), hard('h', `up${outside}/f`)],
+    (root, outside) => expect(readFileSync(join(root, outside, 'f'), 'utf8')).toBe('x'),
+  ],
+  [
+    'a whiteout through a symbolic link out',
+    (outside) => [link('o', outside), file('o/.wh.canary', '')],
+    /below .*link/,
+  ],
+  [
+    'an opaque mark through a symbolic link out',
+    (outside) => [link('o', outside), file('o/.wh..wh..opq', '')],
+    /below .*link/,
+  ],
+  [
+    'a folder, then a link of its name that leads to where the layer has one too',
+    (outside) => [dir('d'), dir(outside), file('d/a', 'x'), link('d', outside), file('d/b', 'y')],
+    (root, outside) => expect(names(join(root, outside))).toEqual(['b']),
   ],
   // umoci (CVE-2021-29136)
   ['a root that is a symbolic link', (outside) => [link('./', outside), file('canary', 'dead')], /root/],
@@ -157,8 +182,8 @@ const ATTACKS: Attack[] = [
   ],
   [
     'a device of overlayfs’s',
-    () => [at({ name: 'gone', type: '3', major: 0, minor: 0 })],
-    /the character device 0:0, which would hide/,
+    () => [file('kept', 'x'), at({ name: 'gone', type: '3', major: 0, minor: 0 })],
+    (root) => expect(names(root)).toEqual(['kept']),
   ],
   [
     'a setuid file and a device work for nobody on the host',
@@ -216,7 +241,7 @@ describe.each(DRIVER_NAMES)('onto a node by %s', (driver) => {
     expect(answer.status, answer.bytes.toString()).toBe(201)
     const mounted = await strata.request('POST', '/v1/images/attack/mount')
     expect(mounted.status, mounted.bytes.toString()).toBe(200)
-    end(mounted.json<{ path: string }>().path)
+    end(mounted.json<{ path: string }>().path, outside)
     expect((await strata.request('DELETE', '/v1/images/attack/mount')).status).toBe(204)
     expect((await strata.request('DELETE', '/v1/images/attack')).status).toBe(200)
   })

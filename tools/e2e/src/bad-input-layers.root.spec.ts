@@ -48,17 +48,16 @@ async function refused(body: Readable): Promise<Problem> {
 }
 
 const REFUSED: [string, () => Buffer[]][] = [
-  ['a name with ..', () => [file('../escape', 'x')]],
-  ['.. in the middle', () => [file('a/../../escape', 'x')]],
+  ['a name with .. out of the root', () => [file('../escape', 'x')]],
+  ['.. in the middle, out of the root', () => [file('a/../../escape', 'x')]],
   ['a hard link to ..', () => [at({ name: 'l', type: '1', link: '../../../etc/passwd' })]],
   ['a file below its own symbolic link out', () => [link('out', outside), file('out/canary', 'dead')]],
-  ['a file below a relative symbolic link', () => [dir('a'), link('b', 'a'), file('b/f', 'x')]],
+  ['a file below links in a ring', () => [link('a', 'b'), link('b', 'a'), file('b/f', 'x')]],
   ['a root that is a symbolic link', () => [link('.', outside)]],
   ['a whiteout of nothing', () => [file('.wh.', '')]],
   ['a whiteout of .', () => [file('.wh..', '')]],
   ['a whiteout of ..', () => [file('a/.wh...', '')]],
   ['a file below a whiteout', () => [file('.wh.a/b', 'x')]],
-  ['overlayfs’s own whiteout', () => [at({ name: 'etc', type: '3', major: 0, minor: 0 })]],
   ['a device that Linux cannot hold', () => [at({ name: 'dev', type: '3', major: 0o7777777, minor: 1 })]],
   [
     'a component of 256 bytes',

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { concat, file, header, makeArchive, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import { concat, file, makeArchive, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { lsetxattr } from '@strata/linux'
 import { Readable } from 'node:stream'
 import { afterEach, expect, it } from 'vitest'
@@ -28,27 +28,22 @@ function isKept(): boolean {
 }
 
 it.each(['erofs', 'overlay'])(
-  'an attribute that the file system of the node does not keep is told in words, at the launch or before: %s',
+  'an attribute that the file system of the node does not keep is told in words, if the driver needs it: %s',
   async (driver) => {
     strata = await StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: driver, STRATA_PREPARE: 'false' } })
-    const root = concat(
-      paxHeader(pax(`SCHILY.xattr.${NAME}`, VALUE.toString())),
-      header({ name: './', type: '5', mode: 0o755 }),
-      file('f', ''),
-      ZEROS,
-    )
+    const layer = concat(paxHeader(pax(`SCHILY.xattr.${NAME}`, VALUE.toString())), file('f', ''), ZEROS)
     const archive = await makeArchive({
       names: ['attributes:1'],
-      layers: [await busyboxLayer(), root],
+      layers: [await busyboxLayer(), layer],
       config: { Env: ['PATH=/bin'] },
     })
     await strata.load(Readable.from([archive]))
     const { code, stdout, stderr } = await strata.cli(['run', '--rm', 'attributes:1', 'echo', 'hi'])
-    if (isKept()) expect({ code, stdout: stdout.toString() }).toEqual({ code: 0, stdout: 'hi\n' })
+    if (driver === 'erofs' || isKept()) expect({ code, stdout: stdout.toString() }).toEqual({ code: 0, stdout: 'hi\n' })
     else {
       expect(code).not.toBe(0)
       expect(stderr).toMatch(
-        /does not keep the extended attribute "user\.large" \(60000 bytes\) of "\/" \(ENOSPC\): put/,
+        /does not keep the extended attribute "user\.large" \(60000 bytes\) of "\/f" \(ENOSPC\): put/,
       )
       const answer = await strata.request('POST', '/v1/containers', { image: 'attributes:1', command: ['true'] })
       expect(answer.json<{ code: string }>().code).toBe('unsupported')

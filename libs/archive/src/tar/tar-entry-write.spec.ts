@@ -64,7 +64,7 @@ describe('an entry that is written', () => {
       { type: ENTRY.block, devMajor: 4095, devMinor: 1048575 },
     ],
     [
-      'attributes, one with a sign in its name',
+      'attributes; one with a sign in its name is in libarchive’s form, which we do not read',
       {
         xattrs: [
           [bytes('user.a'), bytes('v\n=\0')],
@@ -72,10 +72,7 @@ describe('an entry that is written', () => {
         ],
       },
       {
-        xattrs: [
-          ['user.a', 'v\n=\0'],
-          ['user.\xff=b%', 'w'],
-        ],
+        xattrs: [['user.a', 'v\n=\0']],
       },
     ],
   ])('%s', (_what, given, expected) => {

@@ -1,10 +1,12 @@
 import { StrataError } from '@strata/base'
-import { aclFromText } from './tar-acl.js'
 import { MAX_XATTRS, NO_XATTRS, type TarEntry, type Xattr } from './tar-entry.js'
 
 /**
  * Extended headers: records `<length> <key>=<value>\n`. Sources: POSIX.1-2024 pax "pax Extended
  * Header"; GNU tar manual "Storing Sparse Files"; tar(5) of libarchive.
+ *
+ * Records that are none of these are passed over. Among them are `LIBARCHIVE.xattr.*` and
+ * `SCHILY.acl.*`: no engine reads them, so a layer that has them would be another tree here.
  */
 export interface PaxRecords {
   path?: Buffer
@@ -32,12 +34,6 @@ interface PaxSparse {
 }
 
 const SCHILY = 'SCHILY.xattr.'
-const LIBARCHIVE = 'LIBARCHIVE.xattr.'
-/** star's, which GNU tar (`--acls`) and bsdtar write as well. */
-const ACLS: ReadonlyMap<string, Buffer> = new Map([
-  ['SCHILY.acl.access', Buffer.from('system.posix_acl_access')],
-  ['SCHILY.acl.default', Buffer.from('system.posix_acl_default')],
-])
 const invalid = (why: string): StrataError =>
   new StrataError('archive_invalid', `a tar extended header is not valid: ${why}`)
 
@@ -71,22 +67,7 @@ export function parsePax(bytes: Buffer, scope: 'local' | 'global'): PaxRecords {
 }
 
 function applyRecord(records: PaxRecords, key: string, value: Buffer, scope: 'local' | 'global'): void {
-  if (key.startsWith(SCHILY)) return setXattr(records, Buffer.from(key.slice(SCHILY.length), 'latin1'), value, true)
-  if (key.startsWith(LIBARCHIVE)) {
-    return setXattr(
-      records,
-      percentDecoded(key.slice(LIBARCHIVE.length)),
-      Buffer.from(value.toString('latin1'), 'base64'),
-      false,
-    )
-  }
-  const acl = ACLS.get(key)
-  if (acl !== undefined) {
-    const list = aclFromText(value.toString('latin1'))
-    // Where the kernel's own form of it is there too, that counts.
-    if (list) setXattr(records, acl, list, false)
-    return
-  }
+  if (key.startsWith(SCHILY)) return setXattr(records, Buffer.from(key.slice(SCHILY.length), 'latin1'), value)
   const isWhere = key === 'path' || key === 'linkpath' || key === 'size' || key.startsWith('GNU.sparse.')
   if (isWhere && scope === 'global') throw invalid(`a global header must not set ${key}`)
   // An empty value takes a record back: what the 512-byte header says counts again.
@@ -101,10 +82,10 @@ function applyRecord(records: PaxRecords, key: string, value: Buffer, scope: 'lo
       records.size = value.length > 0 ? wholeNumber(value, key) : undefined
       break
     case 'uid':
-      records.uid = value.length > 0 ? wholeNumber(value, key) : undefined
+      records.uid = value.length > 0 ? owner(value, key) : undefined
       break
     case 'gid':
-      records.gid = value.length > 0 ? wholeNumber(value, key) : undefined
+      records.gid = value.length > 0 ? owner(value, key) : undefined
       break
     case 'mtime':
       records.mtime = value.length > 0 ? time(value) : undefined
@@ -144,13 +125,12 @@ function applySparse(sparse: PaxSparse, key: string, value: Buffer): void {
   }
 }
 
-function setXattr(records: PaxRecords, name: Buffer, value: Buffer, wins: boolean): void {
+function setXattr(records: PaxRecords, name: Buffer, value: Buffer): void {
   if (name.length === 0 || name.includes(0)) throw invalid("an extended attribute's name is not valid")
   const xattrs = (records.xattrs ??= new Map<string, Xattr>())
   const key = name.toString('latin1')
-  const isThere = xattrs.has(key)
-  if (!isThere && xattrs.size >= MAX_XATTRS) throw tooManyXattrs()
-  if (!isThere || wins) xattrs.set(key, [name, value])
+  if (!xattrs.has(key) && xattrs.size >= MAX_XATTRS) throw tooManyXattrs()
+  xattrs.set(key, [name, value])
 }
 
 function tooManyXattrs(): StrataError {
@@ -167,6 +147,11 @@ function wholeNumber(value: Buffer, key: string): number {
   const number = /^[0-9]{1,16}$/.test(digits) && value.length <= 20 ? Number(digits) : NaN
   if (!Number.isSafeInteger(number)) throw invalid(`${key} is not a number`)
   return number
+}
+
+/** An owner may be negative, as in base 256: the engines read it so. */
+function owner(value: Buffer, key: string): number {
+  return value[0] === 0x2d ? 0 - wholeNumber(value.subarray(1), key) : wholeNumber(value, key)
 }
 
 /** `0,512,1024,512`, read digit by digit: a list of a mebibyte holds half a million numbers. */
@@ -201,13 +186,6 @@ function time(value: Buffer): { seconds: number; nanos: number } {
   const nanos = Number((match[3] ?? '').slice(0, 9).padEnd(9, '0'))
   if (match[1] === '') return { seconds, nanos }
   return nanos === 0 ? { seconds: 0 - seconds, nanos } : { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos }
-}
-
-function percentDecoded(name: string): Buffer {
-  return Buffer.from(
-    name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))),
-    'latin1',
-  )
 }
 
 /**

@@ -124,7 +124,8 @@ const ODD: Record<string, [tar: Buffer, expected: Partial<Seen>[]]> = {
           pax('mtime', '-1.25') +
           pax('uid', '4000000000') +
           pax('SCHILY.xattr.user.a', 'v=\n\0') +
-          pax('LIBARCHIVE.xattr.user.%41', 'aGk='),
+          pax('LIBARCHIVE.xattr.user.%41', 'aGk=') +
+          pax('SCHILY.acl.access', 'user::rw-,group::r--,other::r--'),
       ),
       file('short', 'x'),
       file('next', 'y'),
@@ -135,10 +136,7 @@ const ODD: Record<string, [tar: Buffer, expected: Partial<Seen>[]]> = {
         mtime: -2,
         mtimeNanos: 750_000_000,
         uid: 4000000000,
-        xattrs: [
-          ['user.a', 'v=\n\0'],
-          ['user.A', 'hi'],
-        ],
+        xattrs: [['user.a', 'v=\n\0']],
       },
       { path: 'next', xattrs: [] },
     ],
@@ -347,6 +345,11 @@ describe('TarReader', () => {
     expect(brief(ZEROS)).toEqual([])
   })
 
+  it.each([1, 300, 511])('says of %i bytes that they are no tar, whatever they are', (length) => {
+    for (const bytes of [Buffer.alloc(length), Buffer.alloc(length, 'x'), file('f', 'x').subarray(0, length)])
+      expect(() => read(bytes)).toThrow(new RegExp(`this is not a tar: it has ${length} bytes?, and`))
+  })
+
   it('says archive_truncated wherever an entry is cut', () => {
     const tar = concat(
       paxHeader(pax('path', 'long')),
@@ -359,7 +362,7 @@ describe('TarReader', () => {
       expect(
         codeOf(() => read(tar.subarray(0, length))),
         `cut at ${length}`,
-      ).toBe('archive_truncated')
+      ).toBe(length < 512 ? 'archive_invalid' : 'archive_truncated')
     for (const length of [512, 1024, 1536, 2048, 2560, dataEnd - 1])
       expect(
         codeOf(() => readHeaders(tar.subarray(0, length), 512)),

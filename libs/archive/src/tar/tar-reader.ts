@@ -186,8 +186,16 @@ export class TarReader {
     else this.#state = this.#padding > 0 ? State.padding : State.header
   }
 
-  /** No more bytes come. Throws `archive_truncated` unless the last entry is whole. */
+  /**
+   * No more bytes come. Throws `archive_truncated` unless the last entry is whole, and
+   * `archive_invalid` for input that is too short to be a tar at all.
+   */
   end(): void {
+    if (this.#base > 0 && this.#base < BLOCK)
+      throw new StrataError(
+        'archive_invalid',
+        `this is not a tar: it has ${this.#base} ${this.#base === 1 ? 'byte' : 'bytes'}, and one header has ${BLOCK}`,
+      )
     const isBetweenEntries = this.#state === State.header && this.#cutLength === 0 && !this.#hasPendingExtension()
     const lacksPaddingOnly = this.#state === State.padding && !this.#hasPendingExtension()
     if (this.#state !== State.end && !isBetweenEntries && !lacksPaddingOnly) {

@@ -269,7 +269,10 @@ export function intakeSuite(
             () => 'whole',
             (error: unknown) => (error as { code: string }).code,
           )
-          if (code !== 'whole') expect(await refused(whole(part)), `cut at ${length}`).toBe('archive_truncated')
+          if (code !== 'whole')
+            expect(await refused(whole(part)), `cut at ${length}`).toBe(
+              length < 512 ? 'archive_invalid' : 'archive_truncated',
+            )
         }
         for (const packed of [gzipped, zstandard]) {
           for (const length of [3, 10, 5000, packed.length - 1])

@@ -197,11 +197,8 @@ function countAll(
   for (let entry = 0; entry < count; entry++) {
     const place = order.places[entry]!
     names += places.nameEnd(place) - places.nameStart[place]!
-    if (places.inode[place] === NONE) {
-      inodeOf[entry] = NONE
-      continue
-    }
-    const inode = (inodeOf[entry] = target[places.inode[place]!]!)
+    const inode = (inodeOf[entry] = inodeAtPlace(places, inodes, target, place))
+    if (inode === NONE) continue
     if (firstEntry[inode] !== NONE) continue
     firstEntry[inode] = entry
     names += inodes.textEnd(inode) - inodes.textStart[inode]!
@@ -213,6 +210,16 @@ function countAll(
     sparse += (inodes.sparse.get(inode) ?? NO_PIECES).length / 3
   }
   return { entries: count, names, owners, ...used.counts, sparse }
+}
+
+/**
+ * The inode that an entry is a name of; NONE for a whiteout. The character device 0:0 is one, under
+ * each of its names: what overlayfs hides under it, every driver hides.
+ */
+function inodeAtPlace(places: PlaceTable, inodes: InodeStore, target: Uint32Array, place: number): number {
+  const own = places.inode[place]!
+  const inode = own === NONE ? NONE : target[own]!
+  return inode !== NONE && inodes.kind[inode] === KIND.char && inodes.value[inode] === 0 ? NONE : inode
 }
 
 /**

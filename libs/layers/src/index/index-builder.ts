@@ -7,7 +7,9 @@ import type { GrowingMemory } from './index-memory.js'
 import { InodeStore } from './inode-store.js'
 import { FLAG, KIND, type Kind } from '../kind.js'
 import { joinPath, type LayerIndex } from './layer-index.js'
-import { invalid, meaningOf, quoted, splitPath, WHITEOUT_PREFIX } from './layer-path.js'
+import { isOwner } from './owner-id.js'
+import { invalid, MAX_DEPTH, MAX_PATH, meaningOf, quoted, splitPath, WHITEOUT_PREFIX } from './layer-path.js'
+import { LinkWalk } from './link-walk.js'
 import { NONE, PlaceTable } from './place-table.js'
 
 export interface IndexLimits {
@@ -35,14 +37,23 @@ const SKIPPED = NONE
 
 /**
  * A `TarReader`'s sink that gathers a layer's index in flight, and decides what the tar's entries
- * mean where tars leave it open.
+ * mean where tars leave it open: what docker, podman, containerd and umoci agree on.
  *
+ * - Names are cleaned by their text (`splitPath`). Then an entry below a symbolic link of this
+ *   layer lies where the link leads, as things stand when the entry comes (`LinkWalk`). A link that
+ *   leads to no folder of this layer is refused with the entry: the engines fail there, or differ.
+ *   The last component is never followed: an entry of a link's own name replaces the link.
+ * - The root is root's, with mode 0755 and no extended attributes, whatever its entry says: of the
+ *   engines only umoci sets them. Its time counts.
+ * - A character device 0:0 is a whiteout of its name, as overlayfs has it, until another entry of
+ *   this layer takes the name.
  * - Of several entries of one name the last counts. A directory over a directory replaces its
  *   attributes and keeps its children; anything else over a directory takes that away with all this
  *   layer put below it.
- * - A hard link names what its target is *when the link comes*, as extraction would have it; if
- *   that is nothing yet, what this layer has there in the end; if that is nothing either, what the
- *   layers below have there (found when layers are merged).
+ * - A hard link names what its target is *when the link comes*, as extraction would have it: links
+ *   above the target are followed, the target itself is not. If that is nothing yet, what this layer
+ *   has there in the end; if that is nothing either, what the layers below have there (found when
+ *   layers are merged).
  * - Whiteouts touch the layers below only, wherever in their own layer they stand, so they are
  *   marks on a name beside what the layer puts there.
  *
@@ -54,12 +65,17 @@ export class IndexBuilder implements TarSink {
   readonly #inodes = new InodeStore()
   readonly #parts: number[] = []
   readonly #linkParts: number[] = []
+  readonly #links = new LinkWalk(this.#places, this.#inodes)
   /**
    * The bytes before the last slash of the path seen last, and its folder: most entries stand in
    * the folder of the one before.
    */
   #lastAbove = Buffer.alloc(0)
   #lastFolder = 0
+  /**
+   * Bytes of that folder's own path, if a link led to it; else 0: the entry's path is the longer.
+   */
+  #lastLength = 0
   #entries = 0
   #implied = 0
 
@@ -79,6 +95,7 @@ export class IndexBuilder implements TarSink {
     if (this.#inodes.count > this.limits.entries)
       throw new StrataError('limit_exceeded', `a layer of more than ${this.limits.entries} entries is refused`)
     this.#entries++
+    this.#links.grant()
     this.#take(entry)
     const bytes = this.#bytes()
     if (bytes > this.limits.indexBytes)
@@ -114,6 +131,7 @@ export class IndexBuilder implements TarSink {
     if (folder === SKIPPED) return
     const start = parts[parts.length - 2]!
     const end = parts[parts.length - 1]!
+    if (this.#lastLength + end - start >= MAX_PATH) throw tooDeep(entry.path)
     switch (meaningOf(entry.path, start, end)) {
       case 'name':
         this.#put(entry, this.#places.findOrAdd(folder, entry.path, start, end))
@@ -151,7 +169,11 @@ export class IndexBuilder implements TarSink {
     // An entry "." that is a symbolic link once replaced the root itself (CVE-2021-29136).
     if (entry.type !== ENTRY.directory)
       throw invalid(`the entry ${quoted(entry.path)} is the root, and not a directory`)
-    this.#places.inode[0] = this.#directory(entry)
+    this.#checkTime(entry)
+    const { mtime, mtimeNanos } = entry
+    const root = this.#inodes.add(KIND.directory)
+    this.#inodes.setAttributes(root, { mode: 0o755, uid: 0, gid: 0, mtime, mtimeNanos })
+    this.#places.inode[0] = root
   }
 
   /**
@@ -162,12 +184,34 @@ export class IndexBuilder implements TarSink {
     const parts = this.#parts
     const above = parts[parts.length - 2]!
     if (this.#isLastAbove(path, above)) return this.#lastFolder
+    this.#links.begin()
     let folder = 0
-    for (let part = 0; part < parts.length - 2 && folder !== SKIPPED; part += 2)
-      folder = this.#descend(path, folder, parts[part]!, parts[part + 1]!)
+    let passedLinks = false
+    for (let part = 0; part < parts.length - 2 && folder !== SKIPPED; part += 2) {
+      const end = parts[part + 1]!
+      const place = this.#placeAbove(path, folder, parts[part]!, end)
+      if (place === SKIPPED) folder = SKIPPED
+      else if (this.#places.folder[place] !== NONE) folder = this.#places.folder[place]!
+      else {
+        folder = this.#links.follow(folder, place)
+        if (folder === NONE) throw this.#below(quoted(path), path.subarray(0, end))
+        passedLinks = true
+      }
+    }
+    this.#lastLength = passedLinks && folder !== SKIPPED ? this.#lengthOf(folder, path) : 0
     this.#lastAbove = Buffer.from(path.subarray(0, above))
     this.#lastFolder = folder
     return folder
+  }
+
+  /**
+   * Bytes of a folder's own path with a slash behind it. Behind links a path is longer and deeper
+   * than the entry's text, and links to folders behind links would have it grow without end.
+   */
+  #lengthOf(folder: number, path: Buffer): number {
+    const { depth, bytes } = this.#links.measure(folder)
+    if (depth >= MAX_DEPTH) throw tooDeep(path)
+    return bytes
   }
 
   #isLastAbove(path: Buffer, length: number): boolean {
@@ -177,7 +221,11 @@ export class IndexBuilder implements TarSink {
     return true
   }
 
-  #descend(path: Buffer, folder: number, start: number, end: number): number {
+  /**
+   * The place of a folder or link that the path goes through. If nothing is there, it is made a
+   * folder.
+   */
+  #placeAbove(path: Buffer, folder: number, start: number, end: number): number {
     const meaning = meaningOf(path, start, end)
     if (meaning === 'metadata') return SKIPPED
     // Nothing can lie below a mark; to take it for a plain name would let a layer bring files that
@@ -185,13 +233,12 @@ export class IndexBuilder implements TarSink {
     if (meaning !== 'name') throw invalid(`${quoted(path)} lies below a whiteout`)
     const places = this.#places
     const place = places.findOrAdd(folder, path, start, end)
-    if (places.folder[place] !== NONE) return places.folder[place]!
     const inode = places.inode[place]!
     if (inode !== NONE) {
-      // Engines differ here, from following the link inside the root to failing; a layer made from
-      // a file system has no such entry.
-      const what = this.#inodes.kind[inode] === KIND.symlink ? 'a symbolic link' : 'a non-directory'
-      throw invalid(`${quoted(path)} lies below ${what} of the same layer, ${quoted(path.subarray(0, end))}`)
+      const { kind } = this.#inodes
+      if (kind[inode] !== KIND.directory && kind[inode] !== KIND.symlink)
+        throw invalid(`${quoted(path)} lies below a non-directory of the same layer, ${quoted(path.subarray(0, end))}`)
+      return place
     }
     if (++this.#implied > IMPLIED_FOLDERS + IMPLIED_PER_ENTRY * this.#entries) {
       throw new StrataError(
@@ -200,7 +247,8 @@ export class IndexBuilder implements TarSink {
       )
     }
     places.inode[place] = this.#inodes.addImplied(KIND.directory)
-    return places.openFolder(place)
+    places.openFolder(place)
+    return place
   }
 
   #put(entry: TarEntry, place: number): void {
@@ -211,16 +259,23 @@ export class IndexBuilder implements TarSink {
         : entry.type === ENTRY.directory
           ? this.#directory(entry)
           : this.#leaf(entry)
+    const isKept = entry.type === ENTRY.directory && places.folder[place] !== NONE
+    // The folder remembered may be one of those that just went, or may have been reached through
+    // what stood here.
+    if (places.inode[place] !== NONE && !isKept) this.#forgetFolder()
     places.inode[place] = inode
     if (entry.type === ENTRY.directory) {
-      if (places.folder[place] === NONE) places.openFolder(place)
+      if (!isKept) places.openFolder(place)
     } else if (places.folder[place] !== NONE) {
       places.folder[place] = NONE
       places.flags[place]! &= ~FLAG.opaque
-      // The folder remembered may be one of those that just went.
-      this.#lastAbove = Buffer.alloc(0)
-      this.#lastFolder = 0
     }
+  }
+
+  #forgetFolder(): void {
+    this.#lastAbove = Buffer.alloc(0)
+    this.#lastFolder = 0
+    this.#lastLength = 0
   }
 
   #directory(entry: TarEntry): number {
@@ -265,8 +320,14 @@ export class IndexBuilder implements TarSink {
   }
 
   #setAttributes(inode: number, entry: TarEntry): void {
-    if (!isUnsigned32(entry.uid) || !isUnsigned32(entry.gid))
-      throw invalid(`${quoted(entry.path)} has an owner that is no number of 32 bits`)
+    if (!isOwner(entry.uid) || !isOwner(entry.gid))
+      throw invalid(`${quoted(entry.path)} has an owner that is no whole number`)
+    this.#checkTime(entry)
+    this.#inodes.setAttributes(inode, entry)
+    this.#inodes.setXattrs(inode, entry)
+  }
+
+  #checkTime(entry: TarEntry): void {
     if (
       !Number.isSafeInteger(entry.mtime) ||
       !Number.isInteger(entry.mtimeNanos) ||
@@ -274,14 +335,12 @@ export class IndexBuilder implements TarSink {
       entry.mtimeNanos > 999_999_999
     )
       throw invalid(`${quoted(entry.path)} has an impossible time`)
-    this.#inodes.setAttributes(inode, entry)
-    this.#inodes.setXattrs(inode, entry)
   }
 
   #hardLink(entry: TarEntry, place: number): number {
     const parts = this.#linkParts
     splitPath(entry.link, 'the target of a hard link', parts)
-    const target = parts.length === 0 ? 0 : this.#findTarget(entry)
+    const { place: target, folder, missing } = this.#findTarget(entry)
     if (target === place) throw invalid(`${quoted(entry.path)} is a hard link to itself`)
     const inode = target === NONE ? NONE : this.#places.inode[target]!
     if (inode !== NONE) {
@@ -289,21 +348,28 @@ export class IndexBuilder implements TarSink {
         throw invalid(`the hard link ${quoted(entry.path)} names ${quoted(entry.link)}, which is a directory`)
       return inode
     }
+    const path = this.#links.pathOf(folder)
+    for (let part = missing; part < parts.length; part += 2)
+      path.push(entry.link.subarray(parts[part], parts[part + 1]))
+    const text = joinPath(path)
+    if (text.length >= MAX_PATH) throw tooDeep(entry.link)
     const pending = this.#inodes.add(KIND.lowerLink)
-    const clean: Buffer[] = []
-    for (let part = 0; part < parts.length; part += 2) clean.push(entry.link.subarray(parts[part], parts[part + 1]))
-    this.#inodes.setLastText(joinPath(clean))
+    this.#inodes.setLastText(text)
     return pending
   }
 
   /**
-   * The place of the link's target as things stand, or NONE. No symbolic link is followed: makers
-   * of tars name files by their real paths.
+   * The place of the link's target as things stand, or NONE: then the last folder above it that is
+   * there, and the first part of the target's path that is not in it. Symbolic links above the
+   * target are followed, the target itself is not, as link(2) does it.
    */
-  #findTarget(entry: TarEntry): number {
+  #findTarget(entry: TarEntry): { place: number; folder: number; missing: number } {
     const parts = this.#linkParts
+    const places = this.#places
+    this.#links.begin()
     let folder = 0
-    let place = NONE
+    let place = parts.length === 0 ? 0 : NONE
+    let missing = parts.length
     for (let part = 0; part < parts.length; part += 2) {
       const start = parts[part]!
       const end = parts[part + 1]!
@@ -311,23 +377,36 @@ export class IndexBuilder implements TarSink {
         throw invalid(
           `the hard link ${quoted(entry.path)} names ${quoted(entry.link)}, a name that no file of a layer can have`,
         )
-      place = folder === NONE ? NONE : this.#places.find(folder, entry.link, start, end)
-      folder = place === NONE ? NONE : this.#places.folder[place]!
+      if (missing < parts.length) continue
+      place = places.find(folder, entry.link, start, end)
+      if (part + 2 === parts.length) missing = part
+      else if (place !== NONE && places.folder[place] !== NONE) folder = places.folder[place]!
+      else if (place !== NONE && this.#inodes.kind[places.inode[place]!] === KIND.symlink) {
+        folder = this.#links.follow(folder, place)
+        if (folder === NONE)
+          throw this.#below(
+            `the target ${quoted(entry.link)} of the hard link ${quoted(entry.path)}`,
+            entry.link.subarray(0, end),
+          )
+      } else [place, missing] = [NONE, part]
     }
-    return place
+    return { place, folder, missing }
   }
+
+  #below(what: string, link: Uint8Array): StrataError {
+    return invalid(`${what} lies below the symbolic link ${quoted(link)}, which ${this.#links.failure}`)
+  }
+}
+
+function tooDeep(path: Uint8Array): StrataError {
+  return invalid(
+    `${quoted(path)} is more than ${MAX_DEPTH} folders or ${MAX_PATH - 1} bytes deep behind the symbolic links above it`,
+  )
 }
 
 function deviceNumber(entry: TarEntry): number {
   const { devMajor, devMinor } = entry
   if (!(devMajor >= 0 && devMajor <= MAX_MAJOR && devMinor >= 0 && devMinor <= MAX_MINOR))
     throw invalid(`the device ${quoted(entry.path)} has the number ${devMajor}:${devMinor}, which Linux cannot hold`)
-  // To overlayfs this is a whiteout: a client's tar says whiteouts by name.
-  if (entry.type === ENTRY.char && devMajor === 0 && devMinor === 0)
-    throw invalid(`${quoted(entry.path)} is the character device 0:0, which would hide what the layers below have`)
   return devMajor * 0x100000 + devMinor
-}
-
-function isUnsigned32(value: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= 0xffffffff
 }

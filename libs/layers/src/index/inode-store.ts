@@ -58,7 +58,7 @@ export class InodeStore {
     return inode
   }
 
-  setAttributes(inode: number, entry: TarEntry): void {
+  setAttributes(inode: number, entry: Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'mtime' | 'mtimeNanos'>): void {
     this.mode[inode] = entry.mode & 0o7777
     this.uid[inode] = ownerId(entry.uid)
     this.gid[inode] = ownerId(entry.gid)

@@ -4,7 +4,7 @@ const DOT = 0x2e
 const SLASH = 0x2f
 /** NAME_MAX of Linux; EROFS and every file system we write to have the same. */
 const MAX_NAME = 255
-const MAX_DEPTH = 1024
+export const MAX_DEPTH = 1024
 /** PATH_MAX with its final zero byte. */
 export const MAX_PATH = 4096
 
@@ -19,12 +19,13 @@ export function invalid(why: string): StrataError {
 }
 
 /**
- * The components of a path in a tar, as pairs of (start, end) into it: `./a`, `/a`, `a//b` and
- * `a/.` are cleaned, none at all is the root.
+ * The components of a path in a tar, as pairs of (start, end) into it: `./a`, `/a`, `a//b`, `a/.`
+ * and `a/x/../b` are cleaned by their text alone, as filepath.Clean of Go does it for the engines.
+ * No component at all is the root.
  *
- * `..` is refused rather than resolved: no tool that makes layers writes it, and a reader that
- * resolves it after a symbolic link names another file than one that does it before (CVE-2026-23745
- * and its like).
+ * A `..` therefore never depends on what the layer has: behind a symbolic link it takes the link's
+ * own name away, not the folder that the link leads to. One that leads above the root is refused:
+ * some tools put such a name into the root, others refuse it.
  */
 export function splitPath(path: Uint8Array, what: string, into: number[]): void {
   into.length = 0
@@ -37,12 +38,18 @@ export function splitPath(path: Uint8Array, what: string, into: number[]): void 
     }
     const length = end - start
     if (length > MAX_NAME) throw invalid(`${what} ${quoted(path)} has a component of more than ${MAX_NAME} bytes`)
-    if (length === 2 && path[start] === DOT && path[start + 1] === DOT)
-      throw invalid(`${what} ${quoted(path)} has a ".." in it`)
-    if (length > 0 && !(length === 1 && path[start] === DOT)) into.push(start, end)
+    if (isDots(path, start, end, 2)) {
+      if (into.length === 0) throw invalid(`${what} ${quoted(path)} leads out of the root`)
+      into.length -= 2
+    } else if (length > 0 && !isDots(path, start, end, 1)) into.push(start, end)
     start = end + 1
   }
   if (into.length > 2 * MAX_DEPTH) throw invalid(`${what} ${quoted(path)} is more than ${MAX_DEPTH} folders deep`)
+}
+
+/** Whether a component is `.` (one dot) or `..` (two). */
+export function isDots(path: Uint8Array, start: number, end: number, count: 1 | 2): boolean {
+  return end - start === count && path[start] === DOT && path[end - 1] === DOT
 }
 
 /**

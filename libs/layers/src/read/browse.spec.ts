@@ -249,7 +249,7 @@ describe('an export', () => {
     const again = mergeLayers([LayerIndex.decode(builder.finish(size).encode())])
     expect(shown(again)).toEqual(shown(tree))
     expect(linked(again)).toEqual([['a', 'h', 'i']])
-    expect(again.mode(0)).toBe(0o40751)
+    expect(again.mode(0)).toBe(0o40755)
     expect([...diffTrees(tree, again)].filter(({ kind }) => kind !== 'alike' && kind !== 'same')).toEqual([])
   })
 

@@ -21,6 +21,26 @@ export function shown(tree: MergedTree): string[] {
   return lines.sort()
 }
 
+/** The lines of `OddStack.tree`. */
+export function describedTree(tree: MergedTree): string[] {
+  const lines: string[] = []
+  for (let node = 0; node < tree.nodeCount; node++) {
+    const inode = tree.inode(node)
+    const kind = tree.kind(inode)
+    const first = tree.node(inode)
+    const words = [
+      `${LETTER[kind]!}${(tree.mode(inode) & 0o7777).toString(8)}`,
+      `${tree.uid(inode)}:${tree.gid(inode)}`,
+      node === 0 ? '/' : tree.path(node).toString(),
+      ...(kind === KIND.symlink ? [`-> ${tree.symlink(inode).toString()}`] : []),
+      ...(first === node ? [] : [`= ${tree.path(first).toString()}`]),
+      ...tree.xattrs(inode).map(([name]) => `[${name.toString()}]`),
+    ]
+    lines.push(words.join(' '))
+  }
+  return lines.sort()
+}
+
 /** Groups of names that are one inode. */
 export function linked(tree: MergedTree): string[][] {
   const groups = Array.from({ length: tree.inodeCount }, (): string[] => [])

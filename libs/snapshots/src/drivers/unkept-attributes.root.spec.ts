@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { concat, file, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import { concat, file, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import { FLAG, LayerIndex } from '@strata/layers'
 import { makePrivateMount, MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { Layout } from '../bookkeeping/layout.js'
@@ -32,7 +33,20 @@ afterEach(() => {
 
 const layer = (...parts: Uint8Array[]): LayerFiles => storeLayer(base, concat(...parts, ZEROS))
 const note = (name: string, bytes: number): Buffer => paxHeader(pax(`SCHILY.xattr.${name}`, 'v'.repeat(bytes)))
-const root = header({ name: './', type: '5', mode: 0o755 })
+/**
+ * A layer whose index gives the attributes of its one file to the root, as older releases read a
+ * `./` of a tar.
+ */
+function oldRoot(...parts: Uint8Array[]): LayerFiles {
+  const files = layer(...parts)
+  const index = LayerIndex.decode(readFileSync(files.index))
+  const { entries, xattrs } = index.columns
+  entries.flags[0]! |= FLAG.xattrs
+  entries.flags[1]! &= ~FLAG.xattrs
+  xattrs.owner[0] = 0
+  writeFileSync(files.index, LayerIndex.decode(index.encode()).encode())
+  return files
+}
 
 /** What a launch would be told. */
 async function failureOf(snapshots: Snapshotter, stack: readonly LayerFiles[]): Promise<unknown> {
@@ -53,16 +67,16 @@ it.each(VARIANTS.map((variant) => [variant.title, variant] as const))(
     const snapshots = await openSnapshotter(folder, variant)
     const layout = new Layout(folder, driverRow(variant.driver).folders)
     try {
-      expect(await failureOf(snapshots, [layer(note('user.large', 10_000), root)])).toMatchObject({
+      expect(await failureOf(snapshots, [oldRoot(note('user.large', 10_000), file('f', ''))])).toMatchObject({
         code: 'unsupported',
         message: expect.stringMatching(/"user\.large" \(10000 bytes\) of "\/" \(ENOSPC\): put/) as string,
       })
       const many = paxHeader(
         Array.from({ length: 250 }, (_, n) => pax(`SCHILY.xattr.user.${n}`, 'v'.repeat(20))).join(''),
       )
-      expect(await failureOf(snapshots, [layer(many, root)])).toMatchObject({ code: 'unsupported' })
+      expect(await failureOf(snapshots, [oldRoot(many, file('f', ''))])).toMatchObject({ code: 'unsupported' })
       expect(layout.contents().filter((path) => /driver\/(tmp|snapshots)\//.test(path))).toEqual([])
-      expect(await failureOf(snapshots, [layer(note('user.small', 100), root, file('f', ''))])).toBeUndefined()
+      expect(await failureOf(snapshots, [oldRoot(note('user.small', 100), file('f', ''))])).toBeUndefined()
     } finally {
       await snapshots.releaseRoots()
       await snapshots.close()

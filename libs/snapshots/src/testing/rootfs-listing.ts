@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs'
 import { lgetxattr, llistxattr } from '@strata/linux'
 import { walkTree, type Visited } from '../trees/tree.js'
 
@@ -13,6 +13,42 @@ export function readTree(root: string): string[] {
   const lines: { path: Buffer; line: string }[] = []
   walkTree(root, (visited) => lines.push({ path: visited.path, line: JSON.stringify(describe(visited)) }))
   return lines.sort((a, b) => Buffer.compare(a.path, b.path)).map(({ line }) => line)
+}
+
+const LETTERS: Readonly<Record<string, string>> = {
+  file: 'f',
+  symlink: 'l',
+  dir: 'd',
+  fifo: 'p',
+  char: 'c',
+  block: 'b',
+}
+
+/** The same tree as the lines of `OddStack.tree` in `@strata/archive/testing`. */
+export function describedFolder(root: string): string[] {
+  const found: { path: Buffer; stats: Stats; row: Record<string, unknown> }[] = []
+  walkTree(root, (visited) => void found.push({ ...visited, row: describe(visited) }))
+  // Breadth first, each folder sorted: so the first of several names is that of the merged view.
+  found.sort((a, b) => depthOf(a.path) - depthOf(b.path) || Buffer.compare(a.path, b.path))
+  const firsts = new Map<number, string>()
+  const lines = found.map(({ path: bytes, stats, row: { type, mode, uid, gid, target, xattrs } }) => {
+    const path = bytes.length === 0 ? '/' : bytes.toString()
+    const first = stats.isDirectory() || stats.nlink === 1 ? undefined : firsts.get(stats.ino)
+    firsts.set(stats.ino, first ?? path)
+    return [
+      `${LETTERS[String(type)]!}${String(mode).slice(2)}`,
+      `${String(uid)}:${String(gid)}`,
+      path,
+      ...(target === undefined ? [] : [`-> ${target as string}`]),
+      ...(first === undefined ? [] : [`= ${first}`]),
+      ...Object.keys(xattrs ?? {}).map((name) => `[${name}]`),
+    ].join(' ')
+  })
+  return lines.sort()
+}
+
+function depthOf(path: Buffer): number {
+  return path.reduce((depth, byte) => depth + (byte === 0x2f ? 1 : 0), 0)
 }
 
 function describe({ path, at, stats }: Visited): Record<string, unknown> {

@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { concat, file, fixtureListing, header, pax, paxHeader, ZEROS } from '@strata/archive/testing'
+import { concat, file, fixtureListing, header, ODD_STACKS, pax, paxHeader, ZEROS } from '@strata/archive/testing'
 import { makePrivateMount, MNT_DETACH, mountAt, umount } from '@strata/linux'
 import { FAILPOINT_CHANNEL, StrataError } from '@strata/base'
 import { chainIdOf, IMAGE_LIMITS, type ChainId, type DiffId } from '@strata/oci'
@@ -28,7 +28,7 @@ import { parseSnapshotKey, type RootInfo } from '../snapshot.js'
 import type { LayerFiles, Snapshotter } from '../snapshotter.js'
 import { leftoversOf } from './leftovers.js'
 import { storeFixture, storeLayer } from './make-layers.js'
-import { readTree } from './rootfs-listing.js'
+import { describedFolder, readTree } from './rootfs-listing.js'
 
 /**
  * Checks that a driver does not pass, and why it need not. They run too, and must fail. A name that
@@ -74,6 +74,20 @@ const CHECKS: Record<string, Check> = {
   'shows the reference image line by line': async ({ snapshots, layers }) => {
     const chainId = await snapshots.assemble(await storeFixture(layers, 'docker20-odd.tar'))
     expect(readTree(await snapshots.root(chainId))).toEqual(await fixtureListing())
+  },
+
+  'shows what the engines agree on where a layer is odd': async ({ snapshots, layers }) => {
+    // Where entries lie is the index's work, the same for all drivers: here are those that a driver
+    // has to do something for.
+    const odd = Object.entries(ODD_STACKS).filter(([name]) =>
+      /every kind|layer below|whiteout|opaque|hard link|device|owners|attributes/.test(name),
+    )
+    expect(odd.length).toBeGreaterThan(10)
+    for (const [name, { layers: tars, tree }] of odd) {
+      const chainId = await snapshots.assemble(tars.map((bytes) => storeLayer(layers, bytes)))
+      expect(describedFolder(await snapshots.root(chainId)), name).toEqual([...tree].sort())
+      await snapshots.removeRoot(chainId)
+    }
   },
 
   'stacks 500 layers, each over the one below': async ({ snapshots, layers, target }) => {
