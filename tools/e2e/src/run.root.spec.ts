@@ -398,6 +398,20 @@ describe('create, then start', () => {
     expect(leftOnNode(strata.node)).toEqual([])
   })
 
+  it('a stop ends a start that is under way, wherever that has come', async () => {
+    const id = await create('t/box', 'sleep', '1000')
+    for (let times = 0; times < 5; times++) {
+      const job = randomUUID()
+      const state = async (): Promise<string> => (await strata.request('GET', `/v1/jobs/${job}`)).json<JobView>().state
+      expect((await strata.request('POST', `/v1/containers/${id}/start?wait=false&job=${job}`)).status).toBe(202)
+      await until(async () => (await state()) !== 'waiting', 'the start is under way')
+      expect((await strata.request('POST', `/v1/containers/${id}/stop`, { timeout: 0 })).status).toBe(204)
+      await until(async () => /^(cancelled|completed)$/.test(await state()), 'the start has ended')
+      expect(await view(id)).not.toMatchObject({ state: 'running' })
+    }
+    expect(await cli('rm', id)).toEqual([0, `${id}\n`, ''])
+  })
+
   it('create and start are jobs: they can be named, followed and cancelled', async () => {
     const [creating, starting] = [randomUUID(), randomUUID()]
     const body = { image: 't/box', command: ['true'], name: 'job' }
