@@ -21,10 +21,11 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench memory FILE     what two loads and a launch at once take, in one process and in five
   bench browse FILE     an image's folders, and files all over it, in plain and in gzip layers; its export
   bench blobs           a stream into the store and out of it, beside a bare presigned upload
+  bench listing         a page of a folder store's list among 100 to --count names, and what a write costs
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
-  --rounds N            5 for load, packed, save and blobs, 20 for run, 3 for memory
-  --count N             2000 for churn
+  --rounds N            5 for load, packed, save and blobs, 20 for run, 3 for memory, 50 for listing
+  --count N             2000 for churn, 100000 for listing
   --minio               blobs in MinIO, not in a folder (memory, churn): a result of its own
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
   --ways a,b            of ${WAYS.join(', ')}: all (load)
@@ -39,9 +40,10 @@ const BENCHES = {
   save: benchSave,
   browse: benchBrowse,
   blobs: imported('benchBlobs', 'blobs'),
+  listing: imported('benchListing', 'listing'),
   churn: imported('benchChurn', 'churn'),
 }
-const WITHOUT_FILE = ['churn', 'blobs']
+const WITHOUT_FILE = ['churn', 'blobs', 'listing']
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

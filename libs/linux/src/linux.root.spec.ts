@@ -4,13 +4,16 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
   writeSync,
   lstatSync,
@@ -26,6 +29,7 @@ import {
   cloneFile,
   dataRanges,
   flock,
+  FolderWatch,
   lgetxattr,
   llistxattr,
   lsetxattr,
@@ -63,6 +67,85 @@ const code = (action: () => unknown): string => {
   }
   return 'none'
 }
+
+describe('FolderWatch', () => {
+  let watches: FolderWatch
+  beforeEach(() => {
+    watches = new FolderWatch()
+  })
+  afterEach(() => watches.close())
+  const told = () =>
+    watches
+      .read()
+      .map((event) => ('name' in event ? `${event.kind} ${event.name}${event.isFolder ? '/' : ''}` : event.kind))
+
+  it('has the event of a change when the call returns, whichever call it is', () => {
+    const at = (name: string) => join(folder, name)
+    mkdirSync(at('watched'))
+    const watch = watches.add(at('watched'))
+    const changes: [() => unknown, string[]][] = [
+      [() => writeFileSync(at('watched/a'), ''), ['added a']],
+      [() => writeFileSync(at('watched/a'), 'more'), []],
+      [() => linkSync(at('watched/a'), at('watched/b')), ['added b']],
+      [() => symlinkSync('/nowhere', at('watched/s')), ['added s']],
+      [() => mkdirSync(at('watched/d')), ['added d/']],
+      [() => writeFileSync(at('watched/d/x'), ''), []],
+      [() => renameSync(at('watched/a'), at('watched/b')), []], // Two names of one file: rename(2) does nothing.
+      [() => renameSync(at('watched/a'), at('watched/c')), ['gone a', 'added c']],
+      [() => renameSync(at('watched/c'), at('out')), ['gone c']],
+      [() => renameSync(at('out'), at('watched/in')), ['added in']],
+      [() => unlinkSync(at('watched/in')), ['gone in']],
+      [() => rmSync(at('watched/d'), { recursive: true }), ['gone d/']],
+      [() => rmSync(at('watched/s')), ['gone s']],
+      [() => writeFileSync(at(`watched/${'n'.repeat(255)}`), ''), [`added ${'n'.repeat(255)}`]],
+      [() => renameSync(at('watched'), at('elsewhere')), []],
+      [() => writeFileSync(at('elsewhere/a'), ''), ['added a']],
+    ]
+    for (const [change, events] of changes) {
+      change()
+      expect(told()).toEqual(events)
+    }
+    symlinkSync(at('elsewhere'), at('link'))
+    expect(watches.add(at('link'))).toBe(watch)
+    watches.release(watch)
+    expect(watches.read()).toEqual([{ kind: 'ended', watch }])
+    unlinkSync(at('elsewhere/a'))
+    expect(watches.read()).toEqual([])
+    watches.release(watch)
+  })
+
+  it('tells of a folder that was deleted, of many folders, and of more than fits at once', () => {
+    const folders = ['one', 'two'].map((name) => join(folder, name))
+    for (const each of folders) mkdirSync(each)
+    const numbers = folders.map((each) => watches.add(each))
+    expect(new Set(numbers).size).toBe(2)
+    for (let n = 0; n < 3000; n++) writeFileSync(join(folders[n % 2]!, `name-${n}`), '')
+    const events = watches.read()
+    expect(events.map((event) => 'name' in event && [event.watch, event.name])).toEqual(
+      Array.from({ length: 3000 }, (_, n) => [numbers[n % 2], `name-${n}`]),
+    )
+    rmSync(folders[0]!, { recursive: true })
+    expect(watches.read().at(-1)).toEqual({ kind: 'ended', watch: numbers[0] })
+    writeFileSync(join(folders[1]!, 'last'), '')
+    expect(told()).toEqual(['added last'])
+  })
+
+  it('says that events are lost when the queue is full', () => {
+    writeFileSync(join(folder, 'n0'), '')
+    watches.add(folder)
+    const most = Number(readFileSync('/proc/sys/fs/inotify/max_queued_events', 'utf8'))
+    for (let n = 0; n <= most / 2; n++) renameSync(join(folder, `n${n % 2}`), join(folder, `n${(n + 1) % 2}`))
+    expect(told().at(-1)).toBe('lost')
+    mkdirSync(join(folder, 'x'))
+    expect(told()).toEqual(['added x/'])
+  })
+
+  it('watches folders only', () => {
+    writeFileSync(join(folder, 'file'), '')
+    expect(code(() => watches.add(join(folder, 'file')))).toBe('ENOTDIR')
+    expect(code(() => watches.add(join(folder, 'absent')))).toBe('ENOENT')
+  })
+})
 
 describe('mounts', () => {
   it('shows a bind mount in the table until it is unmounted, and names the errno after that', () => {

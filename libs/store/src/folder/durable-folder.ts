@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { bootId, flock, openOwnFile, ownFolder, setAside } from '@strata/linux'
 import { BackgroundSync } from './background-sync.js'
 import { MARGIN_MS, SyncMarkFile } from './sync-mark.js'
-import { walkKeys } from './walk.js'
+import { namesBelow, walkKeys } from './walk.js'
 
 const ASK_EVERY_MS = 20
 
@@ -107,7 +107,7 @@ export class DurableFolder {
     const paths: string[] = []
     const changed = (path: string) => statSync(join(this.root, path), { throwIfNoEntry: false })?.ctimeMs ?? -Infinity
     for (const prefix of prefixes)
-      for await (const path of walkKeys(this.root, prefix, ''))
+      for await (const path of walkKeys(namesBelow(this.root), prefix, ''))
         if (!path.startsWith('synced') && changed(path) >= time) paths.push(path)
     return paths
   }

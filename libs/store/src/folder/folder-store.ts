@@ -21,6 +21,7 @@ import {
 import { abortable, cancelled } from '../objects/abortable.js'
 import { checkRange } from '../objects/byte-range.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
+import { Listing } from './listing.js'
 import { StripedLocks } from './locks.js'
 import { mendTail } from './mend-tail.js'
 import { contentEtag, isErrno, openObject, statNow, statObject } from './object-file.js'
@@ -32,7 +33,8 @@ const READ_CHUNK = 256 * 1024
 
 /**
  * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet
- * and `<root>/locks`. Any number of processes and threads of one machine may have it open.
+ * and `<root>/locks`. Any number of processes and threads of one machine may have it open. The
+ * names of large folders are held in memory, for lists (Listing).
  *
  * A file gets its name when it is complete: by link(2), which fails if the name is taken (`put`,
  * `create`), or by rename(2) under the key's lock after its tag was compared (`replace`).
@@ -49,6 +51,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     private readonly scratch: Scratch,
     private readonly locks: StripedLocks,
     private readonly durable: DurableFolder,
+    private readonly listing: Listing,
   ) {
     this.#objects = join(root, 'objects')
   }
@@ -66,6 +69,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
         await Scratch.open(join(root, 'tmp')),
         new StripedLocks(join(root, 'locks')),
         durable,
+        new Listing(join(root, 'objects'), { warn: durable.warn }),
       )
       try {
         await durable.recover(['objects/'], (tail) =>
@@ -174,7 +178,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     return guarded(async () => {
       const keys: string[] = []
       let more = false
-      for await (const key of walkKeys(this.#objects, prefix, options.after ?? '')) {
+      const names = (folder: string, from: string) => this.listing.names(folder, from)
+      for await (const key of walkKeys(names, prefix, options.after ?? '')) {
         more = keys.length === Math.min(limit, PAGE)
         if (more) break
         keys.push(key)
@@ -217,6 +222,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
 
   close(): Promise<void> {
     this.durable.close()
+    this.listing.close()
     this.scratch.close()
     return Promise.resolve()
   }

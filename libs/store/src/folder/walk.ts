@@ -1,34 +1,63 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isErrno } from './object-file.js'
 
 /**
- * The keys of all files below `root` that begin with `prefix` and come behind `after`, in the order
- * of their bytes (keys are ASCII). A folder sorts as its name with a `/`: `a-b` comes before `a/c`,
- * since `-` is less than `/`.
+ * Gives the names in a folder from `from` on, in the order of their bytes, in parts; with a `/`
+ * behind a folder's. A folder is named by the beginning of its keys: `a/b/`.
  */
-export async function* walkKeys(root: string, prefix: string, after: string): AsyncGenerator<string> {
+type NamesOf = (folder: string, from: string) => AsyncIterable<readonly string[]>
+
+/**
+ * The keys of all files that begin with `prefix` and come behind `after`, in the order of their
+ * bytes (keys are ASCII). A folder sorts as its name with a `/`: `a-b` comes before `a/c`, since
+ * `-` is less than `/`. Of a folder no name is asked for that comes before the first key.
+ */
+export async function* walkKeys(namesOf: NamesOf, prefix: string, after: string): AsyncGenerator<string> {
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
-  yield* walkFolder(root, folder, prefix, after)
+  if (after < folder || after.startsWith(folder)) yield* walkFolder(namesOf, folder, prefix, after)
 }
 
-async function* walkFolder(root: string, folder: string, prefix: string, after: string): AsyncGenerator<string> {
-  for (const key of await namesIn(root, folder)) {
-    if (!key.startsWith(prefix)) continue
-    if (!key.endsWith('/')) {
-      if (key > after) yield key
-    } else if (key > after || after.startsWith(key)) {
-      yield* walkFolder(root, key, key, after)
+async function* walkFolder(namesOf: NamesOf, folder: string, prefix: string, after: string): AsyncGenerator<string> {
+  for await (const names of namesOf(folder, firstName(folder, prefix, after)))
+    for (const name of names) {
+      const key = folder + name
+      if (!key.startsWith(prefix)) {
+        if (key > prefix) return
+      } else if (!key.endsWith('/')) {
+        if (key > after) yield key
+      } else if (key > after || after.startsWith(key)) {
+        yield* walkFolder(namesOf, key, key, after)
+      }
     }
+}
+
+/** Of the folder's names that can begin a key which is wanted, the least. */
+function firstName(folder: string, prefix: string, after: string): string {
+  const wanted = prefix.slice(folder.length)
+  if (!after.startsWith(folder)) return wanted
+  const [name = '', ...below] = after.slice(folder.length).split('/')
+  const behind = below.length > 0 ? `${name}/` : name
+  return behind > wanted ? behind : wanted
+}
+
+/** The names in the folders below `root`, each folder read whole. */
+export function namesBelow(root: string): NamesOf {
+  return async function* (folder) {
+    yield await namesIn(join(root, folder))
   }
 }
 
-/** The keys of the files in a folder and, with a `/` at the end, of the folders in it, sorted. */
-async function namesIn(root: string, folder: string): Promise<string[]> {
+/**
+ * The names in a folder, sorted, with a `/` behind those of folders. None if there is no such
+ * folder.
+ */
+export async function namesIn(path: string): Promise<string[]> {
   try {
-    const entries = await readdir(join(root, folder), { withFileTypes: true })
-    return entries.map((entry) => folder + entry.name + (entry.isDirectory() ? '/' : '')).sort()
+    const entries = await readdir(path, { withFileTypes: true })
+    return entries.map((entry) => entry.name + (entry.isDirectory() ? '/' : '')).sort()
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return []
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
     throw error
   }
 }

@@ -354,6 +354,36 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect((await store.list('data/', { after: 'data/~' })).objects).toEqual([])
     })
 
+    it('lists in pages what stays, while others come and go', async () => {
+      const prefix = 'images/h.example/a/_tags/'
+      const stays = Array.from({ length: 40 }, (_, i) => `${prefix}v${String(i).padStart(3, '0')}`)
+      for (const key of stays) await store.create(key, Buffer.from(key))
+      let isOver = false
+      const writer = async (of: number) => {
+        for (let i = 0; i < 25; i++) {
+          const keys = [`${prefix}v${String(i).padStart(3, '0')}-${of}`, `data/u${of}-${i}/x`]
+          for (const key of keys) await store.create(key, Buffer.from(key))
+          expect((await store.list(keys[0]!)).objects.map(({ key }) => key)).toEqual([keys[0]])
+          await store.delete(keys)
+          expect((await store.list(keys[0]!)).objects).toEqual([])
+        }
+      }
+      const reader = async () => {
+        do {
+          const seen: string[] = []
+          for (let after: string | undefined; ;) {
+            const page = await store.list(prefix, { limit: 7, ...(after === undefined ? {} : { after }) })
+            seen.push(...page.objects.map(({ key }) => key))
+            if (page.next === undefined) break
+            after = page.next
+          }
+          expect(seen).toEqual([...seen].sort())
+          expect(seen.filter((key) => stays.includes(key))).toEqual(stays)
+        } while (!isOver)
+      }
+      await Promise.all([Promise.all([1, 2, 3, 4].map(writer)).finally(() => (isOver = true)), reader()])
+    })
+
     it('takes every character that a key may have', async () => {
       const odd = [
         "data/u/._:@+=,!'()*~-",
