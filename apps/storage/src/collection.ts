@@ -75,7 +75,8 @@ export class Collection {
 
   async #run(data: Collect, context: JobContext, signal: AbortSignal): Promise<JobResult<'collect'>> {
     const untagged = data.untagged ? await this.#removeUntagged(data) : []
-    const absent = data.dryRun ? new Set(untagged.map(({ digest }) => digest)) : new Set<Digest>()
+    const others = data.untagged ? await this.#removeUntaggedManifests(data) : []
+    const absent = data.dryRun ? new Set([...untagged.map(({ digest }) => digest), ...others]) : new Set<Digest>()
     const { report, indexes } = await this.collector.collect({
       references: (isHad) => this.images.all.references(absent, isHad),
       dryRun: data.dryRun,
@@ -103,6 +104,13 @@ export class Collection {
     const images = candidates.filter(({ id }) => !used.has(id))
     if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)
     return images
+  }
+
+  /** What is no image, was kept for a tag and has none: a chart whose tag was moved. */
+  async #removeUntaggedManifests({ dryRun }: Collect): Promise<Digest[]> {
+    const found = await this.images.all.untaggedManifests()
+    if (!dryRun) for (const manifest of found) await this.images.removeUntaggedManifest(manifest)
+    return found.map(({ digest }) => digest)
   }
 
   /** It writes first. On a full disk it waits for the next collection: what makes room goes on. */

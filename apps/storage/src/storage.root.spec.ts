@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StrataError } from '@strata/base'
-import { digestOf } from '@strata/oci'
+import { Images } from '@strata/images'
+import { digestOf, parseTagged } from '@strata/oci'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, freshDataKey, keys, Leases, PREFIX, type LeaseKind, type ObjectStore } from '@strata/store'
@@ -204,6 +205,37 @@ it('many collections at once become two, and uploads whose owners died are ended
     expect(lists).toBe(2 * (held() - lists))
   } finally {
     go()
+    await worker.onApplicationShutdown()
+  }
+})
+
+it('a collection on a full disk that finds a mark of a dead process does the rest, and asks the nodes', async () => {
+  await new Images(folder.store).markNames()
+  const { repository, tag } = parseTagged('never:1')
+  const mark = keys.nameMark(digestOf('never'), { repository, tag: tag!, digest: undefined }, 'dead')
+  await folder.store.create(mark, Buffer.from('{}'))
+  const unused = freshDataKey('ended')
+  await folder.store.put(unused, Buffer.from('bytes'))
+  let refused = 0
+  const full = () => {
+    refused++
+    return Promise.reject(new StrataError('storage_full', 'no room'))
+  }
+  const worker = new StorageWorker(
+    keptOpen(overriding(folder.store, { create: full, replace: full, put: full })),
+    await QueueClient.forWork(redis.url),
+    storageConfigSchema.parse({ STRATA_REDIS: redis.url, STRATA_STORE: '/unused', STRATA_GC_INTERVAL: 'off' }),
+  )
+  try {
+    const id = randomUUID()
+    await queue.journal.create(id, 'collect', 'waiting')
+    const data = { root: id, dryRun: false, untagged: false, absentContainers: [] }
+    await queue.producer.add({ name: 'collect', queue: QUEUES.collect, id, data })
+    await expect.poll(async () => (await queue.journal.get(id)).state, { timeout: 10_000 }).toBe('completed')
+    expect(refused).toBeGreaterThan(0)
+    expect(await folder.store.stat(unused)).toBeUndefined()
+    expect(await folder.store.stat(mark)).toBeDefined()
+  } finally {
     await worker.onApplicationShutdown()
   }
 })

@@ -13,6 +13,7 @@ import type { Manifests } from './repositories/manifests.js'
  * | --- | --- | --- |
  * | `count` | keys of marks, no name | the marks of one image |
  * | `untagged` | each name once | the digest of each image |
+ * | `untaggedManifests` | each name once | the digests of one repository's manifests, and what it gives |
  * | `stacks` | each name of an image once, and each image | one image |
  * | `usage` | the same | the digest of each blob |
  * | `references` | each name once, and each manifest once for each repository that has it | the digests of one repository's manifests |
@@ -118,6 +119,33 @@ export class AllImages {
     return [...untagged.values()]
   }
 
+  /**
+   * The manifests that are no images, were kept for a tag, and have none in their repository. One
+   * that has a subject is found by it, so it is not among them.
+   * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any manifest
+   */
+  async untaggedManifests(): Promise<UntaggedManifest[]> {
+    const found: UntaggedManifest[] = []
+    let repository: Repository | undefined
+    let untagged = new Set<Digest>()
+    const finish = (): void => {
+      const of = repository
+      if (of !== undefined) found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
+      untagged = new Set()
+    }
+    for await (const entry of this.names.walk()) {
+      if ('damage' in entry) throw entry.damage
+      if (entry.name.repository !== repository) finish()
+      repository = entry.name.repository
+      const record = recordOf(entry)
+      // A repository's manifests come before its tags.
+      if (entry.name.tag !== undefined) untagged.delete(record.digest)
+      else if (isPlain(record) && record.kept === 'tag' && !record.attached) untagged.add(record.digest)
+    }
+    finish()
+    return found
+  }
+
   /** All that one name needs. Nothing if it was removed, or moved, since it was listed. */
   async #blobsOf(entry: NameEntry | PlainEntry): Promise<Iterable<Digest>> {
     const record = recordOf(entry)
@@ -150,6 +178,12 @@ export class AllImages {
       })
     )
   }
+}
+
+/** A manifest of a repository, without a tag there. */
+export interface UntaggedManifest {
+  readonly repository: Repository
+  readonly digest: Digest
 }
 
 /** Two names with the same content need the same blobs: the lists of parts of two can differ. */

@@ -14,7 +14,7 @@ import {
   type Repository,
 } from '@strata/oci'
 import { BlobStore, keys, Leases, type LeaseRun, type ObjectStore } from '@strata/store'
-import { AllImages } from './all-images.js'
+import { AllImages, type UntaggedManifest } from './all-images.js'
 import { readContents, type ImageContents } from './contents.js'
 import {
   isPlain,
@@ -322,6 +322,12 @@ export class Images {
    */
   async removeUntagged(digest: Digest): Promise<void> {
     for await (const entry of this.#names.ofDigest(digest)) if (!entry.name.tag) await this.#names.retireManifest(entry)
+  }
+
+  /** Removes a manifest that is no image, if it is still without a tag (`AllImages`). */
+  async removeUntaggedManifest({ repository, digest }: UntaggedManifest): Promise<void> {
+    const entry = await this.#names.look(keys.imageDigest(repository, digest))
+    if (entry && 'manifest' in entry && entry.manifest.kept === 'tag') await this.#names.retireManifest(entry)
   }
 
   async #readManifest(digest: Digest): Promise<ReadImage> {
