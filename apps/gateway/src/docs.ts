@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
-import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger'
+import { DocumentBuilder, SwaggerModule, type OpenAPIObject } from '@nestjs/swagger'
 import { API_VERSION } from '@strata/api'
+import { PROBLEM_TYPE } from '@strata/platform'
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 
 /**
@@ -22,7 +23,7 @@ export function serveDocs(app: NestFastifyApplication): void {
     .setVersion(API_VERSION)
     .addBearerAuth()
     .build()
-  const document = once(() => SwaggerModule.createDocument(app, config))
+  const document = once(() => withProblemType(SwaggerModule.createDocument(app, config)))
   SwaggerModule.setup('docs', app, document, { raw: [] })
   // SwaggerModule does not serve this: it would write the whole document again for each request,
   // also for one without a token.
@@ -33,6 +34,20 @@ export function serveDocs(app: NestFastifyApplication): void {
     if (request.headers['if-none-match'] === etag()) void reply.code(304).send()
     else void reply.send(text())
   })
+}
+
+/** An error is not `application/json`, which Nest writes for whatever has a schema. */
+function withProblemType(document: OpenAPIObject): OpenAPIObject {
+  for (const path of Object.values(document.paths))
+    for (const { responses = {} } of Object.values(path as Record<string, { responses?: Record<string, Answer> }>))
+      for (const [status, answer] of Object.entries(responses)) {
+        const { 'application/json': json } = answer.content ?? {}
+        if (Number(status) >= 400 && json !== undefined) answer.content = { [PROBLEM_TYPE]: json }
+      }
+  return document
+}
+interface Answer {
+  content?: Record<string, unknown>
 }
 
 function once<T>(make: () => T): () => T {

@@ -22,6 +22,25 @@ import { ImagesService } from './images.service.js'
 const NAMES_IMAGE: readonly ErrorCode[] = ['image_not_found', 'image_ambiguous']
 const BYTES = { type: 'string', format: 'binary' } as const
 
+const LOADS: readonly ErrorCode[] = [
+  'archive_invalid',
+  'archive_truncated',
+  'archive_changed',
+  'descriptor_refused',
+  'not_an_image',
+  'digest_mismatch',
+  'layer_missing',
+  'layer_invalid',
+  'limit_exceeded',
+  'name_invalid',
+  'unsupported',
+  'upload_interrupted',
+  'job_exists',
+  'overloaded',
+  'queue_unavailable',
+  'storage_full',
+]
+
 @ApiTags('images')
 @Controller()
 export class ImagesController {
@@ -32,24 +51,7 @@ export class ImagesController {
   @Endpoint(
     API.loadImages,
     'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar',
-    [
-      'archive_invalid',
-      'archive_truncated',
-      'archive_changed',
-      'descriptor_refused',
-      'not_an_image',
-      'digest_mismatch',
-      'layer_missing',
-      'layer_invalid',
-      'limit_exceeded',
-      'name_invalid',
-      'unsupported',
-      'upload_interrupted',
-      'job_exists',
-      'overloaded',
-      'queue_unavailable',
-      'storage_full',
-    ],
+    LOADS,
   )
   @ReadsBody()
   @ApiBody({ schema: BYTES })
@@ -88,9 +90,10 @@ export class ImagesController {
     }
   }
 
-  @Endpoint(API.loadImagesByPut, 'As POST: for clients that upload files by PUT (curl -T)')
+  @Endpoint(API.loadImagesByPut, 'As POST: for clients that upload files by PUT (curl -T)', LOADS)
   @ReadsBody()
   @ApiBody({ schema: BYTES })
+  @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
   async loadByPut(
     @Query({ schema: API.loadImagesByPut.query }) query: LoadQuery,
     @Req() request: FastifyRequest,

@@ -1,5 +1,5 @@
 import { Controller, Res } from '@nestjs/common'
-import { ApiTags } from '@nestjs/swagger'
+import { ApiResponse, ApiTags } from '@nestjs/swagger'
 import { API, type InfoView, type VersionView } from '@strata/api'
 import { closedSignal, Open, Readiness, readyAnswer, type ReadyAnswer } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
@@ -35,6 +35,7 @@ export class SystemController {
     'Requests can be served: Redis and the store answer, and a node is there; else 503 with the reasons',
   )
   @Open()
+  @ApiResponse({ status: 503, description: 'not ready, and why' })
   async ready(@Res({ passthrough: true }) reply: FastifyReply): Promise<ReadyAnswer['body']> {
     const { status, body } = readyAnswer(await this.readiness.notReady())
     void reply.status(status)

@@ -197,6 +197,20 @@ describe.each(LISTENERS)('%s:', (kind, listener) => {
     await expectNothing()
   })
 
+  it.each(['the URL', 'a header'])(
+    '%s that is too long is answered 431, also to a client that sends all of it first',
+    async (what) => {
+      const long = 'a'.repeat(4 * 1024 * 1024)
+      const client = await RawClient.connect(to)
+      await client.send(what === 'the URL' ? requestText(`GET /${long}`) : requestText('GET /1', [`x: ${long}`]))
+      await client.receive(/\r\n\r\n/)
+      expect(client.text).toMatch(/^HTTP\/1\.1 431 /)
+      client.socket.end()
+      await client.closed
+      await expectNothing()
+    },
+  )
+
   it('what is no request behind one that is being served ends it', async () => {
     const client = await RawClient.connect(to)
     await client.send(`${get('/1')}nonsense\r\n\r\n`)

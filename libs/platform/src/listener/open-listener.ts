@@ -6,6 +6,7 @@ import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/base'
 import { acceptConnection } from './connection.js'
 import { listenerText, type Listener } from './listener.js'
+import { endAfterClientError } from './client-errors.js'
 import { Turns } from './turns.js'
 import { UnreadAnswers } from './unread-answers.js'
 import { asksForUpgrade, serveUpgrade } from './upgrade.js'
@@ -88,6 +89,7 @@ export async function openListener(
     acceptConnection(socket, listener)
     open.add(socket.once('close', () => open.delete(socket)))
   })
+  server.on('clientError', (error, socket) => endAfterClientError(error, socket as Socket))
   server.on('upgrade', (request, socket, head) => serveUpgrade(turns, handler, request, socket as Socket, head))
   // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
   server.on('checkContinue', take(handler, true))
