@@ -163,7 +163,8 @@ describe('a file comes to the same as a stream', () => {
       [concat(header({ name: 's', type: 'S', size: 0, format: 'gnu', realSize: 2 ** 30 }), ZEROS), 'unsupported'],
       [header({ name: 'x', type: 'x', size: 2 ** 21 }), 'limit_exceeded'],
       [gzipped.subarray(0, 5000), 'archive_truncated'],
-      ...[300, 513, 3000, 1_000_000, 20_000_000, archive.length - 3000].map((length): [Buffer, string] => [
+      [archive.subarray(0, 300), 'archive_invalid'],
+      ...[513, 3000, 1_000_000, 20_000_000, archive.length - 3000].map((length): [Buffer, string] => [
         archive.subarray(0, length),
         'archive_truncated',
       ]),

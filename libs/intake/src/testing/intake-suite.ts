@@ -277,7 +277,8 @@ export function intakeSuite(
         for (const packed of [gzipped, zstandard]) {
           for (const length of [3, 10, 5000, packed.length - 1])
             expect(await refused(whole(packed.subarray(0, length))), `packed, cut at ${length}`).toBe(
-              'archive_truncated',
+              // Three bytes are less than zstd's magic.
+              packed === zstandard && length === 3 ? 'archive_invalid' : 'archive_truncated',
             )
         }
       })
