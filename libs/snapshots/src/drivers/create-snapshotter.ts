@@ -1,7 +1,7 @@
 import type { IndexMemory } from '@strata/layers'
 import { StrataError } from '@strata/base'
 import type { Snapshotter } from '../snapshotter.js'
-import type { DriverName } from './drivers.js'
+import type { DriverName, Variant } from './drivers.js'
 import { openSnapshotter } from './open-snapshotter.js'
 import { probe, type ProbeResult } from './probe.js'
 
@@ -19,23 +19,22 @@ export interface SnapshotterOptions {
 export interface CreatedSnapshotter {
   readonly snapshotter: Snapshotter
   readonly chosen: ProbeResult
-  /** The result of every variant of every driver here, the best first. */
+  /** Of each variant that is better than the chosen one, and of that: the best first. */
   readonly probes: readonly ProbeResult[]
 }
 
 /**
- * Tests every driver once, in this folder, and opens the best one that works and is allowed.
+ * Tests the drivers in this folder, the best first, and opens the first one that works and is
+ * allowed.
  * @throws StrataError `driver_unavailable` with the reasons if there is none
  */
 export async function createSnapshotter(options: SnapshotterOptions): Promise<CreatedSnapshotter> {
-  const probes = await probe(options.folder)
-  const allowed = probes.filter(
-    ({ driver, variant }) =>
-      (options.driver ?? driver) === driver && (options.variants?.[driver] ?? variant) === variant,
-  )
-  const chosen = allowed.find(({ ok }) => ok)
+  const isAllowed = ({ driver, variant }: Variant): boolean =>
+    (options.driver ?? driver) === driver && (options.variants?.[driver] ?? variant) === variant
+  const probes = await probe(options.folder, isAllowed)
+  const chosen = probes.find((one) => one.ok && isAllowed(one))
   if (!chosen) {
-    const reasons = allowed.map(({ title, reason }) => `${title}: ${reason}`)
+    const reasons = probes.filter(isAllowed).map(({ title, reason }) => `${title}: ${reason}`)
     throw new StrataError('driver_unavailable', `no storage driver works in ${options.folder}: ${reasons.join('; ')}`)
   }
   return { snapshotter: await openSnapshotter(options.folder, chosen, options.memory), chosen, probes }

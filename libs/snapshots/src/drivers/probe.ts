@@ -27,14 +27,19 @@ export type ProbeResult = Variant & {
 }
 
 /**
- * Tests what works in this folder, by doing it. The kernel's features are no answer, because much
- * depends on the file system of the folder. Leaves nothing behind, and deletes what a probe left
- * that was killed.
+ * Tests what works in this folder, by doing it, the best first, up to the first that works and
+ * `suffices`: those after it would make no difference. The kernel's features are no answer, because
+ * much depends on the file system of the folder. Leaves nothing behind, and deletes what a probe
+ * left that was killed.
  */
-export async function probe(folder: string): Promise<ProbeResult[]> {
+export async function probe(folder: string, suffices: (variant: Variant) => boolean): Promise<ProbeResult[]> {
   clearProbes(folder)
   const results: ProbeResult[] = []
-  for (const variant of VARIANTS) results.push(await probeVariant(folder, variant))
+  for (const variant of VARIANTS) {
+    const result = await probeVariant(folder, variant)
+    results.push(result)
+    if (result.ok && suffices(variant)) break
+  }
   return results
 }
 
