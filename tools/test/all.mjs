@@ -17,19 +17,17 @@ const APART = 'src/apart/**'
 const OF_SERVICES = ['tools/e2e', 'tools/faults']
 /** Packages whose root tests start S3 servers. */
 const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
-/** Has a store of each kind of its own. */
+/** Has a store of each kind of its own: in a lane that is short. */
 const COLLECTION = 'src/collection.root.spec.ts'
-/**
- * The fault tests that take their time whatever goes on beside them: at the end of the shortest
- * lane.
- */
+/** The fault tests that take their time whatever goes on beside them: at the end of their lane. */
 const SOAK = 'src/soak.root.spec.ts'
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
  * As processes of their own, on MinIO, services are asked all that such a deployment changes: how
  * images come in and containers go out, what crosses from one service to another, and whatever
  * dies. In one process, over a store in a folder, they are asked everything. `STRATA_TEST_LONG=1`
- * asks everything of both, and fuzzes longer.
+ * asks everything of both, and fuzzes longer. Specs leave rows out in the same way (`asksAll` in
+ * tools/e2e/src/testing/topology.ts, `triesAll` in tools/faults/src/testing/each-store.ts).
  */
 const AS_PROCESSES = [
   'bad-input',
@@ -40,7 +38,6 @@ const AS_PROCESSES = [
   'jobs',
   'layers',
   'load',
-  'many',
   'nodes',
   'outages',
   'run',
@@ -102,24 +99,23 @@ async function rootTestsOfServices() {
   if (why) return
   await serversBuilt
   print(
-    '\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks\n',
+    '\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks, and soak: again and again\n',
   )
   const inOne = rootTestsOf('tools/e2e', {
     lane: 'one',
     filters: [...TWO_AT_A_TIME, '--exclude', APART, '--exclude', COLLECTION],
   })
-  await Promise.all([
-    inOne,
-    testsOfProcesses(),
-    testsOnS3(),
-    rootTestsOf('tools/faults', { lane: 'faults', filters: [...TWO_AT_A_TIME, '--exclude', SOAK] }),
-  ])
+  await Promise.all([inOne, testsOfProcesses(), testsOnS3(), testsOfFaults()])
 }
 
 async function testsOnS3() {
   for (const name of ON_S3) await rootTestsOf(name, { lane: 's3' })
-  await rootTestsOf('tools/e2e', { lane: 's3', filters: [COLLECTION] })
-  await rootTestsOf('tools/faults', { lane: 's3', filters: [SOAK] })
+}
+
+async function testsOfFaults() {
+  await rootTestsOf('tools/faults', { lane: 'faults', filters: [...TWO_AT_A_TIME, '--exclude', SOAK] })
+  await rootTestsOf('tools/faults', { lane: 'soak', filters: [SOAK] })
+  await rootTestsOf('tools/e2e', { lane: 'soak', filters: [COLLECTION] })
 }
 
 async function rootTestsOf(name, { lane, filters = [], env = {} } = {}) {

@@ -208,7 +208,24 @@ function mountOptions(root: string): string[] {
   return line?.[3]?.split(',') ?? []
 }
 
-describe.each(DRIVER_NAMES)('onto a node by %s', (driver) => {
+/**
+ * What is refused never comes to a driver: a layer's index is made of its tar before, at the door
+ * of a plain one and on the node of a packed one. What is taken is the same tar for every driver,
+ * however it came. So the first driver gets all attacks, and each other one those that are taken.
+ */
+const ROWS = DRIVER_NAMES.map(
+  (driver, at) =>
+    [
+      driver,
+      ATTACKS.filter(([, , end]) => at === 0 || !(end instanceof RegExp)).flatMap(([name, parts, end]) =>
+        (at === 0 ? (['plain', 'packed'] as const) : (['packed'] as const)).map(
+          (way) => [name, way, parts, end] as const,
+        ),
+      ),
+    ] as const,
+)
+
+describe.each(ROWS)('onto a node by %s', (driver, attacks) => {
   let strata: StrataUnderTest
   beforeAll(async () => {
     strata = await StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: driver, STRATA_PREPARE: 'true' } })
@@ -216,15 +233,7 @@ describe.each(DRIVER_NAMES)('onto a node by %s', (driver) => {
   afterAll(() => strata.dispose())
   const outside = guarded(() => strata)
 
-  it.each(
-    ATTACKS.flatMap(
-      ([name, parts, end]) =>
-        [
-          [name, 'plain', parts, end],
-          [name, 'packed', parts, end],
-        ] as const,
-    ),
-  )('%s, %s', async (_name, way, parts, end) => {
+  it.each(attacks)('%s, %s', async (_name, way, parts, end) => {
     const tar = concat(...parts(outside), ZEROS)
     const answer = await strata.request(
       'POST',

@@ -1,12 +1,9 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { DRIVER_NAMES } from '@strata/snapshots'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { busyboxTree, makeArchive, manyLayers } from '@strata/archive/testing'
 import { loadBusybox } from './testing/busybox-image.js'
 import { leftOnNode, StrataUnderTest, until } from './testing/strata.js'
 
@@ -161,29 +158,6 @@ describe('secrets', () => {
     expect(everything).toContain(id)
     for (const secret of [inEnvironment, inCommand, inEntrypoint])
       expect(everything.includes(secret), secret).toBe(false)
-  })
-})
-
-describe('many layers', () => {
-  it.each(DRIVER_NAMES)('127 of them run on %s', async (driver) => {
-    const other = await StrataUnderTest.start({ environment: { STRATA_SNAPSHOTTER: driver } })
-    try {
-      expect((await other.cli(['info'])).stdout.toString()).toContain(`STRATA_SNAPSHOTTER=${driver}`)
-      await other.load(
-        Readable.from([
-          await makeArchive({
-            names: ['t/deep'],
-            layers: await manyLayers(127, busyboxTree()),
-            config: { Env: ['PATH=/bin'] },
-          }),
-        ]),
-      )
-      expect(
-        (await other.cli(['run', '--rm', 't/deep', 'sh', '-c', 'ls -d /layer-* | wc -l; cat /top'])).stdout.toString(),
-      ).toBe('126\n126\n')
-    } finally {
-      await other.dispose()
-    }
   })
 })
 

@@ -31,6 +31,19 @@ async function plain(name: string, links: readonly number[]): Promise<Buffer> {
   return packedImage(`t/${name}`, [await busyboxLayer(), ...links.map((count, n) => layer(`${name}${n}`, count))])
 }
 
+/** Told before any driver is asked: by who makes a layer's index, and by ingest. */
+const REFUSED: readonly [string, () => Promise<Buffer>, string, RegExp][] = [
+  [
+    'a packed layer',
+    () => packed('one', [1_200]),
+    '',
+    /the layer \S+ needs more memory for its index; the limit is 12/,
+  ],
+  ['a plain layer', () => plain('one', [1_200]), '', /the layer \S+ needs more memory for its index; the limit is 12/],
+  ['a stack', () => packed('many', [600, 600, 600]), '', /^the image t\/many\S* needs 1\d MiB of memory for indexes/],
+  ['a stack that is not prepared', () => plain('many', [600, 600, 600]), '?prepare=false', /needs 1\d MiB of memory/],
+]
+
 describe.each(DRIVER_NAMES)('memory for indexes, %s', (driver) => {
   let strata: StrataUnderTest
   beforeAll(async () => {
@@ -43,33 +56,21 @@ describe.each(DRIVER_NAMES)('memory for indexes, %s', (driver) => {
 
   const load = (archive: Buffer, query = '') => strata.request('POST', `/v1/images${query}`, Readable.from([archive]))
 
-  it.each([
-    [
-      'a packed layer',
-      () => packed('one', [1_200]),
-      '',
-      /the layer \S+ needs more memory for its index; the limit is 12/,
-    ],
-    [
-      'a plain layer',
-      () => plain('one', [1_200]),
-      '',
-      /the layer \S+ needs more memory for its index; the limit is 12/,
-    ],
-    ['a stack', () => packed('many', [600, 600, 600]), '', /^the image t\/many\S* needs 1\d MiB of memory for indexes/],
-    ['a stack that is not prepared', () => plain('many', [600, 600, 600]), '?prepare=false', /needs 1\d MiB of memory/],
-  ])('%s that no node has room for is refused when it is loaded', async (_, archive, query, sentence) => {
-    const { status, ...answer } = await load(await archive(), query)
-    const { code, detail } = answer.json<Problem>()
-    expect({ status, code, detail }).toEqual({
-      status: 413,
-      code: 'limit_exceeded',
-      detail: expect.any(String) as string,
-    })
-    expect(detail).toMatch(sentence)
-    expect(detail).toContain('STRATA_INDEX_MEMORY')
-    expect(await strata.images()).toEqual([])
-  })
+  it.each(driver === DRIVER_NAMES[0] ? REFUSED : [])(
+    '%s that no node has room for is refused when it is loaded',
+    async (_, archive, query, sentence) => {
+      const { status, ...answer } = await load(await archive(), query)
+      const { code, detail } = answer.json<Problem>()
+      expect({ status, code, detail }).toEqual({
+        status: 413,
+        code: 'limit_exceeded',
+        detail: expect.any(String) as string,
+      })
+      expect(detail).toMatch(sentence)
+      expect(detail).toContain('STRATA_INDEX_MEMORY')
+      expect(await strata.images()).toEqual([])
+    },
+  )
 
   it('what fits alone and not together waits for one another', async () => {
     const names = Array.from({ length: 6 }, (_, n) => `w${n}`)

@@ -9,6 +9,7 @@ import type { ImageView, LoadResult } from '@strata/api'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { settledStore } from './testing/store-state.js'
 import { StrataUnderTest } from './testing/strata.js'
+import { asksAll } from './testing/topology.js'
 
 let strata: StrataUnderTest
 beforeAll(async () => {
@@ -50,8 +51,16 @@ const expectLoaded = (images: unknown, name: FixtureName): void => {
   )
 }
 
+/**
+ * How an archive is read does not depend on where its bytes go: services that run apart get one of
+ * each form that is kept in another way: plain layers, many images, packed layers.
+ */
+const ARCHIVES = FIXTURES.filter(
+  (name) => asksAll() || ['docker20-empty.tar', 'docker20-multi.tar.gz', 'skopeo-oci-zstd.tar'].includes(name),
+)
+
 describe('every fixture loads', () => {
-  it.each(FIXTURES)('%s: by POST with a length, by PUT chunked, by the CLI from a pipe', async (name) => {
+  it.each(ARCHIVES)('%s: by POST with a length, by PUT chunked, by the CLI from a pipe', async (name) => {
     const bytes = await buffer(openFixture(name))
     const posted = await strata.request('POST', '/v1/images', Readable.from([bytes]), { length: bytes.length })
     expect(posted.status, posted.bytes.toString()).toBe(201)
@@ -90,26 +99,29 @@ describe('every fixture loads', () => {
   })
 })
 
-it.each(['xz', 'bzip2'])('an archive packed by %s, as a body and as a file that the service reads', async (program) => {
-  const packed = execFileSync(program, ['-1', '-c'], {
-    input: await buffer(openFixture('docker20-odd.tar')),
-    maxBuffer: 64 * 1024 * 1024,
-  })
-  expectLoaded((await strata.load(Readable.from([packed]))).images, 'docker20-odd.tar')
-  const folder = await mkdtemp('/var/tmp/strata-packed-')
-  try {
-    const file = join(folder, 'no-name-for-it')
-    await writeFile(file, packed)
-    expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 0, stderr: '' })
-    await truncate(file, packed.length - 100)
-    expect(await strata.cli(['load', '-q', file])).toMatchObject({
-      code: 1,
-      stderr: expect.stringContaining(`the archive's ${program} stream is cut short`) as string,
+it.each(asksAll() ? ['xz', 'bzip2'] : ['xz'])(
+  'an archive packed by %s, as a body and as a file that the service reads',
+  async (program) => {
+    const packed = execFileSync(program, ['-1', '-c'], {
+      input: await buffer(openFixture('docker20-odd.tar')),
+      maxBuffer: 64 * 1024 * 1024,
     })
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
-})
+    expectLoaded((await strata.load(Readable.from([packed]))).images, 'docker20-odd.tar')
+    const folder = await mkdtemp('/var/tmp/strata-packed-')
+    try {
+      const file = join(folder, 'no-name-for-it')
+      await writeFile(file, packed)
+      expect(await strata.cli(['load', '-q', file])).toMatchObject({ code: 0, stderr: '' })
+      await truncate(file, packed.length - 100)
+      expect(await strata.cli(['load', '-q', file])).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining(`the archive's ${program} stream is cut short`) as string,
+      })
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  },
+)
 
 it('shows layers and history', async () => {
   await strata.load(openFixture('docker28-containerd-gzip.tar'))

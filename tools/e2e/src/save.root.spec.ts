@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { openFixture } from '@strata/archive/testing'
 import { digestOf } from '@strata/oci'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CLI, StrataUnderTest } from './testing/strata.js'
+import { CLI, INHERITED, StrataUnderTest } from './testing/strata.js'
 
 let strata: StrataUnderTest
 let folder: string
@@ -186,7 +186,7 @@ describe('a download that breaks', () => {
     const file = join(folder, 'resumed.tar')
     try {
       const child = spawn(process.execPath, [CLI, 'save', '-o', file, 'fx/odd:3'], {
-        env: { PATH: process.env['PATH'] ?? '', STRATA_HOST: `unix://${socket}` },
+        env: { ...INHERITED, STRATA_HOST: `unix://${socket}` },
         stdio: 'inherit',
       })
       expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(0)

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ContainerView, JobView, NodeView } from '@strata/api'
 import { until, type Answer, type Output, type Service } from '@strata/e2e/testing'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { archiveOf } from './testing/images.js'
 import { World } from './testing/world.js'
 
@@ -20,23 +20,36 @@ interface Problem {
 describe('a node that is gone', { timeout: 180_000 }, () => {
   let world: World
   let a: string
+  /** Another one for each test: what it leaves is forgotten by its id. */
   let b: string
-  beforeEach(async () => {
+  let tests = 0
+  beforeAll(async () => {
     world = await World.start('folder', { STRATA_NODE_LOST_MS: '1000', STRATA_SWEEP_INTERVAL_MS: '500' })
     a = world.strata.node.id
-    b = `${a}-b`
     await load('t/base')
   })
-  afterEach(async () => {
+  afterAll(async () => {
     await world.dispose()
   })
+  beforeEach(() => {
+    b = `${a}-b${++tests}`
+  })
+  /** One node runs again, and nothing is on it. */
+  afterEach(async () => {
+    await becomes(a, 'ready')
+    for (const { id } of await world.strata.containers())
+      expect((await world.strata.request('DELETE', `/v1/containers/${id}?force`)).status).toBe(204)
+    await world.strata.stop('SIGTERM', 'b')
+    if ((await stateOf(b)) === undefined) return
+    await becomes(b, 'gone')
+    expect((await world.strata.request('DELETE', `/v1/nodes/${b}`)).status).toBe(204)
+  })
 
-  const startB = (more: Record<string, string> = {}): Promise<void> => {
+  const startB = (): Promise<void> => {
     const environment = {
       STRATA_NODE: b,
-      STRATA_NODE_FOLDER: join(world.strata.data, 'node-b'),
+      STRATA_NODE_FOLDER: join(world.strata.data, b),
       STRATA_RUN_FOLDER: `/run/strata/${b}`,
-      ...more,
     }
     return world.strata.startGroup(NODE, false, { name: 'b', environment })
   }

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { serviceMain } from '@strata/cli/service'
 import { extractor } from '@strata/extractor'
 import { gateway } from '@strata/gateway'
 import { ingest } from '@strata/ingest'
@@ -11,7 +11,7 @@ import { runtime } from '@strata/runtime'
 import { standaloneConfigSchema } from '@strata/standalone'
 import { storage } from '@strata/storage'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CLI } from '../testing/strata.js'
+import { CLI, INHERITED } from '../testing/strata.js'
 import { SERVICES, type Service } from '../testing/topology.js'
 
 let folder: string
@@ -20,13 +20,12 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const mainOf = (app: string): string => fileURLToPath(new URL(`../../../../apps/${app}/dist/main.js`, import.meta.url))
 function run(
   args: readonly string[],
   environment: Record<string, string>,
 ): { status: number | null; stdout: string; stderr: string } {
   return spawnSync(process.execPath, args, {
-    env: { PATH: process.env['PATH'] ?? '', ...environment },
+    env: { ...INHERITED, ...environment },
     encoding: 'utf8',
     timeout: 60_000,
   })
@@ -54,7 +53,7 @@ describe('the environment', () => {
       STRATA_PREPAER: 'true',
       STRATA_NOTHING: '1',
     }
-    const { status, stdout, stderr } = run([mainOf(service)], wrong)
+    const { status, stdout, stderr } = run([serviceMain(service)], wrong)
     expect([status, stdout]).toEqual([1, ''])
     const [head, ...lines] = stderr.trimEnd().split('\n')
     expect(head).toBe(HEAD)
@@ -93,7 +92,7 @@ describe('the environment', () => {
     ['runtime', { STRATA_NODE: 'N 1' }, 'STRATA_NODE: must be'],
     ['extractor', { STRATA_NODE_FOLDER: '' }, 'STRATA_NODE_FOLDER: is missing'],
   ])('of %s with %j', (service, environment, line) => {
-    const { status, stderr } = run([mainOf(service)], { ...VALID, ...environment })
+    const { status, stderr } = run([serviceMain(service)], { ...VALID, ...environment })
     expect({ status, stderr }).toEqual({
       status: 1,
       stderr: expect.stringMatching(new RegExp(`^${HEAD}\\n {2}${line.replace(/[[\]]/g, '.')}[^\\n]*\\n$`)) as string,
@@ -102,7 +101,7 @@ describe('the environment', () => {
 
   it('of all services in one process: of all of them, and nothing is made', () => {
     const data = join(folder, 'data')
-    const { status, stderr } = run([mainOf('standalone')], {
+    const { status, stderr } = run([serviceMain('standalone')], {
       STRATA_DATA: data,
       STRATA_EXTRACT_CONCURRENCY: '0',
       STRATA_LAUNCH_CONCURRENCY: 'many',
@@ -115,7 +114,7 @@ describe('the environment', () => {
   })
 
   it('a secret that is shared is never made by one of those who share it', () => {
-    const { status, stderr } = run([mainOf('gateway')], {
+    const { status, stderr } = run([serviceMain('gateway')], {
       ...VALID,
       STRATA_STORE: join(folder, 'store'),
       STRATA_NODE_SECRET_FILE: join(folder, 'secret'),
@@ -128,7 +127,7 @@ describe('the environment', () => {
   })
 
   it('Kubernetes’ own variables and those of the other services are let pass', () => {
-    const { stderr } = run([mainOf('ingest')], {
+    const { stderr } = run([serviceMain('ingest')], {
       ...VALID,
       STRATA_STORE: '',
       STRATA_TOKEN_FILE: '/t',

@@ -33,7 +33,7 @@ export const CLI = fileURLToPath(new URL('../../../../apps/cli/bin/strata.mjs', 
  * Services and CLI have no more of the test's environment. The compile cache spares them a fifth of
  * what a start costs.
  */
-const INHERITED: Readonly<Record<string, string>> = Object.fromEntries(
+export const INHERITED: Readonly<Record<string, string>> = Object.fromEntries(
   ['PATH', 'NODE_COMPILE_CACHE'].flatMap((name) =>
     process.env[name] === undefined ? [] : [[name, process.env[name]]],
   ),

@@ -17,6 +17,16 @@ export function testTopology(): Topology {
   throw new Error(`STRATA_TEST_TOPOLOGY is ${text}: it must be standalone or processes`)
 }
 
+/**
+ * Whether everything is asked here. In one process it always is, and of services that run apart
+ * where `STRATA_TEST_LONG=1`. Otherwise these are asked what differs when services are apart: what
+ * crosses from one to another, and what lies in a bucket instead of a folder. A row of a table that
+ * runs the same code in the same process for either is left out.
+ */
+export function asksAll(): boolean {
+  return testTopology() === 'standalone' || process.env['STRATA_TEST_LONG'] === '1'
+}
+
 /** What every process of one Strata under test has in common. */
 export interface Ground {
   readonly folder: string

@@ -5,6 +5,17 @@ import { STORES, type TestStore } from './stores.js'
 /** Services start, locks run out, stops last: a bound for a machine that does much else. */
 const TIMEOUT_MS = 300_000
 
+/**
+ * Whether every fault is tried on this store: on the folder, and with `STRATA_TEST_LONG=1` on
+ * each. Otherwise a bucket gets the faults that can end differently there: those that come while
+ * bytes are on their way into or out of it, and its own. All other faults leave whole objects, or
+ * touch the queue and the node alone. What is then done with whole objects depends on no store, for
+ * each keeps the same laws (libs/store/src/testing).
+ */
+export function triesAll(store: TestStore['name']): boolean {
+  return store === 'folder' || process.env['STRATA_TEST_LONG'] === '1'
+}
+
 /** Why the faults cannot be tried on this store here; `undefined` if they can. */
 function whyNot(store: TestStore['name']): string | undefined {
   if (store === 'folder') return undefined
