@@ -7,12 +7,13 @@ import { NONE, type PlaceTable } from './place-table.js'
 /** Symbolic links that one path may lead through, as on Linux (path_resolution(7)). */
 const MAX_LINKS = 40
 /**
- * Bytes of link targets, and of the paths of folders behind links, that are read for a layer in any
- * case, and so many more for each of its entries. One path can lead through 160 KB of targets;
- * those of real layers have some ten bytes.
+ * Bytes of link targets, and of the paths of folders behind links, that may be read at once, and so
+ * many more with each entry of a layer. What is not used is saved up to FREE_BYTES, so that no
+ * piece of a tar costs more. One path can lead through 160 KB of targets; those of real layers have
+ * some ten bytes.
  */
 const FREE_BYTES = 1024 * 1024
-const BYTES_PER_ENTRY = 1024
+const BYTES_PER_ENTRY = 256
 const SLASH = 0x2f
 
 /**
@@ -31,7 +32,7 @@ export class LinkWalk {
 
   /** To be called for each entry of the tar. */
   grant(): void {
-    this.#left += BYTES_PER_ENTRY
+    this.#left = Math.min(this.#left + BYTES_PER_ENTRY, FREE_BYTES)
   }
 
   /** To be called for each path, before its links are followed. */
@@ -105,7 +106,7 @@ export class LinkWalk {
     if (this.#left < 0)
       throw new StrataError(
         'limit_exceeded',
-        `a layer whose names lead through symbolic links of more than ${FREE_BYTES} bytes, and of ${BYTES_PER_ENTRY} more for each entry, is refused`,
+        `a layer whose names lead through symbolic links of more than ${FREE_BYTES} bytes, and of ${BYTES_PER_ENTRY} more with each entry, is refused`,
       )
   }
 }

@@ -31,15 +31,19 @@ describe('a log', () => {
       const { runProcess } = await import(${here('service/process.js')})
       await runProcess(async () => {
         new Logger('data').warn('before any application')
-        inLogContext({ job: 'j1' }, () => new Logger('ingest').log({ image: 'i' }, 'loaded x:1'))
+        inLogContext({ job: 'j1' }, () => {
+          new Logger('ingest').log({ image: 'i' }, 'loaded x:1')
+          new Logger('ingest').log('of the same job')
+        })
         new Logger('RouterExplorer').log('Mapped {/x, GET} route')
       })`
     expect(logged(program)).toEqual([
       { ...line, level: 'warn', context: 'data', msg: 'before any application' },
       { ...line, level: 'info', job: 'j1', context: 'ingest', image: 'i', msg: 'loaded x:1' },
+      { ...line, level: 'info', job: 'j1', context: 'ingest', msg: 'of the same job' },
     ])
     expect(logged(program, 'error')).toEqual([])
-    expect(logged(program, 'nonsense')).toHaveLength(2)
+    expect(logged(program, 'nonsense')).toHaveLength(3)
   })
 
   it('of a request has its id, which its answer has too; an application says nothing of its routes', () => {

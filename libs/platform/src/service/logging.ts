@@ -41,7 +41,8 @@ function parameters(level: string): Params {
         base: { pid: process.pid },
         timestamp: stdTimeFunctions.isoTime,
         formatters: { level: (name) => ({ level: name }) },
-        mixin: () => logContext() ?? {},
+        // A copy: pino writes the line's own fields into what it is given.
+        mixin: () => ({ ...logContext() }),
       },
       process.stderr.isTTY ? { write: (line: string) => void process.stderr.write(readable(line)) } : process.stderr,
     ],

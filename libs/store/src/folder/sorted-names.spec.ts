@@ -30,6 +30,12 @@ describe('SortedNames', () => {
     }
   })
 
+  it('has a name once that it is given twice', () => {
+    const names = new SortedNames(['a', 'a', 'b'])
+    names.delete('a')
+    expect([names.from('', 5), names.bytes]).toEqual([['b'], 33])
+  })
+
   it('may be empty', () => {
     const names = new SortedNames([])
     names.delete('a')

@@ -11,8 +11,9 @@ export class SortedNames {
   readonly #chunks: string[][] = []
   #bytes = 0
 
-  /** @param names sorted, each once */
-  constructor(names: readonly string[]) {
+  /** @param sorted may have a name twice: readdir gives one that was made again meanwhile twice */
+  constructor(sorted: readonly string[]) {
+    const names = sorted.filter((name, at) => name !== sorted[at - 1])
     for (let at = 0; at < names.length; at += MOST_IN_CHUNK / 2)
       this.#chunks.push(names.slice(at, at + MOST_IN_CHUNK / 2))
     for (const name of names) this.#bytes += NAME_BYTES + name.length
