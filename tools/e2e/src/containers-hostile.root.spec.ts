@@ -111,7 +111,7 @@ it('/etc as a link to a folder of the host', async () => {
   const name = await image(await layerOf({ '.wh.etc': { content: '' }, etc: { symlink: outOf(canary) } }))
   expect(await run(name, 'cat /etc/hostname; touch /etc/x; ls /etc', '--hostname', 'ours')).toEqual({
     code: 0,
-    stdout: Buffer.from('ours\nhostname\nhosts\nresolv.conf\nx\n'),
+    stdout: Buffer.from('ours\nhostname\nhosts\nmtab\nresolv.conf\nx\n'),
     stderr: '',
   })
 })
