@@ -55,6 +55,8 @@ export class ContainersController {
     'container_not_found',
     'container_ambiguous',
     'container_running',
+    'in_use',
+    'driver_unavailable',
     'image_not_found',
     'layer_missing',
     'cancelled',
@@ -181,6 +183,8 @@ export class ContainersController {
   @Endpoint(API.removeContainer, 'Removes it; with ?force also while it runs', [
     'container_not_found',
     'container_running',
+    'in_use',
+    'driver_unavailable',
     'node_unavailable',
   ])
   async remove(
