@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { ContainerRecord, ContainerRoots } from '@strata/containers'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
 import { mountTable } from '@strata/linux'
-import { asCode } from '@strata/base'
+import { asCode, StrataError } from '@strata/base'
 
 /**
  * Containers' writable roots: a snapshot each, under the container's id, mounted at
@@ -29,11 +29,21 @@ export class SnapshotRoots implements ContainerRoots {
     return unmountAll(this.#target(id))
   }
 
+  assertUnused({ id }: ContainerRecord): void {
+    const user = this.snapshots.userOf(parseSnapshotKey(id))
+    if (user !== undefined)
+      throw new StrataError(
+        'in_use',
+        `what container ${id.slice(0, 12)} has written is mounted at ${user}: unmount that, then try again`,
+      )
+  }
+
+  /** @throws StrataError `in_use` while a process works in the root, or another mount shows it */
   async remove({ id }: ContainerRecord): Promise<void> {
     const target = this.#target(id)
     await unmountAll(target)
     await rmdir(target).catch(() => undefined)
-    await this.snapshots.remove(parseSnapshotKey(id)).catch(ofContainer)
+    await this.snapshots.remove(parseSnapshotKey(id))
   }
 
   #target(id: string): string {
@@ -43,5 +53,5 @@ export class SnapshotRoots implements ContainerRoots {
 
 /** A snapshot under a container's id is that container to those who asked. */
 function ofContainer(error: unknown): never {
-  throw asCode(error, { exists: 'container_exists', in_use: 'container_running' })
+  throw asCode(error, { exists: 'container_exists' })
 }

@@ -156,6 +156,26 @@ it('a container that is removed at its end goes at once if its start fails', asy
   expect(() => world.containers.get(container)).toThrow('there is no container')
 })
 
+it('a start or launch that failed says why, also if what it left cannot be taken away', async () => {
+  const inUse = new StrataError('in_use', 'du works in the root')
+  const container = await world.create(['/no/such/program'], { autoRemove: true })
+  const removal = vi.spyOn(world.containers, 'remove').mockRejectedValue(inUse)
+  const givingUp = vi.spyOn(world.containers, 'giveUp').mockRejectedValue(inUse)
+  try {
+    expect(await end(await start(container, 1))).toMatchObject({ error: { code: 'command_not_found' } })
+    const root = randomUUID()
+    const other = await world.claim(['/no/such/program'], {}, { job: root })
+    await queue.journal.create(root, 'launch', 'waiting', { container: other })
+    await launch(other, root, { start: true })
+    expect(await end(root)).toMatchObject({ error: { code: 'command_not_found' } })
+    expect(givingUp).toHaveBeenCalledTimes(2)
+    expect(removal).toHaveBeenCalled()
+  } finally {
+    removal.mockRestore()
+    givingUp.mockRestore()
+  }
+})
+
 it('a start that was put back, and is cancelled, is cancelled', async () => {
   const container = await world.claim(['true'], {}, { job: 'launch' })
   const waiting = await start(container, 1)

@@ -145,7 +145,7 @@ export class NodeJobs {
     } catch (error) {
       if (endsRunOnly(error)) throw error
       await context.assertOwned()
-      await this.containers.giveUp(container, asStrataError(error), root)
+      await this.#cleanUp(container, () => this.containers.giveUp(container, asStrataError(error), root))
       await this.#notStarted(container, root)
       await this.published()
       throw error
@@ -179,8 +179,21 @@ export class NodeJobs {
     if (!record) return
     const { autoRemove, state, job, idle } = record
     const hasFailed = state.status === 'exited' && state.error !== undefined && job === root && !idle
-    if (autoRemove && hasFailed) await this.containers.remove(container)
-    await this.roots.release(record.image.chainId, container)
+    if (autoRemove && hasFailed) await this.#cleanUp(container, () => this.containers.remove(container))
+    await this.#cleanUp(container, () => this.roots.release(record.image.chainId, container))
+  }
+
+  /**
+   * A step behind a failure. If it fails too, the request still ends with what went wrong first.
+   * The container is looked after later: by the publisher, its own removal at its end, or a person.
+   */
+  async #cleanUp<T>(container: string, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work()
+    } catch (error) {
+      this.#logger.warn({ container }, `cleaning up after a failure: ${asStrataError(error).message}`)
+      return undefined
+    }
   }
 
   /**
@@ -202,11 +215,11 @@ export class NodeJobs {
     { container, autoRemove, image, start }: LaunchSpec,
     error: StrataError,
   ): Promise<void> {
-    const isGivenUp = await this.containers.giveUp(container, error, root)
+    const isGivenUp = (await this.#cleanUp(container, () => this.containers.giveUp(container, error, root))) ?? false
     // A later start of it is another request's.
     if (start && (autoRemove || error.code === 'cancelled') && (isGivenUp || this.#hasOnlyFailed(container)))
-      await this.containers.remove(container)
-    await this.roots.release(this.roots.chainId(image), container)
+      await this.#cleanUp(container, () => this.containers.remove(container))
+    await this.#cleanUp(container, () => this.roots.release(this.roots.chainId(image), container))
     await this.published()
   }
 

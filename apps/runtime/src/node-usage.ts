@@ -40,7 +40,7 @@ export async function nodeUsage(
 }
 
 /** What a container has written. One without a root has written nothing. */
-export async function writtenBytes(snapshots: Snapshotter, container: string): Promise<number> {
+export async function writtenBytes(snapshots: Pick<Snapshotter, 'usage'>, container: string): Promise<number> {
   return snapshots.usage(parseSnapshotKey(container)).then(
     ({ bytes }) => bytes,
     () => 0,

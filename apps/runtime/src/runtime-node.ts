@@ -30,8 +30,9 @@ import { ImageRoots } from './image-roots.js'
 import { LaunchFailures } from './launch-failures.js'
 import { NodeCleaner } from './node-cleaner.js'
 import { NodeJobs } from './node-jobs.js'
-import { nodeUsage, writtenBytes } from './node-usage.js'
+import { nodeUsage } from './node-usage.js'
 import { PrivateMounts } from './private-mounts.js'
+import { prune } from './prune.js'
 import { Publisher } from './publisher.js'
 
 /**
@@ -241,14 +242,7 @@ export class RuntimeNode {
    * start (`Containers.isPrunable`), or only tells which.
    */
   async prune(dryRun: boolean): Promise<PrunedContainer[]> {
-    const pruned: PrunedContainer[] = []
-    for (const { id, name } of this.containers.list()) {
-      if (!this.containers.isPrunable(id)) continue
-      const bytes = await writtenBytes(this.snapshots, id)
-      if (!dryRun && !(await this.containers.prune(id))) continue
-      pruned.push({ id, bytes })
-      if (!dryRun) this.#logger.log({ container: id }, `removed the container ${name}`)
-    }
+    const pruned = await prune(this.containers, this.snapshots, dryRun, this.#logger)
     await this.published()
     return pruned
   }

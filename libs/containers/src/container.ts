@@ -169,13 +169,18 @@ export interface ContainerExit {
 
 /**
  * Where the containers' writable roots come from: the snapshotter, as the node's service wires it.
- * All three are idempotent; the last two also get ids of which no record is left.
+ * All are idempotent; the last three also get ids of which no record is left.
  */
 export interface ContainerRoots {
   /** The container's writable root, mounted; its absolute path. Also after a crash or a reboot. */
   mount(container: ContainerRecord): Promise<string>
   /** Takes the mount away and keeps what was written. */
   unmount(container: { readonly id: string }): Promise<void>
+  /**
+   * To be asked after `unmount`, before what was written is dropped.
+   * @throws StrataError `in_use` while another mount shows what was written
+   */
+  assertUnused(container: { readonly id: string }): void
   /** Drops what was written, unmounted before. */
   remove(container: { readonly id: string }): Promise<void>
 }

@@ -399,6 +399,71 @@ describe('create and start apart', () => {
     await world.containers.remove(other, { force: true })
   })
 
+  it('a removal by force answers at once that somebody uses the root, has taken nothing, and can be asked again', async () => {
+    const id = await world.create(SAYS)
+    const { roots } = world.options
+    const used = vi.spyOn(roots, 'assertUnused').mockImplementationOnce(() => {
+      throw new StrataError('in_use', 'mounted at /mnt')
+    })
+    await expect(world.containers.remove(id, { force: true })).rejects.toMatchObject({ code: 'in_use' })
+    used.mockRestore()
+    // As if nobody had asked, also for the next service.
+    await world.restart()
+    await world.containers.launch(id, { start: start(1) })
+    expect(await world.containers.wait(id)).toEqual({ code: 3 })
+    // Whatever the refusal is called: only a container that runs is stopped and tried again.
+    const refusal = new StrataError('container_running', 'it is mounted')
+    const removal = vi.spyOn(roots, 'remove').mockRejectedValueOnce(refusal).mockRejectedValueOnce(refusal)
+    await expect(world.containers.remove(id, { force: true })).rejects.toBe(refusal)
+    expect(removal).toHaveBeenCalledTimes(1)
+    removal.mockRestore()
+    await world.containers.remove(id, { force: true })
+    expect(world.leaks()).toEqual([])
+  })
+
+  it('what is left of a removed container keeps no service from its start, and goes when it can', async () => {
+    const own = await World.make()
+    const id = await own.start(['true'])
+    await own.containers.wait(id)
+    const { roots } = own.options
+    const removal = vi.spyOn(roots, 'remove').mockRejectedValue(new StrataError('in_use', 'mounted at /mnt'))
+    await expect(own.containers.remove(id)).rejects.toMatchObject({ code: 'in_use' })
+    await own.restart()
+    expect(own.containers.list()).toEqual([])
+    expect(own.warnings).toEqual([expect.stringContaining('mounted at /mnt')])
+    removal.mockRestore()
+    await own.restart()
+    expect(await own.end()).toEqual([`warning ${own.warnings[0]}`])
+  })
+
+  it('who came to read a start that was withdrawn has not read the one before', async () => {
+    const id = await world.create(['true'])
+    await world.containers.launch(id, { start: start(1, 'a', true) })
+    await world.containers.wait(id)
+    await world.containers.begin(id, start(2, 'b', true))
+    const reading = read(id, { foreground: true, follow: true })
+    await world.containers.giveUp(id, new StrataError('cancelled', 'over'), 'b')
+    expect(await reading).toBe('')
+    // Its own reader may still come.
+    expect(world.containers.isPrunable(id)).toBe(false)
+    await world.containers.remove(id)
+  })
+
+  it('a stop ends all requests of the start under way, and no later one', async () => {
+    const id = await world.create(SAYS)
+    for (const job of ['a', 'b', 'c']) expect(await world.containers.begin(id, start(1, job))).toBe('due')
+    await world.containers.giveUp(id, new StrataError('cancelled', 'stopped'), 'a')
+    expect(await world.containers.stop(id)).toEqual({ code: 0 })
+    const isStopped = { code: 'cancelled', message: expect.stringContaining('stopped') as string }
+    await expect(world.containers.begin(id, start(1, 'b'))).rejects.toMatchObject(isStopped)
+    await expect(world.containers.launch(id, { start: start(1, 'c') })).rejects.toMatchObject(isStopped)
+    expect(world.containers.get(id)).toMatchObject({ starts: 0, state: { status: 'created' } })
+    expect(await world.containers.begin(id, start(1, 'd'))).toBe('due')
+    await world.containers.launch(id, { start: start(1, 'd') })
+    expect(await world.containers.wait(id)).toEqual({ code: 3 })
+    await world.containers.remove(id)
+  })
+
   it('is known to be free of starts, ends and removals, or not soon enough', async () => {
     const id = await world.create(['true'])
     const ended = Promise.withResolvers<undefined>()

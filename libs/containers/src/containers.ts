@@ -107,7 +107,8 @@ export class Containers {
    * - `done`: it has; `launch` observes.
    * - `busy`: the request that creates or launches the container is still under way.
    * @throws StrataError `container_not_found`, also for one that is removed at its end and has
-   * exited; `container_running` if a later start runs
+   * exited; `container_running` if a later start runs; `cancelled` if the container was stopped
+   * since this request began
    */
   async begin(id: string, start: ContainerStart): Promise<'due' | 'done' | 'busy'> {
     const entry = this.parts.registry.get(id)
@@ -120,6 +121,7 @@ export class Containers {
       if (start.number <= record.starts)
         return start.number === record.starts && state.status === 'created' ? 'due' : 'done'
       this.#assertStartable(entry)
+      entry.request(start.job)
       if (record.idle) return 'due'
       await this.parts.registry.save(entry, this.parts.lifecycle.bound(record, start), { durable: lasts(record) })
       failpoint('start.bound')
@@ -146,9 +148,11 @@ export class Containers {
       if (entry.removed) throw notFound(id)
       if (number > entry.record.starts) {
         this.#assertStartable(entry)
+        if (options.start) entry.request(options.start.job)
         await this.parts.lifecycle.start(entry, number, options)
       } else if (number === entry.record.starts && entry.state.status === 'created')
         await this.parts.lifecycle.resume(entry, await this.parts.lifecycle.observe(entry), options)
+      if (options.start) entry.forgetRequest(options.start.job)
       const { state } = entry
       if (number === entry.record.starts && state.status === 'exited' && state.error)
         throw new StrataError(state.error, state.reason ?? 'the launch failed', { cause: entry.failure })
@@ -171,6 +175,7 @@ export class Containers {
    */
   async giveUp(id: string, error: StrataError, job?: string): Promise<boolean> {
     const entry = this.parts.registry.peek(id)
+    if (job !== undefined) entry?.forgetRequest(job)
     // Nobody waits for a turn without a reason: it may be long until then.
     if (!entry || !isBegun(entry, job)) return false
     return await entry.alone(async () => {
@@ -241,9 +246,9 @@ export class Containers {
       const start = entry.presentStart
       // Where its output begins is known only then.
       if (options.foreground && options.follow) await entry.settled(options.signal)
-      if (options.foreground) entry.attended = true
-      // It was withdrawn, and has written nothing.
+      // It was withdrawn, and has written nothing: who came for it has not read the one before.
       if (options.foreground && entry.hasEnded(start) && entry.record.starts < start) return
+      if (options.foreground) entry.attended = true
       const from = options.foreground ? entry.record.output : undefined
       yield* entry.log.read(
         { start, ended: () => entry.hasEnded(start), onEnd: (wake) => entry.onChange(wake) },
@@ -256,12 +261,14 @@ export class Containers {
 
   /**
    * The stop signal (`signal`, the image's StopSignal, TERM), then KILL after `timeoutSeconds`
-   * (default 10; 0 at once). Fine if it has exited, or waits for a start. A start that has no
-   * process yet goes on behind this: its request is the caller's to end.
+   * (default 10; 0 at once). Fine if it has exited, or waits for a start. Of a start that has no
+   * process yet, each request that has come so far ends as `cancelled` when it comes to its next
+   * step. Who can end it sooner does so.
    * @throws StrataError `container_not_running` if it is being created or launched
    */
   async stop(id: string, options: { timeoutSeconds?: number; signal?: string } = {}): Promise<ContainerExit> {
     const entry = this.parts.registry.get(id)
+    entry.stopRequests()
     const start = entry.presentStart
     const send = async (signal: string, patience?: () => AbortSignal): Promise<ContainerExit | undefined> => {
       const isSent = await this.#signal(entry, signal)
@@ -288,6 +295,7 @@ export class Containers {
   /**
    * Takes all of it away; a later `claim` of the id is refused. `container_running` unless `force`,
    * which kills first. Fine if removed before.
+   * @throws StrataError as above; `in_use` while a process or a mount of the host uses its root
    */
   async remove(id: string, options: { force?: boolean } = {}): Promise<void> {
     if (this.parts.store.isRemoved(id) && !this.parts.registry.peek(id)) return
@@ -298,12 +306,13 @@ export class Containers {
           throw new StrataError('container_running', `container ${id.slice(0, 12)} is running: stop it first, or force`)
         await this.stop(id, { timeoutSeconds: 0 })
       }
-      try {
-        return await this.parts.remover.remove(entry)
-      } catch (error) {
-        // A start that was before it in the line has brought the process up meanwhile.
-        if (!options.force || !(error instanceof StrataError) || error.code !== 'container_running') throw error
-      }
+      if ((await this.parts.remover.remove(entry)) === 'removed') return
+      // A start that was before it in the line has brought the process up meanwhile.
+      if (!options.force)
+        throw new StrataError(
+          'container_running',
+          `container ${id.slice(0, 12)} has been started meanwhile: stop it first, or force`,
+        )
     }
   }
 

@@ -82,7 +82,7 @@ export class Parts {
     const collectMs = options.collectMs ?? COLLECT_MS
     this.remover = new Remover(this.store, this.registry, this.#launcher, options.roots, collectMs)
     this.autoRemove = new AutoRemove(collectMs, async (entry) => {
-      await this.remover.remove(entry).catch((error: unknown) => this.#warn(entry, 'cannot remove', error))
+      await this.remover.remove(entry).catch((error: unknown) => this.#warn(entry, 'cannot remove yet', error))
     })
     this.lifecycle = new Lifecycle({
       launcher: this.#launcher,

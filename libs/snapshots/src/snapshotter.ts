@@ -107,6 +107,9 @@ export interface Snapshotter {
   /** Every snapshot, in the order of their keys. */
   walk(): AsyncIterable<SnapshotInfo>
 
+  /** Where a snapshot is mounted: one place, or none. Quick. */
+  userOf(key: SnapshotKey): string | undefined
+
   /**
    * Deletes a snapshot and its changes; does nothing if it does not exist.
    * @throws StrataError `in_use` while it is mounted

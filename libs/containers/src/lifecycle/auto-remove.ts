@@ -1,9 +1,13 @@
 import type { Entry } from './entry.js'
 
+/** Who looks into a root (a backup, a search, a shell) is given this long until the next try. */
+const RETRY_MS = 30_000
+
 /**
  * Removes exited `autoRemove` containers that nobody holds: at once if somebody was told of the
  * end, and the foreground reader came where one is expected; else after a while, since who made the
- * container may be on the way to ask for its end or output.
+ * container may be on the way to ask for its end or output. One that cannot be removed (`in_use`: a
+ * process of the host works in its root) is tried again until it is gone.
  */
 export class AutoRemove {
   readonly #patience = new Map<Entry, NodeJS.Timeout>()
@@ -11,6 +15,7 @@ export class AutoRemove {
 
   constructor(
     private readonly collectMs: number,
+    /** Tells of a failure, and does not reject. */
     private readonly remove: (entry: Entry) => Promise<void>,
   ) {}
 
@@ -35,12 +40,22 @@ export class AutoRemove {
       this.#closed
     )
       return
-    const go = (): void => {
-      this.#patience.delete(entry)
-      if (entry.holders === 0 && !this.#closed) void this.remove(entry)
-    }
     const isTold = entry.collected && (entry.attended || !entry.record.attached)
-    this.#patience.set(entry, setTimeout(go, isTold ? 0 : this.collectMs))
+    this.#removeIn(entry, isTold ? 0 : this.collectMs)
+  }
+
+  #removeIn(entry: Entry, ms: number): void {
+    if (this.#closed) return
+    const go = async (): Promise<void> => {
+      this.#patience.delete(entry)
+      if (entry.holders > 0) return
+      await this.remove(entry)
+      if (!entry.removed && !this.#patience.has(entry)) this.#removeIn(entry, RETRY_MS)
+    }
+    this.#patience.set(
+      entry,
+      setTimeout(() => void go(), ms),
+    )
   }
 
   close(): void {

@@ -26,6 +26,8 @@ export class Entry {
   readonly #changes = new Serial()
   /** Works of `alone` that have not settled. */
   #works = 0
+  /** Requests of starts that have not come to their end, and whether a stop has ended them. */
+  readonly #requests = new Map<string, { isStopped: boolean }>()
   /** What was noted of the start before the last one. */
   #before: Pick<Entry, 'failure' | 'collected' | 'attended'> | undefined
 
@@ -74,6 +76,26 @@ export class Entry {
   takeBack(): void {
     Object.assign(this, this.#before)
     this.#before = undefined
+  }
+
+  /**
+   * The request `job` comes for a start that has no process yet, for the first time or again.
+   * @throws StrataError `cancelled` if a stop came since its first time
+   */
+  request(job: string): void {
+    if (this.#requests.get(job)?.isStopped)
+      throw new StrataError('cancelled', `container ${this.record.id.slice(0, 12)} was stopped before the start`)
+    this.#requests.set(job, { isStopped: false })
+  }
+
+  /** Nothing more comes of the request `job`. */
+  forgetRequest(job: string): void {
+    this.#requests.delete(job)
+  }
+
+  /** All requests that have come so far start nothing any more. */
+  stopRequests(): void {
+    for (const request of this.#requests.values()) request.isStopped = true
   }
 
   /** Runs `work` when all that was asked for before has ended. */

@@ -87,15 +87,20 @@ export class Reconciler {
    * removal was interrupted.
    */
   async #dropStrangers(leftovers: readonly string[], unreadable: readonly UnreadableContainer[]): Promise<void> {
-    const { launcher, store, registry, roots, driver, cgroups } = this.parts
+    const { launcher, store, registry, roots, driver, cgroups, warn } = this.parts
     const bundles = await readdir(this.parts.bundles).catch(() => [])
     const known = new Set([...registry.records(), ...unreadable].map(({ id }) => id))
     const found = [...leftovers, ...bundles, ...(await driver.list()), ...cgroups.list()]
     for (const id of new Set(found.filter((one) => !known.has(one)))) {
       await killMonitors(launcher.bundleOf(id))
       await launcher.clean({ id })
-      if (isContainerId(id)) await roots.remove({ id })
-      if (leftovers.includes(id)) await store.drop(id)
+      try {
+        if (isContainerId(id)) await roots.remove({ id })
+        if (leftovers.includes(id)) await store.drop(id)
+      } catch (error) {
+        // Its tombstone stays, so the next start of the service tries again. The node serves.
+        warn(`cannot remove what is left of container ${id.slice(0, 12)}: ${asStrataError(error).message}`)
+      }
     }
   }
 }

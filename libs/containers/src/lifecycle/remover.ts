@@ -1,4 +1,4 @@
-import { failpoint, StrataError } from '@strata/base'
+import { failpoint } from '@strata/base'
 import { waitsForStart, type ContainerRoots } from '../container.js'
 import type { Entry } from './entry.js'
 import type { Launcher } from './launcher.js'
@@ -21,18 +21,15 @@ export class Remover {
   ) {}
 
   /**
-   * Fine if it was removed before.
-   * @throws StrataError `container_running`; `in_use` while a process of the host works in its root
+   * Fine if it was removed before. Nothing happens to one that runs: an answer and no error, so
+   * that a caller who stops it and tries again takes no other refusal for that.
+   * @throws StrataError `in_use` while a process or a mount of the host uses its root
    */
-  async remove(entry: Entry): Promise<void> {
-    await entry.alone(async () => {
-      if (entry.removed) return
-      if (entry.state.status === 'running')
-        throw new StrataError(
-          'container_running',
-          `container ${entry.record.id.slice(0, 12)} has been started meanwhile: stop it first, or force`,
-        )
-      await this.removeNow(entry)
+  async remove(entry: Entry): Promise<'removed' | 'running'> {
+    return await entry.alone(async () => {
+      if (!entry.removed && entry.state.status === 'running') return 'running'
+      if (!entry.removed) await this.removeNow(entry)
+      return 'removed'
     })
   }
 
@@ -57,8 +54,9 @@ export class Remover {
   /** As `remove`, in the container's turn, of one that does not run. */
   async removeNow(entry: Entry): Promise<void> {
     const { id } = entry.record
-    // First: while somebody works in the root nothing of the container is removed.
+    // First: while somebody uses the root nothing of the container is removed.
     await this.roots.unmount(entry.record)
+    this.roots.assertUnused(entry.record)
     await this.store.bury(id)
     failpoint('remove.container-buried')
     if (this.launcher.isUnclean(id)) await this.launcher.clean(entry.record)

@@ -181,10 +181,13 @@ export class Bookkeeping implements Snapshotter {
     }
   }
 
+  userOf(key: SnapshotKey): string | undefined {
+    return this.driver.children.userOf(this.folder.snapshot(parseSnapshotKey(key)))
+  }
+
   async remove(key: SnapshotKey): Promise<void> {
-    parseSnapshotKey(key)
-    const folder = this.folder.snapshot(key)
-    const user = this.driver.children.userOf(folder)
+    const folder = this.folder.snapshot(parseSnapshotKey(key))
+    const user = this.userOf(key)
     if (user !== undefined) throw new StrataError('in_use', `the snapshot ${key} is mounted at ${user}`)
     await deleteAtOnce(this.folder, folder, this.#delete)
   }

@@ -1,0 +1,25 @@
+import { StrataError } from '@strata/base'
+import type { ContainerRecord } from '@strata/containers'
+import { expect, it, vi } from 'vitest'
+import { prune } from './prune.js'
+
+const ids = ['a', 'b', 'c'].map((letter) => letter.repeat(64))
+const [first = '', used = '', last = ''] = ids
+const records = ids.map((id) => ({ id, name: `name of ${id[0] ?? ''}` }) as ContainerRecord)
+const snapshots = { usage: () => Promise.resolve({ bytes: 5, inodes: 1 }) }
+
+it('a container whose root is in use stays, and keeps no other: those that went are told', async () => {
+  const containers = {
+    list: () => records,
+    isPrunable: () => true,
+    prune: (id: string) =>
+      id === used ? Promise.reject(new StrataError('in_use', 'du works in it')) : Promise.resolve(true),
+  }
+  const logger = { log: vi.fn(), warn: vi.fn() }
+  expect(await prune(containers, snapshots, false, logger)).toEqual([
+    { id: first, bytes: 5 },
+    { id: last, bytes: 5 },
+  ])
+  expect(logger.warn.mock.calls).toEqual([[{ container: used }, 'the container name of b stays: du works in it']])
+  expect(logger.log).toHaveBeenCalledTimes(2)
+})

@@ -1,0 +1,35 @@
+import type { LoggerService } from '@nestjs/common'
+import type { PrunedContainer } from '@strata/api'
+import { asStrataError } from '@strata/base'
+import type { Containers } from '@strata/containers'
+import type { Snapshotter } from '@strata/snapshots'
+import { writtenBytes } from './node-usage.js'
+
+/**
+ * Removes the containers that may be removed unnamed (`Containers.isPrunable`), or only tells
+ * which. One that cannot be removed now (`in_use`: a process of the host works in its root) stays,
+ * with a warning, and keeps no other: the answer tells of all that are gone.
+ */
+export async function prune(
+  containers: Pick<Containers, 'list' | 'isPrunable' | 'prune'>,
+  snapshots: Pick<Snapshotter, 'usage'>,
+  dryRun: boolean,
+  logger: Pick<LoggerService, 'log' | 'warn'>,
+): Promise<PrunedContainer[]> {
+  const pruned: PrunedContainer[] = []
+  for (const { id, name } of containers.list()) {
+    if (!containers.isPrunable(id)) continue
+    const bytes = await writtenBytes(snapshots, id)
+    if (!dryRun) {
+      try {
+        if (!(await containers.prune(id))) continue
+      } catch (error) {
+        logger.warn({ container: id }, `the container ${name} stays: ${asStrataError(error).message}`)
+        continue
+      }
+      logger.log({ container: id }, `removed the container ${name}`)
+    }
+    pruned.push({ id, bytes })
+  }
+  return pruned
+}
