@@ -26,6 +26,7 @@ import {
   type Image,
   type PlainManifest,
   type RecordedManifest,
+  type Whole,
 } from '../image.js'
 import { readManifest } from '../manifest.js'
 import { readWhole } from '../whole.js'
@@ -110,7 +111,8 @@ export function plainOf({ digest, mediaType, size, attached }: Document, kept: P
 /**
  * What a tag that stands for the document carries: an image, if the document is one that can be
  * launched, or an index with one; otherwise the plain manifest. Reads the config of an image, and
- * of an index the children that the repository has.
+ * of an index the children that the repository has. An index carries these as its parts, whatever
+ * it is, so that they stay when their own records go.
  */
 export async function describe(
   document: Document,
@@ -118,16 +120,32 @@ export async function describe(
   blobs: BlobStore,
   isInRepository: (digest: Digest) => Promise<boolean>,
 ): Promise<RecordedManifest> {
+  let parts: readonly Descriptor[] = []
   try {
+    if (document.children) parts = await partsHere(document.children, isInRepository)
     if (document.artifactType === undefined)
       return document.children
-        ? await describeIndex(document, document.children, blobs, isInRepository)
+        ? await describeIndex(document, parts, blobs)
         : { ...(await imageOf(document.digest, bytes, blobs)).image, mediaType: document.mediaType }
   } catch (error) {
     // No image that can be launched, or none that is all here.
     if (!(error instanceof StrataError && NO_IMAGE.has(error.code))) throw error
   }
-  return plainOf(document, 'tag')
+  return withParts(plainOf(document, 'tag'), parts, blobs)
+}
+
+/** What cannot be read is left out: it must not keep the index from being put. */
+async function withParts(plain: PlainManifest, parts: readonly Descriptor[], blobs: BlobStore): Promise<PlainManifest> {
+  const [first] = parts
+  if (!first) return plain
+  const found = { ...plain, whole: wholeOf(first.digest, parts) }
+  try {
+    await readWhole(found, blobs)
+    return found
+  } catch (error) {
+    if (!(error instanceof StrataError && NO_IMAGE.has(error.code))) throw error
+    return plain
+  }
 }
 
 const NO_IMAGE: ReadonlySet<string> = new Set(['not_an_image', 'not_found', 'corrupt', 'limit_exceeded', 'unsupported'])
@@ -142,12 +160,11 @@ async function imageOf(
   return { image, platform: platformOf(config) }
 }
 
-async function describeIndex(
-  { digest, mediaType, size }: Document,
+/** The children that the repository has, in the order of the index. */
+async function partsHere(
   children: readonly Descriptor[],
-  blobs: BlobStore,
   isInRepository: (digest: Digest) => Promise<boolean>,
-): Promise<Image> {
+): Promise<Descriptor[]> {
   const here: Descriptor[] = []
   const left = children.slice(0, MAX_PARTS)
   while (left.length > 0)
@@ -156,7 +173,25 @@ async function describeIndex(
         if (await isInRepository(child.digest)) here.push(child)
       }),
     )
-  const parts = children.filter((child) => here.includes(child))
+  return children.filter((child) => here.includes(child))
+}
+
+function wholeOf(manifest: Digest, parts: readonly Descriptor[]): Whole {
+  return {
+    manifest,
+    parts: [...new Map(parts.map((child) => [child.digest, child])).values()].map((child) =>
+      isImagePart(child)
+        ? { digest: child.digest, platform: formatPlatform(child.platform) }
+        : { digest: child.digest },
+    ),
+  }
+}
+
+async function describeIndex(
+  { digest, mediaType, size }: Document,
+  parts: readonly Descriptor[],
+  blobs: BlobStore,
+): Promise<Image> {
   const images = parts.flatMap((child) => (isImagePart(child) ? [{ child, platform: child.platform }] : []))
   const meant = bestFor(images, HOST_PLATFORM) ?? images[0]
   if (!meant) throw new StrataError('not_an_image', `index ${digest} has no image here`)
@@ -166,14 +201,7 @@ async function describeIndex(
     digest,
     mediaType,
     manifestSize: size,
-    whole: {
-      manifest: meant.child.digest,
-      parts: [...new Map(parts.map((child) => [child.digest, child])).values()].map((child) =>
-        isImagePart(child)
-          ? { digest: child.digest, platform: formatPlatform(child.platform) }
-          : { digest: child.digest },
-      ),
-    },
+    whole: wholeOf(meant.child.digest, parts),
   }
   const { layers } = await readWhole(whole, blobs)
   return { ...whole, size: layers.reduce((sum, layer) => sum + layer.size, 0) }

@@ -22,7 +22,7 @@ import type { Names } from '../names.js'
 import { readWhole } from '../whole.js'
 import { describe, mediaTypeOfPart, plainOf, readDocument, type Document } from './describe.js'
 import { Indexes } from './indexes.js'
-import { mergedRecords } from './merge.js'
+import { mergedRecords, withParts } from './merge.js'
 import type { RepositoryParts } from './repository-parts.js'
 
 /** A manifest of a repository, as its record says. */
@@ -66,8 +66,8 @@ export interface PreparedManifest {
  *   (A registry's delete of a tag leaves the manifest.)
  * - A collection of images without a tag (`prune`), of images that are listed.
  *
- * The parts of an index that was loaded have no records. They are found by the index's record
- * (`NameMarks`, parent marks), and end with it. `delete` of a part takes it out of all records of
+ * The parts of an index that was loaded have no records, and the children of one that was pushed may
+ * lose theirs. They are found by the index's record (`NameMarks`, parent marks), and end with it. `delete` of a part takes it out of all records of
  * the indexes: the rest of the index stays.
  *
  * **Law**: a tag that stands has its manifest's record in its repository.
@@ -147,7 +147,7 @@ export class Manifests {
     return {
       manifest: stored(plain),
       // What has a subject is found by it, and is in no list of images.
-      record: attached || kept === 'digest' ? plain : tagged,
+      record: attached || kept === 'digest' ? withParts(plain, tagged.whole) : tagged,
       tagged,
       lacks,
     }

@@ -10,11 +10,11 @@ export function mergedRecords(before: RecordedManifest, record: RecordedManifest
   }
   if (before.kept === 'digest') return withParts(before, record.whole)
   if (!isPlain(record)) return before.attached ? withParts(before, record.whole) : withParts(record, before.whole)
-  return record.kept === 'digest' ? withParts(record, before.whole) : before
+  return record.kept === 'digest' ? withParts(record, before.whole) : withParts(before, record.whole)
 }
 
 /** Gives `record` itself if the parts are nothing new. */
-function withParts<T extends RecordedManifest>(record: T, parts: Whole | undefined): T {
+export function withParts<T extends RecordedManifest>(record: T, parts: Whole | undefined): T {
   const whole = unitedParts(record.whole, parts)
   if (!whole || whole === record.whole) return record
   expectParts(record.digest, whole)
@@ -24,5 +24,6 @@ function withParts<T extends RecordedManifest>(record: T, parts: Whole | undefin
 /** The same of what a tag carries. @throws StrataError `limit_exceeded` */
 export function mergedTags(before: RecordedManifest, record: RecordedManifest): RecordedManifest {
   if (!isPlain(before) && !isPlain(record)) return unitedRecord(before, record)
-  return isPlain(record) ? before : record
+  if (!isPlain(record)) return record
+  return isPlain(before) ? withParts(before, record.whole) : before
 }

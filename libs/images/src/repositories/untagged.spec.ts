@@ -1,8 +1,8 @@
 import { MEDIA } from '@strata/oci'
-import { keys } from '@strata/store'
+import { BlobStore, keys } from '@strata/store'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Names } from '../names.js'
-import { artifactOf, imageOf, repositoryOf, tagOf } from '../testing/pushing-client.js'
+import { artifactOf, imageOf, indexOf, repositoryOf, tagOf } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 
 const [app, other] = [repositoryOf('team/app'), repositoryOf('team/other')]
@@ -15,6 +15,7 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
   })
   afterEach(() => registry.dispose())
   const prune = async () => {
+    for (const { digest } of await registry.images.all.untagged()) await registry.images.removeUntagged(digest)
     for (const manifest of await registry.images.all.untaggedManifests())
       await registry.images.removeUntaggedManifest(manifest)
     await registry.collect()
@@ -64,5 +65,62 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
     for (const { manifest } of [byDigest, signature, tagged])
       expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
     expect(await repositories.manifests.stat(other, tagged.manifest.digest)).toBeUndefined()
+  })
+
+  const charts = ['one', 'two'].map((text) => ({ ...artifactOf(text, CHART), architecture: 'amd64' }))
+  const images = [imageOf(['one'], {}, 'amd64'), imageOf(['two'], {}, 'arm64')]
+  const subject = { digest: imageOf(['base']).manifest.digest, size: 1, mediaType: MEDIA.manifest }
+  it.each([
+    { of: 'charts, by its tag', children: charts, tag: 'all' },
+    { of: 'charts, by its digest', children: charts },
+    { of: 'images, by its digest', children: images },
+    { of: 'images with a subject, by its tag', children: images, more: { subject }, tag: 'all' },
+    { of: 'images with an artifact type, by its tag', children: images, more: { artifactType: CHART }, tag: 'all' },
+  ])('stay with an index of $of', async ({ children, more, tag }) => {
+    const { client, repositories } = registry
+    const index = indexOf(children, more)
+    for (const [i, child] of children.entries()) await client.push(app, child, String(i))
+    await client.push(app, index, tag)
+    for (const i of children.keys()) await repositories.tags.delete(app, tagOf(String(i)))
+    await prune()
+    for (const { manifest, blobs } of children) {
+      expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+      for (const { digest, size } of blobs)
+        expect(await new BlobStore(registry.store).read(digest, 1_000)).toHaveLength(size)
+    }
+    // Nor does a removal of a tag with what it stands for take a child away.
+    for (const [i, { manifest }] of children.entries()) {
+      await client.under((run) => repositories.tags.set(app, tagOf(String(i)), manifest.digest, run))
+      await registry.remove(`team/app:${i}`)
+    }
+    await registry.collect()
+    for (const { manifest } of children)
+      expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+    expect(await repositories.manifests.delete(app, index.manifest.digest)).toBe(true)
+    await prune()
+    expect(await registry.left()).toEqual([])
+  })
+
+  it('stay with an index whose record an earlier version wrote, and those of an index below it', async () => {
+    const { client, repositories } = registry
+    const below = { ...indexOf(charts), architecture: 'amd64' }
+    const index = indexOf([below])
+    for (const [i, pushed] of [...charts, below, index].entries()) await client.push(app, pushed, String(i))
+    const names = new Names(registry.store)
+    for (const { manifest } of [below, index])
+      for (const key of [
+        keys.imageDigest(app, manifest.digest),
+        keys.tag(app, tagOf(manifest === below.manifest ? '2' : '3')),
+      ]) {
+        const { before, found } = await names.findToWrite(key)
+        expect(await names.write(key, { ...before!, whole: undefined }, found)).toBe(true)
+      }
+    for (const tag of ['0', '1', '2']) await repositories.tags.delete(app, tagOf(tag))
+    await prune()
+    for (const { manifest } of [...charts, below])
+      expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+    await repositories.tags.delete(app, tagOf('3'))
+    await prune()
+    expect(await registry.left()).toEqual([])
   })
 })

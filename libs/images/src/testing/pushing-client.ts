@@ -47,7 +47,10 @@ export function artifactOf(content: string, artifactType: string, more: object =
   return { manifest: part({ ...body, layers: [descriptor(blob)], ...more }, MEDIA.manifest), blobs: [config, blob] }
 }
 
-export function indexOf(images: readonly ReturnType<typeof imageOf>[], more: object = {}) {
+export function indexOf(
+  images: readonly { readonly manifest: Part; readonly architecture: string }[],
+  more: object = {},
+) {
   const manifests = images.map(({ manifest, architecture }) => ({
     ...descriptor(manifest),
     platform: { os: 'linux', architecture },
