@@ -1,4 +1,4 @@
-import { keys } from '@strata/store'
+import { BlobStore, keys, piecesOf } from '@strata/store'
 import { stopAt } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { imageOf, indexOf, PushingClient, repositoryOf, tagOf } from '../testing/pushing-client.js'
@@ -48,6 +48,40 @@ describe.each(STORE_KINDS)('an index whose children come later on %s', (kind) =>
     expect(await platforms('team/app:all')).toEqual(['linux/amd64'])
     await registry.client.push(app, arm)
     expect(await platforms('team/app:all')).toEqual(['linux/amd64', 'linux/arm64'])
+  })
+
+  it('that was put by its digest has a child that came later, also when that has lost its tag', async () => {
+    const { client, repositories, images } = registry
+    await client.push(app, amd)
+    await client.push(app, index)
+    await client.under((run) => repositories.tags.set(app, tagOf('all'), index.manifest.digest, run))
+    await client.push(app, arm, 'arm')
+    await registry.remove('team/app:arm')
+    await registry.collect()
+    expect(await repositories.manifests.get(app, arm.manifest.digest)).toMatchObject({ bytes: arm.manifest.bytes })
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64', 'linux/arm64'])
+    expect(await repositories.manifests.delete(app, arm.manifest.digest)).toBe(true)
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64'])
+    await images.tidyNames()
+    expect(await repositories.manifests.stat(app, arm.manifest.digest)).toBeUndefined()
+  })
+
+  it('that cannot be read keeps no child from being put, and no upkeep from its end', async () => {
+    const { client, store, images, repositories } = registry
+    await client.push(app, index, 'all')
+    const { data } = piecesOf((await new BlobStore(store).stat(index.manifest.digest))!)[0]!
+    await store.delete([data])
+    await store.put(data, Buffer.alloc(index.manifest.size))
+    await client.push(app, amd, 'amd')
+    expect(await repositories.manifests.stat(app, amd.manifest.digest)).toBeDefined()
+    await images.tidyNames()
+    await store.delete([keys.allManifestsKept])
+    await images.markNames()
+    // It still lacks the child, so that it gets it as soon as it can be read.
+    await store.delete([data])
+    await store.put(data, index.manifest.bytes)
+    await images.tidyNames()
+    expect(await platforms('team/app:all')).toEqual(['linux/amd64'])
   })
 
   it('has a child that was put at the same time, whoever stood still', async () => {

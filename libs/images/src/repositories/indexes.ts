@@ -4,6 +4,7 @@ import { MAX_LACKS, recordOf, type RecordedManifest } from '../image.js'
 import { withoutPart } from '../whole.js'
 import { mergedRecords, mergedTags } from './merge.js'
 import type { RepositoryParts } from './repository-parts.js'
+import { isOfOneManifest } from './stops.js'
 
 /** What an index's record and its tags are to carry, from what is in the repository now. */
 export type DescribeIndex = (
@@ -52,9 +53,18 @@ export class Indexes {
     return isFound
   }
 
-  /** Tells the indexes of the repository that lack a manifest that it has come. */
+  /**
+   * Tells the indexes of the repository that lack a manifest that it has come. What is wrong with
+   * an index is not the manifest's fault: the index still lacks it, and the next collection tries
+   * again (`Upkeep`).
+   */
   async add(repository: Repository, child: Digest, run: LeaseRun): Promise<void> {
-    for await (const index of this.parts.names.lackedBy(repository, child)) await this.update(repository, index, run)
+    for await (const index of this.parts.names.lackedBy(repository, child))
+      try {
+        await this.update(repository, index, run)
+      } catch (error) {
+        if (!isOfOneManifest(error)) throw error
+      }
   }
 
   /** Brings the names of an index to what its repository has. */

@@ -66,9 +66,9 @@ export interface PreparedManifest {
  *   (A registry's delete of a tag leaves the manifest.)
  * - A collection of images without a tag (`prune`), of images that are listed.
  *
- * The parts of an index that was loaded have no records, and the children of one that was pushed may
- * lose theirs. They are found by the index's record (`NameMarks`, parent marks), and end with it. `delete` of a part takes it out of all records of
- * the indexes: the rest of the index stays.
+ * The parts of an index that was loaded have no records, and the children of one that was pushed
+ * may lose theirs. They are found by the index's record (`NameMarks`, parent marks), and end with
+ * it. `delete` of a part takes it out of all records of the indexes: the rest of the index stays.
  *
  * **Law**: a tag that stands has its manifest's record in its repository.
  * - A writer of a tag makes sure that the record exists, writes the tag, and then renews the

@@ -1,4 +1,3 @@
-import { StrataError, type ErrorCode } from '@strata/base'
 import type { Digest, Repository } from '@strata/oci'
 import { keys, Leases, RepositoryNames, tombstone, type ObjectStore } from '@strata/store'
 import { recordOf, withoutDocuments } from '../image.js'
@@ -6,11 +5,10 @@ import type { NameEntry, Names, PlainEntry } from '../names.js'
 import { underLease } from '../under-lease.js'
 import type { OldTags } from './old-tags.js'
 import type { Repositories } from './repositories.js'
+import { isOfOneManifest } from './stops.js'
 
 /** So many names get their manifests' records under one lease. */
 const KEPT_AT_A_TIME = 1_000
-/** The errors that are not of one image: the store is away or full, the work was stopped. */
-const STOPS: ReadonlySet<ErrorCode> = new Set(['store_unavailable', 'storage_full', 'upload_interrupted', 'cancelled'])
 
 /**
  * Brings what older versions wrote, and what dead processes left, into the form that look-ups rely
@@ -86,7 +84,10 @@ export class Upkeep {
     await this.#keep(batch)
   }
 
-  /** A process that put a child of an index may have died before it told the index (`Indexes`). */
+  /**
+   * A process that put a child of an index may have died before it told the index (`Indexes`). An
+   * index that cannot be read or written stays as it is.
+   */
   async #complete(
     repository: Repository | undefined,
     manifests: ReadonlySet<string>,
@@ -95,7 +96,12 @@ export class Upkeep {
     if (repository === undefined) return
     for (const { index, lacks } of lacking)
       if (lacks.some((child) => manifests.has(keys.imageDigest(repository, child))))
-        await underLease(this.#leases, (run) => this.repositories.manifests.complete(repository, index, lacks, run))
+        try {
+          await underLease(this.#leases, (run) => this.repositories.manifests.complete(repository, index, lacks, run))
+        } catch (error) {
+          // One index must not keep the service from its start, or the collection from its end.
+          if (!isOfOneManifest(error)) throw error
+        }
   }
 
   /** What cannot be read stays as it is. */
@@ -113,7 +119,7 @@ export class Upkeep {
           await blobs.add(repository, withoutDocuments(record, digests), run.lease)
         } catch (error) {
           // One manifest that cannot be read must not keep the service from its start.
-          if (error instanceof StrataError && !STOPS.has(error.code)) continue
+          if (isOfOneManifest(error)) continue
           throw error
         }
         await this.#repositoryNames.add(repository)
