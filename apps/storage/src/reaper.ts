@@ -190,11 +190,24 @@ export class Reaper {
   /**
    * Deletes what all that this sweep has ended brought: whether a blob has it takes a look at every
    * blob, so it is one look for all of them. The journal last: while it says that a request is
-   * receiving, the reaper does this again.
+   * receiving, the reaper does this again. If that fails, each is looked at by itself: one that
+   * cannot be cleared must not keep the clients of the others waiting.
    */
   async #clear(ended: readonly Ended[]): Promise<void> {
-    await this.blobs.deleteUnused(ended.map(({ id }) => id))
-    for (const { id, told } of ended) if (told) await this.journal.fail(id, told)
+    const all = ended.map(({ id }) => id)
+    const areCleared = await this.blobs.deleteUnused(all).then(
+      () => true,
+      () => false,
+    )
+    const failures: unknown[] = []
+    for (const { id, told } of ended)
+      try {
+        if (!areCleared) await this.blobs.deleteUnused(id)
+        if (told) await this.journal.fail(id, told)
+      } catch (error) {
+        failures.push(error)
+      }
+    if (failures.length > 0) throw failures[0]
   }
 }
 
