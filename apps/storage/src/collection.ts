@@ -12,7 +12,7 @@ import {
   type NodeDirectory,
   type Producer,
 } from '@strata/queue'
-import type { Collector } from '@strata/store'
+import { keys, type Collector } from '@strata/store'
 import { z } from 'zod'
 
 type Collect = JobData<'collect'>
@@ -76,7 +76,9 @@ export class Collection {
   async #run(data: Collect, context: JobContext, signal: AbortSignal): Promise<JobResult<'collect'>> {
     const untagged = data.untagged ? await this.#removeUntagged(data) : []
     const others = data.untagged ? await this.#removeUntaggedManifests(data) : []
-    const absent = data.dryRun ? new Set([...untagged.map(({ digest }) => digest), ...others]) : new Set<Digest>()
+    const absent = data.dryRun
+      ? { images: new Set(untagged.map(({ digest }) => digest)), manifests: new Set(others) }
+      : undefined
     const { report, indexes } = await this.collector.collect({
       references: (isHad) => this.images.all.references(absent, isHad),
       dryRun: data.dryRun,
@@ -84,7 +86,7 @@ export class Collection {
     })
     if (!data.dryRun) await this.#tidyNames()
     await context.progress({ step: 'cleaning nodes' })
-    const nodes = await this.#cleanNodes(data, { images: [...absent], indexes }, signal)
+    const nodes = await this.#cleanNodes(data, { images: [...(absent?.images ?? [])], indexes }, signal)
     const bytes =
       report.bytes +
       report.partialUploads.bytes -
@@ -107,10 +109,10 @@ export class Collection {
   }
 
   /** What is no image, was kept for a tag and has none: a chart whose tag was moved. */
-  async #removeUntaggedManifests({ dryRun }: Collect): Promise<Digest[]> {
+  async #removeUntaggedManifests({ dryRun }: Collect): Promise<string[]> {
     const found = await this.images.all.untaggedManifests()
     if (!dryRun) for (const manifest of found) await this.images.removeUntaggedManifest(manifest)
-    return found.map(({ digest }) => digest)
+    return found.map(({ repository, digest }) => keys.imageDigest(repository, digest))
   }
 
   /** It writes first. On a full disk it waits for the next collection: what makes room goes on. */

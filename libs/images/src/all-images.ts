@@ -44,7 +44,7 @@ export class AllImages {
 
   /**
    * Every blob that an image or another manifest refers to, some more than once. For the
-   * collector, so it fails rather than leave one out. `without`: manifests of images to leave out.
+   * collector, so it fails rather than leave one out. `without`: what a dry run takes for removed.
    * `isHad`: see `CollectOptions`.
    *
    * A name that is set or moved during the pass may be missed. Its writer holds all blobs under a
@@ -52,14 +52,14 @@ export class AllImages {
    * seen alive.
    * @throws StrataError `corrupt` if a name or a manifest cannot be read
    */
-  async *references(without: ReadonlySet<Digest> = new Set(), isHad: IsHad = () => undefined): AsyncGenerator<Digest> {
+  async *references(without: Without = NOTHING, isHad: IsHad = () => undefined): AsyncGenerator<Digest> {
     let current: Repository | undefined
     let seen = new Set<string>()
     for await (const entry of this.names.walk()) {
       if ('damage' in entry) throw entry.damage
       const { repository } = entry.name
       const record = recordOf(entry)
-      if (without.has(record.digest) && (!isPlain(record) || record.kept === 'tag')) continue
+      if (isPlain(record) ? without.manifests.has(entry.key) : without.images.has(record.digest)) continue
       if (repository !== current) seen = new Set()
       current = repository
       const content = contentOf(record)
@@ -73,7 +73,7 @@ export class AllImages {
   }
 
   /**
-   * The layers of every image, lowest first. `without` as above.
+   * The layers of every image, lowest first. `without`: images to leave out.
    * @throws StrataError `corrupt` if a name, manifest or config cannot be read
    */
   async *stacks(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<readonly DiffId[]> {
@@ -230,6 +230,16 @@ export class AllImages {
     )
   }
 }
+
+/** What a dry run of a prune takes for removed. */
+export interface Without {
+  /** Images that have no tag in any repository. */
+  readonly images: ReadonlySet<Digest>
+  /** Keys of the records of manifests that are no images: another repository may need the same. */
+  readonly manifests: ReadonlySet<string>
+}
+
+const NOTHING: Without = { images: new Set(), manifests: new Set() }
 
 /** A manifest of a repository, without a tag there. */
 export interface UntaggedManifest {

@@ -101,10 +101,10 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await new Images(store).markNames()
     })
     afterEach(() => dispose())
-    const collect = async (without?: ReadonlySet<Digest>) => {
+    const collect = async () => {
       const collected = await new Collector(store).collect({
         dryRun: false,
-        references: (isHad) => new Images(store).all.references(without, isHad),
+        references: (isHad) => new Images(store).all.references(undefined, isHad),
       })
       await new Images(store).tidyNames()
       return collected

@@ -1,5 +1,5 @@
-import { MEDIA } from '@strata/oci'
-import { BlobStore, keys } from '@strata/store'
+import { MEDIA, type Digest } from '@strata/oci'
+import { BlobStore, Collector, keys } from '@strata/store'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Names } from '../names.js'
 import { artifactOf, imageOf, indexOf, repositoryOf, tagOf } from '../testing/pushing-client.js'
@@ -61,6 +61,13 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
     expect(await registry.images.all.untaggedManifests()).toEqual([
       { repository: other, digest: tagged.manifest.digest },
     ])
+    // As a dry run takes them for removed: what the first repository has stays.
+    const absent = { images: new Set<Digest>(), manifests: new Set([keys.imageDigest(other, tagged.manifest.digest)]) }
+    const dry = await new Collector(registry.store).collect({
+      dryRun: true,
+      references: (isHad) => registry.images.all.references(absent, isHad),
+    })
+    expect(dry.report.blobs.count).toBe(0)
     await prune()
     for (const { manifest } of [byDigest, signature, tagged])
       expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
