@@ -449,6 +449,20 @@ describe('create and start apart', () => {
     await world.containers.remove(id)
   })
 
+  it('who waits for or reads a first start that is withdrawn is told so; who came before waits on', async () => {
+    const id = await world.create(SAYS)
+    const early = world.containers.wait(id)
+    await world.containers.begin(id, start(1))
+    const [exit, output] = [world.containers.wait(id), read(id, { foreground: true, follow: true })]
+    const told = expect(exit).rejects.toMatchObject({ code: 'cancelled' })
+    await world.containers.giveUp(id, new StrataError('cancelled', 'over'), 'start 1')
+    await told
+    expect(await output).toBe('')
+    await world.containers.launch(id, { start: start(1, 'again') })
+    expect(await early).toEqual({ code: 3 })
+    await world.containers.remove(id)
+  })
+
   it('a stop ends all requests of the start under way, and no later one', async () => {
     const id = await world.create(SAYS)
     for (const job of ['a', 'b', 'c']) expect(await world.containers.begin(id, start(1, job))).toBe('due')

@@ -218,7 +218,8 @@ export class Containers {
 
   /**
    * Answers when the container has exited, at once if it has and no start of it is under way. Also
-   * before it was launched. Aborted: `cancelled`.
+   * before it was launched. `cancelled` when aborted, and if the start under way is withdrawn from
+   * a container that never ran.
    */
   async wait(id: string, signal?: AbortSignal): Promise<ContainerExit> {
     const entry = this.parts.registry.get(id)
@@ -244,10 +245,11 @@ export class Containers {
     const release = this.parts.autoRemove.hold(entry)
     try {
       const start = entry.presentStart
+      const isUnderWay = entry.record.idle !== undefined
       // Where its output begins is known only then.
       if (options.foreground && options.follow) await entry.settled(options.signal)
       // It was withdrawn, and has written nothing: who came for it has not read the one before.
-      if (options.foreground && entry.hasEnded(start) && entry.record.starts < start) return
+      if (options.foreground && isUnderWay && entry.isWithdrawn(start)) return
       if (options.foreground) entry.attended = true
       const from = options.foreground ? entry.record.output : undefined
       yield* entry.log.read(

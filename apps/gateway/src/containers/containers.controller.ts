@@ -118,6 +118,7 @@ export class ContainersController {
 
   @Endpoint(API.waitContainer, 'Answers when the container has exited, and no start of it is under way', [
     'container_not_found',
+    'cancelled',
     'node_unavailable',
   ])
   async wait(

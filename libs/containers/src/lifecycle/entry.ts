@@ -63,6 +63,14 @@ export class Entry {
     return state.status === 'exited' && (starts === number || !idle)
   }
 
+  /**
+   * Whether the start `number`, which was under way, was withdrawn. To be asked at a change: a next
+   * request may begin the same start again.
+   */
+  isWithdrawn(number: number): boolean {
+    return (this.removed || !this.record.idle) && this.record.starts < number
+  }
+
   /** It is started once more: what was noted of the start before does not count. */
   begin(): void {
     const { failure, collected, attended } = this
@@ -117,19 +125,26 @@ export class Entry {
   }
 
   /**
-   * How the present start ended, once it has: `undefined` when aborted before; rejects when the
-   * container is removed.
+   * How the present start ended, once it has: `undefined` when aborted before. If the start is
+   * withdrawn, the end that the container has again.
+   * @throws StrataError `cancelled` if it is withdrawn from a container that never ran;
+   * `container_not_found` if the container is removed
    */
   async exit(signal?: AbortSignal, start = this.presentStart): Promise<ContainerExit | undefined> {
-    let exit: ContainerExit | undefined
+    let end: ContainerExit | 'withdrawn' | undefined
+    // Who comes before any start waits for the first that runs.
+    const isUnderWay = this.record.idle !== undefined
     await this.#changed(() => {
       // At each change, not after it: a next start may begin right behind the end of this one.
       const { state } = this
-      if (this.hasEnded(start) && state.status === 'exited') exit = exitOf(state)
-      return exit !== undefined || this.removed
+      if (this.hasEnded(start) && state.status === 'exited') end = exitOf(state)
+      if (isUnderWay && !this.removed && state.status === 'created' && this.isWithdrawn(start)) end = 'withdrawn'
+      return end !== undefined || this.removed
     }, signal)
-    if (!exit && this.removed) throw notFound(this.record.id)
-    return exit
+    if (end === 'withdrawn')
+      throw new StrataError('cancelled', `the start of container ${this.record.id.slice(0, 12)} was cancelled`)
+    if (!end && this.removed) throw notFound(this.record.id)
+    return end
   }
 
   /**

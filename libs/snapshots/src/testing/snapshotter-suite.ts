@@ -9,6 +9,7 @@ import {
   readFileSync,
   readdirSync,
   realpathSync,
+  rmdirSync,
   rmSync,
   statSync,
   utimesSync,
@@ -16,7 +17,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { concat, file, fixtureListing, header, ODD_STACKS, pax, paxHeader, ZEROS } from '@strata/archive/testing'
-import { makePrivateMount, MNT_DETACH, mountAt, umount } from '@strata/linux'
+import { makePrivateMount, mount, MNT_DETACH, mountAt, MS_BIND, umount } from '@strata/linux'
 import { FAILPOINT_CHANNEL, StrataError } from '@strata/base'
 import { chainIdOf, IMAGE_LIMITS, type ChainId, type DiffId } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -496,9 +497,19 @@ const CHECKS: Record<string, Check> = {
   'refuses to remove what is in use': async ({ snapshots, layers, target }) => {
     const chainId = await snapshots.assemble([storeLayer(layers, tar(file('f', '')))])
     mountAll(await snapshots.prepare(key('c'), chainId), target)
+    expect(snapshots.userOf(key('c'))).toBe(target)
     expect(await codeOf(snapshots.remove(key('c')))).toBe('in_use')
     expect(await codeOf(snapshots.removeRoot(chainId))).toBe('in_use')
+    // Somebody looks into it at another place, and does not end with the first mount.
+    const look = `${target}-look`
+    mkdirSync(look)
+    mount(target, look, '', MS_BIND)
     await unmountAll(target)
+    expect(snapshots.userOf(key('c'))).toBe(look)
+    expect(await codeOf(snapshots.remove(key('c')))).toBe('in_use')
+    await unmountAll(look)
+    rmdirSync(look)
+    expect(snapshots.userOf(key('c'))).toBeUndefined()
     expect(await codeOf(snapshots.removeRoot(chainId))).toBe('in_use')
     expect(await snapshots.releaseRoots()).toEqual([])
     // Released, it is mounted again for whoever needs it.
