@@ -82,6 +82,15 @@ if state == 'completed' or state == 'failed' or state == 'cancelled' then return
 return 1`
 
 /**
+ * KEYS jobs · ARGV id, how many. The ids behind that one, the newest first; false if it is not
+ * known. One step: a job that comes between two commands would move all ranks.
+ */
+const BEHIND = `
+local rank = redis.call('ZREVRANK', KEYS[1], ARGV[1])
+if not rank then return false end
+return redis.call('ZREVRANGE', KEYS[1], rank + 1, rank + ARGV[2])`
+
+/**
  * The records of requests: made at the first byte, followed by anyone, ended once.
  *
  *     create ─▶ receiving ─▶ waiting ─▶ active ─▶ completed | failed | cancelled      (an end is final; kept a day)
@@ -263,12 +272,10 @@ export class Journal {
   /** At most `MAX_PAGE` ids, the newest first. */
   async #idsBehind(after: string | undefined): Promise<string[]> {
     if (after === undefined) return this.redis.zrevrange(KEY.jobs, 0, MAX_PAGE - 1)
-    const rank = await this.redis.zrevrank(KEY.jobs, after)
-    if (rank === null)
+    const ids = (await this.redis.eval(BEHIND, 1, KEY.jobs, after, MAX_PAGE)) as string[] | null
+    if (ids === null)
       throw new StrataError('bad_request', `no list of jobs has the id ${after} any more: begin with the first page`)
-    // New jobs may have come in front since.
-    const ids = await this.redis.zrevrange(KEY.jobs, rank, rank + MAX_PAGE)
-    return ids.slice(ids.indexOf(after) + 1)
+    return ids
   }
 
   /**

@@ -668,6 +668,37 @@ describe('the journal', () => {
     await expect(journal.page(2, randomUUID())).rejects.toMatchObject({ code: 'bad_request' })
   })
 
+  it('a page says that more follow, whatever comes while it is read', async () => {
+    const { journal, fast, signals } = await client()
+    await fast.del(KEY.jobs)
+    const oldest = randomUUID()
+    await journal.create(oldest, 'load', 'waiting')
+    let newest = Date.now()
+    // Without records, so that only the number of ids ends a page.
+    const come = (count: number): Promise<number> =>
+      fast.zadd(KEY.jobs, ...Array.from({ length: count }, () => [++newest, randomUUID()]).flat())
+    await come(2_500)
+    // Behind each command a job comes.
+    const busy = new Proxy(fast, {
+      get(of, name) {
+        const value: unknown = Reflect.get(of, name)
+        if (typeof value !== 'function') return value
+        return async (...args: unknown[]): Promise<unknown> => {
+          const answer: unknown = await Reflect.apply(value, of, args)
+          await come(1)
+          return answer
+        }
+      },
+    })
+    const found: string[] = []
+    for (let after: string | undefined, first = true; first || after !== undefined; first = false) {
+      const { jobs, next } = await new Journal(busy, signals).page(1_000, after)
+      found.push(...jobs.map(({ id }) => id))
+      after = next
+    }
+    expect(found).toEqual([oldest])
+  })
+
   it('a page of records ends behind 4 MiB of results', async () => {
     const { journal, fast } = await client()
     await fast.del(KEY.jobs)
