@@ -46,6 +46,8 @@ describe('a template', () => {
     ['{{index (split .Repository "/") 1}} {{truncate .ID 2}} {{title "exited now"}}', 'x ab Exited Now'],
     ['{{if gt .Pid 9}}more{{end}} {{if lt .ID "b"}}less{{end}}', 'more less'],
     ['a {{- .ID -}} b{{/* nothing }} */}}', 'aabcb'],
+    ['a {{- /* one */ -}} b{{/**/}}', 'ab'],
+    ['{{pad .ID 1 2}}.', ' abc  .'],
     ['{{"}}"}}{{`{{raw}}`}}{{"\\t"}}{{true}}', '}}{{raw}}\ttrue'],
     ['{{(.State).Status}}', 'exited'],
   ])('%s', (template, expected) => {
@@ -62,6 +64,11 @@ describe('a template', () => {
     ['{{.ID;}}', 'unexpected ";" in {{.ID;}}'],
     ['{{}}', 'a command is missing'],
     ['{{(.ID}}', 'a ) is missing'],
+    ['{{/* {{.ID}}', 'unclosed comment'],
+    ['{{/* a */ .ID}}', 'a comment ends before its action does'],
+    // Once tried in 2^500 ways.
+    [`{{${'/**/'.repeat(500)}`, 'a comment ends before its action does'],
+    [`{{.ID${'/**/'.repeat(500)}`, 'unclosed action'],
   ])('that is not one is refused: %s', (template, message) => {
     expect(() => parseTemplate(template)).toThrow(`template: ${message}`)
   })
@@ -73,7 +80,15 @@ describe('a template', () => {
     ['{{range .ID}}{{end}}', "range can't iterate over abc"],
     ['{{index .RepoTags 2}}', 'index out of range: 2'],
     ['{{$y}}', 'undefined variable $y'],
+    ['{{printf "%1000001s" .ID}}', 'a width is a whole number from 0 to 1000000: got 1000001'],
+    ['{{pad .ID -1 0}}', 'a width is a whole number from 0 to 1000000: got -1'],
+    ['{{pad .ID 0 1000001}}', 'a width is a whole number from 0 to 1000000: got 1000001'],
+    ['{{pad .ID 1}}', 'a width is a whole number from 0 to 1000000: got nothing'],
   ])('that asks for what is not there says so: %s', (template, message) => {
     expect(() => parseTemplate(template)(VALUE)).toThrow(`template: ${message}`)
+  })
+
+  it('that is nested too deep is refused as any other', () => {
+    expect(() => parseTemplate(`{{${'('.repeat(20_000)}}}`)).toThrow('template: it is nested too deep')
   })
 })

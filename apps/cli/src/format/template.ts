@@ -16,11 +16,23 @@ import { CliError } from '../errors.js'
  * struct: a field that it does not have is an error.
  */
 
-/** @returns what a template makes of a value. @throws CliError for a template that is not one */
+/**
+ * @returns what a template makes of a value. Both throw only CliErrors: for a template that is not
+ * one, asks for what is not there, or is too deep or too long for the engine
+ */
 export function parseTemplate(source: string): (value: unknown) => string {
-  const parser = new Parser(source)
-  const nodes = parser.nodes([])
-  return (value) => render(nodes, new Scope(value))
+  const nodes = withinBounds(() => new Parser(source).nodes([]))
+  return (value) => withinBounds(() => render(nodes, new Scope(value)))
+}
+
+/** The engine says by RangeError that the stack is full or a string too long. */
+function withinBounds<T>(make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof RangeError) return wrong('it is nested too deep, or its output is too long')
+    throw error
+  }
 }
 
 type Expression =
@@ -102,9 +114,9 @@ class Parser {
         this.#at = this.source.length
         return [...nodes, { kind: 'text', text: trimmed }]
       }
-      const { action, trimsBefore } = this.#action(open)
+      const { action, trimsBefore } = this.#comment(open) ?? this.#action(open)
       nodes.push({ kind: 'text', text: trimsBefore ? trimmed.trimEnd() : trimmed })
-      if (action.startsWith('/*')) continue
+      if (action === undefined) continue
       const word = /^(?:if|with|range|else|end)\b/.exec(action)?.[0]
       if (word === 'end' || word === 'else') {
         if (!ends.includes(word)) wrong(`unexpected {{${word}}}`)
@@ -127,9 +139,27 @@ class Parser {
     return { kind, pipeline, then, otherwise: this.nodes(['end']) }
   }
 
+  /** As in Go, a comment is alone in its action, and ends at the first `*\/`. */
+  #comment(open: number): { action: undefined; trimsBefore: boolean } | undefined {
+    const begin = /\{\{(-\s)?\/\*/y
+    begin.lastIndex = open
+    const begun = begin.exec(this.source)
+    if (!begun) return undefined
+    const end = this.source.indexOf('*/', begin.lastIndex)
+    if (end < 0) wrong('unclosed comment')
+    const close = /(\s-)?\}\}/y
+    close.lastIndex = end + 2
+    const closed = close.exec(this.source)
+    if (!closed) wrong('a comment ends before its action does')
+    this.#at = close.lastIndex
+    this.#trimNext = closed[1] !== undefined
+    return { action: undefined, trimsBefore: begun[1] !== undefined }
+  }
+
   #action(open: number): { action: string; trimsBefore: boolean } {
-    // A `}}` inside of a string does not end an action.
-    const whole = /\{\{(-\s)?((?:"(?:[^"\\\n]|\\.)*"|`[^`]*`|\/\*.*?\*\/|(?!\}\})[^"`])*?)(\s-)?\}\}/sy
+    // A `}}` inside of a string does not end an action. No two alternatives match the same
+    // character: else an unclosed action is tried in exponentially many ways.
+    const whole = /\{\{(-\s)?((?:"(?:[^"\\\n]|\\.)*"|`[^`]*`|(?!\}\})[^"`])*?)(\s-)?\}\}/sy
     whole.lastIndex = open
     const found = whole.exec(this.source)
     if (!found) wrong('unclosed action')
@@ -324,6 +354,14 @@ function lengthOf(value: unknown): number {
   return Array.isArray(value) || typeof value === 'string' ? value.length : wrong(`len of ${textOf(value)}`)
 }
 
+/** The most that Go takes as a width. */
+const MAX_WIDTH = 1_000_000
+
+function widthOf(value: unknown): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MAX_WIDTH) return value
+  return wrong(`a width is a whole number from 0 to ${MAX_WIDTH}: got ${textOf(value) || 'nothing'}`)
+}
+
 /** fmt.Sprintf's %s, %v, %d, %t, %q and %%, with a width. */
 function printf(format: unknown, ...values: readonly unknown[]): string {
   let at = 0
@@ -333,7 +371,8 @@ function printf(format: unknown, ...values: readonly unknown[]): string {
     if (at >= values.length) return wrong('printf has too few values')
     const value = textOf(values[at++])
     const text = verb === 'q' ? JSON.stringify(value) : value
-    return left ? text.padEnd(Number(width)) : text.padStart(Number(width))
+    const length = widthOf(Number(width))
+    return left ? text.padEnd(length) : text.padStart(length)
   })
 }
 
@@ -359,7 +398,7 @@ const FUNCTIONS = new Map<string, (...args: unknown[]) => unknown>([
   ['upper', (text) => textOf(text).toUpperCase()],
   ['title', (text) => textOf(text).replaceAll(/\b[a-z]/g, (letter) => letter.toUpperCase())],
   ['truncate', (text, length) => textOf(text).slice(0, Number(length))],
-  ['pad', (text, before, after) => ' '.repeat(Number(before)) + textOf(text) + ' '.repeat(Number(after))],
+  ['pad', (text, before, after) => ' '.repeat(widthOf(before)) + textOf(text) + ' '.repeat(widthOf(after))],
   ['print', (...values) => values.map(textOf).join('')],
   ['println', (...values) => `${values.map(textOf).join(' ')}\n`],
   ['printf', printf],
