@@ -1,17 +1,20 @@
 import { randomBytes } from 'node:crypto'
 import {
+  constants,
   createWriteStream,
   fchmodSync,
   fchownSync,
+  fstatSync,
   lstatSync,
   openSync,
   realpathSync,
   rmSync,
   statSync,
-  type Stats,
+  type BigIntStats,
 } from 'node:fs'
 import { rename } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
+import { dirname } from 'node:path'
 import type { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -46,44 +49,77 @@ export async function download(client: Client, path: string, file: string | unde
  * Writes to what a path leads to, and replaces nothing but a regular file: links are followed, a
  * pipe gets the bytes, and a device is refused, as docker refuses it: as root, `-o /dev/sda` would
  * be a disk.
+ *
+ * Others may write the folder, `/tmp` say, and exchange what is there at any moment. So each
+ * further look at the path must find the file of the first one, and what others laid there gets
+ * nothing that a new file would not give: see `toFile`; a pipe of theirs is refused.
  */
 async function toPath(path: string, write: (to: Writable) => Promise<void>): Promise<void> {
-  const there = statSync(path, { throwIfNoEntry: false })
+  const there = statSync(path, { throwIfNoEntry: false, bigint: true })
   if (there?.isDirectory()) throw new CliError(`invalid output path: ${JSON.stringify(path)} is a directory`)
   if (there?.isCharacterDevice() || there?.isBlockDevice())
     throw new CliError(
       `invalid output path: ${JSON.stringify(path)} must be a regular file or a pipe: got a device. Redirect stdout to write there`,
     )
   if (there && !there.isFile()) {
+    if (!isOurs(there) && (statSync(dirname(path)).mode & 0o022) !== 0)
+      throw new CliError(
+        `invalid output path: ${JSON.stringify(path)} is a pipe of another user, in a folder that others can write. Redirect stdout to write there`,
+      )
     // Opened before signals are listened to: it waits for a reader, and Ctrl-C must end that.
-    const pipe = createWriteStream(path, { fd: openSync(path, 'w') })
-    await write(pipe)
-    pipe.end()
-    await finished(pipe)
+    // Neither made nor cut: by now the path may lead to any file.
+    const fd = openSync(path, constants.O_WRONLY)
+    const pipe = createWriteStream(path, { fd })
+    try {
+      assertSame(path, there, fstatSync(fd, { bigint: true }))
+      await write(pipe)
+      pipe.end()
+      await finished(pipe)
+    } catch (error) {
+      pipe.destroy()
+      throw error
+    }
     return
   }
   if (!there && lstatSync(path, { throwIfNoEntry: false }))
     throw new CliError(`invalid output path: ${JSON.stringify(path)} is a link that leads nowhere`)
-  await toFile(there ? realpathSync(path) : path, there, write)
+  if (!there) return toFile(path, undefined, write)
+  const real = realpathSync(path)
+  assertSame(path, there, lstatSync(real, { throwIfNoEntry: false, bigint: true }))
+  await toFile(real, there, write)
 }
 
+function assertSame(path: string, before: BigIntStats, now: BigIntStats | undefined): void {
+  if (now?.dev !== before.dev || now.ino !== before.ino || now.mode !== before.mode || now.uid !== before.uid)
+    throw new CliError(`invalid output path: ${JSON.stringify(path)} was exchanged while it was opened: try again`)
+}
+
+const isOurs = ({ uid }: BigIntStats): boolean => Number(uid) === process.geteuid?.()
+
 /**
- * The file is there whole or not at all, also if a signal ends the command. One that was there
- * keeps its mode, and its owner where we may give files away: who could not read it still cannot.
+ * The file is there whole or not at all, also if a signal ends the command. It is ours, as docker's
+ * is: no file is given away. One of ours that was there keeps its mode and group. In place of
+ * somebody else's comes what a new file would be, with no more mode than that one had. So who could
+ * not read what was there still cannot, and nobody reads by laying a file there first.
  */
-async function toFile(path: string, there: Stats | undefined, write: (file: Writable) => Promise<void>): Promise<void> {
+async function toFile(
+  path: string,
+  there: BigIntStats | undefined,
+  write: (file: Writable) => Promise<void>,
+): Promise<void> {
   const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
   const drop = (): void => rmSync(temporary, { force: true })
   const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
     drop()
     process.exit(exitCodeOf(signal))
   })
+  const kept = there && isOurs(there) ? there : undefined
   let file: Writable | undefined
   try {
     // Opened here and now: a signal must not find a file that is about to be made.
-    const fd = openSync(temporary, 'wx', there ? 0o600 : 0o666)
+    const fd = openSync(temporary, 'wx', kept ? 0o600 : Number(there?.mode ?? 0o666) & 0o666)
     file = createWriteStream(temporary, { fd })
-    if (there) keep(there, fd)
+    if (kept) keep(kept, fd)
     await write(file)
     file.end()
     await finished(file)
@@ -97,13 +133,13 @@ async function toFile(path: string, there: Stats | undefined, write: (file: Writ
   }
 }
 
-function keep({ mode, uid, gid }: Stats, fd: number): void {
+function keep({ mode, uid, gid }: BigIntStats, fd: number): void {
   try {
-    fchownSync(fd, uid, gid)
+    fchownSync(fd, Number(uid), Number(gid))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error
   }
-  fchmodSync(fd, mode & 0o777)
+  fchmodSync(fd, Number(mode) & 0o777)
 }
 
 /**
