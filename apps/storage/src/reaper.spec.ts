@@ -1,7 +1,8 @@
+import { StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, Producer } from '@strata/queue'
 import { BlobStore, freshDataKey, keys, Leases, listAll, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Reaper } from './reaper.js'
 
 const LEASES = ['first', 'second', 'third']
@@ -55,5 +56,15 @@ describe('a sweep', () => {
       }),
     )
     expect(left.filter((id) => id !== undefined)).toEqual(['second'])
+  })
+
+  it('does not look for each lease again while the store is away', async () => {
+    for (const id of LEASES) await new Leases(store).create(id, { job: { kind: 'load', id }, request: {} })
+    const blobs = new BlobStore(store)
+    const looks = vi.spyOn(blobs, 'deleteUnused').mockRejectedValue(new StrataError('store_unavailable', 'away'))
+    const journal = { list: () => Promise.resolve([]) } as unknown as Journal
+    const reaper = new Reaper(new Leases(store), blobs, journal, {} as Producer, {} as NodeDirectory, { silenceMs: 0 })
+    await expect(reaper.reap()).rejects.toMatchObject({ code: 'store_unavailable' })
+    expect(looks).toHaveBeenCalledTimes(1)
   })
 })

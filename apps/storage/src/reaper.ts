@@ -197,7 +197,11 @@ export class Reaper {
     const all = ended.map(({ id }) => id)
     const areCleared = await this.blobs.deleteUnused(all).then(
       () => true,
-      () => false,
+      (error: unknown) => {
+        // Of no single one: each would take another look at all blobs, in vain.
+        if (error instanceof StrataError && error.code === 'store_unavailable') throw error
+        return false
+      },
     )
     const failures: unknown[] = []
     for (const { id, told } of ended)

@@ -417,6 +417,11 @@ describe('create and start apart', () => {
     await expect(world.containers.remove(id, { force: true })).rejects.toBe(refusal)
     expect(removal).toHaveBeenCalledTimes(1)
     removal.mockRestore()
+    // Its root goes at the next start of the service: nobody may write into it until then.
+    await expect(world.containers.begin(id, start(2))).rejects.toMatchObject({ code: 'container_not_found' })
+    await expect(world.containers.launch(id, { start: start(2) })).rejects.toMatchObject({
+      code: 'container_not_found',
+    })
     await world.containers.remove(id, { force: true })
     expect(world.leaks()).toEqual([])
   })

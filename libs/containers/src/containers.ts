@@ -355,6 +355,9 @@ export class Containers {
       throw new StrataError('container_running', `container ${id.slice(0, 12)} is running`)
     if (state.status === 'exited' && autoRemove)
       throw new StrataError('container_not_found', `container ${id.slice(0, 12)} has exited and is being removed`)
+    // A removal failed behind its tombstone: the next start of the service deletes the root.
+    if (this.parts.store.isRemoved(id))
+      throw new StrataError('container_not_found', `container ${id.slice(0, 12)} is being removed: remove it again`)
   }
 
   async #signal(entry: Entry, signal: string): Promise<boolean> {
