@@ -8,7 +8,7 @@ it('has the umask of dockerd, whatever it was started with', () => {
   const program = `
     process.umask(0o077)
     const { runProcess } = await import(${JSON.stringify(PROCESS)})
-    await runProcess(async () => console.log(process.umask()))`
+    await runProcess(async () => console.log(String(process.umask())))`
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' })
   expect(stdout).toBe('18\n') // 022
 })
