@@ -66,6 +66,19 @@ describe('removed containers', () => {
     expect(store.isRemoved(idOf(101))).toBe(true)
   })
 
+  it('do not come back while their removal is not finished, however long that takes', async () => {
+    await store.save(record(1), { durable: false })
+    await store.bury(idOf(1))
+    for (const days of [4, 8, 12]) {
+      now = START + days * DAY
+      const opened = await new RecordStore(folder, () => now).open()
+      expect([opened.records, opened.leftovers]).toEqual([[], [idOf(1)]])
+    }
+    await store.drop(idOf(1))
+    now = START + 16 * DAY
+    expect((await reopened()).isRemoved(idOf(1))).toBe(false)
+  })
+
   it('take no more room than those of four days, in a service that is never started anew', async () => {
     for (let n = 0; n < 100; n++) {
       now = START + n * DAY * 0.25

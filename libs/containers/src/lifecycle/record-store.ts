@@ -102,6 +102,11 @@ export class RecordStore {
    * number is that of a few days, not of all time.
    */
   async bury(id: string): Promise<void> {
+    if (await this.#addTombstone(id)) await this.#forget()
+  }
+
+  /** Whether it is the first of its day. */
+  async #addTombstone(id: string): Promise<boolean> {
     const date = this.#dateOf(this.now())
     const folder = join(this.#removed, date)
     const isNew = !this.#dates.includes(date)
@@ -112,7 +117,7 @@ export class RecordStore {
     }
     await writeFile(join(folder, id), '', { mode: 0o600 })
     await syncFolder(folder)
-    if (isNew) await this.#forget()
+    return isNew
   }
 
   /** Record, logs and all else of the container's folder. */
@@ -186,16 +191,23 @@ export class RecordStore {
     const oldest = this.#dateOf(this.now() - REMEMBERED_DAYS * DAY_MS)
     const dates = (await readdir(this.#removed)).filter((name) => DATE.test(name))
     this.#dates = dates.filter((date) => date >= oldest)
-    for (const date of dates) if (date < oldest) await removeTombstones(join(this.#removed, date))
+    for (const date of dates) if (date < oldest) await this.#forgetDay(join(this.#removed, date))
+  }
+
+  /**
+   * One by one: a day may have 100,000 of them, which `fs.rm` would all begin at once. A container
+   * whose folder is still there, since its removal cannot be finished, would come back without its
+   * tombstone: it gets one of today.
+   */
+  async #forgetDay(folder: string): Promise<void> {
+    for await (const { name } of await opendir(folder)) {
+      if (lstatSync(this.folderOf(name), { throwIfNoEntry: false })) await this.#addTombstone(name)
+      await rm(join(folder, name), { recursive: true, force: true })
+    }
+    await rm(folder, { recursive: true, force: true })
   }
 
   #dateOf(time: number): string {
     return new Date(time).toISOString().slice(0, 10)
   }
-}
-
-/** One by one: a day may have 100,000 of them, which `fs.rm` would all begin at once. */
-async function removeTombstones(folder: string): Promise<void> {
-  for await (const { name } of await opendir(folder)) await rm(join(folder, name), { recursive: true, force: true })
-  await rm(folder, { recursive: true, force: true })
 }
