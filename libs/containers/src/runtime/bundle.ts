@@ -7,7 +7,7 @@ import { argsOf, envOf, hostnameOf, workdirOf } from './command.js'
 import type { ContainerRecord } from '../container.js'
 import { writeEtcFiles } from '../root/etc-files.js'
 import { KERNEL_FOLDERS, RootPaths } from '../root/root-paths.js'
-import { defaultSeccomp, type SeccompArch } from './seccomp.js'
+import { defaultSeccomp, type SeccompArch } from '../seccomp/seccomp.js'
 import { buildSpec, DEFAULT_CAPABILITIES, type Spec } from './spec.js'
 import { resolveUser } from '../root/users.js'
 

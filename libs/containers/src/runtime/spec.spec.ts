@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { defaultSeccomp } from './seccomp.js'
+import { defaultSeccomp } from '../seccomp/seccomp.js'
 import { buildSpec, type SpecFacts } from './spec.js'
 
 const facts: SpecFacts = {

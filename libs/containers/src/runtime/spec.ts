@@ -1,5 +1,5 @@
 import type { Network } from '../container.js'
-import type { LinuxSeccomp } from './seccomp.js'
+import type { LinuxSeccomp } from '../seccomp/seccomp.js'
 import type { User } from '../root/users.js'
 
 /** moby's default 14 (daemon/pkg/oci/caps/defaults.go). */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { defaultSeccomp, type LinuxSeccomp } from './seccomp.js'
-import { DEFAULT_CAPABILITIES } from './spec.js'
+import { DEFAULT_CAPABILITIES } from '../runtime/spec.js'
 
 const KERNEL = '6.1.0-18-amd64'
 const profile = (...more: string[]) => defaultSeccomp('x86_64', [...DEFAULT_CAPABILITIES, ...more], KERNEL)

@@ -1,4 +1,4 @@
-import * as table from './seccomp-table.js'
+import * as table from './table.js'
 
 /** runtime-spec, config-linux.md, "Seccomp": the members that are used here. */
 export interface LinuxSeccomp {
