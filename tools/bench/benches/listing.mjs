@@ -126,7 +126,7 @@ function result(sizes, written, times, heap, rounds) {
   ].map(([label, kind]) => [label, ...['plain', 'held'].map((folder) => spread(`${folder} ${kind}`))])
   const worst = Math.max(...sizes.map(ratio))
   const text = [
-    `A page of ${PAGE} names at a random place of a folder, ms, median / 99 % of ${rounds}, in the page cache. The first and the second list of a process read the folder.`,
+    `A page of ${PAGE} names at a random place of a folder, ms, median / 99 % of ${rounds}, in the page cache. The first list of a process reads the folder.`,
     '',
     table(
       [

@@ -1,13 +1,13 @@
-import { closeSync, constants, fstatSync, lstatSync, openSync, statSync, type BigIntStats } from 'node:fs'
+import { statSync, type BigIntStats } from 'node:fs'
 import { join } from 'node:path'
-import { setImmediate as turn } from 'node:timers/promises'
-import { SerialByKey } from '@strata/base'
-import { FolderWatch, type FolderEvent } from '@strata/linux'
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
+import { FolderWatch, SystemError, type FolderEvent } from '@strata/linux'
 import { isErrno } from './object-file.js'
 import { SortedNames } from './sorted-names.js'
 import { namesIn } from './walk.js'
+import { WatchedFolder } from './watched-folder.js'
 
-/** A folder with at most so many names is read for each page: that costs less than a watch. */
+/** A folder with at most so many names is read for each page: that costs less than to hold it. */
 const FEW = 500
 /** Names of a held folder that are given at once. */
 const AT_ONCE = 200
@@ -16,12 +16,15 @@ const MAX_BYTES = 128 * 1024 * 1024
 /** Each takes a descriptor and a watch. */
 const MAX_FOLDERS = 64
 const IDLE_MS = 5 * 60_000
-/** Folders of which is remembered that they are large. */
-const MAX_REMEMBERED = 1_000
-/** A change has a time before it has an event: one that is under way gets its event meanwhile. */
-const LOOKS = 3
-
-const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
+/**
+ * A change has a time before it has an event. One that is under way gets its event meanwhile: a
+ * look at once, and one after each of these.
+ */
+const LOOKS_AFTER_MS = [0, 1, 2, 4, 8, 16]
+/** How often a folder is read whose events were lost, or that changes while nothing tells how. */
+const READINGS = 3
+/** Two changes in one tick of the clock have one time. No kernel's tick is longer. */
+const TICK_MS = 20
 
 interface ListingOptions {
   readonly warn: (message: string) => void
@@ -34,33 +37,34 @@ interface ListingOptions {
  * 100,000 names. A folder is named by the beginning of its keys (`images/a/_tags/`; the root is the
  * empty string). A name in it is a file's, or a folder's with a `/` at its end.
  *
- * **The folder is the only truth.** Nothing is written. From the second list of a large folder on,
- * this process holds its names in memory and watches it by inotify (FolderWatch). The kernel queues
- * an event for each change before the call that made it returns, whichever process made it: another
- * service, an older release, a person, a restore. Each list first applies the queued events, so it
- * has all changes that were finished before it. A process that changes a folder does nothing for
- * this.
+ * Names may include one whose file has just been deleted; no name is missing whose file was there
+ * before the call and stays, also if it is replaced meanwhile.
  *
- * Held names are forgotten, and the next list reads the folder, if
+ * **The folder is the only truth.** Nothing is written. A folder is read while it is watched by
+ * inotify (FolderWatch), and the events of that time are applied to what was read: readdir(3) alone
+ * can miss a name (WatchedFolder). The kernel queues an event for each change before the call that
+ * made it returns, whichever process made it: another service, an older release, a person, a
+ * restore. A process that changes a folder does nothing for this. Lists that come while a folder is
+ * read share what is read.
+ *
+ * The names of a large folder are then held in memory, and the folder stays watched. Each list
+ * first applies the queued events, so it has all changes that were finished before it. Held names
+ * are forgotten, and the next list reads the folder, if
  * - the kernel's queue of events was full (`lost`),
  * - the path leads to another folder (dev, ino): the folder was deleted, renamed, or mounted over;
  * - the folder's mtime changed and no event came: a file system that does not tell of all changes;
  * - nobody listed the folder for `IDLE_MS`, or others need the room (`MAX_BYTES`, `MAX_FOLDERS`).
  *
- * A folder that cannot be held, because it is too large or the machine allows no further watch, is
- * read for each page.
- *
- * Names may include one whose file has just been deleted; no name is missing whose file was there
- * before the call and stays.
+ * A folder that is too large to be held is read for each page. So is one that cannot be watched,
+ * because the machine allows no further watch; see `#readUnwatched` for what that gives.
  */
 export class Listing {
   /** By folder. The last is the one that was listed last. */
-  readonly #held = new Map<string, Held>()
-  /** With those that are being read for the first time. */
-  readonly #byWatch = new Map<number, Held>()
-  readonly #large = new Set<string>()
-  /** One process reads a large folder once at a time. */
-  readonly #lines = new SerialByKey<string>()
+  readonly #held = new Map<string, WatchedFolder>()
+  /** With those that are being read. */
+  readonly #byWatch = new Map<number, WatchedFolder>()
+  /** By folder, what is being read under a watch. */
+  readonly #readings = new Map<string, Promise<SortedNames | undefined>>()
   #watch: FolderWatch | undefined
   #isClosed = false
   #hasWarned = false
@@ -76,11 +80,9 @@ export class Listing {
    */
   async *names(folder: string, from: string): AsyncGenerator<readonly string[]> {
     for (let start = from; ;) {
-      // Held names need no call that waits: pages in a row would stop the event loop.
-      if (this.#held.has(folder)) await turn()
-      const held = this.#upToDate(folder) ?? (await this.#read(folder))
-      if (!(held instanceof Held)) {
-        yield held.filter((name) => name >= start)
+      const held = await this.#upToDate(folder)
+      if (!held) {
+        yield (await this.#read(folder)).from(start, Infinity)
         return
       }
       const names = held.from(start, AT_ONCE)
@@ -98,79 +100,106 @@ export class Listing {
   }
 
   /** What is held of a folder, if it is right at this moment. */
-  #upToDate(folder: string): Held | undefined {
-    for (let look = 0; look < LOOKS; look++) {
+  async #upToDate(folder: string): Promise<WatchedFolder | undefined> {
+    for (const waitMs of LOOKS_AFTER_MS) {
+      if (!this.#held.has(folder)) return undefined
+      // Also between two pages in a row, which would stop the event loop else.
+      await (waitMs === 0 ? turn() : delay(waitMs))
       this.#applyEvents()
       const held = this.#held.get(folder)
       if (!held) return undefined
       const stat = statOf(this.#path(folder))
       if (!stat || !held.isOf(stat)) break
       if (!held.explains(stat.mtimeNs)) continue
-      this.#held.delete(folder)
-      this.#held.set(folder, held)
-      this.#makeRoom()
+      this.#hold(held)
       return held
     }
     this.#forget(this.#held.get(folder))
     return undefined
   }
 
-  async #read(folder: string): Promise<Held | readonly string[]> {
-    if (!this.#large.has(folder)) {
-      const names = await namesIn(this.#path(folder))
-      if (names.length > FEW) this.#remember(folder)
-      return names
+  async #read(folder: string): Promise<SortedNames> {
+    for (let reading = 0; reading < READINGS; reading++) {
+      const names = this.#readings.get(folder) ?? this.#readWatched(folder)
+      if (!names) break
+      const right = await names
+      if (right) return right
     }
-    // Another list may have begun to read it before this one. What it holds has all events since.
-    return this.#lines.run(folder, async () => this.#upToDate(folder) ?? (await this.#hold(folder)))
+    return this.#readUnwatched(folder)
   }
 
-  /** Reads a large folder and holds its names; only reads it if it cannot be held. */
-  async #hold(folder: string): Promise<Held | readonly string[]> {
-    // The watch is there before the folder is read, so no change falls between the two.
-    const held = this.#watched(folder)
-    if (!held) return namesIn(this.#path(folder))
+  /**
+   * Reads a folder under a watch; the names are `undefined` if that ended or lost events meanwhile.
+   * No promise if the folder is not there or cannot be watched.
+   */
+  #readWatched(folder: string): Promise<SortedNames | undefined> | undefined {
+    // What was lost before does not concern the new watch.
+    this.#applyEvents()
+    const watched = this.#watched(folder)
+    if (!watched) return undefined
+    const reading = this.#finishReading(watched)
+    this.#readings.set(folder, reading)
+    return reading
+  }
+
+  async #finishReading(watched: WatchedFolder): Promise<SortedNames | undefined> {
     try {
-      const names = await held.read()
-      if (names.length <= FEW) this.#large.delete(folder)
-      // It may be forgotten already: events were lost meanwhile.
-      else if (held.bytes <= this.#maxBytes && this.#byWatch.get(held.watch) === held) this.#held.set(folder, held)
-      return this.#upToDate(folder) ?? names
+      const names = await watched.read().finally(() => this.#readings.delete(watched.folder))
+      // Nobody joins this reading any more, so it has all changes that were finished before any of
+      // the calls that share it.
+      this.#applyEvents()
+      if (!this.#isWatched(watched)) return undefined
+      if (names.size > FEW && names.bytes <= this.#maxBytes) {
+        watched.onIdle(this.options.idleMs ?? IDLE_MS, () => this.#forget(watched))
+        this.#hold(watched)
+      }
+      return names
     } finally {
-      if (this.#held.get(folder) !== held) this.#forget(held)
+      if (this.#held.get(watched.folder) !== watched) this.#forget(watched)
     }
+  }
+
+  /**
+   * Reads a folder of which nothing tells what changes: until its time says that no name changed
+   * while it was read, but at most `READINGS` times. It gives the names of all these readings: one
+   * may miss a name that is replaced meanwhile (btrfs), and only a name that is replaced during
+   * each of them is missing in all.
+   */
+  async #readUnwatched(folder: string): Promise<SortedNames> {
+    const path = this.#path(folder)
+    const names = new Set<string>()
+    for (let reading = 0; reading < READINGS; reading++) {
+      const [before, now] = [statOf(path)?.mtimeNs, Date.now()]
+      for (const name of await namesIn(path)) names.add(name)
+      const isSettled = before === undefined || before / 1_000_000n < BigInt(now - TICK_MS)
+      if (isSettled && statOf(path)?.mtimeNs === before) break
+    }
+    return new SortedNames([...names].sort())
   }
 
   /** `undefined` if the folder is not there or cannot be watched. */
-  #watched(folder: string): Held | undefined {
+  #watched(folder: string): WatchedFolder | undefined {
     if (this.#isClosed) return undefined
-    let fd: number
     try {
-      fd = openSync(this.#path(folder), O_FOLDER)
+      const watches = (this.#watch ??= new FolderWatch())
+      const watched = new WatchedFolder(folder, this.#path(folder), (link) => this.#addWatch(watches, link))
+      this.#byWatch.set(watched.watch, watched)
+      return watched
     } catch (error) {
       if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-      throw error
-    }
-    try {
-      this.#watch ??= new FolderWatch()
-      const held: Held = new Held(folder, fd, this.#addWatch(this.#watch, fd))
-      held.onIdle(this.options.idleMs ?? IDLE_MS, () => this.#forget(held))
-      this.#byWatch.set(held.watch, held)
-      return held
-    } catch (error) {
-      closeSync(fd)
+      if (!(error instanceof SystemError)) throw error
       this.#warn(error)
       return undefined
     }
   }
 
-  #addWatch(watches: FolderWatch, fd: number): number {
-    const watch = watches.add(linkOf(fd))
+  #addWatch(watches: FolderWatch, link: string): number {
+    const watch = watches.add(link)
     const other = this.#byWatch.get(watch)
     if (!other) return watch
     // The same folder under another path: it was renamed, or a person made a link to it.
     this.#forget(other)
-    return watches.add(linkOf(fd))
+    return watches.add(link)
   }
 
   /** Applies all queued events, of whichever folder. */
@@ -183,7 +212,7 @@ export class Listing {
       this.#warn(error)
       events = [{ kind: 'lost' }]
     }
-    const changed = new Set<Held>()
+    const changed = new Set<WatchedFolder>()
     for (const event of events) {
       if (event.kind === 'lost') return this.#forgetAll()
       const held = this.#byWatch.get(event.watch)
@@ -194,11 +223,13 @@ export class Listing {
         changed.add(held)
       }
     }
-    for (const held of changed) if (this.#byWatch.get(held.watch) === held) held.settle()
+    for (const held of changed) if (this.#isWatched(held)) held.settle()
   }
 
-  /** Forgets those that nobody has listed for longest, until the others fit. */
-  #makeRoom(): void {
+  /** Holds it as the one that was listed last, and forgets others until all have room. */
+  #hold(watched: WatchedFolder): void {
+    this.#held.delete(watched.folder)
+    this.#held.set(watched.folder, watched)
     let bytes = 0
     for (const held of this.#held.values()) bytes += held.bytes
     for (const held of this.#held.values()) {
@@ -208,21 +239,20 @@ export class Listing {
     }
   }
 
-  #forget(held: Held | undefined): void {
-    if (!held || this.#byWatch.get(held.watch) !== held) return
-    this.#byWatch.delete(held.watch)
-    if (this.#held.get(held.folder) === held) this.#held.delete(held.folder)
-    this.#watch?.release(held.watch)
-    held.end()
+  #isWatched(watched: WatchedFolder): boolean {
+    return this.#byWatch.get(watched.watch) === watched
+  }
+
+  #forget(watched: WatchedFolder | undefined): void {
+    if (!watched || !this.#isWatched(watched)) return
+    this.#byWatch.delete(watched.watch)
+    if (this.#held.get(watched.folder) === watched) this.#held.delete(watched.folder)
+    this.#watch?.release(watched.watch)
+    watched.end()
   }
 
   #forgetAll(): void {
     for (const held of [...this.#byWatch.values()]) this.#forget(held)
-  }
-
-  #remember(folder: string): void {
-    if (this.#large.size >= MAX_REMEMBERED) this.#large.clear()
-    this.#large.add(folder)
   }
 
   #warn(error: unknown): void {
@@ -230,7 +260,8 @@ export class Listing {
     this.#hasWarned = true
     const message = error instanceof Error ? error.message : String(error)
     this.options.warn(
-      `large folders of ${this.objects} cannot be watched (${message}): each page of a list reads them whole. ` +
+      `folders of ${this.objects} cannot be watched (${message}): each page of a list reads them whole, ` +
+        'and on btrfs it may miss a record that is replaced meanwhile. ' +
         'If it says EMFILE or ENOSPC, raise fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)',
     )
   }
@@ -244,112 +275,6 @@ export class Listing {
   }
 }
 
-/** The names of one folder. Its open descriptor says which folder that is, whatever its path. */
-class Held {
-  #names: SortedNames | undefined
-  /** Events that came before the names were read. */
-  readonly #early: NameEvent[] = []
-  readonly #gone = new Set<string>()
-  readonly #dev: bigint
-  readonly #ino: bigint
-  #mtimeNs: bigint
-  #hasEvents = false
-  #isReading = false
-  #hasEnded = false
-  #idle: NodeJS.Timeout | undefined
-
-  /** The watch is there already, and ends with `end`, as does the descriptor. */
-  constructor(
-    readonly folder: string,
-    private readonly fd: number,
-    readonly watch: number,
-  ) {
-    const { dev, ino, mtimeNs } = fstatSync(fd, { bigint: true })
-    this.#dev = dev
-    this.#ino = ino
-    this.#mtimeNs = mtimeNs
-  }
-
-  get bytes(): number {
-    return this.#names?.bytes ?? 0
-  }
-
-  onIdle(afterMs: number, work: () => void): void {
-    this.#idle = setTimeout(work, afterMs).unref()
-  }
-
-  /** Reads the folder. Its names, as they were read. */
-  async read(): Promise<string[]> {
-    this.#isReading = true
-    try {
-      const names = await namesIn(linkOf(this.fd))
-      this.#names = new SortedNames(names)
-      for (const event of this.#early.splice(0)) this.note(event)
-      if (!this.#hasEnded) this.settle()
-      return names
-    } finally {
-      this.#isReading = false
-      if (this.#hasEnded) closeSync(this.fd)
-    }
-  }
-
-  from(from: string, count: number): string[] {
-    this.#idle?.refresh()
-    return this.#names?.from(from, count) ?? []
-  }
-
-  /** The open descriptor keeps the inode's number from being used again. */
-  isOf(stat: { readonly dev: bigint; readonly ino: bigint }): boolean {
-    return stat.dev === this.#dev && stat.ino === this.#ino
-  }
-
-  /** Whether events came since the last call, if the folder's time is another one. */
-  explains(mtimeNs: bigint): boolean {
-    if (mtimeNs !== this.#mtimeNs && !this.#hasEvents) return false
-    this.#mtimeNs = mtimeNs
-    this.#hasEvents = false
-    return true
-  }
-
-  note(event: NameEvent): void {
-    this.#hasEvents = true
-    if (!this.#names) {
-      this.#early.push(event)
-      return
-    }
-    const name = event.isFolder ? `${event.name}/` : event.name
-    if (event.kind === 'added') this.#names.add(name)
-    else this.#gone.add(name)
-  }
-
-  /**
-   * After all events that are queued were noted. A name goes only if it is not there, so no order
-   * of events can take away one that was made again.
-   */
-  settle(): void {
-    for (const name of this.#gone) if (!this.#has(name)) this.#names?.delete(name)
-    this.#gone.clear()
-  }
-
-  end(): void {
-    this.#hasEnded = true
-    clearTimeout(this.#idle)
-    // While it is read by its number, the number must not become another file's.
-    if (!this.#isReading) closeSync(this.fd)
-  }
-
-  #has(name: string): boolean {
-    const isFolder = name.endsWith('/')
-    try {
-      return lstatSync(join(linkOf(this.fd), name.replace(/\/$/, ''))).isDirectory() === isFolder
-    } catch (error) {
-      return !isErrno(error, 'ENOENT')
-    }
-  }
-}
-
-type NameEvent = Extract<FolderEvent, { readonly name: string }>
-
 /** What cannot be looked at is not what was held. Whoever reads it then gets the error. */
 function statOf(path: string): BigIntStats | undefined {
   try {
@@ -357,8 +282,4 @@ function statOf(path: string): BigIntStats | undefined {
   } catch {
     return undefined
   }
-}
-
-function linkOf(fd: number): string {
-  return `/proc/self/fd/${fd}`
 }

@@ -10,13 +10,20 @@ export class SortedNames {
   /** None is empty, and all names of one come before those of the next. */
   readonly #chunks: string[][] = []
   #bytes = 0
+  #size = 0
 
   /** @param sorted may have a name twice: readdir gives one that was made again meanwhile twice */
   constructor(sorted: readonly string[]) {
     const names = sorted.filter((name, at) => name !== sorted[at - 1])
     for (let at = 0; at < names.length; at += MOST_IN_CHUNK / 2)
       this.#chunks.push(names.slice(at, at + MOST_IN_CHUNK / 2))
+    this.#size = names.length
     for (const name of names) this.#bytes += NAME_BYTES + name.length
+  }
+
+  /** How many names there are. */
+  get size(): number {
+    return this.#size
   }
 
   /** About as much memory as the names take. */
@@ -33,6 +40,7 @@ export class SortedNames {
     chunk.splice(at, 0, name)
     if (chunk.length > MOST_IN_CHUNK) this.#chunks.splice(number + 1, 0, chunk.splice(MOST_IN_CHUNK / 2))
     this.#bytes += NAME_BYTES + name.length
+    this.#size++
   }
 
   delete(name: string): void {
@@ -43,6 +51,7 @@ export class SortedNames {
     chunk.splice(at, 1)
     if (chunk.length === 0) this.#chunks.splice(number, 1)
     this.#bytes -= NAME_BYTES + name.length
+    this.#size--
   }
 
   /** At most `count` names that are `from` or come behind it. */
