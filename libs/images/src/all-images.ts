@@ -1,14 +1,4 @@
-import {
-  diffIdsOf,
-  digestOf,
-  documentSchema,
-  isIndexType,
-  MAX_JSON_BYTES,
-  parseJson,
-  type DiffId,
-  type Digest,
-  type Repository,
-} from '@strata/oci'
+import { diffIdsOf, digestOf, type DiffId, type Digest, type Repository } from '@strata/oci'
 import type { BlobStore, IsHad } from '@strata/store'
 import { isPlain, recordOf, type Image, type RecordedManifest } from './image.js'
 import { groupByImage, type NameEntry, type Names, type PlainEntry } from './names.js'
@@ -22,8 +12,8 @@ import type { Manifests } from './repositories/manifests.js'
  * | method | reads | holds |
  * | --- | --- | --- |
  * | `count` | keys of marks, no name | the marks of one image |
- * | `untagged` | each name once, and each index that is no image | the digests of each image, and of what those indexes name |
- * | `untaggedManifests` | each name once, and each index of a repository where it finds some | the digests of one repository's manifests, and what it gives |
+ * | `untagged` | each name once | the digests of each image |
+ * | `untaggedManifests` | each name once | the digests of one repository's manifests, and what it gives |
  * | `stacks` | each name of an image once, and each image | one image |
  * | `usage` | the same | the digest of each blob |
  * | `references` | each name once, and each manifest once for each repository that has it | the digests of one repository's manifests |
@@ -111,90 +101,51 @@ export class AllImages {
   }
 
   /**
-   * The images without a tag: what docker calls dangling. What an index names that is no image
-   * itself is not among them: the record of such an index need not carry its children, if an
-   * earlier version wrote it.
+   * The images without a tag: what docker calls dangling. One that an index names may be among
+   * them: it loses its own entry, and stays as a part of the index (`lookBelow`).
    * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any image
    */
   async untagged(): Promise<Pick<Image, 'id' | 'digest'>[]> {
     const tagged = new Set<Digest>()
-    const needed = new Set<Digest>()
     const untagged = new Map<Digest, Pick<Image, 'id' | 'digest'>>()
     for await (const entry of this.names.walk()) {
       if ('damage' in entry) throw entry.damage
-      if (!('image' in entry)) {
-        if (entry.name.tag === undefined) for (const child of await this.#childrenOf(entry)) needed.add(child)
-        continue
-      }
+      if (!('image' in entry)) continue
       const { id, digest } = entry.image
       if (entry.name.tag) {
         tagged.add(digest)
         untagged.delete(digest)
       } else if (!tagged.has(digest)) untagged.set(digest, { id, digest })
     }
-    return [...untagged.values()].filter(({ digest }) => !needed.has(digest))
+    return [...untagged.values()]
   }
 
   /**
    * The manifests that are no images, were kept for a tag, and have none in their repository. One
-   * that has a subject is found by it, and one that an index names that stays is found by that: so
-   * they are not among them.
+   * that has a subject is found by it, so it is not among them. One that an index names may be:
+   * see `untagged`.
    * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any manifest
    */
   async untaggedManifests(): Promise<UntaggedManifest[]> {
     const found: UntaggedManifest[] = []
     let repository: Repository | undefined
     let untagged = new Set<Digest>()
-    let indexes = new Map<Digest, NameEntry | PlainEntry>()
-    const finish = async (): Promise<void> => {
+    const finish = (): void => {
       const of = repository
-      if (of !== undefined && untagged.size > 0) {
-        await this.#leaveNeeded(untagged, indexes)
-        found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
-      }
+      if (of !== undefined) found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
       untagged = new Set()
-      indexes = new Map()
     }
     for await (const entry of this.names.walk()) {
       if ('damage' in entry) throw entry.damage
-      if (entry.name.repository !== repository) await finish()
+      if (entry.name.repository !== repository) finish()
       repository = entry.name.repository
       const record = recordOf(entry)
-      if (entry.name.tag === undefined && isIndexType(record.mediaType)) indexes.set(record.digest, entry)
       // A repository's manifests come before its tags.
       if (entry.name.tag !== undefined) untagged.delete(record.digest)
       else if (isPlain(record) && record.kept === 'tag' && !record.attached) untagged.add(record.digest)
     }
-    await finish()
+    finish()
     return found
-  }
-
-  /** Takes out what the indexes name that stay, and what the indexes among those name. */
-  async #leaveNeeded(untagged: Set<Digest>, indexes: ReadonlyMap<Digest, NameEntry | PlainEntry>): Promise<void> {
-    const staying = [...indexes.values()].filter((entry) => !untagged.has(recordOf(entry).digest))
-    for (let entry = staying.pop(); entry; entry = staying.pop())
-      for (const child of await this.#childrenOf(entry)) {
-        const index = untagged.delete(child) ? indexes.get(child) : undefined
-        if (index) staying.push(index)
-      }
-  }
-
-  /**
-   * What an index names, whether or not it is here. Nothing of what is no index, or was removed
-   * since it was listed.
-   * @throws StrataError `corrupt` if the index cannot be read: it may name any manifest
-   */
-  async #childrenOf(entry: NameEntry | PlainEntry): Promise<Digest[]> {
-    const { digest, mediaType } = recordOf(entry)
-    if (!isIndexType(mediaType)) return []
-    const what = `index ${digest}`
-    try {
-      const bytes = await this.blobs.read(digest, MAX_JSON_BYTES)
-      return (parseJson(documentSchema, bytes, what, 'corrupt').manifests ?? []).map((child) => child.digest)
-    } catch (error) {
-      if (!(await this.names.look(entry.key))) return []
-      throw ifNotFound(error, 'corrupt', `${what} is incomplete`)
-    }
   }
 
   /** All that one name needs. Nothing if it was removed, or moved, since it was listed. */

@@ -16,8 +16,8 @@ const partSchema = z.object({
 
 /** More would make every record of a name large. A real index has about twenty. */
 export const MAX_PARTS = 2_000
-/** An index's record says of so many absent children that it lacks them. */
-export const MAX_LACKS = 500
+/** An index's record says of each absent child that it lacks it. */
+export const MAX_LACKS = MAX_PARTS
 /** Of so many parts the subjects are in the record, so that it stays small enough. */
 export const MAX_SUBJECTS = 500
 
@@ -85,7 +85,7 @@ export const plainSchema = z.object({
   manifestSize: z.number().int().nonnegative(),
   kept: keptSchema,
   attached: attachedSchema.optional(),
-  /** Of an index that was loaded with its parts before. */
+  /** Of an index: everything below it that is here (`lookBelow`). */
   whole: wholeSchema.optional(),
 })
 /**

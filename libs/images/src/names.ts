@@ -197,7 +197,7 @@ export class Names {
     }
   }
 
-  /** The indexes of a repository that were loaded with the manifest as a part. */
+  /** The indexes of a repository that have the manifest as a part. */
   async *parentsOf(repository: Repository, digest: Digest): AsyncGenerator<Digest> {
     for await (const parent of this.#marks.parentsOf(digest, repository)) {
       const record = await this.read(keys.imageDigest(repository, parent))

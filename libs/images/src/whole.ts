@@ -81,18 +81,51 @@ export function unitedParts(seen: Whole | undefined, other: Whole | undefined): 
 }
 
 /**
- * The record of an index without one of its parts. An image whose last manifest for a platform goes
- * is an image no more.
+ * The parts of an index without one of them, and without those that only that one led to: of an
+ * index below, its own children. What is attached is named by none, and stays.
+ */
+async function partsWithout(index: Digest, whole: Whole, part: Digest, blobs: BlobStore): Promise<Whole['parts']> {
+  const others = whole.parts.filter(({ digest }) => digest !== part)
+  const known = new Set(others.map(({ digest }) => digest))
+  const reachable = async (from: Digest): Promise<Set<Digest>> => {
+    const found = new Set<Digest>()
+    const left = [from]
+    for (let one = left.pop(); one !== undefined; one = left.pop())
+      for (const child of await childrenOf(one, blobs)) {
+        if (!known.has(child) || found.has(child)) continue
+        found.add(child)
+        left.push(child)
+      }
+    return found
+  }
+  try {
+    const below = await reachable(part)
+    if (below.size === 0) return others
+    const named = await reachable(index)
+    return others.filter(({ digest }) => !below.has(digest) || named.has(digest))
+  } catch (error) {
+    // What the damaged one led to cannot be told: it stays.
+    if (error instanceof StrataError && UNREADABLE.has(error.code)) return others
+    throw error
+  }
+}
+
+const UNREADABLE: ReadonlySet<string> = new Set(['not_found', 'corrupt', 'limit_exceeded'])
+
+/**
+ * The record of an index without one of its parts, and without what only that led to. An image
+ * whose last manifest for a platform goes is an image no more.
  */
 export async function withoutPart(record: RecordedManifest, part: Digest, blobs: BlobStore): Promise<RecordedManifest> {
   const { digest, mediaType, manifestSize, whole } = record
-  const parts = (whole?.parts ?? []).filter((one) => one.digest !== part)
+  const parts = whole ? await partsWithout(digest, whole, part, blobs) : []
   const wholeOf = (manifest: Digest | undefined): { whole?: Whole } =>
     manifest === undefined ? {} : { whole: { manifest, parts } }
   const images = parts.flatMap((one) =>
     one.platform === undefined ? [] : [{ digest: one.digest, platform: parsePlatform(one.platform) }],
   )
-  const meant = whole?.manifest === part ? (bestFor(images, HOST_PLATFORM) ?? images[0])?.digest : whole?.manifest
+  const stays = parts.some((one) => one.digest === whole?.manifest)
+  const meant = stays ? whole?.manifest : (bestFor(images, HOST_PLATFORM) ?? images[0])?.digest
   const plain: PlainManifest = { digest, mediaType, manifestSize, kept: 'tag', ...wholeOf(meant ?? parts[0]?.digest) }
   if (isPlain(record)) return { ...plain, kept: record.kept, ...(record.attached ? { attached: record.attached } : {}) }
   if (meant === undefined) return plain

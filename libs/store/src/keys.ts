@@ -43,6 +43,7 @@ import {
  * repositories/blobs/<repository>/_/<hex>
  *                                    record: that repository has that blob, and which leases count on it
  * repositories/_all                  every tag has its manifest's record (written once for an older store)
+ * repositories/indexes/_all          every index's record names all below it (written once for an older store)
  * nodes/<id>                         record: a node that was removed and is not to come back
  * version                            s3 only, record: which version the data have
  * migrating                          s3 only, record: which process migrates them
@@ -115,6 +116,7 @@ export const keys = {
    */
   repository: (repository: Repository) => `${PREFIX.repositories}${checkRepository(repository).replaceAll('/', ',')}`,
   allManifestsKept: 'repositories/_all',
+  allIndexesFollowed: 'repositories/indexes/_all',
 } as const
 
 /** Prefixes to list. */

@@ -4,14 +4,15 @@ import {
   documentSchema,
   expectConfig,
   expectDescriptors,
-  formatPlatform,
   HOST_PLATFORM,
   isDigest,
   isIndexType,
   isManifestType,
+  MAX_JSON_BYTES,
   MEDIA,
   NOT_A_DIGEST,
   parseJson,
+  parsePlatform,
   platformOf,
   type Descriptor,
   type Digest,
@@ -19,17 +20,9 @@ import {
 } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
-import {
-  MAX_ATTACHED_BYTES,
-  MAX_PARTS,
-  type Attached,
-  type Image,
-  type PlainManifest,
-  type RecordedManifest,
-  type Whole,
-} from '../image.js'
+import { MAX_ATTACHED_BYTES, type Attached, type Image, type PlainManifest, type RecordedManifest } from '../image.js'
 import { readManifest } from '../manifest.js'
-import { readWhole } from '../whole.js'
+import type { Below } from './below.js'
 
 /** A manifest's bytes as they were put, and what they are. */
 export interface Document {
@@ -110,42 +103,28 @@ export function plainOf({ digest, mediaType, size, attached }: Document, kept: P
 
 /**
  * What a tag that stands for the document carries: an image, if the document is one that can be
- * launched, or an index with one; otherwise the plain manifest. Reads the config of an image, and
- * of an index the children that the repository has. An index carries these as its parts, whatever
- * it is, so that they stay when their own records go.
+ * launched, or an index with one; otherwise the plain manifest. Reads the config of an image. An
+ * index carries everything below it that is here as its parts, whatever it is, so that they stay
+ * when their own records go.
  */
 export async function describe(
   document: Document,
   bytes: Uint8Array,
   blobs: BlobStore,
-  isInRepository: (digest: Digest) => Promise<boolean>,
+  below: Below | undefined,
 ): Promise<RecordedManifest> {
-  let parts: readonly Descriptor[] = []
   try {
-    if (document.children) parts = await partsHere(document.children, isInRepository)
     if (document.artifactType === undefined)
-      return document.children
-        ? await describeIndex(document, parts, blobs)
+      return below
+        ? await describeIndex(document, below, blobs)
         : { ...(await imageOf(document.digest, bytes, blobs)).image, mediaType: document.mediaType }
   } catch (error) {
     // No image that can be launched, or none that is all here.
     if (!(error instanceof StrataError && NO_IMAGE.has(error.code))) throw error
   }
-  return withParts(plainOf(document, 'tag'), parts, blobs)
-}
-
-/** What cannot be read is left out: it must not keep the index from being put. */
-async function withParts(plain: PlainManifest, parts: readonly Descriptor[], blobs: BlobStore): Promise<PlainManifest> {
-  const [first] = parts
-  if (!first) return plain
-  const found = { ...plain, whole: wholeOf(first.digest, parts) }
-  try {
-    await readWhole(found, blobs)
-    return found
-  } catch (error) {
-    if (!(error instanceof StrataError && NO_IMAGE.has(error.code))) throw error
-    return plain
-  }
+  const plain = plainOf(document, 'tag')
+  const [first] = below?.parts ?? []
+  return first && below ? { ...plain, whole: { manifest: first.digest, parts: below.parts } } : plain
 }
 
 const NO_IMAGE: ReadonlySet<string> = new Set(['not_an_image', 'not_found', 'corrupt', 'limit_exceeded', 'unsupported'])
@@ -160,64 +139,18 @@ async function imageOf(
   return { image, platform: platformOf(config) }
 }
 
-/** The children that the repository has, in the order of the index. */
-async function partsHere(
-  children: readonly Descriptor[],
-  isInRepository: (digest: Digest) => Promise<boolean>,
-): Promise<Descriptor[]> {
-  const here: Descriptor[] = []
-  const left = children.slice(0, MAX_PARTS)
-  while (left.length > 0)
-    await Promise.all(
-      left.splice(0, 16).map(async (child) => {
-        if (await isInRepository(child.digest)) here.push(child)
-      }),
-    )
-  return children.filter((child) => here.includes(child))
-}
-
-function wholeOf(manifest: Digest, parts: readonly Descriptor[]): Whole {
-  return {
-    manifest,
-    parts: [...new Map(parts.map((child) => [child.digest, child])).values()].map((child) =>
-      isImagePart(child)
-        ? { digest: child.digest, platform: formatPlatform(child.platform) }
-        : { digest: child.digest },
-    ),
-  }
-}
-
 async function describeIndex(
-  { digest, mediaType, size }: Document,
-  parts: readonly Descriptor[],
+  { digest, mediaType, size: manifestSize }: Document,
+  { parts, size }: Below,
   blobs: BlobStore,
 ): Promise<Image> {
-  const images = parts.flatMap((child) => (isImagePart(child) ? [{ child, platform: child.platform }] : []))
-  const meant = bestFor(images, HOST_PLATFORM) ?? images[0]
-  if (!meant) throw new StrataError('not_an_image', `index ${digest} has no image here`)
-  const { image } = await imageOf(meant.child.digest, await blobs.read(meant.child.digest, MAX_CHILD_BYTES), blobs)
-  const whole: Image = {
-    ...image,
-    digest,
-    mediaType,
-    manifestSize: size,
-    whole: wholeOf(meant.child.digest, parts),
-  }
-  const { layers } = await readWhole(whole, blobs)
-  return { ...whole, size: layers.reduce((sum, layer) => sum + layer.size, 0) }
-}
-
-const MAX_CHILD_BYTES = 4 * 1024 * 1024
-
-/** An attestation says that it is for `unknown/unknown`. */
-function isImagePart(child: Descriptor): child is Descriptor & { readonly platform: Platform } {
-  const { platform, mediaType } = child
-  return (
-    platform !== undefined &&
-    platform !== null &&
-    platform.os !== 'unknown' &&
-    (mediaType === undefined || isManifestType(mediaType))
+  const images = parts.flatMap((part) =>
+    part.platform === undefined ? [] : [{ digest: part.digest, platform: parsePlatform(part.platform) }],
   )
+  const meant = (bestFor(images, HOST_PLATFORM) ?? images[0])?.digest
+  if (meant === undefined) throw new StrataError('not_an_image', `index ${digest} has no image here`)
+  const { image } = await imageOf(meant, await blobs.read(meant, MAX_JSON_BYTES), blobs)
+  return { ...image, digest, mediaType, manifestSize, size, whole: { manifest: meant, parts } }
 }
 
 /** As an index that lists it would: for a manifest that has no record of its own. */

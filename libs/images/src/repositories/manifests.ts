@@ -9,17 +9,10 @@ import {
   type Repository,
 } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
-import {
-  isPlain,
-  MAX_LACKS,
-  recordOf,
-  withoutDocuments,
-  type Attached,
-  type Kept,
-  type RecordedManifest,
-} from '../image.js'
+import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
 import type { Names } from '../names.js'
 import { readWhole } from '../whole.js'
+import { lookBelow, type Sight } from './below.js'
 import { describe, mediaTypeOfPart, plainOf, readDocument, type Document } from './describe.js'
 import { Indexes } from './indexes.js'
 import { mergedRecords, withParts } from './merge.js'
@@ -50,9 +43,9 @@ export interface PreparedManifest {
  *
  * | operation | store calls |
  * | --- | --- |
- * | `stat` | 1; of a part of an index that was loaded, some 4 |
+ * | `stat` | 1; of a part of an index without a record of its own, some 4 |
  * | `get` | 3 |
- * | `put` | some 12, and some 6 for each config, layer and child that the manifest names |
+ * | `put` | some 12, and some 6 for each config and layer that the manifest names; of an index, some 8 for each manifest below it, and 4 for each config and layer that those name |
  * | `delete` | some 8, and some 6 for each tag that goes with it; of a part of an index, some 6 for each name of that, and its documents |
  * | `page` | 1 |
  *
@@ -92,7 +85,8 @@ export class Manifests {
    * its digest, or for the sake of a tag that is set next.
    *
    * Config and layers must be in the repository (`RepositoryBlobs`). Children of an index and a
-   * subject may be missing: they may come later.
+   * subject may be missing: they may come later. An index leads to at most `MAX_PARTS` manifests,
+   * those that are missing too.
    * @throws StrataError `layer_missing`, `not_an_image`, `unsupported`, `digest_mismatch`,
    * `limit_exceeded`, `upload_interrupted`
    */
@@ -138,12 +132,12 @@ export class Manifests {
     kept: Kept,
     run: LeaseRun,
   ): Promise<PreparedManifest> {
-    const { digest, attached, children } = document
+    const { attached, children } = document
     const plain = plainOf(document, kept)
     const isTagged = kept === 'tag' || children !== undefined
-    const { tagged, lacks } = isTagged ? await this.#look(repository, document, bytes) : { tagged: plain }
-    // An index's record says which children are here. They may be deleted before it is visible.
-    if (tagged.whole) await this.holdAll(await this.blobsOf(tagged), digest, run)
+    // What is below is held as it is found: it may be deleted before the record is visible.
+    const hold = this.#holder(run)
+    const { tagged, lacks } = isTagged ? await this.#look(repository, document, bytes, hold) : { tagged: plain }
     return {
       manifest: stored(plain),
       // What has a subject is found by it, and is in no list of images.
@@ -167,6 +161,11 @@ export class Manifests {
       if (await this.has(repository, child)) return this.#indexes.update(repository, index, run)
   }
 
+  /** Brings the record of an index to what its repository has now. */
+  async lookAgain(repository: Repository, index: Digest, run: LeaseRun): Promise<void> {
+    await this.#indexes.update(repository, index, run)
+  }
+
   /** @throws StrataError `corrupt` if its record is damaged */
   async stat(repository: Repository, digest: Digest): Promise<StoredManifest | undefined> {
     const record = await this.#record(repository, digest)
@@ -185,7 +184,7 @@ export class Manifests {
     return (await names.read(keys.imageDigest(repository, digest))) ?? oldTags.find(repository, digest)
   }
 
-  /** Whether it is there as a part of an index that was loaded. */
+  /** Whether it is there as a part of an index. */
   async #isPart(repository: Repository, digest: Digest): Promise<boolean> {
     const { names, oldTags } = this.parts
     for await (const _ of names.parentsOf(repository, digest)) return true
@@ -265,7 +264,7 @@ export class Manifests {
       }
       if (repository === undefined) return
       await repositoryNames.add(repository)
-      if (!isNew) return
+      // Also of a record that was there: who made it may have died before it told the indexes.
       await this.#indexes.add(repository, record.digest, run)
       await this.complete(repository, record.digest, lacks ?? [], run)
       return
@@ -332,16 +331,13 @@ export class Manifests {
     repository: Repository,
     document: Document,
     bytes: Uint8Array,
+    hold: Sight['hold'] = () => Promise.resolve(true),
   ): Promise<Pick<PreparedManifest, 'tagged' | 'lacks'>> {
-    const missing = new Set<Digest>()
-    const isHere = async (child: Digest): Promise<boolean> => {
-      const here = await this.has(repository, child)
-      if (!here) missing.add(child)
-      return here
-    }
-    const tagged = await describe(document, bytes, this.parts.blobs, isHere)
-    const lacks = document.children?.flatMap((child) => (missing.has(child.digest) ? [child.digest] : []))
-    return { tagged, lacks: lacks?.slice(0, MAX_LACKS) }
+    const { blobs } = this.parts
+    const { digest, children } = document
+    const has = (child: Digest): Promise<boolean> => this.has(repository, child)
+    const below = children && (await lookBelow(digest, children, { blobs, has, hold }))
+    return { tagged: await describe(document, bytes, blobs, below), lacks: below?.lacks }
   }
 
   async #retireTags(repository: Repository, digest: Digest): Promise<void> {
@@ -358,6 +354,19 @@ export class Manifests {
     for (const digest of new Set(digests))
       if (!(await this.parts.blobs.hold(digest, lease)))
         throw new StrataError('layer_missing', `manifest ${manifest} needs blob ${digest}, which is not in the store`)
+  }
+
+  /** Holds blobs, each once: the children of an index may share them. */
+  #holder({ lease }: LeaseRun): Sight['hold'] {
+    const held = new Map<Digest, Promise<boolean>>()
+    return async (digests) => {
+      for (const digest of digests) {
+        const holding = held.get(digest) ?? this.parts.blobs.hold(digest, lease)
+        held.set(digest, holding)
+        if (!(await holding)) return false
+      }
+      return true
+    }
   }
 }
 

@@ -1,8 +1,8 @@
-import { MEDIA, type Digest } from '@strata/oci'
+import { digestOf, MEDIA, type Digest } from '@strata/oci'
 import { BlobStore, Collector, keys } from '@strata/store'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Names } from '../names.js'
-import { artifactOf, imageOf, indexOf, repositoryOf, tagOf } from '../testing/pushing-client.js'
+import { artifactOf, imageOf, indexOf, repositoryOf, tagOf, type Part } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 
 const [app, other] = [repositoryOf('team/app'), repositoryOf('team/other')]
@@ -108,26 +108,150 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
     expect(await registry.left()).toEqual([])
   })
 
-  it('stay with an index whose record an earlier version wrote, and those of an index below it', async () => {
-    const { client, repositories } = registry
+  /** What an earlier version wrote: records that name none of an index's children. */
+  const forgetParts = async (...tags: string[]) => {
+    const names = new Names(registry.store)
+    const { digest } = (await registry.repositories.tags.get(app, tagOf(tags[0]!)))!
+    for (const key of [keys.imageDigest(app, digest), ...tags.map((tag) => keys.tag(app, tagOf(tag)))]) {
+      const { before, found } = await names.findToWrite(key)
+      expect(await names.write(key, { ...before!, whole: undefined }, found)).toBe(true)
+    }
+    await registry.store.delete([keys.allIndexesFollowed])
+  }
+  const expectAll = async (pushed: readonly { manifest: Part; blobs: readonly Part[] }[]) => {
+    for (const { manifest, blobs } of pushed) {
+      expect(await registry.repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+      for (const { digest, bytes } of blobs)
+        expect(await new BlobStore(registry.store).read(digest, 1_000)).toEqual(bytes)
+    }
+  }
+  const waysToLoseTags = [
+    {
+      way: 'tags that are deleted, and a prune',
+      lose: (tag: string): Promise<unknown> => registry.repositories.tags.delete(app, tagOf(tag)),
+    },
+    { way: 'rmi', lose: (tag: string): Promise<unknown> => registry.remove(`team/app:${tag}`) },
+  ]
+
+  it.each(waysToLoseTags)('stay with an index whose record an earlier version wrote: $way', async ({ lose }) => {
+    const { client, repositories, images } = registry
     const below = { ...indexOf(charts), architecture: 'amd64' }
     const index = indexOf([below])
     for (const [i, pushed] of [...charts, below, index].entries()) await client.push(app, pushed, String(i))
-    const names = new Names(registry.store)
-    for (const { manifest } of [below, index])
-      for (const key of [
-        keys.imageDigest(app, manifest.digest),
-        keys.tag(app, tagOf(manifest === below.manifest ? '2' : '3')),
-      ]) {
-        const { before, found } = await names.findToWrite(key)
-        expect(await names.write(key, { ...before!, whole: undefined }, found)).toBe(true)
-      }
-    for (const tag of ['0', '1', '2']) await repositories.tags.delete(app, tagOf(tag))
+    await forgetParts('2')
+    await forgetParts('3')
+    await images.markNames()
+    for (const tag of ['2', '0', '1']) await lose(tag)
     await prune()
-    for (const { manifest } of [...charts, below])
-      expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+    await expectAll([...charts, below])
     await repositories.tags.delete(app, tagOf('3'))
     await prune()
     expect(await registry.left()).toEqual([])
+  })
+
+  it.each(
+    waysToLoseTags.flatMap(
+      (one) =>
+        [
+          { ...one, of: 'charts' },
+          { ...one, of: 'images' },
+        ] as const,
+    ),
+  )('stay with an index above their index: $of, $way', async ({ lose, of }) => {
+    const { client, repositories } = registry
+    const children = of === 'charts' ? charts : images
+    const below = { ...indexOf(children), architecture: 'amd64' }
+    const middle = { ...indexOf([below]), architecture: 'amd64' }
+    const top = indexOf([middle])
+    for (const [i, pushed] of [...children, below, middle, top].entries()) await client.push(app, pushed, String(i))
+    // The indexes first: what they name is then found by the index above alone.
+    for (const tag of ['3', '2', '0', '1']) await lose(tag)
+    await registry.collect()
+    await expectAll([...children, below, middle])
+    await prune()
+    await expectAll([...children, below, middle])
+    await lose('4')
+    await prune()
+    expect(await registry.left()).toEqual([])
+    expect(await repositories.manifests.stat(app, below.manifest.digest)).toBeUndefined()
+  })
+
+  it('stay with an index above an index that came before them', async () => {
+    const { client, repositories } = registry
+    const below = { ...indexOf(charts), architecture: 'amd64' }
+    await client.push(app, indexOf([below]), 'top')
+    await client.push(app, below, 'below')
+    for (const [i, chart] of charts.entries()) await client.push(app, chart, String(i))
+    for (const tag of ['below', '0', '1']) await registry.remove(`team/app:${tag}`)
+    await prune()
+    await expectAll([...charts, below])
+    // A delete of the index below takes what only that has led to.
+    expect(await repositories.manifests.delete(app, below.manifest.digest)).toBe(true)
+    await registry.collect()
+    for (const { manifest } of [below, ...charts])
+      expect(await repositories.manifests.stat(app, manifest.digest)).toBeUndefined()
+    await repositories.tags.delete(app, tagOf('top'))
+    await prune()
+    expect(await registry.left()).toEqual([])
+  })
+
+  it('go by one prune with the indexes without a tag that name them, and a dry run foretells that', async () => {
+    const { client, repositories } = registry
+    const below = { ...indexOf(images, { artifactType: CHART }), architecture: 'amd64' }
+    const pushed = [...images, ...charts, below, indexOf([below, ...charts])]
+    for (const [i, one] of pushed.entries()) await client.push(app, one, String(i))
+    for (const i of pushed.keys()) await repositories.tags.delete(app, tagOf(String(i)))
+    await registry.collect()
+    const untagged = await registry.images.all.untagged()
+    const others = await registry.images.all.untaggedManifests()
+    const absent = {
+      images: new Set(untagged.map(({ digest }) => digest)),
+      manifests: new Set(others.map((one) => keys.imageDigest(one.repository, one.digest))),
+    }
+    const references = (isHad: Parameters<typeof registry.images.all.references>[1]) =>
+      registry.images.all.references(absent, isHad)
+    const { report } = await new Collector(registry.store).collect({ dryRun: true, references })
+    for (const { digest } of untagged) await registry.images.removeUntagged(digest)
+    for (const manifest of others) await registry.images.removeUntaggedManifest(manifest)
+    expect((await registry.collect()).blobs).toEqual(report.blobs)
+    expect(await registry.left()).toEqual([])
+  })
+
+  it.each(['the bytes', 'a layer'])('stay with an index that has a child of which %s are gone', async (what) => {
+    const { client, repositories, store } = registry
+    const [good, bad] = charts
+    for (const [i, chart] of charts.entries()) await client.push(app, chart, String(i))
+    const lost = what === 'a layer' ? bad!.blobs[1]! : bad!.manifest
+    await store.delete([keys.blob(lost.digest)])
+    await client.push(app, indexOf(charts), 'all')
+    await registry.remove('team/app:0')
+    // A manifest without its bytes stops the collector: somebody removes it.
+    expect(await repositories.manifests.delete(app, bad!.manifest.digest)).toBe(true)
+    await registry.collect()
+    await expectAll([good!])
+    await client.push(app, bad!, '1')
+    await registry.remove('team/app:1')
+    await registry.collect()
+    await expectAll(charts)
+  })
+
+  const absent = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      manifest: { ...charts[0]!.manifest, digest: digestOf(`absent ${i}`) },
+      architecture: 'amd64',
+    }))
+
+  it('are at most 2,000 below one index: one that leads to more is refused', async () => {
+    const { client } = registry
+    await expect(client.push(app, indexOf(absent(2_001)), 'all')).rejects.toMatchObject({ code: 'limit_exceeded' })
+  })
+
+  it('stay with an index that names many others, which never came', async () => {
+    const { client } = registry
+    await client.push(app, indexOf([...absent(501), charts[0]!]))
+    await client.push(app, charts[0]!, '0')
+    await registry.remove('team/app:0')
+    await registry.collect()
+    await expectAll([charts[0]!])
   })
 })

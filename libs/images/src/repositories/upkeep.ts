@@ -1,5 +1,5 @@
-import type { Digest, Repository } from '@strata/oci'
-import { keys, Leases, RepositoryNames, tombstone, type ObjectStore } from '@strata/store'
+import { isIndexType, type Digest, type Repository } from '@strata/oci'
+import { keys, Leases, RepositoryNames, tombstone, type LeaseRun, type ObjectStore } from '@strata/store'
 import { recordOf, withoutDocuments } from '../image.js'
 import type { NameEntry, Names, PlainEntry } from '../names.js'
 import { underLease } from '../under-lease.js'
@@ -12,8 +12,8 @@ const KEPT_AT_A_TIME = 1_000
 
 /**
  * Brings what older versions wrote, and what dead processes left, into the form that look-ups rely
- * on: names have their marks, every tag has its manifest's record, and every repository that has a
- * manifest its key, and the keys of its blobs.
+ * on: names have their marks, every tag has its manifest's record, every repository that has a
+ * manifest its key, and the keys of its blobs, and the record of an index names all below it.
  */
 export class Upkeep {
   readonly #repositoryNames: RepositoryNames
@@ -35,9 +35,37 @@ export class Upkeep {
    */
   async begin(): Promise<void> {
     await this.names.markAll()
-    if (await this.oldTags.areAllKept()) return
-    await this.#pass(() => true)
-    await this.store.create(keys.allManifestsKept, tombstone())
+    if (!(await this.oldTags.areAllKept())) {
+      await this.#pass(() => true)
+      await this.store.create(keys.allManifestsKept, tombstone())
+    }
+    if (await this.store.stat(keys.allIndexesFollowed)) return
+    await this.#followIndexes()
+    await this.store.create(keys.allIndexesFollowed, tombstone())
+  }
+
+  /**
+   * Looks below each index once. An older version wrote records that name an index's own children
+   * only, or none: the collector would not keep the rest.
+   */
+  async #followIndexes(): Promise<void> {
+    const { manifests } = this.repositories
+    for await (const entry of this.names.walk()) {
+      if ('damage' in entry) continue
+      const { repository, tag } = entry.name
+      const { digest, mediaType } = recordOf(entry)
+      if (repository === undefined || tag !== undefined || !isIndexType(mediaType)) continue
+      await this.#forOne((run) => manifests.lookAgain(repository, digest, run))
+    }
+  }
+
+  /** One manifest must not keep the service from its start, or the collection from its end. */
+  async #forOne(work: (run: LeaseRun) => Promise<void>): Promise<void> {
+    try {
+      await underLease(this.#leases, work)
+    } catch (error) {
+      if (!isOfOneManifest(error)) throw error
+    }
   }
 
   /** What has become necessary since. For the collection. */
@@ -96,12 +124,7 @@ export class Upkeep {
     if (repository === undefined) return
     for (const { index, lacks } of lacking)
       if (lacks.some((child) => manifests.has(keys.imageDigest(repository, child))))
-        try {
-          await underLease(this.#leases, (run) => this.repositories.manifests.complete(repository, index, lacks, run))
-        } catch (error) {
-          // One index must not keep the service from its start, or the collection from its end.
-          if (!isOfOneManifest(error)) throw error
-        }
+        await this.#forOne((run) => this.repositories.manifests.complete(repository, index, lacks, run))
   }
 
   /** What cannot be read stays as it is. */

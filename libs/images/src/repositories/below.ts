@@ -1,0 +1,114 @@
+import { StrataError } from '@strata/base'
+import {
+  documentSchema,
+  formatPlatform,
+  isManifestType,
+  MAX_JSON_BYTES,
+  parseJson,
+  type Descriptor,
+  type Digest,
+  type Platform,
+} from '@strata/oci'
+import type { BlobStore } from '@strata/store'
+import { MAX_PARTS, type Whole } from '../image.js'
+
+/** So many children are looked at at once. Each is read, and has at most 4 MiB. */
+const AT_ONCE = 4
+
+/** Everything that an index names, and what the indexes among that name. */
+export interface Below {
+  /**
+   * What the repository has, the index's own children first. A child of the index that is an image
+   * has its platform.
+   */
+  readonly parts: Whole['parts']
+  /** What the repository does not have, or what cannot be read. */
+  readonly lacks: readonly Digest[]
+  /** Bytes of the layers of the images among `parts`, each layer once. */
+  readonly size: number
+}
+
+/** What tells which children count. */
+export interface Sight {
+  readonly blobs: BlobStore
+  /** Whether the repository has the manifest. */
+  readonly has: (digest: Digest) => Promise<boolean>
+  /** Holds these blobs. `false`: one of them is not in the store. */
+  readonly hold: (digests: readonly Digest[]) => Promise<boolean>
+}
+
+/**
+ * Looks at everything below an index, level by level. Reads each manifest once.
+ *
+ * The record of an index carries the result: parts and lacks. This is the only rule that protects a
+ * child: whoever asks what an index needs (the collector, `prune`, `rmi`, a dry run) asks the
+ * index's record. So everything below is in it, not only the index's own children. A child that
+ * cannot be read, or that lacks a blob, counts as absent: it must not take the others' protection.
+ *
+ * @throws StrataError `limit_exceeded` if there are more than `MAX_PARTS`: the record would not
+ * name them all, so the rest would be without protection
+ */
+export async function lookBelow(index: Digest, children: readonly Descriptor[], sight: Sight): Promise<Below> {
+  const parts = new Map<Digest, Whole['parts'][number]>()
+  const lacks: Digest[] = []
+  const layers = new Map<Digest, number>()
+  const seen = new Set<Digest>([index])
+  let level = unseen(children, seen)
+  while (level.length > 0) {
+    const isDirect = parts.size === 0 && lacks.length === 0
+    const next: Descriptor[] = []
+    if (seen.size > MAX_PARTS + 1)
+      throw new StrataError('limit_exceeded', `index ${index} leads to more than ${MAX_PARTS} manifests`)
+    for (let at = 0; at < level.length; at += AT_ONCE) {
+      const some = level.slice(at, at + AT_ONCE)
+      const found = await Promise.all(some.map(({ digest }) => read(digest, sight)))
+      for (const [i, child] of some.entries()) {
+        const document = found[i]
+        if (!document) lacks.push(child.digest)
+        else if (!isDirect || document.manifests !== undefined || !isImagePart(child))
+          parts.set(child.digest, { digest: child.digest })
+        else {
+          parts.set(child.digest, { digest: child.digest, platform: formatPlatform(child.platform) })
+          for (const { digest, size } of document.layers) layers.set(digest, size)
+        }
+        next.push(...(document?.manifests ?? []))
+      }
+    }
+    level = unseen(next, seen)
+  }
+  return { parts: [...parts.values()], lacks, size: [...layers.values()].reduce((sum, size) => sum + size, 0) }
+}
+
+/** Those that were not seen, each once. Of several descriptors of one manifest the last counts. */
+function unseen(descriptors: readonly Descriptor[], seen: Set<Digest>): Descriptor[] {
+  const fresh = new Map(descriptors.filter(({ digest }) => !seen.has(digest)).map((one) => [one.digest, one]))
+  for (const digest of fresh.keys()) seen.add(digest)
+  return [...fresh.values()]
+}
+
+const UNREADABLE: ReadonlySet<string> = new Set(['not_found', 'corrupt', 'limit_exceeded'])
+
+/** A manifest that the repository has, all of which is held. */
+async function read(digest: Digest, { blobs, has, hold }: Sight) {
+  if (!(await has(digest))) return undefined
+  try {
+    const bytes = await blobs.read(digest, MAX_JSON_BYTES)
+    const document = parseJson(documentSchema, bytes, `manifest ${digest}`, 'corrupt')
+    const named = document.manifests === undefined ? [document.config, ...document.layers] : []
+    return (await hold([digest, ...named.map((blob) => blob.digest)])) ? document : undefined
+  } catch (error) {
+    if (error instanceof StrataError && UNREADABLE.has(error.code)) return undefined
+    throw error
+  }
+}
+
+/** An attestation says that it is for `unknown/unknown`. */
+function isImagePart(child: Descriptor): child is Descriptor & { readonly platform: Platform } {
+  const { platform, mediaType } = child
+  return (
+    platform !== undefined &&
+    platform !== null &&
+    platform.os !== 'unknown' &&
+    (mediaType === undefined || isManifestType(mediaType))
+  )
+}
