@@ -1,13 +1,18 @@
 import type { Entry } from './entry.js'
 
-/** Who looks into a root (a backup, a search, a shell) is given this long until the next try. */
-const RETRY_MS = 30_000
+/**
+ * Pauses between two tries. Who looks into a root (a backup, a search, a shell) has soon gone; what
+ * does not go by itself (a disk with faults, a runtime that is not there) is asked ever more rarely,
+ * since each try writes a line to the log.
+ */
+const RETRY = { firstMs: 30_000, longestMs: 3_600_000 }
 
 /**
  * Removes exited `autoRemove` containers that nobody holds: at once if somebody was told of the
  * end, and the foreground reader came where one is expected; else after a while, since who made the
  * container may be on the way to ask for its end or output. One that cannot be removed (`in_use`: a
- * process of the host works in its root) is tried again until it is gone.
+ * process of the host works in its root) is tried again until it is gone, after 30 s at first and
+ * after twice as long each time, up to an hour.
  */
 export class AutoRemove {
   readonly #patience = new Map<Entry, NodeJS.Timeout>()
@@ -44,13 +49,14 @@ export class AutoRemove {
     this.#removeIn(entry, isTold ? 0 : this.collectMs)
   }
 
-  #removeIn(entry: Entry, ms: number): void {
+  #removeIn(entry: Entry, ms: number, retryMs = RETRY.firstMs): void {
     if (this.#closed) return
     const go = async (): Promise<void> => {
       this.#patience.delete(entry)
       if (entry.holders > 0) return
       await this.remove(entry)
-      if (!entry.removed && !this.#patience.has(entry)) this.#removeIn(entry, RETRY_MS)
+      if (!entry.removed && !this.#patience.has(entry))
+        this.#removeIn(entry, retryMs, Math.min(retryMs * 2, RETRY.longestMs))
     }
     this.#patience.set(
       entry,

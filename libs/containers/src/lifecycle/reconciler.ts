@@ -48,10 +48,10 @@ export class Reconciler {
       Array.from({ length: AT_ONCE }, async () => {
         for (let entry = entries.shift(); entry; entry = entries.shift()) {
           const one = entry
-          await one.log.make()
           // What it is will be seen at the next start.
-          await lifecycle
-            .recover(one)
+          await one.log
+            .make()
+            .then(() => lifecycle.recover(one))
             .catch((error: unknown) => this.parts.warnOf(one, 'cannot tell what became of', error))
         }
       }),
@@ -92,13 +92,15 @@ export class Reconciler {
     const known = new Set([...registry.records(), ...unreadable].map(({ id }) => id))
     const found = [...leftovers, ...bundles, ...(await driver.list()), ...cgroups.list()]
     for (const id of new Set(found.filter((one) => !known.has(one)))) {
-      await killMonitors(launcher.bundleOf(id))
-      await launcher.clean({ id })
       try {
+        // Its folder says so until all of it is gone: the next start of the service goes on with
+        // what this one cannot do, and the node serves meanwhile.
+        if (isContainerId(id)) await store.markLeftover(id)
+        await killMonitors(launcher.bundleOf(id))
+        await launcher.clean({ id })
         if (isContainerId(id)) await roots.remove({ id })
-        if (leftovers.includes(id)) await store.drop(id)
+        if (isContainerId(id)) await store.drop(id)
       } catch (error) {
-        // Its tombstone stays, so the next start of the service tries again. The node serves.
         warn(`cannot remove what is left of container ${id.slice(0, 12)}: ${asStrataError(error).message}`)
       }
     }

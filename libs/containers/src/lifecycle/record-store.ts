@@ -120,6 +120,16 @@ export class RecordStore {
     return isNew
   }
 
+  /**
+   * Of a container that has no record: until `drop`, `open` counts it among the leftovers. Nothing
+   * where its folder is there.
+   */
+  async markLeftover(id: string): Promise<void> {
+    await mkdir(this.folderOf(id), { mode: 0o700 }).catch((error: unknown) => {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+    })
+  }
+
   /** Record, logs and all else of the container's folder. */
   async drop(id: string): Promise<void> {
     await rm(this.folderOf(id), { recursive: true, force: true })
