@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { FolderStore } from '@strata/store'
+import { FolderStore, mendTail } from '@strata/store'
 import { bars } from '../plot.mjs'
 import { median, table } from '../report.mjs'
 
@@ -25,7 +25,10 @@ const WRITTEN = 100_000
 export async function benchListing({ workspace, rounds = 50, count = 100_000 }) {
   const root = join(workspace.folder, 'store')
   const sync = () => Promise.resolve()
-  const [writer, store] = [await FolderStore.open(root, { sync }), await FolderStore.open(root, { sync })]
+  const [writer, store] = [
+    await FolderStore.open(root, mendTail, { sync }),
+    await FolderStore.open(root, mendTail, { sync }),
+  ]
   const sizes = SIZES.filter((size) => size <= count)
   const times = new Map()
   const timed = async (name, work) => {

@@ -8,7 +8,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { decodeListing, resolveArchive, type ArchiveEntry, type BlobSource } from '@strata/archive'
 import { createIntake, type Intake } from '@strata/intake'
 import { StrataError } from '@strata/base'
-import { FolderStore, keys, listAll } from '@strata/store'
+import { FolderStore, keys, listAll, mendTail } from '@strata/store'
 import { makeImageArchive } from './archive-cases.js'
 import type { Random } from './random.js'
 
@@ -25,7 +25,7 @@ export class ArchiveFuzzer implements AsyncDisposable {
 
   static async open(): Promise<ArchiveFuzzer> {
     const folder = mkdtempSync(join(tmpdir(), 'strata-fuzz-'))
-    const store = await FolderStore.open(join(folder, 'store'))
+    const store = await FolderStore.open(join(folder, 'store'), mendTail)
     return new ArchiveFuzzer(folder, store, createIntake({ store }))
   }
 

@@ -3,7 +3,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, statSync, truncateSync, write
 import { join } from 'node:path'
 import { decodeListing } from '@strata/archive'
 import { header } from '@strata/archive/testing'
-import { FolderStore } from '@strata/store'
+import { FolderStore, mendTail } from '@strata/store'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { createIntake } from '../index.js'
 
@@ -31,7 +31,7 @@ it('has a thread for each large file, where there are cores, and comes to the ri
   }
   closeSync(fd)
   truncateSync(path, files.length * (SIZE + 512) + 1024)
-  const store = await FolderStore.open(join(root, 'store'))
+  const store = await FolderStore.open(join(root, 'store'), mendTail)
   const intake = createIntake({ store })
   const file = openSync(path, 'r')
   try {

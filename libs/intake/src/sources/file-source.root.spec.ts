@@ -18,7 +18,7 @@ import { pipeline } from 'node:stream/promises'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { decodeListing } from '@strata/archive'
 import { concat, file, FIXTURES, header, openFixture, pax, paxHeader, ZEROS } from '@strata/archive/testing'
-import { FolderStore, listAll } from '@strata/store'
+import { FolderStore, listAll, mendTail } from '@strata/store'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createIntake, type Intake, type ReceiveOptions } from '../index.js'
 
@@ -28,7 +28,7 @@ const sides: { store: FolderStore; intake: Intake }[] = []
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'strata-file-source-'))
   for (const name of ['streams', 'files']) {
-    const store = await FolderStore.open(join(root, name))
+    const store = await FolderStore.open(join(root, name), mendTail)
     sides.push({ store, intake: createIntake({ store }) })
   }
 })

@@ -9,7 +9,7 @@ import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import { concat, file, ZEROS } from '@strata/archive/testing'
 import { receiveNow, systemSocketOf } from '@strata/linux'
-import { FolderStore, listAll } from '@strata/store'
+import { FolderStore, listAll, mendTail } from '@strata/store'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { bytesLeft, createIntake, type Intake, type ReceiveOptions } from '../index.js'
 
@@ -42,7 +42,7 @@ const servers: Server[] = []
 
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'strata-socket-source-'))
-  store = await FolderStore.open(join(root, 'store'))
+  store = await FolderStore.open(join(root, 'store'), mendTail)
   intake = createIntake({ store, readers: 2 })
   await intake.receive(Readable.from([archive]), { upload: 'expected' })
   expected = await objects('expected')

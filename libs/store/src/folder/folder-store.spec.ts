@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
 import { withoutAbilities } from '../testing/temporary-store.js'
+import { mendTail } from '../mend-tail.js'
 import { FolderStore } from './folder-store.js'
 
 const quiet = { sync: () => Promise.resolve() }
@@ -19,7 +20,7 @@ function filesIn(folder: string): string[] {
 
 const make = (abilities: boolean) => async () => {
   const root = mkdtempSync(join(tmpdir(), 'strata-store-'))
-  const store = await FolderStore.open(root, quiet)
+  const store = await FolderStore.open(root, mendTail, quiet)
   return {
     store: abilities ? store : withoutAbilities(store),
     leftovers: () =>
@@ -51,7 +52,11 @@ describe('FolderStore', () => {
       async (name) => {
         const warnings: string[] = []
         for (const boot of ['one', 'one', 'two']) {
-          const before = await FolderStore.open(root, { ...quiet, boot, warn: (message) => warnings.push(message) })
+          const before = await FolderStore.open(root, mendTail, {
+            ...quiet,
+            boot,
+            warn: (message) => warnings.push(message),
+          })
           await before
             .put(`data/u/${warnings.length}${boot}${readdirSync(root).length}`, Buffer.from('x'))
             .catch(() => undefined)
@@ -59,7 +64,7 @@ describe('FolderStore', () => {
           rmSync(join(root, name), { recursive: true, force: true })
           damage(join(root, name))
         }
-        const store = await FolderStore.open(root, {
+        const store = await FolderStore.open(root, mendTail, {
           ...quiet,
           boot: 'three',
           warn: (message) => warnings.push(message),
@@ -76,17 +81,17 @@ describe('FolderStore', () => {
   })
 
   it.each(['objects', 'tmp', 'locks'])('%s that is a file: one sentence says which, and what to do', async (name) => {
-    await (await FolderStore.open(root, quiet)).close()
+    await (await FolderStore.open(root, mendTail, quiet)).close()
     rmSync(join(root, name), { recursive: true })
     writeFileSync(join(root, name), '')
-    await expect(FolderStore.open(root, quiet)).rejects.toMatchObject({
+    await expect(FolderStore.open(root, mendTail, quiet)).rejects.toMatchObject({
       code: 'store_unavailable',
       message: `${join(root, name)} is not a folder, or lies below what is none: move that away, or put the folder back that was there`,
     })
   })
 
   it('leaves no folder behind when its last object goes', async () => {
-    const store = await FolderStore.open(root, quiet)
+    const store = await FolderStore.open(root, mendTail, quiet)
     await store.put('data/u/a/b', Buffer.from('x'))
     await store.delete(['data/u/a/b'])
     expect(readdirSync(join(root, 'objects'))).toEqual([])
@@ -95,11 +100,11 @@ describe('FolderStore', () => {
   })
 
   it('removes what a process that died left, and nothing of one that lives', async () => {
-    const alive = await FolderStore.open(root, quiet)
+    const alive = await FolderStore.open(root, mendTail, quiet)
     const [mine] = readdirSync(join(root, 'tmp'))
     mkdirSync(join(root, 'tmp', 'of-the-dead'))
     writeFileSync(join(root, 'tmp', 'of-the-dead', '0'), 'half an object')
-    const second = await FolderStore.open(root, quiet)
+    const second = await FolderStore.open(root, mendTail, quiet)
     const folders = readdirSync(join(root, 'tmp'))
     expect(folders).toHaveLength(2)
     expect(folders).toContain(mine)
@@ -109,7 +114,7 @@ describe('FolderStore', () => {
   })
 
   it('gives files to write in place, read-only once sealed', async () => {
-    const store = await FolderStore.open(root, quiet)
+    const store = await FolderStore.open(root, mendTail, quiet)
     const path = await store.createLocal('data/u/1')
     await expect(store.createLocal('data/u/1')).rejects.toMatchObject({ code: 'internal' })
     writeFileSync(path, 'written by a thread', { flag: 'r+' })
@@ -122,7 +127,7 @@ describe('FolderStore', () => {
   })
 
   it('refuses a second put to a key, and keeps the first', async () => {
-    const store = await FolderStore.open(root, quiet)
+    const store = await FolderStore.open(root, mendTail, quiet)
     await store.put('data/u/1', Buffer.from('first'))
     await expect(store.put('data/u/1', Buffer.from('second'))).rejects.toMatchObject({ code: 'internal' })
     expect((await store.read('data/u/1', 100))?.bytes.toString()).toBe('first')
@@ -130,7 +135,7 @@ describe('FolderStore', () => {
   })
 
   it('removes a record only if it is unchanged', async () => {
-    const store = await FolderStore.open(root, quiet)
+    const store = await FolderStore.open(root, mendTail, quiet)
     const first = (await store.create('uploads/a', Buffer.from('1')))!
     const second = (await store.replace('uploads/a', Buffer.from('2'), first))!
     expect(await store.removeUnchanged('uploads/a', first)).toBe(false)
@@ -142,11 +147,13 @@ describe('FolderStore', () => {
 
   it('says that a folder cannot be used', async () => {
     writeFileSync(join(root, 'file'), '')
-    await expect(FolderStore.open(join(root, 'file'), quiet)).rejects.toMatchObject({ code: 'store_unavailable' })
+    await expect(FolderStore.open(join(root, 'file'), mendTail, quiet)).rejects.toMatchObject({
+      code: 'store_unavailable',
+    })
   })
 
   it('loses no increment of four processes at once', async () => {
-    const store = await FolderStore.open(root, quiet)
+    const store = await FolderStore.open(root, mendTail, quiet)
     await store.create('uploads/counter', Buffer.from('0'))
     const program = new URL('../testing/increment.mjs', import.meta.url).pathname
     const children = Array.from({ length: 4 }, () =>

@@ -23,10 +23,21 @@ import { checkRange } from '../objects/byte-range.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { Listing } from './listing.js'
 import { StripedLocks } from './locks.js'
-import { mendTail } from './mend-tail.js'
 import { contentEtag, isErrno, openObject, statNow, statObject } from './object-file.js'
 import { Scratch } from './scratch.js'
 import { walkKeys } from './walk.js'
+
+/**
+ * Looks at `tail`, keys of objects that may not have reached the disk when the power went: each may
+ * be gone, short, or zeros. Drops what is damaged, and what needs that. Nobody else has the store
+ * open. It may die at any line: the next process runs it again. `warn` gets a line for each thing
+ * that a user misses.
+ */
+type MendObjects = (
+  store: ObjectStore & ConditionalRemove,
+  tail: readonly string[],
+  warn: (message: string) => void,
+) => Promise<void>
 
 const PAGE = 1_000
 const READ_CHUNK = 256 * 1024
@@ -42,7 +53,7 @@ const READ_CHUNK = 256 * 1024
  * **Durability.** A commit survives any process's death at once, and a loss of power after the next
  * sync of the file system, which is started at most 5 s later. The first to open the store in
  * another boot looks at what was committed after the last sync and drops what is damaged
- * (DurableFolder, mendTail): who has the store open sees none of it.
+ * (DurableFolder, `mend` of `open`): who has the store open sees none of it.
  */
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
@@ -57,10 +68,10 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * Makes the folder if need be, removes what processes that died left in `tmp`, and mends what a
-   * loss of power did, if it is the first of its boot.
+   * Makes the folder if need be, removes what processes that died left in `tmp`, and has `mend` put
+   * right what a loss of power did, if it is the first of its boot. Strata's data need `mendTail`.
    */
-  static async open(root: string, options: DurableFolderOptions = {}): Promise<FolderStore> {
+  static async open(root: string, mend: MendObjects, options: DurableFolderOptions = {}): Promise<FolderStore> {
     return guarded(async () => {
       ownFolder(join(root, 'objects'))
       const durable = new DurableFolder(root, options)
@@ -73,7 +84,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
       )
       try {
         await durable.recover(['objects/'], (tail) =>
-          mendTail(
+          mend(
             store,
             tail.map((path) => path.slice('objects/'.length)),
             durable.warn,

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
 import { Leases } from '../leases/leases.js'
+import { mendTail } from '../mend-tail.js'
 import { FolderStore } from './folder-store.js'
 
 const MIB = 1024 * 1024
@@ -19,7 +20,7 @@ describe('FolderStore on a disk of 4 MiB', () => {
   beforeEach(async () => {
     root = mkdtempSync(join(tmpdir(), 'strata-full-'))
     mount('tmpfs', root, 'tmpfs', 0, 'size=4m')
-    store = await FolderStore.open(root, { sync: () => Promise.resolve() })
+    store = await FolderStore.open(root, mendTail, { sync: () => Promise.resolve() })
   })
   afterEach(async () => {
     await store.close()
@@ -79,7 +80,7 @@ describe('FolderStore where no file can be made', () => {
   beforeEach(async () => {
     root = mkdtempSync(join(tmpdir(), 'strata-inodes-'))
     mount('tmpfs', root, 'tmpfs', 0, `size=16m,nr_inodes=${INODES}`)
-    store = await FolderStore.open(join(root, 'store'), { sync: () => Promise.resolve() })
+    store = await FolderStore.open(join(root, 'store'), mendTail, { sync: () => Promise.resolve() })
   })
   afterEach(async () => {
     await store.close()
@@ -142,7 +143,10 @@ describe('FolderStore where no file can be made', () => {
     await store.put('data/some/upload', randomBytes(1000))
     const fillers = fill()
     for (const filler of fillers.splice(0, 3)) rmSync(filler)
-    const again = await FolderStore.open(join(root, 'store'), { sync: () => Promise.resolve(), boot: 'another' })
+    const again = await FolderStore.open(join(root, 'store'), mendTail, {
+      sync: () => Promise.resolve(),
+      boot: 'another',
+    })
     await again.delete(['data/some/upload'])
     expect((await again.list('')).objects).toEqual([])
     await again.close()

@@ -22,6 +22,7 @@ import type { Readable, Writable } from 'node:stream'
 import type { FolderEvent } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { listAll } from '../objects/object-store.js'
+import { mendTail } from '../mend-tail.js'
 import { FolderStore } from './folder-store.js'
 import { Listing } from './listing.js'
 
@@ -100,7 +101,7 @@ afterEach(async () => {
 const warn = (message: string) => void warnings.push(message)
 async function open(): Promise<FolderStore> {
   const sync = () => Promise.resolve()
-  const store = await FolderStore.open(root, { sync, boot: 'test', warn })
+  const store = await FolderStore.open(root, mendTail, { sync, boot: 'test', warn })
   opened.add(store)
   return store
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs/blobs.js'
 import { putImage, type PutImage } from '../testing/put-image.js'
+import { mendTail } from '../mend-tail.js'
 import { FolderStore } from './folder-store.js'
 import { SyncMarkFile } from './sync-mark.js'
 
@@ -41,7 +42,7 @@ describe('a loss of power', () => {
     return target
   }
   const open = (disk: string, boot: string) =>
-    FolderStore.open(join(disk, 'store'), { boot, warn: (message) => warnings.push(message) })
+    FolderStore.open(join(disk, 'store'), mendTail, { boot, warn: (message) => warnings.push(message) })
   /** What the disk holds now, in a machine that is started again. */
   async function powerLoss(boot: string): Promise<FolderStore> {
     const disk = `after-${boot}`

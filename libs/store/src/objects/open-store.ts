@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { FolderVersion } from '@strata/linux'
 import { BucketVersion } from './bucket-version.js'
 import { FolderStore } from '../folder/folder-store.js'
+import { mendTail } from '../mend-tail.js'
 import { migrateStore } from './migrations.js'
 import type { ObjectStore } from './object-store.js'
 
@@ -75,7 +76,9 @@ export async function openStore(config: StoreConfig, warn?: (message: string) =>
   if (bucket === undefined) {
     const folder = config.STRATA_STORE
     const version = new FolderVersion('the store', folder)
-    return migrated(await FolderStore.open(folder, { warn: tell }), (store) => migrateStore(version, store, tell))
+    return migrated(await FolderStore.open(folder, mendTail, { warn: tell }), (store) =>
+      migrateStore(version, store, tell),
+    )
   }
   // The S3 client has some hundred modules. A process with a folder store does not load them.
   const { S3Store } = await import('../s3/s3-store.js')

@@ -36,7 +36,8 @@ if (diesAt !== undefined) {
 }
 
 const { FolderStore } = await import('../folder/folder-store.ts')
-const store = await FolderStore.open(root, { sync: () => Promise.resolve(), boot: 'test' })
+const { mendTail } = await import('../mend-tail.ts')
+const store = await FolderStore.open(root, mendTail, { sync: () => Promise.resolve(), boot: 'test' })
 process.stdout.write('ready\n')
 isArmed = true
 for await (const line of createInterface({ input: process.stdin })) {

@@ -12,8 +12,9 @@ registerHooks({
     ),
 })
 const { FolderStore } = await import('../folder/folder-store.ts')
+const { mendTail } = await import('../mend-tail.ts')
 const [root, key, times] = process.argv.slice(2)
-const store = await FolderStore.open(root, { sync: () => Promise.resolve() })
+const store = await FolderStore.open(root, mendTail, { sync: () => Promise.resolve() })
 for (let done = 0; done < Number(times);) {
   const { bytes, etag } = await store.read(key, 100)
   if (await store.replace(key, Buffer.from(String(Number(bytes.toString()) + 1)), etag)) done++

@@ -1,13 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { mendTail } from '../mend-tail.js'
 import { FolderStore } from '../folder/folder-store.js'
 import type { ObjectStore } from '../objects/object-store.js'
 
 /** A folder store of a test's own, taken away by `dispose`. It is never synced to the disk. */
 export async function temporaryStore(): Promise<{ store: FolderStore; dispose: () => Promise<void> }> {
   const root = mkdtempSync(join(tmpdir(), 'strata-store-'))
-  const store = await FolderStore.open(root, { sync: () => Promise.resolve() })
+  const store = await FolderStore.open(root, mendTail, { sync: () => Promise.resolve() })
   return {
     store,
     dispose: async () => {

@@ -15,15 +15,16 @@ import { join } from 'node:path'
 import { digestOf, parseReference, type Tag } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { piecesOf } from '../blobs/blob-record.js'
-import { BlobStore } from '../blobs/blobs.js'
-import { freshDataKey, keys } from '../keys.js'
-import { Records } from '../records.js'
-import { putImage } from '../testing/put-image.js'
-import { Leases } from '../leases/leases.js'
-import { DurableFolder } from './durable-folder.js'
-import { FolderStore } from './folder-store.js'
-import { SyncMarkFile } from './sync-mark.js'
+import { piecesOf } from './blobs/blob-record.js'
+import { BlobStore } from './blobs/blobs.js'
+import { freshDataKey, keys } from './keys.js'
+import { Records } from './records.js'
+import { putImage } from './testing/put-image.js'
+import { Leases } from './leases/leases.js'
+import { DurableFolder } from './folder/durable-folder.js'
+import { FolderStore } from './folder/folder-store.js'
+import { SyncMarkFile } from './folder/sync-mark.js'
+import { mendTail } from './mend-tail.js'
 
 let root: string
 let warnings: string[]
@@ -39,7 +40,8 @@ const sync = () => {
   syncs++
   return Promise.resolve()
 }
-const open = (boot: string) => FolderStore.open(root, { sync, boot, warn: (message) => warnings.push(message) })
+const open = (boot: string) =>
+  FolderStore.open(root, mendTail, { sync, boot, warn: (message) => warnings.push(message) })
 const file = (key: string) => join(root, 'objects', key)
 const dataOf = async (store: FolderStore, digest: string) =>
   file(piecesOf((await new BlobStore(store).stat(digest as never))!)[0]!.data)

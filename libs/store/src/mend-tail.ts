@@ -11,12 +11,12 @@ import {
   type Digest,
 } from '@strata/oci'
 import { z } from 'zod'
-import { blobRecordSchema, piecesOf, type BlobRecord } from '../blobs/blob-record.js'
-import { BlobStore } from '../blobs/blobs.js'
-import { digestInKey, keys, parseImageKey, PREFIX, leaseInKey } from '../keys.js'
-import { listAll, type ConditionalRemove, type ObjectStore } from '../objects/object-store.js'
-import { Records } from '../records.js'
-import { Leases } from '../leases/leases.js'
+import { blobRecordSchema, piecesOf, type BlobRecord } from './blobs/blob-record.js'
+import { BlobStore } from './blobs/blobs.js'
+import { digestInKey, keys, parseImageKey, PREFIX, leaseInKey } from './keys.js'
+import { listAll, type ConditionalRemove, type ObjectStore } from './objects/object-store.js'
+import { Records } from './records.js'
+import { Leases } from './leases/leases.js'
 
 /** Of an image's name, what matters here: its manifest, and where it is kept whole, all of them. */
 const digest = z.custom<Digest>(isDigest)
