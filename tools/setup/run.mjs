@@ -6,11 +6,18 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { installNpmPackages } from './npm-packages.mjs'
-import { isCommand, missingForTests, missingPackages, installSystemPackages, installHint } from './system-packages.mjs'
+import {
+  isCommand,
+  missingForCompose,
+  missingForTests,
+  missingPackages,
+  installSystemPackages,
+  installHint,
+} from './system-packages.mjs'
 import { build, fail, say } from './steps.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const SCRIPTS = { demo: 'tools/demo/demo.mjs', test: 'tools/test/all.mjs', ready: undefined }
+const SCRIPTS = { demo: 'tools/demo/demo.mjs', test: 'tools/test/all.mjs', ready: undefined, compose: undefined }
 
 const [task, ...args] = process.argv.slice(2)
 if (!task || !Object.hasOwn(SCRIPTS, task))
@@ -29,7 +36,8 @@ if (missing.length > 0 && task !== 'test' && !isRoot)
     `Not installed: ${missing.map(({ name }) => name).join(', ')}. Run this as root, or first: ${installHint(missing)}`,
   )
 // Without root `npm test` runs what it can, and says what it left out.
-const wanted = [...missing, ...(task === 'test' && isCommand('apt-get') ? missingForTests() : [])]
+const beside = { test: missingForTests, compose: missingForCompose }[task]
+const wanted = [...missing, ...(beside && isCommand('apt-get') ? beside() : [])]
 if (wanted.length > 0 && isRoot) installSystemPackages(wanted)
 installNpmPackages(ROOT)
 build(ROOT)

@@ -28,6 +28,14 @@ const FOR_TESTS = [
   { name: 'containerd', command: 'ctr', why: 'reads them too' },
 ]
 
+/** What `npm run test:compose` uses. */
+const FOR_COMPOSE = [
+  { name: 'mmdebstrap', command: 'mmdebstrap', why: 'makes the base images of Strata’s, in a test' },
+  { name: 'docker.io', command: 'dockerd', why: 'runs docker-compose.yml' },
+  { name: 'iptables', command: 'iptables', why: 'the engine’s networks' },
+  { name: 'iproute2', command: 'ip', why: 'the network that the engine is in' },
+]
+
 const FOLDERS = [
   ...new Set([
     ...(process.env.PATH ?? '').split(':'),
@@ -57,6 +65,10 @@ export function missingPackages() {
 
 export function missingForTests() {
   return FOR_TESTS.filter(({ command }) => !isCommand(command))
+}
+
+export function missingForCompose() {
+  return FOR_COMPOSE.filter(({ command }) => !isCommand(command))
 }
 
 export function installHint(packages) {

@@ -1,5 +1,6 @@
-// `node ../../tools/test/run.mjs pure|root` in a package: its tests of that kind, the result in
-// .test-results/<kind>.json. `root-NAME`: of several runs of the root tests the one of that name.
+// `node ../../tools/test/run.mjs pure|root|compose` in a package: its tests of that kind, the
+// result in .test-results/<kind>.json. `root-NAME`: of several runs of the root tests the one of
+// that name.
 import { spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,8 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { bundle } from '../setup/bundle.mjs'
 
 const [kind, ...filters] = process.argv.slice(2)
-if (!/^(pure|root(-\w+)?)$/.test(kind ?? '')) {
-  process.stderr.write('usage: node tools/test/run.mjs pure|root [vitest arguments]\n')
+if (!/^(pure|root(-\w+)?|compose)$/.test(kind ?? '')) {
+  process.stderr.write('usage: node tools/test/run.mjs pure|root|compose [vitest arguments]\n')
   process.exit(2)
 }
 const root = fileURLToPath(new URL('../..', import.meta.url))
