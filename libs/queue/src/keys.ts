@@ -10,6 +10,7 @@
  *     strata:node:<id>:owner     the node folder that has this id, renewed by either; another folder must wait
  *     strata:nodes:seen          hash: `<node>/<part>` → when it was last renewed, and what it said
  *     strata:containers:<node>   hash: container id → its record, as its node published it
+ *     strata:uses:<node>         sorted set of `<image id> <container id>`, one of each of those records, scores 0
  *     strata:nodes               set: the ids of all nodes that ever registered
  *     strata:nodes:unpublished   set: those of them whose containers are not here yet, as after Redis was emptied
  *     strata:placed:<container>  the node that took it; expires a day after its removal
@@ -31,6 +32,7 @@ export const KEY = {
   nodes: 'strata:nodes',
   nodesUnpublished: 'strata:nodes:unpublished',
   containers: (node: string) => `strata:containers:${node}`,
+  uses: (node: string) => `strata:uses:${node}`,
   placed: (container: string) => `strata:placed:${container}`,
   names: 'strata:names',
   version: 'strata:version',

@@ -115,15 +115,6 @@ export class ContainerDirectory {
     return { containers: parts.flatMap(({ containers }) => containers), absent: parts.flatMap(({ absent }) => absent) }
   }
 
-  /**
-   * The ids of the images that containers use. `forced`: as far as Redis knows.
-   * @throws StrataError `node_unavailable` where that is not known of some node
-   */
-  async imagesInUse({ forced }: { readonly forced: boolean }): Promise<ReadonlySet<string>> {
-    const containers = forced ? await this.nodes.containers() : await this.nodes.allContainers()
-    return new Set(containers.map((container) => parse(container).imageId))
-  }
-
   async get(text: string, gone: AbortSignal): Promise<ContainerView> {
     const found = await this.find(text)
     const node = await this.nodes.get(found.node).catch(() => undefined)

@@ -4,9 +4,9 @@ import type { ApiAnswer, Descriptor, ImageList, ImageView, LoadQuery, LoadResult
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
 import { Images } from '@strata/images'
 import { isDigest, parsePlatform, type Digest } from '@strata/oci'
+import { NodeDirectory } from '@strata/queue'
 import { BlobStore, OBJECT_STORE, type ObjectStore } from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
-import { ContainerDirectory } from '../containers/container-directory.js'
 import type { RangedBody } from '../ranged-body.js'
 import { openCallersFile } from './callers-file.js'
 import { ImageMounts } from './image-mounts.js'
@@ -47,7 +47,7 @@ export class ImagesService {
     private readonly images: Images,
     private readonly loads: LoadService,
     private readonly mounts: ImageMounts,
-    private readonly containers: ContainerDirectory,
+    private readonly nodes: NodeDirectory,
     @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
     @Inject(OBJECT_STORE) store: ObjectStore,
   ) {
@@ -102,7 +102,7 @@ export class ImagesService {
     const removed = await this.images.remove({
       ref,
       force,
-      inUse: async ({ id }) => (await this.containers.imagesInUse({ forced: force })).has(id),
+      inUse: ({ id }) => this.nodes.usesImage(id, { forced: force }),
     })
     this.#logger.log(removed, `removed the image ${ref}`)
     return removed

@@ -190,7 +190,7 @@ describe('the id of a node folder', () => {
 })
 
 describe('all containers there are', () => {
-  const views = new Map([['c', { id: 'c' }]])
+  const views = new Map([['c', { id: 'c', imageId: 'i' }]])
 
   it('are not known while no node is known, nor before each that is has published', async () => {
     await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
@@ -210,13 +210,16 @@ describe('all containers there are', () => {
     await parts[0].show(undefined)
     await parts[1].show(record)
     await directory.publishAll('n', views)
-    expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+    expect(await directory.allContainers()).toEqual([{ id: 'c', imageId: 'i' }])
     expect([await directory.containerIds('n'), await directory.containerCounts(['n', 'other'])]).toEqual([
       ['c'],
       [1, 0],
     ])
-    expect(await directory.publishedOf('n', ['b', 'c'])).toEqual([{ id: 'c' }])
-    expect([await directory.publishedById('c'), await directory.publishedById('b')]).toEqual([{ id: 'c' }, undefined])
+    expect(await directory.publishedOf('n', ['b', 'c'])).toEqual([{ id: 'c', imageId: 'i' }])
+    expect([await directory.publishedById('c'), await directory.publishedById('b')]).toEqual([
+      { id: 'c', imageId: 'i' },
+      undefined,
+    ])
     await connection.flushall()
     await expect(directory.allContainers()).rejects.toMatchObject({ code: 'node_unavailable' })
     for (const part of parts) {
@@ -225,13 +228,13 @@ describe('all containers there are', () => {
     }
     await directory.publishAll('n', views)
     for (const part of parts) await part.renew()
-    expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+    expect(await directory.allContainers()).toEqual([{ id: 'c', imageId: 'i' }])
   })
 
   it('are those of nodes that are gone, too, and of nodes of an older version', async () => {
     await connection.sadd(KEY.nodes, 'old')
-    await connection.hset(KEY.containers('old'), 'c', JSON.stringify({ id: 'c' }))
-    expect(await directory.allContainers()).toEqual([{ id: 'c' }])
+    await connection.hset(KEY.containers('old'), 'c', JSON.stringify({ id: 'c', imageId: 'i' }))
+    expect(await directory.allContainers()).toEqual([{ id: 'c', imageId: 'i' }])
   })
 
   it('do not wait for a node that was forgotten', async () => {
@@ -241,6 +244,43 @@ describe('all containers there are', () => {
     await directory.forget('n')
     await connection.sadd(KEY.nodes, 'other')
     expect(await directory.allContainers()).toEqual([])
+  })
+})
+
+describe('whether an image is used', () => {
+  const uses = async (): Promise<boolean[]> => Promise.all(['i', 'ij', 'j'].map((image) => directory.usesImage(image)))
+
+  it('is told as containers come, go, and are published anew', async () => {
+    await (await member(A, 'runtime')).show(record)
+    await expect(directory.usesImage('i')).rejects.toMatchObject({ code: 'node_unavailable' })
+    expect(await directory.usesImage('i', { forced: true })).toBe(false)
+    await directory.publishAll('n', new Map([['c', { imageId: 'i' }]]))
+    await directory.publish('n', 'd', { imageId: 'ij' })
+    await directory.publish('n', 'e', { imageId: 'ij' })
+    expect(await uses()).toEqual([true, true, false])
+    await directory.withdraw('n', 'd', undefined)
+    await directory.withdraw('n', 'c', undefined)
+    expect(await uses()).toEqual([false, true, false])
+    await directory.publishAll('n', new Map([['f', { imageId: 'j' }]]))
+    expect(await uses()).toEqual([false, false, true])
+    await directory.forget('n')
+    await connection.sadd(KEY.nodes, 'other')
+    expect(await uses()).toEqual([false, false, false])
+    expect(await connection.exists(KEY.uses('n'))).toBe(0)
+  })
+
+  it('is read from the records of a node of an earlier release', async () => {
+    await connection.sadd(KEY.nodes, 'old')
+    await connection.hset(KEY.containers('old'), 'c', JSON.stringify({ id: 'c', imageId: 'i' }))
+    expect(await uses()).toEqual([true, false, false])
+  })
+
+  it('reads no record of a container', async () => {
+    await connection.sadd(KEY.nodes, 'n')
+    await directory.publishAll('n', new Map(Array.from({ length: 100 }, (_, at) => [`c${at}`, { imageId: 'i' }])))
+    await connection.config('RESETSTAT')
+    expect(await uses()).toEqual([true, false, false])
+    expect(await connection.info('commandstats')).not.toMatch(/cmdstat_(hvals|hgetall|hmget|hget):/)
   })
 })
 

@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { asStrataError, SingleFlight, StrataError } from '@strata/base'
 import type { NodeIdentity } from './node-identity.js'
 import type { NodePart, NodeRecord } from './node-status.js'
-import { LIFE_MS, type NodeDirectory, type Registered } from './nodes.js'
+import type { NodeDirectory, Registered } from './nodes.js'
+import { LIFE_MS } from './scripts.js'
 
 /**
  * Well within a registration's life, and soon enough to publish all again when Redis was emptied.

@@ -14,8 +14,16 @@ import {
   type NodeStatus,
   type ReadPart,
 } from './node-status.js'
+import { CLAIM, CLAIM_CONTAINER, GIVE_BACK, LEAVE, REGISTER, RELEASE, USES, WITHDRAW } from './scripts.js'
+
+const PLACED_SECONDS = 24 * 3600
 
 const ownerSchema = z.object({ instance: z.string(), boot: z.string(), host: z.string() })
+
+/** What a node publishes of a container, as JSON. By its image it is found. */
+interface Published {
+  readonly imageId: string
+}
 
 /** What a registration came to. */
 export type Registered =
@@ -29,69 +37,6 @@ export type Registered =
     }
   /** `leftMs`: until the other's registration ends, if it is not renewed. */
   | { readonly kind: 'taken'; readonly host: string; readonly leftMs: number }
-
-/** How long a registration lives that is not renewed. */
-export const LIFE_MS = 15_000
-const PLACED_SECONDS = 24 * 3600
-
-/**
- * Takes or keeps the id for one instance, in one step: two that start at once cannot both have it.
- * KEYS owner, own part, other part, nodes, seen, unpublished · ARGV id, instance, boot, owner's
- * record, what the part says ('' if it is not to be shown yet), field in `seen`, '1' for a runtime:
- * of the host's two names its own counts, since an extractor in a container of its own does not see
- * the machine's
- */
-const REGISTER = `local text = redis.call('GET', KEYS[1])
-local lapsed = 1
-if text then
-  local owner = cjson.decode(text)
-  if owner.instance ~= ARGV[2] or owner.boot ~= ARGV[3] then return {0, owner.host, redis.call('PTTL', KEYS[1])} end
-  lapsed = 0
-end
-local unknown = 1 - redis.call('EXISTS', KEYS[2])
-redis.call('SET', KEYS[1], (lapsed == 1 or ARGV[7] == '1') and ARGV[4] or text, 'PX', ${LIFE_MS})
-if ARGV[5] ~= '' then
-  if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then
-    unknown = 1
-    redis.call('SADD', KEYS[6], ARGV[1])
-  end
-  local now = redis.call('TIME')
-  redis.call('SET', KEYS[2], ARGV[5], 'PX', ${LIFE_MS})
-  redis.call('HSET', KEYS[5], ARGV[6], string.format('%d%03d ', now[1], math.floor(now[2] / 1000)) .. ARGV[5])
-end
-return {1, lapsed, unknown, redis.call('EXISTS', KEYS[3])}`
-/**
- * KEYS owner, own part, other part · ARGV instance, boot. The id is free at once when no part is
- * left.
- */
-const LEAVE = `local text = redis.call('GET', KEYS[1])
-if not text then return 0 end
-local owner = cjson.decode(text)
-if owner.instance ~= ARGV[1] or owner.boot ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[2])
-if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('DEL', KEYS[1]) end
-return 1`
-
-/** A lua claim: the name is ours if it is free, or ours already. */
-const CLAIM = `local owner = redis.call('HGET', KEYS[1], ARGV[1])
-if owner and owner ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return 1`
-/**
- * KEYS placed, lock · ARGV node, the lock's token or ''. Who has the container then; nothing if the
- * lock is another's.
- */
-const CLAIM_CONTAINER = `if ARGV[2] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[2] then return false end
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
-return redis.call('GET', KEYS[1])`
-/**
- * KEYS names, lock, placed ('' keeps it) · ARGV name, container, the lock's token. 0 if the lock is
- * another's.
- */
-const GIVE_BACK = `if redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end
-if KEYS[3] ~= '' then redis.call('DEL', KEYS[3]) end
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
-return 1`
-const RELEASE = `if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end return 1`
 
 /**
  * Nodes and their containers as Redis shows them: a copy. A node's disk is the truth for its
@@ -218,7 +163,7 @@ export class NodeDirectory {
     await orUnavailable(
       this.redis
         .multi()
-        .del(KEY.node(id), KEY.extractor(id), KEY.nodeOwner(id), KEY.containers(id))
+        .del(KEY.node(id), KEY.extractor(id), KEY.nodeOwner(id), KEY.containers(id), KEY.uses(id))
         .hdel(KEY.nodesSeen, `${id}/runtime`, `${id}/extractor`)
         .srem(KEY.nodes, id)
         .srem(KEY.nodesUnpublished, id)
@@ -269,14 +214,16 @@ export class NodeDirectory {
     for (const [name, owner] of Object.entries(names)) if (owner === container) await this.releaseName(name, container)
   }
 
-  async publish(node: string, container: string, view: unknown): Promise<void> {
-    await this.redis.hset(KEY.containers(node), container, JSON.stringify(view))
+  async publish(node: string, container: string, view: Published): Promise<void> {
+    const work = this.redis.multi()
+    show(work, node, container, view)
+    await work.exec()
   }
 
   /** Replaces all that Redis shows of this node's containers. */
-  async publishAll(node: string, views: ReadonlyMap<string, unknown>): Promise<void> {
-    const work = this.redis.multi().del(KEY.containers(node))
-    for (const [id, view] of views) work.hset(KEY.containers(node), id, JSON.stringify(view))
+  async publishAll(node: string, views: ReadonlyMap<string, Published>): Promise<void> {
+    const work = this.redis.multi().del(KEY.containers(node), KEY.uses(node))
+    for (const [id, view] of views) show(work, node, id, view)
     await work.srem(KEY.nodesUnpublished, node).exec()
   }
 
@@ -286,7 +233,8 @@ export class NodeDirectory {
    */
   async withdraw(node: string, container: string, name: string | undefined): Promise<void> {
     if (name !== undefined) await this.releaseName(name, container)
-    await this.redis.multi().expire(KEY.placed(container), PLACED_SECONDS).hdel(KEY.containers(node), container).exec()
+    const keys = [KEY.containers(node), KEY.uses(node), KEY.placed(container)]
+    await orUnavailable(this.redis.eval(WITHDRAW, keys.length, ...keys, container, PLACED_SECONDS))
   }
 
   /** How many containers each of these nodes has published. */
@@ -334,21 +282,39 @@ export class NodeDirectory {
   }
 
   /**
-   * As `containers`, for who acts on what is not among them. Right after Redis was emptied no
-   * container is, though all may run. What a node that is gone has published last still counts:
-   * what it has left does not change.
-   * @throws StrataError `node_unavailable` where no node is known, or one has not published since
-   * Redis knows it
+   * Every node's containers as published, for who acts on what is not among them: JSON values, in
+   * no order. Right after Redis was emptied no container is among them, though all may run. What a
+   * node that is gone has published last still counts: what it has left does not change.
+   * `forced`: as far as Redis knows.
+   * @throws StrataError `node_unavailable`, without `forced`, where no node is known, or one has
+   * not published since Redis knows it
    */
-  async allContainers(): Promise<unknown[]> {
+  async allContainers({ forced = false } = {}): Promise<unknown[]> {
+    const lists = await this.#ofAll<string[]>(forced, (work, node) => work.hvals(KEY.containers(node)))
+    return lists.flat().map((text) => JSON.parse(text) as unknown)
+  }
+
+  /**
+   * Whether a container uses the image. Asks as `allContainers` does, at a cost that does not grow
+   * with the number of containers.
+   */
+  async usesImage(image: string, { forced = false } = {}): Promise<boolean> {
+    const uses = await this.#ofAll<0 | 1>(forced, (work, node) =>
+      work.eval(USES, 2, KEY.containers(node), KEY.uses(node), image),
+    )
+    return uses.includes(1)
+  }
+
+  /**
+   * What is asked of each known node, all in one step: Redis may be emptied at any time, and nodes
+   * come back one by one.
+   */
+  async #ofAll<T>(forced: boolean, ask: (work: ChainableCommander, node: string) => void): Promise<T[]> {
     const known = await this.known()
     const work = this.redis.multi().smembers(KEY.nodes).smembers(KEY.nodesUnpublished)
-    for (const id of known) work.hvals(KEY.containers(id))
-    // In one step: Redis may be emptied at any time, and nodes come back one by one.
-    const [now = [], unpublished = [], ...lists] = ((await orUnavailable(work.exec())) ?? []).map(([error, value]) => {
-      if (error) throw error
-      return value as string[]
-    })
+    for (const id of known) ask(work, id)
+    const [now, unpublished, ...answers] = valuesOf<[string[], string[], ...T[]]>(await orUnavailable(work.exec()))
+    if (forced) return answers
     const missing = now.find((id) => unpublished.includes(id) || !known.includes(id))
     if (missing !== undefined)
       throw new StrataError(
@@ -360,19 +326,13 @@ export class NodeDirectory {
         'node_unavailable',
         'no node is known, so none can tell which containers there are: try again when one runs (`strata up`)',
       )
-    return lists.flat().map((text) => JSON.parse(text) as unknown)
+    return answers
   }
+}
 
-  /** Every node's containers as published: JSON values, in no order. */
-  async containers(): Promise<unknown[]> {
-    return orUnavailable(
-      (async () => {
-        const ids = await this.redis.smembers(KEY.nodes)
-        const lists = await Promise.all(ids.map((id) => this.redis.hvals(KEY.containers(id))))
-        return lists.flat().map((text) => JSON.parse(text) as unknown)
-      })(),
-    )
-  }
+function show(work: ChainableCommander, node: string, container: string, view: Published): void {
+  work.hset(KEY.containers(node), container, JSON.stringify(view))
+  work.zadd(KEY.uses(node), 0, `${view.imageId} ${container}`)
 }
 
 function partKeys(id: string, part: NodePart): [own: string, other: string] {
