@@ -1,8 +1,8 @@
 import { StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, Producer } from '@strata/queue'
-import { BlobStore, freshDataKey, keys, Leases, listAll, type ObjectStore } from '@strata/store'
+import { BlobStore, freshDataKey, keys, Leases, listAll, PREFIX, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Reaper } from './reaper.js'
 
 const LEASES = ['first', 'second', 'third']
@@ -15,56 +15,75 @@ describe('a sweep', () => {
   })
   afterEach(() => dispose())
 
-  /** The store where what this lease brought cannot be listed. */
-  const withoutListOf = (lease: string): ObjectStore =>
+  /** The store where what this lease brought cannot be listed, or deleted. Notes all lists. */
+  const without = (verb: 'list' | 'delete', lease: string, listed: unknown[]): ObjectStore =>
     new Proxy(store, {
       get: (target, name) => {
         const member: unknown = Reflect.get(target, name, target)
         if (typeof member !== 'function') return member
         return (...args: unknown[]): unknown => {
-          if (name === 'list' && args[0] === keys.dataOf(lease)) throw new Error(`no list of ${lease}`)
+          if (name === 'list') listed.push(args[0])
+          if (name === verb && [args[0]].flat().some((key) => String(key).startsWith(keys.dataOf(lease))))
+            throw new Error(`no ${verb} of ${lease}`)
           return (member as (...args: unknown[]) => unknown).apply(target, args)
         }
       },
     })
 
-  it('clears and tells of the others if one lease cannot be cleared, and fails then', async () => {
-    const leases = new Leases(store)
-    for (const id of LEASES) {
-      await leases.create(id, { job: { kind: 'load', id }, request: {} })
-      await store.put(freshDataKey(id), Buffer.from(id))
-    }
-    const told: string[] = []
-    const journal: Pick<Journal, 'fail' | 'list'> = {
-      fail: (id) => Promise.resolve(told.push(id) > 0),
-      list: () => Promise.resolve([]),
-    }
-    const reaper = new Reaper(
-      leases,
-      new BlobStore(withoutListOf('second')),
-      journal as Journal,
-      {} as Producer,
-      {} as NodeDirectory,
-      { silenceMs: 0 },
-    )
-    await expect(reaper.reap()).rejects.toThrow('no list of second')
-    expect(told.sort()).toEqual(['first', 'third'])
-    const left = await Promise.all(
-      LEASES.map(async (id) => {
-        for await (const _ of listAll(store, keys.dataOf(id))) return id
-        return undefined
-      }),
-    )
-    expect(left.filter((id) => id !== undefined)).toEqual(['second'])
-  })
+  it.each(['list', 'delete'] as const)(
+    'clears and tells of the others if one lease cannot be cleared: %s',
+    async (verb) => {
+      const leases = new Leases(store)
+      for (const id of LEASES) {
+        await leases.create(id, { job: { kind: 'load', id }, request: {} })
+        await store.put(freshDataKey(id), Buffer.from(id))
+      }
+      const told: string[] = []
+      const listed: unknown[] = []
+      const journal: Pick<Journal, 'fail' | 'list'> = {
+        fail: (id) => Promise.resolve(told.push(id) > 0),
+        list: () => Promise.resolve([]),
+      }
+      const reaper = new Reaper(
+        leases,
+        new BlobStore(without(verb, 'second', listed)),
+        journal as Journal,
+        {} as Producer,
+        {} as NodeDirectory,
+        { silenceMs: 0 },
+      )
+      await expect(reaper.reap()).rejects.toThrow(`no ${verb} of second`)
+      // Whether a blob has what they brought takes a look at every blob: one look for all leases.
+      expect(listed.filter((prefix) => prefix === PREFIX.blobs)).toHaveLength(1)
+      expect(told.sort()).toEqual(['first', 'third'])
+      const left = await Promise.all(
+        LEASES.map(async (id) => {
+          for await (const _ of listAll(store, keys.dataOf(id))) return id
+          return undefined
+        }),
+      )
+      expect(left.filter((id) => id !== undefined)).toEqual(['second'])
+    },
+  )
 
-  it('does not look for each lease again while the store is away', async () => {
+  it('does not try each lease while the store is away', async () => {
     for (const id of LEASES) await new Leases(store).create(id, { job: { kind: 'load', id }, request: {} })
-    const blobs = new BlobStore(store)
-    const looks = vi.spyOn(blobs, 'deleteUnused').mockRejectedValue(new StrataError('store_unavailable', 'away'))
+    const listed: unknown[] = []
+    const away = new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name, target)
+        if (typeof member !== 'function') return member
+        return (...args: unknown[]): unknown => {
+          if (name !== 'list') return (member as (...args: unknown[]) => unknown).apply(target, args)
+          listed.push(args[0])
+          throw new StrataError('store_unavailable', 'away')
+        }
+      },
+    })
     const journal = { list: () => Promise.resolve([]) } as unknown as Journal
-    const reaper = new Reaper(new Leases(store), blobs, journal, {} as Producer, {} as NodeDirectory, { silenceMs: 0 })
+    const [producer, nodes] = [{} as Producer, {} as NodeDirectory]
+    const reaper = new Reaper(new Leases(store), new BlobStore(away), journal, producer, nodes, { silenceMs: 0 })
     await expect(reaper.reap()).rejects.toMatchObject({ code: 'store_unavailable' })
-    expect(looks).toHaveBeenCalledTimes(1)
+    expect(listed).toHaveLength(1)
   })
 })

@@ -190,24 +190,23 @@ export class Reaper {
   /**
    * Deletes what all that this sweep has ended brought: whether a blob has it takes a look at every
    * blob, so it is one look for all of them. The journal last: while it says that a request is
-   * receiving, the reaper does this again. If that fails, each is looked at by itself: one that
-   * cannot be cleared must not keep the clients of the others waiting.
+   * receiving, the reaper does this again. One that cannot be cleared must not keep the clients of
+   * the others waiting. A store that is away is of no single one, so that ends it.
    */
   async #clear(ended: readonly Ended[]): Promise<void> {
-    const all = ended.map(({ id }) => id)
-    const areCleared = await this.blobs.deleteUnused(all).then(
-      () => true,
-      (error: unknown) => {
-        // Of no single one: each would take another look at all blobs, in vain.
+    const failed = new Map<string, unknown>()
+    await this.blobs.deleteUnused(
+      ended.map(({ id }) => id),
+      undefined,
+      (id, error) => {
         if (error instanceof StrataError && error.code === 'store_unavailable') throw error
-        return false
+        failed.set(id, error)
       },
     )
-    const failures: unknown[] = []
+    const failures = [...failed.values()]
     for (const { id, told } of ended)
       try {
-        if (!areCleared) await this.blobs.deleteUnused(id)
-        if (told) await this.journal.fail(id, told)
+        if (told && !failed.has(id)) await this.journal.fail(id, told)
       } catch (error) {
         failures.push(error)
       }

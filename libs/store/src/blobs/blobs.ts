@@ -29,6 +29,9 @@ const AT_ONCE = 16
 /** So many objects of ended leases are in memory at once, and those of one lease more. */
 const MOST_UNUSED = 100_000
 
+/** Told of a lease that cannot be cleared. What it throws ends the call. */
+type OnFailure = (lease: string, error: unknown) => void
+
 /** A blob as a list shows it. */
 export interface ListedBlob {
   readonly digest: Digest
@@ -258,32 +261,67 @@ export class BlobStore {
    * the data can have become, for a caller who knows them (from the list of what came); without
    * them every record of the store is read, once for all of the leases. Where one of those records
    * is damaged, nothing is deleted: it is the collector's then.
+   *
+   * `onFailure` is told of each lease that cannot be cleared, and the others are cleared all the
+   * same. What it throws, or what fails without it, ends the call.
    */
   async deleteUnused(
     leases: string | readonly string[],
     digests?: Iterable<Digest>,
+    onFailure: OnFailure = (_, error) => {
+      throw error
+    },
   ): Promise<{ objects: number; bytes: number }> {
     const deleted = { objects: 0, bytes: 0 }
     let unused = new Map<string, number>()
     const deleteThose = async (): Promise<void> => {
       if (unused.size === 0 || !(await this.#leaveNamed(unused, digests))) return
-      await this.store.delete([...unused.keys()])
-      deleted.objects += unused.size
-      for (const size of unused.values()) deleted.bytes += size
+      for (const key of await this.#deleteEach([...unused.keys()], onFailure)) {
+        deleted.objects++
+        deleted.bytes += unused.get(key) ?? 0
+      }
     }
     for (const lease of [leases].flat()) {
-      const data = new Map<string, number>()
-      for await (const { key, size } of listAll(this.store, keys.dataOf(lease))) data.set(key, size)
-      if (await this.#isLive(lease)) continue
-      const partials = partialUploads(this.store)?.listPartial(keys.dataOf(lease)) ?? []
-      for await (const partial of partials) await partial.abort()
-      for (const [key, size] of data) unused.set(key, size)
+      try {
+        for (const [key, size] of await this.#unusedOf(lease)) unused.set(key, size)
+      } catch (error) {
+        onFailure(lease, error)
+      }
       if (unused.size < MOST_UNUSED) continue
       await deleteThose()
       unused = new Map()
     }
     await deleteThose()
     return deleted
+  }
+
+  /** What an ended lease wrote; nothing of one that lives. Ends what it was in the middle of. */
+  async #unusedOf(lease: string): Promise<Map<string, number>> {
+    const data = new Map<string, number>()
+    for await (const { key, size } of listAll(this.store, keys.dataOf(lease))) data.set(key, size)
+    if (await this.#isLive(lease)) return new Map()
+    const partials = partialUploads(this.store)?.listPartial(keys.dataOf(lease)) ?? []
+    for await (const partial of partials) await partial.abort()
+    return data
+  }
+
+  /** Deletes all at once, and if that fails lease by lease. Gives what it deleted. */
+  async #deleteEach(data: readonly string[], onFailure: OnFailure): Promise<readonly string[]> {
+    try {
+      await this.store.delete(data)
+      return data
+    } catch {
+      // Of which leases it is shows below.
+    }
+    const gone: string[] = []
+    for (const [lease, its] of Object.entries(Object.groupBy(data, (key) => leaseInKey(key) ?? '')))
+      try {
+        await this.store.delete(its!)
+        gone.push(...its!)
+      } catch (error) {
+        onFailure(lease, error)
+      }
+    return gone
   }
 
   /** Takes out what blob records name. `false`: one of the records is damaged. */
