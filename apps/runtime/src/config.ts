@@ -23,7 +23,7 @@ export const runtimeConfigSchema = z
       'The folder of this node, on a file system where layers can be mounted. The same for its extractor and its runtime, and for no other node',
     ),
     STRATA_RUN_FOLDER: absolutePath
-      .regex(/^[\x21-\x39\x3b-\x7e]+$/, 'conmon takes only ASCII here, without blanks and colons')
+      .regex(/^[\x20-\x39\x3b-\x7e]+$/, 'conmon takes only ASCII here, without colons')
       .describe(
         'What must not survive a reboot, on a tmpfs where there is one: bundles, the state of the container runtime, the socket of the node API',
       ),

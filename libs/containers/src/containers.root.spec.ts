@@ -146,6 +146,16 @@ describe('a node', () => {
     expect(await long.end()).toEqual([])
   })
 
+  it('may have a run folder with blanks', async () => {
+    const odd = await World.make({ runFolder: `/run/strata a  b-${process.pid}` })
+    const id = await odd.start(['sh', '-c', 'trap "exit 3" TERM; echo up; while :; do sleep 0.05; done'])
+    for await (const chunk of odd.containers.logs(id, { follow: true })) if (chunk.bytes.includes('up')) break
+    await odd.restart()
+    expect(odd.containers.get(id).state.status).toBe('running')
+    expect(await odd.containers.stop(id)).toEqual({ code: 3 })
+    expect(await odd.end()).toEqual([])
+  })
+
   it('may have a folder of any name: conmon ends a path at a colon, and refuses what is no ASCII', async () => {
     const folder = `/var/tmp/strata-a:b, "ä'\\-${process.pid}`
     const odd = await World.make({ folder })
