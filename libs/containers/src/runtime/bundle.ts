@@ -8,6 +8,7 @@ import type { ContainerRecord } from '../container.js'
 import { writeEtcFiles } from '../root/etc-files.js'
 import { KERNEL_FOLDERS, RootPaths } from '../root/root-paths.js'
 import { defaultSeccomp, type SeccompArch } from '../seccomp/seccomp.js'
+import { HOST_ROOT, hostNetwork } from './host-network.js'
 import { buildSpec, DEFAULT_CAPABILITIES, type Spec } from './spec.js'
 import { resolveUser } from '../root/users.js'
 
@@ -25,8 +26,9 @@ export async function prepareRoot(
 ): Promise<Spec> {
   const { request, image } = record
   const network = request.network ?? 'none'
+  const namespace = network === 'host' ? hostNetwork() : undefined
   const name = hostnameOf(record.id, request, hostname())
-  const files = await writeEtcFiles(folder, name, network)
+  const files = await writeEtcFiles(folder, name, network, namespace === undefined ? undefined : HOST_ROOT)
   const paths = new RootPaths(root)
   try {
     paths.requireKernelFolders()
@@ -59,6 +61,7 @@ export async function prepareRoot(
       user,
       hostname: name,
       network,
+      hostNetwork: namespace,
       readOnly: request.readOnly ?? false,
       root,
       cgroupsPath,

@@ -83,6 +83,9 @@ const NETWORK_SYSCTLS = {
   'net.ipv4.ping_group_range': '0 2147483647',
 }
 
+/** New ones, for each container. */
+const NAMESPACES = ['mount', 'uts', 'pid', 'ipc', 'cgroup'] as const
+
 /** All that a spec depends on, resolved. */
 export interface SpecFacts {
   readonly args: readonly string[]
@@ -92,6 +95,8 @@ export interface SpecFacts {
   readonly user: User
   readonly hostname: string
   readonly network: Network
+  /** Of `network: host`: the namespace to enter. Left out: the one that we are in. */
+  readonly hostNetwork?: string | undefined
   readonly readOnly: boolean
   /** The root's absolute path on the host. */
   readonly root: string
@@ -139,9 +144,7 @@ export function buildSpec(facts: SpecFacts) {
     ],
     linux: {
       cgroupsPath: facts.cgroupsPath,
-      namespaces: ['mount', 'uts', 'pid', 'ipc', 'cgroup', ...(facts.network === 'host' ? [] : ['network'])].map(
-        (type) => ({ type }),
-      ),
+      namespaces: [...NAMESPACES.map((type) => ({ type })), ...networkNamespace(facts)],
       ...(facts.network === 'host' ? {} : { sysctl: NETWORK_SYSCTLS }),
       // The runtime itself adds the default devices (null, zero, full, random, urandom, tty,
       // console, ptmx).
@@ -151,5 +154,10 @@ export function buildSpec(facts: SpecFacts) {
       seccomp: facts.seccomp,
     },
   }
+}
+
+function networkNamespace({ network, hostNetwork }: SpecFacts): { type: 'network'; path?: string }[] {
+  if (network !== 'host') return [{ type: 'network' }]
+  return hostNetwork === undefined ? [] : [{ type: 'network', path: hostNetwork }]
 }
 export type Spec = ReturnType<typeof buildSpec>
