@@ -1,8 +1,8 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { mkdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { mountAt } from '@strata/linux'
-import { asCode, SerialByKey } from '@strata/base'
+import { mountAt, mountTable } from '@strata/linux'
+import { asCode, SerialByKey, StrataError } from '@strata/base'
 import { chainIdOf, hexOf, type Digest } from '@strata/oci'
 import type { ImageRef } from '@strata/api'
 import { mountAll, parseSnapshotKey, unmountAll, type Snapshotter } from '@strata/snapshots'
@@ -23,8 +23,17 @@ export class ImageMounts {
     private readonly folder: string,
   ) {}
 
-  mount(image: ImageRef): Promise<string> {
-    return this.#requests.run(image.id, () => this.#mount(image))
+  /**
+   * @throws StrataError `driver_unavailable` if the answer would be a path that is nowhere but in
+   * this service's own mount namespace
+   */
+  async mount(image: ImageRef): Promise<string> {
+    if (!isSeenByHost(this.folder))
+      throw new StrataError(
+        'driver_unavailable',
+        'nobody would see a mount: the runtime of this node has a mount namespace of its own, since it runs in a container. Read the image with strata ls, cat or export',
+      )
+    return await this.#requests.run(image.id, () => this.#mount(image))
   }
 
   /**
@@ -69,4 +78,13 @@ export class ImageMounts {
   #key(id: Digest) {
     return parseSnapshotKey(`image-${hexOf(id)}`)
   }
+}
+
+/**
+ * Whether the machine's first process has `folder`, a mount of this node's (PrivateMounts): the
+ * kernel numbers mounts over all namespaces.
+ */
+function isSeenByHost(folder: string): boolean {
+  const ours = mountAt(realpathSync(folder))
+  return ours === undefined || mountTable(1).some(({ id }) => id === ours.id)
 }

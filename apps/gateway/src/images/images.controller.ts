@@ -151,6 +151,7 @@ export class ImagesController {
   @Endpoint(API.mountImage, 'Mounts the image’s root read-only on a node', [
     'image_not_found',
     'node_unavailable',
+    'driver_unavailable',
     'layer_missing',
   ])
   async mount(

@@ -67,6 +67,8 @@ export interface RequestOptions {
 export interface StrataOptions {
   /** For every process, over what the topology sets. */
   readonly environment?: Record<string, string>
+  /** What runs each process: `unshare`, … It is to become the process, as `exec` does. */
+  readonly under?: readonly string[]
   /** Which services are started, and stopped, together; all if left out. */
   readonly groups?: readonly (readonly Service[])[]
   /** STRATA_TEST_TOPOLOGY if left out. */
@@ -109,6 +111,7 @@ export class StrataUnderTest {
     readonly s3: TestS3 | undefined,
     private readonly ownS3: boolean,
     private readonly dataName: string,
+    private readonly under: readonly string[],
   ) {
     this.redis = new RedisServer(join(this.data, 'redis'))
   }
@@ -126,6 +129,7 @@ export class StrataUnderTest {
       s3,
       ownS3,
       options.dataName ?? 'data',
+      options.under ?? [],
     )
     try {
       mkdirSync(strata.data, { mode: 0o711 })
@@ -201,7 +205,8 @@ export class StrataUnderTest {
         ? standalone(group, this.#ground(node), first ? undefined : url)
         : processes(group, this.#ground(node), url, options.name)
     for (const { main, services, environment } of programs) {
-      const child = spawn(process.execPath, [...NODE_FLAGS, main], {
+      const [file, ...args] = [...this.under, process.execPath, ...NODE_FLAGS, main]
+      const child = spawn(file, args, {
         env: { ...INHERITED, ...SERVICE_ENVIRONMENT, STRATA_LOG_LEVEL: 'warn', ...environment, ...given },
         stdio: ['ignore', 'ignore', 'pipe'],
       })
