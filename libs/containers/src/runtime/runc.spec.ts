@@ -1,5 +1,8 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { createError, runcWarnings, runtimeMessage } from './runc.js'
+import { createError, Runc, runcWarnings, runtimeMessage } from './runc.js'
 import { parseSignal, stopSignalOf } from './signals.js'
 
 describe("the runtime's words", () => {
@@ -47,8 +50,25 @@ describe("the runtime's words", () => {
     expect(runcWarnings(`runc version ${version}\ncommit: x\n`)).toHaveLength(count)
   })
 
+  it('are none for the runc of the node image', () => {
+    const dockerfile = readFileSync(join(import.meta.dirname, '../../../../infra/strata/Dockerfile'), 'utf8')
+    const version = /^ARG RUNC=v(\d+\.\d+\.\d+)$/m.exec(dockerfile)?.[1] ?? expect.fail('it names no runc')
+    expect(runcWarnings(`runc version ${version}\n`)).toEqual([])
+  })
+
   it('are not asked of another runtime', () => {
     expect(runcWarnings('crun version 1.8.1\n')).toEqual([])
+  })
+})
+
+describe('a list of containers', () => {
+  it('is empty where none was made yet, also with a runtime that wants its folder to be there', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'strata-runc-'))
+    const program = join(folder, 'runc')
+    // As runc 1.4: `list` reads the folder.
+    writeFileSync(program, '#!/bin/sh\nexec ls "${1#--root=}"\n', { mode: 0o755 })
+    expect(await new Runc(program, join(folder, 'node/runc'), folder).list()).toEqual([])
+    rmSync(folder, { recursive: true })
   })
 })
 

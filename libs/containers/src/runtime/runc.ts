@@ -1,3 +1,4 @@
+import { mkdir } from 'node:fs/promises'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { runProgram } from './program.js'
@@ -15,7 +16,7 @@ export class Runc implements RuntimeDriver {
 
   constructor(
     readonly path: string,
-    root: string,
+    private readonly root: string,
     private readonly scratch: string,
   ) {
     this.globalArgs = [`--root=${root}`]
@@ -63,6 +64,8 @@ export class Runc implements RuntimeDriver {
   }
 
   async list(): Promise<string[]> {
+    // runc makes it with the first container, and since 1.4 has no list without it.
+    await mkdir(this.root, { recursive: true, mode: 0o700 })
     const { code, stdout, stderr } = await this.#run('list', '--quiet')
     if (code !== 0)
       throw new StrataError(
