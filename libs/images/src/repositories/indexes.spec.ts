@@ -94,6 +94,23 @@ describe.each(STORE_KINDS)('an index whose children come later on %s', (kind) =>
     expect(await platforms('team/app:all')).toEqual(['linux/amd64', 'linux/arm64'])
   })
 
+  it('does not get a child back that was deleted while another came', async () => {
+    const { client, repositories, store: all } = registry
+    await client.push(app, amd)
+    await client.push(app, index, 'all')
+    // The child that comes has looked at the index, and writes its tag next.
+    const { store, stop } = stopAt(all, ['read'], keys.tag(app, tagOf('all')))
+    const pushing = new PushingClient(store).push(app, arm)
+    await stop.reached
+    expect(await repositories.manifests.delete(app, amd.manifest.digest)).toBe(true)
+    stop.goOn()
+    await pushing
+    expect(await platforms('team/app:all')).toEqual(['linux/arm64'])
+    expect(await repositories.manifests.stat(app, amd.manifest.digest)).toBeUndefined()
+    await client.push(app, amd)
+    expect((await platforms('team/app:all'))?.sort()).toEqual(['linux/amd64', 'linux/arm64'])
+  })
+
   it('gets a child at a collection whose process died before it told the index', async () => {
     await registry.client.push(app, index, 'all')
     const { store } = registry

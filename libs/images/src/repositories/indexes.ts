@@ -76,27 +76,41 @@ export class Indexes {
       await this.#change(key, index, (before) => mergedTags(before, found.tagged), run)
     // The index's own record last: if this dies before, it still says what it lacks.
     const key = keys.imageDigest(repository, index)
-    await this.#change(key, index, (before) => mergedRecords(before, found.record), run, found.lacks ?? [])
+    const change = (before: RecordedManifest): RecordedManifest => mergedRecords(before, found.record)
+    // A child that was deleted behind the look must not come back: who deleted it did not find it.
+    for (const added of await this.#change(key, index, change, run, found.lacks ?? []))
+      if (!(await this.#isHereWithout(repository, added, index))) await this.takeOut(repository, added)
   }
 
+  /** Whether the repository has the manifest by anything but this index. */
+  async #isHereWithout(repository: Repository, digest: Digest, index: Digest): Promise<boolean> {
+    const { names, oldTags } = this.parts
+    if (await names.look(keys.imageDigest(repository, digest))) return true
+    for await (const parent of names.parentsOf(repository, digest)) if (parent !== index) return true
+    return (await oldTags.find(repository, digest)) !== undefined
+  }
+
+  /** Gives the parts that the name has now and had not before. */
   async #change(
     key: string,
     index: Digest,
     change: (before: RecordedManifest) => RecordedManifest,
     run: LeaseRun,
     lacks?: readonly Digest[],
-  ): Promise<void> {
+  ): Promise<Digest[]> {
     const { names, leases } = this.parts
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const entry = await names.look(key)
-      if (!entry || 'damage' in entry) return
+      if (!entry || 'damage' in entry) return []
       const before = recordOf(entry)
-      if (before.digest !== index) return
+      if (before.digest !== index) return []
       const wanted = change(before)
-      if (wanted === before && (lacks ?? []).join() === (entry.lacks ?? []).join()) return
+      if (wanted === before && (lacks ?? []).join() === (entry.lacks ?? []).join()) return []
       // After the read of the record, not before (`Leases`).
       await leases.announce(run, key)
-      if (await names.write(key, wanted, entry.found, lacks)) return
+      if (!(await names.write(key, wanted, entry.found, lacks))) continue
+      const had = new Set((before.whole?.parts ?? []).map(({ digest }) => digest))
+      return (wanted.whole?.parts ?? []).flatMap(({ digest }) => (had.has(digest) ? [] : [digest]))
     }
     throw changedTooOften(key)
   }
