@@ -1,9 +1,9 @@
 import type { Entry } from './entry.js'
 
 /**
- * Pauses between two tries. Who looks into a root (a backup, a search, a shell) has soon gone; what
- * does not go by itself (a disk with faults, a runtime that is not there) is asked ever more rarely,
- * since each try writes a line to the log.
+ * Pauses between two tries. Who looks into a root (a backup, a search, a shell) has soon gone. What
+ * does not go by itself (a disk with faults, no runtime) is asked ever more rarely, since each try
+ * writes a line to the log.
  */
 const RETRY = { firstMs: 30_000, longestMs: 3_600_000 }
 

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync, rmdirSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { mountTable } from '@strata/linux'
+import { mountTable, type MountEntry } from '@strata/linux'
 
 const MONITORS = 'monitors'
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
@@ -14,8 +14,10 @@ const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in
 export class Cgroups {
   readonly #hierarchies: readonly string[]
   /**
-   * Where a service manager counts processes, and we are in a group of its making: leaving it there
-   * is what lets conmon outlive the service.
+   * Hierarchies in which we are in a group that somebody made for us: a service manager, or an
+   * engine that has this service in a container. It may limit that group, freeze it, and kill all
+   * that is in it: docker takes the group in `devices` for the list of a container's processes.
+   * Leaving it, in each of these, is what lets conmon outlive the service.
    */
   readonly #managed: readonly string[]
 
@@ -23,14 +25,8 @@ export class Cgroups {
   constructor(private readonly name: string) {
     const mounts = mountTable().filter((mount) => mount.fsType === 'cgroup' || mount.fsType === 'cgroup2')
     this.#hierarchies = [...new Set(mounts.map((mount) => mount.mountPoint))]
-    const ours = readFileSync('/proc/self/cgroup', 'latin1').split('\n')
-    this.#managed = mounts
-      .filter((mount) =>
-        mount.fsType === 'cgroup2'
-          ? ours.some((line) => /^0::\/./.test(line))
-          : mount.superOptions.includes('name=systemd') && ours.some((line) => /^\d+:name=systemd:\/./.test(line)),
-      )
-      .map((mount) => mount.mountPoint)
+    const ours = ownGroups()
+    this.#managed = [...new Set(mounts.filter((mount) => isBelowRoot(mount, ours)).map((mount) => mount.mountPoint))]
   }
 
   /** For the spec's `cgroupsPath`. */
@@ -45,8 +41,11 @@ export class Cgroups {
    */
   async adoptMonitor(pid: number): Promise<void> {
     for (const hierarchy of this.#managed) {
-      const folder = join(hierarchy, this.name, MONITORS)
+      const node = join(hierarchy, this.name)
+      const folder = join(node, MONITORS)
       await mkdir(folder, { recursive: true })
+        .then(() => fillCpuset(node))
+        .then(() => fillCpuset(folder))
         .then(() => writeFile(join(folder, 'cgroup.procs'), String(pid)))
         .catch(() => undefined)
     }
@@ -86,6 +85,40 @@ export class Cgroups {
     for (const hierarchy of this.#hierarchies) {
       for (const folder of [join(hierarchy, this.name, MONITORS), join(hierarchy, this.name)]) removeTree(folder, false)
     }
+  }
+}
+
+/** The groups that we are in, one of each hierarchy. v2 has no list of controllers here. */
+function ownGroups(): { readonly controllers: readonly string[]; readonly path: string }[] {
+  return readFileSync('/proc/self/cgroup', 'latin1')
+    .split('\n')
+    .flatMap((line) => {
+      const [, controllers, path] = /^\d+:([^:]*):(.+)$/.exec(line) ?? []
+      return controllers === undefined || path === undefined
+        ? []
+        : [{ controllers: controllers === '' ? [] : controllers.split(','), path }]
+    })
+}
+
+/** Whether we are in a group below the root of the hierarchy that is mounted there. */
+function isBelowRoot(mount: MountEntry, ours: ReturnType<typeof ownGroups>): boolean {
+  return ours.some(
+    ({ controllers, path }) =>
+      path !== '/' &&
+      (mount.fsType === 'cgroup2'
+        ? controllers.length === 0
+        : controllers.length > 0 && controllers.every((name) => mount.superOptions.includes(name))),
+  )
+}
+
+/**
+ * A new group of v1's `cpuset` has neither processors nor memory, and takes no process until it
+ * has: it gets what the group above it has. Nothing in other hierarchies.
+ */
+async function fillCpuset(folder: string): Promise<void> {
+  for (const name of ['cpuset.cpus', 'cpuset.mems']) {
+    const own = await readFile(join(folder, name), 'latin1').catch(() => undefined)
+    if (own?.trim() === '') await writeFile(join(folder, name), await readFile(join(dirname(folder), name)))
   }
 }
 
