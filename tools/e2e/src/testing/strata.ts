@@ -471,7 +471,7 @@ export async function until(
 
 /**
  * What of a node's containers is there, a line each: for when all are removed. Its cgroups and run
- * folder lie outside the data.
+ * folder lie outside the data. The monitors' group is the node's, and goes when that ends.
  */
 export function leftOnNode({ id, folder, run }: TestNode): string[] {
   const places: [string, string[]][] = [
@@ -485,7 +485,7 @@ export function leftOnNode({ id, folder, run }: TestNode): string[] {
     [join(run, 'runc'), []],
     ...mountTable()
       .filter(({ fsType }) => fsType.startsWith('cgroup'))
-      .map(({ mountPoint }): [string, string[]] => [join(mountPoint, `strata-${id}`), []]),
+      .map(({ mountPoint }): [string, string[]] => [join(mountPoint, `strata-${id}`), ['monitors']]),
   ]
   return places.flatMap(([place, fine]) =>
     namesIn(place)
