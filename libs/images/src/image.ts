@@ -85,7 +85,7 @@ export const plainSchema = z.object({
   manifestSize: z.number().int().nonnegative(),
   kept: keptSchema,
   attached: attachedSchema.optional(),
-  /** Of an index: everything below it that is here (`lookBelow`). */
+  /** An index has here everything below it that the repository has (`lookBelow`). */
   whole: wholeSchema.optional(),
 })
 /**

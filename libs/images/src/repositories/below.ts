@@ -18,17 +18,17 @@ const AT_ONCE = 4
 /** Everything that an index names, and what the indexes among that name. */
 export interface Below {
   /**
-   * What the repository has, the index's own children first. A child of the index that is an image
-   * has its platform.
+   * Those that the repository has, the index's own children first. Only those have a platform, if
+   * they are images.
    */
   readonly parts: Whole['parts']
-  /** What the repository does not have, or what cannot be read. */
+  /** Those that the repository does not have, or that cannot be read. */
   readonly lacks: readonly Digest[]
   /** Bytes of the layers of the images among `parts`, each layer once. */
   readonly size: number
 }
 
-/** What tells which children count. */
+/** How `lookBelow` sees the store and the repository. */
 export interface Sight {
   readonly blobs: BlobStore
   /** Whether the repository has the manifest. */
@@ -41,9 +41,9 @@ export interface Sight {
  * Looks at everything below an index, level by level. Reads each manifest once.
  *
  * The record of an index carries the result: parts and lacks. This is the only rule that protects a
- * child: whoever asks what an index needs (the collector, `prune`, `rmi`, a dry run) asks the
- * index's record. So everything below is in it, not only the index's own children. A child that
- * cannot be read, or that lacks a blob, counts as absent: it must not take the others' protection.
+ * child: the collector, `prune`, `rmi` and a dry run ask the index's record what the index needs.
+ * So everything below is in it, not only the index's own children. A child that cannot be read, or
+ * that lacks a blob, counts as absent: it must not take the others' protection.
  *
  * @throws StrataError `limit_exceeded` if there are more than `MAX_PARTS`: the record would not
  * name them all, so the rest would be without protection
@@ -53,14 +53,27 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
   const lacks: Digest[] = []
   const layers = new Map<Digest, number>()
   const seen = new Set<Digest>([index])
-  let level = unseen(children, seen)
-  while (level.length > 0) {
-    const isDirect = parts.size === 0 && lacks.length === 0
-    const next: Descriptor[] = []
-    if (seen.size > MAX_PARTS + 1)
-      throw new StrataError('limit_exceeded', `index ${index} leads to more than ${MAX_PARTS} manifests`)
-    for (let at = 0; at < level.length; at += AT_ONCE) {
-      const some = level.slice(at, at + AT_ONCE)
+  /**
+   * Adds what was not seen yet. Counted as it comes: a level of 2,000 indexes may name millions,
+   * which would all be held before the next level is looked at.
+   */
+  const add = (level: Map<Digest, Descriptor>, descriptors: readonly Descriptor[]): void => {
+    for (const one of descriptors) {
+      if (seen.has(one.digest) && !level.has(one.digest)) continue
+      // Of several descriptors of one manifest the last counts.
+      level.set(one.digest, one)
+      seen.add(one.digest)
+      if (seen.size > MAX_PARTS + 1)
+        throw new StrataError('limit_exceeded', `index ${index} leads to more than ${MAX_PARTS} manifests`)
+    }
+  }
+  let level = new Map<Digest, Descriptor>()
+  add(level, children)
+  for (let isDirect = true; level.size > 0; isDirect = false) {
+    const next = new Map<Digest, Descriptor>()
+    const all = [...level.values()]
+    for (let at = 0; at < all.length; at += AT_ONCE) {
+      const some = all.slice(at, at + AT_ONCE)
       const found = await Promise.all(some.map(({ digest }) => read(digest, sight)))
       for (const [i, child] of some.entries()) {
         const document = found[i]
@@ -71,19 +84,12 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
           parts.set(child.digest, { digest: child.digest, platform: formatPlatform(child.platform) })
           for (const { digest, size } of document.layers) layers.set(digest, size)
         }
-        next.push(...(document?.manifests ?? []))
+        add(next, document?.manifests ?? [])
       }
     }
-    level = unseen(next, seen)
+    level = next
   }
   return { parts: [...parts.values()], lacks, size: [...layers.values()].reduce((sum, size) => sum + size, 0) }
-}
-
-/** Those that were not seen, each once. Of several descriptors of one manifest the last counts. */
-function unseen(descriptors: readonly Descriptor[], seen: Set<Digest>): Descriptor[] {
-  const fresh = new Map(descriptors.filter(({ digest }) => !seen.has(digest)).map((one) => [one.digest, one]))
-  for (const digest of fresh.keys()) seen.add(digest)
-  return [...fresh.values()]
 }
 
 const UNREADABLE: ReadonlySet<string> = new Set(['not_found', 'corrupt', 'limit_exceeded'])
