@@ -98,8 +98,9 @@ export class Reconciler {
         if (isContainerId(id)) await store.markLeftover(id)
         await killMonitors(launcher.bundleOf(id))
         await launcher.clean({ id })
-        if (isContainerId(id)) await roots.remove({ id })
-        if (isContainerId(id)) await store.drop(id)
+        if (!isContainerId(id)) continue
+        await roots.remove({ id })
+        await store.drop(id)
       } catch (error) {
         warn(`cannot remove what is left of container ${id.slice(0, 12)}: ${asStrataError(error).message}`)
       }

@@ -121,13 +121,11 @@ export class RecordStore {
   }
 
   /**
-   * Of a container that has no record: until `drop`, `open` counts it among the leftovers. Nothing
-   * where its folder is there.
+   * Makes the folder of a container that has no record, if it is not there. `open` counts it among
+   * the leftovers until `drop` takes it away.
    */
   async markLeftover(id: string): Promise<void> {
-    await mkdir(this.folderOf(id), { mode: 0o700 }).catch((error: unknown) => {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
-    })
+    await mkdir(this.folderOf(id), { mode: 0o700, recursive: true })
   }
 
   /** Record, logs and all else of the container's folder. */

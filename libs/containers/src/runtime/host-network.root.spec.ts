@@ -24,7 +24,7 @@ async function runOnHost(under: readonly string[]): Promise<[unknown, string[]]>
   return JSON.parse(stdout) as [unknown, string[]]
 }
 
-/** What an engine mounts over the `/etc` of its containers is for its own networks. */
+/** An engine mounts files over the `/etc` of its containers, right in its networks only. */
 const OTHER_ETC = ['unshare', '--mount', 'sh', '-c', 'mount --bind /etc/passwd /etc/hosts && exec "$@"', 'sh']
 
 it('a container with the host’s network has that of process 1 with its /etc, not that of the service', async () => {

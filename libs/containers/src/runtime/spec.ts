@@ -95,7 +95,7 @@ export interface SpecFacts {
   readonly user: User
   readonly hostname: string
   readonly network: Network
-  /** Of `network: host`: the namespace to enter. Left out: the one that we are in. */
+  /** The namespace to enter with `network: host`. Left out: this service is in it already. */
   readonly hostNetwork?: string | undefined
   readonly readOnly: boolean
   /** The root's absolute path on the host. */
