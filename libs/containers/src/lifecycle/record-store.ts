@@ -121,11 +121,14 @@ export class RecordStore {
   }
 
   /**
-   * Makes the folder of a container that has no record, if it is not there. `open` counts it among
-   * the leftovers until `drop` takes it away.
+   * Makes the folder of a container that has no record, if nothing has its name. `open` counts it
+   * among the leftovers until `drop` takes it away.
    */
   async markLeftover(id: string): Promise<void> {
-    await mkdir(this.folderOf(id), { mode: 0o700, recursive: true })
+    // Not `recursive`: that fails where a link that leads nowhere has the name.
+    await mkdir(this.folderOf(id), { mode: 0o700 }).catch((error: unknown) => {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+    })
   }
 
   /** Record, logs and all else of the container's folder. */
