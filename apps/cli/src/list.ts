@@ -1,6 +1,7 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { table } from './format/table.js'
-import { jsonOf, parseTemplate } from './format/template.js'
+import { jsonOf } from './format/template-values.js'
+import { parseTemplate } from './format/template.js'
 import { CliError } from './errors.js'
 import { print, printRendered, printText } from './terminal.js'
 

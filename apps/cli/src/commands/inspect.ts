@@ -4,7 +4,7 @@ import type { Client } from '../client.js'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { inspectedContainer, inspectedImage } from '../format/docker-inspect.js'
-import { jsonOf } from '../format/template.js'
+import { jsonOf } from '../format/template-values.js'
 import { parseFormat, type Format } from '../list.js'
 import { complain, print, printRendered, printText } from '../terminal.js'
 
