@@ -65,8 +65,9 @@ async function makeArchive() {
 async function showLayers(name) {
   title(4, `The layers of ${name}`)
   const [image] = JSON.parse(await strata.quiet(['inspect', name]))
-  print(`  image ${short(image.id)}   manifest ${short(image.digest)}   ${image.os}/${image.architecture}`)
-  for (const [at, { digest, diffId, chainId, size: bytes }] of image.layers.entries()) {
+  print(`  image ${short(image.Id)}   manifest ${short(image.Digest)}   ${image.Os}/${image.Architecture}`)
+  for (const [at, layer] of image.Layers.entries()) {
+    const { Digest: digest, DiffId: diffId, ChainId: chainId, Size: bytes } = layer
     print(`\n  ${cyan(`layer ${at + 1}`)}  ${size(bytes)}`)
     print(`    digest  ${short(digest)}   ${dim('of the bytes as they came')}`)
     if (diffId !== digest) print(`    diffID  ${short(diffId)}   ${dim('of the tar inside')}`)

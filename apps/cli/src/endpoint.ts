@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { LookupFunction } from 'node:net'
-import { CliError } from './errors.js'
+import { CliError, reasonOf } from './errors.js'
 
 // Not by `import`: see client.ts.
 const { BlockList, isIP } = process.getBuiltinModule('node:net')
@@ -10,7 +10,9 @@ export const DEFAULT_SOCKET = '/run/strata/strata.sock'
 
 /**
  * Where the service answers. `name` is as STRATA_HOST writes it. `lookup` finds the host's
- * addresses, where no resolver is to be asked.
+ * addresses, where no resolver is to be asked. With `tls` the server proves by a certificate that
+ * it is `host`. `ca` has the certificates that may vouch for it, in PEM; without, those that
+ * Node.js brings may.
  */
 export type Endpoint =
   | { readonly kind: 'unix'; readonly name: string; readonly socketPath: string }
@@ -21,6 +23,7 @@ export type Endpoint =
       readonly port: number
       readonly token: string | undefined
       readonly lookup?: LookupFunction
+      readonly tls?: { readonly ca?: string }
     }
 
 export function unixEndpoint(socketPath: string): Endpoint {
@@ -28,8 +31,9 @@ export function unixEndpoint(socketPath: string): Endpoint {
 }
 
 /**
- * STRATA_HOST (`unix:///…` or `http://host:port`; default the unix socket of `strata up`) with
- * STRATA_TOKEN.
+ * STRATA_HOST (`unix:///…`, `http://host:port` or `https://host:port`; default the unix socket of
+ * `strata up`) with STRATA_TOKEN, and STRATA_TLS_CA for `https://`. No variable turns the
+ * verification of certificates off: the token would go to whoever stands in between.
  */
 export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
   const text = environment['STRATA_HOST'] || `unix://${DEFAULT_SOCKET}`
@@ -41,8 +45,16 @@ export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
   }
   const url = URL.canParse(text) ? new URL(text) : undefined
   // A user, query or fragment would move the host to where a reader does not look for it.
-  if (url?.protocol !== 'http:' || url.hostname === '' || url.href !== `http://${url.host}/`)
-    throw new CliError(`STRATA_HOST ${JSON.stringify(text)} is neither unix:///path nor http://host:port`)
+  const scheme = url?.protocol
+  if (
+    url === undefined ||
+    (scheme !== 'http:' && scheme !== 'https:') ||
+    url.hostname === '' ||
+    url.href !== `${scheme}//${url.host}/`
+  )
+    throw new CliError(
+      `STRATA_HOST ${JSON.stringify(text)} is none of unix:///path, http://host:port and https://host:port`,
+    )
   // WHATWG URLs keep the brackets of an IPv6 address; sockets want none.
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
   const isThisMachine = isLoopback(host)
@@ -50,10 +62,25 @@ export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
     kind: 'tcp',
     name: text,
     host,
-    port: Number(url.port || 80),
+    port: Number(url.port || (scheme === 'https:' ? 443 : 80)),
     token: environment['STRATA_TOKEN'] || (isThisMachine ? localToken(environment) : undefined),
     ...(isThisMachine && isIP(host) === 0 ? { lookup: lookupLoopback } : {}),
+    ...(scheme === 'https:' ? { tls: authorities(environment['STRATA_TLS_CA']) } : {}),
   }
+}
+
+function authorities(file: string | undefined): { readonly ca?: string } {
+  if (!file) return {}
+  let ca: string
+  try {
+    ca = readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new CliError(`STRATA_TLS_CA ${file}: ${reasonOf(error)}`, { cause: error })
+  }
+  // Node.js passes over what is none, and then nobody is trusted.
+  if (!ca.includes('-----BEGIN CERTIFICATE-----'))
+    throw new CliError(`STRATA_TLS_CA ${file} has no certificate in PEM (-----BEGIN CERTIFICATE-----)`)
+  return { ca }
 }
 
 /**

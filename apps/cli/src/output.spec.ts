@@ -15,7 +15,7 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-output-'))
   service = await ServiceDouble.start()
   service.json('GET /v1/images', 200, { images: [] })
-  service.json('GET /v1/containers/c', 200, { id: 'c', more: 'x'.repeat(3_000) })
+  service.json('GET /v1/containers/c', 200, { id: 'c', command: ['x'.repeat(3_000)] })
   service.json('POST /v1/containers', 201, { id: 'c'.repeat(64) })
   service.json(`POST /v1/containers/${'c'.repeat(64)}/wait`, 200, { exitCode: 7 })
   for (const id of ['c', 'c'.repeat(64)])

@@ -44,10 +44,18 @@ describe('STRATA_HOST', () => {
       port: 80,
       token: undefined,
     })
+    expect(readEndpoint({ STRATA_HOST: 'https://far.example', STRATA_TOKEN_FILE: '/etc/hostname' })).toMatchObject({
+      port: 443,
+      token: undefined,
+      tls: {},
+    })
   })
-  it.each(['unix://x', 'tcp://a:1', 'https://a', 'http://a/path', 'nonsense'])('refuses %s', (text) => {
-    expect(() => readEndpoint({ STRATA_HOST: text })).toThrow('STRATA_HOST')
-  })
+  it.each(['unix://x', 'tcp://a:1', 'https://a/path', 'https://user@a', 'http://a/path', 'nonsense'])(
+    'refuses %s',
+    (text) => {
+      expect(() => readEndpoint({ STRATA_HOST: text })).toThrow('STRATA_HOST')
+    },
+  )
 })
 
 describe('server-sent events', () => {

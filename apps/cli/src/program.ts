@@ -40,7 +40,10 @@ export function createProgram(context: Context): Command {
     .enablePositionalOptions()
     .showSuggestionAfterError(false)
     .configureOutput({ writeErr: () => undefined, outputError: () => undefined })
-    .addHelpText('after', '\nEnvironment: STRATA_HOST (unix:///… or http://host:port), STRATA_TOKEN')
+    .addHelpText(
+      'after',
+      '\nEnvironment: STRATA_HOST (unix:///…, http://host:port or https://host:port), STRATA_TOKEN, STRATA_TLS_CA',
+    )
   upCommand(program, context)
   downCommand(program, context)
   serviceCommands(program)

@@ -77,7 +77,13 @@ const kinds = { total: 1, active: 1, bytes: 1, reclaimable: 1 }
 /** By method and path: what a hostile service answers. */
 const ANSWERS: Readonly<Record<string, unknown>> = {
   'GET /v1/images': { images: [{ id: EVIL, names: [EVIL], created: EVIL, size: 1 }] },
-  'GET /v1/images/x': { id: EVIL, labels: { [EVIL]: EVIL } },
+  'GET /v1/images/y': {
+    id: EVIL,
+    names: [EVIL],
+    config: { env: [EVIL], volumes: [EVIL], exposedPorts: [EVIL], labels: { [EVIL]: EVIL } },
+    layers: [{ digest: EVIL }],
+    history: [{ createdBy: EVIL, comment: EVIL }],
+  },
   'DELETE /v1/images/x': { untagged: [EVIL], deleted: [EVIL] },
   'POST /v1/images/x/mount': { path: EVIL },
   'GET /v1/images/x/files': { self: { ...file, type: 'directory' }, total: 1, files: [file] },
@@ -117,7 +123,7 @@ const CALLS: Readonly<Record<string, readonly string[][] | null>> = {
   rmi: [['x']],
   mount: [['x']],
   umount: [['x']],
-  inspect: [['x']],
+  inspect: [['x'], ['y'], ['y', '--format', '{{.}}']],
   history: [['x'], ['x', '--no-trunc'], ['x', '--format', 'json']],
   ls: [['x'], ['x', '-l'], ['x', '--format', 'json']],
   diff: [

@@ -6,7 +6,16 @@ import { CONFIGS, fieldsOf } from './services.js'
 
 /** The CLI has no schema: it reads these as they are. */
 const CLI_ROWS = [
-  ['STRATA_HOST', '`unix:///run/strata/strata.sock`', 'Where the service answers: unix:///SOCKET or http://HOST:PORT'],
+  [
+    'STRATA_HOST',
+    '`unix:///run/strata/strata.sock`',
+    'Where the service answers: unix:///SOCKET, http://HOST:PORT or https://HOST:PORT',
+  ],
+  [
+    'STRATA_TLS_CA',
+    'those that Node.js brings',
+    'File of the certificates (PEM) that may vouch for an https:// host, and no others: `/etc/ssl/certs/ca-certificates.crt` for those of the system',
+  ],
   [
     'STRATA_TOKEN',
     'on a loopback address and `localhost` what the file of STRATA_TOKEN_FILE says (`/var/lib/strata/token`)',

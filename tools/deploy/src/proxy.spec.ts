@@ -1,4 +1,4 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { createSocket, type Socket as Datagrams } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,6 +8,7 @@ import { connect, createServer as createTcpServer, type AddressInfo, type Socket
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { ROOT } from './compose-file.js'
 
@@ -16,6 +17,7 @@ import { ROOT } from './compose-file.js'
  * servers. The DNS that it asks is this process too, so that gateways come and go.
  */
 const CONFIG = join(ROOT, 'infra/proxy/haproxy.cfg')
+const STRATA = join(ROOT, 'apps/cli/bin/strata.mjs')
 const there = spawnSync('haproxy', ['-v']).error === undefined
 
 interface Seen {
@@ -36,6 +38,7 @@ let port: number
 /** What a client asks for by `/<name>` is noted under that name. */
 const gateway: (address: string) => RequestListener = (address) => (incoming, answer) => {
   if (incoming.url === '/health/live') return void answer.end('{"status":"live"}')
+  if (incoming.url!.startsWith('/v1/images')) return void answer.end('{"images":[]}')
   const is: Seen = { address, received: [], aborted: false }
   seen.set(incoming.url!.slice(1), is)
   answer.on('close', () => (is.aborted = !answer.writableFinished))
@@ -214,6 +217,8 @@ describe.runIf(there)('the proxy', () => {
     ])
     expect(made.status).toBe(0)
     const ca = readFileSync(certificate)
+    const authority = join(folder, 'ca.pem')
+    writeFileSync(authority, ca)
     writeFileSync(certificate, Buffer.concat([ca, readFileSync(key)]))
     const at = await startProxy(certificate)
     const outgoing = requestTls({
@@ -227,5 +232,8 @@ describe.runIf(there)('the proxy', () => {
     outgoing.end()
     const [answer] = (await once(outgoing, 'response')) as [Parameters<typeof text>[0]]
     expect(await text(answer)).toMatch(/^end at /)
+    const env = { STRATA_HOST: `https://localhost:${at}`, STRATA_TOKEN: 'x', STRATA_TLS_CA: authority }
+    const cli = await promisify(execFile)(STRATA, ['images'], { env: { PATH: process.env['PATH'], ...env } })
+    expect(cli).toMatchObject({ stderr: '', stdout: expect.stringMatching(/^REPOSITORY .*\n$/) as string })
   })
 })

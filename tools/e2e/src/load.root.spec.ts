@@ -148,9 +148,16 @@ it('shows layers and history', async () => {
   expect(image.size).toBe(1_215_482 + 16_126 + 362)
   expect(image.history.flatMap(({ diffId }) => diffId ?? [])).toEqual(image.layers.map(({ diffId }) => diffId))
   const { code, stdout } = await strata.cli(['inspect', 'fx/odd:3'])
-  expect({ code, ids: (JSON.parse(stdout.toString()) as ImageView[]).map(({ id }) => id) }).toEqual({
+  expect({ code, inspected: JSON.parse(stdout.toString()) as unknown }).toMatchObject({
     code: 0,
-    ids: [image.id],
+    inspected: [
+      {
+        Id: image.id,
+        RepoTags: image.names,
+        RootFS: { Layers: image.layers.map(({ diffId }) => diffId) },
+        Layers: image.layers.map(({ digest, chainId }) => ({ Digest: digest, ChainId: chainId })),
+      },
+    ],
   })
 })
 

@@ -184,7 +184,7 @@ describe('create, then start', () => {
     expect((await cli('ps', '-q'))[1]).toBe('')
     expect((await cli('ps', '-a'))[1]).toMatch(/ Created +apart$/m)
     expect(await cli('logs', 'apart')).toEqual([0, '', ''])
-    expect(JSON.parse((await cli('inspect', 'apart'))[1])).toMatchObject([{ state: 'created' }])
+    expect(JSON.parse((await cli('inspect', 'apart'))[1])).toMatchObject([{ Id: id, State: { Status: 'created' } }])
     expect(leftOnNode(strata.node)).toEqual([join(strata.node.folder, 'containers', id)])
     for (const command of ['create', 'run'] as const) {
       const [code, , stderr] = await cli(command, '--name', 'apart', 't/box')

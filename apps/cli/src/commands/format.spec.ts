@@ -37,7 +37,9 @@ const image = {
     labels: { 'org.x': 'y' },
     stopSignal: '',
   },
-  layers: [{ diffId: id('d') }],
+  mediaType: 'application/vnd.oci.image.manifest.v1+json',
+  layers: [{ digest: id('e'), diffId: id('d'), chainId: id('f'), size: 5, mediaType: 'x/layer' }],
+  history: [{ createdBy: 'RUN y', comment: '', diffId: id('d') }],
 }
 const job = {
   id: '1-2',
@@ -119,10 +121,21 @@ it.each([
   expect(outcome.stderr.split('\n')).toHaveLength(2)
 })
 
-it('json of an inspected object has docker’s names', async () => {
-  const { stdout } = await strata(service, ['inspect', '--format', 'json', 'web', 'x'])
+it('an inspected object has docker’s names, with and without a format, and what only Strata has', async () => {
+  const { stdout } = await strata(service, ['inspect', 'web', 'x'])
   expect(JSON.parse(stdout)).toMatchObject([
-    { Id: container.id, Path: 'sh', Args: ['-c', 'exit 7'], State: { Running: false, ExitCode: 7 } },
-    { Id: image.id, Config: { User: 'web', WorkingDir: '/srv' }, RootFS: { Type: 'layers' } },
+    { Id: container.id, Path: 'sh', Args: ['-c', 'exit 7'], State: { Running: false, ExitCode: 7 }, Node: 'n1' },
+    {
+      Id: image.id,
+      Config: { User: 'web', WorkingDir: '/srv', Labels: { 'org.x': 'y' } },
+      RootFS: { Type: 'layers' },
+      Digest: image.digest,
+      Platforms: ['linux/amd64'],
+      Layers: [{ Digest: id('e'), DiffId: id('d'), ChainId: id('f'), Size: 5 }],
+      History: [{ CreatedBy: 'RUN y', DiffId: id('d') }],
+    },
   ])
+  expect(stdout).toMatch(/^\[\n {4}\{\n {8}"Id": /)
+  const line = await strata(service, ['inspect', '--format', 'json', 'web', 'x'])
+  expect(line.stdout).toBe(`${JSON.stringify(JSON.parse(stdout))}\n`)
 })

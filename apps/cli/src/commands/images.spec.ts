@@ -70,10 +70,11 @@ it('escapes names in paths, and goes on after one that fails', async () => {
 
 it('inspects containers first, then images, and names what is neither', async () => {
   await using service = await ServiceDouble.start()
-  service.json('GET /v1/containers/c', 200, { id: 'c' }).json('GET /v1/images/i', 200, { id: 'i' })
+  const image = { id: 'i', names: [], config: { labels: {}, volumes: [], exposedPorts: [] }, layers: [], history: [] }
+  service.json('GET /v1/containers/c', 200, { id: 'c', command: [] }).json('GET /v1/images/i', 200, image)
   const result = await strata(service, ['inspect', 'i', 'c', 'gone'])
   expect(result.code).toBe(1)
-  expect(JSON.parse(result.stdout)).toEqual([{ id: 'i' }, { id: 'c' }])
+  expect(JSON.parse(result.stdout)).toMatchObject([{ Id: 'i' }, { Id: 'c' }])
   expect(result.stderr).toBe('strata: no such object: gone\n')
 })
 

@@ -11,17 +11,17 @@ import { complain, print, printRendered, printText } from '../terminal.js'
 export function inspectCommand(program: Command, context: Context): void {
   program
     .command('inspect')
-    .description('all that is known of containers or images, as a JSON array')
+    .description("all that is known of containers or images, as a JSON array, by docker's names")
     .argument('<name...>', 'a container or an image; a container goes first')
     .option(
       '-f, --format <format>',
-      "docker's description of them: json, or a template, as '{{.State.Status}}'",
+      "json (the array in one line), or a template of Go's: '{{.State.Status}}'",
       parseFormat,
     )
     .action(async (names: string[], { format }: { format?: Format }) => {
       const client = context.client()
       if (format?.kind === 'table') throw new CliError('inspect has no table: its formats are json and templates')
-      const found: Inspected[] = []
+      const found: object[] = []
       for (const name of names) {
         const object = await lookUp(client, name)
         if (object === undefined) {
@@ -29,16 +29,9 @@ export function inspectCommand(program: Command, context: Context): void {
           process.exitCode = 1
         } else found.push(object)
       }
-      if (format === undefined)
-        printText(
-          JSON.stringify(
-            found.map(({ view }) => view),
-            undefined,
-            4,
-          ),
-        )
-      else if (format.kind === 'json') print(jsonOf(found.map(({ docker }) => docker())))
-      else for (const { docker } of found) printRendered(format.render(docker()))
+      if (format === undefined) printText(jsonOf(found, 4))
+      else if (format.kind === 'json') print(jsonOf(found))
+      else for (const object of found) printRendered(format.render(object))
     })
 }
 
@@ -51,23 +44,10 @@ const ABSENT: readonly ErrorCode[] = [
   'bad_request',
 ]
 
-interface Inspected {
-  /** The API's object. */
-  readonly view: unknown
-  /** docker's. */
-  readonly docker: () => object
-}
-
-async function lookUp(client: Client, name: string): Promise<Inspected | undefined> {
-  const kinds: (() => Promise<Inspected>)[] = [
-    async () => {
-      const view = await client.call('getContainer', { params: { id: name } })
-      return { view, docker: () => inspectedContainer(view) }
-    },
-    async () => {
-      const view = await client.call('getImage', { params: { ref: name } })
-      return { view, docker: () => inspectedImage(view) }
-    },
+async function lookUp(client: Client, name: string): Promise<object | undefined> {
+  const kinds: (() => Promise<object>)[] = [
+    async () => inspectedContainer(await client.call('getContainer', { params: { id: name } })),
+    async () => inspectedImage(await client.call('getImage', { params: { ref: name } })),
   ]
   for (const get of kinds) {
     try {

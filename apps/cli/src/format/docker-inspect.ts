@@ -5,8 +5,9 @@ import { splitName } from './table.js'
 const NEVER = '0001-01-01T00:00:00Z'
 
 /**
- * What `docker inspect` says of a container, as far as Strata knows it: for templates and scripts
- * made for docker. A Map is an object whose keys are data.
+ * What `docker inspect` says of a container, as far as Strata knows it, and what only Strata has,
+ * by names of the same form: for templates and scripts made for docker. A Map is an object whose
+ * keys are data.
  */
 export function inspectedContainer(one: ContainerView): object {
   const [path = '', ...args] = one.command
@@ -32,18 +33,22 @@ export function inspectedContainer(one: ContainerView): object {
     Name: `/${one.name}`,
     RestartCount: 0,
     Node: one.node,
+    Starts: one.starts ?? 0,
     HostConfig: { NetworkMode: one.network, AutoRemove: one.autoRemove },
     Config: { Image: one.image },
     NetworkSettings: { Networks: new Map([[one.network, {}]]) },
   }
 }
 
-/** The same of an image. */
+/** The same of an image. `Layers` and `History` begin at the lowest. */
 export function inspectedImage(one: ImageView): object {
   const { config } = one
   const folders = (names: readonly string[]): Map<string, object> => new Map(names.map((name) => [name, {}]))
   return {
     Id: one.id,
+    Digest: one.digest,
+    MediaType: one.mediaType,
+    Platforms: one.platforms ?? [`${one.os}/${one.architecture}`],
     RepoTags: one.names.filter((name) => !name.includes('@')),
     RepoDigests: [...new Set(one.names.map((name) => `${splitName(name)[0]}@${one.digest}`))],
     Created: one.created ?? NEVER,
@@ -62,5 +67,18 @@ export function inspectedImage(one: ImageView): object {
       StopSignal: config.stopSignal,
     },
     RootFS: { Type: 'layers', Layers: one.layers.map(({ diffId }) => diffId) },
+    Layers: one.layers.map(({ digest, diffId, chainId, size, mediaType }) => ({
+      Digest: digest,
+      DiffId: diffId,
+      ChainId: chainId,
+      Size: size,
+      MediaType: mediaType,
+    })),
+    History: one.history.map(({ created, createdBy, comment, diffId }) => ({
+      Created: created ?? NEVER,
+      CreatedBy: createdBy,
+      Comment: comment,
+      DiffId: diffId ?? '',
+    })),
   }
 }

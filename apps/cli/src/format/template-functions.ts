@@ -50,7 +50,7 @@ const compare =
 
 /** Go's own functions and docker's (docker/cli, templates/templates.go). */
 export const FUNCTIONS = new Map<string, (...args: unknown[]) => unknown>([
-  ['json', jsonOf],
+  ['json', (value) => jsonOf(value)],
   ['join', (list, by) => (Array.isArray(list) ? list.map(textOf).join(textOf(by)) : textOf(list))],
   ['split', (text, by) => textOf(text).split(textOf(by))],
   ['lower', (text) => textOf(text).toLowerCase()],

@@ -37,9 +37,11 @@ export function textOf(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
-/** JSON in a line, of Maps too. */
-export function jsonOf(value: unknown): string {
-  return JSON.stringify(value ?? null, (_key, one: unknown) =>
-    one instanceof Map ? Object.fromEntries(one as Map<string, unknown>) : one,
+/** JSON, of Maps too: in a line, or with so many blanks before what is in something. */
+export function jsonOf(value: unknown, indent?: number): string {
+  return JSON.stringify(
+    value ?? null,
+    (_key, one: unknown) => (one instanceof Map ? Object.fromEntries(one as Map<string, unknown>) : one),
+    indent,
   )
 }

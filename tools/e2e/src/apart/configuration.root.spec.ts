@@ -166,7 +166,7 @@ describe('the variables', () => {
     runtime: runtime.config,
     standalone: standaloneConfigSchema,
   }
-  const CLI_ONLY = ['STRATA_HOST', 'STRATA_TOKEN']
+  const CLI_ONLY = ['STRATA_HOST', 'STRATA_TLS_CA', 'STRATA_TOKEN']
 
   it('are those that every service knows of', () => {
     const all = new Set([...CLI_ONLY, ...Object.values(schemas).flatMap((schema) => Object.keys(schema.shape))])
