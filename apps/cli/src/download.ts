@@ -22,6 +22,7 @@ import type { Client } from './client.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
 import { OutputError, stdout } from './output.js'
 import { exitCodeOf, onSignals } from './signals.js'
+import { utf8Path } from './utf8-path.js'
 
 /** How often a download that broke goes on where it was, without progress in between. */
 const TRIES = 6
@@ -38,7 +39,7 @@ export async function download(client: Client, path: string, file: string | unde
   const write = (to: Writable): Promise<void> => fetchWhole(client, path, to)
   try {
     if (file === undefined) await write(stdout)
-    else await toPath(file, write)
+    else await toPath(utf8Path(file), write)
   } catch (error) {
     if (error instanceof CliError) throw error
     throw file === undefined ? new OutputError('stdout', error) : new CliError(`${file}: ${reasonOf(error)}`)

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { LookupFunction } from 'node:net'
 import { CliError, reasonOf } from './errors.js'
+import { utf8Path } from './utf8-path.js'
 
 // Not by `import`: see client.ts.
 const { BlockList, isIP } = process.getBuiltinModule('node:net')
@@ -41,7 +42,7 @@ export function readEndpoint(environment: NodeJS.ProcessEnv): Endpoint {
     const path = text.slice('unix://'.length)
     if (!path.startsWith('/'))
       throw new CliError(`STRATA_HOST ${JSON.stringify(text)} names no absolute path: unix:///path/to/socket`)
-    return unixEndpoint(path)
+    return unixEndpoint(utf8Path(path))
   }
   const url = URL.canParse(text) ? new URL(text) : undefined
   // A user, query or fragment would move the host to where a reader does not look for it.

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import { join } from 'node:path'
+import { StrataError } from '@strata/base'
 import { gateway } from '@strata/gateway'
 import { ownFolder } from '@strata/linux'
 import { absolutePath, serviceConfigShape } from '@strata/platform'
@@ -49,7 +50,10 @@ export interface Layout {
  */
 export function layoutOf(config: StandaloneConfig, environment: NodeJS.ProcessEnv): Layout {
   ownFolder(config.STRATA_DATA, 0o711)
-  const data = realpathSync(config.STRATA_DATA)
+  const data = realpathSync.native(config.STRATA_DATA)
+  // Everything below would be looked for, and made, in a folder of another name.
+  if (data.includes('\ufffd'))
+    throw new StrataError('bad_request', `STRATA_DATA leads to ${JSON.stringify(data)}, whose name is not UTF-8`)
   const node = environment['STRATA_NODE'] ?? `n${createHash('sha256').update(data).digest('hex').slice(0, 8)}`
   const redisFolder = join(data, 'redis')
   const secretFiles = {

@@ -6,6 +6,7 @@ import { DEFAULT_SOCKET, readEndpoint } from '../endpoint.js'
 import { CliError } from '../errors.js'
 import { isRunning, probe, runningService } from '../service.js'
 import { print } from '../terminal.js'
+import { utf8Path } from '../utf8-path.js'
 
 const POLL = 25
 
@@ -15,7 +16,7 @@ export function downCommand(program: Command, { environment }: Context): void {
     .description('stop the Strata of this machine; containers run on')
     .option('--socket <path>', `the socket it listens on (STRATA_HOST, STRATA_SOCKET, ${DEFAULT_SOCKET})`)
     .action(async (options: { socket?: string }) => {
-      const socket = resolve(options.socket ?? socketOf(environment))
+      const socket = utf8Path(resolve(options.socket ?? socketOf(environment)))
       const service = runningService(socket)
       if (service === undefined) {
         if ((await probe(socket)) !== 'absent')

@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -96,6 +96,35 @@ it('both follow their environment: up its variables, down the host of all comman
   expect(down).toMatchObject({ code: 0, stdout: 'Strata is stopped; containers run on\n' })
   expect((await strata(['up', '-d'], variables)).code).toBe(0)
   expect(await strata(['down'], variables)).toMatchObject({ stdout: 'Strata is stopped; containers run on\n' })
+})
+
+it('a path that is not UTF-8 is refused: Node.js reads it as another', async () => {
+  // By a shell: no argument of Node's has such bytes.
+  const shell = (line: string): Promise<{ code: number; stderr: string }> =>
+    new Promise((resolve) => {
+      const child = execFile(
+        'bash',
+        ['-c', line],
+        { cwd: root, env: { ...process.env, BIN: bin } },
+        (_error, _, stderr) => resolve({ code: child.exitCode ?? -1, stderr }),
+      )
+    })
+  const before = await readdir(root)
+  for (const line of [
+    `"$BIN" up -d --data $'odd\\xff' --socket ${socket}`,
+    `"$BIN" up -d --data ${data} --socket=$'odd\\xff'`,
+    `STRATA_DATA=${root}/$'odd\\xff' "$BIN" up -d --socket ${socket}`,
+    `STRATA_HOST=unix://${root}/$'odd\\xff' "$BIN" down`,
+    `STRATA_HOST=unix://${socket} "$BIN" save -o $'odd\\xff' x`,
+  ]) {
+    const { code, stderr } = await shell(line)
+    expect({ line, code, stderr }).toEqual({
+      line,
+      code: 1,
+      stderr: expect.stringMatching(/^strata: the path ".*odd\ufffd" is not UTF-8: choose another name\n$/) as string,
+    })
+  }
+  expect(await readdir(root)).toEqual(before)
 })
 
 it('puts aside a log that is large, in the place of the one before', async () => {

@@ -9,6 +9,7 @@ import { CliError, reasonOf } from '../errors.js'
 import { NODE_FLAGS, probe, runningService, SERVICE_ENVIRONMENT, SERVICE_MAIN } from '../service.js'
 import { exitCodeOf, onSignals } from '../signals.js'
 import { print } from '../terminal.js'
+import { utf8Path } from '../utf8-path.js'
 
 interface UpOptions {
   readonly detach?: boolean
@@ -40,8 +41,8 @@ export function upCommand(program: Command, { environment: given }: Context): vo
     .option('--listen <host:port>', 'listen on TCP as well; a token is needed there (STRATA_LISTEN)')
     .option('--rejoin', 'come back as a node that was removed (strata node rm), with its containers')
     .action(async (options: UpOptions) => {
-      const data = resolve(options.data ?? (given['STRATA_DATA'] || DEFAULT_DATA))
-      const socket = resolve(options.socket ?? (given['STRATA_SOCKET'] || DEFAULT_SOCKET))
+      const data = utf8Path(resolve(options.data ?? (given['STRATA_DATA'] || DEFAULT_DATA)))
+      const socket = utf8Path(resolve(options.socket ?? (given['STRATA_SOCKET'] || DEFAULT_SOCKET)))
       const environment = {
         ...SERVICE_ENVIRONMENT,
         ...given,

@@ -5,7 +5,14 @@ import type { BodyLimits } from '../http/request-bodies.js'
 
 /** `HOST:PORT`, `[v6]:PORT`. */
 export const hostPort = z.string().refine(isHostPort, 'must be HOST:PORT')
-export const absolutePath = z.string().startsWith('/', 'must be an absolute path')
+/**
+ * Node.js has U+FFFD for what is not UTF-8 in a variable: with that in its path, a folder of
+ * another name would be made.
+ */
+export const absolutePath = z
+  .string()
+  .startsWith('/', 'must be an absolute path')
+  .refine((path) => !path.includes('\ufffd'), 'must be UTF-8')
 export const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and -')
 
 function isHostPort(text: string): boolean {

@@ -23,6 +23,8 @@ export const storeConfigShape = {
   STRATA_STORE: z
     .string()
     .refine((text) => isAbsolute(text) || BUCKET.test(text), "must be a folder's absolute path or s3://BUCKET")
+    // So Node.js reads what is not UTF-8: a folder of another name.
+    .refine((text) => !text.includes('\ufffd'), 'must be UTF-8')
     .describe("The object store: a folder's absolute path, or s3://BUCKET. The same for all services"),
   STRATA_S3_ENDPOINT: z
     .string()

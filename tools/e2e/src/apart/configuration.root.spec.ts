@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { serviceMain } from '@strata/cli/service'
@@ -111,6 +111,23 @@ describe('the environment', () => {
     for (const name of ['STRATA_EXTRACT_CONCURRENCY', 'STRATA_LAUNCH_CONCURRENCY', 'STRATA_TOKN'])
       expect(stderr).toContain(`  ${name}: `)
     expect(existsSync(join(data, 'redis'))).toBe(false)
+  })
+
+  it('a data folder whose name is not UTF-8 is refused, given by a link too, and nothing is made', () => {
+    const odd = Buffer.concat([Buffer.from(join(folder, 'odd')), Buffer.from([0xff])])
+    mkdirSync(odd)
+    symlinkSync(odd, join(folder, 'link'))
+    const before = readdirSync(folder)
+    const direct = run([serviceMain('standalone')], { STRATA_DATA: odd.toString() })
+    expect(direct).toMatchObject({ status: 1, stderr: `${HEAD}\n  STRATA_DATA: must be UTF-8\n` })
+    const linked = run([serviceMain('standalone')], { STRATA_DATA: join(folder, 'link') })
+    expect(linked).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(
+        /^strata: STRATA_DATA leads to ".*odd\ufffd", whose name is not UTF-8\n$/,
+      ) as string,
+    })
+    expect([readdirSync(folder), readdirSync(odd)]).toEqual([before, []])
   })
 
   it('a secret that is shared is never made by one of those who share it', () => {
