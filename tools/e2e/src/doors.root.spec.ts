@@ -1,5 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
+import type { ContainerView } from '@strata/api'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadBusybox } from './testing/busybox-image.js'
 import { freePort } from './testing/free-port.js'
 import { StrataUnderTest, type Topology } from './testing/strata.js'
 
@@ -9,7 +11,7 @@ let listen: string
 beforeAll(async () => {
   listen = `127.0.0.1:${await freePort()}`
   url = `http://${listen}`
-  strata = await StrataUnderTest.start({ environment: { STRATA_LISTEN: listen } })
+  strata = await StrataUnderTest.start({ environment: { STRATA_LISTEN: listen, STRATA_LOG_LEVEL: 'info' } })
 })
 afterAll(async () => {
   await strata.dispose()
@@ -109,6 +111,47 @@ describe('the doors', () => {
     const answer = await strata.request(method, path)
     expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/)
     expect(answer.json()).toMatchObject({ type: 'about:blank', status, code: 'not_found' })
+  })
+})
+
+describe('the log', () => {
+  it('has a line of JSON for a load, a launch, a removal and a refused token, with the ids of job and request', async () => {
+    await loadBusybox(strata, 'log/box')
+    const body = { image: 'log/box', name: 'logged', command: ['true'] }
+    const { id: container } = (await strata.request('POST', '/v1/containers', body)).json<ContainerView>()
+    await strata.request('POST', `/v1/containers/${container}/wait`)
+    expect((await strata.request('DELETE', `/v1/containers/${container}`)).status).toBe(204)
+    const { headers } = await strata.request('DELETE', '/v1/images/log%2Fbox')
+    expect((await fetch(`${url}/v1/info`)).status).toBe(401)
+
+    const lines = (): Record<string, unknown>[] =>
+      strata.log
+        .split('\n')
+        .filter((line) => line.startsWith('{'))
+        .map((line) => JSON.parse(line) as Record<string, unknown>)
+    const told = (msg: RegExp) => lines().find((line) => typeof line['msg'] === 'string' && msg.test(line['msg']))
+    const id = expect.stringMatching(/^[0-9a-f-]{36}$/) as string
+    await expect
+      .poll(() => [
+        told(/^loaded log\/box:latest$/),
+        told(/^launched logged$/),
+        told(/^removed the container logged$/),
+        told(/^removed the image log\/box$/),
+        told(/^refused, unauthorized: GET \/v1\/info from 127\.0\.0\.1$/),
+      ])
+      .toMatchObject([
+        { level: 'info', job: id, image: expect.stringMatching(/^sha256:/) as string },
+        { level: 'info', job: id, container },
+        { container },
+        { request: headers['x-request-id'] },
+        {},
+      ])
+    for (const line of lines())
+      expect(line).toMatchObject({
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
+        level: expect.stringMatching(/^(trace|debug|info|warn|error|fatal)$/) as string,
+      })
+    expect(strata.log).not.toMatch(/Mapped|RoutesResolver|InstanceLoader/)
   })
 })
 
