@@ -1,15 +1,15 @@
 #!/bin/bash
-# usage: host.sh FOLDER isolated|connected
+# usage: host.sh FOLDER
 #
 # A host in namespaces of its own, with Docker's engine on it. Its processes, mounts, cgroups and
 # network are apart from the machine's, so that its PID 1, /var/lib, /run, /proc/1/ns/net and
 # /sys/fs/cgroup are what the containers on it see as the host's. All of them end with PID 1.
 #
-# FOLDER/var-lib is the host's /var/lib, FOLDER/docker.sock the engine's socket, FOLDER/log its log.
-# `connected` leaves it in the machine's network, without a bridge: builds reach package registries.
-# `isolated` gives it a network of its own, whose one interface is host0.
+# FOLDER/var-lib is the host's /var/lib, FOLDER/log the engine's log; all else is the machine's.
+# Its one interface is host0. slirp4netns takes what it sends and makes connections of the machine's
+# of it: builds reach package registries, and the machine's own network is as it was.
 set -euo pipefail
-folder=$1 network=$2
+folder=$1
 
 # A folder for each hierarchy that the machine has, below this process's own.
 join_cgroups() {
@@ -77,16 +77,16 @@ configure_engine() {
   echo "{\"runtimes\": {\"host\": {\"path\": \"$folder/runc\"}}, \"default-runtime\": \"host\"}" >"$folder/daemon.json"
 }
 
-if [ "${3-}" != inside ]; then
+if [ "${2-}" != inside ]; then
   join_cgroups
-  namespaces=(--pid --fork --kill-child --mount --uts --ipc --cgroup)
-  [ "$network" = connected ] || namespaces+=(--net)
-  exec unshare "${namespaces[@]}" -- "$0" "$folder" "$network" inside
+  exec {machine}</proc/self/ns/net
+  exec unshare --pid --fork --kill-child --mount --uts --ipc --cgroup --net -- "$0" "$folder" inside "$machine"
 fi
+machine=$3
 
 mount --make-rprivate /
 mount -t proc proc /proc
-[ "$network" = connected ] || mount -t sysfs sysfs /sys
+mount -t sysfs sysfs /sys
 mount_cgroups
 mkdir -p "$folder/var-lib"
 mount --bind "$folder/var-lib" /var/lib
@@ -94,21 +94,21 @@ mount -t tmpfs -o mode=755 tmpfs /run
 # As systemd leaves it: what is mounted on the host can be seen in containers that ask for it.
 mount --make-rshared /
 hostname strata-host
-options=(--host "unix://$folder/docker.sock" --host unix:///run/docker.sock --config-file "$folder/daemon.json")
 configure_engine
-if [ "$network" = connected ]; then
-  options+=(--bridge=none --iptables=false --ip6tables=false --ip-forward=false)
-else
-  ip link set lo up
-  ip link add host0 type bridge
-  ip address add 192.0.2.1/24 dev host0
-  ip link set host0 up
-fi
+ip link set lo up
+# In the machine's network, and a process of this host's: it ends with it.
+nsenter --net="/proc/self/fd/$machine" \
+  slirp4netns --configure --mtu=65520 --disable-host-loopback --netns-type=path /proc/1/ns/net host0 >>"$folder/log" 2>&1 &
+exec {machine}<&-
+until ip -4 route show default | grep -q host0; do
+  kill -0 $! || exit 1
+  sleep 0.1
+done
 unset TMPDIR
 stopping=
 trap 'stopping=1; kill -TERM "$engine"' TERM
 while [ -z "$stopping" ]; do
-  dockerd "${options[@]}" >>"$folder/log" 2>&1 &
+  dockerd --host unix:///run/docker.sock --config-file "$folder/daemon.json" >>"$folder/log" 2>&1 &
   engine=$!
   # A signal ends `wait` early.
   while kill -0 "$engine" 2>/dev/null; do wait "$engine" || true; done

@@ -34,6 +34,7 @@ const FOR_COMPOSE = [
   { name: 'docker.io', command: 'dockerd', why: 'runs docker-compose.yml' },
   { name: 'iptables', command: 'iptables', why: 'the engine’s networks' },
   { name: 'iproute2', command: 'ip', why: 'the network that the engine is in' },
+  { name: 'slirp4netns', command: 'slirp4netns', why: 'lets builds in that network reach package registries' },
 ]
 
 const FOLDERS = [

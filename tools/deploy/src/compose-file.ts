@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { parse } from 'yaml'
 
 export const ROOT = join(import.meta.dirname, '../../..')
-export const COMPOSE_FILE = join(ROOT, 'docker-compose.yml')
+const COMPOSE_FILE = join(ROOT, 'docker-compose.yml')
 
 /** Of a service in docker-compose.yml, what is looked at here. */
 export interface ComposeService {

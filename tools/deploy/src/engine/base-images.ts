@@ -92,9 +92,7 @@ function buildRecipe(host: TestHost, { reference, name, version, debian }: BaseI
   try {
     cpSync(recipe, context, { recursive: true })
     CONTEXTS[name]?.(context, version)
-    succeed(
-      host.docker('build', '-q', '--network', 'host', '--build-arg', `DEBIAN=${debian}`, '-t', reference, context),
-    )
+    succeed(host.docker('build', '-q', '--build-arg', `DEBIAN=${debian}`, '-t', reference, context))
   } finally {
     rmSync(context, { recursive: true, force: true })
   }

@@ -1,49 +1,38 @@
 import { spawn, spawnSync, type SpawnSyncReturns } from 'node:child_process'
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   openSync,
-  closeSync,
   readFileSync,
   readdirSync,
   rmdirSync,
   rmSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs'
-import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { COMPOSE_FILE, ROOT } from '../compose-file.js'
+import { ROOT } from '../compose-file.js'
 import { composePlugin } from './programs.js'
-
-/** Debian's: the folder of a newer client may come first in the path. */
-const DOCKER = '/usr/bin/docker'
-const PROJECT = 'strata'
-
-/**
- * `connected`: in the machine's network, where builds reach the package registries. `isolated`: in
- * a network of its own, where containers have bridges and published ports.
- */
-export type HostNetwork = 'connected' | 'isolated'
 
 /**
  * A host in namespaces of its own (`host.sh` says which), with Docker's engine and compose v2 on
- * it. All that it keeps lies in `folder`; who stops it and starts it again with another network
- * finds the images as they were. One process at a time may use a folder.
+ * it. All that it keeps lies in `folder`; who stops it and starts it again finds the images as they
+ * were. One process at a time may use a folder.
  */
 export class TestHost {
   private constructor(readonly folder: string) {}
 
-  /** Starts the host, or finds the one that already runs in the folder, whatever its network. */
-  static async start(folder: string, network: HostNetwork): Promise<TestHost> {
+  /** Starts the host, or finds the one that already runs in the folder. */
+  static async start(folder: string): Promise<TestHost> {
     const host = new TestHost(folder)
     if (host.isRunning()) return host
     mkdirSync(join(folder, 'config/cli-plugins'), { recursive: true })
     rmSync(join(folder, 'config/cli-plugins/docker-compose'), { force: true })
     symlinkSync(composePlugin(), join(folder, 'config/cli-plugins/docker-compose'))
-    rmSync(join(folder, 'docker.sock'), { force: true })
     const log = openSync(join(folder, 'log'), 'a')
-    const child = spawn(join(ROOT, 'tools/deploy/host.sh'), [folder, network], {
+    const child = spawn(join(ROOT, 'tools/deploy/host.sh'), [folder], {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log, log],
@@ -52,7 +41,7 @@ export class TestHost {
     child.unref()
     writeFileSync(join(folder, 'pid'), String(child.pid))
     for (let tries = 0; tries < 300; tries += 1) {
-      if (host.docker('version').status === 0) return host
+      if (host.isRunning() && host.docker('version').status === 0) return host
       if (child.exitCode !== null) break
       await wait(200)
     }
@@ -70,54 +59,45 @@ export class TestHost {
     return this.#init() !== undefined
   }
 
-  /** `docker ARGS` with this host's engine. Compose's project is Strata's, whatever the folder. */
+  /** `docker ARGS` in the checkout. */
   docker(...args: string[]): SpawnSyncReturns<string> {
-    return this.dockerWith({}, ...args)
+    return this.exec(['docker', ...args])
   }
 
-  dockerWith({ input, env = {} }: { input?: Buffer; env?: NodeJS.ProcessEnv }, ...args: string[]) {
-    return spawnSync(DOCKER, args, {
-      cwd: ROOT,
-      env: { ...process.env, ...this.environment(), ...env },
+  /** A command as a shell on that host runs it. */
+  exec(
+    command: readonly string[],
+    { input, folder = ROOT }: { input?: Buffer | string; folder?: string } = {},
+  ): SpawnSyncReturns<string> {
+    const { program, args, env } = this.command(command, folder)
+    return spawnSync(program, args, {
+      env,
       encoding: 'utf8',
       maxBuffer: 64 << 20,
-      ...(input && { input }),
+      ...(input !== undefined && { input }),
     })
   }
 
-  /** What docker and compose need to find this host's engine. */
-  environment(): Readonly<Record<string, string>> {
-    return {
-      DOCKER_HOST: `unix://${join(this.folder, 'docker.sock')}`,
-      DOCKER_CONFIG: join(this.folder, 'config'),
-      DOCKER_BUILDKIT: '1',
-      COMPOSE_PROJECT_NAME: PROJECT,
-      COMPOSE_FILE,
-    }
-  }
-
-  /** The command in the host's namespaces, from which a shell on a real host would call it. */
-  command(...args: string[]): string[] {
+  /** What runs that command from outside of the host. */
+  command(
+    command: readonly string[],
+    folder: string,
+  ): { readonly program: string; readonly args: readonly string[]; readonly env: NodeJS.ProcessEnv } {
     const init = this.#init()
     if (init === undefined) throw new Error(`no host runs in ${this.folder}`)
-    return [
-      'nsenter',
-      '--target',
-      String(init),
-      '--mount',
-      '--uts',
-      '--ipc',
-      '--cgroup',
-      '--net',
-      '--pid',
-      '--',
-      ...args,
-    ]
-  }
-
-  exec(...args: string[]): SpawnSyncReturns<string> {
-    const [program, ...rest] = this.command(...args)
-    return spawnSync(program!, rest, { encoding: 'utf8', env: { ...process.env, ...this.environment() } })
+    const namespaces = ['--mount', '--uts', '--ipc', '--cgroup', '--net', '--pid']
+    return {
+      program: 'nsenter',
+      // A working folder is left behind with the mount namespace that it was in.
+      args: ['--target', String(init), ...namespaces, '--', 'env', `--chdir=${folder}`, ...command],
+      env: {
+        ...process.env,
+        // Debian's docker: a newer client may come first in the path, and asks for more plugins.
+        PATH: `/usr/sbin:/usr/bin:${process.env['PATH'] ?? ''}`,
+        DOCKER_CONFIG: join(this.folder, 'config'),
+        DOCKER_BUILDKIT: '1',
+      },
+    }
   }
 
   /** Ends the engine, then every process of the host; the images stay. */
