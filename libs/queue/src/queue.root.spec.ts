@@ -526,6 +526,33 @@ describe('jobs', () => {
     expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'store_unavailable' } })
   })
 
+  it('a job that has got on since it was put back is put back for a minute once more', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const runs: number[] = []
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        runs.push(context.asked)
+        if (runs.length < 3) await context.children(children(root, 1))
+        if (runs.length < 3) await context.again(new StrataError('store_unavailable', 'the store is away'))
+        return { images: [] }
+      },
+    })
+    await worker('extract', QUEUES.extract, { extract: () => Promise.resolve({ node: 'n', made: true }) })
+    await journal.create(root, 'load', 'waiting')
+    await producer
+      .queue(QUEUES.ingest)
+      .add(
+        'load',
+        { root, upload: root, prepare: false, again: { times: 9, since: Date.now() - 61_000 } },
+        { jobId: root },
+      )
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
+    // Before its children, put back behind them, and the run that ends it.
+    expect(runs).toEqual([0, 1, 1])
+  })
+
   it('a child of another worker’s flow may itself have the parent that waits', async () => {
     const { journal, producer } = await client()
     const root = randomUUID()

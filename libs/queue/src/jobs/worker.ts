@@ -62,8 +62,9 @@ export interface JobContext {
   /**
    * Gives up the worker, and has the handler run again from its start after a while: what it needs
    * is away. The pauses grow to 5 s.
-   * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago;
-   * the signal's reason in a run that is only to end the job
+   * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago
+   * (a job that has asked for children since has got on, and its minute begins anew); the signal's
+   * reason in a run that is only to end the job
    */
   again(reason: StrataError): Promise<never>
   /**
@@ -124,8 +125,8 @@ const NOT_TAKEN: ReadonlySet<string> = new Set(['waiting', 'prioritized', 'delay
 interface Kept {
   /** The children that were asked for. */
   readonly added?: readonly string[]
-  /** How often it was put back, and when the first time. */
-  readonly again?: { readonly times: number; readonly since: number }
+  /** How often it was put back since it last asked for children, and when the first time. */
+  readonly again?: { readonly times: number; readonly since: number } | undefined
 }
 
 /**
@@ -327,7 +328,12 @@ export class JobWorker<K extends QueueKind> {
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
     if (fresh.length > 0)
-      await job.updateData({ ...(job.data as object), added: [...known, ...fresh.map(({ id }) => id)] })
+      await job.updateData({
+        ...(job.data as object),
+        added: [...known, ...fresh.map(({ id }) => id)],
+        // What it waited for came: if it waits once more, that is for something else.
+        again: undefined,
+      })
     if (fresh.length > 0) failpoint('load.children-added')
     const failed = await this.#stopIfOneFailed(job)
     if (failed) throw failed
