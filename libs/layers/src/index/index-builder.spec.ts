@@ -241,14 +241,14 @@ describe('whiteouts', () => {
 describe('attributes', () => {
   it('of every size come through', () => {
     const index = layerOf(
-      { path: 'a', uid: 0xfffffffd, gid: 0xfffffffe, mode: 0o107777, mtime: -1, mtimeNanos: 999_999_999 },
-      { path: 'b', mtime: 2 ** 40 },
+      { path: 'a', uid: 0xfffffffd, gid: 0xfffffffe, mode: 0o107777, mtime: 1, mtimeNanos: 999_999_999 },
+      { path: 'b', mtime: 2 ** 33 },
       { path: 'c', type: 'block', devMajor: 4095, devMinor: 1048575 },
     )
     expect([index.uid(1), index.gid(1), index.mode(1), index.mtime(1), index.mtimeNanos(1)]).toEqual([
-      0xfffffffd, 0xfffffffe, 0o7777, -1, 999_999_999,
+      0xfffffffd, 0xfffffffe, 0o7777, 1, 999_999_999,
     ])
-    expect([index.mtime(2), index.major(3), index.minor(3)]).toEqual([2 ** 40, 4095, 1048575])
+    expect([index.mtime(2), index.major(3), index.minor(3)]).toEqual([2 ** 33, 4095, 1048575])
   })
 
   it.each<[string, Partial<TarEntry>]>([
@@ -383,6 +383,30 @@ describe('attributes', () => {
     index.columns.entries.uid[1] = index.columns.entries.gid[1] = 0xffffffff
     const old = LayerIndex.decode(index.encode())
     expect([old.uid(1), old.gid(1)]).toEqual([0, 0])
+  })
+
+  it('a time before 1970 or behind 2^63 nanoseconds is the beginning of 1970, also in an index of an older release', () => {
+    const index = layerOf(
+      { path: 'a', mtime: 2 ** 52, mtimeNanos: 5 },
+      { path: 'b', mtime: -1, mtimeNanos: 999_999_999 },
+      { path: 'c', mtime: 9_223_372_036, mtimeNanos: 854_775_808 },
+      { path: 'd', mtime: 9_223_372_036, mtimeNanos: 854_775_807 },
+    )
+    const times = (of: LayerIndex) => [1, 2, 3, 4].map((entry) => [of.mtime(entry), of.mtimeNanos(entry)])
+    expect(times(index)).toEqual([
+      [0, 0],
+      [0, 0],
+      [0, 0],
+      [9_223_372_036, 854_775_807],
+    ])
+    const { mtime, nanos } = index.columns.entries
+    mtime[1] = 2 ** 52
+    nanos[1] = 5
+    mtime[2] = -1
+    expect(times(LayerIndex.decode(index.encode())).slice(0, 2)).toEqual([
+      [0, 0],
+      [0, 0],
+    ])
   })
 
   it('the attributes that an index of an older release gives to the root stay', () => {

@@ -2,6 +2,7 @@ import type { TarEntry } from '@strata/archive'
 import { grown } from './bytes.js'
 import { FLAG, KIND, type Kind } from '../kind.js'
 import { ByteArena } from './place-table.js'
+import { fileTime } from './file-time.js'
 import { ownerId } from './owner-id.js'
 import type { XattrHolder } from './xattr-rules.js'
 import { NO_SET, XattrStore } from './xattr-store.js'
@@ -62,8 +63,9 @@ export class InodeStore {
     this.mode[inode] = entry.mode & 0o7777
     this.uid[inode] = ownerId(entry.uid)
     this.gid[inode] = ownerId(entry.gid)
-    this.mtime[inode] = entry.mtime
-    this.nanos[inode] = entry.mtimeNanos
+    const { mtime, mtimeNanos } = fileTime(entry.mtime, entry.mtimeNanos)
+    this.mtime[inode] = mtime
+    this.nanos[inode] = mtimeNanos
   }
 
   /**

@@ -2,6 +2,7 @@ import type { IndexColumns } from './columns.js'
 import { lowerBound } from './columns.js'
 import { decodeColumns } from './format.js'
 import { FLAG, type Kind, type SparseRange, type Xattr } from '../kind.js'
+import { fileTime, type FileTime } from './file-time.js'
 import { ownerId } from './owner-id.js'
 import { validate } from './validate.js'
 
@@ -68,12 +69,18 @@ export class LayerIndex {
     return ownerId(this.#columns.entries.gid[entry]!)
   }
 
+  /** Also of an index that an older release wrote: see `fileTime`. */
   mtime(entry: number): number {
-    return this.#columns.entries.mtime[entry]!
+    return this.#time(entry).mtime
   }
 
   mtimeNanos(entry: number): number {
-    return this.#columns.entries.nanos[entry]!
+    return this.#time(entry).mtimeNanos
+  }
+
+  #time(entry: number): FileTime {
+    const { mtime, nanos } = this.#columns.entries
+    return fileTime(mtime[entry]!, nanos[entry]!)
   }
 
   size(entry: number): number {
