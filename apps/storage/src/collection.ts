@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Image, Images } from '@strata/images'
-import { JointRuns, StrataError, toldToAll } from '@strata/base'
+import { atMost, JointRuns, StrataError, toldToAll } from '@strata/base'
 import { type Digest, type DiffId } from '@strata/oci'
 import {
+  MAX_UNREADABLE,
   QUEUES,
   type JobContext,
   type JobData,
@@ -21,6 +22,8 @@ type NodePart = JobResult<'collect'>['nodes'][number]
 /** What counts here of a container that a node has published. */
 const publishedSchema = z.object({ id: z.string(), imageId: z.string() })
 
+/** Images and manifests without a tag that are removed at the same time. */
+const REMOVED_AT_ONCE = 8
 /** Whether a node that works for long still lives is asked this often. */
 const ASK_MS = 1_000
 /** What a job may name of one kind. A dry run beyond that tells too little rather than too much. */
@@ -44,6 +47,7 @@ export class Collection {
     private readonly journal: Journal,
     private readonly producer: Producer,
     private readonly nodes: NodeDirectory,
+    private readonly warn: (message: string) => void,
   ) {}
 
   /**
@@ -79,11 +83,12 @@ export class Collection {
     const absent = data.dryRun
       ? { images: new Set(untagged.map(({ digest }) => digest)), manifests: new Set(others) }
       : undefined
-    const { report, indexes } = await this.collector.collect({
-      references: (isHad) => this.images.all.references(absent, isHad),
+    const { report, indexes, unreadable } = await this.collector.collect({
+      references: (told) => this.images.all.references(absent, told),
       dryRun: data.dryRun,
       signal,
     })
+    for (const { name, reason } of unreadable) this.warn(`${name} keeps what it may refer to in the store: ${reason}`)
     if (!data.dryRun) await this.#tidyNames()
     await context.progress({ step: 'cleaning nodes' })
     const nodes = await this.#cleanNodes(data, { images: [...(absent?.images ?? [])], indexes }, signal)
@@ -92,7 +97,17 @@ export class Collection {
       report.partialUploads.bytes -
       report.linked +
       nodes.reduce((sum, node) => sum + (node.done ? node.bytes : 0), 0)
-    return { dryRun: data.dryRun, images: untagged.map(({ id }) => id), store: report, nodes, bytes }
+    return {
+      dryRun: data.dryRun,
+      images: untagged.map(({ id }) => id),
+      store: report,
+      nodes,
+      unreadable: {
+        count: unreadable.length,
+        first: unreadable.slice(0, MAX_UNREADABLE).map(({ name, reason }) => ({ name, reason })),
+      },
+      bytes,
+    }
   }
 
   async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Pick<Image, 'id' | 'digest'>[]> {
@@ -104,14 +119,14 @@ export class Collection {
       containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])),
     )
     const images = candidates.filter(({ id }) => !used.has(id))
-    if (!dryRun) for (const { digest } of images) await this.images.removeUntagged(digest)
+    if (!dryRun) await atMost(REMOVED_AT_ONCE, images, ({ digest }) => this.images.removeUntagged(digest))
     return images
   }
 
   /** What is no image, was kept for a tag and has none: a chart whose tag was moved. */
   async #removeUntaggedManifests({ dryRun }: Collect): Promise<string[]> {
     const found = await this.images.all.untaggedManifests()
-    if (!dryRun) for (const manifest of found) await this.images.removeUntaggedManifest(manifest)
+    if (!dryRun) await atMost(REMOVED_AT_ONCE, found, (manifest) => this.images.removeUntaggedManifest(manifest))
     return found.map(({ repository, digest }) => keys.imageDigest(repository, digest))
   }
 

@@ -33,7 +33,9 @@ export class StorageWorker implements OnApplicationShutdown {
     const reaper = new Reaper(new Leases(store), new BlobStore(store), journal, producer, nodes, {
       silenceMs: config.STRATA_UPLOAD_SILENCE_MS,
     })
-    const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes)
+    const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes, (message) =>
+      this.#logger.warn(message),
+    )
     const onError = (error: Error): void => this.#logger.warn(error.message)
     this.#lost = new LostNodes(this.queue, new RemovedNodes(store), config.STRATA_NODE_LOST_MS, onError)
     const look = async (): Promise<JobResult<'sweep'>> => {

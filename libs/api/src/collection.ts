@@ -31,6 +31,9 @@ export const collectQuery = jobQuery
 export const nodeCleaningSchema = z.object({ roots: tally, layers: tally, bytes: z.number().int() })
 export type NodeCleaning = z.infer<typeof nodeCleaningSchema>
 
+/** So many of the unreadable are named in an answer. */
+export const MAX_UNREADABLE = 100
+
 export const collectResultSchema = z
   .object({
     dryRun: z.boolean(),
@@ -60,6 +63,19 @@ export const collectResultSchema = z
         ]),
       )
       .meta({ description: 'bytes on disk. A node that did not answer does its part at the next collection' }),
+    // Absent in what an older release has recorded.
+    unreadable: z
+      .object({
+        count: z.number().int().nonnegative(),
+        first: z
+          .array(z.object({ name: z.string(), reason: text(10_000) }))
+          .max(MAX_UNREADABLE)
+          .meta({ description: `at most ${MAX_UNREADABLE} of them; the log of the storage service has all` }),
+      })
+      .default({ count: 0, first: [] })
+      .meta({
+        description: 'manifests and names of images that cannot be read: what they may refer to stayed in the store',
+      }),
     bytes: z.number().int().meta({ description: 'freed in all; what a blob and a layer share is counted once' }),
   })
   .meta({ id: 'CollectResult' })

@@ -1,3 +1,4 @@
+export * from './concurrency/at-most.js'
 export * from './concurrency/background.js'
 export * from './concurrency/joint-runs.js'
 export * from './concurrency/or-aborted.js'

@@ -1,9 +1,15 @@
+import { atMostOf, type StrataError } from '@strata/base'
 import { diffIdsOf, digestOf, type DiffId, type Digest, type Repository } from '@strata/oci'
-import type { BlobStore, IsHad } from '@strata/store'
+import { keys, type BlobStore, type Told, type Unreadable } from '@strata/store'
 import { isPlain, recordOf, type Image, type RecordedManifest } from './image.js'
-import { groupByImage, type NameEntry, type Names, type PlainEntry } from './names.js'
-import { readWithBlobs, ifNotFound, type WithBlobs } from './read-image.js'
-import type { Manifests } from './repositories/manifests.js'
+import type { ReadImage } from './manifest.js'
+import { groupByImage, textOfName, type DamagedName, type NameEntry, type Names, type PlainEntry } from './names.js'
+import { readImage } from './read-image.js'
+import { referencesOf, type RecordReferences } from './references.js'
+import { isOfOneManifest } from './repositories/stops.js'
+
+/** Names whose manifests are read at the same time. */
+const AT_ONCE = 8
 
 /**
  * What is said of all images at once. Each method makes one pass over the names, page by page, and
@@ -14,17 +20,17 @@ import type { Manifests } from './repositories/manifests.js'
  * | `count` | keys of marks, no name | the marks of one image |
  * | `untagged` | each name once | the digests of each image |
  * | `untaggedManifests` | each name once | the digests of one repository's manifests, and what it gives |
- * | `stacks` | each name of an image once, and each image | one image |
- * | `usage` | the same | the digest of each blob |
+ * | `stacks` | each name of an image once, and each image's manifest and config | one image |
+ * | `usage` | each name of an image once, and each image's manifests | the digest of each blob |
  * | `references` | each name once, and each manifest once for each repository that has it | the digests of one repository's manifests |
  *
- * An image that is removed during a pass may be left out, or not.
+ * An image that is removed during a pass may be left out, or not. What cannot be read stops no pass:
+ * each method says what it does with it.
  */
 export class AllImages {
   constructor(
     private readonly names: Names,
     private readonly blobs: BlobStore,
-    private readonly manifests: Manifests,
   ) {}
 
   /** See `Names.count`. */
@@ -34,19 +40,41 @@ export class AllImages {
 
   /**
    * Every blob that an image or another manifest refers to, some more than once. For the
-   * collector, so it fails rather than leave one out. `without`: what a dry run takes for removed.
-   * `isHad`: see `CollectOptions`.
+   * collector, so it tells of what it cannot read, and leaves nothing else out. `without`: what a
+   * dry run takes for removed.
    *
    * A name that is set or moved during the pass may be missed. Its writer holds all blobs under a
    * lease that began after the collector looked at the blobs' records, or that the collector has
    * seen alive.
-   * @throws StrataError `corrupt` if a name or a manifest cannot be read
    */
-  async *references(without: Without = NOTHING, isHad: IsHad = () => undefined): AsyncGenerator<Digest> {
+  async *references(without: Without = NOTHING, told: Told = TO_NOBODY): AsyncGenerator<Digest> {
+    const all = atMostOf(AT_ONCE, this.#toRead(without, told), async (entry) => ({
+      entry,
+      found: await this.#referencesOf(entry),
+    }))
+    for await (const { entry, found } of all) {
+      const { repository } = entry.name
+      if ('damage' in found) {
+        told.isUnreadable(unreadableName(found))
+        continue
+      }
+      for (const digest of found.blobs.keys()) {
+        if (repository !== undefined) told.isHad(repository, digest)
+        yield digest
+      }
+      if (found.unreadable) told.isUnreadable(unreadableManifest(entry, found.unreadable))
+    }
+  }
+
+  /** The names whose manifests are to be read: of those with the same content, one. */
+  async *#toRead(without: Without, told: Told): AsyncGenerator<NameEntry | PlainEntry> {
     let current: Repository | undefined
     let seen = new Set<string>()
     for await (const entry of this.names.walk()) {
-      if ('damage' in entry) throw entry.damage
+      if ('damage' in entry) {
+        told.isUnreadable(unreadableName(entry))
+        continue
+      }
       const { repository } = entry.name
       const record = recordOf(entry)
       if (isPlain(record) ? without.manifests.has(entry.key) : without.images.has(record.digest)) continue
@@ -55,28 +83,25 @@ export class AllImages {
       const content = contentOf(record)
       if (seen.has(content)) continue
       seen.add(content)
-      for (const digest of await this.#blobsOf(entry)) {
-        if (repository !== undefined) isHad(repository, digest)
-        yield digest
-      }
+      yield entry
     }
   }
 
   /**
-   * The layers of every image, lowest first. `without`: images to leave out.
-   * @throws StrataError `corrupt` if a name, manifest or config cannot be read
+   * The layers of every image, lowest first. `without`: images to leave out. An image that cannot
+   * be read is left out, too: a node makes what it has of an image again when that is launched.
    */
   async *stacks(without: ReadonlySet<Digest> = new Set()): AsyncGenerator<readonly DiffId[]> {
-    for await (const { digest, entries, damaged } of this.names.byImage()) {
-      if (damaged[0]) throw damaged[0].damage
-      const read = without.has(digest) ? undefined : await this.#read(entries)
+    for await (const { digest, entries } of this.names.byImage()) {
+      const read = without.has(digest) ? undefined : await this.#read(digest, entries)
       if (read) yield diffIdsOf(read.config)
     }
   }
 
   /**
    * How many images there are, how many of them are used, and the bytes of their blobs, each
-   * counted once; `reclaimable` are those of blobs that no used image has.
+   * counted once; `reclaimable` are those of blobs that no used image has. Of an image that cannot
+   * be read it counts what it can.
    */
   async usage(
     isUsed: (image: Image) => boolean,
@@ -84,13 +109,13 @@ export class AllImages {
     const counted = new Set<Digest>()
     const used = new Set<Digest>()
     let [total, active, bytes, activeBytes] = [0, 0, 0, 0]
-    for await (const { entries } of this.names.byImage()) {
-      const read = await this.#read(entries)
-      if (!read) continue
-      const isActive = isUsed(read.image)
+    for await (const { digest, entries } of this.names.byImage()) {
+      const found = await this.#measured(digest, entries)
+      if (!found) continue
+      const isActive = isUsed(found.image)
       total++
       if (isActive) active++
-      for (const [digest, size] of read.blobs) {
+      for (const [digest, size] of found.blobs) {
         if (!counted.has(digest)) bytes += size
         if (isActive && !used.has(digest)) activeBytes += size
         counted.add(digest)
@@ -103,42 +128,55 @@ export class AllImages {
   /**
    * The images without a tag: what docker calls dangling. One that an index names may be among
    * them: it loses its own entry, and stays as a part of the index (`lookBelow`).
-   * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any image
+   *
+   * A tag that cannot be read may be of any image of its repository: those are not among them.
    */
   async untagged(): Promise<Pick<Image, 'id' | 'digest'>[]> {
     const tagged = new Set<Digest>()
     const untagged = new Map<Digest, Pick<Image, 'id' | 'digest'>>()
+    const hidden = new Set<Repository>()
     for await (const entry of this.names.walk()) {
-      if ('damage' in entry) throw entry.damage
+      const { repository, tag } = entry.name
+      if ('damage' in entry) {
+        if (tag !== undefined && repository !== undefined) hidden.add(repository)
+        continue
+      }
       if (!('image' in entry)) continue
       const { id, digest } = entry.image
-      if (entry.name.tag) {
+      if (tag) {
         tagged.add(digest)
         untagged.delete(digest)
       } else if (!tagged.has(digest)) untagged.set(digest, { id, digest })
     }
+    for (const repository of hidden)
+      for (const digest of [...untagged.keys()])
+        if (await this.names.look(keys.imageDigest(repository, digest))) untagged.delete(digest)
     return [...untagged.values()]
   }
 
   /**
    * The manifests that are no images, were kept for a tag, and have none in their repository. One
-   * that has a subject is found by it, so it is not among them. One that an index names may be:
-   * see `untagged`.
-   * @throws StrataError `corrupt` if a name cannot be read: it may be the tag of any manifest
+   * that has a subject is found by it, so it is not among them. One that an index names may be, and
+   * one of a repository with a tag that cannot be read is not: see `untagged`.
    */
   async untaggedManifests(): Promise<UntaggedManifest[]> {
     const found: UntaggedManifest[] = []
     let repository: Repository | undefined
     let untagged = new Set<Digest>()
+    let isHidden = false
     const finish = (): void => {
       const of = repository
-      if (of !== undefined) found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
+      if (of !== undefined && !isHidden) found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
       untagged = new Set()
+      isHidden = false
     }
     for await (const entry of this.names.walk()) {
-      if ('damage' in entry) throw entry.damage
       if (entry.name.repository !== repository) finish()
       repository = entry.name.repository
+      if ('damage' in entry) {
+        if (entry.name.tag !== undefined) isHidden = true
+        continue
+      }
       const record = recordOf(entry)
       // A repository's manifests come before its tags.
       if (entry.name.tag !== undefined) untagged.delete(record.digest)
@@ -149,34 +187,54 @@ export class AllImages {
   }
 
   /** All that one name needs. Nothing if it was removed, or moved, since it was listed. */
-  async #blobsOf(entry: NameEntry | PlainEntry): Promise<Iterable<Digest>> {
+  async #referencesOf(entry: NameEntry | PlainEntry): Promise<RecordReferences | DamagedName> {
     const record = recordOf(entry)
+    const found = await referencesOf(record, this.blobs)
+    if (!found.unreadable) return found
+    const again = await this.names.look(entry.key)
+    if (again && 'damage' in again) return again
+    if (!again || recordOf(again).digest !== record.digest) return { blobs: new Map(), unreadable: undefined }
+    return referencesOf(recordOf(again), this.blobs)
+  }
+
+  /**
+   * The image that has these names. If none of them stands any more, they are looked up again: the
+   * image may have got another name, and lost the ones that were listed.
+   */
+  async #imageOf(digest: Digest, entries: readonly NameEntry[] = []): Promise<Image | undefined> {
+    return groupByImage(entries.length > 0 ? entries : await this.names.allOfDigest(digest))[0]
+  }
+
+  /** The image that has these names, and its blobs. Nothing if it was removed since. */
+  async #measured(
+    digest: Digest,
+    entries: readonly NameEntry[],
+  ): Promise<{ readonly image: Image; readonly blobs: ReadonlyMap<Digest, number> } | undefined> {
+    const image = await this.#imageOf(digest, entries)
+    if (!image) return undefined
+    const found = await referencesOf(image, this.blobs)
+    if (!found.unreadable) return { image, ...found }
+    // Looked at again: it may even have been loaded again.
+    const again = await this.#imageOf(digest)
+    return again && { image: again, ...(await referencesOf(again, this.blobs)) }
+  }
+
+  /** The image that has these names. Nothing if it cannot be read. */
+  async #read(digest: Digest, entries: readonly NameEntry[]): Promise<ReadImage | undefined> {
+    const image = await this.#imageOf(digest, entries)
+    if (!image) return undefined
     try {
-      return await this.#blobsNamedBy(record)
-    } catch {
-      const again = await this.names.look(entry.key)
-      if (again && 'damage' in again) throw again.damage
-      if (!again || recordOf(again).digest !== record.digest) return []
-      return this.#blobsNamedBy(recordOf(again))
+      return await readImage(image, this.blobs)
+    } catch (error) {
+      if (!isOfOneManifest(error)) throw error
     }
-  }
-
-  async #blobsNamedBy(record: RecordedManifest): Promise<Iterable<Digest>> {
-    if (!isPlain(record)) return (await readWithBlobs(record, this.blobs)).blobs.keys()
-    return this.manifests.blobsOf(record).catch((error: unknown) => {
-      throw ifNotFound(error, 'corrupt', `manifest ${record.digest} is incomplete`)
-    })
-  }
-
-  /** The image that has these names. Nothing if it was removed since they were read. */
-  async #read(entries: readonly NameEntry[]): Promise<WithBlobs | undefined> {
-    const [image] = groupByImage(entries)
+    // Looked at again: it may have been loaded again.
+    const again = await this.#imageOf(digest)
     return (
-      image &&
-      readWithBlobs(image, this.blobs).catch(async () => {
-        // Looked at again: it may even have been loaded again.
-        const [again] = groupByImage(await this.names.allOfDigest(image.digest))
-        return again && readWithBlobs(again, this.blobs)
+      again &&
+      readImage(again, this.blobs).catch((error: unknown) => {
+        if (!isOfOneManifest(error)) throw error
+        return undefined
       })
     )
   }
@@ -196,6 +254,28 @@ const NOTHING: Without = { images: new Set(), manifests: new Set() }
 export interface UntaggedManifest {
   readonly repository: Repository
   readonly digest: Digest
+}
+
+const TO_NOBODY: Told = { isHad: () => undefined, isUnreadable: () => undefined }
+
+function unreadableName({ name, damage }: DamagedName): Unreadable {
+  return {
+    name: textOfName(name),
+    reason: damage.message,
+    repository: name.repository,
+    refersTo: 'any blob',
+  }
+}
+
+function unreadableManifest(entry: NameEntry | PlainEntry, error: StrataError): Unreadable {
+  const name = textOfName(entry.name)
+  return {
+    name,
+    reason: `what ${name} refers to cannot be read: ${error.message}: load or push it again, or remove it (strata rmi ${name})`,
+    repository: entry.name.repository,
+    refersTo: 'blobs of its repository',
+    ...('image' in entry ? { surely: entry.image.id } : {}),
+  }
 }
 
 /** Two names with the same content need the same blobs: the lists of parts of two can differ. */

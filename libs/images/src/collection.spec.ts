@@ -104,7 +104,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     const collect = async () => {
       const collected = await new Collector(store).collect({
         dryRun: false,
-        references: (isHad) => new Images(store).all.references(undefined, isHad),
+        references: (told) => new Images(store).all.references(undefined, told),
       })
       await new Images(store).tidyNames()
       return collected

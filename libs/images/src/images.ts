@@ -64,7 +64,7 @@ export class Images {
     this.#leases = new Leases(store)
     const oldTags = new OldTags(store, this.#names)
     this.#repositories = new Repositories(store, this.#names, oldTags)
-    this.all = new AllImages(this.#names, this.#blobs, this.#repositories.manifests)
+    this.all = new AllImages(this.#names, this.#blobs)
     this.#upkeep = new Upkeep(store, this.#names, this.#repositories, oldTags)
   }
 

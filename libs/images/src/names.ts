@@ -548,7 +548,7 @@ export function textOfName(name: ImageKey): string {
 function remedyFor(key: string): string {
   const name = parseImageKey(key)
   const text = name ? textOfName(name) : key
-  return `load ${text} again, or remove it (strata rmi ${text}); until then nothing is collected`
+  return `load ${text} again, or remove it (strata rmi ${text}); until then no blob is collected`
 }
 
 /**

@@ -4,6 +4,7 @@ import { CAS_ATTEMPTS, changedTooOften, keys } from '@strata/store'
 import { isPlain, type Image } from './image.js'
 import { namesOf, textOfName, type DamagedName, type NameEntry, type Names, type PlainEntry } from './names.js'
 import type { Manifests } from './repositories/manifests.js'
+import { isOfOneManifest } from './repositories/stops.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
 
 export interface Removal {
@@ -97,9 +98,9 @@ async function removeManifest(
     if ('image' in tag) images.push(tag.image)
   }
   refuseSeveral(removal, tags)
-  // Without a tag its bytes say what it is. A manifest whose bytes are gone can still be removed.
+  // Without a tag its bytes say what it is. A manifest that cannot be read can still be removed.
   const described = await manifests.tagged(repository, digest).catch((error: unknown) => {
-    if (!(error instanceof StrataError && ['not_found', 'corrupt'].includes(error.code))) throw error
+    if (!isOfOneManifest(error)) throw error
   })
   if (described && !isPlain(described.tagged)) images.push(described.tagged)
   await refuseInUse(removal, images)

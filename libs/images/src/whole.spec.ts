@@ -45,7 +45,7 @@ describe('an image with all its platforms', () => {
     platform: `linux/${architecture}`,
   })
   const collect = async () =>
-    new Collector(store).collect({ dryRun: false, references: (isHad) => images.all.references(undefined, isHad) })
+    new Collector(store).collect({ dryRun: false, references: (told) => images.all.references(undefined, told) })
   const isThere = async (...digests: Digest[]) =>
     Promise.all(digests.map(async (digest) => (await blobs.stat(digest)) !== undefined))
 

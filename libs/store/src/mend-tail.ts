@@ -2,12 +2,11 @@ import { createHash } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import {
   algorithmOf,
-  documentSchema,
   familiarReference,
   hexOf,
   isDigest,
-  MAX_JSON_BYTES,
-  parseJson,
+  MAX_STORED_JSON_BYTES,
+  readReferences,
   type Digest,
 } from '@strata/oci'
 import { z } from 'zod'
@@ -128,16 +127,15 @@ async function lackOf(
   if (among?.has(manifest)) return manifest
   let needed: Digest[]
   try {
-    const document = parseJson(
-      documentSchema,
-      await blobs.read(manifest, MAX_JSON_BYTES),
-      `manifest ${manifest}`,
-      'corrupt',
-    )
+    const what = `manifest ${manifest}`
+    const { config, layers } = readReferences(await blobs.read(manifest, MAX_STORED_JSON_BYTES), what)
     // What an index names is here or was never: what is here has its own place in the record.
-    needed = document.manifests === undefined ? [document.config, ...document.layers].map((part) => part.digest) : []
+    needed = [...(config ? [config] : []), ...layers].map(({ digest }) => digest)
   } catch (error) {
-    if (!(error instanceof StrataError) || !['not_found', 'corrupt'].includes(error.code)) throw error
+    if (!(error instanceof StrataError)) throw error
+    // What is too large to be read is all there, and must not keep the store from opening.
+    if (error.code === 'limit_exceeded') return undefined
+    if (!['not_found', 'corrupt'].includes(error.code)) throw error
     return among ? undefined : manifest
   }
   for (const digest of needed) if (among ? among.has(digest) : !(await blobs.stat(digest))) return digest

@@ -35,6 +35,8 @@ it('a damaged name stops no other, nor its own removal or a load over it; a coll
     expect(await strata.cli(['system', 'df'])).toMatchObject({ code: 0 })
     const prune = await strata.cli(['system', 'prune', '-f'])
     expect(prune).toMatchObject({ code: 1, stderr: expect.stringContaining('strata rmi t/one:1') as string })
+    expect(prune.stdout.toString()).toContain('Total reclaimed space')
+    expect(prune.stdout.toString()).not.toContain('blobs')
     if (way === 'load') await strata.load(Readable.from([await archive('t/one:1')]))
     if (way === 'rmi') expect(await strata.cli(['rmi', 't/one:1'])).toMatchObject({ code: 0 })
     if (way === 'tag') expect(await strata.cli(['tag', 't/two:1', 't/one:1'])).toMatchObject({ code: 0 })

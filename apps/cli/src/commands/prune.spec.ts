@@ -47,6 +47,17 @@ async function service(): Promise<ServiceDouble> {
 const bodyOf = async (double: ServiceDouble): Promise<unknown> =>
   JSON.parse((await double.asked('POST', '/v1/gc')).body.toString())
 
+it('says what cannot be read and keeps bytes in the store, and ends with 1', async () => {
+  const first = [{ name: 'a:1', reason: 'a:1 cannot be read: remove it' }]
+  await using double = (await service()).json('POST /v1/gc', 200, { ...result, unreadable: { count: 3, first } })
+  const { code, stdout, stderr } = await strata(double, ['system', 'prune', '-f'])
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: 'a:1 cannot be read: remove it\n2 more cannot be read: see the log of the storage service\n',
+  })
+  expect(stdout).toContain('Total reclaimed space: 2.51MB')
+})
+
 it('removes stopped containers, then all that nothing needs, and says what and how much', async () => {
   await using double = await service()
   const { code, stdout, stderr } = await strata(double, ['system', 'prune', '-f'])

@@ -57,6 +57,7 @@ async function prune(context: Context, dryRun: boolean): Promise<void> {
   printGroup(dryRun ? 'Data to delete' : 'Deleted Data', dataLines(result))
   const silent = result.nodes.flatMap((node) => (node.done ? [] : [node]))
   warnOfAbsent([...absent.filter(({ node }) => !silent.some((other) => other.node === node)), ...silent])
+  warnOfUnreadable(result)
   const written = containers.reduce((sum, { bytes }) => sum + bytes, 0)
   print(`Total ${dryRun ? 'reclaimable' : 'reclaimed'} space: ${humanSize(result.bytes + written)}`)
 }
@@ -94,6 +95,15 @@ function printGroup(title: string, lines: readonly string[]): void {
 function warnOfAbsent(nodes: readonly { readonly node: string; readonly reason: string }[]): void {
   for (const { reason } of nodes) complain(reason)
   if (nodes.length > 0) process.exitCode = 1
+}
+
+/** Something that cannot be read keeps bytes in the store until somebody does something about it. */
+function warnOfUnreadable(result: CollectResult): void {
+  // A service of an older release tells nothing of it.
+  const { count, first } = (result as Partial<CollectResult>).unreadable ?? { count: 0, first: [] }
+  for (const { reason } of first) complain(reason)
+  if (count > first.length) complain(`${count - first.length} more cannot be read: see the log of the storage service`)
+  if (count > 0) process.exitCode = 1
 }
 
 /** As docker: a line is read wherever stdin comes from, and only y goes on. */

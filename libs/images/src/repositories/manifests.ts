@@ -1,22 +1,21 @@
-import { StrataError } from '@strata/base'
-import {
-  documentSchema,
-  hexOf,
-  digestFromHex,
-  MAX_JSON_BYTES,
-  parseJson,
-  type Digest,
-  type Repository,
-} from '@strata/oci'
+import { atMost, StrataError } from '@strata/base'
+import { hexOf, digestFromHex, MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
 import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
 import type { Names } from '../names.js'
-import { readWhole } from '../whole.js'
+import { referencesOf } from '../references.js'
 import { lookBelow, type Sight } from './below.js'
 import { describe, mediaTypeOfPart, plainOf, readDocument, type Document } from './describe.js'
 import { Indexes } from './indexes.js'
 import { mergedRecords, withParts } from './merge.js'
 import type { RepositoryParts } from './repository-parts.js'
+
+/** Manifests that are asked for at the same time: some 4 small store calls each. */
+const LOOKS_AT_ONCE = 16
+/** Blobs that are held at the same time: some 6 small store calls each. */
+const HOLDS_AT_ONCE = 16
+/** The same for each of the children of an index that are read at the same time. */
+const HOLDS_OF_ONE_AT_ONCE = 4
 
 /** A manifest of a repository, as its record says. */
 export interface StoredManifest {
@@ -157,8 +156,12 @@ export class Manifests {
 
   /** Updates an index if one of these children, which it lacked, has come. */
   async complete(repository: Repository, index: Digest, lacks: readonly Digest[], run: LeaseRun): Promise<void> {
-    for (const child of lacks)
-      if (await this.has(repository, child)) return this.#indexes.update(repository, index, run)
+    let hasCome = false
+    await atMost(LOOKS_AT_ONCE, lacks, async (child) => {
+      // The first is enough: an update looks at all.
+      hasCome ||= await this.has(repository, child)
+    })
+    if (hasCome) await this.#indexes.update(repository, index, run)
   }
 
   /** Brings the record of an index to what its repository has now. */
@@ -286,7 +289,8 @@ export class Manifests {
       await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease)
     } catch (error) {
       // A manifest that lacks blobs gets no record.
-      if (error instanceof StrataError && ['not_found', 'corrupt', 'layer_missing'].includes(error.code)) return false
+      const codes = ['not_found', 'corrupt', 'limit_exceeded', 'layer_missing']
+      if (error instanceof StrataError && codes.includes(error.code)) return false
       throw error
     }
     await this.keep(repository, isPlain(record) ? { ...record, kept: 'tag' } : record, run)
@@ -295,21 +299,9 @@ export class Manifests {
 
   /** All that a manifest refers to, and itself. @throws StrataError `not_found`, `corrupt` */
   async blobsOf(record: RecordedManifest): Promise<Digest[]> {
-    const { blobs } = this.parts
-    const { digest } = record
-    if (record.whole) {
-      const { documents, blobs: others, layers } = await readWhole(record, blobs)
-      return [digest, ...[...documents, ...others, ...layers].map((part) => part.digest)]
-    }
-    const document = parseJson(
-      documentSchema,
-      await blobs.read(digest, MAX_JSON_BYTES),
-      `manifest ${digest}`,
-      'corrupt',
-    )
-    return document.manifests === undefined
-      ? [digest, document.config.digest, ...document.layers.map((layer) => layer.digest)]
-      : [digest]
+    const { blobs, unreadable } = await referencesOf(record, this.parts.blobs)
+    if (unreadable) throw unreadable
+    return [...blobs.keys()]
   }
 
   /** What a tag that stands for the manifest carries. `undefined`: the repository lacks it. */
@@ -351,21 +343,22 @@ export class Manifests {
 
   /** Holds all that a manifest refers to. @throws StrataError `layer_missing` */
   async holdAll(digests: readonly Digest[], manifest: Digest, { lease }: LeaseRun): Promise<void> {
-    for (const digest of new Set(digests))
+    await atMost(HOLDS_AT_ONCE, new Set(digests), async (digest) => {
       if (!(await this.parts.blobs.hold(digest, lease)))
         throw new StrataError('layer_missing', `manifest ${manifest} needs blob ${digest}, which is not in the store`)
+    })
   }
 
   /** Holds blobs, each once: the children of an index may share them. */
   #holder({ lease }: LeaseRun): Sight['hold'] {
     const held = new Map<Digest, Promise<boolean>>()
     return async (digests) => {
-      for (const digest of digests) {
+      const areHeld = await atMost(HOLDS_OF_ONE_AT_ONCE, digests, (digest) => {
         const holding = held.get(digest) ?? this.parts.blobs.hold(digest, lease)
         held.set(digest, holding)
-        if (!(await holding)) return false
-      }
-      return true
+        return holding
+      })
+      return areHeld.every(Boolean)
     }
   }
 }

@@ -40,7 +40,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   const collect = async () => {
     const { report } = await new Collector(store).collect({
       dryRun: false,
-      references: (isHad) => images.all.references(undefined, isHad),
+      references: (told) => images.all.references(undefined, told),
     })
     await images.tidyNames()
     return report

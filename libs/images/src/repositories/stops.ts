@@ -4,6 +4,6 @@ import { StrataError, type ErrorCode } from '@strata/base'
 const STOPS: ReadonlySet<ErrorCode> = new Set(['store_unavailable', 'storage_full', 'upload_interrupted', 'cancelled'])
 
 /** Whether an error is of the one manifest that was worked on, so that work on others can go on. */
-export function isOfOneManifest(error: unknown): boolean {
+export function isOfOneManifest(error: unknown): error is StrataError {
   return error instanceof StrataError && !STOPS.has(error.code)
 }

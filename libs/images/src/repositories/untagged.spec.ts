@@ -65,7 +65,7 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
     const absent = { images: new Set<Digest>(), manifests: new Set([keys.imageDigest(other, tagged.manifest.digest)]) }
     const dry = await new Collector(registry.store).collect({
       dryRun: true,
-      references: (isHad) => registry.images.all.references(absent, isHad),
+      references: (told) => registry.images.all.references(absent, told),
     })
     expect(dry.report.blobs.count).toBe(0)
     await prune()
@@ -208,9 +208,10 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
       images: new Set(untagged.map(({ digest }) => digest)),
       manifests: new Set(others.map((one) => keys.imageDigest(one.repository, one.digest))),
     }
-    const references = (isHad: Parameters<typeof registry.images.all.references>[1]) =>
-      registry.images.all.references(absent, isHad)
-    const { report } = await new Collector(registry.store).collect({ dryRun: true, references })
+    const { report } = await new Collector(registry.store).collect({
+      dryRun: true,
+      references: (told) => registry.images.all.references(absent, told),
+    })
     for (const { digest } of untagged) await registry.images.removeUntagged(digest)
     for (const manifest of others) await registry.images.removeUntaggedManifest(manifest)
     expect((await registry.collect()).blobs).toEqual(report.blobs)

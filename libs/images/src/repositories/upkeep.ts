@@ -140,18 +140,18 @@ export class Upkeep {
           const digests = await manifests.blobsOf(record)
           await manifests.holdAll(digests, record.digest, run)
           await blobs.add(repository, withoutDocuments(record, digests), run.lease)
+          await this.#repositoryNames.add(repository)
+          // Looked at again: now that all is held, what the name stands for stays.
+          const again = await this.names.look(entry.key)
+          if (tag === undefined || !again || 'damage' in again || recordOf(again).digest !== record.digest) continue
+          await manifests.keep(repository, record, run)
+          const last = await this.names.look(entry.key)
+          if (!last) await this.names.retireUntagged(repository, record.digest)
         } catch (error) {
-          // One manifest that cannot be read must not keep the service from its start.
-          if (isOfOneManifest(error)) continue
-          throw error
+          // One manifest that cannot be read, or whose record cannot be written, must not keep the
+          // service from its start.
+          if (!isOfOneManifest(error)) throw error
         }
-        await this.#repositoryNames.add(repository)
-        // Looked at again: now that all is held, what the name stands for stays.
-        const again = await this.names.look(entry.key)
-        if (tag === undefined || !again || 'damage' in again || recordOf(again).digest !== record.digest) continue
-        await manifests.keep(repository, record, run)
-        const last = await this.names.look(entry.key)
-        if (!last) await this.names.retireUntagged(repository, record.digest)
       }
     })
   }

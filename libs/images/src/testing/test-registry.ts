@@ -6,6 +6,7 @@ import {
   Leases,
   listAll,
   TOMBSTONE_BYTES,
+  type Collected,
   type ObjectStore,
   type StoreCollection,
 } from '@strata/store'
@@ -40,12 +41,16 @@ export class TestRegistry {
   }
 
   async collect(): Promise<StoreCollection> {
-    const { report } = await new Collector(this.store).collect({
+    return (await this.collected()).report
+  }
+
+  async collected(): Promise<Collected> {
+    const collected = await new Collector(this.store).collect({
       dryRun: false,
-      references: (isHad) => this.images.all.references(undefined, isHad),
+      references: (told) => this.images.all.references(undefined, told),
     })
     await this.images.tidyNames()
-    return report
+    return collected
   }
 
   /** As a load does it: the blobs, and then the image with its names. */

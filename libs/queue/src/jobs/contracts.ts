@@ -3,6 +3,7 @@ import { isDiffId, isDigest, NOT_A_DIGEST, PLATFORM, type DiffId, type Digest } 
 import { z } from 'zod'
 
 /** What jobs and requests answer has one shape each, in `@strata/api`. */
+export { MAX_UNREADABLE } from '@strata/api'
 export type { LayerRef, LoadReport } from '@strata/api'
 
 /**

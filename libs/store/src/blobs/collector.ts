@@ -50,25 +50,50 @@ export interface StoreCollection {
 export interface CollectOptions {
   /**
    * Every blob that something visible refers to. Called once, at its place in the protocol. May
-   * give one twice; must not leave one out: it throws instead.
-   *
-   * It also says of each repository what it has: each manifest, and each blob that one refers to.
+   * give one twice; must not leave one out: it tells of what it cannot read, or throws.
    */
-  readonly references: (isHad: IsHad) => AsyncIterable<Digest>
+  readonly references: (told: Told) => AsyncIterable<Digest>
   readonly dryRun: boolean
   readonly signal?: AbortSignal
 }
 
-/** To be called for each thing that a repository has. */
-export type IsHad = (repository: Repository, digest: Digest) => void
+/** What `references` tells beside the references. */
+export interface Told {
+  /** Of each repository what it has: each manifest, and each blob that one refers to. */
+  readonly isHad: (repository: Repository, digest: Digest) => void
+  /** Something visible whose references cannot be read. The rest is collected. */
+  readonly isUnreadable: (unreadable: Unreadable) => void
+}
 
-/**
- * Also the diffIDs of layers whose indexes go: who keeps things by them elsewhere may let go of
- * those as well.
- */
+/** Something visible that refers to blobs, and nobody can tell to which. */
+export interface Unreadable {
+  /** As `rmi` takes it, and people read it. */
+  readonly name: string
+  /** A sentence: what is wrong, and what to do. */
+  readonly reason: string
+  /** The repository that it is in. What that has keys of stays. */
+  readonly repository: Repository | undefined
+  /**
+   * What it refers to: blobs that its repository has keys of, or any blob. (A name that cannot be
+   * read may be of an older store, in which its repository has no keys for it.)
+   */
+  readonly refersTo: 'blobs of its repository' | 'any blob'
+  /**
+   * A blob that it surely refers to. If its repository has no key of that, what it refers to may be
+   * any blob: the keys of one manifest were made together.
+   */
+  readonly surely?: Digest
+}
+
 export interface Collected {
   readonly report: StoreCollection
+  /**
+   * The diffIDs of layers whose indexes went: who keeps things by them elsewhere may let go of
+   * those as well.
+   */
   readonly indexes: readonly DiffId[]
+  /** What could not be read. What it may refer to has stayed. */
+  readonly unreadable: readonly Unreadable[]
 }
 
 /** Objects looked after at once. */
@@ -125,8 +150,12 @@ const DELETED_AT_ONCE = 500
  *
  * **Damaged records** are never guessed at. A blob's is retired only if nothing refers to the blob
  * and no lease lives, since any may hold it; while one stays, no data without a record are
- * deleted. A lease's counts as one of a lease that lives. For a name's see `references`: it
- * throws.
+ * deleted. A lease's counts as one of a lease that lives.
+ *
+ * **What cannot be read** (`Unreadable`: a manifest whose bytes are gone or damaged, the record of
+ * a name) keeps everything that it may refer to. A manifest of a repository keeps the blobs that
+ * the repository has keys of: whoever put the manifest added these keys. Where that is not sure, no
+ * blob is retired. All else is collected, and the caller is told.
  *
  * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to
  * set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes
@@ -161,21 +190,22 @@ export class Collector {
       blobs: await gathered(this.#repositoryBlobs.list()),
       had: new Set(),
     }
-    const { listed, live, doomed } = await this.#collectBlobs(options, repositories.had, sum)
+    const { listed, live, doomed, unreadable } = await this.#collectBlobs(options, repositories, sum)
     const ended = await this.#collectRepositories(options, repositories, live, sum)
     const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
     await this.#collectIdMarks(options, marks, (id) => live.has(id) || inUse(id), sum)
     await this.#collectEndedLeases(options, sum)
     await this.#collectMarks(options, sum)
-    return { report: sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0)), indexes }
+    const report = sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0))
+    return { report, indexes, unreadable }
   }
 
   /** Gives the records as listed, and the digests of the blobs that went (or would go). */
   async #collectBlobs(
     { references, dryRun, signal }: CollectOptions,
-    had: Set<string>,
+    repositories: RepositoryKeys,
     sum: Sums,
-  ): Promise<{ listed: ListedBlob[]; live: Set<string>; doomed: Set<Digest> }> {
+  ): Promise<{ listed: ListedBlob[]; live: Set<string>; doomed: Set<Digest>; unreadable: Unreadable[] }> {
     const listed: ListedBlob[] = []
     const damaged: DamagedBlob[] = []
     for await (const blob of this.#blobs.list([], (one) => damaged.push(one))) {
@@ -186,20 +216,25 @@ export class Collector {
     const live = await this.#leases.liveIds()
     failpoint('collect.uploads-listed')
     const referred = new Set<Digest>()
-    const isHad: IsHad = (repository, digest) => {
-      had.add(keys.repository(repository)).add(keys.repositoryBlob(repository, digest))
+    const unreadable: Unreadable[] = []
+    const told: Told = {
+      isHad: (repository, digest) => {
+        repositories.had.add(keys.repository(repository)).add(keys.repositoryBlob(repository, digest))
+      },
+      isUnreadable: (one) => unreadable.push(one),
     }
-    for await (const digest of references(isHad)) {
+    for await (const digest of references(told)) {
       signal?.throwIfAborted()
       referred.add(digest)
     }
     failpoint('collect.references-read')
+    const isAnyReferred = keepUnreadable(unreadable, repositories, referred)
 
     const doomed = new Set<Digest>()
     await each(listed, signal, async (blob) => {
       const { digest, record } = blob
       const holders = record.holders.filter((lease) => live.has(lease))
-      if (referred.has(digest) || holders.length > 0) {
+      if (isAnyReferred || referred.has(digest) || holders.length > 0) {
         const shorter = recordBytes(record) - recordBytes({ ...record, holders })
         if (shorter > 0 && (dryRun || (await this.#pruned(this.#blobs.prune(blob, holders)))))
           sum.add('records', shorter)
@@ -217,12 +252,12 @@ export class Collector {
       sum.add('blobs', there.bytes, there.linked)
     })
     // Of one whose record is damaged any lease may be a holder. Its bytes go as unnamed data.
-    for (const blob of live.size === 0 ? damaged : []) {
+    for (const blob of live.size === 0 && !isAnyReferred ? damaged : []) {
       if (referred.has(blob.digest) || (!dryRun && !(await this.#blobs.retire(blob)))) continue
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    return { listed, live, doomed }
+    return { listed, live, doomed, unreadable }
   }
 
   /**
@@ -423,6 +458,33 @@ interface RepositoryKeys {
   readonly names: readonly ListedRepository[]
   readonly blobs: readonly ListedRepositoryBlob[]
   readonly had: Set<string>
+}
+
+/**
+ * Adds what unreadable things may refer to: the blobs that their repositories have keys of.
+ * `true`: that may be any blob.
+ */
+function keepUnreadable(
+  unreadable: readonly Unreadable[],
+  { blobs, had }: RepositoryKeys,
+  referred: Set<Digest>,
+): boolean {
+  if (unreadable.length === 0) return false
+  const kept = new Set(unreadable.map(({ repository }) => repository))
+  const there = new Set<string>()
+  for (const { key, repository, digest } of blobs) {
+    if (!kept.has(repository)) continue
+    there.add(key)
+    had.add(key)
+    referred.add(digest)
+  }
+  for (const repository of kept) if (repository !== undefined) had.add(keys.repository(repository))
+  return unreadable.some(
+    ({ repository, refersTo, surely }) =>
+      repository === undefined ||
+      refersTo === 'any blob' ||
+      (surely !== undefined && !there.has(keys.repositoryBlob(repository, surely))),
+  )
 }
 
 const KINDS = ['blobs', 'data', 'indexes', 'records', 'partialUploads'] as const

@@ -1,0 +1,55 @@
+import { atMost, StrataError } from '@strata/base'
+import { MAX_STORED_JSON_BYTES, readReferences, type Digest } from '@strata/oci'
+import type { BlobStore } from '@strata/store'
+import { isPlain, type RecordedManifest } from './image.js'
+import { isOfOneManifest } from './repositories/stops.js'
+
+/** Documents of one record that are read at the same time. */
+const AT_ONCE = 4
+
+/** What a record refers to, and the sizes of that. */
+export interface RecordReferences {
+  /** As far as its documents could be read. */
+  readonly blobs: ReadonlyMap<Digest, number>
+  /** Of the first document that could not be read: what that names is not in `blobs`. */
+  readonly unreadable: StrataError | undefined
+}
+
+/**
+ * All that the record of a manifest refers to, and the manifest itself. Of an index that is what
+ * its parts name: the record says which these are.
+ *
+ * Reads documents as they are stored (`readReferences`), and no config. So it does not judge
+ * whether an image can be launched, and needs none of the limits that hold where images come in.
+ * @throws StrataError if the store does not answer
+ */
+export async function referencesOf(record: RecordedManifest, blobs: BlobStore): Promise<RecordReferences> {
+  const found = new Map<Digest, number>([[record.digest, record.manifestSize]])
+  // Also if its manifest cannot be read.
+  if (!isPlain(record)) found.set(record.id, 0)
+  const documents = record.whole ? record.whole.parts.map(({ digest }) => digest) : [record.digest]
+  const read = await atMost(AT_ONCE, documents, (digest) => readOne(digest, blobs))
+  let unreadable: StrataError | undefined
+  for (const [at, document] of read.entries()) {
+    const digest = documents[at]!
+    if (document instanceof StrataError) {
+      unreadable ??= document
+      if (!found.has(digest)) found.set(digest, 0)
+      continue
+    }
+    found.set(digest, document.size)
+    for (const one of document.named) found.set(one.digest, one.size)
+  }
+  return { blobs: found, unreadable }
+}
+
+async function readOne(digest: Digest, blobs: BlobStore) {
+  try {
+    const bytes = await blobs.read(digest, MAX_STORED_JSON_BYTES)
+    const { config, layers } = readReferences(bytes, `manifest ${digest}`)
+    return { size: bytes.length, named: config ? [config, ...layers] : layers }
+  } catch (error) {
+    if (isOfOneManifest(error)) return error
+    throw error
+  }
+}
