@@ -11,7 +11,7 @@ import {
   type ResolveLimits,
 } from '@strata/archive'
 import type { Images, Whole } from '@strata/images'
-import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { asStrataError, atMost, failpoint, StrataError } from '@strata/base'
 import {
   digestOf,
   familiarReference,
@@ -45,6 +45,9 @@ import { ReceivedUpload, uniqueLayers } from './received-upload.js'
 import { treeImage, treeLayer } from './tree.js'
 
 type Load = JobData<'load'>
+
+/** Indexes of layers that are looked at at the same time. */
+const AT_ONCE = 16
 
 /**
  * The `load` job: images of an upload whose bytes are in the store.
@@ -208,8 +211,7 @@ export class Loader {
     const made = new Set<Digest>()
     for (const image of all) await this.#received.keepImage(image, upload, made, signal)
     for (const { whole } of found)
-      for (const source of whole ? [whole.root, ...whole.documents, ...whole.blobs] : [])
-        await this.#received.keep(source, upload)
+      if (whole) await this.#received.keepAll([whole.root, ...whole.documents, ...whole.blobs], upload, signal)
     failpoint('load.blobs-committed')
 
     // The largest first: what is begun last ends last.
@@ -311,8 +313,9 @@ export class Loader {
   /** An image whose root no node could assemble gets no name. */
   async #expectRoom(images: readonly ArchiveImage[]): Promise<void> {
     const sizes = new Map<DiffId, number>()
-    for (const { diffId } of uniqueLayers(images))
+    await atMost(AT_ONCE, uniqueLayers(images), async ({ diffId }) => {
       sizes.set(diffId, (await this.store.stat(keys.index(diffId)))?.size ?? 0)
+    })
     for (const { layers, names, config } of images) {
       const what = `the image ${names[0] ? familiarReference(names[0]) : config.digest}`
       const bytes = layers.reduce((sum, { diffId }) => sum + (sizes.get(diffId) ?? 0), 0)

@@ -8,11 +8,13 @@ import {
   type KeptBlob,
   type MadeBlob,
 } from '@strata/archive'
-import { StrataError } from '@strata/base'
+import { atMost, StrataError } from '@strata/base'
 import { MAX_JSON_BYTES, type DiffId, type Digest } from '@strata/oci'
 import type { LoadReport } from '@strata/queue'
 import { freshDataKey, leaseInKey, piecesOf, type BlobStore, type Lease, type ObjectStore } from '@strata/store'
 
+/** Blobs that are kept, or looked at, at the same time. Their bytes are streamed. */
+const AT_ONCE = 8
 /** 100,000 entries with names of 4,096 bytes, doubled by JSON's escapes, at the worst. */
 const MAX_LISTING_BYTES = 1024 * 1024 * 1024
 
@@ -53,11 +55,12 @@ export class ReceivedUpload {
     made: ReadonlySet<Digest>,
   ): Promise<LoadReport['layers']> {
     const tally = { new: { count: 0, bytes: 0 }, known: { count: 0, bytes: 0 } }
-    for (const { digest, size } of new Map(layers.map(({ blob }) => [blob.digest, blob])).values()) {
+    const unique = new Map(layers.map(({ blob }) => [blob.digest, blob]))
+    await atMost(AT_ONCE, unique.values(), async ({ digest, size }) => {
       const kind = tally[(await this.#isOf(upload, digest, made)) ? 'new' : 'known']
       kind.count++
       kind.bytes += size
-    }
+    })
     return tally
   }
 
@@ -72,16 +75,25 @@ export class ReceivedUpload {
    * added to `made`. A plain layer is proven with that: its bytes are its tar.
    */
   async keepImage(image: ArchiveImage, upload: string, made: Set<Digest>, signal: AbortSignal): Promise<void> {
-    for (const source of [image.config, ...(image.manifest ? [image.manifest] : [])]) {
-      signal.throwIfAborted()
-      await this.keep(source, upload)
-    }
-    for (const { blob, compression, diffId } of image.layers) {
+    await this.keepAll([image.config, ...(image.manifest ? [image.manifest] : [])], upload, signal)
+    await atMost(AT_ONCE, uniqueLayers([image]), async ({ blob, compression, diffId }) => {
       signal.throwIfAborted()
       const isPlain = compression === 'none'
       if (await this.keep(blob, upload, isPlain ? diffId : undefined)) made.add(blob.digest)
       else if (isPlain && !made.has(blob.digest)) await this.blobs.prove(blob.digest, diffId)
-    }
+    })
+  }
+
+  /** Documents and other blobs become blobs that are held for this upload. */
+  async keepAll(
+    sources: readonly (BlobSource | MadeBlob | KeptBlob)[],
+    upload: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await atMost(AT_ONCE, sources, async (source) => {
+      signal.throwIfAborted()
+      await this.keep(source, upload)
+    })
   }
 
   /**

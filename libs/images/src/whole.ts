@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/base'
+import { atMostOf, StrataError } from '@strata/base'
 import {
   bestFor,
   documentSchema,
@@ -24,6 +24,7 @@ import {
   type Whole,
 } from './image.js'
 import { readManifest } from './manifest.js'
+import { isOfOneManifest } from './repositories/stops.js'
 
 /**
  * The manifest of the image for a platform; without one, the manifest that is used then.
@@ -105,12 +106,10 @@ async function partsWithout(index: Digest, whole: Whole, part: Digest, blobs: Bl
     return others.filter(({ digest }) => !below.has(digest) || named.has(digest))
   } catch (error) {
     // What the damaged one led to cannot be told: it stays.
-    if (error instanceof StrataError && UNREADABLE.has(error.code)) return others
+    if (isOfOneManifest(error)) return others
     throw error
   }
 }
-
-const UNREADABLE: ReadonlySet<string> = new Set(['not_found', 'corrupt', 'limit_exceeded'])
 
 /**
  * The record of an index without one of its parts, and without what only that led to. An image
@@ -136,10 +135,13 @@ export async function withoutPart(record: RecordedManifest, part: Digest, blobs:
     return { ...without, size: layers.reduce((sum, layer) => sum + layer.size, 0) }
   } catch (error) {
     // What is damaged can be deleted all the same.
-    if (!(error instanceof StrataError && ['not_found', 'corrupt', 'not_an_image'].includes(error.code))) throw error
+    if (!isOfOneManifest(error)) throw error
     return meant === whole?.manifest ? { ...record, ...wholeOf(meant) } : plain
   }
 }
+
+/** Documents of an image that are read at the same time. Each has at most 4 MiB. */
+const READS_AT_ONCE = 4
 
 export interface Sized {
   readonly digest: Digest
@@ -170,10 +172,12 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
   const subjects = new Map<Digest, Digest>()
   const named = new Set(await childrenOf(image.digest, blobs))
   const parts = image.whole?.parts ?? []
-  for (const { digest, platform } of parts) {
-    const bytes = await blobs.read(digest, MAX_JSON_BYTES)
-    if (digest !== image.digest) documents.set(digest, { digest, size: bytes.length })
-    const document = parseDocument(bytes, digest)
+  const read = atMostOf(READS_AT_ONCE, parts, async (part) => {
+    const bytes = await blobs.read(part.digest, MAX_JSON_BYTES)
+    return { ...part, bytes: bytes.length, document: parseDocument(bytes, part.digest) }
+  })
+  for await (const { digest, platform, bytes, document } of read) {
+    if (digest !== image.digest) documents.set(digest, { digest, size: bytes })
     if (document.manifests !== undefined) {
       for (const child of document.manifests) named.add(child.digest)
       continue
@@ -183,7 +187,7 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
     add(others, document.config)
     for (const layer of document.layers) add(platform === undefined ? others : layers, layer)
     if (platform === undefined && document.subject)
-      attached.push({ digest, size: bytes.length, mediaType: document.mediaType ?? MEDIA.manifest })
+      attached.push({ digest, size: bytes, mediaType: document.mediaType ?? MEDIA.manifest })
   }
   return {
     documents: [...documents.values()],

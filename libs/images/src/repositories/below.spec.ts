@@ -21,14 +21,15 @@ it('indexes that together name too many manifests are refused before all of them
     const manifests = indexes.map(({ manifest }) => manifest)
     await registry.client.push(repositoryOf('team/app'), { ...chart, blobs: [...chart.blobs, ...manifests] })
     const children = manifests.map((manifest) => ({ ...manifest, annotations: {} }))
-    const asked: string[] = []
+    let read = 0
     const looking = lookBelow(digestOf('outer'), children, {
       blobs: new BlobStore(registry.store),
-      has: (digest) => Promise.resolve(asked.push(digest) > 0),
-      hold: () => Promise.resolve(true),
+      has: () => Promise.resolve(true),
+      // Asked for each that was read.
+      hold: () => Promise.resolve(++read > 0),
     })
     await expect(looking).rejects.toMatchObject({ code: 'limit_exceeded' })
-    expect(asked).toHaveLength(4)
+    expect(read).toBe(4)
   } finally {
     await registry.dispose()
   }

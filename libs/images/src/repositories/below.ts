@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/base'
+import { atMost, StrataError } from '@strata/base'
 import {
   documentSchema,
   formatPlatform,
@@ -10,16 +10,21 @@ import {
   type Platform,
 } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
-import { MAX_PARTS, type Whole } from '../image.js'
+import type { z } from 'zod'
+import { MAX_PARTS, MAX_SUBJECTS, type Whole } from '../image.js'
+import { isOfOneManifest } from './stops.js'
 
-/** So many children are looked at at once. Each is read, and has at most 4 MiB. */
-const AT_ONCE = 4
+/** Children that are asked for at the same time: some 4 small store calls each. */
+const LOOKS_AT_ONCE = 16
+/** Children that are read, and held in memory, at the same time. Each has at most 4 MiB. */
+const READS_AT_ONCE = 4
 
 /** Everything that an index names, and what the indexes among that name. */
 export interface Below {
   /**
    * Those that the repository has, the index's own children first. Only those have a platform, if
-   * they are images.
+   * they are images. The first `MAX_SUBJECTS` that have a subject say so: as parts of the index
+   * they stay in the list of its referrers when their own records go.
    */
   readonly parts: Whole['parts']
   /** Those that the repository does not have, or that cannot be read. */
@@ -67,21 +72,28 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
         throw new StrataError('limit_exceeded', `index ${index} leads to more than ${MAX_PARTS} manifests`)
     }
   }
+  let subjects = 0
+  const subjectOf = (document: z.infer<typeof documentSchema>): { subject?: Digest } => {
+    const subject = document.manifests === undefined ? document.subject?.digest : undefined
+    return subject === undefined || ++subjects > MAX_SUBJECTS ? {} : { subject }
+  }
   let level = new Map<Digest, Descriptor>()
   add(level, children)
   for (let isDirect = true; level.size > 0; isDirect = false) {
     const next = new Map<Digest, Descriptor>()
     const all = [...level.values()]
-    for (let at = 0; at < all.length; at += AT_ONCE) {
-      const some = all.slice(at, at + AT_ONCE)
-      const found = await Promise.all(some.map(({ digest }) => read(digest, sight)))
+    const areThere = await atMost(LOOKS_AT_ONCE, all, ({ digest }) => sight.has(digest))
+    for (let at = 0; at < all.length; at += READS_AT_ONCE) {
+      const some = all.slice(at, at + READS_AT_ONCE)
+      const found = await Promise.all(some.map(({ digest }, i) => (areThere[at + i] ? read(digest, sight) : undefined)))
       for (const [i, child] of some.entries()) {
         const document = found[i]
         if (!document) lacks.push(child.digest)
         else if (!isDirect || document.manifests !== undefined || !isImagePart(child))
-          parts.set(child.digest, { digest: child.digest })
+          parts.set(child.digest, { digest: child.digest, ...subjectOf(document) })
         else {
-          parts.set(child.digest, { digest: child.digest, platform: formatPlatform(child.platform) })
+          const platform = formatPlatform(child.platform)
+          parts.set(child.digest, { digest: child.digest, platform, ...subjectOf(document) })
           for (const { digest, size } of document.layers) layers.set(digest, size)
         }
         add(next, document?.manifests ?? [])
@@ -92,18 +104,15 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
   return { parts: [...parts.values()], lacks, size: [...layers.values()].reduce((sum, size) => sum + size, 0) }
 }
 
-const UNREADABLE: ReadonlySet<string> = new Set(['not_found', 'corrupt', 'limit_exceeded'])
-
-/** A manifest that the repository has, all of which is held. */
-async function read(digest: Digest, { blobs, has, hold }: Sight) {
-  if (!(await has(digest))) return undefined
+/** A manifest that the repository has, and all of which is held. */
+async function read(digest: Digest, { blobs, hold }: Sight) {
   try {
     const bytes = await blobs.read(digest, MAX_JSON_BYTES)
     const document = parseJson(documentSchema, bytes, `manifest ${digest}`, 'corrupt')
     const named = document.manifests === undefined ? [document.config, ...document.layers] : []
     return (await hold([digest, ...named.map((blob) => blob.digest)])) ? document : undefined
   } catch (error) {
-    if (error instanceof StrataError && UNREADABLE.has(error.code)) return undefined
+    if (isOfOneManifest(error)) return undefined
     throw error
   }
 }

@@ -1,7 +1,7 @@
 import { digestOf, MEDIA, type Digest } from '@strata/oci'
 import { keys, type ObjectStore } from '@strata/store'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { artifactOf, imageOf, repositoryOf } from '../testing/pushing-client.js'
+import { artifactOf, imageOf, indexOf, repositoryOf } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 import { Repositories } from './repositories.js'
 
@@ -111,6 +111,26 @@ describe.each(STORE_KINDS)('referrers on %s', (kind) => {
     expect(await registry.images.resolve('team/app:all')).toMatchObject({ whole: { parts: { length: 3 } } })
     await registry.remove('team/app:all')
     expect(await listed(of)).toEqual([])
+    await registry.collect()
+    expect(await registry.left()).toEqual([])
+  })
+
+  it('a signature that was pushed for a tag is one as a part of an index when its own record is gone', async () => {
+    const arm = imageOf(['two'], {}, 'arm64')
+    const of = arm.manifest.digest
+    const signed = artifactOf('1', SIGNATURE, { subject: { digest: of, size: 1, mediaType: MEDIA.manifest } })
+    await registry.client.push(app, arm)
+    const index = indexOf([arm, { ...signed, architecture: 'unknown' }])
+    await registry.client.push(app, index, 'all')
+    expect(await listed(of)).toEqual([])
+    await registry.client.push(app, signed, 'signature')
+    await registry.remove('team/app:signature')
+    await registry.collect()
+    expect((await listed(of)).map(({ digest }) => digest)).toEqual([signed.manifest.digest])
+    expect(await registry.repositories.manifests.delete(app, signed.manifest.digest)).toBe(true)
+    expect(await listed(of)).toEqual([])
+    expect(await registry.repositories.manifests.delete(app, index.manifest.digest)).toBe(true)
+    expect(await registry.repositories.manifests.delete(app, of)).toBe(true)
     await registry.collect()
     expect(await registry.left()).toEqual([])
   })

@@ -41,13 +41,10 @@ export class Tags {
    * `upload_interrupted`
    */
   async set(repository: Repository, tag: Tag, digest: Digest, run: LeaseRun): Promise<void> {
-    const { blobs } = this.parts
     const found = await this.manifests.tagged(repository, digest)
     if (!found) throw new StrataError('not_found', `${repository} has no manifest ${digest}`)
     const { tagged, lacks } = found
-    for (const blob of await this.manifests.blobsOf(tagged))
-      if (!(await blobs.hold(blob, run.lease)))
-        throw new StrataError('layer_missing', `manifest ${digest} needs blob ${blob}, which is not in the store`)
+    await this.manifests.holdAll(await this.manifests.blobsOf(tagged), digest, run)
     await this.#point(repository, tag, tagged, run, { record: tagged, lacks })
   }
 

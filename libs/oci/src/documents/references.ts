@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { isDigest, NOT_A_DIGEST, type Digest } from '../names/digest.js'
 
 /** What a document names: the digest, and the size that the document states. */
-export interface Referred {
+interface Referred {
   readonly digest: Digest
   readonly size: number
 }
