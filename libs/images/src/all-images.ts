@@ -24,8 +24,8 @@ const AT_ONCE = 8
  * | `usage` | each name of an image once, and each image's manifests | the digest of each blob |
  * | `references` | each name once, and each manifest once for each repository that has it | the digests of one repository's manifests |
  *
- * An image that is removed during a pass may be left out, or not. What cannot be read stops no pass:
- * each method says what it does with it.
+ * An image that is removed during a pass may be left out, or not. What cannot be read stops no
+ * pass: each method says what it does with it.
  */
 export class AllImages {
   constructor(
@@ -163,18 +163,18 @@ export class AllImages {
     const found: UntaggedManifest[] = []
     let repository: Repository | undefined
     let untagged = new Set<Digest>()
-    let isHidden = false
+    const hidden = new Set<Repository>()
     const finish = (): void => {
       const of = repository
-      if (of !== undefined && !isHidden) found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
+      if (of !== undefined && !hidden.has(of))
+        found.push(...[...untagged].map((digest) => ({ repository: of, digest })))
       untagged = new Set()
-      isHidden = false
     }
     for await (const entry of this.names.walk()) {
       if (entry.name.repository !== repository) finish()
       repository = entry.name.repository
       if ('damage' in entry) {
-        if (entry.name.tag !== undefined) isHidden = true
+        if (entry.name.tag !== undefined && repository !== undefined) hidden.add(repository)
         continue
       }
       const record = recordOf(entry)

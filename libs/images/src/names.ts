@@ -197,9 +197,10 @@ export class Names {
     }
   }
 
-  /** The indexes of a repository that have the manifest as a part. */
-  async *parentsOf(repository: Repository, digest: Digest): AsyncGenerator<Digest> {
+  /** The indexes of a repository that have the manifest as a part, but for `beside`. */
+  async *parentsOf(repository: Repository, digest: Digest, beside?: Digest): AsyncGenerator<Digest> {
     for await (const parent of this.#marks.parentsOf(digest, repository)) {
+      if (parent === beside) continue
       const record = await this.read(keys.imageDigest(repository, parent))
       if (record?.whole?.parts.some((part) => part.digest === digest)) yield parent
     }

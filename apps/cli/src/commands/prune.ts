@@ -97,7 +97,7 @@ function warnOfAbsent(nodes: readonly { readonly node: string; readonly reason: 
   if (nodes.length > 0) process.exitCode = 1
 }
 
-/** Something that cannot be read keeps bytes in the store until somebody does something about it. */
+/** What cannot be read keeps bytes in the store until somebody removes it or loads it again. */
 function warnOfUnreadable(result: CollectResult): void {
   // A service of an older release tells nothing of it.
   const { count, first } = (result as Partial<CollectResult>).unreadable ?? { count: 0, first: [] }

@@ -85,7 +85,9 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
     const areThere = await atMost(LOOKS_AT_ONCE, all, ({ digest }) => sight.has(digest))
     for (let at = 0; at < all.length; at += READS_AT_ONCE) {
       const some = all.slice(at, at + READS_AT_ONCE)
-      const found = await Promise.all(some.map(({ digest }, i) => (areThere[at + i] ? read(digest, sight) : undefined)))
+      const found = await Promise.all(
+        some.map(async ({ digest }, i) => (areThere[at + i] ? read(digest, sight) : undefined)),
+      )
       for (const [i, child] of some.entries()) {
         const document = found[i]
         if (!document) lacks.push(child.digest)

@@ -86,7 +86,7 @@ export class Indexes {
   async #isHereWithout(repository: Repository, digest: Digest, index: Digest): Promise<boolean> {
     const { names, oldTags } = this.parts
     if (await names.look(keys.imageDigest(repository, digest))) return true
-    for await (const parent of names.parentsOf(repository, digest)) if (parent !== index) return true
+    for await (const _ of names.parentsOf(repository, digest, index)) return true
     return (await oldTags.find(repository, digest)) !== undefined
   }
 

@@ -156,12 +156,8 @@ export class Manifests {
 
   /** Updates an index if one of these children, which it lacked, has come. */
   async complete(repository: Repository, index: Digest, lacks: readonly Digest[], run: LeaseRun): Promise<void> {
-    let hasCome = false
-    await atMost(LOOKS_AT_ONCE, lacks, async (child) => {
-      // The first is enough: an update looks at all.
-      hasCome ||= await this.has(repository, child)
-    })
-    if (hasCome) await this.#indexes.update(repository, index, run)
+    const haveCome = await atMost(LOOKS_AT_ONCE, lacks, (child) => this.has(repository, child, index))
+    if (haveCome.some(Boolean)) await this.#indexes.update(repository, index, run)
   }
 
   /** Brings the record of an index to what its repository has now. */
@@ -178,8 +174,12 @@ export class Manifests {
     return { digest, mediaType: mediaTypeOfPart(bytes, digest), size: bytes.length }
   }
 
-  async has(repository: Repository, digest: Digest): Promise<boolean> {
-    return (await this.#record(repository, digest)) !== undefined || this.#isPart(repository, digest)
+  /**
+   * Whether it is there. `beside`: an index whose own record is not asked. That of a large one is
+   * large, and would be read for each of its children.
+   */
+  async has(repository: Repository, digest: Digest, beside?: Digest): Promise<boolean> {
+    return (await this.#record(repository, digest)) !== undefined || this.#isPart(repository, digest, beside)
   }
 
   async #record(repository: Repository, digest: Digest): Promise<RecordedManifest | undefined> {
@@ -188,9 +188,9 @@ export class Manifests {
   }
 
   /** Whether it is there as a part of an index. */
-  async #isPart(repository: Repository, digest: Digest): Promise<boolean> {
+  async #isPart(repository: Repository, digest: Digest, beside?: Digest): Promise<boolean> {
     const { names, oldTags } = this.parts
-    for await (const _ of names.parentsOf(repository, digest)) return true
+    for await (const _ of names.parentsOf(repository, digest, beside)) return true
     return oldTags.isPart(repository, digest)
   }
 
@@ -325,9 +325,13 @@ export class Manifests {
     bytes: Uint8Array,
     hold: Sight['hold'] = () => Promise.resolve(true),
   ): Promise<Pick<PreparedManifest, 'tagged' | 'lacks'>> {
-    const { blobs } = this.parts
+    const { blobs, names } = this.parts
     const { digest, children } = document
-    const has = (child: Digest): Promise<boolean> => this.has(repository, child)
+    const own = children && (await names.look(keys.imageDigest(repository, digest)))
+    const parts = own && !('damage' in own) ? (recordOf(own).whole?.parts ?? []) : []
+    const known = new Set(parts.map((part) => part.digest))
+    const has = async (child: Digest): Promise<boolean> =>
+      known.has(child) || (await this.has(repository, child, digest))
     const below = children && (await lookBelow(digest, children, { blobs, has, hold }))
     return { tagged: await describe(document, bytes, blobs, below), lacks: below?.lacks }
   }
