@@ -138,7 +138,7 @@ export class AllImages {
     for await (const entry of this.names.walk()) {
       const { repository, tag } = entry.name
       if ('damage' in entry) {
-        if (tag !== undefined && repository !== undefined) hidden.add(repository)
+        if (tag !== undefined) hidden.add(repository)
         continue
       }
       if (!('image' in entry)) continue
