@@ -212,6 +212,20 @@ describe('a file on its way', () => {
     ).toEqual([])
   })
 
+  it.each([
+    ['as it is kept', { whole: false }],
+    ['whole, as an import', { whole: true }],
+  ])('cannot be read, as a disk that fails: the kernel’s reason is said, %s', async (_, options) => {
+    // Nothing is mapped at the beginning of a process's memory.
+    const fd = openSync('/proc/self/mem', 'r')
+    try {
+      const received = sides[1]!.intake.receiveFile({ fd, size: 1024 }, { upload: nextUpload(), ...options })
+      expect(await refusal(received)).toMatch(/^upload_interrupted: .*the archive cannot be read: EIO/)
+    } finally {
+      closeSync(fd)
+    }
+  })
+
   it('becomes shorter', async () => {
     write(archive)
     const fd = openSync(path(), 'r+')

@@ -11,6 +11,7 @@ import { FilePlan } from '../threads/file-plan.js'
 import type { Answer, FileJob, LayerIndexed } from '../threads/messages.js'
 import type { Source, Taken, Task } from './source.js'
 import { unpackingOf } from './unpacking.js'
+import { unreadable } from './unreadable.js'
 import { WorkerPair, type ReaderSession } from '../threads/readers.js'
 
 /** A regular file, open for reading. Whoever opened it closes it. */
@@ -19,14 +20,22 @@ export interface ArchiveFile {
   readonly size: number
 }
 
-const read = promisify(readCallback)
+const readOnce = promisify(readCallback)
+
+async function read(fd: number, buffer: Buffer, position: number): Promise<number> {
+  try {
+    return (await readOnce(fd, buffer, 0, buffer.length, position)).bytesRead
+  } catch (error) {
+    throw unreadable(error)
+  }
+}
 
 /**
  * Whether the file's bytes are those that are kept, so that any of them can be read at any time.
  */
 export async function isAsKept({ fd }: ArchiveFile, whole: boolean): Promise<boolean> {
   const head = Buffer.alloc(ARCHIVE_HEAD)
-  await read(fd, head, 0, head.length, 0)
+  await read(fd, head, 0)
   return unpackingOf(head, whole) === 'none'
 }
 
@@ -48,10 +57,10 @@ export function streamOf(file: ArchiveFile): { readonly body: Readable; close():
 async function* piecesOf({ fd, size }: ArchiveFile): AsyncGenerator<Buffer> {
   for (let at = 0; at < size;) {
     const piece = Buffer.allocUnsafeSlow(Math.min(STREAM_PIECE, size - at))
-    const { bytesRead } = await read(fd, piece, 0, piece.length, at)
-    if (bytesRead === 0) return
-    yield piece.subarray(0, bytesRead)
-    at += bytesRead
+    const length = await read(fd, piece, at)
+    if (length === 0) return
+    yield piece.subarray(0, length)
+    at += length
   }
 }
 

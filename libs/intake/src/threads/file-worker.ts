@@ -15,6 +15,7 @@ import { LayerIndexer } from './layer-indexer.js'
 import type { Answer, CopyJob, KnownFile, ListJob, PlanJob } from './messages.js'
 import { SMALL_NAME } from '../destinations/placement.js'
 import { WholeBody } from './whole-body.js'
+import { unreadable } from '../sources/unreadable.js'
 
 /** The headers alone are read here: between one file's and the next's nothing is looked at. */
 const WINDOW = 16 * 1024
@@ -236,9 +237,7 @@ function read(fd: number, buffer: Buffer, at: number, position: number): number 
   try {
     return readSync(fd, buffer, at, buffer.length - at, position)
   } catch (error) {
-    throw new StrataError('upload_interrupted', `the archive cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    })
+    throw unreadable(error)
   }
 }
 
