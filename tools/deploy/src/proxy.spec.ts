@@ -1,13 +1,14 @@
 import { execFile, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { createSocket, type Socket as Datagrams } from 'node:dgram'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer, request, type RequestListener, type Server } from 'node:http'
 import { request as requestTls } from 'node:https'
 import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { ROOT } from './compose-file.js'
@@ -31,9 +32,17 @@ let folder: string
 let dns: Datagrams
 let gatewayPort: number
 let addresses: string[] = []
+/** What the DNS waits before it answers, as docker's does under load. */
+let dnsMs = 0
 const gateways = new Map<string, Server>()
 const proxies: ChildProcess[] = []
 let port: number
+/** What the proxies wrote to their logs. */
+let log = ''
+/** Ends the answer to `/later`. */
+let endLater: () => void = () => undefined
+/** How often a gateway received `/dies`. */
+let deaths = 0
 
 /** What a client asks for by `/<name>` is noted under that name. */
 const gateway: (address: string) => RequestListener = (address) => (incoming, answer) => {
@@ -42,6 +51,20 @@ const gateway: (address: string) => RequestListener = (address) => (incoming, an
   const is: Seen = { address, received: [], aborted: false }
   seen.set(incoming.url!.slice(1), is)
   answer.on('close', () => (is.aborted = !answer.writableFinished))
+  if (incoming.url === '/dies') {
+    deaths++
+    incoming.socket.destroy()
+    return
+  }
+  if (incoming.url === '/refused') {
+    answer.writeHead(401, { 'content-length': 4, connection: 'close' }).end('who?')
+    return
+  }
+  if (incoming.url === '/later') {
+    answer.write('begun;')
+    endLater = () => answer.end('ended')
+    return
+  }
   if (incoming.url === '/begun') answer.flushHeaders()
   if (incoming.url === '/begun' || incoming.url === '/quiet') return
   incoming.on('data', (bytes: Buffer) => {
@@ -95,18 +118,24 @@ async function freePort(): Promise<number> {
   return free
 }
 
+interface ProxyOptions {
+  readonly certificate?: string
+  /** What is different in its configuration. */
+  readonly change?: (config: string) => string
+}
+
 /** At ports of their own, since a machine has one 4700. Gives the port of the API. */
-async function startProxy(certificate = ''): Promise<number> {
+async function startProxy({ certificate = '', change = (config) => config }: ProxyOptions = {}): Promise<number> {
   const [api, health] = [await freePort(), await freePort()]
   const config = join(folder, `proxy-${api}.cfg`)
   writeFileSync(
     config,
-    readFileSync(CONFIG, 'utf8')
+    change(readFileSync(CONFIG, 'utf8'))
       .replaceAll('bind :4700', `bind 127.0.0.1:${api}`)
       .replace('bind 127.0.0.1:4799', `bind 127.0.0.1:${health}`),
   )
-  const child = spawn('haproxy', ['-db', '-f', config], {
-    stdio: ['ignore', 'ignore', 'inherit'],
+  const child = spawn('haproxy', ['-W', '-db', '-f', config], {
+    stdio: ['ignore', 'pipe', 'inherit'],
     env: {
       PATH: process.env['PATH'],
       STRATA_GATEWAYS: `gateway:${gatewayPort}`,
@@ -116,6 +145,7 @@ async function startProxy(certificate = ''): Promise<number> {
     },
   })
   proxies.push(child)
+  child.stdout.on('data', (bytes: Buffer) => (log += bytes.toString()))
   await vi.waitFor(async () => expect(await ask(health, '/')).toMatch(/^[1-9] gateways\n$/), { timeout: 20_000 })
   return api
 }
@@ -141,7 +171,11 @@ async function open(at: number): Promise<{ socket: Socket; heard: () => string }
 describe.runIf(there)('the proxy', () => {
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'strata-proxy-'))
-    dns = createSocket('udp4', (question, { port: from, address }) => dns.send(answerDns(question), from, address))
+    dns = createSocket('udp4', (question, { port: from, address }) => {
+      const answer = (): void => dns.send(answerDns(question), from, address)
+      if (dnsMs === 0) answer()
+      else setTimeout(answer, dnsMs)
+    })
     dns.bind(0, '127.0.0.1')
     await once(dns, 'listening')
     gatewayPort = await freePort()
@@ -209,31 +243,177 @@ describe.runIf(there)('the proxy', () => {
     for (let round = 0; round < 20; round++) expect([...(await answers())]).toEqual(['end at 127.0.0.3'])
   })
 
-  it('ends TLS where there is a certificate', { timeout: 60_000 }, async () => {
-    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'server.pem')]
-    const made = spawnSync('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-      ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate],
-    ])
-    expect(made.status).toBe(0)
-    const ca = readFileSync(certificate)
-    const authority = join(folder, 'ca.pem')
-    writeFileSync(authority, ca)
-    writeFileSync(certificate, Buffer.concat([ca, readFileSync(key)]))
-    const at = await startProxy(certificate)
-    const outgoing = requestTls({
-      host: '127.0.0.1',
-      servername: 'localhost',
-      port: at,
-      path: '/tls',
-      ca,
-      agent: false,
+  it('speaks HTTP/1.1 only', async () => {
+    const { socket, heard } = await open(port)
+    socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+    await expect.poll(heard).toMatch(/^HTTP\/1\.1 400 /)
+    socket.destroy()
+  })
+
+  it('gives one address 500 connections, and then others still get theirs', { timeout: 60_000 }, async () => {
+    const from = (): Socket => {
+      const socket = connect({ port, host: '127.0.0.1', localAddress: '127.7.7.7' })
+      return socket.on('error', () => undefined).resume()
+    }
+    const mine = Array.from({ length: 510 }, from)
+    const left = () => mine.filter(({ closed }) => !closed)
+    await expect.poll(() => left().length).toBe(500)
+    const one = (): Promise<string> =>
+      new Promise((resolve) => {
+        const socket = from()
+        let heard = ''
+        socket.on('data', (bytes: Buffer) => (heard += bytes.toString())).on('close', () => resolve(heard))
+        socket.write('GET /mine HTTP/1.1\r\nhost: strata\r\nconnection: close\r\n\r\n')
+      })
+    expect(await one()).toBe('')
+    expect(await ask(port, '/other')).toMatch(/^end at /)
+    // One that it closes makes room for another.
+    left()[0]!.destroy()
+    await expect.poll(one).toMatch(/^HTTP\/1\.1 200 /)
+    for (const socket of mine) socket.destroy()
+  })
+
+  it(
+    'lets a client go that was answered and leaves its body unfinished, and none that waits',
+    { timeout: 60_000 },
+    async () => {
+      const at = await startProxy({ change: (config) => config.replace('timeout client 1h', 'timeout client 1s') })
+      const waiting = await open(at)
+      waiting.socket.write('GET /later HTTP/1.1\r\nhost: strata\r\n\r\n')
+      await expect.poll(waiting.heard).toContain('begun;')
+      const { socket, heard } = await open(at)
+      socket.write('POST /refused HTTP/1.1\r\nhost: strata\r\ncontent-length: 100\r\n\r\nhalf')
+      await once(socket, 'close')
+      expect(heard()).toMatch(/^HTTP\/1\.1 401 /)
+      expect(waiting.heard()).not.toContain('ended')
+      endLater()
+      await expect.poll(waiting.heard).toContain('ended')
+      waiting.socket.destroy()
+    },
+  )
+
+  it('asks after a minute of silence whether a client is still there', async () => {
+    const { socket } = await open(port)
+    const [local, remote] = [socket.localPort!, port].map((number) =>
+      number.toString(16).toUpperCase().padStart(4, '0'),
+    )
+    // Timer 02 is keep-alive's, then the hundredths of a second that are left.
+    const timer = () =>
+      readFileSync('/proc/net/tcp', 'utf8').match(
+        new RegExp(`:${remote} 0100007F:${local} 01 \\S+ 02:([0-9A-F]+) `),
+      )?.[1]
+    await expect.poll(timer).toBeDefined()
+    expect(parseInt(timer()!, 16)).toBeLessThanOrEqual(6_000)
+    socket.destroy()
+  })
+
+  it('sends a request once, also where the gateway dies over it', async () => {
+    const { socket, heard } = await open(port)
+    socket.write('POST /dies HTTP/1.1\r\nhost: strata\r\ncontent-length: 2\r\n\r\n{}')
+    await expect.poll(heard).toMatch(/^HTTP\/1\.1 502 /)
+    expect(deaths).toBe(1)
+    socket.destroy()
+  })
+
+  it('logs who asked for what, and no query', async () => {
+    expect(await ask(port, '/logged"?change=ENV%20KEY%3Dhidden')).toMatch(/^end at /)
+    await expect.poll(() => log).toMatch(/^127\.0\.0\.1:\d+ \[.* 200 .* "GET \/logged#22 HTTP\/1\.1"$/m)
+    expect(log).not.toContain('hidden')
+  })
+
+  it('starts without TLS only where there is no certificate', () => {
+    const tls = join(folder, 'tls')
+    const script = readFileSync(join(ROOT, 'infra/proxy/start.sh'), 'utf8').replaceAll('/tls', tls)
+    const bin = join(folder, 'bin')
+    mkdirSync(tls)
+    mkdirSync(bin)
+    writeFileSync(join(bin, 'haproxy'), '#!/bin/sh\necho "starts $STRATA_CERTIFICATE"\n', { mode: 0o755 })
+    const start = () =>
+      spawnSync('sh', ['-c', script], { encoding: 'utf8', env: { PATH: `${bin}:${process.env['PATH']}` } })
+    expect(start().stdout).toBe('starts \n')
+    // As certbot's, which leads out of the container.
+    symlinkSync('../live/server.pem', join(tls, 'server.pem'))
+    expect(start()).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('server.pem') as string })
+    rmSync(join(tls, 'server.pem'))
+    writeFileSync(join(tls, 'fullchain.pem'), '')
+    expect(start()).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('fullchain.pem') as string })
+    writeFileSync(join(tls, 'server.pem'), '')
+    expect(start().stdout).toBe(`starts ${tls}/server.pem\n`)
+  })
+
+  describe('with TLS', () => {
+    let certificate: string
+    let ca: Buffer
+    let at: number
+
+    function makeCertificate(): void {
+      const [key, made] = [join(folder, 'key.pem'), join(folder, 'made.pem')]
+      const { status } = spawnSync('openssl', [
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+        ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', made],
+      ])
+      expect(status).toBe(0)
+      ca = readFileSync(made)
+      writeFileSync(certificate, Buffer.concat([ca, readFileSync(key)]))
+    }
+    beforeAll(async () => {
+      certificate = join(folder, 'server.pem')
+      makeCertificate()
+      at = await startProxy({ certificate })
+    }, 60_000)
+
+    async function get(path: string, trusted = ca): Promise<string> {
+      const outgoing = requestTls({
+        host: '127.0.0.1',
+        servername: 'localhost',
+        port: at,
+        path,
+        ca: trusted,
+        agent: false,
+      })
+      outgoing.end()
+      const [answer] = (await once(outgoing, 'response')) as [Parameters<typeof text>[0] & { statusCode: number }]
+      return answer.statusCode === 200 ? text(answer) : `${answer.statusCode}`
+    }
+
+    it('ends it', { timeout: 60_000 }, async () => {
+      expect(await get('/tls')).toMatch(/^end at /)
+      const env = { STRATA_HOST: `https://localhost:${at}`, STRATA_TOKEN: 'x', STRATA_TLS_CA: join(folder, 'made.pem') }
+      const cli = await promisify(execFile)(STRATA, ['images'], { env: { PATH: process.env['PATH'], ...env } })
+      expect(cli).toMatchObject({ stderr: '', stdout: expect.stringMatching(/^REPOSITORY .*\n$/) as string })
     })
-    outgoing.end()
-    const [answer] = (await once(outgoing, 'response')) as [Parameters<typeof text>[0]]
-    expect(await text(answer)).toMatch(/^end at /)
-    const env = { STRATA_HOST: `https://localhost:${at}`, STRATA_TOKEN: 'x', STRATA_TLS_CA: authority }
-    const cli = await promisify(execFile)(STRATA, ['images'], { env: { PATH: process.env['PATH'], ...env } })
-    expect(cli).toMatchObject({ stderr: '', stdout: expect.stringMatching(/^REPOSITORY .*\n$/) as string })
+
+    it.each([
+      ['TLS 1.1', { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' }],
+      ['a cipher of CBC', { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384' }],
+    ] as const)('takes no %s', async (_, weak) => {
+      const socket = connectTls({ port: at, host: '127.0.0.1', servername: 'localhost', ca, ...weak })
+      const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
+      expect(error.code).toMatch(/^ERR_SSL_.*ALERT|^ECONNRESET$/)
+    })
+
+    it('takes a new certificate, and no request is lost or cut off', { timeout: 60_000 }, async () => {
+      const later = get('/later')
+      later.catch(() => undefined)
+      await expect.poll(() => seen.has('later')).toBe(true)
+      const old = ca
+      makeCertificate()
+      dnsMs = 100
+      proxies.at(-1)!.kill('SIGUSR2')
+      // Each one is answered, by the old process or the new one.
+      let isNew = false
+      while (!isNew) {
+        const answer = await get('/meanwhile', Buffer.concat([old, ca]))
+        expect(answer).toMatch(/^end at /)
+        isNew = await get('/new').then(
+          (text) => text.startsWith('end at ') || expect.fail(text),
+          () => false,
+        )
+      }
+      dnsMs = 0
+      // Loads and logs take longer than this.
+      setTimeout(endLater, 11_000)
+      expect(await later).toBe('begun;ended')
+    })
   })
 })
