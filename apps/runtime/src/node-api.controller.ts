@@ -48,7 +48,7 @@ export class NodeApiController {
     @Param('id', { schema: NODE_API.waitContainer.param }) container: string,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<NodeApiAnswer<'waitContainer'>> {
-    const exit = await this.node.containers.wait(container, closedSignal(reply.raw))
+    const exit = await this.node.wait(container, closedSignal(reply.raw))
     return { exitCode: exit.code, ...endReason(exit) }
   }
 
@@ -60,6 +60,7 @@ export class NodeApiController {
   ): Promise<void> {
     this.node.containers.get(container)
     const gone = closedSignal(reply.raw)
+    if (query.follow || query.attach) await this.node.startsNoted(container, gone)
     const stream = query.stream === undefined ? undefined : query.stream === 'stdout' ? 1 : 2
     const chunks = this.node.containers.logs(container, {
       follow: query.follow || query.attach,
@@ -85,10 +86,9 @@ export class NodeApiController {
   async stop(
     @Param('id', { schema: NODE_API.stopContainer.param }) container: string,
     @Body({ schema: NODE_API.stopContainer.body }) { timeout }: z.infer<typeof NODE_API.stopContainer.body>,
-    @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
     const options = timeout === undefined ? {} : { timeoutSeconds: timeout < 0 ? FOREVER_SECONDS : timeout }
-    await this.node.stop(container, options, closedSignal(reply.raw))
+    await this.node.stop(container, options)
   }
 
   @Serves(NODE_API.killContainer)

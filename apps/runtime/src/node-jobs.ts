@@ -128,6 +128,8 @@ export class NodeJobs {
     const start = { number, job: root, attached: attach }
     this.failures.forget(container)
     try {
+      // An end that was written by a stop: the container would be shown as being started.
+      await this.queue.journal.assertUnderWay(root, context.lock)
       if ((await this.#begin(container, start, context)) === 'due') {
         await context.children([])
         await context.progress({ state: 'active', step: 'starting' })

@@ -16,10 +16,19 @@ it('a container whose root is in use stays, and keeps no other: those that went 
       id === used ? Promise.reject(new StrataError('in_use', 'du works in it')) : Promise.resolve(true),
   }
   const logger = { log: vi.fn(), warn: vi.fn() }
-  expect(await prune(containers, snapshots, false, logger)).toEqual([
+  expect(await prune(containers, snapshots, () => Promise.resolve(false), false, logger)).toEqual([
     { id: first, bytes: 5 },
     { id: last, bytes: 5 },
   ])
   expect(logger.warn.mock.calls).toEqual([[{ container: used }, 'the container name of b stays: du works in it']])
   expect(logger.log).toHaveBeenCalledTimes(2)
+})
+
+it('a container whose start was asked for stays, and is not named before', async () => {
+  const containers = { list: () => records, isPrunable: () => true, prune: () => Promise.resolve(true) }
+  const isAwaited = (id: string): Promise<boolean> => Promise.resolve(id === used)
+  for (const dryRun of [true, false]) {
+    const pruned = await prune(containers, snapshots, isAwaited, dryRun, { log: vi.fn(), warn: vi.fn() })
+    expect(pruned.map(({ id }) => id)).toEqual([first, last])
+  }
 })

@@ -9,27 +9,30 @@ import { writtenBytes } from './node-usage.js'
  * Removes the containers that may be removed unnamed (`Containers.isPrunable`), or only tells
  * which. One that cannot be removed now (`in_use`: a process of the host works in its root) stays,
  * with a warning, and keeps no other: the answer tells of all that are gone.
+ *
+ * @param isAwaited whether a start of it was asked for, of which the node may not know yet
  */
 export async function prune(
   containers: Pick<Containers, 'list' | 'isPrunable' | 'prune'>,
   snapshots: Pick<Snapshotter, 'usage'>,
+  isAwaited: (container: string) => Promise<boolean>,
   dryRun: boolean,
   logger: Pick<LoggerService, 'log' | 'warn'>,
 ): Promise<PrunedContainer[]> {
   const pruned: PrunedContainer[] = []
   for (const { id, name } of containers.list()) {
     if (!containers.isPrunable(id)) continue
-    const bytes = await writtenBytes(snapshots, id)
-    if (!dryRun) {
-      try {
+    try {
+      if (await isAwaited(id)) continue
+      const bytes = await writtenBytes(snapshots, id)
+      if (!dryRun) {
         if (!(await containers.prune(id))) continue
-      } catch (error) {
-        logger.warn({ container: id }, `the container ${name} stays: ${asStrataError(error).message}`)
-        continue
+        logger.log({ container: id }, `removed the container ${name}`)
       }
-      logger.log({ container: id }, `removed the container ${name}`)
+      pruned.push({ id, bytes })
+    } catch (error) {
+      logger.warn({ container: id }, `the container ${name} stays: ${asStrataError(error).message}`)
     }
-    pruned.push({ id, bytes })
   }
   return pruned
 }

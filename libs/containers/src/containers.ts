@@ -383,5 +383,8 @@ function exitOfStopped({ removed, record }: Entry): ContainerExit {
   if (state.status === 'exited') return exitOf(state)
   if (removed) throw notFound(record.id)
   if (record.idle || waitsForStart(record)) return { code: 0 }
-  throw new StrataError('container_not_running', `container ${record.id.slice(0, 12)} was not started`)
+  throw new StrataError(
+    'container_not_running',
+    `container ${record.id.slice(0, 12)} is being created or launched: wait until it runs, or remove it (strata rm -f)`,
+  )
 }

@@ -20,10 +20,17 @@ const REMEMBERED_SECONDS = 30 * 24 * 3600
 /** Records of a page that are read at the same time. */
 const AT_ONCE = 50
 
-/** The id is used, and the record there, in one step: a crash leaves both or neither. */
+/**
+ * KEYS record, `was`, jobs, the requests of its container or `''` · ARGV id, now, fields. The id is
+ * used, and the record there, in one step: a crash leaves both or neither.
+ */
 const CREATE = `
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+if KEYS[4] ~= '' then
+  redis.call('SADD', KEYS[4], ARGV[1])
+  redis.call('EXPIRE', KEYS[4], ${REMEMBERED_SECONDS})
+end
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[2] - ${REMEMBERED_SECONDS * 1000})
 return 1`
@@ -66,6 +73,8 @@ redis.call('HINCRBY', KEYS[1], 'seq', 1)
 if ARGV[3] == '1' then
   redis.call('EXPIRE', KEYS[1], ${KEPT_SECONDS})
   redis.call('SET', KEYS[2], '1', 'EX', ${REMEMBERED_SECONDS})
+  local container = redis.call('HGET', KEYS[1], 'container')
+  if container then redis.call('SREM', '${KEY.requests('')}' .. container, ARGV[1]) end
 end
 redis.call('PUBLISH', '${CHANNEL.changed}', ARGV[1])
 return ${WRITTEN}`
@@ -129,10 +138,11 @@ export class Journal {
     const made = await orUnavailable(
       this.redis.eval(
         CREATE,
-        3,
+        4,
         KEY.job(id),
         KEY.jobWas(id),
         KEY.jobs,
+        container === undefined ? '' : KEY.requests(container),
         id,
         Date.now(),
         ...Object.entries(fields).flat(),
@@ -239,6 +249,23 @@ export class Journal {
     if (fields['state'] === undefined) return 'unknown'
     const record = toRecord(fields)
     return ENDS.has(record.state) ? record : 'under way'
+  }
+
+  /**
+   * The requests about this container that have not ended, in no order: also one whose job no
+   * worker has, or is not queued yet.
+   */
+  async ofContainer(container: string): Promise<JournalRecord[]> {
+    return orUnavailable(
+      (async () => {
+        const ids = await this.redis.smembers(KEY.requests(container))
+        const found = await Promise.all(ids.map((id) => this.redis.hgetall(KEY.job(id))))
+        return found
+          .filter(isListable)
+          .map(toRecord)
+          .filter(({ state }) => !ENDS.has(state))
+      })(),
+    )
   }
 
   /**

@@ -5,6 +5,7 @@
  *     strata:job:<id>:was        remains when the record has expired: tells "expired" from "never was"
  *     strata:jobs                sorted set: ids by time of creation
  *     strata:cancel:<id>         the request is to stop
+ *     strata:requests:<container> set: the ids of the requests about it that have not ended; may hold some that have
  *     strata:node:<id>           what a node's runtime says of itself, renewed; gone when the runtime is
  *     strata:node:<id>:extractor the same of its extractor
  *     strata:node:<id>:owner     the node folder that has this id, renewed by either; another folder must wait
@@ -25,6 +26,7 @@ export const KEY = {
   jobWas: (id: string) => `strata:job:${id}:was`,
   jobs: 'strata:jobs',
   cancel: (id: string) => `strata:cancel:${id}`,
+  requests: (container: string) => `strata:requests:${container}`,
   node: (id: string) => `strata:node:${id}`,
   extractor: (id: string) => `strata:node:${id}:extractor`,
   nodeOwner: (id: string) => `strata:node:${id}:owner`,

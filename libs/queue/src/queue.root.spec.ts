@@ -652,6 +652,20 @@ describe('the journal', () => {
     await expect(journal.assertUnderWay(id, lock)).rejects.toMatchObject({ code: 'job_expired' })
   })
 
+  it('finds the requests of a container until they end', async () => {
+    const { journal } = await client()
+    const [container, first, second] = [randomUUID(), randomUUID(), randomUUID()]
+    await journal.create(first, 'launch', 'waiting', { container })
+    await journal.create(second, 'start', 'waiting', { container })
+    await journal.create(randomUUID(), 'start', 'waiting', { container: randomUUID() })
+    const found = async (): Promise<unknown> => (await journal.ofContainer(container)).map(({ id }) => id).sort()
+    expect(await found()).toEqual([first, second].sort())
+    await journal.complete(first, {})
+    expect(await found()).toEqual([second])
+    await journal.fail(second, new StrataError('cancelled', 'x'))
+    expect(await found()).toEqual([])
+  })
+
   it('does not guess at a record of a kind that it does not know', async () => {
     const { journal, fast } = await client()
     const [newer, known] = [randomUUID(), randomUUID()]
