@@ -1,8 +1,11 @@
-import { containerSchema } from '@strata/api'
 import { pendingJob, type Containers, type ContainerRecord } from '@strata/containers'
 import { asStrataError, Serial, StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
+import { z } from 'zod'
 import { publicView } from './container-view.js'
+
+/** What is read of a container that was published, perhaps by another release. */
+const publishedSchema = z.object({ id: z.string(), name: z.string() })
 
 /**
  * Keeps Redis' copy of this node's containers right: all of them whenever Redis does not know the
@@ -74,8 +77,9 @@ export class Publisher {
     for (const { id, name } of records) if (name !== undefined) this.#names.set(id, name)
     const present = new Set(records.map(({ id }) => id))
     // Removed, but this node's process died before it said so.
-    for (const { id, name } of (await this.directory.published(this.node)).map((view) => containerSchema.parse(view))) {
-      if (!present.has(id)) await this.directory.withdraw(this.node, id, name)
+    for (const view of await this.directory.published(this.node)) {
+      const { data } = publishedSchema.safeParse(view)
+      if (data && !present.has(data.id)) await this.directory.withdraw(this.node, data.id, data.name)
     }
     for (const { id, name } of records) {
       await this.directory.claimContainer(id, this.node)

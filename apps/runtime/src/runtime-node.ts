@@ -101,7 +101,7 @@ export class RuntimeNode {
       const durable = await openDurableRoots(join(folder, 'snapshots'), layers, warn)
       const wanted = { driver: config.STRATA_SNAPSHOTTER, variants: { erofs: config.STRATA_EROFS } }
       const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
-      const created = await createSnapshotter({ ...wanted, folder: join(folder, 'snapshots'), memory })
+      const created = await createSnapshotter({ ...wanted, folder: join(folder, 'snapshots'), memory, warn })
       const snapshots = created.snapshotter
       const containers = await Containers.open({
         node: config.STRATA_NODE,
@@ -248,7 +248,7 @@ export class RuntimeNode {
     return pruned
   }
 
-  /** As `Containers.wait`: also of a start that was asked for before, and still waits in the queue. */
+  /** As `Containers.wait`: also of a start that was asked for before, and waits in the queue. */
   async wait(id: string, gone: AbortSignal): Promise<ContainerExit> {
     await this.startsNoted(id, gone)
     return await this.containers.wait(id, gone)
@@ -287,10 +287,10 @@ export class RuntimeNode {
   }
 
   /**
-   * Ends the starts of a container without a process, also those whose jobs still wait in the queue:
-   * they would come up behind the answer. What starts a process looks last whether its request has
-   * ended (`NodeJobs`), so the end that is written here is enough. The jobs are not waited for: one
-   * may wait for an extractor that is gone.
+   * Ends the starts of a container without a process, also those whose jobs wait in the queue: they
+   * would come up behind the answer. What starts a process looks last whether its request has ended
+   * (`NodeJobs`), so the end that is written here is enough. The jobs are not waited for: one may
+   * wait for an extractor that is gone.
    */
   async #endStarts(id: string): Promise<void> {
     const { journal } = this.queue

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ContainerView } from '@strata/api'
 import { until, type Answer } from '@strata/e2e/testing'
+import { mountTable } from '@strata/linux'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { archiveOf } from './testing/images.js'
@@ -116,6 +118,41 @@ describe('a start that', { timeout: 180_000 }, () => {
       await until(() => world.witness.times(token) === 1, 'it runs')
       await world.right('a start of which a prune heard first')
     })
+  })
+
+  it('runs when its service dies, and its monitor is in the service’s cgroups: the next one moves it', async () => {
+    const group = `strata-faults-${process.pid}`
+    const folders = mountTable()
+      .filter(({ fsType }) => fsType === 'cgroup' || fsType === 'cgroup2')
+      .map(({ mountPoint }) => join(mountPoint, group))
+    const pidsIn = (folder: string): string => readFileSync(join(folder, 'cgroup.procs'), 'latin1')
+    for (const folder of folders) {
+      mkdirSync(folder)
+      // Of cpuset: a new group takes no process before it has these.
+      for (const name of ['cpuset.cpus', 'cpuset.mems'])
+        if (existsSync(join(folder, name)) && readFileSync(join(folder, name), 'latin1').trim() === '')
+          writeFileSync(join(folder, name), readFileSync(join(folder, '..', name)))
+      writeFileSync(join(folder, 'cgroup.procs'), String(world.strata.pid('runtime')))
+    }
+    try {
+      const body = { image: 't/base', command: ['sleep', '1000'], name: 'moved' }
+      await world.killAt('runtime', 'launch.started', () => ask('', body))
+      // As an engine does with what is left in the group of the service's container.
+      for (const folder of folders) {
+        await until(() => pidsIn(folder) === '', `nothing is left in ${folder}`)
+        rmdirSync(folder)
+      }
+      await until(async () => (await world.container('moved'))?.state === 'running', 'it is known to run')
+      expect((await ask('/moved/stop', { timeout: 0 })).status).toBe(204)
+      expect(await world.container('moved')).toMatchObject({ state: 'exited', exitCode: 137 })
+      await world.right('a runtime killed behind the start of a process')
+    } finally {
+      for (const folder of folders.filter((one) => existsSync(one))) {
+        for (const pid of pidsIn(folder).split('\n').filter(Boolean)) process.kill(Number(pid), 'SIGKILL')
+        await until(() => pidsIn(folder) === '', 'the group is empty')
+        rmdirSync(folder)
+      }
+    }
   })
 
   it('waits for an extractor that died is ended by a stop at once, and so is a launch by a removal', async () => {

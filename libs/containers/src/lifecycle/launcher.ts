@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile, readlink, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { limitFileSize, raiseLoopback } from '@strata/linux'
 import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { prepareRoot, writeBundle } from '../runtime/bundle.js'
@@ -162,6 +162,15 @@ export class Launcher {
     await rm(bundle, { recursive: true, force: true })
   }
 
+  /**
+   * A service may die between the start of a process and the move of its monitor. With this the
+   * next one moves all monitors that were left where that service was.
+   */
+  async adoptMonitors(): Promise<void> {
+    for (const { pid, bundle } of await monitors())
+      if (dirname(bundle) === this.bundles) await this.cgroups.adoptMonitor(pid)
+  }
+
   /** Whether `clean` was not called, or not to its end. */
   isUnclean(id: string): boolean {
     return existsSync(this.bundleOf(id))
@@ -227,14 +236,19 @@ export async function killMonitors(bundle: string): Promise<void> {
   }
 }
 
-/** The conmons of a bundle, found in /proc: their pids may be another process's knowledge. */
 async function monitorsOf(bundle: string): Promise<number[]> {
-  const found: number[] = []
+  return (await monitors()).flatMap((monitor) => (monitor.bundle === bundle ? [monitor.pid] : []))
+}
+
+/** All conmons, found in /proc: their pids may be another process's knowledge. */
+async function monitors(): Promise<{ readonly pid: number; readonly bundle: string }[]> {
+  const found: { pid: number; bundle: string }[] = []
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
     try {
       const argv = (await readFile(`/proc/${pid}/cmdline`, 'latin1')).split('\0')
-      if (argv[argv.indexOf('--bundle') + 1] === bundle && (await readlink(`/proc/${pid}/exe`)).endsWith('/conmon'))
-        found.push(Number(pid))
+      const bundle = argv.includes('--bundle') ? argv[argv.indexOf('--bundle') + 1] : undefined
+      if (bundle !== undefined && (await readlink(`/proc/${pid}/exe`)).endsWith('/conmon'))
+        found.push({ pid: Number(pid), bundle })
     } catch {
       continue // it has ended
     }

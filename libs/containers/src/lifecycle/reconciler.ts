@@ -38,7 +38,7 @@ export class Reconciler {
 
   /** Fills the registry. One container that cannot be looked after keeps no other from that. */
   async run(): Promise<void> {
-    const { store, registry, lifecycle } = this.parts
+    const { store, registry, lifecycle, launcher } = this.parts
     const { records, leftovers, unreadable } = await store.open()
     for (const record of records.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))) registry.enter(record)
     for (const container of unreadable) await this.#putAside(container)
@@ -56,6 +56,7 @@ export class Reconciler {
         }
       }),
     )
+    await launcher.adoptMonitors()
   }
 
   /**
@@ -82,15 +83,27 @@ export class Reconciler {
     }
   }
 
+  /** One cause that keeps the runtime's state from being read keeps no container from its work. */
+  async #inRuntime(): Promise<string[]> {
+    try {
+      return await this.parts.driver.list()
+    } catch (error) {
+      this.parts.warn(
+        `cannot tell what else the runtime has (the next start of the service looks again): ${asStrataError(error).message}`,
+      )
+      return []
+    }
+  }
+
   /**
    * What this node has in the runtime, among bundles and cgroups but not on disk; and folders whose
    * removal was interrupted.
    */
   async #dropStrangers(leftovers: readonly string[], unreadable: readonly UnreadableContainer[]): Promise<void> {
-    const { launcher, store, registry, roots, driver, cgroups, warn } = this.parts
+    const { launcher, store, registry, roots, cgroups, warn } = this.parts
     const bundles = await readdir(this.parts.bundles).catch(() => [])
     const known = new Set([...registry.records(), ...unreadable].map(({ id }) => id))
-    const found = [...leftovers, ...bundles, ...(await driver.list()), ...cgroups.list()]
+    const found = [...leftovers, ...bundles, ...(await this.#inRuntime()), ...cgroups.list()]
     for (const id of new Set(found.filter((one) => !known.has(one)))) {
       try {
         // Its folder says so until all of it is gone: the next start of the service goes on with

@@ -12,21 +12,13 @@ const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in
  * which the runtime makes, and one for the monitors.
  */
 export class Cgroups {
+  readonly #mounts: readonly MountEntry[]
   readonly #hierarchies: readonly string[]
-  /**
-   * Hierarchies in which we are in a group that somebody made for us: a service manager, or an
-   * engine that has this service in a container. It may limit that group, freeze it, and kill all
-   * that is in it: docker takes the group in `devices` for the list of a container's processes.
-   * Leaving it, in each of these, is what lets conmon outlive the service.
-   */
-  readonly #managed: readonly string[]
 
   /** @param name `strata-<node>` */
   constructor(private readonly name: string) {
-    const mounts = mountTable().filter((mount) => mount.fsType === 'cgroup' || mount.fsType === 'cgroup2')
-    this.#hierarchies = [...new Set(mounts.map((mount) => mount.mountPoint))]
-    const ours = ownGroups()
-    this.#managed = [...new Set(mounts.filter((mount) => isBelowRoot(mount, ours)).map((mount) => mount.mountPoint))]
+    this.#mounts = mountTable().filter((mount) => mount.fsType === 'cgroup' || mount.fsType === 'cgroup2')
+    this.#hierarchies = [...new Set(this.#mounts.map((mount) => mount.mountPoint))]
   }
 
   /** For the spec's `cgroupsPath`. */
@@ -35,12 +27,24 @@ export class Cgroups {
   }
 
   /**
-   * Moves a monitor out of the service's own group. Never in the way of a launch: the kernel takes
-   * 5 ms and more to move a process (it waits for an RCU grace period with all forks held up). What
-   * cannot be done is left: it only matters to a manager that kills by group.
+   * Moves a monitor out of the groups that it has from the service which started it, in each
+   * hierarchy. Somebody made them for that service: a service manager, or an engine that has the
+   * service in a container. It may limit such a group, freeze it, and kill all that is in it:
+   * docker takes the group in `devices` for the list of a container's processes. So this lets
+   * conmon outlive the service. Does nothing for a monitor that was moved.
+   *
+   * Never in the way of a launch: the kernel takes 5 ms and more to move a process (it waits for an
+   * RCU grace period with all forks held up). What cannot be done is left: it only matters to a
+   * manager that kills by group.
    */
   async adoptMonitor(pid: number): Promise<void> {
-    for (const hierarchy of this.#managed) {
+    const groups = await groupsOf(pid)
+    const own = `/${this.name}/${MONITORS}`
+    const hierarchies = this.#mounts.filter((mount) => {
+      const path = groupIn(mount, groups)
+      return path !== undefined && path !== '/' && path !== own
+    })
+    for (const hierarchy of new Set(hierarchies.map(({ mountPoint }) => mountPoint))) {
       const node = join(hierarchy, this.name)
       const folder = join(node, MONITORS)
       await mkdir(folder, { recursive: true })
@@ -88,27 +92,30 @@ export class Cgroups {
   }
 }
 
-/** The groups that we are in, one of each hierarchy. v2 has no list of controllers here. */
-function ownGroups(): { readonly controllers: readonly string[]; readonly path: string }[] {
-  return readFileSync('/proc/self/cgroup', 'latin1')
-    .split('\n')
-    .flatMap((line) => {
-      const [, controllers, path] = /^\d+:([^:]*):(.+)$/.exec(line) ?? []
-      return controllers === undefined || path === undefined
-        ? []
-        : [{ controllers: controllers === '' ? [] : controllers.split(','), path }]
-    })
+/** A process's group in one hierarchy. v2 has no list of controllers here. */
+interface Group {
+  readonly controllers: readonly string[]
+  readonly path: string
 }
 
-/** Whether we are in a group below the root of the hierarchy that is mounted there. */
-function isBelowRoot(mount: MountEntry, ours: ReturnType<typeof ownGroups>): boolean {
-  return ours.some(
-    ({ controllers, path }) =>
-      path !== '/' &&
-      (mount.fsType === 'cgroup2'
-        ? controllers.length === 0
-        : controllers.length > 0 && controllers.every((name) => mount.superOptions.includes(name))),
-  )
+/** One of each hierarchy; none of a process that has ended. */
+async function groupsOf(pid: number): Promise<Group[]> {
+  const text = await readFile(`/proc/${pid}/cgroup`, 'latin1').catch(() => '')
+  return text.split('\n').flatMap((line) => {
+    const [, controllers, path] = /^\d+:([^:]*):(.+)$/.exec(line) ?? []
+    return controllers === undefined || path === undefined
+      ? []
+      : [{ controllers: controllers === '' ? [] : controllers.split(','), path }]
+  })
+}
+
+/** The path of the group that is in the hierarchy which is mounted there. */
+function groupIn(mount: MountEntry, groups: readonly Group[]): string | undefined {
+  return groups.find(({ controllers }) =>
+    mount.fsType === 'cgroup2'
+      ? controllers.length === 0
+      : controllers.length > 0 && controllers.every((name) => mount.superOptions.includes(name)),
+  )?.path
 }
 
 /**

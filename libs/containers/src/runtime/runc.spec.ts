@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -62,12 +62,13 @@ describe("the runtime's words", () => {
 })
 
 describe('a list of containers', () => {
-  it('is empty where none was made yet, also with a runtime that wants its folder to be there', async () => {
+  it('is empty where none was made yet, and has also what is half-made, whatever the runtime can read', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'strata-runc-'))
-    const program = join(folder, 'runc')
-    // As runc 1.4: `list` reads the folder.
-    writeFileSync(program, '#!/bin/sh\nexec ls "${1#--root=}"\n', { mode: 0o755 })
-    expect(await new Runc(program, join(folder, 'node/runc'), folder).list()).toEqual([])
+    const runc = new Runc('/bin/false', join(folder, 'runc'), folder)
+    expect(await runc.list()).toEqual([])
+    // The second is crun's own.
+    for (const name of ['half-made', '.cache']) mkdirSync(join(folder, 'runc', name), { recursive: true })
+    expect(await runc.list()).toEqual(['half-made'])
     rmSync(folder, { recursive: true })
   })
 })

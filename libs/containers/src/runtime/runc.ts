@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { runProgram } from './program.js'
@@ -63,16 +63,17 @@ export class Runc implements RuntimeDriver {
     return { status: status === 'created' || status === 'stopped' ? status : 'running', pid }
   }
 
+  /**
+   * A container has a folder of its name. `runc list` reads what is in each: it leaves out what it
+   * cannot read, and that would never be deleted.
+   */
   async list(): Promise<string[]> {
-    // runc makes it with the first container, and since 1.4 has no list without it.
-    await mkdir(this.root, { recursive: true, mode: 0o700 })
-    const { code, stdout, stderr } = await this.#run('list', '--quiet')
-    if (code !== 0)
-      throw new StrataError(
-        'driver_unavailable',
-        `the runtime could not list its containers: ${runtimeMessage(stderr)}`,
-      )
-    return stdout.split('\n').filter((line) => line !== '')
+    // runc makes it with the first container.
+    const folders = await readdir(this.root, { withFileTypes: true }).catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
+      throw error
+    })
+    return folders.filter((one) => one.isDirectory() && !one.name.startsWith('.')).map(({ name }) => name)
   }
 
   #run(...args: string[]) {

@@ -29,5 +29,6 @@ export interface RuntimeDriver {
   /** Kills what runs and drops the state. Fine if there is none. */
   delete(id: string): Promise<void>
   state(id: string): Promise<RuntimeState | undefined>
+  /** All of which it has anything, also what a process that died has left half-made. */
   list(): Promise<string[]>
 }

@@ -1,6 +1,6 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { failpoint, SingleFlightByKey, StrataError } from '@strata/base'
+import { asStrataError, failpoint, SingleFlightByKey, StrataError } from '@strata/base'
 import { chainIdOf, hexOf, isDigest, type ChainId } from '@strata/oci'
 import type { Driver } from '../drivers/driver.js'
 import type { Mount } from '../mounts/mounts.js'
@@ -40,11 +40,17 @@ export class Bookkeeping implements Snapshotter {
 
   /**
    * `first`: no other live process has the folder open. Then everything that dead processes left is
-   * deleted.
+   * deleted. What cannot be deleted is left for the next time, and `warn` is told: it is in the way
+   * of nobody.
    */
-  static async open(folder: SnapshotFolder, first: boolean, driver: Driver): Promise<Bookkeeping> {
+  static async open(
+    folder: SnapshotFolder,
+    first: boolean,
+    driver: Driver,
+    warn: (message: string) => void = () => undefined,
+  ): Promise<Bookkeeping> {
     const bookkeeping = new Bookkeeping(folder, driver)
-    if (first) await bookkeeping.#sweep()
+    if (first) await bookkeeping.#sweep(warn)
     await folder.share()
     return bookkeeping
   }
@@ -53,13 +59,21 @@ export class Bookkeeping implements Snapshotter {
     return this.driver.name
   }
 
-  async #sweep(): Promise<void> {
-    for (const path of this.folder.unfinished()) await this.driver.delete(path)
+  async #sweep(warn: (message: string) => void): Promise<void> {
+    const attempt = async (what: string, work: () => unknown): Promise<void> => {
+      try {
+        await work()
+      } catch (error) {
+        warn(`cleaning up ${what} (the next start of the service tries again): ${asStrataError(error).message}`)
+      }
+    }
+    for (const path of this.folder.unfinished()) await attempt(path, () => this.driver.delete(path))
     this.folder.deleteLocks()
     // Another driver may have opened these roots, or their files may have been deleted while they
     // were in use. No caller has a path of one yet, and a caller that needs one opens it again.
-    for (const chainId of this.driver.roots.opened()) this.driver.roots.release(chainId)
-    await this.driver.roots.collect()
+    for (const chainId of this.driver.roots.opened())
+      await attempt(`the root ${chainId}`, () => this.driver.roots.release(chainId))
+    await attempt('what no root needs', () => this.driver.roots.collect())
   }
 
   async assemble(layers: readonly LayerFiles[], signal?: AbortSignal): Promise<ChainId> {

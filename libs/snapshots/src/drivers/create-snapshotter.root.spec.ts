@@ -37,6 +37,22 @@ it('takes away what a probe left that was killed, mounts upon mounts', async () 
   expect(readdirSync(folder)).toEqual([])
 })
 
+it('serves although what a dead process left cannot be deleted now, says so, and deletes it later', async () => {
+  await (await createSnapshotter({ folder })).snapshotter.close()
+  // Somebody's mount in it: the folder is busy.
+  const left = join(folder, 'tmp', 'left')
+  mkdirSync(join(left, 'busy'), { recursive: true })
+  mount('tmpfs', join(left, 'busy'), 'tmpfs', 0)
+  const warnings: string[] = []
+  const warn = (message: string): void => void warnings.push(message)
+  const { snapshotter } = await createSnapshotter({ folder, warn })
+  await snapshotter.close()
+  expect(warnings).toEqual([expect.stringContaining(left)])
+  umount(join(left, 'busy'), 0)
+  await (await createSnapshotter({ folder, warn })).snapshotter.close()
+  expect([existsSync(left), warnings.length]).toEqual([false, 1])
+})
+
 it('takes the first that works, or just the one asked for, and probes none that is worse', async () => {
   const { snapshotter, chosen, probes } = await createSnapshotter({ folder })
   expect(probes.map(({ title }) => title)).toEqual(VARIANTS.slice(0, probes.length).map(({ title }) => title))

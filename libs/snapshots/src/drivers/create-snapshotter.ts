@@ -14,6 +14,8 @@ export interface SnapshotterOptions {
   readonly variants?: Readonly<Partial<Record<DriverName, string | undefined>>>
   /** The process's memory for the indexes of layers. */
   readonly memory?: IndexMemory
+  /** Told of what dead processes left and what cannot be deleted now. */
+  readonly warn?: (message: string) => void
 }
 
 export interface CreatedSnapshotter {
@@ -31,11 +33,11 @@ export interface CreatedSnapshotter {
 export async function createSnapshotter(options: SnapshotterOptions): Promise<CreatedSnapshotter> {
   const isAllowed = ({ driver, variant }: Variant): boolean =>
     (options.driver ?? driver) === driver && (options.variants?.[driver] ?? variant) === variant
-  const probes = await probe(options.folder, isAllowed)
+  const probes = await probe(options.folder, isAllowed, options.warn)
   const chosen = probes.find((one) => one.ok && isAllowed(one))
   if (!chosen) {
     const reasons = probes.filter(isAllowed).map(({ title, reason }) => `${title}: ${reason}`)
     throw new StrataError('driver_unavailable', `no storage driver works in ${options.folder}: ${reasons.join('; ')}`)
   }
-  return { snapshotter: await openSnapshotter(options.folder, chosen, options.memory), chosen, probes }
+  return { snapshotter: await openSnapshotter(options.folder, chosen, options.memory, options.warn), chosen, probes }
 }

@@ -7,18 +7,19 @@ import { driverRow, type Variant } from './drivers.js'
 
 /**
  * Opens a driver on a folder, without a test whether it works here. `memory`: the process's memory
- * for the indexes of layers.
+ * for the indexes of layers. `warn` is told what of dead processes cannot be deleted.
  */
 export async function openSnapshotter(
   path: string,
   { driver, variant }: Pick<Variant, 'driver' | 'variant'>,
   memory = new IndexMemory(INDEX_MEMORY),
+  warn?: (message: string) => void,
 ): Promise<Snapshotter> {
   const row = driverRow(driver)
   const open = await row.open()
   const { folder, first } = SnapshotFolder.open(path, row.folders)
   try {
-    return await Bookkeeping.open(folder, first, open({ layout: folder, variant, memory }))
+    return await Bookkeeping.open(folder, first, open({ layout: folder, variant, memory }), warn)
   } catch (error) {
     folder.close()
     throw error

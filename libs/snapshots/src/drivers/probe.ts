@@ -30,10 +30,19 @@ export type ProbeResult = Variant & {
  * Tests what works in this folder, by doing it, the best first, up to the first that works and
  * `suffices`: those after it would make no difference. The kernel's features are no answer, because
  * much depends on the file system of the folder. Leaves nothing behind, and deletes what a probe
- * left that was killed.
+ * left that was killed. What it cannot delete it tells `warn`.
  */
-export async function probe(folder: string, suffices: (variant: Variant) => boolean): Promise<ProbeResult[]> {
-  clearProbes(folder)
+export async function probe(
+  folder: string,
+  suffices: (variant: Variant) => boolean,
+  warn: (message: string) => void = () => undefined,
+): Promise<ProbeResult[]> {
+  // A failure here would keep the node from every driver.
+  try {
+    clearProbes(folder)
+  } catch (error) {
+    warn(`deleting what an earlier test of the storage drivers left: ${messageOf(error)}`)
+  }
   const results: ProbeResult[] = []
   for (const variant of VARIANTS) {
     const result = await probeVariant(folder, variant)
@@ -47,6 +56,17 @@ async function probeVariant(folder: string, variant: Variant): Promise<ProbeResu
   if (process.getuid?.() !== 0) return { ...variant, ok: false, reason: 'mounting needs root' }
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const place = mkdtempSync(join(folder, PREFIX))
+  const result = await tryIn(place, variant)
+  try {
+    rmSync(place, { recursive: true, force: true })
+  } catch (error) {
+    // What it makes for a container could not be removed either.
+    return { ...variant, ok: false, reason: `what it made here cannot be removed: ${messageOf(error)}` }
+  }
+  return result
+}
+
+async function tryIn(place: string, variant: Variant): Promise<ProbeResult> {
   try {
     const snapshotter = await openSnapshotter(join(place, 'driver'), variant)
     try {
@@ -58,8 +78,6 @@ async function probeVariant(folder: string, variant: Variant): Promise<ProbeResu
     return { ...variant, ok: true, reason: 'an image was assembled, mounted, read and written here' }
   } catch (error) {
     return { ...variant, ok: false, reason: reasonOf(error) }
-  } finally {
-    rmSync(place, { recursive: true, force: true })
   }
 }
 
@@ -121,6 +139,10 @@ function makeLayer(place: string): LayerFiles {
   writeFileSync(tar, bytes)
   writeFileSync(index, builder.finish(bytes.length).encode())
   return { diffId: digestOf(bytes) as DiffId, tar, index }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 function reasonOf(error: unknown): string {
