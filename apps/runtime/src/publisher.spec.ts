@@ -19,7 +19,8 @@ const record = (id: string, job: string): ContainerRecord => ({
 function publisherOf(records: ContainerRecord[], giveUp: Containers['giveUp']) {
   const warnings: string[] = []
   const directory = {
-    published: () => Promise.resolve([]),
+    published: vi.fn(() => Promise.resolve<unknown[]>([])),
+    withdraw: vi.fn(() => Promise.resolve()),
     claimContainer: vi.fn(() => Promise.resolve('n')),
     publishAll: vi.fn(() => Promise.resolve()),
   }
@@ -69,6 +70,14 @@ it('a container that cannot be given up keeps no other, and is tried again at ea
   records.push(record('c', 'c'))
   await look()
   expect(given).toEqual(['a', 'b', 'a'])
+})
+
+it('a published record that this release does not know keeps no other from being published or withdrawn', async () => {
+  const { look, warnings, directory } = publisherOf([], () => Promise.resolve(false))
+  directory.published.mockResolvedValue([{ of: 'another release' }, { id: 'gone', name: 'x', more: 1 }])
+  await look()
+  expect(directory.withdraw.mock.calls).toEqual([['n', 'gone', 'x']])
+  expect([directory.publishAll.mock.calls.length, warnings]).toEqual([1, []])
 })
 
 it('a container whose record names another forgotten request by then is given up for that one too', async () => {

@@ -35,8 +35,17 @@ export class Checker {
    * something is under way, only that: it may be right to have the rest.
    */
   async problems(): Promise<string[]> {
-    const underWay = await this.#jobs()
-    if (underWay.length > 0) return underWay
+    const { jobs } = await this.#api<{ jobs: JobView[] }>('/v1/jobs?limit=1000')
+    const underWay = jobs.filter(({ state }) => ['receiving', 'waiting', 'active'].includes(state))
+    if (underWay.length > 0)
+      return underWay.map(({ id, kind, state, step }) => `job ${id} (${kind}) is ${state}: ${step}`)
+    const endsOf = (id: string): string =>
+      jobs
+        .filter(({ container }) => container === id)
+        .map(({ kind, state, createdAt, updatedAt, error }) =>
+          [kind, state, createdAt, updatedAt, error?.code, error?.message].join(' '),
+        )
+        .join('; ')
     const records = new Map<Digest, BlobRecord>()
     for await (const { digest, record } of this.#blobs.list()) records.set(digest, record)
     const containers = (await this.#api<{ containers: ContainerView[] }>('/v1/containers?all&limit=1000')).containers
@@ -50,7 +59,7 @@ export class Checker {
       ...found.flat(),
       ...containers
         .filter(({ state, name }) => state === 'created' && !this.created.has(name))
-        .map(({ id }) => `container ${id} never came to run`),
+        .map(({ id }) => `container ${id} never came to run: ${endsOf(id)}`),
       ...this.strata.nodes.flatMap((node) =>
         leftOnNode(
           node,
@@ -86,13 +95,6 @@ export class Checker {
         .filter((path) => /^[0-9a-f]{64}$/.test(basename(path)) && !needed.has(`sha256:${basename(path)}`))
         .map((path) => `${path} is kept, and no image needs it`),
     ]
-  }
-
-  async #jobs(): Promise<string[]> {
-    const { jobs } = await this.#api<{ jobs: JobView[] }>('/v1/jobs?limit=1000')
-    return jobs
-      .filter(({ state }) => ['receiving', 'waiting', 'active'].includes(state))
-      .map(({ id, kind, state, step }) => `job ${id} (${kind}) is ${state}: ${step}`)
   }
 
   /**
