@@ -53,7 +53,8 @@ it('says what cannot be read and keeps bytes in the store, and ends with 1', asy
   const { code, stdout, stderr } = await strata(double, ['system', 'prune', '-f'])
   expect({ code, stderr }).toEqual({
     code: 1,
-    stderr: 'a:1 cannot be read: remove it\n2 more cannot be read: see the log of the storage service\n',
+    stderr:
+      'strata: a:1 cannot be read: remove it\nstrata: 2 more cannot be read: see the log of the storage service\n',
   })
   expect(stdout).toContain('Total reclaimed space: 2.51MB')
 })
