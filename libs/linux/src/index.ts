@@ -7,6 +7,7 @@
 export { SystemError } from './libc.js'
 export * from './processes/boot-id.js'
 export * from './files/copy.js'
+export * from './codecs/continued-hash.js'
 export * from './codecs/inflater.js'
 export * from './files/folder-version.js'
 export * from './files/folder-watch.js'
