@@ -27,6 +27,13 @@ export const FAILPOINTS = [
   // Load, in the storage service: an upload that nobody keeps alive is over, what it brought is
   // still there.
   'load.abandoned',
+  // A push, in the gateway: a chunk is recorded; the last one is, and what the upload becomes; its
+  // blob is there; it is held for who pushes; the upload has ended.
+  'push.chunk-recorded',
+  'push.committing',
+  'push.committed',
+  'push.held',
+  'push.upload-ended',
   // A layer made usable on a node, by its extractor. `fetched`: the bytes are in the node's
   // temporary folder; `renaming`: all is ready but the name.
   'extract.fetched',

@@ -1,0 +1,333 @@
+import { randomBytes } from 'node:crypto'
+import { buffer } from 'node:stream/consumers'
+import { digestOf, parseReference, type Digest } from '@strata/oci'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { MAX_PIECES } from '../blobs/blob-record.js'
+import { BlobStore } from '../blobs/blobs.js'
+import { Collector } from '../blobs/collector.js'
+import { PREFIX } from '../keys.js'
+import { Leases } from '../leases/leases.js'
+import { listAll, type ObjectStore } from '../objects/object-store.js'
+import { RepositoryBlobs } from '../repositories/repository-blobs.js'
+import { stopAt } from '../testing/stop-at.js'
+import { temporaryStore } from '../testing/temporary-store.js'
+import { Uploads, type Chunk } from './uploads.js'
+
+let store: ObjectStore
+let dispose: () => Promise<void>
+let uploads: Uploads
+beforeEach(async () => {
+  ;({ store, dispose } = await temporaryStore())
+  uploads = processOn(store)
+})
+afterEach(() => dispose())
+
+/** As another gateway has it. */
+const processOn = (on: ObjectStore, bytes = 2 ** 20): Uploads => new Uploads(on, new RepositoryBlobs(on), { bytes })
+const app = parseReference('team/app').repository
+const other = parseReference('team/other').repository
+const chunk = (bytes: Uint8Array, more: Omit<Chunk, 'source'> = {}): Chunk => ({ source: pieces(bytes), ...more })
+async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += 1_000) yield await Promise.resolve(bytes.subarray(at, at + 1_000))
+}
+async function* broken(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield* pieces(bytes)
+  throw new Error('the client is gone')
+}
+const has = (digest: Digest, repository = app): Promise<boolean> => new RepositoryBlobs(store).has(repository, digest)
+const stored = async (digest: Digest): Promise<Buffer> => buffer((await new BlobStore(store).open(digest)).body)
+const keysBelow = async (prefix: string): Promise<string[]> => {
+  const found: string[] = []
+  for await (const { key } of listAll(store, prefix)) found.push(key)
+  return found
+}
+const collect = () => new Collector(store).collect({ dryRun: false, references: async function* () {} })
+/** How many writes of each kind a process makes. */
+function counted(on: ObjectStore): { store: ObjectStore; calls: Record<string, number> } {
+  const calls: Record<string, number> = {}
+  const counting = new Proxy(on, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return (...args: unknown[]): unknown => {
+        calls[String(name)] = (calls[String(name)] ?? 0) + 1
+        return (member as (...args: unknown[]) => unknown).apply(target, args)
+      }
+    },
+  })
+  return { store: counting, calls }
+}
+/** A process that dies at its `at`th write: that one and all later ones do nothing. */
+function dying(on: ObjectStore, at: number): { store: ObjectStore; isDead: () => boolean } {
+  let count = 0
+  const mutations = new Set(['put', 'create', 'replace', 'delete', 'removeUnchanged'])
+  const dead = new Proxy(on, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return (...args: unknown[]): unknown => {
+        if (mutations.has(String(name)) && count++ >= at) return Promise.reject(new Error('died'))
+        return (member as (...args: unknown[]) => unknown).apply(target, args)
+      }
+    },
+  })
+  return { store: dead, isDead: () => count > at }
+}
+
+it.each(['sha256', 'sha512'] as const)(
+  'chunks that come to several processes become a blob of %s, written and hashed once',
+  async (algorithm) => {
+    const bytes = randomBytes(10_000)
+    const digest = digestOf(bytes, algorithm)
+    const { store: on, calls } = counted(store)
+    const { id } = await processOn(on).begin(app, algorithm)
+    for (const [start, end] of [
+      [0, 1],
+      [1, 4_000],
+      [4_000, 4_000],
+      [4_000, 10_000],
+    ] as const) {
+      const status = await processOn(on).append(
+        app,
+        id,
+        chunk(bytes.subarray(start, end), { start, length: end - start }),
+      )
+      expect(status).toEqual({ id, bytes: end })
+      expect(await uploads.status(app, id)).toEqual({ id, bytes: end })
+    }
+    expect(await has(digest)).toBe(false)
+    const last = processOn(on)
+    await last.finish(app, id, digest)
+    expect((await stored(digest)).equals(bytes)).toBe(true)
+    expect(await has(digest)).toBe(true)
+    expect(last.rehashed).toBe(0)
+    // Nothing was read back, and of bytes nothing is there but the chunks.
+    expect(calls['get'] ?? 0).toBe(0)
+    expect(await keysBelow(PREFIX.data)).toHaveLength(3)
+    await expect(uploads.status(app, id)).rejects.toMatchObject({ code: 'upload_not_found' })
+  },
+)
+
+it('one request is enough, with and without an upload; a blob may have no bytes', async () => {
+  for (const bytes of [randomBytes(3_000), Buffer.alloc(0)]) {
+    const digest = digestOf(bytes)
+    await uploads.put(app, digest, chunk(bytes, { length: bytes.length }))
+    expect((await stored(digest)).equals(bytes)).toBe(true)
+  }
+  const bytes = randomBytes(3_000)
+  const { id } = await uploads.begin(app)
+  await uploads.finish(app, id, digestOf(bytes), chunk(bytes))
+  expect(await has(digestOf(bytes))).toBe(true)
+  const empty = await uploads.begin(app)
+  await uploads.finish(app, empty.id, digestOf(''))
+  await expect(uploads.put(app, digestOf('x'), chunk(bytes))).rejects.toMatchObject({ code: 'digest_mismatch' })
+  expect(await keysBelow(PREFIX.data)).toHaveLength(3)
+})
+
+it('a chunk that does not begin where the upload is, or lies, changes nothing', async () => {
+  const bytes = randomBytes(5_000)
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(bytes.subarray(0, 2_000), { start: 0 }))
+  const refused = async (make: () => Chunk, code: string): Promise<void> => {
+    await expect(uploads.append(app, id, make())).rejects.toMatchObject({ code })
+    await expect(uploads.finish(app, id, digestOf(bytes), make())).rejects.toMatchObject({ code })
+    expect(await uploads.status(app, id)).toEqual({ id, bytes: 2_000 })
+  }
+  await refused(() => chunk(bytes.subarray(3_000), { start: 3_000 }), 'range_invalid')
+  await refused(() => chunk(bytes.subarray(1_000), { start: 1_000 }), 'range_invalid')
+  await refused(() => chunk(bytes.subarray(0, 2_000), { start: 0 }), 'range_invalid')
+  await refused(() => chunk(bytes.subarray(2_000), { start: 2_000, length: 2_999 }), 'range_invalid')
+  await refused(() => chunk(bytes.subarray(2_000), { start: 2_000, length: 3_001 }), 'range_invalid')
+  await refused(() => chunk(randomBytes(2 ** 20)), 'limit_exceeded')
+  await expect(uploads.finish(app, id, digestOf(bytes), chunk(randomBytes(3_000)))).rejects.toMatchObject({
+    code: 'digest_mismatch',
+  })
+  await uploads.finish(app, id, digestOf(bytes), chunk(bytes.subarray(2_000), { start: 2_000, length: 3_000 }))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
+  expect(await keysBelow(PREFIX.data)).toHaveLength(2)
+})
+
+it('what came of a body that broke off is kept', async () => {
+  const bytes = randomBytes(9_000)
+  const { id } = await uploads.begin(app)
+  await expect(uploads.append(app, id, { source: broken(bytes.subarray(0, 3_000)), length: 9_000 })).rejects.toThrow(
+    'gone',
+  )
+  expect(await uploads.status(app, id)).toEqual({ id, bytes: 3_000 })
+  const failing = { source: broken(bytes.subarray(3_000, 5_000)), length: 6_000 }
+  await expect(processOn(store).finish(app, id, digestOf(bytes), failing)).rejects.toThrow('gone')
+  expect(await uploads.status(app, id)).toEqual({ id, bytes: 5_000 })
+  await expect(uploads.append(app, id, { source: broken(Buffer.alloc(0)) })).rejects.toThrow('gone')
+  await processOn(store).finish(app, id, digestOf(bytes), chunk(bytes.subarray(5_000), { start: 5_000 }))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
+  expect(uploads.rehashed).toBe(0)
+})
+
+it('if the hash was not kept, or another one is asked for, the bytes are read once more, and counted', async () => {
+  const bytes = randomBytes(4_000)
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(bytes.subarray(0, 3_000)))
+  await uploads.finish(app, id, digestOf(bytes, 'sha512'), chunk(bytes.subarray(3_000)))
+  expect((await stored(digestOf(bytes, 'sha512'))).equals(bytes)).toBe(true)
+  expect(uploads.rehashed).toBe(3_000)
+  const moved = await uploads.begin(app)
+  await uploads.append(app, moved.id, chunk(bytes.subarray(0, 3_000)))
+  const leases = new Leases(store)
+  const { run } = await leases.begin(moved.id)
+  // As a machine with another libcrypto wrote it.
+  await leases.update(run, (lease) => ({ ...lease, request: { ...lease.request, hash: { kind: 'other', state: '' } } }))
+  await uploads.append(app, moved.id, chunk(bytes.subarray(3_000, 3_500)))
+  await uploads.finish(app, moved.id, digestOf(bytes), chunk(bytes.subarray(3_500)))
+  expect(uploads.rehashed).toBe(6_500)
+})
+
+it('the last request wins over one that still sends, which records nothing', async () => {
+  const bytes = randomBytes(4_000)
+  const { id } = await uploads.begin(app)
+  const slow = Promise.withResolvers<undefined>()
+  const begun = Promise.withResolvers<undefined>()
+  async function* slowly() {
+    yield bytes.subarray(0, 1_000)
+    begun.resolve(undefined)
+    await slow.promise
+    yield randomBytes(500)
+  }
+  const first = uploads.append(app, id, { source: slowly() })
+  await begun.promise
+  await processOn(store).append(app, id, chunk(bytes, { start: 0 }))
+  slow.resolve(undefined)
+  await expect(first).rejects.toMatchObject({ code: 'upload_interrupted' })
+  expect(await uploads.status(app, id)).toEqual({ id, bytes: 4_000 })
+  await uploads.finish(app, id, digestOf(bytes))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
+  // What the first one had written went with the upload.
+  expect(await keysBelow(PREFIX.data)).toHaveLength(1)
+})
+
+it('a process may die at any write of an upload, and another one finishes it', async () => {
+  for (let at = 0, isDead = true; isDead; at++) {
+    const bytes = randomBytes(3_000)
+    const digest = digestOf(bytes)
+    const { id } = await uploads.begin(app)
+    await uploads.append(app, id, chunk(bytes.subarray(0, 1_000)))
+    const one = dying(store, at)
+    await processOn(one.store)
+      .finish(app, id, digest, chunk(bytes.subarray(1_000), { start: 1_000 }))
+      .catch(() => undefined)
+    isDead = one.isDead()
+    const status = await uploads.status(app, id).catch(() => undefined)
+    // The client repeats its request, or finds the blob.
+    if (status === undefined) expect(await has(digest), `write ${at}`).toBe(true)
+    else {
+      const rest = status.bytes === 3_000 ? undefined : chunk(bytes.subarray(status.bytes), { start: status.bytes })
+      if (status.bytes === 3_000) {
+        await expect(uploads.append(app, id, chunk(randomBytes(10)))).rejects.toMatchObject({
+          code: 'upload_not_found',
+        })
+        await expect(uploads.finish(app, id, digestOf('x'))).rejects.toMatchObject({ code: 'digest_mismatch' })
+      }
+      await uploads.finish(app, id, digest, rest)
+    }
+    await collect()
+    expect((await stored(digest)).equals(bytes), `write ${at}`).toBe(true)
+    expect(await has(digest)).toBe(true)
+  }
+  // Nothing stays but the blobs.
+  const used = new Set<string>()
+  for await (const { record } of new BlobStore(store).list())
+    for (const { data } of 'pieces' in record ? record.pieces : [record]) used.add(data)
+  expect((await keysBelow(PREFIX.data)).filter((key) => !used.has(key))).toEqual([])
+})
+
+it('two that finish one upload at once make one blob', async () => {
+  const bytes = randomBytes(3_000)
+  const digest = digestOf(bytes)
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(bytes))
+  const { store: still, stop } = stopAt(store, ['create'], `blobs/sha256/${digest.slice(7)}`)
+  const first = processOn(still)
+    .finish(app, id, digest)
+    .catch((error: unknown) => error)
+  await stop.reached
+  await processOn(store).finish(app, id, digest)
+  stop.goOn()
+  expect([undefined, 'upload_interrupted', 'upload_not_found']).toContain(
+    ((await first) as { code?: string } | undefined)?.code,
+  )
+  await collect()
+  expect((await stored(digest)).equals(bytes)).toBe(true)
+})
+
+it('ten clients that push the same at once store it once', async () => {
+  const bytes = randomBytes(5_000)
+  const digest = digestOf(bytes)
+  await Promise.all(Array.from({ length: 10 }, () => processOn(store).put(app, digest, chunk(bytes))))
+  expect((await stored(digest)).equals(bytes)).toBe(true)
+  expect(await keysBelow(PREFIX.data)).toHaveLength(1)
+})
+
+it('a blob stays until its pusher’s hold has ended', async () => {
+  const bytes = randomBytes(100)
+  await uploads.put(app, digestOf(bytes), chunk(bytes))
+  await collect()
+  expect(await has(digestOf(bytes))).toBe(true)
+  const leases = new Leases(store)
+  for (const id of await leases.liveIds()) await leases.end(id)
+  await collect()
+  expect(await new BlobStore(store).stat(digestOf(bytes))).toBeUndefined()
+  expect(await keysBelow(PREFIX.data)).toEqual([])
+  // The next push of this process gets another hold.
+  await uploads.put(app, digestOf(bytes), chunk(bytes))
+  expect(await has(digestOf(bytes))).toBe(true)
+})
+
+it('a blob is mounted from a repository that has it, or from any; what is not there is not', async () => {
+  const bytes = randomBytes(100)
+  const digest = digestOf(bytes)
+  expect(await uploads.mount(other, digest, undefined)).toBe(false)
+  await uploads.put(app, digest, chunk(bytes))
+  expect(await uploads.mount(other, digest, parseReference('team/third').repository)).toBe(false)
+  expect(await has(digest, other)).toBe(false)
+  expect(await uploads.mount(other, digest, app)).toBe(true)
+  expect(await has(digest, other)).toBe(true)
+  const third = parseReference('team/third').repository
+  expect(await uploads.mount(third, digest, undefined)).toBe(true)
+  expect(await has(digest, third)).toBe(true)
+})
+
+it('a cancelled upload is gone with its bytes; an id of another repository, of no upload, and no id are none', async () => {
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(randomBytes(100)))
+  const load = '00000000-0000-4000-8000-000000000000'
+  await new Leases(store).create(load, { job: { kind: 'load', id: load }, request: {} })
+  for (const [repository, wrong] of [
+    [other, id],
+    [app, load],
+    [app, 'x'],
+    [app, '../../x'],
+    [app, load.replace('8', '9')],
+  ] as const)
+    for (const call of [
+      () => uploads.status(repository, wrong),
+      () => uploads.append(repository, wrong, chunk(randomBytes(1))),
+      () => uploads.finish(repository, wrong, digestOf('')),
+      () => uploads.cancel(repository, wrong),
+    ])
+      await expect(call(), wrong).rejects.toMatchObject({ code: 'upload_not_found' })
+  await uploads.cancel(app, id)
+  await expect(uploads.cancel(app, id)).rejects.toMatchObject({ code: 'upload_not_found' })
+  expect(await keysBelow(PREFIX.data)).toEqual([])
+  expect((await new Leases(store).get(load))?.state).toBe('receiving')
+})
+
+it('an upload has so many chunks that its record holds them', async () => {
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(Buffer.from('x')))
+  const leases = new Leases(store)
+  const { run, lease } = await leases.begin(id)
+  const [piece] = lease.request['pieces'] as [object]
+  const pieces = Array.from({ length: MAX_PIECES }, () => piece as { data: string; size: number })
+  await leases.update(run, () => ({ ...lease, run: run.id, request: { ...lease.request, pieces } }))
+  await expect(uploads.append(app, id, chunk(Buffer.from('x')))).rejects.toMatchObject({ code: 'limit_exceeded' })
+  expect(await uploads.status(app, id)).toEqual({ id, bytes: MAX_PIECES })
+})

@@ -1,0 +1,347 @@
+import { randomUUID } from 'node:crypto'
+import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { beginHash, continueHash, type ContinuedHash } from '@strata/linux'
+import { algorithmOf, digestFromHex, type Digest, type Repository } from '@strata/oci'
+import { MAX_PIECES, type Piece } from '../blobs/blob-record.js'
+import { BlobStore } from '../blobs/blobs.js'
+import { freshDataKey } from '../keys.js'
+import { Leases, type LeaseRun } from '../leases/leases.js'
+import type { ObjectStore } from '../objects/object-store.js'
+import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
+import { PushHolds } from './push-holds.js'
+import { bytesOf, newUpload, uploadIn, type UploadRecord } from './upload-record.js'
+
+/** A process that receives a chunk writes the lease so often. */
+const TOUCH_MS = 30_000
+
+export interface UploadLimits {
+  /** Of a blob. */
+  readonly bytes: number
+}
+
+/** A chunk. What it says of itself is checked. */
+export interface Chunk {
+  readonly source: AsyncIterable<Uint8Array>
+  /** Where it says that it begins; without it, where the upload is. */
+  readonly start?: number | undefined
+  /** How many bytes it says that it has. */
+  readonly length?: number | undefined
+}
+
+export interface UploadStatus {
+  readonly id: string
+  /** Bytes that have come, from the first. */
+  readonly bytes: number
+}
+
+/**
+ * Uploads of a registry (distribution-spec, "Pushing blobs"): a blob comes in one request or in
+ * several, to any process. An upload is a lease of the kind `push`; decision 85 has its states, and
+ * what a crash at each line leaves.
+ *
+ * Laws
+ * - **Each byte is received, hashed and written once.** A chunk is a piece of the blob, and
+ *   finishing moves no bytes. If the hash could not be kept, the bytes are read back once
+ *   (`rehashed` counts them).
+ * - **What was answered is there.** A chunk counts when it is recorded, by compare-and-set. A body
+ *   that breaks off is a shorter chunk.
+ * - **The last request wins.** A request that changes an upload supersedes one that still sends.
+ *   That one records nothing, and gets `upload_interrupted`.
+ * - **An upload becomes at most one blob.** Its digest is recorded before the blob is.
+ * - **A blob that was answered stays** for `LEASE_EXPIRY_MS` at least, less a minute
+ *   (`PushHolds`). Until then a manifest has to refer to it.
+ *
+ * ```ts
+ * const { id } = await uploads.begin(repository)
+ * await uploads.append(repository, id, { source, start: 0 })
+ * await uploads.finish(repository, id, digest)      // the repository has the blob
+ * ```
+ *
+ * Every method that takes an id throws `upload_not_found` if the repository has no such upload.
+ */
+export class Uploads {
+  readonly #blobs: BlobStore
+  readonly #leases: Leases
+  readonly #holds: PushHolds
+  #rehashed = 0
+
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly repositoryBlobs: RepositoryBlobs,
+    private readonly limits: UploadLimits,
+  ) {
+    this.#blobs = new BlobStore(store)
+    this.#leases = new Leases(store)
+    this.#holds = new PushHolds(this.#leases)
+  }
+
+  /** Bytes that this process has read back, to hash them once more. */
+  get rehashed(): number {
+    return this.#rehashed
+  }
+
+  async begin(repository: Repository, algorithm: UploadRecord['algorithm'] = 'sha256'): Promise<UploadStatus> {
+    const id = randomUUID()
+    await this.#leases.create(id, { job: { kind: 'push', id }, request: newUpload(repository, algorithm) })
+    return { id, bytes: 0 }
+  }
+
+  async status(repository: Repository, id: string): Promise<UploadStatus> {
+    return { id, bytes: bytesOf(uploadIn(await this.#look(id), repository, id)) }
+  }
+
+  /**
+   * Takes a chunk in.
+   * @throws StrataError `range_invalid` if it does not begin where the upload is, or has another
+   * length than it says; `limit_exceeded`; `upload_interrupted`; what its source throws, and then
+   * what came of it is kept
+   */
+  async append(repository: Repository, id: string, chunk: Chunk): Promise<UploadStatus> {
+    const { run, upload } = await this.#open(repository, id)
+    const { next, failure } = await this.#receive(run, upload, chunk, this.#continued(upload))
+    await this.#record(run, next)
+    failpoint('push.chunk-recorded', id)
+    if (failure !== undefined) throw failure
+    return { id, bytes: bytesOf(next) }
+  }
+
+  /**
+   * Takes the last chunk in, if there is one, and makes the upload the blob of this digest.
+   * @throws as `append`; `digest_mismatch`, and then the upload is as before
+   */
+  async finish(repository: Repository, id: string, digest: Digest, chunk?: Chunk): Promise<void> {
+    const { run, lease, upload } = await this.#take(repository, id)
+    if (lease.state !== 'committing') await this.#close(run, upload, digest, chunk)
+    else if (upload.digest !== digest)
+      throw new StrataError('digest_mismatch', `upload ${id} is finished as ${String(upload.digest)}, not ${digest}`)
+    const { pieces } = uploadIn(await this.#look(id), repository, id)
+    await this.#commit(repository, digest, pieces, id)
+    await this.#leases.endBy(run, 'done')
+    failpoint('push.upload-ended', id)
+    await this.#blobs.deleteUnused(id, [digest])
+  }
+
+  /** Ends the upload, and deletes what came. */
+  async cancel(repository: Repository, id: string): Promise<void> {
+    const { run } = await this.#take(repository, id)
+    await this.#leases.endBy(run, 'failed')
+    await this.#blobs.deleteUnused(id)
+  }
+
+  /**
+   * A blob in one request.
+   * @throws as `finish`; nothing of it stays then
+   */
+  async put(repository: Repository, digest: Digest, chunk: Chunk): Promise<void> {
+    const { id } = await this.begin(repository, algorithmOf(digest))
+    try {
+      await this.finish(repository, id, digest, chunk)
+    } catch (error) {
+      await this.cancel(repository, id).catch(() => undefined)
+      throw error
+    }
+  }
+
+  /**
+   * Gives the repository a blob that another one has; without `from`, one that any has. `false`: it
+   * is not there.
+   */
+  async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
+    if (from !== undefined && !(await this.repositoryBlobs.has(from, digest))) return false
+    return this.#holds.hold(async (lease) => {
+      if (!(await this.#blobs.hold(digest, lease))) return false
+      await this.repositoryBlobs.add(repository, [digest], lease)
+      return true
+    })
+  }
+
+  async #look(id: string) {
+    return isUploadId(id) ? this.#leases.get(id) : undefined
+  }
+
+  /** Takes the upload over. */
+  async #take(repository: Repository, id: string) {
+    // Looked at first: a lease of something else is not to be taken over.
+    uploadIn(await this.#look(id), repository, id)
+    const { run, lease } = await this.#leases.begin(id).catch((error: unknown) => {
+      throw gone(error, repository, id)
+    })
+    return { run, lease, upload: uploadIn(lease, repository, id) }
+  }
+
+  async #open(repository: Repository, id: string) {
+    const { run, lease, upload } = await this.#take(repository, id)
+    if (lease.state !== 'receiving')
+      throw new StrataError(
+        'upload_not_found',
+        `upload ${id} is finished as ${String(upload.digest)}: begin another one`,
+      )
+    return { run, upload }
+  }
+
+  /** Records what the upload becomes, with its last chunk. */
+  async #close(run: LeaseRun, upload: UploadRecord, digest: Digest, chunk: Chunk | undefined): Promise<void> {
+    const hash = await this.#hashOf(upload, algorithmOf(digest))
+    const received = chunk && (await this.#receive(run, upload, chunk, hash))
+    if (received?.failure !== undefined) {
+      await this.#record(run, received.next)
+      throw received.failure
+    }
+    const next = received?.next ?? upload
+    const found = digestFromHex(hash.hex())
+    if (found !== digest) {
+      await this.store.delete(next.pieces.slice(upload.pieces.length).map(({ data }) => data))
+      throw new StrataError('digest_mismatch', `the upload has the digest ${found}, not ${digest}`)
+    }
+    const { repository, algorithm } = upload
+    // A blob of no bytes is an object, too.
+    const pieces = next.pieces.length > 0 ? next.pieces : [{ data: await this.#putNothing(run.lease), size: 0 }]
+    await this.#leases.update(run, (lease) => ({
+      ...lease,
+      state: 'committing',
+      request: { repository, algorithm, pieces, digest },
+    }))
+    failpoint('push.committing', run.lease)
+  }
+
+  async #commit(repository: Repository, digest: Digest, pieces: readonly Piece[], id: string): Promise<void> {
+    const size = bytesOf({ pieces })
+    const [only, ...others] = pieces
+    const proven = others.length === 0 ? { data: only!.data, size } : { pieces, size }
+    await this.#blobs.commit(digest, proven, id)
+    failpoint('push.committed', id)
+    await this.#holds.hold(async (lease) => {
+      if (!(await this.#blobs.hold(digest, lease)))
+        throw new StrataError('internal', `blob ${digest} is gone right after it was committed`)
+      await this.repositoryBlobs.add(repository, [digest], lease)
+    })
+    failpoint('push.held', id)
+  }
+
+  async #putNothing(lease: string): Promise<string> {
+    const data = freshDataKey(lease)
+    await this.store.put(data, new Uint8Array())
+    return data
+  }
+
+  /** Writes a chunk, and says what the upload is with it. Nothing is recorded yet. */
+  async #receive(
+    run: LeaseRun,
+    upload: UploadRecord,
+    { source, start, length }: Chunk,
+    hash: ContinuedHash | undefined,
+  ): Promise<{ readonly next: UploadRecord; readonly failure: Error | undefined }> {
+    const at = bytesOf(upload)
+    if (start !== undefined && start !== at)
+      throw new StrataError(
+        'range_invalid',
+        `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
+      )
+    if (upload.pieces.length >= MAX_PIECES)
+      throw new StrataError(
+        'limit_exceeded',
+        `the upload has ${MAX_PIECES} chunks, and may have no more: send larger ones`,
+      )
+    const stop = new AbortController()
+    const beat = setInterval(() => {
+      this.#leases.touch(run).catch((error: unknown) => {
+        if (asStrataError(error).code === 'upload_interrupted') stop.abort(error)
+      })
+    }, TOUCH_MS)
+    const data = freshDataKey(run.lease)
+    const body = new Body(source, this.limits.bytes - at, hash)
+    try {
+      await this.store.put(data, body.bytes(), { signal: stop.signal })
+    } catch (error) {
+      throw stop.signal.aborted ? stop.signal.reason : error
+    } finally {
+      clearInterval(beat)
+    }
+    const { size, failure } = body
+    const isLie = failure === undefined && length !== undefined && length !== size
+    if (size === 0 || isLie || failure instanceof TooLarge) {
+      await this.store.delete([data])
+      if (isLie) throw new StrataError('range_invalid', `the chunk has ${size} bytes, and says that it has ${length}`)
+      if (failure instanceof TooLarge)
+        throw new StrataError(
+          'limit_exceeded',
+          `a blob may have ${this.limits.bytes} bytes (STRATA_MAX_BLOB_BYTES), and this one has more`,
+        )
+      return { next: upload, failure }
+    }
+    const saved = hash?.algorithm === upload.algorithm ? hash.save() : undefined
+    const { repository } = upload
+    const next = {
+      repository,
+      algorithm: upload.algorithm,
+      pieces: [...upload.pieces, { data, size }],
+      ...(saved ? { hash: saved } : {}),
+    }
+    return { next, failure }
+  }
+
+  async #record(run: LeaseRun, next: UploadRecord): Promise<void> {
+    await this.#leases.update(run, (lease) => ({ ...lease, request: next }))
+  }
+
+  /** The hash of what came, if it was kept. */
+  #continued({ algorithm, pieces, hash }: UploadRecord): ContinuedHash | undefined {
+    return pieces.length === 0 ? beginHash(algorithm) : hash && continueHash(algorithm, hash)
+  }
+
+  /** The hash of what came; if it was not kept, of the bytes as they are stored. */
+  async #hashOf(upload: UploadRecord, algorithm: UploadRecord['algorithm']): Promise<ContinuedHash> {
+    const kept = algorithm === upload.algorithm ? this.#continued(upload) : undefined
+    if (kept) return kept
+    const hash = beginHash(algorithm)
+    for (const { data, size } of upload.pieces) {
+      const object = await this.store.get(data)
+      if (object?.size !== size)
+        throw new StrataError('corrupt', `the upload lacks its bytes ${data}: begin another one`)
+      for await (const bytes of object.body as AsyncIterable<Uint8Array>) hash.update(bytes)
+      this.#rehashed += size
+    }
+    return hash
+  }
+}
+
+class TooLarge extends Error {}
+
+/**
+ * Passes the bytes of a source on, hashed and counted. If the source fails, it ends here: what came
+ * before is kept.
+ */
+class Body {
+  size = 0
+  failure: Error | undefined
+
+  constructor(
+    private readonly source: AsyncIterable<Uint8Array>,
+    private readonly most: number,
+    private readonly hash: ContinuedHash | undefined,
+  ) {}
+
+  async *bytes(): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const bytes of this.source) {
+        if (this.size + bytes.length > this.most) throw new TooLarge()
+        this.hash?.update(bytes)
+        this.size += bytes.length
+        yield bytes
+      }
+    } catch (error) {
+      this.failure = error instanceof Error ? error : asStrataError(error)
+    }
+  }
+}
+
+function isUploadId(id: string): boolean {
+  return /^[0-9a-f-]{36}$/.test(id)
+}
+
+/** A lease that has ended is an upload that is not there. */
+function gone(error: unknown, repository: Repository, id: string): unknown {
+  return error instanceof StrataError && error.code === 'upload_interrupted'
+    ? new StrataError('upload_not_found', `${repository} has no upload ${id}: begin another one`, { cause: error })
+    : error
+}
