@@ -1,5 +1,6 @@
 import { indexMemoryShape, packedLimitsShape } from '@strata/archive'
 import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
+import { MAX_JSON_BYTES } from '@strata/oci'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
@@ -72,6 +73,29 @@ export const gatewayConfigSchema = z
       .describe(
         'Limit: bodies of archives that are open at once; as many loads of files of this machine may be. The next one is refused with 503. One whose bytes have not begun to be read takes 0.3 MiB',
       ),
+    STRATA_MAX_PUSHES: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(10_000)
+      .default(100)
+      .describe(
+        'Limit: bodies of chunks and blobs that clients of the registry send at once. The next one is refused with 429',
+      ),
+    STRATA_MAX_BLOB_BYTES: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(2 ** 50)
+      .default(2 ** 40)
+      .describe('Limit: bytes of a blob that is pushed'),
+    STRATA_MAX_MANIFEST_BYTES: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(MAX_JSON_BYTES)
+      .default(MAX_JSON_BYTES)
+      .describe('Limit: bytes of a manifest that is pushed'),
     ...packedLimitsShape,
     ...indexMemoryShape,
   })

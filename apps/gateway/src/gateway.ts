@@ -16,7 +16,8 @@ import {
 import { gatewayAuthentication } from './authentication.js'
 import { gatewayConfigSchema, type GatewayConfig } from './config.js'
 import { serveDocs } from './docs.js'
-import { GatewayModule } from './gateway.module.js'
+import { apis } from './apis.js'
+import { registryErrors } from './registry/errors.js'
 
 /** The service for `runService` and `strata up`: name, configuration and start. */
 export const gateway: Service<typeof gatewayConfigSchema> = {
@@ -34,10 +35,11 @@ async function startGateway(config: GatewayConfig): Promise<RunningService> {
   // open.
   if (config.STRATA_SOCKET !== undefined)
     listeners.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
-  const { app, handler } = await createHttpApp(GatewayModule.register(config), {
+  const { app, handler } = await createHttpApp(apis(config), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
     jsonTypes: [DESCRIPTOR_TYPE],
+    errorTrees: [{ prefix: '/v2', form: registryErrors }],
     prepare: serveDocs,
   })
   const servers: Server[] = []

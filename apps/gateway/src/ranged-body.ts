@@ -12,6 +12,8 @@ export interface RangedBody {
   /** Equal only for equal bytes; without quotes. */
   readonly etag: string
   readonly type: string
+  /** What else the answer says of the body. */
+  readonly headers?: Readonly<Record<string, string>>
   bytes(range: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>
 }
 
@@ -24,9 +26,10 @@ const logger = new Logger('gateway')
 const LEAD_BYTES = 64 * 1024
 
 /**
- * Answers with the body, with the part that `Range` (with `If-Range`) asks for, or with 416. `HEAD`
- * gets the same without bytes. The first bytes are read before the status is sent, so a blob that
- * is missing there is answered with a problem, not with a connection that breaks.
+ * Answers with the body, with the part that `Range` (with `If-Range`) asks for, with 416, or with
+ * 304 if `If-None-Match` has it. `HEAD` gets the same without bytes. The first bytes are read
+ * before the status is sent, so a blob that is missing there is answered with a problem, not with a
+ * connection that breaks.
  * @throws StrataError what `bytes` throws before that; `corrupt` if a blob is not in the store
  */
 export async function sendRanged(request: IncomingMessage, reply: FastifyReply, body: RangedBody): Promise<void> {
@@ -35,9 +38,20 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
   if (gone.aborted) return
   const { size } = body
   const etag = `"${body.etag}"`
-  const { 'if-range': ifRange, range: asked } = request.headers
+  const { 'if-range': ifRange, 'if-none-match': ifNoneMatch, range: asked } = request.headers
   const range = ifRange === undefined || ifRange === etag ? requestedRange(asked, size) : undefined
-  const common = { 'accept-ranges': 'bytes', etag, 'content-type': body.type, 'x-content-type-options': 'nosniff' }
+  const common = {
+    'accept-ranges': 'bytes',
+    etag,
+    'content-type': body.type,
+    'x-content-type-options': 'nosniff',
+    ...body.headers,
+  }
+  if (matches(ifNoneMatch, etag)) {
+    reply.hijack()
+    response.writeHead(304, common).end()
+    return
+  }
   if (range === 'unsatisfiable') {
     reply.hijack()
     response.writeHead(416, { ...common, 'content-range': `bytes */${size}`, 'content-length': 0 }).end()
@@ -67,6 +81,12 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
       `the answer to ${request.method} ${path} was broken off: ${error instanceof Error ? error.message : String(error)}`,
     )
   })
+}
+
+/** Whether an `If-None-Match` names this tag (RFC 9110, 13.1.2: a weak comparison). */
+export function matches(ifNoneMatch: string | undefined, etag: string): boolean {
+  const named = ifNoneMatch?.split(',').map((tag) => tag.trim().replace(/^W\//, ''))
+  return named !== undefined && (named.includes('*') || named.includes(etag))
 }
 
 /**

@@ -14,6 +14,8 @@ import { ImagesService } from './images/images.service.js'
 import { LoadService } from './images/load.service.js'
 import { Cancellation } from './jobs/cancellation.js'
 import { Requests } from './jobs/requests.js'
+import { PushService } from './registry/push.service.js'
+import { RegistryService } from './registry/registry.service.js'
 import { CollectionService } from './system/collection.service.js'
 import { DiskUsageService } from './system/disk-usage.service.js'
 import { NodesService } from './system/nodes.service.js'
@@ -56,7 +58,8 @@ const SERVICES = [
   DiskUsageService,
   NodesService,
   SystemService,
-  Repositories,
+  RegistryService,
+  PushService,
   Readiness,
 ]
 
@@ -98,13 +101,15 @@ export class ServicesModule {
         ImagesService,
         ImageMounts,
         FilesService,
+        RegistryService,
+        PushService,
         CollectionService,
         DiskUsageService,
         NodesService,
         SystemService,
         Closer,
       ],
-      exports: SERVICES,
+      exports: [...SERVICES, GATEWAY_CONFIG],
     }
   }
 }

@@ -37,8 +37,8 @@ export interface HttpAppOptions {
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The route's handler reads the body itself, unless its type is JSON. */
-    readsBody?: boolean
+    /** The route's handler reads the body itself, unless its type is JSON; with `any` JSON too. */
+    readsBody?: boolean | 'any'
     /** The route takes JSON of more than SMALL_BODY bytes. */
     largeJson?: boolean
   }
@@ -46,6 +46,8 @@ declare module 'fastify' {
 
 /** A route whose handler reads the body itself, of any type that is not JSON. */
 export const ReadsBody = (): MethodDecorator => RouteConfig({ readsBody: true })
+/** A route whose handler reads the body itself, JSON too. */
+export const ReadsAnyBody = (): MethodDecorator => RouteConfig({ readsBody: 'any' })
 /** A route whose JSON may be as large as the service allows. */
 export const LargeJson = (): MethodDecorator => RouteConfig({ largeJson: true })
 
@@ -121,13 +123,14 @@ export async function createHttpApp(
   const fastify = adapter.getInstance()
   fastify.removeAllContentTypeParsers()
   fastify.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage, done) => {
-    const understood = request.routeOptions.config.readsBody === true || request.is404 || !hasBody(payload)
+    const understood = Boolean(request.routeOptions.config.readsBody) || request.is404 || !hasBody(payload)
     done(understood ? null : new StrataError('unsupported', notJson(payload)))
   })
   const bodies = new RequestBodies(limits)
   fastify.addContentTypeParser(
     ['application/json', ...jsonTypes],
     async (request: FastifyRequest, payload: IncomingMessage) => {
+      if (request.routeOptions.config.readsBody === 'any') return undefined
       return parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY))
     },
   )

@@ -1,0 +1,40 @@
+import { asCode, StrataError } from '@strata/base'
+import { familiarReference, parseDigest, parseReference, type Digest, type Repository, type Tag } from '@strata/oci'
+
+/**
+ * The repository that a name under `/v2/` means: the one of that name everywhere (decision 84).
+ * @throws StrataError `name_invalid`
+ */
+export function repositoryOf(name: string): Repository {
+  const { repository, tag, digest } = parseReference(name)
+  if (tag ?? digest)
+    throw new StrataError('name_invalid', `${JSON.stringify(name.slice(0, 300))} is not the name of a repository`)
+  return repository
+}
+
+/** The name of a repository in a list: short for docker.io, as in `strata images`. */
+export function nameOf(repository: Repository): string {
+  return familiarReference({ repository, tag: undefined, digest: undefined })
+}
+
+/** What the last component of a manifest's path means: a tag, or a digest if it has a colon. */
+export type ManifestReference = { readonly tag: Tag } | { readonly digest: Digest }
+
+/** @throws StrataError `digest_invalid`; `manifest_not_found` for what can be no tag */
+export function manifestReferenceOf(last: string): ManifestReference {
+  if (last.includes(':')) return { digest: digestIn(last) }
+  try {
+    return { tag: parseReference(`x:${last}`).tag! }
+  } catch (error) {
+    throw asCode(error, { name_invalid: 'manifest_not_found' })
+  }
+}
+
+/** @throws StrataError `digest_invalid` */
+export function digestIn(text: string): Digest {
+  try {
+    return parseDigest(text)
+  } catch (error) {
+    throw asCode(error, { bad_request: 'digest_invalid' })
+  }
+}

@@ -1,0 +1,267 @@
+import { Readable } from 'node:stream'
+import { All, Controller, Inject, Logger, Req, Res } from '@nestjs/common'
+import { ApiExcludeController } from '@nestjs/swagger'
+import { asStrataError, StrataError } from '@strata/base'
+import { MEDIA, parseReference, type Algorithm, type Repository, type Tag } from '@strata/oci'
+import { answerEarly, bodyLimits, ReadsAnyBody, RequestBodies } from '@strata/platform'
+import type { Chunk, UploadStatus } from '@strata/store'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { matches, sendRanged } from '../ranged-body.js'
+import { isAccepted } from './accept.js'
+import { digestIn, manifestReferenceOf, nameOf, repositoryOf } from './names.js'
+import { registryErrors } from './errors.js'
+import { linkTo, pageIn } from './page.js'
+import { PushService } from './push.service.js'
+import { RegistryService } from './registry.service.js'
+import { chunkOf } from './request-chunk.js'
+import { routeOf, type Call, type Operation } from './routes.js'
+
+type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => Promise<void>
+
+/**
+ * The registry's door: `/v2/` by distribution-spec 1.1.1. It reads requests and writes answers, and
+ * `RegistryService` does the work. Routes stand in routes.ts, errors in errors.ts.
+ *
+ * Nest has one route for all of them, since no router knows names with slashes.
+ */
+@ApiExcludeController()
+@Controller()
+export class RegistryController {
+  readonly #handlers: Readonly<Record<Operation, Handler>> = {
+    base: (_, __, reply) => this.#json(reply, {}),
+    catalog: (call, _, reply) => this.#catalog(call, reply),
+    tags: (call, _, reply) => this.#tags(call, reply),
+    referrers: (call, _, reply) => this.#referrers(call, reply),
+    getManifest: (call, request, reply) => this.#manifest(call, request, reply),
+    putManifest: (call, request, reply) => this.#putManifest(call, request, reply),
+    deleteManifest: (call, _, reply) => this.#deleteManifest(call, reply),
+    getBlob: (call, request, reply) => this.#blob(call, request, reply),
+    deleteBlob: (call, _, reply) => this.#deleteBlob(call, reply),
+    beginUpload: (call, request, reply) => this.#begin(call, request, reply),
+    uploadStatus: (call, _, reply) => this.#status(call, reply),
+    appendChunk: (call, request, reply) => this.#append(call, request, reply),
+    finishUpload: (call, request, reply) => this.#finish(call, request, reply),
+    cancelUpload: (call, _, reply) => this.#cancel(call, reply),
+  }
+  readonly #logger = new Logger('registry')
+  readonly #bodies: RequestBodies
+  readonly #idleMs: number
+
+  constructor(
+    private readonly registry: RegistryService,
+    private readonly push: PushService,
+    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+  ) {
+    this.#idleMs = config.STRATA_UPLOAD_IDLE_MS
+    this.#bodies = new RequestBodies({ ...bodyLimits(config), bytes: config.STRATA_MAX_MANIFEST_BYTES })
+  }
+
+  @All(['v2', 'v2/*'])
+  @ReadsAnyBody()
+  async serve(@Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
+    const call = routeOf(request.method, request.raw.url ?? '')
+    reply.raw.setHeader('docker-distribution-api-version', 'registry/2.0')
+    try {
+      await this.#handlers[call.operation](call, request, reply)
+    } catch (error) {
+      // All of the body was read: the filter answers.
+      if (request.raw.complete) throw error
+      const { code } = asStrataError(error)
+      if (code === 'internal') this.#logger.error(error)
+      reply.hijack()
+      await answerEarly(request.raw, reply.raw, error, Infinity, registryErrors)
+    }
+  }
+
+  async #catalog({ query }: Call, reply: FastifyReply): Promise<void> {
+    const { limit, last } = pageIn(query)
+    const { repositories, next } = await this.registry.catalog(limit, last === undefined ? last : repositoryOf(last))
+    if (next !== undefined) void reply.header('link', linkTo('/v2/_catalog', { n: limit, last: nameOf(next) }))
+    await this.#json(reply, { repositories: repositories.map(nameOf) })
+  }
+
+  async #tags({ name, query }: Call, reply: FastifyReply): Promise<void> {
+    const page = pageIn(query)
+    const { tags, next } = await this.registry.tags(repositoryOf(name), page)
+    if (next !== undefined) void reply.header('link', linkTo(`/v2/${name}/tags/list`, { n: page.limit, last: next }))
+    await this.#json(reply, { name, tags })
+  }
+
+  async #referrers({ name, last, query }: Call, reply: FastifyReply): Promise<void> {
+    const subject = digestIn(last)
+    const artifactType = query.get('artifactType') ?? undefined
+    const { limit, last: after } = pageIn(query)
+    const { referrers, next } = await this.registry.referrers(repositoryOf(name), subject, limit, {
+      artifactType,
+      after: after === undefined ? after : digestIn(after),
+    })
+    if (artifactType !== undefined) void reply.header('oci-filters-applied', 'artifactType')
+    if (next !== undefined)
+      void reply.header('link', linkTo(`/v2/${name}/referrers/${subject}`, { artifactType, n: limit, last: next }))
+    await this.#json(reply, { schemaVersion: 2, mediaType: MEDIA.index, manifests: referrers }, MEDIA.index)
+  }
+
+  async #manifest({ name, last }: Call, { method, headers }: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const repository = repositoryOf(name)
+    const { bytes, ...found } = await this.registry.manifest(repository, manifestReferenceOf(last), (manifest) => {
+      expectAccepted(headers.accept, repository, last, manifest.mediaType)
+      return method === 'GET' && !matches(headers['if-none-match'], `"${manifest.digest}"`)
+    })
+    const { digest, mediaType, size } = found
+    void reply.headers({ 'docker-content-digest': digest, etag: `"${digest}"`, vary: 'accept' })
+    if (matches(headers['if-none-match'], `"${digest}"`)) void reply.code(304)
+    else void reply.headers({ 'content-type': mediaType, 'content-length': size })
+    await reply.send(bytes)
+  }
+
+  async #blob({ name, last }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const digest = digestIn(last)
+    const { size, open } = await this.registry.blob(repositoryOf(name), digest)
+    const bytes = async function* (range: { readonly start: number; readonly end: number }) {
+      yield* (await open(range)) as AsyncIterable<Uint8Array>
+    }
+    const headers = { 'docker-content-digest': digest }
+    await sendRanged(raw, reply, { size, etag: digest, type: 'application/octet-stream', headers, bytes })
+  }
+
+  async #deleteBlob({ name, last }: Call, reply: FastifyReply): Promise<void> {
+    await this.push.deleteBlob(repositoryOf(name), digestIn(last))
+    await reply.code(202).send()
+  }
+
+  async #putManifest({ name, last, query }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const [repository, reference] = [repositoryOf(name), manifestReferenceOf(last)]
+    const tags = tagsIn(query)
+    const mediaType = raw.headers['content-type']?.split(';')[0]?.trim() ?? ''
+    const bytes = await this.#bodies.read(raw)
+    const { digest, subject } = await this.push.manifest(repository, reference, { bytes, mediaType, tags })
+    void reply.headers({
+      location: `/v2/${name}/manifests/${digest}`,
+      'docker-content-digest': digest,
+      ...(subject === undefined ? {} : { 'oci-subject': subject }),
+      ...(tags.length === 0 ? {} : { 'oci-tag': tags }),
+    })
+    await reply.code(201).send()
+  }
+
+  async #deleteManifest({ name, last }: Call, reply: FastifyReply): Promise<void> {
+    await this.push.deleteManifest(repositoryOf(name), manifestReferenceOf(last))
+    await reply.code(202).send()
+  }
+
+  /** An upload; with `digest` the whole blob; with `mount` one that is here. */
+  async #begin({ name, query }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const repository = repositoryOf(name)
+    const [digest, mount, from] = [query.get('digest'), query.get('mount'), query.get('from')]
+    if (digest !== null) {
+      await this.push.put(repository, digestIn(digest), chunkOf(raw, this.#idleMs) ?? emptyChunk())
+      return this.#isThere(name, digest, reply)
+    }
+    if (mount !== null) {
+      const isMounted = await this.push.mount(
+        repository,
+        digestIn(mount),
+        from === null ? undefined : repositoryOf(from),
+      )
+      if (isMounted) return this.#isThere(name, mount, reply)
+    }
+    await this.#accepted(name, await this.push.begin(repository, algorithmIn(query)), reply)
+  }
+
+  async #status({ name, last }: Call, reply: FastifyReply): Promise<void> {
+    await this.#accepted(name, await this.push.status(repositoryOf(name), last), reply, 204)
+  }
+
+  async #append({ name, last }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const repository = repositoryOf(name)
+    const status = await this.#atRange(name, last, reply, () =>
+      this.push.append(repository, last, chunkOf(raw, this.#idleMs) ?? emptyChunk()),
+    )
+    await this.#accepted(name, status, reply)
+  }
+
+  async #finish({ name, last, query }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const repository = repositoryOf(name)
+    const digest = digestIn(query.get('digest') ?? '')
+    await this.#atRange(name, last, reply, () => this.push.finish(repository, last, digest, chunkOf(raw, this.#idleMs)))
+    await this.#isThere(name, digest, reply)
+  }
+
+  /** An answer that a chunk does not fit says where the upload is. */
+  async #atRange<T>(name: string, id: string, reply: FastifyReply, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!(error instanceof StrataError && error.code === 'range_invalid')) throw error
+      const { location, range } = headersOf(name, await this.push.status(repositoryOf(name), id))
+      reply.raw.setHeader('location', location).setHeader('range', range)
+      throw error
+    }
+  }
+
+  async #cancel({ name, last }: Call, reply: FastifyReply): Promise<void> {
+    await this.push.cancel(repositoryOf(name), last)
+    await reply.code(204).send()
+  }
+
+  async #isThere(name: string, digest: string, reply: FastifyReply): Promise<void> {
+    const location = `/v2/${name}/blobs/${digest}`
+    await reply.code(201).headers({ location, 'docker-content-digest': digest, 'content-length': 0 }).send()
+  }
+
+  async #accepted(name: string, status: UploadStatus, reply: FastifyReply, code = 202): Promise<void> {
+    await reply.code(code).headers(headersOf(name, status)).send()
+  }
+
+  /** As bytes: Fastify gives a text's type a `charset`, which registries leave out. */
+  async #json(reply: FastifyReply, body: object, type = 'application/json'): Promise<void> {
+    await reply.header('content-type', type).send(Buffer.from(JSON.stringify(body)))
+  }
+}
+
+/** So many tags may be in the query of one manifest. */
+const MAX_TAGS = 100
+const emptyChunk = (): Chunk => ({ source: Readable.from([]), length: 0 })
+
+/** An upload, as each answer about it says it. */
+function headersOf(name: string, { id, bytes }: UploadStatus) {
+  return {
+    location: `/v2/${name}/blobs/uploads/${id}`,
+    range: `0-${Math.max(bytes - 1, 0)}`,
+    'docker-upload-uuid': id,
+    'content-length': '0',
+  }
+}
+
+/** @throws StrataError `name_invalid`, `limit_exceeded` */
+function tagsIn(query: URLSearchParams): Tag[] {
+  const tags = query.getAll('tag')
+  if (tags.length > MAX_TAGS)
+    throw new StrataError('limit_exceeded', `the query has ${tags.length} tags, and may have ${MAX_TAGS}`)
+  return tags.map((tag) => parseReference(`x:${tag}`).tag!)
+}
+
+/** @throws StrataError `digest_invalid` */
+function algorithmIn(query: URLSearchParams): Algorithm | undefined {
+  const name = query.get('digest-algorithm')
+  if (name === null || name === 'sha256' || name === 'sha512') return name ?? undefined
+  throw new StrataError(
+    'digest_invalid',
+    `${JSON.stringify(name.slice(0, 50))} is no algorithm that is taken: sha256, sha512`,
+  )
+}
+
+/** @throws StrataError `manifest_not_found` */
+function expectAccepted(
+  accept: string | undefined,
+  repository: Repository,
+  reference: string,
+  mediaType: string,
+): void {
+  if (isAccepted(accept, mediaType)) return
+  throw new StrataError(
+    'manifest_not_found',
+    `${repository} has ${JSON.stringify(reference)} as ${mediaType}, which is not among the types that the client accepts (Accept: ${accept?.slice(0, 500) ?? ''})`,
+  )
+}

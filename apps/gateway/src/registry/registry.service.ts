@@ -1,0 +1,136 @@
+import { Inject, Injectable } from '@nestjs/common'
+import { asCode, StrataError } from '@strata/base'
+import { Repositories, type Referrer } from '@strata/images'
+import { MAX_JSON_BYTES, type Digest, type Repository, type Tag } from '@strata/oci'
+import { BlobStore, OBJECT_STORE, type ByteRange, type ObjectStore } from '@strata/store'
+import type { Readable } from 'node:stream'
+import type { ManifestReference } from './names.js'
+import type { PageQuery } from './page.js'
+
+/** A manifest as it is served. */
+export interface ServedManifest {
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly size: number
+}
+
+export interface ServedBlob {
+  readonly size: number
+  /** @throws StrataError `blob_not_found` if it was collected meanwhile */
+  readonly open: (range: ByteRange) => Promise<Readable>
+}
+
+/**
+ * What the registry serves (distribution-spec 1.1.1), without HTTP: repositories are those of
+ * `@strata/images`, so what was loaded can be pulled, and what was pushed can be launched.
+ *
+ * | operation | store calls |
+ * | --- | --- |
+ * | a manifest by its tag | 1 for what it is, 2 more for its bytes |
+ * | a manifest by its digest | 1, 2 more for its bytes; of a part of an index that was loaded, some 4 more |
+ * | a blob | 2 for its size, 2 more for its bytes |
+ * | a page of tags, of the catalog | 1; of a repository without tags 2 |
+ * | a page of referrers | 1, and 1 for each referrer in it |
+ *
+ * A blob is served by a repository only if that repository has it (`RepositoryBlobs`): else a
+ * client could read by a digest what only another repository has.
+ */
+@Injectable()
+export class RegistryService {
+  readonly #blobs: BlobStore
+
+  constructor(
+    @Inject(OBJECT_STORE) store: ObjectStore,
+    private readonly repositories: Repositories,
+  ) {
+    this.#blobs = new BlobStore(store)
+  }
+
+  /** At most `limit` repositories behind `last`; `next` if more may follow. */
+  async catalog(
+    limit: number,
+    last: Repository | undefined,
+  ): Promise<{ readonly repositories: readonly Repository[]; readonly next?: Repository }> {
+    return limit === 0 ? { repositories: [] } : this.repositories.page(limit, last)
+  }
+
+  /**
+   * At most `limit` tags behind `last`, in the order of their bytes.
+   * @throws StrataError `repository_not_found` if the repository has neither tags nor manifests
+   */
+  async tags(
+    repository: Repository,
+    { limit, last }: PageQuery,
+  ): Promise<{ readonly tags: readonly Tag[]; readonly next?: Tag }> {
+    const page = await this.repositories.tags.page(repository, Math.max(limit, 1), last)
+    if (page.tags.length === 0 && last === undefined) await this.#expectRepository(repository)
+    return limit === 0 ? { tags: [] } : page
+  }
+
+  /**
+   * A manifest, and its bytes as they were put if they are wanted.
+   * @throws StrataError `manifest_not_found`; `corrupt` if its bytes are gone
+   */
+  async manifest(
+    repository: Repository,
+    reference: ManifestReference,
+    areBytesWanted: (manifest: ServedManifest) => boolean,
+  ): Promise<ServedManifest & { readonly bytes: Buffer | undefined }> {
+    for (let last: Digest | undefined; ;) {
+      const found = await this.#find(repository, reference)
+      if (!areBytesWanted(found)) return { ...found, bytes: undefined }
+      try {
+        return { ...found, bytes: await this.#blobs.read(found.digest, MAX_JSON_BYTES) }
+      } catch (error) {
+        if (!(error instanceof StrataError && error.code === 'not_found')) throw error
+        // Between the two reads the manifest may be deleted, and the tag moved.
+        if (found.digest === last)
+          throw new StrataError('corrupt', `the bytes of manifest ${last} are gone`, { cause: error })
+        last = found.digest
+      }
+    }
+  }
+
+  /** @throws StrataError `blob_not_found` */
+  async blob(repository: Repository, digest: Digest): Promise<ServedBlob> {
+    const unknown = (): StrataError => new StrataError('blob_not_found', `${repository} has no blob ${digest}`)
+    if (!(await this.repositories.blobs.has(repository, digest))) throw unknown()
+    const record = await this.#blobs.stat(digest)
+    if (!record) throw unknown()
+    const open = async (range: ByteRange): Promise<Readable> => {
+      try {
+        return (await this.#blobs.open(digest, range)).body
+      } catch (error) {
+        throw asCode(error, { not_found: 'blob_not_found' })
+      }
+    }
+    return { size: record.size, open }
+  }
+
+  /**
+   * At most `limit` referrers of a subject, whether or not it is there; `next` if more may follow.
+   */
+  async referrers(
+    repository: Repository,
+    subject: Digest,
+    limit: number,
+    { after, artifactType }: { readonly after?: Digest | undefined; readonly artifactType?: string | undefined },
+  ): Promise<{ readonly referrers: readonly Referrer[]; readonly next?: Digest }> {
+    return this.repositories.referrers.page(repository, subject, limit, { after, artifactType })
+  }
+
+  async #find(repository: Repository, reference: ManifestReference): Promise<ServedManifest> {
+    const { manifests, tags } = this.repositories
+    const found = await ('tag' in reference
+      ? tags.get(repository, reference.tag)
+      : manifests.stat(repository, reference.digest))
+    if (found) return found
+    const what = 'tag' in reference ? `tag ${reference.tag}` : `manifest ${reference.digest}`
+    throw new StrataError('manifest_not_found', `${repository} has no ${what}`)
+  }
+
+  async #expectRepository(repository: Repository): Promise<void> {
+    const { digests } = await this.repositories.manifests.page(repository, 1)
+    if (digests.length === 0) throw new StrataError('repository_not_found', `there is no repository ${repository}`)
+  }
+}

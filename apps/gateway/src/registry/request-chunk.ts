@@ -1,0 +1,56 @@
+import type { IncomingMessage } from 'node:http'
+import { StrataError } from '@strata/base'
+import type { Chunk } from '@strata/store'
+
+/**
+ * The body of a request as a chunk of an upload; `undefined` if the request has none.
+ * @param idleMs how long the client may send nothing
+ * @throws StrataError `range_invalid` if `Content-Range` is none, or is not as long as the body
+ */
+export function chunkOf(request: IncomingMessage, idleMs: number): Chunk | undefined {
+  const { 'content-length': length, 'content-range': header, 'transfer-encoding': encoding } = request.headers
+  const size = length === undefined ? undefined : Number(length)
+  if (header === undefined)
+    return size === 0 || (size === undefined && encoding === undefined)
+      ? undefined
+      : { source: bytesOf(request, idleMs), length: size }
+  const [, first, last] = /^(?:bytes[ =])?(\d{1,15})-(\d{1,15})(?:\/(?:\d+|\*))?$/.exec(header) ?? []
+  const said = Number(last) - Number(first) + 1
+  if (first === undefined || said < 1)
+    throw new StrataError(
+      'range_invalid',
+      `Content-Range is ${JSON.stringify(header.slice(0, 100))}: it is the first and the last byte of the chunk, as 0-999`,
+    )
+  if (size !== undefined && size !== said)
+    throw new StrataError(
+      'range_invalid',
+      `Content-Range ${header.slice(0, 100)} has ${said} bytes, and the body ${size}`,
+    )
+  return { source: bytesOf(request, idleMs), start: Number(first), length: said }
+}
+
+/** The bytes of a body. The request can still be answered if they are not read to their end. */
+async function* bytesOf(request: IncomingMessage, idleMs: number): AsyncGenerator<Uint8Array> {
+  const pieces = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Uint8Array>
+  for (;;) {
+    const next = await inTime(pieces.next(), idleMs)
+    if (next.done) return
+    yield next.value
+  }
+}
+
+async function inTime<T>(next: Promise<T>, idleMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const isIdle = new Promise<never>((_, reject) => {
+    const error = new StrataError('request_timeout', `nothing came of the body for ${idleMs / 1000} seconds`)
+    timer = setTimeout(() => reject(error), idleMs)
+  })
+  try {
+    return await Promise.race([next, isIdle])
+  } catch (error) {
+    if (error instanceof StrataError) throw error
+    throw new StrataError('upload_interrupted', 'the connection was closed before the body was whole', { cause: error })
+  } finally {
+    clearTimeout(timer)
+  }
+}
