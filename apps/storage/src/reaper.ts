@@ -84,9 +84,12 @@ export class Reaper {
   async #look(result: JobResult<'sweep'>, ended: Ended[]): Promise<void> {
     const { silenceMs } = this.limits
     const live = new Set<string>()
+    /** Of live leases. */
+    const requests = new Set<string>()
     const damaged: Pick<LiveLease, 'id' | 'etag'>[] = []
     for await (const lease of this.leases.listLive((one) => damaged.push(one))) {
       live.add(lease.id)
+      requests.add(lease.job.id)
       if (this.#silence.look(lease.id, lease.etag) < this.#limitOf(keeperOf(lease))) continue
       const done = await this.#lookAfter(lease, ended)
       if (done) result[done].push(lease.id)
@@ -94,7 +97,9 @@ export class Reaper {
     for (const { id, etag } of damaged) {
       live.add(id)
       if (this.#silence.look(id, etag) < silenceMs || !(await this.leases.endUnchanged(id, etag))) continue
-      ended.push({ id, told: new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`) })
+      // An older version gave the request the same id. Another request is told in the next sweep.
+      const why = new StrataError('corrupt', `the record of the upload ${id} is damaged: send it again`)
+      ended.push({ lease: id, told: { request: id, why } })
       result.ended.push(id)
     }
     if (this.#past.size > REMEMBERED) this.#past.clear()
@@ -102,10 +107,10 @@ export class Reaper {
       const { id, kind, state, updatedAt } = record
       const where = QUEUE_OF[kind]
       if (where === undefined ? ENDS.has(state) : state !== 'waiting') this.#past.add(id)
-      if (this.#past.has(id) || live.has(id)) continue
+      if (this.#past.has(id) || live.has(id) || requests.has(id)) continue
       live.add(id)
       if (this.#silence.look(id, updatedAt) < silenceMs) continue
-      if (where === undefined) await this.#clearWithout(record, ended)
+      if (where === undefined) await this.#clearWithout(record, live, ended)
       else if (!(await this.#isQueued(record, where))) await this.#giveUp(record)
     }
     this.#silence.keepOnly(live)
@@ -119,8 +124,8 @@ export class Reaper {
     const job = keeperOf(lease) === 'job' ? jobOf(lease) : undefined
     if (job && (await this.producer.has(job))) {
       if (!(await this.producer.isOver(job))) return undefined
-    } else if (job && !(await this.#isAnswered(lease.id))) {
-      await this.journal.restore(lease.id, job.name)
+    } else if (job && !(await this.#isAnswered(job.id))) {
+      await this.journal.restore(job.id, job.name)
       await this.producer.add(job)
       return 'queued'
     }
@@ -140,14 +145,23 @@ export class Reaper {
 
   async #end(lease: LiveLease, ended: Ended[]): Promise<boolean> {
     const { id, etag, state, job } = lease
-    const isTold = LEASE_POLICIES[job.kind].tells === 'request'
+    const isTold = LEASE_POLICIES[job.kind].tells === 'request' && (await this.#hasRequest(lease))
     // Answered before it is over: nobody would know the result afterwards. A failure is told when
     // it is final.
     if (isTold && LEASE_ENDS[state] === 'done') await this.#answer(lease)
     if (!(await this.leases.endUnchanged(id, etag))) return false
     failpoint('load.abandoned')
-    ended.push({ id, told: isTold ? interrupted() : undefined })
+    ended.push({ lease: id, told: isTold ? { request: job.id, why: interrupted() } : undefined })
     return true
+  }
+
+  /**
+   * `false`: another lease had the request when this one was made, and its gateway died before it
+   * ended this one again. The request is the other one's.
+   */
+  async #hasRequest({ id, job }: LiveLease): Promise<boolean> {
+    const owner = await this.leases.idOf(job.id)
+    return owner === id || owner === job.id
   }
 
   /** A result that is damaged must not keep the reaper, now and later, from the others. */
@@ -157,10 +171,10 @@ export class Reaper {
       result = await this.leases.resultOf(lease)
     } catch (error) {
       if (!(error instanceof StrataError && error.code === 'corrupt')) throw error
-      await this.journal.fail(lease.id, error)
+      await this.journal.fail(lease.job.id, error)
       return
     }
-    await this.journal.complete(lease.id, result)
+    await this.journal.complete(lease.job.id, result)
   }
 
   async #isQueued({ id, container }: JournalRecord, where: JobPlace): Promise<boolean> {
@@ -180,11 +194,16 @@ export class Reaper {
     await this.journal.fail(id, gone)
   }
 
-  /** A request that is not ended and has no lease: its job ends it, if it has one. */
-  async #clearWithout({ id, state }: JournalRecord, ended: Ended[]): Promise<void> {
+  /**
+   * A request that is not ended and has no lease: its job ends it, if it has one. A lease of `live`
+   * whose record is damaged does not say that it is the request's.
+   */
+  async #clearWithout({ id, state }: JournalRecord, live: ReadonlySet<string>, ended: Ended[]): Promise<void> {
+    const lease = await this.leases.idOf(id)
+    if (lease !== id && live.has(lease)) return
     const job = { queue: QUEUES.ingest, id }
     if (state !== 'receiving' && (await this.producer.has(job)) && !(await this.producer.isOver(job))) return
-    ended.push({ id, told: interrupted() })
+    ended.push({ lease, told: { request: id, why: interrupted() } })
   }
 
   /**
@@ -196,17 +215,17 @@ export class Reaper {
   async #clear(ended: readonly Ended[]): Promise<void> {
     const failed = new Map<string, unknown>()
     await this.blobs.deleteUnused(
-      ended.map(({ id }) => id),
+      ended.map(({ lease }) => lease),
       undefined,
-      (id, error) => {
+      (lease, error) => {
         if (error instanceof StrataError && error.code === 'store_unavailable') throw error
-        failed.set(id, error)
+        failed.set(lease, error)
       },
     )
     const failures = [...failed.values()]
-    for (const { id, told } of ended)
+    for (const { lease, told } of ended)
       try {
-        if (told && !failed.has(id)) await this.journal.fail(id, told)
+        if (told && !failed.has(lease)) await this.journal.fail(told.request, told.why)
       } catch (error) {
         failures.push(error)
       }
@@ -214,10 +233,10 @@ export class Reaper {
   }
 }
 
-/** What a sweep has ended, and what its client is to be told. */
+/** A lease that a sweep has ended, or that was over, and what the client of its request is told. */
 interface Ended {
-  readonly id: string
-  readonly told: StrataError | undefined
+  readonly lease: string
+  readonly told: { readonly request: string; readonly why: StrataError } | undefined
 }
 
 export interface ReaperLimits {
@@ -261,5 +280,5 @@ function jobOf({ id, job, request }: LiveLease): NewJob<JobLeaseKind> | undefine
     ...(typeof name === 'string' ? { name } : {}),
     ...(typeof platform === 'string' ? { platform } : {}),
   }
-  return { name: job.kind, queue: QUEUES.ingest, id, data: { root: id, upload: id, ...asked } }
+  return { name: job.kind, queue: QUEUES.ingest, id: job.id, data: { root: job.id, upload: id, ...asked } }
 }

@@ -77,13 +77,15 @@ describe('an upload whose job is gone or over', () => {
     )
   })
   afterEach(() => worker.onApplicationShutdown())
-  const isLive = async (id: string): Promise<boolean> => (await leases.get(id)) !== undefined
+  const isLive = async (id: string): Promise<boolean> => (await leases.ofRequest(id)) !== undefined
+  /** Another id than that of the request. */
+  const leaseOf = (id: string): string => id.slice(0, -12) + [...id.slice(-12)].reverse().join('')
   const job = (id: string) =>
-    ({ name: 'load', queue: QUEUES.ingest, id, data: { root: id, upload: id, prepare: false } }) as const
+    ({ name: 'load', queue: QUEUES.ingest, id, data: { root: id, upload: leaseOf(id), prepare: false } }) as const
 
   async function uploadIn(state: 'received' | 'committing' | 'named'): Promise<string> {
     const id = randomUUID()
-    const run = await leases.create(id, {
+    const run = await leases.create(leaseOf(id), {
       job: { kind: 'load', id },
       request: { prepare: false },
       state: state === 'named' ? 'committing' : state,
@@ -252,12 +254,12 @@ describe('the reaper', () => {
       expiryMs,
     })
   /** A lease with bytes that are no blob yet. */
-  async function lease(kind: LeaseKind): Promise<{ id: string; data: string }> {
-    const id = randomUUID()
-    await leases.create(id, { job: { kind, id }, request: {} })
+  async function lease(kind: LeaseKind): Promise<{ id: string; request: string; data: string }> {
+    const [id, request] = [randomUUID(), randomUUID()]
+    await leases.create(id, { job: { kind, id: request }, request: {} })
     const data = freshDataKey(id)
     await folder.store.put(data, Buffer.from('bytes'))
-    return { id, data }
+    return { id, request, data }
   }
   const isLive = async (id: string): Promise<boolean> => (await leases.get(id)) !== undefined
   const hasBytes = async (data: string): Promise<boolean> => (await folder.store.stat(data)) !== undefined
@@ -280,7 +282,7 @@ describe('the reaper', () => {
   it('reads the record of each blob once for all that a sweep ends, and tells every client', async () => {
     const ended = await Promise.all(Array.from({ length: 10 }, () => lease('tag')))
     const told = await lease('load')
-    await queue.journal.create(told.id, 'load', 'receiving')
+    await queue.journal.create(told.request, 'load', 'receiving')
     const uploads = new Leases(folder.store)
     const run = await uploads.create('kept', { job: { kind: 'push', id: 'kept' }, request: {} })
     const digests = ['one', 'two', 'three'].map((text) => ({ digest: digestOf(text), bytes: Buffer.from(text) }))
@@ -303,8 +305,29 @@ describe('the reaper', () => {
       .toBe(ended.length + 1)
     expect(reads).toBe(digests.length)
     for (const { data } of [...ended, told]) expect(await hasBytes(data)).toBe(false)
-    expect(await queue.journal.get(told.id)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
+    const { request } = told
+    expect(await queue.journal.get(request)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
     for (const { digest, bytes } of digests) expect(await new BlobStore(folder.store).read(digest, 10)).toEqual(bytes)
+  })
+
+  it('ends what is left of a request whose lease was ended by a dead process, and tells its client', async () => {
+    const { id, request, data } = await lease('load')
+    await queue.journal.create(request, 'load', 'receiving')
+    await leases.end(id)
+    const it = reaper(HOUR)
+    await expect.poll(async () => (await it.reap(), (await queue.journal.get(request)).state)).toBe('failed')
+    expect(await hasBytes(data)).toBe(false)
+  })
+
+  it('does not end a request with a lease that came second, and whose gateway died before it ended that', async () => {
+    const { id, request } = await lease('push')
+    await queue.journal.create(request, 'load', 'receiving')
+    const second = await leases.create('second', { job: { kind: 'load', id: randomUUID() }, request: {} })
+    await leases.update(second, (record) => ({ ...record, job: { kind: 'load', id: request } }))
+    const it = reaper(HOUR)
+    await expect.poll(async () => (await it.reap(), isLive('second'))).toBe(false)
+    await it.reap()
+    expect([await isLive(id), (await queue.journal.get(request)).state]).toEqual([true, 'receiving'])
   })
 
   it('ends a push that has expired, and deletes its bytes; one that is renewed stays', async () => {

@@ -12,7 +12,7 @@ import { RemovedNodes } from './removed-nodes.js'
 import { temporaryStore, withoutAbilities } from './testing/temporary-store.js'
 import { Leases } from './leases/leases.js'
 
-const job = { kind: 'load', id: 'u' } as const
+const jobOf = (id: string) => ({ kind: 'load', id }) as const
 
 describe.each(['a store with a lock of its own', 'a store with the verbs alone'])('damaged records on %s', (kind) => {
   let store: ObjectStore
@@ -124,7 +124,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     beforeEach(async () => {
       blobs = new BlobStore(store)
       leases = new Leases(store)
-      await leases.create('first', { job, request: {} })
+      await leases.create('first', { job: jobOf('first'), request: {} })
       await blobs.add(digest, bytes, 'first')
       data = piecesOf((await blobs.stat(digest))!)[0]!.data
       await leases.end('first')
@@ -135,7 +135,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       await expect(blobs.read(digest, 2_000)).rejects.toMatchObject({ code: 'corrupt' })
       await expect(blobs.open(digest)).rejects.toMatchObject({ code: 'corrupt' })
       expect(await blobs.stat(digest)).toBeUndefined()
-      for (const id of ['other', 'second']) await leases.create(id, { job, request: {} })
+      for (const id of ['other', 'second']) await leases.create(id, { job: jobOf(id), request: {} })
       expect(await blobs.hold(digest, 'second')).toBe(false)
       expect(await blobs.add(digest, bytes, 'second')).toBe('created')
       expect(await blobs.read(digest, 2_000)).toEqual(bytes)
@@ -149,7 +149,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
     it('keeps all data without a record, and other blobs go', async () => {
       const garbage = randomBytes(500)
-      await leases.create('second', { job, request: {} })
+      await leases.create('second', { job: jobOf('second'), request: {} })
       await blobs.add(digestOf(garbage), garbage, 'second')
       const left = freshDataKey('second')
       await store.put(left, randomBytes(100))
@@ -162,7 +162,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     })
 
     it('is retired when nothing refers to it and no upload lives, to the byte as foretold', async () => {
-      await leases.create('live', { job, request: {} })
+      await leases.create('live', { job: jobOf('live'), request: {} })
       expect(await collect()).toMatchObject({ data: { count: 0 } })
       expect((await new Records(store, z.unknown(), 'it').look(keys.blob(digest)))?.damage).toBeDefined()
       await leases.end('live')
@@ -177,7 +177,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   it('of an upload counts as living, until it is ended by its ETag', async () => {
     const [leases, blobs] = [new Leases(store), new BlobStore(store)]
     const bytes = randomBytes(1_000)
-    for (const id of ['u', 'whole']) await leases.create(id, { job, request: {} })
+    for (const id of ['u', 'whole']) await leases.create(id, { job: jobOf(id), request: {} })
     await blobs.add(digestOf(bytes), bytes, 'u')
     await damage(keys.lease('u'), '\0\0')
     await leases.end('whole')

@@ -19,7 +19,7 @@ import {
  * ```
  * data/<lease>/<name>                bytes, written once under a fresh id
  * uploads/<lease>                    record: a lease. Its owner, and what has arrived
- * used/<lease>                       a mark: a lease has had that id
+ * used/<request>                     a mark: a lease has had that request, and which lease
  * blobs/<algorithm>/<hex>            record: where a blob's bytes are, which leases hold it
  * index/v1/<hex>                     a layer's index, by diffID
  * checkpoints/v2/<hex>               places from which a packed layer can be unpacked, by its blob
@@ -62,8 +62,8 @@ export const keys = {
   /** All bytes of one lease. */
   dataOf: (lease: string) => `data/${checkLeaseId(lease)}/`,
   lease: (lease: string) => `uploads/${checkLeaseId(lease)}`,
-  usedId: (lease: string) => `used/${checkLeaseId(lease)}`,
-  /** No lease id begins with `_`, so this is the mark of no lease. */
+  usedId: (request: string) => `used/${checkLeaseId(request)}`,
+  /** No request's id begins with `_`, so this is the mark of no request. */
   allUsedMarked: 'used/_all',
   version: 'version',
   migrating: 'migrating',
@@ -298,7 +298,10 @@ export function checkPrefix(prefix: string): string {
   return prefix
 }
 
-/** A lease's id is chosen by a client (its job's id), so it is checked like one. */
+/**
+ * A lease's id, or that of its request. A client may have chosen the latter, and in older versions
+ * both, so they are checked.
+ */
 function checkLeaseId(id: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id))
     throw new StrataError(

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { makeArchive } from '@strata/archive/testing'
 import type { ImageView, JobView } from '@strata/api'
+import { keys, Leases } from '@strata/store'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { busyboxLayer } from './testing/busybox-image.js'
 import { objectsOf, unfinished } from './testing/store-state.js'
@@ -63,10 +64,10 @@ it('a damaged upload is ended, and keeps no other from its end', async () => {
     return { id, body, answer: strata.request('POST', `/v1/images?job=${id}`, body) }
   })
   await until(async () => (await objectsOf(strata, 'uploads/')).length === 2, 'both uploads are there')
-  await damage(`uploads/${damaged}`, '{"rev":')
+  const store = await strata.store()
+  await damage(keys.lease(await new Leases(store).idOf(damaged)), '{"rev":')
   for (const { body } of bodies) body.destroy()
   await Promise.allSettled(bodies.map(({ answer }) => answer))
-  const store = await strata.store()
   await until(async () => (await store.list('uploads/')).objects.length === 0, 'both uploads are ended', 40)
   await until(async () => (await unfinished(strata)).length === 0, 'nothing is left of either', 40)
   expect((await strata.request('GET', `/v1/jobs/${damaged}`)).json<JobView>().state).toBe('failed')

@@ -213,7 +213,7 @@ async function make(kind) {
     body.write((await makeArchive({ names: ['old/half:1'], layers: [base, upper], config })).subarray(0, 60_000))
     post(`/v1/images?job=${jobs.unfinished}`, body).catch(() => undefined)
     const store = await strata.store()
-    await until(async () => (await store.stat(`uploads/${jobs.unfinished}`)) !== undefined, 'an upload is under way')
+    await until(async () => (await store.list('uploads/')).objects.length === 2, 'an upload is under way')
     await strata.stop('SIGKILL')
     const redis = new Redis({ path: strata.redisSocket, retryStrategy: null })
     redis.on('error', () => undefined)

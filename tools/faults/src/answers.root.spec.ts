@@ -54,7 +54,7 @@ onEachStore(
     }
     /** The job of a load whose ingest died is taken up again, and is over. */
     const isRunAgain = async (job: string): Promise<string[]> =>
-      (await new Leases(world.store.objects).get(job)) === undefined ? [] : [`the load ${job} was not run again`]
+      (await new Leases(world.store.objects).ofRequest(job)) === undefined ? [] : [`the load ${job} was not run again`]
 
     it('a load that is run again takes no tag back that was moved since, and no image that was removed', async () => {
       const steps: Failpoint[] = ['load.named', 'load.completed', 'load.upload-ended']
@@ -134,12 +134,12 @@ onEachStore(
       const before = (await world.load(await archiveOf(['t/before:1']), used)).json<Loaded>().images[0]!.id
       const body = unfinishedBody()
       const answer = world.strata.request('POST', `/v1/images?job=${under}`, body)
-      await until(async () => (await new Leases(world.store.objects).get(under)) !== undefined, 'the upload is there')
+      await until(async () => (await new Leases(world.store.objects).ofRequest(under)) !== undefined, 'the upload is there')
       await emptyRedis()
       await world.strata.ready()
       for (const id of [used, under])
         expect((await world.load(await archiveOf(['t/other:1']), id)).json()).toMatchObject({ code: 'job_exists' })
-      expect(await new Leases(world.store.objects).get(under)).toMatchObject({ state: 'receiving' })
+      expect(await new Leases(world.store.objects).ofRequest(under)).toMatchObject({ state: 'receiving' })
       body.destroy()
       await answer.catch(() => undefined)
       await world.right('ids used again', expectImage('t/before:1', before))
@@ -198,7 +198,7 @@ onEachStore(
       await world.right('MinIO away for longer than a load waits', async () =>
         (await world.names()).includes('t/late:1') ? ['it was made after all'] : [],
       )
-      expect(await new Leases(world.store.objects).get(job)).toBeUndefined()
+      expect(await new Leases(world.store.objects).ofRequest(job)).toBeUndefined()
     })
   },
   { stores: ['minio'] },

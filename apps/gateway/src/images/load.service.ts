@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common'
 import type { LoadResult } from '@strata/api'
 import { packedLimits } from '@strata/archive'
@@ -125,12 +126,14 @@ export class LoadService implements OnApplicationShutdown {
     const cancel = await this.signals.watchCancel(job)
     let run: LeaseRun | undefined
     try {
-      run = await this.#leases.create(job, { job: { kind, id: job }, request: asked }).catch((error: unknown) => {
-        throw asCode(error, { exists: 'job_exists' })
-      })
+      run = await this.#leases
+        .create(randomUUID(), { job: { kind, id: job }, request: asked })
+        .catch((error: unknown) => {
+          throw asCode(error, { exists: 'job_exists' })
+        })
       failpoint('load.upload-made')
-      const received = await this.#takeIn(source, run, recipe !== undefined, cancel.controller)
-      if (recipe) await this.store.put(keys.data(job, RECIPE_NAME), recipe)
+      const received = await this.#takeIn(source, job, run, recipe !== undefined, cancel.controller)
+      if (recipe) await this.store.put(keys.data(run.lease, RECIPE_NAME), recipe)
       await this.#leases.update(run, (upload) => ({ ...upload, state: 'received', listing: received.listing }))
       failpoint('load.received')
       await this.requests.progress(job, {
@@ -143,12 +146,12 @@ export class LoadService implements OnApplicationShutdown {
         name: kind,
         queue: QUEUES.ingest,
         id: job,
-        data: { root: job, upload: job, ...asked },
+        data: { root: job, upload: run.lease, ...asked },
       })
       this.#logger.log({ job, bytes: received.bytes }, `${kind} accepted`)
       failpoint('load.queued')
     } catch (error) {
-      const isOver = run ? await this.#endBadly(run, error) : await this.#notBegun(job, error)
+      const isOver = run ? await this.#endBadly(job, run, error) : await this.#notBegun(job, error)
       if (isOver) throw error
     } finally {
       cancel.done()
@@ -172,7 +175,7 @@ export class LoadService implements OnApplicationShutdown {
   }
 
   async #restore(job: string): Promise<void> {
-    const kind = (await this.#leases.get(job))?.job.kind
+    const kind = (await this.#leases.ofRequest(job))?.job.kind
     if (kind === undefined || !isJobLease(kind))
       throw new StrataError(
         'queue_unavailable',
@@ -186,7 +189,13 @@ export class LoadService implements OnApplicationShutdown {
     await this.#sweeps.settled()
   }
 
-  async #takeIn(source: LoadSource, run: LeaseRun, whole: boolean, cancel: AbortController): Promise<Received> {
+  async #takeIn(
+    source: LoadSource,
+    job: string,
+    run: LeaseRun,
+    whole: boolean,
+    cancel: AbortController,
+  ): Promise<Received> {
     const { lease: upload } = run
     const beat = setInterval(() => {
       this.#leases.touch(run).catch((error: unknown) => {
@@ -204,8 +213,8 @@ export class LoadService implements OnApplicationShutdown {
         signal: cancel.signal,
         // Progress is for people. If Redis does not answer, the upload must go on.
         onProgress: ({ bytes, entries }: IntakeProgress) =>
-          void this.requests.progress(upload, { bytes, entries }).catch(() => undefined),
-        onWaiting: (step = 'receiving') => void this.requests.progress(upload, { step }).catch(() => undefined),
+          void this.requests.progress(job, { bytes, entries }).catch(() => undefined),
+        onWaiting: (step = 'receiving') => void this.requests.progress(job, { step }).catch(() => undefined),
       }
       return 'body' in source
         ? await this.#intake.receive(source.body, options)
@@ -242,31 +251,30 @@ export class LoadService implements OnApplicationShutdown {
    * Ends an upload that failed. Gives `false` if another run has the lease: then that run also ends
    * the request. That may be the run of a job that was queued although Redis did not answer.
    */
-  async #endBadly(run: LeaseRun, error: unknown): Promise<boolean> {
-    const { lease: upload } = run
-    const isOver = await this.#clean(upload, () => this.#leases.endBy(run, 'failed'))
+  async #endBadly(job: string, run: LeaseRun, error: unknown): Promise<boolean> {
+    const isOver = await this.#clean(job, () => this.#leases.endBy(run, 'failed'))
     if (isOver === false) return false
-    await this.#clean(upload, () => this.requests.fail(upload, error))
+    await this.#clean(job, () => this.requests.fail(job, error))
     // This lists the upload's bytes, and if any are left, all blobs. The client does not wait for
     // that.
-    this.#sweeps.run(() => this.#clean(upload, () => this.#blobs.deleteUnused(upload)))
+    this.#sweeps.run(() => this.#clean(job, () => this.#blobs.deleteUnused(run.lease)))
     return true
   }
 
   /**
-   * Ends a request that wrote nothing. If Redis had forgotten its id, a lease of that id may live.
+   * Ends a request that wrote nothing. If Redis had forgotten its id, a lease may have the request.
    * Then both the lease and the record belong to another request.
    */
   async #notBegun(job: string, error: unknown): Promise<boolean> {
     await this.#clean(job, async () => {
-      if (!(await this.#leases.get(job))) await this.requests.fail(job, error)
+      if (!(await this.#leases.ofRequest(job))) await this.requests.fail(job, error)
     })
     return true
   }
 
-  async #clean<T>(upload: string, work: () => Promise<T>): Promise<T | undefined> {
+  async #clean<T>(job: string, work: () => Promise<T>): Promise<T | undefined> {
     return work().catch((failure: unknown) => {
-      this.#logger.warn(`ending upload ${upload}: ${String(failure)}`)
+      this.#logger.warn(`ending upload ${job}: ${String(failure)}`)
       return undefined
     })
   }

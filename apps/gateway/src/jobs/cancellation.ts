@@ -26,8 +26,8 @@ export class Cancellation {
    */
   async cancel(id: string): Promise<void> {
     await this.journal.cancel(id, async () => {
-      const upload = await this.#leases.get(id)
-      if (upload?.state === 'received') await this.#leases.endUnchanged(id, upload.etag)
+      const upload = await this.#leases.ofRequest(id)
+      if (upload?.state === 'received') await this.#leases.endUnchanged(upload.id, upload.etag)
     })
   }
 }

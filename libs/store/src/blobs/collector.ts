@@ -143,7 +143,8 @@ const DELETED_AT_ONCE = 500
  * **Marks of used ids** (`UsedIds`), on a store that deletes on a condition, go in the order marks,
  * *then* live leases, *then* data, *then* blob records: a mark is made after its lease's record,
  * so a lease that does not live in the second step has ended, and all of its data are seen after
- * that.
+ * that. While the record of a lease is damaged all marks stay: any may be of its request. The mark
+ * of a request stays for as long as a blob has bytes of its lease.
  *
  * **Repositories' keys** go in the order keys, *then* live leases, *then* references, each if it
  * has not changed (`RepositoryBlobs`, `RepositoryNames`).
@@ -190,22 +191,31 @@ export class Collector {
       blobs: await gathered(this.#repositoryBlobs.list()),
       had: new Set(),
     }
-    const { listed, live, doomed, unreadable } = await this.#collectBlobs(options, repositories, sum)
+    const { listed, live, requests, doomed, unreadable } = await this.#collectBlobs(options, repositories, sum)
     const ended = await this.#collectRepositories(options, repositories, live, sum)
     const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
-    await this.#collectIdMarks(options, marks, (id) => live.has(id) || inUse(id), sum)
+    if (requests) await this.#collectIdMarks(options, marks, (id) => live.has(id) || requests.has(id) || inUse(id), sum)
     await this.#collectEndedLeases(options, sum)
     await this.#collectMarks(options, sum)
     const report = sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0))
     return { report, indexes, unreadable }
   }
 
-  /** Gives the records as listed, and the digests of the blobs that went (or would go). */
+  /**
+   * Gives the records as listed, the live leases and their requests (`undefined` if one of these is
+   * not known), and the digests of the blobs that went (or would go).
+   */
   async #collectBlobs(
     { references, dryRun, signal }: CollectOptions,
     repositories: RepositoryKeys,
     sum: Sums,
-  ): Promise<{ listed: ListedBlob[]; live: Set<string>; doomed: Set<Digest>; unreadable: Unreadable[] }> {
+  ): Promise<{
+    listed: ListedBlob[]
+    live: Set<string>
+    requests: Set<string> | undefined
+    doomed: Set<Digest>
+    unreadable: Unreadable[]
+  }> {
     const listed: ListedBlob[] = []
     const damaged: DamagedBlob[] = []
     for await (const blob of this.#blobs.list([], (one) => damaged.push(one))) {
@@ -213,7 +223,17 @@ export class Collector {
       listed.push(blob)
     }
     failpoint('collect.blobs-listed')
-    const live = await this.#leases.liveIds()
+    const live = new Set<string>()
+    const requests = new Set<string>()
+    let areRequestsKnown = true
+    const onDamagedLease = ({ id }: { readonly id: string }): void => {
+      live.add(id)
+      areRequestsKnown = false
+    }
+    for await (const { id, job } of this.#leases.listLive(onDamagedLease)) {
+      live.add(id)
+      requests.add(job.id)
+    }
     failpoint('collect.uploads-listed')
     const referred = new Set<Digest>()
     const unreadable: Unreadable[] = []
@@ -257,7 +277,7 @@ export class Collector {
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    return { listed, live, doomed, unreadable }
+    return { listed, live, requests: areRequestsKnown ? requests : undefined, doomed, unreadable }
   }
 
   /**
@@ -371,11 +391,11 @@ export class Collector {
     sum: Sums,
   ): Promise<void> {
     const store = conditionalRemove(this.store)
-    for (const { key, etag, size } of marks) {
-      signal?.throwIfAborted()
-      if (isKept(key.slice(PREFIX.used.length))) continue
+    await each(marks, signal, async ({ key, etag, size }) => {
+      const request = key.slice(PREFIX.used.length)
+      if (isKept(request) || isKept(await this.#leases.idOf(request))) return
       if (dryRun || (await store?.removeUnchanged(key, etag))) sum.add('records', size)
-    }
+    })
   }
 
   async #collectPartial({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
@@ -415,11 +435,17 @@ export class Collector {
 
   async #tombstones(more: number): Promise<Tally> {
     let count = this.#tombstonesStay ? more : 0
-    const marks = this.#tombstonesStay ? [PREFIX.used] : []
-    for (const prefix of [PREFIX.blobs, PREFIX.images, PREFIX.repositories, PREFIX.repositoryBlobs, ...marks])
-      for await (const { key, size } of listAll(this.store, prefix))
-        if (size === TOMBSTONE_BYTES && key !== keys.allUsedMarked) count++
-    return { count, bytes: count * TOMBSTONE_BYTES }
+    let bytes = count * TOMBSTONE_BYTES
+    const add = (size: number): void => {
+      count++
+      bytes += size
+    }
+    for (const prefix of [PREFIX.blobs, PREFIX.images, PREFIX.repositories, PREFIX.repositoryBlobs])
+      for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) add(size)
+    // A mark that names its lease is larger than a tombstone, and stays as one.
+    if (this.#tombstonesStay)
+      for await (const { key, size } of listAll(this.store, PREFIX.used)) if (key !== keys.allUsedMarked) add(size)
+    return { count, bytes }
   }
 
   async #delete(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {

@@ -12,6 +12,7 @@ const SCENES: readonly Scene[] = [
 
 const COLLECTED: Scene = { collectors: 1, rounds: 1, deletions: 0, tombstonesStay: true }
 const DELETED: Scene = { collectors: 0, rounds: 0, deletions: 1, tombstonesStay: true }
+const BOTH: Scene = { collectors: 1, rounds: 1, deletions: 1, tombstonesStay: false }
 /** Where the blob is lost with a wrong rule. */
 const LOST_IN: Readonly<Record<WrongRule, Scene>> = {
   order: COLLECTED,
@@ -23,6 +24,7 @@ const LOST_IN: Readonly<Record<WrongRule, Scene>> = {
   look: DELETED,
   blind: DELETED,
   early: DELETED,
+  again: BOTH,
 }
 
 describe('a blob that someone counts on is never collected', () => {

@@ -20,9 +20,12 @@ import { explore, remembered, type Model, type Verdict } from '@strata/base/test
  * - `maker`: whoever meets a pending record counts on it without a look at its maker's lease;
  * - `look`: the owner makes its pending record count without a look at its lease;
  * - `blind`: it does so without a condition;
- * - `early`: a deletion reads the record before it makes sure that the lease has ended.
+ * - `early`: a deletion reads the record before it makes sure that the lease has ended;
+ * - `again`: the second lease may have the id of the first, when that has ended and nothing in the
+ *   store names it any more. (A run of the first, which others may have taken for dead, still sets
+ *   no name: its run is not the one that has the lease.)
  */
-export type WrongRule = 'order' | 'rev' | 'tomb' | 'lease' | 'pending' | 'maker' | 'look' | 'blind' | 'early'
+export type WrongRule = 'order' | 'rev' | 'tomb' | 'lease' | 'pending' | 'maker' | 'look' | 'blind' | 'early' | 'again'
 
 /** What is tried, beside the two leases. */
 export interface Scene {
@@ -136,9 +139,10 @@ class Store implements Model<State> {
 
   *#writer(state: State, i: number, rev: number): Generator<State> {
     const writer = state.writers[i]!
-    const bit = 1 << i
+    const bit = this.wrong === 'again' ? 1 : 1 << i
     const { own } = writer
     const isLive = (state.live & bit) !== 0
+    const hasRun = isLive && !(this.wrong === 'again' && i === 0 && state.writers[1]!.at !== 'new')
     const to = (next: Writer, change: Partial<State> = {}): State => ({
       ...state,
       ...change,
@@ -148,7 +152,8 @@ class Store implements Model<State> {
     if (isLive) yield { ...state, live: state.live & ~bit }
     switch (writer.at) {
       case 'new':
-        yield to({ at: 'look', own }, { live: state.live | bit })
+        if (i === 0 || this.wrong !== 'again' || this.#isForgotten(state))
+          yield to({ at: 'look', own }, { live: state.live | bit })
         break
       case 'look':
         yield to({ at: state.rec?.is === 'live' ? 'saw' : 'absent', own, seen: state.rec })
@@ -197,17 +202,22 @@ class Store implements Model<State> {
         yield to({ at: 'gone', own }, same(state.rec, writer.seen) ? { rec: this.#ended(own, rev), rev } : {})
         break
       case 'held':
-        if (isLive || this.wrong === 'lease') yield to({ at: 'done', own }, { refs: state.refs | bit })
-        yield to({ at: 'ended', own }, { live: state.live & ~bit })
+        if (hasRun || this.wrong === 'lease') yield to({ at: 'done', own }, { refs: state.refs | (1 << i) })
+        yield to({ at: 'ended', own }, hasRun ? { live: state.live & ~bit } : {})
         break
       case 'done':
-        yield to({ at: 'ended', own }, { live: state.live & ~bit })
+        yield to({ at: 'ended', own }, hasRun ? { live: state.live & ~bit } : {})
         break
       case 'ended':
-        if (state.refs & bit) yield to({ at: 'gone', own }, { refs: state.refs & ~bit })
+        if (state.refs & (1 << i)) yield to({ at: 'gone', own }, { refs: state.refs & ~(1 << i) })
         break
       case 'gone':
     }
+  }
+
+  /** Whether the first lease has ended, and the store has nothing of it. */
+  #isForgotten({ writers, live, data, rec, refs }: State): boolean {
+    return writers[0]!.at !== 'new' && live === 0 && data === 0 && rec?.is !== 'live' && refs === 0
   }
 
   *#collector(state: State, j: number, rev: number): Generator<State> {
@@ -281,9 +291,11 @@ class Store implements Model<State> {
    * the bit 1 in the keys of its own writer.
    */
   keyOf({ rec, data, live, refs, writers, collectors, deletion }: State): string {
-    const [first, second] = [this.#writerKey(writers[0]!, rec, asIs), this.#writerKey(writers[1]!, rec, exchanged)]
-    const bits = first < second ? asIs : exchanged
-    const writing = first < second ? `${first} ${second}` : `${second} ${first}`
+    const others = this.wrong === 'again' ? asIs : exchanged
+    const [first, second] = [this.#writerKey(writers[0]!, rec, asIs), this.#writerKey(writers[1]!, rec, others)]
+    const inOrder = this.wrong === 'again' || first < second
+    const bits = inOrder ? asIs : exchanged
+    const writing = inOrder ? `${first} ${second}` : `${second} ${first}`
     const collecting = collectors.map((collector) => this.#collectorKey(collector, rec, bits))
     if (collecting.length > 1) collecting.sort()
     const numbers = `${bits(data)}${bits(live)}${bits(refs)} ${deletion.at}${deletion.rounds}${bits(deletion.data)}`

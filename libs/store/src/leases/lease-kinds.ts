@@ -32,7 +32,7 @@ export type LeaseKeeper = 'heartbeat' | 'expiry' | 'job'
 export interface LeasePolicy {
   readonly keptBy: Readonly<Record<LeaseState, LeaseKeeper>>
   /**
-   * `request`: when the reaper ends the lease, it also ends the request of the same id, whose
+   * `request`: when the reaper ends the lease, it also ends the lease's request (`job.id`), whose
    * client waits. `nobody`: there is no such request.
    */
   readonly tells: 'request' | 'nobody'

@@ -2,12 +2,13 @@ import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
-import { PREFIX } from '../keys.js'
+import { keys, PREFIX } from '../keys.js'
 import type { ObjectStore } from '../objects/object-store.js'
 import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 import { z } from 'zod'
 import { Records } from '../records.js'
 import { Leases } from './leases.js'
+import { UsedIds } from './used-ids.js'
 
 const job = { kind: 'load', id: 'j' } as const
 
@@ -30,7 +31,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
 
   it('live from create to end', async () => {
     await leases.create('u1', { job, request: { name: 'a:1' } })
-    await leases.create('u2', { job, request: {}, state: 'received', listing: 'data/u2/listing' })
+    const other = { ...job, id: 'k' }
+    await leases.create('u2', { job: other, request: {}, state: 'received', listing: 'data/u2/listing' })
     await expect(leases.create('u1', { job, request: {} })).rejects.toMatchObject({ code: 'exists' })
     expect(await leases.get('u1')).toMatchObject({ id: 'u1', state: 'receiving', job, request: { name: 'a:1' } })
     expect(await live()).toEqual(['u1', 'u2'])
@@ -90,7 +92,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       const names = new Records(store, z.object({ n: z.number() }), 'the record')
       await names.write(written, { n: 1 }, undefined)
       for (const key of [written, absent]) {
-        const late = await leases.create(`u-${key.at(-1)!}`, { job, request: {}, state: 'committing' })
+        const id = `u-${key.at(-1)!}`
+        const late = await leases.create(id, { job: { ...job, id }, request: {}, state: 'committing' })
         const seen = await names.findToWrite(key)
         await leases.announce(late, key)
         if (how === 'begins it again') await leases.begin(late.lease)
@@ -121,6 +124,38 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await leases.end('u')
     await expect(leases.create('u', { job, request: {} })).rejects.toMatchObject({ code: 'exists' })
     expect(await leases.get('u')).toBeUndefined()
+  })
+
+  it('are found by their requests, each of which one has at a time', async () => {
+    await leases.create('first', { job, request: { name: 'a:1' } })
+    await expect(leases.create('second', { job, request: {} })).rejects.toMatchObject({ code: 'exists' })
+    expect(await live()).toEqual(['first'])
+    expect(await leases.idOf(job.id)).toBe('first')
+    expect(await leases.ofRequest(job.id)).toMatchObject({ id: 'first', request: { name: 'a:1' } })
+    await leases.end('first')
+    expect(await leases.idOf(job.id)).toBe('first')
+    expect(await leases.ofRequest(job.id)).toBeUndefined()
+    expect(await leases.idOf('never-seen')).toBe('never-seen')
+  })
+
+  it('are found by their requests again when marks were lost, and so are those of older versions', async () => {
+    await leases.create('first', { job, request: {} })
+    const old = {
+      rev: 'r',
+      value: { state: 'received', job: { ...job, id: 'old' }, listing: 'data/old/l', request: {} },
+    }
+    await store.create('uploads/old', Buffer.from(JSON.stringify(old)))
+    expect(await leases.ofRequest('old')).toMatchObject({ id: 'old', state: 'received' })
+    await store.delete([keys.usedId(job.id)])
+    await new UsedIds(store).markAll()
+    for (const [request, lease] of [
+      [job.id, 'first'],
+      ['old', 'old'],
+    ] as const) {
+      expect(await leases.ofRequest(request)).toMatchObject({ id: lease })
+      const again = { job: { ...job, id: request }, request: {} }
+      await expect(leases.create('another', again)).rejects.toMatchObject({ code: 'exists' })
+    }
   })
 
   it('of older versions have no run, and are taken over as any', async () => {

@@ -38,8 +38,8 @@ function isKind(kind: string): kind is LeaseKind {
 const leaseSchema = z.object({
   state: z.enum(LEASE_STATES),
   /**
-   * `kind` says who keeps the lease alive (`LEASE_POLICIES`). `id` is the id that clients know:
-   * that of the request.
+   * `kind` says who keeps the lease alive (`LEASE_POLICIES`). `id` is the id of the request, which
+   * a client may have chosen. It is not the lease's id.
    */
   job: z.object({ kind: kindSchema, id: z.string().max(100) }),
   /** Key of the list of what arrived, once all of it is received. */
@@ -81,8 +81,14 @@ export interface LeaseRun {
 /**
  * The leases of those that write into the store. A lease lives from before its first hold of a blob
  * until after the names are visible. Nothing that a live lease holds or wrote is collected. Its
- * kind says who keeps it alive (lease-kinds.ts). Lease ids are fresh, so the record of an ended
- * lease is deleted.
+ * kind says who keeps it alive (lease-kinds.ts).
+ *
+ * **A lease's id is fresh.** No lease had it before. Bytes lie below that id, blobs name it as
+ * their holder and their maker, and its record is deleted when it ends: a process that stood still
+ * across all that must never meet another lease of the same id. It would take that one's record
+ * for its own lease's, and delete, or write over, that one's bytes. So a client never chooses it.
+ * What a client chooses is the id of its *request* (`job.id`), and `ofRequest` gives the lease.
+ * store-model.ts shows the loss if two leases have one id.
  *
  * **A run that was superseded changes nothing that its successor, or an answer, has left behind.**
  * A run changes a record that others read (a name, or a blob that is to have the run's bytes) in
@@ -114,16 +120,18 @@ export class Leases {
   }
 
   /**
-   * Begins a lease. What exists under an id that is taken stays as it is.
-   * @throws StrataError `exists` if the id is that of a lease, or of one that has ended: blobs may
-   * consist of its bytes (`UsedIds`)
+   * Begins a lease. `id` is made for it by the caller (`randomUUID`). What exists under an id that
+   * is taken stays as it is.
+   * @throws StrataError `exists` if another lease has the request, or had it not long ago
+   * (`UsedIds`)
    */
   async create(id: string, lease: Omit<Lease, 'state'> & { state?: Lease['state'] }): Promise<LeaseRun> {
     const run = { lease: id, id: randomUUID() }
-    const taken = new StrataError('exists', `the id ${id} was used for an upload before`)
+    const request = lease.job.id
+    const taken = new StrataError('exists', `the id ${request} was used for an upload before`)
     const written = await this.#records.write(keys.lease(id), { state: 'receiving', ...lease, run: run.id }, undefined)
     if (!written) throw taken
-    if (await this.#used.claim(id)) return run
+    if (await this.#used.claim(request, id)) return run
     await this.endBy(run, 'done')
     throw taken
   }
@@ -131,6 +139,19 @@ export class Leases {
   async get(id: string): Promise<LiveLease | undefined> {
     const found = await this.#records.find(keys.lease(id))
     return found?.value && { id, etag: found.etag, ...found.value }
+  }
+
+  /**
+   * The id of the lease that a request has, or had. A request whose lease is over may be forgotten,
+   * and one of an older version has a lease of its own id: both give the request's id.
+   */
+  async idOf(request: string): Promise<string> {
+    return (await this.#used.leaseOf(request)) ?? request
+  }
+
+  /** The lease of a request, if it lives. */
+  async ofRequest(request: string): Promise<LiveLease | undefined> {
+    return this.get(await this.idOf(request))
   }
 
   /** False once the lease has ended, and never after that true again. A damaged record counts. */

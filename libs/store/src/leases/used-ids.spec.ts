@@ -67,6 +67,32 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await marks()).toEqual(['new', 'old', 'older'].map(keys.usedId))
   })
 
+  it('name their leases, and stay while those live or a blob has bytes of them', async () => {
+    const leases = new Leases(store)
+    const bytes = randomBytes(100)
+    for (const id of ['kept', 'gone']) {
+      await leases.create(`${id}-lease`, { job: { kind: 'load', id }, request: {} })
+      expect(await leases.ofRequest(id)).toMatchObject({ id: `${id}-lease` })
+    }
+    await new BlobStore(store).add(digestOf(bytes), bytes, 'kept-lease')
+    const collect = async (referred: boolean) =>
+      new Collector(store).collect({
+        dryRun: false,
+        references: async function* () {
+          if (referred) yield await Promise.resolve(digestOf(bytes))
+        },
+      })
+    const all = ['gone', 'kept'].map(keys.usedId)
+    const stay = kind === 'a store with the verbs alone'
+    await collect(true)
+    expect(await marks()).toEqual(all)
+    for (const id of ['kept', 'gone']) await leases.end(`${id}-lease`)
+    await collect(true)
+    expect(await marks()).toEqual(stay ? all : [keys.usedId('kept')])
+    await collect(false)
+    expect(await marks()).toEqual(stay ? all : [])
+  })
+
   it('stay while bytes of theirs do, and go behind them where the store can', async () => {
     const blobs = new BlobStore(store)
     const bytes = randomBytes(100)

@@ -1,53 +1,85 @@
 import { failpoint } from '@strata/base'
+import { z } from 'zod'
 import { keys, PREFIX, leaseInKey } from '../keys.js'
 import { listAll, type ObjectStore } from '../objects/object-store.js'
-import { tombstone } from '../records.js'
+import { Records, tombstone } from '../records.js'
 
 /** How many marks are made at the same time in a store of an older version. */
 const AT_ONCE = 16
 
+/** What a mark says. Without a value: the lease has the id of its request. */
+const markSchema = z.object({ lease: z.string().max(64) })
+
+/** Of a lease's record, what a mark is made of. */
+const leaseSchema = z.object({ job: z.object({ id: z.string() }) })
+
 /**
- * The ids that leases have had. A client chooses the id of a lease, and bytes lie below it under
- * names that are the same for each lease. A lease that used an id again would write over the bytes
- * of images.
+ * The ids of requests that leases have had, each with a mark that names its lease. A client chooses
+ * the id of a request, and may send the request again when everybody else has forgotten it. It is
+ * refused then, since its lease may be under way.
  *
- * A lease marks its id after its record is made and before its first byte. So an id without a mark
- * has no bytes. A mark stays at least for as long as a blob has bytes of that lease. Then the
- * collector deletes it, if the store can delete on a condition. On other stores marks stay, as
- * tombstones do, and have the same size.
+ * No byte depends on it: the id of a lease is fresh (`Leases`). In older versions it was that of its
+ * request, and bytes lie below that.
  *
- * Stores of older versions have bytes whose ids are not marked. `markAll` marks them and then makes
- * `keys.allUsedMarked`. Until that exists, `claim` also lists the bytes of the id.
+ * A lease marks its request after its own record is made and before its first byte. Of two leases
+ * of one request, the mark names the one that goes on. A mark stays at least for as long as its
+ * lease lives, and for as long as a blob has bytes of that. Then the collector deletes it, if the
+ * store can delete on a condition. On other stores marks stay, as tombstones do.
+ *
+ * Stores of older versions have bytes whose ids are not marked, and a loss of power may take marks.
+ * `markAll` makes them and then makes `keys.allUsedMarked`. Until that exists, `claim` also lists
+ * the bytes below the id.
  */
 export class UsedIds {
+  readonly #marks: Records<z.infer<typeof markSchema>>
   #areAllMarked = false
 
-  constructor(private readonly store: ObjectStore) {}
+  constructor(private readonly store: ObjectStore) {
+    this.#marks = new Records(store, markSchema, 'the mark of request')
+  }
 
-  /** Marks the id of a lease whose record was just made; `false` if the id was used before. */
-  async claim(id: string): Promise<boolean> {
-    if ((await this.store.create(keys.usedId(id), tombstone())) === undefined) return false
+  /** Marks the request of a lease whose record was just made; `false` if its id was used before. */
+  async claim(request: string, lease: string): Promise<boolean> {
+    if (!(await this.#mark(request, lease))) return false
     this.#areAllMarked ||= (await this.store.stat(keys.allUsedMarked)) !== undefined
-    return this.#areAllMarked || (await this.store.list(keys.dataOf(id), { limit: 1 })).objects.length === 0
+    return this.#areAllMarked || (await this.store.list(keys.dataOf(request), { limit: 1 })).objects.length === 0
+  }
+
+  /** The lease that a mark names. `undefined`: there is no mark, or it names none. */
+  async leaseOf(request: string): Promise<string | undefined> {
+    return (await this.#marks.look(keys.usedId(request)))?.value?.lease
   }
 
   /**
-   * Marks the ids of all bytes in the store. It is a migration (migrations.ts). The storage service
-   * calls it at its start too, since a loss of power may have taken marks (mend-tail.ts).
+   * Marks the requests of all leases, and the ids of all bytes in the store. It is a migration
+   * (migrations.ts). The storage service calls it at its start too, since a loss of power may have
+   * taken marks (mend-tail.ts).
    */
   async markAll(): Promise<void> {
     if (await this.store.stat(keys.allUsedMarked)) return
-    const ids = new Set<string>()
+    /** The leases, by the ids to be marked. */
+    const ids = new Map<string, string>()
     for await (const { key } of listAll(this.store, PREFIX.data)) {
       const id = leaseInKey(key)
-      if (id !== undefined) ids.add(id)
+      if (id !== undefined) ids.set(id, id)
+    }
+    const leases = new Records(this.store, leaseSchema, 'the record of upload')
+    for await (const { key, value } of leases.list(PREFIX.leases, { onDamaged: () => undefined })) {
+      const id = leaseInKey(key)
+      if (id !== undefined) ids.set(value.job.id, id)
     }
     const left = [...ids]
     while (left.length > 0) {
-      await Promise.all(left.splice(0, AT_ONCE).map((id) => this.store.create(keys.usedId(id), tombstone())))
+      await Promise.all(left.splice(0, AT_ONCE).map(([request, lease]) => this.#mark(request, lease)))
       failpoint('migrate.changed')
     }
     await this.store.create(keys.allUsedMarked, tombstone())
     failpoint('migrate.changed')
+  }
+
+  /** `false`: there is a mark. */
+  async #mark(request: string, lease: string): Promise<boolean> {
+    if (request !== lease) return (await this.#marks.write(keys.usedId(request), { lease }, undefined)) !== undefined
+    return (await this.store.create(keys.usedId(request), tombstone())) !== undefined
   }
 }
