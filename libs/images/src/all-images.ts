@@ -77,7 +77,9 @@ export class AllImages {
       }
       const { repository } = entry.name
       const record = recordOf(entry)
-      if (isPlain(record) ? without.manifests.has(entry.key) : without.images.has(record.digest)) continue
+      const isAbsent = isPlain(record) ? without.manifests.has(entry.key) : without.images.has(record.digest)
+      // What an index was not told of is told before its entry goes (`Manifests.retire`).
+      if (isAbsent && !(repository && (await this.names.isLacked(repository, record.digest)))) continue
       if (repository !== current) seen = new Set()
       current = repository
       const content = contentOf(record)

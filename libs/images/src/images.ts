@@ -321,13 +321,14 @@ export class Images {
    * under that tag. Reads the names of that image only.
    */
   async removeUntagged(digest: Digest): Promise<void> {
-    for await (const entry of this.#names.ofDigest(digest)) if (!entry.name.tag) await this.#names.retireManifest(entry)
+    const { manifests } = this.#repositories
+    for await (const entry of this.#names.ofDigest(digest)) if (!entry.name.tag) await manifests.retire(entry)
   }
 
   /** Removes a manifest that is no image, if it is still without a tag (`AllImages`). */
   async removeUntaggedManifest({ repository, digest }: UntaggedManifest): Promise<void> {
     const entry = await this.#names.look(keys.imageDigest(repository, digest))
-    if (entry && 'manifest' in entry && entry.manifest.kept === 'tag') await this.#names.retireManifest(entry)
+    if (entry && 'manifest' in entry && entry.manifest.kept === 'tag') await this.#repositories.manifests.retire(entry)
   }
 
   async #readManifest(digest: Digest): Promise<ReadImage> {

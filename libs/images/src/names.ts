@@ -197,6 +197,12 @@ export class Names {
     }
   }
 
+  /** Whether an index of the repository lacks the manifest. */
+  async isLacked(repository: Repository, digest: Digest): Promise<boolean> {
+    for await (const _ of this.lackedBy(repository, digest)) return true
+    return false
+  }
+
   /** The indexes of a repository that have the manifest as a part, but for `beside`. */
   async *parentsOf(repository: Repository, digest: Digest, beside?: Digest): AsyncGenerator<Digest> {
     for await (const parent of this.#marks.parentsOf(digest, repository)) {

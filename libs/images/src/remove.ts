@@ -44,11 +44,11 @@ export async function removeImage(names: Names, manifests: Manifests, removal: R
     if (named && 'manifest' in named) {
       if (named.name.tag === undefined) return removeManifest(names, manifests, removal, named)
       if (!(await names.retire(named))) continue
-      await names.retireUntagged(named.name.repository, named.manifest.digest)
+      await manifests.retireUntagged(named.name.repository, named.manifest.digest)
       return { untagged: [textOfName(named.name)], deleted: [] }
     }
     if (!named?.name.tag || 'damage' in named)
-      return removeWithTags(names, removal, await imageEntries(names, removal.ref))
+      return removeWithTags(names, manifests, removal, await imageEntries(names, removal.ref))
     const { digest, id } = named.image
     const isLast = !(await hasTag(names, digest, named.key))
     if (isLast) await refuseInUse(removal, [named.image])
@@ -57,12 +57,12 @@ export async function removeImage(names: Names, manifests: Manifests, removal: R
     // Another call may have removed the other tag meanwhile: then nobody has asked for the image.
     if (!isLast && !(await hasTag(names, digest)) && (await removal.inUse(named.image)))
       return { untagged, deleted: [] }
-    await names.retireUntagged(named.name.repository, digest)
+    await manifests.retireUntagged(named.name.repository, digest)
     // Looked at again, in one list: a tag that another call has set meanwhile keeps the image. If
     // two calls remove the last two tags, one of them sees that both are gone.
     const rest = await names.allOfDigest(digest)
     if (rest.some(({ name }) => name.tag)) return { untagged, deleted: [] }
-    return { untagged, deleted: (await retireAll(names, rest)) ? await gone(names, [id]) : [] }
+    return { untagged, deleted: (await retireAll(names, manifests, rest)) ? await gone(names, [id]) : [] }
   }
   throw changedTooOften(`of ${removal.ref}`)
 }
@@ -116,14 +116,19 @@ function refuseSeveral({ ref, force }: Removal, tags: readonly string[]): void {
     )
 }
 
-async function removeWithTags(names: Names, removal: Removal, entries: NameEntry[]): Promise<Removed> {
+async function removeWithTags(
+  names: Names,
+  manifests: Manifests,
+  removal: Removal,
+  entries: NameEntry[],
+): Promise<Removed> {
   const tags = namesOf(entries)
   refuseSeveral(removal, tags)
   await refuseInUse(
     removal,
     entries.map(({ image }) => image),
   )
-  const complete = await retireAll(names, entries)
+  const complete = await retireAll(names, manifests, entries)
   return {
     untagged: tags,
     deleted: complete
@@ -165,10 +170,10 @@ async function refuseInUse({ ref, inUse }: Removal, images: readonly Image[]): P
  * Ends these names, tags first: an image that is half removed is still found by its digest. `false`
  * if another writer has changed one of them, which then stays.
  */
-async function retireAll(names: Names, entries: readonly NameEntry[]): Promise<boolean> {
+async function retireAll(names: Names, manifests: Manifests, entries: readonly NameEntry[]): Promise<boolean> {
   let complete = true
   for (const entry of entries.toSorted((a, b) => Number(!a.name.tag) - Number(!b.name.tag)))
-    complete = (await (entry.name.tag ? names.retire(entry) : names.retireManifest(entry))) && complete
+    complete = (await (entry.name.tag ? names.retire(entry) : manifests.retire(entry))) && complete
   return complete
 }
 

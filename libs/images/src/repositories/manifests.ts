@@ -2,8 +2,9 @@ import { atMost, StrataError } from '@strata/base'
 import { hexOf, digestFromHex, MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
 import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
-import type { Names } from '../names.js'
+import type { NameEntry, Names, PlainEntry } from '../names.js'
 import { referencesOf } from '../references.js'
+import { underLease } from '../under-lease.js'
 import { lookBelow, type Sight } from './below.js'
 import { describe, mediaTypeOfPart, plainOf, readDocument, type Document } from './describe.js'
 import { Indexes } from './indexes.js'
@@ -152,6 +153,35 @@ export class Manifests {
     const bytes = await this.parts.blobs.read(index, MAX_JSON_BYTES)
     const document = readDocument(index, bytes, record.mediaType)
     return this.#describe(repository, document, bytes, isPlain(record) ? record.kept : 'tag', run)
+  }
+
+  /**
+   * Ends a manifest's entry by digest as `Names.retireManifest` does, and leaves the manifest to the
+   * indexes that name it. An index may not have been told of it: a process that put one of them died
+   * before that (`Indexes`). It is told now, or the collector would take what it needs. `false` also
+   * if there is no room to tell it: the entry stays until the next collection.
+   */
+  async retire(entry: NameEntry | PlainEntry): Promise<boolean> {
+    const { repository } = entry.name
+    if (repository !== undefined && !(await this.#tellIndexes(repository, recordOf(entry).digest))) return false
+    return this.parts.names.retireManifest(entry)
+  }
+
+  /** The same of `Names.retireUntagged`. */
+  async retireUntagged(repository: Repository, digest: Digest): Promise<void> {
+    if (await this.#tellIndexes(repository, digest)) await this.parts.names.retireUntagged(repository, digest)
+  }
+
+  async #tellIndexes(repository: Repository, child: Digest): Promise<boolean> {
+    const { names, leases } = this.parts
+    if (!(await names.isLacked(repository, child))) return true
+    try {
+      await underLease(leases, (run) => this.#indexes.add(repository, child, run))
+      return true
+    } catch (error) {
+      if (error instanceof StrataError && error.code === 'storage_full') return false
+      throw error
+    }
   }
 
   /** Updates an index if one of these children, which it lacked, has come. */

@@ -1,12 +1,38 @@
 import { digestOf, MEDIA, type Digest } from '@strata/oci'
-import { BlobStore, Collector, keys } from '@strata/store'
+import { BlobStore, Collector, keys, type ObjectStore } from '@strata/store'
+import { stopAt } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Names } from '../names.js'
-import { artifactOf, imageOf, indexOf, repositoryOf, tagOf, type Part } from '../testing/pushing-client.js'
+import {
+  artifactOf,
+  imageOf,
+  indexOf,
+  PushingClient,
+  repositoryOf,
+  tagOf,
+  type Part,
+} from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 
 const [app, other] = [repositoryOf('team/app'), repositoryOf('team/other')]
 const CHART = 'application/vnd.cncf.helm.config.v1+json'
+
+/** The store, for a process that dies when it has written the record and is to tell the indexes. */
+function dyingBehind(store: ObjectStore, manifest: Digest): ObjectStore {
+  let isWritten = false
+  return new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...args: unknown[]): Promise<unknown> => {
+        if (isWritten && name === 'list' && args[0] === keys.parentMarksOf(manifest, app)) throw new Error('dead')
+        const given = (await (member as (...args: unknown[]) => unknown).apply(target, args)) as unknown
+        isWritten ||= args[0] === keys.imageDigest(app, manifest) && String(args[1]).includes('"value"')
+        return given
+      }
+    },
+  })
+}
 
 describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
   let registry: TestRegistry
@@ -42,6 +68,49 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
     await prune()
     expect(await registry.left()).toEqual([])
   })
+
+  it.each(['a child', 'an index'])(
+    'stay as parts of an index that was not told of them: %s was put by a process that died before that',
+    async (which) => {
+      const { client, repositories, store } = registry
+      const children = [imageOf(['one'], {}, 'amd64'), { ...artifactOf('chart', CHART), architecture: 'arm64' }]
+      const index = indexOf(children)
+      if (which === 'a child') {
+        await client.push(app, index, 'all')
+        for (const child of children) {
+          const by = new PushingClient(dyingBehind(store, child.manifest.digest))
+          await expect(by.push(app, child, 'x')).rejects.toThrow('dead')
+        }
+      } else {
+        const { digest } = index.manifest
+        // It has looked for its children when they come.
+        const standing = stopAt(dyingBehind(store, digest), ['read'], keys.imageDigest(app, digest))
+        const pushing = new PushingClient(standing.store).push(app, index)
+        await standing.stop.reached
+        for (const [i, child] of children.entries()) await client.push(app, child, String(i))
+        standing.stop.goOn()
+        await expect(pushing).rejects.toThrow('dead')
+        for (const i of [0, 1]) await registry.remove(`team/app:${i}`)
+      }
+      const absent = {
+        images: new Set((await registry.images.all.untagged()).map(({ digest }) => digest)),
+        manifests: new Set(
+          (await registry.images.all.untaggedManifests()).map((one) => keys.imageDigest(one.repository, one.digest)),
+        ),
+      }
+      const dry = await new Collector(store).collect({
+        dryRun: true,
+        references: (isHad) => registry.images.all.references(absent, isHad),
+      })
+      expect(dry.report.blobs.count).toBe(0)
+      await prune()
+      for (const { manifest, blobs } of children) {
+        expect(await repositories.manifests.get(app, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+        for (const { digest } of blobs) expect(await new BlobStore(store).stat(digest)).toBeDefined()
+      }
+      expect(await registry.images.all.untagged()).toEqual([])
+    },
+  )
 
   it('stay if they were put by their digests, have a subject, or a tag', async () => {
     const { client, repositories } = registry
