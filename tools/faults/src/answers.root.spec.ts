@@ -134,7 +134,10 @@ onEachStore(
       const before = (await world.load(await archiveOf(['t/before:1']), used)).json<Loaded>().images[0]!.id
       const body = unfinishedBody()
       const answer = world.strata.request('POST', `/v1/images?job=${under}`, body)
-      await until(async () => (await new Leases(world.store.objects).ofRequest(under)) !== undefined, 'the upload is there')
+      await until(
+        async () => (await new Leases(world.store.objects).ofRequest(under)) !== undefined,
+        'the upload is there',
+      )
       await emptyRedis()
       await world.strata.ready()
       for (const id of [used, under])

@@ -156,10 +156,10 @@ export class Manifests {
   }
 
   /**
-   * Ends a manifest's entry by digest as `Names.retireManifest` does, and leaves the manifest to the
-   * indexes that name it. An index may not have been told of it: a process that put one of them died
-   * before that (`Indexes`). It is told now, or the collector would take what it needs. `false` also
-   * if there is no room to tell it: the entry stays until the next collection.
+   * Ends a manifest's entry by digest as `Names.retireManifest` does, and leaves the manifest to
+   * the indexes that name it. An index may not have been told of it: a process that put one of them
+   * died before that (`Indexes`). It is told now, or the collector would take what it needs.
+   * `false` also if there is no room to tell it: the entry stays until the next collection.
    */
   async retire(entry: NameEntry | PlainEntry): Promise<boolean> {
     const { repository } = entry.name

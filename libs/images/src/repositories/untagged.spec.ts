@@ -26,7 +26,7 @@ function dyingBehind(store: ObjectStore, manifest: Digest): ObjectStore {
       if (typeof member !== 'function') return member
       return async (...args: unknown[]): Promise<unknown> => {
         if (isWritten && name === 'list' && args[0] === keys.parentMarksOf(manifest, app)) throw new Error('dead')
-        const given = (await (member as (...args: unknown[]) => unknown).apply(target, args)) as unknown
+        const given: unknown = await (member as (...args: unknown[]) => unknown).apply(target, args)
         isWritten ||= args[0] === keys.imageDigest(app, manifest) && String(args[1]).includes('"value"')
         return given
       }
@@ -100,7 +100,7 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
       }
       const dry = await new Collector(store).collect({
         dryRun: true,
-        references: (isHad) => registry.images.all.references(absent, isHad),
+        references: (told) => registry.images.all.references(absent, told),
       })
       expect(dry.report.blobs.count).toBe(0)
       await prune()

@@ -225,10 +225,10 @@ export class Collector {
     failpoint('collect.blobs-listed')
     const live = new Set<string>()
     const requests = new Set<string>()
-    let areRequestsKnown = true
+    let damagedLeases = 0
     const onDamagedLease = ({ id }: { readonly id: string }): void => {
       live.add(id)
-      areRequestsKnown = false
+      damagedLeases++
     }
     for await (const { id, job } of this.#leases.listLive(onDamagedLease)) {
       live.add(id)
@@ -277,7 +277,7 @@ export class Collector {
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    return { listed, live, requests: areRequestsKnown ? requests : undefined, doomed, unreadable }
+    return { listed, live, requests: damagedLeases === 0 ? requests : undefined, doomed, unreadable }
   }
 
   /**

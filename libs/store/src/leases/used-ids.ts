@@ -18,8 +18,8 @@ const leaseSchema = z.object({ job: z.object({ id: z.string() }) })
  * the id of a request, and may send the request again when everybody else has forgotten it. It is
  * refused then, since its lease may be under way.
  *
- * No byte depends on it: the id of a lease is fresh (`Leases`). In older versions it was that of its
- * request, and bytes lie below that.
+ * No byte depends on it: the id of a lease is fresh (`Leases`). In older versions it was that of
+ * its request, and bytes lie below that.
  *
  * A lease marks its request after its own record is made and before its first byte. Of two leases
  * of one request, the mark names the one that goes on. A mark stays at least for as long as its
