@@ -16,7 +16,7 @@ export const gatewayConfigSchema = z
       .describe('The unix socket to listen on; access is by its file mode (0660, group strata where there is one)'),
     STRATA_LISTEN: hostPort
       .optional()
-      .describe('HOST:PORT to listen on; every request needs the token there, but for /docs and /v1/health'),
+      .describe('HOST:PORT to listen on; every request needs the token there, but for /docs and /v1/health/*'),
     STRATA_TOKEN_FILE: absolutePath
       .optional()
       .describe('The file of the token of STRATA_LISTEN; the same token for all gateways'),
