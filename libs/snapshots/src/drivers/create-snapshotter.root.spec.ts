@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { makePrivateMount, MNT_DETACH, mount, mountAt, umount } from '@strata/linux'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { Bookkeeping } from '../bookkeeping/bookkeeping.js'
 import { createSnapshotter } from './create-snapshotter.js'
 import { mountAll, unmountAll } from '../mounts/mounts.js'
 import { VARIANTS } from './drivers.js'
@@ -34,6 +35,31 @@ it('takes away what a probe left that was killed, mounts upon mounts', async () 
   mount('tmpfs', join(lower, 'upper'), 'tmpfs', 0)
   writeFileSync(join(lower, 'upper', 'file'), '')
   await probe(folder, () => false)
+  expect(readdirSync(folder)).toEqual([])
+})
+
+it('a driver that works is taken although somebody is in what its test left; the next start deletes that', async () => {
+  const expected = await probe(folder, () => false)
+  const close = Reflect.get<Bookkeeping, 'close'>(Bookkeeping.prototype, 'close')
+  const spy = vi.spyOn(Bookkeeping.prototype, 'close').mockImplementation(async function (this: Bookkeeping) {
+    await close.call(this)
+    for (const name of readdirSync(folder)) {
+      const busy = join(folder, name, 'busy')
+      if (existsSync(busy)) continue
+      mkdirSync(busy)
+      mount('tmpfs', busy, 'tmpfs', 0)
+    }
+  })
+  const warnings: string[] = []
+  const results = await probe(
+    folder,
+    () => false,
+    (message) => warnings.push(message),
+  ).finally(() => spy.mockRestore())
+  expect(results).toEqual(expected)
+  expect(warnings).toHaveLength(readdirSync(folder).length)
+  expect(warnings.join()).toContain('busy')
+  await probe(folder, () => true)
   expect(readdirSync(folder)).toEqual([])
 })
 
