@@ -39,10 +39,12 @@ export class Cgroups {
    */
   async adoptMonitor(pid: number): Promise<void> {
     const groups = await groupsOf(pid)
-    const own = `/${this.name}/${MONITORS}`
+    // A mount may show a hierarchy from below its root, as in an engine's container: a process's
+    // path begins at the root all the same.
+    const own = new Set(this.#mounts.map(({ root }) => `${root === '/' ? '' : root}/${this.name}/${MONITORS}`))
     const hierarchies = this.#mounts.filter((mount) => {
       const path = groupIn(mount, groups)
-      return path !== undefined && path !== '/' && path !== own
+      return path !== undefined && path !== '/' && !own.has(path)
     })
     for (const hierarchy of new Set(hierarchies.map(({ mountPoint }) => mountPoint))) {
       const node = join(hierarchy, this.name)

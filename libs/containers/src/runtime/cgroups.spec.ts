@@ -1,0 +1,38 @@
+import type { MountEntry } from '@strata/linux'
+import { afterEach, expect, it, vi } from 'vitest'
+import { Cgroups } from './cgroups.js'
+
+/** The groups of the process that is asked for, the mounts, and which files were written. */
+const world = vi.hoisted(() => ({ groups: '', mounts: [] as Partial<MountEntry>[], written: [] as string[] }))
+vi.mock('node:fs/promises', () => ({
+  mkdir: () => Promise.resolve(),
+  readFile: (path: string) => (path === '/proc/7/cgroup' ? Promise.resolve(world.groups) : Promise.reject(new Error())),
+  writeFile: (path: string) => Promise.resolve(void world.written.push(path)),
+}))
+vi.mock('@strata/linux', () => ({ mountTable: () => world.mounts }))
+afterEach(() => {
+  world.written = []
+})
+const v1 = (root: string, mountPoint: string): Partial<MountEntry> => ({
+  root,
+  mountPoint,
+  fsType: 'cgroup',
+  superOptions: ['rw', 'freezer'],
+})
+
+// A service in a container of docker's, on a machine with version 1, sees the hierarchy from its
+// own group on, and paths of processes from the machine's root on.
+it.each([
+  ['the whole hierarchy', [v1('/', '/cg')], '', '/cg'],
+  ['a hierarchy from below its root', [v1('/docker/abc', '/cg')], '/docker/abc', '/cg'],
+  ['both', [v1('/', '/all'), v1('/docker/abc', '/cg')], '/docker/abc', '/cg'],
+])('a monitor is moved once where one sees %s', async (_what, mounts, root, place) => {
+  world.mounts = mounts
+  world.groups = '3:freezer:/docker/abc/strata-other/monitors\n'
+  await new Cgroups('strata-n').adoptMonitor(7)
+  expect(world.written).toContain(`${place}/strata-n/monitors/cgroup.procs`)
+  world.written = []
+  world.groups = `3:freezer:${root}/strata-n/monitors\n`
+  await new Cgroups('strata-n').adoptMonitor(7)
+  expect(world.written).toEqual([])
+})
