@@ -13,7 +13,7 @@ import {
   type NodeDirectory,
   type Producer,
 } from '@strata/queue'
-import { keys, type Collector } from '@strata/store'
+import { keys, type Collected, type Collector } from '@strata/store'
 import { z } from 'zod'
 
 type Collect = JobData<'collect'>
@@ -88,7 +88,7 @@ export class Collection {
       dryRun: data.dryRun,
       signal,
     })
-    for (const { name, reason } of unreadable) this.warn(`${name} keeps what it may refer to in the store: ${reason}`)
+    this.#warnOf(unreadable)
     if (!data.dryRun) await this.#tidyNames()
     await context.progress({ step: 'cleaning nodes' })
     const nodes = await this.#cleanNodes(data, { images: [...(absent?.images ?? [])], indexes }, signal)
@@ -108,6 +108,14 @@ export class Collection {
       },
       bytes,
     }
+  }
+
+  /** Bounded: the same are found at each collection, once an hour. */
+  #warnOf(unreadable: Collected['unreadable']): void {
+    for (const { name, reason } of unreadable.slice(0, MAX_UNREADABLE))
+      this.warn(`${name} keeps what it may refer to in the store: ${reason}`)
+    const more = unreadable.length - MAX_UNREADABLE
+    if (more > 0) this.warn(`${more} more names and manifests cannot be read, and keep what they may refer to`)
   }
 
   async #removeUntagged({ dryRun, absentContainers }: Collect): Promise<Pick<Image, 'id' | 'digest'>[]> {
