@@ -275,6 +275,19 @@ describe('whether an image is used', () => {
     expect(await uses()).toEqual([true, false, false])
   })
 
+  it('is not by a container that was withdrawn, whatever its record said', async () => {
+    const texts = ['{', '[]', '7', '{"imageId":7}', '{"of":"another release"}']
+    for (const text of texts) {
+      await directory.publishAll('n', new Map([['c', { imageId: 'i' }]]))
+      await connection.sadd(KEY.nodes, 'n')
+      await connection.hset(KEY.containers('n'), 'c', text)
+      await directory.claimName('name', 'c')
+      await directory.withdraw('n', 'c', (await directory.claimedNames()).get('c'))
+      expect([await directory.containerIds('n'), await directory.claimantOf('name')]).toEqual([[], undefined])
+      expect(await connection.exists(KEY.uses('n'))).toBe(0)
+    }
+  })
+
   it('reads no record of a container', async () => {
     await connection.sadd(KEY.nodes, 'n')
     await directory.publishAll('n', new Map(Array.from({ length: 100 }, (_, at) => [`c${at}`, { imageId: 'i' }])))

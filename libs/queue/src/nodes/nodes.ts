@@ -155,9 +155,7 @@ export class NodeDirectory {
    * May be done again.
    */
   async forget(id: string): Promise<void> {
-    const names = new Map(
-      Object.entries(await orUnavailable(this.redis.hgetall(KEY.names))).map(([name, container]) => [container, name]),
-    )
+    const names = await this.claimedNames()
     for (const container of await orUnavailable(this.redis.hkeys(KEY.containers(id))))
       await this.withdraw(id, container, names.get(container))
     await orUnavailable(
@@ -206,6 +204,12 @@ export class NodeDirectory {
 
   async releaseName(name: string, container: string): Promise<void> {
     await orUnavailable(this.redis.eval(RELEASE, 1, KEY.names, name, container))
+  }
+
+  /** Every container's name, by container. */
+  async claimedNames(): Promise<Map<string, string>> {
+    const names = Object.entries(await orUnavailable(this.redis.hgetall(KEY.names)))
+    return new Map(names.map(([name, container]) => [container, name]))
   }
 
   /** Frees the name that a container claimed which never came to be, if it did. */

@@ -63,10 +63,20 @@ return 1`
 export const RELEASE = `if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end return 1`
 /**
  * KEYS containers, uses, placed · ARGV container, how many seconds its place is remembered. The
- * record tells which image it uses; records of earlier releases may be in no `uses`.
+ * record tells which image it uses; records of earlier releases may be in no `uses`. One of another
+ * release may not tell: then all uses are searched.
  */
 export const WITHDRAW = `local text = redis.call('HGET', KEYS[1], ARGV[1])
-if text then redis.call('ZREM', KEYS[2], cjson.decode(text).imageId .. ' ' .. ARGV[1]) end
+if text then
+  local isJson, view = pcall(cjson.decode, text)
+  if isJson and type(view) == 'table' and type(view.imageId) == 'string' then
+    redis.call('ZREM', KEYS[2], view.imageId .. ' ' .. ARGV[1])
+  else
+    for _, use in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+      if string.sub(use, -#ARGV[1] - 1) == ' ' .. ARGV[1] then redis.call('ZREM', KEYS[2], use) end
+    end
+  end
+end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[2]) return 1`
 /**
