@@ -48,7 +48,7 @@ export class NodeApiController {
     @Param('id', { schema: NODE_API.waitContainer.param }) container: string,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<NodeApiAnswer<'waitContainer'>> {
-    const exit = await this.node.wait(container, closedSignal(reply.raw))
+    const exit = await this.node.requests.wait(container, closedSignal(reply.raw))
     return { exitCode: exit.code, ...endReason(exit) }
   }
 
@@ -60,7 +60,11 @@ export class NodeApiController {
   ): Promise<void> {
     this.node.containers.get(container)
     const gone = closedSignal(reply.raw)
-    if (query.follow || query.attach) await this.node.startsNoted(container, gone)
+    const send = (): Promise<void> => this.#sendLog(container, query, reply, gone)
+    await (query.follow || query.attach ? this.node.requests.behindStarts(container, gone, send) : send())
+  }
+
+  async #sendLog(container: string, query: LogsQuery, reply: FastifyReply, gone: AbortSignal): Promise<void> {
     const stream = query.stream === undefined ? undefined : query.stream === 'stdout' ? 1 : 2
     const chunks = this.node.containers.logs(container, {
       follow: query.follow || query.attach,

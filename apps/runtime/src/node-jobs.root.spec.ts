@@ -186,3 +186,24 @@ it('a start that was put back, and is cancelled, is cancelled', async () => {
   expect(await end(waiting)).toMatchObject({ state: 'cancelled' })
   await world.containers.remove(container)
 })
+
+it.each([
+  ['at its beginning', 1],
+  ['directly before its process', 2],
+])('a start goes on when Redis has refused to answer it %s', async (_when, look) => {
+  const container = await world.create(['true'])
+  const asks = queue.journal.assertUnderWay.bind(queue.journal)
+  let looks = 0
+  const spy = vi.spyOn(queue.journal, 'assertUnderWay').mockImplementation(async (...what) => {
+    if (++looks === look) throw new StrataError('queue_unavailable', 'MISCONF')
+    await asks(...what)
+  })
+  try {
+    expect(await end(await start(container, 1))).toMatchObject({ state: 'completed' })
+    expect([world.containers.get(container).starts, looks > look]).toEqual([1, true])
+  } finally {
+    spy.mockRestore()
+  }
+  await world.containers.wait(container)
+  await world.containers.remove(container)
+})

@@ -129,7 +129,7 @@ export class NodeJobs {
     this.failures.forget(container)
     try {
       // An end that was written by a stop: the container would be shown as being started.
-      await this.queue.journal.assertUnderWay(root, context.lock)
+      await this.#assertUnderWay(root, context)
       if ((await this.#begin(container, start, context)) === 'due') {
         await context.children([])
         await context.progress({ state: 'active', step: 'starting' })
@@ -234,10 +234,20 @@ export class NodeJobs {
   async #assertMayStart(root: string, context: JobContext): Promise<void> {
     for (;;) {
       const since = performance.now()
-      await this.queue.journal.assertUnderWay(root, context.lock)
+      await this.#assertUnderWay(root, context)
       if (!(await this.membership.mayWork()))
         await context.again(new StrataError('node_unavailable', `the node ${this.node} has lost its place`))
       if (performance.now() - since < FRESH_MS) return
+    }
+  }
+
+  /** As the journal's. While Redis refuses to tell, the job is put back: its request goes on. */
+  async #assertUnderWay(root: string, context: JobContext): Promise<void> {
+    try {
+      await this.queue.journal.assertUnderWay(root, context.lock)
+    } catch (error) {
+      if (!(error instanceof StrataError && error.code === 'queue_unavailable')) throw error
+      await context.again(error)
     }
   }
 

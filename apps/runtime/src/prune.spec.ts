@@ -6,6 +6,7 @@ import { prune } from './prune.js'
 const ids = ['a', 'b', 'c'].map((letter) => letter.repeat(64))
 const [first = '', used = '', last = ''] = ids
 const records = ids.map((id) => ({ id, name: `name of ${id[0] ?? ''}` }) as ContainerRecord)
+const askedLast = (_id: string, mayGo?: () => Promise<boolean>): Promise<boolean> => mayGo?.() ?? Promise.resolve(true)
 const snapshots = { usage: () => Promise.resolve({ bytes: 5, inodes: 1 }) }
 
 it('a container whose root is in use stays, and keeps no other: those that went are told', async () => {
@@ -25,10 +26,24 @@ it('a container whose root is in use stays, and keeps no other: those that went 
 })
 
 it('a container whose start was asked for stays, and is not named before', async () => {
-  const containers = { list: () => records, isPrunable: () => true, prune: () => Promise.resolve(true) }
+  const containers = { list: () => records, isPrunable: () => true, prune: askedLast }
   const isAwaited = (id: string): Promise<boolean> => Promise.resolve(id === used)
   for (const dryRun of [true, false]) {
     const pruned = await prune(containers, snapshots, isAwaited, dryRun, { log: vi.fn(), warn: vi.fn() })
+    expect(pruned.map(({ id }) => id)).toEqual([first, last])
+  }
+})
+
+it('a container whose start is asked for while its bytes are counted stays, and is not named before', async () => {
+  const containers = { list: () => records, isPrunable: () => true, prune: askedLast }
+  for (const dryRun of [true, false]) {
+    const asked = new Set<string>()
+    const usage = (id: string): Promise<{ bytes: number; inodes: number }> => {
+      if (id === used) asked.add(id)
+      return snapshots.usage()
+    }
+    const isAwaited = (id: string): Promise<boolean> => Promise.resolve(asked.has(id))
+    const pruned = await prune(containers, { usage }, isAwaited, dryRun, { log: vi.fn(), warn: vi.fn() })
     expect(pruned.map(({ id }) => id)).toEqual([first, last])
   }
 })

@@ -23,12 +23,13 @@ export async function prune(
   for (const { id, name } of containers.list()) {
     if (!containers.isPrunable(id)) continue
     try {
-      if (await isAwaited(id)) continue
       const bytes = await writtenBytes(snapshots, id)
-      if (!dryRun) {
-        if (!(await containers.prune(id))) continue
-        logger.log({ container: id }, `removed the container ${name}`)
-      }
+      // Only now: the look at all that it wrote may take minutes.
+      const goes = dryRun
+        ? containers.isPrunable(id) && !(await isAwaited(id))
+        : await containers.prune(id, async () => !(await isAwaited(id)))
+      if (!goes) continue
+      if (!dryRun) logger.log({ container: id }, `removed the container ${name}`)
       pruned.push({ id, bytes })
     } catch (error) {
       logger.warn({ container: id }, `the container ${name} stays: ${asStrataError(error).message}`)

@@ -19,7 +19,9 @@ const record = (id: string, job: string): ContainerRecord => ({
 function publisherOf(records: ContainerRecord[], giveUp: Containers['giveUp']) {
   const warnings: string[] = []
   const directory = {
-    published: vi.fn(() => Promise.resolve<unknown[]>([])),
+    containerIds: vi.fn(() => Promise.resolve<string[]>([])),
+    claimedNames: vi.fn(() => Promise.resolve(new Map<string, string>())),
+    publish: vi.fn(() => Promise.resolve()),
     withdraw: vi.fn(() => Promise.resolve()),
     claimContainer: vi.fn(() => Promise.resolve('n')),
     publishAll: vi.fn(() => Promise.resolve()),
@@ -29,7 +31,12 @@ function publisherOf(records: ContainerRecord[], giveUp: Containers['giveUp']) {
     standing: { member: true, whole: true, unknown: false },
     onRenewal: (listener: typeof renew) => (renew = listener),
   }
-  const containers = { list: () => [...records], onChange: () => () => undefined, giveUp }
+  let change: (id: string, record: ContainerRecord | undefined) => void = () => undefined
+  const onChange = (listener: typeof change): (() => void) => {
+    change = listener
+    return () => undefined
+  }
+  const containers = { list: () => [...records], onChange, giveUp }
   const publisher = new Publisher(
     directory as unknown as NodeDirectory,
     { endOf: () => Promise.resolve('unknown') } as unknown as Journal,
@@ -37,12 +44,13 @@ function publisherOf(records: ContainerRecord[], giveUp: Containers['giveUp']) {
     membership as unknown as NodeMembership,
     containers as unknown as Containers,
     (message) => warnings.push(message),
+    10,
   )
   const look = async (): Promise<void> => {
     renew(membership.standing)
     await publisher.settled()
   }
-  return { look, warnings, directory }
+  return { look, warnings, directory, publisher, change: (...what: Parameters<typeof change>) => change(...what) }
 }
 
 it('a container that cannot be given up keeps no other, and is tried again at each look', async () => {
@@ -72,12 +80,55 @@ it('a container that cannot be given up keeps no other, and is tried again at ea
   expect(given).toEqual(['a', 'b', 'a'])
 })
 
-it('a published record that this release does not know keeps no other from being published or withdrawn', async () => {
-  const { look, warnings, directory } = publisherOf([], () => Promise.resolve(false))
-  directory.published.mockResolvedValue([{ of: 'another release' }, { id: 'gone', name: 'x', more: 1 }])
+const noGiveUp: Containers['giveUp'] = () => Promise.resolve(false)
+
+it('what was published of a container that is gone is withdrawn with its name, whatever it says', async () => {
+  const { look, warnings, directory } = publisherOf([], noGiveUp)
+  directory.containerIds.mockResolvedValue(['gone', 'nameless'])
+  directory.claimedNames.mockResolvedValue(new Map([['gone', 'x']]))
   await look()
-  expect(directory.withdraw.mock.calls).toEqual([['n', 'gone', 'x']])
+  expect(directory.withdraw.mock.calls).toEqual([
+    ['n', 'gone', 'x'],
+    ['n', 'nameless', undefined],
+  ])
   expect([directory.publishAll.mock.calls.length, warnings]).toEqual([1, []])
+})
+
+it('a change that Redis refuses to take is told at the next renewal', async () => {
+  const { look, change, publisher, warnings, directory } = publisherOf([], noGiveUp)
+  await look()
+  directory.withdraw.mockRejectedValueOnce(new Error('MISCONF'))
+  change('gone', undefined)
+  await publisher.settled()
+  expect(warnings).toEqual([expect.stringContaining('MISCONF')])
+  directory.containerIds.mockResolvedValue(['gone'])
+  await look()
+  expect(directory.withdraw).toHaveBeenCalledTimes(2)
+  await look()
+  expect(directory.publishAll).toHaveBeenCalledTimes(2)
+})
+
+it('the requests of a container that is gone are ended when Redis can be told', async () => {
+  const { look, publisher, warnings } = publisherOf([], noGiveUp)
+  const end = vi.fn().mockRejectedValueOnce(new StrataError('queue_unavailable', 'away')).mockResolvedValue(undefined)
+  publisher.endRequests('gone', end as () => Promise<void>)
+  await publisher.shown()
+  expect(warnings).toEqual([expect.stringContaining('away')])
+  await look()
+  await look()
+  expect(end).toHaveBeenCalledTimes(2)
+})
+
+it('an answer does not wait until Redis is back', async () => {
+  const { change, publisher, warnings, directory } = publisherOf([], noGiveUp)
+  await publisher.settled()
+  const { promise, resolve } = Promise.withResolvers<undefined>()
+  directory.withdraw.mockReturnValueOnce(promise)
+  change('gone', undefined)
+  await publisher.shown()
+  expect(warnings).toEqual([expect.stringContaining('Redis does not answer')])
+  resolve(undefined)
+  await publisher.settled()
 })
 
 it('a container whose record names another forgotten request by then is given up for that one too', async () => {

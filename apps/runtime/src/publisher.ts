@@ -1,17 +1,14 @@
 import { pendingJob, type Containers, type ContainerRecord } from '@strata/containers'
-import { asStrataError, Serial, StrataError } from '@strata/base'
+import { asStrataError, orAborted, Serial, StrataError } from '@strata/base'
 import type { Journal, NodeDirectory, NodeMembership } from '@strata/queue'
-import { z } from 'zod'
+import { ANSWER_MS } from './container-requests.js'
 import { publicView } from './container-view.js'
-
-/** What is read of a container that was published, perhaps by another release. */
-const publishedSchema = z.object({ id: z.string(), name: z.string() })
 
 /**
  * Keeps Redis' copy of this node's containers right: all of them whenever Redis does not know the
  * node, one at each change, none while the node has not its place (another process may publish
  * under its id then). Writes are made one after another, so that an older state never lands after a
- * newer one.
+ * newer one. What Redis refuses is told again at the next renewal.
  */
 export class Publisher {
   readonly #unlisten: () => void
@@ -24,6 +21,8 @@ export class Publisher {
   readonly #nameless = new Set<string>()
   /** Containers of forgotten requests that could not be given up yet. */
   readonly #forgotten = new Set<string>()
+  /** How to end the requests of a container that is gone, where Redis was not told yet. */
+  readonly #ends = new Map<string, () => Promise<void>>()
 
   constructor(
     private readonly directory: NodeDirectory,
@@ -32,12 +31,23 @@ export class Publisher {
     private readonly membership: NodeMembership,
     private readonly containers: Containers,
     private readonly warn: (message: string) => void,
+    private readonly answerMs = ANSWER_MS,
   ) {
     // One that is removed before the first renewal has a name that must be freed, too.
     for (const { id, name } of containers.list()) if (name !== undefined) this.#names.set(id, name)
-    this.#unlisten = containers.onChange((id, record) => this.#enqueue(() => this.#one(id, record)))
+    this.#unlisten = containers.onChange((id, record) =>
+      this.#enqueue(async () => {
+        try {
+          await this.#one(id, record)
+        } catch (error) {
+          this.#isDue = true
+          throw error
+        }
+      }),
+    )
     membership.onRenewal(({ member, unknown }) => {
       this.#isDue ||= unknown
+      for (const id of this.#ends.keys()) this.#enqueue(() => this.#endRequests(id))
       if (member) this.#enqueue(() => (this.#isDue ? this.#all() : this.#endLost({ forgotten: false })))
     })
   }
@@ -50,6 +60,27 @@ export class Publisher {
   /** All that has happened so far is published. */
   settled(): Promise<void> {
     return this.#writes.settled()
+  }
+
+  /**
+   * As `settled`, but no longer than Redis may take to answer: the rest is published when it does.
+   */
+  async shown(): Promise<void> {
+    const late = AbortSignal.timeout(this.answerMs)
+    await orAborted(this.settled(), late).catch(() => {
+      this.warn('Redis does not answer: what has happened to containers is published when it does')
+    })
+  }
+
+  /** The container is gone: ends its requests by `end`, now or as soon as Redis can be told. */
+  endRequests(id: string, end: () => Promise<void>): void {
+    this.#ends.set(id, end)
+    this.#enqueue(() => this.#endRequests(id))
+  }
+
+  async #endRequests(id: string): Promise<void> {
+    await this.#ends.get(id)?.()
+    this.#ends.delete(id)
   }
 
   async close(): Promise<void> {
@@ -77,10 +108,10 @@ export class Publisher {
     for (const { id, name } of records) if (name !== undefined) this.#names.set(id, name)
     const present = new Set(records.map(({ id }) => id))
     // Removed, but this node's process died before it said so.
-    for (const view of await this.directory.published(this.node)) {
-      const { data } = publishedSchema.safeParse(view)
-      if (data && !present.has(data.id)) await this.directory.withdraw(this.node, data.id, data.name)
-    }
+    // Another release may have written its record, so nothing is read of that.
+    const gone = (await this.directory.containerIds(this.node)).filter((id) => !present.has(id))
+    const claimed = gone.length > 0 ? await this.directory.claimedNames() : new Map<string, string>()
+    for (const id of gone) await this.directory.withdraw(this.node, id, claimed.get(id))
     for (const { id, name } of records) {
       await this.directory.claimContainer(id, this.node)
       if (name !== undefined && !(await this.directory.claimName(name, id))) {

@@ -11,7 +11,7 @@ import {
   type Page,
   type PrunedContainer,
 } from '@strata/api'
-import { Containers, pendingJob, type ContainerExit, type ContainerRecord } from '@strata/containers'
+import { Containers, type ContainerRecord } from '@strata/containers'
 import { Images } from '@strata/images'
 import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
 import { bootId, FolderVersion, ownFolder } from '@strata/linux'
@@ -22,6 +22,7 @@ import { createSnapshotter, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, openStore, RemovedNodes, type DurableFolder, type ObjectStore } from '@strata/store'
 import type { RuntimeConfig } from './config.js'
 import { containerView } from './container-view.js'
+import { ContainerRequests } from './container-requests.js'
 import { SnapshotRoots } from './container-roots.js'
 import { openDurableRoots } from './durable-roots.js'
 import { driverReason } from './driver-reason.js'
@@ -43,6 +44,7 @@ import { Publisher } from './publisher.js'
 export class RuntimeNode {
   readonly #logger = new Logger('runtime')
   readonly cleaner: NodeCleaner
+  readonly requests: ContainerRequests
   readonly #failures = new LaunchFailures()
   #publisher: Publisher | undefined
   readonly readiness = new Readiness({
@@ -65,6 +67,7 @@ export class RuntimeNode {
     private readonly privateMounts: PrivateMounts,
   ) {
     this.cleaner = new NodeCleaner(snapshots, layers, containers, new Images(store), store)
+    this.requests = new ContainerRequests(queue.journal, containers)
   }
 
   static async start(config: RuntimeConfig): Promise<RuntimeNode> {
@@ -242,100 +245,42 @@ export class RuntimeNode {
    * start (`Containers.isPrunable`), or only tells which. One whose start was asked for stays.
    */
   async prune(dryRun: boolean): Promise<PrunedContainer[]> {
-    const isAwaited = async (id: string): Promise<boolean> => (await this.#startsOf(id)).size > 0
+    const isAwaited = async (id: string): Promise<boolean> => (await this.requests.startsOf(id)).size > 0
     const pruned = await prune(this.containers, this.snapshots, isAwaited, dryRun, this.#logger)
-    await this.published()
+    await this.#shown()
     return pruned
-  }
-
-  /** As `Containers.wait`: also of a start that was asked for before, and waits in the queue. */
-  async wait(id: string, gone: AbortSignal): Promise<ContainerExit> {
-    await this.startsNoted(id, gone)
-    return await this.containers.wait(id, gone)
-  }
-
-  /**
-   * Resolves when the starts of an exited container that were asked for before are on its record,
-   * or have ended. Until then its last start would be taken for the present one. Also resolves if
-   * `gone` aborts.
-   */
-  async startsNoted(id: string, gone: AbortSignal): Promise<void> {
-    const { starts } = this.containers.get(id)
-    const isNoted = (): boolean => {
-      const now = this.#recordOf(id)
-      return now?.state.status !== 'exited' || now.idle !== undefined || now.starts > starts
-    }
-    if (isNoted()) return
-    const done = new AbortController()
-    const unlisten = this.containers.onChange((changed) => {
-      if (changed === id && isNoted()) done.abort()
-    })
-    const signal = AbortSignal.any([gone, done.signal])
-    try {
-      // What became of one is told to who asked for it.
-      for (const job of await this.#startsOf(id)) await this.queue.journal.end(job, signal).catch(() => undefined)
-    } finally {
-      unlisten()
-    }
   }
 
   /** Every start of it that was asked for before and has no process yet is ended as well. */
   async stop(id: string, options: { timeoutSeconds?: number }): Promise<void> {
-    if (this.containers.get(id).state.status !== 'running') await this.#endStarts(id)
+    if (this.containers.get(id).state.status !== 'running') await this.requests.endStarts(id)
     await this.containers.stop(id, options)
-    await this.published()
+    await this.#shown()
   }
 
   /**
-   * Ends the starts of a container without a process, also those whose jobs wait in the queue: they
-   * would come up behind the answer. What starts a process looks last whether its request has ended
-   * (`NodeJobs`), so the end that is written here is enough. The jobs are not waited for: one may
-   * wait for an extractor that is gone.
+   * A launch or a start of it that is under way ends as well, if its process does not run yet. What
+   * is removed is removed: without Redis its requests are ended when Redis is back.
    */
-  async #endStarts(id: string): Promise<void> {
-    const { journal } = this.queue
-    const why = new StrataError('cancelled', 'its container was stopped')
-    for (const job of await this.#startsOf(id)) {
-      await journal.stopWork(job, why)
-      await journal.fail(job, why)
-      await this.containers.giveUp(id, why, job)
-    }
-  }
-
-  /** The requests of its starts that have not ended. */
-  async #startsOf(id: string): Promise<Set<string>> {
-    const requests = await this.queue.journal.ofContainer(id)
-    const starts = new Set(requests.flatMap(({ id, kind }) => (kind === 'start' ? [id] : [])))
-    // Earlier releases made records that are not found by their container.
-    const record = this.#recordOf(id)
-    return record?.idle && record.job !== undefined ? starts.add(record.job) : starts
-  }
-
-  #recordOf(id: string): ContainerRecord | undefined {
-    return this.containers.list().find((one) => one.id === id)
-  }
-
-  /** A launch or a start of it that is under way ends as well, if its process does not run yet. */
   async remove(id: string, options: { force: boolean }): Promise<void> {
-    const record = this.#recordOf(id)
-    const job = record && pendingJob(record)
+    const name = this.containers.list().find((one) => one.id === id)?.name
     const why = new StrataError('cancelled', 'its container was removed')
-    const { journal } = this.queue
-    if (job !== undefined) await journal.stopWork(job, why)
+    await this.requests.stopPending(id, why)
     await this.containers.remove(id, options)
-    // Not before: what was too late to be ended runs. The jobs find no container, but one of them
-    // may wait for an extractor that is gone.
-    for (const request of await journal.ofContainer(id)) {
-      await journal.stopWork(request.id, why)
-      await journal.fail(request.id, why)
-    }
-    this.#logger.log({ container: id }, `removed the container ${record?.name ?? id.slice(0, 12)}`)
-    await this.published()
+    // Not before: what was too late to be ended runs.
+    this.#publisher?.endRequests(id, () => this.requests.endAll(id, why))
+    this.#logger.log({ container: id }, `removed the container ${name ?? id.slice(0, 12)}`)
+    await this.#shown()
   }
 
   /** What has happened so far can be seen through any gateway. */
   async published(): Promise<void> {
     await this.#publisher?.settled()
+  }
+
+  /** The same for an answer, which Redis cannot hold up for long: what it says has happened. */
+  async #shown(): Promise<void> {
+    await this.#publisher?.shown()
   }
 
   async close(): Promise<void> {

@@ -657,6 +657,17 @@ describe('pruning', () => {
       await own.containers.launch(waits, { start: { number: 1, job: 'start', attached: false } })
       await waiting
       expect(await pruned(await own.create(['true'], { autoRemove: true }))).toBe(true)
+      // Whether it may go is asked last, and somebody may come for it meanwhile.
+      const asked = await own.create(['true'])
+      expect(await own.containers.prune(asked, () => Promise.resolve(false))).toBe(false)
+      let release = (): void => undefined
+      const comes = (): Promise<boolean> => {
+        release = own.containers.hold(asked)
+        return Promise.resolve(true)
+      }
+      expect(await own.containers.prune(asked, comes)).toBe(false)
+      release()
+      expect(await pruned(asked)).toBe(true)
       expect(own.containers.list().map(({ id }) => id)).not.toContain(owed)
       expect(own.containers.get(running).state.status).toBe('running')
       for (const { id } of own.containers.list()) await own.containers.remove(id, { force: true })

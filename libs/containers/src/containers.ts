@@ -332,12 +332,21 @@ export class Containers {
   }
 
   /**
-   * Removes container `id` if it is prunable. Looks and removes in the container's turn: no launch
-   * comes between.
+   * Removes container `id` if it is prunable and `mayGo` says so. Looks, asks and removes in the
+   * container's turn: no launch comes between.
    */
-  async prune(id: string): Promise<boolean> {
+  async prune(id: string, mayGo = (): Promise<boolean> => Promise.resolve(true)): Promise<boolean> {
     const entry = this.parts.registry.peek(id)
-    return entry !== undefined && (await this.parts.remover.prune(entry))
+    return entry !== undefined && (await this.parts.remover.prune(entry, mayGo))
+  }
+
+  /**
+   * As an open `wait` or `logs`: until the answer is called, which is to be done once, nobody
+   * removes the container without naming it.
+   * @throws StrataError `container_not_found`
+   */
+  hold(id: string): () => void {
+    return this.parts.autoRemove.hold(this.parts.registry.get(id))
   }
 
   /** Told of each new record, and of each removed one (`undefined`). Answers how to stop it. */

@@ -42,10 +42,11 @@ export class Remover {
     return !record.attached || entry.attended || Date.now() - Date.parse(state.finishedAt) > this.collectMs
   }
 
-  /** Looks and removes in the container's turn: no launch comes between. */
-  async prune(entry: Entry): Promise<boolean> {
+  /** Looks, asks and removes in the container's turn: no launch comes between. */
+  async prune(entry: Entry, mayGo: () => Promise<boolean>): Promise<boolean> {
     return await entry.alone(async () => {
-      if (!this.isPrunable(entry)) return false
+      // Again behind the question: somebody may have come to wait for it.
+      if (!this.isPrunable(entry) || !(await mayGo()) || !this.isPrunable(entry)) return false
       await this.removeNow(entry)
       return true
     })
