@@ -11,6 +11,7 @@ import { Reconciler } from './lifecycle/reconciler.js'
 import { RecordStore } from './lifecycle/record-store.js'
 import { Registry } from './lifecycle/registry.js'
 import { Remover } from './lifecycle/remover.js'
+import { bundlesIn, noteServedAs } from './lifecycle/served-as.js'
 import { LOG_LIMITS, type LogLimits } from './log/types.js'
 import { Cgroups } from './runtime/cgroups.js'
 import { findProgram } from './runtime/find-program.js'
@@ -66,7 +67,7 @@ export class Parts {
     private readonly lock: number,
   ) {
     const logLimits = options.logLimits ?? LOG_LIMITS
-    this.#bundles = join(options.runFolder, 'bundles')
+    this.#bundles = bundlesIn(options.runFolder)
     this.store = new RecordStore(options.folder)
     this.registry = new Registry(this.store, logLimits, (message) => options.warn?.(message))
     this.#cgroups = new Cgroups(`strata-${options.node}`)
@@ -109,6 +110,7 @@ export class Parts {
     try {
       if (!flock(lock, 'ex', { nonblock: true }))
         throw new StrataError('driver_unavailable', `another process serves the containers in ${options.folder}`)
+      await noteServedAs(options.folder, options.node, options.runFolder)
       dropPipeNames(options.runFolder)
       const parts = new Parts(options, conmon, lock)
       await parts.#reconcile()

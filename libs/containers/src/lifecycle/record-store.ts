@@ -31,6 +31,7 @@ export interface UnreadableContainer {
  * Containers on the node's disk.
  *
  *     <folder>/<id>/container.json    the record; the log and the files of /etc beside it
+ *     <folder>/served-as              who serves them (served-as.ts)
  *     <folder>/removed/<date>/<id>    an empty file: it was removed on that day (UTC)
  *     <folder>/unreadable/<id>/       what was the container's folder, where the record was unreadable: the newest 16
  *

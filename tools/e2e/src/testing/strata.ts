@@ -475,7 +475,7 @@ export async function until(
  */
 export function leftOnNode({ id, folder, run }: TestNode): string[] {
   const places: [string, string[]][] = [
-    [join(folder, 'containers'), ['lock', 'removed']],
+    [join(folder, 'containers'), ['lock', 'removed', 'served-as']],
     [join(folder, 'roots'), []],
     [join(folder, 'snapshots', 'snapshots'), []],
     [join(folder, 'snapshots', 'tmp'), []],
