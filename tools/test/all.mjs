@@ -202,7 +202,7 @@ async function run(args, cwd, { lane, env = {} } = {}) {
   const child = spawn(process.execPath, args, {
     cwd,
     stdio: ['ignore', lane === undefined ? 'inherit' : 'pipe', 'inherit'],
-    env: { ...process.env, TMPDIR: folder, ...env },
+    env: { ...process.env, TMPDIR: folder, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...env },
   })
   running.add(child)
   if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => print(`${lane.padEnd(6)} | ${line}`))

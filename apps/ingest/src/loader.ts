@@ -181,7 +181,7 @@ export class Loader {
   }
 
   async #load(data: Load, context: JobContext, run: LeaseRun, record: Lease): Promise<Made> {
-    const { upload, name, platform } = data
+    const { name, platform } = data
     context.signal.throwIfAborted()
     const listing = await this.#received.listing(record)
     if (!context.resumed) await context.progress({ state: 'active', step: 'resolving' })
@@ -191,7 +191,7 @@ export class Loader {
       ...(name === undefined ? {} : { name }),
       ...(platform === undefined ? {} : { platform: platform === 'all' ? platform : parsePlatform(platform) }),
     })
-    failpoint('load.listed', upload)
+    failpoint('load.listed', context.id)
     return this.#commit(found, data, context, run, originOf(listing))
   }
 

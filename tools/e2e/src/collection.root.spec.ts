@@ -43,9 +43,10 @@ async function storeObjects(): Promise<Map<string, number>> {
   return objects
 }
 const total = (sizes: ReadonlyMap<string, number>): number => [...sizes.values()].reduce((sum, size) => sum + size, 0)
+/** A mark of a used id is a tombstone, too: it says of which lease. */
 const withoutTombstones = (objects: ReadonlyMap<string, number>): string[] =>
   [...objects]
-    .filter(([, size]) => size !== TOMBSTONE_BYTES)
+    .filter(([key, size]) => size !== TOMBSTONE_BYTES && !key.startsWith('used/'))
     .map(([key]) => key)
     .sort()
 
