@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { makePrivateMount, MNT_DETACH, mount, mountAt, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
@@ -61,6 +61,31 @@ it('a driver that works is taken although somebody is in what its test left; the
   expect(warnings.join()).toContain('busy')
   await probe(folder, () => true)
   expect(readdirSync(folder)).toEqual([])
+})
+
+it('a driver that works is taken although somebody reads in the root that its test has mounted', async () => {
+  const expected = await probe(folder, () => false)
+  const root = Reflect.get<Bookkeeping, 'root'>(Bookkeeping.prototype, 'root')
+  const open: number[] = []
+  const spy = vi.spyOn(Bookkeeping.prototype, 'root').mockImplementation(async function (this: Bookkeeping, chainId) {
+    for (const name of readdirSync(folder)) open.push(openSync(join(folder, name, 'target', 'file'), 'r'))
+    return await root.call(this, chainId)
+  })
+  const warnings: string[] = []
+  try {
+    expect(
+      await probe(
+        folder,
+        () => false,
+        (message) => warnings.push(message),
+      ),
+    ).toEqual(expected)
+    expect(open.length).toBeGreaterThan(0)
+  } finally {
+    spy.mockRestore()
+    for (const fd of open) closeSync(fd)
+  }
+  expect([readdirSync(folder), warnings]).toEqual([[], []])
 })
 
 it('serves although what a dead process left cannot be deleted now, says so, and deletes it later', async () => {

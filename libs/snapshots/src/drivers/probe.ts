@@ -10,6 +10,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { ENTRY, TarEntry } from '@strata/archive'
+import { StrataError } from '@strata/base'
 import { IndexBuilder } from '@strata/layers'
 import { MNT_DETACH, mountTable, umount } from '@strata/linux'
 import { digestOf, type DiffId } from '@strata/oci'
@@ -57,9 +58,8 @@ async function probeVariant(folder: string, variant: Variant, warn: (message: st
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const place = mkdtempSync(join(folder, PREFIX))
   const result = await tryIn(place, variant)
-  // Somebody who looks into it (a scanner, a shell) says nothing about the driver: the test itself
-  // has removed what a container needs. Another driver could not start the containers that are
-  // here.
+  // The test itself has removed what a container needs. Another driver could not start the
+  // containers that are here.
   try {
     rmSync(place, { recursive: true, force: true })
   } catch (error) {
@@ -113,8 +113,19 @@ async function tryWhole(snapshotter: Snapshotter, place: string): Promise<void> 
     if (!readFileSync(join(await snapshotter.root(chainId), 'file')).equals(CONTENT))
       throw new Error('a change in a container shows in its image')
   } finally {
-    await unmountAll(target)
+    await takeOff(target)
     await snapshotter.remove(key)
+  }
+}
+
+/** Somebody who looks into it (a scanner, a shell) says nothing about the driver. */
+async function takeOff(target: string): Promise<void> {
+  try {
+    await unmountAll(target)
+  } catch (error) {
+    if (!(error instanceof StrataError && error.code === 'in_use')) throw error
+    const path = realpathSync(target)
+    for (const { mountPoint } of mountTable()) if (mountPoint === path) umount(path, MNT_DETACH)
   }
 }
 
