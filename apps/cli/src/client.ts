@@ -3,7 +3,7 @@ import type { RequestOptions } from 'node:https'
 import type { ApiAnswer, ApiName, ApiRequest, Descriptor, DESCRIPTOR_TYPE, Problem } from '@strata/api'
 import { pathOf, ROUTES, type RequestParts } from '@strata/api/routes'
 import type { Readable } from 'node:stream'
-import type { Endpoint } from './endpoint.js'
+import { DEFAULT_SOCKET, type Endpoint } from './endpoint.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
 
 // Not by `import`: that asks for every export of the module, and node:http answers with the whole
@@ -24,16 +24,29 @@ const MAX_ANSWER = 64 * 1024 * 1024
 
 const UNTRUSTED = 'nobody known vouches for its certificate. Name the file of its authority in STRATA_TLS_CA'
 const NO_TLS = 'it does not speak TLS. Is it http://?'
-/** What the two ends of a connection disagree on, by the code of Node.js's error. */
+/** By the code of Node.js's error. */
 const TLS_REASONS: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
   SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
   UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
-  EPROTO: NO_TLS,
-  ERR_SSL_WRONG_VERSION_NUMBER: NO_TLS,
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: NO_TLS,
+}
+/** OpenSSL's reason in a message: `…:error:0A00010B:SSL routines:FUNCTION:REASON:FILE:LINE:`. */
+const OPENSSL_REASON = /:error:[0-9A-F]+:[^:]*:[^:]*:([^:]+):/
+/**
+ * What OpenSSL says of an answer that is no TLS. Node.js may give every failed handshake the same
+ * code.
+ */
+const NO_TLS_REASONS: readonly (string | undefined)[] = ['wrong version number', 'packet length too long']
+
+/** Why a connection failed, in words. */
+function reasonOfFailure({ code = '', message }: NodeJS.ErrnoException): string {
+  const known = TLS_REASONS[code]
+  if (known !== undefined) return known
+  const reason = OPENSSL_REASON.exec(message)?.[1]
+  if (NO_TLS_REASONS.includes(reason)) return NO_TLS
+  return reason === undefined ? message : `the TLS handshake failed: ${reason}`
 }
 
 /**
@@ -144,7 +157,7 @@ export class Client {
       outgoing.once('response', resolve)
       // Stays for the whole request: after the answer came, what breaks shows in the answer's
       // stream.
-      outgoing.on('error', (error) => reject(this.#unreachable(error)))
+      outgoing.on('error', (error) => reject(unreachable(this.endpoint, error)))
     })
     // Whoever aborts a call may no longer await it.
     answer.catch(() => undefined)
@@ -179,35 +192,35 @@ export class Client {
         chunks.push(chunk)
       }
     } catch (error) {
-      throw error instanceof CliError ? error : this.#unreachable(error as NodeJS.ErrnoException)
+      throw error instanceof CliError ? error : unreachable(this.endpoint, error as NodeJS.ErrnoException)
     }
     return Buffer.concat(chunks).toString()
   }
+}
 
-  #unreachable(error: NodeJS.ErrnoException): UnreachableError {
-    const { name } = this.endpoint
-    if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')
-      return new UnreachableError(`Cannot connect to Strata at ${name}. Is it running? (strata up)`, { cause: error })
-    if (error.code === 'EACCES' || error.code === 'EPERM')
-      return new UnreachableError(
-        `permission denied while connecting to Strata at ${name}: be root, or of the socket's group`,
-        { cause: error },
-      )
-    if (error.code === 'ECONNRESET' || error.code === 'EPIPE')
-      return new UnreachableError(`the connection to Strata at ${name} broke before its answer was whole`, {
-        cause: error,
-      })
-    const reason = TLS_REASONS[error.code ?? ''] ?? error.message
-    return new UnreachableError(`cannot talk to Strata at ${name}: ${reason}`, { cause: error })
+/** Why `endpoint` could not be reached, or broke off. */
+export function unreachable({ name }: Endpoint, error: NodeJS.ErrnoException): UnreachableError {
+  const because = (sentence: string): UnreachableError => new UnreachableError(sentence, { cause: error })
+  if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') {
+    // Elsewhere another service may be meant, whose data `strata up` must not use as well.
+    const advice = name === `unix://${DEFAULT_SOCKET}` ? ' (strata up)' : ''
+    return because(`Cannot connect to Strata at ${name}. Is it running?${advice}`)
   }
+  if (error.code === 'EACCES' || error.code === 'EPERM')
+    return because(`permission denied while connecting to Strata at ${name}: be root, or of the socket's group`)
+  if (error.code === 'ECONNRESET' || error.code === 'EPIPE')
+    return because(`the connection to Strata at ${name} broke before its answer was whole`)
+  return because(`cannot talk to Strata at ${name}: ${reasonOfFailure(error)}`)
 }
 
 function send(endpoint: Endpoint, options: RequestOptions): ClientRequest {
   if (endpoint.kind === 'unix') return request({ ...options, socketPath: endpoint.socketPath })
   const { host, port, lookup, tls } = endpoint
   const to = { ...options, host, port, ...(lookup && { lookup }) }
-  // Loaded only now: it takes 4 ms of a command's start.
-  return tls ? process.getBuiltinModule('node:https').request({ ...to, ...tls }) : request(to)
+  if (!tls) return request(to)
+  // Loaded only now: it takes 4 ms of a command's start. Without `rejectUnauthorized` the variable
+  // NODE_TLS_REJECT_UNAUTHORIZED decides.
+  return process.getBuiltinModule('node:https').request({ ...to, ...tls, rejectUnauthorized: true })
 }
 
 function asProblem(text: string): Problem | undefined {

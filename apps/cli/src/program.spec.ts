@@ -1,4 +1,6 @@
 import { expect, it } from 'vitest'
+import { unreachable } from './client.js'
+import { readEndpoint } from './endpoint.js'
 import { ServiceDouble } from './testing/service-double.js'
 import { strata } from './testing/strata.js'
 
@@ -21,9 +23,18 @@ it('prints help and versions without a service', async () => {
 
 it('says that nothing answers: 1, and 125 for run', async () => {
   const environment = { STRATA_HOST: 'unix:///nonexistent/strata.sock' }
-  const stderr = 'strata: Cannot connect to Strata at unix:///nonexistent/strata.sock. Is it running? (strata up)\n'
+  const stderr = 'strata: Cannot connect to Strata at unix:///nonexistent/strata.sock. Is it running?\n'
   expect(await strata(undefined, ['ps'], { environment })).toMatchObject({ code: 1, stderr })
   expect(await strata(undefined, ['run', 'x'], { environment })).toMatchObject({ code: 125, stderr })
+})
+
+it('advises to start one only where `strata up` would listen', () => {
+  const refused = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
+  const said = (environment: NodeJS.ProcessEnv) => unreachable(readEndpoint(environment), refused).message
+  expect(said({})).toBe('Cannot connect to Strata at unix:///run/strata/strata.sock. Is it running? (strata up)')
+  expect(said({ STRATA_HOST: 'http://127.0.0.1:4700' })).toBe(
+    'Cannot connect to Strata at http://127.0.0.1:4700. Is it running?',
+  )
 })
 
 it('is clear about a service that is broken', async () => {

@@ -37,9 +37,9 @@ afterAll(() => {
   rmSync(folder, { recursive: true })
 })
 
-function images(host: string, file?: string): Promise<Outcome> {
+function images(host: string, file?: string, more: NodeJS.ProcessEnv = {}): Promise<Outcome> {
   seen.length = 0
-  const environment = { STRATA_HOST: host, STRATA_TOKEN: 'secret', ...(file && { STRATA_TLS_CA: file }) }
+  const environment = { STRATA_HOST: host, STRATA_TOKEN: 'secret', ...(file && { STRATA_TLS_CA: file }), ...more }
   return strata(undefined, ['images', '-q'], { environment })
 }
 
@@ -65,11 +65,36 @@ it.each([
   expect(seen).toEqual([])
 })
 
+it.each([
+  ['localhost', false],
+  ['127.0.0.1', true],
+])('no variable turns verification off: %s', async (host, trusted) => {
+  const off = { NODE_TLS_REJECT_UNAUTHORIZED: '0' }
+  const outcome = await images(`https://${host}:${portOf(door)}`, trusted ? ca : undefined, off)
+  expect(outcome).toMatchObject({ code: 1, stdout: '' })
+  expect(outcome.stderr).toContain(`strata: cannot talk to Strata at https://${host}:`)
+  expect(seen).toEqual([])
+})
+
 it('the wrong one of http:// and https:// is said to be so', async () => {
   const { stderr } = await images(`https://localhost:${portOf(plain)}`, ca)
   expect(stderr).toContain('it does not speak TLS. Is it http://?')
   expect((await images(`http://localhost:${portOf(door)}`)).stderr).toMatch(/^strata: .*http:\/\/localhost.*\n$/)
   expect(seen).toEqual([])
+})
+
+it('a handshake that fails for another reason is told with that reason', async () => {
+  const old = createServer({
+    ...{ key: readFileSync(join(folder, 'key.pem')), cert: readFileSync(ca) },
+    ...{ minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' },
+  })
+  await new Promise<void>((resolve) => old.listen(0, '127.0.0.1', resolve))
+  const host = `https://localhost:${portOf(old)}`
+  const { stderr } = await images(host, ca)
+  old.close()
+  expect(stderr).toMatch(
+    new RegExp(`^strata: cannot talk to Strata at ${host}: the TLS handshake failed: .*protocol.*\n$`),
+  )
 })
 
 it('STRATA_TLS_CA is a file of certificates', async () => {

@@ -5,7 +5,12 @@ import { Redis, type RedisOptions } from 'ioredis'
 export type RedisUrl = string
 
 function connect(url: RedisUrl, options: RedisOptions): Redis {
-  const common: RedisOptions = { retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 1000), ...options }
+  const common: RedisOptions = {
+    retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 1000),
+    // Without it NODE_TLS_REJECT_UNAUTHORIZED decides, and anyone may get the password.
+    ...(url.startsWith('rediss:') && { tls: { rejectUnauthorized: true } }),
+    ...options,
+  }
   const client = url.startsWith('unix://')
     ? new Redis({ path: url.slice('unix://'.length), ...common })
     : new Redis(url, common)

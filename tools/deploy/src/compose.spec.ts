@@ -79,6 +79,16 @@ describe('docker-compose.yml', () => {
     }
   })
 
+  it('makes first what docker refuses where the folder of data is relative, so that no service is stopped', () => {
+    const folders = mountsOf('secrets').map(({ target }) => target)
+    expect(folders).toContain(`${DATA}/node`)
+    const before = (name: string): string[] => {
+      const needs = service(name).depends_on ?? {}
+      return (Array.isArray(needs) ? (needs as string[]) : Object.keys(needs)).flatMap((one) => [one, ...before(one)])
+    }
+    for (const name of Object.keys(services)) if (name !== 'secrets') expect(before(name), name).toContain('secrets')
+  })
+
   it('has no secret in it', () => {
     for (const name of Object.keys(services))
       for (const [variable, value] of Object.entries(environmentOf(name)))

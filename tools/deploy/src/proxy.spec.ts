@@ -1,7 +1,7 @@
 import { execFile, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { createSocket, type Socket as Datagrams } from 'node:dgram'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer, request, type RequestListener, type Server } from 'node:http'
 import { request as requestTls } from 'node:https'
 import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
@@ -19,6 +19,8 @@ import { ROOT } from './compose-file.js'
  */
 const CONFIG = join(ROOT, 'infra/proxy/haproxy.cfg')
 const STRATA = join(ROOT, 'apps/cli/bin/strata.mjs')
+/** The address of all clients that docker hands over itself. */
+const BRIDGE = '127.6.6.6'
 const there = spawnSync('haproxy', ['-v']).error === undefined
 
 interface Seen {
@@ -142,6 +144,7 @@ async function startProxy({ certificate = '', change = (config) => config }: Pro
       STRATA_HEALTH_PORT: String(gatewayPort),
       STRATA_DNS: `127.0.0.1:${dns.address().port}`,
       STRATA_CERTIFICATE: certificate,
+      STRATA_BRIDGE: BRIDGE,
     },
   })
   proxies.push(child)
@@ -273,6 +276,22 @@ describe.runIf(there)('the proxy', () => {
     for (const socket of mine) socket.destroy()
   })
 
+  it('does not count the address of many clients', { timeout: 60_000 }, async () => {
+    const from = (localAddress: string): Socket =>
+      connect({ port, host: '127.0.0.1', localAddress })
+        .on('error', () => undefined)
+        .resume()
+    // What is closed for being too many is closed before the one behind it gets an answer.
+    const many = Array.from({ length: 510 }, () => from(BRIDGE))
+    await Promise.all(many.map((socket) => once(socket, 'connect')))
+    const last = from(BRIDGE)
+    last.write('GET /behind-many HTTP/1.1\r\nhost: strata\r\n\r\n')
+    const [bytes] = (await once(last, 'data')) as [Buffer]
+    expect(bytes.toString()).toMatch(/^HTTP\/1\.1 200 /)
+    expect(many.filter(({ closed }) => closed)).toEqual([])
+    for (const socket of [...many, last]) socket.destroy()
+  })
+
   it(
     'lets a client go that was answered and leaves its body unfinished, and none that waits',
     { timeout: 60_000 },
@@ -321,16 +340,35 @@ describe.runIf(there)('the proxy', () => {
     expect(log).not.toContain('hidden')
   })
 
+  /** What start.sh does, with a program that says how HAProxy would be started. */
+  function makeStart({ tls = '/nonexistent', route = '/proc/net/route', says = '$STRATA_CERTIFICATE' }) {
+    const script = readFileSync(join(ROOT, 'infra/proxy/start.sh'), 'utf8')
+      .replaceAll('/tls', tls)
+      .replaceAll('/proc/net/route', route)
+    const bin = mkdtempSync(join(folder, 'bin-'))
+    writeFileSync(join(bin, 'haproxy'), `#!/bin/sh\necho "starts ${says}"\n`, { mode: 0o755 })
+    // Root reads everything, unless it has no capabilities.
+    const [command = '', ...args] = [
+      ...(process.getuid!() === 0 ? ['setpriv', '--bounding-set', '-all'] : []),
+      ...['sh', '-c', script],
+    ]
+    const env = { PATH: `${bin}:${process.env['PATH']}` }
+    return () => spawnSync(command, args, { encoding: 'utf8', env })
+  }
+
   it('starts without TLS only where there is no certificate', () => {
     const tls = join(folder, 'tls')
-    const script = readFileSync(join(ROOT, 'infra/proxy/start.sh'), 'utf8').replaceAll('/tls', tls)
-    const bin = join(folder, 'bin')
-    mkdirSync(tls)
-    mkdirSync(bin)
-    writeFileSync(join(bin, 'haproxy'), '#!/bin/sh\necho "starts $STRATA_CERTIFICATE"\n', { mode: 0o755 })
-    const start = () =>
-      spawnSync('sh', ['-c', script], { encoding: 'utf8', env: { PATH: `${bin}:${process.env['PATH']}` } })
+    const start = makeStart({ tls })
     expect(start().stdout).toBe('starts \n')
+    mkdirSync(tls)
+    expect(start().stdout).toBe('starts \n')
+    // As a folder of keys is made, or one under a strict umask: what is in it does not show.
+    const refusal = { status: 1, stdout: '', stderr: expect.stringContaining('chmod 0755') as string }
+    for (const mode of [0o000, 0o444, 0o311]) {
+      chmodSync(tls, mode)
+      expect(start(), mode.toString(8)).toMatchObject(refusal)
+    }
+    chmodSync(tls, 0o755)
     // As certbot's, which leads out of the container.
     symlinkSync('../live/server.pem', join(tls, 'server.pem'))
     expect(start()).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('server.pem') as string })
@@ -339,6 +377,20 @@ describe.runIf(there)('the proxy', () => {
     expect(start()).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('fullchain.pem') as string })
     writeFileSync(join(tls, 'server.pem'), '')
     expect(start().stdout).toBe(`starts ${tls}/server.pem\n`)
+    chmodSync(tls, 0o311)
+    expect(start().stdout).toBe(`starts ${tls}/server.pem\n`)
+    chmodSync(tls, 0o755)
+    chmodSync(join(tls, 'server.pem'), 0)
+    expect(start()).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('chmod 0640') as string })
+  })
+
+  it.each([
+    ['eth1\t000011AC\t00000000\t0001\neth0\t00000000\t010012AC\t0003\t0\t0\t0\t00000000\n', '172.18.0.1'],
+    ['eth1\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\n', '127.0.0.1'],
+  ])("knows this machine's address in docker's network by the default route: %j", (lines, address) => {
+    const route = join(folder, 'route')
+    writeFileSync(route, `Iface\tDestination\tGateway\tFlags\n${lines}`)
+    expect(makeStart({ route, says: '$STRATA_BRIDGE' })().stdout).toBe(`starts ${address}\n`)
   })
 
   describe('with TLS', () => {
@@ -414,6 +466,30 @@ describe.runIf(there)('the proxy', () => {
       // Loads and logs take longer than this.
       setTimeout(endLater, 11_000)
       expect(await later).toBe('begun;ended')
+    })
+
+    it('keeps two replaced processes with their connections, and no more', { timeout: 60_000 }, async () => {
+      const stream = async () => {
+        const socket = connectTls({ port: at, host: '127.0.0.1', servername: 'localhost', ca })
+        socket.on('error', () => undefined)
+        socket.write('GET /begun HTTP/1.1\r\nhost: strata\r\n\r\n')
+        await once(socket, 'data')
+        return socket.resume()
+      }
+      const renew = async () => {
+        makeCertificate()
+        proxies.at(-1)!.kill('SIGUSR2')
+        await expect.poll(() => get('/renewed').catch(String), { timeout: 20_000 }).toMatch(/^end at /)
+      }
+      const first = await stream()
+      await renew()
+      const second = await stream()
+      await renew()
+      expect([first.closed, second.closed]).toEqual([false, false])
+      await renew()
+      await expect.poll(() => first.closed).toBe(true)
+      expect(second.closed).toBe(false)
+      second.destroy()
     })
   })
 })

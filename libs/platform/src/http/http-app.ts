@@ -9,7 +9,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isOpen, refusalOf, type Authentication } from './authentication.js'
 import { closeAfter, continueBody } from '../listener/connection.js'
 import { answerUnread, hasBody } from './early-answer.js'
-import { ErrorFilter } from './error-filter.js'
+import { ErrorFilter, failureOf } from './error-filter.js'
 import { errorFormOf, type ErrorTree } from './error-form.js'
 import { ServiceLogger } from '../service/logging.js'
 import type { Readiness } from '../service/readiness.js'
@@ -143,15 +143,20 @@ export async function createHttpApp(
   return { app, handler }
 }
 
-/** A line for each request that was let in: at `info` if it is answered with an error. */
+/**
+ * A line for each request that was let in: at `info` if it is answered with an error, at `error` if
+ * the service failed.
+ */
 function logWhenAnswered(request: string, { raw }: FastifyRequest, reply: FastifyReply): void {
   const begun = performance.now()
   reply.raw.once('close', () => {
     const { statusCode: status } = reply.raw
     const ms = Math.round(performance.now() - begun)
-    const line = { request, method: raw.method, path: raw.url?.split('?')[0]?.slice(0, 1_000), status, ms }
+    const path = raw.url?.split('?')[0]?.slice(0, 1_000)
+    const failure = failureOf(reply.raw)
+    const line = { request, method: raw.method, path, status, ms, ...failure }
     const what = reply.raw.writableFinished ? 'answered' : 'not answered to the end'
-    if (status >= 500) ACCESS.error(line, what)
+    if (status >= 500 || failure) ACCESS.error(line, what)
     else if (status >= 400) ACCESS.log(line, what)
     else ACCESS.debug(line, what)
   })

@@ -46,15 +46,17 @@ describe('a log', () => {
     expect(logged(program, 'nonsense')).toHaveLength(3)
   })
 
-  it('of a request has its id, which its answer has too; an application says nothing of its routes', () => {
+  /** An application with a GET /x, which is asked once; its lines of that request. */
+  const linesOfRequest = (get: string): Record<string, unknown>[] => {
     const program = `
       import { Controller, Get, Logger, Module } from '@nestjs/common'
+      import { StrataError } from ${BASE}
       const { createHttpApp } = await import(${here('http/http-app.js')})
       const { loggingModule } = await import(${here('service/logging.js')})
       const { runProcess } = await import(${here('service/process.js')})
       const { allowEveryone } = await import(${here('http/authentication.js')})
       const { openListener, closeListener } = await import(${here('listener/open-listener.js')})
-      class C { get() { new Logger('images').log('in a request'); return {} } }
+      class C { get() { ${get} } }
       Get('/x')(C.prototype, 'get', Object.getOwnPropertyDescriptor(C.prototype, 'get'))
       Controller()(C)
       class M {}
@@ -73,11 +75,39 @@ describe('a log', () => {
     const lines = logged(program, 'debug')
     const request = lines.find(({ context }) => context === 'answer')?.['msg']
     expect(request).toMatch(/^[0-9a-f-]{36}$/)
-    expect(lines.filter((one) => one['request'] === request)).toMatchObject([
+    const own = lines.filter((one) => one['request'] === request)
+    expect(lines).toHaveLength(own.length + 1)
+    return own
+  }
+
+  it('of a request has its id, which its answer has too; an application says nothing of its routes', () => {
+    expect(linesOfRequest("new Logger('images').log('in a request'); return {}")).toMatchObject([
       { level: 'info', context: 'images', msg: 'in a request' },
       { level: 'debug', context: 'http', method: 'GET', path: '/x', status: 200, msg: 'answered' },
     ])
-    expect(lines).toHaveLength(3)
+  })
+
+  it('of a request that fails for a known reason is one line without a stack', () => {
+    const away = `throw new StrataError('queue_unavailable', 'Redis does not answer', { cause: new Error('timed out') })`
+    const failure = { code: 'queue_unavailable', error: 'Redis does not answer', cause: 'timed out' }
+    const [said, ...more] = linesOfRequest(away)
+    expect(said).toMatchObject({
+      level: 'error',
+      context: 'http',
+      path: '/x',
+      status: 503,
+      ...failure,
+      msg: 'answered',
+    })
+    expect(more).toEqual([])
+    expect(JSON.stringify(said)).not.toContain('    at ')
+  })
+
+  it('of a request that fails for an unknown reason has the stack', () => {
+    expect(linesOfRequest("throw new TypeError('odd')")).toMatchObject([
+      { level: 'error', context: 'http', err: { stack: expect.stringContaining('    at ') as string }, msg: 'odd' },
+      { level: 'error', context: 'http', path: '/x', status: 500, msg: 'answered' },
+    ])
   })
 
   it('is readable on a terminal, which obeys nothing of it', () => {

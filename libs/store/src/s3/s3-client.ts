@@ -58,7 +58,8 @@ export class S3Client {
     const secure = protocol === 'https:'
     this.#transport = secure ? https : http
     const agent = (maxSockets: number): http.Agent =>
-      new this.#transport.Agent({ keepAlive: true, maxSockets, scheduling: 'lifo' })
+      // Without `rejectUnauthorized` the variable NODE_TLS_REJECT_UNAUTHORIZED decides.
+      new this.#transport.Agent({ keepAlive: true, maxSockets, scheduling: 'lifo', rejectUnauthorized: true })
     this.#short = agent(64)
     this.#bodies = agent(256)
     const { region, accessKey, secretKey } = config
