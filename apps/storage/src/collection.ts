@@ -122,13 +122,14 @@ export class Collection {
     // Images first, then who uses them: reading the images takes a while, and containers are
     // claimed meanwhile.
     const candidates = await this.images.all.untagged()
-    const containers = (await this.nodes.allContainers()).map((view) => publishedSchema.parse(view))
+    const containers = (await this.nodes.allContainers()).map(readPublished)
     const used = new Set<string>(
       containers.flatMap(({ id, imageId }) => (absentContainers.includes(id) ? [] : [imageId])),
     )
     const images = candidates.filter(({ id }) => !used.has(id))
-    if (!dryRun) await atMost(REMOVED_AT_ONCE, images, ({ digest }) => this.images.removeUntagged(digest))
-    return images
+    if (dryRun) return images
+    const areGone = await atMost(REMOVED_AT_ONCE, images, ({ digest }) => this.images.removeUntagged(digest))
+    return images.filter((_, at) => areGone[at])
   }
 
   /** What is no image, was kept for a tag and has none: a chart whose tag was moved. */
@@ -196,4 +197,18 @@ export class Collection {
       clearInterval(timer)
     }
   }
+}
+
+/**
+ * One that is not understood may use any image.
+ * @throws StrataError `node_unavailable`
+ */
+function readPublished(view: unknown): z.infer<typeof publishedSchema> {
+  const { data } = publishedSchema.safeParse(view)
+  if (data) return data
+  const id = z.object({ id: z.string() }).safeParse(view).data?.id.slice(0, 12) ?? 'without an id'
+  throw new StrataError(
+    'node_unavailable',
+    `what a node has told of the container ${id} is not understood, so it may use any image: start the node again with this release, or forget it with \`strata node rm\` if it is gone for good`,
+  )
 }

@@ -23,6 +23,7 @@ const publishedSchema = z.object({
   state: z.string(),
   waits: z.boolean().optional(),
 })
+const NOT_UNDERSTOOD: z.infer<typeof publishedSchema> = { id: '', name: 'one that is not understood', state: '' }
 
 /**
  * One look is not enough: while Redis was away no node could say that it lives. Who is missed at so
@@ -120,7 +121,8 @@ export class LostNodes {
     }
     await this.#refuseLiving(node)
     const containers = (await this.queue.nodes.published(id))
-      .map((view) => publishedSchema.parse(view))
+      // One that is not understood may run.
+      .map((view) => publishedSchema.safeParse(view).data ?? NOT_UNDERSTOOD)
       .filter(({ state, waits }) => state !== 'exited' && !waits)
     if (!force && containers.length > 0) {
       throw new StrataError(
@@ -243,7 +245,7 @@ export class LostNodes {
    */
   async #lose(node: NodeStatus, { container, name }: JobData<'launch'>['launch'], lock: JobLock): Promise<never> {
     const isShown = (await this.queue.nodes.published(node.id)).some(
-      (view) => publishedSchema.parse(view).id === container,
+      (view) => publishedSchema.safeParse(view).data?.id === container,
     )
     if (!isShown) await this.queue.nodes.giveBack(name, container, lock, { placement: false })
     throw lost(node)

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StrataError } from '@strata/base'
-import { Images } from '@strata/images'
-import { digestOf, parseTagged } from '@strata/oci'
-import { QueueClient, QUEUES } from '@strata/queue'
+import { Images, Repositories, underLease } from '@strata/images'
+import { digestOf, MEDIA, parseTagged } from '@strata/oci'
+import { producerConnection, QueueClient, QUEUES, whenReady } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, freshDataKey, keys, Leases, PREFIX, type LeaseKind, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
@@ -238,6 +238,112 @@ it('a collection on a full disk that finds a mark of a dead process does the res
     expect(await folder.store.stat(unused)).toBeUndefined()
     expect(await folder.store.stat(mark)).toBeDefined()
   } finally {
+    await worker.onApplicationShutdown()
+  }
+})
+
+describe('a prune of what has no tag', () => {
+  let worker: StorageWorker
+  let connection: ReturnType<typeof producerConnection>
+  beforeEach(async () => {
+    await new Images(folder.store).markNames()
+    connection = producerConnection(redis.url)
+    await whenReady(connection)
+    // A node that has told of its containers: it has none.
+    await connection.sadd('strata:nodes', 'n')
+    worker = new StorageWorker(
+      keptOpen(folder.store),
+      await QueueClient.forWork(redis.url),
+      storageConfigSchema.parse({ STRATA_REDIS: redis.url, STRATA_STORE: '/unused', STRATA_GC_INTERVAL: 'off' }),
+    )
+  })
+  afterEach(async () => {
+    connection.disconnect()
+    await worker.onApplicationShutdown()
+  })
+  const pruned = async () => {
+    const id = randomUUID()
+    await queue.journal.create(id, 'collect', 'waiting')
+    const data = { root: id, dryRun: false, untagged: true, absentContainers: [] }
+    await queue.producer.add({ name: 'collect', queue: QUEUES.collect, id, data })
+    const isOver = async () => ['completed', 'failed'].includes((await queue.journal.get(id)).state)
+    await expect.poll(isOver, { timeout: 60_000 }).toBe(true)
+    return queue.journal.get(id)
+  }
+
+  it(
+    'leaves an index all children that it was not told of, however many go at once',
+    { timeout: 120_000 },
+    async () => {
+      const { repository, tag } = parseTagged('team/app:all')
+      // A process that puts a child, and dies before it tells the indexes.
+      const list: ObjectStore['list'] = (prefix, options) =>
+        prefix.startsWith(PREFIX.parentMarks) ? Promise.resolve({ objects: [] }) : folder.store.list(prefix, options)
+      const dying = new Repositories(overriding(folder.store, { list }))
+      const partOf = (text: string, mediaType: string) => {
+        const bytes = Buffer.from(text)
+        return { digest: digestOf(bytes), size: bytes.length, mediaType, bytes }
+      }
+      const described = ({ digest, size, mediaType }: ReturnType<typeof partOf>) => ({ digest, size, mediaType })
+      const config = partOf('{}', 'application/vnd.oci.empty.v1+json')
+      const children = Array.from({ length: 32 }, (_, i) => {
+        const blob = partOf(`chart ${i}`, 'application/octet-stream')
+        const body = { schemaVersion: 2, mediaType: MEDIA.manifest, artifactType: 'application/x-chart' }
+        const manifest = { ...body, config: described(config), layers: [described(blob)] }
+        return { blob, manifest: partOf(JSON.stringify(manifest), MEDIA.manifest) }
+      })
+      const manifests = children.map(({ manifest }) => described(manifest))
+      const index = partOf(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.index, manifests }), MEDIA.index)
+      await underLease(new Leases(folder.store), async (run) => {
+        await dying.tags.put(repository, tag!, index, run)
+        for (const { manifest, blob } of children) {
+          for (const { digest, bytes } of [config, blob])
+            await new BlobStore(folder.store).add(digest, bytes, run.lease)
+          await dying.blobs.add(repository, [config.digest, blob.digest], run.lease)
+          await dying.manifests.put(repository, manifest.digest, manifest.bytes, MEDIA.manifest, run, 'tag')
+        }
+      })
+      expect(await new Images(folder.store).all.untaggedManifests()).toHaveLength(children.length)
+      expect(await pruned()).toMatchObject({ state: 'completed' })
+      expect(await new Images(folder.store).all.untaggedManifests()).toEqual([])
+      const repositories = new Repositories(folder.store)
+      for (const { manifest, blob } of children) {
+        expect(await repositories.manifests.get(repository, manifest.digest)).toMatchObject({ bytes: manifest.bytes })
+        expect(await new BlobStore(folder.store).read(blob.digest, 100)).toEqual(blob.bytes)
+      }
+    },
+  )
+
+  it('is refused in a sentence while a container is listed in a form that is not understood', async () => {
+    await connection.hset('strata:containers:n', 'c0ffee', JSON.stringify({ id: 'c0ffee', image: { id: 'newer' } }))
+    expect(await pruned()).toMatchObject({
+      state: 'failed',
+      error: { code: 'node_unavailable', message: expect.stringContaining('the container c0ffee is not') as string },
+    })
+  })
+})
+
+it('a node is not forgotten without force while a container of it is listed in a form that is not understood', async () => {
+  const connection = producerConnection(redis.url)
+  await whenReady(connection)
+  await connection.sadd('strata:nodes', 'n')
+  await connection.hset('strata:containers:n', 'c0ffee', JSON.stringify({ id: 'c0ffee', status: 'newer' }))
+  const worker = new StorageWorker(
+    keptOpen(folder.store),
+    await QueueClient.forWork(redis.url),
+    storageConfigSchema.parse({ STRATA_REDIS: redis.url, STRATA_STORE: '/unused', STRATA_GC_INTERVAL: 'off' }),
+  )
+  try {
+    const id = randomUUID()
+    const data = { node: 'n', force: false, by: id }
+    const job = { name: 'forget-node', queue: QUEUES.storage, id, data } as const
+    await queue.producer.add(job)
+    await expect(queue.producer.result(job, AbortSignal.timeout(30_000))).rejects.toMatchObject({
+      code: 'node_in_use',
+      message: expect.stringContaining('(one that is not understood)') as string,
+    })
+  } finally {
+    connection.disconnect()
     await worker.onApplicationShutdown()
   }
 })

@@ -318,11 +318,14 @@ export class Images {
 
   /**
    * Removes the image's entries by digest and no tags. An image that got a tag meanwhile stays
-   * under that tag. Reads the names of that image only.
+   * under that tag. Reads the names of that image only. `false`: one of them stays.
    */
-  async removeUntagged(digest: Digest): Promise<void> {
+  async removeUntagged(digest: Digest): Promise<boolean> {
     const { manifests } = this.#repositories
-    for await (const entry of this.#names.ofDigest(digest)) if (!entry.name.tag) await manifests.retire(entry)
+    let areGone = true
+    for await (const entry of this.#names.ofDigest(digest))
+      if (!entry.name.tag && !(await manifests.retire(entry))) areGone = false
+    return areGone
   }
 
   /** Removes a manifest that is no image, if it is still without a tag (`AllImages`). */

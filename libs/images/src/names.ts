@@ -197,6 +197,11 @@ export class Names {
     }
   }
 
+  /** The indexes of a repository whose records may name the manifest, as a part or as a lack. */
+  mayName(repository: Repository, digest: Digest): AsyncGenerator<Digest> {
+    return this.#marks.parentsOf(digest, repository)
+  }
+
   /** Whether an index of the repository lacks the manifest. */
   async isLacked(repository: Repository, digest: Digest): Promise<boolean> {
     for await (const _ of this.lackedBy(repository, digest)) return true

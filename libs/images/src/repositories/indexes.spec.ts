@@ -1,6 +1,7 @@
-import { BlobStore, keys, piecesOf } from '@strata/store'
+import { BlobStore, keys, piecesOf, type ObjectStore } from '@strata/store'
 import { stopAt } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Names } from '../names.js'
 import { imageOf, indexOf, PushingClient, repositoryOf, tagOf } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 
@@ -109,6 +110,59 @@ describe.each(STORE_KINDS)('an index whose children come later on %s', (kind) =>
     expect(await repositories.manifests.stat(app, amd.manifest.digest)).toBeUndefined()
     await client.push(app, amd)
     expect((await platforms('team/app:all'))?.sort()).toEqual(['linux/amd64', 'linux/arm64'])
+  })
+
+  it.each(['has', 'lacks'])(
+    'that %s a child does not get it back when it is deleted behind the look of another',
+    async (which) => {
+      const { client, repositories, store: all } = registry
+      if (which === 'has') await client.push(app, amd)
+      await client.push(app, index, 'all')
+      if (which === 'lacks') {
+        // Put by a process that died before it told the index.
+        const quiet: ObjectStore['list'] = (prefix, options) =>
+          prefix === keys.parentMarksOf(amd.manifest.digest, app)
+            ? Promise.resolve({ objects: [] })
+            : all.list(prefix, options)
+        const untold = new Proxy(all, {
+          get: (target, name) => {
+            if (name === 'list') return quiet
+            const member: unknown = Reflect.get(target, name, target)
+            return typeof member === 'function' ? (member.bind(target) as unknown) : member
+          },
+        })
+        await new PushingClient(untold).push(app, amd)
+      }
+      const { store, stop } = stopAt(all, ['replace'], keys.imageDigest(app, index.manifest.digest))
+      const pushing = new PushingClient(store).push(app, arm)
+      await stop.reached
+      expect(await repositories.manifests.delete(app, amd.manifest.digest)).toBe(true)
+      stop.goOn()
+      await pushing
+      expect(await platforms('team/app:all')).toEqual(['linux/arm64'])
+      expect(await repositories.manifests.stat(app, amd.manifest.digest)).toBeUndefined()
+      expect(await repositories.manifests.delete(app, amd.manifest.digest)).toBe(false)
+    },
+  )
+
+  it('above an index that comes last does not get back what is deleted meanwhile', async () => {
+    const { client, repositories, store: all } = registry
+    const [below, top] = [{ ...index, architecture: 'amd64' }, indexOf([{ ...index, architecture: 'amd64' }])]
+    for (const image of [amd, arm]) await client.push(app, image)
+    await client.push(app, top, 'all')
+    // The record of the one above has never named the children of the one that comes.
+    const { store, stop } = stopAt(all, ['replace'], keys.imageDigest(app, top.manifest.digest))
+    const pushing = new PushingClient(store).push(app, below)
+    await stop.reached
+    expect(await repositories.manifests.delete(app, amd.manifest.digest)).toBe(true)
+    stop.goOn()
+    await pushing
+    expect(await repositories.manifests.stat(app, amd.manifest.digest)).toBeUndefined()
+    expect(await repositories.manifests.stat(app, arm.manifest.digest)).toBeDefined()
+    const { whole } = (await new Names(all).read(keys.tag(app, tagOf('all'))))!
+    expect(whole?.parts.map(({ digest }) => digest).sort()).toEqual(
+      [arm, below].map(({ manifest }) => manifest.digest).sort(),
+    )
   })
 
   it('gets a child at a collection whose process died before it told the index', async () => {

@@ -1,3 +1,4 @@
+import type { StrataError } from '@strata/base'
 import type { Digest, Repository } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
 import { MAX_LACKS, recordOf, type RecordedManifest } from '../image.js'
@@ -25,7 +26,8 @@ export type DescribeIndex = (
  * (`whole`), and the record also which are not (`lacks`).
  *
  * **A child that comes** makes an index an image, or gives the image one platform more. **A child
- * that is deleted** is taken out of the index's records, so that nothing finds it any more.
+ * that is deleted** is taken out of the index's records, so that nothing finds it any more. One
+ * whose own record ends for want of a tag stays a part: the index's record keeps it.
  *
  * **Law**: an index whose child was put has no record, behind that put, that lacks the child.
  * - A writer of an index makes its record, *then* looks whether what the record lacks is here.
@@ -33,6 +35,16 @@ export type DescribeIndex = (
  *
  * One of the two finds the other. If a process dies in between, the next collection does it
  * (`Upkeep`).
+ *
+ * **Law**: only a delete of the child takes it out of a record, and it does not come back.
+ * - `update` reads the record, *then* looks what is here, *then* writes if the record has not
+ *   changed. It adds only what the record that it read has named, as a part or as a lack.
+ * - `takeOut` comes behind the end of the child's own record. It changes every record that names
+ *   the child, and looks again until none has it.
+ *
+ * So an `update` that has seen the child before its end fails to write, or `takeOut` finds it. It
+ * must not look behind its write instead: a child that has only this index by then may have been
+ * deleted, or may have lost its own record for want of a tag.
  */
 export class Indexes {
   constructor(
@@ -42,90 +54,134 @@ export class Indexes {
 
   /** Takes a manifest out of the indexes of the repository. `false`: none had it. */
   async takeOut(repository: Repository, digest: Digest): Promise<boolean> {
-    const { names } = this.parts
     let isFound = false
-    for await (const index of names.parentsOf(repository, digest)) {
+    for (let pass = 0; pass < CAS_ATTEMPTS; pass++) {
+      let isFoundNow = false
+      for await (const index of this.parts.names.mayName(repository, digest))
+        if (await this.#takeOutOf(repository, index, digest)) isFoundNow = true
+      // Another index may have got it meanwhile from one that had it.
+      if (!isFoundNow) return isFound
       isFound = true
-      // The index's own record last: if this dies before, the next call finds the part again.
-      for await (const { key } of names.tagsIn(repository, index)) await this.#takeFrom(key, index, digest)
-      await this.#takeFrom(keys.imageDigest(repository, index), index, digest)
     }
-    return isFound
+    throw changedTooOften(keys.imageDigest(repository, digest))
   }
 
   /**
    * Tells the indexes of the repository that lack a manifest that it has come. What is wrong with
    * an index is not the manifest's fault: the index still lacks it, and the next collection tries
-   * again (`Upkeep`).
+   * again (`Upkeep`). Gives why one of them could not be told.
    */
-  async add(repository: Repository, child: Digest, run: LeaseRun): Promise<void> {
+  async add(repository: Repository, child: Digest, run: LeaseRun): Promise<StrataError | undefined> {
+    let untold: StrataError | undefined
     for await (const index of this.parts.names.lackedBy(repository, child))
       try {
         await this.update(repository, index, run)
       } catch (error) {
         if (!isOfOneManifest(error)) throw error
+        untold ??= error
       }
+    return untold
   }
 
   /** Brings the names of an index to what its repository has. */
   async update(repository: Repository, index: Digest, run: LeaseRun): Promise<void> {
-    const { names } = this.parts
-    const found = await this.describe(repository, index, run)
-    if (!found) return
-    for await (const { key } of names.tagsIn(repository, index))
-      await this.#change(key, index, (before) => mergedTags(before, found.tagged), run)
-    // The index's own record last: if this dies before, it still says what it lacks.
-    const key = keys.imageDigest(repository, index)
-    const change = (before: RecordedManifest): RecordedManifest => mergedRecords(before, found.record)
-    // A child that was deleted behind the look must not come back: who deleted it did not find it.
-    for (const added of await this.#change(key, index, change, run, found.lacks ?? []))
-      if (!(await this.#isHereWithout(repository, added, index))) await this.takeOut(repository, added)
-  }
-
-  /** Whether the repository has the manifest by anything but this index. */
-  async #isHereWithout(repository: Repository, digest: Digest, index: Digest): Promise<boolean> {
-    const { names, oldTags } = this.parts
-    if (await names.look(keys.imageDigest(repository, digest))) return true
-    for await (const _ of names.parentsOf(repository, digest, index)) return true
-    return (await oldTags.find(repository, digest)) !== undefined
-  }
-
-  /** Gives the parts that the name has now and had not before. */
-  async #change(
-    key: string,
-    index: Digest,
-    change: (before: RecordedManifest) => RecordedManifest,
-    run: LeaseRun,
-    lacks?: readonly Digest[],
-  ): Promise<Digest[]> {
     const { names, leases } = this.parts
+    const key = keys.imageDigest(repository, index)
+    /** What tags got while the index's own record changed: it may not have that. */
+    let told = new Set<Digest>()
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const entry = await names.look(key)
-      if (!entry || 'damage' in entry) return []
+      if (!entry || 'damage' in entry) return
+      const found = await this.describe(repository, index, run)
+      if (!found) return
       const before = recordOf(entry)
-      if (before.digest !== index) return []
-      const wanted = change(before)
-      if (wanted === before && (lacks ?? []).join() === (entry.lacks ?? []).join()) return []
+      const had = new Set(partsOf(before))
+      const parts = partsOf(found.record)
+      const lacks = found.lacks ?? []
+      const named = new Set([...had, ...(entry.lacks ?? [])])
+      if (!parts.every((part) => named.has(part))) {
+        // Whoever deletes one of them must find this index. Then all is looked at again.
+        await leases.announce(run, key)
+        const all = [...parts, ...lacks].filter((digest) => !had.has(digest))
+        await names.write(key, before, entry.found, [...new Set(all)])
+        continue
+      }
+      let areTagsChanged = false
+      for await (const tag of names.tagsIn(repository, index))
+        if (await this.#tell(tag.key, index, found.tagged, run)) areTagsChanged = true
+      // The index's own record last: if this dies before, it still says what it lacks.
+      const wanted = mergedRecords(before, found.record)
+      const isSame = wanted === before && lacks.join() === (entry.lacks ?? []).join()
       // After the read of the record, not before (`Leases`).
-      await leases.announce(run, key)
-      if (!(await names.write(key, wanted, entry.found, lacks))) continue
-      const had = new Set((before.whole?.parts ?? []).map(({ digest }) => digest))
-      return (wanted.whole?.parts ?? []).flatMap(({ digest }) => (had.has(digest) ? [] : [digest]))
+      if (!isSame) await leases.announce(run, key)
+      const isCurrent = isSame
+        ? !areTagsChanged || (await names.look(key))?.found.etag === entry.found.etag
+        : await names.write(key, wanted, entry.found, lacks)
+      if (!isCurrent) {
+        told = new Set([...told, ...parts])
+        continue
+      }
+      const has = new Set(partsOf(wanted))
+      const gone = [...told].filter((part) => !has.has(part))
+      if (gone.length === 0) return
+      for await (const tag of names.tagsIn(repository, index))
+        for (const part of gone) await this.#takeFromTag(tag.key, index, part)
+      // One of them may have come again meanwhile.
+      told = new Set()
     }
     throw changedTooOften(key)
   }
 
-  async #takeFrom(key: string, index: Digest, part: Digest): Promise<void> {
+  /** Gives a tag of the index the parts that it has not. `true`: the tag was changed. */
+  async #tell(key: string, index: Digest, tagged: RecordedManifest, run: LeaseRun): Promise<boolean> {
+    const { names, leases } = this.parts
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const entry = await names.look(key)
+      if (!entry || 'damage' in entry) return false
+      const before = recordOf(entry)
+      if (before.digest !== index) return false
+      const wanted = mergedTags(before, tagged)
+      if (wanted === before) return false
+      // After the read of the record, not before (`Leases`).
+      await leases.announce(run, key)
+      if (await names.write(key, wanted, entry.found)) return true
+    }
+    throw changedTooOften(key)
+  }
+
+  /** `true`: the index had it. If its record names it at all, the record's ETag has changed. */
+  async #takeOutOf(repository: Repository, index: Digest, part: Digest): Promise<boolean> {
+    const { names, blobs } = this.parts
+    const key = keys.imageDigest(repository, index)
+    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      const entry = await names.find(key)
+      if (!entry) return false
+      const record = recordOf(entry)
+      if (!partsOf(record).includes(part)) {
+        if (!entry.lacks?.includes(part) || (await names.write(key, record, entry.found))) return false
+        continue
+      }
+      // The index's own record last: if this dies before, the next call finds the part again.
+      for await (const tag of names.tagsIn(repository, index)) await this.#takeFromTag(tag.key, index, part)
+      const lacks = [...new Set([part, ...(entry.lacks ?? [])])].slice(0, MAX_LACKS)
+      if (await names.write(key, await withoutPart(record, part, blobs), entry.found, lacks)) return true
+    }
+    throw changedTooOften(key)
+  }
+
+  async #takeFromTag(key: string, index: Digest, part: Digest): Promise<void> {
     const { names, blobs } = this.parts
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const entry = await names.look(key)
       if (!entry || 'damage' in entry) return
       const record = recordOf(entry)
-      if (record.digest !== index || !record.whole?.parts.some(({ digest }) => digest === part)) return
-      const lacks =
-        entry.name.tag === undefined ? [...new Set([part, ...(entry.lacks ?? [])])].slice(0, MAX_LACKS) : undefined
-      if (await names.write(key, await withoutPart(record, part, blobs), entry.found, lacks)) return
+      if (record.digest !== index || !partsOf(record).includes(part)) return
+      if (await names.write(key, await withoutPart(record, part, blobs), entry.found)) return
     }
     throw changedTooOften(key)
   }
+}
+
+function partsOf({ whole }: RecordedManifest): Digest[] {
+  return (whole?.parts ?? []).map(({ digest }) => digest)
 }

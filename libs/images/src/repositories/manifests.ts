@@ -1,4 +1,4 @@
-import { atMost, StrataError } from '@strata/base'
+import { atMost, Serial, StrataError } from '@strata/base'
 import { hexOf, digestFromHex, MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
 import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
@@ -75,6 +75,7 @@ export interface PreparedManifest {
  */
 export class Manifests {
   readonly #indexes: Indexes
+  readonly #telling = new Serial()
 
   constructor(private readonly parts: RepositoryParts) {
     this.#indexes = new Indexes(parts, (repository, index, run) => this.#describeAgain(repository, index, run))
@@ -159,7 +160,7 @@ export class Manifests {
    * Ends a manifest's entry by digest as `Names.retireManifest` does, and leaves the manifest to
    * the indexes that name it. An index may not have been told of it: a process that put one of them
    * died before that (`Indexes`). It is told now, or the collector would take what it needs.
-   * `false` also if there is no room to tell it: the entry stays until the next collection.
+   * `false` also if one of them cannot be told: the entry stays until the next collection.
    */
   async retire(entry: NameEntry | PlainEntry): Promise<boolean> {
     const { repository } = entry.name
@@ -172,16 +173,26 @@ export class Manifests {
     if (await this.#tellIndexes(repository, digest)) await this.parts.names.retireUntagged(repository, digest)
   }
 
+  /**
+   * One at a time: an index that is told of one child is told of all that have come, and each look
+   * at what is below it reads all of them. `false`: an index could not be told, or there is no room
+   * for that.
+   */
   async #tellIndexes(repository: Repository, child: Digest): Promise<boolean> {
     const { names, leases } = this.parts
     if (!(await names.isLacked(repository, child))) return true
-    try {
-      await underLease(leases, (run) => this.#indexes.add(repository, child, run))
-      return true
-    } catch (error) {
-      if (error instanceof StrataError && error.code === 'storage_full') return false
-      throw error
-    }
+    return this.#telling.run(async () => {
+      if (!(await names.isLacked(repository, child))) return true
+      try {
+        const untold = await underLease(leases, (run) => this.#indexes.add(repository, child, run))
+        if (!untold) return true
+        process.emitWarning(`${repository}@${child} stays: an index that names it cannot take it in: ${untold.message}`)
+        return false
+      } catch (error) {
+        if (error instanceof StrataError && error.code === 'storage_full') return false
+        throw error
+      }
+    })
   }
 
   /** Updates an index if one of these children, which it lacked, has come. */

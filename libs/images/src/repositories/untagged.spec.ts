@@ -1,7 +1,8 @@
 import { digestOf, MEDIA, type Digest } from '@strata/oci'
-import { BlobStore, Collector, keys, type ObjectStore } from '@strata/store'
+import { BlobStore, Collector, keys, piecesOf, type ObjectStore } from '@strata/store'
 import { stopAt } from '@strata/store/testing'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { Images } from '../images.js'
 import { Names } from '../names.js'
 import {
   artifactOf,
@@ -28,6 +29,25 @@ function dyingBehind(store: ObjectStore, manifest: Digest): ObjectStore {
         if (isWritten && name === 'list' && args[0] === keys.parentMarksOf(manifest, app)) throw new Error('dead')
         const given: unknown = await (member as (...args: unknown[]) => unknown).apply(target, args)
         isWritten ||= args[0] === keys.imageDigest(app, manifest) && String(args[1]).includes('"value"')
+        return given
+      }
+    },
+  })
+}
+
+/** The store, for a process that stands still behind its write of that key while others work. */
+function thenOthers(store: ObjectStore, key: string, work: () => Promise<void>): ObjectStore {
+  let isDone = false
+  return new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...args: unknown[]): Promise<unknown> => {
+        const given: unknown = await (member as (...args: unknown[]) => unknown).apply(target, args)
+        if (!isDone && given !== undefined && ['create', 'replace'].includes(String(name)) && args[0] === key) {
+          isDone = true
+          await work()
+        }
         return given
       }
     },
@@ -111,6 +131,75 @@ describe.each(STORE_KINDS)('manifests without a tag on %s', (kind) => {
       expect(await registry.images.all.untagged()).toEqual([])
     },
   )
+
+  const untold = async (index: { manifest: Part; blobs: readonly Part[] }, children: readonly (typeof index)[]) => {
+    await registry.client.push(app, index, 'all')
+    for (const child of children) {
+      const by = new PushingClient(dyingBehind(registry.store, child.manifest.digest))
+      await expect(by.push(app, child, 'x')).rejects.toThrow('dead')
+    }
+  }
+  const dozen = Array.from({ length: 12 }, (_, i) =>
+    i % 2 === 0 ? imageOf([`layer ${i}`], {}, 'amd64') : { ...artifactOf(`chart ${i}`, CHART), architecture: 'arm64' },
+  )
+
+  it.each(['a prune', 'rmi'])(
+    'stay as parts of an index that one process tells of all, while %s of another takes them',
+    async (way) => {
+      const { store } = registry
+      const index = indexOf(dozen)
+      await untold(index, dozen)
+      const others = async (): Promise<void> => {
+        if (way === 'a prune') return prune()
+        for (const child of dozen) if ('id' in child) await registry.remove(`team/app@${child.manifest.digest}`)
+      }
+      let areOthersDone = false
+      const one = new Images(
+        thenOthers(store, keys.imageDigest(app, index.manifest.digest), async () => {
+          await others()
+          areOthersDone = true
+        }),
+      )
+      await one.removeUntagged(dozen[0]!.manifest.digest)
+      expect(areOthersDone).toBe(true)
+      await prune()
+      await expectAll(dozen)
+      expect(await registry.images.all.untagged()).toEqual([])
+    },
+  )
+
+  it('stay, and it is said, while an index that names them cannot be told of them', async () => {
+    const { client, repositories, store, images } = registry
+    const [first, image, chart] = [dozen[0]!, dozen[2]!, dozen[1]!]
+    const index = indexOf([first, image, chart])
+    await untold(index, [image, chart])
+    // So the record of the index has a part, and the collector does not read the index itself.
+    await client.push(app, first)
+    const key = keys.imageDigest(app, index.manifest.digest)
+    const { before, found } = await new Names(store).findToWrite(key)
+    const { digest } = first.manifest
+    const whole = { manifest: digest, parts: [{ digest, platform: 'linux/amd64' }] }
+    const lacks = [image, chart].map(({ manifest }) => manifest.digest)
+    expect(await new Names(store).write(key, { ...before!, whole }, found, lacks)).toBe(true)
+    const { data } = piecesOf((await new BlobStore(store).stat(index.manifest.digest))!)[0]!
+    await store.delete([data])
+    await store.put(data, Buffer.alloc(index.manifest.size))
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    try {
+      await prune()
+      await expectAll([image, chart])
+      expect(await images.removeUntagged(image.manifest.digest)).toBe(false)
+      expect(String(warnings.mock.lastCall?.[0])).toMatch(
+        `${app}@${image.manifest.digest} stays: an index that names it cannot take it in: `,
+      )
+    } finally {
+      warnings.mockRestore()
+    }
+    // Without the index nothing keeps them.
+    expect(await repositories.manifests.delete(app, index.manifest.digest)).toBe(true)
+    await prune()
+    expect(await repositories.manifests.stat(app, image.manifest.digest)).toBeUndefined()
+  })
 
   it('stay if they were put by their digests, have a subject, or a tag', async () => {
     const { client, repositories } = registry

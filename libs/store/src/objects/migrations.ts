@@ -11,6 +11,7 @@ import { UsedIds } from '../leases/used-ids.js'
  * | 1       |       | what commit d5153a4 writes |
  * | 2       | 0.1   | every id with bytes below `data/` has a mark `used/<id>`, and `used/_all` says so |
  * | 3       | 0.1   | a blob's record may be pending (decision 59), and may name pieces (decision 60) |
+ * | 4       | 0.1   | the id of a lease is not that of its request, and `used/<request>` names it (decision 80) |
  *
  * Data that is built once from what a store already has, and that code then relies on, is a row
  * here. So is a form that an older release would read wrongly.
@@ -26,6 +27,13 @@ const STORE_MIGRATIONS: readonly Migration<ObjectStore>[] = [
     does: 'records of blobs may be pending and name pieces from here on',
     mayWait: true,
     // Nothing that is there changes. The version keeps older services off.
+    run: () => Promise.resolve(),
+  },
+  {
+    does: 'the id of a lease is not that of its request from here on',
+    mayWait: true,
+    // Nothing that is there changes. The version keeps older services off: they take the id of a
+    // lease for that of its request, and would run it twice.
     run: () => Promise.resolve(),
   },
 ]
