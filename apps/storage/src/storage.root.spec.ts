@@ -323,7 +323,7 @@ describe('a prune of what has no tag', () => {
   })
 })
 
-it('a node is not forgotten without force while a container of it is listed in a form that is not understood', async () => {
+it('a node is not forgotten without force while one of its containers is not understood', async () => {
   const connection = producerConnection(redis.url)
   await whenReady(connection)
   await connection.sadd('strata:nodes', 'n')

@@ -11,7 +11,7 @@ import { UsedIds } from '../leases/used-ids.js'
  * | 1       |       | what commit d5153a4 writes |
  * | 2       | 0.1   | every id with bytes below `data/` has a mark `used/<id>`, and `used/_all` says so |
  * | 3       | 0.1   | a blob's record may be pending (decision 59), and may name pieces (decision 60) |
- * | 4       | 0.1   | the id of a lease is not that of its request, and `used/<request>` names it (decision 80) |
+ * | 4       | 0.1   | the id of a lease is not that of its request (decision 80) |
  *
  * Data that is built once from what a store already has, and that code then relies on, is a row
  * here. So is a form that an older release would read wrongly.
