@@ -13,7 +13,9 @@ import type { GatewayConfig } from './config.js'
  *
  * Under `/v2` the token may also be the password of Basic credentials, of any user, since the
  * clients of registries send nothing else. It may not be elsewhere: browsers send Basic credentials
- * by themselves, also for a form of another site.
+ * by themselves, also for a form of another site. A browser that has them for `/v2` sends them with
+ * scripts of other sites too, so a request that a page made is refused. No client of a registry
+ * says what a page says.
  */
 export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig): Authentication {
   const token = file === undefined ? undefined : readSecretFile(file, 'STRATA_TOKEN_FILE')
@@ -24,7 +26,7 @@ export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig
         ? () => false
         : either(
             secretInHeader('authorization', token, (value) => /^bearer (.+)$/i.exec(value)?.[1]),
-            onlyUnder('/v2', secretInHeader('authorization', token, passwordOf)),
+            onlyUnder('/v2', notOfAPage(secretInHeader('authorization', token, passwordOf))),
           ),
     refusal:
       'requests over TCP need the token: send `Authorization: Bearer <token>` (the CLI takes it from STRATA_TOKEN); a client of the registry logs in with the token as its password',
@@ -42,6 +44,15 @@ function onlyUnder(prefix: string, authenticator: Authenticator): Authenticator 
       .exec(request.url ?? '')?.[1]
       ?.concat('/')
       .startsWith(`${prefix}/`) === true && authenticator(request)
+}
+
+/** `none` is an address that a person has typed. */
+function notOfAPage(authenticator: Authenticator): Authenticator {
+  return (request) => {
+    const { origin, 'sec-fetch-site': site } = request.headers
+    const isOfPerson = site === undefined || site === 'none' || site === 'same-origin'
+    return origin === undefined && isOfPerson && authenticator(request)
+  }
 }
 
 /** RFC 7617: the user's name has no colon, the password may have some. */

@@ -44,16 +44,28 @@ export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: Blo
       'not_an_image',
       `manifest ${digest} has ${manifest.layers.length} layers, its config ${diffIds.length}`,
     )
+  const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0)
+  expectSize(size, digest)
   const image: Image = {
     id,
     digest,
     mediaType: manifest.mediaType ?? MEDIA.manifest,
     manifestSize: bytes.length,
-    size: manifest.layers.reduce((sum, layer) => sum + layer.size, 0),
+    size,
     layers: manifest.layers.length,
     ...(config.created ? { created: config.created.slice(0, 100) } : {}),
   }
   return { image, manifest, config }
+}
+
+/**
+ * The layers of an image have so many bytes. Each size may be a number that JSON holds exactly, and
+ * their sum none: no record could have it.
+ * @throws StrataError `not_an_image`
+ */
+export function expectSize(size: number, digest: Digest): void {
+  if (!Number.isSafeInteger(size))
+    throw new StrataError('not_an_image', `manifest ${digest} says that its layers have ${size} bytes`)
 }
 
 /** The layers of an image, lowest first, with their diffIDs and chain ids. */

@@ -96,6 +96,9 @@ describe('keys', () => {
     expect(() => keys.tag('docker.io/../../x' as Repository, 'a' as Tag)).toThrow(
       expect.objectContaining({ code: 'name_invalid' }),
     )
+    expect(() => keys.tag(repository('x'), undefined as unknown as Tag)).toThrow(
+      expect.objectContaining({ code: 'bad_request' }),
+    )
     expect(() => keys.tag(repository('x'), '../a' as Tag)).toThrow(expect.objectContaining({ code: 'bad_request' }))
     for (const id of ['', '..', 'a/b', 'x'.repeat(65), '-a', 'a b'])
       expect(() => keys.lease(id)).toThrow(expect.objectContaining({ code: 'bad_request' }))

@@ -270,8 +270,9 @@ const SEGMENT = /^[A-Za-z0-9._:@+=,!'()*~-]{1,255}$/
 const PARTIAL = /^[A-Za-z0-9._:@+=,!'()*~-]{0,255}$/
 const MAX_KEY = 1024
 
-function isSegment(text: string): boolean {
-  return SEGMENT.test(text) && text !== '.' && text !== '..'
+/** A cast can give `undefined` the type of a name, and `SEGMENT` would take it as a text. */
+function isSegment(text: unknown): boolean {
+  return typeof text === 'string' && SEGMENT.test(text) && text !== '.' && text !== '..'
 }
 
 /**
@@ -312,8 +313,12 @@ function checkLeaseId(id: string): string {
 }
 
 function checkSegment(text: string): string {
-  if (!isSegment(text))
-    throw new StrataError('bad_request', `${JSON.stringify(text.slice(0, 200))} cannot be part of an object's key`)
+  const given: unknown = text
+  if (!isSegment(given))
+    throw new StrataError(
+      'bad_request',
+      `${JSON.stringify(String(given).slice(0, 200))} cannot be part of an object's key`,
+    )
   return text
 }
 

@@ -50,6 +50,18 @@ describe('Records', () => {
     await expect(records.read('uploads/n')).rejects.toMatchObject({ code: 'corrupt' })
   })
 
+  it('are never written so that they could not be read again', async () => {
+    const whole = new Records(temporary.store, z.object({ n: z.number().int() }), 'the test record')
+    await whole.update('uploads/n', () => ({ n: 1 }))
+    for (const n of [2 ** 53, 0.5, NaN]) {
+      await expect(whole.update('uploads/n', () => ({ n }))).rejects.toMatchObject({ code: 'internal' })
+      expect(() => whole.expectFits('uploads/n', { n })).toThrow('could not be read again')
+      await expect(whole.write('uploads/m', { n }, undefined)).rejects.toMatchObject({ code: 'internal' })
+    }
+    expect(await whole.read('uploads/n')).toEqual({ n: 1 })
+    expect(await whole.read('uploads/m')).toBeUndefined()
+  })
+
   it('are small', async () => {
     const large = new Records(temporary.store, z.object({ text: z.string() }), 'the test record')
     await expect(large.update('uploads/n', () => ({ text: 'x'.repeat(MAX_RECORD_BYTES) }))).rejects.toMatchObject({

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StrataError } from '@strata/base'
-import { parseJson } from '@strata/oci'
+import { ONE_ISSUE, parseJson } from '@strata/oci'
 import { z } from 'zod'
 import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './objects/object-store.js'
 
@@ -49,7 +49,7 @@ const envelopeSchema = z.object({ rev: z.string(), value: z.unknown().optional()
 
 /**
  * JSON objects of one shape, changed by compare-and-set only. As stored: `{"rev": <random>,
- * "value": {…}}`; a tombstone has no `value`.
+ * "value": {…}}`; a tombstone has no `value`. No value is written that could not be read again.
  *
  * `rev` is fresh in each write, so no two writes have the same ETag. Without it, a record that
  * changed from A to B and back to A would accept a `replace` by a writer that saw only the first A
@@ -129,7 +129,10 @@ export class Records<T> {
     return this.#put(key, value, seen)
   }
 
-  /** @throws StrataError `limit_exceeded` if this value is too large for a record */
+  /**
+   * @throws StrataError `limit_exceeded` if this value is too large for a record; `internal` if it
+   * could not be read again
+   */
   expectFits(key: string, value: T): void {
     this.#encoded(key, value)
   }
@@ -213,13 +216,25 @@ export class Records<T> {
     return damage
   }
 
+  /**
+   * What is written. It was read once from these bytes, so no write makes a damaged record: a
+   * number can be right for its type, and beyond what the schema takes.
+   */
   #encoded(key: string, value: T | undefined): Buffer {
     const bytes = encode(value)
-    if (bytes.length <= MAX_RECORD_BYTES) return bytes
-    throw new StrataError(
-      'limit_exceeded',
-      `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`,
-    )
+    if (bytes.length > MAX_RECORD_BYTES)
+      throw new StrataError(
+        'limit_exceeded',
+        `${this.what} ${key} would have ${bytes.length} bytes; at most ${MAX_RECORD_BYTES} are allowed`,
+      )
+    try {
+      this.#decode(key, bytes)
+    } catch (error) {
+      throw new StrataError('internal', `${this.what} ${key} is not written: it could not be read again`, {
+        cause: error,
+      })
+    }
+    return bytes
   }
 
   async #put(key: string, value: T | undefined, seen: Found<T> | undefined): Promise<Etag | undefined> {
@@ -230,7 +245,7 @@ export class Records<T> {
   #decode(key: string, bytes: Buffer): T | undefined {
     const { value } = parseJson(envelopeSchema, bytes, `${this.what} ${key}`, 'corrupt')
     if (value === undefined) return undefined
-    const parsed = this.schema.safeParse(value)
+    const parsed = this.schema.safeParse(value, ONE_ISSUE)
     if (!parsed.success)
       throw new StrataError(
         'corrupt',

@@ -24,10 +24,21 @@ export type ManifestReference = { readonly tag: Tag } | { readonly digest: Diges
 export function manifestReferenceOf(last: string): ManifestReference {
   if (last.includes(':')) return { digest: digestIn(last) }
   try {
-    return { tag: parseReference(`x:${last}`).tag! }
+    return { tag: tagIn(last) }
   } catch (error) {
     throw asCode(error, { name_invalid: 'manifest_not_found' })
   }
+}
+
+/**
+ * A text that is a tag, and nothing else: `5000/app` behind a colon would be a port and a path.
+ * @throws StrataError `name_invalid`
+ */
+export function tagIn(text: string): Tag {
+  const { tag, digest } = parseReference(`x:${text}`)
+  if (tag === undefined || tag !== text || digest !== undefined)
+    throw new StrataError('name_invalid', `${JSON.stringify(text.slice(0, 300))} is not a tag`)
+  return tag
 }
 
 /** @throws StrataError `digest_invalid` */

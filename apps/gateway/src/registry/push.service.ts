@@ -18,8 +18,8 @@ export interface PutManifest {
  * What the clients of the registry put and delete, without HTTP. Uploads are those of
  * `@strata/store`, manifests and tags those of `@strata/images`: what was pushed is an image.
  *
- * A request that needs none of the gateway's room for bodies (an empty chunk, a cancellation) is
- * always taken.
+ * A request that needs none of the gateway's room for bodies (a finish without one, a cancellation)
+ * is always taken, unless bytes are to be read back for it.
  */
 @Injectable()
 export class PushService {
@@ -34,7 +34,10 @@ export class PushService {
     private readonly repositories: Repositories,
     @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
   ) {
-    this.#uploads = new Uploads(store, repositories.blobs, { bytes: config.STRATA_MAX_BLOB_BYTES })
+    this.#uploads = new Uploads(store, repositories.blobs, {
+      bytes: config.STRATA_MAX_BLOB_BYTES,
+      readingBack: (work) => this.#receiving(work),
+    })
     this.#leases = new Leases(store)
   }
 
@@ -52,8 +55,14 @@ export class PushService {
   }
 
   /** @throws as `Uploads.finish`; `overloaded` */
-  async finish(repository: Repository, id: string, digest: Digest, chunk: Chunk | undefined): Promise<void> {
-    const finish = async (): Promise<void> => this.#uploads.finish(repository, id, digest, chunk)
+  async finish(
+    repository: Repository,
+    id: string,
+    digest: Digest,
+    chunk: Chunk | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const finish = async (): Promise<void> => this.#uploads.finish(repository, id, digest, chunk, signal)
     await (chunk ? this.#receiving(finish) : finish())
     if (this.#uploads.rehashed === this.#rehashed) return
     this.#rehashed = this.#uploads.rehashed
@@ -92,7 +101,7 @@ export class PushService {
       const { manifests, tags: names } = this.repositories
       const put = { digest, bytes, mediaType }
       let made = 'digest' in reference ? await manifests.put(repository, digest, bytes, mediaType, run) : undefined
-      for (const tag of all) made = await names.put(repository, tag, put, run)
+      if (all.length > 0) made = await names.putAll(repository, all, put, run)
       return { digest, subject: made?.attached?.subject }
     })
   }

@@ -2,14 +2,14 @@ import { Readable } from 'node:stream'
 import { All, Controller, Inject, Logger, Req, Res } from '@nestjs/common'
 import { ApiExcludeController } from '@nestjs/swagger'
 import { asStrataError, StrataError } from '@strata/base'
-import { MEDIA, parseReference, type Algorithm, type Repository, type Tag } from '@strata/oci'
-import { answerEarly, bodyLimits, ReadsAnyBody, RequestBodies } from '@strata/platform'
+import { MEDIA, type Algorithm, type Repository, type Tag } from '@strata/oci'
+import { answerEarly, bodyLimits, closedSignal, ReadsAnyBody, RequestBodies } from '@strata/platform'
 import type { Chunk, UploadStatus } from '@strata/store'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { matches, sendRanged } from '../ranged-body.js'
 import { isAccepted } from './accept.js'
-import { digestIn, manifestReferenceOf, nameOf, repositoryOf } from './names.js'
+import { digestIn, manifestReferenceOf, nameOf, repositoryOf, tagIn } from './names.js'
 import { registryErrors } from './errors.js'
 import { linkTo, pageIn } from './page.js'
 import { PushService } from './push.service.js'
@@ -134,8 +134,9 @@ export class RegistryController {
     const [repository, reference] = [repositoryOf(name), manifestReferenceOf(last)]
     const tags = tagsIn(query)
     const mediaType = raw.headers['content-type']?.split(';')[0]?.trim() ?? ''
-    const bytes = await this.#bodies.read(raw)
-    const { digest, subject } = await this.push.manifest(repository, reference, { bytes, mediaType, tags })
+    const { digest, subject } = await this.#bodies.use(raw, (bytes) =>
+      this.push.manifest(repository, reference, { bytes, mediaType, tags }),
+    )
     void reply.headers({
       location: `/v2/${name}/manifests/${digest}`,
       'docker-content-digest': digest,
@@ -184,7 +185,9 @@ export class RegistryController {
   async #finish({ name, last, query }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
     const repository = repositoryOf(name)
     const digest = digestIn(query.get('digest') ?? '')
-    await this.#atRange(name, last, reply, () => this.push.finish(repository, last, digest, chunkOf(raw, this.#idleMs)))
+    await this.#atRange(name, last, reply, () =>
+      this.push.finish(repository, last, digest, chunkOf(raw, this.#idleMs), closedSignal(reply.raw)),
+    )
     await this.#isThere(name, digest, reply)
   }
 
@@ -239,7 +242,7 @@ function tagsIn(query: URLSearchParams): Tag[] {
   const tags = query.getAll('tag')
   if (tags.length > MAX_TAGS)
     throw new StrataError('limit_exceeded', `the query has ${tags.length} tags, and may have ${MAX_TAGS}`)
-  return tags.map((tag) => parseReference(`x:${tag}`).tag!)
+  return tags.map(tagIn)
 }
 
 /** @throws StrataError `digest_invalid` */

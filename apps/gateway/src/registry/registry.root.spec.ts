@@ -84,6 +84,15 @@ const askAsIs = async (path: string): Promise<Response> => {
     headers: answer.headers as Record<string, string>,
   })
 }
+/** With headers that `fetch` does not send for its caller. */
+const askOfPage = async (path: string, headers: Record<string, string>): Promise<{ status: number }> => {
+  const authorization = basic('any', TOKEN)
+  const [answer] = (await once(get({ ...urlParts(), path, headers: { authorization, ...headers } }), 'response')) as [
+    IncomingMessage,
+  ]
+  answer.resume()
+  return { status: answer.statusCode! }
+}
 const urlParts = () => ({ host: '127.0.0.1', port: new URL(url).port, agent: false })
 const errorOf = async (answer: Response): Promise<string> => {
   expect(answer.headers.get('content-type')).toContain('application/json')
@@ -376,6 +385,15 @@ it('the token is the password of any user, and Basic credentials are for the reg
     expect(answer.headers.get('www-authenticate')).toBe('Basic realm="strata"')
     expect(await errorOf(answer)).toBe('401 UNAUTHORIZED')
   }
+  // What a page of another site makes a browser send, and no client of a registry.
+  const ofPages: Record<string, string>[] = [
+    { origin: 'http://other' },
+    { 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+  ]
+  for (const headers of ofPages) expect((await askOfPage('/v2/', headers)).status, JSON.stringify(headers)).toBe(401)
+  for (const headers of [{ 'sec-fetch-site': 'none' }, { 'sec-fetch-site': 'same-origin' }])
+    expect((await askOfPage('/v2/', headers)).status, JSON.stringify(headers)).toBe(200)
   for (const path of ['/v1/images', '/v22', '/v2x/..', '//v2/']) expect((await ask(path)).status, path).toBe(401)
 })
 
@@ -618,7 +636,15 @@ it('manifests that are none are refused in words', async () => {
   expect(await put(of(whole.padEnd(100_001)))).toBe('413 SIZE_INVALID')
   expect((await putManifest('push/app', 'x', of(whole.padEnd(100_000)))).status).toBe(201)
   expect(await put(of(whole), `${MANIFEST.descriptor.digest}?${'tag=a&'.repeat(101)}`)).toBe('413 SIZE_INVALID')
-  expect(await put(of(whole), `${MANIFEST.descriptor.digest}?tag=-a`)).toBe('400 NAME_INVALID')
+  for (const tag of ['-a', '', '5000/foo', 'v1@sha256:', `v1@${MANIFEST.descriptor.digest}`, 'a:b', 'a/b:c'])
+    expect(await put(of(whole), `${MANIFEST.descriptor.digest}?tag=${encodeURIComponent(tag)}`), tag).toBe(
+      '400 NAME_INVALID',
+    )
+  const { tags } = (await (await ask('/v2/push/app/tags/list')).json()) as { tags: string[] }
+  expect(tags).not.toContain('undefined')
+  expect(tags).not.toContain('v1')
+  const lie = whole.replace(`"size":${LAYER.bytes.length}`, `"size":${Number.MAX_SAFE_INTEGER}`)
+  expect(await put(of(lie))).toBe('400 MANIFEST_INVALID')
 })
 
 it('a manifest of a subject says so, and is among its referrers', async () => {

@@ -32,10 +32,16 @@ export function chunkOf(request: IncomingMessage, idleMs: number): Chunk | undef
 /** The bytes of a body. The request can still be answered if they are not read to their end. */
 async function* bytesOf(request: IncomingMessage, idleMs: number): AsyncGenerator<Uint8Array> {
   const pieces = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Uint8Array>
-  for (;;) {
-    const next = await inTime(pieces.next(), idleMs)
-    if (next.done) return
-    yield next.value
+  try {
+    for (;;) {
+      const next = await inTime(pieces.next(), idleMs)
+      if (next.done) return
+      yield next.value
+    }
+  } finally {
+    // Or its listener stays, and what still comes cannot be dropped. It may wait for bytes, so
+    // nobody waits for it.
+    pieces.return?.().catch(() => undefined)
   }
 }
 

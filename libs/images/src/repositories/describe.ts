@@ -14,6 +14,7 @@ import {
   parseJson,
   parsePlatform,
   platformOf,
+  textsSchema,
   type Descriptor,
   type Digest,
   type Platform,
@@ -21,7 +22,7 @@ import {
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
 import { MAX_ATTACHED_BYTES, type Attached, type Image, type PlainManifest, type RecordedManifest } from '../image.js'
-import { readManifest } from '../manifest.js'
+import { expectSize, readManifest } from '../manifest.js'
 import type { Below } from './below.js'
 
 /** A manifest's bytes as they were put, and what they are. */
@@ -31,6 +32,8 @@ export interface Document {
   readonly size: number
   /** Config and layers of an image manifest; nothing of an index. */
   readonly blobs: readonly Digest[]
+  /** How many bytes the manifest says that each of those has. */
+  readonly sizes: ReadonlyMap<Digest, number>
   /** Of an index. */
   readonly children: readonly Descriptor[] | undefined
   readonly attached: Attached | undefined
@@ -40,7 +43,7 @@ export interface Document {
 
 const relationsSchema = z.object({
   artifactType: z.string().max(256).nullish(),
-  annotations: z.record(z.string(), z.string()).nullish(),
+  annotations: textsSchema.nullish(),
   subject: z.object({ digest: z.custom<Digest>(isDigest, NOT_A_DIGEST) }).nullish(),
 })
 
@@ -74,6 +77,7 @@ export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: strin
     mediaType,
     size: bytes.length,
     blobs: isIndex ? [] : descriptors.map((part) => part.digest),
+    sizes: isIndex ? new Map() : sizesOf(descriptors, what),
     children: isIndex ? document.manifests : undefined,
     artifactType,
     attached: subject
@@ -84,6 +88,17 @@ export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: strin
         }
       : undefined,
   }
+}
+
+/** @throws StrataError `not_an_image` if they say several sizes of one blob */
+function sizesOf(descriptors: readonly Descriptor[], what: string): Map<Digest, number> {
+  const sizes = new Map<Digest, number>()
+  for (const { digest, size } of descriptors) {
+    if ((sizes.get(digest) ?? size) !== size)
+      throw new StrataError('not_an_image', `${what} says that ${digest} has ${size} bytes, and another number`)
+    sizes.set(digest, size)
+  }
+  return sizes
 }
 
 function bounded(annotations: Record<string, string> | null | undefined): Pick<Attached, 'annotations'> {
@@ -144,6 +159,7 @@ async function describeIndex(
   { parts, size }: Below,
   blobs: BlobStore,
 ): Promise<Image> {
+  expectSize(size, digest)
   const images = parts.flatMap((part) =>
     part.platform === undefined ? [] : [{ digest: part.digest, platform: parsePlatform(part.platform) }],
   )

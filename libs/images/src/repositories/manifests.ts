@@ -115,7 +115,7 @@ export class Manifests {
   ): Promise<PreparedManifest> {
     const { blobs, repositoryBlobs } = this.parts
     const document = readDocument(digest, bytes, mediaType)
-    await this.holdAll(document.blobs, digest, run)
+    await this.holdAll(document.blobs, digest, run, document.sizes)
     const [missing] = await repositoryBlobs.add(repository, document.blobs, run.lease, { onlyIfHad: true })
     if (missing !== undefined)
       throw new StrataError(
@@ -386,11 +386,26 @@ export class Manifests {
     }
   }
 
-  /** Holds all that a manifest refers to. @throws StrataError `layer_missing` */
-  async holdAll(digests: readonly Digest[], manifest: Digest, { lease }: LeaseRun): Promise<void> {
+  /**
+   * Holds all that a manifest refers to. `sizes`: what the manifest says of them.
+   * @throws StrataError `layer_missing`; `not_an_image` if one of the sizes is not that of its blob
+   */
+  async holdAll(
+    digests: readonly Digest[],
+    manifest: Digest,
+    { lease }: LeaseRun,
+    sizes?: ReadonlyMap<Digest, number>,
+  ): Promise<void> {
     await atMost(HOLDS_AT_ONCE, new Set(digests), async (digest) => {
-      if (!(await this.parts.blobs.hold(digest, lease)))
+      const held = await this.parts.blobs.held(digest, lease)
+      if (!held)
         throw new StrataError('layer_missing', `manifest ${manifest} needs blob ${digest}, which is not in the store`)
+      const said = sizes?.get(digest)
+      if (said !== undefined && said !== held.size)
+        throw new StrataError(
+          'not_an_image',
+          `manifest ${manifest} says that ${digest} has ${said} bytes, and the blob has ${held.size}`,
+        )
     })
   }
 

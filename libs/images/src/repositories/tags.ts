@@ -56,11 +56,21 @@ export class Tags {
   async put(
     repository: Repository,
     tag: Tag,
+    put: { readonly digest: Digest; readonly bytes: Uint8Array; readonly mediaType: string },
+    run: LeaseRun,
+  ): Promise<StoredManifest> {
+    return this.putAll(repository, [tag], put, run)
+  }
+
+  /** The same for several tags. The manifest is read, and all of it held, once. */
+  async putAll(
+    repository: Repository,
+    tags: readonly Tag[],
     { digest, bytes, mediaType }: { readonly digest: Digest; readonly bytes: Uint8Array; readonly mediaType: string },
     run: LeaseRun,
   ): Promise<StoredManifest> {
     const made = await this.manifests.prepare(repository, digest, bytes, mediaType, run, 'tag')
-    await this.#point(repository, tag, made.tagged, run, made)
+    for (const tag of tags) await this.#point(repository, tag, made.tagged, run, made)
     return made.manifest
   }
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { endianness } from 'node:os'
 import { bind, type NativeFunction } from '../libc.js'
 
 /** The state of a hash, as plain data. `kind` names what can read `state`. */
@@ -30,8 +31,8 @@ interface Functions {
  * of what they make. The functions are deprecated in OpenSSL 3, and there.
  */
 const CONTEXTS = {
-  sha256: { contextBytes: 112, digestBytes: 32, prefix: 'SHA256' },
-  sha512: { contextBytes: 216, digestBytes: 64, prefix: 'SHA512' },
+  sha256: { contextBytes: 112, blockBytes: 64, digestBytes: 32, prefix: 'SHA256' },
+  sha512: { contextBytes: 216, blockBytes: 128, digestBytes: 64, prefix: 'SHA512' },
 } as const
 /** Behind a context: a library with larger ones would write here. */
 const GUARD_BYTES = 256
@@ -116,12 +117,38 @@ export function beginHash(name: Name): ContinuedHash {
   }
 }
 
-/** Goes on with a saved hash; `undefined` if its state is of another library or machine. */
-export function continueHash(name: Name, { kind, state }: SavedHash): ContinuedHash | undefined {
+/**
+ * Goes on with a saved hash of `hashed` bytes; `undefined` if its state is of another library or
+ * machine, or of another number of bytes.
+ */
+export function continueHash(name: Name, { kind, state }: SavedHash, hashed: number): ContinuedHash | undefined {
   const functions = functionsOf(name)
   const bytes = Buffer.from(state, 'base64')
-  if (!functions || kind !== kindOf(name) || bytes.length !== CONTEXTS[name].contextBytes) return undefined
+  if (!functions || kind !== kindOf(name) || !isStateOf(name, bytes, hashed)) return undefined
   const context = begun(name, functions)
   bytes.copy(context)
   return new LibcryptoHash(name, functions, context)
+}
+
+/**
+ * Whether a state says what one of so many bytes must say. C believes it: a wrong number of bytes
+ * in the unfinished block makes it write outside of the context.
+ *
+ * The context: 8 words of the hash, the number of bits in two words (low, high), the block, the
+ * bytes in the block (an int), the bytes of the digest (an int). A word of sha512 has 8 bytes.
+ */
+function isStateOf(name: Name, state: Buffer, hashed: number): boolean {
+  const { contextBytes, blockBytes, digestBytes } = CONTEXTS[name]
+  if (state.length !== contextBytes) return false
+  const view = new DataView(state.buffer, state.byteOffset, state.length)
+  const isLittle = endianness() === 'LE'
+  const word = digestBytes / 8
+  const wordAt = (at: number): bigint =>
+    word === 4 ? BigInt(view.getUint32(at, isLittle)) : view.getBigUint64(at, isLittle)
+  const bits = (wordAt(9 * word) << BigInt(8 * word)) | wordAt(8 * word)
+  return (
+    bits === BigInt(hashed) * 8n &&
+    view.getUint32(contextBytes - 8, isLittle) === hashed % blockBytes &&
+    view.getUint32(contextBytes - 4, isLittle) === digestBytes
+  )
 }

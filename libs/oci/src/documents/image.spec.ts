@@ -1,10 +1,27 @@
 import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { digestOf } from '../names/digest.js'
-import { diffIdsOf, imageConfigSchema, indexSchema, manifestSchema, MAX_JSON_BYTES, parseJson } from './image.js'
+import {
+  diffIdsOf,
+  documentSchema,
+  imageConfigSchema,
+  indexSchema,
+  manifestSchema,
+  MAX_JSON_BYTES,
+  parseJson,
+} from './image.js'
 
 const digest = digestOf('x')
 const descriptor = { mediaType: 'x', digest, size: 1 }
 const bytes = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
+
+/** With those of each form that a document may have. */
+const issuesOf = (issues: readonly z.core.$ZodIssue[]): number =>
+  issues.reduce(
+    (sum, issue) =>
+      sum + 1 + (issue.code === 'invalid_union' ? issue.errors.reduce((all, each) => all + issuesOf(each), 0) : 0),
+    0,
+  )
 
 describe('JSON of images', () => {
   it('reads what Go writes for nothing', () => {
@@ -60,6 +77,40 @@ describe('JSON of images', () => {
     expect(() =>
       parseJson(manifestSchema, bytes({ schemaVersion: 2, config: descriptor, layers: [layer] }), 'm'),
     ).toThrow(expect.objectContaining({ code: 'archive_invalid' }) as Error)
+  })
+
+  const many = (part: unknown): unknown[] => Array.from({ length: 499_000 }, () => part)
+  const named = Object.fromEntries(Array.from({ length: 200_000 }, (_, i) => [`n${i}`, 0]))
+  const config = { rootfs: { type: 'layers' } }
+  it.each<[what: string, schema: z.ZodType, value: unknown]>([
+    ['a manifest of layers that are none', documentSchema, { schemaVersion: 2, config: descriptor, layers: many({}) }],
+    ['an index of manifests that are none', documentSchema, { schemaVersion: 2, manifests: many({}) }],
+    ['a few of those', documentSchema, { schemaVersion: 2, manifests: many({}).slice(0, 9_999) }],
+    [
+      'sizes that are none',
+      documentSchema,
+      { schemaVersion: 2, config: descriptor, layers: many({ ...descriptor, size: -1 }).slice(0, 9_999) },
+    ],
+    [
+      'annotations that are no texts',
+      documentSchema,
+      { schemaVersion: 2, config: { ...descriptor, annotations: named }, layers: [] },
+    ],
+    ['a config of diffIDs that are none', imageConfigSchema, { rootfs: { type: 'layers', diff_ids: many(0) } }],
+    ['a config of steps that are none', imageConfigSchema, { ...config, history: many(0) }],
+    ['a config of variables that are none', imageConfigSchema, { ...config, config: { Env: many(0) } }],
+    ['a config of labels that are none', imageConfigSchema, { ...config, config: { Labels: named } }],
+  ])('refuses %s with a few issues, however many parts there are', (_, schema, value) => {
+    let failure: unknown
+    try {
+      parseJson(schema, bytes(value), 'm', 'not_an_image')
+    } catch (error) {
+      failure = error
+    }
+    expect(failure).toMatchObject({ code: 'not_an_image', cause: expect.any(z.ZodError) as z.ZodError })
+    const found = issuesOf(((failure as Error).cause as z.ZodError).issues)
+    expect(found).toBeGreaterThan(0)
+    expect(found).toBeLessThan(20)
   })
 
   it('refuses what is too large before it parses it, and what is not JSON', () => {

@@ -9,7 +9,23 @@ import { DOCUMENT_LIMITS, readJson } from './json.js'
  */
 const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 const diffId = z.custom<DiffId>(isDiffId, 'not a sha256 digest')
-const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
+/** `int` takes those only that a number holds exactly. */
+const size = z.number().int({ abort: true }).nonnegative({ abort: true })
+/** A list has its bound before its parts are looked at: each part may have several issues. */
+const listOf = <T extends z.ZodType>(part: T, most: number) => z.array(z.unknown()).max(most).pipe(z.array(part))
+/**
+ * Texts by name: annotations, labels. `z.record` makes an issue for each value that is no text,
+ * also with `abortEarly`.
+ */
+export const textsSchema = z.custom<Record<string, string>>(
+  (value) =>
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((text) => typeof text === 'string'),
+  'not an object whose values are texts',
+)
+const texts = textsSchema.nullish().transform((value) => value ?? {})
 const strings = z.array(z.string())
 /** Go writes a nil slice or map as null, so every list and map may be null. */
 const list = strings.nullish().transform((value) => value ?? undefined)
@@ -22,10 +38,7 @@ const descriptorSchema = z.object({
   mediaType: z.string().optional(),
   digest,
   size,
-  annotations: z
-    .record(z.string(), z.string())
-    .nullish()
-    .transform((value) => value ?? {}),
+  annotations: texts,
   platform: z.object({ architecture: z.string(), os: z.string(), variant: z.string().optional() }).nullish(),
 })
 /** image-spec, descriptor.md. */
@@ -36,9 +49,7 @@ export const manifestSchema = z.object({
   mediaType: z.string().optional(),
   config: descriptorSchema,
   // Manifests of artifacts leave it out, or have null: Go writes a nil slice so.
-  layers: z
-    .array(descriptorSchema)
-    .max(10_000)
+  layers: listOf(descriptorSchema, 10_000)
     .nullish()
     .transform((value) => value ?? []),
   /** The manifest that this one is attached to. */
@@ -52,7 +63,7 @@ export type Manifest = z.infer<typeof manifestSchema>
 export const indexSchema = z.object({
   schemaVersion: z.literal(2),
   mediaType: z.string().optional(),
-  manifests: z.array(descriptorSchema).max(10_000),
+  manifests: listOf(descriptorSchema, 10_000),
   layers: z.undefined().optional(),
   config: z.undefined().optional(),
 })
@@ -81,21 +92,16 @@ export const imageConfigSchema = z.object({
       Cmd: list,
       Volumes: set,
       WorkingDir: text,
-      Labels: z
-        .record(z.string(), z.string())
-        .nullish()
-        .transform((value) => value ?? {}),
+      Labels: texts,
       StopSignal: text,
       Hostname: text,
     })
     .nullish(),
-  rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(diffId).max(10_000).nullish() }),
-  history: z
-    .array(
-      z.object({ created: z.string().nullish(), created_by: text, comment: text, empty_layer: z.boolean().nullish() }),
-    )
-    .max(100_000)
-    .nullish(),
+  rootfs: z.object({ type: z.literal('layers'), diff_ids: listOf(diffId, 10_000).nullish() }),
+  history: listOf(
+    z.object({ created: z.string().nullish(), created_by: text, comment: text, empty_layer: z.boolean().nullish() }),
+    100_000,
+  ).nullish(),
 })
 /**
  * image-spec, config.md, as far as Strata uses it. The bytes as received are what is kept; this is
@@ -105,6 +111,12 @@ export type ImageConfig = z.infer<typeof imageConfigSchema>
 
 /** An image's JSON may not be larger than this (docs/architecture.md, "Trust"). */
 export const MAX_JSON_BYTES = 4 * 1024 * 1024
+
+/**
+ * Of what is wrong only the first issue is told, and a hostile document has one for each of its
+ * parts. zod has this option among its internals only; a test counts the issues.
+ */
+export const ONE_ISSUE: z.core.ParseContextInternal<z.core.$ZodIssue> = { abortEarly: true }
 
 /**
  * JSON bytes against a schema. Too large, too deep, too many parts: `limit_exceeded`; not JSON, or
@@ -128,10 +140,14 @@ export function parseJson<T>(
     if (error instanceof StrataError) throw error
     throw new StrataError(code, `${what} is not JSON`)
   }
-  const result = schema.safeParse(value)
+  const result = schema.safeParse(value, ONE_ISSUE)
   if (result.success) return result.data
   const issue = result.error.issues[0]
-  throw new StrataError(code, `${what} is not valid: ${issue?.path.join('.') || 'it'}: ${issue?.message ?? 'unknown'}`)
+  throw new StrataError(
+    code,
+    `${what} is not valid: ${issue?.path.join('.') || 'it'}: ${issue?.message ?? 'unknown'}`,
+    { cause: result.error },
+  )
 }
 
 export function diffIdsOf(config: ImageConfig): DiffId[] {

@@ -1,6 +1,7 @@
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { isDigest, NOT_A_DIGEST, type Digest } from '../names/digest.js'
+import { ONE_ISSUE } from './image.js'
 
 /** What a document names: the digest, and the size that the document states. */
 interface Referred {
@@ -50,7 +51,7 @@ export function readReferences(bytes: Uint8Array, what: string): References {
   } catch (error) {
     throw new StrataError('corrupt', `${what} is not JSON`, { cause: error })
   }
-  const { success, data, error } = referencesSchema.safeParse(value)
+  const { success, data, error } = referencesSchema.safeParse(value, ONE_ISSUE)
   if (!success) {
     const [issue] = error.issues
     throw new StrataError(

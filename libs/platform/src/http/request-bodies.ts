@@ -18,7 +18,8 @@ export interface BodyLimits {
  * - Only authenticated requests come here (authentication.ts).
  * - One body has at most `bytes` bytes: `limit_exceeded`, from its length alone if the client names
  *   one.
- * - All bodies that are being read have at most `memory` bytes together, counted as they arrive.
+ * - All bodies that are being read, or used (`use`), have at most `memory` bytes together, counted
+ *   as they arrive.
  *   The body that would exceed this is refused at once: `overloaded`. Nothing waits for room, since
  *   a client that sends slowly could then hold up all others.
  * - A body is whole after `timeoutMs`: `request_timeout`.
@@ -31,7 +32,22 @@ export class RequestBodies {
   constructor(private readonly limits: BodyLimits) {}
 
   /** @param most bytes of this body, where they are fewer than `bytes` */
-  read(request: IncomingMessage, most = Infinity): Promise<Buffer> {
+  async read(request: IncomingMessage, most = Infinity): Promise<Buffer> {
+    return this.use(request, (bytes) => bytes, most)
+  }
+
+  /** Reads a body for work that takes long: the body has its memory until the work has ended. */
+  async use<T>(request: IncomingMessage, work: (bytes: Buffer) => T | Promise<T>, most = Infinity): Promise<T> {
+    const bytes = await this.#whole(request, most)
+    try {
+      return await work(bytes)
+    } finally {
+      this.#held -= bytes.length
+    }
+  }
+
+  /** Its bytes are counted until the caller takes them off. */
+  #whole(request: IncomingMessage, most: number): Promise<Buffer> {
     const { memory, timeoutMs } = this.limits
     const bytes = Math.min(this.limits.bytes, most)
     const tooLarge = [`limit_exceeded`, `the body has more than ${bytes} bytes`] as const
@@ -41,10 +57,10 @@ export class RequestBodies {
       const end = (): void => {
         clearTimeout(timer)
         request.off('data', take).off('end', succeed).off('close', interrupted).off('error', interrupted)
-        this.#held -= size
       }
       const refuse = (code: ErrorCode, message: string): void => {
         end()
+        this.#held -= size
         request.resume()
         reject(new StrataError(code, message))
       }
@@ -59,7 +75,7 @@ export class RequestBodies {
         if (this.#held + piece.length > memory)
           return refuse(
             'overloaded',
-            `the bodies of the requests that are being read take ${memory} bytes of memory, and this one has no room; try again in a moment (STRATA_BODY_MEMORY)`,
+            `the bodies of the requests that are being read or served take ${memory} bytes of memory, and this one has no room; try again in a moment (STRATA_BODY_MEMORY)`,
           )
         size += piece.length
         this.#held += piece.length

@@ -109,7 +109,12 @@ export class BlobStore {
    * @throws StrataError `upload_interrupted` if the lease has been ended
    */
   async hold(digest: Digest, lease: string): Promise<boolean> {
-    return (await this.#hold(keys.blob(digest), lease)).held !== undefined
+    return (await this.held(digest, lease)) !== undefined
+  }
+
+  /** As `hold`, and gives the record that was held. */
+  async held(digest: Digest, lease: string): Promise<BlobRecord | undefined> {
+    return (await this.#hold(keys.blob(digest), lease)).held
   }
 
   /**

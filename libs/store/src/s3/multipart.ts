@@ -14,6 +14,11 @@ import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.j
  * parts so many that they have no more bytes than these, but at least one.
  */
 const IN_FLIGHT = 3
+/**
+ * Bytes of parts that all uploads of a process send at the same time. Beyond that, each upload
+ * sends one part at a time: many clients, and a server slower than they, would take all memory.
+ */
+const MOST_FLYING = 256 * 1024 * 1024
 
 type SentPart = ContinuedPut['parts'][number]
 
@@ -28,6 +33,7 @@ export class Multipart {
   readonly #over = new AbortController()
   #size: number
   #flyingBytes = 0
+  static #allFlyingBytes = 0
   #count: number
 
   private constructor(
@@ -87,7 +93,9 @@ export class Multipart {
 
   /** Resolves when the part is being sent, so that the next one can be filled meanwhile. */
   async add(part: Part): Promise<void> {
-    while (this.#flying.size > 0 && this.#flyingBytes + part.length > IN_FLIGHT * UNIT) await Promise.race(this.#flying)
+    // An upload waits for parts of its own only, so none waits for ever.
+    while (this.#flying.size > 0 && !hasRoom(part, this.#flyingBytes, Multipart.#allFlyingBytes))
+      await Promise.race(this.#flying)
     this.#failure.signal.throwIfAborted()
     if (this.#count === MAX_PARTS)
       throw new StrataError(
@@ -97,11 +105,13 @@ export class Multipart {
     const at = this.#count++
     this.#size += part.length
     this.#flyingBytes += part.length
+    Multipart.#allFlyingBytes += part.length
     const sending = this.#send(at, part)
       .catch((error: unknown) => this.#failure.abort(error))
       .finally(() => {
         part.release()
         this.#flyingBytes -= part.length
+        Multipart.#allFlyingBytes -= part.length
         this.#flying.delete(sending)
       })
     this.#flying.add(sending)
@@ -170,4 +180,8 @@ export class Multipart {
     )
     this.#parts[at] = { etag, size: length }
   }
+}
+
+function hasRoom({ length }: Part, own: number, all: number): boolean {
+  return own + length <= IN_FLIGHT * UNIT && all + length <= MOST_FLYING
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { digestOf, parseReference, type Digest } from '@strata/oci'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { MAX_PIECES } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
@@ -318,6 +318,156 @@ it('a cancelled upload is gone with its bytes; an id of another repository, of n
   await expect(uploads.cancel(app, id)).rejects.toMatchObject({ code: 'upload_not_found' })
   expect(await keysBelow(PREFIX.data)).toEqual([])
   expect((await new Leases(store).get(load))?.state).toBe('receiving')
+})
+
+it('a cancelled upload looks at no other blob', async () => {
+  const callsOf = async (): Promise<Record<string, number>> => {
+    const { id } = await uploads.begin(app)
+    await uploads.append(app, id, chunk(randomBytes(100)))
+    const { store: on, calls } = counted(store)
+    await processOn(on).cancel(app, id)
+    return calls
+  }
+  const alone = await callsOf()
+  for (let at = 0; at < 20; at++) await uploads.put(app, digestOf(`${at}`), chunk(Buffer.from(`${at}`)))
+  expect(await callsOf()).toEqual(alone)
+  expect(await keysBelow(PREFIX.data)).toHaveLength(20)
+  // A put that breaks off cancels by itself.
+  const { store: on, calls } = counted(store)
+  await expect(processOn(on).put(app, digestOf('x'), { source: broken(randomBytes(10)) })).rejects.toThrow('gone')
+  expect(calls['read']).toBeLessThan(20)
+})
+
+it('a cancellation takes nothing of an upload that another request finishes meanwhile', async () => {
+  for (let at = 0, isPast = false; !isPast; at++) {
+    const bytes = randomBytes(1_000)
+    const digest = digestOf(bytes)
+    const { id } = await uploads.begin(app)
+    await uploads.append(app, id, chunk(bytes))
+    let count = 0
+    let finished: Promise<unknown> | undefined
+    const changes = new Set(['put', 'create', 'replace', 'delete', 'removeUnchanged'])
+    const slow = new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name, target)
+        if (typeof member !== 'function') return member
+        return async (...args: unknown[]): Promise<unknown> => {
+          if (changes.has(String(name)) && count++ === at) {
+            finished = processOn(store)
+              .finish(app, id, digest)
+              .then(
+                () => undefined,
+                (error: unknown) => error,
+              )
+            await finished
+          }
+          return (member as (...args: unknown[]) => unknown).apply(target, args)
+        }
+      },
+    })
+    // What is iterated is not awaited.
+    slow.list = store.list.bind(store)
+    await processOn(slow)
+      .cancel(app, id)
+      .catch(() => undefined)
+    isPast = finished === undefined
+    const failure = await finished
+    if (isPast || failure !== undefined) expect(await has(digest), `change ${at}`).toBe(false)
+    else expect((await stored(digest)).equals(bytes), `change ${at}`).toBe(true)
+  }
+})
+
+it('a request that is refused does not end the one that sends', async () => {
+  const bytes = randomBytes(4_000)
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(bytes.subarray(0, 1_000)))
+  const [begun, slow] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()]
+  async function* slowly() {
+    yield bytes.subarray(1_000, 2_000)
+    begun.resolve(undefined)
+    await slow.promise
+    yield bytes.subarray(2_000)
+  }
+  const first = uploads.append(app, id, { source: slowly() })
+  await begun.promise
+  const probe = processOn(store)
+  await expect(probe.append(app, id, chunk(bytes, { start: 5 }))).rejects.toMatchObject({ code: 'range_invalid' })
+  await expect(probe.finish(app, id, digestOf(bytes), chunk(bytes, { start: 5 }))).rejects.toMatchObject({
+    code: 'range_invalid',
+  })
+  await expect(probe.finish(app, id, digestOf('x'))).rejects.toMatchObject({ code: 'digest_mismatch' })
+  slow.resolve(undefined)
+  expect(await first).toEqual({ id, bytes: 4_000 })
+  await uploads.finish(app, id, digestOf(bytes))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
+})
+
+it('a state of the hash that belongs to other bytes is not gone on with', async () => {
+  const bytes = randomBytes(3_000)
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(bytes.subarray(0, 2_000)))
+  const leases = new Leases(store)
+  const { run } = await leases.begin(id)
+  await leases.update(run, (lease) => {
+    const { kind, state } = lease.request['hash'] as { kind: string; state: string }
+    const wrong = Buffer.from(state, 'base64')
+    wrong[104] = 0xff
+    return { ...lease, request: { ...lease.request, hash: { kind, state: wrong.toString('base64') } } }
+  })
+  await uploads.finish(app, id, digestOf(bytes), chunk(bytes.subarray(2_000)))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
+  expect(uploads.rehashed).toBe(2_000)
+})
+
+it('bytes are read back within the limit, with a heartbeat, and for nobody who has gone', async () => {
+  const bytes = randomBytes(4_000)
+  const digest = digestOf(bytes, 'sha512')
+  const { id } = await uploads.begin(app)
+  for (let at = 0; at < 4; at++) await uploads.append(app, id, chunk(bytes.subarray(at * 1_000, (at + 1) * 1_000)))
+  let inside = 0
+  const limited = (on: ObjectStore): Uploads =>
+    new Uploads(on, new RepositoryBlobs(on), {
+      bytes: 2 ** 20,
+      readingBack: async (work) => {
+        inside++
+        return work()
+      },
+    })
+  const [reached, released] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()]
+  const reads: string[] = []
+  const slow = new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      if (name !== 'get') return member.bind(target) as unknown
+      return async (key: string) => {
+        reads.push(key)
+        reached.resolve(undefined)
+        await released.promise
+        return target.get(key)
+      }
+    },
+  })
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  const client = new AbortController()
+  try {
+    const finishing = limited(slow).finish(app, id, digest, undefined, client.signal)
+    await reached.promise
+    const before = (await new Leases(store).get(id))?.etag
+    vi.advanceTimersByTime(30_000)
+    vi.useRealTimers()
+    await vi.waitFor(async () => expect((await new Leases(store).get(id))?.etag).not.toBe(before), 10_000)
+    client.abort()
+    released.resolve(undefined)
+    await expect(finishing).rejects.toMatchObject({ code: 'upload_interrupted' })
+  } finally {
+    vi.useRealTimers()
+  }
+  expect(reads).toHaveLength(1)
+  expect(inside).toBe(1)
+  await limited(store).finish(app, id, digest)
+  expect(inside).toBe(2)
+  expect((await stored(digest)).equals(bytes)).toBe(true)
 })
 
 it('an upload has so many chunks that its record holds them', async () => {

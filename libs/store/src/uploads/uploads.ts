@@ -5,7 +5,7 @@ import { algorithmOf, digestFromHex, type Digest, type Repository } from '@strat
 import { MAX_PIECES, type Piece } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { freshDataKey } from '../keys.js'
-import { Leases, type LeaseRun } from '../leases/leases.js'
+import { Leases, type Lease, type LeaseRun } from '../leases/leases.js'
 import type { ObjectStore } from '../objects/object-store.js'
 import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
 import { PushHolds } from './push-holds.js'
@@ -17,6 +17,11 @@ const TOUCH_MS = 30_000
 export interface UploadLimits {
   /** Of a blob. */
   readonly bytes: number
+  /**
+   * Runs work that reads bytes back without a chunk. It may refuse it: the process has a limit of
+   * such work.
+   */
+  readonly readingBack?: <T>(work: () => Promise<T>) => Promise<T>
 }
 
 /** A chunk. What it says of itself is checked. */
@@ -46,7 +51,8 @@ export interface UploadStatus {
  * - **What was answered is there.** A chunk counts when it is recorded, by compare-and-set. A body
  *   that breaks off is a shorter chunk.
  * - **The last request wins.** A request that changes an upload supersedes one that still sends.
- *   That one records nothing, and gets `upload_interrupted`.
+ *   That one records nothing, and gets `upload_interrupted`. A request that cannot change it, as
+ *   its range shows, supersedes none.
  * - **An upload becomes at most one blob.** Its digest is recorded before the blob is.
  * - **A blob that was answered stays** for `LEASE_EXPIRY_MS` at least, less a minute
  *   (`PushHolds`). Until then a manifest has to refer to it.
@@ -97,7 +103,15 @@ export class Uploads {
    * what came of it is kept
    */
   async append(repository: Repository, id: string, chunk: Chunk): Promise<UploadStatus> {
-    const { run, upload } = await this.#open(repository, id)
+    const check = (lease: Lease, upload: UploadRecord): void => {
+      if (lease.state !== 'receiving')
+        throw new StrataError(
+          'upload_not_found',
+          `upload ${id} is finished as ${String(upload.digest)}: begin another one`,
+        )
+      expectNext(upload, chunk)
+    }
+    const { run, upload } = await this.#take(repository, id, check)
     const { next, failure } = await this.#receive(run, upload, chunk, this.#continued(upload))
     await this.#record(run, next)
     failpoint('push.chunk-recorded', id)
@@ -107,13 +121,19 @@ export class Uploads {
 
   /**
    * Takes the last chunk in, if there is one, and makes the upload the blob of this digest.
+   * @param signal ends the reading of bytes whose hash was not kept
    * @throws as `append`; `digest_mismatch`, and then the upload is as before
    */
-  async finish(repository: Repository, id: string, digest: Digest, chunk?: Chunk): Promise<void> {
-    const { run, lease, upload } = await this.#take(repository, id)
-    if (lease.state !== 'committing') await this.#close(run, upload, digest, chunk)
-    else if (upload.digest !== digest)
-      throw new StrataError('digest_mismatch', `upload ${id} is finished as ${String(upload.digest)}, not ${digest}`)
+  async finish(repository: Repository, id: string, digest: Digest, chunk?: Chunk, signal?: AbortSignal): Promise<void> {
+    const check = (lease: Lease, upload: UploadRecord): void => {
+      if (lease.state !== 'committing') {
+        if (chunk) expectNext(upload, chunk)
+        else expectDigest(digest, this.#kept(upload, algorithmOf(digest)))
+      } else if (upload.digest !== digest)
+        throw new StrataError('digest_mismatch', `upload ${id} is finished as ${String(upload.digest)}, not ${digest}`)
+    }
+    const { run, lease, upload } = await this.#take(repository, id, check)
+    if (lease.state !== 'committing') await this.#close(run, upload, digest, chunk, signal)
     const { pieces } = uploadIn(await this.#look(id), repository, id)
     await this.#commit(repository, digest, pieces, id)
     await this.#leases.endBy(run, 'done')
@@ -121,11 +141,17 @@ export class Uploads {
     await this.#blobs.deleteUnused(id, [digest])
   }
 
-  /** Ends the upload, and deletes what came. */
+  /**
+   * Ends the upload, and deletes what came.
+   * @throws StrataError `upload_interrupted` if another request has taken it over meanwhile
+   */
   async cancel(repository: Repository, id: string): Promise<void> {
-    const { run } = await this.#take(repository, id)
+    const { run, upload } = await this.#take(repository, id)
+    // Who takes the lease over from here on finds no upload in it. So nobody makes its bytes a blob
+    // any more, and only the digest that is recorded can have them: no other blob is looked at.
+    await this.#leases.update(run, (lease) => ({ ...lease, request: {} }))
     await this.#leases.endBy(run, 'failed')
-    await this.#blobs.deleteUnused(id)
+    await this.#blobs.deleteUnused(id, upload.digest === undefined ? [] : [upload.digest])
   }
 
   /**
@@ -159,47 +185,54 @@ export class Uploads {
     return isUploadId(id) ? this.#leases.get(id) : undefined
   }
 
-  /** Takes the upload over. */
-  async #take(repository: Repository, id: string) {
-    // Looked at first: a lease of something else is not to be taken over.
-    uploadIn(await this.#look(id), repository, id)
+  /** Takes the upload over, if `check` throws nothing. */
+  async #take(
+    repository: Repository,
+    id: string,
+    check: (lease: Lease, upload: UploadRecord) => void = () => undefined,
+  ) {
+    // Looked at first: a lease of something else is not to be taken over, and a request that is
+    // refused must not end the one that sends. It may change until it is taken over.
+    const seen = await this.#look(id)
+    const before = uploadIn(seen, repository, id)
+    if (seen) check(seen, before)
     const { run, lease } = await this.#leases.begin(id).catch((error: unknown) => {
       throw gone(error, repository, id)
     })
-    return { run, lease, upload: uploadIn(lease, repository, id) }
-  }
-
-  async #open(repository: Repository, id: string) {
-    const { run, lease, upload } = await this.#take(repository, id)
-    if (lease.state !== 'receiving')
-      throw new StrataError(
-        'upload_not_found',
-        `upload ${id} is finished as ${String(upload.digest)}: begin another one`,
-      )
-    return { run, upload }
+    const upload = uploadIn(lease, repository, id)
+    check(lease, upload)
+    return { run, lease, upload }
   }
 
   /** Records what the upload becomes, with its last chunk. */
-  async #close(run: LeaseRun, upload: UploadRecord, digest: Digest, chunk: Chunk | undefined): Promise<void> {
-    const hash = await this.#hashOf(upload, algorithmOf(digest))
+  async #close(
+    run: LeaseRun,
+    upload: UploadRecord,
+    digest: Digest,
+    chunk: Chunk | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const algorithm = algorithmOf(digest)
+    const hash = this.#kept(upload, algorithm) ?? (await this.#rehash(run, upload, algorithm, chunk, signal))
     const received = chunk && (await this.#receive(run, upload, chunk, hash))
     if (received?.failure !== undefined) {
       await this.#record(run, received.next)
       throw received.failure
     }
     const next = received?.next ?? upload
-    const found = digestFromHex(hash.hex())
-    if (found !== digest) {
+    try {
+      expectDigest(digest, hash)
+    } catch (error) {
       await this.store.delete(next.pieces.slice(upload.pieces.length).map(({ data }) => data))
-      throw new StrataError('digest_mismatch', `the upload has the digest ${found}, not ${digest}`)
+      throw error
     }
-    const { repository, algorithm } = upload
+    const { repository } = upload
     // A blob of no bytes is an object, too.
     const pieces = next.pieces.length > 0 ? next.pieces : [{ data: await this.#putNothing(run.lease), size: 0 }]
     await this.#leases.update(run, (lease) => ({
       ...lease,
       state: 'committing',
-      request: { repository, algorithm, pieces, digest },
+      request: { repository, algorithm: upload.algorithm, pieces, digest },
     }))
     failpoint('push.committing', run.lease)
   }
@@ -228,35 +261,12 @@ export class Uploads {
   async #receive(
     run: LeaseRun,
     upload: UploadRecord,
-    { source, start, length }: Chunk,
+    { source, length }: Chunk,
     hash: ContinuedHash | undefined,
   ): Promise<{ readonly next: UploadRecord; readonly failure: Error | undefined }> {
-    const at = bytesOf(upload)
-    if (start !== undefined && start !== at)
-      throw new StrataError(
-        'range_invalid',
-        `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
-      )
-    if (upload.pieces.length >= MAX_PIECES)
-      throw new StrataError(
-        'limit_exceeded',
-        `the upload has ${MAX_PIECES} chunks, and may have no more: send larger ones`,
-      )
-    const stop = new AbortController()
-    const beat = setInterval(() => {
-      this.#leases.touch(run).catch((error: unknown) => {
-        if (asStrataError(error).code === 'upload_interrupted') stop.abort(error)
-      })
-    }, TOUCH_MS)
     const data = freshDataKey(run.lease)
-    const body = new Body(source, this.limits.bytes - at, hash)
-    try {
-      await this.store.put(data, body.bytes(), { signal: stop.signal })
-    } catch (error) {
-      throw stop.signal.aborted ? stop.signal.reason : error
-    } finally {
-      clearInterval(beat)
-    }
+    const body = new Body(source, this.limits.bytes - bytesOf(upload), hash)
+    await this.#beating(run, (signal) => this.store.put(data, body.bytes(), { signal }))
     const { size, failure } = body
     const isLie = failure === undefined && length !== undefined && length !== size
     if (size === 0 || isLie || failure instanceof TooLarge) {
@@ -280,29 +290,88 @@ export class Uploads {
     return { next, failure }
   }
 
+  /** Runs long work. The lease lives meanwhile; if it is taken over, the signal aborts. */
+  async #beating<T>(run: LeaseRun, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const stop = new AbortController()
+    const beat = setInterval(() => {
+      this.#leases.touch(run).catch((error: unknown) => {
+        if (asStrataError(error).code === 'upload_interrupted') stop.abort(error)
+      })
+    }, TOUCH_MS)
+    try {
+      return await work(stop.signal)
+    } catch (error) {
+      throw stop.signal.aborted ? stop.signal.reason : error
+    } finally {
+      clearInterval(beat)
+    }
+  }
+
   async #record(run: LeaseRun, next: UploadRecord): Promise<void> {
     await this.#leases.update(run, (lease) => ({ ...lease, request: next }))
   }
 
   /** The hash of what came, if it was kept. */
   #continued({ algorithm, pieces, hash }: UploadRecord): ContinuedHash | undefined {
-    return pieces.length === 0 ? beginHash(algorithm) : hash && continueHash(algorithm, hash)
+    return pieces.length === 0 ? beginHash(algorithm) : hash && continueHash(algorithm, hash, bytesOf({ pieces }))
   }
 
-  /** The hash of what came; if it was not kept, of the bytes as they are stored. */
-  async #hashOf(upload: UploadRecord, algorithm: UploadRecord['algorithm']): Promise<ContinuedHash> {
-    const kept = algorithm === upload.algorithm ? this.#continued(upload) : undefined
-    if (kept) return kept
-    const hash = beginHash(algorithm)
-    for (const { data, size } of upload.pieces) {
-      const object = await this.store.get(data)
-      if (object?.size !== size)
-        throw new StrataError('corrupt', `the upload lacks its bytes ${data}: begin another one`)
-      for await (const bytes of object.body as AsyncIterable<Uint8Array>) hash.update(bytes)
-      this.#rehashed += size
-    }
-    return hash
+  /** The same, if it is of this algorithm. */
+  #kept(upload: UploadRecord, algorithm: UploadRecord['algorithm']): ContinuedHash | undefined {
+    if (upload.pieces.length === 0) return beginHash(algorithm)
+    return algorithm === upload.algorithm ? this.#continued(upload) : undefined
   }
+
+  /** The hash of the bytes as they are stored. */
+  async #rehash(
+    run: LeaseRun,
+    upload: UploadRecord,
+    algorithm: UploadRecord['algorithm'],
+    chunk: Chunk | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<ContinuedHash> {
+    const read = async (taken: AbortSignal): Promise<ContinuedHash> => {
+      const hash = beginHash(algorithm)
+      for (const { data, size } of upload.pieces) {
+        const object = await this.store.get(data)
+        if (object?.size !== size)
+          throw new StrataError('corrupt', `the upload lacks its bytes ${data}: begin another one`)
+        for await (const bytes of object.body as AsyncIterable<Uint8Array>) {
+          taken.throwIfAborted()
+          if (signal?.aborted)
+            throw new StrataError('upload_interrupted', 'the client has gone before its upload was finished')
+          hash.update(bytes)
+        }
+        this.#rehashed += size
+      }
+      return hash
+    }
+    const work = (): Promise<ContinuedHash> => this.#beating(run, read)
+    // A chunk is in the limit of its process already.
+    return chunk ? work() : (this.limits.readingBack?.(work) ?? work())
+  }
+}
+
+/** @throws StrataError `range_invalid`, `limit_exceeded` */
+function expectNext(upload: UploadRecord, { start }: Chunk): void {
+  const at = bytesOf(upload)
+  if (start !== undefined && start !== at)
+    throw new StrataError(
+      'range_invalid',
+      `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
+    )
+  if (upload.pieces.length >= MAX_PIECES)
+    throw new StrataError(
+      'limit_exceeded',
+      `the upload has ${MAX_PIECES} chunks, and may have no more: send larger ones`,
+    )
+}
+
+/** @throws StrataError `digest_mismatch` */
+function expectDigest(digest: Digest, hash: ContinuedHash | undefined): void {
+  const found = hash && digestFromHex(hash.hex())
+  if (found !== undefined && found !== digest)
+    throw new StrataError('digest_mismatch', `the upload has the digest ${found}, not ${digest}`)
 }
 
 class TooLarge extends Error {}
