@@ -37,7 +37,10 @@ function either(one: Authenticator, other: Authenticator): Authenticator {
   return (request) => one(request) || other(request)
 }
 
-/** No spelling of a path has this prefix and reaches a route without it. */
+/**
+ * Accepts only requests below `prefix`. The path is compared undecoded: no spelling of a path has
+ * this prefix and reaches a route without it.
+ */
 function onlyUnder(prefix: string, authenticator: Authenticator): Authenticator {
   return (request) =>
     /^([^?]*)/

@@ -24,8 +24,8 @@ const AT_ONCE = 8
  * | `usage` | each name of an image once, and each image's manifests | the digest of each blob |
  * | `references` | each name once, and each manifest once for each repository that has it | the digests of one repository's manifests |
  *
- * An image that is removed during a pass may be left out, or not. What cannot be read stops no
- * pass: each method says what it does with it.
+ * An image that is removed during a pass may be given or left out. A name or image that cannot be
+ * read does not stop a pass: each method says what it does then.
  */
 export class AllImages {
   constructor(
@@ -39,9 +39,9 @@ export class AllImages {
   }
 
   /**
-   * Every blob that an image or another manifest refers to, some more than once. For the
-   * collector, so it tells of what it cannot read, and leaves nothing else out. `without`: what a
-   * dry run takes for removed.
+   * Every blob that an image or another manifest refers to, some of them more than once. For the
+   * collector: what cannot be read is reported to `told`, and nothing else is left out. `without`
+   * is what a dry run treats as removed.
    *
    * A name that is set or moved during the pass may be missed. Its writer holds all blobs under a
    * lease that began after the collector looked at the blobs' records, or that the collector has
@@ -66,7 +66,7 @@ export class AllImages {
     }
   }
 
-  /** The names whose manifests are to be read: of those with the same content, one. */
+  /** The names whose manifests are to be read: one of each group with the same content. */
   async *#toRead(without: Without, told: Told): AsyncGenerator<NameEntry | PlainEntry> {
     let current: Repository | undefined
     let seen = new Set<string>()
@@ -78,7 +78,8 @@ export class AllImages {
       const { repository } = entry.name
       const record = recordOf(entry)
       const isAbsent = isPlain(record) ? without.manifests.has(entry.key) : without.images.has(record.digest)
-      // What an index was not told of is told before its entry goes (`Manifests.retire`).
+      // If an index lacks this manifest, the index is updated before the manifest's entry ends
+      // (`Manifests.retire`), and then refers to it.
       if (isAbsent && !(repository && (await this.names.isLacked(repository, record.digest)))) continue
       if (repository !== current) seen = new Set()
       current = repository
@@ -128,10 +129,11 @@ export class AllImages {
   }
 
   /**
-   * The images without a tag: what docker calls dangling. One that an index names may be among
-   * them: it loses its own entry, and stays as a part of the index (`lookBelow`).
+   * The images without a tag: what docker calls dangling. An image that an index names may be among
+   * them: without its own entry it stays as a part of the index (`lookBelow`).
    *
-   * A tag that cannot be read may be of any image of its repository: those are not among them.
+   * A tag that cannot be read may stand for any image of its repository. So the images of that
+   * repository are left out.
    */
   async untagged(): Promise<Pick<Image, 'id' | 'digest'>[]> {
     const tagged = new Set<Digest>()
@@ -157,9 +159,10 @@ export class AllImages {
   }
 
   /**
-   * The manifests that are no images, were kept for a tag, and have none in their repository. One
-   * that has a subject is found by it, so it is not among them. One that an index names may be, and
-   * one of a repository with a tag that cannot be read is not: see `untagged`.
+   * The manifests that are no images, were kept for a tag, and have no tag in their repository.
+   * Left out are manifests with a subject (the list of referrers shows them), and the manifests of
+   * a repository with a tag that cannot be read. A manifest that an index names may be among them:
+   * see `untagged`.
    */
   async untaggedManifests(): Promise<UntaggedManifest[]> {
     const found: UntaggedManifest[] = []
@@ -242,7 +245,7 @@ export class AllImages {
   }
 }
 
-/** What a dry run of a prune takes for removed. */
+/** What a dry run of a prune treats as removed. */
 export interface Without {
   /** Images that have no tag in any repository. */
   readonly images: ReadonlySet<Digest>
@@ -280,7 +283,9 @@ function unreadableManifest(entry: NameEntry | PlainEntry, error: StrataError): 
   }
 }
 
-/** Two names with the same content need the same blobs: the lists of parts of two can differ. */
+/**
+ * Names with the same content need the same blobs. Two names of one index can list different parts.
+ */
 function contentOf({ digest, whole }: RecordedManifest): string {
   return whole ? `${digest} ${digestOf(Buffer.from(JSON.stringify(whole)))}` : digest
 }

@@ -10,15 +10,18 @@ const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 const partSchema = z.object({
   digest,
   platform: z.string().max(100).optional(),
-  /** Of a manifest that has one: so it is found among the referrers of that. */
+  /** The manifest's subject, if it has one: the manifest is listed among the referrers of that. */
   subject: digest.optional(),
 })
 
-/** More would make every record of a name large. A real index has about twenty. */
+/**
+ * How many parts a record can have. More would make every record of a name large. A real index has
+ * about twenty.
+ */
 export const MAX_PARTS = 2_000
-/** An index's record says of each absent child that it lacks it. */
+/** How many absent children the record of an index can name (`lacks`). */
 export const MAX_LACKS = MAX_PARTS
-/** Of so many parts the subjects are in the record, so that it stays small enough. */
+/** How many parts can have their subject in the record. More could make it too large. */
 export const MAX_SUBJECTS = 500
 
 /**
@@ -66,7 +69,7 @@ export type Image = z.infer<typeof imageSchema>
 /** Annotations of more bytes are not in the record: they are read from the manifest. */
 export const MAX_ATTACHED_BYTES = 16 * 1024
 
-/** What is said of a manifest in the list of its subject's referrers. */
+/** What the list of its subject's referrers shows of a manifest. */
 const attachedSchema = z.object({
   subject: digest,
   artifactType: z.string().max(256).optional(),
@@ -75,7 +78,11 @@ const attachedSchema = z.object({
 })
 export type Attached = z.infer<typeof attachedSchema>
 
-/** What takes the record of a manifest away: see `Manifests`. */
+/**
+ * For whose sake a manifest has its record. `tag`: for its tags; `rmi` of the last one, or a prune,
+ * ends the record. `digest`: a client has put the manifest by its digest; only a delete by digest
+ * ends the record. See `Manifests`.
+ */
 const keptSchema = z.enum(['tag', 'digest'])
 export type Kept = z.infer<typeof keptSchema>
 
@@ -85,12 +92,12 @@ export const plainSchema = z.object({
   manifestSize: z.number().int().nonnegative(),
   kept: keptSchema,
   attached: attachedSchema.optional(),
-  /** An index has here everything below it that the repository has (`lookBelow`). */
+  /** Only of an index: everything below it that the repository has (`lookBelow`). */
   whole: wholeSchema.optional(),
 })
 /**
- * A manifest as a record carries it where it is not to be listed as an image: it is none (a chart,
- * a signature, an index of such), or a client has put it by its digest.
+ * A plain manifest, as its record carries it. It is not listed as an image: it is none (a chart, a
+ * signature, an index of such), or a client has put it by its digest.
  */
 export type PlainManifest = z.infer<typeof plainSchema>
 
@@ -101,12 +108,15 @@ export function isPlain(record: RecordedManifest): record is PlainManifest {
   return 'kept' in record
 }
 
-/** What a name's entry carries. */
+/** The image or plain manifest that a name's entry carries. */
 export function recordOf(entry: { readonly image: Image } | { readonly manifest: PlainManifest }): RecordedManifest {
   return 'image' in entry ? entry.image : entry.manifest
 }
 
-/** Of what a manifest refers to, the configs and layers: what a repository has as blobs. */
+/**
+ * `digests` without the manifest and its parts: the configs and layers, which a repository has as
+ * blobs.
+ */
 export function withoutDocuments({ digest, whole }: RecordedManifest, digests: Iterable<Digest>): Digest[] {
   const documents = new Set([digest, ...(whole?.parts ?? []).map((part) => part.digest)])
   return [...digests].filter((one) => !documents.has(one))

@@ -142,13 +142,16 @@ export class Images {
   /**
    * Brings what an older version wrote into the form that look-ups rely on (`Upkeep`), once for
    * each store and after a loss of power. For the start of the storage service. It may die at any
-   * line: that all is done is noted last.
+   * line: the note that all is done is written last.
    */
   async markNames(): Promise<void> {
     await this.#upkeep.begin()
   }
 
-  /** The same of what services of an older version, and processes that died, have left since. */
+  /**
+   * As `markNames`, for what services of an older version and dead processes have left since. For
+   * the collection.
+   */
   async tidyNames(): Promise<void> {
     await this.#upkeep.tidy()
   }
@@ -163,9 +166,9 @@ export class Images {
   }
 
   /**
-   * What the image that `text` means consists of, of one with several platforms all, or the one
-   * asked for; and the name that was meant, if it was a tag's. Reads the manifest, and for a name
-   * no other name.
+   * The parts of the image that `text` means. Of a multi-platform image these are the parts of all
+   * platforms, or of `platform` if it is given. `name` is set if `text` is a tag. Then no other
+   * name is read.
    * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest
    * is gone or changed
    */
@@ -179,7 +182,7 @@ export class Images {
   ): Promise<ImageContents & { readonly name: Reference | undefined }> {
     const { image, name } = await this.#find(text)
     try {
-      // Of one that is kept whole the record says for which it is.
+      // The record of a multi-platform image names its platforms.
       if (platform && !image.whole) expectPlatform(await readImage(image, this.#blobs), platform)
       return { ...(await readContents(image, this.#blobs, platform)), name }
     } catch (error) {
@@ -189,7 +192,7 @@ export class Images {
 
   /**
    * The layers of the image that `text` means, lowest first, and the steps that made them. Reads no
-   * name but that.
+   * other name.
    * @throws as `inspect`
    */
   async layers(text: string): Promise<Pick<ImageDetails, 'layerList' | 'history'>> {
@@ -198,9 +201,10 @@ export class Images {
   }
 
   /**
-   * Does work that reads the images which `texts` mean. Nothing holds an image for a reader: if a
-   * part of one is missing, it may have been removed meanwhile, or its name moved. Then that is
-   * what is said, or the work is done once more, with what the names mean now.
+   * Runs `work`, which reads the images that `texts` mean. Nothing holds an image for a reader: if
+   * a part is missing, the image may have been removed meanwhile, or its name moved. If an image
+   * was removed, this throws `image_not_found`. Otherwise it runs `work` once more, with what the
+   * names mean now.
    * @throws what `work` throws; `image_not_found` if one of the images was removed
    */
   async reading<T>(texts: string | readonly string[], work: () => Promise<T>): Promise<T> {
@@ -246,8 +250,8 @@ export class Images {
   }
 
   /**
-   * All of an image; of one with several platforms, of that one, or of the one that is meant
-   * without.
+   * Everything about an image, with its names. Of a multi-platform image it describes `platform`,
+   * or, without it, the platform that is used by default.
    * @throws as `resolve`; `unsupported` if it is not for that platform; `corrupt` if its manifest
    * or config is gone or changed
    */
@@ -339,10 +343,10 @@ export class Images {
   }
 
   /**
-   * Gives the image its names, and its repositories what they have of it then. Without names it is
-   * kept by its digest. What had a tag stays in its repository by its digest, so that it is never
-   * without a name. A run that was superseded sets no name any more (`Leases`): the upload was
-   * finished by another, and what was done to the name since is newer.
+   * Sets the names of the image, and adds its blobs to their repositories. Without names it is kept
+   * by its digest. The image that had a tag before stays in its repository by its digest, so it is
+   * never without a name. A superseded run sets no name any more (`Leases`): another run has
+   * finished the upload, and later changes of the name are newer.
    */
   async #setNames(
     names: readonly Reference[],

@@ -1,13 +1,15 @@
 import { explore, remembered, type Model, type Verdict } from '@strata/base/testing'
 
 /**
- * The law of `NameMarks`, small enough to try every interleaving: two writers set one name, each to
- * an image of its own or both to the same; the name may be removed; the collection tidies marks.
- * Each of them may die at any step. One step here is one request to the store.
+ * A model for name-marks-model.spec.ts of the law of `NameMarks`. It is small enough to try every
+ * interleaving: two writers set one name, each to an image of its own or both to the same; the name
+ * may be removed; the collection tidies marks. Each of them may die at any step. One step here is
+ * one request to the store.
  *
  * The law: while a name exists, the name mark and the id mark that its record has exist too.
  *
- * The `wrong` rules each leave out one thing that looks superfluous:
+ * The `wrong` rules each leave out one thing that looks superfluous. The spec shows that without it
+ * the law breaks:
  * - `late`: the marks are made after the name;
  * - `early`: the marks of the image that had the name are deleted before the name is changed;
  * - `shared`: a mark has no fresh id, so two writes of one image have the same;

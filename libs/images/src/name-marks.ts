@@ -22,7 +22,7 @@ export interface NameMark {
   readonly mark: string
 }
 
-/** What a name's record says, as far as it has marks. */
+/** The part of a name's record from which its marks follow. */
 export type MarkedManifest = RecordedManifest & { readonly lacks?: readonly Digest[] | undefined }
 
 /**
@@ -33,7 +33,7 @@ const MARK = Buffer.from('{}')
 /** Most images have few names, and a look-up may end early. So its first page is small. */
 const FIRST_PAGE = 4
 const PAGE = 1_000
-/** Marks made and looked at at once. */
+/** How many marks are made or looked at at the same time. */
 const AT_ONCE = 16
 
 /**
@@ -99,7 +99,7 @@ export class NameMarks {
     return true
   }
 
-  /** Deletes the marks of a name that does not stand for that any more, or never did. */
+  /** Deletes the marks of a name that does not stand for this manifest any more, or never did. */
   async delete(name: ImageKey, record: MarkedManifest, mark: string): Promise<void> {
     const found = marksOf(name, record, mark).reverse()
     if (found.length > 0) await this.store.delete(found)
@@ -131,7 +131,9 @@ export class NameMarks {
       yield digest
   }
 
-  /** The ids of an algorithm (of any, without one) whose hex digits begin like this, each once. */
+  /**
+   * The ids whose hex digits begin with `hexPrefix`, each once. With `algorithm`, only ids of that.
+   */
   async *idsWith(hexPrefix: string, algorithm: string | undefined): AsyncGenerator<Digest> {
     const found = this.#idMarks(
       keys.idMarksWith(hexPrefix),
@@ -166,8 +168,8 @@ export class NameMarks {
   }
 
   /**
-   * The tags of one repository that may stand for the manifest. What repositories below that one
-   * have is passed over: one call for each.
+   * The tags of one repository that may stand for the manifest. Repositories below this one are
+   * skipped, with one call for each.
    */
   async *tagsIn(repository: Repository, digest: Digest): AsyncGenerator<NameMark> {
     for (const root of [PREFIX.nameMarks, PREFIX.artifactMarks]) {

@@ -116,7 +116,7 @@ export class Names {
     return entry
   }
 
-  /** A name by its key, as it is. */
+  /** A name by its key. A damaged one is given with `damage`, not thrown. */
   async look(key: string): Promise<AnyName | undefined> {
     const name = parseImageKey(key)
     const found = name && (await this.#records.look(key))
@@ -125,7 +125,7 @@ export class Names {
     return found.value && entryOf(key, name, found, found.value)
   }
 
-  /** A name by its key, for one who writes it next (`Records.findToWrite`). */
+  /** A name by its key, for a caller that writes it next (`Records.findToWrite`). */
   async findToWrite(
     key: string,
   ): Promise<{ readonly before: RecordedManifest | undefined; readonly found: Found<NameRecord> | undefined }> {
@@ -134,9 +134,9 @@ export class Names {
   }
 
   /**
-   * Points a name at a manifest, over what `findToWrite` found. `false`: another was quicker.
-   * Its marks come first, and those of what it stood for go last (`NameMarks`). `lacks`: without
-   * it, what the record says of the same manifest stays.
+   * Points a name at a manifest, over what `findToWrite` found. `false`: another writer was first.
+   * Makes the new marks before it writes the record, and deletes the old ones after that
+   * (`NameMarks`). Without `lacks`, the `lacks` of a record of the same manifest stay.
    */
   async write(
     key: string,
@@ -163,8 +163,8 @@ export class Names {
   }
 
   /**
-   * Changes nothing but the ETag of a record that was found there, so that a write of someone who
-   * has read it before fails. `false`: it is gone.
+   * Changes the ETag of an existing record and nothing else, so that a write fails if its writer
+   * read the record before. `false`: there is no record.
    */
   async renew(key: string): Promise<boolean> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
@@ -176,7 +176,10 @@ export class Names {
     throw changedTooOften(key)
   }
 
-  /** The tags of a repository that stand for the manifest now. One that is damaged may. */
+  /**
+   * The tags of a repository that stand for the manifest now. A damaged tag is given too: it may
+   * stand for the manifest.
+   */
   async *tagsIn(repository: Repository, digest: Digest): AsyncGenerator<AnyName> {
     if (!(await this.#marks.areComplete())) {
       for await (const entry of this.walk())
@@ -208,7 +211,7 @@ export class Names {
     return false
   }
 
-  /** The indexes of a repository that have the manifest as a part, but for `beside`. */
+  /** The indexes of a repository that have the manifest as a part, except `beside`. */
   async *parentsOf(repository: Repository, digest: Digest, beside?: Digest): AsyncGenerator<Digest> {
     for await (const parent of this.#marks.parentsOf(digest, repository)) {
       if (parent === beside) continue
@@ -242,8 +245,8 @@ export class Names {
   }
 
   /**
-   * After a tag was taken away: ends the entry by digest of what it stood for, if that was kept for
-   * its tags only and has none any more.
+   * To be called after a tag was removed. Ends the entry by digest of the manifest that the tag
+   * stood for, if it was kept only for its tags and has none any more.
    */
   async retireUntagged(repository: Repository, digest: Digest): Promise<void> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
@@ -275,7 +278,7 @@ export class Names {
     return entries
   }
 
-  /** Its entry by digest that cannot be read, if there is one. */
+  /** The manifest's entry by digest, if there is one and it cannot be read. */
   async damagedOf(digest: Digest): Promise<DamagedName | undefined> {
     for await (const entry of this.#ofDigest(digest))
       if ('damage' in entry && entry.name.digest === digest) return entry
@@ -299,8 +302,8 @@ export class Names {
   }
 
   /**
-   * The ids of an algorithm (of any, without one) that begin like this, each once. An id whose last
-   * name has gone may be among them.
+   * The ids whose hex digits begin with `hexPrefix`, each once. With `algorithm`, only ids of that.
+   * An id whose last name was removed may be among them.
    */
   async *idsWith(hexPrefix: string, algorithm?: string): AsyncGenerator<Digest> {
     if (await this.#marks.areComplete()) yield* this.#marks.idsWith(hexPrefix, algorithm)
@@ -375,8 +378,8 @@ export class Names {
 
   /**
    * Gives marks to the names that have none, once for each store: those of an older version, and
-   * after a loss of power. For the start of the storage service. It may die at any line: that all
-   * have marks is noted last.
+   * after a loss of power. For the start of the storage service. It may die at any line: the note
+   * that all names have marks is written last.
    */
   async markAll(): Promise<void> {
     if (await this.#marks.areComplete()) return
@@ -385,8 +388,8 @@ export class Names {
   }
 
   /**
-   * Deletes the marks that dead processes left, and marks what an older version has written since,
-   * each behind `beforeMarked`. For the collection.
+   * Deletes the marks that dead processes left. Gives marks to the names that an older version has
+   * written since, and calls `beforeMarked` before each of them. For the collection.
    */
   async tidyMarks(beforeMarked: (entry: NameEntry | PlainEntry) => Promise<void>): Promise<void> {
     let batch: NameMark[] = []
@@ -550,7 +553,7 @@ function expectImageKey(key: string): ImageKey {
   return name
 }
 
-/** As `rmi` takes it and people read it. */
+/** The name in the form that `rmi` takes and people read. */
 export function textOfName(name: ImageKey): string {
   const { repository, digest } = name
   if (digest === undefined) return familiarReference(name)
@@ -564,7 +567,7 @@ function remedyFor(key: string): string {
 }
 
 /**
- * One row an image: entries grouped by the manifest's digest, those with names first, then newest
+ * One image for each manifest's digest among the entries: those with names first, then the newest
  * first.
  */
 export function groupByImage(entries: readonly NameEntry[]): NamedImage[] {

@@ -11,7 +11,8 @@ export interface WithBlobs extends ReadImage {
 }
 
 /**
- * The manifest and config of an image, of that platform or of the one that is used without.
+ * The manifest and config of an image. Of a multi-platform image these are the ones of `platform`,
+ * or, without it, of the platform that is used by default.
  * @throws StrataError `corrupt` if one of them is gone or changed; `unsupported` if the image is
  * not here for that platform
  */
@@ -37,7 +38,9 @@ export async function readWithBlobs(image: Image, blobs: BlobStore): Promise<Wit
   }
 }
 
-/** The same error, or another code with an explanation if a part is not in the store. */
+/**
+ * The same error; but `not_found` becomes an error with `code`, whose message begins with `what`.
+ */
 export function ifNotFound(error: unknown, code: ErrorCode, what: string): unknown {
   return error instanceof StrataError && error.code === 'not_found'
     ? new StrataError(code, `${what}: ${error.message}`, { cause: error })

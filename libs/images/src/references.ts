@@ -7,17 +7,20 @@ import { isOfOneManifest } from './repositories/stops.js'
 /** Documents of one record that are read at the same time. */
 const AT_ONCE = 4
 
-/** What a record refers to, and the sizes of that. */
+/** The blobs that a record refers to, and their sizes in bytes. */
 export interface RecordReferences {
   /** As far as its documents could be read. */
   readonly blobs: ReadonlyMap<Digest, number>
-  /** Of the first document that could not be read: what that names is not in `blobs`. */
+  /**
+   * The error of the first document that could not be read. What such a document names is not in
+   * `blobs`.
+   */
   readonly unreadable: StrataError | undefined
 }
 
 /**
- * All that the record of a manifest refers to, and the manifest itself. Of an index that is what
- * its parts name: the record says which these are.
+ * All that the record of a manifest refers to, and the manifest itself. For an index these are the
+ * blobs that its parts name: the record lists the parts.
  *
  * Reads documents as they are stored (`readReferences`), and no config. So it does not judge
  * whether an image can be launched, and needs none of the limits that hold where images come in.

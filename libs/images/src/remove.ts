@@ -12,22 +12,24 @@ export interface Removal {
   readonly ref: string
   /** By id: also when the image has several tags. */
   readonly force: boolean
-  /** Whether a container uses the image. Asked only when the image itself would go. */
+  /** Whether a container uses the image. Called only if the image itself would be removed. */
   readonly inUse: (image: Image) => Promise<boolean>
 }
-/** Names in short form that are gone, and ids of images that are. */
+/** The removed names, in short form, and the ids of the images that are gone with them. */
 export interface Removed {
   readonly untagged: string[]
   readonly deleted: Digest[]
 }
 
 /**
- * docker's `rmi`. By name: takes that tag away, and with the last tag the image. By id or digest:
- * takes the image and its tag away; several tags only with `force`. The image's blobs are the
- * collector's to remove.
- * The tag of a manifest that is no image goes alone; the manifest goes with its last tag in that
- * repository, unless a client has put it by its digest (`Manifests`).
- * A name whose record is damaged is taken away by itself: which image it stood for is not known.
+ * docker's `rmi`. By name it removes that tag, and with the last tag the image. By id or digest it
+ * removes the image and its tag, and several tags only with `force`. The image's blobs are left to
+ * the collector.
+ *
+ * For a manifest that is no image, it removes the tag, and the manifest with its last tag in that
+ * repository, unless a client has put it by its digest (`Manifests`). A name whose record is
+ * damaged is removed alone: it is not known which image it stood for.
+ *
  * @throws StrataError `image_not_found`, `image_ambiguous`, `image_has_tags`, and `image_in_use`,
  * which force does not overrule
  */
@@ -73,7 +75,7 @@ async function entryNamed(names: Names, { name }: Meaning): Promise<NameEntry | 
   return name?.tag ? names.look(keys.tag(name.repository, name.tag)) : undefined
 }
 
-/** Whether the manifest has a tag, beside the one with that key. */
+/** Whether the manifest has a tag other than the one with the key `beside`. */
 async function hasTag(names: Names, digest: Digest, beside?: string): Promise<boolean> {
   for await (const { name, key } of names.ofDigest(digest)) {
     if (!name.tag) return false

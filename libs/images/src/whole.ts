@@ -27,7 +27,7 @@ import { readManifest } from './manifest.js'
 import { isOfOneManifest } from './repositories/stops.js'
 
 /**
- * The manifest of the image for a platform; without one, the manifest that is used then.
+ * The manifest of the image for a platform; without `platform`, the one that is used by default.
  * @throws StrataError `unsupported`
  */
 export function manifestFor({ digest, whole }: Image, platform?: Platform): Digest {
@@ -82,8 +82,8 @@ export function unitedParts(seen: Whole | undefined, other: Whole | undefined): 
 }
 
 /**
- * The parts of an index without one of them, and without those that only that one led to: of an
- * index below, its own children. What is attached is named by none, and stays.
+ * The parts of an index without `part`, and without those that are reachable only through it (the
+ * children of an index below). Attached manifests stay: no index names them.
  */
 async function partsWithout(index: Digest, whole: Whole, part: Digest, blobs: BlobStore): Promise<Whole['parts']> {
   const others = whole.parts.filter(({ digest }) => digest !== part)
@@ -105,15 +105,15 @@ async function partsWithout(index: Digest, whole: Whole, part: Digest, blobs: Bl
     const named = await reachable(index)
     return others.filter(({ digest }) => !below.has(digest) || named.has(digest))
   } catch (error) {
-    // What the damaged one led to cannot be told: it stays.
+    // A damaged document does not show what it names, so all other parts stay.
     if (isOfOneManifest(error)) return others
     throw error
   }
 }
 
 /**
- * The record of an index without one of its parts, and without what only that led to. An image
- * whose last manifest for a platform goes is an image no more.
+ * The record of an index without one of its parts, and without what only that led to. Without a
+ * manifest for a platform, the record is not an image's any more.
  */
 export async function withoutPart(record: RecordedManifest, part: Digest, blobs: BlobStore): Promise<RecordedManifest> {
   const { digest, mediaType, manifestSize, whole } = record
@@ -158,7 +158,7 @@ export interface WholeContents {
   /** Configs, and the blobs that attached manifests name. */
   readonly blobs: readonly Sized[]
   readonly layers: readonly Sized[]
-  /** Of the documents that have a subject, that: of at most `MAX_SUBJECTS`. */
+  /** The subjects of the documents that have one, for at most `MAX_SUBJECTS` documents. */
   readonly subjects: ReadonlyMap<Digest, Digest>
 }
 

@@ -78,9 +78,10 @@ export interface Snapshotter {
   root(chainId: ChainId): Promise<string>
 
   /**
-   * A writable child of the root, and how to mount it; the same again for a key that is there with
-   * this root. Set-user-id programs and devices work in it: the flags are those of its own mount.
-   * Atomic; milliseconds.
+   * Makes a writable child of the root, and says how to mount it. If the key has a child of this
+   * root already, says how to mount that one. Set-user-id programs and devices work in it: the
+   * nosuid and nodev of the root's mount do not apply. Atomic. Takes milliseconds, but the driver
+   * vfs copies the root.
    *
    * `isVolatile`: nothing that is written need outlive the machine's next stop. Then no sync inside
    * reaches the disk, and an unmount does not wait for it (overlayfs.rst, "Volatile mount").
@@ -91,8 +92,8 @@ export interface Snapshotter {
   view(key: SnapshotKey, chainId: ChainId): Promise<Mount[]>
 
   /**
-   * How to mount a snapshot that exists (again, after a reboot: then its root is mounted first).
-   * Not for a volatile snapshot: that must be prepared again.
+   * How to mount a snapshot that exists. Mounts its root first, if it is not mounted (after a
+   * reboot). Not for a volatile snapshot: that must be prepared again.
    */
   mounts(key: SnapshotKey): Promise<Mount[]>
 

@@ -211,7 +211,7 @@ export function parseIdMark(
   return id && digest && mark !== undefined ? { id, digest, mark } : undefined
 }
 
-/** What the key of a parent mark or a subject mark says behind its digest. */
+/** The manifest and the mark's id at the end of the key of a parent mark or a subject mark. */
 export function parseRelationMark(key: string): { readonly digest: Digest; readonly mark: string } | undefined {
   const parts: (string | undefined)[] =
     /^image-names\/(?:parents|subjects)\/..\/..\/[0-9a-f]+\/.+\/_\/([0-9a-f]+)~([^/~]+)$/.exec(key) ?? []
@@ -247,7 +247,7 @@ function digestIn(hex: string): Digest | undefined {
   return /^(?:[0-9a-f]{64}){1,2}$/.test(hex) ? digestFromHex(hex) : undefined
 }
 
-/** Hex digits, or the first of them, as the path in which they lie. */
+/** The path `<aa>/<bb>/<rest>` of hex digits, or of the first of them. */
 function fanOut(hex: string): string {
   return [hex.slice(0, 2), hex.slice(2, 4), hex.slice(4)].filter(Boolean).join('/')
 }

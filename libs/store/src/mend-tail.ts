@@ -17,22 +17,22 @@ import { listAll, type ConditionalRemove, type ObjectStore } from './objects/obj
 import { Records } from './records.js'
 import { Leases } from './leases/leases.js'
 
-/** Of an image's name, what matters here: its manifest, and where it is kept whole, all of them. */
+/** What matters here of a name's record: its manifest, and all parts of a multi-platform image. */
 const digest = z.custom<Digest>(isDigest)
 const nameSchema = z.object({ digest, whole: z.object({ parts: z.array(z.object({ digest })) }).optional() })
 
 /**
- * Looks at `tail`, keys of what may not have reached the disk when the power went, and drops what
- * did not. Afterwards, of the objects in it:
- * - a blob that is there has its bytes: their digest was compared;
- * - an image that is there has its manifest, its config and all of its layers: one that lacks any
- *   of them is gone with all its names;
- * - an upload that is there has all that came, or had not all of it yet (whoever keeps uploads ends
- *   those);
- * - indexes are gone: they are made again when they are wanted.
+ * Examines the objects with the keys `tail`, which may not have reached the disk before a loss of
+ * power, and deletes those that did not. Afterwards, of the objects in `tail`:
+ * - a blob that still exists has its bytes: their digest was compared;
+ * - an image that still exists has its manifest, its config and all of its layers: an image that
+ *   lacked one of them has lost all its names;
+ * - a lease that still exists has all bytes that it received, or was still receiving (the reaper
+ *   ends those);
+ * - indexes are deleted: they are made again when they are needed.
  *
- * Nobody else may have the store open. Idempotent. Bytes that nothing needs any more are left to
- * the collector. `warn` gets a line for each image and upload.
+ * No other process may have the store open. Idempotent. Bytes that nothing needs any more are left
+ * to the collector. `warn` gets a line for each image and upload that is gone.
  */
 export async function mendTail(
   store: ObjectStore & ConditionalRemove,
@@ -41,8 +41,9 @@ export async function mendTail(
 ): Promise<void> {
   const below = (prefix: string) => tail.filter((key) => key.startsWith(prefix))
   await store.delete(below(PREFIX.indexes))
-  // Marks may be lost, and what they are marks of not: the storage service makes them again.
-  // Only those that are there: to delete one takes a lock's file, and the disk may be full.
+  // Marks may be lost while their records are not. So the notes that all marks exist are deleted,
+  // and the storage service makes the marks again. Only notes that exist are deleted: a delete
+  // makes a lock's file, and the disk may be full.
   for (const key of [keys.allUsedMarked, keys.allNamesMarked, keys.allManifestsKept])
     if (await store.stat(key)) await store.delete([key])
   const unproven = new Set(below(PREFIX.data))
@@ -63,8 +64,8 @@ export async function mendTail(
 }
 
 /**
- * Bytes that were on disk before are not read again: what happens to those later is the scrub's to
- * find.
+ * Whether the blob has its bytes. Bytes that were on disk before are not read again: a loss of
+ * power does not change them.
  */
 async function isComplete(
   store: ObjectStore,
@@ -84,8 +85,8 @@ async function isComplete(
 }
 
 /**
- * Of an image with a name in the tail all is looked for; of the others, whether they need something
- * that was lost.
+ * If an image has a name in the tail, everything that it needs is looked for. The other images are
+ * removed only if they need something that was lost.
  */
 async function dropImages(
   store: ObjectStore,
@@ -118,7 +119,9 @@ async function dropImages(
   }
 }
 
-/** A blob of the image that is not there, or, if `among` is given, that is in it. */
+/**
+ * A blob that the manifest needs and that is missing; if `among` is given, one that is in `among`.
+ */
 async function lackOf(
   blobs: BlobStore,
   manifest: Digest,
@@ -129,7 +132,7 @@ async function lackOf(
   try {
     const what = `manifest ${manifest}`
     const { config, layers } = readReferences(await blobs.read(manifest, MAX_STORED_JSON_BYTES), what)
-    // What an index names is here or was never: what is here has its own place in the record.
+    // What an index names is not looked for: the name's record lists the parts that the store has.
     needed = [...(config ? [config] : []), ...layers].map(({ digest }) => digest)
   } catch (error) {
     if (!(error instanceof StrataError)) throw error
@@ -143,9 +146,9 @@ async function lackOf(
 }
 
 /**
- * Uploads of which bytes were to be worked on that are no proven blob: nobody hashes those again.
- * One still receiving is ended by its keeper, as after any crash; one whose names are set needs its
- * bytes no more.
+ * Ends the leases with bytes in the tail that are not in a verified blob: nothing verifies such
+ * bytes again. A lease that is still receiving is left to the reaper, as after any crash. A lease
+ * whose names are set does not need its bytes any more.
  */
 async function dropUploads(
   store: ObjectStore,

@@ -44,16 +44,16 @@ const PATIENCE_MS = 10_000
  * Laws:
  * - A view is made once for all requests that ask for it meanwhile. When the last of them has left
  *   (its signal), the making stops.
- * - No request waits for the making of another image: waits for the store and the queue do not hold
- *   each other up.
+ * - No request waits while the view of another image is made: their waits for the store and the
+ *   queue are independent.
  * - All views that are kept, in use or being made weigh at most STRATA_FILES_MEMORY together. A
  *   view's weight is reserved before an index is read. It is released if the making ends without a
  *   view. An image that needs more alone is refused.
  * - Views without a user make room, the one used longest ago first. Without room a request waits
  *   for PATIENCE_MS. There is no queue: a request that fits goes first, so that a large image does
  *   not delay small ones.
- * - A layer that two views have is in memory once, as the same object. A difference recognises by
- *   that that the layer is the same.
+ * - A layer that two views have is in memory once, as the same object. So a difference sees that
+ *   the layer is the same.
  */
 export class Trees {
   /** Views by name, in the order of their last use. */

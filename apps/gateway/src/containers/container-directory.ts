@@ -44,7 +44,7 @@ export class ContainerDirectory {
 
   /**
    * A page of all nodes' containers, in the order of their ids. Holds the page, and one page of
-   * each of `AT_ONCE` nodes. `gone`: here and below, aborted when the client has left.
+   * each of `AT_ONCE` nodes. Here and below, `gone` aborts when the client has left.
    */
   async page(query: ListContainers, gone: AbortSignal): Promise<Page<ContainerView>> {
     let page: Page<ContainerView> = { items: [] }
@@ -53,7 +53,7 @@ export class ContainerDirectory {
     return page
   }
 
-  /** Gives every container to `use`, in no order. Holds no more than `page`. */
+  /** Calls `use` for every container, in no order. Holds one page of each of `AT_ONCE` nodes. */
   async visit(gone: AbortSignal, use: (container: ContainerView) => void): Promise<void> {
     const visitNode = async (node: KnownNode): Promise<void> => {
       let after: string | undefined
@@ -122,8 +122,9 @@ export class ContainerDirectory {
   }
 
   /**
-   * By id, name, or the unique beginning of an id: as docker, a full id first, then a name, then a
-   * prefix. Asks Redis a fixed number of times; for a prefix, once for each node.
+   * The container with this id, name, or unique beginning of an id. As in docker, a full id is
+   * tried first, then a name, then a prefix. Asks Redis a fixed number of times; for a prefix, once
+   * for each node.
    */
   async find(text: string): Promise<ContainerView> {
     const exact = (await this.#byId(text)) ?? (await this.#byName(text))

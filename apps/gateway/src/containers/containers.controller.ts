@@ -149,8 +149,8 @@ export class ContainersController {
         'cache-control': 'no-store',
       })
       reply.raw.flushHeaders()
-      // Who leaves early ends the stream; a node that died cuts it, so that the client sees an
-      // error and not an end.
+      // If the client leaves, the stream ends. If the node dies, the connection is cut, so that the
+      // client sees an error and not an end.
       await pipeline(answer, reply.raw, { signal: gone }).catch(() => reply.raw.destroy())
     })
   }

@@ -11,7 +11,9 @@ import { ContainerDirectory } from './container-directory.js'
 import { randomName } from './names.js'
 import { NodeApiClient } from './node-api-client.js'
 
-/** A start of a container, under way as the request `job`; without one it runs already. */
+/**
+ * A start of a container, under way as the request `job`. Without `job` the container runs already.
+ */
 export interface BegunStart {
   readonly id: string
   readonly job: string | undefined
@@ -19,8 +21,8 @@ export interface BegunStart {
 
 /**
  * Turns requests to create or launch a container into a `place` job, and requests to start one into
- * a `start` job on the node that has it. Which node takes a `place`, and all that follows, is the
- * nodes' matter.
+ * a `start` job on the node that has it. The nodes decide which of them takes a `place` job, and do
+ * all that follows.
  */
 @Injectable()
 export class LaunchService {
@@ -75,11 +77,11 @@ export class LaunchService {
   }
 
   /**
-   * The container, once it was launched; the launch's own error otherwise, in the words of its node
-   * if that answers.
+   * The container, once it was launched.
+   * @throws StrataError why the launch failed, with the message of its node if that answers
    */
   async launched(image: string, container: string, job: string, signal: AbortSignal): Promise<ContainerView> {
-    // Of an image that was removed meanwhile the node says only what it misses.
+    // If the image was removed meanwhile, the node's error names only the part that is missing.
     await this.images.reading(image, () =>
       this.requests.result(
         'launch',
@@ -92,8 +94,8 @@ export class LaunchService {
   }
 
   /**
-   * Resolves when the job is queued. The start has the number after those that the container has
-   * had; so a job that runs twice, and requests that come at once, start one process.
+   * Resolves when the job is queued. The start has the next number after the container's earlier
+   * starts. So a job that runs twice, or several requests at once, start one process.
    * @throws StrataError `container_not_found`, `container_ambiguous`, `node_unavailable`,
    * `job_exists`, `queue_unavailable`
    */
@@ -111,7 +113,10 @@ export class LaunchService {
     return { id, job }
   }
 
-  /** The container, once the start has ended well; its error otherwise, in its node's words. */
+  /**
+   * The container, once the start has ended well.
+   * @throws StrataError why the start failed, with the message of its node
+   */
   async started({ id, job }: BegunStart, signal: AbortSignal): Promise<ContainerView> {
     if (job !== undefined)
       await this.requests.result('start', job, signal, async (error) => {

@@ -16,7 +16,7 @@ import { NodeDirectory, whyNoNode, type NodeRecord } from '@strata/queue'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 
 const CONNECT_MS = 2_000
-/** How often it is looked whether the nodes that are being asked are still registered. */
+/** How often it is checked that the nodes of open requests are still registered. */
 export const LOOK_MS = 2_000
 /**
  * A node that is not registered at so many looks in a row counts as gone. Nodes register again
@@ -28,11 +28,11 @@ export const LET_GO_MS = 5_000
 
 /**
  * What may be asked of a node:
- * - `glance`: something that others can tell too, if less well;
+ * - `glance`: others know this too, if less exactly;
  * - `question`: the node answers from memory;
- * - `command`: the node works on its disk first. What it was told to do it does, also when the
+ * - `command`: the node works on its disk before it answers. It carries out the command even if the
  *   client leaves;
- * - `stop`: a command that takes as long as its caller has allowed the container;
+ * - `stop`: a command that may take as long as the caller gives the container to stop;
  * - `follow`: the answer comes as long as the container runs.
  */
 export type Asking = 'glance' | 'question' | 'command' | 'stop' | 'follow'
@@ -78,8 +78,8 @@ interface Message {
 }
 
 /**
- * Calls the node APIs: what only a node itself knows or does is asked of it over HTTP, on a unix
- * socket or TCP, with the shared secret. A node's problem comes out as the error it was.
+ * Calls the node API of nodes over HTTP, on a unix socket or TCP, with the shared secret. A problem
+ * that a node answers is thrown as the error that it was there.
  *
  * Laws:
  * - Every request ends: by its answer, by its time (`ASKING`), when its client has left, or when
@@ -101,16 +101,19 @@ export class NodeApiClient implements OnApplicationShutdown {
     this.#secret = readSecretFile(config.STRATA_NODE_SECRET_FILE, 'STRATA_NODE_SECRET_FILE')
   }
 
-  /** A request that needs a node is refused at once where none can take it. */
+  /**
+   * Refuses a request that needs a node if no node is ready.
+   * @throws StrataError `node_unavailable`
+   */
   async requireNode(): Promise<void> {
     const statuses = await this.nodes.statuses()
     if (!statuses.some(({ state }) => state === 'ready')) throw new StrataError('node_unavailable', whyNoNode(statuses))
   }
 
   /**
-   * Why a launch failed, as the node that tried it tells the caller: Redis has no more than the
-   * code. Undefined where no living node knows (any more). All are asked: of a launch that no
-   * container came of, Redis does not know the node.
+   * Why a launch failed, with the message of the node that tried it: Redis has only the code.
+   * `undefined` if no live node knows it (any more). All nodes are asked, because Redis does not
+   * know the node of a launch that made no container.
    */
   async launchFailure(container: string, gone: AbortSignal): Promise<ToldError | undefined> {
     const asked = (await this.nodes.list()).map((node) =>
@@ -120,7 +123,7 @@ export class NodeApiClient implements OnApplicationShutdown {
   }
 
   /**
-   * Asks a node, and answers with what it says, checked by the contract.
+   * Sends a request to a node, and gives its answer, checked by the contract.
    * @param gone aborts when the client has left
    * @throws StrataError what the node answered; `node_unavailable`; `cancelled` if the client left
    */
@@ -192,15 +195,15 @@ export class NodeApiClient implements OnApplicationShutdown {
       })
       request.once('response', resolve)
       request.once('socket', (socket) => givenUp(socket, CONNECT_MS))
-      // Stays: a request that is ended after the answer has come is an error of the request once
-      // more.
+      // This listener stays: if the request is ended after the answer has come, it emits another
+      // error.
       request.on('error', (cause) => reject(open.failure(cause)))
       open.began(request)
       request.end(payload)
     })
     if ((answer.statusCode ?? 500) < 400) return answer
     const problem = JSON.parse(await text(answer, open)) as { code?: unknown; detail?: unknown }
-    // What the node has against this gateway is not the caller's to mend.
+    // The caller cannot mend a wrong secret, so it does not get the node's own error.
     if (answer.statusCode === 401)
       throw new StrataError(
         'node_unavailable',
@@ -254,7 +257,7 @@ class OpenRequest {
     if (this.#missed >= MOST_MISSED) this.#end(this.#silent())
   }
 
-  /** Why it failed, to who asked. */
+  /** The error that the caller gets. */
   failure(cause: unknown): StrataError {
     return this.#reason ?? this.#silent(cause)
   }

@@ -14,7 +14,7 @@ import {
 import { StrataError } from '@strata/base'
 import { listenerOf } from '@strata/platform'
 
-/** The open file that a client has, for reading at any place. Its user must `close` it. */
+/** An open file of a client (a passed fd), for reading at any offset. Its user must `close` it. */
 export interface CallersFile {
   readonly fd: number
   readonly size: number

@@ -67,7 +67,7 @@ export class LoadService implements OnApplicationShutdown {
   readonly #mostOpen: number
   /**
    * How many archives are being received, by their source. Each source has a limit of its own, so
-   * that clients that send keep no local file out.
+   * that uploads over HTTP do not keep local uploads out.
    */
   readonly #open = { body: 0, file: 0 }
   /** Deletions of the bytes of failed uploads. Their requests have been answered. */

@@ -2,7 +2,7 @@
  * Whether a client that sent this `Accept` takes a manifest of this media type (RFC 9110, 12.5.1;
  * weights other than 0 do not matter, since there is one form of a manifest only).
  *
- * A client that names no type of a manifest at all, as a browser does not, takes any.
+ * A client that names no media type of a manifest gets any.
  */
 export function isAccepted(accept: string | undefined, mediaType: string): boolean {
   const ranges = (accept ?? '').toLowerCase().split(',').map(parsed)

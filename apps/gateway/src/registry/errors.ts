@@ -1,7 +1,10 @@
 import { asStrataError, toldToCaller, type ErrorCode } from '@strata/base'
 import { PROBLEMS, type ErrorForm } from '@strata/platform'
 
-/** The codes of the specification (distribution-spec, "Error Codes"), and docker's for the rest. */
+/**
+ * The codes of the specification (distribution-spec, "Error Codes"), and docker's codes for the
+ * rest.
+ */
 type RegistryCode =
   | 'BLOB_UNKNOWN'
   | 'BLOB_UPLOAD_INVALID'
@@ -50,8 +53,8 @@ const STATUSES: Readonly<Partial<Record<ErrorCode, number>>> = {
 }
 
 /**
- * An error as the registry answers it. `detail` has the code of `/v1`, so that whoever knows that
- * finds it here.
+ * An error in the form of the registry API. `detail` has the code that `/v1` has for the same
+ * error.
  */
 export const registryErrors: ErrorForm = (thrown) => {
   const error = asStrataError(thrown)

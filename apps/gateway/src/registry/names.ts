@@ -2,7 +2,8 @@ import { asCode, StrataError } from '@strata/base'
 import { familiarReference, parseDigest, parseReference, type Digest, type Repository, type Tag } from '@strata/oci'
 
 /**
- * The repository that a name under `/v2/` means: the one of that name everywhere (decision 84).
+ * The repository that a name under `/v2/` means. It is the one that the name means as the name of
+ * an image everywhere else (decision 84).
  * @throws StrataError `name_invalid`
  */
 export function repositoryOf(name: string): Repository {

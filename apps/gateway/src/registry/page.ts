@@ -8,8 +8,8 @@ export interface PageQuery {
 }
 
 /**
- * Reads `n` and `last` (distribution-spec, "Listing Tags"). More than `MAX_PAGE` are as many: the
- * answer has a `Link`, by which a client finds the rest.
+ * Reads `n` and `last` (distribution-spec, "Listing Tags"). If `n` is more than `MAX_PAGE`, the
+ * page has `MAX_PAGE` entries: the answer has a `Link`, by which a client finds the rest.
  * @throws StrataError `bad_request` if `n` is not a number from 0, or `last` can be no name
  */
 export function pageIn(query: URLSearchParams): PageQuery {

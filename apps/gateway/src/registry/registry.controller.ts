@@ -20,10 +20,10 @@ import { routeOf, type Call, type Operation } from './routes.js'
 type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => Promise<void>
 
 /**
- * The registry's door: `/v2/` by distribution-spec 1.1.1. It reads requests and writes answers, and
- * `RegistryService` does the work. Routes stand in routes.ts, errors in errors.ts.
+ * The registry API: `/v2/` by distribution-spec 1.1.1. It reads requests and writes answers, and
+ * `RegistryService` and `PushService` do the work. Routes are in routes.ts, errors in errors.ts.
  *
- * Nest has one route for all of them, since no router knows names with slashes.
+ * Nest has one route for all of them, because its router cannot match names with slashes.
  */
 @ApiExcludeController()
 @Controller()
@@ -151,7 +151,10 @@ export class RegistryController {
     await reply.code(202).send()
   }
 
-  /** An upload; with `digest` the whole blob; with `mount` one that is here. */
+  /**
+   * Begins an upload. With `digest` the body is the whole blob. With `mount` the blob is in the
+   * store already.
+   */
   async #begin({ name, query }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
     const repository = repositoryOf(name)
     const [digest, mount, from] = [query.get('digest'), query.get('mount'), query.get('from')]
@@ -191,7 +194,7 @@ export class RegistryController {
     await this.#isThere(name, digest, reply)
   }
 
-  /** An answer that a chunk does not fit says where the upload is. */
+  /** If a chunk does not follow what was received, the answer says where the upload ends. */
   async #atRange<T>(name: string, id: string, reply: FastifyReply, work: () => Promise<T>): Promise<T> {
     try {
       return await work()
@@ -223,11 +226,11 @@ export class RegistryController {
   }
 }
 
-/** So many tags may be in the query of one manifest. */
+/** How many tags the query of one manifest may have. */
 const MAX_TAGS = 100
 const emptyChunk = (): Chunk => ({ source: Readable.from([]), length: 0 })
 
-/** An upload, as each answer about it says it. */
+/** The headers that each answer about an upload has. */
 function headersOf(name: string, { id, bytes }: UploadStatus) {
   return {
     location: `/v2/${name}/blobs/uploads/${id}`,

@@ -68,7 +68,7 @@ export class RegistryService {
   }
 
   /**
-   * A manifest, and its bytes as they were put if they are wanted.
+   * A manifest. Its bytes, as they were put, are read only if `areBytesWanted` is true for it.
    * @throws StrataError `manifest_not_found`; `corrupt` if its bytes are gone
    */
   async manifest(

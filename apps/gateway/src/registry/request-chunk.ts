@@ -5,7 +5,8 @@ import type { Chunk } from '@strata/store'
 /**
  * The body of a request as a chunk of an upload; `undefined` if the request has none.
  * @param idleMs how long the client may send nothing
- * @throws StrataError `range_invalid` if `Content-Range` is none, or is not as long as the body
+ * @throws StrataError `range_invalid` if `Content-Range` is not valid, or has another length than
+ * the body
  */
 export function chunkOf(request: IncomingMessage, idleMs: number): Chunk | undefined {
   const { 'content-length': length, 'content-range': header, 'transfer-encoding': encoding } = request.headers

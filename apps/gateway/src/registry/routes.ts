@@ -4,8 +4,9 @@ import { StrataError } from '@strata/base'
  * Every route of the registry (distribution-spec, "Endpoints"), as data: the operation, its method,
  * and its path behind `/v2/`. HEAD is served wherever GET is.
  *
- * `<name>` is one component or more, all others are one. A name may have components as `manifests`
- * or `blobs`: the last ones say what is meant, so each path has one meaning.
+ * `<name>` stands for one component or more, each other placeholder for one. A component of a name
+ * may be `manifests` or `blobs`. The last components decide which route it is, so each path has one
+ * meaning.
  */
 const ROUTES = [
   ['base', 'GET', ''],
@@ -26,7 +27,7 @@ const ROUTES = [
 
 export type Operation = (typeof ROUTES)[number][0]
 
-/** A request's route, and the components of its path. Those that a route has not are empty. */
+/** A request's route, and the parts of its path. A part that the route does not have is empty. */
 export interface Call {
   readonly operation: Operation
   readonly name: string

@@ -19,12 +19,12 @@ const LOOKS_AT_ONCE = 16
 /** Children that are read, and held in memory, at the same time. Each has at most 4 MiB. */
 const READS_AT_ONCE = 4
 
-/** Everything that an index names, and what the indexes among that name. */
+/** Everything below an index: what it names, and what the indexes among that name. */
 export interface Below {
   /**
-   * Those that the repository has, the index's own children first. Only those have a platform, if
-   * they are images. The first `MAX_SUBJECTS` that have a subject say so: as parts of the index
-   * they stay in the list of its referrers when their own records go.
+   * Those that the repository has, the index's own children first. Only own children that are
+   * images have a platform. The first `MAX_SUBJECTS` with a subject name it: as parts of the index
+   * they stay in the list of the subject's referrers after their own records have ended.
    */
   readonly parts: Whole['parts']
   /** Those that the repository does not have, or that cannot be read. */
@@ -106,7 +106,10 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
   return { parts: [...parts.values()], lacks, size: [...layers.values()].reduce((sum, size) => sum + size, 0) }
 }
 
-/** A manifest that the repository has, and all of which is held. */
+/**
+ * Reads a manifest and holds all that it names. `undefined`: it cannot be read, or a blob is
+ * missing.
+ */
 async function read(digest: Digest, { blobs, hold }: Sight) {
   try {
     const bytes = await blobs.read(digest, MAX_JSON_BYTES)

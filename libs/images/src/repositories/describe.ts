@@ -37,7 +37,7 @@ export interface Document {
   /** Of an index. */
   readonly children: readonly Descriptor[] | undefined
   readonly attached: Attached | undefined
-  /** Of a manifest that says that it is no image. */
+  /** Of a manifest that declares one: it is no image. */
   readonly artifactType: string | undefined
 }
 
@@ -106,12 +106,14 @@ function bounded(annotations: Record<string, string> | null | undefined): Pick<A
   return Buffer.byteLength(JSON.stringify(found)) <= MAX_ATTACHED_BYTES ? { annotations: found } : {}
 }
 
-/** The annotations of a manifest that are not in its record. */
+/** The annotations of a manifest, from its bytes: for one whose record does not have them. */
 export function annotationsOf(bytes: Uint8Array, digest: Digest): Record<string, string> {
   return parseJson(relationsSchema, bytes, `manifest ${digest}`, 'corrupt').annotations ?? {}
 }
 
-/** As the record of a manifest that is not listed as an image. */
+/**
+ * The document as a plain manifest, for the record of a manifest that is not listed as an image.
+ */
 export function plainOf({ digest, mediaType, size, attached }: Document, kept: PlainManifest['kept']): PlainManifest {
   return { digest, mediaType, manifestSize: size, kept, ...(attached ? { attached } : {}) }
 }
@@ -169,7 +171,10 @@ async function describeIndex(
   return { ...image, digest, mediaType, manifestSize, size, whole: { manifest: meant, parts } }
 }
 
-/** As an index that lists it would: for a manifest that has no record of its own. */
+/**
+ * The media type of a manifest without a record of its own, as an index that lists it would have
+ * it.
+ */
 export function mediaTypeOfPart(bytes: Uint8Array, digest: Digest): string {
   const document = parseJson(documentSchema, bytes, `manifest ${digest}`, 'corrupt')
   return document.mediaType ?? (document.manifests === undefined ? MEDIA.manifest : MEDIA.index)

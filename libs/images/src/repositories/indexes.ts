@@ -7,7 +7,10 @@ import { mergedRecords, mergedTags } from './merge.js'
 import type { RepositoryParts } from './repository-parts.js'
 import { isOfOneManifest } from './stops.js'
 
-/** What an index's record and its tags are to carry, from what is in the repository now. */
+/**
+ * Gives what an index's record and its tags must carry, by what the repository has now.
+ * `undefined`: there is no such index.
+ */
 export type DescribeIndex = (
   repository: Repository,
   index: Digest,
@@ -22,15 +25,17 @@ export type DescribeIndex = (
 >
 
 /**
- * The records of indexes follow what their repository has. Their names say which children are here
- * (`whole`), and the record also which are not (`lacks`).
+ * Keeps the records of indexes up to date with what their repository has. An index's entry by
+ * digest and its tags say which children the repository has (`whole`). The entry by digest also
+ * says which ones it lacks (`lacks`).
  *
  * **A child that comes** makes an index an image, or gives the image one platform more. **A child
  * that is deleted** is taken out of the index's records, so that nothing finds it any more. One
  * whose own record ends for want of a tag stays a part: the index's record keeps it.
  *
- * **Law**: an index whose child was put has no record, behind that put, that lacks the child.
- * - A writer of an index makes its record, *then* looks whether what the record lacks is here.
+ * **Law**: after the put of a child has ended, no index has a record that lacks the child.
+ * - A writer of an index makes its record, *then* looks whether the repository has what the record
+ *   lacks.
  * - A writer of a child makes its record, *then* looks for indexes that lack it.
  *
  * One of the two finds the other. If a process dies in between, the next collection does it
@@ -52,7 +57,7 @@ export class Indexes {
     private readonly describe: DescribeIndex,
   ) {}
 
-  /** Takes a manifest out of the indexes of the repository. `false`: none had it. */
+  /** Removes a manifest from the records of the repository's indexes. `false`: none had it. */
   async takeOut(repository: Repository, digest: Digest): Promise<boolean> {
     let isFound = false
     for (let pass = 0; pass < CAS_ATTEMPTS; pass++) {
@@ -83,7 +88,7 @@ export class Indexes {
     return untold
   }
 
-  /** Brings the names of an index to what its repository has. */
+  /** Updates an index's tags and its entry by digest to what the repository has now. */
   async update(repository: Repository, index: Digest, run: LeaseRun): Promise<void> {
     const { names, leases } = this.parts
     const key = keys.imageDigest(repository, index)

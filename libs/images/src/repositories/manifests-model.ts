@@ -1,17 +1,19 @@
 import { explore, type Model, type Verdict } from '@strata/base/testing'
 
 /**
- * The law of `Manifests`, small enough to try every interleaving: two writers put one manifest and
- * set a tag to it, each a tag of its own; a client deletes the manifest by its digest; `rmi` takes
- * the first tag away, and the manifest with the last one; a collection takes away the blob that
- * nothing refers to. Each of them may die at any step. One step here is one request to the store.
+ * A model for manifests-model.spec.ts of the law of `Manifests`. It is small enough to try every
+ * interleaving: two writers put one manifest and set a tag to it, each a tag of its own; a client
+ * deletes the manifest by its digest; `rmi` takes the first tag away, and the manifest with the
+ * last one; a collection takes away the blob that nothing refers to. Each of them may die at any
+ * step. One step here is one request to the store.
  *
  * The laws:
  * - when a writer was answered, its tag stands with the manifest's record, or another has taken the
  *   tag away since;
  * - while a record or a tag stands, the manifest's blob is there.
  *
- * The `wrong` rules each leave out one thing that looks superfluous:
+ * The `wrong` rules each leave out one thing that looks superfluous. The spec shows that without it
+ * a law breaks:
  * - `renew`: a writer does not renew the record after its tag;
  * - `look`: it looks whether the record is there, and does not renew it;
  * - `again`: it renews the record, and does not begin again if that is gone;

@@ -26,12 +26,14 @@ export interface StoredManifest {
   readonly attached?: Attached | undefined
 }
 
-/** A manifest that all is held of, and that nobody sees yet: see `Manifests.prepare`. */
+/**
+ * A manifest of which everything is held, and that no record shows yet: see `Manifests.prepare`.
+ */
 export interface PreparedManifest {
   readonly manifest: StoredManifest
-  /** What its record is to carry. */
+  /** What its record must carry. */
   readonly record: RecordedManifest
-  /** What a tag is to carry. */
+  /** What a tag must carry. */
   readonly tagged: RecordedManifest
   /** Of an index: the children that the repository does not have. */
   readonly lacks?: readonly Digest[] | undefined
@@ -168,7 +170,7 @@ export class Manifests {
     return this.parts.names.retireManifest(entry)
   }
 
-  /** The same of `Names.retireUntagged`. */
+  /** As `Names.retireUntagged`, after the indexes that lack the manifest were updated. */
   async retireUntagged(repository: Repository, digest: Digest): Promise<void> {
     if (await this.#tellIndexes(repository, digest)) await this.parts.names.retireUntagged(repository, digest)
   }
@@ -201,7 +203,7 @@ export class Manifests {
     if (haveCome.some(Boolean)) await this.#indexes.update(repository, index, run)
   }
 
-  /** Brings the record of an index to what its repository has now. */
+  /** Updates the records of an index to what its repository has now. */
   async lookAgain(repository: Repository, index: Digest, run: LeaseRun): Promise<void> {
     await this.#indexes.update(repository, index, run)
   }
@@ -216,8 +218,9 @@ export class Manifests {
   }
 
   /**
-   * Whether it is there. `beside`: an index whose own record is not asked. That of a large one is
-   * large, and would be read for each of its children.
+   * Whether the repository has the manifest, by a record of its own or as a part of an index. The
+   * record of the index `beside` is not read: that of a large index is large, and would be read for
+   * each of its children.
    */
   async has(repository: Repository, digest: Digest, beside?: Digest): Promise<boolean> {
     return (await this.#record(repository, digest)) !== undefined || this.#isPart(repository, digest, beside)
@@ -228,7 +231,7 @@ export class Manifests {
     return (await names.read(keys.imageDigest(repository, digest))) ?? oldTags.find(repository, digest)
   }
 
-  /** Whether it is there as a part of an index. */
+  /** Whether the repository has it as a part of an index. */
   async #isPart(repository: Repository, digest: Digest, beside?: Digest): Promise<boolean> {
     const { names, oldTags } = this.parts
     for await (const _ of names.parentsOf(repository, digest, beside)) return true
@@ -245,8 +248,8 @@ export class Manifests {
   }
 
   /**
-   * Takes the manifest and all of its tags away from the repository, and out of the indexes there
-   * that have it. `false`: it is not there.
+   * Removes the manifest and all of its tags from the repository, and from the indexes there that
+   * have it. `false`: the repository does not have it.
    */
   async delete(repository: Repository, digest: Digest): Promise<boolean> {
     const { names, oldTags } = this.parts
@@ -284,9 +287,10 @@ export class Manifests {
   }
 
   /**
-   * Makes sure that the repository has the record, with everything that any put has said of the
-   * manifest. (Without a repository: that of images that never had a name.) The lease holds
-   * everything that the manifest refers to. `lacks`: of an index, if it was looked at just now.
+   * Makes sure that the repository has the manifest's record, with everything that all puts have
+   * said of it. (Without a repository: the record of an image that never had a name.) The lease
+   * must hold everything that the manifest refers to. `lacks`: for an index that was looked at just
+   * now.
    */
   async keep(
     repository: Repository | undefined,
@@ -308,7 +312,7 @@ export class Manifests {
       }
       if (repository === undefined) return
       await repositoryNames.add(repository)
-      // Also of a record that was there: who made it may have died before it told the indexes.
+      // Also for a record that was there: its maker may have died before it updated the indexes.
       await this.#indexes.add(repository, record.digest, run)
       await this.complete(repository, record.digest, lacks ?? [], run)
       return
@@ -317,8 +321,8 @@ export class Manifests {
   }
 
   /**
-   * Makes the record of a manifest again whose tag is moved, if the record does not exist. `true`:
-   * it was made. If the tag then turns out to be changed already, the caller takes it back
+   * Makes the record of a manifest that is about to lose a tag, if the record does not exist.
+   * `true`: it was made. If the caller then finds the tag changed already, it ends the record again
    * (`Names.retireUntagged`): the manifest may have been removed.
    */
   async keepMoved(repository: Repository, record: RecordedManifest, run: LeaseRun): Promise<boolean> {
@@ -427,8 +431,8 @@ export class Manifests {
 export const MAX_PAGE = 1_000
 
 /**
- * Names below a prefix, in their order: at most `limit` and `MAX_PAGE` behind `after`. Reads no
- * record.
+ * Names below a prefix and behind `after`, in their order: at most `wanted`, and at most
+ * `MAX_PAGE`. Reads no record.
  */
 export async function pageOf(
   store: ObjectStore,

@@ -13,7 +13,7 @@ export function mergedRecords(before: RecordedManifest, record: RecordedManifest
   return record.kept === 'digest' ? withParts(record, before.whole) : withParts(before, record.whole)
 }
 
-/** Gives `record` itself if the parts are nothing new. */
+/** Adds parts to a record. Gives `record` itself if it has all of them. */
 export function withParts<T extends RecordedManifest>(record: T, parts: Whole | undefined): T {
   const whole = unitedParts(record.whole, parts)
   if (!whole || whole === record.whole) return record
@@ -21,7 +21,7 @@ export function withParts<T extends RecordedManifest>(record: T, parts: Whole | 
   return { ...record, whole: { ...whole, manifest: record.whole?.manifest ?? whole.manifest } }
 }
 
-/** The same of what a tag carries. @throws StrataError `limit_exceeded` */
+/** Joins what a tag carries and what it must carry. @throws StrataError `limit_exceeded` */
 export function mergedTags(before: RecordedManifest, record: RecordedManifest): RecordedManifest {
   if (!isPlain(before) && !isPlain(record)) return unitedRecord(before, record)
   if (!isPlain(record)) return record

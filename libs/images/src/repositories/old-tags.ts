@@ -3,15 +3,15 @@ import { keys, listAll, parseImageKey, PREFIX, TOMBSTONE_BYTES, type ObjectStore
 import { recordOf, type RecordedManifest } from '../image.js'
 import type { Names } from '../names.js'
 
-/** Tags read at once. */
+/** How many tags are read at the same time. */
 const AT_ONCE = 16
 
 /**
- * What the tags of repositories say while not every tag has its manifest's record: on a store of an
- * older version until the storage service has made the records at its start (`Upkeep`), and after a
- * loss of power. So a registry answers for what an older version has loaded from its first request
- * on. Until then a look-up reads all tags of its repository, and the catalog lists all names.
- * Afterwards none of this makes a store call.
+ * Finds manifests by the tags of their repository, for as long as not every tag has its manifest's
+ * record: on a store of an older version, and after a loss of power, until the storage service has
+ * made the records at its start (`Upkeep`). So a registry serves what an older version has loaded
+ * from its first request on. Until then a look-up reads all tags of its repository, and the catalog
+ * lists all names. Afterwards a look-up here makes no store call.
  */
 export class OldTags {
   #areAllKept = false

@@ -15,9 +15,9 @@ export interface Referrer {
   readonly annotations: Readonly<Record<string, string>>
 }
 
-/** A page is read in turns of so many manifests, each of at most 4 MiB. */
+/** How many manifests of a page are read at the same time. Each has at most 4 MiB. */
 const AT_ONCE = 4
-/** A page ends before its referrers have more bytes than this, as JSON. A single one may have. */
+/** A page ends before its referrers have more bytes than this as JSON, but it has at least one. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 /**
@@ -94,7 +94,7 @@ export class Referrers {
     return bytes && readDocument(digest, bytes, mediaTypeOfPart(bytes, digest))
   }
 
-  /** Of one whose bytes are gone there are none to tell: it is deleted, or damaged. */
+  /** Empty if the manifest's bytes are gone: it was deleted, or is damaged. */
   async #annotations(digest: Digest, attached: Attached): Promise<Record<string, string>> {
     if (attached.annotations) return attached.annotations
     const bytes = await this.#bytes(digest)

@@ -2,7 +2,7 @@ import type { BlobStore, Leases, ObjectStore, RepositoryBlobs, RepositoryNames }
 import type { Names } from '../names.js'
 import type { OldTags } from './old-tags.js'
 
-/** What the layer of repositories works on. */
+/** What the classes of this folder share. `Repositories` makes it once. */
 export interface RepositoryParts {
   readonly store: ObjectStore
   readonly names: Names

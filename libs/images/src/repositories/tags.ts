@@ -35,8 +35,7 @@ export class Tags {
 
   /**
    * Points the tag at a manifest of the repository. The manifest that had the tag stays in the
-   * repository. The lease must hold what the manifest refers to: either it has put the manifest, or
-   * this call holds that.
+   * repository. Holds for the lease what the manifest refers to.
    * @throws StrataError `not_found` if the repository has no such manifest; `layer_missing`,
    * `upload_interrupted`
    */
@@ -49,8 +48,8 @@ export class Tags {
   }
 
   /**
-   * Puts a manifest for the sake of its tag, and sets the tag. A removal of the manifest's other
-   * tags, or of images without a tag, that comes in between takes nothing away from this call.
+   * Puts a manifest and points the tag at it. If another call removes the manifest's other tags, or
+   * prunes images without a tag, at the same time, this call still has its full effect.
    * @throws as `Manifests.put`
    */
   async put(
@@ -113,7 +112,7 @@ export class Tags {
     await this.#point(repository, tag, record, run, { record })
   }
 
-  /** `kept`: what the record of the manifest is to carry. */
+  /** `kept`: what the record of the manifest must carry. */
   async #point(
     repository: Repository,
     tag: Tag,

@@ -7,13 +7,14 @@ import type { OldTags } from './old-tags.js'
 import type { Repositories } from './repositories.js'
 import { isOfOneManifest } from './stops.js'
 
-/** So many names get their manifests' records under one lease. */
+/** How many names get their manifests' records under one lease. */
 const KEPT_AT_A_TIME = 1_000
 
 /**
  * Brings what older versions wrote, and what dead processes left, into the form that look-ups rely
- * on: names have their marks, every tag has its manifest's record, every repository that has a
- * manifest its key, and the keys of its blobs, and the record of an index names all below it.
+ * on. Every name has its marks. Every tag has its manifest's record. Every repository with a
+ * manifest has its own key, and the keys of its blobs. The record of an index names everything
+ * below it.
  */
 export class Upkeep {
   readonly #repositoryNames: RepositoryNames
@@ -31,7 +32,7 @@ export class Upkeep {
 
   /**
    * All of it, once for each store and after a loss of power. For the start of the storage service.
-   * It may die at any line: that all is done is noted last.
+   * It may die at any line: the note that all is done is written last.
    */
   async begin(): Promise<void> {
     await this.names.markAll()
@@ -68,7 +69,7 @@ export class Upkeep {
     }
   }
 
-  /** What has become necessary since. For the collection. */
+  /** The same for what was written since `begin`. For the collection. */
   async tidy(): Promise<void> {
     // A service of an older version writes no marks, and for an entry by digest no keys of blobs.
     // Before the marks: afterwards nothing shows that it was such a service.
@@ -80,7 +81,8 @@ export class Upkeep {
 
   /**
    * One pass over all names, repository by repository. Makes the manifests' records, and the keys
-   * of repositories, of names that are `wanted`: told whether the record is there.
+   * of repositories, for the names for which `wanted` is true. `wanted` gets whether the record
+   * exists.
    */
   async #pass(wanted: (isKept: boolean) => boolean): Promise<void> {
     const listed = new Set<Repository>()

@@ -40,8 +40,8 @@ export class Bookkeeping implements Snapshotter {
 
   /**
    * `first`: no other live process has the folder open. Then everything that dead processes left is
-   * deleted. What cannot be deleted is left for the next time, and `warn` is told: it is in the way
-   * of nobody.
+   * deleted. What cannot be deleted stays for the next start, and `warn` gets a sentence: it does
+   * not disturb any work.
    */
   static async open(
     folder: SnapshotFolder,

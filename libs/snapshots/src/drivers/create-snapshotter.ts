@@ -8,20 +8,23 @@ import { probe, type ProbeResult } from './probe.js'
 export interface SnapshotterOptions {
   /** Made with mode 0700 if it is missing. It must lie below a private mount of the caller's. */
   readonly folder: string
-  /** Without it, the first of `DRIVERS` that works here. */
+  /** Without it, the first driver of `DRIVERS` that works in the folder. */
   readonly driver?: DriverName | undefined
-  /** By driver, the variant that is allowed. Without it, the driver's first that works here. */
+  /**
+   * For each driver, the one variant that is allowed. Without an entry, the driver's first variant
+   * that works in the folder.
+   */
   readonly variants?: Readonly<Partial<Record<DriverName, string | undefined>>>
   /** The process's memory for the indexes of layers. */
   readonly memory?: IndexMemory
-  /** Told of what dead processes left and what cannot be deleted now. */
+  /** Gets a sentence for each thing that dead processes left and that cannot be deleted now. */
   readonly warn?: (message: string) => void
 }
 
 export interface CreatedSnapshotter {
   readonly snapshotter: Snapshotter
   readonly chosen: ProbeResult
-  /** Of each variant that is better than the chosen one, and of that: the best first. */
+  /** The results of the chosen variant and of each one before it in `VARIANTS`, in that order. */
   readonly probes: readonly ProbeResult[]
 }
 

@@ -6,8 +6,9 @@ import type { Snapshotter } from '../snapshotter.js'
 import { driverRow, type Variant } from './drivers.js'
 
 /**
- * Opens a driver on a folder, without a test whether it works here. `memory`: the process's memory
- * for the indexes of layers. `warn` is told what of dead processes cannot be deleted.
+ * Opens a driver on a folder, without testing whether it works there. `memory`: the process's
+ * memory for the indexes of layers. `warn` gets a sentence for each thing that dead processes left
+ * and that cannot be deleted.
  */
 export async function openSnapshotter(
   path: string,

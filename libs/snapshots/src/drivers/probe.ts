@@ -28,10 +28,11 @@ export type ProbeResult = Variant & {
 }
 
 /**
- * Tests what works in this folder, by doing it, the best first, up to the first that works and
- * `suffices`: those after it would make no difference. The kernel's features are no answer, because
- * much depends on the file system of the folder. Leaves nothing behind, and deletes what a probe
- * left that was killed. What it cannot delete it tells `warn`.
+ * Tests the variants of all drivers in this folder, the best first, by doing what a driver does.
+ * Stops after the first one that works and for which `suffices` is true: the others would not be
+ * chosen. The kernel's features do not show what works, because much depends on the file system of
+ * the folder. Leaves nothing behind, and deletes what a killed probe left. If that cannot be
+ * deleted, `warn` gets a sentence.
  */
 export async function probe(
   folder: string,

@@ -28,7 +28,7 @@ export class LinkTargets implements Disposable {
     this.#name = Buffer.concat([tree, Buffer.from('.links')])
   }
 
-  /** Keeps a file that was made at this name and gets so many more links. */
+  /** Keeps a file that was made at this name, for `links` more names. */
   keep(key: string, links: number, dirfd: number, name: Buffer): void {
     linkat(dirfd, name, this.#folder(), key)
     this.#left.set(key, links)

@@ -32,24 +32,27 @@ import { storeFixture, storeLayer } from './make-layers.js'
 import { describedFolder, readTree } from './rootfs-listing.js'
 
 /**
- * Checks that a driver does not pass, and why it need not. They run too, and must fail. A name that
- * no check has is an error.
+ * Checks that a driver may fail, and why. They run too, and must fail. A name that is not the name
+ * of a check is an error.
  */
 export interface Departure {
   readonly reason: string
   readonly tests: readonly string[]
 }
-/** A driver on the folder; called again on the same folder it stands for the next start. */
+/**
+ * Opens the driver on the folder. A second call on the same folder stands for the next start of a
+ * node.
+ */
 type SnapshotterFactory = (folder: string) => Promise<Snapshotter>
 
 interface Place {
   readonly snapshots: Snapshotter
-  /** The driver's. */
+  /** The driver's folder. */
   readonly folder: string
   readonly layout: Layout
-  /** For layers' files. */
+  /** The folder of the layers' files. */
   readonly layers: string
-  /** To mount at; whoever is not root may go there. */
+  /** A mount point that every user may enter. */
   readonly target: string
   readonly create: SnapshotterFactory
 }

@@ -32,8 +32,9 @@ export class BlobReader {
   }
 
   /**
-   * What `read` gives of the blob's record. A record may be replaced, and its bytes deleted,
-   * between the two: then the next record has others.
+   * Reads the blob's record, calls `read` with it, and gives what that gives. If another process
+   * replaces the record and deletes its bytes in between, `read` finds nothing. Then this begins
+   * again with the new record.
    * @throws StrataError `not_found`; `corrupt` if the record is damaged
    */
   async #readFrom<T>(digest: Digest, read: (record: BlobRecord) => Promise<T | undefined>): Promise<T> {
@@ -94,7 +95,7 @@ export class BlobReader {
   }
 }
 
-/** @throws StrataError `not_found` */
+/** The error that a blob is not in the store. It is returned, not thrown. */
 export function absent(digest: Digest): StrataError {
   return new StrataError('not_found', `blob ${digest} is not in the store`)
 }

@@ -3,8 +3,9 @@ import { z } from 'zod'
 import { leaseInKey } from '../keys.js'
 
 /**
- * In so many objects may a blob's bytes lie. A lease's longest id makes keys of 106 characters, and
- * 1,000 pieces 150 KiB of the 256 KiB that a record may have. The rest is room for 1,500 holds.
+ * A blob's bytes lie in at most this many objects. With the longest id of a lease, a key has 106
+ * characters. So 1,000 pieces take 150 KiB of the 256 KiB that a record may have. The rest is room
+ * for 1,500 holds.
  */
 export const MAX_PIECES = 1_000
 
@@ -14,15 +15,15 @@ const pieceSchema = z.object({
   /** In bytes. */
   size: z.number().int().nonnegative(),
 })
-/** One of the objects that a blob's bytes lie in, one behind the other. */
+/** One of the ordered objects that hold a blob's bytes. */
 export type Piece = Readonly<z.infer<typeof pieceSchema>>
 
 const common = {
   /** Of the blob as it travels, in bytes. */
   size: z.number().int().nonnegative(),
-  /** Of a layer: the digest of its uncompressed tar, once that is proven. */
+  /** Only of a layer: the digest of its uncompressed tar, after it was verified. */
   diffId: z.custom<DiffId>(isDiffId, 'not a sha256 digest').optional(),
-  /** The leases that count on it. Ended ones may still be named; only live ones matter. */
+  /** The leases that hold it. Ended leases may still be in the list; only live ones matter. */
   holders: z.array(z.string().max(64)),
   /** The record does not count yet: see `BlobStore`, "in two steps". */
   pending: z.literal(true).optional(),
@@ -47,7 +48,7 @@ export type BlobRecord = z.infer<typeof blobRecordSchema>
 /** Where a blob's bytes are. */
 type BlobBytes = { readonly data: string } | { readonly pieces: readonly Piece[] }
 
-/** Bytes that the caller has proven to have a digest, under `data/` keys of its lease. */
+/** Bytes whose digest the caller has verified. They lie under `data/` keys of its lease. */
 export type ProvenData = BlobBytes & { readonly size: number; readonly diffId?: DiffId }
 
 /** The objects that a blob's bytes are in, in order: at least one. */
@@ -73,7 +74,9 @@ interface PieceRange {
   readonly end: number
 }
 
-/** What the bytes from `start` to `end` of the blob are in, in order; nothing if there are none. */
+/**
+ * The parts of the pieces that hold the blob's bytes from `start` to `end` (exclusive), in order.
+ */
 export function pieceRanges(pieces: readonly Piece[], start: number, end: number): PieceRange[] {
   const ranges: PieceRange[] = []
   let at = 0

@@ -24,12 +24,18 @@ import {
 } from './blob-record.js'
 import { absent, BlobReader } from './blob-reader.js'
 
-/** Objects looked at at once. */
+/** How many objects are looked at at the same time. */
 const AT_ONCE = 16
-/** So many objects of ended leases are in memory at once, and those of one lease more. */
+/**
+ * As soon as `deleteUnused` holds this many objects in memory, it deletes them. The objects of one
+ * lease may come on top.
+ */
 const MOST_UNUSED = 100_000
 
-/** Told of a lease that cannot be cleared. What it throws ends the call. */
+/**
+ * Called for each lease whose data cannot be listed or deleted. If it throws, the call ends with
+ * that error.
+ */
 type OnFailure = (lease: string, error: unknown) => void
 
 /** A blob as a list shows it. */
@@ -44,43 +50,45 @@ export interface ListedBlob {
 export type DamagedBlob = Pick<ListedBlob, 'digest' | 'etag' | 'recordSize'>
 
 /**
- * Blobs by digest. A blob's record, at its digest's key, makes bytes visible that lie elsewhere; so
- * a digest is seen only when its bytes are proven, and bytes are never moved or copied.
+ * Blobs by digest. The bytes lie under `data/` keys. The blob's record, under the key of its
+ * digest, says where they are, and makes them visible. So a digest is visible only after its bytes
+ * were verified, and bytes are never moved or copied.
  *
- * A blob's bytes lie in one object or in several **pieces**, one behind the other, at most
- * `MAX_PIECES`. So bytes that come in several requests are not copied when all have come. Readers
- * see no difference: ranges go across pieces. All pieces are of one lease, and go together. Only
- * `localPath` has nothing to give for several.
+ * A blob's bytes lie in one object, or in up to `MAX_PIECES` ordered **pieces**. So bytes that
+ * arrive in several requests need no copy at the end. Readers see no difference: a range may span
+ * pieces. One lease wrote all pieces of a blob, and they are deleted together. Only `localPath`
+ * gives nothing for a blob in pieces.
  *
- * **A blob that someone counts on is never collected.** Whoever needs digest D for lease U puts U
- * among the holders of D's record by compare-and-set: `hold` when it is there, `commit` with bytes
- * of its own when it is not. U's record lives from before the first hold until after the names are
- * visible. The collector lists blob records with their ETags, *then* the live leases, *then* reads
- * all references, and replaces what nobody needs by a tombstone *if its ETag is still that of the
- * list*; only then it deletes the bytes. Every hold changes the record, so a collector that has not
- * seen it fails; whoever ended before the second step has its name read in the third. A writer that
- * meets a tombstone takes it for absence and replaces it. store-model.ts tries every interleaving
- * of exactly these steps.
+ * **A blob that someone counts on is never collected.** A writer that needs digest D for lease L
+ * adds L to the holders of D's record by compare-and-set: by `hold` if the blob exists, else by
+ * `commit` with bytes of its own. L's record lives from before the first hold until after the names
+ * are visible. The collector lists blob records with their ETags, *then* the live leases, *then*
+ * reads all references, and replaces what nobody needs by a tombstone *if its ETag is still that of
+ * the list*; only then it deletes the bytes. Every hold changes the record, so a collector that has
+ * not seen the hold fails. If a lease ended before the second step, its names are visible, and the
+ * third step reads them. A writer that finds a tombstone treats the blob as absent and replaces the
+ * tombstone. store-model.ts tries every interleaving of exactly these steps.
  *
  * **A new record is made in two steps**, since an owner may stand still at any line while others
  * end its lease and delete its bytes. First the owner writes the record as *pending*. Then it looks
  * at its lease. If the lease lives, the owner makes the record count, on the condition that it is
- * unchanged. If the lease has ended, the owner withdraws the record. Whoever meets a pending record
- * looks at the lease of its maker, whose id is in the key of the bytes. If that lease lives, the
- * record counts, and the hold makes it so. Else there is no blob, and the record is written over.
+ * unchanged. If the lease has ended, the owner withdraws the record. A process that finds a pending
+ * record looks at the lease of its maker, whose id is in the key of the bytes. If that lease lives,
+ * the record counts, and the hold removes `pending`. Otherwise there is no blob, and the record is
+ * written over.
  *
- * So each record that counts was seen together with the live lease of its maker. Whoever deletes
- * bytes that no record names (`deleteUnused`, the collector) lists the bytes, *then* makes sure
- * that their lease has ended, *then* reads the records. That reading finds each record that will
- * ever count. A pending record that is written later never counts.
+ * So each record that counts was seen together with the live lease of its maker. A process that
+ * deletes bytes that no record names (`deleteUnused`, the collector) lists the bytes, *then* makes
+ * sure that their lease has ended, *then* reads the records. That reading finds each record that
+ * will ever count. A pending record that is written later never counts.
  *
- * An owner whose lease has ended gets `upload_interrupted`: after each hold it looks at its lease.
- * A record whose bytes are gone is taken for absent.
+ * After each hold the owner looks at its lease. If the lease has ended, the owner gets
+ * `upload_interrupted`. A record whose bytes are gone counts as absent.
  *
- * A **damaged record** hides where the blob's bytes are and who holds it. Whoever needs the blob
- * brings the bytes again and writes over the record, for all leases that live then: any of them
- * may have been a holder. Until that is done no data without a record are deleted: they may be this
- * blob's.
+ * A **damaged record** does not show where the blob's bytes are and which leases hold it. A writer
+ * that needs the blob brings the bytes again and writes over the record. The new record names all
+ * leases that live then: any of them may have been a holder. Until that is done, no data without a
+ * record are deleted: they may be this blob's.
  */
 export class BlobStore {
   readonly #records: Records<BlobRecord>
@@ -105,7 +113,8 @@ export class BlobStore {
   }
 
   /**
-   * Holds a blob that is there. `false`: it is not, so its bytes are wanted (`commit`).
+   * Adds the lease to the blob's holders. `false`: the blob does not exist, so the caller must
+   * bring its bytes (`commit`).
    * @throws StrataError `upload_interrupted` if the lease has been ended
    */
   async hold(digest: Digest, lease: string): Promise<boolean> {
@@ -118,8 +127,9 @@ export class BlobStore {
   }
 
   /**
-   * Makes proven bytes the blob's, held by the lease; if the blob is there already, holds that and
-   * deletes the bytes given. May be run again with the same bytes, also at the same time.
+   * Makes a blob of verified bytes, held by the lease (`created`). If the blob exists already,
+   * holds that one and deletes the given bytes (`existing`). It may be called again with the same
+   * bytes, also at the same time.
    * @throws StrataError `upload_interrupted` if the lease has been ended; `limit_exceeded` for more
    * than `MAX_PIECES`
    */
@@ -143,7 +153,7 @@ export class BlobStore {
     throw changedTooOften(key)
   }
 
-  /** Small bytes at hand as a blob (a manifest, a config): put and committed, or held if there. */
+  /** Makes a blob of a few bytes in memory (a manifest, a config), or holds it if it exists. */
   async add(digest: Digest, bytes: Uint8Array, lease: string): Promise<'created' | 'existing'> {
     verify(digest, bytes)
     if (await this.hold(digest, lease)) return 'existing'
@@ -153,9 +163,9 @@ export class BlobStore {
   }
 
   /**
-   * Notes the diffID that a layer's blob was found to have.
+   * Records the diffID of a layer's blob.
    * @throws StrataError `not_found` if the blob is not there, `digest_mismatch` if another diffID
-   * was proven before
+   * was recorded before
    */
   async prove(digest: Digest, diffId: DiffId): Promise<void> {
     await this.#records.update(keys.blob(digest), (record) => {
@@ -168,7 +178,7 @@ export class BlobStore {
   }
 
   /**
-   * The blob's bytes as a stream, unverified: they were proven when committed.
+   * The blob's bytes as a stream. They are not verified: that was done before `commit`.
    * @throws StrataError `not_found`; `corrupt` if its record is damaged
    */
   async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
@@ -196,7 +206,10 @@ export class BlobStore {
     return sizes.reduce((sum, size) => (sum === undefined || size === undefined ? undefined : sum + size), 0)
   }
 
-  /** The same of many pieces: a list of what their lease wrote takes fewer calls. */
+  /**
+   * The same for many pieces: one list of what their lease wrote takes fewer calls than a `stat` of
+   * each.
+   */
   async #sizesOf(lease: string, pieces: readonly Piece[]): Promise<(number | undefined)[]> {
     const left = new Set(pieces.map(({ data }) => data))
     const sizes = new Map<string, number>()
@@ -209,16 +222,16 @@ export class BlobStore {
   }
 
   /**
-   * The file that holds a blob's bytes, if the store's objects are files of this machine and they
-   * lie in one. Whoever gets none opens the blob as on any other store.
+   * The path of the file that holds a blob's bytes, if the store's objects are files of this
+   * machine and the blob lies in one object. Otherwise `undefined`: the caller uses `open`.
    */
   localPath(record: BlobRecord): string | undefined {
     return 'pieces' in record ? undefined : localObjects(this.store)?.localPath(record.data)
   }
 
   /**
-   * All blob records, in the order of their digests, each with the ETag that its value had, and its
-   * size as an object. Those that are as an earlier list showed them are not read again. Blobs
+   * All blob records, in the order of their digests, each with its ETag and its size in bytes as
+   * stored. A record that still has the ETag that an `earlier` list showed is not read again. Blobs
    * whose records are damaged are given to `onDamaged` in between.
    */
   async *list(
@@ -244,14 +257,17 @@ export class BlobStore {
   }
 
   /**
-   * The collector's: ends a record that nobody counts on, if it is as it was listed; else somebody
-   * does, and nothing happens. Its bytes are the caller's to delete then.
+   * For the collector: ends a record if it has not changed since it was listed. `false`: it has
+   * changed, because a lease has held it or another collector was first. After `true` the caller
+   * deletes the bytes.
    */
   async retire({ digest, etag }: ListedBlob | DamagedBlob): Promise<boolean> {
     return this.#records.retire(keys.blob(digest), { value: undefined, etag })
   }
 
-  /** The collector's: leaves out holders that have ended, if the record is as it was listed. */
+  /**
+   * For the collector: removes ended holders, if the record has not changed since it was listed.
+   */
   async prune({ digest, record, etag }: ListedBlob, holders: readonly string[]): Promise<boolean> {
     return (
       (await this.#records.write(keys.blob(digest), { ...record, holders: [...holders] }, { value: record, etag })) !==
@@ -260,15 +276,15 @@ export class BlobStore {
   }
 
   /**
-   * Deletes what ended leases wrote and no blob uses; gives the number of objects and bytes. In
-   * this order: the data is listed, then it is made sure that its lease does not live (else all of
-   * it stays), then blob records are read: what one of them points to stays. `digests` are all that
-   * the data can have become, for a caller who knows them (from the list of what came); without
-   * them every record of the store is read, once for all of the leases. Where one of those records
-   * is damaged, nothing is deleted: it is the collector's then.
+   * Deletes what ended leases wrote and no blob uses; gives the number of objects and bytes. It
+   * lists the data, *then* checks that their lease does not live (otherwise all of them stay),
+   * *then* reads blob records: what a record names stays. `digests` are the only blobs that the
+   * data can have become, for a caller that knows them. Without them every record of the store is
+   * read, once for all leases. If one of the records is damaged, nothing is deleted, and the data
+   * are left to the collector.
    *
-   * `onFailure` is told of each lease that cannot be cleared, and the others are cleared all the
-   * same. What it throws, or what fails without it, ends the call.
+   * `onFailure` is called for each lease whose data cannot be listed or deleted, and the call goes
+   * on with the other leases. By default the first such error ends the call.
    */
   async deleteUnused(
     leases: string | readonly string[],
@@ -300,7 +316,10 @@ export class BlobStore {
     return deleted
   }
 
-  /** What an ended lease wrote; nothing of one that lives. Ends what it was in the middle of. */
+  /**
+   * The objects of an ended lease, by key, with their sizes in bytes. None if the lease lives.
+   * Aborts its partial uploads.
+   */
   async #unusedOf(lease: string): Promise<Map<string, number>> {
     const data = new Map<string, number>()
     for await (const { key, size } of listAll(this.store, keys.dataOf(lease))) data.set(key, size)
@@ -316,7 +335,7 @@ export class BlobStore {
       await this.store.delete(data)
       return data
     } catch {
-      // Of which leases it is shows below.
+      // The calls below, one for each lease, show which of them fail.
     }
     const gone: string[] = []
     for (const [lease, its] of Object.entries(Object.groupBy(data, (key) => leaseInKey(key) ?? '')))
@@ -329,7 +348,9 @@ export class BlobStore {
     return gone
   }
 
-  /** Takes out what blob records name. `false`: one of the records is damaged. */
+  /**
+   * Removes from `data` the keys that blob records name. `false`: one of the records is damaged.
+   */
   async #leaveNamed(data: Map<string, number>, digests: Iterable<Digest> | undefined): Promise<boolean> {
     let isReadable = true
     const leave = (record: BlobRecord): void => {
@@ -346,9 +367,9 @@ export class BlobStore {
   }
 
   /**
-   * The two steps of a new record. `false`: another was quicker, so what is there is to be looked
-   * at. A record whose bytes are gone keeps its holders: they count on the digest, and get bytes
-   * again.
+   * The two steps of a new record. `false`: another writer was first, so the caller reads the
+   * record again. A record whose bytes are gone keeps its holders: they count on the digest, and
+   * get bytes again.
    */
   async #make(key: string, proven: ProvenData, lease: string, seen: Found<BlobRecord> | undefined): Promise<boolean> {
     const { size, diffId } = proven
@@ -404,7 +425,7 @@ export class BlobStore {
   }
 }
 
-/** What a caller says of its bytes, as far as it can be told without a look at them. */
+/** Checks what a caller says of its bytes, as far as that is possible without reading them. */
 function checkProven(digest: Digest, proven: ProvenData, lease: string): void {
   const pieces = piecesOf(proven)
   if (pieces.length > MAX_PIECES)

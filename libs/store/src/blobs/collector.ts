@@ -24,7 +24,7 @@ export interface Tally {
   readonly bytes: number
 }
 
-/** What a collection took out of the store; of a dry run, what it would take. */
+/** What a collection has deleted from the store; for a dry run, what it would delete. */
 export interface StoreCollection {
   /** Blobs that nothing refers to and no lease holds: their data. */
   readonly blobs: Tally
@@ -34,7 +34,10 @@ export interface StoreCollection {
   readonly indexes: Tally
   /** Records that ended or got shorter, and by how much. */
   readonly records: Tally
-  /** Writes that ended in the middle, where the store keeps such: no objects. */
+  /**
+   * Writes that were not finished, on stores that keep them (S3's multipart uploads). They are no
+   * objects.
+   */
   readonly partialUploads: Tally
   /** All of the above but the partial uploads: the store's objects are smaller by exactly this. */
   readonly bytes: number
@@ -49,19 +52,26 @@ export interface StoreCollection {
 
 export interface CollectOptions {
   /**
-   * Every blob that something visible refers to. Called once, at its place in the protocol. May
-   * give one twice; must not leave one out: it tells of what it cannot read, or throws.
+   * Gives every blob that something visible refers to. It is called once, at its place in the
+   * protocol. It may give a blob twice. It must not leave one out: it reports what it cannot read
+   * (`isUnreadable`), or throws.
    */
   readonly references: (told: Told) => AsyncIterable<Digest>
   readonly dryRun: boolean
   readonly signal?: AbortSignal
 }
 
-/** What `references` tells beside the references. */
+/** What `references` reports beside the references: it calls these functions. */
 export interface Told {
-  /** Of each repository what it has: each manifest, and each blob that one refers to. */
+  /**
+   * To be called for each manifest of each repository, and for each blob that such a manifest
+   * refers to: the repository has it.
+   */
   readonly isHad: (repository: Repository, digest: Digest) => void
-  /** Something visible whose references cannot be read. The rest is collected. */
+  /**
+   * To be called for something visible whose references cannot be read. What it cannot refer to is
+   * still collected.
+   */
   readonly isUnreadable: (unreadable: Unreadable) => void
 }
 
@@ -71,7 +81,7 @@ export interface Unreadable {
   readonly name: string
   /** A sentence: what is wrong, and what to do. */
   readonly reason: string
-  /** The repository that it is in. What that has keys of stays. */
+  /** The repository that it is in. The blobs that this repository has keys of stay. */
   readonly repository: Repository | undefined
   /**
    * What it refers to: blobs that its repository has keys of, or any blob. (A name that cannot be
@@ -79,8 +89,8 @@ export interface Unreadable {
    */
   readonly refersTo: 'blobs of its repository' | 'any blob'
   /**
-   * A blob that it surely refers to. If its repository has no key of that, what it refers to may be
-   * any blob: the keys of one manifest were made together.
+   * A blob that it certainly refers to. If its repository has no key of that blob, it may refer to
+   * any blob, because the keys for one manifest are made together.
    */
   readonly surely?: Digest
 }
@@ -88,21 +98,21 @@ export interface Unreadable {
 export interface Collected {
   readonly report: StoreCollection
   /**
-   * The diffIDs of layers whose indexes went: who keeps things by them elsewhere may let go of
-   * those as well.
+   * The diffIDs of the layers whose indexes were deleted. A caller that keeps something else by
+   * these diffIDs may delete it too.
    */
   readonly indexes: readonly DiffId[]
   /** What could not be read. What it may refer to has stayed. */
   readonly unreadable: readonly Unreadable[]
 }
 
-/** Objects looked after at once. */
+/** How many objects are worked on at the same time. */
 const AT_ONCE = 16
 const DELETED_AT_ONCE = 500
 
 /**
- * Takes away what nobody counts on. Any number may run at once, beside any number of leases and
- * removals, and each may die at any line: the next one does the rest.
+ * Finds and deletes what nothing needs. Any number of collections may run at once, beside any
+ * number of leases and removals. Each may die at any line: the next one does the rest.
  *
  * **Blobs** go by the protocol of BlobStore (store-model.ts tries every interleaving):
  *  1. all blob records are listed, each with its ETag;
@@ -111,11 +121,12 @@ const DELETED_AT_ONCE = 500
  *  4. a record that nothing refers to and no live lease holds becomes a tombstone *if its ETag is
  *     still that of step 1*; only then its bytes are deleted.
  *
- * Whoever counts on a blob holds it for a lease that lives until a name makes the reference
- * visible. Did the hold come after 1, it changed the record, and 4 fails. Did it come before and
- * the lease lives in 2, the blob stays. Has the lease ended before 2, its name was visible before
- * 3. A hold that finds the tombstone takes the blob for absent. The record is ended before the
- * bytes: who dies in between leaves bytes without a record, which the next paragraph is about.
+ * A writer that needs a blob holds it for a lease that lives until a name makes the reference
+ * visible. If the hold came after step 1, it changed the record, and step 4 fails. If it came
+ * before and the lease lives in step 2, the blob stays. If the lease ended before step 2, its name
+ * was visible before step 3. A hold that finds the tombstone treats the blob as absent. The record
+ * ends before the bytes are deleted. A collector that dies in between leaves bytes without a
+ * record: the next paragraph is about those.
  *
  * **Data** (`data/<lease>/…`, keys that are never written again) that no record names goes in the
  * order data, *then* live leases, *then* records. A record that names data counts only if it was
@@ -123,10 +134,10 @@ const DELETED_AT_ONCE = 500
  * no live lease and is in no record read after that is in none that will ever count.
  *
  * **Indexes** (`index/v1/<diffID>`) that no record names go in the order indexes, *then* records.
- * They have no holders and no tombstones, also on S3, since nothing is lost with one: it follows
- * from the layer, what is written under its key is always the same, and whoever misses it makes it
- * again (`extract`). So nobody may take an index's absence for an error, and each race that is left
- * ends with an index that is absent until it is next wanted, whatever the order of its writes and
+ * They have no holders and no tombstones, also on S3, because nothing is lost with an index: it
+ * follows from the layer, its key always has the same content, and a process that needs a missing
+ * index makes it again (`extract`). So an absent index is never an error. Each race that is left
+ * ends with an index that is absent until it is next needed, whatever the order of its writes and
  * deletes:
  *   - a lease under way has made it, and no record of the layer is there yet (the layer is then
  *     indexed once more, by `extract`);
@@ -134,11 +145,11 @@ const DELETED_AT_ONCE = 500
  *     run, which listed the records earlier, deletes it.
  *
  * **Checkpoints** (`checkpoints/v2/<blob>`) of a blob without a record go in the same way: they
- * follow from the blob, and who misses them unpacks from its beginning.
+ * follow from the blob, and a reader without them unpacks the blob from its beginning.
  *
- * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live upload are
- * aborted, in the order partial uploads, *then* live uploads: an upload's record is there before
- * the first byte of its data.
+ * **Partial uploads** (S3's unfinished multipart uploads, `data/…` too) of no live lease are
+ * aborted, in the order partial uploads, *then* live leases: a lease's record exists before the
+ * first byte of its data.
  *
  * **Marks of used ids** (`UsedIds`), on a store that deletes on a condition, go in the order marks,
  * *then* live leases, *then* data, *then* blob records: a mark is made after its lease's record,
@@ -149,22 +160,24 @@ const DELETED_AT_ONCE = 500
  * **Repositories' keys** go in the order keys, *then* live leases, *then* references, each if it
  * has not changed (`RepositoryBlobs`, `RepositoryNames`).
  *
- * **Damaged records** are never guessed at. A blob's is retired only if nothing refers to the blob
- * and no lease lives, since any may hold it; while one stays, no data without a record are
- * deleted. A lease's counts as one of a lease that lives.
+ * **Damaged records** are never guessed at. The damaged record of a blob is retired only if nothing
+ * refers to the blob and no lease lives, since any lease may hold it. While one stays, no data
+ * without a record are deleted. A lease whose record is damaged counts as live.
  *
  * **What cannot be read** (`Unreadable`: a manifest whose bytes are gone or damaged, the record of
  * a name) keeps everything that it may refer to. A manifest of a repository keeps the blobs that
- * the repository has keys of: whoever put the manifest added these keys. Where that is not sure, no
- * blob is retired. All else is collected, and the caller is told.
+ * the repository has keys of: the client that put the manifest added these keys. If it is not
+ * certain that these keys exist, no blob is retired. All else is collected, and the result reports
+ * it.
  *
- * **Tombstones** of names, on a store that takes tombstones away, were put by one who was about to
- * set a name (`Records.findToWrite`). They go too, each if it has not changed: whoever still writes
- * over it begins again.
+ * **Tombstones** of names, on a store that deletes tombstones, were made by a writer that was about
+ * to set a name (`Records.findToWrite`). Each is deleted if it has not changed. A writer that then
+ * writes over it fails, and begins again.
  *
- * **Records** of leases that were ended by one who died before deleting the record have a key that
- * is never used again: they are deleted. Holders that have ended are left out of the records that
- * stay, or a layer that is loaded every hour would grow a record without bound.
+ * **Tombstones of leases** are left by a process that ended a lease and died before it deleted the
+ * record. Their keys are never used again, so they are deleted. Ended holders are removed from the
+ * records that stay. Otherwise the record of a layer that is loaded every hour would grow without
+ * bound.
  */
 export class Collector {
   readonly #blobs: BlobStore
@@ -271,7 +284,8 @@ export class Collector {
       if (!dryRun) failpoint('collect.bytes-deleted')
       sum.add('blobs', there.bytes, there.linked)
     })
-    // Of one whose record is damaged any lease may be a holder. Its bytes go as unnamed data.
+    // Any lease may hold a blob whose record is damaged. Its bytes are deleted later, as data that
+    // no record names.
     for (const blob of live.size === 0 && !isAnyReferred ? damaged : []) {
       if (referred.has(blob.digest) || (!dryRun && !(await this.#blobs.retire(blob)))) continue
       doomed.add(blob.digest)
@@ -315,8 +329,8 @@ export class Collector {
   }
 
   /**
-   * A shorter record is written anew: on a disk that is full it stays as it is, and what makes room
-   * goes on.
+   * To remove holders is a write. If the disk is full, the record stays as it is, and the
+   * collection goes on with what frees space.
    */
   async #pruned(pruning: Promise<boolean>): Promise<boolean> {
     return pruning.catch((error: unknown) => {
@@ -375,7 +389,10 @@ export class Collector {
     return { indexes: [...indexes.keys()], inUse: (lease) => hidden.length > 0 || kept.has(lease) }
   }
 
-  /** Where the store cannot delete on a condition marks stay, so nothing is listed. */
+  /**
+   * The marks of used ids. If the store cannot delete on a condition, marks stay, so nothing is
+   * listed.
+   */
   async #removableMarks(): Promise<ListedObject[]> {
     const marks: ListedObject[] = []
     const store = conditionalRemove(this.store)
@@ -460,7 +477,10 @@ export class Collector {
     return conditionalRemove(this.store) === undefined
   }
 
-  /** What of a blob's bytes is there. `linked`: bytes of files that have another name. */
+  /**
+   * How many of a blob's objects exist, and their bytes. `linked`: bytes of files that have another
+   * name.
+   */
   async #sizes(record: BlobRecord): Promise<{ objects: number; bytes: number; linked: number }> {
     const found = { objects: 0, bytes: 0, linked: 0 }
     for (const { data } of piecesOf(record)) {

@@ -2,14 +2,14 @@ import { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
 
 /**
- * Bodies one behind the other, as one stream. Each is opened when the one before has ended, so that
- * one connection or file is open at a time. If one fails or breaks off, so does the whole; whoever
- * destroys the whole destroys the one that is open.
+ * Several bodies, one after the other, as one stream. Each is opened when the one before has ended,
+ * so only one connection or file is open at a time. If a body fails or breaks off, so does this
+ * stream. To destroy this stream destroys the open body.
  */
 export class JoinedBody extends Readable {
   #body: Readable | undefined
 
-  /** `next` gives the body behind the last one, `undefined` if there is none. */
+  /** `next` opens the next body; `undefined` if there is none. */
   constructor(
     first: Readable,
     private readonly next: () => Promise<Readable | undefined>,

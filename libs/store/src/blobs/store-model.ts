@@ -1,15 +1,17 @@
 import { explore, remembered, type Model, type Verdict } from '@strata/base/testing'
 
 /**
- * The rule "a blob that someone counts on is never collected" (blobs.ts, leases.ts; that of names
- * is in names-model.ts), small enough to try every interleaving: one digest, two leases that may
- * succeed or fail, or be ended by an observer while their owner works on or stands still; holds of
- * ended leases pruned at any time; the image removed; collectors of some rounds each; deletions
- * of bytes of ended leases that no record names (`BlobStore.deleteUnused`, and the collector's
- * data without a record). One step here is one request to the store. (Revisions are numbered, not
- * random: what is tried is that all are different, or, with `rev`, that none are.)
+ * A model for store-model.spec.ts of the rule "a blob that someone counts on is never collected"
+ * (blobs.ts, leases.ts; the rule of names is in names-model.ts). It is small enough to try every
+ * interleaving: one digest, two leases that may succeed or fail, or be ended by an observer while
+ * their owner works on or stands still; holds of ended leases pruned at any time; the image
+ * removed; collectors of some rounds each; deletions of bytes of ended leases that no record names
+ * (`BlobStore.deleteUnused`, and the collector's data without a record). One step here is one
+ * request to the store. (Revisions are numbered, not random: what is tried is that all are
+ * different, or, with `rev`, that none are.)
  *
- * The `wrong` rules each leave out one thing that looks superfluous:
+ * The `wrong` rules each leave out one thing that looks superfluous. The spec shows that without it
+ * the rule breaks:
  * - `order`: the collector lists the live leases before the records;
  * - `rev`: a record's ETag is its content alone, as S3's is, without a fresh number in each write;
  * - `tomb`: tombstones are deleted without a condition;

@@ -16,15 +16,15 @@ export interface DurableFolderOptions {
    * if left out.
    */
   readonly warn?: (message: string) => void
-  /** Names the kernel's run. */
+  /** The id of the kernel's boot; the machine's own if left out. */
   readonly boot?: string
 }
 
 /**
- * A folder in which files are committed without an fsync. They are synced in the background, at
- * most 5 s later, `<root>/synced` tells how far that has come, and the first process that opens the
- * folder in another boot looks at all that was committed later. Any number of processes of one
- * machine may have it open.
+ * A folder in which files are committed without an fsync. A background sync starts within 5 s.
+ * `<root>/synced` records when the last successful sync started. The first process that opens the
+ * folder after a reboot examines all files that were committed later. Any number of processes of
+ * one machine may have it open.
  */
 export class DurableFolder {
   readonly #mark: SyncMarkFile
@@ -48,10 +48,10 @@ export class DurableFolder {
   }
 
   /**
-   * Makes the folder if need be. The first in a boot calls `mend` with the paths of files below
-   * `prefixes` that may not have reached the disk in an earlier boot: relative to the root, in
-   * order. Who comes meanwhile waits. It may die at any line: the mark is written last, so the next
-   * one does it again.
+   * Makes the folder if it is missing. The first process of a boot calls `mend` with the paths of
+   * the files below `prefixes` that may not have reached the disk in an earlier boot: relative to
+   * the root, in order. Other processes wait meanwhile. It may die at any line: the mark is written
+   * last, so the next process does it again.
    */
   async recover(prefixes: readonly string[], mend: (tail: readonly string[]) => Promise<void>): Promise<void> {
     ownFolder(this.root)
@@ -68,7 +68,8 @@ export class DurableFolder {
       const tail = await this.#changedSince(last ? last.syncedAt - MARGIN_MS : -Infinity, prefixes)
       const now = Date.now()
       if (tail.length > 0) await mend(tail)
-      // What was mended is not on disk yet: until it is, the tail begins where it began.
+      // What `mend` wrote is not on disk yet. Until it is, the mark keeps its old time, so the next
+      // boot examines the same files.
       await this.#cover(tail.length > 0 ? Math.min(last?.syncedAt ?? 0, now) : now)()
       if (tail.length > 0) this.committed()
     } finally {
@@ -76,7 +77,7 @@ export class DurableFolder {
     }
   }
 
-  /** Something was committed. */
+  /** Must be called after each commit. */
   committed(): void {
     this.#background.committed()
   }
@@ -87,12 +88,12 @@ export class DurableFolder {
     return changed !== undefined && changed <= (this.#mark.read()?.syncedAt ?? Infinity)
   }
 
-  /** What has no sync yet gets it now; it is not waited for. */
+  /** Starts a sync for the commits that have none yet, and does not wait for it. */
   close(): void {
     this.#background.close()
   }
 
-  /** What is no link would keep the next mark from its name. */
+  /** Sets aside what has the name of the mark and is no symbolic link. */
   #makeRoom(): void {
     const mark = join(this.root, 'synced')
     if (lstatSync(mark, { throwIfNoEntry: false })?.isSymbolicLink() === false)

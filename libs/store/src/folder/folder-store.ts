@@ -28,10 +28,10 @@ import { Scratch } from './scratch.js'
 import { walkKeys } from './walk.js'
 
 /**
- * Looks at `tail`, keys of objects that may not have reached the disk when the power went: each may
- * be gone, short, or zeros. Drops what is damaged, and what needs that. Nobody else has the store
- * open. It may die at any line: the next process runs it again. `warn` gets a line for each thing
- * that a user misses.
+ * Examines the objects with the keys `tail`, which may not have reached the disk before a loss of
+ * power: each may be absent, short, or zeros. Deletes what is damaged, and what needs that. No
+ * other process has the store open. It may die at any line: the next process runs it again. `warn`
+ * gets a line for each thing that a user has lost.
  */
 type MendObjects = (
   store: ObjectStore & ConditionalRemove,
@@ -51,9 +51,9 @@ const READ_CHUNK = 256 * 1024
  * `create`), or by rename(2) under the key's lock after its tag was compared (`replace`).
  *
  * **Durability.** A commit survives any process's death at once, and a loss of power after the next
- * sync of the file system, which is started at most 5 s later. The first to open the store in
- * another boot looks at what was committed after the last sync and drops what is damaged
- * (DurableFolder, `mend` of `open`): who has the store open sees none of it.
+ * sync of the file system, which is started at most 5 s later. The first process that opens the
+ * store after a reboot examines what was committed after the last sync and deletes what is damaged
+ * (DurableFolder, `mend` of `open`). Other processes open the store after that.
  */
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
@@ -68,8 +68,9 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * Makes the folder if need be, removes what processes that died left in `tmp`, and has `mend` put
-   * right what a loss of power did, if it is the first of its boot. Strata's data need `mendTail`.
+   * Makes the folder if it is missing, and deletes what dead processes left in `tmp`. The first
+   * process of a boot also calls `mend`, which repairs what a loss of power has damaged. For
+   * Strata's data that is `mendTail`.
    */
   static async open(root: string, mend: MendObjects, options: DurableFolderOptions = {}): Promise<FolderStore> {
     return guarded(async () => {
@@ -274,9 +275,9 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * A page's objects are read for their tags; what has gone since is left out. A promise for each
-   * would cost several times what the system does for it; between sixteen and the next, others have
-   * their turn.
+   * Reads a page's objects for their ETags; those that were deleted since are left out. It is
+   * synchronous, because a promise for each object would cost several times its system calls. After
+   * each sixteen objects the event loop gets a turn.
    */
   async #listed(keys: readonly string[]): Promise<ListedObject[]> {
     const objects: ListedObject[] = []
@@ -291,7 +292,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async #remove(key: string, mayGo: (path: string) => boolean): Promise<boolean> {
     const path = this.localPath(key)
     return guarded(async () => {
-      // Taken away under the lock, unlinked outside of it: freeing the blocks of a large file takes
+      // Renamed under the lock, deleted outside of it: freeing the blocks of a large file takes
       // long.
       const grave = this.scratch.path()
       const gone = await this.locks.exclusively(key, () => mayGo(path) && moveIfThere(path, grave))
@@ -303,8 +304,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * Runs `work`, which makes something at `path`, making its folder as often as it is missing: a
-   * delete elsewhere may take it away in between.
+   * Runs `work`, which makes something at `path`. If the folder of `path` is missing, makes it and
+   * runs `work` again: a delete in another process may remove the empty folder at any time.
    */
   async #inFolderOf<T>(path: string, work: () => T | Promise<T>): Promise<T> {
     try {

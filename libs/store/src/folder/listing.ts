@@ -17,11 +17,13 @@ const MAX_BYTES = 128 * 1024 * 1024
 const MAX_FOLDERS = 64
 const IDLE_MS = 5 * 60_000
 /**
- * A change has a time before it has an event. One that is under way gets its event meanwhile: a
- * look at once, and one after each of these.
+ * A change sets the folder's mtime before its event is queued. If the mtime is new and there is no
+ * event yet, the event may follow. So the folder is looked at again, after each of these waits.
  */
 const LOOKS_AFTER_MS = [0, 1, 2, 4, 8, 16]
-/** How often a folder is read whose events were lost, or that changes while nothing tells how. */
+/**
+ * How often a folder is read at most, if events are lost, or if it changes while it is not watched.
+ */
 const READINGS = 3
 /** Two changes in one tick of the clock have one time. No kernel's tick is longer. */
 const TICK_MS = 20
@@ -61,7 +63,7 @@ interface ListingOptions {
 export class Listing {
   /** By folder. The last is the one that was listed last. */
   readonly #held = new Map<string, WatchedFolder>()
-  /** With those that are being read. */
+  /** By the number of the watch, also those that are being read. */
   readonly #byWatch = new Map<number, WatchedFolder>()
   /** By folder, what is being read under a watch. */
   readonly #readings = new Map<string, Promise<SortedNames | undefined>>()
@@ -129,8 +131,8 @@ export class Listing {
   }
 
   /**
-   * Reads a folder under a watch; the names are `undefined` if that ended or lost events meanwhile.
-   * No promise if the folder is not there or cannot be watched.
+   * Reads a folder under a watch; the names are `undefined` if the watch ended or lost events
+   * meanwhile. No promise if the folder is not there or cannot be watched.
    */
   #readWatched(folder: string): Promise<SortedNames | undefined> | undefined {
     // What was lost before does not concern the new watch.
@@ -160,10 +162,10 @@ export class Listing {
   }
 
   /**
-   * Reads a folder of which nothing tells what changes: until its time says that no name changed
-   * while it was read, but at most `READINGS` times. It gives the names of all these readings: one
-   * may miss a name that is replaced meanwhile (btrfs), and only a name that is replaced during
-   * each of them is missing in all.
+   * Reads a folder that is not watched, until its mtime shows that no name changed during a
+   * reading, but at most `READINGS` times. Gives the names of all these readings. One reading may
+   * miss a name that is replaced meanwhile (btrfs). Only a name that is replaced during each
+   * reading is missing in all.
    */
   async #readUnwatched(folder: string): Promise<SortedNames> {
     const path = this.#path(folder)
@@ -275,7 +277,10 @@ export class Listing {
   }
 }
 
-/** What cannot be looked at is not what was held. Whoever reads it then gets the error. */
+/**
+ * `undefined` if the folder cannot be examined: then what is held is forgotten, and the next
+ * reading throws the error.
+ */
 function statOf(path: string): BigIntStats | undefined {
   try {
     return statSync(path, { bigint: true })

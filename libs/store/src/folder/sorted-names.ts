@@ -7,7 +7,7 @@ const NAME_BYTES = 32
  * A set of ASCII names in the order of their bytes. A change costs the same in a set of any size.
  */
 export class SortedNames {
-  /** None is empty, and all names of one come before those of the next. */
+  /** No chunk is empty, and all names of a chunk come before those of the next one. */
   readonly #chunks: string[][] = []
   #bytes = 0
   #size = 0

@@ -3,15 +3,15 @@ import { join } from 'node:path'
 import { isErrno } from './object-file.js'
 
 /**
- * Gives the names in a folder from `from` on, in the order of their bytes, in parts; with a `/`
- * behind a folder's. A folder is named by the beginning of its keys: `a/b/`.
+ * Gives the names in a folder from `from` on, in the order of their bytes, in parts. The name of a
+ * folder ends with `/`. A folder is named by the beginning of its keys: `a/b/`.
  */
 type NamesOf = (folder: string, from: string) => AsyncIterable<readonly string[]>
 
 /**
  * The keys of all files that begin with `prefix` and come behind `after`, in the order of their
  * bytes (keys are ASCII). A folder sorts as its name with a `/`: `a-b` comes before `a/c`, since
- * `-` is less than `/`. Of a folder no name is asked for that comes before the first key.
+ * `-` is less than `/`. In no folder does it ask for names that come before the first wanted key.
  */
 export async function* walkKeys(namesOf: NamesOf, prefix: string, after: string): AsyncGenerator<string> {
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
@@ -32,7 +32,7 @@ async function* walkFolder(namesOf: NamesOf, folder: string, prefix: string, aft
     }
 }
 
-/** Of the folder's names that can begin a key which is wanted, the least. */
+/** The first name of the folder that may lead to a wanted key. */
 function firstName(folder: string, prefix: string, after: string): string {
   const wanted = prefix.slice(folder.length)
   if (!after.startsWith(folder)) return wanted

@@ -59,8 +59,8 @@ export class WatchedFolder {
   }
 
   /**
-   * Reads the folder, once. Its names are right as soon as all events that are queued by then were
-   * noted and settled.
+   * Reads the folder. It may be called once. The names are right after the events that were queued
+   * meanwhile went through `note` and `settle`.
    */
   async read(): Promise<SortedNames> {
     this.#isReading = true
@@ -85,7 +85,10 @@ export class WatchedFolder {
     return stat.dev === this.#dev && stat.ino === this.#ino
   }
 
-  /** Whether events came since the last call, if the folder's time is another one. */
+  /**
+   * Whether the held names account for this mtime of the folder: it has not changed since the last
+   * call, or events have come since then.
+   */
   explains(mtimeNs: bigint): boolean {
     if (mtimeNs !== this.#mtimeNs && !this.#hasEvents) return false
     this.#mtimeNs = mtimeNs
@@ -105,8 +108,8 @@ export class WatchedFolder {
   }
 
   /**
-   * After all events that are queued were noted. A name goes only if it is not there, so no order
-   * of events can take away one that was made again.
+   * To be called after `note` got all queued events. Removes a name only if it does not exist, so
+   * no order of events can remove a name that was made again.
    */
   settle(): void {
     for (const name of this.#gone) if (!this.#has(name)) this.#names?.delete(name)

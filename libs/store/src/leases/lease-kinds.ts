@@ -51,7 +51,7 @@ const REQUESTS = { receiving: 'expiry', received: 'expiry', committing: 'expiry'
  * | kind | its owner |
  * | --- | --- |
  * | `load`, `import` | a gateway while bytes arrive, then the job of that name |
- * | `tag` | a gateway that gives an image one more name |
+ * | `tag` | one process that sets names: a tag, a registry's put of a manifest, the storage service's upkeep |
  * | `push` | the requests of a registry's client: blobs first, a manifest later, and no process in between |
  * | `unknown` | a kind of a newer version. This version does not know its owner, so it keeps the lease for the longest time |
  */

@@ -1,11 +1,12 @@
 import { explore, type Model, type Verdict } from '@strata/base/testing'
 
 /**
- * The rule "a lease lives exactly as long as its owner" (lease-kinds.ts, leases.ts, the reaper of
- * the storage service), small enough to try every interleaving: one lease, whose owner is of one of
- * three kinds and may stop for ever or stand still at any step; a reaper that looks at it, ends it
- * and deletes its bytes. One step here is one request to the store or the queue. Collectors beside
- * that are in store-model.ts, two runs that name at once in names-model.ts.
+ * A model for lease-model.spec.ts of the rule "a lease lives exactly as long as its owner"
+ * (lease-kinds.ts, leases.ts, the reaper of the storage service). It is small enough to try every
+ * interleaving: one lease, whose owner is of one of three kinds and may stop for ever or stand
+ * still at any step; a reaper that looks at it, ends it and deletes its bytes. One step here is one
+ * request to the store or the queue. Collectors beside that are in store-model.ts, two runs that
+ * name at once in names-model.ts.
  *
  * Three laws:
  * - *lost*: a name is visible, and its bytes were deleted;
@@ -22,7 +23,7 @@ import { explore, type Model, type Verdict } from '@strata/base/testing'
  *   another one follows. Redis may lose the job. The job may be over without having ended the lease
  *   (its worker died, and it is not run again).
  *
- * The `wrong` rules each leave out one thing:
+ * The `wrong` rules each leave out one thing. The spec shows that without it a law breaks:
  * - `beat`: the owner sends no heartbeats;
  * - `renew`: a request does not renew the lease;
  * - `silence`: a lease without heartbeats is not ended;

@@ -17,7 +17,7 @@ const RESULT_IN_RECORD = 64 * 1024
  */
 const MAX_RESULT_BYTES = 256 * 1024 * 1024
 
-/** So many holders of a record are looked at for the first time. */
+/** A list of holders is looked at for the first time when it has this many. */
 const MANY_HOLDERS = 512
 const LOOKS_AT_ONCE = 16
 
@@ -85,14 +85,14 @@ export interface LeaseRun {
  *
  * **A lease's id is fresh.** No lease had it before. Bytes lie below that id, blobs name it as
  * their holder and their maker, and its record is deleted when it ends: a process that stood still
- * across all that must never meet another lease of the same id. It would take that one's record
- * for its own lease's, and delete, or write over, that one's bytes. So a client never chooses it.
+ * across all that must never find another lease of the same id. It would treat the record of that
+ * lease as its own, and delete or overwrite the bytes of that lease. So a client never chooses it.
  * What a client chooses is the id of its *request* (`job.id`), and `ofRequest` gives the lease.
  * store-model.ts shows the loss if two leases have one id.
  *
- * **A run that was superseded changes nothing that its successor, or an answer, has left behind.**
- * A run changes a record that others read (a name, or a blob that is to have the run's bytes) in
- * three steps:
+ * **A superseded run changes nothing after its successor has begun, or after the client was
+ * answered.** A run changes a record that others read (a name, or a blob that is to have the run's
+ * bytes) in three steps:
  * 1. It reads that record with its ETag.
  * 2. It writes the record's key into the lease (`announce`). This fails if the lease is gone or
  *    another run has it.
@@ -142,8 +142,8 @@ export class Leases {
   }
 
   /**
-   * The id of the lease that a request has, or had. A request whose lease is over may be forgotten,
-   * and one of an older version has a lease of its own id: both give the request's id.
+   * The id of the lease that a request has, or had. If no mark names the lease, it is the request's
+   * id: the mark of a lease that is over may be deleted, and in older versions both had one id.
    */
   async idOf(request: string): Promise<string> {
     return (await this.#used.leaseOf(request)) ?? request
@@ -154,15 +154,19 @@ export class Leases {
     return this.get(await this.idOf(request))
   }
 
-  /** False once the lease has ended, and never after that true again. A damaged record counts. */
+  /**
+   * Whether the lease may live. After it was `false` once, it stays `false`. A damaged record
+   * counts as live.
+   */
   async mayLive(id: string): Promise<boolean> {
     const found = await this.#records.look(keys.lease(id))
     return found?.value !== undefined || found?.damage !== undefined
   }
 
   /**
-   * The holders of a record that is written next, without those that have ended. Each of them costs
-   * a look. So nothing is done until a list has become long, and again each time it has doubled.
+   * The holders for a record that is written next, without ended leases. Each holder costs a read.
+   * So a list is returned as it is, unless its length is 512, 1,024 and so on: each time it has
+   * doubled.
    */
   async holdersLeft(holders: readonly string[]): Promise<readonly string[]> {
     const { length } = holders

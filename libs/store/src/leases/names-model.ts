@@ -1,16 +1,17 @@
 import { explore, remembered, type Model, type Verdict } from '@strata/base/testing'
 
 /**
- * The rule "what was answered stays true" (leases.ts, `Images`), small enough to try every
- * interleaving: one lease that gives one name to image A, and keeps the image O that had the name
- * by its digest. Two runs of its job work at once, each may stop for ever at any step; an observer
- * may end the lease; another load gives the name to image B, and the name may be removed, each
- * once and at any time. One step here is one request to the store.
+ * A model for names-model.spec.ts of the rule "what was answered stays true" (leases.ts, `Images`).
+ * It is small enough to try every interleaving: one lease that gives one name to image A, and keeps
+ * the image O that had the name by its digest. Two runs of its job work at once, each may stop for
+ * ever at any step; an observer may end the lease; another load gives the name to image B, and the
+ * name may be removed, each once and at any time. One step here is one request to the store.
  *
  * The law: after the lease's client was told that it is done, or that it failed, no run changes a
  * name any more.
  *
- * The `wrong` rules each leave out one thing that looks superfluous:
+ * The `wrong` rules each leave out one thing that looks superfluous. The spec shows that without it
+ * the law breaks:
  * - `named`: a run that begins does not check whether another has set the names (a job that runs
  *   again after its answer);
  * - `told`: the client is told of a failure before the lease is over (the store was away, say), and

@@ -7,24 +7,24 @@ import { Records, tombstone } from '../records.js'
 /** How many marks are made at the same time in a store of an older version. */
 const AT_ONCE = 16
 
-/** What a mark says. Without a value: the lease has the id of its request. */
+/** The value of a mark. A mark without a value means that the lease has the id of its request. */
 const markSchema = z.object({ lease: z.string().max(64) })
 
-/** Of a lease's record, what a mark is made of. */
+/** The part of a lease's record from which its mark is made. */
 const leaseSchema = z.object({ job: z.object({ id: z.string() }) })
 
 /**
- * The ids of requests that leases have had, each with a mark that names its lease. A client chooses
- * the id of a request, and may send the request again when everybody else has forgotten it. It is
- * refused then, since its lease may be under way.
+ * Records which requests have had a lease: the id of each has a mark that names the lease. A client
+ * chooses the id of a request, and may send the request again after all other records of it are
+ * gone. The second request is refused, since the lease of the first may be under way.
  *
- * No byte depends on it: the id of a lease is fresh (`Leases`). In older versions it was that of
- * its request, and bytes lie below that.
+ * No bytes lie below the id of a request: the id of a lease is fresh (`Leases`). In older versions
+ * a lease had the id of its request, and bytes of that time lie below it.
  *
- * A lease marks its request after its own record is made and before its first byte. Of two leases
- * of one request, the mark names the one that goes on. A mark stays at least for as long as its
- * lease lives, and for as long as a blob has bytes of that. Then the collector deletes it, if the
- * store can delete on a condition. On other stores marks stay, as tombstones do.
+ * A lease marks its request after its own record is made and before its first byte. If two leases
+ * are made for one request, the one that the mark names goes on. A mark stays at least as long as
+ * its lease lives, and as long as a blob has bytes of that lease. Then the collector deletes it, if
+ * the store can delete on a condition. On other stores marks stay, as tombstones do.
  *
  * Stores of older versions have bytes whose ids are not marked, and a loss of power may take marks.
  * `markAll` makes them and then makes `keys.allUsedMarked`. Until that exists, `claim` also lists

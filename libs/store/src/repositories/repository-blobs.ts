@@ -27,7 +27,8 @@ const AT_ONCE = 16
 /**
  * Which blobs a repository has: one key per (repository, blob). A blob lies in the store once, and
  * each repository that has it has a key of its own. So a client of one repository can neither read
- * nor name a blob that only another repository has.
+ * nor name a blob that only another repository has. (A mount without `from` is the exception:
+ * `Uploads.mount`.)
  *
  * `has` is one store call. `add` and `delete` are two calls for each blob, and one for the lease.
  *
@@ -39,7 +40,8 @@ const AT_ONCE = 16
  * that no manifest of the repository needs and no live lease holds. It does so by the protocol of
  * blobs (`BlobStore`, store-model.ts): it lists the keys with their ETags, *then* the live leases,
  * *then* reads what manifests refer to, and ends a key only if its ETag is still that of the list.
- * Whoever puts a manifest adds its blobs for a lease that lives until the manifest is visible.
+ * A process that puts a manifest adds its blobs for a lease that lives until the manifest is
+ * visible.
  *
  * A key may be without its blob: a process died, or a client deleted the blob. A caller that serves
  * a blob reads the blob's record next, which decides.
@@ -49,8 +51,8 @@ export class RepositoryBlobs {
   readonly #leases: Leases
 
   /**
-   * `isHadOtherwise`: asked of a blob without a key. A repository of an older store may have it all
-   * the same.
+   * `isHadOtherwise` is called for a blob without a key: in a store of an older version, a
+   * repository may have a blob without a key.
    */
   constructor(
     store: ObjectStore,
@@ -67,8 +69,9 @@ export class RepositoryBlobs {
   }
 
   /**
-   * Gives the repository these blobs, held by the lease. `onlyIfHad`: for a client that names blobs
-   * without their bytes. Gives those that the repository does not have.
+   * Adds these blobs to the repository, held by the lease. With `onlyIfHad` (for a client that
+   * names blobs without sending bytes), only those that the repository has already. Returns the
+   * blobs that were not added.
    * @throws StrataError `upload_interrupted` if the lease has been ended
    */
   async add(
@@ -89,7 +92,9 @@ export class RepositoryBlobs {
     return missing
   }
 
-  /** `false`: the repository did not have it. */
+  /**
+   * Removes the blob from the repository; its bytes stay. `false`: the repository did not have it.
+   */
   async delete(repository: Repository, digest: Digest): Promise<boolean> {
     const key = keys.repositoryBlob(repository, digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
@@ -100,7 +105,7 @@ export class RepositoryBlobs {
     throw changedTooOften(key)
   }
 
-  /** The collector's: all keys. One that is damaged has no holders. */
+  /** For the collector: all keys. A damaged key is given without holders. */
   async *list(): AsyncGenerator<ListedRepositoryBlob> {
     const damaged: ListedRepositoryBlob[] = []
     const onDamaged = ({ key, etag, size }: { key: string; etag: Etag; size: number }): void => {

@@ -18,11 +18,11 @@ export interface ListedRepository {
  * Which repositories there are: one key for each, so that a catalog is a page of ordered keys.
  *
  * **Law**: a repository that has a manifest has its key.
- * - A writer of a manifest calls `add` before and after that.
+ * - A process that writes a manifest's record calls `add` before and after that.
  * - The collector lists the keys, *then* reads what the repositories have. It ends the keys of
- *   those that have nothing, and checks each of them once more: one that has got a manifest
- *   meanwhile gets its key again. Either the writer finds the key gone, or the collector finds the
- *   manifest.
+ *   repositories that have nothing, and then looks at each of these once more: a repository that
+ *   has a manifest by then gets its key again. Either the writer finds the key gone, or the
+ *   collector finds the manifest.
  * - A collector that dies in between leaves a repository out of the catalog until the next
  *   collection. Nothing else reads these keys.
  *
@@ -65,7 +65,7 @@ export class RepositoryNames {
     }
   }
 
-  /** The collector's: all keys that are no tombstones. */
+  /** For the collector: all keys that are no tombstones. */
   async *list(): AsyncGenerator<ListedRepository> {
     for await (const { key, etag, size } of listAll(this.store, PREFIX.repositories)) {
       const repository = size === TOMBSTONE_BYTES ? undefined : parseRepositoryKey(key)
@@ -73,7 +73,10 @@ export class RepositoryNames {
     }
   }
 
-  /** The collector's: ends the key of a repository that had nothing, if it still has nothing. */
+  /**
+   * For the collector: ends the key of a repository that had nothing. `false`: the key has changed,
+   * or the repository has something by now and gets its key again.
+   */
   async retire(repository: Repository, etag: Etag): Promise<boolean> {
     if (!(await this.#records.retire(keys.repository(repository), { value: undefined, etag }))) return false
     if (!(await this.#hasContent(repository))) return true

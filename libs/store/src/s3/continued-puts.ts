@@ -21,7 +21,7 @@ export async function beginPut(client: S3Client, key: string, signal?: AbortSign
   if (signal?.aborted) throw cancelled()
   const upload = await Multipart.begin(client, key, signal)
   const put = await upload.settled()
-  // The other one would be found by its key only, and not by the state.
+  // A second upload to this key may have begun. The state does not name it, so it is aborted now.
   if (upload.mayHaveTwin) await soon((limit) => abandon(client, key, limit, { but: put.uploadId }))
   return put
 }
@@ -97,8 +97,8 @@ export async function completePut(client: S3Client, put: ContinuedPut): Promise<
 }
 
 /**
- * The tag of the object that was completed before with just these parts: the MD5 of theirs. Where a
- * server makes other tags, such an object is not known again.
+ * The ETag that S3 gives to an object of exactly these parts: an MD5 over the MD5s of the parts. It
+ * shows whether the put was completed before. On a server with other ETags that cannot be seen.
  */
 function tagOf({ parts }: ContinuedPut): Etag | undefined {
   if (!parts.every(({ etag }) => /^[0-9a-f]{32}$/.test(etag))) return undefined
@@ -122,8 +122,8 @@ function sizeOfParts({ parts }: ContinuedPut): number {
 }
 
 /**
- * Joins a last part that is too small for another to come behind it to the one before. An empty
- * source has no parts here.
+ * Joins a last part of fewer than `MIN_PART` bytes to the part before it, so that another part can
+ * follow. An empty source has no parts here.
  */
 async function* withoutSmallLast(parts: AsyncGenerator<Part>): AsyncGenerator<Part> {
   const held: Part[] = []

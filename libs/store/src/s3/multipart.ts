@@ -10,8 +10,8 @@ import { S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
 /**
- * How many parts of `UNIT` bytes are sent at the same time; one more is being filled. Of larger
- * parts so many that they have no more bytes than these, but at least one.
+ * How many parts of `UNIT` bytes are sent at the same time, while one more is being filled. Larger
+ * parts are fewer: together they have no more bytes than these, but one is always sent.
  */
 const IN_FLIGHT = 3
 /**
@@ -72,13 +72,13 @@ export class Multipart {
       return new Multipart(client, key, id, signal, unsure)
     } catch (error) {
       const tidied = beginning.catch(() => undefined).then(() => soon((limit) => abandon(client, key, limit)))
-      // Whoever has cancelled does not wait for the server.
+      // A caller that has cancelled does not wait for the server.
       if (!signal?.aborted) await tidied
       throw error
     }
   }
 
-  /** Goes on with one that may have been begun by another process. */
+  /** Goes on with an upload that another process may have begun. */
   static resume(client: S3Client, { key, uploadId, parts }: ContinuedPut, signal?: AbortSignal): Multipart {
     return new Multipart(client, key, uploadId, signal, false, parts)
   }
@@ -117,7 +117,7 @@ export class Multipart {
     this.#flying.add(sending)
   }
 
-  /** What has come when all that is on its way is there: another process can go on with that. */
+  /** Waits until all parts are sent, and gives the state from which another process can go on. */
   async settled(): Promise<ContinuedPut> {
     await Promise.all(this.#flying)
     this.#failure.signal.throwIfAborted()
@@ -125,7 +125,7 @@ export class Multipart {
     return { key: this.key, uploadId: this.uploadId, parts: [...this.#parts] }
   }
 
-  /** Sends nothing more, and leaves what has come to whoever goes on with it. */
+  /** Stops sending. The parts that the server has stay, so that another process can go on. */
   async leave(): Promise<void> {
     this.#over.abort()
     this.#failure.abort()

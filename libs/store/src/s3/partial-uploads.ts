@@ -100,8 +100,8 @@ function checkPartMarker(next: string | undefined, last: string | undefined): vo
 }
 
 /**
- * The unfinished uploads to a key. Only for a list with the whole key as its prefix does MinIO read
- * its disks.
+ * The unfinished uploads to a key. The prefix is the whole key, because MinIO reads its disks only
+ * for such a list.
  */
 async function uploadsOf(client: S3Client, key: string, signal?: AbortSignal): Promise<{ readonly id: string }[]> {
   const { Upload } = parseUploads(

@@ -15,8 +15,8 @@ const EMPTY_ANSWERS = 5
 /**
  * The bytes from `start` to `end` of an object, requested as fast as they are read here. If an
  * answer breaks off (the server ended it, or it was closed because its reader paused), the body
- * requests the rest. `open` gives that, of the same state of the object, or throws the error for
- * the reader.
+ * requests the rest. `open` gives the rest, of the same state of the object, or throws the error
+ * that the reader gets.
  */
 export class ResumingBody extends Readable {
   #answer: IncomingMessage | undefined

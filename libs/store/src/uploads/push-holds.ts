@@ -2,15 +2,15 @@ import { randomUUID } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import type { LeaseRun, Leases } from '../leases/leases.js'
 
-/** So long blobs get the same hold. */
+/** Blobs that arrive within this time are held by the same lease. */
 const SLOT_MS = 600_000
-/** The record of a hold is written again if it was not for so long. */
+/** The lease is renewed if its record was not written for this long. */
 const RENEW_MS = 60_000
 
 /**
- * What holds a pushed blob until a manifest refers to it: a lease that a process shares among all
- * blobs that come to it in `SLOT_MS`. No request of a client uses it later, so it ends
- * `LEASE_EXPIRY_MS` after its last blob, less `RENEW_MS` at most.
+ * Holds a pushed blob until a manifest refers to it. A process uses one lease for all blobs that it
+ * receives within `SLOT_MS`. No later request uses that lease, so it ends `LEASE_EXPIRY_MS` after
+ * its last blob, or up to `RENEW_MS` earlier.
  *
  * A lease for each blob would be a record for an hour after each upload, and the reaper reads all
  * of them at every sweep.
@@ -25,8 +25,8 @@ export class PushHolds {
   ) {}
 
   /**
-   * Runs work that holds a blob for the lease of now. If that was ended, because this process stood
-   * still for too long, the work is run again with another one.
+   * Runs `work`, which holds a blob for the current lease. If that lease was ended, because this
+   * process stood still for too long, runs `work` once more with a new lease.
    */
   async hold<T>(work: (lease: string) => Promise<T>): Promise<T> {
     const lease = await this.#lease()

@@ -4,15 +4,15 @@ import { z } from 'zod'
 import { MAX_PIECES, sizeOf, type Piece } from '../blobs/blob-record.js'
 import type { Lease } from '../leases/leases.js'
 
-/** What the record of an upload's lease says, in `request`. */
+/** The field `request` in the record of an upload's lease. */
 const uploadSchema = z.object({
   repository: z.string().max(255),
   algorithm: z.enum(['sha256', 'sha512']),
-  /** What has come, in order. */
+  /** What was received, in order. */
   pieces: z.array(z.object({ data: z.string().max(1024), size: z.number().int().nonnegative() })).max(MAX_PIECES + 1),
-  /** Of all of it. Absent if this process or an earlier one could not save it. */
+  /** The saved state of the hash over all pieces. Absent if a process could not save it. */
   hash: z.object({ kind: z.string().max(100), state: z.string().max(1000) }).optional(),
-  /** In the state `committing`: what it is. */
+  /** In the state `committing`: the digest of the blob that the upload becomes. */
   digest: z.custom<Digest>(isDigest, NOT_A_DIGEST).optional(),
 })
 export type UploadRecord = z.infer<typeof uploadSchema>
@@ -22,6 +22,7 @@ export function newUpload(repository: Repository, algorithm: UploadRecord['algor
 }
 
 /**
+ * Reads an upload from its lease.
  * @throws StrataError `upload_not_found` if the lease is of something else, or of another
  * repository
  */
@@ -39,7 +40,7 @@ export function uploadIn(
   return found.data
 }
 
-/** How many bytes have come. */
+/** How many bytes were received. */
 export function bytesOf({ pieces }: { readonly pieces: readonly Piece[] }): number {
   return sizeOf(pieces)
 }

@@ -11,11 +11,11 @@ import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
 import { PushHolds } from './push-holds.js'
 import { bytesOf, newUpload, uploadIn, type UploadRecord } from './upload-record.js'
 
-/** A process that receives a chunk writes the lease so often. */
+/** How often a process that receives a chunk renews the upload's lease. */
 const TOUCH_MS = 30_000
 
 export interface UploadLimits {
-  /** Of a blob. */
+  /** How many bytes a blob may have. */
   readonly bytes: number
   /**
    * Runs work that reads bytes back without a chunk. It may refuse it: the process has a limit of
@@ -27,7 +27,9 @@ export interface UploadLimits {
 /** A chunk. What it says of itself is checked. */
 export interface Chunk {
   readonly source: AsyncIterable<Uint8Array>
-  /** Where it says that it begins; without it, where the upload is. */
+  /**
+   * The offset at which it says that it begins. Without it, the chunk follows what was received.
+   */
   readonly start?: number | undefined
   /** How many bytes it says that it has. */
   readonly length?: number | undefined
@@ -98,9 +100,9 @@ export class Uploads {
 
   /**
    * Takes a chunk in.
-   * @throws StrataError `range_invalid` if it does not begin where the upload is, or has another
+   * @throws StrataError `range_invalid` if it does not begin where the upload ends, or has another
    * length than it says; `limit_exceeded`; `upload_interrupted`; what its source throws, and then
-   * what came of it is kept
+   * the bytes that were received are kept
    */
   async append(repository: Repository, id: string, chunk: Chunk): Promise<UploadStatus> {
     const check = (lease: Lease, upload: UploadRecord): void => {
@@ -169,8 +171,8 @@ export class Uploads {
   }
 
   /**
-   * Gives the repository a blob that another one has; without `from`, one that any has. `false`: it
-   * is not there.
+   * Adds to the repository a blob that the repository `from` has; without `from`, any blob of the
+   * store. `false`: there is no such blob.
    */
   async mount(repository: Repository, digest: Digest, from: Repository | undefined): Promise<boolean> {
     if (from !== undefined && !(await this.repositoryBlobs.has(from, digest))) return false
