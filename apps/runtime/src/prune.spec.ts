@@ -47,3 +47,14 @@ it('a container whose start is asked for while its bytes are counted stays, and 
     expect(pruned.map(({ id }) => id)).toEqual([first, last])
   }
 })
+
+it('a prune ends at the first container of which Redis cannot say whether its start was asked for', async () => {
+  const containers = { list: () => records, isPrunable: () => true, prune: askedLast }
+  const isAwaited = vi.fn(() => Promise.reject(new StrataError('queue_unavailable', 'Redis does not answer')))
+  const logger = { log: vi.fn(), warn: vi.fn() }
+  for (const dryRun of [true, false])
+    await expect(prune(containers, snapshots, isAwaited, dryRun, logger)).rejects.toMatchObject({
+      code: 'queue_unavailable',
+    })
+  expect(isAwaited).toHaveBeenCalledTimes(2)
+})

@@ -32,7 +32,10 @@ export async function prune(
       if (!dryRun) logger.log({ container: id }, `removed the container ${name}`)
       pruned.push({ id, bytes })
     } catch (error) {
-      logger.warn({ container: id }, `the container ${name} stays: ${asStrataError(error).message}`)
+      const { code, message } = asStrataError(error)
+      // Of no container can be told then whether its start was asked for, and each would wait.
+      if (code === 'queue_unavailable') throw error
+      logger.warn({ container: id }, `the container ${name} stays: ${message}`)
     }
   }
   return pruned

@@ -244,9 +244,7 @@ export class LostNodes {
    * shown it.
    */
   async #lose(node: NodeStatus, { container, name }: JobData<'launch'>['launch'], lock: JobLock): Promise<never> {
-    const isShown = (await this.queue.nodes.published(node.id)).some(
-      (view) => publishedSchema.safeParse(view).data?.id === container,
-    )
+    const isShown = (await this.queue.nodes.containerIds(node.id)).includes(container)
     if (!isShown) await this.queue.nodes.giveBack(name, container, lock, { placement: false })
     throw lost(node)
   }

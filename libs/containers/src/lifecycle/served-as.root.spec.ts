@@ -48,6 +48,15 @@ it('it starts where nothing runs, and has the containers that have exited', asyn
   world.containers = await Containers.open(world.options)
 })
 
+it('the same run folder by another path is the same', async () => {
+  const id = await world.start(['sleep', '1000'])
+  await world.containers.close()
+  for (const path of [`${world.options.runFolder}/`, join('/proc/self/root', world.options.runFolder)])
+    await (await Containers.open({ ...world.options, runFolder: path })).close()
+  world.containers = await Containers.open(world.options)
+  expect(world.containers.get(id).state.status).toBe('running')
+})
+
 it('only a whole note of this boot binds a service', async () => {
   const id = await world.start(['sleep', '1000'])
   await world.containers.close()

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { StrataError } from '@strata/base'
 import { bootId } from '@strata/linux'
@@ -24,9 +24,11 @@ export const bundlesIn = (runFolder: string): string => join(runFolder, 'bundles
  * @throws StrataError `in_use`
  */
 export async function noteServedAs(folder: string, node: string, runFolder: string): Promise<void> {
-  const note: Note = { node, runFolder, bootId: bootId() }
+  // One folder has many paths: /run and /var/run, with a slash at its end or without.
+  const note: Note = { node, runFolder: realpathSync(runFolder), bootId: bootId() }
   const before = read(folder)
-  if (before?.bootId === note.bootId && (before.node !== node || before.runFolder !== runFolder)) {
+  if (before?.bootId === note.bootId) {
+    if (before.node === note.node && before.runFolder === note.runFolder) return
     const [id] = containersIn(before.runFolder)
     if (id !== undefined)
       throw new StrataError(
