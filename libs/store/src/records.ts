@@ -98,7 +98,8 @@ export class Records<T> {
     for (;;) {
       const seen = await this.look(key)
       if (seen || !conditionalRemove(this.store)) return seen
-      await this.#put(key, undefined, undefined)
+      const etag = await this.#put(key, undefined, undefined)
+      if (etag !== undefined) return { value: undefined, etag }
     }
   }
 

@@ -1,5 +1,5 @@
-import { closeSync, mkdirSync, openSync, renameSync, rmdirSync } from 'node:fs'
-import { chmod, link, open, rename, unlink, writeFile } from 'node:fs/promises'
+import { closeSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
+import { chmod, open, rename, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
@@ -23,7 +23,7 @@ import { checkRange } from '../objects/byte-range.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { Listing } from './listing.js'
 import { StripedLocks } from './locks.js'
-import { contentEtag, isErrno, openObject, statNow, statObject } from './object-file.js'
+import { contentEtag, isErrno, lookNow, openObject, statNow, writeDraft, type SeenObject } from './object-file.js'
 import { Scratch } from './scratch.js'
 import { walkKeys } from './walk.js'
 
@@ -41,6 +41,7 @@ type MendObjects = (
 
 const PAGE = 1_000
 const READ_CHUNK = 256 * 1024
+const LOOKS_A_TURN = 16
 
 /**
  * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet
@@ -57,6 +58,8 @@ const READ_CHUNK = 256 * 1024
  */
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
+  #looks = 0
+
   private constructor(
     root: string,
     private readonly scratch: Scratch,
@@ -123,41 +126,40 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     const path = this.localPath(key)
     if (range) checkRange(range)
     return guarded(async () => {
-      const object = await openObject(path)
-      if (!object) return undefined
-      const { handle, bytes, size, etag } = object
+      const seen = await this.#look(path)
+      if (!seen) return undefined
+      const { bytes, size, etag } = seen
       const start = Math.min(range?.start ?? 0, size)
       const end = Math.min(range?.end ?? size, size)
       if (bytes || start === end) {
-        await handle.close()
-        return {
-          size,
-          etag,
-          body: Readable.from(start === end ? [] : [bytes!.subarray(start, end)], { objectMode: false }),
-        }
+        const part = start === end ? [] : [bytes!.subarray(start, end)]
+        return { size, etag, body: Readable.from(part, { objectMode: false }) }
       }
-      return { size, etag, body: handle.createReadStream({ start, end: end - 1, highWaterMark: READ_CHUNK }) }
+      const handle = await openObject(path)
+      return handle && { size, etag, body: handle.createReadStream({ start, end: end - 1, highWaterMark: READ_CHUNK }) }
     })
   }
 
   async read(key: string, maxBytes: number): Promise<{ readonly bytes: Buffer; readonly etag: Etag } | undefined> {
     const path = this.localPath(key)
     return guarded(async () => {
-      const object = await openObject(path)
-      if (!object) return undefined
-      try {
-        if (object.size > maxBytes)
-          throw new StrataError('limit_exceeded', `${key} has ${object.size} bytes; at most ${maxBytes} are read`)
-        return { bytes: object.bytes ?? (await object.handle.readFile()), etag: object.etag }
-      } finally {
-        await object.handle.close()
-      }
+      const seen = await this.#look(path)
+      if (!seen) return undefined
+      const { bytes, size, etag } = seen
+      if (size > maxBytes)
+        throw new StrataError('limit_exceeded', `${key} has ${size} bytes; at most ${maxBytes} are read`)
+      if (bytes) return { bytes, etag }
+      const handle = await openObject(path)
+      return handle && { bytes: await handle.readFile().finally(() => handle.close()), etag }
     })
   }
 
   async stat(key: string): Promise<ObjectInfo | undefined> {
     const path = this.localPath(key)
-    return guarded(() => statObject(path))
+    return guarded(async () => {
+      const seen = await this.#look(path)
+      return seen && { size: seen.size, etag: seen.etag }
+    })
   }
 
   async create(key: string, bytes: Uint8Array): Promise<Etag | undefined> {
@@ -242,7 +244,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   /** Gives a finished draft its name; `false` if the name is taken. */
   async #name(draft: string, path: string): Promise<boolean> {
     try {
-      await this.#inFolderOf(path, () => link(draft, path))
+      await this.#inFolderOf(path, () => linkSync(draft, path))
       return true
     } catch (error) {
       if (isErrno(error, 'EEXIST')) return false
@@ -254,12 +256,12 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     const draft = this.scratch.path()
     return guarded(async () => {
       try {
-        await writeFile(draft, bytes, { flag: 'wx', mode: 0o444 })
+        await writeDraft(draft, bytes)
         const etag = await commit(draft)
         if (etag !== undefined) this.durable.committed()
         return etag
       } finally {
-        await unlink(draft).catch(() => undefined)
+        discard(draft)
       }
     })
   }
@@ -275,29 +277,36 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * Reads a page's objects for their ETags; those that were deleted since are left out. It is
-   * synchronous, because a promise for each object would cost several times its system calls. After
-   * each sixteen objects the event loop gets a turn.
+   * The objects of a page, each read for its ETag; those that were deleted since are left out.
    */
   async #listed(keys: readonly string[]): Promise<ListedObject[]> {
     const objects: ListedObject[] = []
-    for (const [at, key] of keys.entries()) {
-      const info = statNow(join(this.#objects, key))
-      if (info) objects.push({ key, ...info })
-      if (at % 16 === 15) await setImmediate()
+    for (const key of keys) {
+      const seen = await this.#look(join(this.#objects, key))
+      if (seen) objects.push({ key, size: seen.size, etag: seen.etag })
     }
     return objects
+  }
+
+  /**
+   * Looks at an object. After each sixteen looks the event loop gets a turn, also where one caller
+   * looks at ten thousand: a promise that is kept at once gives it none.
+   */
+  async #look(path: string): Promise<SeenObject | undefined> {
+    if (++this.#looks % LOOKS_A_TURN === 0) await setImmediate()
+    return lookNow(path)
   }
 
   async #remove(key: string, mayGo: (path: string) => boolean): Promise<boolean> {
     const path = this.localPath(key)
     return guarded(async () => {
-      // Renamed under the lock, deleted outside of it: freeing the blocks of a large file takes
-      // long.
+      // Renamed under the lock, deleted outside of it, and a large file apart from the event loop:
+      // freeing its blocks takes long.
       const grave = this.scratch.path()
       const gone = await this.locks.exclusively(key, () => mayGo(path) && moveIfThere(path, grave))
       if (!gone) return false
-      await unlink(grave)
+      if (lstatSync(grave).size <= MAX_RECORD_BYTES) unlinkSync(grave)
+      else await unlink(grave)
       this.#removeEmptyFolders(dirname(path))
       return true
     })
@@ -365,6 +374,15 @@ async function makeDurable(path: string): Promise<void> {
     await file.datasync()
   } finally {
     await file.close()
+  }
+}
+
+/** Deletes a draft that was not renamed. What a failing disk keeps is deleted by the next start. */
+function discard(draft: string): void {
+  try {
+    unlinkSync(draft)
+  } catch {
+    return
   }
 }
 

@@ -359,7 +359,13 @@ describe('what a store writes is listed by itself and by every other that is ope
 
 describe('a process that dies in the middle of a change', () => {
   // The first rmdirSync finds that the folder is not empty.
-  const points = ['link,1,before', 'link,1,after', 'renameSync,1,after', 'mkdirSync,1,after', 'rmdirSync,2,after']
+  const points = [
+    'linkSync,1,before',
+    'linkSync,1,after',
+    'renameSync,1,after',
+    'mkdirSync,1,after',
+    'rmdirSync,2,after',
+  ]
   it.each(points)(
     '%s',
     async (point) => {
