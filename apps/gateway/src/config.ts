@@ -34,6 +34,12 @@ export const gatewayConfigSchema = z
       .stringbool()
       .default(true)
       .describe('Whether a load assembles the root of the image too, where the client does not say'),
+    STRATA_INDEX_ON_PUSH: z
+      .stringbool()
+      .default(true)
+      .describe(
+        'Whether the layers of a pushed image are extracted behind the push, so that its files are listed and its containers start without waiting for it. Takes the unpacked size on one node',
+      ),
     STRATA_MAX_ARCHIVE_BYTES: z.coerce
       .number()
       .int()

@@ -15,6 +15,7 @@ import { LoadService } from './images/load.service.js'
 import { Cancellation } from './jobs/cancellation.js'
 import { Requests } from './jobs/requests.js'
 import { PushService } from './registry/push.service.js'
+import { PushedLayers } from './registry/pushed-layers.js'
 import { RegistryService } from './registry/registry.service.js'
 import { CollectionService } from './system/collection.service.js'
 import { DiskUsageService } from './system/disk-usage.service.js'
@@ -102,6 +103,7 @@ export class ServicesModule {
         ImageMounts,
         FilesService,
         RegistryService,
+        PushedLayers,
         PushService,
         CollectionService,
         DiskUsageService,

@@ -1,8 +1,9 @@
-import { StrataError } from '@strata/base'
+import { StrataError, type ErrorCode } from '@strata/base'
 import {
   chainIds,
   diffIdsOf,
   imageConfigSchema,
+  isLayerType,
   isManifestType,
   layerMediaType,
   manifestSchema,
@@ -79,6 +80,24 @@ export function layersOf({ manifest, config }: ReadImage): ImageLayer[] {
     diffId: diffIds[i]!,
     chainId: chain[i]!,
   }))
+}
+
+const NO_IMAGE: ReadonlySet<ErrorCode> = new Set(['not_an_image', 'not_found', 'limit_exceeded'])
+
+/**
+ * The layers of the manifest with this digest that can be unpacked, lowest first. Empty if it is no
+ * image's (an index, a chart, a signature), or if it or its config is not in the store.
+ *
+ * The media types of the layers decide: some signatures have an image's config.
+ */
+export async function unpackableLayers(digest: Digest, blobs: BlobStore): Promise<ImageLayer[]> {
+  try {
+    const read = await readManifest(digest, await blobs.read(digest, MAX_JSON_BYTES), blobs)
+    return layersOf(read).filter(({ mediaType }) => isLayerType(mediaType))
+  } catch (error) {
+    if (error instanceof StrataError && NO_IMAGE.has(error.code)) return []
+    throw error
+  }
 }
 
 /**

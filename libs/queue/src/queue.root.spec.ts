@@ -119,6 +119,33 @@ describe('jobs', () => {
     expect(runs).toBe(2)
   })
 
+  it('a job in the background waits for all others, leaves nothing when it has ended, and has a bound', async () => {
+    const { producer } = await client()
+    const queue = `extract.${randomUUID()}`
+    const jobs = (of: string, count: number) =>
+      children(randomUUID(), count).map((job, at) => ({ ...job, queue, id: `${of}-${at}` }))
+    const [failing, ...others] = jobs('push', 4)
+    expect(await producer.addInBackground(queue, [failing!, ...others], 3)).toBe(3)
+    // The queue is full, and what waits is not added again.
+    expect(await producer.addInBackground(queue, jobs('more', 1), 3)).toBe(0)
+    expect(await producer.addInBackground(queue, [failing!], 4)).toBe(1)
+    expect(await producer.unfinished(queue)).toBe(3)
+    for (const job of jobs('load', 2)) await producer.add(job)
+    const done: string[] = []
+    const extract: Handlers<'extract'>['extract'] = (_, { id }) => {
+      done.push(id)
+      return id === 'push-0'
+        ? Promise.reject(new StrataError('corrupt', 'x'))
+        : Promise.resolve({ node: 'n', made: true })
+    }
+    await worker('extract', queue, { extract })
+    await expect.poll(() => done).toEqual(['load-0', 'load-1', 'push-0', 'push-1', 'push-2'])
+    await expect.poll(() => producer.unfinished(queue)).toBe(0)
+    for (const id of ['push-0', 'push-2']) expect(await producer.has({ queue, id })).toBe(false)
+    expect(await producer.addInBackground(queue, [failing!], 3)).toBe(1)
+    await expect.poll(() => done.length).toBe(6)
+  })
+
   it('queues that only flows add to keep as few events as all', async () => {
     const { producer, fast } = await client()
     const root = randomUUID()

@@ -3,15 +3,18 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { gzipSync } from 'node:zlib'
 import type { ImageView } from '@strata/api'
 import { makeArchive, openFixture } from '@strata/archive/testing'
-import { digestOf } from '@strata/oci'
+import { digestOf, HOST_PLATFORM, MEDIA } from '@strata/oci'
+import { QueueClient, QUEUES } from '@strata/queue'
 import { BlobStore } from '@strata/store'
+import { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { busyboxLayer } from './testing/busybox-image.js'
+import { busyboxLayer, layerOf } from './testing/busybox-image.js'
 import { freePort } from './testing/free-port.js'
 import { absentOf } from './testing/peers.js'
-import { StrataUnderTest } from './testing/strata.js'
+import { StrataUnderTest, until } from './testing/strata.js'
 
 /** The field's clients at the registry's door, over TCP, with the token as their password. */
 let strata: StrataUnderTest
@@ -38,6 +41,47 @@ const run = (command: string, ...args: string[]): string =>
     env: { ...process.env, TMPDIR: folder },
   })
 const loaded = async () => (await strata.request('GET', `/v1/images/${encodeURIComponent(NAME)}`)).json<ImageView>()
+
+// Before any other push: it counts jobs.
+it('a pushed layer is extracted behind the push: whoever browses and launches starts no job for it', async () => {
+  const [name, repository] = ['behind/app:1', '/v2/behind/app']
+  const tars = [await busyboxLayer(), await layerOf({ 'only-here': { content: 'pushed' } })]
+  const push = async (bytes: Buffer, mediaType: string) => {
+    const part = { mediaType, digest: digestOf(bytes), size: bytes.length }
+    const where = `${repository}/blobs/uploads/?digest=${part.digest}`
+    expect((await strata.request('POST', where, Readable.from([bytes]))).status).toBe(201)
+    return part
+  }
+  const layers = []
+  for (const tar of tars) layers.push(await push(gzipSync(tar, { level: 2 }), MEDIA.layerGzip))
+  const rootfs = { type: 'layers', diff_ids: tars.map((tar) => digestOf(tar)) }
+  const config = Buffer.from(JSON.stringify({ architecture: HOST_PLATFORM.architecture, os: 'linux', rootfs }))
+  const manifest = { schemaVersion: 2, mediaType: MEDIA.manifest, config: await push(config, MEDIA.config), layers }
+  const queue = await QueueClient.forRequests(`unix://${strata.redisSocket}`)
+  const redis = new Redis({ path: strata.redisSocket })
+  try {
+    // How many jobs of a queue there ever were (BullMQ counts them).
+    const added = async (of: string): Promise<number> => Number(await redis.get(`strata-q:${of}:id`))
+    const queues = [QUEUES.extract, QUEUES.extractOn(strata.node.id)] as const
+    const [before, ownBefore] = [await added(queues[0]), await added(queues[1])]
+    const put = await strata.request('PUT', `${repository}/manifests/1`, Readable.from([JSON.stringify(manifest)]), {
+      headers: { 'content-type': MEDIA.manifest },
+    })
+    expect(put.status).toBe(201)
+    await until(
+      async () => (await added(queues[0])) === before + 2 && (await queue.producer.unfinished(queues[0])) === 0,
+      'both layers are extracted',
+    )
+    const files = await strata.request('GET', `/v1/images/${encodeURIComponent(name)}/files?path=/only-here`)
+    expect(files.status).toBe(200)
+    const launched = await strata.cli(['run', '--rm', name, '/bin/busybox', 'cat', '/only-here'])
+    expect([launched.code, launched.stdout.toString(), launched.stderr]).toEqual([0, 'pushed', ''])
+    expect([await added(queues[0]), await added(queues[1])]).toEqual([before + 2, ownBefore])
+  } finally {
+    redis.disconnect()
+    await queue.close()
+  }
+})
 
 it('skopeo pulls what was loaded, manifest and layers as they are, and lists its tags', async (context) => {
   const absent = absentOf(['skopeo'])

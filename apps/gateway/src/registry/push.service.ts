@@ -1,10 +1,19 @@
 import { Inject, Injectable, Logger } from '@nestjs/common'
 import { StrataError } from '@strata/base'
 import { Repositories, underLease } from '@strata/images'
-import { algorithmOf, digestOf, type Algorithm, type Digest, type Repository, type Tag } from '@strata/oci'
+import {
+  algorithmOf,
+  digestOf,
+  isManifestType,
+  type Algorithm,
+  type Digest,
+  type Repository,
+  type Tag,
+} from '@strata/oci'
 import { Leases, OBJECT_STORE, Uploads, type Chunk, type ObjectStore, type UploadStatus } from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { ManifestReference } from './names.js'
+import { PushedLayers } from './pushed-layers.js'
 
 /** A manifest that a client puts. */
 export interface PutManifest {
@@ -32,6 +41,7 @@ export class PushService {
   constructor(
     @Inject(OBJECT_STORE) store: ObjectStore,
     private readonly repositories: Repositories,
+    private readonly layers: PushedLayers,
     @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
   ) {
     this.#uploads = new Uploads(store, repositories.blobs, {
@@ -85,7 +95,7 @@ export class PushService {
   }
 
   /**
-   * Puts a manifest, and points its tags at it.
+   * Puts a manifest, and points its tags at it. Behind that, `PushedLayers` indexes its layers.
    * @throws StrataError `digest_mismatch`, and as `Manifests.put`
    */
   async manifest(
@@ -97,13 +107,15 @@ export class PushService {
     if ('digest' in reference && digest !== reference.digest)
       throw new StrataError('digest_mismatch', `the manifest has the digest ${digest}, not ${reference.digest}`)
     const all = 'tag' in reference ? [reference.tag, ...tags] : tags
-    return underLease(this.#leases, async (run) => {
+    const made = await underLease(this.#leases, async (run) => {
       const { manifests, tags: names } = this.repositories
       const put = { digest, bytes, mediaType }
       let made = 'digest' in reference ? await manifests.put(repository, digest, bytes, mediaType, run) : undefined
       if (all.length > 0) made = await names.putAll(repository, all, put, run)
       return { digest, subject: made?.attached?.subject }
     })
+    if (isManifestType(mediaType)) this.layers.index(digest)
+    return made
   }
 
   /** @throws StrataError `manifest_not_found` */

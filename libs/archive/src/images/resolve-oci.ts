@@ -4,6 +4,7 @@ import {
   formatPlatform,
   formatReference,
   isIndexType,
+  isLayerType,
   isManifestType,
   MEDIA,
   platformOf,
@@ -279,7 +280,5 @@ function isArtifact({ config, layers }: Manifest): boolean {
     config.mediaType !== 'application/vnd.docker.container.image.v1+json'
   )
     return true
-  return layers.length > 0 && layers.every(({ mediaType }) => mediaType !== undefined && !LAYER_TYPE.test(mediaType))
+  return layers.length > 0 && layers.every(({ mediaType }) => mediaType !== undefined && !isLayerType(mediaType))
 }
-
-const LAYER_TYPE = /^application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\b/

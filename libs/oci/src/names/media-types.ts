@@ -17,6 +17,14 @@ export function layerMediaType(compression: Compression): string {
   return { none: MEDIA.layer, gzip: MEDIA.layerGzip, zstd: MEDIA.layerZstd }[compression]
 }
 
+/**
+ * Whether it is a layer of an image: image-spec's types or docker's, in any packing, those that
+ * must not be distributed too.
+ */
+export function isLayerType(mediaType: string): boolean {
+  return /^application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\b/.test(mediaType)
+}
+
 export function isIndexType(mediaType: string | undefined): boolean {
   return mediaType === MEDIA.index || mediaType === MEDIA.dockerIndex
 }

@@ -41,6 +41,8 @@ const KEEP = {
   removeOnComplete: { age: 120, count: 150 },
   removeOnFail: { age: DAY, count: 1_000 },
 } satisfies JobsOptions
+/** BullMQ takes jobs without a priority before any that has one. */
+const BACKGROUND = 1
 /** BullMQ's own stream of events, which none of us reads: its default is 10,000 a queue. */
 const STREAMS = { events: { maxLen: 500 } }
 
@@ -91,6 +93,27 @@ export class Producer {
       : { jobId: id }
     await orUnavailable(this.queue(job.queue).add(name, data, options))
     if (!parent && 'root' in data) await this.tellIfStopped(data.root)
+  }
+
+  /**
+   * Adds jobs that nobody waits for, to one queue; gives how many were added.
+   *
+   * - A worker takes such a job only if no other job waits in the queue.
+   * - The job leaves nothing when it has ended, also if it failed: then its id is free again. A job
+   *   whose id waits or is under way is not added once more.
+   * - At most `most` of them wait. Those that do not fit are dropped.
+   */
+  async addInBackground<N extends JobName>(queue: string, jobs: readonly NewJob<N>[], most: number): Promise<number> {
+    if (jobs.length === 0) return 0
+    jobs.forEach(checked)
+    await this.#ready()
+    const { prioritized = 0 } = await orUnavailable(this.queue(queue).getJobCounts('prioritized'))
+    const fitting = jobs.slice(0, Math.max(0, most - prioritized))
+    const opts = { priority: BACKGROUND, removeOnComplete: true, removeOnFail: true }
+    await orUnavailable(
+      this.queue(queue).addBulk(fitting.map(({ name, data, id }) => ({ name, data, opts: { ...opts, jobId: id } }))),
+    )
+    return fitting.length
   }
 
   /** A job that starts when its children have ended, all well or one badly. Added as one. */
