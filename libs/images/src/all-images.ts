@@ -3,7 +3,9 @@ import { diffIdsOf, digestOf, type DiffId, type Digest, type Repository } from '
 import { keys, type BlobStore, type Told, type Unreadable } from '@strata/store'
 import { isPlain, recordOf, type Image, type RecordedManifest } from './image.js'
 import type { ReadImage } from './manifest.js'
-import { groupByImage, textOfName, type DamagedName, type NameEntry, type Names, type PlainEntry } from './names.js'
+import type { DamagedName, NameEntry, PlainEntry } from './name-entry.js'
+import { groupByImage, textOfName } from './named-images.js'
+import type { Names } from './names.js'
 import { readImage } from './read-image.js'
 import { referencesOf, type RecordReferences } from './references.js'
 import { isOfOneManifest } from './repositories/stops.js'
@@ -55,14 +57,14 @@ export class AllImages {
     for await (const { entry, found } of all) {
       const { repository } = entry.name
       if ('damage' in found) {
-        told.isUnreadable(unreadableName(found))
+        told.unreadable(unreadableName(found))
         continue
       }
       for (const digest of found.blobs.keys()) {
-        if (repository !== undefined) told.isHad(repository, digest)
+        if (repository !== undefined) told.had(repository, digest)
         yield digest
       }
-      if (found.unreadable) told.isUnreadable(unreadableManifest(entry, found.unreadable))
+      if (found.unreadable) told.unreadable(unreadableManifest(entry, found.unreadable))
     }
   }
 
@@ -72,7 +74,7 @@ export class AllImages {
     let seen = new Set<string>()
     for await (const entry of this.names.walk()) {
       if ('damage' in entry) {
-        told.isUnreadable(unreadableName(entry))
+        told.unreadable(unreadableName(entry))
         continue
       }
       const { repository } = entry.name
@@ -261,7 +263,7 @@ export interface UntaggedManifest {
   readonly digest: Digest
 }
 
-const TO_NOBODY: Told = { isHad: () => undefined, isUnreadable: () => undefined }
+const TO_NOBODY: Told = { had: () => undefined, unreadable: () => undefined }
 
 function unreadableName({ name, damage }: DamagedName): Unreadable {
   return {

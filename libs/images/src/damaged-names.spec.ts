@@ -50,7 +50,7 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
   const references = async () => [...new Set(await gathered(images.all.references()))]
   const unreadable = async () => {
     const found: Unreadable[] = []
-    const told = { isHad: () => undefined, isUnreadable: (one: Unreadable) => found.push(one) }
+    const told = { had: () => undefined, unreadable: (one: Unreadable) => found.push(one) }
     await gathered(images.all.references(undefined, told))
     return found
   }

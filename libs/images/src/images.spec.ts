@@ -529,7 +529,7 @@ describe.each([
     )
     await store.delete([piecesOf((await blobs.stat(second.digest))!)[0]!.data])
     const unreadable: Unreadable[] = []
-    const told = { isHad: () => undefined, isUnreadable: (one: Unreadable) => unreadable.push(one) }
+    const told = { had: () => undefined, unreadable: (one: Unreadable) => unreadable.push(one) }
     const again = new Set<Digest>()
     for await (const digest of images.all.references(undefined, told)) again.add(digest)
     // The record itself says which manifest and config it is of.

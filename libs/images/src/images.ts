@@ -26,7 +26,8 @@ import {
   type Whole,
 } from './image.js'
 import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
-import { groupByImage, Names, namesOf } from './names.js'
+import { groupByImage, namesOf } from './named-images.js'
+import { Names } from './names.js'
 import { ifNotFound, readImage, readWithBlobs, type WithBlobs } from './read-image.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { OldTags } from './repositories/old-tags.js'

@@ -59,7 +59,8 @@ const AT_ONCE = 16
  * - A mark is only a hint. Its reader looks at the name's record, which decides.
  * - The name mark is made first. So another mark without its name mark belongs to no name.
  *
- * name-marks-model.ts tries every interleaving. `Names.tidyMarks` deletes what dead processes left.
+ * name-marks-model.ts tries every interleaving. `MarkUpkeep.tidyMarks` deletes what dead processes
+ * left.
  */
 export class NameMarks {
   #areComplete = false

@@ -1,13 +1,5 @@
-import { failpoint, StrataError } from '@strata/base'
-import {
-  algorithmOf,
-  familiarReference,
-  hexOf,
-  isDigest,
-  NOT_A_DIGEST,
-  type Digest,
-  type Repository,
-} from '@strata/oci'
+import { failpoint } from '@strata/base'
+import { algorithmOf, hexOf, type Digest, type Repository } from '@strata/oci'
 import {
   CAS_ATTEMPTS,
   changedTooOften,
@@ -20,86 +12,43 @@ import {
   type ImageKey,
   type ObjectStore,
 } from '@strata/store'
-import { z } from 'zod'
+import type { RecordedManifest } from './image.js'
 import {
-  imageSchema,
-  isPlain,
-  MAX_LACKS,
-  plainSchema,
-  recordOf,
-  type Image,
-  type NamedImage,
-  type PlainManifest,
-  type RecordedManifest,
-} from './image.js'
+  digestIn,
+  entryOf,
+  expectImageKey,
+  keyOfImageKey,
+  manifestIn,
+  mayBeOf,
+  nameRecordSchema,
+  type AnyName,
+  type DamagedName,
+  type NameEntry,
+  type NameRecord,
+  type PlainEntry,
+} from './name-entry.js'
 import { marksOf, NameMarks, type MarkedManifest, type NameMark } from './name-marks.js'
-import { united } from './whole.js'
-
-const mark = z.string().min(1).max(32).optional()
-/** Of an index's entry by digest: its children that the repository did not have (`Indexes`). */
-const lacks = z.array(z.custom<Digest>(isDigest, NOT_A_DIGEST)).max(MAX_LACKS).optional()
-/**
- * What a name stands for, and the id of the name's marks (`NameMarks`). A record that an older
- * version wrote has none until the storage service has given it some.
- */
-const nameRecordSchema = z.union([plainSchema.extend({ mark, lacks }), imageSchema.extend({ mark, lacks })])
-type NameRecord = z.infer<typeof nameRecordSchema>
-
-/** One record below `images/`: a tag, or an entry by digest, and the image that it stands for. */
-export interface NameEntry {
-  readonly key: string
-  readonly name: ImageKey
-  readonly image: Image
-  readonly found: Found<NameRecord>
-  /** See `Indexes`. */
-  readonly lacks?: readonly Digest[] | undefined
-}
-
-/** The same of a manifest that is not listed as an image. */
-export interface PlainEntry {
-  readonly key: string
-  readonly name: ImageKey
-  readonly manifest: PlainManifest
-  readonly found: Found<NameRecord>
-  readonly lacks?: readonly Digest[] | undefined
-}
-
-/** A name whose record cannot be read. It stands for an image, and nobody can tell for which. */
-export interface DamagedName {
-  readonly key: string
-  readonly name: ImageKey
-  /** To retire it as it is. */
-  readonly found: Found<NameRecord>
-  readonly damage: StrataError
-}
-
-/** A name as a walk over all of them finds it. */
-export type AnyName = NameEntry | PlainEntry | DamagedName
+import { textOfName } from './named-images.js'
 
 /** As long as the id of marks is. */
 const A_MARK = 'x'.repeat(16)
-/** How many names are read, or marks deleted, at the same time. */
+/** How many names are read at the same time. */
 const AT_ONCE = 16
-/**
- * So many marks at a time are compared with all name marks: about 15 MiB. Each such comparison
- * lists all name marks once more.
- */
-const MARKS_AT_A_TIME = 50_000
 
 /**
  * The names' records, and their reverse. A look-up takes a number of store calls that depends on
  * its result, not on the number of names. Nothing that was read is kept: a method that goes over
  * all names (`walk`, `byImage`, `count`) reads them page by page, and gives each as it is read.
  *
- * In a store of an older version names have no marks until `markAll` has run once. Until then every
- * look-up reads all names.
+ * In a store of an older version names have no marks until `MarkUpkeep.markAll` has run once. Until
+ * then every look-up reads all names.
  */
 export class Names {
   readonly #records: Records<NameRecord>
   readonly #marks: NameMarks
 
   constructor(private readonly store: ObjectStore) {
-    this.#records = new Records(store, nameRecordSchema, 'the record of image name', remedyFor)
+    this.#records = nameRecords(store)
     this.#marks = new NameMarks(store)
   }
 
@@ -376,86 +325,6 @@ export class Names {
     } while (after !== undefined)
   }
 
-  /**
-   * Gives marks to the names that have none, once for each store: those of an older version, and
-   * after a loss of power. For the start of the storage service. It may die at any line: the note
-   * that all names have marks is written last.
-   */
-  async markAll(): Promise<void> {
-    if (await this.#marks.areComplete()) return
-    for await (const entry of this.walk()) if (!('damage' in entry)) await this.#markOne(entry)
-    await this.#marks.setComplete()
-  }
-
-  /**
-   * Deletes the marks that dead processes left. Gives marks to the names that an older version has
-   * written since, and calls `beforeMarked` before each of them. For the collection.
-   */
-  async tidyMarks(beforeMarked: (entry: NameEntry | PlainEntry) => Promise<void>): Promise<void> {
-    let batch: NameMark[] = []
-    const tidy = async () => {
-      await Promise.all(batch.map((mark) => this.#tidyOne(mark)))
-      batch = []
-    }
-    for await (const mark of this.#marks.allNameMarks()) if (batch.push(mark) === AT_ONCE) await tidy()
-    await tidy()
-    let others = new Map<string, string[]>()
-    let count = 0
-    for await (const { key, mark } of this.#marks.allOtherMarks()) {
-      others.set(mark, [...(others.get(mark) ?? []), key])
-      if (++count < MARKS_AT_A_TIME) continue
-      await this.#deleteLost(others)
-      others = new Map()
-      count = 0
-    }
-    await this.#deleteLost(others)
-    for await (const entry of this.walk()) {
-      if ('damage' in entry || entry.found.value?.mark !== undefined) continue
-      await beforeMarked(entry)
-      await this.#markOne(entry)
-    }
-  }
-
-  /**
-   * Deletes the other marks whose name mark does not exist: they belong to no name. They were
-   * listed before this is called: a name mark is made before the other marks of its name.
-   * @param others their keys, by mark
-   */
-  async #deleteLost(others: Map<string, string[]>): Promise<void> {
-    if (others.size === 0) return
-    for await (const { mark } of this.#marks.allNameMarks()) others.delete(mark)
-    const lost = [...others.values()].flat()
-    for (let at = 0; at < lost.length; at += AT_ONCE) await this.#marks.deleteKeys(lost.slice(at, at + AT_ONCE))
-  }
-
-  /**
-   * Deletes a mark that its name's record does not have. A write of the name that will have the
-   * mark may be under way. So that write is first made to fail; it makes other marks then.
-   */
-  async #tidyOne({ key: mark, name, digest, mark: id }: NameMark): Promise<void> {
-    const key = keyOfImageKey(name, digest)
-    const mayCarryIt = async () => {
-      const seen = await this.#records.look(key)
-      return seen?.damage !== undefined || seen?.value?.mark === id
-    }
-    if (await mayCarryIt()) return
-    await this.#records.renew(key)
-    if (!(await mayCarryIt())) await this.#marks.deleteKeys([mark])
-  }
-
-  async #markOne({ key, name, found }: NameEntry | PlainEntry): Promise<void> {
-    let seen: Found<NameRecord> | undefined = found
-    for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      if (!seen?.value) return
-      const { mark } = seen.value
-      const record = manifestIn(seen.value)
-      if (mark !== undefined && (await this.#marks.have(name, seen.value, mark))) return
-      if (await this.write(key, record, { ...seen, value: { ...seen.value, mark: undefined } })) return
-      seen = await this.#records.look(key)
-    }
-    throw changedTooOften(key)
-  }
-
   async *#ofDigest(digest: Digest): AsyncGenerator<AnyName> {
     if (await this.#marks.areComplete()) {
       let last: string | undefined
@@ -514,25 +383,9 @@ export class Names {
   }
 }
 
-function manifestIn(record: NameRecord): RecordedManifest {
-  const manifest = { ...record }
-  delete manifest.mark
-  delete manifest.lacks
-  return manifest
-}
-
-function entryOf(key: string, name: ImageKey, found: Found<NameRecord>, value: NameRecord): NameEntry | PlainEntry {
-  const manifest = manifestIn(value)
-  const { lacks } = value
-  return isPlain(manifest) ? { key, name, manifest, found, lacks } : { key, name, image: manifest, found, lacks }
-}
-
-function digestIn(entry: NameEntry | PlainEntry): Digest {
-  return recordOf(entry).digest
-}
-
-function mayBeOf(entry: AnyName, digest: Digest): boolean {
-  return 'damage' in entry || digestIn(entry) === digest
+/** The records of names. */
+export function nameRecords(store: ObjectStore): Records<NameRecord> {
+  return new Records(store, nameRecordSchema, 'the record of image name', remedyFor)
 }
 
 function hasSameMarks(name: ImageKey, a: MarkedManifest, b: MarkedManifest): boolean {
@@ -543,49 +396,10 @@ function tagsFirst(a: NameEntry, b: NameEntry): number {
   return Number(!a.name.tag) - Number(!b.name.tag)
 }
 
-function keyOfImageKey(name: ImageKey, digest: Digest): string {
-  return name.tag === undefined ? keys.imageDigest(name.repository, digest) : keys.tag(name.repository, name.tag)
-}
-
-function expectImageKey(key: string): ImageKey {
-  const name = parseImageKey(key)
-  if (!name) throw new StrataError('internal', `${key} is not the key of an image's name`)
-  return name
-}
-
-/** The name in the form that `rmi` takes and people read. */
-export function textOfName(name: ImageKey): string {
-  const { repository, digest } = name
-  if (digest === undefined) return familiarReference(name)
-  return repository === undefined ? digest : familiarReference({ repository, tag: undefined, digest })
-}
-
 function remedyFor(key: string): string {
   const name = parseImageKey(key)
   const text = name ? textOfName(name) : key
   return `load ${text} again, or remove it (strata rmi ${text}); until then no blob is collected`
-}
-
-/**
- * One image for each manifest's digest among the entries: those with names first, then the newest
- * first.
- */
-export function groupByImage(entries: readonly NameEntry[]): NamedImage[] {
-  const images = Object.values(Object.groupBy(entries, ({ image }) => image.digest)).map((group) => ({
-    ...group!.map(({ image }) => image).reduce(united),
-    names: namesOf(group!),
-  }))
-  return images.sort(
-    (a, b) =>
-      Number(b.names.length > 0) - Number(a.names.length > 0) ||
-      compare(b.created ?? '', a.created ?? '') ||
-      compare(a.digest, b.digest),
-  )
-}
-
-/** The tags among the entries, in short form, sorted. */
-export function namesOf(entries: readonly NameEntry[]): string[] {
-  return entries.flatMap(({ name }) => (name.tag ? [familiarReference(name)] : [])).sort()
 }
 
 function compare(a: string, b: string): number {

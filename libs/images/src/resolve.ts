@@ -1,6 +1,7 @@
 import { StrataError } from '@strata/base'
 import { isDigest, parseTagged, type Digest, type Reference } from '@strata/oci'
-import type { NameEntry, Names } from './names.js'
+import type { NameEntry } from './name-entry.js'
+import type { Names } from './names.js'
 
 /**
  * The possible meanings of a text that names an image, in the order in which they are tried, as

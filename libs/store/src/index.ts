@@ -1,6 +1,8 @@
 export { piecesOf, type BlobRecord } from './blobs/blob-record.js'
 export * from './blobs/blobs.js'
+export type { StoreCollection, Tally } from './blobs/collection-sums.js'
 export * from './blobs/collector.js'
+export type { Told, Unreadable } from './blobs/unreadable.js'
 export { DurableFolder } from './folder/durable-folder.js'
 export { FolderStore } from './folder/folder-store.js'
 export * from './keys.js'

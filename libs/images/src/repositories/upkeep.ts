@@ -1,7 +1,9 @@
 import { isIndexType, type Digest, type Repository } from '@strata/oci'
 import { keys, Leases, RepositoryNames, tombstone, type LeaseRun, type ObjectStore } from '@strata/store'
 import { recordOf, withoutDocuments } from '../image.js'
-import type { NameEntry, Names, PlainEntry } from '../names.js'
+import { MarkUpkeep } from '../mark-upkeep.js'
+import type { NameEntry, PlainEntry } from '../name-entry.js'
+import type { Names } from '../names.js'
 import { underLease } from '../under-lease.js'
 import type { OldTags } from './old-tags.js'
 import type { Repositories } from './repositories.js'
@@ -19,6 +21,7 @@ const KEPT_AT_A_TIME = 1_000
 export class Upkeep {
   readonly #repositoryNames: RepositoryNames
   readonly #leases: Leases
+  readonly #marks: MarkUpkeep
 
   constructor(
     private readonly store: ObjectStore,
@@ -28,6 +31,7 @@ export class Upkeep {
   ) {
     this.#repositoryNames = new RepositoryNames(store)
     this.#leases = new Leases(store)
+    this.#marks = new MarkUpkeep(store, names)
   }
 
   /**
@@ -35,7 +39,7 @@ export class Upkeep {
    * It may die at any line: the note that all is done is written last.
    */
   async begin(): Promise<void> {
-    await this.names.markAll()
+    await this.#marks.markAll()
     if (!(await this.oldTags.areAllKept())) {
       await this.#pass(() => true)
       await this.store.create(keys.allManifestsKept, tombstone())
@@ -73,7 +77,7 @@ export class Upkeep {
   async tidy(): Promise<void> {
     // A service of an older version writes no marks, and for an entry by digest no keys of blobs.
     // Before the marks: afterwards nothing shows that it was such a service.
-    await this.names.tidyMarks(async (entry) => {
+    await this.#marks.tidyMarks(async (entry) => {
       if (entry.name.tag === undefined) await this.#keep([entry])
     })
     await this.#pass((isKept) => !isKept)

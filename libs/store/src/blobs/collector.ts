@@ -1,8 +1,10 @@
 import { statSync } from 'node:fs'
 import { failpoint, StrataError } from '@strata/base'
-import { type Digest, type DiffId, type Repository } from '@strata/oci'
+import { type Digest, type DiffId } from '@strata/oci'
 import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
+import { Sums, type StoreCollection, type Tally } from './collection-sums.js'
+import { keepUnreadable, type RepositoryKeys, type Told, type Unreadable } from './unreadable.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
   conditionalRemove,
@@ -15,84 +17,18 @@ import {
 } from '../objects/object-store.js'
 import { recordBytes, TOMBSTONE_BYTES } from '../records.js'
 import { Leases } from '../leases/leases.js'
-import { RepositoryBlobs, type ListedRepositoryBlob } from '../repositories/repository-blobs.js'
-import { RepositoryNames, type ListedRepository } from '../repositories/repository-names.js'
-
-export interface Tally {
-  readonly count: number
-  /** Sizes of objects, not of blocks on a disk. */
-  readonly bytes: number
-}
-
-/** What a collection has deleted from the store; for a dry run, what it would delete. */
-export interface StoreCollection {
-  /** Blobs that nothing refers to and no lease holds: their data. */
-  readonly blobs: Tally
-  /** Objects below `data/` that no blob's record names. */
-  readonly data: Tally
-  /** Layers' indexes that no blob's record names, and checkpoints of blobs that are gone. */
-  readonly indexes: Tally
-  /** Records that ended or got shorter, and by how much. */
-  readonly records: Tally
-  /**
-   * Writes that were not finished, on stores that keep them (S3's multipart uploads). They are no
-   * objects.
-   */
-  readonly partialUploads: Tally
-  /** All of the above but the partial uploads: the store's objects are smaller by exactly this. */
-  readonly bytes: number
-  /**
-   * Of these bytes, those of files that have another name (a node's layer): on disk until that goes
-   * too.
-   */
-  readonly linked: number
-  /** Tombstones that stand in the store afterwards. */
-  readonly tombstones: Tally
-}
+import { RepositoryBlobs } from '../repositories/repository-blobs.js'
+import { RepositoryNames } from '../repositories/repository-names.js'
 
 export interface CollectOptions {
   /**
    * Gives every blob that something visible refers to. It is called once, at its place in the
    * protocol. It may give a blob twice. It must not leave one out: it reports what it cannot read
-   * (`isUnreadable`), or throws.
+   * (`Told.unreadable`), or throws.
    */
   readonly references: (told: Told) => AsyncIterable<Digest>
   readonly dryRun: boolean
   readonly signal?: AbortSignal
-}
-
-/** What `references` reports beside the references: it calls these functions. */
-export interface Told {
-  /**
-   * To be called for each manifest of each repository, and for each blob that such a manifest
-   * refers to: the repository has it.
-   */
-  readonly isHad: (repository: Repository, digest: Digest) => void
-  /**
-   * To be called for something visible whose references cannot be read. What it cannot refer to is
-   * still collected.
-   */
-  readonly isUnreadable: (unreadable: Unreadable) => void
-}
-
-/** Something visible that refers to blobs, and nobody can tell to which. */
-export interface Unreadable {
-  /** As `rmi` takes it, and people read it. */
-  readonly name: string
-  /** A sentence: what is wrong, and what to do. */
-  readonly reason: string
-  /** The repository that it is in. The blobs that this repository has keys of stay. */
-  readonly repository: Repository | undefined
-  /**
-   * What it refers to: blobs that its repository has keys of, or any blob. (A name that cannot be
-   * read may be of an older store, in which its repository has no keys for it.)
-   */
-  readonly refersTo: 'blobs of its repository' | 'any blob'
-  /**
-   * A blob that it certainly refers to. If its repository has no key of that blob, it may refer to
-   * any blob, because the keys for one manifest are made together.
-   */
-  readonly surely?: Digest
 }
 
 export interface Collected {
@@ -198,7 +134,7 @@ export class Collector {
    */
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
-    const marks = await this.#removableMarks()
+    const marks = await this.#usedMarks()
     const repositories: RepositoryKeys = {
       names: await gathered(this.#repositoryNames.list()),
       blobs: await gathered(this.#repositoryBlobs.list()),
@@ -207,9 +143,10 @@ export class Collector {
     const { listed, live, requests, doomed, unreadable } = await this.#collectBlobs(options, repositories, sum)
     const ended = await this.#collectRepositories(options, repositories, live, sum)
     const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
-    if (requests) await this.#collectIdMarks(options, marks, (id) => live.has(id) || requests.has(id) || inUse(id), sum)
+    if (requests)
+      await this.#collectUsedMarks(options, marks, (id) => live.has(id) || requests.has(id) || inUse(id), sum)
     await this.#collectEndedLeases(options, sum)
-    await this.#collectMarks(options, sum)
+    await this.#collectTombstonesOfNames(options, sum)
     const report = sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0))
     return { report, indexes, unreadable }
   }
@@ -251,10 +188,10 @@ export class Collector {
     const referred = new Set<Digest>()
     const unreadable: Unreadable[] = []
     const told: Told = {
-      isHad: (repository, digest) => {
+      had: (repository, digest) => {
         repositories.had.add(keys.repository(repository)).add(keys.repositoryBlob(repository, digest))
       },
-      isUnreadable: (one) => unreadable.push(one),
+      unreadable: (one) => unreadable.push(one),
     }
     for await (const digest of references(told)) {
       signal?.throwIfAborted()
@@ -393,7 +330,7 @@ export class Collector {
    * The marks of used ids. If the store cannot delete on a condition, marks stay, so nothing is
    * listed.
    */
-  async #removableMarks(): Promise<ListedObject[]> {
+  async #usedMarks(): Promise<ListedObject[]> {
     const marks: ListedObject[] = []
     const store = conditionalRemove(this.store)
     if (store)
@@ -401,7 +338,7 @@ export class Collector {
     return marks
   }
 
-  async #collectIdMarks(
+  async #collectUsedMarks(
     { dryRun, signal }: CollectOptions,
     marks: readonly ListedObject[],
     isKept: (lease: string) => boolean,
@@ -441,7 +378,7 @@ export class Collector {
     if (!dryRun) await this.#delete(ended, signal)
   }
 
-  async #collectMarks({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
+  async #collectTombstonesOfNames({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
     const store = conditionalRemove(this.store)
     if (!store) return
     for await (const { key, size, etag } of listAll(store, PREFIX.images)) {
@@ -496,62 +433,6 @@ export class Collector {
   #isLinked(key: string): boolean {
     const path = localObjects(this.store)?.localPath(key)
     return path !== undefined && (statSync(path, { throwIfNoEntry: false })?.nlink ?? 0) > 1
-  }
-}
-
-/** All keys of repositories as they were listed, and the keys of what repositories have. */
-interface RepositoryKeys {
-  readonly names: readonly ListedRepository[]
-  readonly blobs: readonly ListedRepositoryBlob[]
-  readonly had: Set<string>
-}
-
-/**
- * Adds what unreadable things may refer to: the blobs that their repositories have keys of.
- * `true`: that may be any blob.
- */
-function keepUnreadable(
-  unreadable: readonly Unreadable[],
-  { blobs, had }: RepositoryKeys,
-  referred: Set<Digest>,
-): boolean {
-  if (unreadable.length === 0) return false
-  const kept = new Set(unreadable.map(({ repository }) => repository))
-  const there = new Set<string>()
-  for (const { key, repository, digest } of blobs) {
-    if (!kept.has(repository)) continue
-    there.add(key)
-    had.add(key)
-    referred.add(digest)
-  }
-  for (const repository of kept) if (repository !== undefined) had.add(keys.repository(repository))
-  return unreadable.some(
-    ({ repository, refersTo, surely }) =>
-      repository === undefined ||
-      refersTo === 'any blob' ||
-      (surely !== undefined && !there.has(keys.repositoryBlob(repository, surely))),
-  )
-}
-
-const KINDS = ['blobs', 'data', 'indexes', 'records', 'partialUploads'] as const
-type Kind = (typeof KINDS)[number]
-
-class Sums {
-  readonly #tallies = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, bytes: 0 }])) as Record<
-    Kind,
-    { count: number; bytes: number }
-  >
-  #linked = 0
-
-  add(kind: Kind, bytes: number, linked = 0): void {
-    this.#tallies[kind].count++
-    this.#tallies[kind].bytes += bytes
-    this.#linked += linked
-  }
-
-  report(tombstones: Tally): StoreCollection {
-    const bytes = KINDS.reduce((sum, kind) => (kind === 'partialUploads' ? sum : sum + this.#tallies[kind].bytes), 0)
-    return { ...this.#tallies, bytes, linked: this.#linked, tombstones }
   }
 }
 

@@ -1,0 +1,72 @@
+import type { Digest, Repository } from '@strata/oci'
+import { keys } from '../keys.js'
+import type { ListedRepositoryBlob } from '../repositories/repository-blobs.js'
+import type { ListedRepository } from '../repositories/repository-names.js'
+
+/** What `references` reports beside the references: it calls these functions. */
+export interface Told {
+  /**
+   * To be called for each manifest of each repository, and for each blob that such a manifest
+   * refers to: the repository has it.
+   */
+  readonly had: (repository: Repository, digest: Digest) => void
+  /**
+   * To be called for something visible whose references cannot be read. What it cannot refer to is
+   * still collected.
+   */
+  readonly unreadable: (unreadable: Unreadable) => void
+}
+
+/** Something visible that refers to blobs, and nobody can tell to which. */
+export interface Unreadable {
+  /** As `rmi` takes it, and people read it. */
+  readonly name: string
+  /** A sentence: what is wrong, and what to do. */
+  readonly reason: string
+  /** The repository that it is in. The blobs that this repository has keys of stay. */
+  readonly repository: Repository | undefined
+  /**
+   * What it refers to: blobs that its repository has keys of, or any blob. (A name that cannot be
+   * read may be of an older store, in which its repository has no keys for it.)
+   */
+  readonly refersTo: 'blobs of its repository' | 'any blob'
+  /**
+   * A blob that it certainly refers to. If its repository has no key of that blob, it may refer to
+   * any blob, because the keys for one manifest are made together.
+   */
+  readonly surely?: Digest
+}
+
+/** All keys of repositories as they were listed, and the keys of what repositories have. */
+export interface RepositoryKeys {
+  readonly names: readonly ListedRepository[]
+  readonly blobs: readonly ListedRepositoryBlob[]
+  readonly had: Set<string>
+}
+
+/**
+ * Adds what unreadable things may refer to: the blobs that their repositories have keys of.
+ * `true`: that may be any blob.
+ */
+export function keepUnreadable(
+  unreadable: readonly Unreadable[],
+  { blobs, had }: RepositoryKeys,
+  referred: Set<Digest>,
+): boolean {
+  if (unreadable.length === 0) return false
+  const kept = new Set(unreadable.map(({ repository }) => repository))
+  const there = new Set<string>()
+  for (const { key, repository, digest } of blobs) {
+    if (!kept.has(repository)) continue
+    there.add(key)
+    had.add(key)
+    referred.add(digest)
+  }
+  for (const repository of kept) if (repository !== undefined) had.add(keys.repository(repository))
+  return unreadable.some(
+    ({ repository, refersTo, surely }) =>
+      repository === undefined ||
+      refersTo === 'any blob' ||
+      (surely !== undefined && !there.has(keys.repositoryBlob(repository, surely))),
+  )
+}
