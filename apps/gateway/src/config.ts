@@ -2,7 +2,7 @@ import { indexMemoryShape, packedLimitsShape } from '@strata/archive'
 import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
 import { MAX_JSON_BYTES } from '@strata/oci'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
-import { checkStoreConfig, storeConfigShape } from '@strata/store'
+import { checkStoreConfig, pushTimesShape, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 /** The gateway's environment. */
@@ -88,6 +88,24 @@ export const gatewayConfigSchema = z
       .describe(
         'Limit: bodies of chunks and blobs that clients of the registry send at once. The next one is refused with 429',
       ),
+    STRATA_MAX_PUSH_UPLOADS: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(5_000)
+      .describe(
+        'Limit: uploads of the registry that this gateway has begun and that have not ended. The next one is refused with 429',
+      ),
+    STRATA_PUSH_MIN_RATE: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(2 ** 30)
+      .default(1_024)
+      .describe(
+        'Limit: bytes a second that a client of the registry has to send of a chunk or blob, on the average of STRATA_UPLOAD_IDLE_MS; 0 for any',
+      ),
     STRATA_MAX_BLOB_BYTES: z.coerce
       .number()
       .int()
@@ -102,6 +120,7 @@ export const gatewayConfigSchema = z
       .max(MAX_JSON_BYTES)
       .default(MAX_JSON_BYTES)
       .describe('Limit: bytes of a manifest that is pushed'),
+    ...pushTimesShape,
     ...packedLimitsShape,
     ...indexMemoryShape,
   })

@@ -1,5 +1,5 @@
 import { serviceConfigShape } from '@strata/platform'
-import { checkStoreConfig, storeConfigShape } from '@strata/store'
+import { checkStoreConfig, pushTimesShape, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
@@ -31,6 +31,7 @@ export const storageConfigSchema = z
       .describe(
         'How long the record of an upload must stay unchanged, by the clock of this service, for its owner to count as dead, in milliseconds',
       ),
+    ...pushTimesShape,
     STRATA_NODE_LOST_MS: z.coerce
       .number()
       .int()

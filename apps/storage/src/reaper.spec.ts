@@ -5,6 +5,7 @@ import { temporaryStore } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Reaper } from './reaper.js'
 
+const LIMITS = { silenceMs: 0, expiryMs: 3_600_000, holdMs: 3_600_000 }
 const LEASES = ['first', 'second', 'third']
 
 describe('a sweep', () => {
@@ -50,7 +51,7 @@ describe('a sweep', () => {
         journal as Journal,
         {} as Producer,
         {} as NodeDirectory,
-        { silenceMs: 0 },
+        LIMITS,
       )
       await expect(reaper.reap()).rejects.toThrow(`no ${verb} of second`)
       // Whether a blob has what they brought takes a look at every blob: one look for all leases.
@@ -82,7 +83,7 @@ describe('a sweep', () => {
     })
     const journal = { list: () => Promise.resolve([]) } as unknown as Journal
     const [producer, nodes] = [{} as Producer, {} as NodeDirectory]
-    const reaper = new Reaper(new Leases(store), new BlobStore(away), journal, producer, nodes, { silenceMs: 0 })
+    const reaper = new Reaper(new Leases(store), new BlobStore(away), journal, producer, nodes, LIMITS)
     await expect(reaper.reap()).rejects.toMatchObject({ code: 'store_unavailable' })
     expect(listed).toHaveLength(1)
   })

@@ -12,13 +12,14 @@ import {
 import {
   isJobLease,
   LEASE_ENDS,
-  LEASE_EXPIRY_MS,
   LEASE_POLICIES,
   type BlobStore,
   type JobLeaseKind,
   type LeaseKeeper,
+  type LeaseKind,
   type Leases,
   type LiveLease,
+  type PushTimes,
 } from '@strata/store'
 import { Silence } from './silence.js'
 
@@ -30,7 +31,7 @@ import { Silence } from './silence.js'
  * | kept by | job in the queue | request's record | what is done |
  * | --- | --- | --- | --- |
  * | a heartbeat | – | – | ended after `silenceMs` |
- * | its expiry | – | – | ended after `expiryMs` |
+ * | its expiry | – | – | ended after the time of its kind |
  * | a job | waits or is worked on | – | nothing: its runs finish it |
  * | a job | none (never added, or lost) | not ended, or lost | the record is made again, the job is added |
  * | a job | none | ended, or expired | ended: its client was told, so names are not set any more |
@@ -52,6 +53,8 @@ export class Reaper {
    * sweep.
    */
   readonly #past = new Set<string>()
+  /** The leases of the last sweep. Most have not changed since, and are not read again. */
+  #known: ReadonlyMap<string, LiveLease> = new Map()
   readonly #reaping = new SingleFlight<JobResult<'sweep'>>()
 
   constructor(
@@ -87,13 +90,17 @@ export class Reaper {
     /** Of live leases. */
     const requests = new Set<string>()
     const damaged: Pick<LiveLease, 'id' | 'etag'>[] = []
-    for await (const lease of this.leases.listLive((one) => damaged.push(one))) {
+    const known = new Map<string, LiveLease>()
+    const leases = this.leases.listLive({ known: this.#known, onDamaged: (one) => damaged.push(one) })
+    for await (const lease of leases) {
+      known.set(lease.id, withoutContent(lease))
       live.add(lease.id)
       requests.add(lease.job.id)
-      if (this.#silence.look(lease.id, lease.etag) < this.#limitOf(keeperOf(lease))) continue
+      if (this.#silence.look(lease.id, lease.etag) < this.#limitOf(lease)) continue
       const done = await this.#lookAfter(lease, ended)
       if (done) result[done].push(lease.id)
     }
+    this.#known = known
     for (const { id, etag } of damaged) {
       live.add(id)
       if (this.#silence.look(id, etag) < silenceMs || !(await this.leases.endUnchanged(id, etag))) continue
@@ -116,8 +123,14 @@ export class Reaper {
     this.#silence.keepOnly(live)
   }
 
-  #limitOf(keeper: LeaseKeeper): number {
-    return keeper === 'expiry' ? (this.limits.expiryMs ?? LEASE_EXPIRY_MS) : this.limits.silenceMs
+  #limitOf(lease: LiveLease): number {
+    return keeperOf(lease) === 'expiry' ? this.#expiryOf(lease.job.kind) : this.limits.silenceMs
+  }
+
+  #expiryOf(kind: LeaseKind): number {
+    const { expiryMs, holdMs } = this.limits
+    if (kind === 'push') return expiryMs
+    return kind === 'hold' ? holdMs : Math.max(expiryMs, holdMs)
   }
 
   async #lookAfter(lease: LiveLease, ended: Ended[]): Promise<keyof JobResult<'sweep'> | undefined> {
@@ -239,11 +252,9 @@ interface Ended {
   readonly told: { readonly request: string; readonly why: StrataError } | undefined
 }
 
-export interface ReaperLimits {
+export interface ReaperLimits extends PushTimes {
   /** How long a lease that lacks heartbeats, or a job, must have stayed as it is. */
   readonly silenceMs: number
-  /** The same for a lease that expires. */
-  readonly expiryMs?: number
 }
 
 /** The queue of a request's job, or that of the node that has the request's container. */
@@ -269,6 +280,11 @@ function interrupted(): StrataError {
 
 function keeperOf({ job: { kind }, state }: LiveLease): LeaseKeeper {
   return LEASE_POLICIES[kind].keptBy[state]
+}
+
+/** Without what only its owner reads: an upload names up to a thousand pieces. */
+function withoutContent(lease: LiveLease): LiveLease {
+  return isJobLease(lease.job.kind) ? lease : { ...lease, request: {} }
 }
 
 /** The job that finishes a lease; a lease that no job finishes has none. */

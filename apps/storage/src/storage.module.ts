@@ -3,7 +3,16 @@ import { Images } from '@strata/images'
 import { asStrataError } from '@strata/base'
 import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
 import { QueueClient, QUEUES, type JobResult, type NewJob } from '@strata/queue'
-import { BlobStore, Collector, openStore, RemovedNodes, Leases, UsedIds, type ObjectStore } from '@strata/store'
+import {
+  BlobStore,
+  Collector,
+  openStore,
+  pushTimesIn,
+  RemovedNodes,
+  Leases,
+  UsedIds,
+  type ObjectStore,
+} from '@strata/store'
 import { Collection } from './collection.js'
 import type { StorageConfig } from './config.js'
 import { LostNodes } from './lost-nodes.js'
@@ -32,6 +41,7 @@ export class StorageWorker implements OnApplicationShutdown {
     const { journal, producer, nodes } = this.queue
     const reaper = new Reaper(new Leases(store), new BlobStore(store), journal, producer, nodes, {
       silenceMs: config.STRATA_UPLOAD_SILENCE_MS,
+      ...pushTimesIn(config),
     })
     const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes, (message) =>
       this.#logger.warn(message),

@@ -354,10 +354,11 @@ describe('the reaper', () => {
   beforeEach(() => {
     leases = new Leases(folder.store)
   })
-  const reaper = (expiryMs: number) =>
+  const reaper = (expiryMs: number, holdMs = HOUR) =>
     new Reaper(leases, new BlobStore(folder.store), queue.journal, queue.producer, queue.nodes, {
       silenceMs: SILENCE_MS,
       expiryMs,
+      holdMs,
     })
   /** A lease with bytes that are no blob yet. */
   async function lease(kind: LeaseKind): Promise<{ id: string; request: string; data: string }> {
@@ -402,6 +403,7 @@ describe('the reaper', () => {
     const it = new Reaper(leases, blobs, queue.journal, queue.producer, queue.nodes, {
       silenceMs: SILENCE_MS,
       expiryMs: HOUR,
+      holdMs: HOUR,
     })
     await expect
       .poll(async () => {
@@ -414,6 +416,24 @@ describe('the reaper', () => {
     const { request } = told
     expect(await queue.journal.get(request)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
     for (const { digest, bytes } of digests) expect(await new BlobStore(folder.store).read(digest, 10)).toEqual(bytes)
+  })
+
+  it('reads the leases that have changed, and no others', async () => {
+    const [, changed] = [await lease('push'), await lease('push')]
+    const reads: string[] = []
+    const read: ObjectStore['read'] = async (key, maxBytes) => {
+      if (key.startsWith(PREFIX.leases)) reads.push(key)
+      return folder.store.read(key, maxBytes)
+    }
+    leases = new Leases(overriding(folder.store, { read }))
+    const it = reaper(HOUR)
+    await it.reap()
+    reads.length = 0
+    await it.reap()
+    expect(reads).toEqual([])
+    await new Leases(folder.store).begin(changed.id)
+    await it.reap()
+    expect(reads).toEqual([keys.lease(changed.id)])
   })
 
   it('ends what is left of a request whose lease was ended by a dead process, and tells its client', async () => {
@@ -436,17 +456,23 @@ describe('the reaper', () => {
     expect([await isLive(id), (await queue.journal.get(request)).state]).toEqual([true, 'receiving'])
   })
 
-  it('ends a push that has expired, and deletes its bytes; one that is renewed stays', async () => {
-    const [left, stays] = [await lease('push'), await lease('push')]
-    const it = reaper(5 * SILENCE_MS)
-    await expect
-      .poll(async () => {
-        await leases.begin(stays.id)
-        await it.reap()
-        return isLive(left.id)
-      })
-      .toBe(false)
-    expect(await hasBytes(left.data)).toBe(false)
-    expect([await isLive(stays.id), await hasBytes(stays.data)]).toEqual([true, true])
-  })
+  it.each([
+    ['push', 'hold'],
+    ['hold', 'push'],
+  ] as const)(
+    'ends a %s that has expired, and deletes its bytes; one that is renewed stays, and so does a %s',
+    async (kind, other) => {
+      const [left, stays, longer] = [await lease(kind), await lease(kind), await lease(other)]
+      const it = kind === 'push' ? reaper(5 * SILENCE_MS) : reaper(HOUR, 5 * SILENCE_MS)
+      await expect
+        .poll(async () => {
+          await leases.begin(stays.id)
+          await it.reap()
+          return isLive(left.id)
+        })
+        .toBe(false)
+      expect(await hasBytes(left.data)).toBe(false)
+      for (const { id, data } of [stays, longer]) expect([await isLive(id), await hasBytes(data)]).toEqual([true, true])
+    },
+  )
 })

@@ -113,6 +113,31 @@ describe.each(STORE_KINDS)('what cannot be read on %s', (kind) => {
     expect(await registry.left()).toEqual([])
   })
 
+  it('keeps a blob that a client has deleted in its repository: with its bytes back, the image is whole', async () => {
+    const image = imageOf(['kept'])
+    await registry.client.push(app, image, '1')
+    const { blobs } = registry.repositories
+    for (const { digest } of image.blobs) expect(await blobs.delete(app, digest)).toBe(true)
+    const [{ data }] = piecesOf((await new BlobStore(registry.store).stat(image.manifest.digest))!) as [
+      { data: string },
+    ]
+    await damage(image.manifest)
+    expect((await registry.collected()).unreadable).toHaveLength(1)
+    for (const part of image.blobs) expect([await has(part), await blobs.has(app, part.digest)]).toEqual([true, false])
+    await registry.store.delete([data])
+    await registry.store.put(data, image.manifest.bytes)
+    expect((await registry.collected()).unreadable).toEqual([])
+    for (const part of image.blobs) expect(await has(part)).toBe(true)
+    // A client that brings them again has them again.
+    await registry.client.push(app, image, '1')
+    for (const { digest } of image.blobs) expect(await blobs.has(app, digest)).toBe(true)
+    // Behind the manifest nothing of them stays.
+    for (const { digest } of image.blobs) await blobs.delete(app, digest)
+    await registry.repositories.manifests.delete(app, image.manifest.digest)
+    await registry.collect()
+    expect(await registry.left()).toEqual([])
+  })
+
   it('as a manifest in a repository without its keys, or without a repository, keeps every blob', async () => {
     const image = imageOf(['kept'])
     await registry.load(image, 'team/app:1')

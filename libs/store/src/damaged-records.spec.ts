@@ -183,7 +183,8 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await leases.end('whole')
     expect(await collect()).toMatchObject({ blobs: { count: 0 }, data: { count: 0 } })
     const damaged: Parameters<Leases['endUnchanged']>[] = []
-    for await (const { id } of leases.listLive((one) => damaged.push([one.id, one.etag]))) expect.unreachable(id)
+    for await (const { id } of leases.listLive({ onDamaged: (one) => damaged.push([one.id, one.etag]) }))
+      expect.unreachable(id)
     expect(damaged).toEqual([['u', expect.any(String)]])
     expect(await leases.endUnchanged(...damaged[0]!)).toBe(true)
     expect(await collect()).toMatchObject({ blobs: { count: 1 } })

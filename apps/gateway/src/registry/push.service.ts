@@ -10,9 +10,18 @@ import {
   type Repository,
   type Tag,
 } from '@strata/oci'
-import { Leases, OBJECT_STORE, Uploads, type Chunk, type ObjectStore, type UploadStatus } from '@strata/store'
+import {
+  Leases,
+  OBJECT_STORE,
+  pushTimesIn,
+  Uploads,
+  type Chunk,
+  type ObjectStore,
+  type UploadStatus,
+} from '@strata/store'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import type { ManifestReference } from './names.js'
+import { OpenUploads } from './open-uploads.js'
 import { PushedLayers } from './pushed-layers.js'
 
 /** A manifest that a client puts. */
@@ -35,6 +44,7 @@ export class PushService {
   readonly #logger = new Logger('push')
   readonly #uploads: Uploads
   readonly #leases: Leases
+  readonly #begun: OpenUploads
   #open = 0
   #rehashed = 0
 
@@ -46,13 +56,16 @@ export class PushService {
   ) {
     this.#uploads = new Uploads(store, repositories.blobs, {
       bytes: config.STRATA_MAX_BLOB_BYTES,
+      ...pushTimesIn(config),
       readingBack: (work) => this.#receiving(work),
     })
     this.#leases = new Leases(store)
+    this.#begun = new OpenUploads(this.#leases, config.STRATA_MAX_PUSH_UPLOADS)
   }
 
+  /** @throws StrataError `overloaded` if too many uploads are open */
   async begin(repository: Repository, algorithm: Algorithm | undefined): Promise<UploadStatus> {
-    return this.#uploads.begin(repository, algorithm)
+    return this.#begun.begin(() => this.#uploads.begin(repository, algorithm))
   }
 
   async status(repository: Repository, id: string): Promise<UploadStatus> {
@@ -74,6 +87,7 @@ export class PushService {
   ): Promise<void> {
     const finish = async (): Promise<void> => this.#uploads.finish(repository, id, digest, chunk, signal)
     await (chunk ? this.#receiving(finish) : finish())
+    this.#begun.ended(id)
     if (this.#uploads.rehashed === this.#rehashed) return
     this.#rehashed = this.#uploads.rehashed
     this.#logger.warn(
@@ -90,8 +104,24 @@ export class PushService {
     return this.#uploads.mount(repository, digest, from)
   }
 
+  /**
+   * Keeps a blob for a client that is told that it is there (`Uploads.keep`).
+   * @throws StrataError `blob_not_found` if it was collected or deleted meanwhile
+   */
+  async keep(repository: Repository, digest: Digest, holders: readonly string[]): Promise<void> {
+    try {
+      if (await this.#uploads.keep(repository, digest, holders)) return
+    } catch (error) {
+      // A client that pulls needs no hold, and nobody can push now.
+      if (error instanceof StrataError && error.code === 'storage_full') return
+      throw error
+    }
+    throw new StrataError('blob_not_found', `${repository} has no blob ${digest}`)
+  }
+
   async cancel(repository: Repository, id: string): Promise<void> {
     await this.#uploads.cancel(repository, id)
+    this.#begun.ended(id)
   }
 
   /**

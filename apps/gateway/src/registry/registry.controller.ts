@@ -14,7 +14,7 @@ import { registryErrors } from './errors.js'
 import { linkTo, pageIn } from './page.js'
 import { PushService } from './push.service.js'
 import { RegistryService } from './registry.service.js'
-import { chunkOf } from './request-chunk.js'
+import { chunkOf, type SlowestClient } from './request-chunk.js'
 import { routeOf, type Call, type Operation } from './routes.js'
 
 type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => Promise<void>
@@ -46,14 +46,14 @@ export class RegistryController {
   }
   readonly #logger = new Logger('registry')
   readonly #bodies: RequestBodies
-  readonly #idleMs: number
+  readonly #slowest: SlowestClient
 
   constructor(
     private readonly registry: RegistryService,
     private readonly push: PushService,
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
   ) {
-    this.#idleMs = config.STRATA_UPLOAD_IDLE_MS
+    this.#slowest = { idleMs: config.STRATA_UPLOAD_IDLE_MS, bytesPerSecond: config.STRATA_PUSH_MIN_RATE }
     this.#bodies = new RequestBodies({ ...bodyLimits(config), bytes: config.STRATA_MAX_MANIFEST_BYTES })
   }
 
@@ -117,7 +117,10 @@ export class RegistryController {
 
   async #blob({ name, last }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
     const digest = digestIn(last)
-    const { size, open } = await this.registry.blob(repositoryOf(name), digest)
+    const repository = repositoryOf(name)
+    const { size, holders, open } = await this.registry.blob(repository, digest)
+    // Who pushes asks first, and does not send what is there.
+    if (raw.method === 'HEAD') await this.push.keep(repository, digest, holders)
     const bytes = async function* (range: { readonly start: number; readonly end: number }) {
       yield* (await open(range)) as AsyncIterable<Uint8Array>
     }
@@ -159,7 +162,7 @@ export class RegistryController {
     const repository = repositoryOf(name)
     const [digest, mount, from] = [query.get('digest'), query.get('mount'), query.get('from')]
     if (digest !== null) {
-      await this.push.put(repository, digestIn(digest), chunkOf(raw, this.#idleMs) ?? emptyChunk())
+      await this.push.put(repository, digestIn(digest), chunkOf(raw, this.#slowest) ?? emptyChunk())
       return this.#isThere(name, digest, reply)
     }
     if (mount !== null) {
@@ -180,7 +183,7 @@ export class RegistryController {
   async #append({ name, last }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
     const repository = repositoryOf(name)
     const status = await this.#atRange(name, last, reply, () =>
-      this.push.append(repository, last, chunkOf(raw, this.#idleMs) ?? emptyChunk()),
+      this.push.append(repository, last, chunkOf(raw, this.#slowest) ?? emptyChunk()),
     )
     await this.#accepted(name, status, reply)
   }
@@ -189,7 +192,7 @@ export class RegistryController {
     const repository = repositoryOf(name)
     const digest = digestIn(query.get('digest') ?? '')
     await this.#atRange(name, last, reply, () =>
-      this.push.finish(repository, last, digest, chunkOf(raw, this.#idleMs), closedSignal(reply.raw)),
+      this.push.finish(repository, last, digest, chunkOf(raw, this.#slowest), closedSignal(reply.raw)),
     )
     await this.#isThere(name, digest, reply)
   }

@@ -40,6 +40,7 @@ beforeAll(async () => {
     STRATA_MAX_MANIFEST_BYTES: '100000',
     STRATA_MAX_BLOB_BYTES: '1000000',
     STRATA_MAX_PUSHES: '2',
+    STRATA_MAX_PUSH_UPLOADS: '100',
     STRATA_UPLOAD_IDLE_MS: '5000',
   })
   store = await openStore(config, () => undefined)
@@ -554,6 +555,26 @@ it('no more bodies than the gateway may have open are taken', async () => {
   expect(await rangeOf(location)).toBe('0-0')
   for (const client of open) client.destroy()
   await vi.waitFor(async () => expect((await patch(location, random(1))).status).toBe(202), 10_000)
+})
+
+it('no more uploads are begun than may be open, and one that ends makes room', async () => {
+  const path = '/v2/push/begun/blobs/uploads/'
+  const begun: string[] = []
+  let last: Response
+  for (;;) {
+    last = await ask(path, { method: 'POST' })
+    if (last.status !== 202 || begun.length > 100) break
+    begun.push(last.headers.get('location')!)
+  }
+  expect(await errorOf(last)).toBe('429 TOOMANYREQUESTS')
+  // Mounts that come to nothing begin an upload too.
+  expect((await ask(`${path}?mount=${digestOf('nowhere')}`, { method: 'POST' })).status).toBe(429)
+  // An upload that is open goes on.
+  expect((await finish(begun.pop()!, digestOf('begun'), Buffer.from('begun'))).status).toBe(201)
+  begun.push(await begin('push/begun'))
+  // These are ended as by another gateway, or by the reaper: it is found out by looking.
+  for (const location of begun) await new Leases(store).end(location.split('/').at(-1)!)
+  await vi.waitFor(async () => expect((await ask(path, { method: 'POST' })).status).toBe(202), 10_000)
 })
 
 it('a blob is mounted from another repository, or from any; otherwise an upload begins', async () => {

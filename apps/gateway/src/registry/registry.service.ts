@@ -16,6 +16,8 @@ export interface ServedManifest {
 
 export interface ServedBlob {
   readonly size: number
+  /** The leases that hold both the blob and the repository's key of it. */
+  readonly holders: readonly string[]
   /** @throws StrataError `blob_not_found` if it was collected meanwhile */
   readonly open: (range: ByteRange) => Promise<Readable>
 }
@@ -94,7 +96,8 @@ export class RegistryService {
   /** @throws StrataError `blob_not_found` */
   async blob(repository: Repository, digest: Digest): Promise<ServedBlob> {
     const unknown = (): StrataError => new StrataError('blob_not_found', `${repository} has no blob ${digest}`)
-    if (!(await this.repositories.blobs.has(repository, digest))) throw unknown()
+    const holders = await this.repositories.blobs.holders(repository, digest)
+    if (!holders) throw unknown()
     const record = await this.#blobs.stat(digest)
     if (!record) throw unknown()
     const open = async (range: ByteRange): Promise<Readable> => {
@@ -104,7 +107,7 @@ export class RegistryService {
         throw asCode(error, { not_found: 'blob_not_found' })
       }
     }
-    return { size: record.size, open }
+    return { size: record.size, holders: holders.filter((lease) => record.holders.includes(lease)), open }
   }
 
   /**

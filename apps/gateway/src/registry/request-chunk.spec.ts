@@ -1,34 +1,77 @@
 import { once } from 'node:events'
-import { createServer, request } from 'node:http'
+import { createServer, request, type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { chunkOf } from './request-chunk.js'
 
+/** Serves one request, whose body `send` sends. */
+async function served(
+  serve: (incoming: IncomingMessage, response: ServerResponse) => Promise<void>,
+  send: (client: ClientRequest) => void,
+): Promise<void> {
+  const serving = Promise.withResolvers<undefined>()
+  const server = createServer((incoming, response) => {
+    serve(incoming, response).then(() => serving.resolve(undefined), serving.reject)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const client = request({ host: '127.0.0.1', port, method: 'PATCH', agent: false })
+  client.on('error', () => undefined)
+  try {
+    send(client)
+    await serving.promise
+  } finally {
+    client.destroy()
+    server.closeAllConnections()
+    server.close()
+  }
+}
+
 it('a body that is not read to its end can be dropped', async () => {
   let dropped = 0
-  const server = createServer((incoming, response) => {
-    void (async () => {
+  await served(
+    async (incoming, response) => {
       // One piece, as of a chunk that turns out to be too large.
-      const pieces = chunkOf(incoming, 10_000)!.source[Symbol.asyncIterator]()
+      const pieces = chunkOf(incoming, { idleMs: 10_000, bytesPerSecond: 0 })!.source[Symbol.asyncIterator]()
       await pieces.next()
       await pieces.return?.()
       incoming.on('data', (piece: Buffer) => (dropped += piece.length))
       incoming.resume()
       await once(incoming, 'end')
       response.end('all of it came')
-    })()
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  try {
-    const { port } = server.address() as AddressInfo
-    const client = request({ host: '127.0.0.1', port, method: 'PATCH', agent: false })
-    client.end(Buffer.alloc(5_000_000))
-    const [answer] = (await once(client, 'response')) as [{ statusCode: number }]
-    expect(answer.statusCode).toBe(200)
-    expect(dropped).toBeGreaterThan(4_000_000)
-  } finally {
-    server.closeAllConnections()
-    server.close()
-  }
+    },
+    (client) => client.end(Buffer.alloc(5_000_000)),
+  )
+  expect(dropped).toBeGreaterThan(4_000_000)
+})
+
+it('a client that sends a byte now and then has sent its last one, and one that has to wait for us has not', async () => {
+  let [dripped, waited] = [0, 0]
+  await served(
+    async (incoming) => {
+      const slowest = { idleMs: 300, bytesPerSecond: 1_000 }
+      const drip = async (): Promise<void> => {
+        for await (const bytes of chunkOf(incoming, slowest)!.source) dripped += bytes.length
+      }
+      await expect(drip()).rejects.toMatchObject({ code: 'request_timeout' })
+    },
+    (client) => {
+      const dripping = setInterval(() => client.write('x'), 20)
+      client.once('close', () => clearInterval(dripping))
+    },
+  )
+  expect(dripped).toBeGreaterThan(1)
+  await served(
+    async (incoming) => {
+      // So slow is the reader, not the client.
+      for await (const bytes of chunkOf(incoming, { idleMs: 1_000, bytesPerSecond: 1_000_000 })!.source) {
+        waited += bytes.length
+        await delay(bytes.length / 500)
+      }
+    },
+    (client) => client.end(Buffer.alloc(1_000_000)),
+  )
+  expect(waited).toBe(1_000_000)
 })

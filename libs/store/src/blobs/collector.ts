@@ -140,7 +140,8 @@ export class Collector {
       blobs: await gathered(this.#repositoryBlobs.list()),
       had: new Set(),
     }
-    const { listed, live, requests, doomed, unreadable } = await this.#collectBlobs(options, repositories, sum)
+    const found = await this.#collectBlobs(options, repositories, marks.length > 0, sum)
+    const { listed, live, requests, doomed, unreadable } = found
     const ended = await this.#collectRepositories(options, repositories, live, sum)
     const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
     if (requests)
@@ -153,11 +154,13 @@ export class Collector {
 
   /**
    * Gives the records as listed, the live leases and their requests (`undefined` if one of these is
-   * not known), and the digests of the blobs that went (or would go).
+   * not known, or `areRequestsWanted` is false), and the digests of the blobs that went (or would
+   * go).
    */
   async #collectBlobs(
     { references, dryRun, signal }: CollectOptions,
     repositories: RepositoryKeys,
+    areRequestsWanted: boolean,
     sum: Sums,
   ): Promise<{
     listed: ListedBlob[]
@@ -173,16 +176,19 @@ export class Collector {
       listed.push(blob)
     }
     failpoint('collect.blobs-listed')
-    const live = new Set<string>()
+    // A lease's record is read only for the sake of its request.
+    const live = areRequestsWanted ? new Set<string>() : await this.#leases.liveIds()
     const requests = new Set<string>()
-    let damagedLeases = 0
-    const onDamagedLease = ({ id }: { readonly id: string }): void => {
-      live.add(id)
-      damagedLeases++
-    }
-    for await (const { id, job } of this.#leases.listLive(onDamagedLease)) {
-      live.add(id)
-      requests.add(job.id)
+    let areAllKnown = areRequestsWanted
+    if (areRequestsWanted) {
+      const onDamaged = ({ id }: { readonly id: string }): void => {
+        live.add(id)
+        areAllKnown = false
+      }
+      for await (const { id, job } of this.#leases.listLive({ onDamaged })) {
+        live.add(id)
+        requests.add(job.id)
+      }
     }
     failpoint('collect.uploads-listed')
     const referred = new Set<Digest>()
@@ -228,7 +234,7 @@ export class Collector {
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    return { listed, live, requests: damagedLeases === 0 ? requests : undefined, doomed, unreadable }
+    return { listed, live, requests: areAllKnown ? requests : undefined, doomed, unreadable }
   }
 
   /**

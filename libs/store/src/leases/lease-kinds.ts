@@ -13,7 +13,7 @@ export const LEASE_STATES = ['receiving', 'received', 'committing', 'named'] as 
 export type LeaseState = (typeof LEASE_STATES)[number]
 
 /** A new kind needs a row in `LEASE_POLICIES`; without it nothing compiles. */
-export const LEASE_KINDS = ['load', 'import', 'tag', 'push', 'unknown'] as const
+export const LEASE_KINDS = ['load', 'import', 'tag', 'push', 'hold', 'unknown'] as const
 export type LeaseKind = (typeof LEASE_KINDS)[number]
 
 /**
@@ -21,8 +21,8 @@ export type LeaseKind = (typeof LEASE_KINDS)[number]
  *
  * - `heartbeat`: one process. It writes the record every `HEARTBEAT_MS`. The lease ends when the
  *   record has not changed for some seconds.
- * - `expiry`: no process. Each request that uses the lease takes it over (`begin`), which renews
- *   it. The lease ends when no request has used it for `LEASE_EXPIRY_MS`.
+ * - `expiry`: no process. Each request that uses the lease renews it. The lease ends when no
+ *   request has used it for the time that its kind has (push-times.ts).
  * - `job`: a job in a queue, however long it waits. A job that was lost is queued again. The lease
  *   ends when the job is over, or when the client has been told how its request ended.
  */
@@ -52,7 +52,8 @@ const REQUESTS = { receiving: 'expiry', received: 'expiry', committing: 'expiry'
  * | --- | --- |
  * | `load`, `import` | a gateway while bytes arrive, then the job of that name |
  * | `tag` | one process that sets names: a tag, a registry's put of a manifest, the storage service's upkeep |
- * | `push` | the requests of a registry's client: blobs first, a manifest later, and no process in between |
+ * | `push` | the requests of a registry's client that uploads a blob, and no process in between |
+ * | `hold` | the requests that were answered that a blob is there, until a manifest refers to it |
  * | `unknown` | a kind of a newer version. This version does not know its owner, so it keeps the lease for the longest time |
  */
 export const LEASE_POLICIES = {
@@ -60,6 +61,7 @@ export const LEASE_POLICIES = {
   import: { keptBy: A_JOB_AFTER_THE_BYTES, tells: 'request' },
   tag: { keptBy: A_PROCESS, tells: 'nobody' },
   push: { keptBy: REQUESTS, tells: 'nobody' },
+  hold: { keptBy: REQUESTS, tells: 'nobody' },
   unknown: { keptBy: REQUESTS, tells: 'nobody' },
 } as const satisfies Readonly<Record<LeaseKind, LeasePolicy>>
 
@@ -91,6 +93,3 @@ export const LEASE_ENDS: Readonly<Record<LeaseState, 'failed' | 'done'>> = {
  * for dead after four of these intervals.
  */
 export const HEARTBEAT_MS = 2_000
-
-/** How long a lease that no process owns lives after the last request that used it. */
-export const LEASE_EXPIRY_MS = 3_600_000

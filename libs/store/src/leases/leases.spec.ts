@@ -7,7 +7,7 @@ import type { ObjectStore } from '../objects/object-store.js'
 import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 import { z } from 'zod'
 import { Records } from '../records.js'
-import { Leases } from './leases.js'
+import { Leases, type LiveLease } from './leases.js'
 import { UsedIds } from './used-ids.js'
 
 const job = { kind: 'load', id: 'j' } as const
@@ -41,6 +41,32 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await leases.get('u1')).toBeUndefined()
     expect(await live()).toEqual(['u2'])
     expect((await store.list(PREFIX.leases)).objects).toHaveLength(1)
+  })
+
+  it('are read again if they have changed, and their ids need no reading', async () => {
+    await leases.create('u1', { job, request: {} })
+    const run = await leases.create('u2', { job: { ...job, id: 'k' }, request: {} })
+    const reads: string[] = []
+    const read: ObjectStore['read'] = async (key, maxBytes) => {
+      reads.push(key)
+      return store.read(key, maxBytes)
+    }
+    const counted = new Leases({ ...withoutAbilities(store), read })
+    const look = async (known?: ReadonlyMap<string, LiveLease>) => {
+      const found = new Map<string, LiveLease>()
+      for await (const lease of counted.listLive(known ? { known } : {})) found.set(lease.id, lease)
+      return found
+    }
+    const first = await look()
+    expect(reads.splice(0)).toEqual(['u1', 'u2'].map(keys.lease))
+    expect(await look(first)).toEqual(first)
+    expect(reads.splice(0)).toEqual([])
+    await leases.touch(run)
+    expect((await look(first)).get('u2')).toEqual(await leases.get('u2'))
+    expect(reads.splice(0)).toEqual([keys.lease('u2')])
+    await leases.end('u1')
+    expect(await counted.liveIds()).toEqual(new Set(['u2']))
+    expect(reads).toEqual([])
   })
 
   it('go forward only', async () => {
@@ -212,9 +238,6 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
       expect(await leases.endUnchanged('p', (await leases.get('p'))!.etag)).toBe(true)
       expect(await collect()).toBe(1)
       await expect(leases.begin('p')).rejects.toMatchObject({ code: 'upload_interrupted' })
-      const again = { job: { kind: 'push', id: 'p' }, request: {} } as const
-      if (kind === 'a store with the verbs alone')
-        await expect(leases.create('p', again)).rejects.toMatchObject({ code: 'exists' })
     })
   })
 })

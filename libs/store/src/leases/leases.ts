@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import { freshDataKey, keys, PREFIX, leaseInKey } from '../keys.js'
-import { conditionalRemove, type Etag, type ObjectStore } from '../objects/object-store.js'
-import { LEASE_KINDS, LEASE_STATES, type LeaseKind, type LeaseState } from './lease-kinds.js'
+import { conditionalRemove, listAll, type Etag, type ObjectStore } from '../objects/object-store.js'
+import { LEASE_KINDS, LEASE_POLICIES, LEASE_STATES, type LeaseKind, type LeaseState } from './lease-kinds.js'
 import { UsedIds } from './used-ids.js'
-import { GONE, recordBytes, Records, type Found } from '../records.js'
+import { GONE, recordBytes, Records, TOMBSTONE_BYTES, type Found } from '../records.js'
 
 /**
  * A result up to this size is kept in the lease's record, a larger one is an object of the lease.
@@ -122,6 +122,10 @@ export class Leases {
   /**
    * Begins a lease. `id` is made for it by the caller (`randomUUID`). What exists under an id that
    * is taken stays as it is.
+   *
+   * The request is marked as used, so that nobody sends it again. A lease whose request has no id
+   * but the lease's own, and no client that waits for it (`LEASE_POLICIES`, `tells`), gets no mark:
+   * its id is fresh, so nobody can send it again.
    * @throws StrataError `exists` if another lease has the request, or had it not long ago
    * (`UsedIds`)
    */
@@ -131,7 +135,8 @@ export class Leases {
     const taken = new StrataError('exists', `the id ${request} was used for an upload before`)
     const written = await this.#records.write(keys.lease(id), { state: 'receiving', ...lease, run: run.id }, undefined)
     if (!written) throw taken
-    if (await this.#used.claim(request, id)) return run
+    const isChosen = request !== id || LEASE_POLICIES[lease.job.kind].tells === 'request'
+    if (!isChosen || (await this.#used.claim(request, id))) return run
     await this.endBy(run, 'done')
     throw taken
   }
@@ -144,6 +149,7 @@ export class Leases {
   /**
    * The id of the lease that a request has, or had. If no mark names the lease, it is the request's
    * id: the mark of a lease that is over may be deleted, and in older versions both had one id.
+   * (Leases whose id nobody chose have one, too, and no mark.)
    */
   async idOf(request: string): Promise<string> {
     return (await this.#used.leaseOf(request)) ?? request
@@ -256,25 +262,40 @@ export class Leases {
 
   /**
    * The live leases, in the order of their ids. A lease whose record is damaged counts as live
-   * until it is ended (`endUnchanged`). It is given to `onDamaged` in between.
+   * until it is ended (`endUnchanged`). It is given to `onDamaged` in between. A lease of `known`
+   * that has not changed since is given as it is there, and is not read.
    */
-  async *listLive(onDamaged?: (lease: Pick<LiveLease, 'id' | 'etag'>) => void): AsyncGenerator<LiveLease> {
-    const found = this.#records.list(PREFIX.leases, {
-      onDamaged: ({ key, etag }) => {
-        const id = leaseInKey(key)
-        if (id !== undefined) onDamaged?.({ id, etag })
-      },
-    })
-    for await (const { key, value, etag } of found) {
+  async *listLive({
+    known,
+    onDamaged,
+  }: {
+    readonly known?: ReadonlyMap<string, LiveLease>
+    readonly onDamaged?: (lease: Pick<LiveLease, 'id' | 'etag'>) => void
+  } = {}): AsyncGenerator<LiveLease> {
+    for await (const { key, size, etag } of listAll(this.store, PREFIX.leases)) {
       const id = leaseInKey(key)
-      if (id !== undefined) yield { id, etag, ...value }
+      // Where tombstones stay, their size shows them.
+      if (id === undefined || size === TOMBSTONE_BYTES) continue
+      const same = known?.get(id)
+      if (same?.etag === etag) yield same
+      else {
+        const seen = await this.#records.look(key)
+        if (seen?.damage) onDamaged?.({ id, etag: seen.etag })
+        else if (seen?.value) yield { id, etag: seen.etag, ...seen.value }
+      }
     }
   }
 
-  /** The ids of all live leases. Those with a damaged record are among them. */
+  /**
+   * The ids of all live leases. Those with a damaged record are among them. No record is read: one
+   * that ends while they are listed may be among them too.
+   */
   async liveIds(): Promise<Set<string>> {
     const ids = new Set<string>()
-    for await (const { id } of this.listLive(({ id: damaged }) => ids.add(damaged))) ids.add(id)
+    for await (const { key, size } of listAll(this.store, PREFIX.leases)) {
+      const id = leaseInKey(key)
+      if (id !== undefined && size !== TOMBSTONE_BYTES) ids.add(id)
+    }
     return ids
   }
 

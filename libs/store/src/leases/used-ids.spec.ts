@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { digestOf } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BlobStore } from '../blobs/blobs.js'
@@ -91,6 +91,20 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     expect(await marks()).toEqual(stay ? all : [keys.usedId('kept')])
     await collect(false)
     expect(await marks()).toEqual(stay ? all : [])
+  })
+
+  it('are those that a client chose: a lease that a service makes for itself has no mark', async () => {
+    const leases = new Leases(store)
+    for (const kind of ['tag', 'push', 'hold'] as const) {
+      const id = randomUUID()
+      const run = await leases.create(id, { job: { kind, id }, request: {} })
+      expect(await leases.idOf(id)).toBe(id)
+      await expect(leases.create(id, { job: { kind, id }, request: {} })).rejects.toMatchObject(taken)
+      await leases.endBy(run, 'done')
+    }
+    expect(await marks()).toEqual([])
+    await leases.create(randomUUID(), { job: { kind: 'load', id: 'chosen' }, request: {} })
+    expect(await marks()).toEqual([keys.usedId('chosen')])
   })
 
   it('stay while bytes of theirs do, and go behind them where the store can', async () => {

@@ -14,9 +14,13 @@ const markSchema = z.object({ lease: z.string().max(64) })
 const leaseSchema = z.object({ job: z.object({ id: z.string() }) })
 
 /**
- * Records which requests have had a lease: the id of each has a mark that names the lease. A client
- * chooses the id of a request, and may send the request again after all other records of it are
- * gone. The second request is refused, since the lease of the first may be under way.
+ * Records which requests have had a lease: each id that a client chose has a mark that names the
+ * lease. The client may send the request again after all other records of it are gone. The second
+ * request is refused, since the lease of the first may be under way.
+ *
+ * **A mark is for an id that somebody can send again.** A lease that a service makes for itself (an
+ * upload of the registry, a hold, the setting of a name) has no request but its own fresh id, and
+ * no mark: nobody makes a second lease of it. upload-model.ts has no marks, and loses nothing.
  *
  * No bytes lie below the id of a request: the id of a lease is fresh (`Leases`). In older versions
  * a lease had the id of its request, and bytes of that time lie below it.

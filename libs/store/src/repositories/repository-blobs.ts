@@ -8,6 +8,8 @@ import { CAS_ATTEMPTS, changedTooOften, Records } from '../records.js'
 const schema = z.object({
   /** The leases that hold it. Ended leases may still be in the list; only live ones matter. */
   holders: z.array(z.string().max(64)),
+  /** A client has deleted the blob in this repository. Such a key has no holders. */
+  deleted: z.literal(true).optional(),
 })
 type RepositoryBlob = z.infer<typeof schema>
 
@@ -33,7 +35,7 @@ const AT_ONCE = 16
  * `has` is one store call. `add` and `delete` are two calls for each blob, and one for the lease.
  *
  * **A repository has a blob**
- * - for as long as a manifest of it refers to the blob (unless a client has deleted it there);
+ * - for as long as a manifest of it refers to the blob, unless a client has deleted it there;
  * - before that, for as long as a lease that has added it lives: an upload, before its manifest.
  *
  * **A key is no reference.** The collector keeps no blob for the sake of a key. It deletes a key
@@ -43,8 +45,12 @@ const AT_ONCE = 16
  * A process that puts a manifest adds its blobs for a lease that lives until the manifest is
  * visible.
  *
- * A key may be without its blob: a process died, or a client deleted the blob. A caller that serves
- * a blob reads the blob's record next, which decides.
+ * **A blob that a client has deleted** leaves its key, marked, until the collector ends that. A
+ * manifest may still refer to the blob. If the manifest cannot be read, its repository's keys are
+ * all that tells which blobs it may need.
+ *
+ * A key may be without its blob: a process died. A caller that serves a blob reads the blob's
+ * record next, which decides.
  */
 export class RepositoryBlobs {
   readonly #records: Records<RepositoryBlob>
@@ -64,8 +70,17 @@ export class RepositoryBlobs {
   }
 
   async has(repository: Repository, digest: Digest): Promise<boolean> {
+    return (await this.holders(repository, digest)) !== undefined
+  }
+
+  /**
+   * The leases that hold the blob in the repository, ended ones too; `undefined`: the repository
+   * does not have it.
+   */
+  async holders(repository: Repository, digest: Digest): Promise<readonly string[] | undefined> {
     const found = await this.#records.look(keys.repositoryBlob(repository, digest))
-    return found?.value !== undefined || this.isHadOtherwise(repository, digest)
+    if (found?.value) return found.value.deleted ? undefined : found.value.holders
+    return (await this.isHadOtherwise(repository, digest)) ? [] : undefined
   }
 
   /**
@@ -99,8 +114,10 @@ export class RepositoryBlobs {
     const key = keys.repositoryBlob(repository, digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
-      if (!seen || (seen.value === undefined && !seen.damage)) return false
-      if (await this.#records.retire(key, seen)) return true
+      if (seen?.value?.deleted) return false
+      const isThere = seen?.value !== undefined || seen?.damage !== undefined
+      if (!isThere && !(await this.isHadOtherwise(repository, digest))) return false
+      if (await this.#records.write(key, { holders: [], deleted: true }, seen)) return true
     }
     throw changedTooOften(key)
   }
@@ -133,8 +150,8 @@ export class RepositoryBlobs {
     const key = keys.repositoryBlob(repository, digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
-      if (onlyIfHad && !seen?.value && !(await this.isHadOtherwise(repository, digest))) return false
-      const holders = seen?.value?.holders ?? []
+      const { holders, deleted }: RepositoryBlob = seen?.value ?? { holders: [] }
+      if (onlyIfHad && (deleted || (!seen?.value && !(await this.isHadOtherwise(repository, digest))))) return false
       if (holders.includes(lease)) return true
       const left = await this.#leases.holdersLeft(holders)
       if (await this.#records.write(key, { holders: [...left, lease] }, seen)) return true

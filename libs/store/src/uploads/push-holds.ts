@@ -2,18 +2,20 @@ import { randomUUID } from 'node:crypto'
 import { StrataError } from '@strata/base'
 import type { LeaseRun, Leases } from '../leases/leases.js'
 
-/** Blobs that arrive within this time are held by the same lease. */
-const SLOT_MS = 600_000
-/** The lease is renewed if its record was not written for this long. */
-const RENEW_MS = 60_000
+/**
+ * A process uses one lease for all blobs of a part of the hold's time; and renews its record if
+ * that was not written for a smaller part.
+ */
+const SLOTS = 6
+const RENEWALS = 60
 
 /**
- * Holds a pushed blob until a manifest refers to it. A process uses one lease for all blobs that it
- * receives within `SLOT_MS`. No later request uses that lease, so it ends `LEASE_EXPIRY_MS` after
- * its last blob, or up to `RENEW_MS` earlier.
+ * Holds a blob that a client was told of until a manifest refers to it. A process uses one lease
+ * for all blobs of a sixth of `holdMs`. No later request uses that lease, so it ends `holdMs` after
+ * its last blob, or up to a sixtieth of that earlier.
  *
- * A lease for each blob would be a record for an hour after each upload, and the reaper reads all
- * of them at every sweep.
+ * A lease for each blob would be a record for the whole time behind each of them, and the reaper
+ * lists all leases at every sweep.
  */
 export class PushHolds {
   #current: { readonly run: LeaseRun; readonly madeAt: number; renewedAt: number } | undefined
@@ -21,6 +23,7 @@ export class PushHolds {
 
   constructor(
     private readonly leases: Leases,
+    private readonly holdMs: number,
     private readonly now: () => number = () => performance.now(),
   ) {}
 
@@ -46,14 +49,15 @@ export class PushHolds {
   async #find(): Promise<string> {
     const now = this.now()
     const current = this.#current
-    if (current && now - current.madeAt < SLOT_MS) {
-      if (now - current.renewedAt < RENEW_MS || (await this.#isRenewed(current.run))) {
-        if (now - current.renewedAt >= RENEW_MS) current.renewedAt = now
+    if (current && now - current.madeAt < this.holdMs / SLOTS) {
+      const isFresh = now - current.renewedAt < this.holdMs / RENEWALS
+      if (isFresh || (await this.#isRenewed(current.run))) {
+        if (!isFresh) current.renewedAt = now
         return current.run.lease
       }
     }
     const id = randomUUID()
-    const run = await this.leases.create(id, { job: { kind: 'push', id }, request: {} })
+    const run = await this.leases.create(id, { job: { kind: 'hold', id }, request: {} })
     this.#current = { run, madeAt: now, renewedAt: now }
     return id
   }

@@ -28,7 +28,7 @@ export function newUpload(repository: Repository, algorithm: UploadRecord['algor
  */
 export function uploadIn(
   lease: Pick<Lease, 'job' | 'request'> | undefined,
-  repository: Repository,
+  repository: string,
   id: string,
 ): UploadRecord {
   const found = lease?.job.kind === 'push' ? uploadSchema.safeParse(lease.request) : undefined

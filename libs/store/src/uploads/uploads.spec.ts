@@ -23,7 +23,9 @@ beforeEach(async () => {
 afterEach(() => dispose())
 
 /** As another gateway has it. */
-const processOn = (on: ObjectStore, bytes = 2 ** 20): Uploads => new Uploads(on, new RepositoryBlobs(on), { bytes })
+const TIMES = { expiryMs: 3_600_000, holdMs: 86_400_000 }
+const processOn = (on: ObjectStore, bytes = 2 ** 20): Uploads =>
+  new Uploads(on, new RepositoryBlobs(on), { bytes, ...TIMES })
 const app = parseReference('team/app').repository
 const other = parseReference('team/other').repository
 const chunk = (bytes: Uint8Array, more: Omit<Chunk, 'source'> = {}): Chunk => ({ source: pieces(bytes), ...more })
@@ -197,11 +199,37 @@ it('the last request wins over one that still sends, which records nothing', asy
   await processOn(store).append(app, id, chunk(bytes, { start: 0 }))
   slow.resolve(undefined)
   await expect(first).rejects.toMatchObject({ code: 'upload_interrupted' })
+  // What the first one had written is gone.
+  expect(await keysBelow(PREFIX.data)).toHaveLength(1)
   expect(await uploads.status(app, id)).toEqual({ id, bytes: 4_000 })
   await uploads.finish(app, id, digestOf(bytes))
   expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
-  // What the first one had written went with the upload.
-  expect(await keysBelow(PREFIX.data)).toHaveLength(1)
+})
+
+it('what a superseded request has written stays if its record was written, and only the answer was lost', async () => {
+  const bytes = randomBytes(2_000)
+  const { id } = await uploads.begin(app)
+  let isLost = false
+  const lossy = new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...args: unknown[]): Promise<unknown> => {
+        const answer = await (member as (...args: unknown[]) => unknown).apply(target, args)
+        if (name !== 'replace' || isLost || !String(args[1]).includes('"pieces":[{')) return answer
+        // The store's answer says that another was first; meanwhile another process goes on.
+        isLost = true
+        await processOn(store).append(app, id, chunk(bytes.subarray(1_000), { start: 1_000 }))
+        return undefined
+      }
+    },
+  })
+  lossy.list = store.list.bind(store)
+  await expect(processOn(lossy).append(app, id, chunk(bytes.subarray(0, 1_000)))).rejects.toMatchObject({
+    code: 'upload_interrupted',
+  })
+  await uploads.finish(app, id, digestOf(bytes))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
 })
 
 it('a process may die at any write of an upload, and another one finishes it', async () => {
@@ -281,6 +309,34 @@ it('a blob stays until its pusher’s hold has ended', async () => {
   expect(await has(digestOf(bytes))).toBe(true)
 })
 
+it('a blob that a client was told of stays until that hold has ended, and is held once', async () => {
+  const [bytes, leases] = [randomBytes(100), new Leases(store)]
+  const digest = digestOf(bytes)
+  const endAll = async (): Promise<void> => {
+    for (const id of await leases.liveIds()) await leases.end(id)
+  }
+  await uploads.put(app, digest, chunk(bytes))
+  await endAll()
+  const { store: on, calls } = counted(store)
+  const asked = processOn(on)
+  expect(await asked.keep(app, digest, [])).toBe(true)
+  await collect()
+  expect([await has(digest), (await stored(digest)).equals(bytes)]).toEqual([true, true])
+  const holders = (await new RepositoryBlobs(store).holders(app, digest))!
+  expect(holders).toEqual((await new BlobStore(store).stat(digest))?.holders)
+  const before = { ...calls }
+  expect(await asked.keep(app, digest, holders)).toBe(true)
+  expect(calls).toEqual(before)
+  // A repository that has lost it does not get it back.
+  expect(await asked.keep(other, digest, [])).toBe(false)
+  expect(await has(digest, other)).toBe(false)
+  await endAll()
+  await collect()
+  expect(await has(digest)).toBe(false)
+  expect(await asked.keep(app, digest, [])).toBe(false)
+  expect(await keysBelow(PREFIX.data)).toEqual([])
+})
+
 it('a blob is mounted from a repository that has it, or from any; what is not there is not', async () => {
   const bytes = randomBytes(100)
   const digest = digestOf(bytes)
@@ -305,6 +361,7 @@ it('a cancelled upload is gone with its bytes; an id of another repository, of n
     [app, load],
     [app, 'x'],
     [app, '../../x'],
+    [app, '-'.repeat(36)],
     [app, load.replace('8', '9')],
   ] as const)
     for (const call of [
@@ -428,6 +485,7 @@ it('bytes are read back within the limit, with a heartbeat, and for nobody who h
   const limited = (on: ObjectStore): Uploads =>
     new Uploads(on, new RepositoryBlobs(on), {
       bytes: 2 ** 20,
+      ...TIMES,
       readingBack: async (work) => {
         inside++
         return work()
@@ -478,6 +536,16 @@ it('an upload has so many chunks that its record holds them', async () => {
   const [piece] = lease.request['pieces'] as [object]
   const pieces = Array.from({ length: MAX_PIECES }, () => piece as { data: string; size: number })
   await leases.update(run, () => ({ ...lease, run: run.id, request: { ...lease.request, pieces } }))
-  await expect(uploads.append(app, id, chunk(Buffer.from('x')))).rejects.toMatchObject({ code: 'limit_exceeded' })
+  const before = await keysBelow(PREFIX.data)
+  for (const more of [{}, { length: 1 }])
+    await expect(uploads.append(app, id, chunk(Buffer.from('x'), more))).rejects.toMatchObject({
+      code: 'limit_exceeded',
+    })
+  // What has no byte is no chunk.
+  for (const more of [{}, { length: 0 }]) await uploads.append(app, id, chunk(Buffer.alloc(0), more))
   expect(await uploads.status(app, id)).toEqual({ id, bytes: MAX_PIECES })
+  expect(await keysBelow(PREFIX.data)).toEqual(before)
+  const all = 'x'.repeat(MAX_PIECES)
+  await uploads.finish(app, id, digestOf(all), chunk(Buffer.alloc(0)))
+  expect((await stored(digestOf(all))).toString()).toBe(all)
 })

@@ -9,12 +9,16 @@ import { Leases, type Lease, type LeaseRun } from '../leases/leases.js'
 import type { ObjectStore } from '../objects/object-store.js'
 import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
 import { PushHolds } from './push-holds.js'
+import type { PushTimes } from './push-times.js'
 import { bytesOf, newUpload, uploadIn, type UploadRecord } from './upload-record.js'
 
-/** How often a process that receives a chunk renews the upload's lease. */
-const TOUCH_MS = 30_000
+/**
+ * How often a process that receives a chunk renews the upload's lease: ten times as often as it
+ * has to, but not more often than that.
+ */
+const [TOUCHES, MOST_TOUCH_MS] = [10, 30_000]
 
-export interface UploadLimits {
+export interface UploadLimits extends PushTimes {
   /** How many bytes a blob may have. */
   readonly bytes: number
   /**
@@ -56,8 +60,8 @@ export interface UploadStatus {
  *   That one records nothing, and gets `upload_interrupted`. A request that cannot change it, as
  *   its range shows, supersedes none.
  * - **An upload becomes at most one blob.** Its digest is recorded before the blob is.
- * - **A blob that was answered stays** for `LEASE_EXPIRY_MS` at least, less a minute
- *   (`PushHolds`). Until then a manifest has to refer to it.
+ * - **A blob that was answered stays** for `holdMs` at least, less a sixtieth of it (`PushHolds`),
+ *   whether it was sent, mounted, or asked for (`keep`). Until then a manifest has to refer to it.
  *
  * ```ts
  * const { id } = await uploads.begin(repository)
@@ -80,7 +84,7 @@ export class Uploads {
   ) {
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
-    this.#holds = new PushHolds(this.#leases)
+    this.#holds = new PushHolds(this.#leases, limits.holdMs)
   }
 
   /** Bytes that this process has read back, to hash them once more. */
@@ -115,7 +119,7 @@ export class Uploads {
     }
     const { run, upload } = await this.#take(repository, id, check)
     const { next, failure } = await this.#receive(run, upload, chunk, this.#continued(upload))
-    await this.#record(run, next)
+    await this.#record(run, upload, next)
     failpoint('push.chunk-recorded', id)
     if (failure !== undefined) throw failure
     return { id, bytes: bytesOf(next) }
@@ -183,6 +187,21 @@ export class Uploads {
     })
   }
 
+  /**
+   * Keeps a blob of the repository for a client that is told that it is there: the client will not
+   * send it, and put a manifest of it. `holders`: those that the blob and the repository's key were
+   * seen with; if this process' hold is among them, nothing is asked of the store. `false`: the
+   * repository does not have the blob any more.
+   */
+  async keep(repository: Repository, digest: Digest, holders: readonly string[]): Promise<boolean> {
+    return this.#holds.hold(async (lease) => {
+      if (holders.includes(lease)) return true
+      if (!(await this.#blobs.hold(digest, lease))) return false
+      const missing = await this.repositoryBlobs.add(repository, [digest], lease, { onlyIfHad: true })
+      return missing.length === 0
+    })
+  }
+
   async #look(id: string) {
     return isUploadId(id) ? this.#leases.get(id) : undefined
   }
@@ -218,7 +237,7 @@ export class Uploads {
     const hash = this.#kept(upload, algorithm) ?? (await this.#rehash(run, upload, algorithm, chunk, signal))
     const received = chunk && (await this.#receive(run, upload, chunk, hash))
     if (received?.failure !== undefined) {
-      await this.#record(run, received.next)
+      await this.#record(run, upload, received.next)
       throw received.failure
     }
     const next = received?.next ?? upload
@@ -231,7 +250,7 @@ export class Uploads {
     const { repository } = upload
     // A blob of no bytes is an object, too.
     const pieces = next.pieces.length > 0 ? next.pieces : [{ data: await this.#putNothing(run.lease), size: 0 }]
-    await this.#leases.update(run, (lease) => ({
+    await this.#change(run, upload, pieces, (lease) => ({
       ...lease,
       state: 'committing',
       request: { repository, algorithm: upload.algorithm, pieces, digest },
@@ -267,13 +286,15 @@ export class Uploads {
     hash: ContinuedHash | undefined,
   ): Promise<{ readonly next: UploadRecord; readonly failure: Error | undefined }> {
     const data = freshDataKey(run.lease)
-    const body = new Body(source, this.limits.bytes - bytesOf(upload), hash)
+    const isFull = hasAllChunks(upload)
+    const body = new Body(source, isFull ? 0 : this.limits.bytes - bytesOf(upload), hash)
     await this.#beating(run, (signal) => this.store.put(data, body.bytes(), { signal }))
     const { size, failure } = body
     const isLie = failure === undefined && length !== undefined && length !== size
     if (size === 0 || isLie || failure instanceof TooLarge) {
       await this.store.delete([data])
       if (isLie) throw new StrataError('range_invalid', `the chunk has ${size} bytes, and says that it has ${length}`)
+      if (failure instanceof TooLarge && isFull) throw tooManyChunks()
       if (failure instanceof TooLarge)
         throw new StrataError(
           'limit_exceeded',
@@ -295,11 +316,14 @@ export class Uploads {
   /** Runs long work. The lease lives meanwhile; if it is taken over, the signal aborts. */
   async #beating<T>(run: LeaseRun, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const stop = new AbortController()
-    const beat = setInterval(() => {
-      this.#leases.touch(run).catch((error: unknown) => {
-        if (asStrataError(error).code === 'upload_interrupted') stop.abort(error)
-      })
-    }, TOUCH_MS)
+    const beat = setInterval(
+      () => {
+        this.#leases.touch(run).catch((error: unknown) => {
+          if (asStrataError(error).code === 'upload_interrupted') stop.abort(error)
+        })
+      },
+      Math.min(this.limits.expiryMs / TOUCHES, MOST_TOUCH_MS),
+    )
     try {
       return await work(stop.signal)
     } catch (error) {
@@ -309,8 +333,32 @@ export class Uploads {
     }
   }
 
-  async #record(run: LeaseRun, next: UploadRecord): Promise<void> {
-    await this.#leases.update(run, (lease) => ({ ...lease, request: next }))
+  async #record(run: LeaseRun, before: UploadRecord, next: UploadRecord): Promise<void> {
+    await this.#change(run, before, next.pieces, (lease) => ({ ...lease, request: next }))
+  }
+
+  /**
+   * Changes the record of the upload, which then has these pieces. If another request has taken it
+   * over, what is new of them is deleted: until the upload ends, nobody else would do that. But not
+   * without a look. The record may have been written, and the store's answer lost.
+   */
+  async #change(
+    run: LeaseRun,
+    { repository, pieces: before }: UploadRecord,
+    pieces: readonly Piece[],
+    change: (lease: Lease) => Lease,
+  ): Promise<void> {
+    try {
+      await this.#leases.update(run, change)
+    } catch (error) {
+      if (!isCode(error, 'upload_interrupted')) throw error
+      const now = await this.#look(run.lease)
+      // The bytes of an upload that is over are deleted by whoever has ended it, or a collection.
+      if (now?.job.kind !== 'push') throw error
+      const named = new Set([...before, ...uploadIn(now, repository, run.lease).pieces].map(({ data }) => data))
+      await this.store.delete(pieces.flatMap(({ data }) => (named.has(data) ? [] : [data])))
+      throw error
+    }
   }
 
   /** The hash of what came, if it was kept. */
@@ -355,18 +403,26 @@ export class Uploads {
 }
 
 /** @throws StrataError `range_invalid`, `limit_exceeded` */
-function expectNext(upload: UploadRecord, { start }: Chunk): void {
+function expectNext(upload: UploadRecord, { start, length = 0 }: Chunk): void {
   const at = bytesOf(upload)
   if (start !== undefined && start !== at)
     throw new StrataError(
       'range_invalid',
       `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
     )
-  if (upload.pieces.length >= MAX_PIECES)
-    throw new StrataError(
-      'limit_exceeded',
-      `the upload has ${MAX_PIECES} chunks, and may have no more: send larger ones`,
-    )
+  // One whose length is not known may be empty, which is no further chunk: `#receive` sees it.
+  if (length > 0 && hasAllChunks(upload)) throw tooManyChunks()
+}
+
+function hasAllChunks({ pieces }: UploadRecord): boolean {
+  return pieces.length >= MAX_PIECES
+}
+
+function tooManyChunks(): StrataError {
+  return new StrataError(
+    'limit_exceeded',
+    `the upload has ${MAX_PIECES} chunks, and may have no more: send larger ones`,
+  )
 }
 
 /** @throws StrataError `digest_mismatch` */
@@ -406,13 +462,18 @@ class Body {
   }
 }
 
+/** As `randomUUID` makes them. */
 function isUploadId(id: string): boolean {
-  return /^[0-9a-f-]{36}$/.test(id)
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
+}
+
+function isCode(error: unknown, code: StrataError['code']): boolean {
+  return error instanceof StrataError && error.code === code
 }
 
 /** A lease that has ended is an upload that is not there. */
 function gone(error: unknown, repository: Repository, id: string): unknown {
-  return error instanceof StrataError && error.code === 'upload_interrupted'
+  return isCode(error, 'upload_interrupted')
     ? new StrataError('upload_not_found', `${repository} has no upload ${id}: begin another one`, { cause: error })
     : error
 }
