@@ -20,7 +20,8 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench run FILE        \`run --rm IMAGE true\`, the whole command
   bench memory FILE     what two loads and a launch at once take, in one process and in five
   bench browse FILE     an image's folders, and files all over it, in plain and in gzip layers; its export
-  bench blobs           a stream into the store and out of it, beside a bare presigned upload
+  bench blobs [FILE]    a stream into the store and out of it, on the disk and in memory, beside a bare presigned
+                        upload and download; with FILE also its load into MinIO beside the same bytes up and down
   bench listing         a page of a folder store's list among 100 to --count names, and what a write costs
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
@@ -63,7 +64,7 @@ if (values.help || !Object.hasOwn(BENCHES, name ?? '')) refuse(USAGE, values.hel
 if (!existsSync(join(import.meta.dirname, '../../dist/standalone.js')))
   refuse('Not built yet: run `npm test` or `npm run build` first.\n')
 if (process.getuid() !== 0) refuse('Mounts and containers need root.\n')
-if (!WITHOUT_FILE.includes(name) && (file === undefined || !existsSync(file)))
+if ((file !== undefined || !WITHOUT_FILE.includes(name)) && (file === undefined || !existsSync(file)))
   refuse(
     `${file ?? 'FILE'} is not there: node tools/bench/make-image.mjs /var/tmp/strata-bench/debian.tar makes one.\n`,
   )

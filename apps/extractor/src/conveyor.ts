@@ -17,12 +17,13 @@ type Belt =
 const PIECE = 1024 * 1024
 const AHEAD = 4
 
-/** Done when the stream's end, or its error, is on the belt, or the other side is gone. */
-export async function convey(source: Readable, port: MessagePort): Promise<void> {
+/**
+ * Done when the source's end, or its error, is on the belt, or the other side is gone. A chunk of the
+ * source may be lent: it is copied before the next one is asked for.
+ */
+export async function convey(source: AsyncIterable<Buffer>, port: MessagePort): Promise<void> {
   let room = AHEAD
   const gone = new AbortController()
-  // Its error is the iterator's to tell, which listens in its turns only.
-  source.on('error', () => undefined)
   port.on('message', () => room++)
   port.once('close', () => gone.abort())
   const put = (message: Belt): void => port.postMessage(message, 'piece' in message ? [message.piece.buffer] : [])
@@ -36,7 +37,7 @@ export async function convey(source: Readable, port: MessagePort): Promise<void>
     length = 0
   }
   try {
-    for await (const chunk of source as AsyncIterable<Buffer>) {
+    for await (const chunk of source) {
       for (let at = 0; at < chunk.length;) {
         const part = Math.min(chunk.length - at, PIECE - length)
         piece.set(chunk.subarray(at, at + part), length)

@@ -17,7 +17,8 @@ import { failpoint, SingleFlightByKey, StrataError } from '@strata/base'
 import { type DiffId, type Digest } from '@strata/oci'
 import type { ExtractRef } from '@strata/queue'
 import { keys, type BlobStore, type ObjectStore } from '@strata/store'
-import { inflate, type InflateTask } from './inflate.js'
+import { fetchPlain } from './fetch-plain.js'
+import type { InflateTask } from './inflate.js'
 import { inflateInThread } from './run-worker.js'
 
 /** An index of ten million entries with long names. */
@@ -225,7 +226,7 @@ export class LayerMaker {
   async #fetch(task: InflateTask, isKnownPlain: boolean, signal: AbortSignal): Promise<DiffId> {
     const attempt = async (): Promise<DiffId> => {
       const { body } = await this.blobs.open(task.blob)
-      return isKnownPlain ? inflate(task, body, signal) : inflateInThread(task, body, signal)
+      return isKnownPlain ? fetchPlain(task.blob, task.tar, body, signal) : inflateInThread(task, body, signal)
     }
     try {
       return await attempt()

@@ -2,6 +2,7 @@ import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Readable } from 'node:stream'
 import { asStrataError, isErrorCode, StrataError } from '@strata/base'
 import { type DiffId } from '@strata/oci'
+import { lentChunks } from '@strata/store'
 import { convey } from './conveyor.js'
 import type { InflateTask } from './inflate.js'
 import type { InflateJob, InflateReply } from './worker.js'
@@ -20,6 +21,8 @@ export async function inflateInThread(
 ): Promise<DiffId> {
   const stream = typeof from === 'string' ? undefined : from
   const belt = stream && new MessageChannel()
+  // Its error is the iteration's to tell, which listens in its turns only.
+  stream?.on('error', () => undefined)
   try {
     signal.throwIfAborted()
     const job: InflateJob = { task, from: typeof from === 'string' ? from : belt!.port2 }
@@ -36,7 +39,7 @@ export async function inflateInThread(
         worker.once('error', reject)
         worker.once('exit', () => reject(new StrataError('internal', 'the inflating thread ended without an answer')))
       })
-      if (belt) void convey(stream, belt.port1)
+      if (belt) void convey(lentChunks(stream!), belt.port1)
       const reply = await replied.finally(() => signal.throwIfAborted())
       if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
       return reply.diffId

@@ -7,6 +7,12 @@ export interface ObjectTarget {
   put(name: string, source: AsyncIterable<Uint8Array> | Uint8Array): Promise<void>
 }
 
+/**
+ * Objects of which all bytes were given, and which the store has not finished. Meanwhile the bytes
+ * of the next one are sent: else the store would stand still between two layers.
+ */
+const ENDING = 2
+
 /** What the reader of the tar met, to be done one after the other. */
 type Step = { readonly begin: string } | { readonly data: Uint8Array } | 'end' | { readonly small: Uint8Array }
 
@@ -33,6 +39,8 @@ export class ObjectWriter implements TarSink {
   #isLarge = false
   #large: Writing | undefined
   #small: Writing | undefined
+  readonly #ending = new Set<Promise<void>>()
+  #failure: { readonly error: unknown } | undefined
 
   constructor(private readonly target: ObjectTarget) {}
 
@@ -75,6 +83,7 @@ export class ObjectWriter implements TarSink {
       await this.#small.source.give(rest)
       await this.#end(this.#small)
     } else if (this.#hasSmall) await this.target.put(SMALL_NAME, rest)
+    await this.#ended(0)
   }
 
   /** Ends what is under way; done when nothing is. */
@@ -83,12 +92,14 @@ export class ObjectWriter implements TarSink {
       writing?.source.fail(error)
       await writing?.done.catch(() => undefined)
     }
+    await Promise.allSettled(this.#ending)
   }
 
   async #work(): Promise<void> {
     const steps = this.#steps
     this.#steps = []
     for (const step of steps) {
+      if (this.#failure) throw this.#failure.error
       if (step === 'end') await this.#end(this.#large!)
       else if ('begin' in step) this.#large = this.#begin(step.begin)
       else if ('data' in step) await this.#large!.source.give(step.data)
@@ -99,12 +110,23 @@ export class ObjectWriter implements TarSink {
   #begin(name: string): Writing {
     const source = new HandOver()
     const done = this.target.put(name, source)
-    done.catch((error: unknown) => source.fail(error))
+    done.catch((error: unknown) => {
+      this.#failure ??= { error }
+      source.fail(error)
+    })
     return { source, done }
   }
 
   async #end({ source, done }: Writing): Promise<void> {
     source.end()
-    await done
+    const ending = done.catch(() => undefined).finally(() => this.#ending.delete(ending))
+    this.#ending.add(ending)
+    await this.#ended(ENDING)
+  }
+
+  /** Waits until the store is finishing no more than `most` objects. */
+  async #ended(most: number): Promise<void> {
+    while (this.#ending.size > most) await Promise.race(this.#ending)
+    if (this.#failure) throw this.#failure.error
   }
 }

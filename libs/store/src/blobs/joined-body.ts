@@ -1,13 +1,15 @@
 import { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
+import { lentChunks, type Lender } from '../objects/lent-chunks.js'
 
 /**
  * Several bodies, one after the other, as one stream. Each is opened when the one before has ended,
  * so only one connection or file is open at a time. If a body fails or breaks off, so does this
  * stream. To destroy this stream destroys the open body.
  */
-export class JoinedBody extends Readable {
+export class JoinedBody extends Readable implements Lender {
   #body: Readable | undefined
+  #isFollowed = false
 
   /** `next` opens the next body; `undefined` if there is none. */
   constructor(
@@ -15,11 +17,32 @@ export class JoinedBody extends Readable {
     private readonly next: () => Promise<Readable | undefined>,
   ) {
     super({ highWaterMark: 256 * 1024 })
-    this.#follow(first)
+    this.#body = first
+  }
+
+  async *lend(): AsyncGenerator<Buffer> {
+    // Its error is the iteration's to tell.
+    this.on('error', () => undefined)
+    try {
+      while (this.#body) {
+        yield* lentChunks(this.#body)
+        const body = await this.next()
+        if (this.destroyed) {
+          body?.destroy()
+          throw new StrataError('cancelled', 'the body was closed while it was read')
+        }
+        this.#body = body
+      }
+    } catch (error) {
+      throw this.errored ?? error
+    } finally {
+      this.destroy()
+    }
   }
 
   override _read(): void {
-    this.#body?.resume()
+    if (this.#isFollowed) this.#body?.resume()
+    else if (this.#body) this.#follow(this.#body)
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
@@ -28,6 +51,7 @@ export class JoinedBody extends Readable {
   }
 
   #follow(body: Readable): void {
+    this.#isFollowed = true
     this.#body = body
     let isWhole = false
     body.on('data', (chunk: Buffer) => {

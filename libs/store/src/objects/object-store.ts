@@ -75,7 +75,7 @@ export interface ObjectStore {
   /**
    * The object's bytes as a stream, all of them or a range. `size` is the size of the whole object.
    * A range is clipped to the object: one that begins at its end or behind it is empty. The caller
-   * reads the body to its end or destroys it.
+   * reads the body to its end or destroys it. `lentChunks` reads a large one faster.
    */
   get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined>
   /** The whole object in memory; `limit_exceeded` if it has more than `maxBytes`. */

@@ -9,9 +9,10 @@ import {
   type ObjectInfo,
 } from '../objects/object-store.js'
 import { Multipart } from './multipart.js'
-import { partsOf, type Part, type PartBuffers } from './part-buffers.js'
-import { MIN_PART, type PartPlan } from './part-plan.js'
+import type { BodyMemory } from './body-memory.js'
+import { MIN_PART, smallParts, type PartPlan } from './part-plan.js'
 import { abandon, noteOf } from './partial-uploads.js'
+import { partsOf, type Part } from './parts.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
 import { isAbsent, S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted } from './s3-xml.js'
@@ -31,7 +32,7 @@ export async function appendPut(
   client: S3Client,
   put: ContinuedPut,
   source: ByteSource,
-  { buffers, plan, signal }: { buffers: PartBuffers; plan: PartPlan; signal?: AbortSignal | undefined },
+  { memory, plan, signal }: { memory: BodyMemory; plan: PartPlan; signal?: AbortSignal | undefined },
 ): Promise<ContinuedPut | undefined> {
   const last = put.parts.at(-1)
   if (last && last.size < MIN_PART)
@@ -47,7 +48,8 @@ export async function appendPut(
     source instanceof Uint8Array
       ? source
       : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal)
-  const parts = withoutSmallLast(partsOf(watched, buffers, (at) => plan(put.parts.length + at)))
+  // `withoutSmallLast` holds one part back while it asks for the next.
+  const parts = withoutSmallLast(partsOf(watched, { memory, plan: (at) => plan(put.parts.length + at), heldBack: 2 }))
   let count = put.parts.length
   try {
     for await (const part of parts) {
@@ -70,9 +72,10 @@ export async function appendPut(
   }
 }
 
-export function roomIn({ parts }: ContinuedPut, plan: PartPlan): number {
+/** If memory is short when the bytes come, the parts are small. */
+export function roomIn({ parts }: ContinuedPut): number {
   let room = 0
-  for (let at = parts.length; at < MAX_CONTINUED_PARTS; at++) room += plan(at)
+  for (let at = parts.length; at < MAX_CONTINUED_PARTS; at++) room += smallParts(at)
   return room
 }
 

@@ -1,8 +1,8 @@
 import { orAborted, StrataError } from '@strata/base'
 import { cancelled } from '../objects/abortable.js'
 import type { ContinuedPut, ObjectInfo } from '../objects/object-store.js'
-import type { Part } from './part-buffers.js'
-import { MAX_PARTS, UNIT } from './part-plan.js'
+import { MAX_PARTS } from './part-plan.js'
+import type { Part } from './parts.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
 import { abandon, noteOf } from './partial-uploads.js'
 import { remove, soon } from './tidy.js'
@@ -10,15 +10,10 @@ import { S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.js'
 
 /**
- * How many parts of `UNIT` bytes are sent at the same time, while one more is being filled. Larger
- * parts are fewer: together they have no more bytes than these, but one is always sent.
+ * How many parts are sent at the same time, while one more is being filled. If memory is short, it
+ * is fewer: see `partsOf`.
  */
 const IN_FLIGHT = 3
-/**
- * Bytes of parts that all uploads of a process send at the same time. Beyond that, each upload
- * sends one part at a time: many clients, and a server slower than they, would take all memory.
- */
-const MOST_FLYING = 256 * 1024 * 1024
 
 type SentPart = ContinuedPut['parts'][number]
 
@@ -32,8 +27,6 @@ export class Multipart {
   readonly #failure = new AbortController()
   readonly #over = new AbortController()
   #size: number
-  #flyingBytes = 0
-  static #allFlyingBytes = 0
   #count: number
 
   private constructor(
@@ -91,27 +84,29 @@ export class Multipart {
     return this.#failure.signal
   }
 
-  /** Resolves when the part is being sent, so that the next one can be filled meanwhile. */
+  /**
+   * Takes the part over, also if it throws. Resolves when the part is being sent, so that the next
+   * one can be filled meanwhile.
+   */
   async add(part: Part): Promise<void> {
-    // An upload waits for parts of its own only, so none waits for ever.
-    while (this.#flying.size > 0 && !hasRoom(part, this.#flyingBytes, Multipart.#allFlyingBytes))
-      await Promise.race(this.#flying)
-    this.#failure.signal.throwIfAborted()
-    if (this.#count === MAX_PARTS)
-      throw new StrataError(
-        'limit_exceeded',
-        `an object has more than ${this.#size} bytes: an S3 server takes no larger one`,
-      )
+    try {
+      while (this.#flying.size >= IN_FLIGHT) await Promise.race(this.#flying)
+      this.#failure.signal.throwIfAborted()
+      if (this.#count === MAX_PARTS)
+        throw new StrataError(
+          'limit_exceeded',
+          `an object has more than ${this.#size} bytes: an S3 server takes no larger one`,
+        )
+    } catch (error) {
+      part.release()
+      throw error
+    }
     const at = this.#count++
     this.#size += part.length
-    this.#flyingBytes += part.length
-    Multipart.#allFlyingBytes += part.length
     const sending = this.#send(at, part)
       .catch((error: unknown) => this.#failure.abort(error))
       .finally(() => {
         part.release()
-        this.#flyingBytes -= part.length
-        Multipart.#allFlyingBytes -= part.length
         this.#flying.delete(sending)
       })
     this.#flying.add(sending)
@@ -180,8 +175,4 @@ export class Multipart {
     )
     this.#parts[at] = { etag, size: length }
   }
-}
-
-function hasRoom({ length }: Part, own: number, all: number): boolean {
-  return own + length <= IN_FLIGHT * UNIT && all + length <= MOST_FLYING
 }

@@ -30,12 +30,12 @@ const PATIENCE_MS = 2_500
 /** The same for a stream under way. It is long enough for a server to restart. */
 export const STREAM_PATIENCE_MS = 10_000
 /** How long a connection may take to open. */
-const CONNECT_MS = 2_000
+export const CONNECT_MS = 2_000
 /**
  * A server that takes or sends no byte for this long counts as gone. Slow servers hash and sync
  * before they answer.
  */
-const SILENCE_MS = 15_000
+export const SILENCE_MS = 15_000
 const MAX_TEXT = 8 * 1024 * 1024
 /** How long a signature is valid. Servers allow about the same difference between the clocks. */
 const SIGNED_SECONDS = 900
@@ -147,8 +147,12 @@ export class S3Client {
         agent,
         timeout: SILENCE_MS,
         headers: { ...length, ...headers },
-        ...(signal ? { signal } : {}),
       })
+      // Not by the option `signal`: that destroys with an error, which nobody hears if the
+      // connection is just becoming free.
+      const stop = (): void => void request.destroy()
+      signal?.addEventListener('abort', stop)
+      request.once('close', () => signal?.removeEventListener('abort', stop))
       request.on('error', (error) => reject(S3Failure.ofNetwork(error)))
       request.on('timeout', () => request.destroy(new Error('silent for too long')))
       request.on('response', (answer) => {

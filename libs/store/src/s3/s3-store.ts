@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { IncomingMessage } from 'node:http'
 import { StrataError } from '@strata/base'
 import { abortable, cancelled } from '../objects/abortable.js'
+import { lentChunks } from '../objects/lent-chunks.js'
 import { checkRange } from '../objects/byte-range.js'
 import { checkKey, checkPrefix } from '../keys.js'
 import type {
@@ -18,27 +19,34 @@ import type {
   PartialUploads,
   PresignedReads,
 } from '../objects/object-store.js'
+import { bodyMemory, UNIT } from './body-memory.js'
 import { appendPut, beginPut, completePut, roomIn } from './continued-puts.js'
 import { PROBE_LIFETIME_MS, PROBES, tryConditions } from './conditions.js'
+import { DirectReads } from './direct-reads.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
-import { PartBuffers, partsOf, type Part } from './part-buffers.js'
-import { growingParts, MIN_PART, type PartPlan } from './part-plan.js'
+import { LentBody, type ReadInto } from './lent-body.js'
+import { MIN_PART, planIn, type PartPlan } from './part-plan.js'
 import { abandon, NOTES, partialUploads } from './partial-uploads.js'
-import { ResumingBody } from './resuming-body.js'
+import { partsOf, type Part } from './parts.js'
+import type { Reopen } from './resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
 import { isAbsent, isPreconditionFailed, S3Failure } from './s3-failure.js'
 import { remove, soon } from './tidy.js'
 import { deleteXml, etagFrom, parseDeleted, parseList } from './s3-xml.js'
 
+/** What a `get` requests first. A smaller object costs one request. */
+const FIRST = UNIT
+/** For how long the addresses of a body's pieces are signed: longer than any silence. */
+const PIECE_SECONDS = 900
 /** S3's limit for a list and for a delete. */
 const PAGE = 1_000
 /** Keys of the driver's own, which no list shows. */
 const OWN = [NOTES, PROBES]
 
 interface OpenOptions {
-  /** How a stream is cut into parts. */
-  readonly plan?: PartPlan
+  /** How every stream is cut into parts. If left out, the memory of the process decides. */
+  readonly plan?: PartPlan | undefined
   /** A process warning if left out. */
   readonly warn?: (message: string) => void
 }
@@ -51,12 +59,14 @@ interface OpenOptions {
  */
 export class S3Store implements ObjectStore, PresignedReads, PartialUploads, ContinuedPuts {
   readonly minPartBytes = MIN_PART
-  readonly #buffers = new PartBuffers()
+  readonly #reads: DirectReads
 
   private constructor(
     private readonly client: S3Client,
-    private readonly plan: PartPlan,
-  ) {}
+    private readonly plan: PartPlan | undefined,
+  ) {
+    this.#reads = new DirectReads(new URL(client.config.endpoint))
+  }
 
   /**
    * Makes the bucket if it is missing and the access key may do that. Tests the server's
@@ -68,7 +78,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
    */
   static async open(
     config: S3Config,
-    { plan = growingParts, warn = (message) => process.emitWarning(message) }: OpenOptions = {},
+    { plan, warn = (message) => process.emitWarning(message) }: OpenOptions = {},
   ): Promise<S3Store> {
     const client = new S3Client(config)
     try {
@@ -90,23 +100,21 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
     checkKey(key)
     if (signal?.aborted) throw cancelled()
     const stop = new AbortController()
+    const plan = this.plan ?? planIn(bodyMemory)
     const parts = partsOf(
       source instanceof Uint8Array
         ? source
         : abortable(source, signal ? AbortSignal.any([signal, stop.signal]) : stop.signal),
-      this.#buffers,
-      this.plan,
+      { memory: bodyMemory, plan },
     )
-    const first = (await parts.next()).value as Part
-    let second: IteratorResult<Part> | undefined
     let upload: Multipart | undefined
     try {
-      second = await parts.next()
-      if (second.done) return await this.#putOnce(key, first, signal)
-      upload = await Multipart.begin(this.client, key, signal)
+      const first = (await parts.next()).value as Part
+      const isWhole = first.length < plan(0) || (source instanceof Uint8Array && first.length === source.byteLength)
+      if (isWhole) return await this.#putOnce(key, first, signal)
+      upload = await this.#beginUpload(key, first, signal)
       upload.failed.addEventListener('abort', () => stop.abort())
       await upload.add(first)
-      await upload.add(second.value)
       for await (const part of parts) await upload.add(part)
       return await upload.complete()
     } catch (error) {
@@ -120,30 +128,37 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
   async get(key: string, range?: ByteRange): Promise<(ObjectInfo & { readonly body: Readable }) | undefined> {
     checkKey(key)
     if (range) checkRange(range)
+    const wanted = { start: range?.start ?? 0, end: range?.end ?? Infinity }
     const opened =
-      range && range.start === range.end ? undefined : await this.client.attempt(() => this.#openBody(key, range))
+      wanted.start === wanted.end ? undefined : await this.client.attempt(() => this.#openFirst(key, wanted))
     if (opened === 'absent') return undefined
     if (opened === undefined) {
       const info = await this.stat(key)
       return info && { ...info, body: Readable.from([], { objectMode: false }) }
     }
-    const { answer, etag, start, end, size } = opened
-    const rest = (at: number, signal: AbortSignal): Promise<IncomingMessage> =>
-      this.client.attempt(() => this.#reopen(key, { start: at, end }, etag, signal), {
-        patience: STREAM_PATIENCE_MS,
-        signal,
-      })
-    return { size, etag, body: new ResumingBody(answer, start, end, rest) }
+    const { answer: first, etag, start, end: firstEnd, size } = opened
+    const reopen: Reopen = (range, signal) =>
+      this.client.attempt(() => this.#reopen(key, range, opened, signal), { patience: STREAM_PATIENCE_MS, signal })
+    const readInto: ReadInto = async (range, into, signal) => {
+      const url = new URL(await this.client.presign('GET', key, PIECE_SECONDS))
+      return this.#reads.read(url, { ...range, etag, size }, into, signal)
+    }
+    const whole = { start, end: Math.min(wanted.end, size) }
+    return { size, etag, body: new LentBody({ first, firstEnd, range: whole }, reopen, readInto) }
   }
 
   async read(key: string, maxBytes: number): Promise<{ readonly bytes: Buffer; readonly etag: Etag } | undefined> {
     const object = await this.get(key)
     if (!object) return undefined
-    if (object.size > maxBytes) {
-      object.body.destroy()
-      throw new StrataError('limit_exceeded', `${key} has ${object.size} bytes; at most ${maxBytes} are read`)
+    const { size, etag, body } = object
+    if (size > maxBytes) {
+      body.destroy()
+      throw new StrataError('limit_exceeded', `${key} has ${size} bytes; at most ${maxBytes} are read`)
     }
-    return { bytes: Buffer.concat((await object.body.toArray()) as Buffer[], object.size), etag: object.etag }
+    const bytes = Buffer.allocUnsafe(size)
+    let length = 0
+    for await (const chunk of lentChunks(body)) length += chunk.copy(bytes, length)
+    return { bytes, etag }
   }
 
   async stat(key: string): Promise<ObjectInfo | undefined> {
@@ -160,7 +175,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
         if (!(error instanceof S3Failure && error.status === 404 && error.code === '')) throw error
         // The answer to a HEAD has no body, and only MinIO says in a header what is absent, the
         // object or the bucket.
-        const opened = await this.#openBody(key, { start: 0, end: 1 })
+        const opened = await this.#openFirst(key, { start: 0, end: 1 })
         if (opened === 'absent') return undefined
         opened?.answer.destroy()
         return head()
@@ -216,7 +231,7 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
   }
 
   roomIn(put: ContinuedPut): number {
-    return roomIn(put, this.plan)
+    return roomIn(put)
   }
 
   async appendPut(
@@ -225,7 +240,11 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<ContinuedPut | undefined> {
     checkKey(put.key)
-    return appendPut(this.client, put, source, { buffers: this.#buffers, plan: this.plan, signal })
+    return appendPut(this.client, put, source, {
+      memory: bodyMemory,
+      plan: this.plan ?? planIn(bodyMemory),
+      signal,
+    })
   }
 
   async completePut(put: ContinuedPut): Promise<ObjectInfo | undefined> {
@@ -239,7 +258,17 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
 
   close(): Promise<void> {
     this.client.close()
+    this.#reads.close()
     return Promise.resolve()
+  }
+
+  async #beginUpload(key: string, first: Part, signal: AbortSignal | undefined): Promise<Multipart> {
+    try {
+      return await Multipart.begin(this.client, key, signal)
+    } catch (error) {
+      first.release()
+      throw error
+    }
   }
 
   async #putOnce(key: string, part: Part, signal: AbortSignal | undefined): Promise<ObjectInfo> {
@@ -281,11 +310,17 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
     return found?.bytes.equals(bytes) ? found.etag : undefined
   }
 
-  /** Opens an object or a range of it. `undefined`: the range begins behind the object's end. */
-  async #openBody(key: string, range: ByteRange | undefined): Promise<OpenBody | 'absent' | undefined> {
+  /**
+   * Opens the first bytes of a range, at most `FIRST`. `undefined`: the range begins behind the
+   * object's end. A server that does not know ranges may answer with the whole object, if that was
+   * asked for.
+   */
+  async #openFirst(key: string, { start, end }: ByteRange): Promise<OpenBody | 'absent' | undefined> {
+    const first = { start, end: Math.min(end, start + FIRST) }
     try {
-      const headers = range ? rangeHeader(range) : {}
-      return bodyOf(await this.client.open({ method: 'GET', key, headers }), range)
+      const answer = await this.client.open({ method: 'GET', key, headers: rangeHeader(first) })
+      const isWhole = answer.statusCode === 200 && start === 0
+      return bodyOf(answer, isWhole ? { start, end } : first)
     } catch (error) {
       if (isAbsent(error)) return 'absent'
       if (error instanceof S3Failure && error.status === 416) return undefined
@@ -293,14 +328,19 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
     }
   }
 
-  /** Opens the rest of a body that broke off, of the same state of the object. */
-  async #reopen(key: string, range: ByteRange, etag: Etag, signal: AbortSignal): Promise<IncomingMessage> {
+  /** Opens a range of the state of an object that `of` tells. */
+  async #reopen(key: string, range: ByteRange, of: ObjectInfo, signal: AbortSignal): Promise<IncomingMessage> {
+    const changed = (cause?: unknown): StrataError =>
+      new StrataError('store_unavailable', `${key} was changed or deleted while it was read`, { cause })
     try {
-      const headers = { ...rangeHeader(range), 'if-match': `"${etag}"` }
-      return bodyOf(await this.client.open({ method: 'GET', key, headers, signal }), range).answer
+      const headers = { ...rangeHeader(range), 'if-match': `"${of.etag}"` }
+      const { answer, etag, size } = bodyOf(await this.client.open({ method: 'GET', key, headers, signal }), range)
+      if (etag === of.etag && size === of.size) return answer
+      // The server does not know `If-Match`.
+      answer.destroy()
+      throw changed()
     } catch (error) {
-      if (isAbsent(error) || isPreconditionFailed(error))
-        throw new StrataError('store_unavailable', `${key} was changed or deleted while it was read`, { cause: error })
+      if (isAbsent(error) || isPreconditionFailed(error)) throw changed(error)
       throw error
     }
   }
@@ -364,10 +404,9 @@ interface OpenBody extends ObjectInfo {
 }
 
 /** A server or a proxy that does not know ranges answers with the whole object. */
-function bodyOf(answer: IncomingMessage, wanted: ByteRange | undefined): OpenBody {
+function bodyOf(answer: IncomingMessage, wanted: ByteRange): OpenBody {
   const body = announced(answer)
-  if (body && body.start === (wanted?.start ?? 0) && body.end === Math.min(wanted?.end ?? body.size, body.size))
-    return body
+  if (body?.start === wanted.start && body.end === Math.min(wanted.end, body.size)) return body
   answer.destroy()
   throw S3Failure.ofNonsense(body ? 'other bytes than were asked for' : 'a body without its length')
 }

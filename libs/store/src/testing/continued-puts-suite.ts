@@ -87,7 +87,7 @@ export function continuedPutsSuite(
       expect(store.roomIn(full)).toBe(0)
       await expect(store.appendPut(full, randomBytes(1))).rejects.toMatchObject({ code: 'limit_exceeded' })
       const nearly = { ...full, parts: full.parts.slice(1) }
-      const more = async () => store.appendPut(nearly, chunks(randomBytes(store.roomIn(nearly) + 6 * MIB)))
+      const more = async () => store.appendPut(nearly, chunks(randomBytes(store.roomIn(nearly) + 24 * MIB)))
       await expect(more()).rejects.toMatchObject({ code: 'limit_exceeded' })
       const put = kept(await other.appendPut(begun, randomBytes(5 * MIB)))
       expect(await other.completePut(put)).toMatchObject({ size: 5 * MIB })

@@ -21,6 +21,8 @@ export type Fault =
   | { readonly kind: 'answer cut'; readonly after: number }
   /** The first half of the answer's body as if it were the whole one. */
   | { readonly kind: 'answer halved' }
+  /** The answer comes with these headers in place of its own. */
+  | { readonly kind: 'lie'; readonly headers: Readonly<Record<string, string>> }
   /** Taken, and never answered. */
   | { readonly kind: 'silent' }
 
@@ -114,7 +116,7 @@ export class HostileProxy {
           .end(body.subarray(0, body.length / 2))
       return
     }
-    response.writeHead(answer.statusCode!, answer.headers)
+    response.writeHead(answer.statusCode!, { ...answer.headers, ...(fault?.kind === 'lie' ? fault.headers : {}) })
     if (fault?.kind !== 'answer cut') {
       answer.pipe(response)
       return

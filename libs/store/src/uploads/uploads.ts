@@ -6,6 +6,7 @@ import { MAX_PIECES, type Piece } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { freshDataKey } from '../keys.js'
 import { Leases, type Lease, type LeaseRun } from '../leases/leases.js'
+import { lentChunks } from '../objects/lent-chunks.js'
 import type { ObjectStore } from '../objects/object-store.js'
 import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
 import { PushHolds } from './push-holds.js'
@@ -386,7 +387,7 @@ export class Uploads {
         const object = await this.store.get(data)
         if (object?.size !== size)
           throw new StrataError('corrupt', `the upload lacks its bytes ${data}: begin another one`)
-        for await (const bytes of object.body as AsyncIterable<Uint8Array>) {
+        for await (const bytes of lentChunks(object.body)) {
           taken.throwIfAborted()
           if (signal?.aborted)
             throw new StrataError('upload_interrupted', 'the client has gone before its upload was finished')
