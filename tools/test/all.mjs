@@ -58,7 +58,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
 const packages = globSync('{libs,apps,tools}/*/package.json', { cwd: ROOT }).map(dirname).sort()
 const before = leftovers(folder)
 const why = whyNoRootTests()
-const serversBuilt = why ? undefined : run([join(ROOT, 'tools/setup/s3-servers.mjs')], ROOT)
+const programsBuilt = why ? undefined : run([join(ROOT, 'tools/setup/go-programs.mjs')], ROOT)
 await Promise.all([rootTestsOfLibraries(), pureTests().then(rootTestsOfServices)])
 await checkLeftovers()
 rmSync(folder, { recursive: true, force: true })
@@ -97,7 +97,7 @@ async function rootTestsOfLibraries() {
 /** Beside each other, for these tests mostly wait; each has services, Redis and node of its own. */
 async function rootTestsOfServices() {
   if (why) return
-  await serversBuilt
+  await programsBuilt
   print(
     '\n> one: all services in one process | apart: every service its own process | s3: what starts S3 servers | faults: what breaks, and soak: again and again\n',
   )

@@ -15,7 +15,7 @@ export class Minio {
   #buckets = 0
 
   static absent() {
-    return program() === undefined ? 'MinIO is not built: node tools/setup/s3-servers.mjs does it' : undefined
+    return program() === undefined ? 'MinIO is not built: node tools/setup/go-programs.mjs does it' : undefined
   }
 
   static async start(workspace) {

@@ -1,32 +1,61 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { gzipSync } from 'node:zlib'
 import type { ImageView } from '@strata/api'
-import { makeArchive, openFixture } from '@strata/archive/testing'
+import { makeArchive, openFixture, TestLayout, type TestDescriptor } from '@strata/archive/testing'
 import { digestOf, HOST_PLATFORM, MEDIA } from '@strata/oci'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { BlobStore } from '@strata/store'
 import { Redis } from 'ioredis'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { busyboxLayer, layerOf } from './testing/busybox-image.js'
 import { freePort } from './testing/free-port.js'
-import { absentOf } from './testing/peers.js'
-import { StrataUnderTest, until } from './testing/strata.js'
+import { absentOf, startDockerEngine, type DockerEngine } from './testing/peers.js'
+import {
+  layoutIn,
+  RegistryClients,
+  whyNoClient,
+  type LayoutFolder,
+  type RegistryClient,
+} from './testing/registry-clients.js'
+import { StrataUnderTest, until, type Service } from './testing/strata.js'
 
-/** The field's clients at the registry's door, over TCP, with the token as their password. */
+/**
+ * The field's clients at the registry's listener, over TCP, with the token as their password. The
+ * gateway is a process of its own, which can be killed.
+ */
+const OTHERS: readonly Service[] = ['ingest', 'extractor', 'storage', 'runtime']
 let strata: StrataUnderTest
 let folder: string
 let host: string
 let credentials: string
+let clients: RegistryClients
+/** What clients push: an image, and an index of two. */
+let image: Source
+let multi: Source
+const MEBIBYTE = 1024 * 1024
+interface Source extends LayoutFolder {
+  readonly folder: string
+}
 beforeAll(async () => {
   folder = await mkdtemp('/var/tmp/strata-registry-')
   host = `127.0.0.1:${await freePort()}`
-  strata = await StrataUnderTest.start({ environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: host } })
+  strata = await StrataUnderTest.start({
+    environment: { STRATA_PREPARE: 'false', STRATA_LISTEN: host },
+    groups: [OTHERS, ['gateway']],
+  })
   credentials = `anyone:${(await readFile(strata.tokenFile, 'utf8')).trim()}`
   for (const fixture of ['docker20-odd.tar', 'skopeo-oci-gzip.tar'] as const) await strata.load(openFixture(fixture))
+  clients = await RegistryClients.in(join(folder, 'home'), host, credentials)
+  image = await sourceOf('image', async (layout) => layout.image('amd64', undefined, gzipSync))
+  multi = await sourceOf('multi', async (layout) =>
+    layout.index([await layout.image('amd64', undefined, gzipSync), await layout.image('arm64', 'v8', gzipSync)]),
+  )
 })
 afterAll(async () => {
   await strata.dispose()
@@ -40,6 +69,38 @@ const run = (command: string, ...args: string[]): string =>
     encoding: 'utf8',
     env: { ...process.env, TMPDIR: folder },
   })
+/** A layout on disk with one thing, by the name 1. */
+async function sourceOf(name: string, make: (layout: TestLayout) => Promise<TestDescriptor>): Promise<Source> {
+  const layout = new TestLayout()
+  const top = await make(layout)
+  const where = join(folder, name)
+  await mkdir(where)
+  const tar = await layout.tar([{ ...top, annotations: { 'org.opencontainers.image.ref.name': '1' } }])
+  execFileSync('tar', ['-x', '-C', where], { input: tar })
+  return { folder: where, ...(await layoutIn(where)) }
+}
+/** Bytes of the files below a folder; files may go meanwhile. */
+async function bytesBelow(where: string): Promise<number> {
+  const entries = await readdir(where, { recursive: true, withFileTypes: true })
+  const files = entries.filter((entry) => entry.isFile())
+  const sizes = await Promise.all(
+    files.map(({ parentPath, name }) =>
+      stat(join(parentPath, name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
+  )
+  return sizes.reduce((sum, size) => sum + size, 0)
+}
+const linesOf = (text: string): string[] => text.split('\n').filter((line) => line !== '')
+/** What a pull has written is what was pushed, byte for byte. */
+async function expectSame(pulled: string, { digest, blobs }: Source): Promise<void> {
+  expect(await layoutIn(pulled)).toEqual({ digest, blobs })
+}
+/** The digest that Strata itself has for a name. */
+const digestIn = async (name: string): Promise<string> =>
+  (await strata.request('GET', `/v1/images/${encodeURIComponent(name)}`)).json<ImageView>().digest
 const loaded = async () => (await strata.request('GET', `/v1/images/${encodeURIComponent(NAME)}`)).json<ImageView>()
 
 // Before any other push: it counts jobs.
@@ -167,6 +228,242 @@ it('podman pushes what it pulled', async (context) => {
   const image = (await strata.request('GET', `/v1/images/${encodeURIComponent('pushed/odd:4')}`)).json<ImageView>()
   expect(image.id).toBe((await loaded()).id)
   podman('rmi', '-f', '-a')
+})
+
+/** A test that is skipped, with the reason, where the client is not. */
+const withClient = (client: RegistryClient, what: string, test: (run: Client) => Promise<void> | void): void =>
+  it(`${client} ${what}`, async (context) => {
+    const reason = whyNoClient(client)
+    if (reason !== undefined) context.skip(reason)
+    await test((...args) => clients.run(client, ...args))
+  })
+type Client = (...args: string[]) => string
+
+withClient('crane', 'pushes, pulls, copies, tags, lists and deletes; digests are kept', async (crane) => {
+  const [app, index, copied] = ['app', 'multi', 'copied'].map((name) => `${host}/crane/${name}`) as [
+    string,
+    string,
+    string,
+  ]
+  crane('push', image.folder, `${app}:1`)
+  crane('push', multi.folder, `${index}:1`)
+  expect([crane('digest', `${app}:1`), crane('digest', `${index}:1`)]).toEqual([image.digest, multi.digest])
+  expect(await digestIn('crane/app:1')).toBe(image.digest)
+  for (const [what, source] of [
+    [app, image],
+    [index, multi],
+  ] as const) {
+    const pulled = join(folder, `crane-${source.digest.slice(7, 19)}`)
+    crane('pull', '--format=oci', `${what}:1`, pulled)
+    await expectSame(pulled, source)
+    crane('validate', '--remote', `${what}:1`)
+  }
+  crane('copy', `${index}:1`, `${copied}:1`)
+  crane('tag', `${copied}:1`, '2')
+  expect(linesOf(crane('ls', copied))).toEqual(['1', '2'])
+  expect(linesOf(crane('catalog', host))).toEqual(expect.arrayContaining(['crane/app', 'crane/copied', 'crane/multi']))
+  crane('delete', `${copied}@${multi.digest}`)
+  expect(() => crane('digest', `${copied}:2`)).toThrow(/MANIFEST_UNKNOWN|404/)
+  expect(crane('digest', `${index}:1`)).toBe(multi.digest)
+})
+
+withClient('oras', 'copies layouts, attaches, discovers, lists and deletes; digests are kept', async (oras) => {
+  const [app, copied] = [`${host}/oras/app`, `${host}/oras/copied`]
+  oras('cp', '--from-oci-layout', '--to-plain-http', `${multi.folder}:1`, `${app}:1`)
+  await writeFile(join(clients.home, 'sbom.txt'), 'an attachment')
+  const attached = (
+    JSON.parse(
+      oras(
+        'attach',
+        '--plain-http',
+        '--format',
+        'json',
+        '--artifact-type',
+        'test/sbom',
+        `${app}:1`,
+        'sbom.txt:text/plain',
+      ),
+    ) as { digest: string }
+  ).digest
+  const discovered = (name: string): string => oras('discover', '--plain-http', '--format', 'json', `${name}:1`)
+  expect(discovered(app)).toContain(attached)
+  // With what is attached: index, manifests, blobs and referrers.
+  oras('cp', '-r', '--from-plain-http', '--to-plain-http', `${app}:1`, `${copied}:1`)
+  expect(discovered(copied)).toContain(attached)
+  const pulled = join(folder, 'oras-pulled')
+  oras('cp', '--from-plain-http', '--to-oci-layout', `${copied}:1`, `${pulled}:1`)
+  await expectSame(pulled, multi)
+  oras('pull', '--plain-http', '-o', join(folder, 'oras-files'), `${copied}@${attached}`)
+  expect(await readFile(join(folder, 'oras-files', 'sbom.txt'), 'utf8')).toBe('an attachment')
+  oras('tag', '--plain-http', `${copied}:1`, '2', '3')
+  expect(linesOf(oras('repo', 'tags', '--plain-http', copied))).toEqual(['1', '2', '3'])
+  expect(linesOf(oras('repo', 'ls', '--plain-http', host))).toEqual(expect.arrayContaining(['oras/app', 'oras/copied']))
+  oras('manifest', 'delete', '--plain-http', '-f', `${copied}@${attached}`)
+  expect(discovered(copied)).not.toContain(attached)
+  oras('manifest', 'delete', '--plain-http', '-f', `${copied}:1`)
+  expect(linesOf(oras('repo', 'tags', '--plain-http', copied))).toEqual([])
+  expect(discovered(app)).toContain(attached)
+})
+
+withClient('regctl', 'copies layouts, attaches, lists and deletes; digests are kept', async (client) => {
+  const [user, pass] = credentials.split(':') as [string, string]
+  const regctl = (...args: string[]): string =>
+    client('--host', `reg=${host},user=${user},pass=${pass},tls=disabled`, ...args)
+  const [app, copied] = [`${host}/regctl/app`, `${host}/regctl/copied`]
+  regctl('image', 'copy', `ocidir://${multi.folder}:1`, `${app}:1`)
+  expect(regctl('image', 'digest', `${app}:1`)).toBe(multi.digest)
+  await writeFile(join(clients.home, 'note.txt'), 'a note')
+  regctl('artifact', 'put', '--artifact-type', 'test/note', '--subject', `${app}:1`, '-f', 'note.txt')
+  regctl('image', 'copy', '--referrers', `${app}:1`, `${copied}:1`)
+  expect(regctl('artifact', 'list', '--format', '{{range .Descriptors}}{{.ArtifactType}}{{end}}', `${copied}:1`)).toBe(
+    'test/note',
+  )
+  expect(regctl('artifact', 'get', '--subject', `${copied}:1`)).toBe('a note')
+  const pulled = join(folder, 'regctl-pulled')
+  regctl('image', 'copy', `${copied}:1`, `ocidir://${pulled}:1`)
+  await expectSame(pulled, multi)
+  regctl('image', 'copy', `${copied}:1`, `${copied}:2`)
+  expect(linesOf(regctl('tag', 'ls', copied))).toEqual(['1', '2'])
+  expect(linesOf(regctl('repo', 'ls', host))).toEqual(expect.arrayContaining(['regctl/app', 'regctl/copied']))
+  regctl('tag', 'rm', `${copied}:1`)
+  expect(linesOf(regctl('tag', 'ls', copied))).toEqual(['2'])
+  regctl('manifest', 'rm', `${copied}@${multi.digest}`)
+  expect(() => regctl('image', 'digest', `${copied}:2`)).toThrow(/not found/i)
+})
+
+/** These two take minutes and gigabytes to build (docs/registry.md, "Clients"). */
+if (process.env['STRATA_TEST_CLIENTS'] === '1') {
+  withClient('helm', 'pushes a chart and pulls it again', async (helm) => {
+    helm('create', 'chart')
+    helm('package', 'chart')
+    helm('push', '--plain-http', 'chart-0.1.0.tgz', `oci://${host}/helm`)
+    helm('pull', '--plain-http', '-d', folder, `oci://${host}/helm/chart`, '--version', '0.1.0')
+    const [pushed, pulled] = [clients.home, folder].map((where) => readFile(join(where, 'chart-0.1.0.tgz')))
+    expect(digestOf((await pulled)!)).toBe(digestOf((await pushed)!))
+    expect(helm('show', 'chart', '--plain-http', `oci://${host}/helm/chart`, '--version', '0.1.0')).toContain(
+      'name: chart',
+    )
+  })
+
+  withClient('cosign', 'signs an image with a key, and verifies it', (cosign) => {
+    const name = `${host}/cosign/app`
+    run(
+      'skopeo',
+      '--insecure-policy',
+      'copy',
+      '-q',
+      '--dest-tls-verify=false',
+      '--dest-creds',
+      credentials,
+      '--preserve-digests',
+      `oci:${image.folder}:1`,
+      `docker://${name}:1`,
+    )
+    const subject = `${name}@${image.digest}`
+    cosign('generate-key-pair')
+    cosign(
+      'sign',
+      '-y',
+      '--key',
+      'cosign.key',
+      '--use-signing-config=false',
+      '--tlog-upload=false',
+      '--allow-http-registry',
+      subject,
+    )
+    const verified = cosign('verify', '--key', 'cosign.pub', '--insecure-ignore-tlog', '--allow-http-registry', subject)
+    expect(verified).toContain(image.digest)
+    expect(cosign('tree', '--allow-http-registry', subject)).toContain(image.digest)
+  })
+}
+
+it('skopeo copies an index with all its images, lists and deletes; digests are kept', async (context) => {
+  const absent = absentOf(['skopeo'])
+  if (absent.length > 0) context.skip(`it needs ${absent.join(', ')}`)
+  const skopeo = (command: string, ...args: string[]): string => run('skopeo', '--insecure-policy', command, ...args)
+  const [to, from] = [
+    ['--dest-tls-verify=false', '--dest-creds', credentials],
+    ['--src-tls-verify=false', '--src-creds', credentials],
+  ]
+  const copy = (...args: string[]): string =>
+    skopeo('copy', '-q', '--all', '--preserve-digests', '--tmpdir', folder, ...args)
+  copy(...to, `oci:${multi.folder}:1`, `docker://${host}/skopeo/multi:1`)
+  copy(...from, ...to, `docker://${host}/skopeo/multi:1`, `docker://${host}/skopeo/copied:1`)
+  const pulled = join(folder, 'skopeo-pulled')
+  copy(...from, `docker://${host}/skopeo/copied:1`, `oci:${pulled}:1`)
+  await expectSame(pulled, multi)
+  skopeo('delete', '--tls-verify=false', '--creds', credentials, `docker://${host}/skopeo/copied:1`)
+  expect(() =>
+    skopeo('inspect', '--tls-verify=false', '--creds', credentials, `docker://${host}/skopeo/copied:1`),
+  ).toThrow(/manifest unknown|not found|404/i)
+})
+
+describe('docker', () => {
+  const absent = absentOf(['/usr/sbin/dockerd', '/usr/bin/docker'])
+  let engine: DockerEngine
+  beforeAll(async () => {
+    if (absent.length > 0) return
+    const own = join(folder, 'docker')
+    await mkdir(own)
+    engine = await startDockerEngine(own)
+    const [user, password] = credentials.split(':') as [string, string]
+    engine.docker('login', '-u', user, '-p', password, host)
+  })
+  afterAll(async () => {
+    if (absent.length === 0) await engine.stop()
+  })
+  /** An image of one file, by its name in this registry. */
+  const imported = async (name: string, content: Buffer): Promise<string> => {
+    const tar = join(folder, 'tree.tar')
+    await writeFile(tar, await layerOf({ file: { content } }))
+    engine.docker('import', tar, `${host}/${name}`)
+    await rm(tar)
+    return `${host}/${name}`
+  }
+  const digestSaid = (output: string): string => /sha256:[0-9a-f]{64}/.exec(output)?.[0] ?? output
+
+  it('pushes, mounts, makes an index and pulls; digests are kept', async (context) => {
+    if (absent.length > 0) context.skip(`it needs ${absent.join(', ')}`)
+    const { docker } = engine
+    const app = await imported('docker/app:1', Buffer.from('of docker'))
+    const pushed = digestSaid(docker('push', app))
+    expect(await digestIn('docker/app:1')).toBe(pushed)
+    const other = `${host}/docker/other:1`
+    docker('tag', app, other)
+    expect(docker('push', other)).toContain('Mounted from docker/app')
+    const index = `${host}/docker/app:index`
+    docker('manifest', 'create', '--insecure', index, app)
+    const digest = digestSaid(docker('manifest', 'push', '--insecure', index))
+    expect(await digestIn('docker/app:index')).toBe(digest)
+    const id = docker('image', 'inspect', '-f', '{{.Id}}', app)
+    docker('rmi', '-f', app, other)
+    docker('pull', '-q', index)
+    docker('pull', '-q', other)
+    expect([index, other].map((name) => docker('image', 'inspect', '-f', '{{.Id}}', name))).toEqual([id, id])
+    expect(docker('image', 'inspect', '-f', '{{.RepoDigests}}', other)).toContain(`/docker/other@${pushed}`)
+  })
+
+  it('pushes on behind a gateway that is killed in the middle and started again', async (context) => {
+    if (absent.length > 0) context.skip(`it needs ${absent.join(', ')}`)
+    const size = Number(process.env['STRATA_TEST_PUSH_MIB'] ?? 96) * MEBIBYTE
+    const name = await imported('docker/large:1', randomBytes(size))
+    const push = spawn(...engine.command('push', name), { stdio: ['ignore', 'pipe', 'pipe'] })
+    const output = Promise.all([text(push.stdout), text(push.stderr)])
+    const ended = once(push, 'exit')
+    // Docker sends a layer in one request: what has come of it is a file in the store's folder, and
+    // in no record yet.
+    const received = join(strata.data, 'store', 'tmp')
+    await until(async () => (await bytesBelow(received)) > size / 4, 'a quarter of the layer is here')
+    await strata.stop('SIGKILL', 'gateway')
+    await strata.startGroup(['gateway'])
+    await ended
+    const [said, errors] = await output
+    expect([push.exitCode, errors]).toEqual([0, ''])
+    expect(engine.log()).toContain('Upload failed, retrying')
+    expect(await digestIn('docker/large:1')).toBe(digestSaid(said))
+    engine.docker('rmi', '-f', name)
+    engine.docker('pull', '-q', name)
+  })
 })
 
 it('a gateway that is killed in the middle of an upload is no end of it', async () => {

@@ -27,7 +27,7 @@ export function whyNoTestS3(server: S3Server): string | undefined {
 }
 
 function howToGet(server: S3Server): string {
-  return `it needs ${server}: install Go 1.24 or later and run \`node tools/setup/s3-servers.mjs\`, or set STRATA_TEST_S3=http://ACCESS_KEY:SECRET_KEY@HOST:PORT`
+  return `it needs ${server}: install Go 1.24 or later and run \`node tools/setup/go-programs.mjs\`, or set STRATA_TEST_S3=http://ACCESS_KEY:SECRET_KEY@HOST:PORT`
 }
 
 /**

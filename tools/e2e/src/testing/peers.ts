@@ -1,6 +1,6 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, openSync } from 'node:fs'
+import { existsSync, openSync, readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ArchiveFormat } from '@strata/archive'
@@ -63,7 +63,22 @@ async function environmentIn(folder: string): Promise<NodeJS.ProcessEnv> {
   return { ...process.env, TMPDIR: temporary }
 }
 
-async function startDocker(folder: string, daemon: string, client: string): Promise<Peer> {
+/** A docker engine with a store of its own, and its client. */
+export interface DockerEngine {
+  /** Runs a command of the client; gives what it writes to stdout. */
+  readonly docker: (...args: string[]) => string
+  /** The same for a command that goes on beside the test: program and arguments. */
+  readonly command: (...args: string[]) => [program: string, args: string[]]
+  /** What the daemon has written so far. */
+  readonly log: () => string
+  readonly stop: () => Promise<void>
+}
+
+export async function startDockerEngine(
+  folder: string,
+  [daemon, client]: readonly string[] = PEERS.docker.programs,
+): Promise<DockerEngine> {
+  if (daemon === undefined || client === undefined) throw new Error('an engine is a daemon and a client')
   const host = `unix://${join(folder, 'docker.sock')}`
   const options = {
     'data-root': join(folder, 'root'),
@@ -81,7 +96,18 @@ async function startDocker(folder: string, daemon: string, client: string): Prom
     Object.entries(options).map(([name, value]) => `--${name}=${value}`),
     () => spawnSync(client, ['-H', host, 'version']).status === 0,
   )
-  const docker = (...args: string[]): string => run(client, '-H', host, ...args)
+  // The credentials of a login lie in the folder, too.
+  const own = ['-H', host, '--config', join(folder, 'config')]
+  return {
+    docker: (...args) => run(client, ...own, ...args),
+    command: (...args) => [client, [...own, ...args]],
+    log: () => readFileSync(join(folder, 'log'), 'utf8'),
+    stop,
+  }
+}
+
+async function startDocker(folder: string, daemon: string, client: string): Promise<Peer> {
+  const { docker, stop } = await startDockerEngine(folder, [daemon, client])
   return {
     load: (file) => void docker('load', '-q', '-i', file),
     save(file, _format, name) {
