@@ -10,7 +10,7 @@ it.each([
   ['bytes=-99', { start: 0, end: 10 }],
   ['bytes=10-', 'unsatisfiable'],
   ['bytes=-0', 'unsatisfiable'],
-  ['bytes=5-3', undefined],
+  ['bytes=5-3', 'unsatisfiable'],
   ['bytes=0-1,4-5', undefined],
   ['bytes=-', undefined],
   ['entries=0-1', undefined],

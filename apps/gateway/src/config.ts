@@ -121,6 +121,12 @@ export const gatewayConfigSchema = z
       .default(MAX_JSON_BYTES)
       .describe('Limit: bytes of a manifest that is pushed'),
     ...pushTimesShape,
+    STRATA_SPARSE_IMAGES: z
+      .stringbool()
+      .default(false)
+      .describe(
+        'Whether a manifest is taken of which layers are missing, as registries that mirror parts of images need it. Without it only layers whose bytes are elsewhere may be missing (docs/registry.md)',
+      ),
     ...packedLimitsShape,
     ...indexMemoryShape,
   })

@@ -88,7 +88,7 @@ export class ServicesModule {
         { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
         {
           provide: Repositories,
-          useFactory: (store: ObjectStore) => new Repositories(store),
+          useFactory: (store: ObjectStore) => new Repositories(store, { takesSparse: config.STRATA_SPARSE_IMAGES }),
           inject: [OBJECT_STORE],
         },
         { provide: Readiness, useFactory: readiness, inject: [QueueClient, OBJECT_STORE] },

@@ -49,7 +49,18 @@ export const imageSchema = z
       stopSignal: z.string(),
     }),
     layers: z
-      .array(z.object({ digest, diffId, chainId, size: z.number().int(), mediaType: z.string() }))
+      .array(
+        z.object({
+          digest,
+          diffId,
+          chainId,
+          size: z.number().int(),
+          mediaType: z.string(),
+          missing: z.literal(true).optional().meta({
+            description: 'there if the layer is not here: what needs its bytes is refused until somebody pushes it',
+          }),
+        }),
+      )
       .meta({ description: 'lowest first' }),
     history: z.array(
       z.object({

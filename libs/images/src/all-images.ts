@@ -106,7 +106,7 @@ export class AllImages {
   /**
    * How many images there are, how many of them are used, and the bytes of their blobs, each
    * counted once; `reclaimable` are those of blobs that no used image has. Of an image that cannot
-   * be read it counts what it can.
+   * be read it counts what it can. A layer that may be missing is looked for, once.
    */
   async usage(
     isUsed: (image: Image) => boolean,
@@ -120,14 +120,18 @@ export class AllImages {
       const isActive = isUsed(found.image)
       total++
       if (isActive) active++
-      for (const [digest, size] of found.blobs) {
+      for (const [digest, said] of found.blobs) {
+        if (counted.has(digest) && (!isActive || used.has(digest))) continue
+        const size = found.mayLack.has(digest) ? ((await this.blobs.stat(digest))?.size ?? 0) : said
         if (!counted.has(digest)) bytes += size
         if (isActive && !used.has(digest)) activeBytes += size
         counted.add(digest)
         if (isActive) used.add(digest)
       }
     }
-    return { total, active, bytes, reclaimable: bytes - activeBytes }
+    // The size of a layer that never came is any that its manifest says.
+    const exact = (sum: number): number => Math.min(sum, Number.MAX_SAFE_INTEGER)
+    return { total, active, bytes: exact(bytes), reclaimable: exact(bytes - activeBytes) }
   }
 
   /**
@@ -200,7 +204,7 @@ export class AllImages {
     if (!found.unreadable) return found
     const again = await this.names.look(entry.key)
     if (again && 'damage' in again) return again
-    if (!again || recordOf(again).digest !== record.digest) return { blobs: new Map(), unreadable: undefined }
+    if (!again || recordOf(again).digest !== record.digest) return NO_REFERENCES
     return referencesOf(recordOf(again), this.blobs)
   }
 
@@ -216,7 +220,7 @@ export class AllImages {
   async #measured(
     digest: Digest,
     entries: readonly NameEntry[],
-  ): Promise<{ readonly image: Image; readonly blobs: ReadonlyMap<Digest, number> } | undefined> {
+  ): Promise<({ readonly image: Image } & Omit<RecordReferences, 'unreadable'>) | undefined> {
     const image = await this.#imageOf(digest, entries)
     if (!image) return undefined
     const found = await referencesOf(image, this.blobs)
@@ -264,6 +268,7 @@ export interface UntaggedManifest {
 }
 
 const TO_NOBODY: Told = { had: () => undefined, unreadable: () => undefined }
+const NO_REFERENCES: RecordReferences = { blobs: new Map(), mayLack: new Set(), unreadable: undefined }
 
 function unreadableName({ name, damage }: DamagedName): Unreadable {
   return {

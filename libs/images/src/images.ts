@@ -64,7 +64,7 @@ export class Images {
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
     const oldTags = new OldTags(store, this.#names)
-    this.#repositories = new Repositories(store, this.#names, oldTags)
+    this.#repositories = new Repositories(store, { names: this.#names, oldTags })
     this.all = new AllImages(this.#names, this.#blobs)
     this.#upkeep = new Upkeep(store, this.#names, this.#repositories, oldTags)
   }
@@ -88,7 +88,7 @@ export class Images {
     expectConfig(read.config, `the config of image ${digest}`)
     await this.#blobs.add(digest, manifest, run.lease)
     failpoint('load.manifest-written')
-    await this.#setNames(names, { ...read, blobs: blobsOf(read) }, run)
+    await this.#setNames(names, { ...read, ...blobsOf(read) }, run)
     return read.image
   }
 
@@ -122,7 +122,7 @@ export class Images {
       size: contents.layers.reduce((sum, layer) => sum + layer.size, 0),
       whole: { ...whole, parts },
     }
-    await this.#setNames(names, { image, blobs: blobsOfWhole(image, contents) }, run)
+    await this.#setNames(names, { image, ...blobsOfWhole(image, contents) }, run)
     return image
   }
 
@@ -351,13 +351,13 @@ export class Images {
    */
   async #setNames(
     names: readonly Reference[],
-    { image, blobs }: Pick<WithBlobs, 'image' | 'blobs'>,
+    { image, blobs, mayLack }: Pick<WithBlobs, 'image' | 'blobs' | 'mayLack'>,
     run: LeaseRun,
   ): Promise<void> {
     const { manifests, tags, blobs: repositoryBlobs } = this.#repositories
-    await manifests.holdAll([...blobs.keys()], image.digest, run)
+    const held = await manifests.holdAll([...blobs.keys()], image.digest, run, { mayLack })
     for (const repository of new Set(names.map((name) => name.repository)))
-      await repositoryBlobs.add(repository, withoutDocuments(image, blobs.keys()), run.lease)
+      await repositoryBlobs.add(repository, withoutDocuments(image, held), run.lease)
     for (const { repository, tag } of names.length > 0 ? names : [NAMELESS])
       if (repository !== undefined && tag !== undefined) await tags.point(repository, tag, image, run)
       else {

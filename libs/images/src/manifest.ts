@@ -16,6 +16,7 @@ import {
 } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
+import { MayLack } from './may-lack.js'
 import type { HistoryStep, Image, ImageLayer } from './image.js'
 
 /** A manifest with its config, checked against each other. */
@@ -114,13 +115,20 @@ export function historyOf({ config }: ReadImage): HistoryStep[] {
   }))
 }
 
-/** Every blob that the image is made of, and its size. */
-export function blobsOf({ image, manifest }: ReadImage): Map<Digest, number> {
-  return new Map(
-    [{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers].map(
-      ({ digest, size }) => [digest, size],
-    ),
-  )
+/** All that an image is made of. */
+export interface ImageBlobs {
+  /** Every blob, and its size. */
+  readonly blobs: ReadonlyMap<Digest, number>
+  /** Those of the blobs that may be missing (`MayLack`). */
+  readonly mayLack: ReadonlySet<Digest>
+}
+
+export function blobsOf({ image, manifest }: ReadImage): ImageBlobs {
+  const blobs = [{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers]
+  return {
+    blobs: new Map(blobs.map(({ digest, size }) => [digest, size])),
+    mayLack: new MayLack().add(manifest).digests,
+  }
 }
 
 /** The media type of a manifest or an index, as in its descriptor. */

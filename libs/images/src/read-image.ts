@@ -1,14 +1,12 @@
 import { StrataError, type ErrorCode } from '@strata/base'
-import { MAX_JSON_BYTES, type Digest, type Platform } from '@strata/oci'
+import { MAX_JSON_BYTES, type Platform } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import type { Image } from './image.js'
-import { blobsOf, readManifest, type ReadImage } from './manifest.js'
+import { blobsOf, readManifest, type ImageBlobs, type ReadImage } from './manifest.js'
 import { blobsOfWhole, manifestFor, readWhole } from './whole.js'
 
-/** An image with every blob that it consists of, and their sizes. */
-export interface WithBlobs extends ReadImage {
-  readonly blobs: ReadonlyMap<Digest, number>
-}
+/** An image with every blob that it consists of. */
+export interface WithBlobs extends ReadImage, ImageBlobs {}
 
 /**
  * The manifest and config of an image. Of a multi-platform image these are the ones of `platform`,
@@ -30,9 +28,9 @@ export async function readImage(image: Image, blobs: BlobStore, platform?: Platf
 /** As `readImage`, with all documents of a multi-platform image. */
 export async function readWithBlobs(image: Image, blobs: BlobStore): Promise<WithBlobs> {
   const read = await readImage(image, blobs)
-  if (!image.whole) return { ...read, blobs: blobsOf(read) }
+  if (!image.whole) return { ...read, ...blobsOf(read) }
   try {
-    return { ...read, blobs: blobsOfWhole(image, await readWhole(image, blobs)) }
+    return { ...read, ...blobsOfWhole(image, await readWhole(image, blobs)) }
   } catch (error) {
     throw incomplete(image, error)
   }

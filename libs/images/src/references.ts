@@ -2,6 +2,7 @@ import { atMost, StrataError } from '@strata/base'
 import { MAX_STORED_JSON_BYTES, readReferences, type Digest } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { isPlain, type RecordedManifest } from './image.js'
+import { MayLack } from './may-lack.js'
 import { isOfOneManifest } from './repositories/stops.js'
 
 /** Documents of one record that are read at the same time. */
@@ -11,6 +12,8 @@ const AT_ONCE = 4
 export interface RecordReferences {
   /** As far as its documents could be read. */
   readonly blobs: ReadonlyMap<Digest, number>
+  /** Those of the blobs that may be missing (`MayLack`). */
+  readonly mayLack: ReadonlySet<Digest>
   /**
    * The error of the first document that could not be read. What such a document names is not in
    * `blobs`.
@@ -32,6 +35,7 @@ export async function referencesOf(record: RecordedManifest, blobs: BlobStore): 
   if (!isPlain(record)) found.set(record.id, 0)
   const documents = record.whole ? record.whole.parts.map(({ digest }) => digest) : [record.digest]
   const read = await atMost(AT_ONCE, documents, (digest) => readOne(digest, blobs))
+  const mayLack = new MayLack()
   let unreadable: StrataError | undefined
   for (const [at, document] of read.entries()) {
     const digest = documents[at]!
@@ -41,16 +45,17 @@ export async function referencesOf(record: RecordedManifest, blobs: BlobStore): 
       continue
     }
     found.set(digest, document.size)
-    for (const one of document.named) found.set(one.digest, one.size)
+    const { config, layers } = document
+    for (const one of config ? [config, ...layers] : layers) found.set(one.digest, one.size)
+    if (config) mayLack.add({ config, layers })
   }
-  return { blobs: found, unreadable }
+  return { blobs: found, mayLack: mayLack.digests, unreadable }
 }
 
 async function readOne(digest: Digest, blobs: BlobStore) {
   try {
     const bytes = await blobs.read(digest, MAX_STORED_JSON_BYTES)
-    const { config, layers } = readReferences(bytes, `manifest ${digest}`)
-    return { size: bytes.length, named: config ? [config, ...layers] : layers }
+    return { size: bytes.length, ...readReferences(bytes, `manifest ${digest}`) }
   } catch (error) {
     if (isOfOneManifest(error)) return error
     throw error

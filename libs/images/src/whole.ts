@@ -23,7 +23,8 @@ import {
   type RecordedManifest,
   type Whole,
 } from './image.js'
-import { readManifest } from './manifest.js'
+import { readManifest, type ImageBlobs } from './manifest.js'
+import { MayLack } from './may-lack.js'
 import { isOfOneManifest } from './repositories/stops.js'
 
 /**
@@ -158,6 +159,8 @@ export interface WholeContents {
   /** Configs, and the blobs that attached manifests name. */
   readonly blobs: readonly Sized[]
   readonly layers: readonly Sized[]
+  /** Those of the blobs and layers that may be missing (`MayLack`). */
+  readonly mayLack: ReadonlySet<Digest>
   /** The subjects of the documents that have one, for at most `MAX_SUBJECTS` documents. */
   readonly subjects: ReadonlyMap<Digest, Digest>
 }
@@ -170,6 +173,7 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
   const [documents, others, layers] = [new Map<Digest, Sized>(), new Map<Digest, Sized>(), new Map<Digest, Sized>()]
   const attached: WholeContents['attached'][number][] = []
   const subjects = new Map<Digest, Digest>()
+  const mayLack = new MayLack()
   const named = new Set(await childrenOf(image.digest, blobs))
   const parts = image.whole?.parts ?? []
   const read = atMostOf(READS_AT_ONCE, parts, async (part) => {
@@ -184,6 +188,7 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
     }
     if (document.subject && digest !== image.digest && subjects.size < MAX_SUBJECTS)
       subjects.set(digest, document.subject.digest)
+    mayLack.add(document)
     add(others, document.config)
     for (const layer of document.layers) add(platform === undefined ? others : layers, layer)
     if (platform === undefined && document.subject)
@@ -194,18 +199,18 @@ export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: B
     attached: attached.filter(({ digest }) => !named.has(digest)),
     blobs: [...others.values()],
     layers: [...layers.values()],
+    mayLack: mayLack.digests,
     subjects,
   }
 }
 
-/** Every blob that a whole image is made of, and its size. */
+/** All that a whole image is made of. */
 export function blobsOfWhole(
   { digest, manifestSize }: Image,
-  { documents, blobs, layers }: WholeContents,
-): Map<Digest, number> {
-  return new Map(
-    [{ digest, size: manifestSize }, ...documents, ...blobs, ...layers].map((part) => [part.digest, part.size]),
-  )
+  { documents, blobs, layers, mayLack }: WholeContents,
+): ImageBlobs {
+  const parts = [{ digest, size: manifestSize }, ...documents, ...blobs, ...layers]
+  return { blobs: new Map(parts.map((part) => [part.digest, part.size])), mayLack }
 }
 
 async function childrenOf(digest: Digest, blobs: BlobStore): Promise<Digest[]> {

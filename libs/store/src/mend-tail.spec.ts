@@ -115,6 +115,25 @@ describe('the tail of an earlier boot', () => {
 
   const namesIn = async (store: FolderStore) => (await store.list('images/')).objects.map(({ key }) => key).sort()
 
+  it('a layer that is elsewhere takes no image away, unless it was here and is gone', async () => {
+    const store = await open('one')
+    const layer = randomBytes(5_000)
+    const never = await putImage(store, 'docker.io/library/never:1', [randomBytes(100)], randomBytes(10))
+    const once = await putImage(store, 'docker.io/library/once:1', [randomBytes(100)], layer)
+    const leases = new Leases(store)
+    await leases.create('u', { job: { kind: 'push', id: 'u' }, request: {} })
+    await new BlobStore(store).add(digestOf(layer), layer, 'u')
+    await leases.end('u')
+    const path = await dataOf(store, digestOf(layer))
+    await store.close()
+    zero(path)
+    const after = await open('two')
+    expect(await after.stat(never.name)).toBeDefined()
+    expect(await after.stat(once.name)).toBeUndefined()
+    expect(warnings.join()).toContain(digestOf(layer))
+    await after.close()
+  })
+
   it.each([false, true])(
     'an image of several platforms stays, unless something of one of them is gone: %s',
     async (isDamaged) => {

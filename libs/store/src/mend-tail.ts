@@ -5,6 +5,7 @@ import {
   familiarReference,
   hexOf,
   isDigest,
+  isElsewhere,
   MAX_STORED_JSON_BYTES,
   readReferences,
   type Digest,
@@ -26,7 +27,8 @@ const nameSchema = z.object({ digest, whole: z.object({ parts: z.array(z.object(
  * power, and deletes those that did not. Afterwards, of the objects in `tail`:
  * - a blob that still exists has its bytes: their digest was compared;
  * - an image that still exists has its manifest, its config and all of its layers: an image that
- *   lacked one of them has lost all its names;
+ *   lacked one of them has lost all its names. (A layer that may be elsewhere is none that it lacks,
+ *   unless it was here);
  * - a lease that still exists has all bytes that it received, or was still receiving (the reaper
  *   ends those);
  * - indexes are deleted: they are made again when they are needed.
@@ -114,17 +116,19 @@ async function dropImages(
   for (const { keys: names, manifests } of images.values()) {
     const among = names.some((key) => tail.has(key)) ? undefined : lost
     let lack: Digest | undefined
-    for (const manifest of manifests) lack ??= await lackOf(blobs, manifest, among)
+    for (const manifest of manifests) lack ??= await lackOf(blobs, manifest, lost, among)
     if (lack) for (const key of names) await drop(key, `blob ${lack}`)
   }
 }
 
 /**
  * A blob that the manifest needs and that is missing; if `among` is given, one that is in `among`.
+ * A layer that may be elsewhere is missing if it is among `lost`.
  */
 async function lackOf(
   blobs: BlobStore,
   manifest: Digest,
+  lost: ReadonlySet<Digest>,
   among: ReadonlySet<Digest> | undefined,
 ): Promise<Digest | undefined> {
   if (among?.has(manifest)) return manifest
@@ -133,7 +137,10 @@ async function lackOf(
     const what = `manifest ${manifest}`
     const { config, layers } = readReferences(await blobs.read(manifest, MAX_STORED_JSON_BYTES), what)
     // What an index names is not looked for: the name's record lists the parts that the store has.
-    needed = [...(config ? [config] : []), ...layers].map(({ digest }) => digest)
+    const gone = layers.find((layer) => isElsewhere(layer) && lost.has(layer.digest))
+    if (gone) return gone.digest
+    const here = layers.filter((layer) => !isElsewhere(layer))
+    needed = [...(config ? [config] : []), ...here].map(({ digest }) => digest)
   } catch (error) {
     if (!(error instanceof StrataError)) throw error
     // What is too large to be read is all there, and must not keep the store from opening.

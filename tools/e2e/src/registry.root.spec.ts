@@ -496,6 +496,60 @@ it('a gateway that is killed in the middle of an upload is no end of it', async 
   expect(digestOf(pulled.bytes)).toBe(digestOf(bytes))
 })
 
+it('an image whose layer is not here says which one it lacks, and works once that is pushed', async () => {
+  const name = 'elsewhere/app:1'
+  const put = async (bytes: Buffer) => {
+    const where = `/v2/elsewhere/app/blobs/uploads/?digest=${digestOf(bytes)}`
+    expect((await strata.request('POST', where, Readable.from([bytes]))).status).toBe(201)
+  }
+  const describe = (bytes: Buffer, mediaType: string) => ({ mediaType, digest: digestOf(bytes), size: bytes.length })
+  const layer = await busyboxLayer()
+  const { architecture } = HOST_PLATFORM
+  const rootfs = { type: 'layers', diff_ids: [digestOf(layer)] }
+  const config = Buffer.from(JSON.stringify({ architecture, os: 'linux', rootfs, config: { Env: ['PATH=/bin'] } }))
+  const manifestOf = (mediaType: string) =>
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA.manifest,
+      config: describe(config, MEDIA.config),
+      layers: [describe(layer, mediaType)],
+    })
+  const putManifest = (mediaType: string) =>
+    strata.request('PUT', '/v2/elsewhere/app/manifests/1', Readable.from([manifestOf(mediaType)]), {
+      headers: { 'content-type': MEDIA.manifest },
+    })
+  await put(config)
+  const refused = await putManifest(MEDIA.layer)
+  expect([refused.status, refused.json()]).toMatchObject([400, { errors: [{ code: 'MANIFEST_BLOB_UNKNOWN' }] }])
+  const taken = await putManifest('application/vnd.oci.image.layer.nondistributable.v1.tar')
+  expect([taken.status, taken.bytes.toString()]).toEqual([201, ''])
+
+  const view = async () => (await strata.request('GET', `/v1/images/${encodeURIComponent(name)}`)).json<ImageView>()
+  expect((await view()).layers).toMatchObject([{ digest: digestOf(layer), missing: true }])
+  const asked: [string, string, unknown?][] = [
+    ['POST', '/v1/containers', { image: name, command: ['true'] }],
+    ['POST', `/v1/images/${encodeURIComponent(name)}/mount`],
+    ['GET', `/v1/images/${encodeURIComponent(name)}/files?path=/`],
+    ['GET', `/v1/archive?image=${encodeURIComponent(name)}`],
+  ]
+  for (const [method, path, body] of asked) {
+    const answer = await strata.request(method, path, body)
+    expect([path, answer.status, answer.json()]).toMatchObject([
+      path,
+      400,
+      { code: 'layer_missing', detail: expect.stringContaining(digestOf(layer)) as string },
+    ])
+  }
+  for (const { id } of await strata.containers()) await strata.request('DELETE', `/v1/containers/${id}`)
+  expect((await strata.request('POST', '/v1/gc')).json()).toMatchObject({ unreadable: { count: 0 } })
+
+  await put(layer)
+  expect((await view()).layers[0]).not.toHaveProperty('missing')
+  const launched = await strata.cli(['run', '--rm', name, '/bin/busybox', 'echo', 'here'])
+  expect([launched.code, launched.stdout.toString(), launched.stderr]).toEqual([0, 'here\n', ''])
+  expect((await strata.request('GET', `/v1/archive?image=${encodeURIComponent(name)}`)).status).toBe(200)
+})
+
 interface Part {
   readonly digest: string
 }

@@ -1,5 +1,6 @@
 import type { ImageSummary, ImageView } from '@strata/api'
 import type { ImageDetails, NamedImage } from '@strata/images'
+import type { Digest } from '@strata/oci'
 
 const created = (value: string | undefined): { created?: string } => (value === undefined ? {} : { created: value })
 
@@ -12,8 +13,8 @@ export function imageSummary(image: NamedImage): ImageSummary {
   return { id, digest, names: [...names], size, layers, ...created(image.created), ...platforms(image) }
 }
 
-/** An image as the API shows it alone. */
-export function imageView(image: ImageDetails & NamedImage): ImageView {
+/** An image as the API shows it alone. `missing`: those of its layers that are not here. */
+export function imageView(image: ImageDetails & NamedImage, missing: ReadonlySet<Digest>): ImageView {
   const { id, digest, names, size, mediaType } = image
   const config = image.config.config
   return {
@@ -37,7 +38,7 @@ export function imageView(image: ImageDetails & NamedImage): ImageView {
       labels: config?.Labels ?? {},
       stopSignal: config?.StopSignal ?? '',
     },
-    layers: [...image.layerList],
+    layers: image.layerList.map((layer) => (missing.has(layer.digest) ? { ...layer, missing: true } : layer)),
     history: image.history.map((step) => ({
       createdBy: step.createdBy,
       comment: step.comment,

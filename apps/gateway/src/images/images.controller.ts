@@ -175,6 +175,7 @@ export class ImagesController {
     'name_invalid',
     'unsupported',
     'corrupt',
+    'layer_missing',
   ])
   @ApiResponse({ status: 200, content: { 'application/x-tar': { schema: BYTES } } })
   @ApiResponse({ status: 206, description: 'the part that Range asks for' })

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { Inject, Injectable, Logger } from '@nestjs/common'
 import type { ApiAnswer, Descriptor, ImageList, ImageView, LoadQuery, LoadResult, MountResult } from '@strata/api'
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
+import { atMost, StrataError } from '@strata/base'
 import { Images } from '@strata/images'
 import { isDigest, parsePlatform, type Digest } from '@strata/oci'
 import { NodeDirectory } from '@strata/queue'
@@ -13,6 +14,9 @@ import { ImageMounts } from './image-mounts.js'
 import { imageSummary, imageView } from './image-views.js'
 import { importRecipe } from './import-recipe.js'
 import { LoadService } from './load.service.js'
+
+/** Blobs that are looked for at the same time: one small store call each. */
+const LOOKS_AT_ONCE = 16
 
 /** What one archive contains, and what is left out of it. */
 export interface ArchiveQuery {
@@ -88,9 +92,17 @@ export class ImagesService {
     return { images: images.map(imageSummary), ...(next === undefined ? {} : { next }) }
   }
 
-  /** @throws StrataError `unsupported` if the image has not that platform */
+  /**
+   * Looks which of the layers are here.
+   * @throws StrataError `unsupported` if the image has not that platform
+   */
   async get(ref: string, platform: string | undefined): Promise<ImageView> {
-    return imageView(await this.images.inspect(ref, platform === undefined ? undefined : parsePlatform(platform)))
+    const image = await this.images.inspect(ref, platform === undefined ? undefined : parsePlatform(platform))
+    const digests = new Set(image.layerList.map(({ digest }) => digest))
+    const missing = await atMost(LOOKS_AT_ONCE, digests, async (digest) =>
+      (await this.#blobs.stat(digest)) ? [] : [digest],
+    )
+    return imageView(image, new Set(missing.flat()))
   }
 
   /**
@@ -139,7 +151,7 @@ export class ImagesService {
   /**
    * Passes one archive of the images to `use`. Nothing is written: it is streamed from the blobs.
    * Its length is known, and the same images give the same bytes.
-   * @throws StrataError `unsupported`, `corrupt`; what `use` throws
+   * @throws StrataError `unsupported`, `corrupt`, `layer_missing`; what `use` throws
    */
   async archive(query: ArchiveQuery, use: (body: RangedBody) => Promise<void>): Promise<void> {
     await this.images.reading(query.image, async () => {
@@ -168,7 +180,30 @@ export class ImagesService {
       const { layers, whole } = await this.images.contents(text)
       for (const { digest } of [...layers, ...(whole?.layers ?? [])]) without.add(digest)
     }
-    return planArchive([...saved.values()], format, without)
+    const plan = planArchive([...saved.values()], format, without)
+    await this.#expectBlobs(plan)
+    return plan
+  }
+
+  /**
+   * A layer may be missing, or have another size than the manifest said before it came. This is
+   * told before a byte is sent.
+   */
+  async #expectBlobs({ pieces }: ArchivePlan): Promise<void> {
+    const blobs = pieces.flatMap((piece) => ('blob' in piece ? [piece] : []))
+    await atMost(LOOKS_AT_ONCE, blobs, async ({ blob, size }) => {
+      const record = await this.#blobs.stat(blob)
+      if (!record)
+        throw new StrataError(
+          'layer_missing',
+          `the archive needs blob ${blob}, which is not in the store: push it, or say that the receiver has it (have)`,
+        )
+      if (record.size !== size)
+        throw new StrataError(
+          'corrupt',
+          `a manifest says that ${blob} has ${size} bytes, and the blob has ${record.size}`,
+        )
+    })
   }
 }
 

@@ -216,9 +216,10 @@ it('a part of a blob is sent, and nothing of what the client has', async () => {
     text.slice(-5),
   ])
   expect(await get({ range: 'bytes=0-999999' })).toEqual([206, `bytes 0-${bytes.length - 1}/${bytes.length}`, text])
-  expect(await get({ range: 'bytes=500-' })).toEqual([416, `bytes */${bytes.length}`, ''])
+  for (const range of ['bytes=500-', 'bytes=5-4'])
+    expect(await get({ range })).toEqual([416, `bytes */${bytes.length}`, ''])
   // What is no range, and several, are none.
-  for (const range of ['bytes=5-4', 'bytes=a-b', 'bytes=0-1,3-4', 'lines=0-1'])
+  for (const range of ['bytes=a-b', 'bytes=0-1,3-4', 'lines=0-1'])
     expect(await get({ range })).toEqual([200, null, text])
   const etag = `"${LAYER.descriptor.digest}"`
   expect(await get({ 'if-range': etag, range: 'bytes=0-2' })).toEqual([

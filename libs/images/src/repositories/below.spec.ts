@@ -27,6 +27,7 @@ it('indexes that together name too many manifests are refused before all of them
       has: () => Promise.resolve(true),
       // Asked for each that was read.
       hold: () => Promise.resolve(++read > 0),
+      takesSparse: false,
     })
     await expect(looking).rejects.toMatchObject({ code: 'limit_exceeded' })
     expect(read).toBe(4)

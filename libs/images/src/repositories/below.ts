@@ -12,6 +12,7 @@ import {
 import type { BlobStore } from '@strata/store'
 import type { z } from 'zod'
 import { MAX_PARTS, MAX_SUBJECTS, type Whole } from '../image.js'
+import { MayLack } from '../may-lack.js'
 import { isOfOneManifest } from './stops.js'
 
 /** Children that are asked for at the same time: some 4 small store calls each. */
@@ -40,6 +41,8 @@ export interface Sight {
   readonly has: (digest: Digest) => Promise<boolean>
   /** Holds these blobs. `false`: one of them is not in the store. */
   readonly hold: (digests: readonly Digest[]) => Promise<boolean>
+  /** Whether any layer may be missing. */
+  readonly takesSparse: boolean
 }
 
 /**
@@ -48,7 +51,8 @@ export interface Sight {
  * The record of an index carries the result: parts and lacks. This is the only rule that protects a
  * child: the collector, `prune`, `rmi` and a dry run ask the index's record what the index needs.
  * So everything below is in it, not only the index's own children. A child that cannot be read, or
- * that lacks a blob, counts as absent: it must not take the others' protection.
+ * that lacks a blob, counts as absent: it must not take the others' protection. Layers that may be
+ * missing (`MayLack`) are held if they are there.
  *
  * @throws StrataError `limit_exceeded` if there are more than `MAX_PARTS`: the record would not
  * name them all, so the rest would be without protection
@@ -108,14 +112,18 @@ export async function lookBelow(index: Digest, children: readonly Descriptor[], 
 
 /**
  * Reads a manifest and holds all that it names. `undefined`: it cannot be read, or a blob is
- * missing.
+ * missing that must be there.
  */
-async function read(digest: Digest, { blobs, hold }: Sight) {
+async function read(digest: Digest, { blobs, hold, takesSparse }: Sight) {
   try {
     const bytes = await blobs.read(digest, MAX_JSON_BYTES)
     const document = parseJson(documentSchema, bytes, `manifest ${digest}`, 'corrupt')
-    const named = document.manifests === undefined ? [document.config, ...document.layers] : []
-    return (await hold([digest, ...named.map((blob) => blob.digest)])) ? document : undefined
+    if (document.manifests !== undefined) return (await hold([digest])) ? document : undefined
+    const mayLack = new MayLack(takesSparse).add(document).digests
+    const needed = [document.config, ...document.layers].map((blob) => blob.digest)
+    if (!(await hold([digest, ...needed.filter((blob) => !mayLack.has(blob))]))) return undefined
+    await hold([...mayLack])
+    return document
   } catch (error) {
     if (isOfOneManifest(error)) return undefined
     throw error

@@ -23,6 +23,7 @@ import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
 import { MAX_ATTACHED_BYTES, type Attached, type Image, type PlainManifest, type RecordedManifest } from '../image.js'
 import { expectSize, readManifest } from '../manifest.js'
+import { MayLack } from '../may-lack.js'
 import type { Below } from './below.js'
 
 /** A manifest's bytes as they were put, and what they are. */
@@ -34,6 +35,8 @@ export interface Document {
   readonly blobs: readonly Digest[]
   /** How many bytes the manifest says that each of those has. */
   readonly sizes: ReadonlyMap<Digest, number>
+  /** Those of the blobs that may be missing. */
+  readonly mayLack: ReadonlySet<Digest>
   /** Of an index. */
   readonly children: readonly Descriptor[] | undefined
   readonly attached: Attached | undefined
@@ -49,10 +52,11 @@ const relationsSchema = z.object({
 
 /**
  * Reads any manifest of docker's schema 2 or OCI's: of an image, an index, an artifact.
+ * `takesSparse`: all of its layers may be missing.
  * @throws StrataError `not_an_image` if it is none of these, or not of that media type;
  * `unsupported` for docker's schema 1; `limit_exceeded`
  */
-export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: string): Document {
+export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: string, takesSparse = false): Document {
   const what = `manifest ${digest}`
   if (/\.manifest\.v1\+(?:prettyjws|json)$/.test(mediaType) && mediaType.includes('docker'))
     throw new StrataError('unsupported', `${what} is of docker’s schema 1: push the image with a newer client`)
@@ -78,6 +82,7 @@ export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: strin
     size: bytes.length,
     blobs: isIndex ? [] : descriptors.map((part) => part.digest),
     sizes: isIndex ? new Map() : sizesOf(descriptors, what),
+    mayLack: isIndex ? new Set() : new MayLack(takesSparse).add(document).digests,
     children: isIndex ? document.manifests : undefined,
     artifactType,
     attached: subject

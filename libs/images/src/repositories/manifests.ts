@@ -88,9 +88,10 @@ export class Manifests {
    * Puts a manifest. The lease holds all that it refers to until the record is visible. `kept`: by
    * its digest, or for the sake of a tag that is set next.
    *
-   * Config and layers must be in the repository (`RepositoryBlobs`). Children of an index and a
-   * subject may be missing: they may come later. An index leads to at most `MAX_PARTS` manifests,
-   * those that are missing too.
+   * Config and layers must be in the repository (`RepositoryBlobs`). Layers whose bytes are
+   * elsewhere may be missing, and so may all layers if the repositories take sparse images. They
+   * may come later, and so may children of an index and a subject. An index leads to at most
+   * `MAX_PARTS` manifests, those that are missing too.
    * @throws StrataError `layer_missing`, `not_an_image`, `unsupported`, `digest_mismatch`,
    * `limit_exceeded`, `upload_interrupted`
    */
@@ -117,9 +118,10 @@ export class Manifests {
     kept: Kept,
   ): Promise<PreparedManifest> {
     const { blobs, repositoryBlobs } = this.parts
-    const document = readDocument(digest, bytes, mediaType)
-    await this.holdAll(document.blobs, digest, run, document.sizes)
-    const [missing] = await repositoryBlobs.add(repository, document.blobs, run.lease, { onlyIfHad: true })
+    const document = readDocument(digest, bytes, mediaType, this.parts.takesSparse)
+    const held = await this.holdAll(document.blobs, digest, run, document)
+    const absent = await repositoryBlobs.add(repository, held, run.lease, { onlyIfHad: true })
+    const missing = absent.find((blob) => !document.mayLack.has(blob))
     if (missing !== undefined)
       throw new StrataError(
         'layer_missing',
@@ -330,8 +332,7 @@ export class Manifests {
     const { names, repositoryBlobs } = this.parts
     if (await names.look(keys.imageDigest(repository, record.digest))) return false
     try {
-      const digests = await this.blobsOf(record)
-      await this.holdAll(digests, record.digest, run)
+      const digests = await this.holdNamed(record, run)
       await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease)
     } catch (error) {
       // A manifest that lacks blobs gets no record.
@@ -348,6 +349,16 @@ export class Manifests {
     const { blobs, unreadable } = await referencesOf(record, this.parts.blobs)
     if (unreadable) throw unreadable
     return [...blobs.keys()]
+  }
+
+  /**
+   * Holds all that a manifest refers to, and itself, and gives what it held.
+   * @throws StrataError `not_found`, `corrupt`, `layer_missing`
+   */
+  async holdNamed(record: RecordedManifest, run: LeaseRun): Promise<Digest[]> {
+    const { blobs, mayLack, unreadable } = await referencesOf(record, this.parts.blobs)
+    if (unreadable) throw unreadable
+    return this.holdAll([...blobs.keys()], record.digest, run, { mayLack })
   }
 
   /** What a tag that stands for the manifest carries. `undefined`: the repository lacks it. */
@@ -371,14 +382,14 @@ export class Manifests {
     bytes: Uint8Array,
     hold: Sight['hold'] = () => Promise.resolve(true),
   ): Promise<Pick<PreparedManifest, 'tagged' | 'lacks'>> {
-    const { blobs, names } = this.parts
+    const { blobs, names, takesSparse } = this.parts
     const { digest, children } = document
     const own = children && (await names.look(keys.imageDigest(repository, digest)))
     const parts = own && !('damage' in own) ? (recordOf(own).whole?.parts ?? []) : []
     const known = new Set(parts.map((part) => part.digest))
     const has = async (child: Digest): Promise<boolean> =>
       known.has(child) || (await this.has(repository, child, digest))
-    const below = children && (await lookBelow(digest, children, { blobs, has, hold }))
+    const below = children && (await lookBelow(digest, children, { blobs, has, hold, takesSparse }))
     return { tagged: await describe(document, bytes, blobs, below), lacks: below?.lacks }
   }
 
@@ -392,17 +403,19 @@ export class Manifests {
   }
 
   /**
-   * Holds all that a manifest refers to. `sizes`: what the manifest says of them.
+   * Holds all that a manifest refers to, and gives what it held. `sizes`: what the manifest says of
+   * them. `mayLack`: those that may be missing.
    * @throws StrataError `layer_missing`; `not_an_image` if one of the sizes is not that of its blob
    */
   async holdAll(
     digests: readonly Digest[],
     manifest: Digest,
     { lease }: LeaseRun,
-    sizes?: ReadonlyMap<Digest, number>,
-  ): Promise<void> {
-    await atMost(HOLDS_AT_ONCE, new Set(digests), async (digest) => {
+    { sizes, mayLack }: { readonly sizes?: ReadonlyMap<Digest, number>; readonly mayLack: ReadonlySet<Digest> },
+  ): Promise<Digest[]> {
+    const all = await atMost(HOLDS_AT_ONCE, new Set(digests), async (digest) => {
       const held = await this.parts.blobs.held(digest, lease)
+      if (!held && mayLack.has(digest)) return []
       if (!held)
         throw new StrataError('layer_missing', `manifest ${manifest} needs blob ${digest}, which is not in the store`)
       const said = sizes?.get(digest)
@@ -411,7 +424,9 @@ export class Manifests {
           'not_an_image',
           `manifest ${manifest} says that ${digest} has ${said} bytes, and the blob has ${held.size}`,
         )
+      return [digest]
     })
+    return all.flat()
   }
 
   /** Holds blobs, each once: the children of an index may share them. */

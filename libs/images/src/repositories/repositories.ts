@@ -31,12 +31,21 @@ export class Repositories {
   readonly referrers: Referrers
   readonly blobs: RepositoryBlobs
   readonly #names: RepositoryNames
+  readonly #oldTags: OldTags
 
+  /**
+   * `takesSparse`: manifests are put whose layers are not all in their repository. Otherwise only
+   * those layers may be missing whose bytes are elsewhere.
+   */
   constructor(
     store: ObjectStore,
-    names = new Names(store),
-    private readonly oldTags = new OldTags(store, names),
+    {
+      names = new Names(store),
+      oldTags = new OldTags(store, names),
+      takesSparse = false,
+    }: { readonly names?: Names; readonly oldTags?: OldTags; readonly takesSparse?: boolean } = {},
   ) {
+    this.#oldTags = oldTags
     this.blobs = new RepositoryBlobs(store, (repository, digest) => this.#isHadByTag(repository, digest))
     this.#names = new RepositoryNames(store)
     const parts: RepositoryParts = {
@@ -47,6 +56,7 @@ export class Repositories {
       repositoryBlobs: this.blobs,
       repositoryNames: this.#names,
       oldTags,
+      takesSparse,
     }
     this.manifests = new Manifests(parts)
     this.tags = new Tags(parts, this.manifests)
@@ -59,14 +69,14 @@ export class Repositories {
     after?: Repository,
   ): Promise<{ readonly repositories: readonly Repository[]; readonly next?: Repository }> {
     const most = Math.min(limit, MAX_PAGE)
-    if (await this.oldTags.areAllKept()) return this.#names.page(most, after)
-    return this.oldTags.repositories(most, after)
+    if (await this.#oldTags.areAllKept()) return this.#names.page(most, after)
+    return this.#oldTags.repositories(most, after)
   }
 
   /** What a repository has by its tags alone: see `OldTags`. */
   async #isHadByTag(repository: Repository, digest: Digest): Promise<boolean> {
     const seen = new Set<Digest>()
-    for await (const record of this.oldTags.of(repository)) {
+    for await (const record of this.#oldTags.of(repository)) {
       if (seen.has(record.digest)) continue
       seen.add(record.digest)
       const digests = await this.manifests.blobsOf(record).catch((error: unknown) => {

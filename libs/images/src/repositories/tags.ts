@@ -43,7 +43,7 @@ export class Tags {
     const found = await this.manifests.tagged(repository, digest)
     if (!found) throw new StrataError('not_found', `${repository} has no manifest ${digest}`)
     const { tagged, lacks } = found
-    await this.manifests.holdAll(await this.manifests.blobsOf(tagged), digest, run)
+    await this.manifests.holdNamed(tagged, run)
     await this.#point(repository, tag, tagged, run, { record: tagged, lacks })
   }
 

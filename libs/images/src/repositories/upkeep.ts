@@ -143,8 +143,7 @@ export class Upkeep {
         if (repository === undefined) continue
         const record = recordOf(entry)
         try {
-          const digests = await manifests.blobsOf(record)
-          await manifests.holdAll(digests, record.digest, run)
+          const digests = await manifests.holdNamed(record, run)
           await blobs.add(repository, withoutDocuments(record, digests), run.lease)
           await this.#repositoryNames.add(repository)
           // Looked at again: now that all is held, what the name stands for stays.

@@ -60,12 +60,13 @@ export function indexOf(
 
 /** As a registry's client pushes: blobs, then the manifest, then the tag, under one lease. */
 export class PushingClient {
-  readonly repositories: Repositories
   readonly #blobs: BlobStore
   readonly #leases: Leases
 
-  constructor(store: ObjectStore) {
-    this.repositories = new Repositories(store)
+  constructor(
+    store: ObjectStore,
+    readonly repositories = new Repositories(store),
+  ) {
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
   }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { isDiffId, isDigest, NOT_A_DIGEST, type Digest, type DiffId } from '../names/digest.js'
 import { StrataError, type ErrorCode } from '@strata/base'
+import { isNonDistributable } from '../names/media-types.js'
 import { DOCUMENT_LIMITS, readJson } from './json.js'
 
 /**
@@ -39,10 +40,20 @@ const descriptorSchema = z.object({
   digest,
   size,
   annotations: texts,
+  /** Where else its bytes are. Only whether there is one matters. */
+  urls: z.array(z.unknown()).nullish().catch(undefined),
   platform: z.object({ architecture: z.string(), os: z.string(), variant: z.string().optional() }).nullish(),
 })
 /** image-spec, descriptor.md. */
 export type Descriptor = z.infer<typeof descriptorSchema>
+
+/**
+ * Whether the descriptor of a layer says that its bytes are somewhere else: that they may not be
+ * given on, or at which addresses they are. Clients leave such layers out of a push.
+ */
+export function isElsewhere({ mediaType, urls }: Pick<Descriptor, 'mediaType' | 'urls'>): boolean {
+  return isNonDistributable(mediaType) || (urls ?? []).length > 0
+}
 
 export const manifestSchema = z.object({
   schemaVersion: z.literal(2),

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { digestOf } from '../names/digest.js'
-import { documentSchema, parseJson } from './image.js'
+import { MEDIA } from '../names/media-types.js'
+import { documentSchema, isElsewhere, manifestSchema, parseJson } from './image.js'
 import { readReferences } from './references.js'
 
 const one = { digest: digestOf('x'), size: 1 }
@@ -24,6 +25,17 @@ describe('the references of a stored document', () => {
   ])('are read of a document with %s', (_, document) => {
     expect(() => parseJson(documentSchema, bytes({ schemaVersion: 2, ...document }), 'it')).toThrow()
     expect(read(document).layers[0]).toEqual(one)
+  })
+
+  it.each([
+    ['a layer that may not be given on', { mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd' }],
+    ['docker’s foreign layer', { mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip' }],
+    ['a layer with an address', { mediaType: MEDIA.layerGzip, urls: ['https://example.com/layer'] }],
+  ])('say that %s may be elsewhere', (_, more) => {
+    const layers = [{ ...one, ...more }, { ...one, urls: [] }, { ...one, urls: 'https://example.com' }, one]
+    expect(read({ config: one, layers }).layers.map(isElsewhere)).toEqual([true, false, false, false])
+    const manifest = parseJson(manifestSchema, bytes({ schemaVersion: 2, config: one, layers }), 'it')
+    expect(manifest.layers.map(isElsewhere)).toEqual([true, false, false, false])
   })
 
   it('are none of what names no manifest and no config, or by what is no digest', () => {

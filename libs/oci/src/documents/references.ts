@@ -9,10 +9,16 @@ interface Referred {
   readonly size: number
 }
 
+/** With what `isElsewhere` asks. */
+interface ReferredLayer extends Referred {
+  readonly mediaType?: string | undefined
+  readonly urls?: unknown[] | null | undefined
+}
+
 /** What a stored manifest or index names. `subject` is not among it: it keeps nothing. */
 export interface References {
   readonly config: Referred | undefined
-  readonly layers: readonly Referred[]
+  readonly layers: readonly ReferredLayer[]
   /** Of an index. */
   readonly children: readonly Referred[] | undefined
 }
@@ -28,9 +34,12 @@ const referred = z.object({
   // It only tells how much space something takes.
   size: z.number().int().nonnegative().catch(0),
 })
-const several = z.array(referred).nullish()
+const layer = referred.extend({
+  mediaType: z.string().optional().catch(undefined),
+  urls: z.array(z.unknown()).nullish().catch(undefined),
+})
 const referencesSchema = z
-  .object({ config: referred.nullish(), layers: several, manifests: several })
+  .object({ config: referred.nullish(), layers: z.array(layer).nullish(), manifests: z.array(referred).nullish() })
   .refine(({ config, manifests }) => Boolean(config ?? manifests), 'it has no config and no manifests')
 
 /**

@@ -25,6 +25,19 @@ export function isLayerType(mediaType: string): boolean {
   return /^application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\b/.test(mediaType)
 }
 
+/**
+ * Layers that their owner does not let others give on: image-spec, media-types.md
+ * ("nondistributable", which 1.1 deprecates), and what docker calls foreign layers.
+ */
+export function isNonDistributable(mediaType: string | undefined): boolean {
+  return (
+    mediaType !== undefined &&
+    /^application\/vnd\.(oci\.image\.layer\.nondistributable\.v1\.tar(\+(gzip|zstd))?|docker\.image\.rootfs\.foreign\.diff\.tar(\.gzip)?)$/.test(
+      mediaType,
+    )
+  )
+}
+
 export function isIndexType(mediaType: string | undefined): boolean {
   return mediaType === MEDIA.index || mediaType === MEDIA.dockerIndex
 }

@@ -17,9 +17,15 @@ export interface PutImage {
 
 /**
  * An image of the layers' bytes, as a load makes it: blobs, then its name. For tests of the store:
- * the config and the name's record have only what the store reads.
+ * the config and the name's record have only what the store reads. `elsewhere`: the bytes of one
+ * more layer, which has an address and was not put.
  */
-export async function putImage(store: ObjectStore, name: string, layers: readonly Uint8Array[]): Promise<PutImage> {
+export async function putImage(
+  store: ObjectStore,
+  name: string,
+  layers: readonly Uint8Array[],
+  elsewhere?: Uint8Array,
+): Promise<PutImage> {
   const blobs = new BlobStore(store)
   const leases = new Leases(store)
   const upload = randomUUID()
@@ -36,16 +42,20 @@ export async function putImage(store: ObjectStore, name: string, layers: readonl
   for (const layer of layers) put.push(await add(layer))
   const configBytes = Buffer.from(JSON.stringify({ name }))
   const config = await add(configBytes)
+  const absent = elsewhere ? [{ digest: digestOf(elsewhere), size: elsewhere.length, urls: ['https://x.test'] }] : []
   const manifestBytes = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: MEDIA.manifest,
       config: { mediaType: MEDIA.config, digest: config, size: configBytes.length },
-      layers: layers.map((bytes, at) => ({
-        mediaType: 'application/vnd.oci.image.layer.v1.tar',
-        digest: put[at],
-        size: bytes.length,
-      })),
+      layers: [
+        ...layers.map((bytes, at) => ({
+          mediaType: 'application/vnd.oci.image.layer.v1.tar',
+          digest: put[at],
+          size: bytes.length,
+        })),
+        ...absent,
+      ],
     }),
   )
   const manifest = await add(manifestBytes)
