@@ -2,16 +2,25 @@ import type { MountEntry } from '@strata/linux'
 import { afterEach, expect, it, vi } from 'vitest'
 import { Cgroups } from './cgroups.js'
 
-/** The groups of the process that is asked for, the mounts, and which files were written. */
-const world = vi.hoisted(() => ({ groups: '', mounts: [] as Partial<MountEntry>[], written: [] as string[] }))
+/** The groups of the process that is asked for, the mounts, files, and which were written. */
+const world = vi.hoisted(() => ({
+  groups: '',
+  mounts: [] as Partial<MountEntry>[],
+  files: {} as Record<string, string>,
+  written: [] as string[],
+}))
 vi.mock('node:fs/promises', () => ({
   mkdir: () => Promise.resolve(),
-  readFile: (path: string) => (path === '/proc/7/cgroup' ? Promise.resolve(world.groups) : Promise.reject(new Error())),
+  readFile: (path: string) => {
+    const text = path === '/proc/7/cgroup' ? world.groups : world.files[path]
+    return text === undefined ? Promise.reject(new Error(path)) : Promise.resolve(text)
+  },
   writeFile: (path: string) => Promise.resolve(void world.written.push(path)),
 }))
 vi.mock('@strata/linux', () => ({ mountTable: () => world.mounts }))
 afterEach(() => {
   world.written = []
+  world.files = {}
 })
 const v1 = (root: string, mountPoint: string): Partial<MountEntry> => ({
   root,
@@ -35,4 +44,14 @@ it.each([
   world.groups = `3:freezer:${root}/strata-n/monitors\n`
   await new Cgroups('strata-n').adoptMonitor(7)
   expect(world.written).toEqual([])
+})
+
+// runc hands every controller down to a container's group. In version 2 an empty cpuset is no
+// obstacle, and the root group has no such file to copy from.
+it('a monitor is moved where only cgroups of version 2 are, with the cpuset controller', async () => {
+  world.mounts = [{ root: '/', mountPoint: '/cg', fsType: 'cgroup2', superOptions: ['rw'] }]
+  world.files = { '/cg/strata-n/cpuset.cpus': '\n', '/cg/strata-n/cpuset.mems': '\n' }
+  world.groups = '0::/docker/abc\n'
+  await new Cgroups('strata-n').adoptMonitor(7)
+  expect(world.written).toEqual(['/cg/strata-n/monitors/cgroup.procs'])
 })

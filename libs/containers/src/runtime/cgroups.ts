@@ -46,15 +46,8 @@ export class Cgroups {
       const path = groupIn(mount, groups)
       return path !== undefined && path !== '/' && !own.has(path)
     })
-    for (const hierarchy of new Set(hierarchies.map(({ mountPoint }) => mountPoint))) {
-      const node = join(hierarchy, this.name)
-      const folder = join(node, MONITORS)
-      await mkdir(folder, { recursive: true })
-        .then(() => fillCpuset(node))
-        .then(() => fillCpuset(folder))
-        .then(() => writeFile(join(folder, 'cgroup.procs'), String(pid)))
-        .catch(() => undefined)
-    }
+    for (const [mountPoint, { fsType }] of new Map(hierarchies.map((mount) => [mount.mountPoint, mount])))
+      await moveMonitor(pid, join(mountPoint, this.name), fsType === 'cgroup').catch(() => undefined)
   }
 
   /** Ids that have a cgroup somewhere. */
@@ -120,9 +113,17 @@ function groupIn(mount: MountEntry, groups: readonly Group[]): string | undefine
   )?.path
 }
 
+async function moveMonitor(pid: number, node: string, isV1: boolean): Promise<void> {
+  const folder = join(node, MONITORS)
+  await mkdir(folder, { recursive: true })
+  if (isV1) for (const group of [node, folder]) await fillCpuset(group)
+  await writeFile(join(folder, 'cgroup.procs'), String(pid))
+}
+
 /**
  * A new group of v1's `cpuset` has neither processors nor memory, and takes no process until it
- * has: it gets what the group above it has. Nothing in other hierarchies.
+ * has: it gets what the group above it has. Nothing in other hierarchies. Not for v2, where an
+ * empty one uses what the group above it has, and the root group has no such files.
  */
 async function fillCpuset(folder: string): Promise<void> {
   for (const name of ['cpuset.cpus', 'cpuset.mems']) {
