@@ -6,6 +6,8 @@
 # /sys/fs/cgroup are what the containers on it see as the host's. All of them end with PID 1.
 #
 # FOLDER/var-lib is the host's /var/lib, FOLDER/log the engine's log; all else is the machine's.
+# With STRATA_HOST_CGROUP2=1 it shows cgroups of version 2 alone, also where the machine has both:
+# without the controllers, then, that the machine has in version 1.
 # Its one interface is host0. slirp4netns takes what it sends and makes connections of the machine's
 # of it: builds reach package registries, and the machine's own network is as it was.
 set -euo pipefail
@@ -34,7 +36,7 @@ join_cgroups() {
 
 mount_cgroups() {
   local id controllers path name
-  if ! grep -qv '^0:' /proc/self/cgroup; then
+  if [ -n "${STRATA_HOST_CGROUP2-}" ] || ! grep -qv '^0:' /proc/self/cgroup; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     # Controllers can be handed down only from a cgroup without processes.
     mkdir -p /sys/fs/cgroup/init
@@ -77,11 +79,18 @@ configure_engine() {
   echo "{\"runtimes\": {\"host\": {\"path\": \"$folder/runc\"}}, \"default-runtime\": \"host\"}" >"$folder/daemon.json"
 }
 
-if [ "${2-}" != inside ]; then
-  join_cgroups
-  exec {machine}</proc/self/ns/net
-  exec unshare --pid --fork --kill-child --mount --uts --ipc --cgroup --net -- "$0" "$folder" inside "$machine"
-fi
+case ${2-} in
+  '')
+    exec {machine}</proc/self/ns/net
+    exec unshare --pid --fork --kill-child --mount --uts --ipc --net -- "$0" "$folder" inside "$machine"
+    ;;
+  inside)
+    # Only this process, not the one that waits for it: version 2 hands no controllers down from a
+    # cgroup that has a process, and this one moves on.
+    join_cgroups
+    exec unshare --cgroup -- "$0" "$folder" joined "$3"
+    ;;
+esac
 machine=$3
 
 mount --make-rprivate /

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   closeSync,
   fstatSync,
@@ -293,6 +293,20 @@ it('shows a file as a block device that is free again when closed', () => {
   const backing = `/sys/block/${device.slice('/dev/'.length)}/loop/backing_file`
   expect(readFileSync(backing, 'utf8').trim()).toBe(join(folder, 'disk'))
   closeSync(fd)
+})
+
+it('makes the nodes for it in a /dev that has none, as a container has one', () => {
+  const linux = new URL('../dist/index.js', import.meta.url).href
+  const file = JSON.stringify(join(folder, 'disk'))
+  writeFileSync(join(folder, 'disk'), Buffer.alloc(4096, 7))
+  const script = `
+const { attachLoop } = await import(${JSON.stringify(linux)})
+const { device } = attachLoop(${file}, { readOnly: true, autoclear: true })
+console.log((await import('node:fs')).readFileSync(device).length)`
+  const own = 'mount -t tmpfs tmpfs /dev && mknod /dev/urandom c 1 9 && exec "$@"'
+  const node = [process.execPath, '--input-type=module', '--eval', script]
+  const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', own, 'sh', ...node], { encoding: 'utf8' })
+  expect(stdout, stderr).toBe('4096\n')
 })
 
 describe('processes', () => {

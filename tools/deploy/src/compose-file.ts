@@ -24,6 +24,8 @@ export interface ComposeService {
   readonly cap_drop?: readonly string[]
   readonly cap_add?: readonly string[]
   readonly security_opt?: readonly string[]
+  readonly device_cgroup_rules?: readonly string[]
+  readonly devices?: readonly string[]
   readonly pids_limit?: number
   readonly mem_limit?: string | number
   readonly logging?: { readonly driver: string; readonly options: Readonly<Record<string, string>> }

@@ -8,6 +8,11 @@ const LOOP_CONFIGURE = 0x4c0a
 const LO_FLAGS_READ_ONLY = 1
 const LO_FLAGS_AUTOCLEAR = 4
 const LOOP_MAJOR = 7
+const CONTROL = '/dev/loop-control'
+const CONTROL_MAJOR = 10
+const CONTROL_MINOR = 237
+const BLOCK = 0o060600
+const CHARACTER = 0o020600
 const EBUSY = 16
 /** Between asking for a free device and taking it another process may be quicker. */
 const ATTEMPTS = 64
@@ -37,12 +42,12 @@ export function attachLoop(
   const access = options.readOnly ? constants.O_RDONLY : constants.O_RDWR
   const backing = openSync(file, access)
   try {
-    const control = openSync('/dev/loop-control', constants.O_RDWR)
+    const control = openDevice(CONTROL, CHARACTER, CONTROL_MAJOR, CONTROL_MINOR, constants.O_RDWR)
     try {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
         const number = check(ioctlNumber(control, LOOP_CTL_GET_FREE, 0), 'LOOP_CTL_GET_FREE')
         const device = `/dev/loop${number}`
-        const fd = openDevice(device, number, access)
+        const fd = openDevice(device, BLOCK, LOOP_MAJOR, number, access)
         // struct loop_config: fd, block size, then struct loop_info64 (its lo_flags 52 bytes in),
         // then 64 reserved bytes.
         const config = Buffer.alloc(304)
@@ -66,13 +71,16 @@ export function attachLoop(
   }
 }
 
-/** In a container with a /dev of its own nobody makes the nodes of new devices. */
-function openDevice(device: string, number: number, access: number): number {
+/**
+ * Opens a device, and makes its node first if there is none: in a container that has a /dev of its
+ * own nobody else does, neither for a new loop device nor for the control device.
+ */
+function openDevice(path: string, mode: number, major: number, minor: number, access: number): number {
   try {
-    return openSync(device, access)
+    return openSync(path, access)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    mknod(device, 0o060600, LOOP_MAJOR, number)
-    return openSync(device, access)
+    mknod(path, mode, major, minor)
+    return openSync(path, access)
   }
 }

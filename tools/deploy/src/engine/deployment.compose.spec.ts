@@ -136,6 +136,23 @@ describe('docker-compose.yml on an engine', () => {
   )
 
   it(
+    'launches with what docker gives a container, from a runtime that is not privileged',
+    () => {
+      const runtime = services().find(({ Service }) => Service === 'runtime')!.ID
+      expect(inspect(runtime, '{{.HostConfig.Privileged}}')).toBe('false')
+      const look = 'grep -E "^(Cap|NoNewPrivs|Seccomp)" /proc/self/status; cat /sys/fs/cgroup/devices/devices.list || :'
+      const { image } = readComposeFile().services['redis']!
+      const docker = host.docker('run', '--rm', '--entrypoint', 'sh', image, '-c', `${look}; ls /dev`)
+      expect(docker.stdout).toContain('CapBnd')
+      const has = new Set(docker.stdout.split('\n'))
+      const given = strata('run', '--rm', IMAGE, '/bin/sh', '-c', `${look}; ls /dev`).split('\n')
+      expect(given).toContainEqual(expect.stringContaining('CapBnd'))
+      expect(given.filter((line) => !has.has(line))).toEqual([])
+    },
+    2 * MINUTES,
+  )
+
+  it(
     'gives a container the network of the host with --network host, where MinIO has no name',
     () => {
       const interfaces = host.exec(['ls', '/sys/class/net']).stdout
@@ -317,7 +334,45 @@ describe('docker-compose.yml on an engine', () => {
     },
     10 * MINUTES,
   )
+
+  it(
+    'takes over what the first compose files kept in volumes, and does not start without it',
+    async () => {
+      const [before, secret] = [content(), token()]
+      shell('docker compose down --volumes')
+      shell(intoVolumes())
+      const refused = host.exec(['docker', 'compose', 'up', '-d', '--wait'], { folder: releases.checkout })
+      expect(refused.status).not.toBe(0)
+      expect(shell('docker compose logs secrets')).toContain('bring them here first (docs/deploy.md, From volumes)')
+      shell(page('From volumes', 0))
+      shell(commandLine('docker compose up -d --build --wait'))
+      await isUp()
+      expect(content()).toBe(before)
+      expect(token()).toBe(secret)
+      expect(strata('run', '--rm', IMAGE)).toContain('it runs')
+      shell('docker volume rm strata_redis strata_minio strata_secrets')
+    },
+    10 * MINUTES,
+  )
 })
+
+/**
+ * Moves the data to where the first compose files had them: in volumes that are named after the
+ * folder of the checkout, with the users of the images and a file for each secret.
+ */
+function intoVolumes(): string {
+  const volume = (name: string): string =>
+    `docker volume create strata_${name}; ${name}=$(docker volume inspect --format '{{.Mountpoint}}' strata_${name})`
+  return `
+    ${['redis', 'minio', 'secrets'].map(volume).join('\n')}
+    cd /var/lib/strata
+    mv redis-data/* "$redis/"; chown -R 999:999 "$redis"
+    mv minio/* minio/.minio.sys "$minio/"; chown 7121:7120 "$minio"
+    for each in token node-secret s3-secret-key; do
+      mv secrets/$each/value "$secrets/$each"
+    done
+    rm -r redis-data minio secrets`
+}
 
 /** A command within a sentence of docs/deploy.md: it has to be there. */
 function commandLine(command: string): string {
