@@ -3,7 +3,16 @@ import { packedLimits } from '@strata/archive'
 import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
 import { bootId, FolderVersion } from '@strata/linux'
 import { asStrataError } from '@strata/base'
-import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
+import {
+  cacheObserver,
+  jobObserver,
+  loggingModule,
+  Readiness,
+  reportQueues,
+  storeAnswers,
+  storeObserver,
+  type ServiceMetrics,
+} from '@strata/platform'
 import { joinNode, QUEUES, type ExtractRef, type Handlers, type NodeMembership, type QueueClient } from '@strata/queue'
 import { BlobStore, DurableFolder, openStore, RemovedNodes, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
@@ -13,6 +22,7 @@ import { LayerMaker } from './layer-maker.js'
 @Injectable()
 export class ExtractorWorker implements OnApplicationShutdown {
   readonly #logger = new Logger('extractor')
+  readonly #isHere: (isHit: boolean) => void
   readonly readiness: Readiness
 
   constructor(
@@ -22,7 +32,10 @@ export class ExtractorWorker implements OnApplicationShutdown {
     private readonly queue: QueueClient,
     private readonly membership: NodeMembership,
     config: ExtractorConfig,
+    metrics: ServiceMetrics,
   ) {
+    this.#isHere = cacheObserver(metrics, 'layers')
+    reportQueues(metrics, () => queue.depths())
     const node = config.STRATA_NODE
     const handlers: Handlers<'extract'> = {
       extract: async ({ layer }, { signal }) => ({ node, made: await this.#make(layer, signal) }),
@@ -49,22 +62,24 @@ export class ExtractorWorker implements OnApplicationShutdown {
     })
   }
 
-  static async start(config: ExtractorConfig): Promise<ExtractorWorker> {
+  static async start(config: ExtractorConfig, metrics: ServiceMetrics): Promise<ExtractorWorker> {
     const logger = new Logger('extractor')
     const warn = (message: string): void => logger.warn(message)
-    const store = await openStore(config, warn)
+    const store = await openStore(config, warn, storeObserver(metrics))
     const removed = new RemovedNodes(store)
     try {
       const folder = config.STRATA_NODE_FOLDER
       await migrateNode(new FolderVersion('the node folder', folder), folder, warn)
-      return await joinNode({ config, part: 'extractor', boot: bootId(), removed, warn }, async (queue, membership) => {
+      const observer = jobObserver(metrics)
+      const options = { config, part: 'extractor', boot: bootId(), removed, warn, observer } as const
+      return await joinNode(options, async (queue, membership) => {
         const layers = new LayerFolder(layersFolder(config.STRATA_NODE_FOLDER))
         const durable = new DurableFolder(layers.path, { warn })
         await durable.recover([''], (tail) => layers.removeHolding(tail))
         const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
         const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config), memory)
         await membership.show(undefined)
-        return new ExtractorWorker(store, maker, durable, queue, membership, config)
+        return new ExtractorWorker(store, maker, durable, queue, membership, config, metrics)
       })
     } catch (error) {
       await store.close()
@@ -74,6 +89,7 @@ export class ExtractorWorker implements OnApplicationShutdown {
 
   async #make(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     const made = await this.maker.ensure(layer, signal)
+    this.#isHere(!made)
     if (made) this.durable.committed()
     return made
   }
@@ -89,11 +105,11 @@ export class ExtractorWorker implements OnApplicationShutdown {
 
 @Module({})
 export class ExtractorModule {
-  static register(config: ExtractorConfig): DynamicModule {
+  static register(config: ExtractorConfig, metrics: ServiceMetrics): DynamicModule {
     return {
       module: ExtractorModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
-      providers: [{ provide: ExtractorWorker, useFactory: () => ExtractorWorker.start(config) }],
+      providers: [{ provide: ExtractorWorker, useFactory: () => ExtractorWorker.start(config, metrics) }],
     }
   }
 }

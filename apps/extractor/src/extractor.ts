@@ -6,5 +6,5 @@ export const extractor: Service<typeof extractorConfigSchema> = {
   name: 'extractor',
   summary: 'Proves layers and makes them usable on its node. One for each node.',
   config: extractorConfigSchema,
-  start: (config) => startWorker(ExtractorModule.register(config), ExtractorWorker),
+  start: (config, metrics) => startWorker(ExtractorModule.register(config, metrics), ExtractorWorker),
 }

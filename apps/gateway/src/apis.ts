@@ -1,12 +1,18 @@
 import { Module, type DynamicModule } from '@nestjs/common'
+import type { ServiceMetrics } from '@strata/platform'
 import type { GatewayConfig } from './config.js'
 import { GatewayModule } from './gateway.module.js'
 import { RegistryController } from './registry/registry.controller.js'
+import { MetricsController } from './system/metrics.controller.js'
 
 @Module({})
 class Apis {}
 
-/** All APIs of the gateway, over the same services: `/v1`, and the registry's `/v2/`. */
-export function apis(config: GatewayConfig): DynamicModule {
-  return { module: Apis, imports: [GatewayModule.register(config)], controllers: [RegistryController] }
+/** All APIs of the gateway, over the same services: `/v1`, the registry's `/v2/`, `/metrics`. */
+export function apis(config: GatewayConfig, metrics: ServiceMetrics): DynamicModule {
+  return {
+    module: Apis,
+    imports: [GatewayModule.register(config, metrics)],
+    controllers: [RegistryController, MetricsController],
+  }
 }

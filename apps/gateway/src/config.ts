@@ -143,3 +143,5 @@ export const gatewayConfigSchema = z
   .check(checkStoreConfig)
 export type GatewayConfig = z.infer<typeof gatewayConfigSchema>
 export const GATEWAY_CONFIG = Symbol('gateway config')
+/** The gateway's `ServiceMetrics`. */
+export const METRICS = Symbol('metrics')

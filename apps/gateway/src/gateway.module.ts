@@ -1,5 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common'
-import { loggingModule } from '@strata/platform'
+import { loggingModule, type ServiceMetrics } from '@strata/platform'
 import type { GatewayConfig } from './config.js'
 import { ContainersController } from './containers/containers.controller.js'
 import { FilesController } from './files/files.controller.js'
@@ -16,10 +16,10 @@ import { SystemController } from './system/system.controller.js'
  */
 @Module({})
 export class GatewayModule {
-  static register(config: GatewayConfig): DynamicModule {
+  static register(config: GatewayConfig, metrics: ServiceMetrics): DynamicModule {
     return {
       module: GatewayModule,
-      imports: [loggingModule(config.STRATA_LOG_LEVEL), ServicesModule.register(config)],
+      imports: [loggingModule(config.STRATA_LOG_LEVEL), ServicesModule.register(config, metrics)],
       controllers: [
         ImagesController,
         FilesController,

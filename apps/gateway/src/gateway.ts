@@ -12,6 +12,7 @@ import {
   type Listener,
   type RunningService,
   type Service,
+  type ServiceMetrics,
 } from '@strata/platform'
 import { gatewayAuthentication } from './authentication.js'
 import { gatewayConfigSchema, type GatewayConfig } from './config.js'
@@ -28,18 +29,19 @@ export const gateway: Service<typeof gatewayConfigSchema> = {
 }
 
 /** Opens all listeners that the configuration names, or none. */
-async function startGateway(config: GatewayConfig): Promise<RunningService> {
+async function startGateway(config: GatewayConfig, metrics: ServiceMetrics): Promise<RunningService> {
   const listeners: Listener[] = []
   if (config.STRATA_LISTEN !== undefined) listeners.push(parseTcpListener(config.STRATA_LISTEN))
   // The socket is opened last, so a client that gets an answer there finds every other listener
   // open.
   if (config.STRATA_SOCKET !== undefined)
     listeners.push({ kind: 'unix', path: config.STRATA_SOCKET, mode: 0o660, group: 'strata' })
-  const { app, handler } = await createHttpApp(apis(config), {
+  const { app, handler } = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
     jsonTypes: [DESCRIPTOR_TYPE],
     errorTrees: [{ prefix: '/v2', form: registryErrors }],
+    metrics,
     prepare: serveDocs,
   })
   const servers: Server[] = []

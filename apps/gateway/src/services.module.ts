@@ -1,9 +1,9 @@
 import { Inject, Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images, Repositories } from '@strata/images'
-import { Readiness, storeAnswers } from '@strata/platform'
-import { Journal, NodeDirectory, Producer, QueueClient, Signals } from '@strata/queue'
+import { Readiness, reportQueues, storeAnswers, storeObserver, type ServiceMetrics } from '@strata/platform'
+import { Journal, NodeDirectory, Producer, QueueClient, SHARED_QUEUES, Signals } from '@strata/queue'
 import { OBJECT_STORE, openStore, type ObjectStore } from '@strata/store'
-import { GATEWAY_CONFIG, type GatewayConfig } from './config.js'
+import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from './config.js'
 import { ContainerDirectory } from './containers/container-directory.js'
 import { ContainersService } from './containers/containers.service.js'
 import { LaunchService } from './containers/launch.service.js'
@@ -49,6 +49,16 @@ function readiness(queue: QueueClient, store: ObjectStore): Readiness {
   })
 }
 
+/**
+ * The gateway tells of all queues but those of nodes: also of one that nobody works, because its
+ * service is down.
+ */
+async function openQueue(config: GatewayConfig, metrics: ServiceMetrics): Promise<QueueClient> {
+  const queue = await QueueClient.forRequests(config.STRATA_REDIS)
+  reportQueues(metrics, () => queue.depths(SHARED_QUEUES))
+  return queue
+}
+
 /** The services that the controllers of any API may call. */
 const SERVICES = [
   ImagesService,
@@ -71,16 +81,17 @@ const SERVICES = [
  */
 @Module({})
 export class ServicesModule {
-  static register(config: GatewayConfig): DynamicModule {
+  static register(config: GatewayConfig, metrics: ServiceMetrics): DynamicModule {
     return {
       module: ServicesModule,
       providers: [
         { provide: GATEWAY_CONFIG, useValue: config },
+        { provide: METRICS, useValue: metrics },
         {
           provide: OBJECT_STORE,
-          useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message)),
+          useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message), storeObserver(metrics)),
         },
-        { provide: QueueClient, useFactory: () => QueueClient.forRequests(config.STRATA_REDIS) },
+        { provide: QueueClient, useFactory: () => openQueue(config, metrics) },
         { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
         { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },
         { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
@@ -111,7 +122,7 @@ export class ServicesModule {
         SystemService,
         Closer,
       ],
-      exports: [...SERVICES, GATEWAY_CONFIG],
+      exports: [...SERVICES, GATEWAY_CONFIG, METRICS],
     }
   }
 }

@@ -1,6 +1,14 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
-import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
+import {
+  jobObserver,
+  loggingModule,
+  Readiness,
+  reportQueues,
+  storeAnswers,
+  storeObserver,
+  type ServiceMetrics,
+} from '@strata/platform'
 import { QueueClient, QUEUES, type JobResult } from '@strata/queue'
 import { BlobStore, openStore, Leases, type ObjectStore } from '@strata/store'
 import type { IngestConfig } from './config.js'
@@ -52,7 +60,7 @@ export class IngestWorker implements OnApplicationShutdown {
 
 @Module({})
 export class IngestModule {
-  static register(config: IngestConfig): DynamicModule {
+  static register(config: IngestConfig, metrics: ServiceMetrics): DynamicModule {
     return {
       module: IngestModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
@@ -60,9 +68,12 @@ export class IngestModule {
         {
           provide: IngestWorker,
           useFactory: async () => {
-            const store = await openStore(config, (message) => new Logger('ingest').warn(message))
+            const warn = (message: string): void => new Logger('ingest').warn(message)
+            const store = await openStore(config, warn, storeObserver(metrics))
             try {
-              return new IngestWorker(store, await QueueClient.forWork(config.STRATA_REDIS), config)
+              const queue = await QueueClient.forWork(config.STRATA_REDIS, jobObserver(metrics))
+              reportQueues(metrics, () => queue.depths())
+              return new IngestWorker(store, queue, config)
             } catch (error) {
               await store.close()
               throw error

@@ -6,5 +6,5 @@ export const ingest: Service<typeof ingestConfigSchema> = {
   name: 'ingest',
   summary: 'Makes images of what was uploaded. Any number of them share the work.',
   config: ingestConfigSchema,
-  start: (config) => startWorker(IngestModule.register(config), IngestWorker),
+  start: (config, metrics) => startWorker(IngestModule.register(config, metrics), IngestWorker),
 }

@@ -16,7 +16,15 @@ import { Images } from '@strata/images'
 import { IndexMemory, LayerFolder, migrateNode } from '@strata/layers'
 import { bootId, FolderVersion, ownFolder } from '@strata/linux'
 import { StrataError, toldToCaller, type ToldError } from '@strata/base'
-import { Readiness, readSecretFile, storeAnswers } from '@strata/platform'
+import {
+  jobObserver,
+  Readiness,
+  readSecretFile,
+  reportQueues,
+  storeAnswers,
+  storeObserver,
+  type ServiceMetrics,
+} from '@strata/platform'
 import { joinNode, QUEUES, Sealer, type NodeMembership, type QueueClient } from '@strata/queue'
 import { createSnapshotter, type Snapshotter } from '@strata/snapshots'
 import { BlobStore, openStore, RemovedNodes, type DurableFolder, type ObjectStore } from '@strata/store'
@@ -70,19 +78,22 @@ export class RuntimeNode {
     this.requests = new ContainerRequests(queue.journal, containers)
   }
 
-  static async start(config: RuntimeConfig): Promise<RuntimeNode> {
+  static async start(config: RuntimeConfig, metrics: ServiceMetrics): Promise<RuntimeNode> {
     if (process.getuid?.() !== 0)
       throw new StrataError('driver_unavailable', 'a node mounts file systems and runs containers: start it as root')
     const logger = new Logger('runtime')
     const warn = (message: string): void => logger.warn(message)
-    const store = await openStore(config, warn)
+    const store = await openStore(config, warn, storeObserver(metrics))
     const removed = new RemovedNodes(store)
     try {
       const folder = config.STRATA_NODE_FOLDER
       await migrateNode(new FolderVersion('the node folder', folder), folder, warn)
-      return await joinNode({ config, part: 'runtime', boot: bootId(), removed, warn }, (queue, membership) =>
-        RuntimeNode.#open(config, store, queue, membership, warn),
-      )
+      const observer = jobObserver(metrics)
+      const options = { config, part: 'runtime', boot: bootId(), removed, warn, observer } as const
+      return await joinNode(options, (queue, membership) => {
+        reportQueues(metrics, () => queue.depths())
+        return RuntimeNode.#open(config, store, queue, membership, warn)
+      })
     } catch (error) {
       await store.close()
       throw error

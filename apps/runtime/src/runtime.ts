@@ -11,6 +11,7 @@ import {
   type Listener,
   type RunningService,
   type Service,
+  type ServiceMetrics,
 } from '@strata/platform'
 import { nodeAuthentication } from './authentication.js'
 import { runtimeConfigSchema, type RuntimeConfig } from './config.js'
@@ -25,10 +26,11 @@ export const runtime: Service<typeof runtimeConfigSchema> = {
 }
 
 /** The node's service: reconciled, its node API open, then known to others and taking jobs. */
-async function startRuntime(config: RuntimeConfig): Promise<RunningService> {
-  const { app, handler } = await createHttpApp(RuntimeModule.register(config), {
+async function startRuntime(config: RuntimeConfig, metrics: ServiceMetrics): Promise<RunningService> {
+  const { app, handler } = await createHttpApp(RuntimeModule.register(config, metrics), {
     authentication: nodeAuthentication(config),
     bodies: bodyLimits(config),
+    metrics,
   })
   const node = app.get(RuntimeNode)
   const listener: Listener =

@@ -27,6 +27,7 @@ export const standaloneConfigSchema = z.object({
   STRATA_REDIS: serviceConfigShape.STRATA_REDIS.optional().describe(
     'Another Redis than the private one, which is then not started',
   ),
+  STRATA_HEALTH: serviceConfigShape.STRATA_HEALTH,
   STRATA_DRAIN_MS: serviceConfigShape.STRATA_DRAIN_MS,
 })
 export type StandaloneConfig = z.infer<typeof standaloneConfigSchema>

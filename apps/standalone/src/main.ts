@@ -1,11 +1,22 @@
 import { closeSync, constants, mkdirSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { openOwnFile } from '@strata/linux'
-import { awaited, makeSecretFile, readConfig, runProcess, withoutEmpty } from '@strata/platform'
+import {
+  awaited,
+  listenerLimits,
+  makeSecretFile,
+  Metrics,
+  openHealth,
+  readConfig,
+  runProcess,
+  serviceConfigShape,
+  withoutEmpty,
+} from '@strata/platform'
+import { z } from 'zod'
 import { openDataFolder } from './data-folder.js'
 import { layoutOf, standaloneConfigSchema } from './config.js'
 import { PrivateRedis } from './private-redis.js'
-import { checkServices, startServices } from './standalone.js'
+import { checkServices, Services } from './standalone.js'
 
 /**
  * What `strata up` starts. Ends by SIGTERM or SIGINT: jobs under way are awaited, containers run
@@ -21,11 +32,20 @@ await runProcess(async (ending) => {
   checkServices(config.STRATA_SERVICES, layout)
   await openDataFolder(layout.data)
   for (const file of layout.secretFiles) makeSecretFile(file)
+  const metrics = await Metrics.open()
   const redis = config.STRATA_REDIS === undefined ? await PrivateRedis.start(layout.redisFolder) : undefined
   const pidFile = `${config.STRATA_SOCKET}.pid`
-  let services: { close(): Promise<void> } | undefined
+  const services = new Services(config.STRATA_SERVICES, metrics)
+  let health: { close(): Promise<void> } | undefined
   try {
-    services = await startServices(config.STRATA_SERVICES, layout)
+    if (config.STRATA_HEALTH !== undefined)
+      health = await openHealth(
+        config.STRATA_HEALTH,
+        () => services.notReady(),
+        () => metrics.scrape(),
+        listenerLimits(z.object(serviceConfigShape).parse(layout.environment)),
+      )
+    await services.start(layout)
     if (config.STRATA_SERVICES.includes('gateway')) {
       mkdirSync(dirname(pidFile), { recursive: true })
       const file = openOwnFile(pidFile, constants.O_TRUNC, 0o644)
@@ -34,7 +54,8 @@ await runProcess(async (ending) => {
     }
     await ending
   } finally {
-    if (services) await awaited(services.close(), config.STRATA_DRAIN_MS)
+    await awaited(services.close(), config.STRATA_DRAIN_MS)
+    await health?.close()
     await redis?.stop()
   }
   rmSync(pidFile, { force: true })

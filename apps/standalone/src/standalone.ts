@@ -1,4 +1,13 @@
-import { checkConfig, readConfig, type RunningService, type Service } from '@strata/platform'
+import {
+  checkConfig,
+  Metrics,
+  readConfig,
+  reportReadiness,
+  type NotReady,
+  type RunningService,
+  type Service,
+  type ServiceMetrics,
+} from '@strata/platform'
 import { extractor } from '@strata/extractor'
 import { gateway } from '@strata/gateway'
 import { ingest } from '@strata/ingest'
@@ -8,11 +17,14 @@ import { standaloneConfigSchema, type Layout, type ServiceName } from './config.
 
 interface Startable {
   readonly config: Service['config']
-  start(environment: NodeJS.ProcessEnv): Promise<RunningService>
+  start(environment: NodeJS.ProcessEnv, metrics: ServiceMetrics): Promise<RunningService>
 }
 
 function startable<S extends Service['config']>(service: Service<S>): Startable {
-  return { config: service.config, start: (environment) => service.start(readConfig(service.config, environment)) }
+  return {
+    config: service.config,
+    start: (environment, metrics) => service.start(readConfig(service.config, environment), metrics),
+  }
 }
 const SERVICE: Readonly<Record<ServiceName, Startable>> = {
   ingest: startable(ingest),
@@ -30,23 +42,43 @@ export function checkServices(services: readonly ServiceName[], { environment }:
 }
 
 /**
- * All or some of the services in this process. If one does not start, those that did are closed
- * again.
+ * All or some of the services in this process, which share its metrics. Some may have been started
+ * where others were not.
  */
-export async function startServices(
-  services: readonly ServiceName[],
-  { environment }: Layout,
-): Promise<{ close(): Promise<void> }> {
-  const running: RunningService[] = []
-  const close = async (): Promise<void> => {
-    for (const one of running.splice(0).reverse()) await one.close()
+export class Services {
+  readonly #running: RunningService[] = []
+  #standing: 'starting' | 'serving' | 'draining' = 'starting'
+
+  constructor(
+    private readonly names: readonly ServiceName[],
+    private readonly metrics: Metrics,
+  ) {}
+
+  /** If one does not start, those that did are closed again. */
+  async start({ environment }: Layout): Promise<void> {
+    try {
+      for (const name of ORDER.filter((one) => this.names.includes(one))) {
+        const metrics = this.metrics.of(name)
+        const service = await SERVICE[name].start(environment, metrics)
+        this.#running.push(service)
+        reportReadiness(metrics, () => service.notReady())
+      }
+      this.#standing = 'serving'
+    } catch (error) {
+      await this.close()
+      throw error
+    }
   }
-  try {
-    for (const service of ORDER.filter((name) => services.includes(name)))
-      running.push(await SERVICE[service].start(environment))
-  } catch (error) {
-    await close()
-    throw error
+
+  /** Why one of them or all do not serve. */
+  async notReady(): Promise<readonly NotReady[]> {
+    if (this.#standing !== 'serving') return [this.#standing]
+    const reasons = await Promise.all(this.#running.map((service) => service.notReady()))
+    return [...new Set(reasons.flat())]
   }
-  return { close }
+
+  async close(): Promise<void> {
+    this.#standing = 'draining'
+    for (const one of this.#running.splice(0).reverse()) await one.close()
+  }
 }

@@ -1,7 +1,15 @@
 import { Injectable, Logger, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common'
 import { Images } from '@strata/images'
 import { asStrataError } from '@strata/base'
-import { loggingModule, Readiness, storeAnswers } from '@strata/platform'
+import {
+  jobObserver,
+  loggingModule,
+  Readiness,
+  reportQueues,
+  storeAnswers,
+  storeObserver,
+  type ServiceMetrics,
+} from '@strata/platform'
 import { QueueClient, QUEUES, type JobResult, type NewJob } from '@strata/queue'
 import {
   BlobStore,
@@ -100,7 +108,7 @@ export class StorageWorker implements OnApplicationShutdown {
 
 @Module({})
 export class StorageModule {
-  static register(config: StorageConfig): DynamicModule {
+  static register(config: StorageConfig, metrics: ServiceMetrics): DynamicModule {
     return {
       module: StorageModule,
       imports: [loggingModule(config.STRATA_LOG_LEVEL)],
@@ -108,7 +116,8 @@ export class StorageModule {
         {
           provide: StorageWorker,
           useFactory: async () => {
-            const store = await openStore(config, (message) => new Logger('storage').warn(message))
+            const warn = (message: string): void => new Logger('storage').warn(message)
+            const store = await openStore(config, warn, storeObserver(metrics))
             // Before this service is ready: until then each load lists what its id has brought, and
             // each look-up of an image lists all names.
             const markAll = async () => {
@@ -120,7 +129,9 @@ export class StorageModule {
               if (asStrataError(error).code !== 'storage_full') throw error
             })
             try {
-              return new StorageWorker(store, await QueueClient.forWork(config.STRATA_REDIS), config)
+              const queue = await QueueClient.forWork(config.STRATA_REDIS, jobObserver(metrics))
+              reportQueues(metrics, () => queue.depths())
+              return new StorageWorker(store, queue, config)
             } catch (error) {
               await store.close()
               throw error

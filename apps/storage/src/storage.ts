@@ -7,5 +7,5 @@ export const storage: Service<typeof storageConfigSchema> = {
   summary:
     'Keeps what is kept: collects what nothing needs, ends uploads whose owner died. Any number of them share the work.',
   config: storageConfigSchema,
-  start: (config) => startWorker(StorageModule.register(config), StorageWorker),
+  start: (config, metrics) => startWorker(StorageModule.register(config, metrics), StorageWorker),
 }

@@ -7,7 +7,8 @@ import { NodeDirectory } from './nodes/nodes.js'
 import { Producer } from './jobs/producer.js'
 import { migrateRedis } from './redis-version.js'
 import { Signals } from './signals.js'
-import { JobWorker, type WorkerOptions } from './jobs/worker.js'
+import { queueDepths, type QueueDepth } from './jobs/queue-depth.js'
+import { JobWorker, type JobObserver, type WorkerOptions } from './jobs/worker.js'
 
 /**
  * All that a process needs of Redis, on one connection and one subscription; every worker adds a
@@ -25,11 +26,12 @@ export class QueueClient {
   readonly journal: Journal
   readonly producer: Producer
   readonly nodes: NodeDirectory
-  readonly #workers: { close(): Promise<void> }[] = []
+  readonly #workers: { readonly queue: string; close(): Promise<void> }[] = []
 
   private constructor(
     private readonly redis: Redis,
     url: RedisUrl,
+    private readonly observer: JobObserver | undefined,
   ) {
     this.signals = new Signals(url)
     this.journal = new Journal(redis, this.signals)
@@ -45,14 +47,14 @@ export class QueueClient {
     return QueueClient.#open(producerConnection(url), url)
   }
 
-  /** Resolves as `forRequests` does. */
-  static forWork(url: RedisUrl): Promise<QueueClient> {
-    return QueueClient.#open(workerConnection(url), url)
+  /** Resolves as `forRequests` does. `observer` gets the runs of jobs, for metrics. */
+  static forWork(url: RedisUrl, observer?: JobObserver): Promise<QueueClient> {
+    return QueueClient.#open(workerConnection(url), url, observer)
   }
 
-  static async #open(redis: Redis, url: RedisUrl): Promise<QueueClient> {
+  static async #open(redis: Redis, url: RedisUrl, observer?: JobObserver): Promise<QueueClient> {
     await new Promise<void>((resolve) => redis.once('ready', resolve).once('close', resolve))
-    const client = new QueueClient(redis, url)
+    const client = new QueueClient(redis, url, observer)
     try {
       if (redis.status === 'ready') await client.#checkVersion()
     } catch (error) {
@@ -83,9 +85,22 @@ export class QueueClient {
   }
   readonly #pings = new SingleFlight<string>()
 
+  /**
+   * How much is in the queues that are worked here, and in `others`: one question each. Rejects at
+   * once while Redis is known to be away. Callers at the same time share the answer, so a Redis
+   * that hangs has one question to answer.
+   */
+  async depths(others: readonly string[] = []): Promise<QueueDepth[]> {
+    return this.#depths.run(async () => {
+      if (this.redis.status !== 'ready') throw new StrataError('queue_unavailable', 'Redis does not answer')
+      return queueDepths(this.redis, new Set([...others, ...this.#workers.map(({ queue }) => queue)]))
+    })
+  }
+  readonly #depths = new SingleFlight<QueueDepth[]>()
+
   /** Works a queue until `close`. */
   serve<K extends QueueKind>(options: WorkerOptions<K>): JobWorker<K> {
-    const worker = new JobWorker(this.redis, this.journal, this.signals, options)
+    const worker = new JobWorker(this.redis, this.journal, this.signals, options, this.observer)
     this.#workers.push(worker)
     return worker
   }
@@ -94,7 +109,7 @@ export class QueueClient {
    * Ends the work on a queue before `close` does: it takes no more jobs, and those under way are
    * awaited.
    */
-  async retire(worker: { close(): Promise<void> }): Promise<void> {
+  async retire(worker: { readonly queue: string; close(): Promise<void> }): Promise<void> {
     const at = this.#workers.indexOf(worker)
     if (at >= 0) this.#workers.splice(at, 1)
     await worker.close()

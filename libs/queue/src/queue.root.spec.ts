@@ -18,6 +18,7 @@ import {
   whenReady,
   workerConnection,
   type Handlers,
+  type JobContext,
   type LayerRef,
   type QueueKind,
 } from './index.js'
@@ -144,6 +145,83 @@ describe('jobs', () => {
     for (const id of ['push-0', 'push-2']) expect(await producer.has({ queue, id })).toBe(false)
     expect(await producer.addInBackground(queue, [failing!], 3)).toBe(1)
     await expect.poll(() => done.length).toBe(6)
+  })
+
+  it('their runs are told by name and outcome, and so is how much waits', async () => {
+    const { journal, producer } = await client()
+    const told: string[] = []
+    const queue = await QueueClient.forWork(redis.url, {
+      started: (job) => told.push(`${job} started`),
+      ended: (job, outcome, seconds) => {
+        expect(seconds).toBeGreaterThanOrEqual(0)
+        told.push(`${job} ${outcome}`)
+      },
+    })
+    open.push(queue)
+    const [root, failed, cancelled] = [randomUUID(), randomUUID(), randomUUID()]
+    const [loads, layers] = [QUEUES.ingest, QUEUES.extractOn('told')]
+    const load = async (context: JobContext): Promise<{ images: [] }> => {
+      await context.children(children(context.id, 1).map((child) => ({ ...child, queue: layers })))
+      return { images: [] }
+    }
+    const parents = queue.serve({
+      kind: 'ingest',
+      queue: loads,
+      concurrency: 1,
+      paused: true,
+      handlers: { ...noImport, load: (_, context) => load(context) },
+    })
+    queue.serve({
+      kind: 'extract',
+      queue: layers,
+      concurrency: 1,
+      handlers: {
+        extract: async ({ root }, { signal }) => {
+          if (root === failed) throw new StrataError('corrupt', 'as it is')
+          if (root === cancelled) await aborted(signal)
+          // A child that ends before its parent waits costs it no second run.
+          else await expect.poll(async () => (await producer.queue(loads).getJob(root))?.isWaitingChildren()).toBe(true)
+          signal.throwIfAborted()
+          return { node: 'n', made: true }
+        },
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await journal.create(cancelled, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: loads, id: root, data: { root, upload: root, prepare: false } })
+    const depth = async (name: string) => (await queue.depths()).find((one) => one.queue === name)
+    expect((await depth('ingest'))?.jobs).toEqual({ waiting: 1, background: 0, active: 0, delayed: 0, children: 0 })
+    // Queues of nodes are told as one.
+    const idle = QUEUES.extractOn('idle')
+    await producer.addInBackground(idle, children(randomUUID(), 2), 2)
+    expect((await queue.depths([idle])).find((one) => one.queue === 'extract.node')?.jobs.background).toBe(2)
+    await expect.poll(async () => (await depth('ingest'))?.oldestWaitingSeconds).toBeGreaterThan(0)
+    await parents.resume()
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
+    for (const one of [failed, cancelled])
+      await producer.add({ name: 'extract', queue: layers, id: one, data: { root: one, layer: layer(1) } })
+    await expect.poll(async () => (await depth('extract.node'))?.jobs.active).toBe(1)
+    await journal.stopWork(cancelled)
+    await producer.queue(layers).add('a name that comes from\noutside', {})
+    const of = (job: RegExp) => told.filter((line) => job.test(line))
+    await expect
+      .poll(() => of(/^(extract|unknown)/))
+      .toEqual([
+        'extract started',
+        'extract completed',
+        'extract started',
+        'extract failed',
+        'extract started',
+        'extract cancelled',
+        'unknown started',
+        'unknown failed',
+      ])
+    expect(of(/^load/)).toEqual(['load started', 'load suspended', 'load started', 'load completed'])
+    expect(await queue.depths([QUEUES.collect])).toMatchObject([
+      { queue: 'collect', jobs: { waiting: 0, active: 0, children: 0 }, oldestWaitingSeconds: 0 },
+      { queue: 'ingest' },
+      { queue: 'extract.node' },
+    ])
   })
 
   it('queues that only flows add to keep as few events as all', async () => {

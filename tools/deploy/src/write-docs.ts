@@ -1,5 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { configurationDocument } from './configuration.js'
+import { metricsDocument } from './metrics.js'
 
-writeFileSync(join(import.meta.dirname, '../../../docs/configuration.md'), configurationDocument())
+const DOCS = join(import.meta.dirname, '../../../docs')
+writeFileSync(join(DOCS, 'configuration.md'), configurationDocument())
+writeFileSync(join(DOCS, 'metrics.md'), await metricsDocument())

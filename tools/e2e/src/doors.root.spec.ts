@@ -4,14 +4,24 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
 import { freePort } from './testing/free-port.js'
 import { StrataUnderTest, type Topology } from './testing/strata.js'
+import { SERVICES, testTopology } from './testing/topology.js'
 
 let strata: StrataUnderTest
 let url: string
 let listen: string
+/** Of all services of one process. */
+let health: string
 beforeAll(async () => {
   listen = `127.0.0.1:${await freePort()}`
   url = `http://${listen}`
-  strata = await StrataUnderTest.start({ environment: { STRATA_LISTEN: listen, STRATA_LOG_LEVEL: 'info' } })
+  health = `127.0.0.1:${await freePort()}`
+  strata = await StrataUnderTest.start({
+    environment: {
+      STRATA_LISTEN: listen,
+      STRATA_LOG_LEVEL: 'info',
+      ...(testTopology() === 'standalone' ? { STRATA_HEALTH: health } : {}),
+    },
+  })
 })
 afterAll(async () => {
   await strata.dispose()
@@ -152,6 +162,52 @@ describe('the log', () => {
         level: expect.stringMatching(/^(trace|debug|info|warn|error|fatal)$/) as string,
       })
     expect(strata.log).not.toMatch(/Mapped|RoutesResolver|InstanceLoader/)
+  })
+})
+
+describe('the metrics', () => {
+  const pages = async (): Promise<string[]> =>
+    strata.topology === 'standalone'
+      ? [await (await fetch(`http://${health}/metrics`)).text()]
+      : Promise.all(SERVICES.map((service) => strata.metrics(service)))
+
+  it('are those of docs/metrics.md, of every service', async () => {
+    await loadBusybox(strata, 'metrics/box')
+    const documented = [
+      ...readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8').matchAll(
+        /^\| `(\w+)` \| (\w+) \|/gm,
+      ),
+    ].map(([, name, type]) => `${name!} ${type!}`)
+    const given = await pages()
+    for (const text of given)
+      expect([...text.matchAll(/^# TYPE (.*)$/gm)].map(([, family]) => family).sort()).toEqual(documented.sort())
+    const all = given.join('\n')
+    for (const service of SERVICES) {
+      expect(all).toContain(`strata_up{service="${service}"} 1\n`)
+      expect(all).toContain(`strata_store_calls_total{service="${service}",`)
+    }
+    expect(all).toMatch(/^strata_jobs_ended_total\{service="ingest",job="load",outcome="completed"\} [1-9]/m)
+    expect(all).toMatch(/^strata_queue_jobs\{service="extractor",queue="extract.node",state="active"\} 0$/m)
+    expect(all).toMatch(
+      /^strata_http_requests_total\{service="gateway",method="POST",route="\/v1\/images",status="2xx"\} [1-9]/m,
+    )
+    expect(all).not.toContain('metrics/box')
+  })
+
+  it('are where the health is', async () => {
+    const isReady = async (): Promise<boolean> =>
+      strata.topology === 'standalone'
+        ? (await fetch(`http://${health}/health/ready`)).status === 200
+        : (await strata.health('ingest', 'ready')).status === 200
+    expect(await isReady()).toBe(true)
+  })
+
+  it('of the public door need the token', async () => {
+    expect((await fetch(`${url}/metrics`)).status).toBe(401)
+    const authorization = `Bearer ${readFileSync(strata.tokenFile, 'utf8').trim()}`
+    const answer = await fetch(`${url}/metrics`, { headers: { authorization } })
+    expect([answer.status, (await answer.text()).includes('strata_up{service="gateway"} 1\n')]).toEqual([200, true])
+    expect((await strata.request('GET', '/metrics')).status).toBe(200)
   })
 })
 

@@ -68,11 +68,13 @@ export class Trees {
    * @param makeIndex makes the index of a layer that has none in the store. When the signal aborts
    * it rejects, and withdraws the job that it queued
    * @param budget bytes that all views together may take
+   * @param onLook gets whether a view was there, or was being made, when a request came for it
    */
   constructor(
     private readonly store: Pick<ObjectStore, 'stat' | 'read'>,
     private readonly makeIndex: (layer: ImageLayer, signal: AbortSignal) => Promise<void>,
     private readonly budget: number,
+    private readonly onLook: (isHit: boolean) => void = () => undefined,
   ) {}
 
   /**
@@ -109,7 +111,9 @@ export class Trees {
 
   async #use(key: string, layers: readonly ImageLayer[], merge: Merge, gone: AbortSignal): Promise<OpenTree> {
     if (gone.aborted) throw left()
-    const view = this.#views.get(key) ?? this.#begin(key, layers, merge)
+    const known = this.#views.get(key)
+    this.onLook(known !== undefined)
+    const view = known ?? this.#begin(key, layers, merge)
     this.#views.delete(key)
     this.#views.set(key, view)
     view.users++

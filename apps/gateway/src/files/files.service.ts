@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common'
 import type { DiffView, FileListView, HistoryView } from '@strata/api'
 import { Images } from '@strata/images'
 import { StrataError } from '@strata/base'
+import { cacheObserver, type ServiceMetrics } from '@strata/platform'
 import { QUEUES } from '@strata/queue'
 import { OBJECT_STORE, type ObjectStore } from '@strata/store'
 import { difference } from '../browse/difference.js'
@@ -11,7 +12,7 @@ import { folderPage } from '../browse/folder.js'
 import { historySteps, layerContents } from '../browse/history.js'
 import { LayerBytes } from '../browse/layer-bytes.js'
 import { Trees } from '../browse/trees.js'
-import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from '../config.js'
 import { Requests } from '../jobs/requests.js'
 import type { RangedBody } from '../ranged-body.js'
 
@@ -44,6 +45,7 @@ export class FilesService {
     private readonly requests: Requests,
     @Inject(OBJECT_STORE) store: ObjectStore,
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+    @Inject(METRICS) metrics: ServiceMetrics,
   ) {
     this.#bytes = new LayerBytes(store)
     this.#trees = new Trees(
@@ -61,6 +63,7 @@ export class FilesService {
         )
       },
       config.STRATA_FILES_MEMORY * MEBIBYTE,
+      cacheObserver(metrics, 'views'),
     )
   }
 

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { Readable } from 'node:stream'
 import { makeArchive } from '@strata/archive/testing'
+import { Metrics } from '@strata/platform'
 import type { NewJob, Signals } from '@strata/queue'
 import { BlobStore, Collector, Leases, listAll, PREFIX, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
@@ -12,6 +13,7 @@ import { LoadService } from './load.service.js'
 
 const JOB = '7f2c1f2e-6a0e-4a51-9a55-0f3b8c2d1e00'
 
+const metrics = (await Metrics.open()).of('gateway')
 let store: ObjectStore
 let dispose: () => Promise<void>
 beforeEach(async () => {
@@ -39,7 +41,7 @@ function gateway(own: ObjectStore): { readonly loads: LoadService; readonly queu
     STRATA_TOKEN_FILE: '/unused',
     STRATA_NODE_SECRET_FILE: '/unused',
   })
-  const loads = new LoadService(own, requests as Requests, signals as unknown as Signals, config)
+  const loads = new LoadService(own, requests as Requests, signals as unknown as Signals, config, metrics)
   return { loads, queued }
 }
 

@@ -13,6 +13,7 @@ import {
 import { IndexMemory } from '@strata/layers'
 import { asCode, asStrataError, Background, failpoint, StrataError } from '@strata/base'
 import { parseReference } from '@strata/oci'
+import type { ServiceMetrics } from '@strata/platform'
 import { QUEUES, Signals } from '@strata/queue'
 import {
   BlobStore,
@@ -26,7 +27,7 @@ import {
   type LeaseRun,
 } from '@strata/store'
 import type { IncomingMessage } from 'node:http'
-import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from '../config.js'
 import { Requests } from '../jobs/requests.js'
 import type { CallersFile } from './callers-file.js'
 
@@ -78,7 +79,13 @@ export class LoadService implements OnApplicationShutdown {
     private readonly requests: Requests,
     private readonly signals: Signals,
     @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+    @Inject(METRICS) metrics: ServiceMetrics,
   ) {
+    const open = metrics.gauge('strata_uploads_in_progress')
+    metrics.onScrape(() => {
+      open.set({ kind: 'stream' }, this.#open.body)
+      open.set({ kind: 'file' }, this.#open.file)
+    })
     this.#limits = {
       bytes: config.STRATA_MAX_ARCHIVE_BYTES,
       entries: config.STRATA_MAX_ARCHIVE_ENTRIES,

@@ -10,6 +10,7 @@ import {
   type Repository,
   type Tag,
 } from '@strata/oci'
+import type { ServiceMetrics } from '@strata/platform'
 import {
   Leases,
   OBJECT_STORE,
@@ -19,7 +20,7 @@ import {
   type ObjectStore,
   type UploadStatus,
 } from '@strata/store'
-import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from '../config.js'
 import type { ManifestReference } from './names.js'
 import { OpenUploads } from './open-uploads.js'
 import { PushedLayers } from './pushed-layers.js'
@@ -53,11 +54,20 @@ export class PushService {
     private readonly repositories: Repositories,
     private readonly layers: PushedLayers,
     @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
+    @Inject(METRICS) metrics: ServiceMetrics,
   ) {
+    const open = metrics.gauge('strata_uploads_in_progress')
+    metrics.onScrape(() => open.set({ kind: 'push' }, this.#open))
+    const rehashes = metrics.counter('strata_upload_rehashes_total')
+    const rehashedBytes = metrics.counter('strata_upload_rehashed_bytes_total')
     this.#uploads = new Uploads(store, repositories.blobs, {
       bytes: config.STRATA_MAX_BLOB_BYTES,
       ...pushTimesIn(config),
       readingBack: (work) => this.#receiving(work),
+      onReadBack: (bytes) => {
+        rehashes({})
+        rehashedBytes({}, bytes)
+      },
     })
     this.#leases = new Leases(store)
     this.#begun = new OpenUploads(this.#leases, config.STRATA_MAX_PUSH_UPLOADS)

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import { digestOf, hexOf, MEDIA, type DiffId, type Digest } from '@strata/oci'
-import { bodyLimits, closeListener, createHttpApp, openListener } from '@strata/platform'
+import { bodyLimits, closeListener, createHttpApp, Metrics, openListener } from '@strata/platform'
 import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, keys, openStore, type ObjectStore } from '@strata/store'
@@ -58,7 +58,8 @@ async function gateway(environment: Record<string, string>): Promise<Gateway> {
     STRATA_LOG_LEVEL: 'silent',
     ...environment,
   })
-  const { app, handler } = await createHttpApp(apis(config), {
+  const metrics = (await Metrics.open()).of('gateway')
+  const { app, handler } = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
     errorTrees: [{ prefix: '/v2', form: registryErrors }],

@@ -3,7 +3,7 @@ import { All, Controller, Inject, Logger, Req, Res } from '@nestjs/common'
 import { ApiExcludeController } from '@nestjs/swagger'
 import { asStrataError, StrataError } from '@strata/base'
 import { MEDIA, type Algorithm, type Repository, type Tag } from '@strata/oci'
-import { answerEarly, bodyLimits, closedSignal, ReadsAnyBody, RequestBodies } from '@strata/platform'
+import { answerEarly, bodyLimits, closedSignal, nameRoute, ReadsAnyBody, RequestBodies } from '@strata/platform'
 import type { Chunk, UploadStatus } from '@strata/store'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
@@ -15,7 +15,7 @@ import { linkTo, pageIn } from './page.js'
 import { PushService } from './push.service.js'
 import { RegistryService } from './registry.service.js'
 import { chunkOf, type SlowestClient } from './request-chunk.js'
-import { routeOf, type Call, type Operation } from './routes.js'
+import { patternOf, routeOf, type Call, type Operation } from './routes.js'
 
 type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => Promise<void>
 
@@ -61,6 +61,7 @@ export class RegistryController {
   @ReadsAnyBody()
   async serve(@Req() request: FastifyRequest, @Res() reply: FastifyReply): Promise<void> {
     const call = routeOf(request.method, request.raw.url ?? '')
+    nameRoute(request.raw, patternOf(call.operation))
     reply.raw.setHeader('docker-distribution-api-version', 'registry/2.0')
     try {
       await this.#handlers[call.operation](call, request, reply)

@@ -10,10 +10,10 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify'
 import type { ErrorCode } from '@strata/base'
 import { Images, Repositories } from '@strata/images'
 import { digestOf, MEDIA, parseReference, parseTagged, type Digest } from '@strata/oci'
-import { bodyLimits, closeListener, createHttpApp, openListener } from '@strata/platform'
+import { bodyLimits, closeListener, createHttpApp, Metrics, openListener } from '@strata/platform'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, Leases, openStore, type LeaseRun, type ObjectStore } from '@strata/store'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { apis } from '../apis.js'
 import { gatewayAuthentication } from '../authentication.js'
 import { gatewayConfigSchema } from '../config.js'
@@ -44,10 +44,12 @@ beforeAll(async () => {
     STRATA_UPLOAD_IDLE_MS: '5000',
   })
   store = await openStore(config, () => undefined)
-  const made = await createHttpApp(apis(config), {
+  const metrics = (await Metrics.open()).of('gateway')
+  const made = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
     errorTrees: [{ prefix: '/v2', form: registryErrors }],
+    metrics,
   })
   app = made.app
   server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, {
@@ -718,4 +720,78 @@ it('sha512 is a digest as any other', async () => {
   expect(await errorOf(await ask('/v2/push/long/blobs/uploads/?digest-algorithm=md5', { method: 'POST' }))).toBe(
     '400 DIGEST_INVALID',
   )
+})
+
+describe('the metrics', () => {
+  const scrape = async (): Promise<string> =>
+    (await ask('/metrics', { headers: { authorization: `Bearer ${TOKEN}` } })).text()
+  const value = async (series: string): Promise<number> => {
+    const line = (await scrape()).split('\n').find((one) => one.startsWith(`${series} `))
+    return Number(line?.slice(series.length + 1) ?? 0)
+  }
+
+  it('are for those who have the token', async () => {
+    for (const headers of [{ authorization: '' }, { authorization: basic('any', TOKEN) }])
+      expect((await ask('/metrics', { headers })).status).toBe(401)
+    const answer = await ask('/metrics', { headers: { authorization: `Bearer ${TOKEN}` } })
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([
+      200,
+      'text/plain; version=0.0.4; charset=utf-8',
+    ])
+    const text = await answer.text()
+    for (const queue of ['ingest', 'extract', 'runtime', 'storage', 'collect'])
+      expect(text).toContain(`strata_queue_jobs{service="gateway",queue="${queue}",state="waiting"} 0\n`)
+  })
+
+  it('have the patterns of the routes, and no name, tag or digest', async () => {
+    const paths = (n: number): string[] => [
+      `/v2/m${n}/x/tags/list`,
+      `/v2/m${n}/manifests/v${n}`,
+      `/v2/m${n}/manifests/${digestOf(String(n))}`,
+      `/v2/m${n}/blobs/${digestOf(String(n))}`,
+      `/v2/m${n}/blobs/uploads/${n}`,
+      `/v2/m${n}/referrers/${digestOf(String(n))}`,
+      `/v2/${n}`,
+      `/v1/images/m${n}`,
+    ]
+    const askAll = async (n: number): Promise<void> => {
+      for (const path of paths(n)) await (await ask(path)).arrayBuffer()
+    }
+    await askAll(0)
+    const before = await scrape()
+    for (let n = 1; n <= 25; n++) await askAll(n)
+    const after = await scrape()
+    const seriesOf = (text: string) =>
+      text
+        .split('\n')
+        .filter((line) => line.startsWith('strata_http') && !line.includes('route="/metrics"'))
+        .map((line) => line.replace(/ \S+$/, ''))
+    expect(seriesOf(after)).toEqual(seriesOf(before))
+    for (const route of ['tags/list', 'manifests/<reference>', 'blobs/<digest>', 'blobs/uploads/<upload>'])
+      expect(after).toContain(`method="GET",route="/v2/<name>/${route}",status="4xx"`)
+    expect(after).toContain('method="GET",route="/v1/images/:ref",status="4xx"')
+    expect(after).toContain('method="GET",route="/v2/*",status="4xx"')
+  })
+
+  it('tell of uploads that are under way, and of those that were hashed again', async () => {
+    const bytes = random(2_000)
+    const location = await begin('metrics/app')
+    const patch = request({
+      ...urlParts(),
+      path: location,
+      method: 'PATCH',
+      headers: { authorization: basic('any', TOKEN) },
+    })
+    patch.write(bytes.subarray(0, 1_000))
+    await expect.poll(() => value('strata_uploads_in_progress{service="gateway",kind="push"}')).toBe(1)
+    patch.end(bytes.subarray(1_000))
+    const [answer] = (await once(patch, 'response')) as [IncomingMessage]
+    expect(answer.resume().statusCode).toBe(202)
+    const rehashes = 'strata_upload_rehashes_total{service="gateway"}'
+    const before = await value(rehashes)
+    expect((await finish(location, digestOf(bytes, 'sha512'))).status).toBe(201)
+    expect((await value(rehashes)) - before).toBe(1)
+    expect(await value('strata_upload_rehashed_bytes_total{service="gateway"}')).toBeGreaterThanOrEqual(2_000)
+    expect(await value('strata_uploads_in_progress{service="gateway",kind="push"}')).toBe(0)
+  })
 })

@@ -36,6 +36,11 @@ export interface Call {
   readonly query: URLSearchParams
 }
 
+/** The pattern of a route's path, as `/v2/<name>/tags/list`. */
+export function patternOf(operation: Operation): string {
+  return `/v2/${ROUTES.find(([name]) => name === operation)![2]}`
+}
+
 /**
  * Finds the route of a request. `url` is the request's, undecoded.
  * @throws StrataError `not_found`; `name_invalid` for an encoded slash, `bad_request` for a path

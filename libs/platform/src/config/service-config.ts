@@ -42,7 +42,7 @@ export const serviceConfigShape = {
     .refine((text) => text.startsWith('/') || isHostPort(text), 'must be HOST:PORT or the absolute path of a socket')
     .optional()
     .describe(
-      'HOST:PORT, or the path of a unix socket, where /health/live and /health/ready answer; no token is asked for',
+      'HOST:PORT, or the path of a unix socket, where /health/live, /health/ready and /metrics answer; no token is asked for',
     ),
   STRATA_MAX_CONNECTIONS: z.coerce
     .number()

@@ -11,6 +11,8 @@ import { closeAfter, continueBody } from '../listener/connection.js'
 import { answerUnread, hasBody } from './early-answer.js'
 import { ErrorFilter, failureOf } from './error-filter.js'
 import { errorFormOf, type ErrorTree } from './error-form.js'
+import { countRequests, nameRoute } from '../metrics/request-metrics.js'
+import type { ServiceMetrics } from '../metrics/metrics.js'
 import { ServiceLogger } from '../service/logging.js'
 import type { Readiness } from '../service/readiness.js'
 import { Refusals } from './refusals.js'
@@ -31,6 +33,8 @@ export interface HttpAppOptions {
   readonly jsonTypes?: readonly string[]
   /** Trees of routes whose errors have another form than `application/problem+json`. */
   readonly errorTrees?: readonly ErrorTree[]
+  /** Requests are counted there. */
+  readonly metrics?: ServiceMetrics
   /** Adds to the application before its routes are made. */
   readonly prepare?: (app: NestFastifyApplication) => void
 }
@@ -70,7 +74,7 @@ const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000, members: 100_000 }
  */
 export async function createHttpApp(
   module: DynamicModule,
-  { authentication, bodies: limits, jsonTypes = [], errorTrees = [], prepare }: HttpAppOptions,
+  { authentication, bodies: limits, jsonTypes = [], errorTrees = [], metrics, prepare }: HttpAppOptions,
 ): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
   let handler: RequestListener | undefined
   const refusals = new Refusals((line) => new NestLogger('http').log(line))
@@ -104,6 +108,7 @@ export async function createHttpApp(
   // The adapter runs this before all other hooks and before every middleware; Fastify runs it for
   // unknown paths too.
   adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
+    if (request.routeOptions.url !== undefined) nameRoute(request.raw, request.routeOptions.url)
     const refused = refusalOf(request, authentication)
     if (refused) {
       refuse(request, reply, refused)
@@ -140,7 +145,7 @@ export async function createHttpApp(
   await app.init()
   await fastify.ready()
   if (!handler) throw new StrataError('internal', 'the HTTP server was not made')
-  return { app, handler }
+  return { app, handler: metrics ? countRequests(handler, metrics) : handler }
 }
 
 /**

@@ -12,6 +12,8 @@ export interface Turn {
   awaitsContinue: boolean
   /** The client may stop reading the answer for as long as it likes. */
   mayPause: boolean
+  /** The pattern of the request's route, once it is known (request-metrics.ts). */
+  route: string | undefined
 }
 
 /**
@@ -20,7 +22,7 @@ export interface Turn {
  *
  * Who changes what:
  * - `turns` belongs to turns.ts.
- * - `taken` belongs to unread-answers.ts.
+ * - `taken` belongs to unread-answers.ts, `counted` to request-metrics.ts.
  * - The functions of this file are for handlers, which only know a request or a response.
  *
  * A connection that leaves HTTP (upgrade.ts) waits for its turn like every other request. Its turn
@@ -43,13 +45,22 @@ export interface Connection {
   isEnding: boolean
   /** What the kernel had taken of the answers when it last took something, and when that was. */
   taken: { readonly bytes: number; readonly at: number }
+  /** Bytes of the connection that are in the metrics. */
+  counted: { readonly received: number; readonly sent: number }
 }
 
 const connections = new WeakMap<Socket, Connection>()
 
 /** Begins the record of a connection, before anything of it is read. */
 export function acceptConnection(socket: Socket, listener: Listener): void {
-  connections.set(socket, { socket, listener, turns: [], isEnding: false, taken: { bytes: 0, at: 0 } })
+  connections.set(socket, {
+    socket,
+    listener,
+    turns: [],
+    isEnding: false,
+    taken: { bytes: 0, at: 0 },
+    counted: { received: 0, sent: 0 },
+  })
 }
 
 /** The record of a connection; `undefined` if its server was not made by `openListener`. */
@@ -71,7 +82,7 @@ export function listenerOf(request: IncomingMessage): Listener | undefined {
  * the answer.
  */
 export function continueBody(response: ServerResponse): void {
-  const turn = turnOf(response.req)
+  const turn = turnOf(response.req)?.turn
   if (!turn?.awaitsContinue) return
   turn.awaitsContinue = false
   if (!response.headersSent) response.writeContinue()
@@ -82,7 +93,7 @@ export function continueBody(response: ServerResponse): void {
  * Use it only for answers that hold little meanwhile, or that bound what they hold.
  */
 export function letClientPause(request: IncomingMessage): void {
-  const turn = turnOf(request)
+  const turn = turnOf(request)?.turn
   if (turn) turn.mayPause = true
 }
 
@@ -118,6 +129,12 @@ export function destroyAtNext(socket: Socket): void {
  */
 const STOP_PARSING = 2
 
-function turnOf(request: IncomingMessage): Turn | undefined {
-  return connectionOf(request.socket)?.turns.find((turn) => turn.request === request)
+/**
+ * The turn of a request that is not answered yet; `undefined` if its server was not made by
+ * `openListener`.
+ */
+export function turnOf(request: IncomingMessage): { readonly turn: Turn; readonly connection: Connection } | undefined {
+  const connection = connectionOf(request.socket)
+  const turn = connection?.turns.find((one) => one.request === request)
+  return connection && turn && { turn, connection }
 }

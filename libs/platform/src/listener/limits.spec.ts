@@ -8,6 +8,7 @@ import { allowEveryone } from '../http/authentication.js'
 import { closeListener, openListener, type ListenerLimits } from './open-listener.js'
 import { openHealth } from './health-listener.js'
 import { createHttpApp } from '../http/http-app.js'
+import type { MetricsPage } from '../metrics/metrics.js'
 import { loggingModule } from '../service/logging.js'
 import { LIMITS } from '../testing/limits.js'
 import { Probe, Probed } from '../testing/probe-app.js'
@@ -38,7 +39,8 @@ const LISTENERS: [name: string, open: (limits: ListenerLimits) => Promise<() => 
   [
     'for health',
     async (limits) => {
-      const health = await openHealth(path, () => Promise.resolve([]), limits)
+      const scrape = (): Promise<MetricsPage> => Promise.resolve({ contentType: 'text/plain', text: '' })
+      const health = await openHealth(path, () => Promise.resolve([]), scrape, limits)
       return () => health.close()
     },
   ],

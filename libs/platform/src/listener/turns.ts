@@ -35,7 +35,7 @@ export class Turns {
   constructor(private readonly unread: UnreadAnswers) {}
 
   /** Serves a request that has just arrived, now or later. */
-  take(turn: Omit<Turn, 'mayPause'>): void {
+  take(turn: Omit<Turn, 'mayPause' | 'route'>): void {
     const { request } = turn
     const { socket } = request
     const connection = connectionOf(socket)
@@ -44,7 +44,7 @@ export class Turns {
       socket.destroy()
       return
     }
-    connection.turns.push({ ...turn, mayPause: false })
+    connection.turns.push({ ...turn, mayPause: false, route: undefined })
     if (connection.turns.length === 1) this.#serve(connection)
   }
 

@@ -111,6 +111,8 @@ export function takeOver(
     )
   const { socket } = upgrade
   upgrade.isTaken = true
+  // For the log and the metrics: Node does not write this answer.
+  response.statusCode = 101
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
   socket.write(
     [`HTTP/1.1 101 ${STATUS_CODES[101]}`, ...lines, 'connection: Upgrade', `upgrade: ${PROTOCOL}`, '', ''].join('\r\n'),

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openHealth } from '../listener/health-listener.js'
+import { Metrics } from '../metrics/metrics.js'
 import { LIMITS } from '../testing/limits.js'
 import { NOT_READY, Readiness, storeAnswers, type NotReady } from './readiness.js'
 
@@ -53,7 +54,13 @@ describe('the health listener', () => {
   it('tells whether the process lives, and why it does not serve', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'strata-health-'))
     let reasons: readonly NotReady[] = ['starting']
-    const health = await openHealth(join(folder, 's'), () => Promise.resolve(reasons), LIMITS)
+    const metrics = await Metrics.open()
+    const health = await openHealth(
+      join(folder, 's'),
+      () => Promise.resolve(reasons),
+      () => metrics.scrape(),
+      LIMITS,
+    )
     expect(await ask(join(folder, 's'), '/health/live')).toEqual({ status: 200, text: '{"status":"live"}' })
     expect(await ask(join(folder, 's'), '/health/ready')).toEqual({
       status: 503,
@@ -62,6 +69,10 @@ describe('the health listener', () => {
     reasons = []
     expect(await ask(join(folder, 's'), '/health/ready')).toEqual({ status: 200, text: '{"status":"ready"}' })
     expect((await ask(join(folder, 's'), '/v1/info')).status).toBe(404)
+    expect(await ask(join(folder, 's'), '/metrics')).toMatchObject({
+      status: 200,
+      text: expect.stringContaining('process_cpu_seconds_total') as string,
+    })
     await health.close()
     rmSync(folder, { recursive: true })
   })

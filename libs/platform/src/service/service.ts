@@ -5,6 +5,8 @@ import type { z } from 'zod'
 import { describeConfig, readConfig } from '../config/config.js'
 import { listenerText } from '../listener/listener.js'
 import { openHealth } from '../listener/health-listener.js'
+import { Metrics, type ServiceMetrics } from '../metrics/metrics.js'
+import { reportReadiness } from '../metrics/observers.js'
 import { awaited, runProcess } from './process.js'
 import type { NotReady } from './readiness.js'
 import { listenerLimits, type serviceConfigShape } from '../config/service-config.js'
@@ -29,8 +31,11 @@ export interface Service<S extends z.ZodObject<typeof serviceConfigShape> = z.Zo
   readonly summary: string
   /** Its environment: all variables, each with a description. */
   readonly config: S
-  /** Resolves when it serves. If it throws, nothing of it is left running. */
-  start(config: z.infer<S>): Promise<RunningService>
+  /**
+   * Resolves when it serves. If it throws, nothing of it is left running.
+   * @param metrics this service's share of the process's
+   */
+  start(config: z.infer<S>, metrics: ServiceMetrics): Promise<RunningService>
 }
 
 /**
@@ -54,12 +59,19 @@ export function runService<S extends z.ZodObject<typeof serviceConfigShape>>(ser
       )
 
     const config = readConfig(service.config, process.env)
+    const metrics = (await Metrics.open()).of(service.name)
     let notReady = (): Promise<readonly NotReady[]> => Promise.resolve(['starting'])
+    reportReadiness(metrics, () => notReady())
     const health =
       config.STRATA_HEALTH === undefined
         ? undefined
-        : await openHealth(config.STRATA_HEALTH, () => notReady(), listenerLimits(config))
-    const starting = service.start(config)
+        : await openHealth(
+            config.STRATA_HEALTH,
+            () => notReady(),
+            () => metrics.scrape(),
+            listenerLimits(config),
+          )
+    const starting = service.start(config, metrics)
     // Told to end before it serves: a start that hangs is left as it is, any other is brought to
     // its end, so that it can let go of all that it took.
     const running = await Promise.race([starting, ending.then(() => sleep(config.STRATA_DRAIN_MS, undefined))])

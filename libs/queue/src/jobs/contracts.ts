@@ -217,3 +217,5 @@ export const QUEUES = {
   runtimeOn: (node: string) => `runtime.${node}`,
   assembleOn: (node: string) => `assemble.${node}`,
 }
+/** The queues that are not one node's. */
+export const SHARED_QUEUES = Object.values(QUEUES).filter((queue) => typeof queue === 'string')

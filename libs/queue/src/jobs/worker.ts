@@ -109,6 +109,19 @@ export interface WorkerOptions<K extends QueueKind> {
 }
 
 /**
+ * How a run of a job ended. `suspended`: the job will be run again, since it waits for its children
+ * or was put back, or another worker has it.
+ */
+type RunOutcome = 'completed' | 'failed' | 'cancelled' | 'suspended'
+
+/** Gets each run of a job in this process. */
+export interface JobObserver {
+  /** @param job a name of a contract, or `unknown` */
+  started(job: JobName | 'unknown'): void
+  ended(job: JobName | 'unknown', outcome: RunOutcome, seconds: number): void
+}
+
+/**
  * How the queue treats a worker that stops answering (docs/architecture.md, "Jobs"): the job of a
  * killed worker is taken up again within 9 s, so that all is right within 20 s on a busy machine
  * too (docs/failures.md). If the worker was only slow, an idempotent job runs twice.
@@ -152,6 +165,7 @@ export class JobWorker<K extends QueueKind> {
     private readonly journal: Journal,
     private readonly signals: Signals,
     private readonly options: WorkerOptions<K>,
+    private readonly observer?: JobObserver,
   ) {
     const missing = QUEUE_JOBS[options.kind].filter((name) => !(name in options.handlers))
     if (missing.length > 0)
@@ -180,6 +194,10 @@ export class JobWorker<K extends QueueKind> {
         if (job && this.#stopping.delete(job)) this.#tellStopped(job)
       })
     this.#stopListening = signals.onCancelled((id) => this.#endWaiting(id))
+  }
+
+  get queue(): string {
+    return this.options.queue
   }
 
   /** Takes no more jobs until `resume`; those under way go on. */
@@ -225,8 +243,13 @@ export class JobWorker<K extends QueueKind> {
 
   async #workInContext(job: Job, lock: JobLock, isTaken: boolean): Promise<unknown> {
     const name = job.name as JobName
+    const isKnown = (QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name)
+    const label = isKnown ? name : 'unknown'
+    const begun = performance.now()
+    let outcome: RunOutcome = 'completed'
+    this.observer?.started(label)
     try {
-      if (!(QUEUE_JOBS[this.options.kind] as readonly string[]).includes(name))
+      if (!isKnown)
         throw new StrataError('bad_request', `the queue ${this.options.queue} has no job ${JSON.stringify(job.name)}`)
       const parsed = CONTRACTS[name].data.safeParse(job.data)
       if (!parsed.success)
@@ -239,10 +262,13 @@ export class JobWorker<K extends QueueKind> {
         await this.journal.complete(parsed.data.root, result, lock)
       return result
     } catch (error) {
+      outcome = outcomeOf(error)
       if (endsRunOnly(error)) throw error
       this.#logInternal(job, error)
       await this.#fail(job, error, lock)
       throw new UnrecoverableError(encodeFailure(error))
+    } finally {
+      this.observer?.ended(label, outcome, (performance.now() - begun) / 1_000)
     }
   }
 
@@ -430,6 +456,11 @@ export class JobWorker<K extends QueueKind> {
     const whose = typeof root === 'string' ? `the request ${root}` : `the job ${job.id ?? ''}`
     this.options.onError?.(new Error(`${job.name} of ${whose} failed inside: ${internals(error)}`, { cause: thrown }))
   }
+}
+
+function outcomeOf(error: unknown): RunOutcome {
+  if (endsRunOnly(error)) return 'suspended'
+  return asStrataError(error).code === 'cancelled' ? 'cancelled' : 'failed'
 }
 
 /**

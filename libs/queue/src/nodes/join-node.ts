@@ -2,6 +2,7 @@ import type { StrataError } from '@strata/base'
 import { QueueClient } from '../client.js'
 import { NodeMembership } from './membership.js'
 import { nodeIdentity } from './node-identity.js'
+import type { JobObserver } from '../jobs/worker.js'
 import type { NodePart } from './node-status.js'
 
 export interface JoinOptions {
@@ -21,6 +22,8 @@ export interface JoinOptions {
     clear(id: string): Promise<void>
   }
   readonly warn: (message: string) => void
+  /** Gets the runs of jobs, for metrics. */
+  readonly observer?: JobObserver
 }
 
 /**
@@ -31,11 +34,11 @@ export interface JoinOptions {
  * @throws StrataError `node_exists`, `node_removed`, and what `open` throws
  */
 export async function joinNode<T>(
-  { config, part, boot, removed, warn }: JoinOptions,
+  { config, part, boot, removed, warn, observer }: JoinOptions,
   open: (queue: QueueClient, membership: NodeMembership) => Promise<T>,
 ): Promise<T> {
   const identity = nodeIdentity(config.STRATA_NODE, config.STRATA_NODE_FOLDER, boot)
-  const queue = await QueueClient.forWork(config.STRATA_REDIS)
+  const queue = await QueueClient.forWork(config.STRATA_REDIS, observer)
   let membership: NodeMembership | undefined
   try {
     if (config.STRATA_REJOIN) await removed.clear(identity.id)

@@ -8,6 +8,7 @@ import { FolderStore } from '../folder/folder-store.js'
 import { mendTail } from '../mend-tail.js'
 import { migrateStore } from './migrations.js'
 import type { ObjectStore } from './object-store.js'
+import { observedStore, type StoreObserver } from './observed-store.js'
 
 /** The injection token of the process's `ObjectStore`. */
 export const OBJECT_STORE = Symbol('object store')
@@ -69,10 +70,19 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
  * The store that a valid configuration names, ready for use. Its data have the version that this
  * release knows (migrations.ts). `warn` gets a sentence for each image and upload that a loss of
  * power has taken from a folder (mend-tail.ts), and for other faults that do not stop the start; by
- * default it is a process warning.
+ * default it is a process warning. `observe` gets every call of the store, for metrics.
  * @throws StrataError `data_newer` if a newer release has used the store
  */
-export async function openStore(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
+export async function openStore(
+  config: StoreConfig,
+  warn?: (message: string) => void,
+  observe?: StoreObserver,
+): Promise<ObjectStore> {
+  const store = await openPlain(config, warn)
+  return observe ? observedStore(store, observe) : store
+}
+
+async function openPlain(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
   const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
   const tell = warn ?? ((message: string) => process.emitWarning(message))
   if (bucket === undefined) {

@@ -27,6 +27,8 @@ export interface UploadLimits extends PushTimes {
    * such work.
    */
   readonly readingBack?: <T>(work: () => Promise<T>) => Promise<T>
+  /** Gets the bytes of each upload that was read back, for metrics. */
+  readonly onReadBack?: (bytes: number) => void
 }
 
 /** A chunk. What it says of itself is checked. */
@@ -395,6 +397,7 @@ export class Uploads {
         }
         this.#rehashed += size
       }
+      this.limits.onReadBack?.(bytesOf(upload))
       return hash
     }
     const work = (): Promise<ContinuedHash> => this.#beating(run, read)

@@ -42,6 +42,14 @@ const reasons = async (): Promise<Record<string, readonly string[]>> => {
   said['tcp'] = body.reasons ?? []
   return said
 }
+/** What its metrics say. */
+const toldOf = async (service: (typeof SERVICES)[number]): Promise<{ isUp: boolean; hasQueues: boolean }> => {
+  const text = await strata.metrics(service)
+  return {
+    isUp: text.includes(`strata_up{service="${service}"} 1\n`),
+    hasQueues: text.includes(`strata_queue_jobs{service="${service}"`),
+  }
+}
 const all = (...one: string[]): Record<string, string[]> =>
   Object.fromEntries([...SERVICES, 'tcp'].map((name) => [name, one]))
 const isSaid = (expected: Record<string, string[]>): Promise<void> =>
@@ -51,12 +59,16 @@ it('every service says whether it serves, and what is away', async () => {
   await isSaid(all())
   expect(await (await fetch(`${url}/v1/health/live`)).json()).toEqual({ status: 'live' })
 
+  for (const service of SERVICES) expect(await toldOf(service)).toEqual({ isUp: true, hasQueues: true })
+
   await strata.redis.stop('SIGKILL')
   await isSaid(all(REDIS))
+  for (const service of SERVICES) expect(await toldOf(service)).toEqual({ isUp: false, hasQueues: false })
   await s3.kill()
   await isSaid(all(REDIS, STORE))
   await strata.redis.start()
   await isSaid(all(STORE))
+  for (const service of SERVICES) expect(await toldOf(service)).toEqual({ isUp: false, hasQueues: true })
   await s3.start()
   await isSaid(all())
 })

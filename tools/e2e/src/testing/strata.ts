@@ -256,6 +256,13 @@ export class StrataUnderTest {
     return { ...answer.json<{ reasons?: string[] }>(), status: answer.status }
   }
 
+  /** The metrics of a service that runs apart. */
+  async metrics(service: Service): Promise<string> {
+    const answer = await this.request('GET', '/metrics', undefined, { socket: healthSocket(this, service, undefined) })
+    if (answer.status !== 200) throw new Error(`metrics: ${answer.status}`)
+    return answer.bytes.toString()
+  }
+
   /**
    * Ends one group or all, and waits until its processes are gone; gives their exit codes. All by
    * SIGTERM: Redis too; by SIGKILL it stays, as a private one does.

@@ -1,0 +1,75 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { turnOf, type Connection, type Turn } from '../listener/connection.js'
+import type { ServiceMetrics } from './metrics.js'
+
+/** A method that is none of these has no route of ours. */
+const METHODS: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
+
+/** A request whose answer has not ended. */
+interface OpenRequest {
+  readonly turn: Turn
+  readonly connection: Connection
+}
+
+/**
+ * Counts the requests of a service: how many, how they ended, how long they took and what they
+ * moved. By the patterns of their routes: a path never becomes a label.
+ *
+ * Bytes are those of the connection, and count for the request that is under way. Those of a long
+ * upload or download count when they are scraped, not only at its end.
+ */
+export function countRequests(handler: RequestListener, metrics: ServiceMetrics): RequestListener {
+  const requests = metrics.counter('strata_http_requests_total')
+  const seconds = metrics.histogram('strata_http_request_duration_seconds')
+  const received = metrics.counter('strata_http_received_bytes_total')
+  const sent = metrics.counter('strata_http_sent_bytes_total')
+  const inProgress = metrics.gauge('strata_http_requests_in_progress')
+  const open = new Set<OpenRequest>()
+
+  const countBytes = ({ turn, connection }: OpenRequest): void => {
+    const { bytesRead, bytesWritten } = connection.socket
+    const labels = labelsOf(turn)
+    received(labels, bytesRead - connection.counted.received)
+    sent(labels, bytesWritten - connection.counted.sent)
+    connection.counted = { received: bytesRead, sent: bytesWritten }
+  }
+  metrics.onScrape(() => {
+    inProgress.set({}, open.size)
+    for (const request of open) countBytes(request)
+  })
+
+  return (request, response) => {
+    const found = turnOf(request)
+    if (found) {
+      const begun = performance.now()
+      open.add(found)
+      response.once('close', () => {
+        open.delete(found)
+        const labels = labelsOf(found.turn)
+        requests({ ...labels, status: statusOf(response) })
+        seconds(labels, (performance.now() - begun) / 1_000)
+        countBytes(found)
+      })
+    }
+    handler(request, response)
+  }
+}
+
+function labelsOf({ request, route }: Turn): { method: string; route: string } {
+  const { method = '' } = request
+  return { method: METHODS.includes(method) ? method : 'other', route: route ?? 'none' }
+}
+
+/** A connection that was taken over (upgrade.ts) has a status, and no headers of this response. */
+function statusOf({ statusCode, headersSent }: ServerResponse): string {
+  return headersSent || statusCode === 101 ? `${Math.floor(statusCode / 100)}xx` : 'none'
+}
+
+/**
+ * Says which route a request has, by its pattern. Fastify's is said before the handler runs; a
+ * handler that has routes of its own says the one that it finds.
+ */
+export function nameRoute(request: IncomingMessage, pattern: string): void {
+  const found = turnOf(request)
+  if (found) found.turn.route = pattern
+}
