@@ -86,7 +86,7 @@ export const gatewayConfigSchema = z
       .max(10_000)
       .default(100)
       .describe(
-        'Limit: bodies of chunks and blobs that clients of the registry send at once. The next one is refused with 429',
+        'Limit: bodies of chunks and blobs that clients of the registry send at once. The next one is refused with 503',
       ),
     STRATA_MAX_PUSH_UPLOADS: z.coerce
       .number()
@@ -95,7 +95,7 @@ export const gatewayConfigSchema = z
       .max(100_000)
       .default(5_000)
       .describe(
-        'Limit: uploads of the registry that this gateway has begun and that have not ended. The next one is refused with 429',
+        'Limit: uploads of the registry that this gateway has begun and that have not ended. The next one is refused with 503',
       ),
     STRATA_PUSH_MIN_RATE: z.coerce
       .number()

@@ -464,6 +464,37 @@ describe('docker', () => {
     engine.docker('rmi', '-f', name)
     engine.docker('pull', '-q', name)
   })
+
+  it('waits for room where the gateway takes no more bodies', async (context) => {
+    if (absent.length > 0) context.skip(`it needs ${absent.join(', ')}`)
+    const name = await imported('docker/small:1', randomBytes(1_000))
+    await strata.stop('SIGTERM', 'gateway')
+    await strata.startGroup(['gateway'], false, { environment: { STRATA_MAX_PUSHES: '1' } })
+    await strata.ready()
+    const location = String((await strata.request('POST', '/v2/pushed/slow/blobs/uploads/')).headers.location)
+    const leave = new AbortController()
+    const { promise: isTaken, resolve: taken } = Promise.withResolvers<undefined>()
+    async function* slow() {
+      yield randomBytes(1_000_000)
+      taken(undefined)
+      await new Promise(() => undefined)
+    }
+    const body = strata
+      .request('PATCH', location, Readable.from(slow()), { signal: leave.signal })
+      .catch(() => undefined)
+    await isTaken
+    const refusals = (): number => engine.log().split('503 Service Unavailable').length
+    const before = refusals()
+    const push = spawn(...engine.command('push', '-q', name), { stdio: ['ignore', 'ignore', 'pipe'] })
+    const errors = text(push.stderr)
+    const ended = once(push, 'exit')
+    await until(() => refusals() > before || push.exitCode !== null, 'docker was refused')
+    leave.abort()
+    await body
+    await ended
+    expect([push.exitCode, await errors]).toEqual([0, ''])
+    expect(refusals()).toBeGreaterThan(before)
+  })
 })
 
 it('a gateway that is killed in the middle of an upload is no end of it', async () => {

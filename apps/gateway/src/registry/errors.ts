@@ -46,10 +46,12 @@ const CODES: Readonly<Partial<Record<ErrorCode, RegistryCode>>> = {
   queue_unavailable: 'UNAVAILABLE',
 }
 
-/** Statuses that clients of registries expect, where `/v1` has others. */
+/**
+ * Statuses that clients of registries expect, where `/v1` has others. Not 429 for `overloaded`:
+ * docker gives a push up at a 429, and tries again after a 503.
+ */
 const STATUSES: Readonly<Partial<Record<ErrorCode, number>>> = {
   unsupported: 400,
-  overloaded: 429,
 }
 
 /**
