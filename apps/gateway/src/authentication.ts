@@ -14,8 +14,8 @@ import type { GatewayConfig } from './config.js'
  * Under `/v2` the token may also be the password of Basic credentials, of any user, since the
  * clients of registries send nothing else. It may not be elsewhere: browsers send Basic credentials
  * by themselves, also for a form of another site. A browser that has them for `/v2` sends them with
- * scripts of other sites too, so a request that a page made is refused. No client of a registry
- * says what a page says.
+ * scripts of other sites too, so a request that such a page made is refused. No client of a
+ * registry says what a page says.
  */
 export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig): Authentication {
   const token = file === undefined ? undefined : readSecretFile(file, 'STRATA_TOKEN_FILE')
@@ -26,7 +26,7 @@ export function gatewayAuthentication({ STRATA_TOKEN_FILE: file }: GatewayConfig
         ? () => false
         : either(
             secretInHeader('authorization', token, (value) => /^bearer (.+)$/i.exec(value)?.[1]),
-            onlyUnder('/v2', notOfAPage(secretInHeader('authorization', token, passwordOf))),
+            onlyUnder('/v2', notOfOtherSites(secretInHeader('authorization', token, passwordOf))),
           ),
     refusal:
       'requests over TCP need the token: send `Authorization: Bearer <token>` (the CLI takes it from STRATA_TOKEN); a client of the registry logs in with the token as its password',
@@ -49,12 +49,15 @@ function onlyUnder(prefix: string, authenticator: Authenticator): Authenticator 
       .startsWith(`${prefix}/`) === true && authenticator(request)
 }
 
-/** `none` is an address that a person has typed. */
-function notOfAPage(authenticator: Authenticator): Authenticator {
+/**
+ * `none` is an address that a person has typed. Pages behind our own address may ask, whatever the
+ * method: of their DELETE and PUT a browser names the `Origin` too.
+ */
+function notOfOtherSites(authenticator: Authenticator): Authenticator {
   return (request) => {
     const { origin, 'sec-fetch-site': site } = request.headers
-    const isOfPerson = site === undefined || site === 'none' || site === 'same-origin'
-    return origin === undefined && isOfPerson && authenticator(request)
+    const isOfNoPage = origin === undefined && (site === undefined || site === 'none')
+    return (isOfNoPage || site === 'same-origin') && authenticator(request)
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { Body, Controller, Logger, Param, Query, Req, Res } from '@nestjs/common'
+import { Body, Controller, Param, Query, Req, Res } from '@nestjs/common'
 import { ApiBody, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
   API,
@@ -10,7 +10,7 @@ import {
   type RemoveImageResult,
 } from '@strata/api'
 import { bytesLeft } from '@strata/intake'
-import { StrataError, type ErrorCode } from '@strata/base'
+import type { ErrorCode } from '@strata/base'
 import { answerEarly, closedSignal, ReadsBody } from '@strata/platform'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { z } from 'zod'
@@ -44,8 +44,6 @@ const LOADS: readonly ErrorCode[] = [
 @ApiTags('images')
 @Controller()
 export class ImagesController {
-  readonly #logger = new Logger('images')
-
   constructor(private readonly images: ImagesService) {}
 
   @Endpoint(
@@ -85,7 +83,6 @@ export class ImagesController {
         })
         .end(result)
     } catch (error) {
-      if (!(error instanceof StrataError) || error.code === 'internal') this.#logger.error(error)
       await answerEarly(raw, response, error, bytesLeft(raw))
     }
   }

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
-import { All, Controller, Inject, Logger, Req, Res } from '@nestjs/common'
+import { All, Controller, Inject, Req, Res } from '@nestjs/common'
 import { ApiExcludeController } from '@nestjs/swagger'
-import { asStrataError, StrataError } from '@strata/base'
+import { StrataError } from '@strata/base'
 import { MEDIA, type Algorithm, type Repository, type Tag } from '@strata/oci'
 import { answerEarly, bodyLimits, closedSignal, nameRoute, ReadsAnyBody, RequestBodies } from '@strata/platform'
 import type { Chunk, UploadStatus } from '@strata/store'
@@ -44,7 +44,6 @@ export class RegistryController {
     finishUpload: (call, request, reply) => this.#finish(call, request, reply),
     cancelUpload: (call, _, reply) => this.#cancel(call, reply),
   }
-  readonly #logger = new Logger('registry')
   readonly #bodies: RequestBodies
   readonly #slowest: SlowestClient
 
@@ -68,8 +67,6 @@ export class RegistryController {
     } catch (error) {
       // All of the body was read: the filter answers.
       if (request.raw.complete) throw error
-      const { code } = asStrataError(error)
-      if (code === 'internal') this.#logger.error(error)
       reply.hijack()
       await answerEarly(request.raw, reply.raw, error, Infinity, registryErrors)
     }

@@ -369,6 +369,24 @@ it('referrers are an index, filtered by their type, page by page', async () => {
   expect(await errorOf(await ask('/v2/refs/app/referrers/none'))).toBe('400 DIGEST_INVALID')
 })
 
+it('what a manifest needs and only the store has is not told to a repository that lacks it', async () => {
+  await pushBlobs('told/has')
+  const { digest } = LAYER.descriptor
+  const refused = async (descriptor: { digest: string; size: number }): Promise<string> => {
+    const put = await putManifest(
+      'told/lacks',
+      '1',
+      part({ schemaVersion: 2, mediaType: MEDIA.manifest, config: descriptor, layers: [] }, MEDIA.manifest),
+    )
+    const { errors } = (await put.json()) as { errors: { code: string; message: string }[] }
+    return `${put.status} ${errors[0]!.code} ${errors[0]!.message.replaceAll(/sha256:[0-9a-f]+/g, 'X')}`
+  }
+  const nowhere = await refused({ ...LAYER.descriptor, digest: digestOf('nowhere') })
+  expect(nowhere).toContain('400 MANIFEST_BLOB_UNKNOWN')
+  expect(await refused({ ...LAYER.descriptor, digest })).toBe(nowhere)
+  expect(await refused({ ...LAYER.descriptor, digest, size: 1 })).toBe(nowhere)
+})
+
 it('the token is the password of any user, and Basic credentials are for the registry only', async () => {
   for (const authorization of [basic('', TOKEN), basic('someone', TOKEN), `Bearer ${TOKEN}`]) {
     const answer = await ask('/v2/', { headers: { authorization } })
@@ -394,9 +412,17 @@ it('the token is the password of any user, and Basic credentials are for the reg
     { origin: 'http://other' },
     { 'sec-fetch-site': 'cross-site' },
     { 'sec-fetch-site': 'same-site' },
+    { 'sec-fetch-site': 'none', origin: 'http://other' },
+    { 'sec-fetch-site': 'cross-site', origin: url },
   ]
   for (const headers of ofPages) expect((await askOfPage('/v2/', headers)).status, JSON.stringify(headers)).toBe(401)
-  for (const headers of [{ 'sec-fetch-site': 'none' }, { 'sec-fetch-site': 'same-origin' }])
+  // The last one is what a browser sends with a DELETE of a page behind this address.
+  const ofNone: Record<string, string>[] = [
+    { 'sec-fetch-site': 'none' },
+    { 'sec-fetch-site': 'same-origin' },
+    { 'sec-fetch-site': 'same-origin', origin: url },
+  ]
+  for (const headers of ofNone)
     expect((await askOfPage('/v2/', headers)).status, JSON.stringify(headers)).toBe(200)
   for (const path of ['/v1/images', '/v22', '/v2x/..', '//v2/']) expect((await ask(path)).status, path).toBe(401)
 })
@@ -708,6 +734,8 @@ it('tags, manifests and blobs are deleted, and uploads cancelled', async () => {
   for (const method of ['DELETE', 'GET', 'PATCH'])
     expect(await errorOf(await ask(location, { method }))).toBe('404 BLOB_UPLOAD_UNKNOWN')
   expect(await errorOf(await finish(location, digestOf('')))).toBe('404 BLOB_UPLOAD_UNKNOWN')
+  for (const id of ['-'.repeat(36), `${'0'.repeat(35)}-`, 'x'])
+    expect(await errorOf(await ask(`/v2/push/gone/blobs/uploads/${id}`)), id).toBe('404 BLOB_UPLOAD_UNKNOWN')
 })
 
 it('sha512 is a digest as any other', async () => {

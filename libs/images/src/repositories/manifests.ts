@@ -119,14 +119,17 @@ export class Manifests {
   ): Promise<PreparedManifest> {
     const { blobs, repositoryBlobs } = this.parts
     const document = readDocument(digest, bytes, mediaType, this.parts.takesSparse)
-    const held = await this.holdAll(document.blobs, digest, run, document)
-    const absent = await repositoryBlobs.add(repository, held, run.lease, { onlyIfHad: true })
-    const missing = absent.find((blob) => !document.mayLack.has(blob))
+    // First whether the repository has them: what the store says of a blob, that it is there and
+    // how long it is, is for the repositories that have it.
+    const absent = new Set(await repositoryBlobs.add(repository, document.blobs, run.lease, { onlyIfHad: true }))
+    const missing = [...absent].find((blob) => !document.mayLack.has(blob))
     if (missing !== undefined)
       throw new StrataError(
         'layer_missing',
         `manifest ${digest} needs blob ${missing}, which ${repository} does not have`,
       )
+    const sizes = new Map([...document.sizes].filter(([blob]) => !absent.has(blob)))
+    await this.holdAll(document.blobs, digest, run, { sizes, mayLack: document.mayLack })
     await blobs.add(digest, bytes, run.lease)
     return this.#describe(repository, document, bytes, kept, run)
   }

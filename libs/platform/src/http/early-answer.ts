@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { LINGER_MS } from '../listener/turns.js'
 import { problemForm, type ErrorForm } from './error-form.js'
+import { noteFailure } from './failures.js'
 
 /*
  * Answers to requests whose body is still on its way. A server that answers and closes while bytes
@@ -18,7 +19,8 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * Answers with an error, and reads and drops what still comes of the body.
+ * Answers with an error, and reads and drops what still comes of the body. Why it failed is logged
+ * as of any other request (`noteFailure`).
  *
  * @param left bytes that are still to come, where the HTTP parser cannot know it
  */
@@ -29,6 +31,7 @@ export async function answerEarly(
   left = Infinity,
   form: ErrorForm = problemForm,
 ): Promise<void> {
+  noteFailure(response, thrown, form(thrown).status)
   if (!writeError(response, form, thrown)) return
   await drop(request, Math.min(left, DROPPED_BYTES))
   response.end()

@@ -48,15 +48,27 @@ describe('a log', () => {
 
   /** An application with a GET /x, which is asked once; its lines of that request. */
   const linesOfRequest = (get: string): Record<string, unknown>[] => {
+    const lines = linesOf(get, "new Logger('answer').log((await fetch(url)).headers.get('x-request-id'))")
+    const request = lines.find(({ context }) => context === 'answer')?.['msg']
+    expect(request).toMatch(/^[0-9a-f-]{36}$/)
+    const own = lines.filter((one) => one['request'] === request)
+    expect(lines).toHaveLength(own.length + 1)
+    return own
+  }
+  /** `get` has `req` and `res` if it uses them; `ask` is what its client does. */
+  const linesOf = (get: string, ask: string): Record<string, unknown>[] => {
     const program = `
-      import { Controller, Get, Logger, Module } from '@nestjs/common'
+      import { once } from 'node:events'
+      import { Controller, Get, Logger, Module, Req, Res } from '@nestjs/common'
       import { StrataError } from ${BASE}
       const { createHttpApp } = await import(${here('http/http-app.js')})
       const { loggingModule } = await import(${here('service/logging.js')})
       const { runProcess } = await import(${here('service/process.js')})
       const { allowEveryone } = await import(${here('http/authentication.js')})
       const { openListener, closeListener } = await import(${here('listener/open-listener.js')})
-      class C { get() { ${get} } }
+      const { answerEarly } = await import(${here('http/early-answer.js')})
+      class C { async get(req, res) { ${get} } }
+      ${get.includes('res.') ? "Req()(C.prototype, 'get', 0); Res()(C.prototype, 'get', 1)" : ''}
       Get('/x')(C.prototype, 'get', Object.getOwnPropertyDescriptor(C.prototype, 'get'))
       Controller()(C)
       class M {}
@@ -67,17 +79,12 @@ describe('a log', () => {
           { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: { bytes: 1, memory: 1, timeoutMs: 1000 } },
         )
         const server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, handler, { connections: 9, headersMs: 9000, unreadMs: 9000 })
-        const answer = await fetch('http://127.0.0.1:' + server.address().port + '/x?secret=1')
-        new Logger('answer').log(answer.headers.get('x-request-id'))
+        const url = 'http://127.0.0.1:' + server.address().port + '/x?secret=1'
+        ${ask}
         await closeListener(server, 100)
         await app.close()
       })`
-    const lines = logged(program, 'debug')
-    const request = lines.find(({ context }) => context === 'answer')?.['msg']
-    expect(request).toMatch(/^[0-9a-f-]{36}$/)
-    const own = lines.filter((one) => one['request'] === request)
-    expect(lines).toHaveLength(own.length + 1)
-    return own
+    return logged(program, 'debug')
   }
 
   it('of a request has its id, which its answer has too; an application says nothing of its routes', () => {
@@ -101,6 +108,39 @@ describe('a log', () => {
     })
     expect(more).toEqual([])
     expect(JSON.stringify(said)).not.toContain('    at ')
+  })
+
+  it('of a request whose client has left has the reason, too: also of one that is answered early', () => {
+    const away = "new StrataError('store_unavailable', 'the store does not answer', { cause: new Error('timed out') })"
+    const ask = `
+      globalThis.asked = Promise.withResolvers()
+      const leaving = new AbortController()
+      fetch(url, { signal: leaving.signal }).catch(() => undefined)
+      const reply = await asked.promise
+      const closed = once(reply, 'close')
+      leaving.abort()
+      await closed`
+    const wait = "asked.resolve(res.raw); await once(res.raw, 'close');"
+    const early = `res.hijack(); await answerEarly(req.raw, res.raw, ${away})`
+    for (const get of [`${wait} throw ${away}`, `${wait} ${early}`]) {
+      const lines = linesOf(get, ask)
+      expect(lines).toMatchObject([
+        { level: 'debug', context: 'http', path: '/x', msg: 'not answered to the end' },
+        {
+          level: 'error',
+          context: 'http',
+          code: 'store_unavailable',
+          error: 'the store does not answer',
+          cause: 'timed out',
+          msg: 'failed behind its client',
+        },
+      ])
+      expect(lines[0]?.['request']).toBe(lines[1]?.['request'])
+    }
+    // The reason of an early answer is in the line of its request.
+    expect(linesOfRequest(early)).toMatchObject([
+      { level: 'error', context: 'http', path: '/x', status: 503, code: 'store_unavailable', msg: 'answered' },
+    ])
   })
 
   it('of a request that fails for an unknown reason has the stack', () => {

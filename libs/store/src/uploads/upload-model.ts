@@ -203,7 +203,7 @@ class Registry implements Model<State> {
       requests: scene.gateways.map(() => NOBODY),
       reaper: { at: 'watch', left: scene.reaps ?? 0, isUnchanged: false, listed: '' },
       collector: { at: 'list', left: scene.collections ?? 0, blobs: [], keys: [], listed: '' },
-      put: scene.manifest === undefined ? 'over' : 'hold',
+      put: scene.manifest === undefined ? 'over' : 'add',
     }
   }
 
@@ -515,14 +515,14 @@ class Registry implements Model<State> {
     if (!isOver && state.put !== 'visible') yield { ...state, over: state.over | PUT }
     const blob = state.blobs[at]
     switch (state.put) {
+      case 'add':
+        if (state.keys[at] !== -1) yield to('hold', this.#added(state, at, this.wrong === 'put' ? 0 : PUT))
+        break
       case 'hold':
-        if (blob) yield to('look', this.wrong === 'put' ? {} : this.#held(state, at, PUT))
+        yield blob ? to('look', this.wrong === 'put' ? {} : this.#held(state, at, PUT)) : to('over')
         break
       case 'look':
-        yield isOver || !blob || !isWhole(blob.pieces, state.data) ? to('over') : to('add')
-        break
-      case 'add':
-        yield state.keys[at] === -1 ? to('over') : to('name', this.#added(state, at, this.wrong === 'put' ? 0 : PUT))
+        yield isOver || !blob || !isWhole(blob.pieces, state.data) ? to('over') : to('name')
         break
       case 'name':
         yield isOver ? to('over') : to('visible', { named: true })
