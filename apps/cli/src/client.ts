@@ -5,6 +5,7 @@ import { pathOf, ROUTES, type RequestParts } from '@strata/api/routes'
 import type { Readable } from 'node:stream'
 import { DEFAULT_SOCKET, type Endpoint } from './endpoint.js'
 import { CliError, reasonOf, UnreachableError } from './errors.js'
+import { showWarnings } from './warnings.js'
 
 // Not by `import`: that asks for every export of the module, and node:http answers with the whole
 // of fetch and WebSocket, as long a start as all of Node's.
@@ -18,6 +19,12 @@ export interface Upload {
   readonly bytes: Readable
   /** Known for a file; without it the body travels chunked. */
   readonly length?: number | undefined
+}
+
+export interface Manifest {
+  readonly bytes: Buffer
+  readonly mediaType: string
+  readonly digest: string
 }
 
 const MAX_ANSWER = 64 * 1024 * 1024
@@ -99,6 +106,13 @@ export class Client {
     return this.#json<ApiAnswer<N>>(await answer)
   }
 
+  /** A manifest's bytes, and what the service says that they are. */
+  async manifest(name: string): Promise<Manifest> {
+    const response = await this.stream(urlOf('getManifest', { params: { ref: name } }))
+    const { 'content-type': mediaType = '', 'docker-content-digest': digest } = response.headers
+    return { bytes: await this.#bytes(response), mediaType, digest: String(digest ?? '') }
+  }
+
   /** The body as it comes: logs, events, archives. Ends early through `signal`. */
   async stream(path: string, signal?: AbortSignal, headers?: OutgoingHttpHeaders): Promise<IncomingMessage> {
     const { outgoing, answer } = this.#open('GET', path, headers, signal)
@@ -175,6 +189,7 @@ export class Client {
   }
 
   async #successful(response: IncomingMessage): Promise<IncomingMessage> {
+    showWarnings(response.headers.warning)
     const status = response.statusCode ?? 0
     if (status >= 200 && status < 300) return response
     const problem = asProblem(await this.#text(response))
@@ -183,6 +198,10 @@ export class Client {
   }
 
   async #text(response: IncomingMessage): Promise<string> {
+    return (await this.#bytes(response)).toString()
+  }
+
+  async #bytes(response: IncomingMessage): Promise<Buffer> {
     const chunks: Buffer[] = []
     let size = 0
     try {
@@ -194,7 +213,7 @@ export class Client {
     } catch (error) {
       throw error instanceof CliError ? error : unreachable(this.endpoint, error as NodeJS.ErrnoException)
     }
-    return Buffer.concat(chunks).toString()
+    return Buffer.concat(chunks)
   }
 }
 

@@ -5,7 +5,7 @@
 const DOCKER_COMMANDS = new Set(
   (
     'attach bake build builder buildx checkpoint commit compose config container context cp events exec image init login logout ' +
-    'manifest network node pause plugin port pull push rename restart save scout search secret service stack stats swarm top trust unpause update volume'
+    'network pause plugin port pull push rename restart save scout search secret service stack stats swarm top trust unpause update volume'
   ).split(' '),
 )
 

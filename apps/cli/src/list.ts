@@ -1,8 +1,9 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import { table } from './format/table.js'
+import { tableOf } from './format/table.js'
 import { jsonOf } from './format/template-values.js'
 import { parseTemplate } from './format/template.js'
 import { CliError } from './errors.js'
+import { isRead } from './output.js'
 import { print, printRendered, printText } from './terminal.js'
 
 /** What `--format` asks for. `table` with a template has the template's columns. */
@@ -41,8 +42,9 @@ export function withFormat(command: Command): Command {
   )
 }
 
-export function withListOptions(command: Command): Command {
-  return withFormat(command).option('-q, --quiet', 'only ids')
+/** @param ids what `-q` prints */
+export function withListOptions(command: Command, ids = 'ids'): Command {
+  return withFormat(command).option('-q, --quiet', `only ${ids}`)
 }
 
 /** @throws InvalidArgumentError, or CliError for a template that is not one */
@@ -59,23 +61,55 @@ export function parseFormat(text: string): Format {
 
 export function printList<T, Field extends string>(
   items: readonly T[],
-  { quiet, format }: ListOptions,
+  options: ListOptions,
   listing: Listing<T, Field>,
 ): void {
+  printerOf(options, listing)(items)
+}
+
+/**
+ * The same of a list that may be long: each page is printed before the next one is asked for. So a
+ * list in another order than the service's is none for this. If nobody reads stdout any more
+ * (`strata tags app | head`), no further page is asked for.
+ */
+export async function printPages<T, Field extends string>(
+  pages: AsyncIterable<readonly T[]>,
+  options: ListOptions,
+  listing: Listing<T, Field>,
+): Promise<void> {
+  const print = printerOf(options, listing)
+  for await (const items of pages) {
+    print(items)
+    if (!(await isRead())) return
+  }
+}
+
+function printerOf<T, Field extends string>(
+  { quiet, format }: ListOptions,
+  listing: Listing<T, Field>,
+): (items: readonly T[]) => void {
   const { titles, columns, json } = listing
+  const rowsOf = (items: readonly T[]) => items.flatMap((item) => listing.rows(item))
   // As docker: -q is for the table alone.
-  if (quiet && format.kind === 'table') for (const item of items) print(listing.id(item))
-  else if (format.kind === 'json')
-    for (const value of json ? items.map(json) : items.flatMap((item) => listing.rows(item))) print(jsonOf(value))
-  else {
-    const rows = items.flatMap((item) => listing.rows(item))
-    if (format.kind === 'template') for (const row of rows) printRendered(format.render(row))
-    else {
-      const { render } = format
-      const cells = (row: Readonly<Record<Field, string>>): string[] =>
-        render ? render(row).split('\t') : columns.map((name) => row[name])
-      printText(table(cells(titles), rows.map(cells)))
+  if (quiet && format.kind === 'table')
+    return (items) => {
+      for (const item of items) print(listing.id(item))
     }
+  if (format.kind === 'json')
+    return (items) => {
+      for (const value of json ? items.map(json) : rowsOf(items)) print(jsonOf(value))
+    }
+  if (format.kind === 'template')
+    return (items) => {
+      for (const row of rowsOf(items)) printRendered(format.render(row))
+    }
+  const { render } = format
+  const cells = (row: Readonly<Record<Field, string>>): string[] =>
+    render ? render(row).split('\t') : columns.map((name) => row[name])
+  const linesOf = tableOf(cells(titles))
+  return (items) => {
+    const lines = linesOf(rowsOf(items).map(cells))
+    if (lines.length > 0) printText(lines.join('\n'))
   }
 }
 

@@ -51,9 +51,15 @@ export class OutputError extends CliError {
  * @throws OutputError if something of it is not there, and its reader is
  */
 export async function outputWritten(): Promise<void> {
+  await isRead()
+}
+
+/** The same. `false`: its reader has left, so that nobody needs more. */
+export async function isRead(): Promise<boolean> {
   await new Promise<void>((resolve) => stdout.write('', () => resolve()))
   const error = failure && new OutputError('stdout', failure)
   if (error && !error.isGone) throw error
+  return error === undefined
 }
 
 function outputOf(stream: NodeJS.WriteStream & { readonly fd: number }): Writable {

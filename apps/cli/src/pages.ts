@@ -4,22 +4,27 @@ import { CliError } from './errors.js'
 const PAGE = 1_000
 
 /** One page of a list of the API, as it is asked for. */
-export interface PageQuery {
+interface PageQuery {
   readonly limit: number
   readonly after: string | undefined
 }
 
-/** All items of a list, page after page. @throws CliError if the service answers one page twice */
-export async function allPages<T>(
-  ask: (page: PageQuery) => Promise<{ readonly items: readonly T[]; readonly next?: string | undefined }>,
-): Promise<T[]> {
-  const all: T[] = []
+type Ask<T> = (page: PageQuery) => Promise<{ readonly items: readonly T[]; readonly next?: string | undefined }>
+
+/** The pages of a list, each as it comes. @throws CliError if the service answers one page twice */
+export async function* pagesOf<T>(ask: Ask<T>): AsyncGenerator<readonly T[]> {
   let after: string | undefined
   do {
     const { items, next } = await ask({ limit: PAGE, after })
     if (next !== undefined && next === after) throw new CliError(`the service gave the page behind ${next} twice`)
-    all.push(...items)
+    yield items
     after = next
   } while (after !== undefined)
+}
+
+/** All items of a list. @throws as `pagesOf` */
+export async function allPages<T>(ask: Ask<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const items of pagesOf(ask)) all.push(...items)
   return all
 }

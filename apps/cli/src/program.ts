@@ -12,7 +12,9 @@ import { inspectCommand } from './commands/inspect.js'
 import { jobsCommand } from './commands/jobs.js'
 import { loadCommand } from './commands/load.js'
 import { logsCommand } from './commands/logs.js'
+import { manifestCommands } from './commands/manifest.js'
 import { nodeCommands } from './commands/nodes.js'
+import { repositoryCommands } from './commands/repositories.js'
 import { runCommand } from './commands/run.js'
 import { saveCommand } from './commands/save.js'
 import { serviceCommands } from './commands/services.js'
@@ -54,6 +56,8 @@ export function createProgram(context: Context): Command {
   imageCommands(program, context)
   inspectCommand(program, context)
   historyCommand(program, context)
+  repositoryCommands(program, context)
+  manifestCommands(program, context)
   fileCommands(program, context)
   diffCommand(program, context)
   exportCommand(program, context)

@@ -113,6 +113,13 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
     containers: { running: 1, exited: 1, created: 1, unknown: 1 },
     nodes: [nodeView],
   },
+  'GET /v1/repositories': { repositories: [{ name: EVIL }] },
+  'GET /v1/repositories/x/tags': { repository: EVIL, tags: [{ name: EVIL }] },
+  'GET /v1/manifests/x': { mediaType: EVIL, manifests: [{ digest: EVIL, mediaType: EVIL, platform: { os: EVIL } }] },
+  'GET /v1/manifests/x/referrers': {
+    subject: EVIL,
+    referrers: [{ digest: EVIL, mediaType: EVIL, size: 1, artifactType: EVIL, annotations: { [EVIL]: EVIL } }],
+  },
   'GET /v1/version': { version: EVIL, api: EVIL, node: EVIL },
 }
 
@@ -145,6 +152,10 @@ const CALLS: Readonly<Record<string, readonly string[][] | null>> = {
   version: [[], ['--format', 'json']],
   'node ls': [[], ['-q'], ['--format', 'json']],
   'node rm': [['x']],
+  repos: [[], ['-q'], ['--format', 'json']],
+  tags: [['x'], ['x', '-q'], ['x', '--format', 'json']],
+  referrers: [['x'], ['x', '-q'], ['x', '--format', '{{.Annotations}}']],
+  'manifest inspect': [['x', '-v']],
   'system df': [[], ['--format', 'json']],
   'system prune': [['-f'], ['--dry-run']],
   logs: [['x']],

@@ -5,6 +5,7 @@ import { ContainersController } from './containers/containers.controller.js'
 import { FilesController } from './files/files.controller.js'
 import { ImagesController } from './images/images.controller.js'
 import { JobsController } from './jobs/jobs.controller.js'
+import { RepositoriesController } from './registry/repositories.controller.js'
 import { ServicesModule } from './services.module.js'
 import { CollectionController } from './system/collection.controller.js'
 import { NodesController } from './system/nodes.controller.js'
@@ -23,6 +24,7 @@ export class GatewayModule {
       controllers: [
         ImagesController,
         FilesController,
+        RepositoriesController,
         JobsController,
         ContainersController,
         SystemController,

@@ -32,6 +32,15 @@ import {
 } from './images.js'
 import { jobListQuery, jobListSchema, jobSchema } from './jobs.js'
 import { nodeId, nodeListQuery, nodeListSchema, removeNodeQuery } from './nodes.js'
+import {
+  referrerListQuery,
+  referrerListSchema,
+  repositoryListQuery,
+  repositoryListSchema,
+  repositoryName,
+  tagListQuery,
+  tagListSchema,
+} from './repositories.js'
 import { ROUTES, type ParamName, type QueryValue, type Route } from './routes.js'
 import { infoSchema, versionSchema } from './system.js'
 
@@ -76,6 +85,22 @@ export const API = {
   diffImages: { ...ROUTES.diffImages, param: imageRef, query: diffQuery, status: 200, answer: diffSchema },
   imageHistory: { ...ROUTES.imageHistory, param: imageRef, status: 200, answer: historySchema },
   saveImages: { ...ROUTES.saveImages, query: archiveQuery, status: 200 },
+
+  listRepositories: {
+    ...ROUTES.listRepositories,
+    query: repositoryListQuery,
+    status: 200,
+    answer: repositoryListSchema,
+  },
+  listTags: { ...ROUTES.listTags, param: repositoryName, query: tagListQuery, status: 200, answer: tagListSchema },
+  getManifest: { ...ROUTES.getManifest, param: imageRef, status: 200 },
+  listReferrers: {
+    ...ROUTES.listReferrers,
+    param: imageRef,
+    query: referrerListQuery,
+    status: 200,
+    answer: referrerListSchema,
+  },
 
   createContainer: {
     ...ROUTES.createContainer,

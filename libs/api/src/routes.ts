@@ -27,6 +27,11 @@ export const ROUTES = {
   imageHistory: { method: 'GET', path: '/v1/images/:ref/history' },
   saveImages: { method: 'GET', path: '/v1/archive' },
 
+  listRepositories: { method: 'GET', path: '/v1/repositories' },
+  listTags: { method: 'GET', path: '/v1/repositories/:name/tags' },
+  getManifest: { method: 'GET', path: '/v1/manifests/:ref' },
+  listReferrers: { method: 'GET', path: '/v1/manifests/:ref/referrers' },
+
   createContainer: { method: 'POST', path: '/v1/containers' },
   listContainers: { method: 'GET', path: '/v1/containers' },
   pruneContainers: { method: 'POST', path: '/v1/containers/prune' },

@@ -1,5 +1,6 @@
 import { isDigest, NOT_A_DIGEST, type ChainId, type Digest, type DiffId, type ImageConfig } from '@strata/oci'
 import { z } from 'zod'
+import { deprecationSchema } from './deprecation.js'
 
 const digest = z.custom<Digest>(isDigest, NOT_A_DIGEST)
 
@@ -58,6 +59,8 @@ export const imageSchema = z.object({
   /** How many layers it has. */
   layers: z.number().int().nonnegative(),
   created: z.string().max(100).optional(),
+  /** By the annotations of the manifest or index. Older versions did not write it. */
+  deprecated: deprecationSchema.optional(),
   whole: wholeSchema.optional(),
 })
 /**
@@ -92,6 +95,7 @@ export const plainSchema = z.object({
   manifestSize: z.number().int().nonnegative(),
   kept: keptSchema,
   attached: attachedSchema.optional(),
+  deprecated: deprecationSchema.optional(),
   /** Only of an index: everything below it that the repository has (`lookBelow`). */
   whole: wholeSchema.optional(),
 })

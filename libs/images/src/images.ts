@@ -25,7 +25,7 @@ import {
   type RecordedManifest,
   type Whole,
 } from './image.js'
-import { blobsOf, historyOf, layersOf, mediaTypeOf, readManifest, type ReadImage } from './manifest.js'
+import { blobsOf, historyOf, layersOf, readManifest, readRoot, type ReadImage } from './manifest.js'
 import { groupByImage, namesOf } from './named-images.js'
 import { Names } from './names.js'
 import { ifNotFound, readImage, readWithBlobs, type WithBlobs } from './read-image.js'
@@ -109,7 +109,7 @@ export class Images {
     expectConfig(config, `the config of image ${whole.manifest}`)
     await this.#blobs.add(digest, root, run.lease)
     failpoint('load.manifest-written')
-    const unsized: Image = { ...meant, digest, mediaType: mediaTypeOf(root), manifestSize: root.length, whole }
+    const unsized: Image = { ...meant, digest, ...readRoot(root), manifestSize: root.length, whole }
     const contents = await readWhole(unsized, this.#blobs).catch((error: unknown) => {
       throw ifNotFound(error, 'layer_missing', 'the image is incomplete')
     })

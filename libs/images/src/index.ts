@@ -1,3 +1,4 @@
+export type { Deprecation } from './deprecation.js'
 export * from './image.js'
 export { Images } from './images.js'
 export { unpackableLayers } from './manifest.js'

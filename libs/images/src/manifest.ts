@@ -10,12 +10,14 @@ import {
   MAX_JSON_BYTES,
   MEDIA,
   parseJson,
+  textsSchema,
   type Digest,
   type ImageConfig,
   type Manifest,
 } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
+import { deprecationOf, type Deprecation } from './deprecation.js'
 import { MayLack } from './may-lack.js'
 import type { HistoryStep, Image, ImageLayer } from './image.js'
 
@@ -56,6 +58,7 @@ export async function readManifest(digest: Digest, bytes: Uint8Array, blobs: Blo
     size,
     layers: manifest.layers.length,
     ...(config.created ? { created: config.created.slice(0, 100) } : {}),
+    deprecated: deprecationOf(manifest.annotations),
   }
   return { image, manifest, config }
 }
@@ -131,13 +134,23 @@ export function blobsOf({ image, manifest }: ReadImage): ImageBlobs {
   }
 }
 
-/** The media type of a manifest or an index, as in its descriptor. */
-export function mediaTypeOf(document: Uint8Array): string {
-  const { mediaType, manifests } = parseJson(
-    z.object({ mediaType: z.string().max(256).optional(), manifests: z.unknown() }),
+/** The media type of a manifest or an index, as in its descriptor, and what its annotations say. */
+export function readRoot(document: Uint8Array): {
+  readonly mediaType: string
+  readonly deprecated: Deprecation | undefined
+} {
+  const { mediaType, manifests, annotations } = parseJson(
+    z.object({
+      mediaType: z.string().max(256).optional(),
+      manifests: z.unknown(),
+      annotations: textsSchema.nullish().catch(undefined),
+    }),
     document,
     'an image’s manifest',
     'not_an_image',
   )
-  return mediaType ?? (manifests === undefined ? MEDIA.manifest : MEDIA.index)
+  return {
+    mediaType: mediaType ?? (manifests === undefined ? MEDIA.manifest : MEDIA.index),
+    deprecated: deprecationOf(annotations),
+  }
 }

@@ -18,8 +18,10 @@ export async function readImage(image: Image, blobs: BlobStore, platform?: Platf
   try {
     const manifest = manifestFor(image, platform)
     const read = await readManifest(manifest, await blobs.read(manifest, MAX_JSON_BYTES), blobs)
-    const { digest, mediaType, manifestSize, size, whole } = image
-    return whole ? { ...read, image: { ...read.image, digest, mediaType, manifestSize, size, whole } } : read
+    const { digest, mediaType, manifestSize, size, deprecated, whole } = image
+    return whole
+      ? { ...read, image: { ...read.image, digest, mediaType, manifestSize, size, deprecated, whole } }
+      : read
   } catch (error) {
     throw incomplete(image, error)
   }

@@ -117,7 +117,8 @@ async function partsWithout(index: Digest, whole: Whole, part: Digest, blobs: Bl
  * manifest for a platform, the record is not an image's any more.
  */
 export async function withoutPart(record: RecordedManifest, part: Digest, blobs: BlobStore): Promise<RecordedManifest> {
-  const { digest, mediaType, manifestSize, whole } = record
+  const { digest, mediaType, manifestSize, deprecated, whole } = record
+  const root = { digest, mediaType, manifestSize, deprecated }
   const parts = whole ? await partsWithout(digest, whole, part, blobs) : []
   const wholeOf = (manifest: Digest | undefined): { whole?: Whole } =>
     manifest === undefined ? {} : { whole: { manifest, parts } }
@@ -126,12 +127,12 @@ export async function withoutPart(record: RecordedManifest, part: Digest, blobs:
   )
   const stays = parts.some((one) => one.digest === whole?.manifest)
   const meant = stays ? whole?.manifest : (bestFor(images, HOST_PLATFORM) ?? images[0])?.digest
-  const plain: PlainManifest = { digest, mediaType, manifestSize, kept: 'tag', ...wholeOf(meant ?? parts[0]?.digest) }
+  const plain: PlainManifest = { ...root, kept: 'tag', ...wholeOf(meant ?? parts[0]?.digest) }
   if (isPlain(record)) return { ...plain, kept: record.kept, ...(record.attached ? { attached: record.attached } : {}) }
   if (meant === undefined) return plain
   try {
     const { image } = await readManifest(meant, await blobs.read(meant, MAX_JSON_BYTES), blobs)
-    const without: Image = { ...image, digest, mediaType, manifestSize, ...wholeOf(meant) }
+    const without: Image = { ...image, ...root, ...wholeOf(meant) }
     const { layers } = await readWhole(without, blobs)
     return { ...without, size: layers.reduce((sum, layer) => sum + layer.size, 0) }
   } catch (error) {

@@ -82,6 +82,7 @@ it('what is shown of images, containers, jobs, nodes and disks is as described',
   const [node] = (await strata.request('GET', '/v1/nodes')).json<NodeList>().nodes
   const names: readonly (readonly [RegExp, string])[] = [
     [/\{ref\}/, 'x%2Fy'],
+    [/\{name\}/, 'x%2Fy'],
     [/(?<=containers\/)\{id\}/, id],
     [/(?<=jobs\/)\{id\}/, job!.id],
     [/(?<=nodes\/)\{id\}/, node!.id],

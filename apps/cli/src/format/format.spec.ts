@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { shortId, table } from './table.js'
+import { shortId, tableOf } from './table.js'
 import { ago, humanDuration, humanSize } from './units.js'
 
 describe('humanSize', () => {
@@ -47,15 +47,17 @@ describe('humanDuration', () => {
 
 describe('table', () => {
   it('pads to the widest cell and leaves no blanks at the end', () => {
+    const linesOf = tableOf(['A', 'LONG'])
     expect(
-      table(
-        ['A', 'LONG'],
-        [
-          ['abcdef', 'x'],
-          ['b', ''],
-        ],
-      ),
-    ).toBe('A        LONG\nabcdef   x\nb')
+      linesOf([
+        ['abcdef', 'x'],
+        ['b', ''],
+      ]),
+    ).toEqual(['A        LONG', 'abcdef   x', 'b'])
+    // The rows that follow have no header, and columns that are never narrower.
+    expect(linesOf([])).toEqual([])
+    expect(linesOf([['b', 'y']])).toEqual(['b        y'])
+    expect(linesOf([['abcdefgh', 'y']])).toEqual(['abcdefgh   y'])
   })
   it('shortens ids', () => {
     expect(shortId(`sha256:${'ab'.repeat(32)}`)).toBe('abababababab')

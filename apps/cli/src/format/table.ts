@@ -2,21 +2,26 @@ import { printableLine } from '../terminal.js'
 
 /**
  * Columns as docker prints them: each as wide as its widest cell, three blanks between, nothing
- * after the last.
+ * after the last. The rows may come in several pieces: `header` is above those of the first one,
+ * and a column is never narrower than it was.
+ * @returns what makes lines of some rows
  */
-export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [header, ...rows.map((row) => row.map(printableLine))]
-  const widths = header.map((_title, column) =>
-    lines.reduce((width, line) => Math.max(width, line[column]?.length ?? 0), 0),
-  )
-  return lines
-    .map((line) =>
+export function tableOf(header: readonly string[]): (rows: readonly (readonly string[])[]) => string[] {
+  let widths: readonly number[] = header.map(() => 0)
+  let isBegun = false
+  return (rows) => {
+    const lines = [...(isBegun ? [] : [header]), ...rows.map((row) => row.map(printableLine))]
+    isBegun = true
+    widths = widths.map((least, column) =>
+      lines.reduce((width, line) => Math.max(width, line[column]?.length ?? 0), least),
+    )
+    return lines.map((line) =>
       line
         .map((cell, column) => cell.padEnd((widths[column] ?? 0) + 3))
         .join('')
         .trimEnd(),
     )
-    .join('\n')
+  }
 }
 
 /** docker's short form of an id: twelve digits. */

@@ -1,5 +1,13 @@
 import { asCode, StrataError } from '@strata/base'
-import { familiarReference, parseDigest, parseReference, type Digest, type Repository, type Tag } from '@strata/oci'
+import {
+  familiarReference,
+  parseDigest,
+  parseReference,
+  parseTagged,
+  type Digest,
+  type Repository,
+  type Tag,
+} from '@strata/oci'
 
 /**
  * The repository that a name under `/v2/` means. It is the one that the name means as the name of
@@ -20,6 +28,19 @@ export function nameOf(repository: Repository): string {
 
 /** What the last component of a manifest's path means: a tag, or a digest if it has a colon. */
 export type ManifestReference = { readonly tag: Tag } | { readonly digest: Digest }
+
+/**
+ * The manifest that a whole name means: that of its digest if it has one, otherwise of its tag, and
+ * without both of `latest`, as docker's commands read it.
+ * @throws StrataError `name_invalid`
+ */
+export function namedManifest(text: string): {
+  readonly repository: Repository
+  readonly reference: ManifestReference
+} {
+  const { repository, tag, digest } = parseTagged(text)
+  return { repository, reference: digest === undefined ? { tag: tag! } : { digest } }
+}
 
 /** @throws StrataError `digest_invalid`; `manifest_not_found` for what can be no tag */
 export function manifestReferenceOf(last: string): ManifestReference {

@@ -16,6 +16,7 @@ import { PushService } from './push.service.js'
 import { RegistryService } from './registry.service.js'
 import { chunkOf, type SlowestClient } from './request-chunk.js'
 import { patternOf, routeOf, type Call, type Operation } from './routes.js'
+import { warningOf } from './warning.js'
 
 type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => Promise<void>
 
@@ -101,13 +102,18 @@ export class RegistryController {
   }
 
   async #manifest({ name, last }: Call, { method, headers }: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const repository = repositoryOf(name)
-    const { bytes, ...found } = await this.registry.manifest(repository, manifestReferenceOf(last), (manifest) => {
+    const [repository, reference] = [repositoryOf(name), manifestReferenceOf(last)]
+    const { bytes, ...found } = await this.registry.manifest(repository, reference, (manifest) => {
       expectAccepted(headers.accept, repository, last, manifest.mediaType)
       return method === 'GET' && !matches(headers['if-none-match'], `"${manifest.digest}"`)
     })
-    const { digest, mediaType, size } = found
-    void reply.headers({ 'docker-content-digest': digest, etag: `"${digest}"`, vary: 'accept' })
+    const { digest, mediaType, size, deprecated } = found
+    void reply.headers({
+      'docker-content-digest': digest,
+      etag: `"${digest}"`,
+      vary: 'accept',
+      ...warningOf(deprecated, repository, reference),
+    })
     if (matches(headers['if-none-match'], `"${digest}"`)) void reply.code(304)
     else void reply.headers({ 'content-type': mediaType, 'content-length': size })
     await reply.send(bytes)

@@ -369,6 +369,124 @@ it('referrers are an index, filtered by their type, page by page', async () => {
   expect(await errorOf(await ask('/v2/refs/app/referrers/none'))).toBe('400 DIGEST_INVALID')
 })
 
+/** `/v1` takes no Basic credentials. */
+const askV1 = (path: string, init: Init = {}): Promise<Response> =>
+  ask(`/v1${path}`, { ...init, headers: { authorization: `Bearer ${TOKEN}` } })
+const codeOf = async (answer: Response): Promise<string> =>
+  `${answer.status} ${((await answer.json()) as { code: string }).code}`
+/** All items of a list of `/v1`, page by page. */
+async function allOf<T>(path: string, of: (body: never) => T[]): Promise<T[][]> {
+  const found: T[][] = []
+  for (let after: string | undefined = ''; after !== undefined;) {
+    const answer = await askV1(`${path}${after}`)
+    expect(answer.status).toBe(200)
+    const body = (await answer.json()) as { next?: string }
+    found.push(of(body as never))
+    after = body.next === undefined ? undefined : `&after=${encodeURIComponent(body.next)}`
+  }
+  return found
+}
+
+it('/v1 lists the repositories and tags of /v2, in pages', async () => {
+  await load('seen/app:1', 'seen/app:B', 'seen:1', 'ghcr.io/seen/app:1')
+  const namesOf = ({ repositories }: { repositories: { name: string }[] }) => repositories.map(({ name }) => name)
+  const { repositories } = (await (await ask('/v2/_catalog')).json()) as { repositories: string[] }
+  for (const limit of [1, 1_000])
+    expect((await allOf(`/repositories?limit=${limit}`, namesOf)).flat()).toEqual(repositories)
+  expect(repositories).toEqual(expect.arrayContaining(['seen/app', 'seen', 'ghcr.io/seen/app']))
+  const tagsOf = ({ tags }: { tags: { name: string }[] }) => tags.map(({ name }) => name)
+  expect(await allOf('/repositories/seen%2Fapp/tags?limit=1', tagsOf)).toEqual([['1'], ['B']])
+  expect(await (await askV1('/repositories/library%2Fseen/tags')).json()).toEqual({
+    repository: 'seen',
+    tags: [{ name: '1' }],
+  })
+  expect(await codeOf(await askV1('/repositories/nothing/tags'))).toBe('404 repository_not_found')
+  for (const path of ['/repositories?after=a//b', '/repositories/seen%3A1/tags', '/repositories/A%2F..%2Fb/tags'])
+    expect(await codeOf(await askV1(path)), path).toBe('400 name_invalid')
+  for (const path of [
+    '/repositories?limit=1001',
+    '/repositories/seen/tags?after=a%2F',
+    '/repositories/seen/tags?limit=-1',
+  ])
+    expect(await codeOf(await askV1(path)), path).toBe('400 bad_request')
+})
+
+it('/v1 gives a manifest by any name, and its referrers in pages', async () => {
+  await load('named/app:1', 'named/app:latest')
+  const { digest } = MANIFEST.descriptor
+  for (const name of ['named/app:1', 'named/app', `named/app@${digest}`, `named/app:none@${digest}`]) {
+    const answer = await askV1(`/manifests/${encodeURIComponent(name)}`)
+    expect([answer.status, answer.headers.get('content-type')], name).toEqual([200, MEDIA.manifest])
+    expect(answer.headers.get('docker-content-digest')).toBe(digest)
+    expect(Buffer.from(await answer.arrayBuffer()).equals(MANIFEST.bytes)).toBe(true)
+  }
+  const sorted = [await attach('named/app', digest, 'a/signature'), await attach('named/app', digest, 'a/sbom')].sort()
+  const referrersOf = ({ referrers }: { referrers: { digest: string }[] }) => referrers.map((one) => one.digest)
+  for (const name of ['named/app:1', `named/app@${digest}`])
+    expect(await allOf(`/manifests/${encodeURIComponent(name)}/referrers?limit=1`, referrersOf)).toEqual(
+      sorted.map((one) => [one]),
+    )
+  const filtered = await askV1('/manifests/named%2Fapp/referrers?artifactType=a%2Fsbom')
+  expect(await filtered.json()).toMatchObject({
+    subject: digest,
+    referrers: [{ mediaType: MEDIA.manifest, artifactType: 'a/sbom', annotations: { of: 'a/sbom' } }],
+  })
+  const absent = encodeURIComponent(`named/app@${digestOf('absent')}`)
+  expect(await (await askV1(`/manifests/${absent}/referrers`)).json()).toMatchObject({ referrers: [] })
+  for (const path of [absent, 'named%2Fapp%3Anone', 'named%2Fapp%3Anone/referrers'])
+    expect(await codeOf(await askV1(`/manifests/${path}`)), path).toBe('404 manifest_not_found')
+  expect(await codeOf(await askV1('/manifests/a%20b'))).toBe('400 name_invalid')
+})
+
+it('a tag that is marked as deprecated has a warning, on GET and HEAD, and no other has', async () => {
+  await pushBlobs('warn/app')
+  const marked = (annotations: Record<string, string>) =>
+    part({ ...(JSON.parse(MANIFEST.bytes.toString()) as object), annotations }, MEDIA.manifest)
+  const hub = { 'io.artifacthub.package.deprecated': 'true' }
+  const day = 'vnd.microsoft.artifact.lifecycle.end-of-life.date'
+  const child = marked({ ...hub, of: 'a child' })
+  const index = (annotations?: Record<string, string>) =>
+    part(
+      {
+        schemaVersion: 2,
+        mediaType: MEDIA.index,
+        manifests: [{ ...child.descriptor, platform: { os: 'linux', architecture: 'amd64' } }],
+        annotations,
+      },
+      MEDIA.index,
+    )
+  const pushed: [tag: string, manifest: ReturnType<typeof part>, warning: string | null][] = [
+    ['child', child, '299 - "warn/app:child is deprecated"'],
+    ['plain', MANIFEST, null],
+    ['old', marked({ [day]: '2020-02-02' }), '299 - "warn/app:old is deprecated (end of life: 2020-02-02)"'],
+    ['later', marked({ [day]: '2999-01-01' }), null],
+    ['index', index(hub), '299 - "warn/app:index is deprecated"'],
+    // What its child says is not of the index.
+    ['index-of-old', index(), null],
+  ]
+  for (const [tag, manifest, warning] of pushed) {
+    expect((await putManifest('warn/app', tag, manifest)).status, tag).toBe(201)
+    for (const method of ['GET', 'HEAD'])
+      expect((await ask(`/v2/warn/app/manifests/${tag}`, { method })).headers.get('warning'), tag).toBe(warning)
+    expect((await askV1(`/manifests/warn%2Fapp%3A${tag}`)).headers.get('warning'), tag).toBe(warning)
+  }
+  const byDigest = `warn/app@${child.descriptor.digest}`
+  expect((await ask(`/v2/${byDigest.replace('@', '/manifests/')}`)).headers.get('warning')).toBe(
+    `299 - "${byDigest} is deprecated"`,
+  )
+  const unchanged = await ask('/v2/warn/app/manifests/child', {
+    headers: { 'if-none-match': `"${child.descriptor.digest}"` },
+  })
+  expect([unchanged.status, unchanged.headers.get('warning')]).toEqual([304, '299 - "warn/app:child is deprecated"'])
+  // What is loaded is marked as well as what is pushed.
+  await under(async (run) => {
+    await new Images(store).put(marked({ ...hub, of: 'a load' }).bytes, [parseTagged('warn/loaded:1')], run)
+  })
+  expect((await ask('/v2/warn/loaded/manifests/1', { method: 'HEAD' })).headers.get('warning')).toBe(
+    '299 - "warn/loaded:1 is deprecated"',
+  )
+})
+
 it('what a manifest needs and only the store has is not told to a repository that lacks it', async () => {
   await pushBlobs('told/has')
   const { digest } = LAYER.descriptor
@@ -422,8 +540,7 @@ it('the token is the password of any user, and Basic credentials are for the reg
     { 'sec-fetch-site': 'same-origin' },
     { 'sec-fetch-site': 'same-origin', origin: url },
   ]
-  for (const headers of ofNone)
-    expect((await askOfPage('/v2/', headers)).status, JSON.stringify(headers)).toBe(200)
+  for (const headers of ofNone) expect((await askOfPage('/v2/', headers)).status, JSON.stringify(headers)).toBe(200)
   for (const path of ['/v1/images', '/v22', '/v2x/..', '//v2/']) expect((await ask(path)).status, path).toBe(401)
 })
 

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common'
 import { asCode, StrataError } from '@strata/base'
-import { Repositories, type Referrer } from '@strata/images'
+import { Repositories, type Deprecation, type Referrer } from '@strata/images'
 import { MAX_JSON_BYTES, type Digest, type Repository, type Tag } from '@strata/oci'
 import { BlobStore, OBJECT_STORE, type ByteRange, type ObjectStore } from '@strata/store'
 import type { Readable } from 'node:stream'
@@ -12,6 +12,7 @@ export interface ServedManifest {
   readonly digest: Digest
   readonly mediaType: string
   readonly size: number
+  readonly deprecated?: Deprecation | undefined
 }
 
 export interface ServedBlob {

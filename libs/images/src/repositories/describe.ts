@@ -21,6 +21,7 @@ import {
 } from '@strata/oci'
 import type { BlobStore } from '@strata/store'
 import { z } from 'zod'
+import { deprecationOf, type Deprecation } from '../deprecation.js'
 import { MAX_ATTACHED_BYTES, type Attached, type Image, type PlainManifest, type RecordedManifest } from '../image.js'
 import { expectSize, readManifest } from '../manifest.js'
 import { MayLack } from '../may-lack.js'
@@ -42,6 +43,7 @@ export interface Document {
   readonly attached: Attached | undefined
   /** Of a manifest that declares one: it is no image. */
   readonly artifactType: string | undefined
+  readonly deprecated: Deprecation | undefined
 }
 
 const relationsSchema = z.object({
@@ -85,6 +87,7 @@ export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: strin
     mayLack: isIndex ? new Set() : new MayLack(takesSparse).add(document).digests,
     children: isIndex ? document.manifests : undefined,
     artifactType,
+    deprecated: deprecationOf(annotations),
     attached: subject
       ? {
           subject: subject.digest,
@@ -119,8 +122,11 @@ export function annotationsOf(bytes: Uint8Array, digest: Digest): Record<string,
 /**
  * The document as a plain manifest, for the record of a manifest that is not listed as an image.
  */
-export function plainOf({ digest, mediaType, size, attached }: Document, kept: PlainManifest['kept']): PlainManifest {
-  return { digest, mediaType, manifestSize: size, kept, ...(attached ? { attached } : {}) }
+export function plainOf(
+  { digest, mediaType, size, attached, deprecated }: Document,
+  kept: PlainManifest['kept'],
+): PlainManifest {
+  return { digest, mediaType, manifestSize: size, kept, deprecated, ...(attached ? { attached } : {}) }
 }
 
 /**
@@ -162,7 +168,7 @@ async function imageOf(
 }
 
 async function describeIndex(
-  { digest, mediaType, size: manifestSize }: Document,
+  { digest, mediaType, size: manifestSize, deprecated }: Document,
   { parts, size }: Below,
   blobs: BlobStore,
 ): Promise<Image> {
@@ -173,7 +179,7 @@ async function describeIndex(
   const meant = (bestFor(images, HOST_PLATFORM) ?? images[0])?.digest
   if (meant === undefined) throw new StrataError('not_an_image', `index ${digest} has no image here`)
   const { image } = await imageOf(meant, await blobs.read(meant, MAX_JSON_BYTES), blobs)
-  return { ...image, digest, mediaType, manifestSize, size, whole: { manifest: meant, parts } }
+  return { ...image, digest, mediaType, manifestSize, size, deprecated, whole: { manifest: meant, parts } }
 }
 
 /**

@@ -1,6 +1,7 @@
 import { atMost, Serial, StrataError } from '@strata/base'
 import { hexOf, digestFromHex, MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
+import type { Deprecation } from '../deprecation.js'
 import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
 import type { NameEntry, PlainEntry } from '../name-entry.js'
 import type { Names } from '../names.js'
@@ -25,6 +26,7 @@ export interface StoredManifest {
   readonly mediaType: string
   readonly size: number
   readonly attached?: Attached | undefined
+  readonly deprecated?: Deprecation | undefined
 }
 
 /**
@@ -475,6 +477,7 @@ export async function pageOf(
 }
 
 function stored(record: RecordedManifest): StoredManifest {
-  const { digest, mediaType, manifestSize: size } = record
-  return { digest, mediaType, size, ...(isPlain(record) && record.attached ? { attached: record.attached } : {}) }
+  const { digest, mediaType, manifestSize: size, deprecated } = record
+  const attached = isPlain(record) ? record.attached : undefined
+  return { digest, mediaType, size, ...(attached && { attached }), ...(deprecated && { deprecated }) }
 }

@@ -1,6 +1,7 @@
 import { failpoint, StrataError } from '@strata/base'
 import type { Digest, Repository, Tag } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
+import type { Deprecation } from '../deprecation.js'
 import type { RecordedManifest } from '../image.js'
 import { underLease } from '../under-lease.js'
 import { mergedTags } from './merge.js'
@@ -12,6 +13,7 @@ export interface StoredTag {
   readonly digest: Digest
   readonly mediaType: string
   readonly size: number
+  readonly deprecated?: Deprecation | undefined
 }
 
 /**
@@ -30,7 +32,9 @@ export class Tags {
   /** @throws StrataError `corrupt` if its record is damaged */
   async get(repository: Repository, tag: Tag): Promise<StoredTag | undefined> {
     const record = await this.parts.names.read(keys.tag(repository, tag))
-    return record && { digest: record.digest, mediaType: record.mediaType, size: record.manifestSize }
+    if (!record) return undefined
+    const { digest, mediaType, manifestSize: size, deprecated } = record
+    return { digest, mediaType, size, ...(deprecated && { deprecated }) }
   }
 
   /**

@@ -65,6 +65,7 @@ export const manifestSchema = z.object({
     .transform((value) => value ?? []),
   /** The manifest that this one is attached to. */
   subject: descriptorSchema.nullish().catch(undefined),
+  annotations: textsSchema.nullish().catch(undefined),
   // A body that is both manifest and index is neither (CVE-2021-41190).
   manifests: z.undefined().optional(),
 })

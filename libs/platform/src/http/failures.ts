@@ -17,10 +17,10 @@ export function failureOf(answer: ServerResponse): Failure | undefined {
 }
 
 /**
- * Has the reason of a failure logged, once. An unexpected error is logged whole. An error of a known
- * code with a status of 5xx (Redis or the store is away) is logged in the line of its request,
- * without a stack: the code says where to look, and each request would repeat it. If the client has
- * left, that line was written already (`logWhenAnswered`), and the reason gets its own.
+ * Has the reason of a failure logged, once. An unexpected error is logged whole. An error of a
+ * known code with a status of 5xx (Redis or the store is away) is logged in the line of its
+ * request, without a stack: the code says where to look, and each request would repeat it. If the
+ * client has left, that line was written already (`logWhenAnswered`), and the reason gets its own.
  *
  * @param status of the answer
  */

@@ -1,0 +1,98 @@
+import { Controller, Param, Query, Res } from '@nestjs/common'
+import { ApiResponse, ApiTags } from '@nestjs/swagger'
+import { API, type ReferrerList, type RepositoryList, type TagList } from '@strata/api'
+import { MEDIA } from '@strata/oci'
+import type { FastifyReply } from 'fastify'
+import type { z } from 'zod'
+import { Endpoint } from '../endpoint.js'
+import { namedManifest, nameOf, repositoryOf } from './names.js'
+import { RegistryService } from './registry.service.js'
+import { warningOf } from './warning.js'
+
+const MANIFEST = { schema: { type: 'object' } } as const
+
+/** What the registry has, for the clients of `/v1`: the same services as under `/v2/`. */
+@ApiTags('registry')
+@Controller()
+export class RepositoriesController {
+  constructor(private readonly registry: RegistryService) {}
+
+  @Endpoint(API.listRepositories, 'Repositories in pages', ['name_invalid'])
+  async list(
+    @Query({ schema: API.listRepositories.query }) { limit, after }: z.infer<typeof API.listRepositories.query>,
+  ): Promise<RepositoryList> {
+    const { repositories, next } = await this.registry.catalog(limit, after === undefined ? after : repositoryOf(after))
+    return {
+      repositories: repositories.map((repository) => ({ name: nameOf(repository) })),
+      ...(next === undefined ? {} : { next: nameOf(next) }),
+    }
+  }
+
+  @Endpoint(API.listTags, 'The tags of a repository in pages', ['name_invalid', 'repository_not_found'])
+  async tags(
+    @Param('name', { schema: API.listTags.param }) name: string,
+    @Query({ schema: API.listTags.query }) { limit, after }: z.infer<typeof API.listTags.query>,
+  ): Promise<TagList> {
+    const repository = repositoryOf(name)
+    const { tags, ...rest } = await this.registry.tags(repository, { limit, last: after })
+    return { repository: nameOf(repository), tags: tags.map((tag) => ({ name: tag })), ...rest }
+  }
+
+  @Endpoint(API.getManifest, 'The manifest or index that a name means: its bytes, as they were put', [
+    'name_invalid',
+    'manifest_not_found',
+    'corrupt',
+  ])
+  @ApiResponse({
+    status: 200,
+    content: {
+      [MEDIA.manifest]: MANIFEST,
+      [MEDIA.index]: MANIFEST,
+      [MEDIA.dockerManifest]: MANIFEST,
+      [MEDIA.dockerIndex]: MANIFEST,
+    },
+  })
+  async manifest(
+    @Param('ref', { schema: API.getManifest.param }) ref: string,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
+    const { repository, reference } = namedManifest(ref)
+    const found = await this.registry.manifest(repository, reference, () => true)
+    await reply
+      .headers({
+        'content-type': found.mediaType,
+        'docker-content-digest': found.digest,
+        etag: `"${found.digest}"`,
+        ...warningOf(found.deprecated, repository, reference),
+      })
+      .send(found.bytes)
+  }
+
+  @Endpoint(API.listReferrers, 'The manifests whose subject is the one that a name means, in pages', [
+    'name_invalid',
+    'manifest_not_found',
+    'corrupt',
+  ])
+  async referrers(
+    @Param('ref', { schema: API.listReferrers.param }) ref: string,
+    @Query({ schema: API.listReferrers.query })
+    { limit, after, artifactType }: z.infer<typeof API.listReferrers.query>,
+  ): Promise<ReferrerList> {
+    const { repository, reference } = namedManifest(ref)
+    // A subject may come after its referrers, so one that is named by its digest need not be there.
+    const subject =
+      'digest' in reference
+        ? reference.digest
+        : (await this.registry.manifest(repository, reference, () => false)).digest
+    const { referrers, ...rest } = await this.registry.referrers(repository, subject, limit, { after, artifactType })
+    return {
+      subject,
+      referrers: referrers.map(({ artifactType: type, annotations, ...one }) => ({
+        ...one,
+        ...(type === undefined ? {} : { artifactType: type }),
+        annotations: { ...annotations },
+      })),
+      ...rest,
+    }
+  }
+}
