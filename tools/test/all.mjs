@@ -20,7 +20,7 @@ const ON_S3 = ['apps/extractor', 'libs/intake', 'libs/store']
 /** Has a store of each kind of its own: in a lane that is short. */
 const COLLECTION = 'src/collection.root.spec.ts'
 /** The fault tests that take their time whatever goes on beside them: at the end of their lane. */
-const SOAK = 'src/soak.root.spec.ts'
+const SOAK = ['src/soak.root.spec.ts', 'src/registry-soak.root.spec.ts']
 const TWO_AT_A_TIME = ['--fileParallelism', '--maxWorkers=2']
 /**
  * As processes of their own, on MinIO, services are asked all that such a deployment changes: how
@@ -113,8 +113,11 @@ async function testsOnS3() {
 }
 
 async function testsOfFaults() {
-  await rootTestsOf('tools/faults', { lane: 'faults', filters: [...TWO_AT_A_TIME, '--exclude', SOAK] })
-  await rootTestsOf('tools/faults', { lane: 'soak', filters: [SOAK] })
+  await rootTestsOf('tools/faults', {
+    lane: 'faults',
+    filters: [...TWO_AT_A_TIME, ...SOAK.flatMap((spec) => ['--exclude', spec])],
+  })
+  await rootTestsOf('tools/faults', { lane: 'soak', filters: [...TWO_AT_A_TIME, ...SOAK] })
   await rootTestsOf('tools/e2e', { lane: 'soak', filters: [COLLECTION] })
 }
 
