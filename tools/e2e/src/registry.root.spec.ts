@@ -134,6 +134,18 @@ it('a pushed layer is extracted behind the push: whoever browses and launches st
   }
 })
 
+it('the command line shows what the registry has', async () => {
+  const shown = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await strata.cli(args)
+    expect([code, stderr], args.join(' ')).toEqual([0, ''])
+    return stdout.toString()
+  }
+  expect((await shown('repos', '-q')).split('\n')).toContain('fx/odd')
+  expect(await shown('tags', 'fx/odd')).toMatch(/^REPOSITORY +TAG\nfx\/odd +3\n/)
+  expect(digestOf((await strata.cli(['manifest', 'inspect', NAME])).stdout)).toBe((await loaded()).digest)
+  expect(await shown('referrers', NAME)).toBe('DIGEST   SIZE   ARTIFACT TYPE\n')
+})
+
 it('skopeo pulls what was loaded, manifest and layers as they are, and lists its tags', async (context) => {
   const absent = absentOf(['skopeo'])
   if (absent.length > 0) context.skip(`it needs ${absent.join(', ')}`)
