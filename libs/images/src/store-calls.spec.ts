@@ -1,11 +1,10 @@
 import { digestOf, MEDIA, parseTagged, type Digest } from '@strata/oci'
 import { BlobStore, keys, Leases, type ObjectStore } from '@strata/store'
-import { temporaryStore } from '@strata/store/testing'
+import { counted, temporaryStore } from '@strata/store/testing'
 import { expect, it } from 'vitest'
 import type { Image } from './image.js'
 import { Images } from './images.js'
 import { Names } from './names.js'
-import { counted } from './testing/counted-store.js'
 
 const MANY = 2_000
 const AT_ONCE = 50

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import type { LibraryHandle } from 'koffi'
+import type { KoffiFunc, LibraryHandle } from 'koffi'
 
 /**
  * The one place where C is called. Every function is bound at its first call: loading koffi takes
@@ -31,13 +31,43 @@ export function bind(
 ): NativeFunction {
   let bound: NativeFunction | undefined
   return (...values) => {
-    bound ??= load(library).func(
-      name,
-      result,
-      args.map((type) => (type === 'ptr' ? 'void *' : type)),
-    ) as NativeFunction
+    bound ??= load(library).func(name, result, args.map(asKoffi)) as NativeFunction
     return bound(...values)
   }
+}
+
+/** Arguments of calls that are under way: the collector must not take their buffers. */
+const inUse = new Set<readonly NativeArgument[]>()
+
+/**
+ * As `bind`, for a call that may wait for a disk: a thread of Node's pool makes it. That pool has
+ * four threads, which files and names of hosts use too, so the caller bounds how many it makes at
+ * once. `errno` counts if the result says that the call failed.
+ */
+export function bindInPool(
+  name: string,
+  args: readonly NativeType[],
+  result: NativeType = 'int',
+): (...args: NativeArgument[]) => Promise<{ readonly result: number; readonly errno: number }> {
+  let bound: KoffiFunc<NativeFunction> | undefined
+  return (...values) => {
+    bound ??= load().func(name, result, args.map(asKoffi)) as KoffiFunc<NativeFunction>
+    const call = bound.async
+    inUse.add(values)
+    return new Promise((resolve, reject) => {
+      call(...values, (error: Error | null, returned: number) => {
+        // Before anything else: each call of this thread changes it.
+        const errno = lastErrno()
+        inUse.delete(values)
+        if (error) reject(error)
+        else resolve({ result: returned, errno })
+      })
+    })
+  }
+}
+
+function asKoffi(type: NativeType): string {
+  return type === 'ptr' ? 'void *' : type
 }
 
 /** A system call that glibc has no function for, or not in every version in use. */

@@ -1,3 +1,4 @@
+export type { FilePart } from './blobs/blob-reader.js'
 export { piecesOf, type BlobRecord } from './blobs/blob-record.js'
 export * from './blobs/blobs.js'
 export type { StoreCollection, Tally } from './blobs/collection-sums.js'
@@ -9,7 +10,15 @@ export * from './keys.js'
 export { mendTail } from './mend-tail.js'
 export { lentChunks } from './objects/lent-chunks.js'
 export * from './objects/object-store.js'
-export { checkStoreConfig, OBJECT_STORE, openStore, storeConfigShape } from './objects/open-store.js'
+export {
+  checkPublicReads,
+  checkStoreConfig,
+  OBJECT_STORE,
+  openPublicReads,
+  openStore,
+  publicReadsShape,
+  storeConfigShape,
+} from './objects/open-store.js'
 export * from './records.js'
 export * from './removed-nodes.js'
 export { RepositoryBlobs } from './repositories/repository-blobs.js'

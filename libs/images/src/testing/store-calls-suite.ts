@@ -1,9 +1,9 @@
 import { digestOf, MEDIA, type Repository } from '@strata/oci'
 import { keys, RepositoryBlobs, RepositoryNames, type ObjectStore } from '@strata/store'
+import { counted, type Calls } from '@strata/store/testing'
 import { expect, it } from 'vitest'
 import { Images } from '../images.js'
 import { Names } from '../names.js'
-import { counted, type Calls } from './counted-store.js'
 import { artifactOf, imageOf, indexOf, PushingClient, repositoryOf, tagOf } from './pushing-client.js'
 
 const AT_ONCE = 50

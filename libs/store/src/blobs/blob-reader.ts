@@ -1,12 +1,23 @@
+import type { FileHandle } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
 import type { Digest } from '@strata/oci'
 import { keys } from '../keys.js'
 import { checkRange } from '../objects/byte-range.js'
-import type { ByteRange, ObjectStore } from '../objects/object-store.js'
+import { localObjects, type ByteRange, type ObjectStore } from '../objects/object-store.js'
 import type { Records } from '../records.js'
-import { pieceRanges, piecesOf, type BlobRecord } from './blob-record.js'
+import { pieceRanges, piecesOf, type BlobRecord, type Piece, type PieceRange } from './blob-record.js'
 import { JoinedBody } from './joined-body.js'
+
+/**
+ * A part of an open file: the bytes from `start` to `end`, exclusive. Lent: the file is closed when
+ * its reader asks for the next part.
+ */
+export interface FilePart {
+  readonly file: FileHandle
+  readonly start: number
+  readonly end: number
+}
 
 /** Reads the bytes of blobs, from the one object or the pieces that a blob's record names. */
 export class BlobReader {
@@ -16,11 +27,58 @@ export class BlobReader {
   ) {}
 
   /** @throws StrataError `not_found`; `corrupt` if the blob's record is damaged */
-  async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
-    const { size, body } = await this.#readFrom(digest, (record) =>
-      'pieces' in record ? this.#openPieces(digest, record, range) : this.store.get(record.data, range),
+  async open(
+    digest: Digest,
+    range?: ByteRange,
+    known?: BlobRecord,
+  ): Promise<{ readonly size: number; readonly body: Readable }> {
+    const { size, body } = await this.#readFrom(
+      digest,
+      (record) => ('pieces' in record ? this.#openPieces(digest, record, range) : this.store.get(record.data, range)),
+      known,
     )
     return { size, body }
+  }
+
+  /**
+   * The blob's bytes of a range, in order: as parts of files if the store's objects are files of
+   * this machine, else as bytes. Each is lent until the next one is asked for. The first one that
+   * is given shows that the blob is there.
+   * @throws StrataError as `open`, and as its body
+   */
+  async *parts(digest: Digest, range: ByteRange, known?: BlobRecord): AsyncGenerator<Uint8Array | FilePart> {
+    const local = localObjects(this.store)
+    if (!local) {
+      yield* (await this.open(digest, range, known)).body as AsyncIterable<Uint8Array>
+      return
+    }
+    checkRange(range)
+    const open = async ({ piece, start, end }: PieceRange): Promise<FilePart | undefined> => {
+      const opened = await local.openLocal(piece.data)
+      if (!opened) return undefined
+      if (opened.size === piece.size) return { file: opened.file, start, end }
+      await opened.file.close()
+      throw damaged(digest, piece, opened.size)
+    }
+    const begun = await this.#readFrom(
+      digest,
+      async (record) => {
+        const [first, ...rest] = pieceRanges(piecesOf(record), range.start, range.end)
+        const part = first && (await open(first))
+        return first && !part ? undefined : { part, rest }
+      },
+      known,
+    )
+    for (let { part } = begun; part;) {
+      try {
+        yield part
+      } finally {
+        await part.file.close()
+      }
+      const next = begun.rest.shift()
+      part = next && (await open(next))
+      if (next && !part) throw goneMeanwhile(digest)
+    }
   }
 
   /** @throws StrataError `not_found`, `limit_exceeded`, `corrupt` */
@@ -34,12 +92,16 @@ export class BlobReader {
   /**
    * Reads the blob's record, calls `read` with it, and gives what that gives. If another process
    * replaces the record and deletes its bytes in between, `read` finds nothing. Then this begins
-   * again with the new record.
+   * again with the new record. `known` is the record as the caller has read it.
    * @throws StrataError `not_found`; `corrupt` if the record is damaged
    */
-  async #readFrom<T>(digest: Digest, read: (record: BlobRecord) => Promise<T | undefined>): Promise<T> {
+  async #readFrom<T>(
+    digest: Digest,
+    read: (record: BlobRecord) => Promise<T | undefined>,
+    known?: BlobRecord,
+  ): Promise<T> {
     for (let last: string | undefined; ;) {
-      const record = await this.records.read(keys.blob(digest))
+      const record = last === undefined && known ? known : await this.records.read(keys.blob(digest))
       const first = record && piecesOf(record)[0]?.data
       if (!record || first === last) throw absent(digest)
       const found = await read(record)
@@ -59,22 +121,18 @@ export class BlobReader {
     const [first, ...rest] = pieceRanges(pieces, range?.start ?? 0, Math.min(range?.end ?? size, size))
     if (!first)
       return (await this.store.stat(pieces[0]!.data)) && { size, body: Readable.from([], { objectMode: false }) }
-    const open = async ({ piece, start, end }: typeof first): Promise<Readable | undefined> => {
+    const open = async ({ piece, start, end }: PieceRange): Promise<Readable | undefined> => {
       const object = await this.store.get(piece.data, { start, end })
       if (!object || object.size === piece.size) return object?.body
       object.body.destroy()
-      throw new StrataError(
-        'corrupt',
-        `the blob ${digest} in the store is damaged: ${piece.data} has ${object.size} bytes of ${piece.size}`,
-      )
+      throw damaged(digest, piece, object.size)
     }
     const body = await open(first)
     if (!body) return undefined
     const next = async (): Promise<Readable | undefined> => {
       const range = rest.shift()
       const body = range && (await open(range))
-      if (range && !body)
-        throw new StrataError('store_unavailable', `the blob ${digest} was deleted or replaced while it was read`)
+      if (range && !body) throw goneMeanwhile(digest)
       return body
     }
     return { size, body: new JoinedBody(body, next) }
@@ -93,6 +151,17 @@ export class BlobReader {
     const found = await this.#openPieces(digest, record, undefined)
     return found && { bytes: Buffer.concat((await found.body.toArray()) as Buffer[]) }
   }
+}
+
+function damaged(digest: Digest, piece: Piece, found: number): StrataError {
+  return new StrataError(
+    'corrupt',
+    `the blob ${digest} in the store is damaged: ${piece.data} has ${found} bytes of ${piece.size}`,
+  )
+}
+
+function goneMeanwhile(digest: Digest): StrataError {
+  return new StrataError('store_unavailable', `the blob ${digest} was deleted or replaced while it was read`)
 }
 
 /** The error that a blob is not in the store. It is returned, not thrown. */

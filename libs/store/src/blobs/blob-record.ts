@@ -67,7 +67,7 @@ export function sizeOf(pieces: readonly Piece[]): number {
 }
 
 /** The part of a piece that a range of the blob covers. */
-interface PieceRange {
+export interface PieceRange {
   readonly piece: Piece
   /** Bytes of the piece, `end` exclusive. */
   readonly start: number

@@ -22,7 +22,7 @@ import {
   type Piece,
   type ProvenData,
 } from './blob-record.js'
-import { absent, BlobReader } from './blob-reader.js'
+import { absent, BlobReader, type FilePart } from './blob-reader.js'
 
 /** How many objects are looked at at the same time. */
 const AT_ONCE = 16
@@ -183,6 +183,16 @@ export class BlobStore {
    */
   async open(digest: Digest, range?: ByteRange): Promise<{ readonly size: number; readonly body: Readable }> {
     return this.#reader.open(digest, range)
+  }
+
+  /**
+   * The blob's bytes of a range, as parts of files if the store's objects are files of this
+   * machine, else as bytes: each is lent until the next one is asked for. A caller that has read
+   * the blob's record (`stat`) passes it, and no record is read.
+   * @throws StrataError `not_found`, before the first part; `corrupt`
+   */
+  parts(digest: Digest, range: ByteRange, record?: BlobRecord): AsyncGenerator<Uint8Array | FilePart> {
+    return this.#reader.parts(digest, range, record)
   }
 
   /**

@@ -1,5 +1,5 @@
 import { closeSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
-import { chmod, open, rename, unlink } from 'node:fs/promises'
+import { chmod, open, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
@@ -213,6 +213,20 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
 
   localPath(key: string): string {
     return join(this.#objects, checkKey(key))
+  }
+
+  async openLocal(key: string): Promise<{ readonly file: FileHandle; readonly size: number } | undefined> {
+    const path = this.localPath(key)
+    return guarded(async () => {
+      const file = await openObject(path)
+      if (!file) return undefined
+      try {
+        return { file, size: (await file.stat()).size }
+      } catch (error) {
+        await file.close()
+        throw error
+      }
+    })
   }
 
   async createLocal(key: string): Promise<string> {

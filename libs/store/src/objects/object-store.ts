@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 
 /**
@@ -124,6 +125,11 @@ export const MAX_RECORD_BYTES = 256 * 1024
 export interface LocalObjects {
   /** The path of the object, whether it exists or not. Its file is read-only and never changed. */
   localPath(key: string): string
+  /**
+   * Opens the object's file to be read; `size` is the object's. The file can be read to its end
+   * also if the object is deleted meanwhile. The caller closes it.
+   */
+  openLocal(key: string): Promise<{ readonly file: FileHandle; readonly size: number } | undefined>
   /**
    * Makes an empty file for a fresh key and returns its path. The caller opens and fills it. This
    * departs from the law above: the object can be seen while it is written. That is harmless for

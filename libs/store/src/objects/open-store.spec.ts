@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { FolderStore } from '../folder/folder-store.js'
-import { checkStoreConfig, openStore, storeConfigShape } from './open-store.js'
+import { checkPublicReads, checkStoreConfig, openStore, publicReadsShape, storeConfigShape } from './open-store.js'
 
 const schema = z.object({ ...storeConfigShape, STRATA_OTHER: z.string().optional() }).check(checkStoreConfig)
 const full = {
@@ -44,6 +44,26 @@ describe('the configuration of the store', () => {
       expect(wrong({ ...full, STRATA_S3_ENDPOINT: endpoint })[0]).toMatch(/^STRATA_S3_ENDPOINT: must be http/)
     },
   )
+
+  it('takes a public endpoint with s3 only, and addresses that end', () => {
+    const schema = z
+      .object({ ...storeConfigShape, ...publicReadsShape })
+      .check(checkStoreConfig)
+      .check(checkPublicReads)
+    const faults = (given: Record<string, unknown>) =>
+      (schema.safeParse(given).error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`)
+    const STRATA_S3_PUBLIC_ENDPOINT = 'https://s3.example.com'
+    expect(schema.parse({ ...full, STRATA_S3_PUBLIC_ENDPOINT }).STRATA_S3_PUBLIC_SECONDS).toBe(1_200)
+    expect(faults({ STRATA_STORE: '/folder', STRATA_S3_PUBLIC_ENDPOINT })).toEqual([
+      'STRATA_S3_PUBLIC_ENDPOINT: cannot be given, since STRATA_STORE is a folder: remove it',
+    ])
+    for (const endpoint of ['s3.example.com', 'ftp://host', 'https://host/bucket', 'https://key:secret@host'])
+      expect(faults({ ...full, STRATA_S3_PUBLIC_ENDPOINT: endpoint })).toEqual([
+        'STRATA_S3_PUBLIC_ENDPOINT: must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind',
+      ])
+    for (const seconds of ['0', '604801', '1.5', 'many'])
+      expect(faults({ ...full, STRATA_S3_PUBLIC_SECONDS: seconds })).toHaveLength(1)
+  })
 
   it('lists all that s3 lacks, together with what else is wrong', () => {
     expect(wrong({ STRATA_STORE: 's3://images', STRATA_OTHER: 7 }).map((line) => line.split(':')[0])).toEqual([

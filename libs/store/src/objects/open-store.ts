@@ -7,7 +7,8 @@ import { BucketVersion } from './bucket-version.js'
 import { FolderStore } from '../folder/folder-store.js'
 import { mendTail } from '../mend-tail.js'
 import { migrateStore } from './migrations.js'
-import type { ObjectStore } from './object-store.js'
+import type { S3Config } from '../s3/s3-client.js'
+import type { ObjectStore, PresignedReads } from './object-store.js'
 import { observedStore, type StoreObserver } from './observed-store.js'
 
 /** The injection token of the process's `ObjectStore`. */
@@ -66,6 +67,49 @@ export const checkStoreConfig = z.superRefine<StoreConfig>(
   { when: () => true },
 )
 
+/** The variables of a service whose clients may read from the S3 server themselves. */
+export const publicReadsShape = {
+  STRATA_S3_PUBLIC_ENDPOINT: z
+    .string()
+    .refine(isOrigin, 'must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind')
+    .optional()
+    .describe(
+      'The S3 server as clients reach it: http://HOST[:PORT] or https://HOST[:PORT]. If it is set, a pull of a blob is answered with 307 to an address there, signed for this blob alone; otherwise the gateway sends the bytes. With s3:// only',
+    ),
+  STRATA_S3_PUBLIC_SECONDS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(7 * 86_400)
+    .default(1_200)
+    .describe(
+      'Limit: how long an address at STRATA_S3_PUBLIC_ENDPOINT is valid, in seconds; a download that has begun goes on',
+    ),
+}
+type PublicReadsConfig = z.infer<z.ZodObject<typeof publicReadsShape>>
+
+/** Like `checkStoreConfig`, for the variables of `publicReadsShape`. */
+export const checkPublicReads = z.superRefine<StoreConfig & PublicReadsConfig>(
+  (config, context) => {
+    const { STRATA_S3_PUBLIC_ENDPOINT: endpoint, STRATA_STORE: place } = config
+    if (endpoint === undefined || typeof place !== 'string' || place.startsWith('s3://')) return
+    context.addIssue({
+      code: 'custom',
+      path: ['STRATA_S3_PUBLIC_ENDPOINT'],
+      message: 'cannot be given, since STRATA_STORE is a folder: remove it',
+    })
+  },
+  { when: () => true },
+)
+
+/** Addresses at the public endpoint of a valid configuration; `undefined` if it names none. */
+export async function openPublicReads(config: StoreConfig & PublicReadsConfig): Promise<PresignedReads | undefined> {
+  const server = serverOf(config)
+  if (server === undefined || config.STRATA_S3_PUBLIC_ENDPOINT === undefined) return undefined
+  const { publicReads } = await import('../s3/public-reads.js')
+  return publicReads({ ...server, endpoint: config.STRATA_S3_PUBLIC_ENDPOINT })
+}
+
 /**
  * The store that a valid configuration names, ready for use. Its data have the version that this
  * release knows (migrations.ts). `warn` gets a sentence for each image and upload that a loss of
@@ -83,9 +127,9 @@ export async function openStore(
 }
 
 async function openPlain(config: StoreConfig, warn?: (message: string) => void): Promise<ObjectStore> {
-  const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
+  const server = serverOf(config)
   const tell = warn ?? ((message: string) => process.emitWarning(message))
-  if (bucket === undefined) {
+  if (server === undefined) {
     const folder = config.STRATA_STORE
     const version = new FolderVersion('the store', folder)
     return migrated(await FolderStore.open(folder, mendTail, { warn: tell }), (store) =>
@@ -94,11 +138,17 @@ async function openPlain(config: StoreConfig, warn?: (message: string) => void):
   }
   // The S3 client has some hundred modules. A process with a folder store does not load them.
   const { S3Store } = await import('../s3/s3-store.js')
-  const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
-  const server = { endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket }
   return migrated(await S3Store.open(server, { warn: tell }), (store) =>
-    migrateStore(new BucketVersion(`the bucket ${bucket} of ${server.endpoint}`, store), store, tell),
+    migrateStore(new BucketVersion(`the bucket ${server.bucket} of ${server.endpoint}`, store), store, tell),
   )
+}
+
+/** The S3 server of a valid configuration; `undefined` if the store is a folder. */
+function serverOf(config: StoreConfig): S3Config | undefined {
+  const bucket = BUCKET.exec(config.STRATA_STORE)?.[1]
+  if (bucket === undefined) return undefined
+  const { STRATA_S3_ENDPOINT: endpoint, STRATA_S3_REGION: region, STRATA_S3_ACCESS_KEY: accessKey } = config
+  return { endpoint: endpoint!, region, accessKey: accessKey!, secretKey: secretKey(config), bucket }
 }
 
 async function migrated<S extends ObjectStore>(store: S, bring: (store: S) => Promise<void>): Promise<S> {

@@ -1,3 +1,4 @@
+export * from './counted-store.js'
 export * from './object-store-suite.js'
 export * from './put-image.js'
 export { stopAt } from './stop-at.js'

@@ -1,4 +1,4 @@
-import type { ObjectStore } from '@strata/store'
+import type { ObjectStore } from '../objects/object-store.js'
 
 /** Calls of each method, and how many objects lists gave (`listed`). */
 export type Calls = Readonly<Record<string, number>>
