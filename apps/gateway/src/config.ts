@@ -2,7 +2,7 @@ import { indexMemoryShape, packedLimitsShape } from '@strata/archive'
 import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
 import { MAX_JSON_BYTES } from '@strata/oci'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
-import { checkStoreConfig, pushTimesShape, storeConfigShape } from '@strata/store'
+import { checkPublicReads, checkStoreConfig, publicReadsShape, pushTimesShape, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 /** The gateway's environment. */
@@ -10,6 +10,7 @@ export const gatewayConfigSchema = z
   .object({
     ...serviceConfigShape,
     ...storeConfigShape,
+    ...publicReadsShape,
     ...apiConfigShape,
     STRATA_SOCKET: absolutePath
       .optional()
@@ -121,6 +122,15 @@ export const gatewayConfigSchema = z
       .default(MAX_JSON_BYTES)
       .describe('Limit: bytes of a manifest that is pushed'),
     ...pushTimesShape,
+    STRATA_MANIFEST_MEMORY: z.coerce
+      .number()
+      .int()
+      .min(5)
+      .max(65_536)
+      .default(32)
+      .describe(
+        'Limit: MiB of the manifests and lists that are being sent to clients of the registry, and of manifests that were sent last. A request whose answer does not fit is refused with 503',
+      ),
     STRATA_SPARSE_IMAGES: z
       .stringbool()
       .default(false)
@@ -141,6 +151,7 @@ export const gatewayConfigSchema = z
     when: () => true,
   })
   .check(checkStoreConfig)
+  .check(checkPublicReads)
 export type GatewayConfig = z.infer<typeof gatewayConfigSchema>
 export const GATEWAY_CONFIG = Symbol('gateway config')
 /** The gateway's `ServiceMetrics`. */

@@ -14,7 +14,7 @@ async function answerOf(pieces: () => AsyncGenerator<Uint8Array>, method = 'GET'
   let isHijacked = false
   const server = createServer((request, response) => {
     const reply = { raw: response, hijack: () => (isHijacked = true) } as unknown as FastifyReply
-    sendRanged(request, reply, { size: SIZE, etag: 'x', type: 'text/plain', bytes: pieces }).catch((error: unknown) => {
+    sendRanged(request, reply, { size: SIZE, etag: 'x', type: 'text/plain', parts: pieces }).catch((error: unknown) => {
       thrown = error
       response.writeHead(500).end()
     })

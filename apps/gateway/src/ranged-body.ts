@@ -1,10 +1,10 @@
 import type { IncomingMessage } from 'node:http'
-import { pipeline } from 'node:stream/promises'
 import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/base'
 import { closedSignal } from '@strata/platform'
 import type { FastifyReply } from 'fastify'
 import { requestedRange } from './byte-range.js'
+import { lengthOf, sendParts, type BodyPart } from './send-parts.js'
 
 /** A body whose length is known beforehand and whose parts can be made separately. */
 export interface RangedBody {
@@ -14,7 +14,8 @@ export interface RangedBody {
   readonly type: string
   /** What else the answer says of the body. */
   readonly headers?: Readonly<Record<string, string>>
-  bytes(range: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>
+  /** The bytes from `start` to `end`, exclusive. A part is lent until the next one is asked for. */
+  parts(range: { readonly start: number; readonly end: number }): AsyncIterable<BodyPart>
 }
 
 const logger = new Logger('gateway')
@@ -30,7 +31,7 @@ const LEAD_BYTES = 64 * 1024
  * 304 if `If-None-Match` has it. `HEAD` gets the same without bytes. The first bytes are read
  * before the status is sent, so a blob that is missing there is answered with a problem, not with a
  * connection that breaks.
- * @throws StrataError what `bytes` throws before that; `corrupt` if a blob is not in the store
+ * @throws StrataError what `parts` throws before that; `corrupt` if a blob is not in the store
  */
 export async function sendRanged(request: IncomingMessage, reply: FastifyReply, body: RangedBody): Promise<void> {
   const response = reply.raw
@@ -59,8 +60,8 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
   }
   const { start, end } = range ?? { start: 0, end: size }
   const isEmpty = request.method === 'HEAD' || start === end
-  const pieces = body.bytes({ start, end })[Symbol.asyncIterator]()
-  const lead = isEmpty ? [] : await leadOf(pieces)
+  const parts = body.parts({ start, end })[Symbol.asyncIterator]()
+  const lead = isEmpty ? [] : await leadOf(parts)
   reply.hijack()
   response.writeHead(range ? 206 : 200, {
     ...common,
@@ -72,8 +73,8 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
     return
   }
   // If the client leaves, or bytes cannot be read, the connection ends before the promised length.
-  const all = ofLength(end - start, following(lead, pieces))
-  await pipeline(all, response, { signal: gone }).catch((error: unknown) => {
+  const all = ofLength(end - start, following(lead, parts))
+  await sendParts(all, response, gone).catch((error: unknown) => {
     response.destroy()
     if (gone.aborted) return
     const [path] = (request.url ?? '').split('?')
@@ -93,24 +94,32 @@ export function matches(ifNoneMatch: string | undefined, etag: string): boolean 
  * Passes the promised number of bytes, or throws. If a body ended early, the client would wait on
  * an open connection. If it went on, the client would read the rest as the next answer.
  */
-async function* ofLength(length: number, pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* ofLength(length: number, parts: AsyncIterable<BodyPart>): AsyncGenerator<BodyPart> {
   let sent = 0
-  for await (const piece of pieces) {
-    sent += piece.length
+  for await (const part of parts) {
+    sent += lengthOf(part)
     if (sent > length) throw new StrataError('corrupt', `the body has more than the ${length} bytes that were promised`)
-    yield piece
+    yield part
   }
   if (sent < length) throw new StrataError('corrupt', `the body ends after ${sent} of ${length} bytes`)
 }
 
-async function leadOf(pieces: AsyncIterator<Uint8Array>): Promise<Uint8Array[]> {
-  const lead: Uint8Array[] = []
+/**
+ * The first parts. None but the last is a part of a file: what is asked for behind one would close
+ * it. Bytes are copied for the same reason.
+ */
+async function leadOf(parts: AsyncIterator<BodyPart>): Promise<BodyPart[]> {
+  const lead: BodyPart[] = []
   try {
     for (let length = 0; length < LEAD_BYTES;) {
-      const next = await pieces.next()
+      const next = await parts.next()
       if (next.done) break
-      lead.push(next.value)
-      length += next.value.length
+      length += lengthOf(next.value)
+      if (!(next.value instanceof Uint8Array)) {
+        lead.push(next.value)
+        break
+      }
+      lead.push(length < LEAD_BYTES ? Buffer.from(next.value) : next.value)
     }
     return lead
   } catch (error) {
@@ -119,7 +128,7 @@ async function leadOf(pieces: AsyncIterator<Uint8Array>): Promise<Uint8Array[]> 
   }
 }
 
-async function* following(lead: readonly Uint8Array[], rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* following(lead: readonly BodyPart[], rest: AsyncIterator<BodyPart>): AsyncGenerator<BodyPart> {
   try {
     yield* lead
     for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value

@@ -2,7 +2,7 @@ import { Inject, Injectable, Logger, Module, type DynamicModule, type OnApplicat
 import { Images, Repositories } from '@strata/images'
 import { Readiness, reportQueues, storeAnswers, storeObserver, type ServiceMetrics } from '@strata/platform'
 import { Journal, NodeDirectory, Producer, QueueClient, SHARED_QUEUES, Signals } from '@strata/queue'
-import { OBJECT_STORE, openStore, type ObjectStore } from '@strata/store'
+import { OBJECT_STORE, openPublicReads, openStore, type ObjectStore } from '@strata/store'
 import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from './config.js'
 import { ContainerDirectory } from './containers/container-directory.js'
 import { ContainersService } from './containers/containers.service.js'
@@ -16,7 +16,7 @@ import { Cancellation } from './jobs/cancellation.js'
 import { Requests } from './jobs/requests.js'
 import { PushService } from './registry/push.service.js'
 import { PushedLayers } from './registry/pushed-layers.js'
-import { RegistryService } from './registry/registry.service.js'
+import { PUBLIC_READS, RegistryService } from './registry/registry.service.js'
 import { CollectionService } from './system/collection.service.js'
 import { DiskUsageService } from './system/disk-usage.service.js'
 import { NodesService } from './system/nodes.service.js'
@@ -91,6 +91,7 @@ export class ServicesModule {
           provide: OBJECT_STORE,
           useFactory: () => openStore(config, (message) => new Logger('gateway').warn(message), storeObserver(metrics)),
         },
+        { provide: PUBLIC_READS, useFactory: () => openPublicReads(config) },
         { provide: QueueClient, useFactory: () => openQueue(config, metrics) },
         { provide: Signals, useFactory: (queue: QueueClient) => queue.signals, inject: [QueueClient] },
         { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },

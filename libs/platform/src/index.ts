@@ -1,7 +1,7 @@
 export * from './http/authentication.js'
 export * from './http/closed-signal.js'
 export * from './config/config.js'
-export { letClientPause, listenerOf } from './listener/connection.js'
+export { countSent, letClientPause, listenerOf } from './listener/connection.js'
 export { openHealth } from './listener/health-listener.js'
 export * from './listener/open-listener.js'
 export * from './listener/listener.js'

@@ -39,7 +39,7 @@ export async function exportBody(
     size,
     etag: `${hexOf(chainIdOf(open.layers.map(({ diffId }) => diffId)))}-${FORM}`,
     type: 'application/x-tar',
-    bytes: (range) => inBatches(bytesOf(open, bytes, slicePieces(politely(exportTree(open.tree)), range))),
+    parts: (range) => inBatches(bytesOf(open, bytes, slicePieces(politely(exportTree(open.tree)), range))),
   }
 }
 

@@ -89,7 +89,7 @@ export class FilesService {
         size: found.size,
         etag: found.etag,
         type: 'application/octet-stream',
-        bytes: (range) => fileBytes(found, range, this.#bytes),
+        parts: (range) => fileBytes(found, range, this.#bytes),
       })
     })
   }

@@ -159,7 +159,7 @@ export class ImagesService {
       await use({
         ...plan,
         type: 'application/x-tar',
-        bytes: (range) => archiveBytes(plan, range, async (blob, part) => (await this.#blobs.open(blob, part)).body),
+        parts: (range) => archiveBytes(plan, range, (blob, part) => this.#blobs.parts(blob, part)),
       })
     })
   }

@@ -66,6 +66,7 @@ export const registryErrors: ErrorForm = (thrown) => {
     headers: {
       'content-type': 'application/json',
       'docker-distribution-api-version': 'registry/2.0',
+      ...(code === 'overloaded' ? { 'retry-after': '1' } : {}),
       ...(code === 'unauthorized' ? { 'www-authenticate': 'Basic realm="strata"' } : {}),
     },
     body: JSON.stringify({ errors: [{ code: CODES[code] ?? 'UNKNOWN', message, detail: { code } }] }),

@@ -9,6 +9,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { matches, sendRanged } from '../ranged-body.js'
 import { isAccepted } from './accept.js'
+import { releaseOnceClosed } from './answer-memory.js'
 import { digestIn, manifestReferenceOf, nameOf, repositoryOf, tagIn } from './names.js'
 import { registryErrors } from './errors.js'
 import { linkTo, pageIn } from './page.js'
@@ -103,10 +104,11 @@ export class RegistryController {
 
   async #manifest({ name, last }: Call, { method, headers }: FastifyRequest, reply: FastifyReply): Promise<void> {
     const [repository, reference] = [repositoryOf(name), manifestReferenceOf(last)]
-    const { bytes, ...found } = await this.registry.manifest(repository, reference, (manifest) => {
+    const { held, ...found } = await this.registry.manifest(repository, reference, (manifest) => {
       expectAccepted(headers.accept, repository, last, manifest.mediaType)
       return method === 'GET' && !matches(headers['if-none-match'], `"${manifest.digest}"`)
     })
+    if (held) releaseOnceClosed(held, reply.raw)
     const { digest, mediaType, size, deprecated } = found
     void reply.headers({
       'docker-content-digest': digest,
@@ -116,20 +118,24 @@ export class RegistryController {
     })
     if (matches(headers['if-none-match'], `"${digest}"`)) void reply.code(304)
     else void reply.headers({ 'content-type': mediaType, 'content-length': size })
-    await reply.send(bytes)
+    await reply.send(held?.bytes)
   }
 
   async #blob({ name, last }: Call, { raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
     const digest = digestIn(last)
     const repository = repositoryOf(name)
-    const { size, holders, open } = await this.registry.blob(repository, digest)
+    const { size, holders, parts, address } = await this.registry.blob(repository, digest)
     // Who pushes asks first, and does not send what is there.
     if (raw.method === 'HEAD') await this.push.keep(repository, digest, holders)
-    const bytes = async function* (range: { readonly start: number; readonly end: number }) {
-      yield* (await open(range)) as AsyncIterable<Uint8Array>
-    }
     const headers = { 'docker-content-digest': digest }
-    await sendRanged(raw, reply, { size, etag: digest, type: 'application/octet-stream', headers, bytes })
+    if (address && raw.method === 'GET' && !matches(raw.headers['if-none-match'], `"${digest}"`)) {
+      await reply
+        .code(307)
+        .headers({ ...headers, location: await address(), 'content-length': 0 })
+        .send()
+      return
+    }
+    await sendRanged(raw, reply, { size, etag: digest, type: 'application/octet-stream', headers, parts })
   }
 
   async #deleteBlob({ name, last }: Call, reply: FastifyReply): Promise<void> {
@@ -229,7 +235,9 @@ export class RegistryController {
 
   /** As bytes: Fastify gives a text's type a `charset`, which registries leave out. */
   async #json(reply: FastifyReply, body: object, type = 'application/json'): Promise<void> {
-    await reply.header('content-type', type).send(Buffer.from(JSON.stringify(body)))
+    const held = this.registry.answer(Buffer.from(JSON.stringify(body)))
+    releaseOnceClosed(held, reply.raw)
+    await reply.header('content-type', type).send(held.bytes)
   }
 }
 

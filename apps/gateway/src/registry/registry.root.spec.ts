@@ -11,6 +11,7 @@ import type { ErrorCode } from '@strata/base'
 import { Images, Repositories } from '@strata/images'
 import { digestOf, MEDIA, parseReference, parseTagged, type Digest } from '@strata/oci'
 import { bodyLimits, closeListener, createHttpApp, Metrics, openListener } from '@strata/platform'
+import { RawClient, requestText } from '@strata/platform/testing'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, Leases, openStore, type LeaseRun, type ObjectStore } from '@strata/store'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -24,7 +25,10 @@ let folder: string
 let redis: TestRedis
 let app: NestFastifyApplication
 let server: Server
+/** On a unix socket, where the kernel holds less for a client. */
+let unixServer: Server
 let store: ObjectStore
+let allMetrics: Metrics
 let url: string
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-registry-'))
@@ -38,13 +42,15 @@ beforeAll(async () => {
     STRATA_NODE_SECRET_FILE: join(folder, 'secret'),
     STRATA_LOG_LEVEL: 'silent',
     STRATA_MAX_MANIFEST_BYTES: '100000',
+    STRATA_MANIFEST_MEMORY: '5',
     STRATA_MAX_BLOB_BYTES: '1000000',
     STRATA_MAX_PUSHES: '2',
     STRATA_MAX_PUSH_UPLOADS: '100',
     STRATA_UPLOAD_IDLE_MS: '5000',
   })
   store = await openStore(config, () => undefined)
-  const metrics = (await Metrics.open()).of('gateway')
+  allMetrics = await Metrics.open()
+  const metrics = allMetrics.of('gateway')
   const made = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
@@ -52,15 +58,14 @@ beforeAll(async () => {
     metrics,
   })
   app = made.app
-  server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, {
-    connections: 100,
-    headersMs: 10_000,
-    unreadMs: 60_000,
-  })
+  const limits = { connections: 100, headersMs: 10_000, unreadMs: 60_000 }
+  server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, limits)
+  unixServer = await openListener({ kind: 'unix', path: join(folder, 'socket'), mode: 0o600 }, made.handler, limits)
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 })
 afterAll(async () => {
   await closeListener(server, 0)
+  await closeListener(unixServer, 0)
   await app.close()
   await store.close()
   await redis.remove()
@@ -241,6 +246,62 @@ it('a part of a blob is sent, and nothing of what the client has', async () => {
     '',
     MANIFEST.descriptor.digest,
   ])
+})
+
+it('clients that take manifests slowly have a bound together; what is read or answered without bytes has none', async () => {
+  const { repository } = parseReference('slow/app')
+  const large = (at: number) =>
+    part(
+      `{ "schemaVersion": 2, "mediaType": "${MEDIA.index}", "manifests": [], "of": "${String(at).repeat(1_500_000)}" }`,
+      MEDIA.index,
+    )
+  const [held, last] = [[1, 2, 3].map(large), large(4)]
+  await under(async (run) => {
+    for (const { bytes, descriptor } of [...held, last])
+      await new Repositories(store).manifests.put(repository, descriptor.digest, bytes, MEDIA.index, run)
+  })
+  const pathOf = ({ descriptor }: typeof last) => `/v2/slow/app/manifests/${descriptor.digest}`
+  const slow = await Promise.all(
+    held.map(async (manifest) => {
+      const client = await RawClient.connect({ path: join(folder, 'socket') })
+      client.socket.once('data', () => client.socket.pause())
+      await client.send(requestText(`GET ${pathOf(manifest)}`))
+      return client
+    }),
+  )
+  await expect.poll(() => slow.every(({ text }) => text.startsWith('HTTP/1.1 200 '))).toBe(true)
+  const refused = await ask(pathOf(last))
+  expect([refused.headers.get('retry-after'), await errorOf(refused)]).toEqual(['1', '503 TOOMANYREQUESTS'])
+  expect((await ask(pathOf(last), { method: 'HEAD' })).status).toBe(200)
+  const etag = `"${last.descriptor.digest}"`
+  expect((await ask(pathOf(last), { headers: { 'if-none-match': etag } })).status).toBe(304)
+  // What is held already, and what is small, is served.
+  expect(digestOf(Buffer.from(await (await ask(pathOf(held[0]!))).arrayBuffer()))).toBe(held[0]!.descriptor.digest)
+  await load('pull/app:1')
+  expect((await ask('/v2/pull/app/manifests/1')).status).toBe(200)
+  slow[0]!.socket.destroy()
+  await expect.poll(async () => (await ask(pathOf(last))).status).toBe(200)
+  slow[1]!.socket.resume()
+  expect(await slow[1]!.receive(/2" \}$/)).toContain('"of": "2222')
+  for (const { socket } of slow) socket.destroy()
+})
+
+it('bytes of a blob that the kernel sends from its file are in the metrics', async () => {
+  const bytes = randomBytes(900_000)
+  const digest = digestOf(bytes)
+  await under(async ({ lease }) => {
+    await new BlobStore(store).add(digest, bytes, lease)
+    await new Repositories(store).blobs.add(parseReference('sent/app').repository, [digest], lease)
+  })
+  const sent = async (): Promise<number> => {
+    const { text } = await allMetrics.scrape()
+    const found = [...text.matchAll(/^strata_http_sent_bytes_total\{.*<digest>.*\} (\d+)$/gm)]
+    return found.reduce((sum, [, value]) => sum + Number(value), 0)
+  }
+  const before = await sent()
+  const answer = await ask(`/v2/sent/app/blobs/${digest}`)
+  expect(Buffer.from(await answer.arrayBuffer()).equals(bytes)).toBe(true)
+  await expect.poll(sent).toBeGreaterThanOrEqual(before + bytes.length)
 })
 
 it('a repository is the one of that name everywhere', async () => {

@@ -2,10 +2,17 @@ import { Inject, Injectable } from '@nestjs/common'
 import { asCode, StrataError } from '@strata/base'
 import { Repositories, type Deprecation, type Referrer } from '@strata/images'
 import { MAX_JSON_BYTES, type Digest, type Repository, type Tag } from '@strata/oci'
-import { BlobStore, OBJECT_STORE, type ByteRange, type ObjectStore } from '@strata/store'
-import type { Readable } from 'node:stream'
+import { BlobStore, OBJECT_STORE, piecesOf, type ByteRange, type ObjectStore, type PresignedReads } from '@strata/store'
+import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import type { BodyPart } from '../send-parts.js'
+import { AnswerMemory, type HeldBytes } from './answer-memory.js'
 import type { ManifestReference } from './names.js'
 import type { PageQuery } from './page.js'
+
+/** The injection token of the addresses at the S3 server's public endpoint. */
+export const PUBLIC_READS = Symbol('public reads')
+
+const MEBIBYTE = 1024 * 1024
 
 /** A manifest as it is served. */
 export interface ServedManifest {
@@ -19,8 +26,14 @@ export interface ServedBlob {
   readonly size: number
   /** The leases that hold both the blob and the repository's key of it. */
   readonly holders: readonly string[]
+  /**
+   * Makes an address at the S3 server's public endpoint where a client may read the blob. Whoever
+   * has it may read, so it belongs into no log. `undefined` without such an endpoint, and for a
+   * blob in pieces.
+   */
+  readonly address: (() => Promise<string>) | undefined
   /** @throws StrataError `blob_not_found` if it was collected meanwhile */
-  readonly open: (range: ByteRange) => Promise<Readable>
+  readonly parts: (range: ByteRange) => AsyncIterable<BodyPart>
 }
 
 /**
@@ -29,9 +42,9 @@ export interface ServedBlob {
  *
  * | operation | store calls |
  * | --- | --- |
- * | a manifest by its tag | 1 for what it is, 2 more for its bytes |
- * | a manifest by its digest | 1, 2 more for its bytes; of a part of an index that was loaded, some 4 more |
- * | a blob | 2 for its size, 2 more for its bytes |
+ * | a manifest by its tag | 1 for what it is; 2 more for its bytes if they are not in memory |
+ * | a manifest by its digest | the same; of a part of an index that was loaded, some 4 more |
+ * | a blob | 2 for its size; for its bytes 1 more for each of its pieces, or none if its address is given |
  * | a page of tags, of the catalog | 1; of a repository without tags 2 |
  * | a page of referrers | 1, and 1 for each referrer in it |
  *
@@ -41,12 +54,18 @@ export interface ServedBlob {
 @Injectable()
 export class RegistryService {
   readonly #blobs: BlobStore
+  readonly #answers: AnswerMemory
+  readonly #addressSeconds: number
 
   constructor(
     @Inject(OBJECT_STORE) store: ObjectStore,
     private readonly repositories: Repositories,
+    @Inject(PUBLIC_READS) private readonly publicReads: PresignedReads | undefined,
+    @Inject(GATEWAY_CONFIG) config: Pick<GatewayConfig, 'STRATA_MANIFEST_MEMORY' | 'STRATA_S3_PUBLIC_SECONDS'>,
   ) {
     this.#blobs = new BlobStore(store)
+    this.#answers = new AnswerMemory(config.STRATA_MANIFEST_MEMORY * MEBIBYTE)
+    this.#addressSeconds = config.STRATA_S3_PUBLIC_SECONDS
   }
 
   /** At most `limit` repositories behind `last`; `next` if more may follow. */
@@ -71,27 +90,42 @@ export class RegistryService {
   }
 
   /**
-   * A manifest. Its bytes, as they were put, are read only if `areBytesWanted` is true for it.
-   * @throws StrataError `manifest_not_found`; `corrupt` if its bytes are gone
+   * A manifest. Its bytes, as they were put, are given only if `areBytesWanted` is true for it. The
+   * caller releases them when the client has them. What the repository has is read from the store
+   * each time, and the bytes of a digest may come from memory.
+   * @throws StrataError `manifest_not_found`; `corrupt` if its bytes are gone; `overloaded` if slow
+   * clients hold too much
    */
   async manifest(
     repository: Repository,
     reference: ManifestReference,
     areBytesWanted: (manifest: ServedManifest) => boolean,
-  ): Promise<ServedManifest & { readonly bytes: Buffer | undefined }> {
+  ): Promise<ServedManifest & { readonly held: HeldBytes | undefined }> {
     for (let last: Digest | undefined; ;) {
       const found = await this.#find(repository, reference)
-      if (!areBytesWanted(found)) return { ...found, bytes: undefined }
+      if (!areBytesWanted(found)) return { ...found, held: undefined }
+      const { digest, size } = found
       try {
-        return { ...found, bytes: await this.#blobs.read(found.digest, MAX_JSON_BYTES) }
+        return {
+          ...found,
+          held: await this.#answers.manifest(digest, size, () => this.#blobs.read(digest, MAX_JSON_BYTES)),
+        }
       } catch (error) {
         if (!(error instanceof StrataError && error.code === 'not_found')) throw error
         // Between the two reads the manifest may be deleted, and the tag moved.
-        if (found.digest === last)
+        if (digest === last)
           throw new StrataError('corrupt', `the bytes of manifest ${last} are gone`, { cause: error })
-        last = found.digest
+        last = digest
       }
     }
+  }
+
+  /**
+   * Bytes of an answer that is no manifest. They count until the caller releases them.
+   * @throws StrataError `overloaded` if slow clients hold too much
+   */
+  answer(bytes: Buffer): HeldBytes {
+    return this.#answers.own(bytes)
   }
 
   /** @throws StrataError `blob_not_found` */
@@ -101,14 +135,24 @@ export class RegistryService {
     if (!holders) throw unknown()
     const record = await this.#blobs.stat(digest)
     if (!record) throw unknown()
-    const open = async (range: ByteRange): Promise<Readable> => {
+    const blobs = this.#blobs
+    async function* parts(range: ByteRange): AsyncGenerator<BodyPart> {
       try {
-        return (await this.#blobs.open(digest, range)).body
+        yield* blobs.parts(digest, range, record)
       } catch (error) {
         throw asCode(error, { not_found: 'blob_not_found' })
       }
     }
-    return { size: record.size, holders: holders.filter((lease) => record.holders.includes(lease)), open }
+    const [first, ...more] = piecesOf(record)
+    const { publicReads } = this
+    const isAtOnePlace = first !== undefined && more.length === 0
+    return {
+      size: record.size,
+      holders: holders.filter((lease) => record.holders.includes(lease)),
+      parts,
+      address:
+        publicReads && isAtOnePlace ? () => publicReads.presignedGet(first.data, this.#addressSeconds) : undefined,
+    }
   }
 
   /**

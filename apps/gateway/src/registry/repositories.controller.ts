@@ -5,6 +5,7 @@ import { MEDIA } from '@strata/oci'
 import type { FastifyReply } from 'fastify'
 import type { z } from 'zod'
 import { Endpoint } from '../endpoint.js'
+import { releaseOnceClosed } from './answer-memory.js'
 import { namedManifest, nameOf, repositoryOf } from './names.js'
 import { RegistryService } from './registry.service.js'
 import { warningOf } from './warning.js'
@@ -42,6 +43,7 @@ export class RepositoriesController {
     'name_invalid',
     'manifest_not_found',
     'corrupt',
+    'overloaded',
   ])
   @ApiResponse({
     status: 200,
@@ -57,7 +59,8 @@ export class RepositoriesController {
     @Res() reply: FastifyReply,
   ): Promise<void> {
     const { repository, reference } = namedManifest(ref)
-    const found = await this.registry.manifest(repository, reference, () => true)
+    const { held, ...found } = await this.registry.manifest(repository, reference, () => true)
+    if (held) releaseOnceClosed(held, reply.raw)
     await reply
       .headers({
         'content-type': found.mediaType,
@@ -65,7 +68,7 @@ export class RepositoriesController {
         etag: `"${found.digest}"`,
         ...warningOf(found.deprecated, repository, reference),
       })
-      .send(found.bytes)
+      .send(held?.bytes)
   }
 
   @Endpoint(API.listReferrers, 'The manifests whose subject is the one that a name means, in pages', [

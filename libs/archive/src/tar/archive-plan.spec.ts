@@ -34,13 +34,8 @@ function image(names: string[], of: typeof layers): SavedImage {
 }
 const read = (plan: ArchivePlan, start = 0, end = plan.size) =>
   buffer(
-    archiveBytes(plan, { start, end }, (digest, range) => {
-      const bytes = blobs.get(digest)!.subarray(range.start, range.end)
-      return Promise.resolve(
-        (async function* () {
-          yield await Promise.resolve(bytes)
-        })(),
-      )
+    archiveBytes(plan, { start, end }, async function* (digest, range) {
+      yield await Promise.resolve(blobs.get(digest)!.subarray(range.start, range.end))
     }),
   )
 

@@ -91,14 +91,14 @@ export function planArchive(
 }
 
 /**
- * The bytes of a plan from `start` to `end` (exclusive). `open` gives a part of a blob's bytes; it
- * is asked for one at a time.
+ * The bytes of a plan from `start` to `end` (exclusive). `open` gives a part of a blob's bytes, in
+ * any form that the caller understands; it is asked for one at a time.
  */
-export async function* archiveBytes(
+export async function* archiveBytes<Part>(
   plan: ArchivePlan,
   range: { readonly start: number; readonly end: number },
-  open: (blob: Digest, range: { start: number; end: number }) => Promise<AsyncIterable<Uint8Array>>,
-): AsyncGenerator<Uint8Array> {
+  open: (blob: Digest, range: { start: number; end: number }) => AsyncIterable<Part>,
+): AsyncGenerator<Uint8Array | Part> {
   let at = 0
   for (const piece of plan.pieces) {
     const length = lengthOf(piece)
@@ -107,7 +107,7 @@ export async function* archiveBytes(
     at += length
     if (start >= end) continue
     if ('bytes' in piece) yield piece.bytes.subarray(start, end)
-    else yield* await open(piece.blob, { start, end })
+    else yield* open(piece.blob, { start, end })
   }
 }
 

@@ -45,6 +45,8 @@ export interface Connection {
   isEnding: boolean
   /** What the kernel had taken of the answers when it last took something, and when that was. */
   taken: { readonly bytes: number; readonly at: number }
+  /** Bytes of answers that the kernel took from files (`countSent`): Node does not know of them. */
+  sentByKernel: number
   /** Bytes of the connection that are in the metrics. */
   counted: { readonly received: number; readonly sent: number }
 }
@@ -59,6 +61,7 @@ export function acceptConnection(socket: Socket, listener: Listener): void {
     turns: [],
     isEnding: false,
     taken: { bytes: 0, at: 0 },
+    sentByKernel: 0,
     counted: { received: 0, sent: 0 },
   })
 }
@@ -86,6 +89,12 @@ export function continueBody(response: ServerResponse): void {
   if (!turn?.awaitsContinue) return
   turn.awaitsContinue = false
   if (!response.headersSent) response.writeContinue()
+}
+
+/** Counts bytes of an answer that were sent past Node, from a file. */
+export function countSent(request: IncomingMessage, bytes: number): void {
+  const connection = connectionOf(request.socket)
+  if (connection) connection.sentByKernel += bytes
 }
 
 /**

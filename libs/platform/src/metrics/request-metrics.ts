@@ -28,10 +28,11 @@ export function countRequests(handler: RequestListener, metrics: ServiceMetrics)
 
   const countBytes = ({ turn, connection }: OpenRequest): void => {
     const { bytesRead, bytesWritten } = connection.socket
+    const all = bytesWritten + connection.sentByKernel
     const labels = labelsOf(turn)
     received(labels, bytesRead - connection.counted.received)
-    sent(labels, bytesWritten - connection.counted.sent)
-    connection.counted = { received: bytesRead, sent: bytesWritten }
+    sent(labels, all - connection.counted.sent)
+    connection.counted = { received: bytesRead, sent: all }
   }
   metrics.onScrape(() => {
     inProgress.set({}, open.size)

@@ -4,6 +4,7 @@ import { StrataError } from '@strata/base'
 import type { Digest } from '@strata/oci'
 import { keys } from '../keys.js'
 import { checkRange } from '../objects/byte-range.js'
+import { lentChunks } from '../objects/lent-chunks.js'
 import { localObjects, type ByteRange, type ObjectStore } from '../objects/object-store.js'
 import type { Records } from '../records.js'
 import { pieceRanges, piecesOf, type BlobRecord, type Piece, type PieceRange } from './blob-record.js'
@@ -49,7 +50,7 @@ export class BlobReader {
   async *parts(digest: Digest, range: ByteRange, known?: BlobRecord): AsyncGenerator<Uint8Array | FilePart> {
     const local = localObjects(this.store)
     if (!local) {
-      yield* (await this.open(digest, range, known)).body as AsyncIterable<Uint8Array>
+      yield* lentChunks((await this.open(digest, range, known)).body)
       return
     }
     checkRange(range)

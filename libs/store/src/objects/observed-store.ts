@@ -12,6 +12,7 @@ const OPERATIONS = [
   'list',
   'delete',
   'removeUnchanged',
+  'openLocal',
   'createLocal',
   'sealLocal',
   'beginPut',
