@@ -1,7 +1,7 @@
 export type { FilePart } from './blobs/blob-reader.js'
 export { piecesOf, type BlobRecord } from './blobs/blob-record.js'
 export * from './blobs/blobs.js'
-export type { StoreCollection, Tally } from './blobs/collection-sums.js'
+export type { StoreCollection } from './blobs/collection-sums.js'
 export * from './blobs/collector.js'
 export type { Told, Unreadable } from './blobs/unreadable.js'
 export { DurableFolder } from './folder/durable-folder.js'
