@@ -1,14 +1,17 @@
 import type { IncomingMessage } from 'node:http'
 import { StrataError } from '@strata/base'
 import type { Lender } from '../objects/lent-chunks.js'
-import { bodyMemory, UNIT } from './body-memory.js'
+import { bodyMemory, MOST_HELD, UNIT } from './body-memory.js'
 import { PAUSE_MS, ResumingBody, type Reopen } from './resuming-body.js'
 import type { ByteRange } from '../objects/object-store.js'
 
-/** Pieces that are on their way while one is read. */
+/** Pieces that are on their way while one is read, if there is room for them. */
 const AHEAD = 2
-/** The longest chunk that is lent. Its user may hash it at once, and that holds up the process. */
-const MOST_LENT = 1024 * 1024
+/**
+ * The same while half of the memory of bodies is free. On a busy machine an answer begins late, and
+ * more of them hide that.
+ */
+const MOST_AHEAD = 4
 
 /**
  * Reads a range straight into memory. Resolves with how many of its bytes, from the first, are
@@ -25,21 +28,30 @@ interface Piece {
 
 /**
  * A body that also lends its bytes. Read as a stream, it requests what its first answer lacks as
- * one answer, and its chunks are the reader's. Lent, it comes in pieces: two of them are on their
- * way while one is read, each in a buffer that is used again.
+ * one answer, and its chunks are the reader's. Lent, it comes in pieces: two to four of them are on
+ * their way while one is read, each in a buffer that is used again.
  *
  * - A piece that fails is requested by the ordinary client, from the byte where it stopped.
  * - If the process has no memory for a piece, that piece is streamed.
  * - A reader that takes nothing for 2 s gives back the pieces that it has not begun. They are
- *   requested again when it goes on. No connection waits for a reader.
+ *   requested again when it goes on, one at a time while it is that slow. No connection waits for a
+ *   reader.
  * - When the iteration ends or the body is destroyed, the connections of pieces under way are
  *   closed, and their buffers are given back.
  */
 export class LentBody extends ResumingBody implements Lender {
   readonly #firstEnd: number
+  /** Requested, and not begun to be read. */
   readonly #ahead: Piece[] = []
+  /** The same, and the one that is read. */
+  readonly #held = new Set<Piece>()
   /** Where the piece begins that is requested next. */
   #next: number
+  /**
+   * How many pieces may be requested ahead: one more with each chunk, none after a pause. A reader
+   * that is slow would have them in vain.
+   */
+  #most = MOST_AHEAD
 
   /** `first` has the bytes up to `firstEnd`. */
   constructor(
@@ -58,35 +70,44 @@ export class LentBody extends ResumingBody implements Lender {
   }
 
   async *lend(): AsyncGenerator<Buffer> {
-    const forget = (): void => this.#forget()
+    const stop = (): void => {
+      for (const piece of this.#held) piece.stop.abort()
+      this.#forget()
+    }
+    const pause = (): void => {
+      this.#most = -1
+      this.#forget()
+    }
     // Its error is the iteration's to tell.
     this.on('error', () => undefined)
-    this.over.addEventListener('abort', forget)
+    this.over.addEventListener('abort', stop)
     try {
       for await (const chunk of this.#chunks()) {
-        const pausing = setTimeout(forget, PAUSE_MS)
+        const pausing = setTimeout(pause, PAUSE_MS)
         try {
           yield chunk
         } finally {
           clearTimeout(pausing)
         }
+        this.#most = Math.min(this.#most + 1, MOST_AHEAD)
         this.#throwIfDestroyed()
       }
     } catch (error) {
       throw this.errored ?? error
     } finally {
-      this.over.removeEventListener('abort', forget)
-      forget()
+      this.over.removeEventListener('abort', stop)
+      this.#forget()
       this.destroy()
     }
   }
 
   async *#chunks(): AsyncGenerator<Buffer> {
+    this.#throwIfDestroyed()
     const { start, end } = this.range
     this.#requestAhead()
     yield* this.#streamed({ start, end: this.#firstEnd }, this.over, this.takeFirst())
     while (this.#next < end || this.#ahead.length > 0) {
-      this.#requestAhead()
+      this.#requestAhead(Math.max(this.#most, 1))
       const piece = this.#ahead.shift()
       if (piece) yield* this.#lent(piece)
       else {
@@ -101,23 +122,27 @@ export class LentBody extends ResumingBody implements Lender {
     try {
       await piece.filled
       this.#requestAhead()
-      const { start, end } = piece.range
-      for (let at = 0; at < end - start; at += MOST_LENT)
-        yield piece.buffer.subarray(at, Math.min(at + MOST_LENT, end - start))
+      yield piece.buffer.subarray(0, piece.range.end - piece.range.start)
     } finally {
       await this.#giveBack(piece)
     }
   }
 
-  #requestAhead(): void {
-    while (this.#next < this.range.end && this.#ahead.length < AHEAD && this.memory.hasRoom(UNIT)) {
+  #requestAhead(most = this.#most): void {
+    while (this.#next < this.range.end && this.#ahead.length < most && this.#hasRoom()) {
       this.memory.hold(UNIT)
       const [range, buffer, stop] = [this.#nextRange(), this.memory.take(), new AbortController()]
-      const filled = this.#fill(range, buffer, AbortSignal.any([this.over, stop.signal]))
+      const filled = this.#fill(range, buffer, stop.signal)
       filled.catch(() => undefined) // it is told when the piece is read
-      this.#ahead.push({ range, buffer, stop, filled })
+      const piece = { range, buffer, stop, filled }
+      this.#ahead.push(piece)
+      this.#held.add(piece)
       this.#next = range.end
     }
+  }
+
+  #hasRoom(): boolean {
+    return this.memory.hasRoom(this.#ahead.length < AHEAD ? UNIT : MOST_HELD / 2)
   }
 
   #nextRange(): ByteRange {
@@ -155,9 +180,11 @@ export class LentBody extends ResumingBody implements Lender {
   }
 
   /** Only when nothing is written into its buffer any more. */
-  async #giveBack({ buffer, stop, filled }: Piece): Promise<void> {
+  async #giveBack(piece: Piece): Promise<void> {
+    const { buffer, stop, filled } = piece
     stop.abort()
     await filled.catch(() => undefined)
+    this.#held.delete(piece)
     this.memory.release(UNIT)
     this.memory.giveBack([buffer])
   }

@@ -37,7 +37,7 @@ import { deleteXml, etagFrom, parseDeleted, parseList } from './s3-xml.js'
 
 /** What a `get` requests first. A smaller object costs one request. */
 const FIRST = UNIT
-/** For how long the addresses of a body's pieces are signed: longer than any silence. */
+/** For how long the address of a body's pieces is signed. It is used for half of that time. */
 const PIECE_SECONDS = 900
 /** S3's limit for a list and for a delete. */
 const PAGE = 1_000
@@ -139,9 +139,12 @@ export class S3Store implements ObjectStore, PresignedReads, PartialUploads, Con
     const { answer: first, etag, start, end: firstEnd, size } = opened
     const reopen: Reopen = (range, signal) =>
       this.client.attempt(() => this.#reopen(key, range, opened, signal), { patience: STREAM_PATIENCE_MS, signal })
+    let signed = { url: '', until: 0 }
     const readInto: ReadInto = async (range, into, signal) => {
-      const url = new URL(await this.client.presign('GET', key, PIECE_SECONDS))
-      return this.#reads.read(url, { ...range, etag, size }, into, signal)
+      const now = performance.now()
+      if (now > signed.until)
+        signed = { url: await this.client.presign('GET', key, PIECE_SECONDS), until: now + 500 * PIECE_SECONDS }
+      return this.#reads.read(new URL(signed.url), { ...range, etag, size }, into, signal)
     }
     const whole = { start, end: Math.min(wanted.end, size) }
     return { size, etag, body: new LentBody({ first, firstEnd, range: whole }, reopen, readInto) }
