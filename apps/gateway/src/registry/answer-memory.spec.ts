@@ -14,7 +14,8 @@ const hold = (memory: AnswerMemory, of: { digest: Digest; bytes: Buffer }, read 
   memory.manifest(of.digest, of.bytes.length, read)
 
 it('reads a manifest once, for all that ask at the same time and later', async () => {
-  const memory = new AnswerMemory(1_000 * KIB)
+  const looks: boolean[] = []
+  const memory = new AnswerMemory(1_000 * KIB, (isHit) => looks.push(isHit))
   const read = reader(a)
   const held = await Promise.all([hold(memory, a, read), hold(memory, a, read)])
   for (const { bytes, release } of held) {
@@ -24,6 +25,7 @@ it('reads a manifest once, for all that ask at the same time and later', async (
   }
   ;(await hold(memory, a, read)).release()
   expect(read).toHaveBeenCalledTimes(1)
+  expect(looks).toEqual([false, true, true])
 })
 
 it('refuses what does not fit beside those that are being sent, and takes it when one is done', async () => {

@@ -43,7 +43,11 @@ export class AnswerMemory {
   readonly #entries = new Map<Digest, Entry>()
   #held = 0
 
-  constructor(private readonly limit: number) {}
+  /** `observe` gets each look for a manifest: whether its bytes were here. */
+  constructor(
+    private readonly limit: number,
+    private readonly observe: (isHit: boolean) => void = () => undefined,
+  ) {}
 
   /**
    * The manifest's bytes. `read` is called if they are not here.
@@ -51,7 +55,9 @@ export class AnswerMemory {
    * `read` throws
    */
   async manifest(digest: Digest, size: number, read: () => Promise<Buffer>): Promise<HeldBytes> {
-    const entry = this.#entries.get(digest) ?? this.#begin(digest, size, read)
+    const known = this.#entries.get(digest)
+    this.observe(known !== undefined)
+    const entry = known ?? this.#begin(digest, size, read)
     this.#entries.delete(digest)
     this.#entries.set(digest, entry)
     entry.users++

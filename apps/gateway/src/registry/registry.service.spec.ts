@@ -1,9 +1,10 @@
 import { buffer } from 'node:stream/consumers'
 import { Repositories } from '@strata/images'
 import { digestOf, MEDIA, parseReference, parseTagged, type Digest } from '@strata/oci'
+import { Metrics, type ServiceMetrics } from '@strata/platform'
 import { BlobStore, Leases, type LeaseRun, type ObjectStore, type PresignedReads } from '@strata/store'
 import { counted, temporaryStore, withoutAbilities, type Calls } from '@strata/store/testing'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { lengthOf, type BodyPart } from '../send-parts.js'
 import { RegistryService } from './registry.service.js'
 
@@ -31,10 +32,14 @@ const manifestOf = (note: string): Buffer =>
 const MANIFEST = manifestOf('one')
 const digest = digestOf(MANIFEST)
 
+let metrics: ServiceMetrics
 let store: ObjectStore
 let dispose: () => Promise<void>
 let run: LeaseRun
 let repositories: Repositories
+beforeAll(async () => {
+  metrics = (await Metrics.open()).of('gateway')
+})
 beforeEach(async () => {
   ;({ store, dispose } = await temporaryStore())
   repositories = new Repositories(store)
@@ -49,10 +54,16 @@ afterEach(() => dispose())
 const put = (bytes: Buffer, repository = app) =>
   repositories.tags.put(repository, tag, { digest: digestOf(bytes), bytes, mediaType: MEDIA.manifest }, run)
 const serviceOn = (on: ObjectStore, publicReads?: PresignedReads): RegistryService =>
-  new RegistryService(on, new Repositories(on), publicReads, {
-    STRATA_MANIFEST_MEMORY: 32,
-    STRATA_S3_PUBLIC_SECONDS: 60,
-  })
+  new RegistryService(
+    on,
+    new Repositories(on),
+    publicReads,
+    {
+      STRATA_MANIFEST_MEMORY: 32,
+      STRATA_S3_PUBLIC_SECONDS: 60,
+    },
+    metrics,
+  )
 /** The bytes that a client gets, or the code of the error. */
 async function pull(service: RegistryService, reference: { tag: typeof tag } | { digest: Digest }, repository = app) {
   const { held } = await service.manifest(repository, reference, () => true)

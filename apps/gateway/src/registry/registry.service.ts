@@ -2,8 +2,9 @@ import { Inject, Injectable } from '@nestjs/common'
 import { asCode, StrataError } from '@strata/base'
 import { Repositories, type Deprecation, type Referrer } from '@strata/images'
 import { MAX_JSON_BYTES, type Digest, type Repository, type Tag } from '@strata/oci'
+import { cacheObserver, type ServiceMetrics } from '@strata/platform'
 import { BlobStore, OBJECT_STORE, piecesOf, type ByteRange, type ObjectStore, type PresignedReads } from '@strata/store'
-import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
+import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from '../config.js'
 import type { BodyPart } from '../send-parts.js'
 import { AnswerMemory, type HeldBytes } from './answer-memory.js'
 import type { ManifestReference } from './names.js'
@@ -62,9 +63,10 @@ export class RegistryService {
     private readonly repositories: Repositories,
     @Inject(PUBLIC_READS) private readonly publicReads: PresignedReads | undefined,
     @Inject(GATEWAY_CONFIG) config: Pick<GatewayConfig, 'STRATA_MANIFEST_MEMORY' | 'STRATA_S3_PUBLIC_SECONDS'>,
+    @Inject(METRICS) metrics: ServiceMetrics,
   ) {
     this.#blobs = new BlobStore(store)
-    this.#answers = new AnswerMemory(config.STRATA_MANIFEST_MEMORY * MEBIBYTE)
+    this.#answers = new AnswerMemory(config.STRATA_MANIFEST_MEMORY * MEBIBYTE, cacheObserver(metrics, 'manifests'))
     this.#addressSeconds = config.STRATA_S3_PUBLIC_SECONDS
   }
 

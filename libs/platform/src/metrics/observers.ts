@@ -65,7 +65,10 @@ export function storeObserver(metrics: ServiceMetrics): (operation: string, outc
 }
 
 /** Counts the looks into one cache. */
-export function cacheObserver(metrics: ServiceMetrics, cache: 'views' | 'layers'): (isHit: boolean) => void {
+export function cacheObserver(
+  metrics: ServiceMetrics,
+  cache: 'views' | 'layers' | 'manifests',
+): (isHit: boolean) => void {
   const requests = metrics.counter('strata_cache_requests_total')
   return (isHit) => requests({ cache, result: isHit ? 'hit' : 'miss' })
 }

@@ -102,7 +102,8 @@ export const SERIES = {
   ),
 
   strata_cache_requests_total: counter('Looks into what is kept, so that it need not be made again', {
-    cache: '`views` (files of images, in the gateway) or `layers` (unpacked ones, on a node)',
+    cache:
+      '`views` (files of images) or `manifests` (of the registry) in the gateway, or `layers` (unpacked ones) on a node',
     result: '`hit` or `miss`',
   }),
 } as const
