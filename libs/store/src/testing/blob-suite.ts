@@ -7,6 +7,7 @@ import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
 import { freshDataKey, keys, PREFIX } from '../keys.js'
 import { Leases } from '../leases/leases.js'
+import { lentChunks } from '../objects/lent-chunks.js'
 import { listAll, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
 import type { StoreUnderTest } from './object-store-suite.js'
@@ -136,6 +137,9 @@ export function blobSuite(name: string, make: () => Promise<StoreUnderTest>): vo
         const { size, body } = await blobs.open(digest)
         expect(size).toBe(whole.length)
         expect(Buffer.concat((await body.toArray()) as Buffer[]).equals(whole)).toBe(true)
+        const copies: Buffer[] = []
+        for await (const chunk of lentChunks((await blobs.open(digest)).body)) copies.push(Buffer.from(chunk))
+        expect(Buffer.concat(copies).equals(whole)).toBe(true)
         const edges = [0, 1, 299_999, 300_000, 300_001, 300_002, 370_001, whole.length - 1, whole.length]
         for (const start of edges)
           for (const end of [...edges, whole.length + 7])

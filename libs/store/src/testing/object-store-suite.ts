@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { lentChunks } from '../objects/lent-chunks.js'
 import { listAll, MAX_RECORD_BYTES, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
 
@@ -65,6 +66,29 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(part?.size).toBe(bytes.length)
         expect((await collect(part!.body)).equals(bytes.subarray(start, end))).toBe(true)
       }
+    })
+
+    it('lends the bytes that it gives, whole and in a range, and may be left early', async () => {
+      const key = fresh()
+      const bytes = randomBytes(9 * MIB + 5)
+      await store.put(key, bytes)
+      for (const [start, end] of [
+        [0, bytes.length],
+        [MIB + 1, 8 * MIB],
+        [9 * MIB, 20 * MIB],
+        [10 * MIB, 20 * MIB],
+      ] as const) {
+        const copies: Buffer[] = []
+        for await (const chunk of lentChunks((await store.get(key, { start, end }))!.body))
+          copies.push(Buffer.from(chunk))
+        expect(Buffer.concat(copies).equals(bytes.subarray(start, end))).toBe(true)
+      }
+      const { body } = (await store.get(key))!
+      for await (const chunk of lentChunks(body)) {
+        expect(chunk.equals(bytes.subarray(0, chunk.length))).toBe(true)
+        break
+      }
+      expect(body.destroyed).toBe(true)
     })
 
     it('cuts ranges of small objects alike', async () => {
