@@ -1,5 +1,6 @@
 import { SingleFlight } from '@strata/base'
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { awaited } from '../service/process.js'
 import { SERIES, type LabelsOf, type Series, type SeriesOf } from './series.js'
 
 /** What a scrape is answered with. */
@@ -103,7 +104,15 @@ export class Metrics {
 
   scrape(): Promise<MetricsPage> {
     return this.#scrapes.run(async () => {
-      await Promise.all(this.#readers.map(within))
+      // What is absent says that it could not be read.
+      await Promise.all(
+        this.#readers.map((read) =>
+          awaited(
+            Promise.try(read).catch(() => undefined),
+            SCRAPE_MS,
+          ),
+        ),
+      )
       return { contentType: this.registry.contentType, text: await this.registry.metrics() }
     })
   }
@@ -122,11 +131,4 @@ function serviceGauge<N extends keyof Series>(series: Gauge, service: string): S
       given.clear()
     },
   }
-}
-
-async function within(read: () => void | Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, SCRAPE_MS)))
-  // What is absent says that it could not be read.
-  await Promise.race([Promise.try(read).catch(() => undefined), late]).finally(() => clearTimeout(timer))
 }

@@ -32,6 +32,7 @@ const route = {
   method: 'GET, HEAD, POST, PUT, PATCH, DELETE or `other`',
   route: 'the pattern of the route, as `/v1/images/:ref`, never a path; `none` where no route matched',
 }
+const asAbove = { method: 'as above', route: 'as above' }
 
 /**
  * Every series that is Strata's own (decision 91); docs/metrics.md is made of this table. Those of
@@ -57,11 +58,11 @@ export const SERIES = {
   strata_http_request_duration_seconds: histogram(
     'From the headers of a request to the end of its answer, with the time that its client takes',
     REQUEST_SECONDS,
-    route,
+    asAbove,
   ),
   strata_http_requests_in_progress: gauge('Requests whose answers have not ended', {}),
-  strata_http_received_bytes_total: counter('Bytes from clients, headers too', route),
-  strata_http_sent_bytes_total: counter('Bytes to clients, headers too', route),
+  strata_http_received_bytes_total: counter('Bytes from clients, headers too', asAbove),
+  strata_http_sent_bytes_total: counter('Bytes to clients, headers too', asAbove),
 
   strata_uploads_in_progress: gauge('Bodies that bring images or blobs and are being read', {
     kind: '`stream` (an archive over HTTP), `file` (an archive of this machine) or `push` (of the registry)',
