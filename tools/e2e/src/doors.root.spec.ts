@@ -92,7 +92,11 @@ describe('the doors', () => {
       'GET /v1/jobs',
       'GET /v1/jobs/{id}',
       'GET /v1/jobs/{id}/events',
+      'GET /v1/manifests/{ref}',
+      'GET /v1/manifests/{ref}/referrers',
       'GET /v1/nodes',
+      'GET /v1/repositories',
+      'GET /v1/repositories/{name}/tags',
       'GET /v1/system/df',
       'GET /v1/version',
       'POST /v1/containers',
@@ -191,6 +195,7 @@ describe('the metrics', () => {
     expect(all).toMatch(
       /^strata_http_requests_total\{service="gateway",method="POST",route="\/v1\/images",status="2xx"\} [1-9]/m,
     )
+    expect(all).toMatch(/^strata_cache_requests_total\{service="extractor",cache="layers",result="miss"\} [1-9]/m)
     expect(all).not.toContain('metrics/box')
   })
 
