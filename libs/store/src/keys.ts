@@ -151,6 +151,20 @@ export function freshDataKey(lease: string): string {
   return keys.data(lease, randomUUID())
 }
 
+/**
+ * Keys of bytes that come one after the other, each under a number of its own. The caller sees to
+ * it that no number of a lease is used twice.
+ */
+export function numberedDataKey(lease: string, number: number): string {
+  return keys.data(lease, `chunk-${number}`)
+}
+
+/** The key whose number is greater by `by`. `undefined` for a key without a number. */
+export function laterDataKey(key: string, by: number): string | undefined {
+  const [, beginning, number] = /^(data\/[^/]+\/chunk-)(\d{1,9})$/.exec(key) ?? []
+  return beginning === undefined ? undefined : `${beginning}${Number(number) + by}`
+}
+
 /** What a key below `images/` says. Exactly one of `tag` and `digest` is there. */
 export type ImageKey =
   | { readonly repository: Repository; readonly tag: Tag; readonly digest: undefined }

@@ -73,6 +73,11 @@ export class PushService {
     this.#begun = new OpenUploads(this.#leases, config.STRATA_MAX_PUSH_UPLOADS)
   }
 
+  /** See `Uploads.chunkBytes`. */
+  get chunkBytes(): number {
+    return this.#uploads.chunkBytes
+  }
+
   /** @throws StrataError `overloaded` if too many uploads are open */
   async begin(repository: Repository, algorithm: Algorithm | undefined): Promise<UploadStatus> {
     return this.#begun.begin(() => this.#uploads.begin(repository, algorithm))

@@ -183,6 +183,7 @@ export class RegistryController {
       )
       if (isMounted) return this.#isThere(name, mount, reply)
     }
+    void reply.header('oci-chunk-min-length', this.push.chunkBytes)
     await this.#accepted(name, await this.push.begin(repository, algorithmIn(query)), reply)
   }
 

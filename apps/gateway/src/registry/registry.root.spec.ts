@@ -634,6 +634,8 @@ const begin = async (name: string, query = ''): Promise<string> => {
   const answer = await ask(`/v2/${name}/blobs/uploads/${query}`, { method: 'POST' })
   expect(answer.status).toBe(202)
   expect(answer.headers.get('range')).toBe('0-0')
+  // A hundred thousand of them are STRATA_MAX_BLOB_BYTES.
+  expect(answer.headers.get('oci-chunk-min-length')).toBe('10')
   return answer.headers.get('location')!
 }
 const patch = (location: string, body: Uint8Array<ArrayBuffer>, range?: string): Promise<Response> =>

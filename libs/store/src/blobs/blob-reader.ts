@@ -7,7 +7,7 @@ import { checkRange } from '../objects/byte-range.js'
 import { lentChunks } from '../objects/lent-chunks.js'
 import { localObjects, type ByteRange, type ObjectStore } from '../objects/object-store.js'
 import type { Records } from '../records.js'
-import { pieceRanges, piecesOf, type BlobRecord, type Piece, type PieceRange } from './blob-record.js'
+import { firstOf, pieceRanges, seriesOf, type BlobRecord, type Piece, type PieceRange } from './blob-record.js'
 import { JoinedBody } from './joined-body.js'
 
 /**
@@ -19,6 +19,8 @@ export interface FilePart {
   readonly start: number
   readonly end: number
 }
+
+type InPieces = Extract<BlobRecord, { readonly pieces: unknown }>
 
 /** Reads the bytes of blobs, from the one object or the pieces that a blob's record names. */
 export class BlobReader {
@@ -64,7 +66,7 @@ export class BlobReader {
     const begun = await this.#readFrom(
       digest,
       async (record) => {
-        const [first, ...rest] = pieceRanges(piecesOf(record), range.start, range.end)
+        const [first, ...rest] = pieceRanges(seriesOf(record), range.start, range.end)
         const part = first && (await open(first))
         return first && !part ? undefined : { part, rest }
       },
@@ -103,7 +105,7 @@ export class BlobReader {
   ): Promise<T> {
     for (let last: string | undefined; ;) {
       const record = last === undefined && known ? known : await this.records.read(keys.blob(digest))
-      const first = record && piecesOf(record)[0]?.data
+      const first = record && firstOf(record)
       if (!record || first === last) throw absent(digest)
       const found = await read(record)
       if (found) return found
@@ -113,14 +115,14 @@ export class BlobReader {
 
   async #openPieces(
     digest: Digest,
-    record: BlobRecord,
+    record: InPieces,
     range: ByteRange | undefined,
   ): Promise<{ readonly size: number; readonly body: Readable } | undefined> {
     if (range) checkRange(range)
-    const { size } = record
-    const pieces = piecesOf(record)
-    const [first, ...rest] = pieceRanges(pieces, range?.start ?? 0, Math.min(range?.end ?? size, size))
-    if (!first)
+    const { size, pieces } = record
+    const ranges = pieceRanges(pieces, range?.start ?? 0, Math.min(range?.end ?? size, size))
+    const first = ranges.next()
+    if (first.done)
       return (await this.store.stat(pieces[0]!.data)) && { size, body: Readable.from([], { objectMode: false }) }
     const open = async ({ piece, start, end }: PieceRange): Promise<Readable | undefined> => {
       const object = await this.store.get(piece.data, { start, end })
@@ -128,12 +130,13 @@ export class BlobReader {
       object.body.destroy()
       throw damaged(digest, piece, object.size)
     }
-    const body = await open(first)
+    const body = await open(first.value)
     if (!body) return undefined
     const next = async (): Promise<Readable | undefined> => {
-      const range = rest.shift()
-      const body = range && (await open(range))
-      if (range && !body) throw goneMeanwhile(digest)
+      const range = ranges.next()
+      if (range.done) return undefined
+      const body = await open(range.value)
+      if (!body) throw goneMeanwhile(digest)
       return body
     }
     return { size, body: new JoinedBody(body, next) }
@@ -141,7 +144,7 @@ export class BlobReader {
 
   async #readPieces(
     digest: Digest,
-    record: BlobRecord,
+    record: InPieces,
     maxBytes: number,
   ): Promise<{ readonly bytes: Buffer } | undefined> {
     if (record.size > maxBytes)

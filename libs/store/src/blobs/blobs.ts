@@ -14,9 +14,13 @@ import { CAS_ATTEMPTS, changedTooOften, Records, type Found } from '../records.j
 import { interrupted, Leases } from '../leases/leases.js'
 import {
   blobRecordSchema,
+  countOf,
+  firstOf,
   makerOf,
   MAX_PIECES,
+  MAX_SERIES,
   piecesOf,
+  seriesOf,
   sizeOf,
   type BlobRecord,
   type Piece,
@@ -54,8 +58,9 @@ export type DamagedBlob = Pick<ListedBlob, 'digest' | 'etag' | 'recordSize'>
  * digest, says where they are, and makes them visible. So a digest is visible only after its bytes
  * were verified, and bytes are never moved or copied.
  *
- * A blob's bytes lie in one object, or in up to `MAX_PIECES` ordered **pieces**. So bytes that
- * arrive in several requests need no copy at the end. Readers see no difference: a range may span
+ * A blob's bytes lie in one object, or in up to `MAX_PIECES` ordered **pieces**, which its record
+ * names in `MAX_SERIES` series at most. So bytes that arrive in several requests need no copy at
+ * the end. Readers see no difference: a range may span
  * pieces. One lease wrote all pieces of a blob, and they are deleted together. Only `localPath`
  * gives nothing for a blob in pieces.
  *
@@ -131,7 +136,7 @@ export class BlobStore {
    * holds that one and deletes the given bytes (`existing`). It may be called again with the same
    * bytes, also at the same time.
    * @throws StrataError `upload_interrupted` if the lease has been ended; `limit_exceeded` for more
-   * than `MAX_PIECES`
+   * than `MAX_PIECES`, or `MAX_SERIES`
    */
   async commit(digest: Digest, proven: ProvenData, lease: string): Promise<'created' | 'existing'> {
     const key = keys.blob(digest)
@@ -385,9 +390,10 @@ export class BlobStore {
     const { size, diffId } = proven
     const known = diffId ?? seen?.value?.diffId
     const holders = seen?.damage ? await this.#leases.liveIds() : (seen?.value?.holders ?? [])
-    const [first, ...more] = piecesOf(proven)
     const record: BlobRecord = {
-      ...(more.length === 0 ? { data: first!.data } : { pieces: [first!, ...more] }),
+      ...('pieces' in proven && countOf(proven.pieces) > 1
+        ? { pieces: [...proven.pieces] }
+        : { data: firstOf(proven)! }),
       size,
       ...(known ? { diffId: known } : {}),
       holders: [...new Set([...holders, lease])],
@@ -437,11 +443,11 @@ export class BlobStore {
 
 /** Checks what a caller says of its bytes, as far as that is possible without reading them. */
 function checkProven(digest: Digest, proven: ProvenData, lease: string): void {
-  const pieces = piecesOf(proven)
-  if (pieces.length > MAX_PIECES)
+  const pieces = seriesOf(proven)
+  if (pieces.length > MAX_SERIES || countOf(pieces) > MAX_PIECES)
     throw new StrataError(
       'limit_exceeded',
-      `the blob ${digest} has come in ${pieces.length} pieces; at most ${MAX_PIECES} can be kept: send larger ones`,
+      `the blob ${digest} has come in ${countOf(pieces)} pieces, in ${pieces.length} series of one size each; at most ${MAX_PIECES} can be kept, in ${MAX_SERIES} series: send larger ones`,
     )
   const isOwn = pieces.length > 0 && pieces.every(({ data }) => leaseInKey(data) === lease)
   if (!isOwn || sizeOf(pieces) !== proven.size)

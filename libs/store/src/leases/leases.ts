@@ -187,12 +187,16 @@ export class Leases {
   }
 
   /**
-   * Takes the lease over, for a run that works on it from its beginning.
+   * Takes the lease over, for a run that works on it from its beginning. `change` is made in the
+   * same write.
    * @throws StrataError `upload_interrupted` if it is gone
    */
-  async begin(id: string): Promise<{ readonly run: LeaseRun; readonly lease: Lease }> {
+  async begin(
+    id: string,
+    change: (lease: Lease) => Lease = (lease) => lease,
+  ): Promise<{ readonly run: LeaseRun; readonly lease: Lease }> {
     const run = { lease: id, id: randomUUID() }
-    const lease = await this.#records.update(keys.lease(id), (lease) => lease && { ...lease, run: run.id })
+    const lease = await this.#records.update(keys.lease(id), (lease) => lease && { ...change(lease), run: run.id })
     if (!lease) interrupted(id)
     await this.#renew(lease)
     return { run, lease }

@@ -2,10 +2,17 @@ import { randomBytes } from 'node:crypto'
 import { digestOf, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { MAX_PIECES, type Piece, type ProvenData } from '../blobs/blob-record.js'
+import {
+  MAX_PIECES,
+  MAX_SERIES,
+  withPiece,
+  type Piece,
+  type PieceSeries,
+  type ProvenData,
+} from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
-import { freshDataKey, keys, PREFIX } from '../keys.js'
+import { freshDataKey, keys, numberedDataKey, PREFIX } from '../keys.js'
 import { Leases } from '../leases/leases.js'
 import { lentChunks } from '../objects/lent-chunks.js'
 import { listAll, type ObjectStore } from '../objects/object-store.js'
@@ -205,10 +212,18 @@ export function blobSuite(name: string, make: () => Promise<StoreUnderTest>): vo
         const data = freshDataKey(lease)
         await store.put(data, bytes)
         const many = (count: number) => Array.from({ length: count }, () => ({ data, size: bytes.length }))
-        const size = MAX_PIECES * bytes.length
-        const repeated = Buffer.concat(Array.from({ length: MAX_PIECES }, () => bytes))
+        const size = MAX_SERIES * bytes.length
+        const repeated = Buffer.concat(Array.from({ length: MAX_SERIES }, () => bytes))
         await expect(
-          blobs.commit(digest, { pieces: many(MAX_PIECES + 1), size: size + bytes.length }, lease),
+          blobs.commit(digest, { pieces: many(MAX_SERIES + 1), size: size + bytes.length }, lease),
+        ).rejects.toMatchObject({ code: 'limit_exceeded' })
+        const first = numberedDataKey(lease, 1)
+        await expect(
+          blobs.commit(
+            digest,
+            { pieces: [{ data: first, size: 1, count: MAX_PIECES + 1 }], size: MAX_PIECES + 1 },
+            lease,
+          ),
         ).rejects.toMatchObject({ code: 'limit_exceeded' })
         for (const wrong of [
           { pieces: many(2), size: 2 * bytes.length + 1 },
@@ -218,10 +233,35 @@ export function blobSuite(name: string, make: () => Promise<StoreUnderTest>): vo
           await expect(blobs.commit(digest, wrong, lease)).rejects.toMatchObject({ code: 'internal' })
         expect(await blobs.stat(digest)).toBeUndefined()
         digest = digestOf(repeated)
-        expect(await blobs.commit(digest, { pieces: many(MAX_PIECES), size }, lease)).toBe('created')
+        expect(await blobs.commit(digest, { pieces: many(MAX_SERIES), size }, lease)).toBe('created')
         expect((await store.stat(keys.blob(digest)))!.size).toBeLessThan(160 * 1024)
         expect((await blobs.read(digest, size)).equals(repeated)).toBe(true)
       }, 60_000)
+
+      it('of pieces of one size and numbered keys is named by few bytes, and read in ranges as any other', async () => {
+        const sizes = [7, 3, 3, 3, 3, 3, 5]
+        const whole = Buffer.from(Array.from({ length: 27 }, (_, at) => at))
+        let series: PieceSeries[] = []
+        for (let at = 0, from = 0; at < sizes.length; from += sizes[at++]!) {
+          const data = numberedDataKey('a', at + 8)
+          await store.put(data, whole.subarray(from, from + sizes[at]!))
+          series = withPiece(series, { data, size: sizes[at]! })
+        }
+        expect(series).toMatchObject([{ size: 7 }, { size: 3, count: 5, data: numberedDataKey('a', 9) }, { size: 5 }])
+        digest = digestOf(whole)
+        expect(await blobs.commit(digest, { pieces: series, size: whole.length }, 'a')).toBe('created')
+        expect((await blobs.read(digest, whole.length)).equals(whole)).toBe(true)
+        const edges = [0, 6, 7, 8, 10, 12, 22, 23, 28]
+        for (const start of edges)
+          for (const end of edges.filter((edge) => edge >= start)) {
+            const { body } = await blobs.open(digest, { start, end })
+            expect(Buffer.concat((await body.toArray()) as Buffer[])).toEqual(whole.subarray(start, end))
+          }
+        await leases.end('a')
+        expect(await blobs.deleteUnused('a')).toEqual({ objects: 0, bytes: 0 })
+        await store.delete([numberedDataKey('a', 12)])
+        expect(await blobs.storedBytes((await blobs.stat(digest))!)).toBeUndefined()
+      })
 
       it('of many pieces is held by few calls, and not if one of them is gone', async () => {
         const pieces: Piece[] = []

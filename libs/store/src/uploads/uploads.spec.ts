@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { digestOf, parseReference, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { MAX_PIECES } from '../blobs/blob-record.js'
+import { MAX_PIECES, MAX_SERIES } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
-import { PREFIX } from '../keys.js'
+import { numberedDataKey, PREFIX } from '../keys.js'
 import { Leases } from '../leases/leases.js'
 import { listAll, type ObjectStore } from '../objects/object-store.js'
 import { RepositoryBlobs } from '../repositories/repository-blobs.js'
@@ -528,24 +528,77 @@ it('bytes are read back within the limit, with a heartbeat, and for nobody who h
   expect((await stored(digest)).equals(bytes)).toBe(true)
 })
 
+/** Puts these pieces into the record of an upload. */
+async function withPieces(id: string, pieces: readonly object[]): Promise<void> {
+  const leases = new Leases(store)
+  const { run } = await leases.begin(id)
+  // Without its hash, which was that of other pieces.
+  await leases.update(run, ({ request: { repository, algorithm, takes }, ...lease }) => ({
+    ...lease,
+    request: { repository: repository!, algorithm: algorithm!, takes: takes!, pieces: pieces as [] },
+  }))
+}
+
 it('an upload has so many chunks that its record holds them', async () => {
   const { id } = await uploads.begin(app)
   await uploads.append(app, id, chunk(Buffer.from('x')))
-  const leases = new Leases(store)
-  const { run, lease } = await leases.begin(id)
-  const [piece] = lease.request['pieces'] as [object]
-  const pieces = Array.from({ length: MAX_PIECES }, () => piece as { data: string; size: number })
-  await leases.update(run, () => ({ ...lease, run: run.id, request: { ...lease.request, pieces } }))
-  const before = await keysBelow(PREFIX.data)
-  for (const more of [{}, { length: 1 }])
-    await expect(uploads.append(app, id, chunk(Buffer.from('x'), more))).rejects.toMatchObject({
-      code: 'limit_exceeded',
-    })
-  // What has no byte is no chunk.
-  for (const more of [{}, { length: 0 }]) await uploads.append(app, id, chunk(Buffer.alloc(0), more))
-  expect(await uploads.status(app, id)).toEqual({ id, bytes: MAX_PIECES })
-  expect(await keysBelow(PREFIX.data)).toEqual(before)
-  const all = 'x'.repeat(MAX_PIECES)
+  const pieces = Array.from({ length: MAX_SERIES }, (_, at) => ({ data: numberedDataKey(id, 2 * at + 1_000), size: 1 }))
+  for (const { data } of pieces) await store.put(data, Buffer.from('x'))
+  for (const [many, bytes] of [
+    [[{ ...pieces[0], count: MAX_PIECES }], MAX_PIECES],
+    [pieces, MAX_SERIES],
+  ] as const) {
+    await withPieces(id, many)
+    const before = await keysBelow(PREFIX.data)
+    for (const more of [{}, { length: 1 }])
+      await expect(uploads.append(app, id, chunk(Buffer.from('x'), more))).rejects.toMatchObject({
+        code: 'limit_exceeded',
+      })
+    // What has no byte is no chunk.
+    for (const more of [{}, { length: 0 }]) await uploads.append(app, id, chunk(Buffer.alloc(0), more))
+    expect(await uploads.status(app, id)).toEqual({ id, bytes })
+    expect(await keysBelow(PREFIX.data)).toEqual(before)
+  }
+  const all = 'x'.repeat(MAX_SERIES)
   await uploads.finish(app, id, digestOf(all), chunk(Buffer.alloc(0)))
   expect((await stored(digestOf(all))).toString()).toBe(all)
+})
+
+it('very many small chunks of one size take few bytes of a record, and become the blob', async () => {
+  const count = 1_500
+  const bytes = randomBytes(count + 7)
+  const digest = digestOf(bytes)
+  const { id } = await uploads.begin(app)
+  for (let at = 0; at < count; at++) await store.put(numberedDataKey(id, at + 1_000), bytes.subarray(at, at + 1))
+  await withPieces(id, [{ data: numberedDataKey(id, 1_000), size: 1, count }])
+  for (const at of [0, 2, 4])
+    await uploads.append(app, id, chunk(bytes.subarray(count + at, count + at + 2), { start: count + at }))
+  await uploads.finish(app, id, digest, chunk(bytes.subarray(count + 6)))
+  expect(uploads.rehashed).toBe(count + 6)
+  expect((await stored(digest)).equals(bytes)).toBe(true)
+  const record = await new BlobStore(store).stat(digest)
+  expect(record).toMatchObject({ pieces: [{ count }, { size: 2, count: 3 }, { size: 1 }] })
+  expect(JSON.stringify(record).length).toBeLessThan(1_000)
+  expect(uploads.chunkBytes).toBe(Math.ceil(2 ** 20 / MAX_PIECES))
+})
+
+it('no two requests write under one key: the number of one that was superseded is not used again', async () => {
+  const { id } = await uploads.begin(app)
+  const { promise: isHeld, resolve: held } = Promise.withResolvers<undefined>()
+  const { promise: isReleased, resolve: release } = Promise.withResolvers<undefined>()
+  async function* slow() {
+    yield Buffer.from('late')
+    held(undefined)
+    await isReleased
+  }
+  const first = uploads.append(app, id, { source: slow() })
+  first.catch(() => undefined)
+  await isHeld
+  for (const text of ['one', 'two']) await processOn(store).append(app, id, chunk(Buffer.from(text)))
+  release(undefined)
+  await expect(first).rejects.toMatchObject({ code: 'upload_interrupted' })
+  const bytes = Buffer.from('onetwo')
+  await uploads.finish(app, id, digestOf(bytes))
+  expect((await stored(digestOf(bytes))).equals(bytes)).toBe(true)
+  expect(await keysBelow(PREFIX.data)).toHaveLength(2)
 })

@@ -2,16 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { asStrataError, failpoint, StrataError } from '@strata/base'
 import { beginHash, continueHash, type ContinuedHash } from '@strata/linux'
 import { algorithmOf, digestFromHex, type Digest, type Repository } from '@strata/oci'
-import { MAX_PIECES, type Piece } from '../blobs/blob-record.js'
+import { countOf, eachPiece, MAX_PIECES, MAX_SERIES, withPiece, type PieceSeries } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
-import { freshDataKey } from '../keys.js'
+import { freshDataKey, numberedDataKey } from '../keys.js'
 import { Leases, type Lease, type LeaseRun } from '../leases/leases.js'
 import { lentChunks } from '../objects/lent-chunks.js'
 import type { ObjectStore } from '../objects/object-store.js'
 import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
 import { PushHolds } from './push-holds.js'
 import type { PushTimes } from './push-times.js'
-import { bytesOf, newUpload, uploadIn, type UploadRecord } from './upload-record.js'
+import { bytesOf, newUpload, takenOver, uploadIn, type UploadRecord } from './upload-record.js'
 
 /**
  * How often a process that receives a chunk renews the upload's lease: ten times as often as it
@@ -54,8 +54,8 @@ export interface UploadStatus {
  * what a crash at each line leaves.
  *
  * Laws
- * - **Each byte is received, hashed and written once.** A chunk is a piece of the blob, and
- *   finishing moves no bytes. If the hash could not be kept, the bytes are read back once
+ * - **Each byte is received, hashed and written once.** A chunk is a piece of the blob, however
+ *   small it is, and finishing moves no bytes. If the hash could not be kept, the bytes are read back once
  *   (`rehashed` counts them).
  * - **What was answered is there.** A chunk counts when it is recorded, by compare-and-set. A body
  *   that breaks off is a shorter chunk.
@@ -88,6 +88,11 @@ export class Uploads {
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
     this.#holds = new PushHolds(this.#leases, limits.holdMs)
+  }
+
+  /** Chunks of so many bytes are large enough for the largest blob. Smaller ones are taken, too. */
+  get chunkBytes(): number {
+    return Math.ceil(this.limits.bytes / MAX_PIECES)
   }
 
   /** Bytes that this process has read back, to hash them once more. */
@@ -220,7 +225,7 @@ export class Uploads {
     const seen = await this.#look(id)
     const before = uploadIn(seen, repository, id)
     if (seen) check(seen, before)
-    const { run, lease } = await this.#leases.begin(id).catch((error: unknown) => {
+    const { run, lease } = await this.#leases.begin(id, takenOver).catch((error: unknown) => {
       throw gone(error, repository, id)
     })
     const upload = uploadIn(lease, repository, id)
@@ -247,25 +252,22 @@ export class Uploads {
     try {
       expectDigest(digest, hash)
     } catch (error) {
-      await this.store.delete(next.pieces.slice(upload.pieces.length).map(({ data }) => data))
+      if (received) await this.store.delete([keyOfChunk(run, upload)])
       throw error
     }
-    const { repository } = upload
+    const { repository, takes } = upload
     // A blob of no bytes is an object, too.
     const pieces = next.pieces.length > 0 ? next.pieces : [{ data: await this.#putNothing(run.lease), size: 0 }]
     await this.#change(run, upload, pieces, (lease) => ({
       ...lease,
       state: 'committing',
-      request: { repository, algorithm: upload.algorithm, pieces, digest },
+      request: { repository, algorithm: upload.algorithm, takes, pieces, digest },
     }))
     failpoint('push.committing', run.lease)
   }
 
-  async #commit(repository: Repository, digest: Digest, pieces: readonly Piece[], id: string): Promise<void> {
-    const size = bytesOf({ pieces })
-    const [only, ...others] = pieces
-    const proven = others.length === 0 ? { data: only!.data, size } : { pieces, size }
-    await this.#blobs.commit(digest, proven, id)
+  async #commit(repository: Repository, digest: Digest, pieces: readonly PieceSeries[], id: string): Promise<void> {
+    await this.#blobs.commit(digest, { pieces, size: bytesOf({ pieces }) }, id)
     failpoint('push.committed', id)
     await this.#holds.hold(async (lease) => {
       if (!(await this.#blobs.hold(digest, lease)))
@@ -288,7 +290,7 @@ export class Uploads {
     { source, length }: Chunk,
     hash: ContinuedHash | undefined,
   ): Promise<{ readonly next: UploadRecord; readonly failure: Error | undefined }> {
-    const data = freshDataKey(run.lease)
+    const data = keyOfChunk(run, upload)
     const isFull = hasAllChunks(upload)
     const body = new Body(source, isFull ? 0 : this.limits.bytes - bytesOf(upload), hash)
     await this.#beating(run, (signal) => this.store.put(data, body.bytes(), { signal }))
@@ -297,7 +299,7 @@ export class Uploads {
     if (size === 0 || isLie || failure instanceof TooLarge) {
       await this.store.delete([data])
       if (isLie) throw new StrataError('range_invalid', `the chunk has ${size} bytes, and says that it has ${length}`)
-      if (failure instanceof TooLarge && isFull) throw tooManyChunks()
+      if (failure instanceof TooLarge && isFull) throw tooManyChunks(upload)
       if (failure instanceof TooLarge)
         throw new StrataError(
           'limit_exceeded',
@@ -306,13 +308,9 @@ export class Uploads {
       return { next: upload, failure }
     }
     const saved = hash?.algorithm === upload.algorithm ? hash.save() : undefined
-    const { repository } = upload
-    const next = {
-      repository,
-      algorithm: upload.algorithm,
-      pieces: [...upload.pieces, { data, size }],
-      ...(saved ? { hash: saved } : {}),
-    }
+    const { repository, algorithm, takes } = upload
+    const pieces = withPiece(upload.pieces, { data, size })
+    const next = { repository, algorithm, takes, pieces, ...(saved ? { hash: saved } : {}) }
     return { next, failure }
   }
 
@@ -348,7 +346,7 @@ export class Uploads {
   async #change(
     run: LeaseRun,
     { repository, pieces: before }: UploadRecord,
-    pieces: readonly Piece[],
+    pieces: readonly PieceSeries[],
     change: (lease: Lease) => Lease,
   ): Promise<void> {
     try {
@@ -358,8 +356,9 @@ export class Uploads {
       const now = await this.#look(run.lease)
       // The bytes of an upload that is over are deleted by whoever has ended it, or a collection.
       if (now?.job.kind !== 'push') throw error
-      const named = new Set([...before, ...uploadIn(now, repository, run.lease).pieces].map(({ data }) => data))
-      await this.store.delete(pieces.flatMap(({ data }) => (named.has(data) ? [] : [data])))
+      const { pieces: recorded } = uploadIn(now, repository, run.lease)
+      const named = new Set([...eachPiece(before), ...eachPiece(recorded)].map(({ data }) => data))
+      await this.store.delete(eachPiece(pieces).flatMap(({ data }) => (named.has(data) ? [] : [data])))
       throw error
     }
   }
@@ -385,7 +384,7 @@ export class Uploads {
   ): Promise<ContinuedHash> {
     const read = async (taken: AbortSignal): Promise<ContinuedHash> => {
       const hash = beginHash(algorithm)
-      for (const { data, size } of upload.pieces) {
+      for (const { data, size } of eachPiece(upload.pieces)) {
         const object = await this.store.get(data)
         if (object?.size !== size)
           throw new StrataError('corrupt', `the upload lacks its bytes ${data}: begin another one`)
@@ -415,18 +414,23 @@ function expectNext(upload: UploadRecord, { start, length = 0 }: Chunk): void {
       `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
     )
   // One whose length is not known may be empty, which is no further chunk: `#receive` sees it.
-  if (length > 0 && hasAllChunks(upload)) throw tooManyChunks()
+  if (length > 0 && hasAllChunks(upload)) throw tooManyChunks(upload)
 }
 
 function hasAllChunks({ pieces }: UploadRecord): boolean {
-  return pieces.length >= MAX_PIECES
+  return countOf(pieces) >= MAX_PIECES || pieces.length >= MAX_SERIES
 }
 
-function tooManyChunks(): StrataError {
+function tooManyChunks({ pieces }: UploadRecord): StrataError {
   return new StrataError(
     'limit_exceeded',
-    `the upload has ${MAX_PIECES} chunks, and may have no more: send larger ones`,
+    `the upload has ${countOf(pieces)} chunks, of ${pieces.length} sizes one after the other, and may have ${MAX_PIECES} of ${MAX_SERIES}: begin another one, and send larger chunks of one size`,
   )
+}
+
+/** No other request has this number (`takenOver`). */
+function keyOfChunk({ lease }: LeaseRun, { takes }: UploadRecord): string {
+  return numberedDataKey(lease, takes)
 }
 
 /** @throws StrataError `digest_mismatch` */

@@ -116,7 +116,7 @@ writes this page; \`tools/e2e/src/conformance.root.spec.ts\` asks the same in CI
 
 Suite: \`${SUITE.module}@${SUITE.version}\`. Two gateways over one store, and each request goes to the other one than the request
 before. \`STRATA_SPARSE_IMAGES=true\` is set, which \`OCI_DATA_SPARSE=true\` needs ([decision 86](decisions/0086-layers-that-are-not-here.md));
-everything else is as it is by default.
+\`STRATA_MAX_BLOB_BYTES\` is 1 GiB, so that the suite's chunks (\`OCI-Chunk-Min-Length\`) are small. Everything else is as it is by default.
 
 | store | asked | tests | passed | failed | skipped | of another version |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -1,9 +1,9 @@
-import { listAll, type ObjectStore } from '@strata/store'
+import { listAll, piecesOf, type BlobRecord, type ObjectStore } from '@strata/store'
 import { until, type StrataUnderTest } from './strata.js'
 
-/** As stored (records.ts): a tombstone has no value. */
+/** As stored (records.ts): a tombstone has no value. That of a blob's record is a `BlobRecord`. */
 interface Envelope {
-  readonly value?: { readonly data?: string; readonly pieces?: readonly { readonly data: string }[] }
+  readonly value?: { readonly data?: string }
 }
 const RECORDS = /^(blobs|images|uploads)\//
 
@@ -52,7 +52,7 @@ export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
   const store = await strata.store()
   for await (const object of listAll(store, 'blobs/')) {
     const { value } = await envelope(store, object)
-    for (const { data } of value?.pieces ?? [{ data: value?.data ?? '' }]) left.delete(data)
+    if (value) for (const { data } of piecesOf(value as BlobRecord)) left.delete(data)
   }
   return [...left]
 }
