@@ -140,7 +140,8 @@ function makeFile(path) {
 }
 
 function fileSystemOf(folder) {
-  return ask('findmnt', ['-n', '-o', 'FSTYPE', '-T', folder])
+  // The one on top, if several are mounted there.
+  return ask('findmnt', ['-n', '-o', 'FSTYPE', '-T', folder])?.split('\n').at(-1)
 }
 
 function result(streams, load, rounds) {
