@@ -123,7 +123,7 @@ describe('docker-compose.yml on an engine', () => {
       const printed = shell(page('Start', 0, { IMAGE }))
       expect(printed).toContain(IMAGE)
       expect(printed).toContain('it runs')
-      expect(shell(page('Start', 1))).toContain('compose/keeper')
+      expect(shell(page('Start', 1, { VERSION: releases.current.slice(1) }))).toContain('compose/keeper')
       await isUp()
       expect(new Set(containers().map(({ Service }) => Service))).toEqual(
         new Set(Object.keys(readComposeFile().services)),
