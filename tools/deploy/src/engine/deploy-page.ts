@@ -14,7 +14,9 @@ export function commandsOf(heading: string, words: Readonly<Record<string, strin
   if (section === undefined) throw new Error(`docs/deploy.md has no heading "${heading}"`)
   const blocks = [...section.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = '']) => block)
   return Object.entries(words).reduce((texts, [word, value]) => {
-    if (!texts.some((text) => text.includes(word))) throw new Error(`"${heading}" has no ${word}`)
-    return texts.map((text) => text.replaceAll(word, value))
+    // HOST is a word of its own, and no part of STRATA_HOST.
+    const whole = new RegExp(`\\b${word}\\b`, 'g')
+    if (!texts.some((text) => text.search(whole) >= 0)) throw new Error(`"${heading}" has no ${word}`)
+    return texts.map((text) => text.replace(whole, () => value))
   }, blocks)
 }
