@@ -155,7 +155,7 @@ describe('S3Store and a hostile server', () => {
     ['as a stream from a server that does not know If-Match', ['if-match'], (body: Readable) => body],
     ['in memory that is lent, from such a server', ['if-match'], lentChunks],
   ] as const)('never goes on with another state of an object: %s', async (_, headers, chunksOf) => {
-    const etag = await plain.create('index/v1/x', Buffer.alloc(24 * MIB, 'a'))
+    const etag = await plain.create('index/v1/x', Buffer.alloc(40 * MIB, 'a'))
     let isFirst = true
     proxy.fault = () => {
       if (!isFirst) return { kind: 'deaf', headers }
@@ -164,7 +164,7 @@ describe('S3Store and a hostile server', () => {
     }
     const reading = chunksOf((await store.get('index/v1/x'))!.body)[Symbol.asyncIterator]() as AsyncIterator<Buffer>
     await reading.next()
-    await plain.replace('index/v1/x', Buffer.alloc(24 * MIB, 'b'), etag!)
+    await plain.replace('index/v1/x', Buffer.alloc(40 * MIB, 'b'), etag!)
     const rest = async (): Promise<void> => {
       for (let next = await reading.next(); !next.done; next = await reading.next())
         expect(next.value.includes('b')).toBe(false)

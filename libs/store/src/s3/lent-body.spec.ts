@@ -62,7 +62,7 @@ async function collect(body: LentBody): Promise<Buffer> {
 }
 
 describe('LentBody', () => {
-  it('lends what it gives as a stream, in the memory of five pieces', async () => {
+  it('lends what it gives as a stream, in the memory of seven pieces', async () => {
     const streamed = Buffer.concat((await (await bodyOf()).toArray()) as Buffer[])
     expect(streamed.equals(BYTES)).toBe(true)
     expect(requested).toEqual([`${FIRST}-${BYTES.length}`])
@@ -74,7 +74,7 @@ describe('LentBody', () => {
     })
     expect((await collect(body)).equals(BYTES)).toBe(true)
     expect(requested).toEqual([])
-    expect(most).toBe(5 * UNIT)
+    expect(most).toBe(7 * UNIT)
     expect(body.destroyed).toBe(true)
     await expect.poll(() => memory.held).toBe(0)
   })
@@ -131,11 +131,11 @@ describe('LentBody', () => {
     const body = await bodyOf(readInto)
     for await (const chunk of body.lend()) {
       expect(chunk.length).toBeLessThanOrEqual(FIRST)
-      expect(memory.held).toBe(4 * UNIT)
+      expect(memory.held).toBe(6 * UNIT)
       break
     }
     await expect.poll(() => memory.held).toBe(0)
-    expect(counts).toEqual({ begun: 4, stopped: 4 })
+    expect(counts).toEqual({ begun: 6, stopped: 6 })
     expect(body.destroyed).toBe(true)
     expect(requested).toEqual([])
   })
@@ -145,12 +145,12 @@ describe('LentBody', () => {
     const body = await bodyOf(readInto)
     const reading = collect(body)
     reading.catch(() => undefined)
-    await expect.poll(() => counts.begun).toBe(4)
+    await expect.poll(() => counts.begun).toBe(6)
     const reason = new Error('not wanted any more')
     body.destroy(reason)
     await expect(reading).rejects.toBe(reason)
     await expect.poll(() => memory.held).toBe(0)
-    expect(counts.stopped).toBe(4)
+    expect(counts.stopped).toBe(6)
   })
 
   it('holds one piece for a reader that stands still, and requests none ahead while it is slow', async () => {
@@ -163,14 +163,14 @@ describe('LentBody', () => {
     for await (const chunk of body.lend()) {
       copies.push(Buffer.from(chunk))
       if (copies.length === 2) {
-        await expect.poll(() => memory.held).toBe(5 * UNIT)
+        await expect.poll(() => memory.held).toBe(7 * UNIT)
         await expect.poll(() => memory.held, { timeout: 10_000 }).toBe(UNIT)
-        expect(begun).toBe(5)
+        expect(begun).toBe(7)
       }
-      if (copies.length === 3) expect([begun, memory.held]).toEqual([6, UNIT])
+      if (copies.length === 3) expect([begun, memory.held]).toEqual([8, UNIT])
     }
     expect(Buffer.concat(copies).equals(BYTES)).toBe(true)
-    expect(begun).toBe(7 + 4)
+    expect(begun).toBe(7 + 6)
     await expect.poll(() => memory.held).toBe(0)
   })
 

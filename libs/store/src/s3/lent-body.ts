@@ -11,7 +11,7 @@ const AHEAD = 2
  * The same while half of the memory of bodies is free. On a busy machine an answer begins late, and
  * more of them hide that.
  */
-const MOST_AHEAD = 4
+const MOST_AHEAD = 6
 
 /**
  * Reads a range straight into memory. Resolves with how many of its bytes, from the first, are
@@ -28,7 +28,7 @@ interface Piece {
 
 /**
  * A body that also lends its bytes. Read as a stream, it requests what its first answer lacks as
- * one answer, and its chunks are the reader's. Lent, it comes in pieces: two to four of them are on
+ * one answer, and its chunks are the reader's. Lent, it comes in pieces: two to six of them are on
  * their way while one is read, each in a buffer that is used again.
  *
  * - A piece that fails is requested by the ordinary client, from the byte where it stopped.
