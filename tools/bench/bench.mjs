@@ -7,6 +7,7 @@ import { benchLoad, LOAD_PEERS, WAYS } from './benches/load.mjs'
 import { benchMemory } from './benches/memory.mjs'
 import { benchPacked } from './benches/packed.mjs'
 import { benchRun, RUN_PEERS } from './benches/run.mjs'
+import { benchRegistry } from './benches/registry.mjs'
 import { benchSave } from './benches/save.mjs'
 import { Interrupted } from './processes.mjs'
 import { machine, publish } from './report.mjs'
@@ -23,11 +24,12 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
   bench blobs [FILE]    a stream into the store and out of it, on the disk and in memory, beside a bare presigned
                         upload and download; with FILE also its load into MinIO beside the same bytes up and down
   bench listing         a page of a folder store's list among 100 to --count names, and what a write costs
+  bench registry        blobs pushed and pulled, manifests and heads beside --count tags, beside CNCF distribution
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
-  --rounds N            5 for load, packed, save and blobs, 20 for run, 3 for memory, 50 for listing
-  --count N             2000 for churn, 100000 for listing
-  --minio               blobs in MinIO, not in a folder (memory, churn): a result of its own
+  --rounds N            5 for load, packed, save, blobs and registry, 20 for run, 3 for memory, 50 for listing
+  --count N             2000 for churn, 100000 for listing and registry
+  --minio               blobs in MinIO, not in a folder (memory, churn, registry): a result of its own
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
   --ways a,b            of ${WAYS.join(', ')}: all (load)
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
@@ -43,8 +45,9 @@ const BENCHES = {
   blobs: imported('benchBlobs', 'blobs'),
   listing: imported('benchListing', 'listing'),
   churn: imported('benchChurn', 'churn'),
+  registry: benchRegistry,
 }
-const WITHOUT_FILE = ['churn', 'blobs', 'listing']
+const WITHOUT_FILE = ['churn', 'blobs', 'listing', 'registry']
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -18,8 +18,8 @@ const PIECE = 1024 * 1024
 const AHEAD = 4
 
 /**
- * Done when the source's end, or its error, is on the belt, or the other side is gone. A chunk of the
- * source may be lent: it is copied before the next one is asked for.
+ * Done when the source's end, or its error, is on the belt, or the other side is gone. A chunk of
+ * the source may be lent: it is copied before the next one is asked for.
  */
 export async function convey(source: AsyncIterable<Buffer>, port: MessagePort): Promise<void> {
   let room = AHEAD

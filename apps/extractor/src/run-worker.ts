@@ -39,7 +39,7 @@ export async function inflateInThread(
         worker.once('error', reject)
         worker.once('exit', () => reject(new StrataError('internal', 'the inflating thread ended without an answer')))
       })
-      if (belt) void convey(lentChunks(stream!), belt.port1)
+      if (belt) void convey(lentChunks(stream), belt.port1)
       const reply = await replied.finally(() => signal.throwIfAborted())
       if ('code' in reply) throw new StrataError(isErrorCode(reply.code) ? reply.code : 'internal', reply.message)
       return reply.diffId

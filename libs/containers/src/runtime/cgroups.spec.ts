@@ -6,7 +6,7 @@ import { Cgroups } from './cgroups.js'
 const world = vi.hoisted(() => ({
   groups: '',
   mounts: [] as Partial<MountEntry>[],
-  files: {} as Record<string, string>,
+  files: {},
   written: [] as string[],
 }))
 vi.mock('node:fs/promises', () => ({
