@@ -3,12 +3,13 @@ import { afterEach, expect, it, vi } from 'vitest'
 import { Cgroups } from './cgroups.js'
 
 /** The groups of the process that is asked for, the mounts, files, and which were written. */
-const world = vi.hoisted(() => ({
-  groups: '',
-  mounts: [] as Partial<MountEntry>[],
-  files: {},
-  written: [] as string[],
-}))
+interface World {
+  groups: string
+  mounts: readonly Partial<MountEntry>[]
+  files: Record<string, string>
+  written: string[]
+}
+const world = vi.hoisted((): World => ({ groups: '', mounts: [], files: {}, written: [] }))
 vi.mock('node:fs/promises', () => ({
   mkdir: () => Promise.resolve(),
   readFile: (path: string) => {
