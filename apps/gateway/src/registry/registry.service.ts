@@ -3,7 +3,7 @@ import { asCode, StrataError } from '@strata/base'
 import { Repositories, type Deprecation, type Referrer } from '@strata/images'
 import { MAX_JSON_BYTES, type Digest, type Repository, type Tag } from '@strata/oci'
 import { cacheObserver, type ServiceMetrics } from '@strata/platform'
-import { BlobStore, OBJECT_STORE, piecesOf, type ByteRange, type ObjectStore, type PresignedReads } from '@strata/store'
+import { BlobStore, OBJECT_STORE, type ByteRange, type ObjectStore, type PresignedReads } from '@strata/store'
 import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from '../config.js'
 import type { BodyPart } from '../send-parts.js'
 import { AnswerMemory, type HeldBytes } from './answer-memory.js'
@@ -145,15 +145,14 @@ export class RegistryService {
         throw asCode(error, { not_found: 'blob_not_found' })
       }
     }
-    const [first, ...more] = piecesOf(record)
     const { publicReads } = this
-    const isAtOnePlace = first !== undefined && more.length === 0
+    const only = 'pieces' in record ? undefined : record.data
     return {
       size: record.size,
       holders: holders.filter((lease) => record.holders.includes(lease)),
       parts,
       address:
-        publicReads && isAtOnePlace ? () => publicReads.presignedGet(first.data, this.#addressSeconds) : undefined,
+        publicReads && only !== undefined ? () => publicReads.presignedGet(only, this.#addressSeconds) : undefined,
     }
   }
 

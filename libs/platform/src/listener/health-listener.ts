@@ -43,7 +43,11 @@ function healthListener(
       void notReady()
         .then(readyAnswer)
         .then(({ status, body }) => answer(status, body))
-    else if (request.url === '/metrics') void scrape().then(({ contentType, text }) => send(200, contentType, text))
+    else if (request.url === '/metrics')
+      void scrape().then(
+        ({ contentType, text }) => send(200, contentType, text),
+        () => send(500, 'text/plain', ''),
+      )
     else answer(404, { status: 'not found' })
   }
 }

@@ -1,7 +1,8 @@
-import type { Server } from 'node:http'
+import { once } from 'node:events'
+import type { Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { allowEveryone, secretInHeader } from '../http/authentication.js'
 import { createHttpApp } from '../http/http-app.js'
 import { closeListener, openListener } from '../listener/open-listener.js'
@@ -11,6 +12,7 @@ import { BODIES, LIMITS } from '../testing/limits.js'
 import { Probe, Probed } from '../testing/probe-app.js'
 import { RawClient, requestText } from '../testing/raw-client.js'
 import { Metrics } from './metrics.js'
+import { countRequests } from './request-metrics.js'
 
 const TOKEN = 'x-token: the-token-of-this-test'
 let app: NestFastifyApplication
@@ -125,4 +127,31 @@ it('a client that leaves before its answer is counted as one without a status', 
   client.socket.destroy()
   await client.closed
   await expect.poll(requests).toMatchObject({ 'method=POST,route=/raw,status=none': 1 })
+})
+
+it('what a client never took is not counted back when it leaves', async () => {
+  const own = await Metrics.open()
+  let answer: ServerResponse | undefined
+  const handler = countRequests((_, response) => {
+    answer = response
+    for (let sent = 0; sent < 400; sent++) response.write(Buffer.alloc(64 * 1024))
+  }, own.of('gateway'))
+  const listener = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, handler, LIMITS)
+  const client = await RawClient.connect({ port: (listener.address() as AddressInfo).port })
+  client.socket.pause()
+  await client.send(requestText('GET /', []))
+  await vi.waitUntil(() => (answer?.socket?.writableLength ?? 0) > 0)
+  const sent = async () => Number(/^strata_http_sent_bytes_total\{.*\} (\d+)$/m.exec((await own.scrape()).text)?.[1])
+  // Behind what the kernel has not taken: it waits in memory.
+  answer!.write(Buffer.alloc(64 * 1024))
+  const socket = answer!.socket!
+  await vi.waitUntil(() => socket.writableLength > 64 * 1024)
+  const before = await sent()
+  const closed = once(answer!, 'close')
+  socket.resetAndDestroy()
+  await closed
+  expect(socket.bytesWritten).toBeLessThan(before)
+  expect(await sent()).toBe(before)
+  client.socket.destroy()
+  await closeListener(listener, 0)
 })

@@ -28,10 +28,13 @@ export function countRequests(handler: RequestListener, metrics: ServiceMetrics)
 
   const countBytes = ({ turn, connection }: OpenRequest): void => {
     const { bytesRead, bytesWritten } = connection.socket
-    const all = bytesWritten + connection.sentByKernel
+    const { counted } = connection
     const labels = labelsOf(turn)
-    received(labels, bytesRead - connection.counted.received)
-    sent(labels, all - connection.counted.sent)
+    // Node counts what waits in memory as written, until the connection ends without it. A counter
+    // that goes down throws, here into the `close` of a socket, and that would end the process.
+    const all = Math.max(bytesWritten + connection.sentByKernel, counted.sent)
+    received(labels, bytesRead - counted.received)
+    sent(labels, all - counted.sent)
     connection.counted = { received: bytesRead, sent: all }
   }
   metrics.onScrape(() => {

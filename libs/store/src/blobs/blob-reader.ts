@@ -66,9 +66,11 @@ export class BlobReader {
     const begun = await this.#readFrom(
       digest,
       async (record) => {
-        const [first, ...rest] = pieceRanges(seriesOf(record), range.start, range.end)
-        const part = first && (await open(first))
-        return first && !part ? undefined : { part, rest }
+        // Not as a list: a blob may have 100,000 pieces, and a client may be slow.
+        const ranges = pieceRanges(seriesOf(record), range.start, range.end)
+        const first = ranges.next()
+        const part = first.done ? undefined : await open(first.value)
+        return !first.done && !part ? undefined : { part, ranges }
       },
       known,
     )
@@ -78,9 +80,9 @@ export class BlobReader {
       } finally {
         await part.file.close()
       }
-      const next = begun.rest.shift()
-      part = next && (await open(next))
-      if (next && !part) throw goneMeanwhile(digest)
+      const next = begun.ranges.next()
+      part = next.done ? undefined : await open(next.value)
+      if (!next.done && !part) throw goneMeanwhile(digest)
     }
   }
 
