@@ -289,7 +289,12 @@ describe('docker-compose.yml on an engine', () => {
       expect(content()).toBe(before)
       await isKept(pid)
 
-      shell(commandLine('git checkout OLD && docker compose up -d --build --wait').replace('OLD', old))
+      shell(
+        commandLine('docker compose stop && git checkout OLD && docker compose up -d --build --wait').replace(
+          'OLD',
+          old,
+        ),
+      )
       await isUp()
       expect(strata('version')).not.toContain(releases.next.slice(1))
       expect(content()).toBe(before)
