@@ -1,4 +1,5 @@
 import { StrataError } from '@strata/base'
+import { digestOf } from '@strata/oci'
 import type { Journal, NodeDirectory, Producer } from '@strata/queue'
 import { BlobStore, freshDataKey, keys, Leases, listAll, PREFIX, type ObjectStore } from '@strata/store'
 import { temporaryStore } from '@strata/store/testing'
@@ -66,6 +67,63 @@ describe('a sweep', () => {
       expect(left.filter((id) => id !== undefined)).toEqual(['second'])
     },
   )
+
+  describe('of uploads that were left', () => {
+    const bytes = Buffer.from('a layer')
+    const digest = digestOf(bytes)
+    const journal = { list: () => Promise.resolve([]) } as unknown as Journal
+    const [producer, nodes] = [{} as Producer, {} as NodeDirectory]
+    /** Sweeps, and gives the calls that were about blob records. */
+    const sweep = async (): Promise<unknown[]> => {
+      const asked: unknown[] = []
+      const watched = new Proxy(store, {
+        get: (target, name) => {
+          const member: unknown = Reflect.get(target, name, target)
+          if (typeof member !== 'function') return member
+          return (...args: unknown[]): unknown => {
+            if (String(args[0]).startsWith(PREFIX.blobs)) asked.push([name, args[0]])
+            return (member as (...args: unknown[]) => unknown).apply(target, args)
+          }
+        },
+      })
+      const leases = new Leases(store)
+      const limits = { ...LIMITS, silenceMs: 2, expiryMs: 1 }
+      const reaper = new Reaper(leases, new BlobStore(watched), journal, producer, nodes, limits)
+      // The first sweep sees the lease, and a later one, which does not read it again, ends it.
+      do await reaper.reap()
+      while ((await leases.liveIds()).size > 0)
+      return asked
+    }
+    const upload = async (id: string, state: 'receiving' | 'committing', request: object): Promise<string> => {
+      await new Leases(store).create(id, { job: { kind: 'push', id }, request: { ...request }, state })
+      const data = freshDataKey(id)
+      await store.put(data, bytes)
+      return data
+    }
+
+    it('reads no blob record for one that was still receiving', async () => {
+      const data = await upload('left', 'receiving', { repository: 'app' })
+      expect(await sweep()).toEqual([])
+      expect(await store.stat(data)).toBeUndefined()
+    })
+
+    it('reads only the record of the blob that it can have become, and keeps its bytes', async () => {
+      const data = await upload('closed', 'committing', { repository: 'app', digest })
+      await new BlobStore(store).commit(digest, { data, size: bytes.length }, 'closed')
+      const unused = await upload('left', 'receiving', { repository: 'app' })
+      expect(await sweep()).toEqual([['read', keys.blob(digest)]])
+      expect(await new BlobStore(store).read(digest, bytes.length)).toEqual(bytes)
+      expect(await store.stat(unused)).toBeUndefined()
+    })
+
+    // A cancel takes the digest out of the record before it ends the lease, and may die in between.
+    it('looks at every blob for one that was closed and does not say as what', async () => {
+      const data = await upload('cancelled', 'committing', {})
+      await new BlobStore(store).commit(digest, { data, size: bytes.length }, 'cancelled')
+      expect(await sweep()).toContainEqual(['list', PREFIX.blobs])
+      expect(await new BlobStore(store).read(digest, bytes.length)).toEqual(bytes)
+    })
+  })
 
   it('does not try each lease while the store is away', async () => {
     for (const id of LEASES) await new Leases(store).create(id, { job: { kind: 'load', id }, request: {} })

@@ -1,4 +1,5 @@
 import { failpoint, SingleFlight, StrataError } from '@strata/base'
+import { isDigest, type Digest } from '@strata/oci'
 import {
   ENDS,
   QUEUES,
@@ -164,7 +165,9 @@ export class Reaper {
     if (isTold && LEASE_ENDS[state] === 'done') await this.#answer(lease)
     if (!(await this.leases.endUnchanged(id, etag))) return false
     failpoint('load.abandoned')
-    ended.push({ lease: id, told: isTold ? { request: job.id, why: interrupted() } : undefined })
+    // The record was ended exactly as it was read, so the upload can have become nothing else.
+    const told = isTold ? { request: job.id, why: interrupted() } : undefined
+    ended.push({ lease: id, told, blobs: blobsOf(lease) })
     return true
   }
 
@@ -220,20 +223,29 @@ export class Reaper {
   }
 
   /**
-   * Deletes what all that this sweep has ended brought: whether a blob has it takes a look at every
-   * blob, so it is one look for all of them. The journal last: while it says that a request is
-   * receiving, the reaper does this again. One that cannot be cleared must not keep the clients of
-   * the others waiting. A store that is away is of no single one, so that ends it.
+   * Deletes what all that this sweep has ended brought. If it is known which blobs a lease can have
+   * made, only these are looked at: clients leave uploads all the time. For the others it takes a
+   * look at every blob, so it is one look for all of them. The journal last: while it says that a
+   * request is receiving, the reaper does this again. One that cannot be cleared must not keep the
+   * clients of the others waiting. A store that is away is of no single one, so that ends it.
    */
   async #clear(ended: readonly Ended[]): Promise<void> {
     const failed = new Map<string, unknown>()
-    await this.blobs.deleteUnused(
-      ended.map(({ lease }) => lease),
+    const clear = (those: readonly Ended[], blobs: readonly Digest[] | undefined): Promise<unknown> =>
+      this.blobs.deleteUnused(
+        those.map(({ lease }) => lease),
+        blobs,
+        (lease, error) => {
+          if (error instanceof StrataError && error.code === 'store_unavailable') throw error
+          failed.set(lease, error)
+        },
+      )
+    const known = ended.filter(({ blobs }) => blobs !== undefined)
+    const blobs = known.flatMap(({ blobs = [] }) => blobs)
+    await clear(known, blobs)
+    await clear(
+      ended.filter(({ blobs }) => blobs === undefined),
       undefined,
-      (lease, error) => {
-        if (error instanceof StrataError && error.code === 'store_unavailable') throw error
-        failed.set(lease, error)
-      },
     )
     const failures = [...failed.values()]
     for (const { lease, told } of ended)
@@ -250,6 +262,8 @@ export class Reaper {
 interface Ended {
   readonly lease: string
   readonly told: { readonly request: string; readonly why: StrataError } | undefined
+  /** The only blobs that its bytes can have become. Absent: any. */
+  readonly blobs?: readonly Digest[] | undefined
 }
 
 export interface ReaperLimits extends PushTimes {
@@ -284,7 +298,20 @@ function keeperOf({ job: { kind }, state }: LiveLease): LeaseKeeper {
 
 /** Without what only its owner reads: an upload names up to a thousand pieces. */
 function withoutContent(lease: LiveLease): LiveLease {
-  return isJobLease(lease.job.kind) ? lease : { ...lease, request: {} }
+  if (isJobLease(lease.job.kind)) return lease
+  const { digest } = lease.request
+  return { ...lease, request: digest === undefined ? {} : { digest } }
+}
+
+/**
+ * The only blobs that a lease's bytes can have become; `undefined`: any. An upload records its
+ * digest when it is closed, before it makes the blob. A closed one without a digest was being
+ * cancelled: its blob may be there.
+ */
+function blobsOf({ job, state, request: { digest } }: LiveLease): readonly Digest[] | undefined {
+  if (job.kind !== 'push') return undefined
+  if (state === 'receiving') return []
+  return isDigest(digest) ? [digest] : undefined
 }
 
 /** The job that finishes a lease; a lease that no job finishes has none. */
