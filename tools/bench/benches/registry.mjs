@@ -11,7 +11,7 @@ import { distribution, strataRegistry } from '../sides/registries.mjs'
 
 const BLOB = 500_000_000
 const CLIENTS = 8
-/** How long wrk asks, and by how many connections to each address. */
+/** How long manifests and heads are asked for, and by how many connections of each client. */
 const SECONDS = 5
 const CONNECTIONS = 4
 /** Of the faster peer, on the folder; the last in MiB. */
@@ -27,7 +27,9 @@ const BUILT = join(import.meta.dirname, '../../../.tools/bin/registry')
  */
 export async function benchRegistry({ workspace, rounds = 5, count = 100_000, onMinio = false }) {
   if (onMinio && Minio.absent()) throw new Error(Minio.absent())
-  if (!ask('wrk', ['-v']) && !existsSync('/usr/bin/wrk')) throw new Error('wrk is not there: apt-get install wrk')
+  for (const program of ['wrk', 'ab'])
+    if (ask('which', [program]) === undefined)
+      throw new Error(`${program} is not there: apt-get install wrk apache2-utils`)
   const minios = []
   const minio = async () => {
     if (!onMinio) return undefined
@@ -102,8 +104,10 @@ async function oneRound(side, files, target, folder) {
     for (const digest of digests)
       await run('curl', ['-sSf', '-o', '/dev/null', '-X', 'DELETE', ...blob(side, 0, digest)])
   }
-  const manifests = await requests(side, target.manifests, folder)
-  const heads = await requests(side, target.heads, folder)
+  const script = join(folder, 'manifests.lua')
+  writeFileSync(script, target.script)
+  const manifests = await requests(side, (url) => wrk(side, url, script))
+  const heads = await requests(side, (url) => ab(side, `${url}${target.blob}`))
   return {
     ...figures,
     'manifests a second': manifests.rate,
@@ -146,27 +150,47 @@ async function pull(side, at, digest) {
   await run('curl', ['-sSf', '-o', '/dev/null', ...blob(side, at, digest)])
 }
 
-/** One wrk to each address, or two to the only one: every side has two clients. */
-async function requests(side, { script, method }, folder) {
-  const file = join(folder, `${method}.lua`)
-  writeFileSync(file, script)
+/** One client to each address, or two to the only one: every side has two. */
+async function requests(side, ask) {
   const urls = side.urls.length === 1 ? [side.urls[0], side.urls[0]] : side.urls
-  const outputs = await Promise.all(
-    urls.map((url, at) =>
-      run('wrk', ['-t1', `-c${CONNECTIONS}`, `-d${SECONDS}s`, '--latency', '-s', file, url, '--', `${at}`]),
-    ),
-  )
-  for (const output of outputs)
-    if (/Non-2xx|Socket errors/.test(output)) throw new Error(`${side.name}, ${method}: ${output}`)
-  const unit = { us: 0.001, ms: 1, s: 1000 }
+  const answers = await Promise.all(urls.map((url) => ask(url)))
   return {
-    rate: outputs.reduce((sum, output) => sum + Number(/Requests\/sec:\s+([\d.]+)/.exec(output)[1]), 0),
-    p99: Math.max(
-      ...outputs.map((output) => {
-        const [, value, of] = /99%\s+([\d.]+)(us|ms|s)/.exec(output)
-        return Number(value) * unit[of]
-      }),
-    ),
+    rate: answers.reduce((sum, { rate }) => sum + rate, 0),
+    p99: Math.max(...answers.map(({ p99 }) => p99)),
+  }
+}
+
+/** Manifests of tags at random. */
+async function wrk(side, url, script) {
+  const output = await run('wrk', ['-t1', `-c${CONNECTIONS}`, `-d${SECONDS}s`, '--latency', '-s', script, url])
+  if (/Non-2xx|Socket errors/.test(output)) throw new Error(`${side.name}: ${output}`)
+  const [, value, unit] = /99%\s+([\d.]+)(us|ms|s)/.exec(output)
+  return {
+    rate: Number(/Requests\/sec:\s+([\d.]+)/.exec(output)[1]),
+    p99: Number(value) * { us: 0.001, ms: 1, s: 1000 }[unit],
+  }
+}
+
+/** wrk waits for the body of a HEAD. */
+async function ab(side, url) {
+  const output = await run('ab', [
+    '-i',
+    '-k',
+    '-q',
+    '-t',
+    `${SECONDS}`,
+    '-n',
+    '1000000',
+    '-c',
+    `${CONNECTIONS}`,
+    '-H',
+    side.header,
+    url,
+  ])
+  if (!/Failed requests:\s+0\b/.test(output) || /Non-2xx/.test(output)) throw new Error(`${side.name}: ${output}`)
+  return {
+    rate: Number(/Requests per second:\s+([\d.]+)/.exec(output)[1]),
+    p99: Number(/99%\s+(\d+)/.exec(output)[1]),
   }
 }
 
@@ -220,15 +244,15 @@ async function fill(side, count) {
   )
   agent.destroy()
   process.stderr.write(`${side.name}: ${count} tags in ${((performance.now() - since) / 1000).toFixed(0)} s\n`)
-  const script = (method, path) => `
+  return {
+    script: `
 math.randomseed(os.time() + ${Math.floor(Math.random() * 1e6)})
 request = function()
-  return wrk.format('${method}', ${path}, { ['${headerName}'] = '${headerValue}', ['Accept'] = '${MANIFEST}' })
+  local path = '/v2/bench/many/manifests/t' .. math.random(0, ${count - 1})
+  return wrk.format('GET', path, { ['${headerName}'] = '${headerValue}', ['Accept'] = '${MANIFEST}' })
 end
-`
-  return {
-    manifests: { method: 'GET', script: script('GET', `'/v2/bench/many/manifests/t' .. math.random(0, ${count - 1})`) },
-    heads: { method: 'HEAD', script: script('HEAD', `'/v2/bench/many/blobs/${digestOf(layer)}'`) },
+`,
+    blob: `/v2/bench/many/blobs/${digestOf(layer)}`,
   }
 }
 
@@ -264,7 +288,7 @@ function result(sides, results, { rounds, count, onMinio, versions }) {
     isKept: gateways <= BARS.memory,
   })
   const text = [
-    `A blob of ${BLOB / 1e6} MB, by one client and by ${CLIENTS} at once (each its own), MB/s; requests of ${2 * CONNECTIONS} connections of wrk while one repository has ${count} tags; medians (least–most) of ${rounds} rounds after a first one. Blobs in ${onMinio ? 'a MinIO for each side, through the registry' : 'a folder'}. ${versions.join('; ')}.`,
+    `A blob of ${BLOB / 1e6} MB, by one client and by ${CLIENTS} at once (each its own), MB/s; requests of ${2 * CONNECTIONS} connections while one repository has ${count} tags; medians (least–most) of ${rounds} rounds after a first one. Blobs in ${onMinio ? 'a MinIO for each side, through the registry' : 'a folder'}. ${versions.join('; ')}.`,
     '',
     table(['', ...figures, 'peak memory, MiB'], rows),
     '',

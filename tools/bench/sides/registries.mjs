@@ -56,7 +56,7 @@ export async function strataRegistry(workspace, minio) {
       STRATA_TOKEN_FILE: token,
       STRATA_NODE_SECRET_FILE: secret,
     }
-    const child = await service('gateway', name, own, socket, '/v1/health/ready')
+    const child = await service('gateway', name, own, socket, '/v2/')
     gateways.push({ name, pid: child.pid, url: `http://127.0.0.1:${port}` })
   }
   const password = ask('cat', [token])
