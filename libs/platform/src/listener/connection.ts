@@ -22,7 +22,7 @@ export interface Turn {
  *
  * Who changes what:
  * - `turns` belongs to turns.ts.
- * - `taken` belongs to unread-answers.ts, `counted` to request-metrics.ts.
+ * - `taken` and `window` belong to unread-answers.ts, `counted` to request-metrics.ts.
  * - The functions of this file are for handlers, which only know a request or a response.
  *
  * A connection that leaves HTTP (upgrade.ts) waits for its turn like every other request. Its turn
@@ -45,6 +45,8 @@ export interface Connection {
   isEnding: boolean
   /** What the kernel had taken of the answers when it last took something, and when that was. */
   taken: { readonly bytes: number; readonly at: number }
+  /** Where the window of the least rate began; `undefined` if no rate is asked of the answer. */
+  window: { readonly bytes: number; readonly at: number } | undefined
   /** Bytes of answers that the kernel took from files (`countSent`): Node does not know of them. */
   sentByKernel: number
   /** Bytes of the connection that are in the metrics. */
@@ -61,6 +63,7 @@ export function acceptConnection(socket: Socket, listener: Listener): void {
     turns: [],
     isEnding: false,
     taken: { bytes: 0, at: 0 },
+    window: undefined,
     sentByKernel: 0,
     counted: { received: 0, sent: 0 },
   })

@@ -21,7 +21,7 @@ export interface ListenerLimits {
   readonly headersMs: number
   /**
    * How long a client may take nothing of an answer that has bytes for it. Its connection is cut
-   * off then.
+   * off then. The least rate (unread-answers.ts) is on the average of at least this.
    */
   readonly unreadMs: number
 }
