@@ -24,7 +24,7 @@ export interface HeldBytes {
  * The bytes of manifests and lists that are on their way to clients, and of manifests that were
  * sent last.
  *
- * A client may take its answer as slowly as it likes, a byte a minute, and a manifest or a page of
+ * A client may take its answer slowly (1 KiB a second: UnreadAnswers), and a manifest or a page of
  * referrers has up to 4 MiB. So all of them have a bound together.
  *
  * Laws

@@ -250,26 +250,28 @@ it('a part of a blob is sent, and nothing of what the client has', async () => {
 
 it('clients that take manifests slowly have a bound together; what is read or answered without bytes has none', async () => {
   const { repository } = parseReference('slow/app')
-  const large = (at: number) =>
+  const large = (at: number, length = 1_500_000) =>
     part(
-      `{ "schemaVersion": 2, "mediaType": "${MEDIA.index}", "manifests": [], "of": "${String(at).repeat(1_500_000)}" }`,
+      `{ "schemaVersion": 2, "mediaType": "${MEDIA.index}", "manifests": [], "of": "${String(at).repeat(length)}" }`,
       MEDIA.index,
     )
-  const [held, last] = [[1, 2, 3].map(large), large(4)]
+  const [held, last] = [[1, 2, 3].map((at) => large(at)), large(4)]
+  // With the three it takes all of the memory: 512 bytes are counted for each beside its own.
+  const taken = held.reduce((sum, { bytes }) => sum + bytes.length + 512, 0)
+  const rest = large(5, 5 * 1024 * 1024 - taken - 512 - large(5, 0).bytes.length)
   await under(async (run) => {
-    for (const { bytes, descriptor } of [...held, last])
+    for (const { bytes, descriptor } of [...held, last, rest])
       await new Repositories(store).manifests.put(repository, descriptor.digest, bytes, MEDIA.index, run)
   })
   const pathOf = ({ descriptor }: typeof last) => `/v2/slow/app/manifests/${descriptor.digest}`
-  const slow = await Promise.all(
-    held.map(async (manifest) => {
-      const client = await RawClient.connect({ path: join(folder, 'socket') })
-      client.socket.once('data', () => client.socket.pause())
-      await client.send(requestText(`GET ${pathOf(manifest)}`))
-      return client
-    }),
-  )
-  await expect.poll(() => slow.every(({ text }) => text.startsWith('HTTP/1.1 200 '))).toBe(true)
+  const takeSlowly = async (manifest: typeof last) => {
+    const client = await RawClient.connect({ path: join(folder, 'socket') })
+    client.socket.once('data', () => client.socket.pause())
+    await client.send(requestText(`GET ${pathOf(manifest)}`))
+    await expect.poll(() => client.text).toMatch(/^HTTP\/1\.1 200 /)
+    return client
+  }
+  const slow = await Promise.all(held.map(takeSlowly))
   const refused = await ask(pathOf(last))
   expect([refused.headers.get('retry-after'), await errorOf(refused)]).toEqual(['1', '503 TOOMANYREQUESTS'])
   expect((await ask(pathOf(last), { method: 'HEAD' })).status).toBe(200)
@@ -279,6 +281,13 @@ it('clients that take manifests slowly have a bound together; what is read or an
   expect(digestOf(Buffer.from(await (await ask(pathOf(held[0]!))).arrayBuffer()))).toBe(held[0]!.descriptor.digest)
   await load('pull/app:1')
   expect((await ask('/v2/pull/app/manifests/1')).status).toBe(200)
+  // If there is no room at all, no page is answered, by `/v1` neither, and the registry is there.
+  const lists = ['/repositories', '/repositories/pull%2Fapp/tags', '/manifests/pull%2Fapp%3A1/referrers']
+  const fourth = await takeSlowly(rest)
+  for (const list of lists) expect([list, await codeOf(await askV1(list))]).toEqual([list, '503 overloaded'])
+  expect(await (await ask('/v2/')).json()).toEqual({})
+  fourth.socket.destroy()
+  for (const list of lists) await expect.poll(async () => (await askV1(list)).status).toBe(200)
   slow[0]!.socket.destroy()
   await expect.poll(async () => (await ask(pathOf(last))).status).toBe(200)
   slow[1]!.socket.resume()

@@ -18,25 +18,31 @@ const MANIFEST = { schema: { type: 'object' } } as const
 export class RepositoriesController {
   constructor(private readonly registry: RegistryService) {}
 
-  @Endpoint(API.listRepositories, 'Repositories in pages', ['name_invalid'])
+  @Endpoint(API.listRepositories, 'Repositories in pages', ['name_invalid', 'overloaded'])
   async list(
     @Query({ schema: API.listRepositories.query }) { limit, after }: z.infer<typeof API.listRepositories.query>,
-  ): Promise<RepositoryList> {
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const { repositories, next } = await this.registry.catalog(limit, after === undefined ? after : repositoryOf(after))
-    return {
+    await this.#json<RepositoryList>(reply, {
       repositories: repositories.map((repository) => ({ name: nameOf(repository) })),
       ...(next === undefined ? {} : { next: nameOf(next) }),
-    }
+    })
   }
 
-  @Endpoint(API.listTags, 'The tags of a repository in pages', ['name_invalid', 'repository_not_found'])
+  @Endpoint(API.listTags, 'The tags of a repository in pages', ['name_invalid', 'repository_not_found', 'overloaded'])
   async tags(
     @Param('name', { schema: API.listTags.param }) name: string,
     @Query({ schema: API.listTags.query }) { limit, after }: z.infer<typeof API.listTags.query>,
-  ): Promise<TagList> {
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const repository = repositoryOf(name)
     const { tags, ...rest } = await this.registry.tags(repository, { limit, last: after })
-    return { repository: nameOf(repository), tags: tags.map((tag) => ({ name: tag })), ...rest }
+    await this.#json<TagList>(reply, {
+      repository: nameOf(repository),
+      tags: tags.map((tag) => ({ name: tag })),
+      ...rest,
+    })
   }
 
   @Endpoint(API.getManifest, 'The manifest or index that a name means: its bytes, as they were put', [
@@ -75,12 +81,14 @@ export class RepositoriesController {
     'name_invalid',
     'manifest_not_found',
     'corrupt',
+    'overloaded',
   ])
   async referrers(
     @Param('ref', { schema: API.listReferrers.param }) ref: string,
     @Query({ schema: API.listReferrers.query })
     { limit, after, artifactType }: z.infer<typeof API.listReferrers.query>,
-  ): Promise<ReferrerList> {
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const { repository, reference } = namedManifest(ref)
     // A subject may come after its referrers, so one that is named by its digest need not be there.
     const subject =
@@ -88,7 +96,7 @@ export class RepositoriesController {
         ? reference.digest
         : (await this.registry.manifest(repository, reference, () => false)).digest
     const { referrers, ...rest } = await this.registry.referrers(repository, subject, limit, { after, artifactType })
-    return {
+    await this.#json<ReferrerList>(reply, {
       subject,
       referrers: referrers.map(({ artifactType: type, annotations, ...one }) => ({
         ...one,
@@ -96,6 +104,13 @@ export class RepositoriesController {
         annotations: { ...annotations },
       })),
       ...rest,
-    }
+    })
+  }
+
+  /** A page counts with those of `/v2/` until its client has it, or is gone. */
+  async #json<T extends RepositoryList | TagList | ReferrerList>(reply: FastifyReply, page: T): Promise<void> {
+    const held = this.registry.answer(Buffer.from(JSON.stringify(page)))
+    releaseOnceClosed(held, reply.raw)
+    await reply.header('content-type', 'application/json; charset=utf-8').send(held.bytes)
   }
 }
