@@ -57,7 +57,7 @@ async function sendFilePart({ file, start, end }: FilePart, response: ServerResp
   const chunk = Buffer.allocUnsafe(Math.min(CHUNK, end - start))
   for (let at = start; at < end;) {
     const { bytesRead } = await file.read(chunk, 0, Math.min(chunk.length, end - at), at)
-    if (bytesRead === 0) throw new StrataError('corrupt', `a file of the store ends at ${at}, before ${end}`)
+    if (bytesRead === 0) throw endsEarly(at, end)
     await write(chunk.subarray(0, bytesRead), response, gone)
     at += bytesRead
     for (let isFull = false; at < end && !isFull;) {
@@ -72,9 +72,19 @@ async function sendFilePart({ file, start, end }: FilePart, response: ServerResp
   }
 }
 
+/** The length was promised: the connection must end, or the client waits for the rest on it. */
+function endsEarly(at: number, end: number): StrataError {
+  return new StrataError('corrupt', `a file of the store ends at ${at}, before ${end}`)
+}
+
 async function sendStream({ file, start, end }: FilePart, response: ServerResponse, gone: AbortSignal) {
   const stream = file.createReadStream({ start, end: end - 1, autoClose: false, highWaterMark: READ })
-  for await (const bytes of stream as AsyncIterable<Buffer>) await write(bytes, response, gone)
+  let at = start
+  for await (const bytes of stream as AsyncIterable<Buffer>) {
+    await write(bytes, response, gone)
+    at += bytes.length
+  }
+  if (at < end) throw endsEarly(at, end)
 }
 
 /** Resolves when the kernel has taken the bytes. */

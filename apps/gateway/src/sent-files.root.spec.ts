@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync } from 'node:fs'
 import { chmod, readFile } from 'node:fs/promises'
 import { Agent, request as httpRequest, type IncomingMessage, type RequestListener, type Server } from 'node:http'
-import { createServer as createTlsServer, request as tlsRequest } from 'node:https'
+import { createServer as createTlsServer, Agent as TlsAgent, request as tlsRequest } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -307,7 +307,7 @@ it('a file that has another size than its blob is an error, and nothing of it is
   await expect.poll(openFiles).toEqual([])
 })
 
-it('over TLS the file is read and encrypted', async () => {
+it('over TLS the file is read and encrypted; one that is cut meanwhile ends its connection', async () => {
   await open(TCP)
   const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
   execFileSync(
@@ -326,6 +326,22 @@ it('over TLS the file is read and encrypted', async () => {
     'response',
   )) as [IncomingMessage]
   expect((await buffer(answer)).equals(whole)).toBe(true)
+  const bytes = randomBytes(LARGE)
+  const shortened = await putObject(bytes)
+  await blobs.commit(digestOf(bytes), { data: shortened, size: LARGE }, LEASE)
+  // The connection would be kept for another request: its end is the only sign.
+  const agent = new TlsAgent({ keepAlive: true })
+  const [cut] = (await once(
+    tlsRequest({ host: '127.0.0.1', port, path: `/${digestOf(bytes)}`, rejectUnauthorized: false, agent })
+      .on('error', () => undefined)
+      .end(),
+    'response',
+  )) as [IncomingMessage]
+  await chmod(store.localPath(shortened), 0o600)
+  truncateSync(store.localPath(shortened), LARGE - MIB)
+  const { bytes: came, isWhole } = await read(cut)
+  expect([isWhole, came.equals(bytes.subarray(0, came.length))]).toEqual([false, true])
+  agent.destroy()
   tls.close()
   await expect.poll(openFiles).toEqual([])
 })
