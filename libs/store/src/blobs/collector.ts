@@ -4,7 +4,7 @@ import { type Digest, type DiffId } from '@strata/oci'
 import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { Sums, type StoreCollection, type Tally } from './collection-sums.js'
-import { keepUnreadable, type RepositoryKeys, type Told, type Unreadable } from './unreadable.js'
+import { keepUnreadable, Needed, type RepositoryKeys, type Told, type Unreadable } from './unreadable.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
   conditionalRemove,
@@ -135,11 +135,10 @@ export class Collector {
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
     const marks = await this.#usedMarks()
-    const repositories: RepositoryKeys = {
-      names: await gathered(this.#repositoryNames.list()),
-      blobs: await gathered(this.#repositoryBlobs.list()),
-      had: new Set(),
-    }
+    const names = await gathered(this.#repositoryNames.list())
+    const blobs = await gathered(this.#repositoryBlobs.list())
+    const listedKeys = [...names.map(({ repository }) => keys.repository(repository)), ...blobs.map(({ key }) => key)]
+    const repositories: RepositoryKeys = { names, blobs, had: new Needed(listedKeys) }
     const found = await this.#collectBlobs(options, repositories, marks.length > 0, sum)
     const { listed, live, requests, doomed, unreadable } = found
     const ended = await this.#collectRepositories(options, repositories, live, sum)
@@ -191,11 +190,12 @@ export class Collector {
       }
     }
     failpoint('collect.uploads-listed')
-    const referred = new Set<Digest>()
+    const referred = new Needed([...listed, ...damaged].map(({ digest }) => digest))
     const unreadable: Unreadable[] = []
     const told: Told = {
       had: (repository, digest) => {
-        repositories.had.add(keys.repository(repository)).add(keys.repositoryBlob(repository, digest))
+        repositories.had.add(keys.repository(repository))
+        repositories.had.add(keys.repositoryBlob(repository, digest))
       },
       unreadable: (one) => unreadable.push(one),
     }

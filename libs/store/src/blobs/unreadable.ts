@@ -37,11 +37,32 @@ export interface Unreadable {
   readonly surely?: Digest
 }
 
+/**
+ * Which of the listed things are needed. It forgets all others: a manifest may name any number of
+ * blobs that are not stored, so that memory is bounded by what is listed alone.
+ */
+export class Needed<T> {
+  readonly #listed: ReadonlySet<T>
+  readonly #needed = new Set<T>()
+
+  constructor(listed: Iterable<T>) {
+    this.#listed = new Set(listed)
+  }
+
+  add(one: T): void {
+    if (this.#listed.has(one)) this.#needed.add(one)
+  }
+
+  has(one: T): boolean {
+    return this.#needed.has(one)
+  }
+}
+
 /** All keys of repositories as they were listed, and the keys of what repositories have. */
 export interface RepositoryKeys {
   readonly names: readonly ListedRepository[]
   readonly blobs: readonly ListedRepositoryBlob[]
-  readonly had: Set<string>
+  readonly had: Needed<string>
 }
 
 /**
@@ -51,7 +72,7 @@ export interface RepositoryKeys {
 export function keepUnreadable(
   unreadable: readonly Unreadable[],
   { blobs, had }: RepositoryKeys,
-  referred: Set<Digest>,
+  referred: Needed<Digest>,
 ): boolean {
   if (unreadable.length === 0) return false
   const kept = new Set(unreadable.map(({ repository }) => repository))

@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { digestOf, type Digest, type DiffId } from '@strata/oci'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { digestOf, type Digest, type DiffId, type Repository } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { BlobStore } from '../blobs/blobs.js'
@@ -287,6 +289,29 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       expect(new Set(read).size).toBe(5)
     })
 
+    it('keeps nothing in memory of references to blobs that are not stored', async () => {
+      await begin('u')
+      const named = await add('u')
+      await leases.end('u')
+      const count = 50_000
+      let grown = 0
+      await new Collector(store).collect({
+        dryRun: false,
+        references: async function* ({ had }): AsyncGenerator<Digest> {
+          const before = heapBytes()
+          for (let n = 0; n < count; n++) {
+            const digest = `sha256:${String(n).padStart(64, '0')}` as Digest
+            had('docker.io/library/app' as Repository, digest)
+            yield await Promise.resolve(digest)
+          }
+          yield named
+          grown = heapBytes() - before
+        },
+      })
+      expect(grown / count).toBeLessThan(50)
+      expect((await blobs.read(named, 2_000)).length).toBe(1_000)
+    })
+
     it('stops when it is told to, and deletes nothing when the references cannot be read', async () => {
       await begin('u')
       await add('u')
@@ -306,6 +331,14 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       expect(await objects()).toEqual(before)
     })
   })
+}
+
+/** What is in use, without what the next collection of garbage frees. */
+function heapBytes(): number {
+  setFlagsFromString('--expose-gc')
+  const collectGarbage = runInNewContext('gc') as () => void
+  collectGarbage()
+  return process.memoryUsage().heapUsed
 }
 
 /**
