@@ -68,7 +68,7 @@ it('newer data in Redis stop the start, and a service that runs', { timeout: 300
     const redis = new Redis({ path: strata.redisSocket })
     expect(await redis.get('strata:version')).toBe('2')
     expect(readFileSync(join(strata.data, 'node', 'version'), 'utf8')).toBe('2\n')
-    expect(readFileSync(join(strata.data, 'store', 'version'), 'utf8')).toBe('4\n')
+    expect(readFileSync(join(strata.data, 'store', 'version'), 'utf8')).toBe('5\n')
     await redis.set('strata:version', '999')
     // It looks each time it is connected.
     const clients = (await redis.client('LIST')) as string
