@@ -311,7 +311,7 @@ export class Images {
 
   async #tagOnce(image: Image, target: Reference): Promise<Image> {
     await underLease(this.#leases, async (run) =>
-      this.#setNames([target], await readWithBlobs(image, this.#blobs), run),
+      this.#setNames([target], await readWithBlobs(image, this.#blobs), run, { staysDeleted: true }),
     )
     return image
   }
@@ -348,16 +348,18 @@ export class Images {
    * by its digest. The image that had a tag before stays in its repository by its digest, so it is
    * never without a name. A superseded run sets no name any more (`Leases`): another run has
    * finished the upload, and later changes of the name are newer.
+   * `staysDeleted`: nobody has brought bytes (`RepositoryBlobs.add`).
    */
   async #setNames(
     names: readonly Reference[],
     { image, blobs, mayLack }: Pick<WithBlobs, 'image' | 'blobs' | 'mayLack'>,
     run: LeaseRun,
+    { staysDeleted = false } = {},
   ): Promise<void> {
     const { manifests, tags, blobs: repositoryBlobs } = this.#repositories
     const held = await manifests.holdAll([...blobs.keys()], image.digest, run, { mayLack })
     for (const repository of new Set(names.map((name) => name.repository)))
-      await repositoryBlobs.add(repository, withoutDocuments(image, held), run.lease)
+      await repositoryBlobs.add(repository, withoutDocuments(image, held), run.lease, { staysDeleted })
     for (const { repository, tag } of names.length > 0 ? names : [NAMELESS])
       if (repository !== undefined && tag !== undefined) await tags.point(repository, tag, image, run)
       else {

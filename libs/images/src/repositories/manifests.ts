@@ -338,7 +338,7 @@ export class Manifests {
     if (await names.look(keys.imageDigest(repository, record.digest))) return false
     try {
       const digests = await this.holdNamed(record, run)
-      await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease)
+      await repositoryBlobs.add(repository, withoutDocuments(record, digests), run.lease, { staysDeleted: true })
     } catch (error) {
       // A manifest that lacks blobs gets no record.
       const codes = ['not_found', 'corrupt', 'limit_exceeded', 'layer_missing']

@@ -1,9 +1,27 @@
 import { keys, RepositoryNames } from '@strata/store'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { imageOf, repositoryOf } from '../testing/pushing-client.js'
+import { Images } from '../images.js'
+import { imageOf, repositoryOf, tagOf } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 
 const app = repositoryOf('team/app')
+
+/** What holds the blobs of a manifest again, and brings no bytes. */
+const BRINGS_NO_BYTES = {
+  'a start after a loss of power': async ({ store }: TestRegistry) => {
+    await store.delete([keys.allManifestsKept])
+    await new Images(store).markNames()
+  },
+  'another tag': async ({ images }: TestRegistry) => {
+    await images.tag('team/app:1', 'team/app:2')
+  },
+  'a move of the tag of a manifest without its record': async (registry: TestRegistry) => {
+    const { digest } = (await registry.repositories.tags.get(app, tagOf('1')))!
+    await registry.store.delete([keys.imageDigest(app, digest)])
+    await registry.client.push(app, imageOf(['another']), '1')
+    expect(await registry.repositories.manifests.stat(app, digest)).toBeDefined()
+  },
+}
 
 describe.each(STORE_KINDS)('a collection on %s', (kind) => {
   let registry: TestRegistry
@@ -39,5 +57,23 @@ describe.each(STORE_KINDS)('a collection on %s', (kind) => {
     await registry.collect()
     for (const blob of image.blobs) expect(await registry.repositories.blobs.has(app, blob.digest)).toBe(true)
     expect((await registry.images.inspect(digest)).names).toEqual([])
+  })
+
+  it.each(Object.entries(BRINGS_NO_BYTES))('leaves a blob deleted behind %s', async (_, act) => {
+    const image = imageOf(['a secret'])
+    const { digest } = image.blobs[1]!
+    const { blobs } = registry.repositories
+    await registry.client.push(app, image, '1')
+    expect(await blobs.delete(app, digest)).toBe(true)
+    await act(registry)
+    expect(await blobs.has(app, digest)).toBe(false)
+    // The lease of the act is over: the collection takes it out of the key.
+    await registry.collect()
+    expect(await blobs.has(app, digest)).toBe(false)
+    // What cannot be read keeps what its repository has keys of, deleted or not.
+    expect(await registry.store.stat(keys.repositoryBlob(app, digest))).toBeDefined()
+    expect(await blobs.has(app, image.id)).toBe(true)
+    await registry.client.push(app, image, '1')
+    expect(await blobs.has(app, digest)).toBe(true)
   })
 })

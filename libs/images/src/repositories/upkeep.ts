@@ -144,7 +144,7 @@ export class Upkeep {
         const record = recordOf(entry)
         try {
           const digests = await manifests.holdNamed(record, run)
-          await blobs.add(repository, withoutDocuments(record, digests), run.lease)
+          await blobs.add(repository, withoutDocuments(record, digests), run.lease, { staysDeleted: true })
           await this.#repositoryNames.add(repository)
           // Looked at again: now that all is held, what the name stands for stays.
           const again = await this.names.look(entry.key)

@@ -8,7 +8,7 @@ import { CAS_ATTEMPTS, changedTooOften, Records } from '../records.js'
 const schema = z.object({
   /** The leases that hold it. Ended leases may still be in the list; only live ones matter. */
   holders: z.array(z.string().max(64)),
-  /** A client has deleted the blob in this repository. Such a key has no holders. */
+  /** A client has deleted the blob in this repository. Holders keep such a key, not the blob. */
   deleted: z.literal(true).optional(),
 })
 type RepositoryBlob = z.infer<typeof schema>
@@ -19,6 +19,7 @@ export interface ListedRepositoryBlob {
   readonly repository: Repository
   readonly digest: Digest
   readonly holders: readonly string[]
+  readonly deleted: true | undefined
   readonly etag: Etag
   readonly size: number
 }
@@ -47,7 +48,8 @@ const AT_ONCE = 16
  *
  * **A blob that a client has deleted** leaves its key, marked, until the collector ends that. A
  * manifest may still refer to the blob. If the manifest cannot be read, its repository's keys are
- * all that tells which blobs it may need.
+ * all that tells which blobs it may need. Only a client that brings the blob again, or mounts it,
+ * takes the mark away. Whoever names a manifest that is there holds the key, and leaves the mark.
  *
  * A key may be without its blob: a process died. A caller that serves a blob reads the blob's
  * record next, which decides.
@@ -85,22 +87,23 @@ export class RepositoryBlobs {
 
   /**
    * Adds these blobs to the repository, held by the lease. With `onlyIfHad` (for a client that
-   * names blobs without sending bytes), only those that the repository has already. Returns the
-   * blobs that were not added.
+   * names blobs without sending bytes), only those that the repository has already. With
+   * `staysDeleted` (for a manifest that is there already), a blob that a client has deleted stays
+   * deleted, and only its key is held. Returns the blobs that were not added.
    * @throws StrataError `upload_interrupted` if the lease has been ended
    */
   async add(
     repository: Repository,
     digests: Iterable<Digest>,
     lease: string,
-    { onlyIfHad = false } = {},
+    rules: { onlyIfHad?: boolean; staysDeleted?: boolean } = {},
   ): Promise<Digest[]> {
     const missing: Digest[] = []
     const left = [...new Set(digests)]
     while (left.length > 0)
       await Promise.all(
         left.splice(0, AT_ONCE).map(async (digest) => {
-          if (!(await this.#hold(repository, digest, lease, onlyIfHad))) missing.push(digest)
+          if (!(await this.#hold(repository, digest, lease, rules))) missing.push(digest)
         }),
       )
     if (!(await this.#leases.get(lease))) interrupted(lease)
@@ -127,11 +130,11 @@ export class RepositoryBlobs {
     const damaged: ListedRepositoryBlob[] = []
     const onDamaged = ({ key, etag, size }: { key: string; etag: Etag; size: number }): void => {
       const name = parseRepositoryBlobKey(key)
-      if (name) damaged.push({ key, ...name, holders: [], etag, size })
+      if (name) damaged.push({ key, ...name, holders: [], deleted: undefined, etag, size })
     }
     for await (const { key, value, etag, size } of this.#records.list(PREFIX.repositoryBlobs, { onDamaged })) {
       const name = parseRepositoryBlobKey(key)
-      if (name) yield { key, ...name, holders: value.holders, etag, size }
+      if (name) yield { key, ...name, holders: value.holders, deleted: value.deleted, etag, size }
     }
     yield* damaged
   }
@@ -142,19 +145,27 @@ export class RepositoryBlobs {
   }
 
   /** For the collector: removes ended holders, if the key has not changed since it was listed. */
-  async prune({ key, etag }: ListedRepositoryBlob, holders: readonly string[]): Promise<boolean> {
-    return (await this.#records.write(key, { holders: [...holders] }, { value: undefined, etag })) !== undefined
+  async prune({ key, deleted, etag }: ListedRepositoryBlob, holders: readonly string[]): Promise<boolean> {
+    return (
+      (await this.#records.write(key, { holders: [...holders], deleted }, { value: undefined, etag })) !== undefined
+    )
   }
 
-  async #hold(repository: Repository, digest: Digest, lease: string, onlyIfHad: boolean): Promise<boolean> {
+  async #hold(
+    repository: Repository,
+    digest: Digest,
+    lease: string,
+    { onlyIfHad = false, staysDeleted = false },
+  ): Promise<boolean> {
     const key = keys.repositoryBlob(repository, digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
       const { holders, deleted }: RepositoryBlob = seen?.value ?? { holders: [] }
       if (onlyIfHad && (deleted || (!seen?.value && !(await this.isHadOtherwise(repository, digest))))) return false
-      if (holders.includes(lease)) return true
+      const mark = staysDeleted ? deleted : undefined
+      if (holders.includes(lease) && mark === deleted) return true
       const left = await this.#leases.holdersLeft(holders)
-      if (await this.#records.write(key, { holders: [...left, lease] }, seen)) return true
+      if (await this.#records.write(key, { holders: [...left, lease], deleted: mark }, seen)) return true
     }
     throw changedTooOften(key)
   }
