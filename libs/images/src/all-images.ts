@@ -12,6 +12,8 @@ import { isOfOneManifest } from './repositories/stops.js'
 
 /** Names whose manifests are read at the same time. */
 const AT_ONCE = 8
+/** Layers of one image that are looked for at the same time. */
+const LAYERS_AT_ONCE = 16
 
 /**
  * What is said of all images at once. Each method makes one pass over the names, page by page, and
@@ -120,9 +122,12 @@ export class AllImages {
       const isActive = isUsed(found.image)
       total++
       if (isActive) active++
-      for (const [digest, said] of found.blobs) {
-        if (counted.has(digest) && (!isActive || used.has(digest))) continue
-        const size = found.mayLack.has(digest) ? ((await this.blobs.stat(digest))?.size ?? 0) : said
+      const wanted = [...found.blobs].filter(([digest]) => !counted.has(digest) || (isActive && !used.has(digest)))
+      const sizes = atMostOf(LAYERS_AT_ONCE, wanted, async ([digest, said]) => ({
+        digest,
+        size: found.mayLack.has(digest) ? ((await this.blobs.stat(digest))?.size ?? 0) : said,
+      }))
+      for await (const { digest, size } of sizes) {
         if (!counted.has(digest)) bytes += size
         if (isActive && !used.has(digest)) activeBytes += size
         counted.add(digest)

@@ -1,6 +1,6 @@
 import { digestOf, type Digest } from '@strata/oci'
 import { BlobStore } from '@strata/store'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { imageOf, indexOf, PushingClient, repositoryOf, tagOf, type Part } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 import { Repositories } from './repositories.js'
@@ -69,6 +69,30 @@ describe('a layer that is not here', () => {
     await manifests.delete(app, image.manifest.digest)
     await registry.collect()
     expect(await registry.left()).toEqual([])
+  })
+
+  it('is looked for once by df, with fifteen others of its image at the same time', async () => {
+    const names = Array.from({ length: 20 }, (_, at) => `layer ${at}`)
+    const toElsewhere = (layers: LayerDescriptor[]): void => {
+      for (const layer of layers) layer.mediaType = ELSEWHERE
+    }
+    await registry.client.push(app, changed(imageOf(names), toElsewhere, [...names.keys()]), '1')
+    // Nothing is answered before sixteen are asked for.
+    const sixteen = Promise.withResolvers<undefined>()
+    let [asked, underWay, most] = [0, 0, 0]
+    const spy = vi.spyOn(BlobStore.prototype, 'stat').mockImplementation(async () => {
+      if (++asked === 16) sixteen.resolve(undefined)
+      most = Math.max(most, ++underWay)
+      await sixteen.promise
+      underWay--
+      return undefined
+    })
+    try {
+      await registry.images.all.usage(() => false)
+    } finally {
+      spy.mockRestore()
+    }
+    expect([asked, most]).toEqual([names.length, 16])
   })
 
   it.each([
