@@ -318,7 +318,7 @@ it('over TLS the file is read and encrypted; one that is cut meanwhile ends its 
     ],
     { stdio: 'ignore' },
   )
-  const tls = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, serve)
+  const tls = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert), keepAliveTimeout: 0 }, serve)
   await once(tls.listen(0, '127.0.0.1'), 'listening')
   const { port } = tls.address() as AddressInfo
   const [answer] = (await once(
