@@ -348,7 +348,8 @@ export class Images {
    * by its digest. The image that had a tag before stays in its repository by its digest, so it is
    * never without a name. A superseded run sets no name any more (`Leases`): another run has
    * finished the upload, and later changes of the name are newer.
-   * `staysDeleted`: nobody has brought bytes (`RepositoryBlobs.add`).
+   * `staysDeleted`: nobody has brought bytes. What a client has deleted stays deleted in a
+   * repository that has the manifest (`RepositoryBlobs.add`).
    */
   async #setNames(
     names: readonly Reference[],
@@ -358,14 +359,27 @@ export class Images {
   ): Promise<void> {
     const { manifests, tags, blobs: repositoryBlobs } = this.#repositories
     const held = await manifests.holdAll([...blobs.keys()], image.digest, run, { mayLack })
-    for (const repository of new Set(names.map((name) => name.repository)))
-      await repositoryBlobs.add(repository, withoutDocuments(image, held), run.lease, { staysDeleted })
+    for (const repository of new Set(names.map((name) => name.repository))) {
+      // Where the manifest is new, a tag does what a mount does: the repository gets its blobs.
+      const isThere = staysDeleted && (await this.#mayHave(repository, image.digest))
+      await repositoryBlobs.add(repository, withoutDocuments(image, held), run.lease, { staysDeleted: isThere })
+    }
     for (const { repository, tag } of names.length > 0 ? names : [NAMELESS])
       if (repository !== undefined && tag !== undefined) await tags.point(repository, tag, image, run)
       else {
         await manifests.keep(repository, image, run)
         failpoint('load.name-set')
       }
+  }
+
+  /** Whether a repository has a manifest, or a damaged record of it. */
+  async #mayHave(repository: Repository, digest: Digest): Promise<boolean> {
+    try {
+      return await this.#repositories.manifests.has(repository, digest)
+    } catch (error) {
+      if (error instanceof StrataError && error.code === 'corrupt') return true
+      throw error
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { createCipheriv } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { Readable } from 'node:stream'
@@ -46,8 +46,13 @@ it('the compression of an archive goes by its content', () => {
     expect(detectArchiveCompression(Buffer.from(name.padEnd(100, '\0'), 'latin1'))).toBe('none')
 })
 
+/** The same in each run: some damages of bzip2's blocks look as if the stream were cut short. */
+function noise(bytes: number): Buffer {
+  return createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16)).update(Buffer.alloc(bytes))
+}
+
 describe.each(['xz', 'bzip2'] as const)('an archive packed by %s', (compression) => {
-  const plain = Buffer.concat([randomBytes(300_000), Buffer.alloc(3_000_000), randomBytes(10)])
+  const plain = Buffer.concat([noise(300_000), Buffer.alloc(3_000_000), noise(10)])
 
   it('comes out as it was, in one stream or many, however it is cut', async () => {
     const many = Buffer.concat([
@@ -71,7 +76,7 @@ describe.each(['xz', 'bzip2'] as const)('an archive packed by %s', (compression)
       })
     const damaged = Buffer.from(packed)
     damaged.fill(0xaa, 100_000, 100_100)
-    for (const bad of [damaged, Buffer.concat([packed, randomBytes(1000)])]) {
+    for (const bad of [damaged, Buffer.concat([packed, noise(1000)])]) {
       await expect(unpack(compression, [bad])).rejects.toMatchObject({
         code: 'archive_invalid',
         message: expect.stringContaining(`the archive's ${compression} stream is damaged: `) as string,

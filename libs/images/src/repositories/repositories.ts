@@ -18,7 +18,7 @@ import { Tags } from './tags.js'
  *
  * ```ts
  * const repositories = new Repositories(store)
- * const run = await leases.create(id, { job: { kind: 'push', id }, request: {} })
+ * const run = await leases.create(id, { job: { kind: 'tag', id }, request: {} })
  * await blobs.commit(layer, proven, id)
  * await repositories.blobs.add(app, [layer, config], id)
  * await repositories.tags.put(app, tag, { digest, bytes, mediaType: MEDIA.manifest }, run)

@@ -76,4 +76,19 @@ describe.each(STORE_KINDS)('a collection on %s', (kind) => {
     await registry.client.push(app, image, '1')
     expect(await blobs.has(app, digest)).toBe(true)
   })
+
+  it('gives a repository that was without the manifest what a tag brings, deleted there before or not', async () => {
+    const image = imageOf(['a secret'])
+    const { digest } = image.blobs[1]!
+    const { blobs, manifests } = registry.repositories
+    await registry.client.push(repositoryOf('other'), image, '1')
+    await registry.client.push(app, image, '1')
+    expect(await blobs.delete(app, digest)).toBe(true)
+    expect(await manifests.delete(app, image.manifest.digest)).toBe(true)
+    expect(await blobs.has(app, digest)).toBe(false)
+    await registry.images.tag('other:1', 'team/app:2')
+    expect(await blobs.has(app, digest)).toBe(true)
+    await registry.collect()
+    expect(await blobs.has(app, digest)).toBe(true)
+  })
 })
