@@ -11,7 +11,7 @@ import {
 import { atMost, StrataError } from '@strata/base'
 import { MAX_JSON_BYTES, type DiffId, type Digest } from '@strata/oci'
 import type { LoadReport } from '@strata/queue'
-import { freshDataKey, leaseInKey, piecesOf, type BlobStore, type Lease, type ObjectStore } from '@strata/store'
+import { freshDataKey, makerOf, type BlobStore, type Lease, type ObjectStore } from '@strata/store'
 
 /** Blobs that are kept, or looked at, at the same time. Their bytes are streamed. */
 const AT_ONCE = 8
@@ -67,7 +67,7 @@ export class ReceivedUpload {
   async #isOf(upload: string, digest: Digest, made: ReadonlySet<Digest>): Promise<boolean> {
     if (made.has(digest)) return true
     const record = await this.blobs.stat(digest)
-    return record !== undefined && leaseInKey(piecesOf(record)[0]?.data ?? '') === upload
+    return record !== undefined && makerOf(record) === upload
   }
 
   /**

@@ -1,5 +1,5 @@
 export type { FilePart } from './blobs/blob-reader.js'
-export { piecesOf, type BlobRecord } from './blobs/blob-record.js'
+export { makerOf, piecesOf, type BlobRecord } from './blobs/blob-record.js'
 export * from './blobs/blobs.js'
 export type { StoreCollection } from './blobs/collection-sums.js'
 export * from './blobs/collector.js'
