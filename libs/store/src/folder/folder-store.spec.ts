@@ -90,13 +90,53 @@ describe('FolderStore', () => {
     })
   })
 
-  it('leaves no folder behind when its last object goes', async () => {
-    const store = await FolderStore.open(root, mendTail, quiet)
-    await store.put('data/u/a/b', Buffer.from('x'))
-    await store.delete(['data/u/a/b'])
-    expect(readdirSync(join(root, 'objects'))).toEqual([])
-    await store.close()
-    expect(readdirSync(join(root, 'tmp'))).toEqual([])
+  describe('leaves no empty folder behind', () => {
+    const objects = () => readdirSync(join(root, 'objects'), { recursive: true })
+    const b = Buffer.from('x')
+
+    it('when its last object goes', async () => {
+      const store = await FolderStore.open(root, mendTail, quiet)
+      await store.put('data/u/a/b', b)
+      await store.put('data/v', b)
+      await store.delete(['data/u/a/b'])
+      await expect.poll(objects, { timeout: 10_000 }).toEqual(['data', 'data/v'])
+      await store.close()
+    })
+
+    it('when it is closed', async () => {
+      const store = await FolderStore.open(root, mendTail, quiet)
+      await store.put('data/u/a/b', b)
+      await store.delete(['data/u/a/b'])
+      await store.close()
+      expect(objects()).toEqual([])
+      expect(readdirSync(join(root, 'tmp'))).toEqual([])
+    })
+
+    it('of a process that died before it removed one, when a list comes to it', async () => {
+      const store = await FolderStore.open(root, mendTail, quiet)
+      mkdirSync(join(root, 'objects/data/left/by/the'), { recursive: true })
+      mkdirSync(join(root, 'objects/data/other'), { recursive: true })
+      expect((await store.list('data/l')).objects).toEqual([])
+      await expect.poll(objects, { timeout: 10_000 }).toEqual(['data', 'data/other'])
+      await store.close()
+    })
+
+    it('while others make objects in them', async () => {
+      const [one, other] = [
+        await FolderStore.open(root, mendTail, quiet),
+        await FolderStore.open(root, mendTail, quiet),
+      ]
+      const removed = Array.from({ length: 1_500 }, (_, n) => `data/${n % 7}/${n % 5}/${n}`)
+      for (const key of removed) {
+        await one.put(key, b)
+        await one.delete([key])
+        if (Number(key.split('/').at(-1)) % 10 === 0) await other.put(`${key}-stays`, b)
+      }
+      await one.close()
+      await other.close()
+      const left = objects().filter((path) => statSync(join(root, 'objects', String(path))).isFile())
+      expect(left).toHaveLength(150)
+    })
   })
 
   it('removes what a process that died left, and nothing of one that lives', async () => {
@@ -141,7 +181,7 @@ describe('FolderStore', () => {
     expect(await store.removeUnchanged('uploads/a', first)).toBe(false)
     expect(await store.removeUnchanged('uploads/a', second)).toBe(true)
     expect(await store.removeUnchanged('uploads/a', second)).toBe(false)
-    expect(filesIn(join(root, 'objects'))).toEqual([])
+    expect((await store.list('')).objects).toEqual([])
     await store.close()
   })
 

@@ -1,4 +1,4 @@
-import { closeSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
+import { closeSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, unlinkSync } from 'node:fs'
 import { chmod, open, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -21,6 +21,7 @@ import {
 import { abortable, cancelled } from '../objects/abortable.js'
 import { checkRange } from '../objects/byte-range.js'
 import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
+import { EmptyFolders } from './empty-folders.js'
 import { Listing } from './listing.js'
 import { StripedLocks } from './locks.js'
 import { contentEtag, isErrno, lookNow, openObject, statNow, writeDraft, type SeenObject } from './object-file.js'
@@ -58,6 +59,7 @@ const LOOKS_A_TURN = 16
  */
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
+  readonly #empty: EmptyFolders
   #looks = 0
 
   private constructor(
@@ -68,6 +70,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     private readonly listing: Listing,
   ) {
     this.#objects = join(root, 'objects')
+    this.#empty = new EmptyFolders(this.#objects)
   }
 
   /**
@@ -192,7 +195,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     return guarded(async () => {
       const keys: string[] = []
       let more = false
-      const names = (folder: string, from: string) => this.listing.names(folder, from)
+      const names = (folder: string, from: string) => this.#namesIn(folder, from)
       for await (const key of walkKeys(names, prefix, options.after ?? '')) {
         more = keys.length === Math.min(limit, PAGE)
         if (more) break
@@ -248,11 +251,21 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     return this.#mustStat(key)
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    await this.#empty.close()
     this.durable.close()
     this.listing.close()
     this.scratch.close()
-    return Promise.resolve()
+  }
+
+  /** For a list. What it finds empty is removed. */
+  async *#namesIn(folder: string, from: string): AsyncGenerator<readonly string[]> {
+    let isEmpty = from === ''
+    for await (const names of this.listing.names(folder, from)) {
+      isEmpty &&= names.length === 0
+      yield names
+    }
+    if (isEmpty) await this.#empty.add(join(this.#objects, folder))
   }
 
   /** Gives a finished draft its name; `false` if the name is taken. */
@@ -321,7 +334,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
       if (!gone) return false
       if (lstatSync(grave).size <= MAX_RECORD_BYTES) unlinkSync(grave)
       else await unlink(grave)
-      this.#removeEmptyFolders(dirname(path))
+      await this.#empty.add(dirname(path))
       return true
     })
   }
@@ -341,19 +354,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
         }
       }
     } catch (error) {
-      this.#removeEmptyFolders(dirname(path))
+      await this.#empty.add(dirname(path))
       throw error
-    }
-  }
-
-  #removeEmptyFolders(folder: string): void {
-    for (; folder.length > this.#objects.length; folder = dirname(folder)) {
-      try {
-        rmdirSync(folder)
-      } catch (error) {
-        // Not empty; or not there: not all of them were made, or another was quicker.
-        if (!isErrno(error, 'ENOENT')) return
-      }
     }
   }
 }

@@ -3,7 +3,7 @@
 // error's message.
 //     node --experimental-transform-types --conditions=@strata/source changes.mjs ROOT [DIES_AT]
 // With DIES_AT, `name,N,before|after`, it kills itself at the Nth call of that name from the first
-// change on: `link`, `rename`, `renameSync`, `mkdirSync` or `rmdirSync`.
+// change on: `link`, `rename`, `renameSync`, `mkdirSync` or `rmdir`.
 import fs from 'node:fs'
 import promises from 'node:fs/promises'
 import { registerHooks, syncBuiltinESMExports } from 'node:module'
@@ -30,7 +30,7 @@ if (diesAt !== undefined) {
     if (isIt && when === 'before') die()
     const result = real(...args)
     if (!isIt) return result
-    return result instanceof Promise ? result.then(die) : die()
+    return result instanceof Promise ? result.then(die, die) : die()
   }
   syncBuiltinESMExports()
 }
