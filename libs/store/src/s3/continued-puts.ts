@@ -9,10 +9,10 @@ import {
   type ObjectInfo,
 } from '../objects/object-store.js'
 import { Multipart } from './multipart.js'
-import type { BodyMemory } from './body-memory.js'
-import { MIN_PART, smallParts, type PartPlan } from './part-plan.js'
+import type { BodyMemory } from './bodies/body-memory.js'
+import { MIN_PART, smallParts, type PartPlan } from './bodies/part-plan.js'
 import { abandon, noteOf } from './partial-uploads.js'
-import { partsOf, type Part } from './parts.js'
+import { partsOf, type Part } from './bodies/parts.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
 import { isAbsent, S3Failure } from './s3-failure.js'
 import { completeXml, etagFrom, parseCompleted } from './s3-xml.js'

@@ -10,7 +10,7 @@ import { lentChunks } from '../objects/lent-chunks.js'
 import type { PartialUpload } from '../objects/object-store.js'
 import { HostileProxy, type Fault } from '../testing/hostile-proxy.js'
 import { partialKeys, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
-import { bodyMemory } from './body-memory.js'
+import { bodyMemory } from './bodies/body-memory.js'
 import { S3Store } from './s3-store.js'
 
 const MIB = 1024 * 1024

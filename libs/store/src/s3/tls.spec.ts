@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { setDefaultCACertificates } from 'node:tls'
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
 import type { Etag } from '../objects/object-store.js'
-import { DirectReads } from './direct-reads.js'
+import { DirectReads } from './bodies/direct-reads.js'
 import { S3Client } from './s3-client.js'
 
 afterEach(() => vi.unstubAllEnvs())

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { afterEach, expect, it } from 'vitest'
-import type { Etag } from '../objects/object-store.js'
+import type { Etag } from '../../objects/object-store.js'
 import { DirectReads } from './direct-reads.js'
 
 const BYTES = Buffer.from('0123456789abcdefghij')

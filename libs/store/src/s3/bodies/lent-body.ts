@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import { StrataError } from '@strata/base'
-import type { Lender } from '../objects/lent-chunks.js'
+import type { Lender } from '../../objects/lent-chunks.js'
 import { bodyMemory, MOST_HELD, UNIT } from './body-memory.js'
 import { PAUSE_MS, ResumingBody, type Reopen } from './resuming-body.js'
-import type { ByteRange } from '../objects/object-store.js'
+import type { ByteRange } from '../../objects/object-store.js'
 
 /** Pieces that are on their way while one is read, if there is room for them. */
 const AHEAD = 2

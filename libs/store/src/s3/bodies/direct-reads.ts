@@ -1,7 +1,7 @@
 import { connect as connectPlain, isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
-import type { Etag } from '../objects/object-store.js'
-import { CONNECT_MS, SILENCE_MS } from './s3-client.js'
+import type { Etag } from '../../objects/object-store.js'
+import { CONNECT_MS, SILENCE_MS } from '../s3-client.js'
 
 /** How long a connection is kept that nobody uses. Servers close theirs after 10 s or more. */
 const IDLE_MS = 5_000

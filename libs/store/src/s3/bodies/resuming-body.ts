@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { StrataError } from '@strata/base'
-import type { ByteRange } from '../objects/object-store.js'
+import type { ByteRange } from '../../objects/object-store.js'
 
 /** A server that sends nothing for this long, while a reader waits, counts as gone. */
 const SILENCE_MS = 15_000

@@ -4,7 +4,7 @@ import { createServer, get, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { StrataError } from '@strata/base'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { ByteRange } from '../objects/object-store.js'
+import type { ByteRange } from '../../objects/object-store.js'
 import { BodyMemory, MOST_HELD, UNIT } from './body-memory.js'
 import { LentBody, type ReadInto } from './lent-body.js'
 
