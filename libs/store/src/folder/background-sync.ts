@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { sharedSync, syncFileSystem } from './file-system-sync.js'
 
 export interface SyncOptions {
   /** Makes a folder's whole file system durable; coreutils' `sync -f` if left out. */
@@ -17,8 +17,7 @@ export interface SyncOptions {
  * sync before is done, a sync of the whole file system starts in the background. (An fsync for each
  * commit would make a load of 1 GB three times as long.) Without a commit there is no sync.
  *
- * The sync is coreutils' `sync -f` (syncfs(2)) in a process of its own. In this process it would
- * stop the event loop for as long as the disk needs.
+ * A process has several such folders, mostly on one file system. They share the syncs of it.
  */
 export class BackgroundSync {
   #timer: NodeJS.Timeout | undefined
@@ -45,7 +44,8 @@ export class BackgroundSync {
 
   /** Starts a sync for the commits that have none yet, and does not wait for it. */
   close(): void {
-    if (this.#since !== undefined) void this.#sync().catch(() => undefined)
+    // In no turn: the process may end before one comes.
+    if (this.#since !== undefined) void this.#sync(syncFileSystem).catch(() => undefined)
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#since = undefined
@@ -58,7 +58,7 @@ export class BackgroundSync {
     this.#running = true
     const done = this.options.cover?.()
     try {
-      await this.#sync()
+      await this.#sync(sharedSync)
       await done?.()
       this.#failing = false
     } catch (error) {
@@ -78,20 +78,9 @@ export class BackgroundSync {
     if (this.#failing || this.#since !== undefined) this.committed()
   }
 
-  #sync(): Promise<void> {
-    return (this.options.sync ?? syncFileSystem)(this.folder)
+  #sync(ofFileSystem: (folder: string) => Promise<void>): Promise<void> {
+    return (this.options.sync ?? ofFileSystem)(this.folder)
   }
 }
 
 export const SYNC_DELAY_MS = 5_000
-
-function syncFileSystem(folder: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('sync', ['-f', folder], { stdio: 'ignore' })
-    child.on('error', reject)
-    child.on('exit', (code, signal) =>
-      code === 0 ? resolve() : reject(new Error(`sync -f ${folder} ended with ${code ?? signal}`)),
-    )
-    child.unref()
-  })
-}

@@ -1,4 +1,4 @@
-import { rmdir } from 'node:fs/promises'
+import { rmdir } from 'node:fs'
 import { dirname } from 'node:path'
 import { isErrno } from './object-file.js'
 
@@ -27,38 +27,49 @@ export class EmptyFolders {
 
   async add(folder: string): Promise<void> {
     this.#waiting.add(folder)
-    if (this.#waiting.size > MOST) return this.#removeAll()
-    this.#timer ??= setTimeout(() => void this.#removeAll(), AFTER_MS).unref()
+    this.#schedule()
+    while (this.#waiting.size > MOST) await this.#removeAll()
   }
 
   /** Removes those that wait. */
   async close(): Promise<void> {
-    await this.#removal
-    await this.#removeAll()
+    while (this.#removal || this.#waiting.size > 0) await this.#removeAll()
+  }
+
+  #schedule(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined
+      void this.#removeAll()
+    }, AFTER_MS).unref()
   }
 
   /** One removal at a time: the folders above are shared. */
   #removeAll(): Promise<void> {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
-    return (this.#removal ??= this.#remove().finally(() => (this.#removal = undefined)))
+    return (this.#removal ??= this.#remove().finally(() => {
+      this.#removal = undefined
+      if (this.#waiting.size > 0) this.#schedule()
+    }))
   }
 
   async #remove(): Promise<void> {
-    for (const folder of this.#waiting) {
-      this.#waiting.delete(folder)
-      await this.#removeEmpty(folder)
+    let folders = this.#waiting
+    this.#waiting = new Set()
+    // Level by level, so that a folder that was above many of them is tried few times.
+    while (folders.size > 0) {
+      const above = new Set<string>()
+      for (const folder of folders)
+        if (folder.length > this.root.length && (await removeIfEmpty(folder))) above.add(dirname(folder))
+      folders = above
     }
   }
+}
 
-  async #removeEmpty(first: string): Promise<void> {
-    for (let folder = first; folder.length > this.root.length; folder = dirname(folder)) {
-      try {
-        await rmdir(folder)
-      } catch (error) {
-        // Not empty, or the disk refuses: a list comes here again. Not there: another was quicker.
-        if (!isErrno(error, 'ENOENT')) return
-      }
-    }
-  }
+/**
+ * Whether the folder is gone. What the disk refuses counts as not empty: a list comes there again.
+ * By callback: a promise that is rejected costs more than the call, and most are not empty.
+ */
+function removeIfEmpty(folder: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    rmdir(folder, (error) => resolve(!error || isErrno(error, 'ENOENT')))
+  })
 }

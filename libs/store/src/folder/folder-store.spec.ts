@@ -10,14 +10,6 @@ import { mendTail } from '../mend-tail.js'
 import { FolderStore } from './folder-store.js'
 
 const quiet = { sync: () => Promise.resolve() }
-/** Files below `folder`, and folders with nothing in them. */
-function filesIn(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name)
-    return entry.isDirectory() && readdirSync(path).length > 0 ? filesIn(path) : [path]
-  })
-}
-
 const make = (abilities: boolean) => async () => {
   const root = mkdtempSync(join(tmpdir(), 'strata-store-'))
   const store = await FolderStore.open(root, mendTail, quiet)

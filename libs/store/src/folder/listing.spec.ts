@@ -38,17 +38,28 @@ const world = vi.hoisted(() => ({
   /** Events come so many reads late. */
   late: 0,
 }))
+const asRead = vi.hoisted(() => <Entry extends { readonly name: unknown }>(entries: Entry[]): Entry[] => {
+  world.entries += entries.length
+  world.onRead?.()
+  const missed = world.misses()
+  return missed === undefined ? entries : entries.filter((entry) => entry.name !== missed)
+})
 vi.mock('node:fs/promises', async (original) => {
   const real = await original<typeof import('node:fs/promises')>()
   const readdir = async (...args: Parameters<typeof real.readdir>) => {
     world.mostReading = Math.max(world.mostReading, ++world.reading)
-    const entries = await real.readdir(...args).finally(() => world.reading--)
-    world.entries += entries.length
-    world.onRead?.()
-    const missed = world.misses()
-    return missed === undefined ? entries : entries.filter((entry) => String(entry.name) !== missed)
+    return asRead(await real.readdir(...args).finally(() => world.reading--))
   }
   return { ...real, readdir }
+})
+// Small folders are read in the calling thread, by a descriptor.
+vi.mock('node:fs', async (original) => {
+  const real = await original<typeof import('node:fs')>()
+  const readdirSync = (path: string, options: { readonly withFileTypes: true }) => {
+    const entries = real.readdirSync(path, options)
+    return path.startsWith('/proc/self/fd/') ? asRead(entries) : entries
+  }
+  return { ...real, readdirSync }
 })
 vi.mock('@strata/linux', async (original) => {
   const real = await original<typeof import('@strata/linux')>()

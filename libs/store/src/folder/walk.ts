@@ -1,3 +1,4 @@
+import { readdirSync, type Dirent } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from './object-file.js'
@@ -54,10 +55,26 @@ export function namesBelow(root: string): NamesOf {
  */
 export async function namesIn(path: string): Promise<string[]> {
   try {
-    const entries = await readdir(path, { withFileTypes: true })
-    return entries.map((entry) => entry.name + (entry.isDirectory() ? '/' : '')).sort()
+    return sorted(await readdir(path, { withFileTypes: true }))
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
-    throw error
+    return ifAbsent(error)
   }
+}
+
+/** The same of a small folder, without a trip to the thread pool. */
+export function namesNow(path: string): string[] {
+  try {
+    return sorted(readdirSync(path, { withFileTypes: true }))
+  } catch (error) {
+    return ifAbsent(error)
+  }
+}
+
+function sorted(entries: readonly Dirent[]): string[] {
+  return entries.map((entry) => entry.name + (entry.isDirectory() ? '/' : '')).sort()
+}
+
+function ifAbsent(error: unknown): string[] {
+  if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
+  throw error
 }

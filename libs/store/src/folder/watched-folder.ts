@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import type { FolderEvent } from '@strata/linux'
 import { isErrno } from './object-file.js'
 import { SortedNames } from './sorted-names.js'
-import { namesIn } from './walk.js'
+import { namesIn, namesNow } from './walk.js'
 
 const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
+/** Of a folder with few names, on any file system: it is read in the calling thread. */
+const FEW_BYTES = 4096n
 
 /**
  * The names of one folder, read while it is watched, and kept right by its events. Its open
@@ -20,6 +22,7 @@ export class WatchedFolder {
   readonly #fd: number
   readonly #dev: bigint
   readonly #ino: bigint
+  readonly #isSmall: boolean
   #mtimeNs: bigint
   #names: SortedNames | undefined
   /** Events that came before the names were read. */
@@ -40,10 +43,11 @@ export class WatchedFolder {
     this.#fd = openSync(path, O_FOLDER)
     try {
       this.watch = watch(this.#link)
-      const { dev, ino, mtimeNs } = fstatSync(this.#fd, { bigint: true })
+      const { dev, ino, mtimeNs, size } = fstatSync(this.#fd, { bigint: true })
       this.#dev = dev
       this.#ino = ino
       this.#mtimeNs = mtimeNs
+      this.#isSmall = size <= FEW_BYTES
     } catch (error) {
       closeSync(this.#fd)
       throw error
@@ -65,7 +69,7 @@ export class WatchedFolder {
   async read(): Promise<SortedNames> {
     this.#isReading = true
     try {
-      this.#names = new SortedNames(await namesIn(this.#link))
+      this.#names = new SortedNames(this.#isSmall ? namesNow(this.#link) : await namesIn(this.#link))
       for (const event of this.#early.splice(0)) this.note(event)
       if (!this.#hasEnded) this.settle()
       return this.#names

@@ -23,14 +23,15 @@ if (diesAt !== undefined) {
   let calls = 0
   // Nothing runs after it: kill(2) delivers a signal to its own process before it returns.
   const die = () => process.kill(process.pid, 'SIGKILL')
-  const object = name.endsWith('Sync') ? fs : promises
+  const object = name.endsWith('Sync') || name === 'rmdir' ? fs : promises
   const real = object[name]
   object[name] = (...args) => {
     const isIt = isArmed && ++calls === Number(count)
-    if (isIt && when === 'before') die()
+    if (!isIt) return real(...args)
+    if (when === 'before') die()
+    if (name === 'rmdir') return real(args[0], die)
     const result = real(...args)
-    if (!isIt) return result
-    return result instanceof Promise ? result.then(die, die) : die()
+    return result instanceof Promise ? result.then(die) : die()
   }
   syncBuiltinESMExports()
 }
