@@ -1,6 +1,5 @@
 import { rmdir } from 'node:fs'
 import { dirname } from 'node:path'
-import { isErrno } from './object-file.js'
 
 /** Between the delete that may have emptied a folder and the look whether it has. */
 const AFTER_MS = 1_000
@@ -65,11 +64,12 @@ export class EmptyFolders {
 }
 
 /**
- * Whether the folder is gone. What the disk refuses counts as not empty: a list comes there again.
- * By callback: a promise that is rejected costs more than the call, and most are not empty.
+ * Whether it was empty and is removed now. What the disk refuses counts as not empty: a list comes
+ * there again. By callback: a promise that is rejected costs more than the call, and most are not
+ * empty.
  */
 function removeIfEmpty(folder: string): Promise<boolean> {
   return new Promise((resolve) => {
-    rmdir(folder, (error) => resolve(!error || isErrno(error, 'ENOENT')))
+    rmdir(folder, (error) => resolve(!error))
   })
 }

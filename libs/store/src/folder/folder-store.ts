@@ -1,4 +1,4 @@
-import { closeSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, unlinkSync } from 'node:fs'
+import { closeSync, existsSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, unlinkSync } from 'node:fs'
 import { chmod, open, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -354,7 +354,9 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
         }
       }
     } catch (error) {
-      await this.#empty.add(dirname(path))
+      let made = dirname(path)
+      while (!existsSync(made)) made = dirname(made)
+      await this.#empty.add(made)
       throw error
     }
   }
