@@ -7,4 +7,5 @@ export {
   type ReceiveOptions,
 } from './receive-options.js'
 
+export { giveBack } from './sources/give-back.js'
 export { bytesLeft } from './sources/taken-socket.js'

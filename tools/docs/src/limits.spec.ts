@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 
 const ROOT = new URL('../../../', import.meta.url)
 /** A number of the table: `20,000`, `64 KiB`, `5 s`. */
-const UNITS: Record<string, number> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, s: 1_000 }
+const UNITS: Record<string, number> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, ms: 1, s: 1_000 }
 /** Names that the products in the code use. */
 const NAMES: Record<string, number> = { MEBIBYTE: 2 ** 20, MIB: 2 ** 20 }
 

@@ -3,20 +3,11 @@ import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { ARCHIVE_HEAD, archiveDecompressor } from '@strata/archive'
 import { asStrataError, StrataError } from '@strata/base'
+import { giveBack } from './give-back.js'
 import { unpackingOf } from './unpacking.js'
 
 /** Takes a piece; a promise means: no more before it is done. */
 export type Accept = (piece: Buffer) => Promise<void> | undefined
-
-/**
- * Gives a copied piece's memory back at once. Left to the collector, the 64 KiB that the HTTP
- * parser allocates for each piece make it go over the whole heap every 32 MB: three quarters of the
- * processor time of an upload. Nobody else sees a request's pieces; of another stream's we cannot
- * know.
- */
-function giveBack({ buffer, byteLength }: Buffer): void {
-  if (byteLength === buffer.byteLength && buffer instanceof ArrayBuffer) buffer.transfer(0)
-}
 
 /**
  * A client's body. It is watched from the start, so that a client that leaves while the intake

@@ -1,0 +1,146 @@
+import type { IncomingMessage } from 'node:http'
+import { StrataError } from '@strata/base'
+import { giveBack } from '@strata/intake'
+
+/** How slow the client of a body may be. */
+export interface SlowestClient {
+  /** How long it may send nothing. */
+  readonly idleMs: number
+  /**
+   * How many bytes a second it has to send, on the average of the time in which this process waits
+   * for them, counted each time that this adds up to `idleMs`.
+   */
+  readonly bytesPerSecond: number
+}
+
+/**
+ * Bytes of a body that are hashed and written at a time. Node gives a body in pieces of at most
+ * 64 KiB, and each write takes a trip to the thread pool. A body has two buffers of this size.
+ */
+const GATHERED = 256 * 1024
+
+/**
+ * The bytes of a request's body, gathered into larger chunks. A chunk is lent: its memory is used
+ * again when the next one is asked for. While the reader has one, the next one is received.
+ *
+ * - If the body breaks off, or its client is slower than `slowest`, the iteration gives what came,
+ *   and then throws `upload_interrupted` or `request_timeout`.
+ * - If the iteration is left early, the request can still be answered, and what still comes of its
+ *   body can be read and dropped.
+ */
+export class GatheredBody implements AsyncIterable<Uint8Array> {
+  #filling: Buffer | undefined
+  #lent: Buffer | undefined
+  #length = 0
+  /** What came while `#filling` was full. */
+  #rest: Buffer[] = []
+  #isOver = false
+  #failure: StrataError | undefined
+  /** Ends the wait of the reader; `undefined` if it does not wait. */
+  #wake: (() => void) | undefined
+  /** The window of the least rate: what came in it, and how long the reader has waited. */
+  #came = 0
+  #waitedMs = 0
+  #waitsSince = 0
+  #silence: NodeJS.Timeout | undefined
+
+  /** @param length as the parser of the request enforces it, where it does */
+  constructor(
+    private readonly request: IncomingMessage,
+    private readonly slowest: SlowestClient,
+    private readonly length = Infinity,
+  ) {}
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    const { request } = this
+    const onPiece = (piece: Buffer): void => this.#take(piece)
+    const onEnd = (): void => this.#end()
+    const onBreak = (cause?: Error): void =>
+      this.#end(new StrataError('upload_interrupted', 'the connection was closed before the body was whole', { cause }))
+    request.on('data', onPiece).once('end', onEnd).once('error', onBreak).once('close', onBreak)
+    if (request.readableEnded) onEnd()
+    else if (request.destroyed) onBreak()
+    else request.resume()
+    try {
+      for (;;) {
+        if (!this.#isFull && !this.#isOver) await this.#wait()
+        const chunk = this.#filling?.subarray(0, this.#length)
+        ;[this.#filling, this.#lent] = [this.#lent, this.#filling]
+        this.#length = 0
+        this.#takeRest()
+        if (chunk && chunk.length > 0) yield chunk
+        else if (this.#failure) throw this.#failure
+        else return
+      }
+    } finally {
+      request.pause()
+      request.off('data', onPiece).off('end', onEnd).off('error', onBreak).off('close', onBreak)
+    }
+  }
+
+  get #isFull(): boolean {
+    return this.#filling !== undefined && this.#length === this.#filling.length
+  }
+
+  #take(piece: Buffer): void {
+    this.#came += piece.length
+    if (this.#wake) this.#expectRate()
+    this.#put(piece)
+    if (!this.#isFull) this.#silence?.refresh()
+    else if (this.#wake) this.#wake()
+    else this.request.pause()
+  }
+
+  #put(piece: Buffer): void {
+    this.#filling ??= Buffer.allocUnsafeSlow(Math.min(GATHERED, this.length))
+    const copied = piece.copy(this.#filling, this.#length)
+    this.#length += copied
+    if (copied < piece.length) this.#rest.push(piece.subarray(copied))
+    else giveBack(piece)
+  }
+
+  #takeRest(): void {
+    for (const piece of this.#rest.splice(0)) this.#put(piece)
+    if (!this.#isFull && this.request.isPaused()) this.request.resume()
+  }
+
+  #end(failure?: StrataError): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#failure = failure
+    this.#wake?.()
+  }
+
+  /** Resolves when a chunk is full, or nothing follows it. */
+  async #wait(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    const { idleMs } = this.slowest
+    this.#waitsSince = performance.now()
+    this.#silence = setTimeout(
+      () => this.#end(new StrataError('request_timeout', `nothing came of the body for ${idleMs / 1000} seconds`)),
+      idleMs,
+    )
+    this.#wake = () => {
+      this.#wake = undefined
+      resolve(undefined)
+    }
+    await promise
+    clearTimeout(this.#silence)
+    this.#waitedMs += performance.now() - this.#waitsSince
+  }
+
+  #expectRate(): void {
+    const now = performance.now()
+    const waited = this.#waitedMs + now - this.#waitsSince
+    if (waited < this.slowest.idleMs) return
+    const { bytesPerSecond } = this.slowest
+    if (this.#came < (bytesPerSecond * waited) / 1_000)
+      this.#end(
+        new StrataError(
+          'request_timeout',
+          `${this.#came} bytes came of the body in ${Math.round(waited / 1_000)} seconds: at least ${bytesPerSecond} a second are asked for (STRATA_PUSH_MIN_RATE)`,
+        ),
+      )
+    ;[this.#waitedMs, this.#waitsSince, this.#came] = [0, now, 0]
+  }
+}
