@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { CAS_ATTEMPTS, changedTooOften, Records, type Found, type ObjectStore } from '@strata/store'
 import { keyOfImageKey, manifestIn, type NameEntry, type NameRecord, type PlainEntry } from './name-entry.js'
 import { NameMarks, type NameMark } from './name-marks.js'
@@ -6,10 +7,12 @@ import { nameRecords, type Names } from './names.js'
 /** How many marks are looked at, or deleted, at the same time. */
 const AT_ONCE = 16
 /**
- * So many marks at a time are compared with all name marks: about 15 MiB. Each such comparison
+ * So many marks at a time are compared with all name marks: about 35 MiB. Each such comparison
  * lists all name marks once more.
  */
-const MARKS_AT_A_TIME = 50_000
+const COMPARED_AT_A_TIME = 1_000_000
+/** So many keys of lost marks are held at a time: about 15 MiB. */
+const DELETED_AT_A_TIME = 50_000
 
 /** Makes the marks that names lack, and deletes those of no name (`NameMarks`). */
 export class MarkUpkeep {
@@ -19,6 +22,7 @@ export class MarkUpkeep {
   constructor(
     store: ObjectStore,
     private readonly names: Names,
+    private readonly comparedAtATime = COMPARED_AT_A_TIME,
   ) {
     this.#records = nameRecords(store)
     this.#marks = new NameMarks(store)
@@ -40,23 +44,17 @@ export class MarkUpkeep {
    * written since, and calls `beforeMarked` before each of them. For the collection.
    */
   async tidyMarks(beforeMarked: (entry: NameEntry | PlainEntry) => Promise<void>): Promise<void> {
-    let batch: NameMark[] = []
-    const tidy = async () => {
-      await Promise.all(batch.map((mark) => this.#tidyOne(mark)))
-      batch = []
+    // Other marks are listed before the name marks: a name mark is made before those of its name.
+    let others = new Set<number>()
+    let passes = 0
+    const compare = async (): Promise<void> => {
+      await (passes++ === 0 ? this.#tidyNameMarks(others) : this.#leaveNamed(others))
+      if (others.size > 0) await this.#deleteLost(others)
+      others = new Set()
     }
-    for await (const mark of this.#marks.allNameMarks()) if (batch.push(mark) === AT_ONCE) await tidy()
-    await tidy()
-    let others = new Map<string, string[]>()
-    let count = 0
-    for await (const { key, mark } of this.#marks.allOtherMarks()) {
-      others.set(mark, [...(others.get(mark) ?? []), key])
-      if (++count < MARKS_AT_A_TIME) continue
-      await this.#deleteLost(others)
-      others = new Map()
-      count = 0
-    }
-    await this.#deleteLost(others)
+    for await (const { mark } of this.#marks.allOtherMarks())
+      if (others.add(numberOf(mark)).size === this.comparedAtATime) await compare()
+    if (passes === 0 || others.size > 0) await compare()
     for await (const entry of this.names.walk()) {
       if ('damage' in entry || entry.found.value?.mark !== undefined) continue
       await beforeMarked(entry)
@@ -65,11 +63,48 @@ export class MarkUpkeep {
   }
 
   /**
-   * Deletes the other marks whose name mark does not exist: they belong to no name. They were
-   * listed before this is called: a name mark is made before the other marks of its name.
+   * Deletes the name marks that no name's record has. Takes the numbers of those that stay out of
+   * `others`.
+   */
+  async #tidyNameMarks(others: Set<number>): Promise<void> {
+    let batch: NameMark[] = []
+    const tidy = async (): Promise<void> => {
+      await Promise.all(
+        batch.map(async (mark) => {
+          if (await this.#mayStay(mark)) others.delete(numberOf(mark.mark))
+        }),
+      )
+      batch = []
+    }
+    for await (const mark of this.#marks.allNameMarks()) if (batch.push(mark) === AT_ONCE) await tidy()
+    await tidy()
+  }
+
+  async #leaveNamed(others: Set<number>): Promise<void> {
+    for await (const { mark } of this.#marks.allNameMarks()) others.delete(numberOf(mark))
+  }
+
+  /** Deletes the other marks with these numbers whose name mark does not exist. */
+  async #deleteLost(numbers: ReadonlySet<number>): Promise<void> {
+    let lost = new Map<string, string[]>()
+    let count = 0
+    for await (const { key, mark } of this.#marks.allOtherMarks()) {
+      if (!numbers.has(numberOf(mark))) continue
+      lost.set(mark, [...(lost.get(mark) ?? []), key])
+      if (++count < DELETED_AT_A_TIME) continue
+      await this.#deleteUnnamed(lost)
+      lost = new Map()
+      count = 0
+    }
+    await this.#deleteUnnamed(lost)
+  }
+
+  /**
+   * Deletes marks whose name mark does not exist: they belong to no name. They were listed before
+   * this is called.
    * @param others their keys, by mark
    */
-  async #deleteLost(others: Map<string, string[]>): Promise<void> {
+  async #deleteUnnamed(others: Map<string, string[]>): Promise<void> {
     if (others.size === 0) return
     for await (const { mark } of this.#marks.allNameMarks()) others.delete(mark)
     const lost = [...others.values()].flat()
@@ -78,17 +113,20 @@ export class MarkUpkeep {
 
   /**
    * Deletes a mark that its name's record does not have. A write of the name that will have the
-   * mark may be under way. So that write is first made to fail; it makes other marks then.
+   * mark may be under way. So that write is first made to fail; it makes other marks then. `false`:
+   * it was deleted.
    */
-  async #tidyOne({ key: mark, name, digest, mark: id }: NameMark): Promise<void> {
+  async #mayStay({ key: mark, name, digest, mark: id }: NameMark): Promise<boolean> {
     const key = keyOfImageKey(name, digest)
     const mayCarryIt = async () => {
       const seen = await this.#records.look(key)
       return seen?.damage !== undefined || seen?.value?.mark === id
     }
-    if (await mayCarryIt()) return
+    if (await mayCarryIt()) return true
     await this.#records.renew(key)
-    if (!(await mayCarryIt())) await this.#marks.deleteKeys([mark])
+    if (await mayCarryIt()) return true
+    await this.#marks.deleteKeys([mark])
+    return false
   }
 
   async #markOne({ key, name, found }: NameEntry | PlainEntry): Promise<void> {
@@ -103,4 +141,12 @@ export class MarkUpkeep {
     }
     throw changedTooOften(key)
   }
+}
+
+/**
+ * Stands for a mark in a list of very many: it takes a quarter of the memory. Two marks may have
+ * one number, so before a mark is deleted, the mark itself decides.
+ */
+function numberOf(mark: string): number {
+  return createHash('sha256').update(mark).digest().readUIntBE(0, 6)
 }
