@@ -62,6 +62,29 @@ describe('Records', () => {
     expect(await whole.read('uploads/m')).toBeUndefined()
   })
 
+  it('are read a few at a time by a list, and come in the order of their keys', async () => {
+    const numbers = Array.from({ length: 50 }, (_, n) => n)
+    for (const n of numbers) await records.update(`uploads/${String(n).padStart(2, '0')}`, () => ({ n }))
+    const reading = { now: 0, most: 0 }
+    const slow = new Records(
+      {
+        ...withoutAbilities(temporary.store),
+        read: async (...args) => {
+          reading.most = Math.max(reading.most, ++reading.now)
+          await new Promise(setImmediate)
+          reading.now--
+          return temporary.store.read(...args)
+        },
+      },
+      z.object({ n: z.number() }),
+      'the test record',
+    )
+    const found: number[] = []
+    for await (const { value } of slow.list('uploads/')) found.push(value.n)
+    expect(found).toEqual(numbers)
+    expect(reading.most).toBe(16)
+  })
+
   it('are small', async () => {
     const large = new Records(temporary.store, z.object({ text: z.string() }), 'the test record')
     await expect(large.update('uploads/n', () => ({ text: 'x'.repeat(MAX_RECORD_BYTES) }))).rejects.toMatchObject({

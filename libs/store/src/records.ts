@@ -1,9 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { StrataError } from '@strata/base'
+import { atMostOf, StrataError } from '@strata/base'
 import { ONE_ISSUE, parseJson } from '@strata/oci'
 import { z } from 'zod'
-import { conditionalRemove, listAll, MAX_RECORD_BYTES, type Etag, type ObjectStore } from './objects/object-store.js'
+import {
+  conditionalRemove,
+  listAll,
+  MAX_RECORD_BYTES,
+  type Etag,
+  type ListedObject,
+  type ObjectStore,
+} from './objects/object-store.js'
 
 /**
  * A record as it was read. `value` is `undefined` for a tombstone (the record was there and is
@@ -44,6 +51,8 @@ export const GONE = Symbol('gone')
  * more than this shows a fault.
  */
 export const CAS_ATTEMPTS = 100
+/** Records of a list that are read at the same time: on S3 each takes a request. */
+const LOOKS_AT_ONCE = 16
 
 const envelopeSchema = z.object({ rev: z.string(), value: z.unknown().optional() })
 
@@ -179,18 +188,20 @@ export class Records<T> {
     prefix: string,
     { known, onDamaged }: { known?: ReadonlyMap<string, ListedRecord<T>>; onDamaged?: OnDamaged } = {},
   ): AsyncGenerator<ListedRecord<T>> {
-    for await (const { key, size, etag } of listAll(this.store, prefix)) {
-      // Where tombstones stay, there may be many. Their size shows them, so they are not read.
-      if (size === TOMBSTONE_BYTES) continue
+    const records = atMostOf(LOOKS_AT_ONCE, this.#listed(prefix), async ({ key, etag }) => {
       const same = known?.get(key)
-      if (same?.etag === etag) {
-        yield same
-        continue
-      }
-      const seen = await this.look(key)
-      if (seen?.damage) onDamaged?.({ key, etag: seen.etag, size: seen.size, damage: seen.damage })
+      return same?.etag === etag ? { key, same } : { key, seen: await this.look(key) }
+    })
+    for await (const { key, same, seen } of records)
+      if (same) yield same
+      else if (seen?.damage) onDamaged?.({ key, etag: seen.etag, size: seen.size, damage: seen.damage })
       else if (seen?.value !== undefined) yield { key, value: seen.value, etag: seen.etag, size: seen.size }
-    }
+  }
+
+  async *#listed(prefix: string): AsyncGenerator<ListedObject> {
+    for await (const object of listAll(this.store, prefix))
+      // Where tombstones stay, there may be many. Their size shows them, so they are not read.
+      if (object.size !== TOMBSTONE_BYTES) yield object
   }
 
   async #renewDamaged(key: string, etag: Etag): Promise<void> {

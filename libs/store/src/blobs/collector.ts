@@ -211,9 +211,9 @@ export class Collector {
       const { digest, record } = blob
       const holders = record.holders.filter((lease) => live.has(lease))
       if (isAnyReferred || referred.has(digest) || holders.length > 0) {
+        if (holders.length === record.holders.length) return
         const shorter = recordBytes(record) - recordBytes({ ...record, holders })
-        if (shorter > 0 && (dryRun || (await this.#pruned(this.#blobs.prune(blob, holders)))))
-          sum.add('records', shorter)
+        if (dryRun || (await this.#pruned(this.#blobs.prune(blob, holders)))) sum.add('records', shorter)
         return
       }
       const there = await this.#sizes(record)
@@ -260,9 +260,9 @@ export class Collector {
         return
       }
       had.add(keys.repository(blob.repository))
+      if (holders.length === blob.holders.length) return
       const shorter = recordBytes({ holders: blob.holders }) - recordBytes({ holders })
-      if (shorter > 0 && (dryRun || (await this.#pruned(this.#repositoryBlobs.prune(blob, holders)))))
-        sum.add('records', shorter)
+      if (dryRun || (await this.#pruned(this.#repositoryBlobs.prune(blob, holders)))) sum.add('records', shorter)
     })
     await each(names, signal, async ({ repository, etag, size }) => {
       if (had.has(keys.repository(repository))) return
@@ -393,8 +393,13 @@ export class Collector {
     }
   }
 
+  /**
+   * `more`: those that a dry run would make. Where tombstones are deleted, nothing is listed: none
+   * stands but that of a name that is being written.
+   */
   async #tombstones(more: number): Promise<Tally> {
-    let count = this.#tombstonesStay ? more : 0
+    if (!this.#tombstonesStay) return { count: 0, bytes: 0 }
+    let count = more
     let bytes = count * TOMBSTONE_BYTES
     const add = (size: number): void => {
       count++
@@ -403,8 +408,7 @@ export class Collector {
     for (const prefix of [PREFIX.blobs, PREFIX.images, PREFIX.repositories, PREFIX.repositoryBlobs])
       for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) add(size)
     // A mark that names its lease is larger than a tombstone, and stays as one.
-    if (this.#tombstonesStay)
-      for await (const { key, size } of listAll(this.store, PREFIX.used)) if (key !== keys.allUsedMarked) add(size)
+    for await (const { key, size } of listAll(this.store, PREFIX.used)) if (key !== keys.allUsedMarked) add(size)
     return { count, bytes }
   }
 

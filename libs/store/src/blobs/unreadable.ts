@@ -42,19 +42,20 @@ export interface Unreadable {
  * blobs that are not stored, so that memory is bounded by what is listed alone.
  */
 export class Needed<T> {
-  readonly #listed: ReadonlySet<T>
-  readonly #needed = new Set<T>()
+  /** Gets smaller. Of what is added nothing is held: very much is needed, and little is not. */
+  readonly #unneeded: Set<T>
 
   constructor(listed: Iterable<T>) {
-    this.#listed = new Set(listed)
+    this.#unneeded = new Set(listed)
   }
 
   add(one: T): void {
-    if (this.#listed.has(one)) this.#needed.add(one)
+    this.#unneeded.delete(one)
   }
 
+  /** Of one of the listed things. */
   has(one: T): boolean {
-    return this.#needed.has(one)
+    return !this.#unneeded.has(one)
   }
 }
 
