@@ -4,11 +4,18 @@ import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import { FolderWatch, SystemError, type FolderEvent } from '@strata/linux'
 import { isErrno } from './object-file.js'
 import { SortedNames } from './sorted-names.js'
-import { namesIn } from './walk.js'
+import { namesIn, namesNow } from './walk.js'
 import { WatchedFolder } from './watched-folder.js'
 
 /** A folder with at most so many names is read for each page: that costs less than to hold it. */
 const FEW = 500
+/**
+ * A folder of at most so many bytes, as stat(2) gives them, has some two hundred names that are
+ * digests. To read it takes less time than a trip to the thread pool.
+ */
+const READ_NOW_BYTES = 16 * 1024
+/** After so many such readings the event loop gets a turn. */
+const READINGS_A_TURN = 16
 /** Names of a held folder that are given at once. */
 const AT_ONCE = 200
 /** About a million names that are digests. */
@@ -44,10 +51,11 @@ interface ListingOptions {
  *
  * **The folder is the only truth.** Nothing is written. A folder is read while it is watched by
  * inotify (FolderWatch), and the events of that time are applied to what was read: readdir(3) alone
- * can miss a name (WatchedFolder). The kernel queues an event for each change before the call that
- * made it returns, whichever process made it: another service, an older release, a person, a
- * restore. A process that changes a folder does nothing for this. Lists that come while a folder is
- * read share what is read.
+ * can miss a name (WatchedFolder). A small folder that did not change for some time is read without
+ * a watch, if its ctime shows that it did not change meanwhile either. The kernel queues an event
+ * for each change before the call that made it returns, whichever process made it: another service,
+ * an older release, a person, a restore. A process that changes a folder does nothing for this.
+ * Lists that come while a folder is read share what is read.
  *
  * The names of a large folder are then held in memory, and the folder stays watched. Each list
  * first applies the queued events, so it has all changes that were finished before it. Held names
@@ -68,6 +76,8 @@ export class Listing {
   /** By folder, what is being read under a watch. */
   readonly #readings = new Map<string, Promise<SortedNames | undefined>>()
   #watch: FolderWatch | undefined
+  /** Readings that were begun, ever. */
+  #readingsBegun = 0
   #isClosed = false
   #hasWarned = false
 
@@ -121,6 +131,9 @@ export class Listing {
   }
 
   async #read(folder: string): Promise<SortedNames> {
+    if (++this.#readingsBegun % READINGS_A_TURN === 0) await turn()
+    const settled = this.#readSettled(folder)
+    if (settled) return settled
     for (let reading = 0; reading < READINGS; reading++) {
       const names = this.#readings.get(folder) ?? this.#readWatched(folder)
       if (!names) break
@@ -128,6 +141,22 @@ export class Listing {
       if (right) return right
     }
     return this.#readUnwatched(folder)
+  }
+
+  /**
+   * Reads a small folder that did not change lately, at once and without a watch: a page of images,
+   * and a walk over all marks, read very many of these. If its ctime is the same afterwards,
+   * nothing changed meanwhile. A change would have set another one, and no program can set it back.
+   * `undefined`: it is not such a folder.
+   */
+  #readSettled(folder: string): SortedNames | undefined {
+    const path = this.#path(folder)
+    const [before, now] = [statOf(path), Date.now()]
+    if (!before || before.size > READ_NOW_BYTES || !isSettled(before.ctimeNs, now)) return undefined
+    const names = namesNow(path)
+    const after = statOf(path)
+    const isSame = after?.ctimeNs === before.ctimeNs && after.ino === before.ino && after.dev === before.dev
+    return isSame && names.length <= FEW ? new SortedNames(names) : undefined
   }
 
   /**
@@ -171,10 +200,9 @@ export class Listing {
     const path = this.#path(folder)
     const names = new Set<string>()
     for (let reading = 0; reading < READINGS; reading++) {
-      const [before, now] = [statOf(path)?.mtimeNs, Date.now()]
-      for (const name of await namesIn(path)) names.add(name)
-      const isSettled = before === undefined || before / 1_000_000n < BigInt(now - TICK_MS)
-      if (isSettled && statOf(path)?.mtimeNs === before) break
+      const [before, now] = [statOf(path), Date.now()]
+      for (const name of before ? await namesIn(path) : namesNow(path)) names.add(name)
+      if ((!before || isSettled(before.mtimeNs, now)) && statOf(path)?.mtimeNs === before?.mtimeNs) break
     }
     return new SortedNames([...names].sort())
   }
@@ -275,6 +303,11 @@ export class Listing {
   get #maxBytes(): number {
     return this.options.maxBytes ?? MAX_BYTES
   }
+}
+
+/** Whether a change from `now` on, in milliseconds, gives a folder with this time another one. */
+function isSettled(timeNs: bigint, now: number): boolean {
+  return timeNs / 1_000_000n < BigInt(now - TICK_MS)
 }
 
 /**
