@@ -25,11 +25,13 @@ const USAGE = `Strata beside its peers, in one run on this machine. As root. Pri
                         upload and download; with FILE also its load into MinIO beside the same bytes up and down
   bench listing         a page of a folder store's list among 100 to --count names, and what a write costs
   bench registry        blobs pushed and pulled, manifests and heads beside --count tags, beside CNCF distribution
+  bench flat            each request in a store with --count repositories, --count tags in one more and ten times
+                        as many blobs, beside one with next to nothing; a collection there; exits 1 above 1.5 ×
   bench churn           small images loaded and removed: what stays; exits 1 if it grows
 
-  --rounds N            5 for load, packed, save, blobs and registry, 20 for run, 3 for memory, 50 for listing
-  --count N             2000 for churn, 100000 for listing and registry
-  --minio               blobs in MinIO, not in a folder (memory, churn, registry): a result of its own
+  --rounds N            5 for load, packed, save, blobs and registry, 20 for run, 3 for memory, 50 for listing, 200 for flat
+  --count N             2000 for churn, 100000 for listing, registry and flat (on MinIO 10000)
+  --minio               blobs in MinIO, not in a folder (memory, churn, registry, flat): a result of its own
   --peers a,b           of ${LOAD_PEERS.join(', ')}: all that are found
   --ways a,b            of ${WAYS.join(', ')}: all (load)
   --folder DIR          where everything is kept while it runs, on a real disk (/var/tmp/strata-bench)
@@ -45,9 +47,10 @@ const BENCHES = {
   blobs: imported('benchBlobs', 'blobs'),
   listing: imported('benchListing', 'listing'),
   churn: imported('benchChurn', 'churn'),
+  flat: imported('benchFlat', 'flat'),
   registry: benchRegistry,
 }
-const WITHOUT_FILE = ['churn', 'blobs', 'listing', 'registry']
+const WITHOUT_FILE = ['churn', 'blobs', 'listing', 'registry', 'flat']
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

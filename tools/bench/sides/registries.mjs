@@ -12,8 +12,11 @@ const ROOT = join(import.meta.dirname, '../../..')
  * `watch(peaks)`, `stop()`. Its blobs lie in a folder of its own, or in a bucket of `minio`.
  */
 
-/** Two gateways and a storage service. Over TCP each request has the token. */
-export async function strataRegistry(workspace, minio) {
+/**
+ * Gateways, two if nothing else is asked for, and a storage service. Over TCP each request has the
+ * token. `own` are further variables of all of them.
+ */
+export async function strataRegistry(workspace, minio, { names = ['gateway-1', 'gateway-2'], own: more = {} } = {}) {
   const data = workspace.part('strata')
   const children = []
   const begin = async (program, args, options) => {
@@ -37,6 +40,7 @@ export async function strataRegistry(workspace, minio) {
     ...SERVICE_ENVIRONMENT,
     STRATA_REDIS: `unix://${redis}`,
     ...(minio ? minio.environment() : { STRATA_STORE: join(data, 'store') }),
+    ...more,
   }
   const service = (app, name, own, socket, path) =>
     begin(join(ROOT, 'node_modules/.bin/node'), [...NODE_FLAGS, serviceMain(app)], {
@@ -45,9 +49,9 @@ export async function strataRegistry(workspace, minio) {
       isReady: () => ask('curl', ['-sf', '--unix-socket', socket, `http://strata${path}`]) !== undefined,
     })
   const health = join(data, 'storage.sock')
-  await service('storage', 'storage', { STRATA_HEALTH: health }, health, '/health/ready')
+  const storage = await service('storage', 'storage', { STRATA_HEALTH: health }, health, '/health/ready')
   const gateways = []
-  for (const name of ['gateway-1', 'gateway-2']) {
+  for (const name of names) {
     const port = await freePort()
     const socket = join(data, `${name}.sock`)
     const own = {
@@ -57,7 +61,7 @@ export async function strataRegistry(workspace, minio) {
       STRATA_NODE_SECRET_FILE: secret,
     }
     const child = await service('gateway', name, own, socket, '/v2/')
-    gateways.push({ name, pid: child.pid, url: `http://127.0.0.1:${port}` })
+    gateways.push({ name, pid: child.pid, url: `http://127.0.0.1:${port}`, socket })
   }
   const password = ask('cat', [token])
   return {
@@ -65,6 +69,8 @@ export async function strataRegistry(workspace, minio) {
     isOurs: true,
     version: `Strata on Node.js ${process.versions.node}`,
     urls: gateways.map(({ url }) => url),
+    gateways,
+    storage: storage.pid,
     header: `Authorization: Basic ${Buffer.from(`bench:${password}`).toString('base64')}`,
     watch: (peaks) => gateways.forEach(({ pid, name }) => peaks.watch(pid, name)),
     stop: async () => {
