@@ -89,6 +89,9 @@ export class Collection {
       signal,
     })
     this.#warnOf(unreadable)
+    const { count, bytes: left } = report.undeleted
+    if (count > 0)
+      this.warn(`the store does not delete ${count} objects of ${left} bytes now: the next collection tries again`)
     if (!data.dryRun) await this.#tidyNames()
     await context.progress({ step: 'cleaning nodes' })
     const nodes = await this.#cleanNodes(data, { images: [...(absent?.images ?? [])], indexes }, signal)

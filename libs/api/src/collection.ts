@@ -45,10 +45,13 @@ export const collectResultSchema = z
         indexes: tally.meta({ description: 'indexes and checkpoints of layers that are gone' }),
         records: tally.meta({ description: 'records that ended or got shorter' }),
         partialUploads: tally.meta({ description: 'writes that ended in the middle (S3)' }),
-        bytes: z
-          .number()
-          .int()
-          .meta({ description: 'of all of these but partialUploads: the sizes of the store’s objects shrank by this' }),
+        // Absent in what an older release has recorded.
+        undeleted: tally.default({ count: 0, bytes: 0 }).meta({
+          description: 'objects that the store does not delete now, while a client reads them: they are still there',
+        }),
+        bytes: z.number().int().meta({
+          description: 'of blobs, data, indexes and records: the sizes of the store’s objects shrank by this',
+        }),
         linked: z.number().int().meta({
           description: 'of these bytes, those that a node’s layer on the same file system held too: freed with that',
         }),

@@ -59,6 +59,16 @@ it('says what cannot be read and keeps bytes in the store, and ends with 1', asy
   expect(stdout).toContain('Total reclaimed space: 2.51MB')
 })
 
+it('says what the store does not delete now, and ends with 1', async () => {
+  const undeleted = { count: 2, bytes: 3_000 }
+  await using double = (await service()).json('POST /v1/gc', 200, { ...result, store: { ...result.store, undeleted } })
+  const { code, stderr } = await strata(double, ['system', 'prune', '-f'])
+  expect([code, stderr]).toEqual([
+    1,
+    'strata: the store does not delete 2 objects (3kB) now, while clients read them: prune again\n',
+  ])
+})
+
 it('removes stopped containers, then all that nothing needs, and says what and how much', async () => {
   await using double = await service()
   const { code, stdout, stderr } = await strata(double, ['system', 'prune', '-f'])

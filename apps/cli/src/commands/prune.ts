@@ -58,6 +58,7 @@ async function prune(context: Context, dryRun: boolean): Promise<void> {
   const silent = result.nodes.flatMap((node) => (node.done ? [] : [node]))
   warnOfAbsent([...absent.filter(({ node }) => !silent.some((other) => other.node === node)), ...silent])
   warnOfUnreadable(result)
+  warnOfUndeleted(result)
   const written = containers.reduce((sum, { bytes }) => sum + bytes, 0)
   print(`Total ${dryRun ? 'reclaimable' : 'reclaimed'} space: ${humanSize(result.bytes + written)}`)
 }
@@ -104,6 +105,14 @@ function warnOfUnreadable(result: CollectResult): void {
   for (const { reason } of first) complain(reason)
   if (count > first.length) complain(`${count - first.length} more cannot be read: see the log of the storage service`)
   if (count > 0) process.exitCode = 1
+}
+
+function warnOfUndeleted({ store }: CollectResult): void {
+  // A service of an older release tells nothing of it.
+  const { count, bytes } = (store as Partial<CollectResult['store']>).undeleted ?? { count: 0, bytes: 0 }
+  if (count === 0) return
+  complain(`the store does not delete ${count} objects (${humanSize(bytes)}) now, while clients read them: prune again`)
+  process.exitCode = 1
 }
 
 /** As docker: a line is read wherever stdin comes from, and only y goes on. */

@@ -19,7 +19,12 @@ export interface StoreCollection {
    * objects.
    */
   readonly partialUploads: Tally
-  /** All of the above but the partial uploads: the store's objects are smaller by exactly this. */
+  /**
+   * Objects that the store did not delete now: MinIO deletes none that it is sending. The next
+   * collection counts them as `data`.
+   */
+  readonly undeleted: Tally
+  /** What went, but the partial uploads: the store's objects are smaller by exactly this. */
   readonly bytes: number
   /**
    * Of these bytes, those of files that have another name (a node's layer): on disk until that goes
@@ -30,7 +35,9 @@ export interface StoreCollection {
   readonly tombstones: Tally
 }
 
-const KINDS = ['blobs', 'data', 'indexes', 'records', 'partialUploads'] as const
+/** Whose bytes are those of objects that are gone. */
+const GONE = ['blobs', 'data', 'indexes', 'records'] as const
+const KINDS = [...GONE, 'partialUploads', 'undeleted'] as const
 type Kind = (typeof KINDS)[number]
 
 /** Adds up what one collection deletes. */
@@ -48,7 +55,7 @@ export class Sums {
   }
 
   report(tombstones: Tally): StoreCollection {
-    const bytes = KINDS.reduce((sum, kind) => (kind === 'partialUploads' ? sum : sum + this.#tallies[kind].bytes), 0)
+    const bytes = GONE.reduce((sum, kind) => sum + this.#tallies[kind].bytes, 0)
     return { ...this.#tallies, bytes, linked: this.#linked, tombstones }
   }
 }

@@ -4,6 +4,7 @@ import { type Digest, type DiffId } from '@strata/oci'
 import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { Sums, type StoreCollection, type Tally } from './collection-sums.js'
+import { ObjectDeletes } from './object-deletes.js'
 import { keepUnreadable, Needed, type RepositoryKeys, type Told, type Unreadable } from './unreadable.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
@@ -44,7 +45,6 @@ export interface Collected {
 
 /** How many objects are worked on at the same time. */
 const AT_ONCE = 16
-const DELETED_AT_ONCE = 500
 
 /**
  * Finds and deletes what nothing needs. Any number of collections may run at once, beside any
@@ -100,6 +100,9 @@ const DELETED_AT_ONCE = 500
  * refers to the blob and no lease lives, since any lease may hold it. While one stays, no data
  * without a record are deleted. A lease whose record is damaged counts as live.
  *
+ * **What cannot be deleted** now (`ObjectDeletes`) stays, without a record. The next collection
+ * finds it as data that no record names.
+ *
  * **What cannot be read** (`Unreadable`: a manifest whose bytes are gone or damaged, the record of
  * a name) keeps everything that it may refer to. A manifest of a repository keeps the blobs that
  * the repository has keys of: the client that put the manifest added these keys. If it is not
@@ -134,18 +137,19 @@ export class Collector {
    */
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
+    const deletes = new ObjectDeletes(this.store)
     const marks = await this.#usedMarks()
     const names = await gathered(this.#repositoryNames.list())
     const blobs = await gathered(this.#repositoryBlobs.list())
     const listedKeys = [...names.map(({ repository }) => keys.repository(repository)), ...blobs.map(({ key }) => key)]
     const repositories: RepositoryKeys = { names, blobs, had: new Needed(listedKeys) }
-    const found = await this.#collectBlobs(options, repositories, marks.length > 0, sum)
+    const found = await this.#collectBlobs(options, repositories, marks.length > 0, deletes, sum)
     const { listed, live, requests, doomed, unreadable } = found
     const ended = await this.#collectRepositories(options, repositories, live, sum)
-    const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, sum)
+    const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, deletes, sum)
     if (requests)
       await this.#collectUsedMarks(options, marks, (id) => live.has(id) || requests.has(id) || inUse(id), sum)
-    await this.#collectEndedLeases(options, sum)
+    await this.#collectEndedLeases(options, deletes, sum)
     await this.#collectTombstonesOfNames(options, sum)
     const report = sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0))
     return { report, indexes, unreadable }
@@ -157,9 +161,10 @@ export class Collector {
    * go).
    */
   async #collectBlobs(
-    { references, dryRun, signal }: CollectOptions,
+    options: CollectOptions,
     repositories: RepositoryKeys,
     areRequestsWanted: boolean,
+    deletes: ObjectDeletes,
     sum: Sums,
   ): Promise<{
     listed: ListedBlob[]
@@ -168,6 +173,7 @@ export class Collector {
     doomed: Set<Digest>
     unreadable: Unreadable[]
   }> {
+    const { references, dryRun, signal } = options
     const listed: ListedBlob[] = []
     const damaged: DamagedBlob[] = []
     for await (const blob of this.#blobs.list([], (one) => damaged.push(one))) {
@@ -216,16 +222,16 @@ export class Collector {
         if (dryRun || (await this.#pruned(this.#blobs.prune(blob, holders)))) sum.add('records', shorter)
         return
       }
-      const there = await this.#sizes(record)
+      const there = await this.#objectsOf(record)
       // Not as it was listed: somebody counts on it by now, or another collector was quicker.
       if (!dryRun && !(await this.#blobs.retire(blob))) return
       if (!dryRun) failpoint('collect.tombstoned')
       doomed.add(digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
-      if (there.objects === 0) return
-      if (!dryRun) await this.store.delete(piecesOf(record).map(({ data }) => data))
-      if (!dryRun) failpoint('collect.bytes-deleted')
-      sum.add('blobs', there.bytes, there.linked)
+      if (there.length === 0) return
+      const gone = await this.#deleted(options, there, deletes, sum)
+      const total = (of: 'size' | 'linked'): number => gone.reduce((bytes, object) => bytes + object[of], 0)
+      sum.add('blobs', total('size'), total('linked'))
     })
     // Any lease may hold a blob whose record is damaged. Its bytes are deleted later, as data that
     // no record names.
@@ -290,9 +296,10 @@ export class Collector {
     options: CollectOptions,
     listed: readonly ListedBlob[],
     doomed: ReadonlySet<Digest>,
+    deletes: ObjectDeletes,
     sum: Sums,
   ): Promise<{ indexes: DiffId[]; inUse: (lease: string) => boolean }> {
-    const { dryRun, signal } = options
+    const { signal } = options
     const data = new Map<string, ListedObject>()
     for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
     const indexes = new Map<DiffId, ListedObject>()
@@ -324,11 +331,13 @@ export class Collector {
     }
     // Where the bytes of a damaged record are is not known: any of these may be.
     if (hidden.length > 0) data.clear()
-    for (const { key, size } of data.values()) sum.add('data', size, this.#isLinked(key) ? size : 0)
-    const unnamed = [...indexes.values(), ...checkpoints.values()]
-    for (const { size } of unnamed) sum.add('indexes', size)
+    // Those were asked for a moment ago, and are counted.
+    for (const key of deletes.undeleted) data.delete(key)
     await this.#collectPartial(options, sum)
-    if (!dryRun) await this.#delete([...data.keys(), ...unnamed.map(({ key }) => key)], signal)
+    const unnamed = [...data.values()].map(({ key, size }) => ({ key, size, linked: this.#linkedIn(key, size) }))
+    for (const { size, linked } of await this.#deleted(options, unnamed, deletes, sum)) sum.add('data', size, linked)
+    const derived = [...indexes.values(), ...checkpoints.values()]
+    for (const { size } of await this.#deleted(options, derived, deletes, sum)) sum.add('indexes', size)
     return { indexes: [...indexes.keys()], inUse: (lease) => hidden.length > 0 || kept.has(lease) }
   }
 
@@ -374,14 +383,10 @@ export class Collector {
     )
   }
 
-  async #collectEndedLeases({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
-    const ended: string[] = []
-    for await (const { key, size } of listAll(this.store, PREFIX.leases)) {
-      if (size !== TOMBSTONE_BYTES) continue
-      ended.push(key)
-      sum.add('records', size)
-    }
-    if (!dryRun) await this.#delete(ended, signal)
+  async #collectEndedLeases(options: CollectOptions, deletes: ObjectDeletes, sum: Sums): Promise<void> {
+    const ended: ListedObject[] = []
+    for await (const lease of listAll(this.store, PREFIX.leases)) if (lease.size === TOMBSTONE_BYTES) ended.push(lease)
+    for (const { size } of await this.#deleted(options, ended, deletes, sum)) sum.add('records', size)
   }
 
   async #collectTombstonesOfNames({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
@@ -412,37 +417,40 @@ export class Collector {
     return { count, bytes }
   }
 
-  async #delete(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {
-    for (let at = 0; at < keys.length; at += DELETED_AT_ONCE) {
-      signal?.throwIfAborted()
-      await this.store.delete(keys.slice(at, at + DELETED_AT_ONCE))
-      failpoint('collect.bytes-deleted')
-    }
+  /** Deletes the objects, and gives those that are gone. Those that stayed are counted. */
+  async #deleted<T extends Pick<ListedObject, 'key' | 'size'>>(
+    { dryRun, signal }: CollectOptions,
+    objects: readonly T[],
+    deletes: ObjectDeletes,
+    sum: Sums,
+  ): Promise<readonly T[]> {
+    if (dryRun) return objects
+    await deletes.delete(
+      objects.map(({ key }) => key),
+      signal,
+    )
+    const isLeft = ({ key }: T): boolean => deletes.undeleted.has(key)
+    for (const { size } of objects.filter(isLeft)) sum.add('undeleted', size)
+    return objects.filter((object) => !isLeft(object))
   }
 
   get #tombstonesStay(): boolean {
     return conditionalRemove(this.store) === undefined
   }
 
-  /**
-   * How many of a blob's objects exist, and their bytes. `linked`: bytes of files that have another
-   * name.
-   */
-  async #sizes(record: BlobRecord): Promise<{ objects: number; bytes: number; linked: number }> {
-    const found = { objects: 0, bytes: 0, linked: 0 }
-    for (const { data } of piecesOf(record)) {
-      const info = await this.store.stat(data)
-      if (!info) continue
-      found.objects++
-      found.bytes += info.size
-      if (this.#isLinked(data)) found.linked += info.size
+  /** A blob's objects that exist. `linked`: of their bytes, those of files with another name. */
+  async #objectsOf(record: BlobRecord): Promise<{ key: string; size: number; linked: number }[]> {
+    const found: { key: string; size: number; linked: number }[] = []
+    for (const { data: key } of piecesOf(record)) {
+      const info = await this.store.stat(key)
+      if (info) found.push({ key, size: info.size, linked: this.#linkedIn(key, info.size) })
     }
     return found
   }
 
-  #isLinked(key: string): boolean {
+  #linkedIn(key: string, size: number): number {
     const path = localObjects(this.store)?.localPath(key)
-    return path !== undefined && (statSync(path, { throwIfNoEntry: false })?.nlink ?? 0) > 1
+    return path !== undefined && (statSync(path, { throwIfNoEntry: false })?.nlink ?? 0) > 1 ? size : 0
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { StrataError } from '@strata/base'
 import { digestOf, type Digest, type DiffId, type Repository } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
@@ -90,6 +91,7 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
         indexes: none,
         records: none,
         partialUploads: none,
+        undeleted: none,
         bytes: 0,
         linked: 0,
         tombstones: undefined,
@@ -312,6 +314,26 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       expect((await blobs.read(named, 2_000)).length).toBe(1_000)
     })
 
+    it('goes on past objects that the store does not delete now; the next collection takes them', async () => {
+      await begin('u')
+      const [read] = [await add('u'), await add('u')]
+      const loose = [freshDataKey('u'), freshDataKey('u')]
+      for (const key of loose) await store.put(key, randomBytes(500))
+      await leases.end('u')
+      const sent = [((await blobs.stat(read)) as { data: string }).data, loose[0]!]
+      const before = sizeOf(await objects())
+      const report = await collect({ on: sending(store, sent) })
+      expect(report).toMatchObject({
+        blobs: { count: 2, bytes: 1_000 },
+        data: { count: 1, bytes: 500 },
+        undeleted: { count: 2, bytes: 1_500 },
+      })
+      expect(before - sizeOf(await objects())).toBe(report.bytes)
+      expect((await left())['data']?.sort()).toEqual([...sent].sort())
+      expect(await collect()).toMatchObject({ data: { count: 2, bytes: 1_500 }, undeleted: { count: 0 } })
+      expect(await left()).toEqual({})
+    })
+
     it('stops when it is told to, and deletes nothing when the references cannot be read', async () => {
       await begin('u')
       await add('u')
@@ -357,6 +379,21 @@ function dyingAfter(store: ObjectStore, writes: number): ObjectStore {
         // Which gives a path, not a promise.
         if (dead && property !== 'localPath') return Promise.reject(new Error('killed'))
         return (member as (...args: unknown[]) => unknown).apply(target, args)
+      }
+    },
+  })
+}
+
+/** The same store, which deletes nothing in a call with one of these keys: MinIO, sending them. */
+function sending(store: ObjectStore, sent: readonly string[]): ObjectStore {
+  return new Proxy(store, {
+    get: (target, property) => {
+      const member: unknown = Reflect.get(target, property, target)
+      if (typeof member !== 'function') return member
+      if (property !== 'delete') return member.bind(target) as unknown
+      return async (keys: readonly string[]) => {
+        if (keys.some((key) => sent.includes(key))) throw new StrataError('store_unavailable', 'it is silent')
+        await target.delete(keys)
       }
     },
   })
