@@ -15,10 +15,6 @@ const OPERATIONS = [
   'openLocal',
   'createLocal',
   'sealLocal',
-  'beginPut',
-  'appendPut',
-  'completePut',
-  'abortPut',
 ] as const
 type StoreOperation = (typeof OPERATIONS)[number]
 

@@ -10,16 +10,23 @@ export const MOST_HELD = 64 * MIB
 
 /**
  * The memory of the bodies that go to S3 servers and come from them: buffers that are used again,
- * and one count of all that is held. A buffer that is dropped would stay in memory until the next
- * garbage collection, so as many are kept as may be held.
+ * and one count of all that is held. What a client has not sent yet is not held: a part of 16 MiB
+ * of a client that sends slowly has one buffer until that is full. A buffer that is dropped would
+ * stay in memory until the next garbage collection, so as many are kept as may be held.
  */
 export class BodyMemory {
   readonly #free: Buffer[] = []
   #held = 0
+  #promised = 0
 
-  /** In bytes, with what is promised to parts that are being filled. */
+  /** In bytes: of whole buffers. */
   get held(): number {
     return this.#held
+  }
+
+  /** In bytes: what parts that are being filled will take beside what is held. */
+  get promised(): number {
+    return this.#promised
   }
 
   hasRoom(bytes: number): boolean {
@@ -33,6 +40,11 @@ export class BodyMemory {
 
   release(bytes: number): void {
     this.#held -= bytes
+  }
+
+  /** A negative number takes a promise back: the bytes are held now, or do not come. */
+  promise(bytes: number): void {
+    this.#promised += bytes
   }
 
   /** A buffer of `UNIT` bytes, which counts as part of what its taker holds. */

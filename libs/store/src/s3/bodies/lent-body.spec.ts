@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, get, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { StrataError } from '@strata/base'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ByteRange } from '../../objects/object-store.js'
 import { BodyMemory, MOST_HELD, UNIT } from './body-memory.js'
 import { LentBody, type ReadInto } from './lent-body.js'
@@ -153,7 +153,7 @@ describe('LentBody', () => {
     expect(counts.stopped).toBe(6)
   })
 
-  it('holds one piece for a reader that stands still, and requests none ahead while it is slow', async () => {
+  it('holds one piece for a reader that stands still, and streams what follows while it is slow', async () => {
     let begun = 0
     const body = await bodyOf(async (range, into, signal) => {
       begun++
@@ -167,10 +167,38 @@ describe('LentBody', () => {
         await expect.poll(() => memory.held, { timeout: 10_000 }).toBe(UNIT)
         expect(begun).toBe(7)
       }
-      if (copies.length === 3) expect([begun, memory.held]).toEqual([8, UNIT])
+      if (copies.length === 3) expect([begun, memory.held]).toEqual([7, 0])
     }
     expect(Buffer.concat(copies).equals(BYTES)).toBe(true)
-    expect(begun).toBe(7 + 6)
+    expect(requested).toEqual([`${FIRST + UNIT}-${FIRST + 2 * UNIT}`])
+    expect(begun).toBe(7 + 5)
+    await expect.poll(() => memory.held).toBe(0)
+  })
+
+  it('holds nothing for a reader that takes little, and often', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+    try {
+      const end = 2 * UNIT
+      const first = await answerOf({ start: 0, end })
+      const body = new LentBody({ first, firstEnd: end, range: { start: 0, end: BYTES.length } }, open, readAll, memory)
+      let taken = 0
+      for await (const { length } of body.lend()) {
+        vi.advanceTimersByTime(200)
+        if ((taken += length) > UNIT) break
+        if (taken > UNIT / 2) await expect.poll(() => memory.held).toBe(0)
+      }
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  it('leaves memory to uploads, however many readers stand still', async () => {
+    const bodies = await Promise.all(Array.from({ length: 20 }, () => bodyOf()))
+    const readers = bodies.map((body) => body.lend()[Symbol.asyncIterator]())
+    for (const reader of readers) await reader.next()
+    expect(memory.held).toBe(MOST_HELD - 8 * 1024 * 1024)
+    for (const body of bodies) body.destroy()
+    await Promise.all(readers.map((reader) => reader.next().catch(() => undefined)))
     await expect.poll(() => memory.held).toBe(0)
   })
 

@@ -12,6 +12,10 @@ const AHEAD = 2
  * more of them hide that.
  */
 const MOST_AHEAD = 6
+/** What a reader that is not slow takes while it is waited for, `PAUSE_MS` in all. */
+const LEAST_TAKEN = 2 * 1024 * 1024
+/** What reads leave of the memory of bodies, for uploads to go on beside readers that stand still. */
+const LEFT_FREE = 8 * 1024 * 1024
 
 /**
  * Reads a range straight into memory. Resolves with how many of its bytes, from the first, are
@@ -33,9 +37,9 @@ interface Piece {
  *
  * - A piece that fails is requested by the ordinary client, from the byte where it stopped.
  * - If the process has no memory for a piece, that piece is streamed.
- * - A reader that takes nothing for 2 s gives back the pieces that it has not begun. They are
- *   requested again when it goes on, one at a time while it is that slow. No connection waits for a
- *   reader.
+ * - A reader that was waited for 2 s, all waits for 2 MiB together, gives back the pieces that it
+ *   has not begun. While it is that slow, what follows is streamed. No connection waits for a
+ *   reader, and a slow one holds no memory but that of the piece that it has begun.
  * - When the iteration ends or the body is destroyed, the connections of pieces under way are
  *   closed, and their buffers are given back.
  */
@@ -48,8 +52,8 @@ export class LentBody extends ResumingBody implements Lender {
   /** Where the piece begins that is requested next. */
   #next: number
   /**
-   * How many pieces may be requested ahead: one more with each chunk, none after a pause. A reader
-   * that is slow would have them in vain.
+   * How many pieces may be requested ahead: none for a slow reader, and one more each time that it
+   * takes `LEAST_TAKEN` in time.
    */
   #most = MOST_AHEAD
 
@@ -74,8 +78,10 @@ export class LentBody extends ResumingBody implements Lender {
       for (const piece of this.#held) piece.stop.abort()
       this.#forget()
     }
+    let [taken, waitedMs] = [0, 0]
     const pause = (): void => {
       this.#most = -1
+      ;[taken, waitedMs] = [0, 0]
       this.#forget()
     }
     // Its error is the iteration's to tell.
@@ -83,13 +89,21 @@ export class LentBody extends ResumingBody implements Lender {
     this.over.addEventListener('abort', stop)
     try {
       for await (const chunk of this.#chunks()) {
-        const pausing = setTimeout(pause, PAUSE_MS)
+        const pausing = setTimeout(pause, PAUSE_MS - waitedMs)
+        const begun = performance.now()
+        const { length } = chunk
         try {
           yield chunk
         } finally {
           clearTimeout(pausing)
         }
-        this.#most = Math.min(this.#most + 1, MOST_AHEAD)
+        taken += length
+        waitedMs += performance.now() - begun
+        if (waitedMs >= PAUSE_MS) pause()
+        else if (taken >= LEAST_TAKEN) {
+          this.#most = Math.min(this.#most + 1, MOST_AHEAD)
+          ;[taken, waitedMs] = [0, 0]
+        }
         this.#throwIfDestroyed()
       }
     } catch (error) {
@@ -107,7 +121,7 @@ export class LentBody extends ResumingBody implements Lender {
     this.#requestAhead()
     yield* this.#streamed({ start, end: this.#firstEnd }, this.over, this.takeFirst())
     while (this.#next < end || this.#ahead.length > 0) {
-      this.#requestAhead(Math.max(this.#most, 1))
+      if (this.#most >= 0) this.#requestAhead(Math.max(this.#most, 1))
       const piece = this.#ahead.shift()
       if (piece) yield* this.#lent(piece)
       else {
@@ -142,7 +156,7 @@ export class LentBody extends ResumingBody implements Lender {
   }
 
   #hasRoom(): boolean {
-    return this.memory.hasRoom(this.#ahead.length < AHEAD ? UNIT : MOST_HELD / 2)
+    return this.memory.hasRoom(this.#ahead.length < AHEAD ? UNIT + LEFT_FREE : MOST_HELD / 2)
   }
 
   #nextRange(): ByteRange {

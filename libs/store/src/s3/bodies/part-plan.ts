@@ -2,8 +2,6 @@ import type { BodyMemory } from './body-memory.js'
 
 const MIB = 1024 * 1024
 
-/** S3's limit for every part but the last of an object. */
-export const MIN_PART = 5 * MIB
 /** S3's limit. */
 export const MAX_PARTS = 10_000
 /** The first parts of an upload if others leave little memory; the step by which parts grow. */
@@ -32,5 +30,5 @@ export const largeParts: PartPlan = (at) => Math.max(LARGE_PART, smallParts(at))
 
 /** The plan of an upload that begins now. Its parts do not become smaller later. */
 export function planIn(memory: BodyMemory): PartPlan {
-  return memory.hasRoom(2 * LARGE_PART) ? largeParts : smallParts
+  return memory.hasRoom(memory.promised + 2 * LARGE_PART) ? largeParts : smallParts
 }

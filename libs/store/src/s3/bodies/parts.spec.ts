@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { BodyMemory, MOST_HELD, UNIT } from './body-memory.js'
+import { BodyMemory, UNIT } from './body-memory.js'
 import { LARGE_PART, largeParts, MAX_PARTS, planIn, SMALL_PART, smallParts } from './part-plan.js'
 import { partsOf, type Part } from './parts.js'
 
@@ -57,18 +57,14 @@ describe('partsOf', () => {
   })
 
   /** Streams without end whose parts are sent to a server that stands still. */
-  const flood = (count: number, memory: BodyMemory, heldBack?: number) => {
+  const flood = (count: number, memory: BodyMemory) => {
     const chunk = new Uint8Array(SMALL_PART)
     async function* endless(): AsyncGenerator<Uint8Array> {
       for (;;) yield await Promise.resolve(chunk)
     }
     return Array.from({ length: count }, () => {
       const out: Part[] = []
-      const parts = partsOf(endless(), {
-        memory,
-        plan: planIn(memory),
-        ...(heldBack === undefined ? {} : { heldBack }),
-      })
+      const parts = partsOf(endless(), { memory, plan: planIn(memory) })
       void (async () => {
         for await (const part of parts) out.push(part)
       })()
@@ -95,11 +91,23 @@ describe('partsOf', () => {
     expect(streams[0]!).toHaveLength(parts[0]!)
   })
 
-  it('lets a caller hold as many parts back as it says', async () => {
+  it('holds what has come of a stream, so many that send slowly leave the memory to others', async () => {
     const memory = new BodyMemory()
-    memory.hold(MOST_HELD)
-    const [out] = flood(1, memory, 2)
+    const standing = Promise.withResolvers<undefined>()
+    async function* slow(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('x')
+      await standing.promise
+    }
+    const ended = Array.from({ length: 8 }, async () => {
+      for await (const part of partsOf(slow(), { memory, plan: planIn(memory) })) part.release()
+    })
     await settled()
-    expect(out).toHaveLength(2)
+    expect(memory.held).toBe(8 * UNIT)
+    const [out] = flood(1, memory)
+    await settled()
+    // 32 MiB are left, for parts of 8 MiB.
+    expect(out).toHaveLength(4)
+    standing.resolve(undefined)
+    await Promise.all(ended)
   })
 })

@@ -14,11 +14,6 @@ export interface Part {
 interface PartsOptions {
   readonly memory: BodyMemory
   readonly plan: PartPlan
-  /**
-   * How many parts the caller may hold before it sends the first of them; 1 if left out. It gets
-   * these whatever the process holds.
-   */
-  readonly heldBack?: number
 }
 
 /**
@@ -26,8 +21,9 @@ interface PartsOptions {
  * the next one is asked for. A source without bytes gives one empty part. Bytes that are in memory
  * already are cut without a copy.
  *
- * If the memory of the process is held by others, the next part is begun only after a part of this
- * stream is released. So a stream never waits for another one, whose client may stand still.
+ * If the memory of the process is held by others, a stream goes on behind its first part only after
+ * a part of its own is released. So a stream never waits for another one, whose client may stand
+ * still.
  */
 export async function* partsOf(
   source: AsyncIterable<Uint8Array> | Uint8Array,
@@ -46,30 +42,37 @@ function* cut(source: Uint8Array, plan: PartPlan): Generator<Part> {
   }
 }
 
-async function* gathered(
-  source: AsyncIterable<Uint8Array>,
-  { memory, plan, heldBack = 1 }: PartsOptions,
-): AsyncGenerator<Part> {
+async function* gathered(source: AsyncIterable<Uint8Array>, { memory, plan }: PartsOptions): AsyncGenerator<Part> {
   let buffers: Buffer[] = []
   let length = 0
   let number = 0
-  /** The size that the part being filled may have. */
+  /** The size that the part being filled may have, and how much of it is only promised. */
   let size = 0
+  let promised = 0
   /** Parts that were given and not released. */
   let out = 0
   let released = Promise.withResolvers<undefined>()
-  const begin = async (): Promise<void> => {
-    const wanted = plan(number)
-    while (out >= heldBack && !memory.hasRoom(wanted)) await released.promise
-    size = wanted
-    memory.hold(size)
+  const promise = (bytes: number): void => {
+    memory.promise(bytes - promised)
+    promised = bytes
+  }
+  const begin = (): void => {
+    size = plan(number)
+    promise(size)
+  }
+  const take = async (): Promise<void> => {
+    while (out > 0 && !memory.hasRoom(UNIT)) await released.promise
+    promise(Math.max(promised - UNIT, 0))
+    memory.hold(UNIT)
+    buffers.push(memory.take())
   }
   /** From here on the buffers belong to the part: `release` gives them back. */
   const finish = (): Part => {
-    const [taken, held] = [buffers, size]
+    const taken = buffers
+    promise(0)
     const part = partOf(taken, length, () => {
       out--
-      memory.release(held)
+      memory.release(taken.length * UNIT)
       memory.giveBack(taken)
       released.resolve(undefined)
       released = Promise.withResolvers<undefined>()
@@ -82,12 +85,12 @@ async function* gathered(
     return part
   }
   try {
-    await begin()
+    begin()
     for await (const chunk of source) {
       for (let at = 0; at < chunk.byteLength;) {
-        if (size === 0) await begin()
+        if (size === 0) begin()
         const place = length % UNIT
-        if (place === 0) buffers.push(memory.take())
+        if (place === 0) await take()
         const piece = chunk.subarray(at, at + Math.min(UNIT - place, size - length))
         buffers.at(-1)!.set(piece, place)
         length += piece.byteLength
@@ -97,7 +100,8 @@ async function* gathered(
     }
     if (length > 0 || number === 0) yield finish()
   } finally {
-    memory.release(size)
+    promise(0)
+    memory.release(buffers.length * UNIT)
     memory.giveBack(buffers)
   }
 }

@@ -6,8 +6,8 @@ import type { ByteRange } from '../../objects/object-store.js'
 /** A server that sends nothing for this long, while a reader waits, counts as gone. */
 const SILENCE_MS = 15_000
 /**
- * If its reader takes nothing for this long, the body closes its connection: MinIO deletes no
- * object that it is sending.
+ * If an answer has waited for its reader this long in all, the body closes its connection: MinIO
+ * deletes no object that it is sending. A reader that takes little, and often, waits no less.
  */
 export const PAUSE_MS = 2_000
 /** How many answers in a row may break off before their first byte. */
@@ -30,6 +30,9 @@ export class ResumingBody extends Readable {
   /** Of the request that is on its way. */
   #opening: AbortController | undefined
   #timer: NodeJS.Timeout | undefined
+  /** For how long the answer has waited for the reader, in ms, and since when it waits. */
+  #waitedMs = 0
+  #pausedAt: number | undefined
   readonly #over = new AbortController()
 
   constructor(
@@ -85,6 +88,8 @@ export class ResumingBody extends Readable {
 
   #follow(answer: IncomingMessage): void {
     this.#answer = answer
+    this.#waitedMs = 0
+    this.#pausedAt = undefined
     answer.setTimeout(0)
     answer.on('data', (chunk: Buffer) => {
       this.#at += chunk.length
@@ -105,6 +110,8 @@ export class ResumingBody extends Readable {
   }
 
   #flow(answer: IncomingMessage): void {
+    if (this.#pausedAt !== undefined) this.#waitedMs += performance.now() - this.#pausedAt
+    this.#pausedAt = undefined
     this.#drop(answer, SILENCE_MS)
     answer.resume()
   }
@@ -112,7 +119,8 @@ export class ResumingBody extends Readable {
   #pause(answer: IncomingMessage): void {
     this.#wanted = false
     answer.pause()
-    this.#drop(answer, PAUSE_MS)
+    this.#pausedAt ??= performance.now()
+    this.#drop(answer, PAUSE_MS - this.#waitedMs)
   }
 
   #drop(answer: IncomingMessage, after: number): void {
