@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
 import { withoutAbilities } from '../testing/temporary-store.js'
 import { mendTail } from '../mend-tail.js'
@@ -174,6 +174,33 @@ describe('FolderStore', () => {
     expect(await store.removeUnchanged('uploads/a', second)).toBe(true)
     expect(await store.removeUnchanged('uploads/a', second)).toBe(false)
     expect((await store.list('')).objects).toEqual([])
+    await store.close()
+  })
+
+  it('looks at objects for 5 ms in a turn of the event loop, however many callers list', async () => {
+    const store = await FolderStore.open(root, mendTail, quiet)
+    for (let at = 0; at < 50; at++) await store.create(`images/${at}`, Buffer.from('x'))
+    let [turn, isOver, ms] = [0, false, 0]
+    const spent = new Map<number, number>()
+    const count = (): void => {
+      turn++
+      if (!isOver) setImmediate(count)
+    }
+    // A look at the clock takes 1 ms, and each look at an object has two.
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => {
+      spent.set(turn, (spent.get(turn) ?? 0) + 1)
+      return ms++
+    })
+    count()
+    try {
+      const pages = await Promise.all(Array.from({ length: 6 }, () => store.list('images/')))
+      for (const { objects } of pages) expect(objects).toHaveLength(50)
+    } finally {
+      clock.mockRestore()
+      isOver = true
+    }
+    expect(ms).toBeGreaterThanOrEqual(600)
+    expect(Math.max(...spent.values())).toBeLessThanOrEqual(12)
     await store.close()
   })
 

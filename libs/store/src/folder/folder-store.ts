@@ -42,7 +42,8 @@ type MendObjects = (
 
 const PAGE = 1_000
 const READ_CHUNK = 256 * 1024
-const LOOKS_A_TURN = 16
+/** After looks that took so long, in ms, of all callers together, the event loop gets a turn. */
+const TURN_MS = 5
 
 /**
  * Objects as files of a folder: `<root>/objects/<key>`, with `<root>/tmp` for what is no object yet
@@ -60,7 +61,9 @@ const LOOKS_A_TURN = 16
 export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove {
   readonly #objects: string
   readonly #empty: EmptyFolders
-  #looks = 0
+  /** How long looks took since they last gave the event loop a turn, in ms. */
+  #lookedMs = 0
+  #nextTurn: Promise<void> | undefined
 
   private constructor(
     root: string,
@@ -316,12 +319,25 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 
   /**
-   * Looks at an object. After each sixteen looks the event loop gets a turn, also where one caller
-   * looks at ten thousand: a promise that is kept at once gives it none.
+   * Looks at an object. If looks took long, all callers wait for the next turn of the event loop: a
+   * promise that is kept at once gives it none. The time counts, not their number, since a look
+   * reads and hashes up to 256 KiB.
    */
   async #look(path: string): Promise<SeenObject | undefined> {
-    if (++this.#looks % LOOKS_A_TURN === 0) await setImmediate()
-    return lookNow(path)
+    while (this.#lookedMs > TURN_MS) await this.#turn()
+    const begun = performance.now()
+    try {
+      return lookNow(path)
+    } finally {
+      this.#lookedMs += performance.now() - begun
+    }
+  }
+
+  #turn(): Promise<void> {
+    return (this.#nextTurn ??= setImmediate().then(() => {
+      this.#lookedMs = 0
+      this.#nextTurn = undefined
+    }))
   }
 
   async #remove(key: string, mayGo: (path: string) => boolean): Promise<boolean> {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { digestOf, parseReference, type Digest } from '@strata/oci'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
@@ -528,6 +529,56 @@ it('bytes are read back within the limit, with a heartbeat, and for nobody who h
   expect((await stored(digest)).equals(bytes)).toBe(true)
 })
 
+it('bytes that are read back are hashed 256 KiB in a turn of the event loop, of all uploads together', async () => {
+  let [turn, isOver] = [0, false]
+  const count = (): void => {
+    turn++
+    if (!isOver) setImmediate(count)
+  }
+  const hashed: { readonly turn: number; readonly length: number }[] = []
+  /** As S3 gives them: in one piece of memory. */
+  const inOnePiece = (bytes: Buffer): Buffer =>
+    Object.assign(Buffer.from(bytes), {
+      subarray: (start: number, end: number) => {
+        const slice = bytes.subarray(start, end)
+        hashed.push({ turn, length: slice.length })
+        return slice
+      },
+    })
+  const bytes = randomBytes(2 ** 20)
+  const lending = new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      if (name !== 'get') return member.bind(target) as unknown
+      return async (key: string) => {
+        const body = Object.assign(Readable.from([]), {
+          lend: async function* () {
+            yield await Promise.resolve(inOnePiece(bytes))
+          },
+        })
+        return { ...(await target.stat(key)), body }
+      }
+    },
+  })
+  const many = processOn(lending)
+  const ids = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const { id } = await many.begin(app)
+      await many.append(app, id, chunk(bytes))
+      return id
+    }),
+  )
+  count()
+  try {
+    await Promise.all(ids.map((id) => many.finish(app, id, digestOf(bytes, 'sha512'))))
+  } finally {
+    isOver = true
+  }
+  expect(hashed.map(({ length }) => length)).toEqual(Array<number>(12).fill(256 * 1024))
+  expect(new Set(hashed.map(({ turn }) => turn)).size).toBe(12)
+})
+
 /** Puts these pieces into the record of an upload. */
 async function withPieces(id: string, pieces: readonly object[]): Promise<void> {
   const leases = new Leases(store)
@@ -564,8 +615,24 @@ it('an upload has so many chunks that its record holds them', async () => {
   expect((await stored(digestOf(all))).toString()).toBe(all)
 })
 
+it('beyond a thousand chunks there is one for each 64 KiB, so that a pull opens few', async () => {
+  const { id } = await uploads.begin(app)
+  const small = { data: numberedDataKey(id, 1_000), size: 1, count: 999 }
+  const large = { data: numberedDataKey(id, 3_000), size: 2 ** 16, count: 5 }
+  await withPieces(id, [small, large])
+  await uploads.append(app, id, chunk(Buffer.from('x')))
+  const most = expect.stringContaining('the upload has 1005 chunks') as string
+  await expect(uploads.append(app, id, chunk(Buffer.from('x')))).rejects.toMatchObject({
+    code: 'limit_exceeded',
+    message: most,
+  })
+  await expect(uploads.finish(app, id, digestOf('x'), chunk(Buffer.from('x'), { length: 1 }))).rejects.toMatchObject({
+    message: most,
+  })
+})
+
 it('very many small chunks of one size take few bytes of a record, and become the blob', async () => {
-  const count = 1_500
+  const count = 990
   const bytes = randomBytes(count + 7)
   const digest = digestOf(bytes)
   const { id } = await uploads.begin(app)

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { asStrataError, failpoint, StrataError } from '@strata/base'
+import { setImmediate } from 'node:timers/promises'
+import { asStrataError, failpoint, Serial, StrataError } from '@strata/base'
 import { beginHash, continueHash, type ContinuedHash } from '@strata/linux'
 import { algorithmOf, digestFromHex, type Digest, type Repository } from '@strata/oci'
 import { countOf, eachPiece, MAX_PIECES, MAX_SERIES, withPiece, type PieceSeries } from '../blobs/blob-record.js'
@@ -18,6 +19,16 @@ import { bytesOf, newUpload, takenOver, uploadIn, type UploadRecord } from './up
  * has to, but not more often than that.
  */
 const [TOUCHES, MOST_TOUCH_MS] = [10, 30_000]
+
+/**
+ * Bytes that were read back are hashed so many at a time, in a turn of the event loop, of all
+ * uploads together. S3 gives them in 4 MiB, whose hash would stop the process for 10 ms.
+ */
+const HASHED_A_TURN = 256 * 1024
+/** An upload may have so many chunks however small they are … */
+const SMALL_CHUNKS = 1_000
+/** … and one more for each of these bytes. */
+const CHUNK_BYTES = 64 * 1024
 
 export interface UploadLimits extends PushTimes {
   /** How many bytes a blob may have. */
@@ -78,6 +89,7 @@ export class Uploads {
   readonly #blobs: BlobStore
   readonly #leases: Leases
   readonly #holds: PushHolds
+  readonly #turns = new Serial()
   #rehashed = 0
 
   constructor(
@@ -392,7 +404,7 @@ export class Uploads {
           taken.throwIfAborted()
           if (signal?.aborted)
             throw new StrataError('upload_interrupted', 'the client has gone before its upload was finished')
-          hash.update(bytes)
+          await this.#hashInTurns(hash, bytes)
         }
         this.#rehashed += size
       }
@@ -402,6 +414,14 @@ export class Uploads {
     const work = (): Promise<ContinuedHash> => this.#beating(run, read)
     // A chunk is in the limit of its process already.
     return chunk ? work() : (this.limits.readingBack?.(work) ?? work())
+  }
+
+  async #hashInTurns(hash: ContinuedHash, bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; at += HASHED_A_TURN)
+      await this.#turns.run(async () => {
+        hash.update(bytes.subarray(at, at + HASHED_A_TURN))
+        await setImmediate()
+      })
   }
 }
 
@@ -417,14 +437,19 @@ function expectNext(upload: UploadRecord, { start, length = 0 }: Chunk): void {
   if (length > 0 && hasAllChunks(upload)) throw tooManyChunks(upload)
 }
 
+/**
+ * A pull opens each chunk. So an upload has at most 1,000 chunks, one more for each 64 KiB that
+ * came, and as many as a record can name.
+ */
 function hasAllChunks({ pieces }: UploadRecord): boolean {
-  return countOf(pieces) >= MAX_PIECES || pieces.length >= MAX_SERIES
+  const most = Math.min(SMALL_CHUNKS + Math.floor(bytesOf({ pieces }) / CHUNK_BYTES), MAX_PIECES)
+  return countOf(pieces) >= most || pieces.length >= MAX_SERIES
 }
 
 function tooManyChunks({ pieces }: UploadRecord): StrataError {
   return new StrataError(
     'limit_exceeded',
-    `the upload has ${countOf(pieces)} chunks, of ${pieces.length} sizes one after the other, and may have ${MAX_PIECES} of ${MAX_SERIES}: begin another one, and send larger chunks of one size`,
+    `the upload has ${countOf(pieces)} chunks with ${bytesOf({ pieces })} bytes, of ${pieces.length} sizes one after the other; it may have ${SMALL_CHUNKS} small ones, others of ${CHUNK_BYTES} bytes or more up to ${MAX_PIECES}, and ${MAX_SERIES} sizes: begin another one, and send larger chunks of one size`,
   )
 }
 
