@@ -1,6 +1,6 @@
 import { digestOf, type Digest } from '@strata/oci'
 import { expect, it, vi } from 'vitest'
-import { AnswerMemory } from './answer-memory.js'
+import { AnswerMemory, type HeldBytes } from './answer-memory.js'
 
 const KIB = 1024
 const manifest = (of: string, size = 100 * KIB): { digest: Digest; bytes: Buffer } => {
@@ -54,6 +54,40 @@ it('counts what is no manifest with them', async () => {
   pages[1]!.release()
   ;(await hold(memory, a)).release()
   expect(() => memory.own(Buffer.alloc(151 * KIB))).toThrow()
+})
+
+it('breaks off what is sent for more than 10 s, the oldest first, where another has no room', async () => {
+  let now = 0
+  const memory = new AnswerMemory(260 * KIB, undefined, () => now)
+  const cuts: string[] = []
+  const send = async (name: string, held: HeldBytes | Promise<HeldBytes>): Promise<void> => {
+    const { onCut, release } = await held
+    onCut(() => {
+      cuts.push(name)
+      release()
+    })
+  }
+  await send('page', memory.own(Buffer.alloc(50 * KIB)))
+  now = 1_000
+  await send('a', hold(memory, a))
+  now = 9_000
+  await send('b', hold(memory, b))
+  await send('a too', hold(memory, a))
+  now = 10_000
+  // The page alone does not make the room, so it stays.
+  await expect(hold(memory, c)).rejects.toMatchObject({ code: 'overloaded' })
+  expect(cuts).toEqual([])
+  now = 11_000
+  await send('c', hold(memory, c))
+  expect(cuts).toEqual(['page', 'a', 'a too'])
+  // b and c, and what is left of 260 KiB.
+  expect(() => memory.own(Buffer.alloc(60 * KIB))).toThrow()
+  memory.own(Buffer.alloc(50 * KIB))
+  now = 18_999
+  await expect(hold(memory, a)).rejects.toMatchObject({ code: 'overloaded' })
+  now = 19_000
+  await send('a again', hold(memory, a))
+  expect(cuts).toEqual(['page', 'a', 'a too', 'b'])
 })
 
 it('forgets what was used longest ago', async () => {

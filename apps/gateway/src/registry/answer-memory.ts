@@ -5,12 +5,23 @@ import { closedSignal } from '@strata/platform'
 
 /** What an entry takes beside its bytes. */
 const ENTRY_BYTES = 512
+/** An answer that is being sent for longer makes room for another one, if there is no room else. */
+const SENT_MS = 10_000
 
+/** An answer that bytes are part of. */
+interface Use {
+  readonly since: number
+  cut: (() => void) | undefined
+}
+
+/** Bytes that count. */
 interface Entry {
   readonly cost: number
+  readonly users: Set<Use>
+}
+
+interface Manifest extends Entry {
   readonly bytes: Promise<Buffer>
-  /** Answers that it is part of. */
-  users: number
 }
 
 /** Bytes of an answer, until `release` is called. */
@@ -18,6 +29,8 @@ export interface HeldBytes {
   readonly bytes: Buffer
   /** May be called again. */
   readonly release: () => void
+  /** Says how the answer is broken off, if its room is needed. */
+  readonly onCut: (cut: () => void) => void
 }
 
 /**
@@ -32,21 +45,27 @@ export interface HeldBytes {
  * - A manifest is here once, however many clients it is sent to, and is read once by all that ask
  *   for it at the same time.
  * - A manifest that no answer uses makes room for others, the one that was used longest ago first.
- *   If that is not enough, the request is refused: `overloaded`. Nothing waits for room, since a
- *   slow client could hold up all others.
+ * - If that is not enough, answers that have been sent for more than `SENT_MS` are broken off, the
+ *   oldest first, with all that share their bytes. Otherwise clients that take them slowly, and ask
+ *   again each time, would hold all the room for ever. If that is not enough either, none is, and the
+ *   request is refused: `overloaded`. Nothing waits for room, since a slow client could hold up all
+ *   others.
  *
  * Bytes follow from their digest, so a manifest here is never wrong. Whether a repository *has* the
  * manifest is not known here: the caller reads that from the store for each request.
  */
 export class AnswerMemory {
   /** The one that was used longest ago comes first. */
-  readonly #entries = new Map<Digest, Entry>()
+  readonly #manifests = new Map<Digest, Manifest>()
+  /** What is no manifest. */
+  readonly #pages = new Set<Entry>()
   #held = 0
 
   /** `observe` gets each look for a manifest: whether its bytes were here. */
   constructor(
     private readonly limit: number,
     private readonly observe: (isHit: boolean) => void = () => undefined,
+    private readonly now: () => number = () => performance.now(),
   ) {}
 
   /**
@@ -55,19 +74,15 @@ export class AnswerMemory {
    * `read` throws
    */
   async manifest(digest: Digest, size: number, read: () => Promise<Buffer>): Promise<HeldBytes> {
-    const known = this.#entries.get(digest)
+    const known = this.#manifests.get(digest)
     this.observe(known !== undefined)
     const entry = known ?? this.#begin(digest, size, read)
-    this.#entries.delete(digest)
-    this.#entries.set(digest, entry)
-    entry.users++
-    let isHeld = true
-    const release = (): void => {
-      if (isHeld) entry.users--
-      isHeld = false
-    }
+    this.#manifests.delete(digest)
+    this.#manifests.set(digest, entry)
+    const use = this.#use(entry)
+    const release = (): void => void entry.users.delete(use)
     try {
-      return { bytes: await entry.bytes, release }
+      return { bytes: await entry.bytes, release, onCut: (cut) => (use.cut = cut) }
     } catch (error) {
       release()
       throw error
@@ -77,16 +92,20 @@ export class AnswerMemory {
   /** Bytes of one answer alone. @throws StrataError `overloaded` */
   own(bytes: Buffer): HeldBytes {
     this.#makeRoom('this page', bytes.length)
-    this.#held += bytes.length
-    let isHeld = true
-    const release = (): void => {
-      if (isHeld) this.#held -= bytes.length
-      isHeld = false
-    }
-    return { bytes, release }
+    const page: Entry = { cost: bytes.length, users: new Set() }
+    this.#pages.add(page)
+    this.#held += page.cost
+    const use = this.#use(page)
+    return { bytes, release: () => this.#forgetPage(page), onCut: (cut) => (use.cut = cut) }
   }
 
-  #begin(digest: Digest, size: number, read: () => Promise<Buffer>): Entry {
+  #use({ users }: Entry): Use {
+    const use: Use = { since: this.now(), cut: undefined }
+    users.add(use)
+    return use
+  }
+
+  #begin(digest: Digest, size: number, read: () => Promise<Buffer>): Manifest {
     const cost = size + ENTRY_BYTES
     this.#makeRoom(`the manifest ${digest}`, cost)
     this.#held += cost
@@ -94,31 +113,60 @@ export class AnswerMemory {
       if (found.length === size) return ownMemory(found)
       throw new StrataError('corrupt', `the manifest ${digest} has ${found.length} bytes, and its record says ${size}`)
     })
-    const entry: Entry = { cost, bytes, users: 0 }
-    bytes.catch(() => this.#remove(digest, entry))
+    const entry: Manifest = { cost, bytes, users: new Set() }
+    bytes.catch(() => this.#forget(digest, entry))
     return entry
   }
 
   #makeRoom(what: string, cost: number): void {
-    for (const [other, entry] of this.#entries) {
-      if (this.#held + cost <= this.limit) return
-      if (entry.users === 0) this.#remove(other, entry)
+    const hasRoom = (): boolean => this.#held + cost <= this.limit
+    for (const [other, entry] of this.#manifests) {
+      if (hasRoom()) return
+      if (entry.users.size === 0) this.#forget(other, entry)
     }
-    if (this.#held + cost <= this.limit) return
+    if (hasRoom() || this.#breakOff(this.#held + cost - this.limit)) return
     throw new StrataError(
       'overloaded',
       `the manifests and lists that are being sent take ${this.limit} bytes of memory, and ${what} has no room; try again in a moment (STRATA_MANIFEST_MEMORY)`,
     )
   }
 
-  #remove(digest: Digest, entry: Entry): void {
-    this.#entries.delete(digest)
+  /** Breaks off what has been sent for long until so many bytes are free; `false`: nothing. */
+  #breakOff(wanted: number): boolean {
+    const before = this.now() - SENT_MS
+    const slow = [
+      ...[...this.#manifests].map(([digest, entry]) => ({ ...entry, forget: () => this.#forget(digest, entry) })),
+      ...[...this.#pages].map((page) => ({ ...page, forget: () => this.#forgetPage(page) })),
+    ]
+      .map((one) => ({ ...one, since: Math.min(...[...one.users].map(({ since }) => since)) }))
+      .filter(({ since, users }) => since <= before && [...users].every(({ cut }) => cut))
+      .sort((one, other) => one.since - other.since)
+    if (slow.reduce((sum, { cost }) => sum + cost, 0) < wanted) return false
+    let free = 0
+    for (const { cost, users, forget } of slow) {
+      if (free >= wanted) break
+      free += cost
+      forget()
+      for (const { cut } of users) cut?.()
+    }
+    return true
+  }
+
+  #forget(digest: Digest, entry: Manifest): void {
+    // It may have been forgotten, and begun again.
+    if (this.#manifests.get(digest) !== entry) return
+    this.#manifests.delete(digest)
     this.#held -= entry.cost
+  }
+
+  #forgetPage(page: Entry): void {
+    if (this.#pages.delete(page)) this.#held -= page.cost
   }
 }
 
 /** Releases the bytes when the answer is sent, or its client has left. */
-export function releaseOnceClosed({ release }: HeldBytes, response: ServerResponse): void {
+export function releaseOnceClosed({ release, onCut }: HeldBytes, response: ServerResponse): void {
+  onCut(() => response.destroy())
   const closed = closedSignal(response)
   if (closed.aborted) release()
   else closed.addEventListener('abort', release, { once: true })

@@ -1,5 +1,5 @@
 import { asStrataError, toldToCaller, type ErrorCode } from '@strata/base'
-import { PROBLEMS, type ErrorForm } from '@strata/platform'
+import { PROBLEMS, retryHeaders, type ErrorForm } from '@strata/platform'
 
 /**
  * The codes of the specification (distribution-spec, "Error Codes"), and docker's codes for the
@@ -66,7 +66,7 @@ export const registryErrors: ErrorForm = (thrown) => {
     headers: {
       'content-type': 'application/json',
       'docker-distribution-api-version': 'registry/2.0',
-      ...(code === 'overloaded' ? { 'retry-after': '1' } : {}),
+      ...retryHeaders(code),
       ...(code === 'unauthorized' ? { 'www-authenticate': 'Basic realm="strata"' } : {}),
     },
     body: JSON.stringify({ errors: [{ code: CODES[code] ?? 'UNKNOWN', message, detail: { code } }] }),

@@ -1,7 +1,8 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import type { Server } from 'node:http'
+import { request, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -149,6 +150,19 @@ it('a pull of a blob is sent to the public endpoint, for a time, with an address
   const { data } = (await new BlobStore(store).stat(digestOf(CONFIG))) as { data: string }
   other.pathname = `/${s3.bucket}/${data}`
   expect((await fetch(other)).status).toBe(403)
+})
+
+it('a client whose token would follow is not sent to the public endpoint', async () => {
+  const get = async (headers: Record<string, string>) => {
+    const { port } = server.address() as AddressInfo
+    const path = `/v2/pull/app/blobs/${digestOf(LAYER)}`
+    const [answer] = (await once(request({ port, path, headers }).end(), 'response')) as [IncomingMessage]
+    return [answer.statusCode, Buffer.concat((await answer.toArray()) as Buffer[]).equals(LAYER)]
+  }
+  for (const name of ['localhost', 'LOCALHOST:5000'])
+    expect(await get({ host: name, authorization })).toEqual([200, true])
+  expect(await get({ host: 'registry.test', authorization })).toEqual([307, false])
+  expect(logged.match(/would send its token on/g)).toHaveLength(1)
 })
 
 it('what needs no bytes is answered here, and so is a blob in pieces', async () => {

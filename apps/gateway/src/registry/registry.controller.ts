@@ -1,5 +1,6 @@
+import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import { All, Controller, Inject, Req, Res } from '@nestjs/common'
+import { All, Controller, Inject, Logger, Req, Res } from '@nestjs/common'
 import { ApiExcludeController } from '@nestjs/swagger'
 import { StrataError } from '@strata/base'
 import { MEDIA, type Algorithm, type Repository, type Tag } from '@strata/oci'
@@ -18,6 +19,7 @@ import { PushService } from './push.service.js'
 import { RegistryService } from './registry.service.js'
 import { chunkOf } from './request-chunk.js'
 import { patternOf, routeOf, type Call, type Operation } from './routes.js'
+import { tokenFollows } from './token-follows.js'
 import { warningOf } from './warning.js'
 
 type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => Promise<void>
@@ -47,13 +49,15 @@ export class RegistryController {
     finishUpload: (call, request, reply) => this.#finish(call, request, reply),
     cancelUpload: (call, _, reply) => this.#cancel(call, reply),
   }
+  readonly #logger = new Logger('registry')
+  #isWarned = false
   readonly #bodies: RequestBodies
   readonly #slowest: SlowestClient
 
   constructor(
     private readonly registry: RegistryService,
     private readonly push: PushService,
-    @Inject(GATEWAY_CONFIG) config: GatewayConfig,
+    @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
   ) {
     this.#slowest = { idleMs: config.STRATA_UPLOAD_IDLE_MS, bytesPerSecond: config.STRATA_PUSH_MIN_RATE }
     this.#bodies = new RequestBodies({ ...bodyLimits(config), bytes: config.STRATA_MAX_MANIFEST_BYTES })
@@ -134,7 +138,8 @@ export class RegistryController {
     // Who pushes asks first, and does not send what is there.
     if (raw.method === 'HEAD') await this.push.keep(repository, digest, holders)
     const headers = { 'docker-content-digest': digest }
-    if (address && raw.method === 'GET' && !matches(raw.headers['if-none-match'], `"${digest}"`)) {
+    const isKnown = matches(raw.headers['if-none-match'], `"${digest}"`)
+    if (address && raw.method === 'GET' && !isKnown && this.#mayLeave(raw)) {
       await reply
         .code(307)
         .headers({ ...headers, location: await address(), 'content-length': 0 })
@@ -142,6 +147,18 @@ export class RegistryController {
       return
     }
     await sendRanged(raw, reply, { size, etag: digest, type: 'application/octet-stream', headers, parts })
+  }
+
+  /** Whether a client may be sent to the public endpoint: its token must not go there, too. */
+  #mayLeave({ headers: { host, authorization } }: IncomingMessage): boolean {
+    const endpoint = this.config.STRATA_S3_PUBLIC_ENDPOINT
+    if (endpoint === undefined || authorization === undefined || !tokenFollows(host, endpoint)) return true
+    if (!this.#isWarned)
+      this.#logger.warn(
+        `clients that know the gateway as ${JSON.stringify(host)} would send its token on to ${endpoint}: they get the bytes of blobs from the gateway. Give the S3 server a name that is not the gateway's and not below it (STRATA_S3_PUBLIC_ENDPOINT)`,
+      )
+    this.#isWarned = true
+    return false
   }
 
   async #deleteBlob({ name, last }: Call, reply: FastifyReply): Promise<void> {

@@ -284,7 +284,10 @@ it('clients that take manifests slowly have a bound together; what is read or an
   // If there is no room at all, no page is answered, by `/v1` neither, and the registry is there.
   const lists = ['/repositories', '/repositories/pull%2Fapp/tags', '/manifests/pull%2Fapp%3A1/referrers']
   const fourth = await takeSlowly(rest)
-  for (const list of lists) expect([list, await codeOf(await askV1(list))]).toEqual([list, '503 overloaded'])
+  for (const list of lists) {
+    const full = await askV1(list)
+    expect([list, full.headers.get('retry-after'), await codeOf(full)]).toEqual([list, '1', '503 overloaded'])
+  }
   expect(await (await ask('/v2/')).json()).toEqual({})
   fourth.socket.destroy()
   for (const list of lists) await expect.poll(async () => (await askV1(list)).status).toBe(200)

@@ -1,4 +1,4 @@
-import { PROBLEM_TYPE, toProblem } from './problem.js'
+import { PROBLEM_TYPE, retryHeaders, toProblem } from './problem.js'
 
 /** An error as its API answers it. */
 interface ErrorAnswer {
@@ -17,7 +17,8 @@ export type ErrorForm = (thrown: unknown) => ErrorAnswer
 /** The form of `/v1` and of the node API: `application/problem+json` (RFC 9457). */
 export const problemForm: ErrorForm = (thrown) => {
   const { body } = toProblem(thrown)
-  return { status: body.status, headers: { 'content-type': PROBLEM_TYPE }, body: JSON.stringify(body) }
+  const headers = { 'content-type': PROBLEM_TYPE, ...retryHeaders(body.code) }
+  return { status: body.status, headers, body: JSON.stringify(body) }
 }
 
 /** A tree of routes whose errors have a form of their own. */

@@ -62,6 +62,14 @@ export const PROBLEMS: Readonly<Record<ErrorCode, { readonly status: number }>> 
   internal: { status: 500 },
 }
 
+/**
+ * Headers of an answer that say when to ask again: what was refused because others take the room
+ * has room in a moment.
+ */
+export function retryHeaders(code: ErrorCode): Readonly<Record<string, string>> {
+  return code === 'overloaded' ? { 'retry-after': '1' } : {}
+}
+
 export interface ProblemBody {
   readonly type: 'about:blank'
   readonly title: string
