@@ -309,6 +309,27 @@ console.log((await import('node:fs')).readFileSync(device).length)`
   expect(stdout, stderr).toBe('4096\n')
 })
 
+it('lets processes take devices and give them back at once, in a /dev without nodes', () => {
+  const linux = new URL('../dist/index.js', import.meta.url).href
+  writeFileSync(join(folder, 'disk'), Buffer.alloc(4096, 7))
+  mkdirSync(join(folder, 'ready'))
+  const script = `
+const { attachLoop } = await import(${JSON.stringify(linux)})
+const { closeSync, readdirSync, writeFileSync } = await import('node:fs')
+writeFileSync('ready/' + process.pid, '')
+while (readdirSync('ready').length < 6);
+for (let turn = 0; turn < 30; turn++) closeSync(attachLoop('disk', { readOnly: true, autoclear: true }).fd)
+console.log('done')`
+  const own =
+    'mount -t tmpfs tmpfs /dev && mknod /dev/urandom c 1 9 && mknod /dev/null c 1 3 && for i in 1 2 3 4 5 6; do "$@" & done; wait'
+  const node = [process.execPath, '--input-type=module', '--eval', script]
+  const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', own, 'sh', ...node], {
+    encoding: 'utf8',
+    cwd: folder,
+  })
+  expect(stdout, stderr).toBe('done\n'.repeat(6))
+})
+
 describe('processes', () => {
   const output = (): { fd: number; text: () => string } => {
     const path = join(folder, 'out')

@@ -47,7 +47,8 @@ export function attachLoop(
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
         const number = check(ioctlNumber(control, LOOP_CTL_GET_FREE, 0), 'LOOP_CTL_GET_FREE')
         const device = `/dev/loop${number}`
-        const fd = openDevice(device, BLOCK, LOOP_MAJOR, number, access)
+        const fd = openFree(device, number, access)
+        if (fd === undefined) continue
         // struct loop_config: fd, block size, then struct loop_info64 (its lo_flags 52 bytes in),
         // then 64 reserved bytes.
         const config = Buffer.alloc(304)
@@ -79,8 +80,34 @@ function openDevice(path: string, mode: number, major: number, minor: number, ac
   try {
     return openSync(path, access)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    mknod(path, mode, major, minor)
+    if (!isErrno(error, 'ENOENT')) throw error
+    makeNode(path, mode, major, minor)
     return openSync(path, access)
   }
+}
+
+/** Another process may make the same node at the same time. */
+function makeNode(path: string, mode: number, major: number, minor: number): void {
+  try {
+    mknod(path, mode, major, minor)
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+  }
+}
+
+/**
+ * Opens a device that was free. `undefined`: another process took it meanwhile and gives it back
+ * just now; Linux opens no device that is being detached (ENXIO).
+ */
+function openFree(device: string, number: number, access: number): number | undefined {
+  try {
+    return openDevice(device, BLOCK, LOOP_MAJOR, number, access)
+  } catch (error) {
+    if (isErrno(error, 'ENXIO')) return undefined
+    throw error
+  }
+}
+
+function isErrno(error: unknown, code: string): boolean {
+  return (error as NodeJS.ErrnoException).code === code
 }
