@@ -14,7 +14,7 @@ const AHEAD = 2
 const MOST_AHEAD = 6
 /** What a reader that is not slow takes while it is waited for, `PAUSE_MS` in all. */
 const LEAST_TAKEN = 2 * 1024 * 1024
-/** What reads leave of the memory of bodies, for uploads to go on beside readers that stand still. */
+/** What reads leave of the memory of bodies: uploads go on beside readers that stand still. */
 const LEFT_FREE = 8 * 1024 * 1024
 
 /**
