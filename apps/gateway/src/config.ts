@@ -1,4 +1,5 @@
 import { indexMemoryShape, packedLimitsShape } from '@strata/archive'
+import { sparseImagesShape } from '@strata/images'
 import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
 import { MAX_JSON_BYTES } from '@strata/oci'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
@@ -131,12 +132,7 @@ export const gatewayConfigSchema = z
       .describe(
         'Limit: MiB of the manifests and lists that are being sent to clients of the registry, and of manifests that were sent last. A request whose answer does not fit is refused with 503',
       ),
-    STRATA_SPARSE_IMAGES: z
-      .stringbool()
-      .default(false)
-      .describe(
-        'Whether a manifest is taken of which layers are missing, as registries that mirror parts of images need it. Without it only layers whose bytes are elsewhere may be missing (docs/registry.md)',
-      ),
+    ...sparseImagesShape,
     ...packedLimitsShape,
     ...indexMemoryShape,
   })

@@ -97,7 +97,11 @@ export class ServicesModule {
         { provide: Journal, useFactory: (queue: QueueClient) => queue.journal, inject: [QueueClient] },
         { provide: Producer, useFactory: (queue: QueueClient) => queue.producer, inject: [QueueClient] },
         { provide: NodeDirectory, useFactory: (queue: QueueClient) => queue.nodes, inject: [QueueClient] },
-        { provide: Images, useFactory: (store: ObjectStore) => new Images(store), inject: [OBJECT_STORE] },
+        {
+          provide: Images,
+          useFactory: (store: ObjectStore) => new Images(store, { takesSparse: config.STRATA_SPARSE_IMAGES }),
+          inject: [OBJECT_STORE],
+        },
         {
           provide: Repositories,
           useFactory: (store: ObjectStore) => new Repositories(store, { takesSparse: config.STRATA_SPARSE_IMAGES }),

@@ -1,3 +1,4 @@
+import { sparseImagesShape } from '@strata/images'
 import { serviceConfigShape } from '@strata/platform'
 import { checkStoreConfig, pushTimesShape, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
@@ -32,6 +33,7 @@ export const storageConfigSchema = z
         'How long the record of an upload must stay unchanged, by the clock of this service, for its owner to count as dead, in milliseconds',
       ),
     ...pushTimesShape,
+    ...sparseImagesShape,
     STRATA_NODE_LOST_MS: z.coerce
       .number()
       .int()

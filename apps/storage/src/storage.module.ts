@@ -51,7 +51,8 @@ export class StorageWorker implements OnApplicationShutdown {
       silenceMs: config.STRATA_UPLOAD_SILENCE_MS,
       ...pushTimesIn(config),
     })
-    const collection = new Collection(new Collector(store), new Images(store), journal, producer, nodes, (message) =>
+    const images = new Images(store, { takesSparse: config.STRATA_SPARSE_IMAGES })
+    const collection = new Collection(new Collector(store), images, journal, producer, nodes, (message) =>
       this.#logger.warn(message),
     )
     const onError = (error: Error): void => this.#logger.warn(error.message)
@@ -122,7 +123,7 @@ export class StorageModule {
             // each look-up of an image lists all names.
             const markAll = async () => {
               await new UsedIds(store).markAll()
-              await new Images(store).markNames()
+              await new Images(store, { takesSparse: config.STRATA_SPARSE_IMAGES }).markNames()
             }
             await markAll().catch((error: unknown) => {
               // A collection makes room; the next start marks them.

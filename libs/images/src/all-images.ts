@@ -35,6 +35,7 @@ export class AllImages {
   constructor(
     private readonly names: Names,
     private readonly blobs: BlobStore,
+    private readonly takesSparse: boolean,
   ) {}
 
   /** See `Names.count`. */
@@ -228,11 +229,11 @@ export class AllImages {
   ): Promise<({ readonly image: Image } & Omit<RecordReferences, 'unreadable'>) | undefined> {
     const image = await this.#imageOf(digest, entries)
     if (!image) return undefined
-    const found = await referencesOf(image, this.blobs)
+    const found = await referencesOf(image, this.blobs, this.takesSparse)
     if (!found.unreadable) return { image, ...found }
     // Looked at again: it may even have been loaded again.
     const again = await this.#imageOf(digest)
-    return again && { image: again, ...(await referencesOf(again, this.blobs)) }
+    return again && { image: again, ...(await referencesOf(again, this.blobs, this.takesSparse)) }
   }
 
   /** The image that has these names. Nothing if it cannot be read. */

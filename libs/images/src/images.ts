@@ -59,13 +59,18 @@ export class Images {
   readonly all: AllImages
   readonly #upkeep: Upkeep
 
-  constructor(store: ObjectStore) {
+  /** `takesSparse`: as of `Repositories`. What is loaded has all of its layers anyhow. */
+  constructor(
+    store: ObjectStore,
+    private readonly options: { readonly takesSparse: boolean } = { takesSparse: false },
+  ) {
+    const { takesSparse } = options
     this.#names = new Names(store)
     this.#blobs = new BlobStore(store)
     this.#leases = new Leases(store)
     const oldTags = new OldTags(store, this.#names)
-    this.#repositories = new Repositories(store, { names: this.#names, oldTags })
-    this.all = new AllImages(this.#names, this.#blobs)
+    this.#repositories = new Repositories(store, { names: this.#names, oldTags, takesSparse })
+    this.all = new AllImages(this.#names, this.#blobs, takesSparse)
     this.#upkeep = new Upkeep(store, this.#names, this.#repositories, oldTags)
   }
 
@@ -310,8 +315,9 @@ export class Images {
   }
 
   async #tagOnce(image: Image, target: Reference): Promise<Image> {
+    const { takesSparse } = this.options
     await underLease(this.#leases, async (run) =>
-      this.#setNames([target], await readWithBlobs(image, this.#blobs), run, { staysDeleted: true }),
+      this.#setNames([target], await readWithBlobs(image, this.#blobs, takesSparse), run, { staysDeleted: true }),
     )
     return image
   }
@@ -365,7 +371,7 @@ export class Images {
       await repositoryBlobs.add(repository, withoutDocuments(image, held), run.lease, { staysDeleted: isThere })
     }
     for (const { repository, tag } of names.length > 0 ? names : [NAMELESS])
-      if (repository !== undefined && tag !== undefined) await tags.point(repository, tag, image, run)
+      if (repository !== undefined && tag !== undefined) await tags.point(repository, tag, image, run, { staysDeleted })
       else {
         await manifests.keep(repository, image, run)
         failpoint('load.name-set')

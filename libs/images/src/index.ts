@@ -3,6 +3,7 @@ export * from './image.js'
 export { Images } from './images.js'
 export { unpackableLayers } from './manifest.js'
 export { Repositories } from './repositories/repositories.js'
+export { sparseImagesShape } from './sparse-images.js'
 export { underLease } from './under-lease.js'
 export type { Referrer } from './repositories/referrers.js'
 

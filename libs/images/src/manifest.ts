@@ -126,11 +126,12 @@ export interface ImageBlobs {
   readonly mayLack: ReadonlySet<Digest>
 }
 
-export function blobsOf({ image, manifest }: ReadImage): ImageBlobs {
+/** `takesSparse`: every layer may be missing. */
+export function blobsOf({ image, manifest }: ReadImage, takesSparse = false): ImageBlobs {
   const blobs = [{ digest: image.digest, size: image.manifestSize }, manifest.config, ...manifest.layers]
   return {
     blobs: new Map(blobs.map(({ digest, size }) => [digest, size])),
-    mayLack: new MayLack().add(manifest).digests,
+    mayLack: new MayLack(takesSparse).add(manifest).digests,
   }
 }
 

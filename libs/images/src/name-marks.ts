@@ -211,11 +211,11 @@ export class NameMarks {
     const prefix = keys.subjectMarksOf(subject, repository)
     const digests = new Set<Digest>()
     let from = after === undefined ? undefined : `${prefix}${hexOf(after)}~~`
+    // A manifest may have any number of marks that dead processes have left, so pages grow.
+    let ask = Math.min(limit + 1, PAGE)
     do {
-      const page = await this.store.list(prefix, {
-        limit: Math.min(limit + 1, PAGE),
-        ...(from === undefined ? {} : { after: from }),
-      })
+      const page = await this.store.list(prefix, { limit: ask, ...(from === undefined ? {} : { after: from }) })
+      ask = Math.min(4 * ask, PAGE)
       for (const { key } of page.objects) {
         const mark = parseRelationMark(key)
         if (mark) digests.add(mark.digest)

@@ -113,14 +113,15 @@ export class Names {
 
   /**
    * Changes the ETag of an existing record and nothing else, so that a write fails if its writer
-   * read the record before. `false`: there is no record.
+   * read the record before. Gives what was there; `undefined`: there is no record. (A damaged
+   * record has no value.)
    */
-  async renew(key: string): Promise<boolean> {
+  async renew(key: string): Promise<Pick<Found<NameRecord>, 'value'> | undefined> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
-      if (seen?.damage) return true
-      if (!seen?.value) return false
-      if ((await this.#records.write(key, seen.value, seen)) !== undefined) return true
+      if (seen?.damage) return seen
+      if (!seen?.value) return undefined
+      if ((await this.#records.write(key, seen.value, seen)) !== undefined) return seen
     }
     throw changedTooOften(key)
   }

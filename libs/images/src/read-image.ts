@@ -27,12 +27,15 @@ export async function readImage(image: Image, blobs: BlobStore, platform?: Platf
   }
 }
 
-/** As `readImage`, with all documents of a multi-platform image. */
-export async function readWithBlobs(image: Image, blobs: BlobStore): Promise<WithBlobs> {
+/**
+ * As `readImage`, with all documents of a multi-platform image. `takesSparse`: every layer may be
+ * missing.
+ */
+export async function readWithBlobs(image: Image, blobs: BlobStore, takesSparse: boolean): Promise<WithBlobs> {
   const read = await readImage(image, blobs)
-  if (!image.whole) return { ...read, ...blobsOf(read) }
+  if (!image.whole) return { ...read, ...blobsOf(read, takesSparse) }
   try {
-    return { ...read, ...blobsOfWhole(image, await readWhole(image, blobs)) }
+    return { ...read, ...blobsOfWhole(image, await readWhole(image, blobs, takesSparse)) }
   } catch (error) {
     throw incomplete(image, error)
   }

@@ -27,15 +27,20 @@ export interface RecordReferences {
  *
  * Reads documents as they are stored (`readReferences`), and no config. So it does not judge
  * whether an image can be launched, and needs none of the limits that hold where images come in.
+ * `takesSparse`: every layer may be missing.
  * @throws StrataError if the store does not answer
  */
-export async function referencesOf(record: RecordedManifest, blobs: BlobStore): Promise<RecordReferences> {
+export async function referencesOf(
+  record: RecordedManifest,
+  blobs: BlobStore,
+  takesSparse = false,
+): Promise<RecordReferences> {
   const found = new Map<Digest, number>([[record.digest, record.manifestSize]])
   // Also if its manifest cannot be read.
   if (!isPlain(record)) found.set(record.id, 0)
   const documents = record.whole ? record.whole.parts.map(({ digest }) => digest) : [record.digest]
   const read = await atMost(AT_ONCE, documents, (digest) => readOne(digest, blobs))
-  const mayLack = new MayLack()
+  const mayLack = new MayLack(takesSparse)
   let unreadable: StrataError | undefined
   for (const [at, document] of read.entries()) {
     const digest = documents[at]!

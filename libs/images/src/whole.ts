@@ -112,6 +112,20 @@ async function partsWithout(index: Digest, whole: Whole, part: Digest, blobs: Bl
   }
 }
 
+/** What the record of an index lists as its parts. */
+export function partsOf({ whole }: RecordedManifest): Digest[] {
+  return (whole?.parts ?? []).map(({ digest }) => digest)
+}
+
+/** The record of an index as if it had none of its parts. Gives `record` itself if it has none. */
+export function withoutParts(record: RecordedManifest): RecordedManifest {
+  if (!record.whole) return record
+  const { digest, mediaType, manifestSize, deprecated } = record
+  const root = { digest, mediaType, manifestSize, deprecated }
+  if (!isPlain(record)) return { ...root, kept: 'tag' }
+  return { ...root, kept: record.kept, ...(record.attached ? { attached: record.attached } : {}) }
+}
+
 /**
  * The record of an index without one of its parts, and without what only that led to. Without a
  * manifest for a platform, the record is not an image's any more.
@@ -168,13 +182,18 @@ export interface WholeContents {
 
 /**
  * Everything that a whole image consists of but its root. Reads each of its documents.
+ * `takesSparse`: every layer may be missing.
  * @throws StrataError `not_found`, `corrupt`
  */
-export async function readWhole(image: Pick<Image, 'digest' | 'whole'>, blobs: BlobStore): Promise<WholeContents> {
+export async function readWhole(
+  image: Pick<Image, 'digest' | 'whole'>,
+  blobs: BlobStore,
+  takesSparse = false,
+): Promise<WholeContents> {
   const [documents, others, layers] = [new Map<Digest, Sized>(), new Map<Digest, Sized>(), new Map<Digest, Sized>()]
   const attached: WholeContents['attached'][number][] = []
   const subjects = new Map<Digest, Digest>()
-  const mayLack = new MayLack()
+  const mayLack = new MayLack(takesSparse)
   const named = new Set(await childrenOf(image.digest, blobs))
   const parts = image.whole?.parts ?? []
   const read = atMostOf(READS_AT_ONCE, parts, async (part) => {

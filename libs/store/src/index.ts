@@ -19,6 +19,7 @@ export {
   publicReadsShape,
   storeConfigShape,
 } from './objects/open-store.js'
+export { pageOfRecords } from './record-pages.js'
 export * from './records.js'
 export * from './removed-nodes.js'
 export { RepositoryBlobs } from './repositories/repository-blobs.js'

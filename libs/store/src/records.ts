@@ -167,7 +167,7 @@ export class Records<T> {
    */
   async update(key: string, change: (value: T | undefined) => T | typeof GONE | undefined): Promise<T | undefined> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      if (attempt > 1) await delay(Math.random() * Math.min(2 ** attempt, 50))
+      await beforeAttempt(attempt)
       const seen = await this.find(key)
       const next = change(seen?.value)
       if (next === undefined) return seen?.value
@@ -296,6 +296,14 @@ export function recordBytes(value: unknown): number {
  * renewed.
  */
 export const TOMBSTONE_BYTES = tombstone().length
+
+/**
+ * Waits before a further attempt of a compare-and-set loop, so that its writers do not meet again:
+ * 50 ms at most.
+ */
+export async function beforeAttempt(attempt: number): Promise<void> {
+  if (attempt > 1) await delay(Math.random() * Math.min(2 ** attempt, 50))
+}
 
 /** The error that `CAS_ATTEMPTS` attempts to write a record have failed. */
 export function changedTooOften(key: string): StrataError {

@@ -1,8 +1,10 @@
 import { digestOf, type Digest } from '@strata/oci'
-import { BlobStore } from '@strata/store'
+import { BlobStore, keys } from '@strata/store'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { Images } from '../images.js'
 import { imageOf, indexOf, PushingClient, repositoryOf, tagOf, type Part } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
+import { MAX_ABSENT_LAYERS } from './manifests.js'
 import { Repositories } from './repositories.js'
 
 const app = repositoryOf('team/app')
@@ -184,5 +186,56 @@ describe('repositories that take sparse images', () => {
     await registry.client.push(app, { ...amd, blobs: amd.all }, 'whole')
     await registry.collect()
     for (const { digest } of amd.all) expect(await new BlobStore(registry.store).stat(digest)).toBeDefined()
+  })
+
+  it('tag, count, keep, remove and collect what they have taken', async () => {
+    const { store } = registry
+    const client = new PushingClient(store, new Repositories(store, { takesSparse: true }))
+    const images = new Images(store, { takesSparse: true })
+    const [amd, arm] = [
+      changed(imageOf(['here', 'absent'], {}, 'amd64'), () => undefined, [1]),
+      changed(imageOf(['here', 'away'], {}, 'arm64'), () => undefined, [1]),
+    ]
+    await client.push(app, amd, '1')
+    await client.push(app, indexOf([amd]), 'all')
+    await client.push(app, arm, 'arm')
+    expect((await images.tag('team/app:1', 'team/other:1')).digest).toBe(amd.manifest.digest)
+    await images.tag('team/app:all', 'team/other:all')
+    const bytes = [amd, arm].flatMap((image) => [image.manifest, ...image.blobs])
+    const sizes = new Map([...bytes, indexOf([amd]).manifest].map(({ digest, size }) => [digest, size]))
+    const sum = [...sizes.values()].reduce((all, size) => all + size, 0)
+    expect(await images.all.usage(() => false)).toMatchObject({ total: 3, bytes: sum })
+    // A service of an older version has left a tag without its manifest's record.
+    await store.delete([keys.allManifestsKept, keys.imageDigest(app, arm.manifest.digest)])
+    await new Images(store, { takesSparse: true }).markNames()
+    expect(await client.repositories.manifests.has(app, arm.manifest.digest)).toBe(true)
+    expect((await registry.collected()).unreadable).toEqual([])
+    expect((await images.page(10)).images).toHaveLength(3)
+    for (const ref of ['team/app:1', 'team/app:all', 'team/app:arm', 'team/other:1', 'team/other:all'])
+      await images.remove({ ref, force: false, inUse: () => Promise.resolve(false) })
+    await registry.collect()
+    expect(await registry.left()).toEqual([])
+  })
+
+  it('take none that lacks more layers than an image may have', async () => {
+    const client = new PushingClient(registry.store, new Repositories(registry.store, { takesSparse: true }))
+    const lacking = (count: number) => {
+      const layers = Array.from({ length: count }, (_, at) => `layer ${at}`)
+      return changed(imageOf(layers), () => undefined, [...layers.keys()])
+    }
+    await client.push(app, lacking(MAX_ABSENT_LAYERS), '1')
+    await expect(client.push(app, lacking(MAX_ABSENT_LAYERS + 1), '2')).rejects.toMatchObject({
+      code: 'limit_exceeded',
+      message: expect.stringContaining('lacks 501 layers; the limit is 500') as string,
+    })
+    const elsewhere = lacking(MAX_ABSENT_LAYERS + 1)
+    const named = changed(
+      { ...elsewhere, blobs: elsewhere.all },
+      (layers) => {
+        for (const layer of layers) layer.mediaType = ELSEWHERE
+      },
+      [...Array(MAX_ABSENT_LAYERS + 1).keys()],
+    )
+    await expect(registry.client.push(app, named, '3')).rejects.toMatchObject({ code: 'limit_exceeded' })
   })
 })

@@ -34,8 +34,8 @@ export interface Document {
   readonly size: number
   /** Config and layers of an image manifest; nothing of an index. */
   readonly blobs: readonly Digest[]
-  /** How many bytes the manifest says that each of those has. */
-  readonly sizes: ReadonlyMap<Digest, number>
+  /** Their descriptors. */
+  readonly descriptors: readonly Descriptor[]
   /** Those of the blobs that may be missing. */
   readonly mayLack: ReadonlySet<Digest>
   /** Of an index. */
@@ -83,7 +83,7 @@ export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: strin
     mediaType,
     size: bytes.length,
     blobs: isIndex ? [] : descriptors.map((part) => part.digest),
-    sizes: isIndex ? new Map() : sizesOf(descriptors, what),
+    descriptors: isIndex ? [] : descriptors,
     mayLack: isIndex ? new Set() : new MayLack(takesSparse).add(document).digests,
     children: isIndex ? document.manifests : undefined,
     artifactType,
@@ -98,12 +98,19 @@ export function readDocument(digest: Digest, bytes: Uint8Array, mediaType: strin
   }
 }
 
-/** @throws StrataError `not_an_image` if they say several sizes of one blob */
-function sizesOf(descriptors: readonly Descriptor[], what: string): Map<Digest, number> {
+/**
+ * How many bytes a manifest says that each of its blobs has. For a put: what an older version has
+ * taken is read.
+ * @throws StrataError `not_an_image` if it says several sizes of one blob
+ */
+export function sizesOf({ digest: manifest, descriptors }: Document): Map<Digest, number> {
   const sizes = new Map<Digest, number>()
   for (const { digest, size } of descriptors) {
     if ((sizes.get(digest) ?? size) !== size)
-      throw new StrataError('not_an_image', `${what} says that ${digest} has ${size} bytes, and another number`)
+      throw new StrataError(
+        'not_an_image',
+        `manifest ${manifest} says that ${digest} has ${size} bytes, and another number`,
+      )
     sizes.set(digest, size)
   }
   return sizes

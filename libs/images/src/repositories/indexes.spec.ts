@@ -1,6 +1,7 @@
 import { BlobStore, keys, piecesOf, type ObjectStore } from '@strata/store'
 import { stopAt } from '@strata/store/testing'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { Images } from '../images.js'
 import { Names } from '../names.js'
 import { imageOf, indexOf, PushingClient, repositoryOf, tagOf } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
@@ -83,6 +84,29 @@ describe.each(STORE_KINDS)('an index whose children come later on %s', (kind) =>
     await store.put(data, index.manifest.bytes)
     await images.tidyNames()
     expect(await platforms('team/app:all')).toEqual(['linux/amd64'])
+  })
+
+  it('that cannot be read is looked at once by a prune, not once for each of its children', async () => {
+    const { client, store, repositories } = registry
+    await client.push(app, index, 'all')
+    const [{ data } = expect.fail()] = piecesOf((await new BlobStore(store).stat(index.manifest.digest))!)
+    await store.delete([data])
+    await store.put(data, Buffer.alloc(index.manifest.size))
+    for (const image of [amd, arm]) {
+      await client.push(app, image, image.architecture)
+      expect(await repositories.tags.delete(app, tagOf(image.architecture))).toBe(true)
+    }
+    const images = new Images(store)
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    const opened = vi.spyOn(BlobStore.prototype, 'read')
+    try {
+      for (const { manifest } of [amd, arm]) expect(await images.removeUntagged(manifest.digest)).toBe(false)
+      expect(opened.mock.calls.filter(([digest]) => digest === index.manifest.digest)).toHaveLength(1)
+    } finally {
+      opened.mockRestore()
+      warnings.mockRestore()
+    }
+    for (const { manifest } of [amd, arm]) expect(await repositories.manifests.stat(app, manifest.digest)).toBeDefined()
   })
 
   it('has a child that was put at the same time, whoever stood still', async () => {

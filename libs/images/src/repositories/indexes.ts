@@ -1,11 +1,16 @@
 import type { StrataError } from '@strata/base'
 import type { Digest, Repository } from '@strata/oci'
-import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
+import { beforeAttempt, CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
 import { MAX_LACKS, recordOf, type RecordedManifest } from '../image.js'
-import { withoutPart } from '../whole.js'
+import { partsOf, withoutPart } from '../whole.js'
 import { mergedRecords, mergedTags } from './merge.js'
 import type { RepositoryParts } from './repository-parts.js'
 import { isOfOneManifest } from './stops.js'
+
+/** How long a prune does not try again to tell an index that could not be told. */
+const UNTOLD_MS = 60_000
+/** How many of those are remembered. */
+const MOST_UNTOLD = 1_000
 
 /**
  * Gives what an index's record and its tags must carry, by what the repository has now.
@@ -50,8 +55,17 @@ export type DescribeIndex = (
  * So an `update` that has seen the child before its end fails to write, or `takeOut` finds it. It
  * must not look behind its write instead: a child that has only this index by then may have been
  * deleted, or may have lost its own record for want of a tag.
+ *
+ * A put of an index does the same (`Manifests.keep`). Its look came before its record, so the
+ * record first names what was seen as a lack. A tag gets the parts that were seen, and loses those
+ * that the index's record has no more when that is renewed (`Tags`). indexes-model.ts tries every
+ * interleaving. If a process dies between tag and renewal, the tag may keep a part that was deleted
+ * meanwhile.
  */
 export class Indexes {
+  /** The indexes that could not be told of a child, by their keys. */
+  readonly #untold = new Map<string, { readonly error: StrataError; readonly at: number }>()
+
   constructor(
     private readonly parts: RepositoryParts,
     private readonly describe: DescribeIndex,
@@ -75,16 +89,34 @@ export class Indexes {
    * Tells the indexes of the repository that lack a manifest that it has come. What is wrong with
    * an index is not the manifest's fault: the index still lacks it, and the next collection tries
    * again (`Upkeep`). Gives why one of them could not be told.
+   *
+   * `triesAgain`: also an index that could not be told less than `UNTOLD_MS` ago. Without it, a
+   * prune looks at everything below such an index once, not once for each of its children.
    */
-  async add(repository: Repository, child: Digest, run: LeaseRun): Promise<StrataError | undefined> {
+  async add(
+    repository: Repository,
+    child: Digest,
+    run: LeaseRun,
+    { triesAgain = true } = {},
+  ): Promise<StrataError | undefined> {
     let untold: StrataError | undefined
-    for await (const index of this.parts.names.lackedBy(repository, child))
+    for await (const index of this.parts.names.lackedBy(repository, child)) {
+      const key = keys.imageDigest(repository, index)
+      const last = triesAgain ? undefined : this.#untold.get(key)
+      if (last && performance.now() - last.at < UNTOLD_MS) {
+        untold ??= last.error
+        continue
+      }
       try {
         await this.update(repository, index, run)
+        this.#untold.delete(key)
       } catch (error) {
         if (!isOfOneManifest(error)) throw error
         untold ??= error
+        if (this.#untold.size >= MOST_UNTOLD) this.#untold.clear()
+        this.#untold.set(key, { error, at: performance.now() })
       }
+    }
     return untold
   }
 
@@ -95,6 +127,8 @@ export class Indexes {
     /** What tags got while the index's own record changed: it may not have that. */
     let told = new Set<Digest>()
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
+      // Each look reads everything below the index.
+      await beforeAttempt(attempt)
       const entry = await names.look(key)
       if (!entry || 'damage' in entry) return
       const found = await this.describe(repository, index, run)
@@ -130,7 +164,7 @@ export class Indexes {
       const gone = [...told].filter((part) => !has.has(part))
       if (gone.length === 0) return
       for await (const tag of names.tagsIn(repository, index))
-        for (const part of gone) await this.#takeFromTag(tag.key, index, part)
+        for (const part of gone) await this.takeFromTag(tag.key, index, part)
       // One of them may have come again meanwhile.
       told = new Set()
     }
@@ -167,14 +201,15 @@ export class Indexes {
         continue
       }
       // The index's own record last: if this dies before, the next call finds the part again.
-      for await (const tag of names.tagsIn(repository, index)) await this.#takeFromTag(tag.key, index, part)
+      for await (const tag of names.tagsIn(repository, index)) await this.takeFromTag(tag.key, index, part)
       const lacks = [...new Set([part, ...(entry.lacks ?? [])])].slice(0, MAX_LACKS)
       if (await names.write(key, await withoutPart(record, part, blobs), entry.found, lacks)) return true
     }
     throw changedTooOften(key)
   }
 
-  async #takeFromTag(key: string, index: Digest, part: Digest): Promise<void> {
+  /** Takes a part out of a tag, if that stands for the index. */
+  async takeFromTag(key: string, index: Digest, part: Digest): Promise<void> {
     const { names, blobs } = this.parts
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const entry = await names.look(key)
@@ -185,8 +220,4 @@ export class Indexes {
     }
     throw changedTooOften(key)
   }
-}
-
-function partsOf({ whole }: RecordedManifest): Digest[] {
-  return (whole?.parts ?? []).map(({ digest }) => digest)
 }

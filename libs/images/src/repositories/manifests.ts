@@ -1,14 +1,15 @@
 import { atMost, Serial, StrataError } from '@strata/base'
 import { hexOf, digestFromHex, MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
-import { CAS_ATTEMPTS, changedTooOften, keys, TOMBSTONE_BYTES, type LeaseRun, type ObjectStore } from '@strata/store'
+import { CAS_ATTEMPTS, changedTooOften, keys, pageOfRecords, type LeaseRun, type ObjectStore } from '@strata/store'
 import type { Deprecation } from '../deprecation.js'
 import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
 import type { NameEntry, PlainEntry } from '../name-entry.js'
 import type { Names } from '../names.js'
 import { referencesOf } from '../references.js'
 import { underLease } from '../under-lease.js'
+import { partsOf, withoutParts } from '../whole.js'
 import { lookBelow, type Sight } from './below.js'
-import { describe, mediaTypeOfPart, plainOf, readDocument, type Document } from './describe.js'
+import { describe, mediaTypeOfPart, plainOf, readDocument, sizesOf, type Document } from './describe.js'
 import { Indexes } from './indexes.js'
 import { mergedRecords, withParts } from './merge.js'
 import type { RepositoryParts } from './repository-parts.js'
@@ -20,6 +21,12 @@ const HOLDS_AT_ONCE = 16
 /** The same for each of the children of an index that are read at the same time. */
 const HOLDS_OF_ONE_AT_ONCE = 4
 
+/**
+ * Layers that a manifest may lack, if it may lack any (`MayLack`). Whatever shows or counts the image
+ * looks for each of them. An image that can be launched has no more layers (`IMAGE_LIMITS`).
+ */
+export const MAX_ABSENT_LAYERS = 500
+
 /** A manifest of a repository, as its record says. */
 export interface StoredManifest {
   readonly digest: Digest
@@ -27,6 +34,17 @@ export interface StoredManifest {
   readonly size: number
   readonly attached?: Attached | undefined
   readonly deprecated?: Deprecation | undefined
+}
+
+/** What the caller of `Manifests.keep` knows of the parts of an index. */
+export interface KeptParts {
+  /**
+   * Of an index that was looked at: the children that the repository did not have then. Its other
+   * parts are looked for again.
+   */
+  readonly lacks?: readonly Digest[] | undefined
+  /** Nobody brings the parts: those that the index's record lacks stay away. */
+  readonly staysDeleted?: boolean
 }
 
 /**
@@ -106,7 +124,7 @@ export class Manifests {
     kept: Kept = 'digest',
   ): Promise<StoredManifest> {
     const { manifest, record, lacks } = await this.prepare(repository, digest, bytes, mediaType, run, kept)
-    await this.keep(repository, record, run, lacks)
+    await this.keep(repository, record, run, { lacks })
     return manifest
   }
 
@@ -121,6 +139,7 @@ export class Manifests {
   ): Promise<PreparedManifest> {
     const { blobs, repositoryBlobs } = this.parts
     const document = readDocument(digest, bytes, mediaType, this.parts.takesSparse)
+    const said = sizesOf(document)
     // First whether the repository has them: what the store says of a blob, that it is there and
     // how long it is, is for the repositories that have it.
     const absent = new Set(await repositoryBlobs.add(repository, document.blobs, run.lease, { onlyIfHad: true }))
@@ -130,7 +149,12 @@ export class Manifests {
         'layer_missing',
         `manifest ${digest} needs blob ${missing}, which ${repository} does not have`,
       )
-    const sizes = new Map([...document.sizes].filter(([blob]) => !absent.has(blob)))
+    if (absent.size > MAX_ABSENT_LAYERS)
+      throw new StrataError(
+        'limit_exceeded',
+        `manifest ${digest} lacks ${absent.size} layers; the limit is ${MAX_ABSENT_LAYERS}: push its layers first`,
+      )
+    const sizes = new Map([...said].filter(([blob]) => !absent.has(blob)))
     await this.holdAll(document.blobs, digest, run, { sizes, mayLack: document.mayLack })
     await blobs.add(digest, bytes, run.lease)
     return this.#describe(repository, document, bytes, kept, run)
@@ -194,7 +218,9 @@ export class Manifests {
     return this.#telling.run(async () => {
       if (!(await names.isLacked(repository, child))) return true
       try {
-        const untold = await underLease(leases, (run) => this.#indexes.add(repository, child, run))
+        const untold = await underLease(leases, (run) =>
+          this.#indexes.add(repository, child, run, { triesAgain: false }),
+        )
         if (!untold) return true
         process.emitWarning(`${repository}@${child} stays: an index that names it cannot take it in: ${untold.message}`)
         return false
@@ -297,35 +323,60 @@ export class Manifests {
   /**
    * Makes sure that the repository has the manifest's record, with everything that all puts have
    * said of it. (Without a repository: the record of an image that never had a name.) The lease
-   * must hold everything that the manifest refers to. `lacks`: for an index that was looked at just
-   * now.
+   * must hold everything that the manifest refers to.
+   *
+   * The parts of an index are those of `record`, but for what was deleted since the caller saw them
+   * (`Indexes`).
    */
   async keep(
     repository: Repository | undefined,
     record: RecordedManifest,
     run: LeaseRun,
-    lacks?: readonly Digest[],
+    { lacks, staysDeleted = false }: KeptParts = {},
   ): Promise<void> {
     const { names, leases, repositoryNames } = this.parts
-    const key = keys.imageDigest(repository, record.digest)
+    const { digest } = record
+    const key = keys.imageDigest(repository, digest)
     if (repository !== undefined) await repositoryNames.add(repository)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const { before, found } = await names.findToWrite(key)
-      const wanted = before ? mergedRecords(before, record) : record
-      const isNew = wanted !== before || (lacks !== undefined && lacks.join() !== (found?.value?.lacks ?? []).join())
+      const had = new Set<Digest>(before && partsOf(before))
+      const lacked = new Set<Digest>(found?.value?.lacks)
+      const isDoubtful = (part: Digest): boolean =>
+        !had.has(part) && (lacks !== undefined || (staysDeleted && lacked.has(part)))
+      const doubtful = repository === undefined ? [] : partsOf(record).filter(isDoubtful)
+      const areNamed = doubtful.every((part) => lacked.has(part))
+      const areHere = areNamed && (repository === undefined || (await this.#hasAll(repository, doubtful, digest)))
+      const sure = areHere ? record : withoutParts(record)
+      const wanted = before ? mergedRecords(before, sure) : sure
+      const lacking = areHere ? lacks : lacks && [...new Set([...doubtful, ...lacks])]
+      const isNew = wanted !== before || (lacking !== undefined && lacking.join() !== [...lacked].join())
       if (isNew) {
         // After the read of the record, not before (`Leases`).
         await leases.announce(run, key)
-        if (!(await names.write(key, wanted, found, lacks))) continue
+        if (!(await names.write(key, wanted, found, lacking))) continue
       }
+      // Whoever deletes one of them finds this index from now on.
+      if (!areNamed) continue
       if (repository === undefined) return
       await repositoryNames.add(repository)
       // Also for a record that was there: its maker may have died before it updated the indexes.
-      await this.#indexes.add(repository, record.digest, run)
-      await this.complete(repository, record.digest, lacks ?? [], run)
+      await this.#indexes.add(repository, digest, run)
+      if (areHere) await this.complete(repository, digest, lacks ?? [], run)
+      else await this.#indexes.update(repository, digest, run)
       return
     }
     throw changedTooOften(key)
+  }
+
+  /** Takes parts out of a tag of an index, because the index's own record has them no more. */
+  async takeFromTag(key: string, index: Digest, parts: readonly Digest[]): Promise<void> {
+    for (const part of parts) await this.#indexes.takeFromTag(key, index, part)
+  }
+
+  async #hasAll(repository: Repository, digests: readonly Digest[], beside: Digest): Promise<boolean> {
+    const areHere = await atMost(LOOKS_AT_ONCE, digests, (digest) => this.has(repository, digest, beside))
+    return areHere.every(Boolean)
   }
 
   /**
@@ -345,7 +396,7 @@ export class Manifests {
       if (error instanceof StrataError && codes.includes(error.code)) return false
       throw error
     }
-    await this.keep(repository, isPlain(record) ? { ...record, kept: 'tag' } : record, run)
+    await this.keep(repository, isPlain(record) ? { ...record, kept: 'tag' } : record, run, { staysDeleted: true })
     return true
   }
 
@@ -361,7 +412,8 @@ export class Manifests {
    * @throws StrataError `not_found`, `corrupt`, `layer_missing`
    */
   async holdNamed(record: RecordedManifest, run: LeaseRun): Promise<Digest[]> {
-    const { blobs, mayLack, unreadable } = await referencesOf(record, this.parts.blobs)
+    const { takesSparse } = this.parts
+    const { blobs, mayLack, unreadable } = await referencesOf(record, this.parts.blobs, takesSparse)
     if (unreadable) throw unreadable
     return this.holdAll([...blobs.keys()], record.digest, run, { mayLack })
   }
@@ -373,7 +425,7 @@ export class Manifests {
   ): Promise<Pick<PreparedManifest, 'tagged' | 'lacks'> | undefined> {
     const { names, oldTags } = this.parts
     const entry = await names.find(keys.imageDigest(repository, digest))
-    if (entry && 'image' in entry) return { tagged: entry.image, lacks: entry.lacks }
+    if (entry && 'image' in entry) return { tagged: entry.image, lacks: entry.lacks ?? (entry.image.whole && []) }
     const old = entry ? undefined : await oldTags.find(repository, digest)
     if (old && !isPlain(old)) return { tagged: old }
     const found = await this.get(repository, digest)
@@ -461,19 +513,14 @@ export async function pageOf(
   wanted: number,
   after: string | undefined,
 ): Promise<{ readonly names: string[]; readonly next?: string }> {
-  const limit = Math.min(wanted, MAX_PAGE)
-  const names: string[] = []
-  let from = after === undefined ? undefined : `${prefix}${after}`
-  for (;;) {
-    const page = await store.list(prefix, {
-      limit: Math.min(limit + 1 - names.length, 1_000),
-      ...(from === undefined ? {} : { after: from }),
-    })
-    for (const { key, size } of page.objects) if (size !== TOMBSTONE_BYTES) names.push(key.slice(prefix.length))
-    if (names.length > limit) return { names: names.slice(0, limit), next: names[limit - 1]! }
-    if (page.next === undefined) return { names }
-    from = page.next
-  }
+  const { items, ...rest } = await pageOfRecords(
+    store,
+    prefix,
+    (key) => key.slice(prefix.length),
+    Math.min(wanted, MAX_PAGE),
+    after === undefined ? undefined : `${prefix}${after}`,
+  )
+  return { names: items, ...rest }
 }
 
 function stored(record: RecordedManifest): StoredManifest {

@@ -1,4 +1,4 @@
-import { digestOf, MEDIA, parseTagged } from '@strata/oci'
+import { digestOf, MEDIA, parseTagged, type Repository } from '@strata/oci'
 import { BlobStore, keys, Leases, type ObjectStore } from '@strata/store'
 import { stopAt } from '@strata/store/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -20,6 +20,21 @@ function beforeRead(store: ObjectStore, key: string, at: number, work: () => Pro
     get: (target, name) => {
       const member: unknown = name === 'read' ? read : Reflect.get(target, name, target)
       return typeof member === 'function' ? (member.bind(target) as unknown) : member
+    },
+  })
+}
+
+/** The store, for one who does other work before its call number `at`. */
+function beforeCall(store: ObjectStore, at: number, work: () => Promise<unknown>): ObjectStore {
+  let count = 0
+  return new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return (...args: unknown[]): unknown => {
+        const call = (): unknown => (member as (...args: unknown[]) => unknown).apply(target, args)
+        return ++count === at ? work().then(call) : call()
+      }
     },
   })
 }
@@ -62,6 +77,55 @@ describe.each(STORE_KINDS)('what others do meanwhile on %s', (kind) => {
       expect(await registry.repositories.manifests.get(app, digest)).toBeDefined()
     expect((await registry.images.contents('team/app:all')).whole?.layers.length).toBeGreaterThan(0)
   })
+
+  const [amd, arm] = [imageOf(['one'], {}, 'amd64'), imageOf(['two'], {}, 'arm64')]
+  const index = indexOf([amd, arm])
+  it.each<[string, boolean, (store: ObjectStore, repository: Repository) => Promise<unknown>]>([
+    ['put by a tag', false, (store, repository) => new PushingClient(store).push(repository, index, 'new')],
+    ['put by its digest', false, (store, repository) => new PushingClient(store).push(repository, index)],
+    ['put again', true, (store, repository) => new PushingClient(store).push(repository, index, 'new')],
+    [
+      'tagged by its digest',
+      true,
+      (store, repository) => {
+        const client = new PushingClient(store)
+        return client.under((run) => client.repositories.tags.set(repository, tagOf('new'), index.manifest.digest, run))
+      },
+    ],
+    [
+      'tagged as an image',
+      true,
+      (store, repository) => new Images(store).tag(`${repository}:old`, `${repository}:new`),
+    ],
+  ])(
+    'a child that was deleted is in no record again, whenever that was while its index is %s',
+    async (_, isThere, put) => {
+      const { client, repositories, store } = registry
+      const { manifests } = repositories
+      const names = new Names(store)
+      for (let at = 1; ; at++) {
+        const repository = repositoryOf(`team/app${at}`)
+        for (const image of [amd, arm]) await client.push(repository, image)
+        if (isThere) await client.push(repository, index, 'old')
+        let isDeleted = false
+        const meanwhile = beforeCall(store, at, async () => {
+          isDeleted = true
+          expect(await manifests.delete(repository, arm.manifest.digest)).toBe(true)
+        })
+        await put(meanwhile, repository)
+        if (!isDeleted) {
+          expect(at).toBeGreaterThan(20)
+          break
+        }
+        expect([at, await manifests.stat(repository, arm.manifest.digest)]).toEqual([at, undefined])
+        for (const key of [keys.imageDigest(repository, index.manifest.digest), keys.tag(repository, tagOf('new'))]) {
+          const parts = (await names.read(key))?.whole?.parts.map(({ digest }) => digest)
+          expect([at, key, parts]).toEqual([at, key, parts && [amd.manifest.digest]])
+        }
+      }
+    },
+    300_000,
+  )
 
   it('a manifest that was removed does not come back with a tag that is moved away from it', async () => {
     const [before, after] = [imageOf(['before']), imageOf(['after'])]

@@ -1,8 +1,8 @@
-import { digestOf, type Digest } from '@strata/oci'
+import { digestOf, MEDIA, type Digest } from '@strata/oci'
 import { BlobStore } from '@strata/store'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { readManifest } from '../manifest.js'
-import { imageOf, indexOf, repositoryOf, type Part } from '../testing/pushing-client.js'
+import { artifactOf, imageOf, indexOf, repositoryOf, tagOf, type Part } from '../testing/pushing-client.js'
 import { STORE_KINDS, TestRegistry } from '../testing/test-registry.js'
 
 const app = repositoryOf('team/app')
@@ -94,4 +94,25 @@ it('several tags of one put read the manifest and its config once', async () => 
     }
   }
   expect(await readsOf(['1', '2', '3', '4', '5'])).toBe(await readsOf(['1']))
+})
+
+it('what an older version took with two sizes of one blob is listed, tagged and read', async () => {
+  const signature = artifactOf('signature', 'text/plain', {
+    subject: { digest: image.manifest.digest, size: image.manifest.size, mediaType: MEDIA.manifest },
+  })
+  const content = JSON.parse(signature.manifest.bytes.toString()) as { layers: { size: number }[] }
+  content.layers.push({ ...content.layers[0]!, size: 1 })
+  const bytes = Buffer.from(JSON.stringify(content))
+  const manifest = { ...signature.manifest, bytes, digest: digestOf(bytes), size: bytes.length }
+  const { manifests, tags, referrers } = registry.repositories
+  // As a part of an index, which has no record of its own.
+  await registry.loadIndex('team/app:all', [{ ...signature, manifest }])
+  const page = await referrers.page(app, image.manifest.digest, 10)
+  expect(page.referrers).toMatchObject([{ digest: manifest.digest, artifactType: 'text/plain' }])
+  await registry.client.under((run) => tags.set(app, tagOf('signature'), manifest.digest, run))
+  expect(await tags.get(app, tagOf('signature'))).toMatchObject({ digest: manifest.digest })
+  expect(await manifests.get(app, manifest.digest)).toMatchObject({ bytes })
+  await expect(registry.client.push(app, { ...signature, manifest }, '1')).rejects.toMatchObject({
+    code: 'not_an_image',
+  })
 })

@@ -3,9 +3,11 @@ import type { Digest, Repository, Tag } from '@strata/oci'
 import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
 import type { Deprecation } from '../deprecation.js'
 import type { RecordedManifest } from '../image.js'
+import { manifestIn } from '../name-entry.js'
 import { underLease } from '../under-lease.js'
+import { partsOf } from '../whole.js'
 import { mergedTags } from './merge.js'
-import { pageOf, type Manifests, type PreparedManifest, type StoredManifest } from './manifests.js'
+import { pageOf, type KeptParts, type Manifests, type PreparedManifest, type StoredManifest } from './manifests.js'
 import type { RepositoryParts } from './repository-parts.js'
 
 /** What a tag stands for. */
@@ -112,8 +114,14 @@ export class Tags {
    * Points a tag at a manifest whose record is at hand, by the law of `Manifests`. The lease holds
    * what it refers to. A run that was superseded sets no tag any more (`Leases`).
    */
-  async point(repository: Repository, tag: Tag, record: RecordedManifest, run: LeaseRun): Promise<void> {
-    await this.#point(repository, tag, record, run, { record })
+  async point(
+    repository: Repository,
+    tag: Tag,
+    record: RecordedManifest,
+    run: LeaseRun,
+    parts?: KeptParts,
+  ): Promise<void> {
+    await this.#point(repository, tag, record, run, { record, ...parts })
   }
 
   /** `kept`: what the record of the manifest must carry. */
@@ -122,12 +130,12 @@ export class Tags {
     tag: Tag,
     record: RecordedManifest,
     run: LeaseRun,
-    kept: Pick<PreparedManifest, 'record' | 'lacks'>,
+    kept: Pick<PreparedManifest, 'record'> & KeptParts,
   ): Promise<void> {
     const { names, leases } = this.parts
     const key = keys.tag(repository, tag)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
-      await this.manifests.keep(repository, kept.record, run, kept.lacks)
+      await this.manifests.keep(repository, kept.record, run, kept)
       const { before, found } = await names.findToWrite(key)
       const isSame = before?.digest === record.digest
       const wanted = isSame ? mergedTags(before, record) : record
@@ -140,7 +148,13 @@ export class Tags {
         continue
       }
       failpoint('load.name-set')
-      if (!(await names.renew(keys.imageDigest(repository, record.digest)))) continue
+      const renewed = await names.renew(keys.imageDigest(repository, record.digest))
+      if (!renewed) continue
+      if (renewed.value) {
+        const has = new Set(partsOf(manifestIn(renewed.value)))
+        const gone = partsOf(record).filter((part) => !has.has(part))
+        await this.manifests.takeFromTag(key, record.digest, gone)
+      }
       // What an index lacked when it was looked at may have come since, before the tag was seen.
       return this.manifests.complete(repository, record.digest, kept.lacks ?? [], run)
     }

@@ -149,7 +149,7 @@ export class Upkeep {
           // Looked at again: now that all is held, what the name stands for stays.
           const again = await this.names.look(entry.key)
           if (tag === undefined || !again || 'damage' in again || recordOf(again).digest !== record.digest) continue
-          await manifests.keep(repository, record, run)
+          await manifests.keep(repository, record, run, { staysDeleted: true })
           const last = await this.names.look(entry.key)
           if (!last) await this.names.retireUntagged(repository, record.digest)
         } catch (error) {

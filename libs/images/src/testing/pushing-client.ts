@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto'
 import { digestOf, MEDIA, parseReference, parseTagged, type Digest, type Repository, type Tag } from '@strata/oci'
 import { BlobStore, Leases, type LeaseRun, type ObjectStore } from '@strata/store'
 import { Repositories } from '../repositories/repositories.js'
+import { underLease } from '../under-lease.js'
 
 export const repositoryOf = (text: string): Repository => parseReference(text).repository
 export const tagOf = (text: string): Tag => parseTagged(`x:${text}`).tag!
@@ -58,7 +58,10 @@ export function indexOf(
   return { manifest: part({ schemaVersion: 2, mediaType: MEDIA.index, manifests, ...more }, MEDIA.index), blobs: [] }
 }
 
-/** As a registry's client pushes: blobs, then the manifest, then the tag, under one lease. */
+/**
+ * As a registry's client pushes: blobs, then the manifest, then the tag. The blobs come under the
+ * lease of the manifest, not by an upload, which would hold them for a day.
+ */
 export class PushingClient {
   readonly #blobs: BlobStore
   readonly #leases: Leases
@@ -91,14 +94,14 @@ export class PushingClient {
     })
   }
 
+  /** As a gateway puts a manifest. */
   async under<T>(work: (run: LeaseRun) => Promise<T>): Promise<T> {
-    const id = randomUUID()
-    const run = await this.#leases.create(id, { job: { kind: 'push', id }, request: {} })
-    try {
-      return await work(run)
-    } finally {
-      await this.#leases.endBy(run, 'done')
-      await this.#blobs.deleteUnused(id)
-    }
+    return underLease(this.#leases, async (run) => {
+      try {
+        return await work(run)
+      } finally {
+        await this.#blobs.deleteUnused(run.lease)
+      }
+    })
   }
 }

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { keys, parseRepositoryKey, PREFIX } from '../keys.js'
 import type { Etag, ObjectStore } from '../objects/object-store.js'
 import { listAll } from '../objects/object-store.js'
+import { pageOfRecords } from '../record-pages.js'
 import { Records, TOMBSTONE_BYTES } from '../records.js'
 
 const schema = z.object({})
@@ -47,22 +48,9 @@ export class RepositoryNames {
     limit: number,
     after?: Repository,
   ): Promise<{ readonly repositories: Repository[]; readonly next?: Repository }> {
-    const repositories: Repository[] = []
-    let from = after === undefined ? undefined : keys.repository(after)
-    for (;;) {
-      const page = await this.store.list(PREFIX.repositories, {
-        limit: limit + 1 - repositories.length,
-        ...(from === undefined ? {} : { after: from }),
-      })
-      for (const { key, size } of page.objects) {
-        const repository = size === TOMBSTONE_BYTES ? undefined : parseRepositoryKey(key)
-        if (repository) repositories.push(repository)
-      }
-      if (repositories.length > limit)
-        return { repositories: repositories.slice(0, limit), next: repositories[limit - 1]! }
-      if (page.next === undefined) return { repositories }
-      from = page.next
-    }
+    const from = after === undefined ? undefined : keys.repository(after)
+    const { items, ...rest } = await pageOfRecords(this.store, PREFIX.repositories, parseRepositoryKey, limit, from)
+    return { repositories: items, ...rest }
   }
 
   /** For the collector: all keys that are no tombstones. */
