@@ -150,6 +150,25 @@ it('a chunk that does not begin where the upload is, or lies, changes nothing', 
   expect(await keysBelow(PREFIX.data)).toHaveLength(2)
 })
 
+it('a chunk that says that it is too large is refused before a byte of it is read', async () => {
+  const most = 2 ** 20
+  const { id } = await uploads.begin(app)
+  await uploads.append(app, id, chunk(Buffer.alloc(10)))
+  const before = await keysBelow(PREFIX.data)
+  const unread: AsyncIterable<Uint8Array> = {
+    [Symbol.asyncIterator]: () => {
+      throw new Error('it was read')
+    },
+  }
+  const refused = { code: 'limit_exceeded', message: expect.stringContaining('STRATA_MAX_BLOB_BYTES') as string }
+  const tooLarge = { source: unread, length: most - 9 }
+  await expect(uploads.append(app, id, tooLarge)).rejects.toMatchObject(refused)
+  await expect(uploads.finish(app, id, digestOf('x'), tooLarge)).rejects.toMatchObject(refused)
+  await expect(uploads.put(app, digestOf('x'), { source: unread, length: most + 1 })).rejects.toMatchObject(refused)
+  expect(await uploads.status(app, id)).toEqual({ id, bytes: 10 })
+  expect(await keysBelow(PREFIX.data)).toEqual(before)
+})
+
 it('what came of a body that broke off is kept', async () => {
   const bytes = randomBytes(9_000)
   const { id } = await uploads.begin(app)

@@ -135,7 +135,7 @@ export class Uploads {
           'upload_not_found',
           `upload ${id} is finished as ${String(upload.digest)}: begin another one`,
         )
-      expectNext(upload, chunk)
+      this.#expectNext(upload, chunk)
     }
     const { run, upload } = await this.#take(repository, id, check)
     const { next, failure } = await this.#receive(run, upload, chunk, this.#continued(upload))
@@ -153,7 +153,7 @@ export class Uploads {
   async finish(repository: Repository, id: string, digest: Digest, chunk?: Chunk, signal?: AbortSignal): Promise<void> {
     const check = (lease: Lease, upload: UploadRecord): void => {
       if (lease.state !== 'committing') {
-        if (chunk) expectNext(upload, chunk)
+        if (chunk) this.#expectNext(upload, chunk)
         else expectDigest(digest, this.#kept(upload, algorithmOf(digest)))
       } else if (upload.digest !== digest)
         throw new StrataError('digest_mismatch', `upload ${id} is finished as ${String(upload.digest)}, not ${digest}`)
@@ -245,6 +245,29 @@ export class Uploads {
     return { run, lease, upload }
   }
 
+  /**
+   * Refuses what can be refused before a byte of the chunk is read.
+   * @throws StrataError `range_invalid`, `limit_exceeded`
+   */
+  #expectNext(upload: UploadRecord, { start, length = 0 }: Chunk): void {
+    const at = bytesOf(upload)
+    if (start !== undefined && start !== at)
+      throw new StrataError(
+        'range_invalid',
+        `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
+      )
+    // One whose length is not known may be empty, which is no further chunk: `#receive` sees it.
+    if (length > 0 && hasAllChunks(upload)) throw tooManyChunks(upload)
+    if (at + length > this.limits.bytes) throw this.#tooLarge()
+  }
+
+  #tooLarge(): StrataError {
+    return new StrataError(
+      'limit_exceeded',
+      `a blob may have ${this.limits.bytes} bytes (STRATA_MAX_BLOB_BYTES), and this one has more`,
+    )
+  }
+
   /** Records what the upload becomes, with its last chunk. */
   async #close(
     run: LeaseRun,
@@ -312,11 +335,7 @@ export class Uploads {
       await this.store.delete([data])
       if (isLie) throw new StrataError('range_invalid', `the chunk has ${size} bytes, and says that it has ${length}`)
       if (failure instanceof TooLarge && isFull) throw tooManyChunks(upload)
-      if (failure instanceof TooLarge)
-        throw new StrataError(
-          'limit_exceeded',
-          `a blob may have ${this.limits.bytes} bytes (STRATA_MAX_BLOB_BYTES), and this one has more`,
-        )
+      if (failure instanceof TooLarge) throw this.#tooLarge()
       return { next: upload, failure }
     }
     const saved = hash?.algorithm === upload.algorithm ? hash.save() : undefined
@@ -423,18 +442,6 @@ export class Uploads {
         await setImmediate()
       })
   }
-}
-
-/** @throws StrataError `range_invalid`, `limit_exceeded` */
-function expectNext(upload: UploadRecord, { start, length = 0 }: Chunk): void {
-  const at = bytesOf(upload)
-  if (start !== undefined && start !== at)
-    throw new StrataError(
-      'range_invalid',
-      `the chunk begins at ${start}, and the upload is at ${at}: send what follows`,
-    )
-  // One whose length is not known may be empty, which is no further chunk: `#receive` sees it.
-  if (length > 0 && hasAllChunks(upload)) throw tooManyChunks(upload)
 }
 
 /**
