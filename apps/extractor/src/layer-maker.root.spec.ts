@@ -298,6 +298,22 @@ function suite(
       }
     })
 
+    it.skipIf(hasFiles)('that another image claims for its own blob: nobody waits for that blob', async () => {
+      const other = concat(file('other', randomBytes(3_000_000)), ZEROS)
+      const bytes = concat(file('own', randomBytes(1_000_000)), ZEROS)
+      const of = digestOf(bytes) as DiffId
+      const lie = await blob(gzipSync(other), of)
+      const truth = await blob(gzipSync(bytes), of)
+      const [reached, abort] = [Promise.withResolvers<undefined>(), new AbortController()]
+      fault = [hangs(100_000, () => reached.resolve(undefined))]
+      const lying = maker.ensure(lie, abort.signal)
+      await reached.promise
+      expect(await maker.ensure(truth, never)).toBe(true)
+      expect(folder.has(of)).toBe(true)
+      abort.abort(new StrataError('cancelled', 'stopped'))
+      await expect(lying).rejects.toMatchObject({ code: 'cancelled' })
+    })
+
     it('is stopped while the store is silent', async () => {
       for (const { layer } of [
         await plain(),

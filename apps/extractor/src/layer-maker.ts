@@ -34,8 +34,11 @@ const MAX_INDEX_BYTES = 2 ** 31
  * so one that is there is whole.
  */
 export class LayerMaker {
-  /** By the diffID; where that is not known yet by the blob's digest. */
-  readonly #making = new SingleFlightByKey<Digest, boolean>()
+  /**
+   * By the diffID if the blob is proven to have it. Otherwise by all that the caller says: an image
+   * that claims another layer's diffID must not have that layer's launches wait for its blob.
+   */
+  readonly #making = new SingleFlightByKey<string, boolean>()
 
   constructor(
     private readonly store: ObjectStore,
@@ -80,10 +83,11 @@ export class LayerMaker {
   async ensure(layer: ExtractRef, signal: AbortSignal): Promise<boolean> {
     for (;;) {
       signal.throwIfAborted()
-      const diffId = layer.diffId ?? (await this.#proven(layer))
+      const proven = await this.#proven(layer)
+      const diffId = layer.diffId ?? proven
       if (diffId !== undefined && this.folder.has(diffId)) {
         // The layer is here, which proves nothing about a blob of other bytes that claims to be it.
-        if ((await this.#proven(layer)) === diffId) {
+        if (proven === diffId) {
           // Who browses the image has no node to ask, and asks for this job where the store's index
           // is gone.
           if (await this.store.stat(keys.index(diffId))) return false
@@ -97,7 +101,7 @@ export class LayerMaker {
           }
         }
       }
-      const key = diffId ?? layer.digest
+      const key = proven === diffId && diffId !== undefined ? diffId : `${layer.digest} ${diffId ?? ''} ${layer.size}`
       const isJoining = this.#making.isJoinable(key)
       try {
         const isMade = await this.#making.run(key, (abort) => this.#make({ ...layer, diffId }, abort), signal)

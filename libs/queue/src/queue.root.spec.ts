@@ -147,6 +147,32 @@ describe('jobs', () => {
     await expect.poll(() => done.length).toBe(6)
   })
 
+  it('a job in the background whose worker died waits for all others again', async () => {
+    const { producer, fast } = await client()
+    const queue = `extract.${randomUUID()}`
+    const jobs = (of: string, count: number) =>
+      children(randomUUID(), count).map((job, at) => ({ ...job, queue, id: `${of}-${at}` }))
+    await producer.addInBackground(queue, jobs('push', 2), 10)
+    const add = async (): Promise<void> => {
+      for (const job of jobs('load', 2)) await producer.add(job)
+    }
+    await add()
+    // As BullMQ leaves a job that has stalled: first in the line of those without a priority.
+    const key = (of: string): string => `${BULL_PREFIX}:${queue}:${of}`
+    await fast.zrem(key('prioritized'), 'push-0')
+    await fast.rpush(key('wait'), 'push-0')
+    await fast.hincrby(key('push-0'), 'stc', 1)
+    const done: string[] = []
+    await worker('extract', queue, {
+      extract: (_, { id }) => {
+        done.push(id)
+        return Promise.resolve({ node: 'n', made: true })
+      },
+    })
+    await expect.poll(() => done).toEqual(['load-0', 'load-1', 'push-0', 'push-1'])
+    await expect.poll(() => producer.unfinished(queue)).toBe(0)
+  })
+
   it('their runs are told by name and outcome, and so is how much waits', async () => {
     const { journal, producer } = await client()
     const told: string[] = []

@@ -110,7 +110,7 @@ async function pushImage(
   return layers
 }
 const diffIdOf = (text: string): DiffId => digestOf(`inside of ${text}`) as DiffId
-const jobOf = ({ digest }: Part, text: string): string => `push-${hexOf(digest)}-${hexOf(diffIdOf(text)).slice(0, 12)}`
+const jobOf = ({ digest, size }: Part, text: string): string => `push-${hexOf(digest)}-${hexOf(diffIdOf(text))}-${size}`
 const waiting = async () => queue.producer.queue(QUEUES.extract).getJobs(['prioritized', 'waiting', 'active'])
 const idsOf = async (): Promise<string[]> => (await waiting()).map(({ id }) => id!).sort()
 /** Gateways look at manifests one after another: what was pushed before this one was looked at. */

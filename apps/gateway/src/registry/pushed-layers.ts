@@ -76,8 +76,9 @@ export class PushedLayers implements BeforeApplicationShutdown {
         .map(({ digest, diffId, size }) => ({
           name: 'extract' as const,
           queue: QUEUES.extract,
-          // Of both: a manifest that lies about a layer must not stand for one that does not.
-          id: `push-${hexOf(digest)}-${hexOf(diffId).slice(0, 12)}`,
+          // Of all that the job is told: a manifest that lies about a layer must not stand for one
+          // that does not.
+          id: `push-${hexOf(digest)}-${hexOf(diffId)}-${size}`,
           data: { root, layer: { digest, diffId, size } },
         }))
       await this.producer.addInBackground(QUEUES.extract, jobs, MAX_WAITING)

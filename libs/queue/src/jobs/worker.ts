@@ -218,12 +218,21 @@ export class JobWorker<K extends QueueKind> {
 
   async #run(job: Job, token: string): Promise<unknown> {
     // A worker that waits for jobs when it is paused may still be given one.
-    if (this.options.mayWork && !(await this.options.mayWork())) {
+    if ((this.options.mayWork && !(await this.options.mayWork())) || (await this.#isTooEarly(job))) {
       await job.moveToWait(token)
       throw new WaitingError()
     }
     this.#lose(job.id ?? '')
     return await this.#work(job, { key: this.#lockKey(job), token }, true)
+  }
+
+  /**
+   * Whether a job in the background (`Producer.addInBackground`) came before others that wait.
+   * BullMQ puts a job whose worker died among those without a priority.
+   */
+  async #isTooEarly({ priority, stalledCounter }: Job): Promise<boolean> {
+    if (priority === 0 || stalledCounter === 0) return false
+    return (await this.#producer.queue(this.options.queue).getJobCounts('wait'))['wait'] !== 0
   }
 
   #lockKey(job: Job): string {
