@@ -66,3 +66,14 @@ it('a service that gives one page for ever is an error', async () => {
     stderr: 'strata: the service gave the page behind a twice\n',
   })
 })
+
+it('and so is one whose pages go round in a circle', async () => {
+  await using service = await ServiceDouble.start()
+  let asked = 0
+  service.on('GET /v1/nodes', (_seen, response) =>
+    sendJson(response, 200, { nodes: [], next: ++asked < 5 ? `begin${asked}` : `n${asked % 3}` }),
+  )
+  const { code, stderr } = await strata(service, ['node', 'ls'])
+  expect([code, stderr]).toEqual([1, expect.stringMatching(/^strata: the service gave the page behind n\d twice\n$/)])
+  expect(asked).toBeLessThan(30)
+})

@@ -11,15 +11,23 @@ interface PageQuery {
 
 type Ask<T> = (page: PageQuery) => Promise<{ readonly items: readonly T[]; readonly next?: string | undefined }>
 
-/** The pages of a list, each as it comes. @throws CliError if the service answers one page twice */
+/** The pages of a list, each as it comes. @throws CliError if the service goes round in a circle */
 export async function* pagesOf<T>(ask: Ask<T>): AsyncGenerator<readonly T[]> {
   let after: string | undefined
-  do {
+  // One place of the list is remembered, a later one each time that so many pages have come: a
+  // circle of any length meets it (Brent).
+  let remembered: string | undefined
+  for (let [pages, until] = [1, 1]; ; pages++) {
     const { items, next } = await ask({ limit: PAGE, after })
-    if (next !== undefined && next === after) throw new CliError(`the service gave the page behind ${next} twice`)
+    if (next !== undefined && (next === after || next === remembered))
+      throw new CliError(`the service gave the page behind ${next} twice`)
     yield items
+    if (next === undefined) return
     after = next
-  } while (after !== undefined)
+    if (pages < until) continue
+    remembered = next
+    until *= 2
+  }
 }
 
 /** All items of a list. @throws as `pagesOf` */

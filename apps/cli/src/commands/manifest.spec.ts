@@ -48,6 +48,28 @@ it('-v shows the descriptor beside it, of an index each manifest that is here, a
   })
 })
 
+it('-v prints each manifest of an index as it comes, and takes no index of any length', async () => {
+  await using service = await ServiceDouble.start()
+  const child = JSON.stringify({ schemaVersion: 2, annotations: { a: 'b' } })
+  const manifests = ['2', '3'].map((digit) => ({ mediaType: MANIFEST, digest: digest(digit), size: child.length }))
+  serve(service, 'app', '1', INDEX, JSON.stringify({ schemaVersion: 2, manifests }))
+  serve(service, `app@${digest('2')}`, '2', MANIFEST, child)
+  service.problem(`GET /v1/manifests/${encodeURIComponent(`app@${digest('3')}`)}`, 500, 'internal', 'no')
+  const broken = await strata(service, ['manifest', 'inspect', '-v', 'app'])
+  expect(broken).toMatchObject({ code: 1, stdout: expect.stringContaining(`app@${digest('2')}`) as string })
+  serve(service, `app@${digest('3')}`, '3', MANIFEST, child)
+  const { stdout } = await strata(service, ['manifest', 'inspect', '-v', 'app'])
+  expect(stdout).toBe(`${JSON.stringify(JSON.parse(stdout), null, 4)}\n`)
+  expect(JSON.parse(stdout)).toHaveLength(2)
+  const many = Array.from({ length: 10_001 }, () => ({ digest: digest('2') }))
+  serve(service, 'app', '1', INDEX, JSON.stringify({ schemaVersion: 2, manifests: many }))
+  expect(await strata(service, ['manifest', 'inspect', '-v', 'app'])).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: 'strata: app names 10001 manifests; the limit is 10000\n',
+  })
+})
+
 it('shows what a service warns of, each once, with nothing that a terminal obeys', async () => {
   await using service = await ServiceDouble.start()
   service.on('GET /v1/manifests/app', (_seen, response) => {

@@ -4,7 +4,7 @@ import type { Context } from '../context.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
 import { jsonOf } from '../format/template-values.js'
 import { stdout } from '../output.js'
-import { complain, printText } from '../terminal.js'
+import { complain, printableText, printText } from '../terminal.js'
 
 /**
  * docker's `manifest inspect`. To a file or a pipe it writes the bytes as they are, so that
@@ -20,7 +20,7 @@ export function manifestCommands(program: Command, context: Context): void {
     .action(async (name: string, { verbose }: { verbose?: boolean }) => {
       const client = context.client()
       const found = await client.manifest(name)
-      if (verbose) printText(jsonOf(await described(client, name, found), 4))
+      if (verbose) await printDescribed(client, name, found)
       else if (process.stdout.isTTY) printText(found.bytes.toString())
       else stdout.write(found.bytes)
     })
@@ -42,24 +42,33 @@ interface Descriptor {
   readonly platform?: unknown
 }
 
+/** An index that Strata takes leads to fewer. */
+const MAX_MANIFESTS = 10_000
+
 /**
  * What `docker manifest inspect -v` prints: an object, of an index one for each of its manifests.
+ * Each is printed as it comes: all of them together may have gigabytes.
  */
-async function described(client: Client, name: string, found: Manifest): Promise<unknown> {
+async function printDescribed(client: Client, name: string, found: Manifest): Promise<void> {
   const { bytes, mediaType, digest } = found
   const { manifests } = parsed(name, found)
-  if (!Array.isArray(manifests)) return oneOf(name, found, { mediaType, digest, size: bytes.length })
-  const all: object[] = []
+  if (!Array.isArray(manifests))
+    return printText(jsonOf(oneOf(name, found, { mediaType, digest, size: bytes.length }), 4))
+  if (manifests.length > MAX_MANIFESTS)
+    throw new CliError(`${name} names ${manifests.length} manifests; the limit is ${MAX_MANIFESTS}`)
+  let separator = '['
   for (const descriptor of manifests as Partial<Descriptor | null>[]) {
     const ref = `${name.split('@', 1)[0] ?? name}@${descriptor?.digest ?? ''}`
     try {
-      all.push(oneOf(ref, await client.manifest(ref), { ...descriptor }))
+      const one = jsonOf(oneOf(ref, await client.manifest(ref), { ...descriptor }), 4)
+      stdout.write(`${separator}\n    ${printableText(one).replaceAll('\n', '\n    ')}`)
+      separator = ','
     } catch (error) {
       if (!(error instanceof CliError && error.code === 'manifest_not_found')) throw error
       complain(`${ref} is not here`)
     }
   }
-  return all
+  printText(separator === '[' ? '[]' : '\n]')
 }
 
 /** By the media type, docker's name for the document. */
