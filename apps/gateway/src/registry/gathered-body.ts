@@ -8,7 +8,8 @@ export interface SlowestClient {
   readonly idleMs: number
   /**
    * How many bytes a second it has to send, on the average of the time in which this process waits
-   * for them, counted each time that this adds up to `idleMs`.
+   * for them, counted each time that this adds up to `idleMs`. A time in which the process stood
+   * still is none of that.
    */
   readonly bytesPerSecond: number
 }
@@ -18,6 +19,12 @@ export interface SlowestClient {
  * 64 KiB, and each write takes a trip to the thread pool. A body has two buffers of this size.
  */
 const GATHERED = 256 * 1024
+
+/**
+ * A wait is counted in parts of so many milliseconds, each as one however long it took: a process
+ * that stood still (SIGSTOP, a machine that sleeps) could read nothing, whatever came meanwhile.
+ */
+const PART_MS = 1_000
 
 /**
  * The bytes of a request's body, gathered into larger chunks. A chunk is lent: its memory is used
@@ -42,7 +49,8 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
   #came = 0
   #waitedMs = 0
   #waitsSince = 0
-  #silence: NodeJS.Timeout | undefined
+  /** How long the reader has waited since the last piece. */
+  #silentMs = 0
 
   /** @param length as the parser of the request enforces it, where it does */
   constructor(
@@ -86,8 +94,10 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
     this.#came += piece.length
     if (this.#wake) this.#expectRate()
     this.#put(piece)
-    if (!this.#isFull) this.#silence?.refresh()
-    else if (this.#wake) this.#wake()
+    // The part that is under way began before.
+    this.#silentMs = -this.#partMs
+    if (!this.#isFull) return
+    if (this.#wake) this.#wake()
     else this.request.pause()
   }
 
@@ -116,22 +126,40 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
     const { promise, resolve } = Promise.withResolvers<undefined>()
     const { idleMs } = this.slowest
     this.#waitsSince = performance.now()
-    this.#silence = setTimeout(
-      () => this.#end(new StrataError('request_timeout', `nothing came of the body for ${idleMs / 1000} seconds`)),
-      idleMs,
-    )
+    this.#silentMs = 0
+    const parts = setInterval(() => {
+      this.#waitedMs += this.#partMs
+      this.#waitsSince = performance.now()
+      this.#silentMs += this.#partMs
+      // A timer comes before what the kernel has, and `setImmediate` behind it.
+      if (this.#silentMs >= idleMs) setImmediate(() => this.#expectPiece())
+    }, this.#partMs)
     this.#wake = () => {
       this.#wake = undefined
       resolve(undefined)
     }
     await promise
-    clearTimeout(this.#silence)
-    this.#waitedMs += performance.now() - this.#waitsSince
+    clearInterval(parts)
+    this.#waitedMs += this.#partSince(performance.now())
+  }
+
+  get #partMs(): number {
+    return Math.min(PART_MS, this.slowest.idleMs)
+  }
+
+  #partSince(now: number): number {
+    return Math.min(now - this.#waitsSince, this.#partMs)
+  }
+
+  #expectPiece(): void {
+    const { idleMs } = this.slowest
+    if (this.#silentMs >= idleMs)
+      this.#end(new StrataError('request_timeout', `nothing came of the body for ${idleMs / 1000} seconds`))
   }
 
   #expectRate(): void {
     const now = performance.now()
-    const waited = this.#waitedMs + now - this.#waitsSince
+    const waited = this.#waitedMs + this.#partSince(now)
     if (waited < this.slowest.idleMs) return
     const { bytesPerSecond } = this.slowest
     if (this.#came < (bytesPerSecond * waited) / 1_000)

@@ -75,3 +75,31 @@ it('a client that sends a byte now and then has sent its last one, and one that 
   )
   expect(waited).toBe(1_000_000)
 })
+
+it('a time in which this process stood still is not the client’s, neither as silence nor in its rate', async () => {
+  const stoodStill = (milliseconds: number): void =>
+    void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+  let came = 0
+  await served(
+    async (incoming) => {
+      for await (const bytes of chunkOf(incoming, { idleMs: 300, bytesPerSecond: 1_000 })!.source) came += bytes.length
+    },
+    (client) => {
+      client.once('socket', (socket) => {
+        socket.once('connect', () => {
+          let left = 2
+          const send = (): void => {
+            // The kernel has it before this process stands still.
+            client.write(Buffer.alloc(2_500), () => {
+              stoodStill(3_000)
+              if (--left > 0) setTimeout(send, 10)
+              else client.end()
+            })
+          }
+          setTimeout(send, 10)
+        })
+      })
+    },
+  )
+  expect(came).toBe(5_000)
+}, 60_000)

@@ -77,3 +77,27 @@ it('cuts off one that takes nothing for the time of a window, whatever it is of'
   vi.advanceTimersByTime(1.5 * MINUTE)
   expect(cut).toHaveBeenCalled()
 })
+
+it('leaves one that took all it could while this process stood still', () => {
+  const idle = answerOf(3 * KIB * KIB, { isEnded: false })
+  const slow = answerOf(3 * KIB * KIB)
+  const now = performance.now.bind(performance)
+  const stopped = vi.spyOn(performance, 'now')
+  const takeFor = (seconds: number): void => {
+    for (let at = 0; at < seconds; at += 15) {
+      vi.advanceTimersByTime(15_000)
+      slow.take(16 * KIB)
+    }
+  }
+  takeFor(45)
+  idle.take(1)
+  for (const minutes of [2, 3]) {
+    stopped.mockImplementation(() => now() + (minutes - 1) * MINUTE)
+    takeFor(45)
+    idle.take(1)
+  }
+  expect(cut).not.toHaveBeenCalled()
+  vi.advanceTimersByTime(1.5 * MINUTE)
+  expect(cut).toHaveBeenCalled()
+  stopped.mockRestore()
+})

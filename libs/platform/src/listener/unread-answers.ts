@@ -27,6 +27,8 @@ const LEAST_RATE = 1024
  * - A window has at least `unreadMs`. It ends when the client takes something, because the kernel
  *   takes bytes in lumps that may be a minute of a slow line: the average from lump to lump is the
  *   client's, and any other is not. One look is taken off, since a lump is seen that much later.
+ * - A look that comes late shows that this process stood still (SIGSTOP, a machine that sleeps). It
+ *   gave the kernel nothing in that time, so the time is none of the client's.
  *
  * `socket.setTimeout` does not do this: any byte that the client sends counts there, so a client
  * could hold its answers for ever with an empty line a minute. `socket.bytesWritten` does not
@@ -36,6 +38,8 @@ export class UnreadAnswers {
   readonly #watched = new Set<Connection>()
   readonly #lookMs: number
   readonly #timer: NodeJS.Timeout
+  #lookedAt = performance.now()
+  #stoodStillMs = 0
 
   /**
    * @param cut ends a connection: by a reset if it can be reset, so that the kernel drops what it
@@ -50,7 +54,7 @@ export class UnreadAnswers {
   }
 
   watch(connection: Connection): void {
-    connection.taken = { bytes: 0, at: performance.now() }
+    connection.taken = { bytes: 0, at: performance.now() - this.#stoodStillMs }
     connection.window = undefined
     this.#watched.add(connection)
   }
@@ -64,7 +68,11 @@ export class UnreadAnswers {
   }
 
   #look(): void {
-    const now = performance.now()
+    const lookedAt = performance.now()
+    const sinceLast = lookedAt - this.#lookedAt
+    if (sinceLast > 1.5 * this.#lookMs) this.#stoodStillMs += sinceLast
+    this.#lookedAt = lookedAt
+    const now = lookedAt - this.#stoodStillMs
     for (const connection of this.#watched) {
       const { bytesWritten: given, writeQueueSize: left } = (connection.socket as Internals)._handle ?? {}
       if (typeof given !== 'number' || typeof left !== 'number') continue
