@@ -47,13 +47,38 @@ it('refuses what does not fit beside those that are being sent, and takes it whe
 it('counts what is no manifest with them', async () => {
   const memory = new AnswerMemory(250 * KIB)
   ;(await hold(memory, a)).release()
-  const pages = [memory.own(Buffer.alloc(100 * KIB)), memory.own(Buffer.alloc(150 * KIB))]
+  const own = (bytes: number) => memory.page(0, () => Promise.resolve(Buffer.alloc(bytes)))
+  const pages = [await own(100 * KIB), await own(150 * KIB)]
   await expect(hold(memory, a)).rejects.toMatchObject({ code: 'overloaded' })
-  expect(() => memory.own(Buffer.alloc(1))).toThrow(/this page has no room/)
+  await expect(own(1)).rejects.toThrow(/this page has no room/)
   pages[1]!.release()
   pages[1]!.release()
   ;(await hold(memory, a)).release()
-  expect(() => memory.own(Buffer.alloc(151 * KIB))).toThrow()
+  await expect(own(151 * KIB)).rejects.toThrow()
+})
+
+it('counts a page before it is made', async () => {
+  const memory = new AnswerMemory(250 * KIB)
+  const build = vi.fn(() => Promise.resolve(Buffer.alloc(10)))
+  const made = Promise.withResolvers<Buffer>()
+  const page = memory.page(150 * KIB, (count) => {
+    count(50 * KIB)
+    return made.promise
+  })
+  await expect(memory.page(51 * KIB, build)).rejects.toMatchObject({ code: 'overloaded' })
+  expect(build).not.toHaveBeenCalled()
+  const tooMuch = memory.page(10 * KIB, (count) => {
+    for (let at = 0; at < 5; at++) count(10 * KIB)
+    return build()
+  })
+  await expect(tooMuch).rejects.toMatchObject({ code: 'overloaded' })
+  await expect(memory.page(50 * KIB, () => Promise.reject(new Error('away')))).rejects.toThrow('away')
+  made.resolve(Buffer.alloc(10))
+  const { release } = await page
+  // It has what it takes, and no more.
+  ;(await memory.page(249 * KIB, build)).release()
+  release()
+  ;(await memory.page(250 * KIB, build)).release()
 })
 
 it('breaks off what is sent for more than 10 s, the oldest first, where another has no room', async () => {

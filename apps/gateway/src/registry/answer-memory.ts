@@ -33,6 +33,9 @@ export interface HeldBytes {
   readonly onCut: (cut: () => void) => void
 }
 
+/** Counts bytes that are about to be held. @throws StrataError `overloaded` if there is no room */
+export type CountBytes = (bytes: number) => void
+
 /**
  * The bytes of manifests and lists that are on their way to clients, and of manifests that were
  * sent last.
@@ -41,7 +44,7 @@ export interface HeldBytes {
  * referrers has up to 4 MiB. So all of them have a bound together.
  *
  * Laws
- * - All of them take at most `limit` bytes together.
+ * - All of them take at most `limit` bytes together. Each is counted before it is read or made.
  * - A manifest is here once, however many clients it is sent to, and is read once by all that ask
  *   for it at the same time.
  * - A manifest that no answer uses makes room for others, the one that was used longest ago first.
@@ -89,8 +92,30 @@ export class AnswerMemory {
     }
   }
 
+  /**
+   * A page of a list, for one answer alone. It has its memory before it is made: `expected` bytes,
+   * and what `build` counts beside them. Afterwards it has what it takes.
+   * @throws StrataError `overloaded`, also by `count`; what `build` throws
+   */
+  async page(expected: number, build: (count: CountBytes) => Promise<Buffer>): Promise<HeldBytes> {
+    let held = 0
+    const count: CountBytes = (bytes) => {
+      this.#makeRoom('this page', bytes)
+      this.#held += bytes
+      held += bytes
+    }
+    let bytes: Buffer
+    try {
+      count(expected)
+      bytes = await build(count)
+    } finally {
+      this.#held -= held
+    }
+    return this.#own(bytes)
+  }
+
   /** Bytes of one answer alone. @throws StrataError `overloaded` */
-  own(bytes: Buffer): HeldBytes {
+  #own(bytes: Buffer): HeldBytes {
     this.#makeRoom('this page', bytes.length)
     const page: Entry = { cost: bytes.length, users: new Set() }
     this.#pages.add(page)

@@ -10,7 +10,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { GATEWAY_CONFIG, type GatewayConfig } from '../config.js'
 import { matches, sendRanged } from '../ranged-body.js'
 import { isAccepted } from './accept.js'
-import { releaseOnceClosed } from './answer-memory.js'
+import { releaseOnceClosed, type CountBytes } from './answer-memory.js'
 import { digestIn, manifestReferenceOf, nameOf, repositoryOf, tagIn } from './names.js'
 import { registryErrors } from './errors.js'
 import type { SlowestClient } from './gathered-body.js'
@@ -86,30 +86,41 @@ export class RegistryController {
 
   async #catalog({ query }: Call, reply: FastifyReply): Promise<void> {
     const { limit, last } = pageIn(query)
-    const { repositories, next } = await this.registry.catalog(limit, last === undefined ? last : repositoryOf(last))
-    if (next !== undefined) void reply.header('link', linkTo('/v2/_catalog', { n: limit, last: nameOf(next) }))
-    await this.#json(reply, { repositories: repositories.map(nameOf) })
+    const after = last === undefined ? last : repositoryOf(last)
+    await this.#page(reply, limit, async () => {
+      const { repositories, next } = await this.registry.catalog(limit, after)
+      if (next !== undefined) void reply.header('link', linkTo('/v2/_catalog', { n: limit, last: nameOf(next) }))
+      return { repositories: repositories.map(nameOf) }
+    })
   }
 
   async #tags({ name, query }: Call, reply: FastifyReply): Promise<void> {
     const page = pageIn(query)
-    const { tags, next } = await this.registry.tags(repositoryOf(name), page)
-    if (next !== undefined) void reply.header('link', linkTo(`/v2/${name}/tags/list`, { n: page.limit, last: next }))
-    await this.#json(reply, { name, tags })
+    const repository = repositoryOf(name)
+    await this.#page(reply, page.limit, async () => {
+      const { tags, next } = await this.registry.tags(repository, page)
+      if (next !== undefined) void reply.header('link', linkTo(`/v2/${name}/tags/list`, { n: page.limit, last: next }))
+      return { name, tags }
+    })
   }
 
-  async #referrers({ name, last, query }: Call, reply: FastifyReply): Promise<void> {
-    const subject = digestIn(last)
+  async #referrers({ name, last: digest, query }: Call, reply: FastifyReply): Promise<void> {
+    const subject = digestIn(digest)
     const artifactType = query.get('artifactType') ?? undefined
-    const { limit, last: after } = pageIn(query)
-    const { referrers, next } = await this.registry.referrers(repositoryOf(name), subject, limit, {
-      artifactType,
-      after: after === undefined ? after : digestIn(after),
-    })
+    const { limit, last } = pageIn(query)
+    const [repository, after] = [repositoryOf(name), last === undefined ? last : digestIn(last)]
     if (artifactType !== undefined) void reply.header('oci-filters-applied', 'artifactType')
-    if (next !== undefined)
-      void reply.header('link', linkTo(`/v2/${name}/referrers/${subject}`, { artifactType, n: limit, last: next }))
-    await this.#json(reply, { schemaVersion: 2, mediaType: MEDIA.index, manifests: referrers }, MEDIA.index)
+    const build = async (count: CountBytes): Promise<object> => {
+      const { referrers, next } = await this.registry.referrers(repository, subject, limit, {
+        artifactType,
+        after,
+        count,
+      })
+      if (next !== undefined)
+        void reply.header('link', linkTo(`/v2/${name}/referrers/${subject}`, { artifactType, n: limit, last: next }))
+      return { schemaVersion: 2, mediaType: MEDIA.index, manifests: referrers }
+    }
+    await this.#page(reply, 0, build, MEDIA.index)
   }
 
   async #manifest({ name, last }: Call, { method, headers }: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -258,8 +269,13 @@ export class RegistryController {
   }
 
   /** As bytes: Fastify gives a text's type a `charset`, which registries leave out. */
-  async #json(reply: FastifyReply, body: object, type = 'application/json'): Promise<void> {
-    const held = this.registry.answer(Buffer.from(JSON.stringify(body)))
+  async #page(
+    reply: FastifyReply,
+    names: number,
+    build: (count: CountBytes) => Promise<object>,
+    type = 'application/json',
+  ): Promise<void> {
+    const held = await this.registry.page(names, build)
     releaseOnceClosed(held, reply.raw)
     await reply.header('content-type', type).send(held.bytes)
   }

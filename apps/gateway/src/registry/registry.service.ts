@@ -6,7 +6,7 @@ import { cacheObserver, type ServiceMetrics } from '@strata/platform'
 import { BlobStore, OBJECT_STORE, type ByteRange, type ObjectStore, type PresignedReads } from '@strata/store'
 import { GATEWAY_CONFIG, METRICS, type GatewayConfig } from '../config.js'
 import type { BodyPart } from '../send-parts.js'
-import { AnswerMemory, type HeldBytes } from './answer-memory.js'
+import { AnswerMemory, type CountBytes, type HeldBytes } from './answer-memory.js'
 import type { ManifestReference } from './names.js'
 import type { PageQuery } from './page.js'
 
@@ -14,6 +14,10 @@ import type { PageQuery } from './page.js'
 export const PUBLIC_READS = Symbol('public reads')
 
 const MEBIBYTE = 1024 * 1024
+/** What a name takes in a page at most: a repository's has 255 characters. */
+const NAME_BYTES = 300
+/** What a page has beside its entries. */
+const PAGE_BYTES = 1024
 
 /** A manifest as it is served. */
 export interface ServedManifest {
@@ -123,11 +127,14 @@ export class RegistryService {
   }
 
   /**
-   * Bytes of an answer that is no manifest. They count until the caller releases them.
-   * @throws StrataError `overloaded` if slow clients hold too much
+   * A page of a list as JSON: of so many names, and of what `build` counts beside them. Its bytes
+   * count from before it is made until the caller releases them.
+   * @throws StrataError `overloaded` if slow clients hold too much; what `build` throws
    */
-  answer(bytes: Buffer): HeldBytes {
-    return this.#answers.own(bytes)
+  async page(names: number, build: (count: CountBytes) => Promise<object>): Promise<HeldBytes> {
+    return this.#answers.page(names * NAME_BYTES + PAGE_BYTES, async (count) =>
+      Buffer.from(JSON.stringify(await build(count))),
+    )
   }
 
   /** @throws StrataError `blob_not_found` */
@@ -158,14 +165,19 @@ export class RegistryService {
 
   /**
    * At most `limit` referrers of a subject, whether or not it is there; `next` if more may follow.
+   * `count` gets the bytes of each before it is kept.
    */
   async referrers(
     repository: Repository,
     subject: Digest,
     limit: number,
-    { after, artifactType }: { readonly after?: Digest | undefined; readonly artifactType?: string | undefined },
+    options: {
+      readonly after?: Digest | undefined
+      readonly artifactType?: string | undefined
+      readonly count: CountBytes
+    },
   ): Promise<{ readonly referrers: readonly Referrer[]; readonly next?: Digest }> {
-    return this.repositories.referrers.page(repository, subject, limit, { after, artifactType })
+    return this.repositories.referrers.page(repository, subject, limit, options)
   }
 
   async #find(repository: Repository, reference: ManifestReference): Promise<ServedManifest> {

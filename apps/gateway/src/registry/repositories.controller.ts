@@ -5,7 +5,7 @@ import { MEDIA } from '@strata/oci'
 import type { FastifyReply } from 'fastify'
 import type { z } from 'zod'
 import { Endpoint } from '../endpoint.js'
-import { releaseOnceClosed } from './answer-memory.js'
+import { releaseOnceClosed, type CountBytes } from './answer-memory.js'
 import { namedManifest, nameOf, repositoryOf } from './names.js'
 import { RegistryService } from './registry.service.js'
 import { warningOf } from './warning.js'
@@ -23,10 +23,13 @@ export class RepositoriesController {
     @Query({ schema: API.listRepositories.query }) { limit, after }: z.infer<typeof API.listRepositories.query>,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    const { repositories, next } = await this.registry.catalog(limit, after === undefined ? after : repositoryOf(after))
-    await this.#json<RepositoryList>(reply, {
-      repositories: repositories.map((repository) => ({ name: nameOf(repository) })),
-      ...(next === undefined ? {} : { next: nameOf(next) }),
+    const last = after === undefined ? after : repositoryOf(after)
+    await this.#page<RepositoryList>(reply, limit, async () => {
+      const { repositories, next } = await this.registry.catalog(limit, last)
+      return {
+        repositories: repositories.map((repository) => ({ name: nameOf(repository) })),
+        ...(next === undefined ? {} : { next: nameOf(next) }),
+      }
     })
   }
 
@@ -37,11 +40,9 @@ export class RepositoriesController {
     @Res() reply: FastifyReply,
   ): Promise<void> {
     const repository = repositoryOf(name)
-    const { tags, ...rest } = await this.registry.tags(repository, { limit, last: after })
-    await this.#json<TagList>(reply, {
-      repository: nameOf(repository),
-      tags: tags.map((tag) => ({ name: tag })),
-      ...rest,
+    await this.#page<TagList>(reply, limit, async () => {
+      const { tags, ...rest } = await this.registry.tags(repository, { limit, last: after })
+      return { repository: nameOf(repository), tags: tags.map((tag) => ({ name: tag })), ...rest }
     })
   }
 
@@ -95,21 +96,31 @@ export class RepositoriesController {
       'digest' in reference
         ? reference.digest
         : (await this.registry.manifest(repository, reference, () => false)).digest
-    const { referrers, ...rest } = await this.registry.referrers(repository, subject, limit, { after, artifactType })
-    await this.#json<ReferrerList>(reply, {
-      subject,
-      referrers: referrers.map(({ artifactType: type, annotations, ...one }) => ({
-        ...one,
-        ...(type === undefined ? {} : { artifactType: type }),
-        annotations: { ...annotations },
-      })),
-      ...rest,
+    await this.#page<ReferrerList>(reply, 0, async (count) => {
+      const { referrers, ...rest } = await this.registry.referrers(repository, subject, limit, {
+        after,
+        artifactType,
+        count,
+      })
+      return {
+        subject,
+        referrers: referrers.map(({ artifactType: type, annotations, ...one }) => ({
+          ...one,
+          ...(type === undefined ? {} : { artifactType: type }),
+          annotations: { ...annotations },
+        })),
+        ...rest,
+      }
     })
   }
 
   /** A page counts with those of `/v2/` until its client has it, or is gone. */
-  async #json<T extends RepositoryList | TagList | ReferrerList>(reply: FastifyReply, page: T): Promise<void> {
-    const held = this.registry.answer(Buffer.from(JSON.stringify(page)))
+  async #page<T extends RepositoryList | TagList | ReferrerList>(
+    reply: FastifyReply,
+    names: number,
+    build: (count: CountBytes) => Promise<T>,
+  ): Promise<void> {
+    const held = await this.registry.page(names, build)
     releaseOnceClosed(held, reply.raw)
     await reply.header('content-type', 'application/json; charset=utf-8').send(held.bytes)
   }

@@ -38,13 +38,17 @@ export class Referrers {
   /**
    * At most `limit` referrers behind `after`, in the order of their digests; `next` if more may
    * follow. A page has at most `MAX_PAGE` referrers and 4 MiB. With `artifactType` only those of
-   * that type, so that a page may have fewer, even none.
+   * that type, so that a page may have fewer, even none. `count` gets the bytes of each as JSON.
    */
   async page(
     repository: Repository,
     subject: Digest,
     limit: number,
-    { after, artifactType }: { after?: Digest | undefined; artifactType?: string | undefined } = {},
+    {
+      after,
+      artifactType,
+      count = () => undefined,
+    }: { after?: Digest | undefined; artifactType?: string | undefined; count?: (bytes: number) => void } = {},
   ): Promise<{ readonly referrers: readonly Referrer[]; readonly next?: Digest }> {
     const { names } = this.parts
     const { digests, ...rest } = await names.mayReferTo(repository, subject, Math.min(limit, MAX_PAGE), after)
@@ -56,8 +60,10 @@ export class Referrers {
       const found = await Promise.all(some.map((digest) => this.#find(repository, subject, digest, artifactType)))
       for (const [i, referrer] of found.entries()) {
         if (referrer) {
-          bytes += Buffer.byteLength(JSON.stringify(referrer))
+          const size = Buffer.byteLength(JSON.stringify(referrer))
+          bytes += size
           if (bytes > MAX_PAGE_BYTES && referrers.length > 0 && last) return { referrers, next: last }
+          count(size)
           referrers.push(referrer)
         }
         last = some[i]
