@@ -12,12 +12,18 @@ const O_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY
  * flock on it as long as it lives. So the next process that opens the store recognises folders
  * without an owner and deletes them. (A pid would not do: several pid namespaces may share a
  * store.)
+ *
+ * A disk may be so full that it has no room for a folder. The store must open there all the same,
+ * so that a collection can make room: until there is some, the files lie beside the folders. The
+ * next process that opens the store deletes them. So a write that is under way then fails, and a
+ * file that is on its way out is gone.
  */
 export class Scratch {
   #next = 0
+  readonly #id = randomUUID()
   private constructor(
-    readonly folder: string,
-    private readonly fd: number,
+    private readonly parent: string,
+    private own: OwnFolder | undefined,
   ) {}
 
   static async open(parent: string): Promise<Scratch> {
@@ -28,11 +34,7 @@ export class Scratch {
     try {
       while (!flock(gate, 'ex', { nonblock: true })) await delay(5)
       for (const name of readdirSync(parent)) removeIfDead(join(parent, name))
-      const folder = join(parent, randomUUID())
-      mkdirSync(folder, { mode: 0o700 })
-      const fd = openSync(folder, O_FOLDER)
-      flock(fd, 'ex', { nonblock: true })
-      return new Scratch(folder, fd)
+      return new Scratch(parent, makeOwn(parent))
     } finally {
       closeSync(gate)
     }
@@ -40,13 +42,45 @@ export class Scratch {
 
   /** A path that was never used. */
   path(): string {
-    return join(this.folder, String(this.#next++))
+    this.own ??= this.#makeLate()
+    const name = String(this.#next++)
+    return this.own ? join(this.own.folder, name) : join(this.parent, `${this.#id}.${name}`)
   }
 
   close(): void {
-    rmSync(this.folder, { recursive: true, force: true })
-    closeSync(this.fd)
+    if (!this.own) return
+    rmSync(this.own.folder, { recursive: true, force: true })
+    closeSync(this.own.fd)
   }
+
+  #makeLate(): OwnFolder | undefined {
+    const gate = openSync(this.parent, O_FOLDER)
+    try {
+      return flock(gate, 'ex', { nonblock: true }) ? makeOwn(this.parent) : undefined
+    } finally {
+      closeSync(gate)
+    }
+  }
+}
+
+/** `fd` holds the lock. */
+interface OwnFolder {
+  readonly folder: string
+  readonly fd: number
+}
+
+/** Under the gate's lock. `undefined`: the disk has no room for a folder. */
+function makeOwn(parent: string): OwnFolder | undefined {
+  const folder = join(parent, randomUUID())
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    if (isErrno(error, 'ENOSPC')) return undefined
+    throw error
+  }
+  const fd = openSync(folder, O_FOLDER)
+  flock(fd, 'ex', { nonblock: true })
+  return { folder, fd }
 }
 
 function removeIfDead(folder: string): void {
