@@ -92,7 +92,7 @@ it('breaks off what is sent for more than 10 s, the oldest first, where another 
       release()
     })
   }
-  await send('page', memory.own(Buffer.alloc(50 * KIB)))
+  await send('page', await memory.page(0, () => Promise.resolve(Buffer.alloc(50 * KIB))))
   now = 1_000
   await send('a', hold(memory, a))
   now = 9_000
@@ -106,8 +106,8 @@ it('breaks off what is sent for more than 10 s, the oldest first, where another 
   await send('c', hold(memory, c))
   expect(cuts).toEqual(['page', 'a', 'a too'])
   // b and c, and what is left of 260 KiB.
-  expect(() => memory.own(Buffer.alloc(60 * KIB))).toThrow()
-  memory.own(Buffer.alloc(50 * KIB))
+  await expect(memory.page(60 * KIB, () => Promise.resolve(Buffer.alloc(0)))).rejects.toThrow()
+  await memory.page(0, () => Promise.resolve(Buffer.alloc(50 * KIB)))
   now = 18_999
   await expect(hold(memory, a)).rejects.toMatchObject({ code: 'overloaded' })
   now = 19_000

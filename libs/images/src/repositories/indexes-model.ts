@@ -2,9 +2,9 @@ import { explore, type Model, type Verdict } from '@strata/base/testing'
 
 /**
  * A model for indexes-model.spec.ts of the law of `Indexes` that a child which was deleted does not
- * come back. It is small enough to try every interleaving: two clients put an index and set the same
- * tag to it; a third one deletes its child by the digest. Each of them may die at any step. One step
- * here is one request to the store.
+ * come back. It is small enough to try every interleaving: two clients put an index and set the
+ * same tag to it; a third one deletes its child by the digest. Each of them may die at any step.
+ * One step here is one request to the store.
  *
  * The laws:
  * - when the delete was answered, the index's record does not have the child;

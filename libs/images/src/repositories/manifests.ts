@@ -22,8 +22,8 @@ const HOLDS_AT_ONCE = 16
 const HOLDS_OF_ONE_AT_ONCE = 4
 
 /**
- * Layers that a manifest may lack, if it may lack any (`MayLack`). Whatever shows or counts the image
- * looks for each of them. An image that can be launched has no more layers (`IMAGE_LIMITS`).
+ * Layers that a manifest may lack, if it may lack any (`MayLack`). Whatever shows or counts the
+ * image looks for each of them. An image that can be launched has no more layers (`IMAGE_LIMITS`).
  */
 export const MAX_ABSENT_LAYERS = 500
 

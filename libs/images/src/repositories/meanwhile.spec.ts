@@ -107,13 +107,13 @@ describe.each(STORE_KINDS)('what others do meanwhile on %s', (kind) => {
         const repository = repositoryOf(`team/app${at}`)
         for (const image of [amd, arm]) await client.push(repository, image)
         if (isThere) await client.push(repository, index, 'old')
-        let isDeleted = false
+        const deleted = { is: false }
         const meanwhile = beforeCall(store, at, async () => {
-          isDeleted = true
+          deleted.is = true
           expect(await manifests.delete(repository, arm.manifest.digest)).toBe(true)
         })
         await put(meanwhile, repository)
-        if (!isDeleted) {
+        if (!deleted.is) {
           expect(at).toBeGreaterThan(20)
           break
         }
