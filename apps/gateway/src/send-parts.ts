@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { orAborted, StrataError } from '@strata/base'
-import { hasRoomSoon, sendFile } from '@strata/linux'
+import { sendFile } from '@strata/linux'
 import { countSent } from '@strata/platform'
 import type { FilePart } from '@strata/store'
 
@@ -31,10 +31,9 @@ const READ = 256 * 1024
  * processor time. Over TLS they are read.
  *
  * **How it waits for a client** that reads slower than the disk. The socket is full when it takes
- * less than it was given. A thread waits some milliseconds for a client that is fast
- * (`hasRoomSoon`). Otherwise the next bytes of the file are read and written through Node. Node
+ * less than it was given. Then the next bytes of the file are read and written through Node. Node
  * reports the end of that write when the kernel has taken all of it, so there is room again. No
- * thread waits for a slow client, and whoever watches Node's write (`STRATA_UNREAD_TIMEOUT_MS`)
+ * thread waits, nothing is polled, and whoever watches Node's write (`STRATA_UNREAD_TIMEOUT_MS`)
  * sees a client that takes nothing.
  *
  * Each part is lent: the next one is asked for when the kernel has all of the one before. So bytes
@@ -64,12 +63,11 @@ async function sendFilePart({ file, start, end }: FilePart, response: ServerResp
     for (let isFull = false; at < end && !isFull;) {
       gone.throwIfAborted()
       const wanted = Math.min(end - at, SEND)
-      const { socket } = response
-      const sent = socket ? await sendFile(socket, file.fd, at, wanted) : undefined
-      if (!socket || sent === undefined) return sendStream({ file, start: at, end }, response, gone)
+      const sent = response.socket ? await sendFile(response.socket, file.fd, at, wanted) : undefined
+      if (sent === undefined) return sendStream({ file, start: at, end }, response, gone)
       countSent(response.req, sent)
       at += sent
-      isFull = sent < wanted && !(sent > 0 && (await hasRoomSoon(socket)))
+      isFull = sent < wanted
     }
   }
 }

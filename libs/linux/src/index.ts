@@ -1,9 +1,8 @@
 /**
- * System calls that Node lacks, as synchronous functions; only `reap`, `umountApart`, `sendFile`
- * and `hasRoomSoon` wait without keeping the thread. What fails throws a SystemError whose `code`
- * is the errno's name. `own-files` is no call but how the files are read that a service keeps for
- * itself. Paths are text or bytes; no function follows a symbolic link at the end of a path unless
- * it says so.
+ * System calls that Node lacks, as synchronous functions; only `reap`, `umountApart` and `sendFile`
+ * wait without keeping the thread. What fails throws a SystemError whose `code` is the errno's
+ * name. `own-files` is no call but how the files are read that a service keeps for itself. Paths
+ * are text or bytes; no function follows a symbolic link at the end of a path unless it says so.
  */
 export { SystemError } from './libc.js'
 export * from './processes/boot-id.js'

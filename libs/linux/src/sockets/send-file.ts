@@ -4,8 +4,6 @@ import { bindInPool } from '../libc.js'
 import { duplicate, systemSocketOf } from './socket.js'
 
 const sendfile = bindInPool('sendfile64', ['int', 'int', 'ptr', 'ulong'], 'long')
-const poll = bindInPool('poll', ['ptr', 'ulong', 'int'])
-const POLLOUT = 4
 
 /**
  * Calls that are under way at once, of all sockets of the process. Half of the threads of Node's
@@ -15,13 +13,7 @@ const AT_ONCE = 2
 /** EINVAL, ENOSYS, EOVERFLOW, EOPNOTSUPP: not of this file, or not to this socket. */
 const CANNOT_SEND: ReadonlySet<number> = new Set([22, 38, 75, 95])
 
-/** How long `hasRoomSoon` waits. A client on a line of 2 Gbit/s has taken a MiB by then. */
-const SOON_MS = 5
-/** Clients that it waits for at once. With `AT_ONCE` calls a thread of the pool's stays free. */
-const WAITED_AT_ONCE = 1
-
 let underWay = 0
-let waitedFor = 0
 const waiting: (() => void)[] = []
 
 /**
@@ -68,29 +60,5 @@ export async function sendFile(
     const next = waiting.shift()
     if (next) next()
     else underWay--
-  }
-}
-
-/**
- * Waits a moment for a client that is fast: until the kernel says that its socket has room, which
- * it does when a third of its buffer is free. `false`: it has none, or is broken, or a thread waits
- * for another client already. The caller then waits by writing through Node.
- *
- * A short wait costs a thread of Node's pool. Only one waits, so that slow clients keep nobody.
- */
-export async function hasRoomSoon(socket: Socket): Promise<boolean> {
-  const system = waitedFor < WAITED_AT_ONCE ? systemSocketOf(socket) : undefined
-  if (system === undefined) return false
-  const own = duplicate(system.fd)
-  waitedFor++
-  try {
-    const wanted = Buffer.alloc(8)
-    wanted.writeInt32LE(own, 0)
-    wanted.writeInt16LE(POLLOUT, 4)
-    const { result } = await poll(wanted, 1, SOON_MS)
-    return result > 0 && wanted.readInt16LE(6) === POLLOUT
-  } finally {
-    closeSync(own)
-    waitedFor--
   }
 }
