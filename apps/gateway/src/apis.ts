@@ -1,8 +1,9 @@
 import { Module, type DynamicModule } from '@nestjs/common'
-import type { ServiceMetrics } from '@strata/platform'
+import type { ServiceMetrics, Tree } from '@strata/platform'
 import type { GatewayConfig } from './config.js'
 import { GatewayModule } from './gateway.module.js'
-import { RegistryController } from './registry/registry.controller.js'
+import { registryErrors } from './registry/errors.js'
+import { RegistryApi } from './registry/registry-api.js'
 import { MetricsController } from './system/metrics.controller.js'
 
 @Module({})
@@ -13,6 +14,10 @@ export function apis(config: GatewayConfig, metrics: ServiceMetrics): DynamicMod
   return {
     module: Apis,
     imports: [GatewayModule.register(config, metrics)],
-    controllers: [RegistryController, MetricsController],
+    controllers: [MetricsController],
+    providers: [RegistryApi],
   }
 }
+
+/** What the application serves past the framework. */
+export const TREES: readonly Tree[] = [{ prefix: '/v2', form: registryErrors, server: RegistryApi }]

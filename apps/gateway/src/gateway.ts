@@ -17,8 +17,7 @@ import {
 import { gatewayAuthentication } from './authentication.js'
 import { gatewayConfigSchema, type GatewayConfig } from './config.js'
 import { serveDocs } from './docs.js'
-import { apis } from './apis.js'
-import { registryErrors } from './registry/errors.js'
+import { apis, TREES } from './apis.js'
 
 /** The service for `runService` and `strata up`: name, configuration and start. */
 export const gateway: Service<typeof gatewayConfigSchema> = {
@@ -40,7 +39,7 @@ async function startGateway(config: GatewayConfig, metrics: ServiceMetrics): Pro
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
     jsonTypes: [DESCRIPTOR_TYPE],
-    errorTrees: [{ prefix: '/v2', form: registryErrors }],
+    trees: TREES,
     metrics,
     prepare: serveDocs,
   })

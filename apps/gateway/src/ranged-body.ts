@@ -1,8 +1,7 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Logger } from '@nestjs/common'
 import { StrataError } from '@strata/base'
 import { closedSignal } from '@strata/platform'
-import type { FastifyReply } from 'fastify'
 import { requestedRange } from './byte-range.js'
 import { lengthOf, sendParts, type BodyPart } from './send-parts.js'
 
@@ -33,8 +32,7 @@ const LEAD_BYTES = 64 * 1024
  * connection that breaks.
  * @throws StrataError what `parts` throws before that; `corrupt` if a blob is not in the store
  */
-export async function sendRanged(request: IncomingMessage, reply: FastifyReply, body: RangedBody): Promise<void> {
-  const response = reply.raw
+export async function sendRanged(request: IncomingMessage, response: ServerResponse, body: RangedBody): Promise<void> {
   const gone = closedSignal(response)
   if (gone.aborted) return
   const { size } = body
@@ -49,12 +47,10 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
     ...body.headers,
   }
   if (matches(ifNoneMatch, etag)) {
-    reply.hijack()
     response.writeHead(304, common).end()
     return
   }
   if (range === 'unsatisfiable') {
-    reply.hijack()
     response.writeHead(416, { ...common, 'content-range': `bytes */${size}`, 'content-length': 0 }).end()
     return
   }
@@ -62,7 +58,6 @@ export async function sendRanged(request: IncomingMessage, reply: FastifyReply, 
   const isEmpty = request.method === 'HEAD' || start === end
   const parts = body.parts({ start, end })[Symbol.asyncIterator]()
   const lead = isEmpty ? [] : await leadOf(parts)
-  reply.hijack()
   response.writeHead(range ? 206 : 200, {
     ...common,
     'content-length': end - start,

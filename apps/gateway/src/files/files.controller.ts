@@ -45,7 +45,7 @@ export class FilesController {
       // `strata cat` may write into a pager that stops reading. Meanwhile this request holds one
       // blob open.
       letClientPause(raw)
-      await sendRanged(raw, reply, body)
+      await sendRanged(raw, reply.raw, body)
     })
   }
 
@@ -83,6 +83,6 @@ export class FilesController {
     @Req() { raw }: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    await this.files.export(image, closedSignal(reply.raw), (body) => sendRanged(raw, reply, body))
+    await this.files.export(image, closedSignal(reply.raw), (body) => sendRanged(raw, reply.raw, body))
   }
 }

@@ -182,6 +182,6 @@ export class ImagesController {
     @Req() { raw }: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    await this.images.archive(query, (body) => sendRanged(raw, reply, body))
+    await this.images.archive(query, (body) => sendRanged(raw, reply.raw, body))
   }
 }

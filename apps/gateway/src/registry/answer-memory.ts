@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { StrataError } from '@strata/base'
 import type { Digest } from '@strata/oci'
-import { closedSignal } from '@strata/platform'
+import { onceClosed } from '@strata/platform'
 
 /** What an entry takes beside its bytes. */
 const ENTRY_BYTES = 512
@@ -192,9 +192,7 @@ export class AnswerMemory {
 /** Releases the bytes when the answer is sent, or its client has left. */
 export function releaseOnceClosed({ release, onCut }: HeldBytes, response: ServerResponse): void {
   onCut(() => response.destroy())
-  const closed = closedSignal(response)
-  if (closed.aborted) release()
-  else closed.addEventListener('abort', release, { once: true })
+  onceClosed(response, release)
 }
 
 /** A small buffer may be a part of one that Node shares among many, and would keep all of it. */

@@ -15,10 +15,9 @@ import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, freshDataKey, Leases, openStore, type ObjectStore } from '@strata/store'
 import { TestS3, whyNoTestS3 } from '@strata/store/testing'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { apis } from '../apis.js'
+import { apis, TREES } from '../apis.js'
 import { gatewayAuthentication } from '../authentication.js'
 import { gatewayConfigSchema } from '../config.js'
-import { registryErrors } from './errors.js'
 
 /*
  * Pulls from an S3 server that clients reach by another name than the gateway.
@@ -71,7 +70,7 @@ beforeAll(async () => {
   const made = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
-    errorTrees: [{ prefix: '/v2', form: registryErrors }],
+    trees: TREES,
     metrics,
   })
   app = made.app

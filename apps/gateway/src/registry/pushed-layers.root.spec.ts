@@ -10,10 +10,9 @@ import { QueueClient, QUEUES } from '@strata/queue'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, keys, openStore, type ObjectStore } from '@strata/store'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { apis } from '../apis.js'
+import { apis, TREES } from '../apis.js'
 import { gatewayAuthentication } from '../authentication.js'
 import { gatewayConfigSchema } from '../config.js'
-import { registryErrors } from './errors.js'
 
 /** Two gateways on one store and one Redis, and no extractor: jobs stay in the queue. */
 const TOKEN = 't'.repeat(64)
@@ -62,7 +61,7 @@ async function gateway(environment: Record<string, string>): Promise<Gateway> {
   const { app, handler } = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
-    errorTrees: [{ prefix: '/v2', form: registryErrors }],
+    trees: TREES,
   })
   const limits = { connections: 100, headersMs: 10_000, unreadMs: 60_000 }
   const server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, handler, limits)

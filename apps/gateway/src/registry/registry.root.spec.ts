@@ -15,10 +15,9 @@ import { RawClient, requestText } from '@strata/platform/testing'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, Leases, openStore, type LeaseRun, type ObjectStore } from '@strata/store'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { apis } from '../apis.js'
+import { apis, TREES } from '../apis.js'
 import { gatewayAuthentication } from '../authentication.js'
 import { gatewayConfigSchema } from '../config.js'
-import { registryErrors } from './errors.js'
 
 const TOKEN = 't'.repeat(64)
 let folder: string
@@ -54,7 +53,7 @@ beforeAll(async () => {
   const made = await createHttpApp(apis(config, metrics), {
     authentication: gatewayAuthentication(config),
     bodies: bodyLimits(config),
-    errorTrees: [{ prefix: '/v2', form: registryErrors }],
+    trees: TREES,
     metrics,
   })
   app = made.app

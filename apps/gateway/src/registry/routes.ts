@@ -27,18 +27,20 @@ const ROUTES = [
 
 export type Operation = (typeof ROUTES)[number][0]
 
+const TABLE = ROUTES.map(([operation, method, path]) => {
+  const [first = '', ...tail] = path.split('/')
+  return { operation, method, pattern: `/v2/${path}`, first, tail }
+})
+
 /** A request's route, and the parts of its path. A part that the route does not have is empty. */
 export interface Call {
   readonly operation: Operation
+  /** The pattern of the route's path, as `/v2/<name>/tags/list`. */
+  readonly pattern: string
   readonly name: string
   /** The tag, digest or id of an upload. */
   readonly last: string
   readonly query: URLSearchParams
-}
-
-/** The pattern of a route's path, as `/v2/<name>/tags/list`. */
-export function patternOf(operation: Operation): string {
-  return `/v2/${ROUTES.find(([name]) => name === operation)![2]}`
 }
 
 /**
@@ -50,22 +52,25 @@ export function routeOf(method: string, url: string): Call {
   const [path = '', ...query] = url.split('?')
   const components = path.split('/').slice(2).map(decoded)
   if (components.at(-1) === '') components.pop()
-  for (const [operation, ofMethod, pattern] of ROUTES) {
-    if (ofMethod !== (method === 'HEAD' ? 'GET' : method)) continue
-    const found = matchedBy(pattern, components)
-    if (found) return { operation, ...found, query: new URLSearchParams(query.join('?')) }
+  const asked = method === 'HEAD' ? 'GET' : method
+  for (const { operation, method: ofRoute, pattern, first, tail } of TABLE) {
+    const found = ofRoute === asked ? partsOf(components, first, tail) : undefined
+    if (found) return { operation, pattern, ...found, query: new URLSearchParams(query.join('?')) }
   }
   throw new StrataError('not_found', `the registry has no ${method} ${JSON.stringify(path.slice(0, 300))}`)
 }
 
-function matchedBy(pattern: string, components: readonly string[]): { name: string; last: string } | undefined {
-  const [first, ...rest] = pattern.split('/')
+function partsOf(
+  components: readonly string[],
+  first: string,
+  tail: readonly string[],
+): { readonly name: string; readonly last: string } | undefined {
   if (first !== '<name>')
-    return components.length <= 1 && components[0] === (pattern || undefined) ? { name: '', last: '' } : undefined
-  const name = components.slice(0, -rest.length)
-  const found = components.slice(name.length)
-  if (name.length === 0 || !rest.every((part, at) => part.startsWith('<') || part === found[at])) return undefined
-  return { name: name.join('/'), last: found.at(-1)! }
+    return components.length <= 1 && components[0] === (first || undefined) ? { name: '', last: '' } : undefined
+  const end = components.length - tail.length
+  if (end < 1) return undefined
+  for (const [at, part] of tail.entries()) if (part !== components[end + at] && !part.startsWith('<')) return undefined
+  return { name: components.slice(0, end).join('/'), last: components.at(-1)! }
 }
 
 function decoded(component: string): string {

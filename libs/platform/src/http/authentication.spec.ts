@@ -11,7 +11,7 @@ import { closeListener, openListener } from '../listener/open-listener.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from '../service/logging.js'
 import { BODIES, LIMITS } from '../testing/limits.js'
-import { Probe, Probed } from '../testing/probe-app.js'
+import { Probe, Probed, TREES } from '../testing/probe-app.js'
 import { RawClient, requestText, sendAndReset } from '../testing/raw-client.js'
 
 const TOKEN = 'the-token-of-this-test'
@@ -35,7 +35,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strata-auth-'))
   const made = await createHttpApp(
     { module: Probed, imports: [loggingModule('silent')], controllers: [Probe] },
-    { authentication, bodies: BODIES },
+    { authentication, bodies: BODIES, trees: TREES },
   )
   app = made.app
   unix = { path: join(folder, 's') }
@@ -139,10 +139,53 @@ describe('a TCP listener', () => {
     expect(Probe.calls).toEqual(expected[0] === 200 && text.startsWith('GET /items/1') ? ['get'] : [])
   })
 
+  it.each<[name: string, text: string, statuses: number[]]>([
+    ['no token', requestText('GET /tree/1'), [401]],
+    ['no token, for the tree itself', requestText('GET /tree'), [401]],
+    ['no token, with a query', requestText('GET /tree?x'), [401]],
+    ['a wrong token', requestText('GET /tree/1', [`${RIGHT}x`]), [401]],
+    ['the token twice', requestText('GET /tree/1', [RIGHT, RIGHT]), [401]],
+    [
+      'no token behind a request that had it',
+      requestText('GET /tree/1', [RIGHT]) + requestText('DELETE /tree/1'),
+      [200, 401],
+    ],
+    [
+      'no token behind one of the framework that had it',
+      requestText('GET /items/1', [RIGHT]) + requestText('DELETE /tree/1'),
+      [200, 401],
+    ],
+    ['no token behind an open one', requestText('GET /open') + requestText('DELETE /tree/1'), []],
+    ['the token behind no token', requestText('GET /tree/1') + requestText('GET /tree/1', [RIGHT]), [401]],
+    ['HTTP/1.0', 'DELETE /tree/1 HTTP/1.0\r\n\r\n', [401]],
+    ['an upgrade', requestText('DELETE /tree/1', ['connection: upgrade', 'upgrade: tcp']), [401]],
+    ['an absolute URL', requestText('DELETE http://test/tree/1'), [401]],
+    ['an absolute URL, with the token', requestText('DELETE http://test/tree/1', [RIGHT]), [404]],
+    ['an open path behind which another follows', requestText('DELETE /open/../tree/1'), [401]],
+    ['a path below it that leads to an open one', requestText('GET /tree/../open'), [401]],
+    ['another spelling', requestText('DELETE /%74ree/1'), [401]],
+    ['another spelling, with the token', requestText('DELETE /%74ree/1', [RIGHT]), [404]],
+    ['a slash too many, with the token', requestText('DELETE //tree/1', [RIGHT]), [404]],
+    ['a longer word, with the token', requestText('DELETE /trees', [RIGHT]), [404]],
+    ['HEAD', requestText('HEAD /tree/1'), [401]],
+    ['a path that is no text', requestText('GET /tree/%ff%fe'), [401]],
+    ['a method that nothing serves', requestText('PROPFIND /tree/1'), [401]],
+    ['a body', requestText('POST /tree/1', [JSON_TYPE], '{'), [401]],
+    ['a body for GET', requestText('GET /tree/1', [RIGHT], '{}'), [400]],
+    ['a body for GET, without the token', requestText('GET /tree/1', [], '{}'), [401]],
+  ])('a tree past the framework: %s', async (_, text, expected) => {
+    expect(await statuses(tcp, text, expected.length)).toEqual(expected)
+    expect(Probe.calls).toEqual(
+      expected[0] !== 200 ? [] : text.startsWith('GET /tree/1') ? ['tree GET /tree/1'] : ['get'],
+    )
+  })
+
   it('a whole request and then a reset, fifty times: nothing runs', async () => {
     for (let attempt = 0; attempt < 50; attempt++) {
       await sendAndReset(tcp, requestText('DELETE /items/1'))
       await sendAndReset(tcp, requestText('POST /echo', [JSON_TYPE], BODY))
+      await sendAndReset(tcp, requestText('DELETE /tree/1'))
+      await sendAndReset(tcp, requestText('POST /tree/1', [JSON_TYPE], BODY))
     }
     // Accepted after all of those, and answered.
     expect(await statuses(tcp, requestText('GET /items/1', [RIGHT]), 1)).toEqual([200])
@@ -163,7 +206,14 @@ describe('a TCP listener', () => {
     await known.send(BODY)
     expect(await known.receive(/"n":1\}$/)).toMatch(/^HTTP\/1\.1 201 /m)
     known.socket.destroy()
-    expect(Probe.calls).toEqual(['echo'])
+    expect(Probe.calls.splice(0)).toEqual(['echo'])
+
+    const stranger = await RawClient.connect(tcp)
+    await stranger.send(requestText('POST /tree/1', expectation))
+    expect(await stranger.receive(/\r\n\r\n/)).toMatch(/^HTTP\/1\.1 401 /)
+    await stranger.closed
+    expect(stranger.text).not.toContain('100 Continue')
+    expect(Probe.calls).toEqual([])
   })
 })
 
@@ -176,7 +226,11 @@ it('a unix listener asks for nothing, also from a client that has gone', async (
 })
 
 it('a listener that is not known refuses everything, open routes and the token too', async () => {
-  for (const text of [requestText('GET /items/1', [RIGHT]), requestText('GET /open')]) {
+  for (const text of [
+    requestText('GET /items/1', [RIGHT]),
+    requestText('GET /open'),
+    requestText('GET /tree/1', [RIGHT]),
+  ]) {
     const client = await RawClient.connect(stranger)
     await client.send(text)
     expect(await client.receive(/\r\n\r\n/)).toMatch(/^HTTP\/1\.1 401 /)

@@ -4,7 +4,7 @@ import { StrataError } from '@strata/base'
 import type { FastifyRequest } from 'fastify'
 import { listenerOf } from '../listener/connection.js'
 import { hasBody } from './early-answer.js'
-import { sameSecret } from './token.js'
+import { isSecret } from './token.js'
 
 /**
  * Who may send a request. This is the only place where an HTTP server of Strata decides that.
@@ -56,10 +56,11 @@ export function secretInHeader(
   secret: string,
   secretOf: (value: string) => string | undefined = (value) => value,
 ): Authenticator {
+  const isRight = isSecret(secret)
   return (request) => {
     const values = request.headersDistinct[name]
     const given = values?.length === 1 ? secretOf(values[0]!) : undefined
-    return given !== undefined && sameSecret(given, secret)
+    return given !== undefined && isRight(given)
   }
 }
 
@@ -74,12 +75,18 @@ export function isOpen(request: FastifyRequest): boolean {
  */
 const WITHOUT_BODY: readonly (string | undefined)[] = ['GET', 'HEAD', 'TRACE']
 
-/** Why the request is refused, or `undefined` if it may go on. */
-export function refusalOf(request: FastifyRequest, authentication: Authentication): StrataError | undefined {
-  const { raw } = request
-  const listener = listenerOf(raw)
-  const isLetIn = listener !== undefined && (isOpen(request) || authentication[listener.kind](raw))
+/**
+ * Why the request is refused, or `undefined` if it may go on.
+ * @param isRouteOpen as its route says (`isOpen`)
+ */
+export function refusalOf(
+  request: IncomingMessage,
+  isRouteOpen: boolean,
+  authentication: Authentication,
+): StrataError | undefined {
+  const listener = listenerOf(request)
+  const isLetIn = listener !== undefined && (isRouteOpen || authentication[listener.kind](request))
   if (!isLetIn) return new StrataError('unauthorized', authentication.refusal)
-  const takesBody = !isOpen(request) && !WITHOUT_BODY.includes(raw.method)
-  return hasBody(raw) && !takesBody ? new StrataError('bad_request', 'this request takes no body') : undefined
+  const takesBody = !isRouteOpen && !WITHOUT_BODY.includes(request.method)
+  return hasBody(request) && !takesBody ? new StrataError('bad_request', 'this request takes no body') : undefined
 }

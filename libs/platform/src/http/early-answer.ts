@@ -38,6 +38,22 @@ export async function answerEarly(
 }
 
 /**
+ * Answers what a handler has thrown. If the client still sends its body, that is dropped.
+ */
+export async function answerError(
+  request: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  form: ErrorForm,
+): Promise<void> {
+  if (!request.complete) return answerEarly(request, response, thrown, Infinity, form)
+  const { status, headers, body } = form(thrown)
+  noteFailure(response, thrown, status)
+  if (response.headersSent || response.destroyed) response.destroy()
+  else response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
+}
+
+/**
  * Answers with an error, and reads nothing more: for clients that are not authenticated. What they
  * send stays in the kernel.
  */

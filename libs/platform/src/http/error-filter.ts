@@ -1,19 +1,16 @@
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common'
 import { StrataError } from '@strata/base'
-import type { FastifyReply, FastifyRequest } from 'fastify'
-import { errorFormOf, type ErrorTree } from './error-form.js'
+import type { FastifyReply } from 'fastify'
+import { problemForm } from './error-form.js'
 import { noteFailure } from './failures.js'
 
-/** Answers what a controller throws, in the form of its API. */
+/** Answers what a controller throws. */
 @Catch()
 export class ErrorFilter implements ExceptionFilter {
-  constructor(private readonly trees: readonly ErrorTree[]) {}
-
   catch(thrown: unknown, host: ArgumentsHost): void {
-    const http = host.switchToHttp()
-    const reply = http.getResponse<FastifyReply>()
+    const reply = host.switchToHttp().getResponse<FastifyReply>()
     const known = fromFramework(thrown)
-    const { status, headers, body } = errorFormOf(this.trees, http.getRequest<FastifyRequest>().raw.url)(known)
+    const { status, headers, body } = problemForm(known)
     noteFailure(reply.raw, known, status)
     if (reply.raw.headersSent || reply.raw.destroyed) reply.raw.destroy()
     else void reply.status(status).headers(headers).send(body)

@@ -9,7 +9,7 @@ import { closeListener, openListener } from '../listener/open-listener.js'
 import { createHttpApp } from './http-app.js'
 import { loggingModule } from '../service/logging.js'
 import { BODIES, LIMITS } from '../testing/limits.js'
-import { Probe, Probed } from '../testing/probe-app.js'
+import { Probe, Probed, TREES } from '../testing/probe-app.js'
 import { RawClient, requestText } from '../testing/raw-client.js'
 
 let app: NestFastifyApplication
@@ -17,7 +17,7 @@ let server: Server
 beforeAll(async () => {
   const made = await createHttpApp(
     { module: Probed, imports: [loggingModule('silent')], controllers: [Probe] },
-    { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: BODIES },
+    { authentication: { unix: allowEveryone, tcp: allowEveryone, refusal: '' }, bodies: BODIES, trees: TREES },
   )
   app = made.app
   server = await openListener({ kind: 'tcp', host: '127.0.0.1', port: 0 }, made.handler, LIMITS)
@@ -33,6 +33,8 @@ describe('an HTTP application', () => {
     ['get', '/broken', 500, 'internal'],
     ['get', '/nowhere', 404, 'not_found'],
     ['delete', '/gone', 404, 'not_found'],
+    ['get', '/tree/gone', 404, 'image_not_found'],
+    ['get', '/tree/broken', 500, 'internal'],
   ] as const)('answers %s %s with a problem', async (method, path, status, code) => {
     const answer = await request(server)[method](path)
     expect(answer.headers['content-type']).toContain('application/problem+json')
@@ -96,6 +98,23 @@ describe('an HTTP application', () => {
     expect((await request(server).post('/nowhere').set('content-type', 'application/x-tar').send('12345')).status).toBe(
       404,
     )
+  })
+
+  it('leaves every body to a tree past the framework, JSON too, and drops what it does not read', async () => {
+    for (const type of ['application/json', 'application/x-tar'])
+      expect((await request(server).post('/tree/1').set('content-type', type).send('12345')).text).toBe('{"length":5}')
+    const client = await RawClient.connect({ host: '127.0.0.1', port: (server.address() as AddressInfo).port })
+    await client.send(requestText('POST /tree/gone', ['content-length: 100000'], 'x'.repeat(1_000)))
+    expect(await client.receive(/\r\n\r\n[^]*\}/)).toMatch(/^HTTP\/1\.1 404 [^]*"code":"image_not_found"/)
+    await client.send('x'.repeat(99_000))
+    await client.closed
+  })
+
+  it('an answer of a tree has the id of its request', async () => {
+    const [one, other] = await Promise.all([request(server).get('/tree/1'), request(server).get('/tree/gone')])
+    const ids = [one, other].map(({ headers }) => (headers as Record<string, string>)['x-request-id'])
+    expect(ids).toEqual([expect.stringMatching(/^[\da-f-]{36}$/), expect.stringMatching(/^[\da-f-]{36}$/)])
+    expect(ids[0]).not.toBe(ids[1])
   })
 
   const members = (count: number): string => Array.from({ length: count }, (_, n) => `"k${n}":0`).join()

@@ -1,24 +1,22 @@
-import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
-import { Logger as NestLogger, StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
+import { StandardSchemaValidationPipe, type DynamicModule, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { FastifyAdapter, RouteConfig, type NestFastifyApplication } from '@nestjs/platform-fastify'
 import { inLogContext, StrataError } from '@strata/base'
 import { readJson, type JsonLimits } from '@strata/oci'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isOpen, refusalOf, type Authentication } from './authentication.js'
-import { closeAfter, continueBody } from '../listener/connection.js'
-import { answerUnread, hasBody } from './early-answer.js'
+import { hasBody } from './early-answer.js'
+import { Entrance } from './entrance.js'
 import { ErrorFilter } from './error-filter.js'
-import { failureOf } from './failures.js'
-import { errorFormOf, type ErrorTree } from './error-form.js'
+import { problemForm } from './error-form.js'
 import { countRequests, nameRoute } from '../metrics/request-metrics.js'
 import type { ServiceMetrics } from '../metrics/metrics.js'
 import { ServiceLogger } from '../service/logging.js'
 import type { Readiness } from '../service/readiness.js'
-import { Refusals } from './refusals.js'
 import { RequestBodies, type BodyLimits } from './request-bodies.js'
 import type { RunningService } from '../service/service.js'
+import { serveTrees, type Tree } from './tree.js'
 
 /**
  * What stands in the way of a start is thrown, for the process to say in a sentence; the framework
@@ -32,8 +30,8 @@ export interface HttpAppOptions {
   readonly bodies: BodyLimits
   /** Media types that are read as JSON, besides `application/json`. */
   readonly jsonTypes?: readonly string[]
-  /** Trees of routes whose errors have another form than `application/problem+json`. */
-  readonly errorTrees?: readonly ErrorTree[]
+  /** What is served past the framework. */
+  readonly trees?: readonly Tree[]
   /** Requests are counted there. */
   readonly metrics?: ServiceMetrics
   /** Adds to the application before its routes are made. */
@@ -42,8 +40,8 @@ export interface HttpAppOptions {
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The route's handler reads the body itself, unless its type is JSON; with `any` JSON too. */
-    readsBody?: boolean | 'any'
+    /** The route's handler reads the body itself, unless its type is JSON. */
+    readsBody?: boolean
     /** The route takes JSON of more than SMALL_BODY bytes. */
     largeJson?: boolean
   }
@@ -51,8 +49,6 @@ declare module 'fastify' {
 
 /** A route whose handler reads the body itself, of any type that is not JSON. */
 export const ReadsBody = (): MethodDecorator => RouteConfig({ readsBody: true })
-/** A route whose handler reads the body itself, JSON too. */
-export const ReadsAnyBody = (): MethodDecorator => RouteConfig({ readsBody: 'any' })
 /** A route whose JSON may be as large as the service allows. */
 export const LargeJson = (): MethodDecorator => RouteConfig({ largeJson: true })
 
@@ -75,53 +71,30 @@ const BODY_LIMITS: JsonLimits = { depth: 32, parts: 20_000, members: 100_000 }
  */
 export async function createHttpApp(
   module: DynamicModule,
-  { authentication, bodies: limits, jsonTypes = [], errorTrees = [], metrics, prepare }: HttpAppOptions,
+  { authentication, bodies: limits, jsonTypes = [], trees = [], metrics, prepare }: HttpAppOptions,
 ): Promise<{ app: NestFastifyApplication; handler: RequestListener }> {
-  let handler: RequestListener | undefined
-  const refusals = new Refusals((line) => new NestLogger('http').log(line))
-  /**
-   * Answers a request that may not go on. It is the last one of its connection, and its body is not
-   * read.
-   */
-  const refuse = (request: FastifyRequest, reply: FastifyReply, refused: StrataError): void => {
-    closeAfter(request.raw, reply.raw)
-    refusals.add(refusedLine(request, refused))
-    const form = errorFormOf(errorTrees, request.raw.url)
-    if (hasBody(request.raw)) {
-      reply.hijack()
-      answerUnread(request.raw, reply.raw, refused, form)
-      return
-    }
-    const { status, headers, body } = form(refused)
-    void reply.status(status).headers(headers).send(body)
-  }
+  let framework: RequestListener | undefined
+  const entrance = new Entrance(authentication)
   const adapter = new FastifyAdapter({
     routerOptions: { maxParamLength: 2_000 },
     forceCloseConnections: true,
     // What the server refuses before a route is found: a path that is no text.
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
-      refuse(request, reply, refusalOf(request, authentication) ?? new StrataError('bad_request', error.message))
+      const refused = refusalOf(request.raw, isOpen(request), authentication)
+      reply.hijack()
+      entrance.refuse(request.raw, reply.raw, refused ?? new StrataError('bad_request', error.message), problemForm)
     },
     // Nothing is described to Fastify, whose own compilers are 300 modules.
     schemaController: { compilersFactory: { buildValidator: notUsed, buildSerializer: notUsed } },
-    serverFactory: (listener: RequestListener) => createServer((handler = listener)),
+    serverFactory: (listener: RequestListener) => createServer((framework = listener)),
   })
   // The adapter runs this before all other hooks and before every middleware; Fastify runs it for
   // unknown paths too.
   adapter.setOnRequestHook((request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => {
     if (request.routeOptions.url !== undefined) nameRoute(request.raw, request.routeOptions.url)
-    const refused = refusalOf(request, authentication)
-    if (refused) {
-      refuse(request, reply, refused)
-      return
-    }
-    if (isOpen(request)) closeAfter(request.raw, reply.raw)
-    continueBody(reply.raw)
-    const id = randomUUID()
-    reply.raw.setHeader('x-request-id', id)
-    // Open to everyone: a line for each would let a client without a token fill the disk.
-    if (!isOpen(request)) logWhenAnswered(id, request, reply)
-    inLogContext({ request: id }, done)
+    const id = entrance.admit(request.raw, reply.raw, isOpen(request), problemForm)
+    if (id === undefined) void reply.hijack()
+    else inLogContext({ request: id }, done)
   })
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { bodyParser: false, ...QUIET })
   app.useLogger(app.get(ServiceLogger))
@@ -135,43 +108,18 @@ export async function createHttpApp(
   const bodies = new RequestBodies(limits)
   fastify.addContentTypeParser(
     ['application/json', ...jsonTypes],
-    async (request: FastifyRequest, payload: IncomingMessage) => {
-      if (request.routeOptions.config.readsBody === 'any') return undefined
-      return parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY))
-    },
+    async (request: FastifyRequest, payload: IncomingMessage) =>
+      parsed(await bodies.read(payload, request.routeOptions.config.largeJson === true ? Infinity : SMALL_BODY)),
   )
-  app.useGlobalFilters(new ErrorFilter(errorTrees))
+  app.useGlobalFilters(new ErrorFilter())
   app.useGlobalPipes(validation())
   prepare?.(app)
   await app.init()
   await fastify.ready()
-  if (!handler) throw new StrataError('internal', 'the HTTP server was not made')
+  if (!framework) throw new StrataError('internal', 'the HTTP server was not made')
+  const own = trees.map(({ server, ...tree }) => ({ ...tree, server: app.get(server) }))
+  const handler = serveTrees(own, entrance, framework)
   return { app, handler: metrics ? countRequests(handler, metrics) : handler }
-}
-
-/**
- * A line for each request that was let in: at `info` if it is answered with an error, at `error` if
- * the service failed.
- */
-function logWhenAnswered(request: string, { raw }: FastifyRequest, reply: FastifyReply): void {
-  const begun = performance.now()
-  reply.raw.once('close', () => {
-    const { statusCode: status } = reply.raw
-    const ms = Math.round(performance.now() - begun)
-    const path = raw.url?.split('?')[0]?.slice(0, 1_000)
-    const failure = failureOf(reply.raw)
-    const line = { request, method: raw.method, path, status, ms, ...failure }
-    const what = reply.raw.writableFinished ? 'answered' : 'not answered to the end'
-    if (status >= 500 || failure) ACCESS.error(line, what)
-    else if (status >= 400) ACCESS.log(line, what)
-    else ACCESS.debug(line, what)
-  })
-}
-const ACCESS = new NestLogger('http')
-
-/** A refused request is not let in, and has no line but this. */
-function refusedLine({ raw: { method = '', url = '', socket } }: FastifyRequest, { code }: StrataError): string {
-  return `refused, ${code}: ${method} ${url.split('?')[0]!.slice(0, 200)} from ${socket.remoteAddress ?? 'a client that is gone, or a unix socket'}`
 }
 
 function notJson({ headers: { 'content-type': type } }: IncomingMessage): string {

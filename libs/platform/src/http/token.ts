@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -72,8 +72,9 @@ function read(path: string): string | undefined {
   }
 }
 
-/** In constant time, whatever the lengths. */
-export function sameSecret(given: string, expected: string): boolean {
-  const hash = (text: string): Buffer => createHash('sha256').update(text).digest()
-  return timingSafeEqual(hash(given), hash(expected))
+/** Compares texts with a secret: in constant time, whatever their lengths. */
+export function isSecret(secret: string): (given: string) => boolean {
+  const sha256 = (text: string): Buffer => hash('sha256', text, 'buffer')
+  const expected = sha256(secret)
+  return (given) => timingSafeEqual(sha256(given), expected)
 }

@@ -9,7 +9,7 @@ import { closeListener, openListener } from '../listener/open-listener.js'
 import { loggingModule } from '../service/logging.js'
 import { Attach } from '../testing/attach-app.js'
 import { BODIES, LIMITS } from '../testing/limits.js'
-import { Probe, Probed } from '../testing/probe-app.js'
+import { Probe, Probed, TREES } from '../testing/probe-app.js'
 import { RawClient, requestText } from '../testing/raw-client.js'
 import { Metrics } from './metrics.js'
 import { countRequests } from './request-metrics.js'
@@ -25,6 +25,7 @@ beforeAll(async () => {
     {
       authentication: { unix: allowEveryone, tcp: secretInHeader('x-token', TOKEN.slice(9)), refusal: 'no' },
       bodies: BODIES,
+      trees: TREES,
       metrics: metrics.of('gateway'),
     },
   )
@@ -65,6 +66,7 @@ it('requests are counted by the patterns of their routes, however they end', asy
   await ask(requestText('GET /items/1'))
   await ask(requestText('PROPFIND /items/1', [TOKEN]))
   await ask(get('/%ff'))
+  await ask(get('/tree/1'), get('/tree/gone'), requestText('GET /tree/1'))
   await ask(requestText('POST /attach', [TOKEN, 'connection: upgrade', 'upgrade: tcp']))
   await expect.poll(requests).toEqual({
     'method=GET,route=/open,status=2xx': 1,
@@ -75,6 +77,8 @@ it('requests are counted by the patterns of their routes, however they end', asy
     'method=GET,route=none,status=4xx': 2,
     'method=other,route=none,status=4xx': 1,
     'method=POST,route=/attach,status=1xx': 1,
+    'method=GET,route=/tree/:id,status=2xx': 1,
+    'method=GET,route=/tree/*,status=4xx': 2,
   })
   const durations = await values('strata_http_request_duration_seconds_count')
   expect(durations).toMatchObject({ 'method=GET,route=/items/:id': 3, 'method=GET,route=none': 2 })

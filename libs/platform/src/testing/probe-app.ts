@@ -1,9 +1,13 @@
-import { Body, Controller, Delete, Get, Module, Post, Req } from '@nestjs/common'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Body, Controller, Delete, Get, Injectable, Module, Post, Req } from '@nestjs/common'
 import { StrataError } from '@strata/base'
 import { z } from 'zod'
 import type { FastifyRequest } from 'fastify'
 import { Open } from '../http/authentication.js'
+import { problemForm } from '../http/error-form.js'
 import { LargeJson, ReadsBody } from '../http/http-app.js'
+import type { Tree, TreeServer } from '../http/tree.js'
+import { nameRoute } from '../metrics/request-metrics.js'
 
 const body = z.strictObject({ n: z.number() })
 const options = z.object({ dryRun: z.boolean() }).nullish()
@@ -59,5 +63,21 @@ export class Probe {
     return { length }
   }
 }
-@Module({})
+/** A tree of its own: it reads the body and answers with its length, but for two paths. */
+@Injectable()
+class ProbeTree implements TreeServer {
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    Probe.calls.push(`tree ${request.method} ${request.url}`)
+    if (request.url === '/tree/gone') throw new StrataError('image_not_found', 'no such image: x')
+    if (request.url === '/tree/broken') throw new Error('the database password is 1234')
+    nameRoute(request, '/tree/:id')
+    let length = 0
+    for await (const piece of request) length += (piece as Buffer).length
+    response.end(JSON.stringify({ length }))
+  }
+}
+
+@Module({ providers: [ProbeTree] })
 export class Probed {}
+
+export const TREES: readonly Tree[] = [{ prefix: '/tree', form: problemForm, server: ProbeTree }]
