@@ -20,7 +20,7 @@ const lacks = z.array(z.custom<Digest>(isDigest, NOT_A_DIGEST)).max(MAX_LACKS).o
  * What a name stands for, and the id of the name's marks (`NameMarks`). A record that an older
  * version wrote has none until the storage service has given it some.
  */
-export const nameRecordSchema = z.union([plainSchema.extend({ mark, lacks }), imageSchema.extend({ mark, lacks })])
+export const nameRecordSchema = z.union([imageSchema.extend({ mark, lacks }), plainSchema.extend({ mark, lacks })])
 export type NameRecord = z.infer<typeof nameRecordSchema>
 
 /** One record below `images/`: a tag, or an entry by digest, and the image that it stands for. */

@@ -22,7 +22,13 @@ export const DOCUMENT_LIMITS: JsonLimits = { depth: 1_000, parts: 500_000, membe
  * @param what names it in messages
  * @throws StrataError `limit_exceeded`; SyntaxError if it is not JSON
  */
-export function readJson(bytes: Uint8Array, what: string, { depth, parts, members }: JsonLimits): unknown {
+export function readJson(bytes: Uint8Array, what: string, limits: JsonLimits): unknown {
+  // Each thing that is counted has a byte of its own.
+  if (bytes.length > Math.min(limits.depth, limits.parts, limits.members)) expectWithin(bytes, what, limits)
+  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
+}
+
+function expectWithin(bytes: Uint8Array, what: string, { depth, parts, members }: JsonLimits): void {
   let deep = 0
   let made = 0
   let named = 0
@@ -41,7 +47,6 @@ export function readJson(bytes: Uint8Array, what: string, { depth, parts, member
     else if (byte === COLON && ++named > members)
       throw new StrataError('limit_exceeded', `${what} has more than ${members} members of objects`)
   }
-  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
 }
 
 const QUOTE = 0x22

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, openSync, readFileSync, write as writeTo, type BigIntStats } from 'node:fs'
+import { hash } from 'node:crypto'
+import { closeSync, fstatSync, openSync, readSync, write as writeTo, type BigIntStats } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../objects/object-store.js'
@@ -27,12 +27,27 @@ export function lookNow(path: string): SeenObject | undefined {
     return ifAbsent(error)
   }
   try {
-    const stat = fstatSync(fd, { bigint: true })
-    const bytes = stat.size <= MAX_RECORD_BYTES ? readFileSync(fd) : undefined
-    return { bytes, size: Number(stat.size), etag: bytes ? contentEtag(bytes) : fileEtag(stat) }
+    const { size } = fstatSync(fd)
+    if (size > MAX_RECORD_BYTES) return { bytes: undefined, size, etag: fileEtag(fstatSync(fd, { bigint: true })) }
+    const bytes = readNow(fd, size)
+    return { bytes, size: bytes.length, etag: contentEtag(bytes) }
   } finally {
     closeSync(fd)
   }
+}
+
+/**
+ * An object's file is never changed, so it ends where it did. `readFileSync` asks the kernel twice
+ * more.
+ */
+function readNow(fd: number, size: number): Buffer {
+  const bytes = Buffer.allocUnsafe(size)
+  for (let at = 0; at < size;) {
+    const read = readSync(fd, bytes, at, size - at, at)
+    if (read === 0) return bytes.subarray(0, at)
+    at += read
+  }
+  return bytes
 }
 
 /** As `lookNow`, for a check under a lock. */
@@ -61,7 +76,7 @@ export async function writeDraft(path: string, bytes: Uint8Array): Promise<void>
 
 /** The ETag of a small object follows from its content, as on S3. */
 export function contentEtag(bytes: Uint8Array): Etag {
-  return createHash('sha256').update(bytes).digest('hex').slice(0, 32) as Etag
+  return hash('sha256', bytes).slice(0, 32) as Etag
 }
 
 /**
