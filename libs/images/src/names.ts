@@ -1,4 +1,4 @@
-import { failpoint } from '@strata/base'
+import { failpoint, JointRuns } from '@strata/base'
 import { algorithmOf, hexOf, type Digest, type Repository } from '@strata/oci'
 import {
   CAS_ATTEMPTS,
@@ -32,6 +32,8 @@ import { textOfName } from './named-images.js'
 
 /** As long as the id of marks is. */
 const A_MARK = 'x'.repeat(16)
+/** See `Names.renew`. */
+type Renewed = Pick<Found<NameRecord>, 'value'> | undefined
 /** How many names are read at the same time. */
 const AT_ONCE = 16
 
@@ -46,6 +48,7 @@ const AT_ONCE = 16
 export class Names {
   readonly #records: Records<NameRecord>
   readonly #marks: NameMarks
+  readonly #renewing = new JointRuns<string, Renewed>()
 
   constructor(private readonly store: ObjectStore) {
     this.#records = nameRecords(store)
@@ -114,9 +117,13 @@ export class Names {
   /**
    * Changes the ETag of an existing record and nothing else, so that a write fails if its writer
    * read the record before. Gives what was there; `undefined`: there is no record. (A damaged
-   * record has no value.)
+   * record has no value.) One write serves all who ask before it begins.
    */
-  async renew(key: string): Promise<Pick<Found<NameRecord>, 'value'> | undefined> {
+  async renew(key: string): Promise<Renewed> {
+    return this.#renewing.run(key, () => this.#renewNow(key))
+  }
+
+  async #renewNow(key: string): Promise<Renewed> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
       if (seen?.damage) return seen

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { JointRuns } from './joint-runs.js'
+import { JointItems, JointRuns } from './joint-runs.js'
 
 /** Runs that end when they are told to, and what became of each. */
 function controlled() {
@@ -87,4 +87,27 @@ it('a run that everybody has left before it began never begins, and whoever come
   expect(runs).toHaveLength(2)
   runs[1]!.end('next')
   expect(await next).toBe('next')
+})
+
+it('a run gets the items of all whom it serves, and each item goes into one run', async () => {
+  const joint = new JointItems<string, number, string>()
+  const ends: (() => void)[] = []
+  const ask = (item: number): Promise<string> =>
+    joint.run('all', item, async (items) => {
+      await new Promise<void>((resolve) => ends.push(resolve))
+      return [...items].join()
+    })
+  const first = ask(1)
+  await setImmediate()
+  const others = [ask(2), ask(3), ask(2)]
+  ends[0]!()
+  expect(await first).toBe('1')
+  await setImmediate()
+  const last = ask(4)
+  ends[1]!()
+  expect(await Promise.all(others)).toEqual(['2,3', '2,3', '2,3'])
+  await setImmediate()
+  ends[2]!()
+  expect(await last).toBe('4')
+  expect(ends).toHaveLength(3)
 })

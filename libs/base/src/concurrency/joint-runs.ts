@@ -26,3 +26,18 @@ export class JointRuns<K, T> {
     )
   }
 }
+
+/** The same where each caller has an item: a run gets the items of all whom it serves. */
+export class JointItems<K, I, T> {
+  readonly #runs = new JointRuns<K, T>()
+  readonly #waiting = new Map<K, Set<I>>()
+
+  run(key: K, item: I, work: (items: ReadonlySet<I>) => Promise<T>): Promise<T> {
+    const items = this.#waiting.get(key) ?? new Set<I>()
+    this.#waiting.set(key, items.add(item))
+    return this.#runs.run(key, () => {
+      this.#waiting.delete(key)
+      return work(items)
+    })
+  }
+}

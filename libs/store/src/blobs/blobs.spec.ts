@@ -6,6 +6,7 @@ import { listAll, type ObjectStore } from '../objects/object-store.js'
 import { Records } from '../records.js'
 import { blobRecordSchema, piecesOf } from './blob-record.js'
 import { blobSuite } from '../testing/blob-suite.js'
+import { counted } from '../testing/counted-store.js'
 import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 import { Leases } from '../leases/leases.js'
 
@@ -83,6 +84,23 @@ describe.each(['a store with a lock of its own', 'a store with the verbs alone']
     await records.write(keys.blob(digest), { ...(await proven('a')), holders: ['a', ...ended] }, undefined)
     expect(await blobs.hold(digest, 'b')).toBe(true)
     expect((await blobs.stat(digest))?.holders).toEqual(['a', 'b'])
+  })
+
+  it('leases that hold a blob at the same time are added by two writes, and ended ones are never many', async () => {
+    await blobs.commit(digest, await proven('a'), 'a')
+    const { store: counting, calls } = counted(store)
+    const joint = new BlobStore(counting)
+    for (let round = 0; round < 5; round++) {
+      const ids = Array.from({ length: 16 }, (_, i) => `round-${round}-${i}`)
+      const runs = await Promise.all(ids.map((id) => leases.create(id, { job: { kind: 'tag', id }, request: {} })))
+      calls()
+      expect(await Promise.all(ids.map((id) => joint.hold(digest, id)))).toEqual(ids.map(() => true))
+      expect(calls()['replace']).toBeLessThanOrEqual(2)
+      const { holders } = (await blobs.stat(digest))!
+      expect(holders).toEqual(expect.arrayContaining(['a', ...ids]))
+      expect(holders.length).toBeLessThanOrEqual(32 + 16)
+      for (const run of runs) await leases.endBy(run, 'done')
+    }
   })
 
   it('of many who commit at once one creates, all hold, and one copy stays', async () => {

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { StrataError } from '@strata/base'
+import { JointItems, StrataError } from '@strata/base'
 import { algorithmOf, digestOf, type Digest, type DiffId } from '@strata/oci'
 import { digestInKey, freshDataKey, keys, leaseInKey, PREFIX } from '../keys.js'
 import {
@@ -41,6 +41,11 @@ const MOST_UNUSED = 100_000
  * that error.
  */
 type OnFailure = (lease: string, error: unknown) => void
+
+/** The record that was held, or what is there instead. */
+type Held =
+  | { readonly held: BlobRecord; readonly seen: undefined }
+  | { readonly held: undefined; readonly seen: Found<BlobRecord> | undefined }
 
 /** A blob as a list shows it. */
 export interface ListedBlob {
@@ -99,6 +104,7 @@ export class BlobStore {
   readonly #records: Records<BlobRecord>
   readonly #leases: Leases
   readonly #reader: BlobReader
+  readonly #holding = new JointItems<string, string, Held>()
 
   constructor(private readonly store: ObjectStore) {
     this.#records = new Records(
@@ -410,12 +416,16 @@ export class BlobStore {
 
   /**
    * Adds the holder if there is a record that counts and has bytes; `seen` is what was there
-   * otherwise, to be written over.
+   * otherwise, to be written over. Leases that come at the same time are added in one write: each
+   * of sixteen pushes of one layer would else write over the other fifteen.
    */
-  async #hold(
-    key: string,
-    lease: string,
-  ): Promise<{ held: BlobRecord; seen: undefined } | { held: undefined; seen: Found<BlobRecord> | undefined }> {
+  async #hold(key: string, lease: string): Promise<Held> {
+    const found = await this.#holding.run(key, lease, (leases) => this.#holdAll(key, leases))
+    if (found.held && !(await this.#isLive(lease))) interrupted(lease)
+    return found
+  }
+
+  async #holdAll(key: string, leases: ReadonlySet<string>): Promise<Held> {
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
       const seen = await this.#records.look(key)
       if (!seen?.value) return { held: undefined, seen }
@@ -423,13 +433,14 @@ export class BlobStore {
       const maker = makerOf(record)
       if (pending && !(maker !== undefined && (await this.#leases.mayLive(maker)))) return { held: undefined, seen }
       let { etag } = seen
-      if (pending || !record.holders.includes(lease)) {
-        record.holders = [...new Set([...(await this.#leases.holdersLeft(record.holders)), lease])]
+      const known = new Set(record.holders)
+      if (pending || ![...leases].every((lease) => known.has(lease))) {
+        const left = await this.#leases.holdersLeft(record.holders, leases.size)
+        record.holders = [...new Set([...left, ...leases])]
         const written = await this.#records.write(key, record, seen)
         if (written === undefined) continue
         etag = written
       }
-      if (!(await this.#isLive(lease))) interrupted(lease)
       if ((await this.storedBytes(record)) !== undefined) return { held: record, seen: undefined }
       return { held: undefined, seen: { value: record, etag } }
     }

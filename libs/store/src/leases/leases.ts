@@ -17,8 +17,8 @@ const RESULT_IN_RECORD = 64 * 1024
  */
 const MAX_RESULT_BYTES = 256 * 1024 * 1024
 
-/** A list of holders is looked at for the first time when it has this many. */
-const MANY_HOLDERS = 512
+/** A list of holders is looked at for the first time when it has more than this many. */
+const MANY_HOLDERS = 32
 const LOOKS_AT_ONCE = 16
 
 const KINDS: ReadonlySet<string> = new Set(LEASE_KINDS)
@@ -170,13 +170,14 @@ export class Leases {
   }
 
   /**
-   * The holders for a record that is written next, without ended leases. Each holder costs a read.
-   * So a list is returned as it is, unless its length is 512, 1,024 and so on: each time it has
-   * doubled.
+   * The holders for a record that is written next with `added` more, without ended leases. Each
+   * holder costs a read. So a list is returned as it is, unless it grows beyond 32, 64, 128 and so
+   * on: each time it has doubled.
    */
-  async holdersLeft(holders: readonly string[]): Promise<readonly string[]> {
+  async holdersLeft(holders: readonly string[], added: number): Promise<readonly string[]> {
     const { length } = holders
-    if (length < MANY_HOLDERS || (length & (length - 1)) !== 0) return holders
+    const after = length + added
+    if (after <= MANY_HOLDERS || Math.clz32(length - 1) === Math.clz32(after - 1)) return holders
     const left: string[] = []
     for (let at = 0; at < length; at += LOOKS_AT_ONCE) {
       const some = holders.slice(at, at + LOOKS_AT_ONCE)

@@ -1,3 +1,4 @@
+import { JointItems } from '@strata/base'
 import type { Digest, Repository } from '@strata/oci'
 import { z } from 'zod'
 import { keys, parseRepositoryBlobKey, PREFIX } from '../keys.js'
@@ -22,6 +23,12 @@ export interface ListedRepositoryBlob {
   readonly deleted: true | undefined
   readonly etag: Etag
   readonly size: number
+}
+
+/** See `RepositoryBlobs.add`. */
+interface Rules {
+  readonly onlyIfHad?: boolean
+  readonly staysDeleted?: boolean
 }
 
 /** Blobs of one request that are looked at together. */
@@ -57,6 +64,7 @@ const AT_ONCE = 16
 export class RepositoryBlobs {
   readonly #records: Records<RepositoryBlob>
   readonly #leases: Leases
+  readonly #holding = new JointItems<string, string, boolean>()
 
   /**
    * `isHadOtherwise` is called for a blob without a key: in a store of an older version, a
@@ -92,12 +100,7 @@ export class RepositoryBlobs {
    * deleted, and only its key is held. Returns the blobs that were not added.
    * @throws StrataError `upload_interrupted` if the lease has been ended
    */
-  async add(
-    repository: Repository,
-    digests: Iterable<Digest>,
-    lease: string,
-    rules: { onlyIfHad?: boolean; staysDeleted?: boolean } = {},
-  ): Promise<Digest[]> {
+  async add(repository: Repository, digests: Iterable<Digest>, lease: string, rules: Rules = {}): Promise<Digest[]> {
     const missing: Digest[] = []
     const left = [...new Set(digests)]
     while (left.length > 0)
@@ -151,11 +154,18 @@ export class RepositoryBlobs {
     )
   }
 
-  async #hold(
+  /** `false`: not added. Leases that come at the same time are added in one write. */
+  async #hold(repository: Repository, digest: Digest, lease: string, rules: Rules): Promise<boolean> {
+    const key = keys.repositoryBlob(repository, digest)
+    const alike = `${key} ${rules.onlyIfHad ?? false} ${rules.staysDeleted ?? false}`
+    return this.#holding.run(alike, lease, (leases) => this.#holdAll(repository, digest, leases, rules))
+  }
+
+  async #holdAll(
     repository: Repository,
     digest: Digest,
-    lease: string,
-    { onlyIfHad = false, staysDeleted = false },
+    leases: ReadonlySet<string>,
+    { onlyIfHad = false, staysDeleted = false }: Rules,
   ): Promise<boolean> {
     const key = keys.repositoryBlob(repository, digest)
     for (let attempt = 0; attempt < CAS_ATTEMPTS; attempt++) {
@@ -163,9 +173,11 @@ export class RepositoryBlobs {
       const { holders, deleted }: RepositoryBlob = seen?.value ?? { holders: [] }
       if (onlyIfHad && (deleted || (!seen?.value && !(await this.isHadOtherwise(repository, digest))))) return false
       const mark = staysDeleted ? deleted : undefined
-      if (holders.includes(lease) && mark === deleted) return true
-      const left = await this.#leases.holdersLeft(holders)
-      if (await this.#records.write(key, { holders: [...left, lease], deleted: mark }, seen)) return true
+      const known = new Set(holders)
+      if (mark === deleted && [...leases].every((lease) => known.has(lease))) return true
+      const left = await this.#leases.holdersLeft(holders, leases.size)
+      if (await this.#records.write(key, { holders: [...new Set([...left, ...leases])], deleted: mark }, seen))
+        return true
     }
     throw changedTooOften(key)
   }
