@@ -36,7 +36,8 @@ export class EmptyFolders {
   }
 
   #schedule(): void {
-    this.#timer ??= setTimeout(() => {
+    if (this.#timer) return
+    this.#timer = setTimeout(() => {
       this.#timer = undefined
       void this.#removeAll()
     }, AFTER_MS).unref()
