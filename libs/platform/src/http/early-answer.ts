@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { LINGER_MS } from '../listener/turns.js'
-import { problemForm, type ErrorForm } from './error-form.js'
-import { noteFailure } from './failures.js'
+import { problemForm, type ErrorForm } from './errors/error-form.js'
+import { noteFailure } from './errors/failures.js'
 
 /*
  * Answers to requests whose body is still on its way. A server that answers and closes while bytes

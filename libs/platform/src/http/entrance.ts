@@ -5,9 +5,9 @@ import type { StrataError } from '@strata/base'
 import { closeAfter, continueBody } from '../listener/connection.js'
 import { refusalOf, type Authentication } from './authentication.js'
 import { answerUnread, hasBody } from './early-answer.js'
-import type { ErrorForm } from './error-form.js'
-import { failureOf } from './failures.js'
-import { Refusals } from './refusals.js'
+import type { ErrorForm } from './errors/error-form.js'
+import { failureOf } from './errors/failures.js'
+import { Refusals } from './errors/refusals.js'
 
 const LOGGER = new Logger('http')
 

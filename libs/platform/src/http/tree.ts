@@ -4,7 +4,7 @@ import { inLogContext } from '@strata/base'
 import { nameRoute } from '../metrics/request-metrics.js'
 import { answerError } from './early-answer.js'
 import type { Entrance } from './entrance.js'
-import type { ErrorForm } from './error-form.js'
+import type { ErrorForm } from './errors/error-form.js'
 
 /** Serves the requests of a tree, each when it was let in. */
 export interface TreeServer {
