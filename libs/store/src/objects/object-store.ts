@@ -195,6 +195,78 @@ export function partialUploads(store: ObjectStore): (ObjectStore & PartialUpload
   return 'listPartial' in store ? (store as ObjectStore & PartialUploads) : undefined
 }
 
+/**
+ * An object that comes in several requests and is not whole yet: plain JSON, which its owner keeps
+ * in a record, so that another process can go on. It is a value: each append gives the next one.
+ */
+export interface ContinuedPut {
+  readonly key: string
+  /** The server's name of it. */
+  readonly uploadId: string
+  /** What has come, in order. Sizes in bytes. */
+  readonly parts: readonly { readonly etag: Etag; readonly size: number }[]
+}
+
+/**
+ * An ability of stores that keep the parts of an object until it is whole: S3 servers, by multipart
+ * uploads. Nothing is copied, at no step. (A folder does without: bytes that come in several
+ * requests are pieces of a blob there. Decision 60.)
+ *
+ *     let put = await store.beginPut(key)
+ *     put = await store.appendPut(put, source)     // by any process, at any time later
+ *     const info = await store.completePut(put)    // now the object is there, whole
+ *
+ * **The object has exactly the parts that the state names, in their order, or there is none.** The
+ * server compares the tag of each part. So a state that is behind (its process stood still) makes
+ * a shorter object or none, and never one with other bytes.
+ *
+ * **One at a time appends.** If two processes append to one state, at most one of the states that
+ * they get can be completed. If a process takes over from one that may still be sending, it
+ * completes the state that is recorded and begins another object: the next piece of the blob.
+ * Appending the same bytes to the same state again has the same effect as once.
+ *
+ * **Gone.** `appendPut` and `completePut` give `undefined` if nothing can come of the state any
+ * more: it was aborted, its lease's bytes were deleted, it was completed with other parts, or
+ * another process has sent other parts in the place of its own.
+ *
+ * **The state fits in a record.** It has at most `MAX_CONTINUED_PARTS` parts. A source that may be
+ * longer than `roomIn` says is cut there: the put is completed, and the rest is the next piece.
+ *
+ * What is not completed is a `PartialUpload`: it goes with its lease, as other bytes do.
+ */
+export interface ContinuedPuts {
+  /** The size in bytes that every part but the last must have. */
+  readonly minPartBytes: number
+  /** So many bytes can surely be appended in one call. Of a new put, some 8 GB. */
+  roomIn(put: ContinuedPut): number
+  beginPut(key: string, options?: { signal?: AbortSignal }): Promise<ContinuedPut>
+  /**
+   * Sends the source's bytes behind those that came, in flat memory. If it fails, or `signal`
+   * aborts, the state that it was given is as good as before.
+   * @throws StrataError `bad_request` if the last part has fewer than `minPartBytes`: nothing can
+   * come behind it; `limit_exceeded` if the state would have more than `MAX_CONTINUED_PARTS` parts
+   */
+  appendPut(
+    put: ContinuedPut,
+    source: ByteSource,
+    options?: { signal?: AbortSignal },
+  ): Promise<ContinuedPut | undefined>
+  /** May be run again. @throws StrataError `bad_request` if there are no parts */
+  completePut(put: ContinuedPut): Promise<ObjectInfo | undefined>
+  /** Idempotent. An object that was completed stays. */
+  abortPut(put: ContinuedPut): Promise<void>
+}
+
+/**
+ * 1,000 tags of 128 characters, and sizes, are 160 KiB of the 256 KiB that a record may have. The
+ * tags of the known servers have 32.
+ */
+export const MAX_CONTINUED_PARTS = 1_000
+
+export function continuedPuts(store: ObjectStore): (ObjectStore & ContinuedPuts) | undefined {
+  return 'beginPut' in store ? (store as ObjectStore & ContinuedPuts) : undefined
+}
+
 /** All pages of a list, one after the other. */
 export async function* listAll(store: ObjectStore, prefix: string): AsyncGenerator<ListedObject> {
   let after: string | undefined

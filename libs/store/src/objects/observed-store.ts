@@ -15,6 +15,10 @@ const OPERATIONS = [
   'openLocal',
   'createLocal',
   'sealLocal',
+  'beginPut',
+  'appendPut',
+  'completePut',
+  'abortPut',
 ] as const
 type StoreOperation = (typeof OPERATIONS)[number]
 

@@ -1,6 +1,6 @@
 import { orAborted, StrataError } from '@strata/base'
 import { cancelled } from '../objects/abortable.js'
-import type { Etag, ObjectInfo } from '../objects/object-store.js'
+import type { ContinuedPut, ObjectInfo } from '../objects/object-store.js'
 import { MAX_PARTS } from './bodies/part-plan.js'
 import type { Part } from './bodies/parts.js'
 import { STREAM_PATIENCE_MS, type S3Client } from './s3-client.js'
@@ -15,17 +15,19 @@ import { completeXml, etagFrom, parseCompleted, parseUploadId } from './s3-xml.j
  */
 const IN_FLIGHT = 3
 
+type SentPart = ContinuedPut['parts'][number]
+
 /**
  * An upload in parts under a fresh key. No object exists before `complete`. A part that fails is
  * sent again. If it fails for good, `failed` aborts, so that nobody waits for a silent source.
  */
 export class Multipart {
-  readonly #tags: Etag[] = []
+  readonly #parts: SentPart[]
   readonly #flying = new Set<Promise<void>>()
   readonly #failure = new AbortController()
   readonly #over = new AbortController()
-  #size = 0
-  #count = 0
+  #size: number
+  #count: number
 
   private constructor(
     private readonly client: S3Client,
@@ -36,8 +38,12 @@ export class Multipart {
      * The answer to an earlier attempt to begin was lost. So that attempt may have begun another
      * upload.
      */
-    private readonly mayHaveTwin: boolean,
+    readonly mayHaveTwin: boolean,
+    parts: readonly SentPart[] = [],
   ) {
+    this.#parts = [...parts]
+    this.#count = parts.length
+    this.#size = parts.reduce((sum, { size }) => sum + size, 0)
     signal?.addEventListener('abort', () => this.#failure.abort(cancelled()), { signal: this.#over.signal })
   }
 
@@ -63,6 +69,11 @@ export class Multipart {
       if (!signal?.aborted) await tidied
       throw error
     }
+  }
+
+  /** Goes on with an upload that another process may have begun. */
+  static resume(client: S3Client, { key, uploadId, parts }: ContinuedPut, signal?: AbortSignal): Multipart {
+    return new Multipart(client, key, uploadId, signal, false, parts)
   }
 
   /**
@@ -101,6 +112,21 @@ export class Multipart {
     this.#flying.add(sending)
   }
 
+  /** Waits until all parts are sent, and gives the state from which another process can go on. */
+  async settled(): Promise<ContinuedPut> {
+    await Promise.all(this.#flying)
+    this.#failure.signal.throwIfAborted()
+    this.#over.abort()
+    return { key: this.key, uploadId: this.uploadId, parts: [...this.#parts] }
+  }
+
+  /** Stops sending. The parts that the server has stay, so that another process can go on. */
+  async leave(): Promise<void> {
+    this.#over.abort()
+    this.#failure.abort()
+    await Promise.all(this.#flying)
+  }
+
   /**
    * When this resolves, the object exists, complete. If an answer is lost, the request is sent
    * again: an upload that does not exist any more was completed by the first one.
@@ -109,7 +135,7 @@ export class Multipart {
     await Promise.all(this.#flying)
     this.#failure.signal.throwIfAborted()
     const { client, key } = this
-    const body = completeXml(this.#tags)
+    const body = completeXml(this.#parts.map(({ etag }) => etag))
     const etag = await client.attempt(
       async (unsure) => {
         try {
@@ -134,14 +160,12 @@ export class Multipart {
    * storage service finds them later.
    */
   async abort(): Promise<void> {
-    this.#over.abort()
-    this.#failure.abort()
-    await Promise.all(this.#flying)
+    await this.leave()
     await soon((limit) => abandon(this.client, this.key, limit, this.mayHaveTwin ? {} : { only: this.uploadId }))
     await soon((limit) => remove(this.client, this.key, limit))
   }
 
-  async #send(at: number, { bytes }: Part): Promise<void> {
+  async #send(at: number, { bytes, length }: Part): Promise<void> {
     const query = { partNumber: String(at + 1), uploadId: this.uploadId }
     const { signal } = this.#failure
     const etag = await this.client.attempt(
@@ -149,6 +173,6 @@ export class Multipart {
         etagFrom((await this.client.send({ method: 'PUT', key: this.key, query, body: bytes, signal })).headers.etag),
       { patience: STREAM_PATIENCE_MS, signal },
     )
-    this.#tags[at] = etag
+    this.#parts[at] = { etag, size: length }
   }
 }

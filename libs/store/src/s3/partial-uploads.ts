@@ -24,20 +24,21 @@ export function noteOf(key: string): string {
 
 /**
  * Aborts all uploads in parts to a key, and deletes its note. `only` is the id of the single
- * upload, for a caller that knows that there is one; then nothing is listed. Idempotent.
+ * upload, for a caller that knows that there is one; then nothing is listed. `but` is the id of an
+ * upload that goes on: it stays, and so does the note. Idempotent.
  */
 export async function abandon(
   client: S3Client,
   key: string,
   signal?: AbortSignal,
-  { only }: { readonly only?: string } = {},
+  { only, but }: { readonly only?: string | undefined; readonly but?: string } = {},
 ): Promise<void> {
   await client.attempt(
     async () => {
       const uploads = only === undefined ? await uploadsOf(client, key, signal) : [{ id: only }]
       for (const { id } of uploads)
-        await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
-      await client.send({ method: 'DELETE', key: noteOf(key), signal })
+        if (id !== but) await unlessOver(() => client.send({ method: 'DELETE', key, query: { uploadId: id }, signal }))
+      if (but === undefined) await client.send({ method: 'DELETE', key: noteOf(key), signal })
     },
     { signal },
   )

@@ -9,6 +9,8 @@ import { checkKey, checkPrefix } from '../keys.js'
 import type {
   ByteRange,
   ByteSource,
+  ContinuedPut,
+  ContinuedPuts,
   Etag,
   ObjectInfo,
   ObjectPage,
@@ -17,13 +19,14 @@ import type {
   PartialUploads,
 } from '../objects/object-store.js'
 import { bodyMemory, UNIT } from './bodies/body-memory.js'
+import { appendPut, beginPut, completePut, roomIn } from './continued-puts.js'
 import { PROBE_LIFETIME_MS, PROBES, tryConditions } from './conditions.js'
 import { DirectReads } from './bodies/direct-reads.js'
 import { listPage } from './list-page.js'
 import { Multipart } from './multipart.js'
 import { LentBody, type ReadInto } from './bodies/lent-body.js'
-import { planIn, type PartPlan } from './bodies/part-plan.js'
-import { NOTES, partialUploads } from './partial-uploads.js'
+import { MIN_PART, planIn, type PartPlan } from './bodies/part-plan.js'
+import { abandon, NOTES, partialUploads } from './partial-uploads.js'
 import { partsOf, type Part } from './bodies/parts.js'
 import type { Reopen } from './bodies/resuming-body.js'
 import { S3Client, STREAM_PATIENCE_MS, type S3Config } from './s3-client.js'
@@ -53,7 +56,8 @@ interface OpenOptions {
  * parts. A request that fails is repeated within a bounded time where that is safe
  * (docs/decisions/0023).
  */
-export class S3Store implements ObjectStore, PartialUploads {
+export class S3Store implements ObjectStore, PartialUploads, ContinuedPuts {
+  readonly minPartBytes = MIN_PART
   readonly #reads: DirectReads
 
   private constructor(
@@ -218,6 +222,36 @@ export class S3Store implements ObjectStore, PartialUploads {
 
   async *listPartial(prefix = ''): AsyncGenerator<PartialUpload> {
     yield* partialUploads(this.client, checkPrefix(prefix))
+  }
+
+  async beginPut(key: string, { signal }: { signal?: AbortSignal } = {}): Promise<ContinuedPut> {
+    return beginPut(this.client, checkKey(key), signal)
+  }
+
+  roomIn(put: ContinuedPut): number {
+    return roomIn(put)
+  }
+
+  async appendPut(
+    put: ContinuedPut,
+    source: ByteSource,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<ContinuedPut | undefined> {
+    checkKey(put.key)
+    return appendPut(this.client, put, source, {
+      memory: bodyMemory,
+      plan: this.plan ?? planIn(bodyMemory),
+      signal,
+    })
+  }
+
+  async completePut(put: ContinuedPut): Promise<ObjectInfo | undefined> {
+    checkKey(put.key)
+    return completePut(this.client, put)
+  }
+
+  async abortPut({ key }: ContinuedPut): Promise<void> {
+    await abandon(this.client, checkKey(key))
   }
 
   close(): Promise<void> {

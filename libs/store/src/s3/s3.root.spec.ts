@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { listAll } from '../objects/object-store.js'
+import { continuedPutsSuite } from '../testing/continued-puts-suite.js'
 import { objectStoreSuite } from '../testing/object-store-suite.js'
 import { partialKeys, S3_SERVERS, TestS3, whyNoTestS3 } from '../testing/test-s3.js'
 import { S3Store } from './s3-store.js'
@@ -56,4 +57,5 @@ describe.each(S3_SERVERS)('%s', (server) => {
     }
   }
   objectStoreSuite('s3', make)
+  continuedPutsSuite('s3', make)
 })

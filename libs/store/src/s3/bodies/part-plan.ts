@@ -2,6 +2,8 @@ import type { BodyMemory } from './body-memory.js'
 
 const MIB = 1024 * 1024
 
+/** S3's limit for every part but the last of an object. */
+export const MIN_PART = 5 * MIB
 /** S3's limit. */
 export const MAX_PARTS = 10_000
 /** The first parts of an upload if others leave little memory; the step by which parts grow. */

@@ -14,6 +14,11 @@ export interface Part {
 interface PartsOptions {
   readonly memory: BodyMemory
   readonly plan: PartPlan
+  /**
+   * How many parts the caller may hold before it sends the first of them; 1 if left out. It gets
+   * these whatever the process holds.
+   */
+  readonly heldBack?: number
 }
 
 /**
@@ -42,7 +47,10 @@ function* cut(source: Uint8Array, plan: PartPlan): Generator<Part> {
   }
 }
 
-async function* gathered(source: AsyncIterable<Uint8Array>, { memory, plan }: PartsOptions): AsyncGenerator<Part> {
+async function* gathered(
+  source: AsyncIterable<Uint8Array>,
+  { memory, plan, heldBack = 1 }: PartsOptions,
+): AsyncGenerator<Part> {
   let buffers: Buffer[] = []
   let length = 0
   let number = 0
@@ -61,7 +69,7 @@ async function* gathered(source: AsyncIterable<Uint8Array>, { memory, plan }: Pa
     promise(size)
   }
   const take = async (): Promise<void> => {
-    while (out > 0 && !memory.hasRoom(UNIT)) await released.promise
+    while (out >= heldBack && !memory.hasRoom(UNIT)) await released.promise
     promise(Math.max(promised - UNIT, 0))
     memory.hold(UNIT)
     buffers.push(memory.take())
