@@ -10,10 +10,11 @@ import { WatchedFolder } from './watched-folder.js'
 /** A folder with at most so many names is read for each page: that costs less than to hold it. */
 const FEW = 500
 /**
- * A folder of at most so many bytes, as stat(2) gives them, has some two hundred names that are
- * digests. To read it takes less time than a trip to the thread pool.
+ * A folder of at most so many bytes, as stat(2) gives them, has some hundred names that are
+ * digests, and nowhere more than `FEW` (tmpfs counts 20 bytes for each). To read it takes less time
+ * than a trip to the thread pool.
  */
-const READ_NOW_BYTES = 16 * 1024
+const READ_NOW_BYTES = 8 * 1024
 /** After so many such readings the event loop gets a turn. */
 const READINGS_A_TURN = 16
 /** Names of a held folder that are given at once. */
