@@ -6,6 +6,6 @@ export const sparseImagesShape = {
     .stringbool()
     .default(false)
     .describe(
-      'Whether a manifest is taken of which layers are missing, as registries that mirror parts of images need it. Without it only layers whose bytes are elsewhere may be missing (docs/registry.md). The same for all gateways and storage services',
+      'Whether a manifest may lack layers, as registries that mirror parts of images need it; if not, it may lack only those whose bytes are elsewhere (docs/registry.md). The same for all gateways and storage services',
     ),
 }

@@ -74,7 +74,7 @@ export const publicReadsShape = {
     .refine(isOrigin, 'must be http://HOST[:PORT] or https://HOST[:PORT], with nothing behind')
     .optional()
     .describe(
-      "The S3 server as clients reach it: http://HOST[:PORT] or https://HOST[:PORT]. If it is set, a pull of a blob is answered with 307 to an address there, signed for this blob alone; otherwise the gateway sends the bytes. Its host must not be the gateway's as clients know it, nor below that: clients would send it the token. With s3:// only",
+      "The S3 server as clients reach it, http[s]://HOST[:PORT]: a pull of a blob is answered with 307 to an address there, signed for this blob alone. Not the gateway's host as clients know it, nor one below that, which would get the token. With s3:// only",
     ),
   STRATA_S3_PUBLIC_SECONDS: z.coerce
     .number()
