@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { header } from '@strata/archive/testing'
@@ -42,14 +42,19 @@ afterAll(async () => {
   await strata.dispose()
 })
 
-/** What each service has open, sockets aside: connections between services are kept for a while. */
+/**
+ * What each service has open. Sockets aside: connections between services are kept for a while. And
+ * folders aside: a store holds those that it lists, and a watch of them, for a while, whoever asks.
+ */
 function openFiles(): string[] {
   return [...new Set(SERVICES.map((service) => strata.pid(service)))]
     .flatMap((pid) =>
       readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
         try {
-          const target = readlinkSync(`/proc/${pid}/fd/${fd}`)
-          return /^socket:/.test(target) ? [] : [target.replace(/\d+/g, 'N')]
+          const path = `/proc/${pid}/fd/${fd}`
+          if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return []
+          const target = readlinkSync(path)
+          return /^(socket:|anon_inode:inotify)/.test(target) ? [] : [target.replace(/\d+/g, 'N')]
         } catch {
           return []
         }
