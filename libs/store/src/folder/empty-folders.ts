@@ -30,6 +30,13 @@ export class EmptyFolders {
     while (this.#waiting.size > MOST) await this.#removeAll()
   }
 
+  /** At once: what was refused leaves nothing behind. */
+  async remove(folder: string): Promise<void> {
+    this.#waiting.add(folder)
+    await this.#removal
+    await this.#removeAll()
+  }
+
   /** Removes those that wait. */
   async close(): Promise<void> {
     while (this.#removal || this.#waiting.size > 0) await this.#removeAll()

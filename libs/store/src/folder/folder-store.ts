@@ -372,7 +372,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     } catch (error) {
       let made = dirname(path)
       while (!existsSync(made)) made = dirname(made)
-      await this.#empty.add(made)
+      await this.#empty.remove(made)
       throw error
     }
   }

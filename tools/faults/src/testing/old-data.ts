@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import { globSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ContainerView, ImageSummary, ImageView } from '@strata/api'
+import { bootId } from '@strata/linux'
 import { openStore, storeConfigShape } from '@strata/store'
 import type { TestS3 } from '@strata/store/testing'
 import { z } from 'zod'
@@ -24,6 +25,17 @@ export interface OldAnswers {
   readonly logs: string
   readonly containers: Readonly<Record<'ended' | 'running' | 'created', ContainerView['id']>>
   readonly jobs: Readonly<Record<'load' | 'launch' | 'unfinished', string>>
+}
+
+/**
+ * The release and this test are of one boot. Otherwise a load that waits is ended, since what it
+ * wrote last may be lost.
+ */
+function stayInThisBoot(data: string): void {
+  for (const path of globSync('{store,node/*}/synced', { cwd: data })) {
+    rmSync(join(data, path))
+    symlinkSync(`${bootId()} ${Date.now()}`, join(data, path))
+  }
 }
 
 /**
@@ -52,6 +64,7 @@ export async function unpackOldData(release: OldRelease, data: string, s3?: Test
     ])
     rmSync(data, { recursive: true })
     renameSync(join(parts, 'data'), data)
+    stayInThisBoot(data)
     if (s3) await fillBucket(s3, join(parts, 'bucket'))
     return JSON.parse(readFileSync(join(parts, 'expected.json'), 'utf8')) as OldAnswers
   } finally {
