@@ -30,11 +30,9 @@ export class EmptyFolders {
     while (this.#waiting.size > MOST) await this.#removeAll()
   }
 
-  /** At once: what was refused leaves nothing behind. */
+  /** At once, this folder and those above it, without those that wait. */
   async remove(folder: string): Promise<void> {
-    this.#waiting.add(folder)
-    await this.#removal
-    await this.#removeAll()
+    for (let at = folder; at.length > this.root.length && (await removeIfEmpty(at));) at = dirname(at)
   }
 
   /** Removes those that wait. */

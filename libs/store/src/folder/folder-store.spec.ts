@@ -104,6 +104,22 @@ describe('FolderStore', () => {
       expect(readdirSync(join(root, 'tmp'))).toEqual([])
     })
 
+    it('and who finds a name taken does not wait for that', async () => {
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+      try {
+        const store = await FolderStore.open(root, mendTail, quiet)
+        await store.create('uploads/taken', b)
+        await store.put('data/u/a/b', b)
+        await store.delete(['data/u/a/b'])
+        expect(await store.create('uploads/taken', b)).toBeUndefined()
+        expect(objects()).toContain('data/u/a')
+        await store.close()
+        expect(objects().map(String).sort()).toEqual(['uploads', 'uploads/taken'])
+      } finally {
+        vi.useRealTimers()
+      }
+    })
+
     it('of a process that died before it removed one, when a list comes to it', async () => {
       const store = await FolderStore.open(root, mendTail, quiet)
       mkdirSync(join(root, 'objects/data/left/by/the'), { recursive: true })

@@ -370,6 +370,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
         }
       }
     } catch (error) {
+      // Who finds the name taken has made no folder.
+      if (isErrno(error, 'EEXIST')) throw error
       let made = dirname(path)
       while (!existsSync(made)) made = dirname(made)
       await this.#empty.remove(made)

@@ -11,8 +11,8 @@ import { WatchedFolder } from './watched-folder.js'
 const FEW = 500
 /**
  * A folder of at most so many bytes, as stat(2) gives them, has some hundred names that are
- * digests, and nowhere more than `FEW` (tmpfs counts 20 bytes for each). To read it takes less time
- * than a trip to the thread pool.
+ * digests, and on tmpfs, which counts 20 bytes for each, fewer than `FEW`. To read it takes less
+ * time than a trip to the thread pool.
  */
 const READ_NOW_BYTES = 8 * 1024
 /** After so many such readings the event loop gets a turn. */
