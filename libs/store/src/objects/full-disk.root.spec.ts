@@ -13,7 +13,7 @@ import {
 import { execFileSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { umount } from '@strata/linux'
+import { MNT_DETACH, umount } from '@strata/linux'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { openStore } from './open-store.js'
 
@@ -33,7 +33,8 @@ beforeEach(async () => {
   await store.close()
 })
 afterEach(() => {
-  umount(folder)
+  // The last sync of a closed store may still run, and has the folder open.
+  umount(folder, MNT_DETACH)
   rmdirSync(folder)
   rmSync(disk)
 })
