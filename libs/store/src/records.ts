@@ -180,28 +180,30 @@ export class Records<T> {
 
   /**
    * All records below a prefix, without tombstones, in the order of their keys. ETag and size
-   * (bytes as stored) are those of the value given. A record of `known` (by key) is not read again
-   * if the list shows it with the ETag that it had. Damaged records are given to `onDamaged` in
-   * between. A caller that deletes what no record names must pass `onDamaged`.
+   * (bytes as stored) are those of the value given. What `isKnown` of a key and the ETag of the
+   * list is neither read nor given. Damaged records are given to `onDamaged` in between. A caller
+   * that deletes what no record names must pass `onDamaged`.
    */
   async *list(
     prefix: string,
-    { known, onDamaged }: { known?: ReadonlyMap<string, ListedRecord<T>>; onDamaged?: OnDamaged } = {},
+    { isKnown, onDamaged }: { isKnown?: (key: string, etag: Etag) => boolean; onDamaged?: OnDamaged } = {},
   ): AsyncGenerator<ListedRecord<T>> {
-    const records = atMostOf(LOOKS_AT_ONCE, this.#listed(prefix), async ({ key, etag }) => {
-      const same = known?.get(key)
-      return same?.etag === etag ? { key, same } : { key, seen: await this.look(key) }
-    })
-    for await (const { key, same, seen } of records)
-      if (same) yield same
-      else if (seen?.damage) onDamaged?.({ key, etag: seen.etag, size: seen.size, damage: seen.damage })
+    const records = atMostOf(LOOKS_AT_ONCE, this.#listed(prefix, isKnown), async ({ key }) => ({
+      key,
+      seen: await this.look(key),
+    }))
+    for await (const { key, seen } of records)
+      if (seen?.damage) onDamaged?.({ key, etag: seen.etag, size: seen.size, damage: seen.damage })
       else if (seen?.value !== undefined) yield { key, value: seen.value, etag: seen.etag, size: seen.size }
   }
 
-  async *#listed(prefix: string): AsyncGenerator<ListedObject> {
+  async *#listed(
+    prefix: string,
+    isKnown: (key: string, etag: Etag) => boolean = () => false,
+  ): AsyncGenerator<ListedObject> {
     for await (const object of listAll(this.store, prefix))
       // Where tombstones stay, there may be many. Their size shows them, so they are not read.
-      if (object.size !== TOMBSTONE_BYTES) yield object
+      if (object.size !== TOMBSTONE_BYTES && !isKnown(object.key, object.etag)) yield object
   }
 
   async #renewDamaged(key: string, etag: Etag): Promise<void> {

@@ -252,21 +252,21 @@ export class BlobStore {
 
   /**
    * All blob records, in the order of their digests, each with its ETag and its size in bytes as
-   * stored. A record that still has the ETag that an `earlier` list showed is not read again. Blobs
-   * whose records are damaged are given to `onDamaged` in between.
+   * stored; without those that the caller knows with the ETag that they have. Blobs whose records
+   * are damaged are given to `onDamaged` in between.
    */
-  async *list(
-    earlier: readonly ListedBlob[] = [],
-    onDamaged?: (blob: DamagedBlob) => void,
-  ): AsyncGenerator<ListedBlob> {
-    const known = new Map(
-      earlier.map(({ digest, record, etag, recordSize }) => [
-        keys.blob(digest),
-        { key: keys.blob(digest), value: record, etag, size: recordSize },
-      ]),
-    )
+  async *list({
+    isKnown = () => false,
+    onDamaged,
+  }: {
+    isKnown?: (digest: Digest, etag: Etag) => boolean
+    onDamaged?: (blob: DamagedBlob) => void
+  } = {}): AsyncGenerator<ListedBlob> {
     for await (const { key, value, etag, size } of this.#records.list(PREFIX.blobs, {
-      known,
+      isKnown: (recordKey, recordEtag) => {
+        const digest = digestInKey(recordKey)
+        return digest !== undefined && isKnown(digest, recordEtag)
+      },
       onDamaged: (record) => {
         const digest = digestInKey(record.key)
         if (digest) onDamaged?.({ digest, etag: record.etag, recordSize: record.size })
@@ -383,7 +383,7 @@ export class BlobStore {
         if (found?.damage) isReadable = false
         if (found?.value) leave(found.value)
       }
-    else for await (const { record } of this.list([], () => (isReadable = false))) leave(record)
+    else for await (const { record } of this.list({ onDamaged: () => (isReadable = false) })) leave(record)
     return isReadable
   }
 

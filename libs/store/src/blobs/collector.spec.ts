@@ -1,12 +1,17 @@
-import { digestOf } from '@strata/oci'
+import { hash, randomUUID } from 'node:crypto'
+import { digestFromHex, digestOf, type Repository } from '@strata/oci'
 import { expect, it } from 'vitest'
 import { BlobStore } from './blobs.js'
 import { Collector } from './collector.js'
+import { keys } from '../keys.js'
 import { Leases } from '../leases/leases.js'
+import type { Etag, ObjectStore } from '../objects/object-store.js'
 import { collectorSuite } from '../testing/collector-suite.js'
 import { counted } from '../testing/counted-store.js'
+import { bytesInUse } from '../testing/memory.js'
 import { temporaryStore, withoutAbilities } from '../testing/temporary-store.js'
 
+const REPOSITORY = 'docker.io/library/app' as Repository
 const none = () => Promise.resolve([])
 
 collectorSuite('a folder', async () => ({ ...(await temporaryStore()), leftovers: none }))
@@ -48,3 +53,63 @@ it('lists a blob that is needed twice, and its bytes once, and reads its record 
     await dispose()
   }
 })
+
+it('holds less than 500 bytes for each blob, its bytes and its key of a repository', async () => {
+  const { store: folder, dispose } = await temporaryStore()
+  const count = 20_000
+  try {
+    const store = withObjects(folder, objectsOfBlobs(count))
+    const before = bytesInUse()
+    let held = 0
+    const { report } = await new Collector(store).collect({
+      dryRun: true,
+      references: async function* ({ had }) {
+        for await (const { digest } of new BlobStore(store).list()) {
+          had(REPOSITORY, digest)
+          yield digest
+        }
+        held = bytesInUse() - before
+      },
+    })
+    expect(held / count).toBeGreaterThan(50)
+    expect(held / count).toBeLessThan(500)
+    expect(report.bytes).toBe(0)
+  } finally {
+    await dispose()
+  }
+})
+
+/** The objects of so many layers in one repository, each by its key, as their bytes. */
+function objectsOfBlobs(count: number): Map<string, Buffer> {
+  const objects: [string, Buffer][] = []
+  const record = (value: unknown) => Buffer.from(JSON.stringify({ rev: randomUUID().slice(0, 16), value }))
+  for (let n = 0; n < count; n++) {
+    const digest = digestFromHex(hash('sha256', `${n}`))
+    const data = keys.data(randomUUID(), randomUUID())
+    objects.push(
+      [keys.blob(digest), record({ data, size: 1_234_567, diffId: digest, holders: [] })],
+      [data, Buffer.alloc(0)],
+      [keys.repositoryBlob(REPOSITORY, digest), record({ holders: [] })],
+    )
+  }
+  return new Map(objects.sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** A store with these objects, in the order of their keys, and those of `store`. */
+function withObjects(store: ObjectStore, objects: ReadonlyMap<string, Buffer>): ObjectStore {
+  const listed = [...objects].map(([key, { length: size }]) => ({ key, size, etag: key as Etag }))
+  return {
+    ...withoutAbilities(store),
+    read: async (key, maxBytes) => {
+      const bytes = objects.get(key)
+      return bytes ? { bytes, etag: key as Etag } : store.read(key, maxBytes)
+    },
+    list: async (prefix, options = {}) => {
+      const { after = '' } = options
+      const left = listed.filter(({ key }) => key.startsWith(prefix) && key > after)
+      if (left.length === 0) return store.list(prefix, options)
+      const page = left.slice(0, 1_000)
+      return { objects: page, ...(left.length > page.length ? { next: page.at(-1)!.key } : {}) }
+    },
+  }
+}

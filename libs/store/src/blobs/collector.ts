@@ -4,7 +4,9 @@ import { type Digest, type DiffId } from '@strata/oci'
 import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { Sums, type StoreCollection, type Tally } from './collection-sums.js'
+import { KeySet } from './key-set.js'
 import { ObjectDeletes } from './object-deletes.js'
+import { PackedList } from './packed-list.js'
 import { keepUnreadable, Needed, type RepositoryKeys, type Told, type Unreadable } from './unreadable.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
 import {
@@ -12,14 +14,15 @@ import {
   listAll,
   localObjects,
   partialUploads,
+  type Etag,
   type ListedObject,
   type ObjectStore,
   type PartialUpload,
 } from '../objects/object-store.js'
 import { recordBytes, TOMBSTONE_BYTES } from '../records.js'
 import { Leases } from '../leases/leases.js'
-import { RepositoryBlobs } from '../repositories/repository-blobs.js'
-import { RepositoryNames } from '../repositories/repository-names.js'
+import { RepositoryBlobs, type ListedRepositoryBlob } from '../repositories/repository-blobs.js'
+import { RepositoryNames, type ListedRepository } from '../repositories/repository-names.js'
 
 export interface CollectOptions {
   /**
@@ -45,6 +48,8 @@ export interface Collected {
 
 /** How many objects are worked on at the same time. */
 const AT_ONCE = 16
+/** How many are deleted together. */
+const DELETED_AT_ONCE = 500
 
 /**
  * Finds and deletes what nothing needs. Any number of collections may run at once, beside any
@@ -57,6 +62,9 @@ const AT_ONCE = 16
  *  4. a record that nothing refers to and no live lease holds becomes a tombstone *if its ETag is
  *     still that of step 1*; only then its bytes are deleted.
  *
+ * What a step lists for a later one is held as packed text (`PackedList`) and sets of digests of
+ * keys (`KeySet`), so that a collection takes some 500 bytes of memory a blob.
+ *
  * A writer that needs a blob holds it for a lease that lives until a name makes the reference
  * visible. If the hold came after step 1, it changed the record, and step 4 fails. If it came
  * before and the lease lives in step 2, the blob stays. If the lease ended before step 2, its name
@@ -65,7 +73,8 @@ const AT_ONCE = 16
  * record: the next paragraph is about those.
  *
  * **Data** (`data/<lease>/…`, keys that are never written again) that no record names goes in the
- * order data, *then* live leases, *then* records. A record that names data counts only if it was
+ * order data, *then* live leases, *then* records. (What a record of step 1 names is not listed: it
+ * stays, unless step 4 found the record changed.) A record that names data counts only if it was
  * there while the lease that wrote the data lived (BlobStore, "in two steps"). So what belongs to
  * no live lease and is in no record read after that is in none that will ever count.
  *
@@ -139,26 +148,37 @@ export class Collector {
     const sum = new Sums()
     const deletes = new ObjectDeletes(this.store)
     const marks = await this.#usedMarks()
-    const names = await gathered(this.#repositoryNames.list())
-    const blobs = await gathered(this.#repositoryBlobs.list())
-    const listedKeys = [...names.map(({ repository }) => keys.repository(repository)), ...blobs.map(({ key }) => key)]
-    const repositories: RepositoryKeys = { names, blobs, had: new Needed(listedKeys) }
-    const found = await this.#collectBlobs(options, repositories, marks.length > 0, deletes, sum)
-    const { listed, live, requests, doomed, unreadable } = found
+    const repositories = await this.#listRepositories()
+    const found = await this.#collectBlobs(options, repositories, !marks.isEmpty, deletes, sum)
+    const { named, live, requests, unreadable } = found
     const ended = await this.#collectRepositories(options, repositories, live, sum)
-    const { indexes, inUse } = await this.#collectUnnamed(options, listed, doomed, deletes, sum)
+    const { indexes, inUse } = await this.#collectUnnamed(options, named, deletes, sum)
     if (requests)
       await this.#collectUsedMarks(options, marks, (id) => live.has(id) || requests.has(id) || inUse(id), sum)
     await this.#collectEndedLeases(options, deletes, sum)
     await this.#collectTombstonesOfNames(options, sum)
-    const report = sum.report(await this.#tombstones(options.dryRun ? doomed.size + ended : 0))
+    const report = sum.report(await this.#tombstones(options.dryRun ? named.doomed.size + ended : 0))
     return { report, indexes, unreadable }
   }
 
+  async #listRepositories(): Promise<RepositoryKeys> {
+    const names = new PackedList<ListedRepository>()
+    const blobs = new PackedList<ListedRepositoryBlob>()
+    const had = new Needed()
+    for await (const name of this.#repositoryNames.list()) {
+      names.push(name)
+      had.list(keys.repository(name.repository))
+    }
+    for await (const blob of this.#repositoryBlobs.list()) {
+      blobs.push(blob)
+      had.list(blob.key)
+    }
+    return { names, blobs, had }
+  }
+
   /**
-   * Gives the records as listed, the live leases and their requests (`undefined` if one of these is
-   * not known, or `areRequestsWanted` is false), and the digests of the blobs that went (or would
-   * go).
+   * Gives what the records name that stayed as they were listed, the live leases and their requests
+   * (`undefined` if one of these is not known, or `areRequestsWanted` is false).
    */
   async #collectBlobs(
     options: CollectOptions,
@@ -167,18 +187,23 @@ export class Collector {
     deletes: ObjectDeletes,
     sum: Sums,
   ): Promise<{
-    listed: ListedBlob[]
+    named: NamedByRecords
     live: Set<string>
     requests: Set<string> | undefined
-    doomed: Set<Digest>
     unreadable: Unreadable[]
   }> {
     const { references, dryRun, signal } = options
-    const listed: ListedBlob[] = []
-    const damaged: DamagedBlob[] = []
-    for await (const blob of this.#blobs.list([], (one) => damaged.push(one))) {
+    const listed = new PackedList<ListedBlob>()
+    const damaged = new PackedList<DamagedBlob>()
+    const referred = new Needed()
+    const onDamaged = (blob: DamagedBlob): void => {
+      damaged.push(blob)
+      referred.list(blob.digest)
+    }
+    for await (const blob of this.#blobs.list({ onDamaged })) {
       signal?.throwIfAborted()
       listed.push(blob)
+      referred.list(blob.digest)
     }
     failpoint('collect.blobs-listed')
     // A lease's record is read only for the sake of its request.
@@ -186,17 +211,16 @@ export class Collector {
     const requests = new Set<string>()
     let areAllKnown = areRequestsWanted
     if (areRequestsWanted) {
-      const onDamaged = ({ id }: { readonly id: string }): void => {
+      const onDamagedLease = ({ id }: { readonly id: string }): void => {
         live.add(id)
         areAllKnown = false
       }
-      for await (const { id, job } of this.#leases.listLive({ onDamaged })) {
+      for await (const { id, job } of this.#leases.listLive({ onDamaged: onDamagedLease })) {
         live.add(id)
         requests.add(job.id)
       }
     }
     failpoint('collect.uploads-listed')
-    const referred = new Needed([...listed, ...damaged].map(({ digest }) => digest))
     const unreadable: Unreadable[] = []
     const told: Told = {
       had: (repository, digest) => {
@@ -212,7 +236,8 @@ export class Collector {
     failpoint('collect.references-read')
     const isAnyReferred = keepUnreadable(unreadable, repositories, referred)
 
-    const doomed = new Set<Digest>()
+    const doomed = new KeySet()
+    const changed = new KeySet()
     await each(listed, signal, async (blob) => {
       const { digest, record } = blob
       const holders = record.holders.filter((lease) => live.has(lease))
@@ -224,7 +249,10 @@ export class Collector {
       }
       const there = await this.#objectsOf(record)
       // Not as it was listed: somebody counts on it by now, or another collector was quicker.
-      if (!dryRun && !(await this.#blobs.retire(blob))) return
+      if (!dryRun && !(await this.#blobs.retire(blob))) {
+        changed.add(digest)
+        return
+      }
       if (!dryRun) failpoint('collect.tombstoned')
       doomed.add(digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
@@ -240,7 +268,9 @@ export class Collector {
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    return { listed, live, requests: areAllKnown ? requests : undefined, doomed, unreadable }
+    const named = new NamedByRecords(doomed)
+    for (const blob of listed) if (!changed.has(blob.digest)) named.add(blob)
+    return { named, live, requests: areAllKnown ? requests : undefined, unreadable }
   }
 
   /**
@@ -294,59 +324,54 @@ export class Collector {
    */
   async #collectUnnamed(
     options: CollectOptions,
-    listed: readonly ListedBlob[],
-    doomed: ReadonlySet<Digest>,
+    named: NamedByRecords,
     deletes: ObjectDeletes,
     sum: Sums,
   ): Promise<{ indexes: DiffId[]; inUse: (lease: string) => boolean }> {
-    const { signal } = options
-    const data = new Map<string, ListedObject>()
-    for await (const object of listAll(this.store, PREFIX.data)) data.set(object.key, object)
-    const indexes = new Map<DiffId, ListedObject>()
-    for await (const object of listAll(this.store, PREFIX.indexes)) {
-      const diffId = digestInKey(object.key)
-      if (diffId) indexes.set(diffId as DiffId, object)
-    }
-    const checkpoints = new Map<Digest, ListedObject>()
-    for await (const object of listAll(this.store, PREFIX.checkpoints)) {
-      const digest = digestInKey(object.key)
-      if (digest) checkpoints.set(digest, object)
-    }
+    const data = await PackedList.of(this.#unless(named.hasData, PREFIX.data), options.signal)
+    const indexes = await PackedList.of(this.#unless(named.hasDerived, PREFIX.indexes), options.signal)
+    const checkpoints = await PackedList.of(this.#unless(named.hasDerived, PREFIX.checkpoints), options.signal)
     const live = await this.#leases.liveIds()
-    for (const key of data.keys()) if (live.has(leaseInKey(key) ?? '')) data.delete(key)
-    const kept = new Set<string>()
-    const hidden: Digest[] = []
+    let areDataKnown = true
     const onDamaged = ({ digest }: DamagedBlob): void => {
-      if (doomed.has(digest)) return
-      hidden.push(digest)
-      checkpoints.delete(digest)
+      if (named.doomed.has(digest)) return
+      // Where the bytes of a damaged record are is not known: any may be its own.
+      areDataKnown = false
+      named.addCheckpoints(digest)
     }
-    for await (const { digest, record } of this.#blobs.list(listed, onDamaged)) {
-      signal?.throwIfAborted()
-      for (const piece of piecesOf(record)) data.delete(piece.data)
-      if (doomed.has(digest)) continue
-      for (const piece of piecesOf(record)) kept.add(leaseInKey(piece.data) ?? '')
-      if (record.diffId) indexes.delete(record.diffId)
-      checkpoints.delete(digest)
+    for await (const blob of this.#blobs.list({ isKnown: named.hasRecord, onDamaged })) {
+      options.signal?.throwIfAborted()
+      named.add(blob)
     }
-    // Where the bytes of a damaged record are is not known: any of these may be.
-    if (hidden.length > 0) data.clear()
-    // Those were asked for a moment ago, and are counted.
-    for (const key of deletes.undeleted) data.delete(key)
     await this.#collectPartial(options, sum)
-    const unnamed = [...data.values()].map(({ key, size }) => ({ key, size, linked: this.#linkedIn(key, size) }))
-    for (const { size, linked } of await this.#deleted(options, unnamed, deletes, sum)) sum.add('data', size, linked)
-    const derived = [...indexes.values(), ...checkpoints.values()]
-    for (const { size } of await this.#deleted(options, derived, deletes, sum)) sum.add('indexes', size)
-    return { indexes: [...indexes.keys()], inUse: (lease) => hidden.length > 0 || kept.has(lease) }
+    const isUnnamed = ({ key }: ListedObject): boolean =>
+      areDataKnown && !named.hasData(key) && !live.has(leaseInKey(key) ?? '') && !deletes.undeleted.has(key)
+    for (const some of batches(Iterator.from(data).filter(isUnnamed), DELETED_AT_ONCE)) {
+      const unnamed = some.map(({ key, size }) => ({ key, size, linked: this.#linkedIn(key, size) }))
+      for (const { size, linked } of await this.#deleted(options, unnamed, deletes, sum)) sum.add('data', size, linked)
+    }
+    const gone: DiffId[] = []
+    for (const derived of [indexes, checkpoints])
+      for (const some of batches(
+        Iterator.from(derived).filter(({ key }) => !named.hasDerived(key)),
+        DELETED_AT_ONCE,
+      )) {
+        for (const { size } of await this.#deleted(options, some, deletes, sum)) sum.add('indexes', size)
+        if (derived === indexes) gone.push(...some.map(({ key }) => digestInKey(key) as DiffId))
+      }
+    return { indexes: gone, inUse: (lease) => !areDataKnown || named.hasLease(lease) }
+  }
+
+  async *#unless(isNamed: (key: string) => boolean, prefix: string): AsyncGenerator<ListedObject> {
+    for await (const object of listAll(this.store, prefix)) if (!isNamed(object.key)) yield object
   }
 
   /**
    * The marks of used ids. If the store cannot delete on a condition, marks stay, so nothing is
    * listed.
    */
-  async #usedMarks(): Promise<ListedObject[]> {
-    const marks: ListedObject[] = []
+  async #usedMarks(): Promise<PackedList<ListedObject>> {
+    const marks = new PackedList<ListedObject>()
     const store = conditionalRemove(this.store)
     if (store)
       for await (const mark of listAll(store, PREFIX.used)) if (mark.key !== keys.allUsedMarked) marks.push(mark)
@@ -355,7 +380,7 @@ export class Collector {
 
   async #collectUsedMarks(
     { dryRun, signal }: CollectOptions,
-    marks: readonly ListedObject[],
+    marks: PackedList<ListedObject>,
     isKept: (lease: string) => boolean,
     sum: Sums,
   ): Promise<void> {
@@ -384,9 +409,10 @@ export class Collector {
   }
 
   async #collectEndedLeases(options: CollectOptions, deletes: ObjectDeletes, sum: Sums): Promise<void> {
-    const ended: ListedObject[] = []
+    const ended = new PackedList<ListedObject>()
     for await (const lease of listAll(this.store, PREFIX.leases)) if (lease.size === TOMBSTONE_BYTES) ended.push(lease)
-    for (const { size } of await this.#deleted(options, ended, deletes, sum)) sum.add('records', size)
+    for (const some of batches(ended, DELETED_AT_ONCE))
+      for (const { size } of await this.#deleted(options, some, deletes, sum)) sum.add('records', size)
   }
 
   async #collectTombstonesOfNames({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
@@ -454,19 +480,55 @@ export class Collector {
   }
 }
 
-async function gathered<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = []
-  for await (const item of items) all.push(item)
-  return all
+/** What blob records name. `doomed`: digests of the blobs that went, or would go. */
+class NamedByRecords {
+  readonly #records = new KeySet()
+  readonly #data = new KeySet()
+  /** Keys of indexes and checkpoints. */
+  readonly #derived = new KeySet()
+  readonly #leases = new KeySet()
+
+  constructor(readonly doomed: KeySet) {}
+
+  add({ digest, record, etag }: ListedBlob): void {
+    this.#records.add(`${digest} ${etag}`)
+    for (const piece of piecesOf(record)) this.#data.add(piece.data)
+    if (this.doomed.has(digest)) return
+    for (const piece of piecesOf(record)) this.#leases.add(leaseInKey(piece.data) ?? '')
+    if (record.diffId) this.#derived.add(keys.index(record.diffId))
+    this.addCheckpoints(digest)
+  }
+
+  addCheckpoints(digest: Digest): void {
+    this.#derived.add(keys.checkpoints(digest))
+  }
+
+  /** Whether it was added as it is: with this ETag. */
+  readonly hasRecord = (digest: Digest, etag: Etag): boolean => this.#records.has(`${digest} ${etag}`)
+  readonly hasData = (key: string): boolean => this.#data.has(key)
+  /** An index or checkpoints. A key that is neither counts as named. */
+  readonly hasDerived = (key: string): boolean => digestInKey(key) === undefined || this.#derived.has(key)
+  readonly hasLease = (lease: string): boolean => this.#leases.has(lease)
 }
 
 async function each<T>(
-  items: readonly T[],
+  items: Iterable<T>,
   signal: AbortSignal | undefined,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
-  for (let at = 0; at < items.length; at += AT_ONCE) {
+  for (const some of batches(items, AT_ONCE)) {
     signal?.throwIfAborted()
-    await Promise.all(items.slice(at, at + AT_ONCE).map(work))
+    await Promise.all(some.map(work))
   }
+}
+
+function* batches<T>(items: Iterable<T>, size: number): Generator<T[]> {
+  let batch: T[] = []
+  for (const item of items) {
+    batch.push(item)
+    if (batch.length < size) continue
+    yield batch
+    batch = []
+  }
+  if (batch.length > 0) yield batch
 }

@@ -1,4 +1,6 @@
 import type { Digest, Repository } from '@strata/oci'
+import { KeySet } from './key-set.js'
+import type { PackedList } from './packed-list.js'
 import { keys } from '../keys.js'
 import type { ListedRepositoryBlob } from '../repositories/repository-blobs.js'
 import type { ListedRepository } from '../repositories/repository-names.js'
@@ -41,29 +43,29 @@ export interface Unreadable {
  * Which of the listed things are needed. It forgets all others: a manifest may name any number of
  * blobs that are not stored, so that memory is bounded by what is listed alone.
  */
-export class Needed<T> {
+export class Needed {
   /** Gets smaller. Of what is added nothing is held: very much is needed, and little is not. */
-  readonly #unneeded: Set<T>
+  readonly #unneeded = new KeySet()
 
-  constructor(listed: Iterable<T>) {
-    this.#unneeded = new Set(listed)
+  list(one: string): void {
+    this.#unneeded.add(one)
   }
 
-  add(one: T): void {
+  add(one: string): void {
     this.#unneeded.delete(one)
   }
 
   /** Of one of the listed things. */
-  has(one: T): boolean {
+  has(one: string): boolean {
     return !this.#unneeded.has(one)
   }
 }
 
 /** All keys of repositories as they were listed, and the keys of what repositories have. */
 export interface RepositoryKeys {
-  readonly names: readonly ListedRepository[]
-  readonly blobs: readonly ListedRepositoryBlob[]
-  readonly had: Needed<string>
+  readonly names: PackedList<ListedRepository>
+  readonly blobs: PackedList<ListedRepositoryBlob>
+  readonly had: Needed
 }
 
 /**
@@ -73,7 +75,7 @@ export interface RepositoryKeys {
 export function keepUnreadable(
   unreadable: readonly Unreadable[],
   { blobs, had }: RepositoryKeys,
-  referred: Needed<Digest>,
+  referred: Needed,
 ): boolean {
   if (unreadable.length === 0) return false
   const kept = new Set(unreadable.map(({ repository }) => repository))

@@ -1,6 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { StrataError } from '@strata/base'
 import { digestOf, type Digest, type DiffId, type Repository } from '@strata/oci'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -12,6 +10,7 @@ import { freshDataKey, keys, PREFIX } from '../keys.js'
 import { conditionalRemove, listAll, partialUploads, type ObjectStore } from '../objects/object-store.js'
 import { Records, TOMBSTONE_BYTES } from '../records.js'
 import { Leases } from '../leases/leases.js'
+import { bytesInUse } from './memory.js'
 import type { StoreUnderTest } from './object-store-suite.js'
 
 const MUTATIONS = ['put', 'create', 'replace', 'delete', 'removeUnchanged'] as const
@@ -300,14 +299,14 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       await new Collector(store).collect({
         dryRun: false,
         references: async function* ({ had }): AsyncGenerator<Digest> {
-          const before = heapBytes()
+          const before = bytesInUse()
           for (let n = 0; n < count; n++) {
             const digest = `sha256:${String(n).padStart(64, '0')}` as Digest
             had('docker.io/library/app' as Repository, digest)
             yield await Promise.resolve(digest)
           }
           yield named
-          grown = heapBytes() - before
+          grown = bytesInUse() - before
         },
       })
       expect(grown / count).toBeLessThan(50)
@@ -353,14 +352,6 @@ export function collectorSuite(name: string, make: () => Promise<StoreUnderTest>
       expect(await objects()).toEqual(before)
     })
   })
-}
-
-/** What is in use, without what the next collection of garbage frees. */
-function heapBytes(): number {
-  setFlagsFromString('--expose-gc')
-  const collectGarbage = runInNewContext('gc') as () => void
-  collectGarbage()
-  return process.memoryUsage().heapUsed
 }
 
 /**
