@@ -88,8 +88,16 @@ export class Records<T> {
   async look(key: string): Promise<(Found<T> & { readonly size: number }) | undefined> {
     let object: { readonly bytes: Buffer; readonly etag: Etag } | undefined
     try {
-      object = await this.store.read(key, MAX_RECORD_BYTES)
-      return object && { value: this.#decode(key, object.bytes), etag: object.etag, size: object.bytes.length }
+      const found = (object = await this.store.read(key, MAX_RECORD_BYTES))
+      if (!found) return undefined
+      return {
+        value: this.#decode(key, found.bytes),
+        size: found.bytes.length,
+        // A store may make it when it is asked for.
+        get etag() {
+          return found.etag
+        },
+      }
     } catch (error) {
       if (!(error instanceof StrataError && ['corrupt', 'limit_exceeded'].includes(error.code))) throw error
       const there = object ? { etag: object.etag, size: object.bytes.length } : await this.store.stat(key)

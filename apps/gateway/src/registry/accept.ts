@@ -5,7 +5,8 @@
  * A client that names no media type of a manifest gets any.
  */
 export function isAccepted(accept: string | undefined, mediaType: string): boolean {
-  const ranges = (accept ?? '').toLowerCase().split(',').map(parsed)
+  if (accept === undefined || accept === mediaType) return true
+  const ranges = accept.toLowerCase().split(',').map(parsed)
   const wanted = ranges.filter(({ range }) => range.startsWith('application/vnd.') || range.endsWith('*'))
   if (wanted.length === 0) return true
   const [exact] = wanted.filter(({ range }) => range === mediaType)

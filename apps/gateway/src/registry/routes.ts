@@ -43,6 +43,8 @@ export interface Call {
   readonly query: URLSearchParams
 }
 
+const NO_QUERY = new URLSearchParams()
+
 /**
  * Finds the route of a request. `url` is the request's, undecoded.
  * @throws StrataError `not_found`; `name_invalid` for an encoded slash, `bad_request` for a path
@@ -55,7 +57,13 @@ export function routeOf(method: string, url: string): Call {
   const asked = method === 'HEAD' ? 'GET' : method
   for (const { operation, method: ofRoute, pattern, first, tail } of TABLE) {
     const found = ofRoute === asked ? partsOf(components, first, tail) : undefined
-    if (found) return { operation, pattern, ...found, query: new URLSearchParams(query.join('?')) }
+    if (found)
+      return {
+        operation,
+        pattern,
+        ...found,
+        query: query.length === 0 ? NO_QUERY : new URLSearchParams(query.join('?')),
+      }
   }
   throw new StrataError('not_found', `the registry has no ${method} ${JSON.stringify(path.slice(0, 300))}`)
 }
@@ -74,6 +82,7 @@ function partsOf(
 }
 
 function decoded(component: string): string {
+  if (!component.includes('%')) return component
   let text: string
   try {
     text = decodeURIComponent(component)

@@ -58,10 +58,25 @@ export function secretInHeader(
 ): Authenticator {
   const isRight = isSecret(secret)
   return (request) => {
-    const values = request.headersDistinct[name]
-    const given = values?.length === 1 ? secretOf(values[0]!) : undefined
+    const value = onlyValue(request, name)
+    const given = value === undefined ? undefined : secretOf(value)
     return given !== undefined && isRight(given)
   }
+}
+
+/**
+ * The value of a header that was sent once. `headers` would give one of several, and
+ * `headersDistinct` takes as long as all else that authenticates a request.
+ */
+function onlyValue({ rawHeaders }: IncomingMessage, name: string): string | undefined {
+  let value: string | undefined
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const sent = rawHeaders[at]!
+    if (sent.length !== name.length || sent.toLowerCase() !== name) continue
+    if (value !== undefined) return undefined
+    value = rawHeaders[at + 1]
+  }
+  return value
 }
 
 export function isOpen(request: FastifyRequest): boolean {

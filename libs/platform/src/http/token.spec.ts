@@ -57,5 +57,17 @@ describe('a secret in a file', () => {
     expect(isSecret('a')('a')).toBe(true)
     expect(isSecret('ab')('a')).toBe(false)
     expect(isSecret('a')('')).toBe(false)
+    expect(isSecret('a')('ab')).toBe(false)
+    expect(isSecret('a')('\0')).toBe(false)
+    expect(isSecret('aé')('aé')).toBe(true)
+    const isRight = isSecret('secret')
+    for (const [given, expected] of [
+      ['secret', true],
+      ['s', false],
+      ['secre', false],
+      ['secret', true],
+      ['secreT', false],
+    ] as const)
+      expect(isRight(given), given).toBe(expected)
   })
 })

@@ -5,6 +5,15 @@ import type { ServiceMetrics } from './metrics.js'
 /** A method that is none of these has no route of ours. */
 const METHODS: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 
+/** What has been counted for a method and a route since the last scrape. */
+interface Counted {
+  readonly labels: { readonly method: string; readonly route: string }
+  /** By status. */
+  readonly requests: Map<string, number>
+  received: number
+  sent: number
+}
+
 /** A request whose answer has not ended. */
 interface OpenRequest {
   readonly turn: Turn
@@ -17,6 +26,9 @@ interface OpenRequest {
  *
  * Bytes are those of the connection, and count for the request that is under way. Those of a long
  * upload or download count when they are scraped, not only at its end.
+ *
+ * Sums are handed to the series when they are scraped: to find one of a series by its labels takes
+ * as long as some answers.
  */
 export function countRequests(handler: RequestListener, metrics: ServiceMetrics): RequestListener {
   const requests = metrics.counter('strata_http_requests_total')
@@ -25,21 +37,36 @@ export function countRequests(handler: RequestListener, metrics: ServiceMetrics)
   const sent = metrics.counter('strata_http_sent_bytes_total')
   const inProgress = metrics.gauge('strata_http_requests_in_progress')
   const open = new Set<OpenRequest>()
+  /** By method and route: a few for each route. */
+  const counted = new Map<string, Counted>()
 
+  const countedOf = ({ request, route = 'none' }: Turn): Counted => {
+    const method = METHODS.includes(request.method ?? '') ? request.method! : 'other'
+    const key = `${method} ${route}`
+    let found = counted.get(key)
+    if (!found) counted.set(key, (found = { labels: { method, route }, requests: new Map(), received: 0, sent: 0 }))
+    return found
+  }
   const countBytes = ({ turn, connection }: OpenRequest): void => {
     const { bytesRead, bytesWritten } = connection.socket
-    const { counted } = connection
-    const labels = labelsOf(turn)
+    const before = connection.counted
+    const sums = countedOf(turn)
     // Node counts what waits in memory as written, until the connection ends without it. A counter
     // that goes down throws, here into the `close` of a socket, and that would end the process.
-    const all = Math.max(bytesWritten + connection.sentByKernel, counted.sent)
-    received(labels, bytesRead - counted.received)
-    sent(labels, all - counted.sent)
+    const all = Math.max(bytesWritten + connection.sentByKernel, before.sent)
+    sums.received += bytesRead - before.received
+    sums.sent += all - before.sent
     connection.counted = { received: bytesRead, sent: all }
   }
   metrics.onScrape(() => {
     inProgress.set({}, open.size)
     for (const request of open) countBytes(request)
+    for (const { labels, requests: byStatus, received: bytesIn, sent: bytesOut } of counted.values()) {
+      for (const [status, count] of byStatus) requests({ ...labels, status }, count)
+      received(labels, bytesIn)
+      sent(labels, bytesOut)
+    }
+    counted.clear()
   })
 
   return (request, response) => {
@@ -49,19 +76,15 @@ export function countRequests(handler: RequestListener, metrics: ServiceMetrics)
       open.add(found)
       response.once('close', () => {
         open.delete(found)
-        const labels = labelsOf(found.turn)
-        requests({ ...labels, status: statusOf(response) })
+        const { labels, requests: byStatus } = countedOf(found.turn)
+        const status = statusOf(response)
+        byStatus.set(status, (byStatus.get(status) ?? 0) + 1)
         seconds(labels, (performance.now() - begun) / 1_000)
         countBytes(found)
       })
     }
     handler(request, response)
   }
-}
-
-function labelsOf({ request, route }: Turn): { method: string; route: string } {
-  const { method = '' } = request
-  return { method: METHODS.includes(method) ? method : 'other', route: route ?? 'none' }
 }
 
 /** A connection that was taken over (upgrade.ts) has a status, and no headers of this response. */

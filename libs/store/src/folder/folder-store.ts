@@ -3,7 +3,7 @@ import { chmod, open, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
-import { ownFolder, UnusableFile } from '@strata/linux'
+import { beginWriteback, ownFolder, UnusableFile } from '@strata/linux'
 import { asStrataError, StrataError } from '@strata/base'
 import { checkKey, checkPrefix } from '../keys.js'
 import {
@@ -42,6 +42,8 @@ type MendObjects = (
 
 const PAGE = 1_000
 const READ_CHUNK = 256 * 1024
+/** So much is written between one `beginWriteback` and the next. */
+const WRITEBACK_BYTES = 8 * 1024 * 1024
 /** After looks that took so long, in ms, of all callers together, the event loop gets a turn. */
 const TURN_MS = 5
 
@@ -115,7 +117,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     try {
       await guarded(() => open(draft, 'wx', 0o444)).then(async (file) => {
         try {
-          await writeAll(file.writeFile.bind(file), source, options.signal)
+          await writeAll(file, source, options.signal)
         } finally {
           await file.close()
         }
@@ -152,12 +154,11 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     return guarded(async () => {
       const seen = await this.#look(path)
       if (!seen) return undefined
-      const { bytes, size, etag } = seen
-      if (size > maxBytes)
-        throw new StrataError('limit_exceeded', `${key} has ${size} bytes; at most ${maxBytes} are read`)
-      if (bytes) return { bytes, etag }
+      if (seen.size > maxBytes)
+        throw new StrataError('limit_exceeded', `${key} has ${seen.size} bytes; at most ${maxBytes} are read`)
+      if (seen.bytes) return seen
       const handle = await openObject(path)
-      return handle && { bytes: await handle.readFile().finally(() => handle.close()), etag }
+      return handle && { bytes: await handle.readFile().finally(() => handle.close()), etag: seen.etag }
     })
   }
 
@@ -385,12 +386,8 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   }
 }
 
-async function writeAll(
-  write: (data: AsyncIterable<Uint8Array> | Uint8Array) => Promise<void>,
-  source: ByteSource,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  if (source instanceof Uint8Array) return guarded(() => write(source))
+async function writeAll(file: FileHandle, source: ByteSource, signal: AbortSignal | undefined): Promise<void> {
+  if (source instanceof Uint8Array) return guarded(() => file.writeFile(source))
   // The source's own errors come out as they are; what the disk says becomes one of ours.
   let fault: { error: unknown } | undefined
   async function* watched(chunks: AsyncIterable<Uint8Array>) {
@@ -402,10 +399,31 @@ async function writeAll(
     }
   }
   try {
-    await write(watched(source))
+    await file.writeFile(onTheWay(file.fd, watched(source)))
   } catch (error) {
     if (fault) throw fault.error
     throw asStoreError(error)
+  }
+}
+
+/**
+ * The same bytes. What was written of them goes to the disk meanwhile. Otherwise the kernel begins
+ * when a tenth of the memory is full of them, and soon after that every writer waits for the disk.
+ */
+async function* onTheWay(fd: number, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let written = 0
+  let begun = 0
+  let beginning: Promise<void> | undefined
+  try {
+    for await (const chunk of chunks) {
+      yield chunk
+      written += chunk.length
+      if (beginning || written - begun < WRITEBACK_BYTES) continue
+      beginning = beginWriteback(fd, begun, written - begun).finally(() => (beginning = undefined))
+      begun = written
+    }
+  } finally {
+    await beginning
   }
 }
 

@@ -7,9 +7,7 @@ import { MAX_RECORD_BYTES, type Etag, type ObjectInfo } from '../objects/object-
 const write = promisify(writeTo)
 
 /** An object as a look at its file found it. `bytes` is the content of a small object. */
-export interface SeenObject extends ObjectInfo {
-  readonly bytes: Buffer | undefined
-}
+export type SeenObject = ObjectInfo & ({ readonly bytes: Buffer } | { readonly bytes: undefined })
 
 /**
  * Looks at an object, and reads it if it is small enough to be a record. `undefined` if there is
@@ -27,14 +25,30 @@ export function lookNow(path: string): SeenObject | undefined {
     return ifAbsent(error)
   }
   try {
+    // Nearly all objects end before the buffer, and need no question for their size.
+    const read = readSync(fd, firstBytes, 0, firstBytes.length, 0)
+    if (read < firstBytes.length) return smallObject(Buffer.from(firstBytes.subarray(0, read)))
     const { size } = fstatSync(fd)
     if (size > MAX_RECORD_BYTES) return { bytes: undefined, size, etag: fileEtag(fstatSync(fd, { bigint: true })) }
-    const bytes = readNow(fd, size)
-    return { bytes, size: bytes.length, etag: contentEtag(bytes) }
+    return smallObject(readNow(fd, size))
   } finally {
     closeSync(fd)
   }
 }
+
+/** Its ETag is made for who asks: a reader does not, and it takes as long as the reading. */
+function smallObject(bytes: Buffer): SeenObject {
+  return {
+    bytes,
+    size: bytes.length,
+    get etag() {
+      return contentEtag(bytes)
+    },
+  }
+}
+
+/** Nobody else runs between the read into it and the copy. */
+const firstBytes = Buffer.alloc(4_096)
 
 /**
  * An object's file is never changed, so it ends where it did. `readFileSync` asks the kernel twice
