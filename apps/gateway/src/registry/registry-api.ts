@@ -77,8 +77,10 @@ export class RegistryApi implements TreeServer {
     const after = last === undefined ? last : repositoryOf(last)
     await this.#page(response, limit, async () => {
       const { repositories, next } = await this.registry.catalog(limit, after)
-      if (next !== undefined) response.setHeader('link', linkTo('/v2/_catalog', { n: limit, last: nameOf(next) }))
-      return { repositories: repositories.map(nameOf) }
+      return {
+        list: { repositories: repositories.map(nameOf) },
+        link: next === undefined ? next : linkTo('/v2/_catalog', { n: limit, last: nameOf(next) }),
+      }
     })
   }
 
@@ -87,8 +89,10 @@ export class RegistryApi implements TreeServer {
     const repository = repositoryOf(name)
     await this.#page(response, page.limit, async () => {
       const { tags, next } = await this.registry.tags(repository, page)
-      if (next !== undefined) response.setHeader('link', linkTo(`/v2/${name}/tags/list`, { n: page.limit, last: next }))
-      return { name, tags }
+      return {
+        list: { name, tags },
+        link: next === undefined ? next : linkTo(`/v2/${name}/tags/list`, { n: page.limit, last: next }),
+      }
     })
   }
 
@@ -98,15 +102,19 @@ export class RegistryApi implements TreeServer {
     const { limit, last } = pageIn(query)
     const [repository, after] = [repositoryOf(name), last === undefined ? last : digestIn(last)]
     if (artifactType !== undefined) response.setHeader('oci-filters-applied', 'artifactType')
-    const build = async (count: CountBytes): Promise<object> => {
+    const build = async (count: CountBytes): Promise<Page> => {
       const { referrers, next } = await this.registry.referrers(repository, subject, limit, {
         artifactType,
         after,
         count,
       })
-      if (next !== undefined)
-        response.setHeader('link', linkTo(`/v2/${name}/referrers/${subject}`, { artifactType, n: limit, last: next }))
-      return { schemaVersion: 2, mediaType: MEDIA.index, manifests: referrers }
+      return {
+        list: { schemaVersion: 2, mediaType: MEDIA.index, manifests: referrers },
+        link:
+          next === undefined
+            ? next
+            : linkTo(`/v2/${name}/referrers/${subject}`, { artifactType, n: limit, last: next }),
+      }
     }
     await this.#page(response, 0, build, MEDIA.index)
   }
@@ -245,13 +253,24 @@ export class RegistryApi implements TreeServer {
   async #page(
     response: ServerResponse,
     names: number,
-    build: (count: CountBytes) => Promise<object>,
+    build: (count: CountBytes) => Promise<Page>,
     type = 'application/json',
   ): Promise<void> {
-    const held = await this.registry.page(names, build)
+    let link: string | undefined
+    const held = await this.registry.page(names, async (count) => {
+      const page = await build(count)
+      link = page.link
+      return page.list
+    })
     releaseOnceClosed(held, response)
-    answer(response, 200, { 'content-type': type }, held.bytes)
+    answer(response, 200, { 'content-type': type, ...(link === undefined ? {} : { link }) }, held.bytes)
   }
+}
+
+/** A page of a list, and the way to the next one. A page that there is no room for has none. */
+interface Page {
+  readonly list: object
+  readonly link: string | undefined
 }
 
 const NOTHING: Buffer = Buffer.alloc(0)
