@@ -63,7 +63,7 @@ const DELETED_AT_ONCE = 500
  *     still that of step 1*; only then its bytes are deleted.
  *
  * What a step lists for a later one is held as packed text (`PackedList`) and sets of digests of
- * keys (`KeySet`), so that a collection takes some 500 bytes of memory a blob.
+ * keys (`KeySet`), so that a collection takes some 400 bytes of memory a blob.
  *
  * A writer that needs a blob holds it for a lease that lives until a name makes the reference
  * visible. If the hold came after step 1, it changed the record, and step 4 fails. If it came
