@@ -51,7 +51,8 @@ export async function benchRegistry({ workspace, rounds = 5, count = 100_000, on
       await distribution(workspace, await minio(), {
         name: 'distribution',
         program: BUILT,
-        version: ask(BUILT, ['--version']) ?? '',
+        // It begins with the path that it was called by.
+        version: (ask(BUILT, ['--version']) ?? '').replace(/^\S*\//, ''),
       }),
     )
   const files = Array.from({ length: CLIENTS }, (_, at) => join(workspace.folder, `blob-${at}`))
