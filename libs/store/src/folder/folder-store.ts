@@ -414,12 +414,13 @@ async function* onTheWay(fd: number, chunks: AsyncIterable<Uint8Array>): AsyncGe
   let written = 0
   let begun = 0
   let beginning: Promise<void> | undefined
+  const hasBegun = (): void => void (beginning = undefined)
   try {
     for await (const chunk of chunks) {
       yield chunk
       written += chunk.length
       if (beginning || written - begun < WRITEBACK_BYTES) continue
-      beginning = beginWriteback(fd, begun, written - begun).finally(() => (beginning = undefined))
+      beginning = beginWriteback(fd, begun, written - begun).then(hasBegun, hasBegun)
       begun = written
     }
   } finally {
