@@ -77,7 +77,7 @@ export function isSecret(secret: string): (given: string) => boolean {
   const expected = Buffer.from(secret)
   const compared = Buffer.alloc(expected.length)
   return (given) => {
-    // What was compared before must not make up for what a shorter text lacks.
+    // Without the zeros, a shorter text would be completed by the one that was compared before.
     compared.fill(0).write(given)
     return timingSafeEqual(compared, expected) && Buffer.byteLength(given) === expected.length
   }

@@ -5,7 +5,7 @@ import type { ServiceMetrics } from './metrics.js'
 /** A method that is none of these has no route of ours. */
 const METHODS: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 
-/** What has been counted for a method and a route since the last scrape. */
+/** Sums of one method and route since the last scrape. */
 interface Counted {
   readonly labels: { readonly method: string; readonly route: string }
   /** By status. */

@@ -5,7 +5,8 @@ import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { Sums, type StoreCollection, type Tally } from './collection-sums.js'
 import { KeySet } from './key-set.js'
-import { ObjectDeletes } from './object-deletes.js'
+import { NamedByRecords } from './named-by-records.js'
+import { DELETED_AT_ONCE, ObjectDeletes } from './object-deletes.js'
 import { PackedList } from './packed-list.js'
 import { keepUnreadable, Needed, type RepositoryKeys, type Told, type Unreadable } from './unreadable.js'
 import { digestInKey, keys, PREFIX, leaseInKey } from '../keys.js'
@@ -14,7 +15,6 @@ import {
   listAll,
   localObjects,
   partialUploads,
-  type Etag,
   type ListedObject,
   type ObjectStore,
   type PartialUpload,
@@ -48,8 +48,6 @@ export interface Collected {
 
 /** How many objects are worked on at the same time. */
 const AT_ONCE = 16
-/** How many are deleted together. */
-const DELETED_AT_ONCE = 500
 
 /**
  * Finds and deletes what nothing needs. Any number of collections may run at once, beside any
@@ -62,8 +60,8 @@ const DELETED_AT_ONCE = 500
  *  4. a record that nothing refers to and no live lease holds becomes a tombstone *if its ETag is
  *     still that of step 1*; only then its bytes are deleted.
  *
- * What a step lists for a later one is held as packed text (`PackedList`) and sets of digests of
- * keys (`KeySet`), so that a collection takes some 400 bytes of memory a blob.
+ * A step keeps its list for a later step as packed text (`PackedList`) or as a set of digests of
+ * keys (`KeySet`). So a collection takes some 400 bytes of memory a blob.
  *
  * A writer that needs a blob holds it for a lease that lives until a name makes the reference
  * visible. If the hold came after step 1, it changed the record, and step 4 fails. If it came
@@ -478,37 +476,6 @@ export class Collector {
     const path = localObjects(this.store)?.localPath(key)
     return path !== undefined && (statSync(path, { throwIfNoEntry: false })?.nlink ?? 0) > 1 ? size : 0
   }
-}
-
-/** What blob records name. `doomed`: digests of the blobs that went, or would go. */
-class NamedByRecords {
-  readonly #records = new KeySet()
-  readonly #data = new KeySet()
-  /** Keys of indexes and checkpoints. */
-  readonly #derived = new KeySet()
-  readonly #leases = new KeySet()
-
-  constructor(readonly doomed: KeySet) {}
-
-  add({ digest, record, etag }: ListedBlob): void {
-    this.#records.add(`${digest} ${etag}`)
-    for (const piece of piecesOf(record)) this.#data.add(piece.data)
-    if (this.doomed.has(digest)) return
-    for (const piece of piecesOf(record)) this.#leases.add(leaseInKey(piece.data) ?? '')
-    if (record.diffId) this.#derived.add(keys.index(record.diffId))
-    this.addCheckpoints(digest)
-  }
-
-  addCheckpoints(digest: Digest): void {
-    this.#derived.add(keys.checkpoints(digest))
-  }
-
-  /** Whether it was added as it is: with this ETag. */
-  readonly hasRecord = (digest: Digest, etag: Etag): boolean => this.#records.has(`${digest} ${etag}`)
-  readonly hasData = (key: string): boolean => this.#data.has(key)
-  /** An index or checkpoints. A key that is neither counts as named. */
-  readonly hasDerived = (key: string): boolean => digestInKey(key) === undefined || this.#derived.has(key)
-  readonly hasLease = (lease: string): boolean => this.#leases.has(lease)
 }
 
 async function each<T>(

@@ -35,7 +35,7 @@ export class KeySet {
     let free = this.#find(text)
     if (this.#slots[free] === 0) return
     this.#size--
-    // Whoever was displaced by the one that goes moves up, so that no search ends before it.
+    // A search ends at a free slot. So each text behind the freed slot that was displaced moves up.
     for (let at = this.#after(free); this.#slots[at] !== 0; at = this.#after(at)) {
       const home = this.#home(this.#slots[at]!)
       const isBetween = free <= at ? free < home && home <= at : free < home || home <= at

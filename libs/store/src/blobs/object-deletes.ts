@@ -2,7 +2,7 @@ import { atMost, failpoint, StrataError } from '@strata/base'
 import type { ObjectStore } from '../objects/object-store.js'
 
 /** How many objects are deleted by one call. */
-const DELETED_AT_ONCE = 500
+export const DELETED_AT_ONCE = 500
 /** How many are deleted at the same time, each by a call of its own, if a call for many failed. */
 const SINGLY_AT_ONCE = 16
 /** So many objects may stay. With one more the store itself is what fails. */
