@@ -44,7 +44,7 @@ const AS_PROCESSES = [
   'save',
 ].map((name) => `src/${name}.root.spec.ts`)
 const isLong = process.env.STRATA_TEST_LONG === '1'
-const total = { passed: 0, failed: 0, skipped: [], specs: [] }
+const total = { passed: 0, failed: [], skipped: [], specs: [] }
 const SLOWEST = 10
 let interrupted = false
 const running = new Set()
@@ -75,7 +75,7 @@ async function pureTests() {
   for (const name of tested) rmSync(resultFile(name, 'pure'), { force: true })
   const ok = await run(['node_modules/nx/dist/bin/nx.js', 'run-many', '-t', 'test', '--output-style=static'], ROOT)
   for (const name of tested) collect(name, 'pure')
-  if (!ok && total.failed === 0) fail('nx failed, though no test did')
+  if (!ok && total.failed.length === 0) fail('nx failed, though no test did')
 }
 
 /** One package after the other: they share the machine’s mounts, loop devices and cgroups. */
@@ -172,8 +172,9 @@ function summary() {
   const strict = process.env.CI === 'true' && skipped.length > 0
   if (strict) print('CI=true: a test that is skipped is a failure.')
   if (interrupted) print('interrupted')
-  print(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`)
-  return failed > 0 || strict || interrupted || passed === 0 ? 1 : 0
+  for (const sentence of failed) print(`failed: ${sentence}`)
+  print(`${passed} passed, ${failed.length} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`)
+  return failed.length > 0 || strict || interrupted || passed === 0 ? 1 : 0
 }
 
 function collect(name, kind) {
@@ -181,9 +182,9 @@ function collect(name, kind) {
   if (!existsSync(file)) return interrupted ? undefined : fail(`the ${kind} tests of ${name} came to no result`)
   const { passed, failed, skipped, specs } = JSON.parse(readFileSync(file, 'utf8'))
   total.passed += passed
-  total.failed += failed
-  total.skipped.push(...skipped.map((test) => ({ ...test, name: `${name}: ${test.name}` })))
   const lane = kind.replace(/^root-/, '')
+  total.failed.push(...failed.map((sentence) => `${lane} | ${name}/${sentence}`))
+  total.skipped.push(...skipped.map((test) => ({ ...test, name: `${name}: ${test.name}` })))
   total.specs.push(...specs.map((spec) => ({ ...spec, file: `${name}/${spec.file} (${lane})` })))
 }
 
@@ -192,7 +193,7 @@ function resultFile(name, kind) {
 }
 
 function fail(sentence) {
-  total.failed += 1
+  total.failed.push(sentence)
   print(`failed: ${sentence}`)
 }
 
