@@ -10,6 +10,13 @@ import type { LogChunk, LogLimits, LogOptions, LogPlace } from './types.js'
 
 const FASTEST_MS = 20
 const SLOWEST_MS = 1000
+/**
+ * conmon opens a new generation under another name and renames it over `current`: what it wrote
+ * into `current` between two commands is lost. So it is told a second time only where it cannot
+ * have had the first command, for it takes milliseconds. Until then it writes on into the closed
+ * generation.
+ */
+const TOLD_AGAIN_MS = 10_000
 
 /** Whose output a reader is for, and how it is told of that output's end. */
 type Following = Pick<LogSource, 'ended' | 'onEnd'> & {
@@ -35,6 +42,8 @@ interface Reader {
 export class ContainerLog {
   readonly #readers = new Set<Reader>()
   readonly #rotations = new Serial()
+  /** Since when `current` is missing, and conmon knows of it for all we know. */
+  #toldAt: number | undefined
   #expected: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
   #watcher: FSWatcher | undefined
@@ -167,11 +176,12 @@ export class ContainerLog {
     const closed = await closedGenerations(this.folder)
     let size = await sizeOf(this.path)
     if (size === undefined) {
-      // Renamed, and nobody told conmon (we died in between, or it had no time yet): it is told
-      // again, which does no harm.
-      if (closed.length > 0) await reopen(bundle)
+      // Renamed. Perhaps nobody told conmon, because the service died in between.
+      this.#toldAt ??= performance.now()
+      if (closed.length > 0 && performance.now() - this.#toldAt >= TOLD_AGAIN_MS) await this.#tell(bundle)
       return 0
     }
+    this.#toldAt = undefined
     if (size >= this.limits.maxBytes) {
       await this.#close(closed, size, bundle)
       size = 0
@@ -189,11 +199,16 @@ export class ContainerLog {
     const path = join(this.folder, String(number))
     await rename(this.path, path)
     closed.push(number)
-    if (bundle !== undefined) await reopen(bundle)
+    if (bundle !== undefined) await this.#tell(bundle)
     if (size >= this.limits.unattendedBytes)
       this.warn(
         `the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`,
       )
+  }
+
+  async #tell(bundle: string): Promise<void> {
+    this.#toldAt = performance.now()
+    await reopen(bundle)
   }
 
   /** The newest closed one always stays: its number says how the next is called. */

@@ -1,7 +1,18 @@
 import { createHash, randomBytes, randomInt } from 'node:crypto'
-import { appendFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { mkfifo } from '@strata/linux'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ContainerLog } from './container-log.js'
 import { LogParser } from './parser.js'
@@ -194,6 +205,45 @@ describe('the reader', () => {
       expect(await all({})).toBe('d\n')
     } finally {
       vi.useRealTimers()
+    }
+  })
+
+  it('has its monitor open a new generation once: a second command loses what came behind the first', async () => {
+    const control = join(folder, 'ctl')
+    mkfifo(control, 0o600)
+    const fd = openSync(control, constants.O_RDWR | constants.O_NONBLOCK)
+    const log = new ContainerLog(folder, { ...LOG_LIMITS, maxBytes: 1 }, () => undefined)
+    const commands = (): string => {
+      const bytes = Buffer.alloc(100)
+      try {
+        return bytes.toString('latin1', 0, readSync(fd, bytes))
+      } catch {
+        return ''
+      }
+    }
+    vi.useFakeTimers({ toFake: ['performance'] })
+    try {
+      for (let generation = 0; generation < 2; generation++) {
+        write('current', 'a')
+        await log.rotate(folder)
+        expect(commands()).toBe('2 0 0\n')
+        vi.advanceTimersByTime(9_999)
+        await log.rotate(folder)
+        expect(commands()).toBe('')
+      }
+      vi.advanceTimersByTime(1)
+      await log.rotate(folder)
+      expect(commands()).toBe('2 0 0\n')
+      // Another service, which knows of no command.
+      const next = new ContainerLog(folder, LOG_LIMITS, () => undefined)
+      await next.rotate(folder)
+      expect(commands()).toBe('')
+      vi.advanceTimersByTime(10_000)
+      await next.rotate(folder)
+      expect(commands()).toBe('2 0 0\n')
+    } finally {
+      vi.useRealTimers()
+      closeSync(fd)
     }
   })
 

@@ -133,7 +133,8 @@ describe('a TCP listener', () => {
     ['a body for HEAD', requestText('HEAD /items/1', [RIGHT], '{}'), [400]],
     ['a body for GET, without the token', requestText('GET /items/1', [], '{}'), [401]],
     ['a body for a path that is no text', requestText('POST /items/%ff%fe', [], '{}'), [401]],
-    ['an unknown expectation', requestText('DELETE /items/1', ['expect: nothing']), [417]],
+    ['an unknown expectation', requestText('DELETE /items/1', ['expect: nothing']), [401]],
+    ['an unknown expectation, with the token', requestText('GET /items/1', [RIGHT, 'expect: nothing']), [200]],
   ])('%s', async (_, text, expected) => {
     expect(await statuses(tcp, text, expected.length)).toEqual(expected)
     expect(Probe.calls).toEqual(expected[0] === 200 && text.startsWith('GET /items/1') ? ['get'] : [])
