@@ -3,6 +3,7 @@ import { digestFromHex, digestOf, type Repository } from '@strata/oci'
 import { expect, it } from 'vitest'
 import { BlobStore } from './blobs.js'
 import { Collector } from './collector.js'
+import type { Told } from './unreadable.js'
 import { keys } from '../keys.js'
 import { Leases } from '../leases/leases.js'
 import type { Etag, ObjectStore } from '../objects/object-store.js'
@@ -56,7 +57,7 @@ it('lists a blob that is needed twice, and its bytes once, and reads its record 
 
 it('holds less than 500 bytes for each blob, its bytes and its key of a repository', async () => {
   const { store: folder, dispose } = await temporaryStore()
-  const count = 20_000
+  const count = 10_000
   try {
     const store = withObjects(folder, objectsOfBlobs(count))
     const before = bytesInUse()
@@ -74,6 +75,40 @@ it('holds less than 500 bytes for each blob, its bytes and its key of a reposito
     expect(held / count).toBeGreaterThan(50)
     expect(held / count).toBeLessThan(500)
     expect(report.bytes).toBe(0)
+  } finally {
+    await dispose()
+  }
+})
+
+it('leaves the event loop to others, and sees that it is stopped, also where all is needed and nothing waits', async () => {
+  const { store: folder, dispose } = await temporaryStore()
+  const store = withObjects(folder, objectsOfBlobs(10_000))
+  const stop = new AbortController()
+  const collect = async (atTurn: (turn: number) => void) => {
+    let turns = 0
+    let isOver = false
+    const count = (): void => {
+      if (isOver) return
+      atTurn(++turns)
+      setImmediate(count)
+    }
+    const references = async function* ({ had }: Told) {
+      for await (const { digest } of new BlobStore(store).list()) {
+        had(REPOSITORY, digest)
+        yield digest
+      }
+      count()
+    }
+    await new Collector(store).collect({ dryRun: true, references, signal: stop.signal }).finally(() => {
+      isOver = true
+    })
+    return turns
+  }
+  try {
+    const turns = await collect(() => undefined)
+    expect(turns).toBeGreaterThan(20)
+    for (const at of [1, Math.floor(turns / 4)])
+      await expect(collect((turn) => turn === at && stop.abort(new Error('stopped')))).rejects.toThrow('stopped')
   } finally {
     await dispose()
   }

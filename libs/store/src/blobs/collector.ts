@@ -4,6 +4,7 @@ import { type Digest, type DiffId } from '@strata/oci'
 import { piecesOf, type BlobRecord } from './blob-record.js'
 import { BlobStore, type DamagedBlob, type ListedBlob } from './blobs.js'
 import { Sums, type StoreCollection, type Tally } from './collection-sums.js'
+import { batches, inTurns } from './in-turns.js'
 import { KeySet } from './key-set.js'
 import { NamedByRecords } from './named-by-records.js'
 import { DELETED_AT_ONCE, ObjectDeletes } from './object-deletes.js'
@@ -15,6 +16,7 @@ import {
   listAll,
   localObjects,
   partialUploads,
+  type Etag,
   type ListedObject,
   type ObjectStore,
   type PartialUpload,
@@ -145,8 +147,8 @@ export class Collector {
   async collect(options: CollectOptions): Promise<Collected> {
     const sum = new Sums()
     const deletes = new ObjectDeletes(this.store)
-    const marks = await this.#usedMarks()
-    const repositories = await this.#listRepositories()
+    const marks = await this.#usedMarks(options)
+    const repositories = await this.#listRepositories(options)
     const found = await this.#collectBlobs(options, repositories, !marks.isEmpty, deletes, sum)
     const { named, live, requests, unreadable } = found
     const ended = await this.#collectRepositories(options, repositories, live, sum)
@@ -159,15 +161,15 @@ export class Collector {
     return { report, indexes, unreadable }
   }
 
-  async #listRepositories(): Promise<RepositoryKeys> {
+  async #listRepositories({ signal }: CollectOptions): Promise<RepositoryKeys> {
     const names = new PackedList<ListedRepository>()
     const blobs = new PackedList<ListedRepositoryBlob>()
     const had = new Needed()
-    for await (const name of this.#repositoryNames.list()) {
+    for await (const name of inTurns(this.#repositoryNames.list(), signal)) {
       names.push(name)
       had.list(keys.repository(name.repository))
     }
-    for await (const blob of this.#repositoryBlobs.list()) {
+    for await (const blob of inTurns(this.#repositoryBlobs.list(), signal)) {
       blobs.push(blob)
       had.list(blob.key)
     }
@@ -198,8 +200,7 @@ export class Collector {
       damaged.push(blob)
       referred.list(blob.digest)
     }
-    for await (const blob of this.#blobs.list({ onDamaged })) {
-      signal?.throwIfAborted()
+    for await (const blob of inTurns(this.#blobs.list({ onDamaged }), signal)) {
       listed.push(blob)
       referred.list(blob.digest)
     }
@@ -227,12 +228,9 @@ export class Collector {
       },
       unreadable: (one) => unreadable.push(one),
     }
-    for await (const digest of references(told)) {
-      signal?.throwIfAborted()
-      referred.add(digest)
-    }
+    for await (const digest of inTurns(references(told), signal)) referred.add(digest)
     failpoint('collect.references-read')
-    const isAnyReferred = keepUnreadable(unreadable, repositories, referred)
+    const isAnyReferred = await keepUnreadable(unreadable, repositories, referred, signal)
 
     const doomed = new KeySet()
     const changed = new KeySet()
@@ -261,13 +259,13 @@ export class Collector {
     })
     // Any lease may hold a blob whose record is damaged. Its bytes are deleted later, as data that
     // no record names.
-    for (const blob of live.size === 0 && !isAnyReferred ? damaged : []) {
+    for await (const blob of inTurns(live.size === 0 && !isAnyReferred ? damaged : [], signal)) {
       if (referred.has(blob.digest) || (!dryRun && !(await this.#blobs.retire(blob)))) continue
       doomed.add(blob.digest)
       sum.add('records', blob.recordSize - (this.#tombstonesStay ? TOMBSTONE_BYTES : 0))
     }
-    const named = new NamedByRecords(doomed)
-    for (const blob of listed) if (!changed.has(blob.digest)) named.add(blob)
+    const named = new NamedByRecords(doomed, signal)
+    for await (const blob of inTurns(listed, signal)) if (!changed.has(blob.digest)) await named.add(blob)
     return { named, live, requests: areAllKnown ? requests : undefined, unreadable }
   }
 
@@ -326,9 +324,10 @@ export class Collector {
     deletes: ObjectDeletes,
     sum: Sums,
   ): Promise<{ indexes: DiffId[]; inUse: (lease: string) => boolean }> {
-    const data = await PackedList.of(this.#unless(named.hasData, PREFIX.data), options.signal)
-    const indexes = await PackedList.of(this.#unless(named.hasDerived, PREFIX.indexes), options.signal)
-    const checkpoints = await PackedList.of(this.#unless(named.hasDerived, PREFIX.checkpoints), options.signal)
+    const { signal } = options
+    const data = await this.#listUnless(named.hasData, PREFIX.data, signal)
+    const indexes = await this.#listUnless(named.hasDerived, PREFIX.indexes, signal)
+    const checkpoints = await this.#listUnless(named.hasDerived, PREFIX.checkpoints, signal)
     const live = await this.#leases.liveIds()
     let areDataKnown = true
     const onDamaged = ({ digest }: DamagedBlob): void => {
@@ -337,42 +336,48 @@ export class Collector {
       areDataKnown = false
       named.addCheckpoints(digest)
     }
-    for await (const blob of this.#blobs.list({ isKnown: named.hasRecord, onDamaged })) {
-      options.signal?.throwIfAborted()
-      named.add(blob)
+    const isKnown = (digest: Digest, etag: Etag): boolean => {
+      signal?.throwIfAborted()
+      return named.hasRecord(digest, etag)
     }
+    for await (const blob of inTurns(this.#blobs.list({ isKnown, onDamaged }), signal)) await named.add(blob)
     await this.#collectPartial(options, sum)
     const isUnnamed = ({ key }: ListedObject): boolean =>
       areDataKnown && !named.hasData(key) && !live.has(leaseInKey(key) ?? '') && !deletes.undeleted.has(key)
-    for (const some of batches(Iterator.from(data).filter(isUnnamed), DELETED_AT_ONCE)) {
+    for await (const some of batches(data, DELETED_AT_ONCE, signal, isUnnamed)) {
       const unnamed = some.map(({ key, size }) => ({ key, size, linked: this.#linkedIn(key, size) }))
       for (const { size, linked } of await this.#deleted(options, unnamed, deletes, sum)) sum.add('data', size, linked)
     }
     const gone: DiffId[] = []
     for (const derived of [indexes, checkpoints])
-      for (const some of batches(
-        Iterator.from(derived).filter(({ key }) => !named.hasDerived(key)),
-        DELETED_AT_ONCE,
-      )) {
+      for await (const some of batches(derived, DELETED_AT_ONCE, signal, ({ key }) => !named.hasDerived(key))) {
         for (const { size } of await this.#deleted(options, some, deletes, sum)) sum.add('indexes', size)
         if (derived === indexes) gone.push(...some.map(({ key }) => digestInKey(key) as DiffId))
       }
     return { indexes: gone, inUse: (lease) => !areDataKnown || named.hasLease(lease) }
   }
 
-  async *#unless(isNamed: (key: string) => boolean, prefix: string): AsyncGenerator<ListedObject> {
-    for await (const object of listAll(this.store, prefix)) if (!isNamed(object.key)) yield object
+  async #listUnless(
+    isNamed: (key: string) => boolean,
+    prefix: string,
+    signal: AbortSignal | undefined,
+  ): Promise<PackedList<ListedObject>> {
+    const objects = new PackedList<ListedObject>()
+    for await (const object of inTurns(listAll(this.store, prefix), signal))
+      if (!isNamed(object.key)) objects.push(object)
+    return objects
   }
 
   /**
    * The marks of used ids. If the store cannot delete on a condition, marks stay, so nothing is
    * listed.
    */
-  async #usedMarks(): Promise<PackedList<ListedObject>> {
+  async #usedMarks({ signal }: CollectOptions): Promise<PackedList<ListedObject>> {
     const marks = new PackedList<ListedObject>()
     const store = conditionalRemove(this.store)
     if (store)
-      for await (const mark of listAll(store, PREFIX.used)) if (mark.key !== keys.allUsedMarked) marks.push(mark)
+      for await (const mark of inTurns(listAll(store, PREFIX.used), signal))
+        if (mark.key !== keys.allUsedMarked) marks.push(mark)
     return marks
   }
 
@@ -408,18 +413,17 @@ export class Collector {
 
   async #collectEndedLeases(options: CollectOptions, deletes: ObjectDeletes, sum: Sums): Promise<void> {
     const ended = new PackedList<ListedObject>()
-    for await (const lease of listAll(this.store, PREFIX.leases)) if (lease.size === TOMBSTONE_BYTES) ended.push(lease)
-    for (const some of batches(ended, DELETED_AT_ONCE))
+    for await (const lease of inTurns(listAll(this.store, PREFIX.leases), options.signal))
+      if (lease.size === TOMBSTONE_BYTES) ended.push(lease)
+    for await (const some of batches(ended, DELETED_AT_ONCE, options.signal))
       for (const { size } of await this.#deleted(options, some, deletes, sum)) sum.add('records', size)
   }
 
   async #collectTombstonesOfNames({ dryRun, signal }: CollectOptions, sum: Sums): Promise<void> {
     const store = conditionalRemove(this.store)
     if (!store) return
-    for await (const { key, size, etag } of listAll(store, PREFIX.images)) {
-      signal?.throwIfAborted()
+    for await (const { key, size, etag } of inTurns(listAll(store, PREFIX.images), signal))
       if (size === TOMBSTONE_BYTES && (dryRun || (await store.removeUnchanged(key, etag)))) sum.add('records', size)
-    }
   }
 
   /**
@@ -483,19 +487,5 @@ async function each<T>(
   signal: AbortSignal | undefined,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
-  for (const some of batches(items, AT_ONCE)) {
-    signal?.throwIfAborted()
-    await Promise.all(some.map(work))
-  }
-}
-
-function* batches<T>(items: Iterable<T>, size: number): Generator<T[]> {
-  let batch: T[] = []
-  for (const item of items) {
-    batch.push(item)
-    if (batch.length < size) continue
-    yield batch
-    batch = []
-  }
-  if (batch.length > 0) yield batch
+  for await (const some of batches(items, AT_ONCE, signal)) await Promise.all(some.map(work))
 }

@@ -1,8 +1,9 @@
 import type { Digest } from '@strata/oci'
-import { digestInKey, keys, leaseInKey } from '../keys.js'
+import { digestInKey, keys } from '../keys.js'
 import type { Etag } from '../objects/object-store.js'
-import { piecesOf } from './blob-record.js'
+import { makerOf, piecesOf } from './blob-record.js'
 import type { ListedBlob } from './blobs.js'
+import { inTurns } from './in-turns.js'
 import { KeySet } from './key-set.js'
 
 /**
@@ -16,13 +17,16 @@ export class NamedByRecords {
   readonly #derived = new KeySet()
   readonly #leases = new KeySet()
 
-  constructor(readonly doomed: KeySet) {}
+  constructor(
+    readonly doomed: KeySet,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
 
-  add({ digest, record, etag }: ListedBlob): void {
+  async add({ digest, record, etag }: ListedBlob): Promise<void> {
     this.#records.add(`${digest} ${etag}`)
-    for (const piece of piecesOf(record)) this.#data.add(piece.data)
+    for await (const { data } of inTurns(piecesOf(record), this.signal)) this.#data.add(data)
     if (this.doomed.has(digest)) return
-    for (const piece of piecesOf(record)) this.#leases.add(leaseInKey(piece.data) ?? '')
+    this.#leases.add(makerOf(record) ?? '')
     if (record.diffId) this.#derived.add(keys.index(record.diffId))
     this.addCheckpoints(digest)
   }

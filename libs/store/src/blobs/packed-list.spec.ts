@@ -12,12 +12,3 @@ it('gives what was pushed, in its order, as often as it is read', () => {
   expect([...list]).toEqual(items)
   expect([...list]).toEqual(items)
 })
-
-it('ends with the reason of its signal', async () => {
-  const items = async function* () {
-    await Promise.resolve()
-    yield 1
-  }
-  const signal = AbortSignal.abort(new Error('enough'))
-  await expect(PackedList.of(items(), signal)).rejects.toThrow('enough')
-})

@@ -12,15 +12,6 @@ export class PackedList<T> implements Iterable<T> {
   #last: string[] = []
   #lastLength = 0
 
-  static async of<T>(items: AsyncIterable<T>, signal?: AbortSignal): Promise<PackedList<T>> {
-    const list = new PackedList<T>()
-    for await (const item of items) {
-      signal?.throwIfAborted()
-      list.push(item)
-    }
-    return list
-  }
-
   push(item: T): void {
     const text = JSON.stringify(item)
     this.#last.push(text)

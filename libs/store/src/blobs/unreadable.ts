@@ -1,4 +1,5 @@
 import type { Digest, Repository } from '@strata/oci'
+import { inTurns } from './in-turns.js'
 import { KeySet } from './key-set.js'
 import type { PackedList } from './packed-list.js'
 import { keys } from '../keys.js'
@@ -72,15 +73,16 @@ export interface RepositoryKeys {
  * Adds what unreadable things may refer to: the blobs that their repositories have keys of.
  * `true`: that may be any blob.
  */
-export function keepUnreadable(
+export async function keepUnreadable(
   unreadable: readonly Unreadable[],
   { blobs, had }: RepositoryKeys,
   referred: Needed,
-): boolean {
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
   if (unreadable.length === 0) return false
   const kept = new Set(unreadable.map(({ repository }) => repository))
   const there = new Set<string>()
-  for (const { key, repository, digest } of blobs) {
+  for await (const { key, repository, digest } of inTurns(blobs, signal)) {
     if (!kept.has(repository)) continue
     there.add(key)
     had.add(key)

@@ -1,6 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -80,6 +90,23 @@ describe('FolderStore', () => {
       code: 'store_unavailable',
       message: `${join(root, name)} is not a folder, or lies below what is none: move that away, or put the folder back that was there`,
     })
+  })
+
+  it('reads nothing of large objects for a list or a look', async () => {
+    const store = await FolderStore.open(root, mendTail, quiet)
+    const count = 300
+    for (let n = 0; n < count; n++) {
+      truncateSync(await store.createLocal(`data/u/${n}`), 300_000)
+      await store.sealLocal(`data/u/${n}`)
+    }
+    /** Of this process, by any system call. */
+    const bytesRead = (): number => Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+    const before = bytesRead()
+    const { objects } = await store.list('data/u/')
+    for (const { key } of objects) await store.stat(key)
+    expect(bytesRead() - before).toBeLessThan(1_000 * count)
+    expect(objects.map(({ size }) => size)).toEqual(Array.from({ length: count }, () => 300_000))
+    await store.close()
   })
 
   describe('leaves no empty folder behind', () => {

@@ -3,7 +3,7 @@ import { chmod, open, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
-import { beginWriteback, ownFolder, UnusableFile } from '@strata/linux'
+import { ownFolder, UnusableFile } from '@strata/linux'
 import { asStrataError, StrataError } from '@strata/base'
 import { checkKey, checkPrefix } from '../keys.js'
 import {
@@ -24,7 +24,8 @@ import { DurableFolder, type DurableFolderOptions } from './durable-folder.js'
 import { EmptyFolders } from './empty-folders.js'
 import { Listing } from './listing.js'
 import { StripedLocks } from './locks.js'
-import { contentEtag, isErrno, lookNow, openObject, statNow, writeDraft, type SeenObject } from './object-file.js'
+import { contentEtag, isErrno, lookNow, openObject, statNow, writeDraft } from './object-file.js'
+import { onTheWay } from './on-the-way.js'
 import { Scratch } from './scratch.js'
 import { walkKeys } from './walk.js'
 
@@ -42,8 +43,6 @@ type MendObjects = (
 
 const PAGE = 1_000
 const READ_CHUNK = 256 * 1024
-/** So much is written between one `beginWriteback` and the next. */
-const WRITEBACK_BYTES = 8 * 1024 * 1024
 /** After looks that took so long, in ms, of all callers together, the event loop gets a turn. */
 const TURN_MS = 5
 
@@ -135,7 +134,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
     const path = this.localPath(key)
     if (range) checkRange(range)
     return guarded(async () => {
-      const seen = await this.#look(path)
+      const seen = await this.#look(path, lookNow)
       if (!seen) return undefined
       const { bytes, size, etag } = seen
       const start = Math.min(range?.start ?? 0, size)
@@ -152,7 +151,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async read(key: string, maxBytes: number): Promise<{ readonly bytes: Buffer; readonly etag: Etag } | undefined> {
     const path = this.localPath(key)
     return guarded(async () => {
-      const seen = await this.#look(path)
+      const seen = await this.#look(path, lookNow)
       if (!seen) return undefined
       if (seen.size > maxBytes)
         throw new StrataError('limit_exceeded', `${key} has ${seen.size} bytes; at most ${maxBytes} are read`)
@@ -165,7 +164,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async stat(key: string): Promise<ObjectInfo | undefined> {
     const path = this.localPath(key)
     return guarded(async () => {
-      const seen = await this.#look(path)
+      const seen = await this.#look(path, statNow)
       return seen && { size: seen.size, etag: seen.etag }
     })
   }
@@ -318,7 +317,7 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
   async #listed(keys: readonly string[]): Promise<ListedObject[]> {
     const objects: ListedObject[] = []
     for (const key of keys) {
-      const seen = await this.#look(join(this.#objects, key))
+      const seen = await this.#look(join(this.#objects, key), statNow)
       if (seen) objects.push({ key, size: seen.size, etag: seen.etag })
     }
     return objects
@@ -329,11 +328,11 @@ export class FolderStore implements ObjectStore, LocalObjects, ConditionalRemove
    * promise that is kept at once gives it none. The time counts, not their number, since a look
    * reads and hashes up to 256 KiB.
    */
-  async #look(path: string): Promise<SeenObject | undefined> {
+  async #look<T>(path: string, look: (path: string) => T | undefined): Promise<T | undefined> {
     while (this.#lookedMs > TURN_MS) await this.#turn()
     const begun = performance.now()
     try {
-      return lookNow(path)
+      return look(path)
     } finally {
       this.#lookedMs += performance.now() - begun
     }
@@ -403,28 +402,6 @@ async function writeAll(file: FileHandle, source: ByteSource, signal: AbortSigna
   } catch (error) {
     if (fault) throw fault.error
     throw asStoreError(error)
-  }
-}
-
-/**
- * The same bytes. What was written of them goes to the disk meanwhile. Otherwise the kernel begins
- * when a tenth of the memory is full of them, and soon after that every writer waits for the disk.
- */
-async function* onTheWay(fd: number, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let written = 0
-  let begun = 0
-  let beginning: Promise<void> | undefined
-  const hasBegun = (): void => void (beginning = undefined)
-  try {
-    for await (const chunk of chunks) {
-      yield chunk
-      written += chunk.length
-      if (beginning || written - begun < WRITEBACK_BYTES) continue
-      beginning = beginWriteback(fd, begun, written - begun).then(hasBegun, hasBegun)
-      begun = written
-    }
-  } finally {
-    await beginning
   }
 }
 

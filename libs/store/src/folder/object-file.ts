@@ -18,6 +18,22 @@ export type SeenObject = ObjectInfo & ({ readonly bytes: Buffer } | { readonly b
  * it stops the event loop for the time of one read.
  */
 export function lookNow(path: string): SeenObject | undefined {
+  return withFile(path, (fd) => {
+    // Nearly all objects end before the buffer, and need no question for their size.
+    const read = readSync(fd, firstBytes, 0, firstBytes.length, 0)
+    return read < firstBytes.length ? smallObject(Buffer.from(firstBytes.subarray(0, read))) : sizedObject(fd)
+  })
+}
+
+/**
+ * The same for who wants no bytes, as a list does. Of a large object nothing is read: a list of
+ * layers that are not in memory would else read 16 KiB of each from the disk.
+ */
+export function statNow(path: string): ObjectInfo | undefined {
+  return withFile(path, sizedObject)
+}
+
+function withFile<T>(path: string, work: (fd: number) => T): T | undefined {
   let fd: number
   try {
     fd = openSync(path, 'r')
@@ -25,15 +41,16 @@ export function lookNow(path: string): SeenObject | undefined {
     return ifAbsent(error)
   }
   try {
-    // Nearly all objects end before the buffer, and need no question for their size.
-    const read = readSync(fd, firstBytes, 0, firstBytes.length, 0)
-    if (read < firstBytes.length) return smallObject(Buffer.from(firstBytes.subarray(0, read)))
-    const { size } = fstatSync(fd)
-    if (size > MAX_RECORD_BYTES) return { bytes: undefined, size, etag: fileEtag(fstatSync(fd, { bigint: true })) }
-    return smallObject(readNow(fd, size))
+    return work(fd)
   } finally {
     closeSync(fd)
   }
+}
+
+function sizedObject(fd: number): SeenObject {
+  const { size } = fstatSync(fd)
+  if (size > MAX_RECORD_BYTES) return { bytes: undefined, size, etag: fileEtag(fstatSync(fd, { bigint: true })) }
+  return smallObject(readNow(fd, size))
 }
 
 /** Its ETag is made for who asks: a reader does not, and it takes as long as the reading. */
@@ -62,12 +79,6 @@ function readNow(fd: number, size: number): Buffer {
     at += read
   }
   return bytes
-}
-
-/** As `lookNow`, for a check under a lock. */
-export function statNow(path: string): ObjectInfo | undefined {
-  const seen = lookNow(path)
-  return seen && { size: seen.size, etag: seen.etag }
 }
 
 /** Opens a large object for reading. `undefined` if there is none. */
