@@ -3,15 +3,17 @@ import { setImmediate } from 'node:timers/promises'
 import { asStrataError, failpoint, Serial, StrataError } from '@strata/base'
 import { beginHash, continueHash, type ContinuedHash } from '@strata/linux'
 import { algorithmOf, digestFromHex, type Digest, type Repository } from '@strata/oci'
-import { countOf, eachPiece, MAX_PIECES, MAX_SERIES, withPiece, type PieceSeries } from '../blobs/blob-record.js'
+import { eachPiece, MAX_PIECES, withPiece, type PieceSeries } from '../blobs/blob-record.js'
 import { BlobStore } from '../blobs/blobs.js'
 import { freshDataKey, numberedDataKey } from '../keys.js'
 import { Leases, type Lease, type LeaseRun } from '../leases/leases.js'
 import { lentChunks } from '../objects/lent-chunks.js'
 import type { ObjectStore } from '../objects/object-store.js'
 import type { RepositoryBlobs } from '../repositories/repository-blobs.js'
+import { hasAllChunks, tooManyChunks } from './chunk-limits.js'
 import { PushHolds } from './push-holds.js'
 import type { PushTimes } from './push-times.js'
+import { TooLarge, UploadBody } from './upload-body.js'
 import { bytesOf, newUpload, takenOver, uploadIn, type UploadRecord } from './upload-record.js'
 
 /**
@@ -25,10 +27,6 @@ const [TOUCHES, MOST_TOUCH_MS] = [10, 30_000]
  * uploads together. S3 gives them in 4 MiB, whose hash would stop the process for 10 ms.
  */
 const HASHED_A_TURN = 256 * 1024
-/** An upload may have so many chunks however small they are … */
-const SMALL_CHUNKS = 1_000
-/** … and one more for each of these bytes. */
-const CHUNK_BYTES = 64 * 1024
 
 export interface UploadLimits extends PushTimes {
   /** How many bytes a blob may have. */
@@ -327,7 +325,7 @@ export class Uploads {
   ): Promise<{ readonly next: UploadRecord; readonly failure: Error | undefined }> {
     const data = keyOfChunk(run, upload)
     const isFull = hasAllChunks(upload)
-    const body = new Body(source, isFull ? 0 : this.limits.bytes - bytesOf(upload), hash)
+    const body = new UploadBody(source, isFull ? 0 : this.limits.bytes - bytesOf(upload), hash)
     await this.#beating(run, (signal) => this.store.put(data, body.bytes(), { signal }))
     const { size, failure } = body
     const isLie = failure === undefined && length !== undefined && length !== size
@@ -444,22 +442,6 @@ export class Uploads {
   }
 }
 
-/**
- * A pull opens each chunk. So an upload has at most 1,000 chunks, one more for each 64 KiB that
- * came, and as many as a record can name.
- */
-function hasAllChunks({ pieces }: UploadRecord): boolean {
-  const most = Math.min(SMALL_CHUNKS + Math.floor(bytesOf({ pieces }) / CHUNK_BYTES), MAX_PIECES)
-  return countOf(pieces) >= most || pieces.length >= MAX_SERIES
-}
-
-function tooManyChunks({ pieces }: UploadRecord): StrataError {
-  return new StrataError(
-    'limit_exceeded',
-    `the upload has ${countOf(pieces)} chunks with ${bytesOf({ pieces })} bytes, of ${pieces.length} sizes one after the other; it may have ${SMALL_CHUNKS} small ones, others of ${CHUNK_BYTES} bytes or more up to ${MAX_PIECES}, and ${MAX_SERIES} sizes: begin another one, and send larger chunks of one size`,
-  )
-}
-
 /** No other request has this number (`takenOver`). */
 function keyOfChunk({ lease }: LeaseRun, { takes }: UploadRecord): string {
   return numberedDataKey(lease, takes)
@@ -470,36 +452,6 @@ function expectDigest(digest: Digest, hash: ContinuedHash | undefined): void {
   const found = hash && digestFromHex(hash.hex())
   if (found !== undefined && found !== digest)
     throw new StrataError('digest_mismatch', `the upload has the digest ${found}, not ${digest}`)
-}
-
-class TooLarge extends Error {}
-
-/**
- * Passes the bytes of a source on, hashed and counted. If the source fails, it ends here: what came
- * before is kept.
- */
-class Body {
-  size = 0
-  failure: Error | undefined
-
-  constructor(
-    private readonly source: AsyncIterable<Uint8Array>,
-    private readonly most: number,
-    private readonly hash: ContinuedHash | undefined,
-  ) {}
-
-  async *bytes(): AsyncGenerator<Uint8Array> {
-    try {
-      for await (const bytes of this.source) {
-        if (this.size + bytes.length > this.most) throw new TooLarge()
-        this.hash?.update(bytes)
-        this.size += bytes.length
-        yield bytes
-      }
-    } catch (error) {
-      this.failure = error instanceof Error ? error : asStrataError(error)
-    }
-  }
 }
 
 /** As `randomUUID` makes them. */
