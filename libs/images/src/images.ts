@@ -31,6 +31,7 @@ import { Names } from './names.js'
 import { ifNotFound, readImage, readWithBlobs, type WithBlobs } from './read-image.js'
 import { removeImage, type Removal, type Removed } from './remove.js'
 import { OldTags } from './repositories/old-tags.js'
+import { holdAll } from './repositories/manifest-holds.js'
 import { Repositories } from './repositories/repositories.js'
 import { Upkeep } from './repositories/upkeep.js'
 import { findById, meaningOf, notFound, type Meaning } from './resolve.js'
@@ -364,7 +365,7 @@ export class Images {
     { staysDeleted = false } = {},
   ): Promise<void> {
     const { manifests, tags, blobs: repositoryBlobs } = this.#repositories
-    const held = await manifests.holdAll([...blobs.keys()], image.digest, run, { mayLack })
+    const held = await holdAll(this.#blobs, [...blobs.keys()], image.digest, run, { mayLack })
     for (const repository of new Set(names.map((name) => name.repository))) {
       // Where the manifest is new, a tag does what a mount does: the repository gets its blobs.
       const isThere = staysDeleted && (await this.#mayHave(repository, image.digest))

@@ -1,6 +1,6 @@
 import { atMost, Serial, StrataError } from '@strata/base'
 import { hexOf, digestFromHex, MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
-import { CAS_ATTEMPTS, changedTooOften, keys, pageOfRecords, type LeaseRun, type ObjectStore } from '@strata/store'
+import { CAS_ATTEMPTS, changedTooOften, keys, type LeaseRun } from '@strata/store'
 import type { Deprecation } from '../deprecation.js'
 import { isPlain, recordOf, withoutDocuments, type Attached, type Kept, type RecordedManifest } from '../image.js'
 import type { NameEntry, PlainEntry } from '../name-entry.js'
@@ -11,15 +11,13 @@ import { partsOf, withoutParts } from '../whole.js'
 import { lookBelow, type Sight } from './below.js'
 import { describe, mediaTypeOfPart, plainOf, readDocument, sizesOf, type Document } from './describe.js'
 import { Indexes } from './indexes.js'
+import { holderOf, holdAll } from './manifest-holds.js'
 import { mergedRecords, withParts } from './merge.js'
+import { MAX_PAGE, pageOf } from './page.js'
 import type { RepositoryParts } from './repository-parts.js'
 
 /** Manifests that are asked for at the same time: some 4 small store calls each. */
 const LOOKS_AT_ONCE = 16
-/** Blobs that are held at the same time: some 6 small store calls each. */
-const HOLDS_AT_ONCE = 16
-/** The same for each of the children of an index that are read at the same time. */
-const HOLDS_OF_ONE_AT_ONCE = 4
 
 /**
  * Layers that a manifest may lack, if it may lack any (`MayLack`). Whatever shows or counts the
@@ -155,7 +153,7 @@ export class Manifests {
         `manifest ${digest} lacks ${absent.size} layers; the limit is ${MAX_ABSENT_LAYERS}: push its layers first`,
       )
     const sizes = new Map([...said].filter(([blob]) => !absent.has(blob)))
-    await this.holdAll(document.blobs, digest, run, { sizes, mayLack: document.mayLack })
+    await holdAll(blobs, document.blobs, digest, run, { sizes, mayLack: document.mayLack })
     await blobs.add(digest, bytes, run.lease)
     return this.#describe(repository, document, bytes, kept, run)
   }
@@ -171,7 +169,7 @@ export class Manifests {
     const plain = plainOf(document, kept)
     const isTagged = kept === 'tag' || children !== undefined
     // What is below is held as it is found: it may be deleted before the record is visible.
-    const hold = this.#holder(run)
+    const hold = holderOf(this.parts.blobs, run)
     const { tagged, lacks } = isTagged ? await this.#look(repository, document, bytes, hold) : { tagged: plain }
     return {
       manifest: stored(plain),
@@ -415,7 +413,7 @@ export class Manifests {
     const { takesSparse } = this.parts
     const { blobs, mayLack, unreadable } = await referencesOf(record, this.parts.blobs, takesSparse)
     if (unreadable) throw unreadable
-    return this.holdAll([...blobs.keys()], record.digest, run, { mayLack })
+    return holdAll(this.parts.blobs, [...blobs.keys()], record.digest, run, { mayLack })
   }
 
   /** What a tag that stands for the manifest carries. `undefined`: the repository lacks it. */
@@ -458,69 +456,6 @@ export class Manifests {
         tag = await names.look(found.key)
     }
   }
-
-  /**
-   * Holds all that a manifest refers to, and gives what it held. `sizes`: what the manifest says of
-   * them. `mayLack`: those that may be missing.
-   * @throws StrataError `layer_missing`; `not_an_image` if one of the sizes is not that of its blob
-   */
-  async holdAll(
-    digests: readonly Digest[],
-    manifest: Digest,
-    { lease }: LeaseRun,
-    { sizes, mayLack }: { readonly sizes?: ReadonlyMap<Digest, number>; readonly mayLack: ReadonlySet<Digest> },
-  ): Promise<Digest[]> {
-    const all = await atMost(HOLDS_AT_ONCE, new Set(digests), async (digest) => {
-      const held = await this.parts.blobs.held(digest, lease)
-      if (!held && mayLack.has(digest)) return []
-      if (!held)
-        throw new StrataError('layer_missing', `manifest ${manifest} needs blob ${digest}, which is not in the store`)
-      const said = sizes?.get(digest)
-      if (said !== undefined && said !== held.size)
-        throw new StrataError(
-          'not_an_image',
-          `manifest ${manifest} says that ${digest} has ${said} bytes, and the blob has ${held.size}`,
-        )
-      return [digest]
-    })
-    return all.flat()
-  }
-
-  /** Holds blobs, each once: the children of an index may share them. */
-  #holder({ lease }: LeaseRun): Sight['hold'] {
-    const held = new Map<Digest, Promise<boolean>>()
-    return async (digests) => {
-      const areHeld = await atMost(HOLDS_OF_ONE_AT_ONCE, digests, (digest) => {
-        const holding = held.get(digest) ?? this.parts.blobs.hold(digest, lease)
-        held.set(digest, holding)
-        return holding
-      })
-      return areHeld.every(Boolean)
-    }
-  }
-}
-
-/** A page of a list has at most so many, whatever limit a client asks for. */
-export const MAX_PAGE = 1_000
-
-/**
- * Names below a prefix and behind `after`, in their order: at most `wanted`, and at most
- * `MAX_PAGE`. Reads no record.
- */
-export async function pageOf(
-  store: ObjectStore,
-  prefix: string,
-  wanted: number,
-  after: string | undefined,
-): Promise<{ readonly names: string[]; readonly next?: string }> {
-  const { items, ...rest } = await pageOfRecords(
-    store,
-    prefix,
-    (key) => key.slice(prefix.length),
-    Math.min(wanted, MAX_PAGE),
-    after === undefined ? undefined : `${prefix}${after}`,
-  )
-  return { names: items, ...rest }
 }
 
 function stored(record: RecordedManifest): StoredManifest {

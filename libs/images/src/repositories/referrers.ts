@@ -3,7 +3,7 @@ import { MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
 import { keys } from '@strata/store'
 import type { Attached } from '../image.js'
 import { annotationsOf, mediaTypeOfPart, readDocument } from './describe.js'
-import { MAX_PAGE } from './manifests.js'
+import { MAX_PAGE } from './page.js'
 import type { RepositoryParts } from './repository-parts.js'
 
 /** A descriptor as the list of referrers has it. */

@@ -7,7 +7,8 @@ import { manifestIn } from '../name-entry.js'
 import { underLease } from '../under-lease.js'
 import { partsOf } from '../whole.js'
 import { mergedTags } from './merge.js'
-import { pageOf, type KeptParts, type Manifests, type PreparedManifest, type StoredManifest } from './manifests.js'
+import type { KeptParts, Manifests, PreparedManifest, StoredManifest } from './manifests.js'
+import { pageOf } from './page.js'
 import type { RepositoryParts } from './repository-parts.js'
 
 /** What a tag stands for. */
