@@ -62,8 +62,11 @@ describe('an upload whose job is gone or over', () => {
   const result = { images: [] }
   let worker: StorageWorker
   let leases: Leases
-  beforeEach(async () => {
+  beforeEach(() => {
     leases = new Leases(folder.store)
+  })
+  /** Not before a test has arranged what is to be found: the sweeper looks every 100 ms. */
+  const begin = async (): Promise<void> => {
     worker = new StorageWorker(
       keptOpen(folder.store),
       await QueueClient.forWork(redis.url),
@@ -75,7 +78,7 @@ describe('an upload whose job is gone or over', () => {
         STRATA_GC_INTERVAL: 'off',
       }),
     )
-  })
+  }
   afterEach(() => worker.onApplicationShutdown())
   const isLive = async (id: string): Promise<boolean> => (await leases.ofRequest(id)) !== undefined
   /** Another id than that of the request. */
@@ -111,7 +114,8 @@ describe('an upload whose job is gone or over', () => {
     await queue.journal.create(id, 'load', 'waiting')
     await queue.producer.add(job(id))
     failsAll()
-    await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+    await begin()
+    await expect.poll(() => isLive(id)).toBe(false)
     expect(await queue.journal.get(id)).toMatchObject({ state: 'failed', error: { code: 'store_unavailable' } })
   })
 
@@ -121,7 +125,8 @@ describe('an upload whose job is gone or over', () => {
       const id = await uploadIn(state)
       await queue.journal.create(id, 'load', 'waiting')
       await queue.journal.fail(id, new StrataError('store_unavailable', 'away'))
-      await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+      await begin()
+      await expect.poll(() => isLive(id)).toBe(false)
       expect(await queue.producer.has(job(id))).toBe(false)
     },
   )
@@ -130,7 +135,8 @@ describe('an upload whose job is gone or over', () => {
     '%s, and Redis has lost all that it knew: it is queued again, and its record is there again',
     async (state) => {
       const id = await uploadIn(state)
-      await expect.poll(() => queue.producer.has(job(id)), { timeout: 10_000 }).toBe(true)
+      await begin()
+      await expect.poll(() => queue.producer.has(job(id))).toBe(true)
       expect(await queue.journal.get(id)).toMatchObject({ kind: 'load', state: 'waiting' })
       expect(await isLive(id)).toBe(true)
     },
@@ -142,23 +148,26 @@ describe('an upload whose job is gone or over', () => {
     // As where its workers died too often: nobody has said so in its own record.
     await queue.producer.add({ ...job(id), data: { ...job(id).data, root: randomUUID() } })
     failsAll()
-    await expect.poll(() => isLive(id), { timeout: 10_000 }).toBe(false)
+    await begin()
+    await expect.poll(() => isLive(id)).toBe(false)
     expect(await queue.journal.get(id)).toMatchObject({ state: 'completed', result })
   })
 
   it('goes on to be looked after when Redis has lost the schedule', async () => {
+    await begin()
     await redis.kill()
     await rm(join(redis.folder, 'appendonlydir'), { recursive: true })
     await redis.start()
     const id = await uploadIn('received')
-    await expect.poll(() => queue.producer.has(job(id)), { timeout: 10_000 }).toBe(true)
+    await expect.poll(() => queue.producer.has(job(id))).toBe(true)
   })
 
   it('of a request that has neither upload nor job any more, the record ends', async () => {
     const id = randomUUID()
     await queue.journal.create(id, 'load', 'waiting')
     await queue.journal.update(id, { state: 'active' })
-    await expect.poll(async () => (await queue.journal.get(id)).state, { timeout: 10_000 }).toBe('failed')
+    await begin()
+    await expect.poll(async () => (await queue.journal.get(id)).state).toBe('failed')
   })
 })
 
@@ -196,7 +205,7 @@ it('many collections at once become two, and uploads whose owners died are ended
     const upload = randomUUID()
     await queue.journal.create(upload, 'load', 'receiving')
     await new Leases(folder.store).create(upload, { job: { kind: 'load', id: upload }, request: {} })
-    await expect.poll(() => stateOf(upload), { timeout: 10_000 }).toBe('failed')
+    await expect.poll(() => stateOf(upload)).toBe('failed')
     expect(held()).toBe(1)
 
     go()
@@ -233,7 +242,7 @@ it('a collection on a full disk that finds a mark of a dead process does the res
     await queue.journal.create(id, 'collect', 'waiting')
     const data = { root: id, dryRun: false, untagged: false, absentContainers: [] }
     await queue.producer.add({ name: 'collect', queue: QUEUES.collect, id, data })
-    await expect.poll(async () => (await queue.journal.get(id)).state, { timeout: 10_000 }).toBe('completed')
+    await expect.poll(async () => (await queue.journal.get(id)).state).toBe('completed')
     expect(refused).toBeGreaterThan(0)
     expect(await folder.store.stat(unused)).toBeUndefined()
     expect(await folder.store.stat(mark)).toBeDefined()

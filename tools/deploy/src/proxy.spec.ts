@@ -4,12 +4,13 @@ import { once } from 'node:events'
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer, request, type RequestListener, type Server } from 'node:http'
 import { request as requestTls } from 'node:https'
-import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
+import { connect, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
+import { freePort } from '@strata/store/testing'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { ROOT } from './compose-file.js'
 
@@ -110,14 +111,6 @@ function answerDns(question: Buffer): Buffer {
     Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, ...address.split('.').map(Number)]),
   )
   return Buffer.concat([head, question.subarray(12, end), ...records])
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port: free } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return free
 }
 
 interface ProxyOptions {
@@ -296,7 +289,7 @@ describe.runIf(there)('the proxy', () => {
     'lets a client go that was answered and leaves its body unfinished, and none that waits',
     { timeout: 60_000 },
     async () => {
-      const at = await startProxy({ change: (config) => config.replace('timeout client 1h', 'timeout client 1s') })
+      const at = await startProxy({ change: (config) => config.replace('timeout client 1h', 'timeout client 5s') })
       const waiting = await open(at)
       waiting.socket.write('GET /later HTTP/1.1\r\nhost: strata\r\n\r\n')
       await expect.poll(waiting.heard).toContain('begun;')

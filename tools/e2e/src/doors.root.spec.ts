@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs'
 import type { ContainerView } from '@strata/api'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
-import { freePort } from './testing/free-port.js'
+import { freePort } from '@strata/store/testing'
 import { StrataUnderTest, type Topology } from './testing/strata.js'
 import { SERVICES, testTopology } from './testing/topology.js'
 

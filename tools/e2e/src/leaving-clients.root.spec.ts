@@ -6,7 +6,7 @@ import { header } from '@strata/archive/testing'
 import { RawClient, requestText } from '@strata/platform/testing'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { layerOf, loadBusybox } from './testing/busybox-image.js'
-import { freePort } from './testing/free-port.js'
+import { freePort } from '@strata/store/testing'
 import { StrataUnderTest, until } from './testing/strata.js'
 import { SERVICES } from './testing/topology.js'
 
@@ -254,7 +254,7 @@ it('logs are rotated when whoever attached has left', async () => {
       command: [
         'sh',
         '-c',
-        'for i in 1 2 3 4 5 6 7 8; do sleep 1; yes 0123456789012345678901234567890123456789 | head -c 11000000; done; sleep 1000',
+        'for i in $(seq 60); do sleep 1; yes 0123456789012345678901234567890123456789 | head -c 11000000; done; sleep 1000',
       ],
       attach: true,
     })

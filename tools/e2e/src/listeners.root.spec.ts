@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { RawClient, requestText, sendAndReset } from '@strata/platform/testing'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
-import { freePort } from './testing/free-port.js'
+import { freePort } from '@strata/store/testing'
 import { StrataUnderTest } from './testing/strata.js'
 
 let strata: StrataUnderTest
@@ -191,7 +191,10 @@ describe('limits', () => {
     for (;;) {
       const client = await RawClient.connect(to)
       client.socket.write(requestText(get, [known]))
-      if ((await client.receive(/\r\n\r\n/)) === '') break
+      const answer = await client.receive(/\r\n\r\n/)
+      if (answer === '') break
+      // A gateway that stood still took it for one that says nothing, and let it go.
+      if (answer.includes(' 408 ')) continue
       open.push(client)
     }
     // The services' own connections count too.

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
-import { leftOnNode, StrataUnderTest, until, type Service } from './testing/strata.js'
+import { leftOnNode, standsStill, StrataUnderTest, until, type Service } from './testing/strata.js'
 
 const NODE: readonly Service[] = ['extractor', 'runtime']
 interface View {
@@ -158,6 +158,7 @@ it('a second node of the same id is refused, and told where the first is; the fi
   await strata.startGroup(NODE, false, { name: 'twin', environment: twin })
   const refused = `strata: a node ${first.id} is already running, on the host ${hostname()}, `
   await until(() => strata.log.includes(refused), 'it is refused')
+  await until(() => NODE.every((service) => standsStill(strata.pid(service, 'twin'))), 'both have ended')
   expect((await strata.stop('SIGTERM', 'twin'))[0]).toBe(1)
   expect(await get(kept.id)).toMatchObject({ node: first.id, state: 'running' })
   expect((await strata.containers()).map(({ id }) => id)).toContain(kept.id)

@@ -43,11 +43,12 @@ it('who reads logs or a file may pause for longer than other answers may stay un
   await strata.request('POST', `/v1/containers/${id}/wait`)
   const logs = await unread(`/v1/containers/${id}/logs?stream=stdout`)
   const file = await unread(`/v1/images/pause%3A1/file?path=/bin/busybox`)
+  // The listener, and these two.
+  await expect.poll(connections).toBe(3)
   // Asked for last: when it is cut off, the others have paused for longer. A client that reads
   // nothing does not see the end.
   const archive = await unread('/v1/archive?image=pause%3A1')
-  const before = connections()
-  await until(() => connections() < before, 'the archive is cut off')
+  await until(() => connections() === 3, 'the archive is cut off')
   await expect(bytesOf(archive)).rejects.toThrow()
   expect(await bytesOf(logs)).toBe(20_000_000)
   expect(logs.complete).toBe(true)

@@ -14,7 +14,7 @@ import { BlobStore } from '@strata/store'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { busyboxLayer, layerOf } from './testing/busybox-image.js'
-import { freePort } from './testing/free-port.js'
+import { freePort } from '@strata/store/testing'
 import { absentOf, startDockerEngine, type DockerEngine } from './testing/peers.js'
 import {
   layoutIn,

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import type { JobView, Problem } from '@strata/api'
 import { header, makeArchive, makeLayer } from '@strata/archive/testing'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { freePort } from './testing/free-port.js'
+import { freePort } from '@strata/store/testing'
 import { settledStore } from './testing/store-state.js'
 import { StrataUnderTest, until } from './testing/strata.js'
 

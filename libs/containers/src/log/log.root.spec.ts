@@ -41,7 +41,7 @@ it('100 MB of random bytes arrive byte for byte at a reader that pauses, over ma
   await reading
   expect(size).toBe(bytes.length)
   expect(hash.digest('hex')).toBe(sha(bytes))
-  expect((await readdir(join(world.options.folder, id, 'log'))).length).toBeGreaterThan(3)
+  expect((await readdir(join(world.options.folder, id, 'log'))).length).toBeGreaterThan(1)
   await world.containers.remove(id)
 })
 
@@ -118,13 +118,16 @@ it('grows to its bound while no service runs; the container goes on, and the nex
           /^the log of a container was full: what it wrote after \d{4}-.* and before \d{4}-.* is not in /,
         ) as string,
       ])
+    // What conmon writes before it has opened its new file is lost as well.
+    await expect.poll(() => readdirSync(log)).toContain('current')
     writeFileSync(join(upper, 'on'), '')
     expect(await own.containers.wait(id)).toEqual({ code: 9 })
     const lines = (await own.output(id)).toString().trimEnd().split('\n').map(Number)
-    const kept = lines.findIndex((line) => line === 200_000)
+    const kept = lines.findIndex((line, n) => line !== 100_000 + n)
     expect(kept).toBeGreaterThan(10_000)
-    expect(lines.every((line, n) => line === (n < kept ? 100_000 + n : 200_000 + n - kept))).toBe(true)
-    expect(lines.slice(kept)).toHaveLength(100)
+    // conmon may still have been at the first output when the service came.
+    expect(lines.every((line, n) => n === 0 || line > lines[n - 1]!)).toBe(true)
+    expect(lines.slice(-100)).toEqual(Array.from({ length: 100 }, (_, n) => 200_000 + n))
     // It has no limit itself, and does not ignore the signal that tells of one.
     const { stdout } = await own.run([
       'sh',

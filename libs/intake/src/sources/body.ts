@@ -86,6 +86,7 @@ export class Body {
 class IdleClock {
   readonly #silent = new AbortController()
   #timer: NodeJS.Timeout | undefined
+  #runs = 0
 
   constructor(private readonly idleMs: number) {}
 
@@ -99,20 +100,25 @@ class IdleClock {
    * new one after each `stop`.
    */
   run(): void {
+    this.#runs++
     if (this.#timer) this.#timer.refresh()
-    else
-      this.#timer = setTimeout(
-        () =>
-          this.#silent.abort(
-            new StrataError('upload_interrupted', `no byte of the upload came for ${this.idleMs / 1000} seconds`),
-          ),
-        this.idleMs,
-      )
+    else this.#timer = setTimeout(() => this.#lookAgain(this.#runs), this.idleMs)
   }
 
   stop(): void {
+    this.#runs++
     clearTimeout(this.#timer)
     this.#timer = undefined
+  }
+
+  /** Of a process that stood still, a timer comes before what the kernel has. */
+  #lookAgain(runs: number): void {
+    setImmediate(() => {
+      if (this.#runs !== runs) return
+      this.#silent.abort(
+        new StrataError('upload_interrupted', `no byte of the upload came for ${this.idleMs / 1000} seconds`),
+      )
+    })
   }
 }
 

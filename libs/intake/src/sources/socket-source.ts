@@ -105,10 +105,10 @@ export class SocketSource implements Source {
       if (head !== null) resolve(head)
     }
     const onStop = (): void => reject(stop.reason instanceof Error ? stop.reason : new Error(String(stop.reason)))
-    const idle = setTimeout(
-      () => reject(new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`)),
-      idleMs,
-    )
+    const silent = (): void =>
+      reject(new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`))
+    // Of a process that stood still, a timer comes before what the kernel has.
+    const idle = setTimeout(() => setImmediate(silent), idleMs)
     stop.addEventListener('abort', onStop)
     this.request.on('readable', onReadable)
     try {

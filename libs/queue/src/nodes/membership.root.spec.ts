@@ -129,10 +129,12 @@ describe('a process that stood still', () => {
   it('takes no job when another has its place, and takes them again when that one is gone', async () => {
     const first = await member(A, 'runtime')
     await first.show(record)
-    const clock = vi.spyOn(performance, 'now')
+    const standsStill = vi.spyOn(first, 'renew').mockResolvedValue(undefined)
     await lapse()
     const second = await member(B, 'runtime')
     await second.show({ ...record, host: 'second' })
+    standsStill.mockRestore()
+    const clock = vi.spyOn(performance, 'now')
     clock.mockReturnValue(performance.now() + 60_000)
     expect(await first.mayWork()).toBe(false)
     expect((await directory.get('n')).host).toBe('second')
@@ -314,9 +316,9 @@ describe('a node that was removed', () => {
     await first.show(record)
     const clock = vi.spyOn(performance, 'now')
     clock.mockReturnValue(performance.now() + 60_000)
+    isRemoved = true
     await lapse()
     await directory.forget('n')
-    isRemoved = true
     expect(await first.mayWork()).toBe(false)
     expect(await directory.statuses()).toEqual([])
   })
@@ -326,8 +328,8 @@ describe('a node that was removed', () => {
     let isAway = false
     const first = await member(A, 'runtime', () => (isAway ? Promise.reject(away) : Promise.resolve(undefined)))
     await first.show(record)
-    await lapse()
     isAway = true
+    await lapse()
     await expect(first.renew()).rejects.toBe(away)
     expect(first.standing.member).toBe(false)
     isAway = false

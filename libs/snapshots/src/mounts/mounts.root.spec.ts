@@ -10,7 +10,7 @@ import { mountAll, unmountAll, type Mount } from './mounts.js'
  * Should what is tested keep our thread until the disk takes something again, nobody here could see
  * to that.
  */
-const RESCUE_S = 5
+const RESCUE_S = 60
 
 /**
  * A disk in a file of another disk; with that one frozen, what is written here waits, and so does

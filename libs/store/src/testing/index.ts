@@ -1,4 +1,5 @@
 export * from './counted-store.js'
+export * from './free-port.js'
 export * from './object-store-suite.js'
 export * from './put-image.js'
 export { stopAt } from './stop-at.js'

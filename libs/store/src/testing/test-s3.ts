@@ -2,7 +2,6 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -10,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { Client } from 'minio'
 import type { PartialUploads } from '../objects/object-store.js'
 import type { S3Config } from '../s3/s3-client.js'
+import { freePort } from './free-port.js'
 
 export const S3_SERVERS = ['minio', 'versitygw'] as const
 export type S3Server = (typeof S3_SERVERS)[number]
@@ -208,13 +208,4 @@ export async function partialKeys(store: PartialUploads): Promise<string[]> {
   const keys: string[] = []
   for await (const { key } of store.listPartial()) keys.push(key)
   return keys
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

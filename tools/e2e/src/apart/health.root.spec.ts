@@ -1,6 +1,6 @@
 import { TestS3 } from '@strata/store/testing'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { freePort } from '../testing/free-port.js'
+import { freePort } from '@strata/store/testing'
 import { StrataUnderTest } from '../testing/strata.js'
 import { SERVICES } from '../testing/topology.js'
 
