@@ -25,7 +25,7 @@ export default defineConfig({
     exclude: ['**/node_modules/**', ...(kind === 'pure' ? [...INCLUDED.root, ...INCLUDED.compose] : [])],
     passWithNoTests: true,
     fileParallelism: kind === 'pure',
-    testTimeout: kind === 'pure' ? 20_000 : 120_000,
+    testTimeout: kind === 'pure' ? 60_000 : 120_000,
     hookTimeout: 120_000,
     // A state that is waited for may take its time on a busy machine: the test's own time limit is
     // the bound.

@@ -408,7 +408,7 @@ describe('processes', () => {
     raiseLoopback(child.pid!)
     expect(statSync('/proc/thread-self/ns/net').ino).toBe(ours)
     child.stdin.end('go\n')
-    await once(child, 'exit')
+    await once(child, 'close')
     // An interface that is up has its ::1 address; `lo` down has none.
     expect(texts.join('')).toMatch(/00000000000000000000000000000001/)
   })

@@ -13,7 +13,6 @@ import {
   QueueClient,
   QUEUES,
   Signals,
-  orUnavailable,
   producerConnection,
   whenReady,
   workerConnection,
@@ -604,7 +603,7 @@ describe('jobs', () => {
             return { images: [] }
           }
           await fast.del(`${BULL_PREFIX}:${QUEUES.ingest}:${root}:lock`)
-          await expect.poll(() => runs, { timeout: 20_000 }).toBe(2)
+          await expect.poll(() => runs).toBe(2)
           return context.children(children(root, 1)).then(
             () => ({ images: [] }),
             (error: unknown) => {
@@ -746,18 +745,14 @@ describe('jobs', () => {
     await expect(
       producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } }),
     ).rejects.toMatchObject({ code: 'queue_unavailable' })
-    expect(performance.now() - started).toBeLessThan(6_000)
+    expect(performance.now() - started).toBeLessThan(20_000)
     await redis.start()
-    await expect
-      .poll(
-        () =>
-          orUnavailable(journal.create(root, 'load', 'waiting')).then(
-            () => true,
-            () => false,
-          ),
-        { timeout: 10_000 },
-      )
-      .toBe(true)
+    // Redis may have done what is reported as timed out.
+    const created = async () => {
+      await journal.create(root, 'load', 'waiting').catch(() => undefined)
+      return (await journal.get(root)).state
+    }
+    await expect.poll(created).toBe('waiting')
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
   })
@@ -966,31 +961,36 @@ describe('who follows a request across a reconnection', () => {
   it('hears of a change that was published between the connection and the subscription', async () => {
     const { door, writer, id, end, cancel } = await followed(LONG)
     door.breakAll('hold')
-    await expect.poll(() => door.asked(), { timeout: 10_000 }).toBe(1)
+    await expect.poll(() => door.asked()).toBe(1)
     await writer.complete(id, {})
     await writer.stopWork(id)
     door.open()
     expect((await end).at(-1)).toBe('done')
     await aborted(cancel.controller.signal)
-  }, 30_000)
+  })
 
   it('hears of it also where Redis refuses the subscription', async () => {
     const { door, writer, id, end, cancel } = await followed(200)
     door.breakAll('refuse')
-    await expect.poll(() => door.asked(), { timeout: 10_000 }).toBeGreaterThan(0)
+    await expect.poll(() => door.asked()).toBeGreaterThan(0)
     await writer.complete(id, {})
     await writer.stopWork(id)
     expect((await end).at(-1)).toBe('done')
     await aborted(cancel.controller.signal)
     const before = door.asked()
     await expect.poll(() => door.asked()).toBeGreaterThan(before)
-  }, 30_000)
+  })
 
   it('waits while Redis is away, and hears of what happened when it is back', async () => {
     const { writer, id, end } = await followed(200)
     await redis.kill()
     await redis.start()
-    await expect.poll(() => writer.complete(id, {}).catch(() => false), { timeout: 10_000 }).toBe(true)
+    // Redis may have done what is reported as timed out.
+    const completed = async () => {
+      await writer.complete(id, {}).catch(() => undefined)
+      return (await writer.get(id)).state
+    }
+    await expect.poll(completed).toBe('completed')
     expect((await end).at(-1)).toBe('done')
-  }, 30_000)
+  })
 })

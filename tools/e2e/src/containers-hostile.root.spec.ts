@@ -22,10 +22,10 @@ afterAll(async () => {
   await strata.dispose()
 })
 guarded(() => strata)
-afterEach(() => {
+afterEach(async () => {
   expect(readdirSync(canary)).toEqual(['file'])
   expect(readFileSync(join(canary, 'file'), 'utf8')).toBe(SECRET)
-  expect(leftOnNode(strata.node)).toEqual([])
+  await expect.poll(() => leftOnNode(strata.node)).toEqual([])
 })
 
 let count = 0

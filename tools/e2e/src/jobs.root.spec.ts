@@ -27,7 +27,6 @@ const reaches = (id: string, state: string, step?: string): Promise<void> =>
       return now.state === state && (step === undefined || now.step === step)
     },
     `job ${id} to be ${state} ${step ?? ''}`,
-    15,
   )
 const cancel = (id: string) => strata.request('DELETE', `/v1/jobs/${id}`)
 

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import type { NodeList } from '@strata/api'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadBusybox } from './testing/busybox-image.js'
 import { leftOnNode, standsStill, StrataUnderTest, until, type Service } from './testing/strata.js'
@@ -19,8 +20,12 @@ const nodeEnvironment = (id: string): Record<string, string> => ({
 })
 const startNode = (id: string): Promise<void> =>
   strata.startGroup(NODE, false, { name: id, environment: nodeEnvironment(id) })
+/** Those that take work: a node is named by /v1/info as soon as its runtime lives. */
 const nodes = async (): Promise<string[]> =>
-  (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
+  (await strata.request('GET', '/v1/nodes'))
+    .json<NodeList>()
+    .nodes.filter(({ state }) => state === 'ready')
+    .map(({ id }) => id)
 beforeAll(async () => {
   strata = await StrataUnderTest.start({ groups: [['gateway', 'ingest', 'storage', 'extractor', 'runtime']] })
   await startNode('b')

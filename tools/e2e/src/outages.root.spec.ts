@@ -26,19 +26,25 @@ describe('Redis', () => {
     const run = ['run', '--rm', '--entrypoint', '/bin/busybox', 'fx/odd:3', 'echo', 'hello']
     expect((await strata.cli(run)).stdout.toString()).toBe('hello\n')
     await redis.kill()
-    const requests: [string, string, unknown?][] = [
+    const requests: [string, string, (() => unknown)?][] = [
       ['GET', '/v1/jobs'],
       ['GET', `/v1/jobs/${randomUUID()}`],
       ['DELETE', `/v1/jobs/${randomUUID()}`],
       ['GET', '/v1/containers'],
-      ['POST', '/v1/containers', { image: 'fx/odd:3', entrypoint: ['/bin/busybox'], command: ['true'] }],
+      ['POST', '/v1/containers', () => ({ image: 'fx/odd:3', entrypoint: ['/bin/busybox'], command: ['true'] })],
       ['POST', '/v1/images/fx%2Fodd:3/mount'],
-      ['POST', '/v1/images', openFixture('docker20-odd.tar')],
+      ['POST', '/v1/images', () => openFixture('docker20-odd.tar')],
       ['GET', '/v1/info'],
       ['GET', '/v1/health/ready'],
     ]
     for (const [method, path, body] of requests) {
-      const answer = await strata.request(method, path, body, { signal: AbortSignal.timeout(3_000) })
+      const ask = (signal: AbortSignal) => strata.request(method, path, body?.(), { signal })
+      const late = AbortSignal.timeout(3_000)
+      const answer = await ask(late).catch((error: unknown) => {
+        if (!late.aborted) throw error
+        // The machine itself may have been slow: a second request tells.
+        return ask(AbortSignal.timeout(3_000))
+      })
       expect({ path, status: answer.status }).toEqual({ path, status: 503 })
       if (path !== '/v1/health/ready') expect(answer.json()).toMatchObject({ code: 'queue_unavailable' })
     }

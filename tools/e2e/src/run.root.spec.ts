@@ -213,7 +213,7 @@ describe('create, then start', () => {
     const waiting = strata.request('POST', `/v1/containers/${second}/wait`)
     expect((await cli('rm', second))[0]).toBe(0)
     expect((await waiting).status).toBe(404)
-    expect(leftOnNode(strata.node)).toEqual([])
+    await expect.poll(() => leftOnNode(strata.node)).toEqual([])
   })
 
   it('says what cannot be created or started, in one sentence each', async () => {
@@ -263,7 +263,7 @@ describe('create, then start', () => {
     }
     const pruned = await create('t/box', 'true')
     expect((await cli('system', 'prune', '-f'))[1]).toContain(pruned)
-    expect(leftOnNode(strata.node)).toEqual([])
+    await expect.poll(() => leftOnNode(strata.node)).toEqual([])
   })
 
   it('a stop ends a start that is under way, wherever that has come', async () => {

@@ -119,11 +119,7 @@ describe('what a caller says of a process does not leave the node when its launc
     })
     expect(status).toBe(201)
     expect((await strata.request('POST', '/v1/containers/well/wait')).json()).toEqual({ exitCode: 0 })
-    await until(
-      async () => (await strata.containers()).some(({ exitCode }) => exitCode === 0),
-      'its end to be told',
-      15,
-    )
+    await until(async () => (await strata.containers()).some(({ exitCode }) => exitCode === 0), 'its end to be told')
     const failed = (await strata.containers()).filter(({ reason }) => reason !== undefined)
     expect(failed.filter(({ reason }) => reason!.includes(MARKER)).length).toBeGreaterThanOrEqual(7)
     const redis = new Redis({ path: strata.redisSocket })

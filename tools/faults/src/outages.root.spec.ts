@@ -87,7 +87,7 @@ onEachStore(
       await rm(join(world.redis.folder, 'appendonlydir'), { recursive: true })
       await world.redis.start()
       await world.strata.ready()
-      await until(async () => (await world.container('runner'))?.pid === pid, 'its container is published again', 5)
+      await until(async () => (await world.container('runner'))?.pid === pid, 'its container is published again')
       await work.ended()
       await world.right('Redis started again empty', work.problems)
       expect(await world.notLaunchable(await world.names())).toEqual([])

@@ -14,7 +14,7 @@ import { bodyLimits, closeListener, createHttpApp, Metrics, openListener } from 
 import { RawClient, requestText } from '@strata/platform/testing'
 import { TestRedis } from '@strata/queue/testing'
 import { BlobStore, Leases, openStore, type LeaseRun, type ObjectStore } from '@strata/store'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { apis, TREES } from '../apis.js'
 import { gatewayAuthentication } from '../authentication.js'
 import { gatewayConfigSchema } from '../config.js'
@@ -743,7 +743,7 @@ async function sending(location: string, part: Uint8Array): Promise<ClientReques
   const client = request({ ...urlParts(), method: 'PATCH', path: location, headers })
   client.on('error', () => undefined)
   client.write(part)
-  await vi.waitFor(async () => expect(await runOf()).not.toBe(before), 10_000)
+  await expect.poll(runOf).not.toBe(before)
   return client
 }
 
@@ -754,7 +754,7 @@ it('an upload goes on behind a connection that broke, and behind one that stands
   await new Promise<void>((resolve) => broken.write(bytes.subarray(1_000, 2_000), () => resolve()))
   broken.destroy()
   // The gateway may see the end of the connection before it has read the last of what came.
-  await vi.waitFor(async () => expect(await rangeOf(location)).toMatch(/^0-1?999$/), 10_000)
+  await expect.poll(() => rangeOf(location)).toMatch(/^0-1?999$/)
   const kept = (await rangeOf(location)) === '0-999' ? 1_000 : 2_000
   const still = await sending(location, bytes.subarray(kept, 3_000))
   const [answer] = (await once(still, 'response')) as [IncomingMessage]
@@ -774,7 +774,7 @@ it('no more bodies than the gateway may have open are taken', async () => {
   // What needs no room is taken.
   expect(await rangeOf(location)).toBe('0-0')
   for (const client of open) client.destroy()
-  await vi.waitFor(async () => expect((await patch(location, random(1))).status).toBe(202), 10_000)
+  await expect.poll(async () => (await patch(location, random(1))).status).toBe(202)
 })
 
 it('no more uploads are begun than may be open, and one that ends makes room', async () => {
@@ -794,7 +794,7 @@ it('no more uploads are begun than may be open, and one that ends makes room', a
   begun.push(await begin('push/begun'))
   // These are ended as by another gateway, or by the reaper: it is found out by looking.
   for (const location of begun) await new Leases(store).end(location.split('/').at(-1)!)
-  await vi.waitFor(async () => expect((await ask(path, { method: 'POST' })).status).toBe(202), 10_000)
+  await expect.poll(async () => (await ask(path, { method: 'POST' })).status).toBe(202)
 })
 
 it('a blob is mounted from another repository, or from any; otherwise an upload begins', async () => {

@@ -44,7 +44,7 @@ it('a deep folder is made while the event loop goes on turning', async () => {
   expect(await paths.makeFolder(`${deep}/../e/./f/`)).toBe(`${'/d'.repeat(1_899)}/e/f`)
   isOver = true
   expect(turns).toBeGreaterThan(10)
-  expect(descriptors()).toBe(before)
+  expect(descriptors()).toBeLessThanOrEqual(before)
   expect(lstatSync(join(root, 'd/d/d')).mode & 0o7777).toBe(0o755)
 })
 
@@ -57,7 +57,7 @@ it('all paths together take a bounded number of steps', async () => {
     code: 'launch_failed',
     message: 'the paths of the container take more than 16384 steps; the last one is "/l0"',
   })
-  expect(descriptors()).toBe(before)
+  expect(descriptors()).toBeLessThanOrEqual(before)
 })
 
 it('links that lead ever deeper end where no path is taken any more', async () => {

@@ -122,7 +122,7 @@ async function answerOf(socket: Socket): Promise<string> {
 }
 const outcome = async (): Promise<Outcome> =>
   expect
-    .poll(() => outcomes[0], { timeout: 10_000 })
+    .poll(() => outcomes[0])
     .toBeDefined()
     .then(() => outcomes[0]!)
 const nothing = async (upload: string) => expect(await objects(upload)).toEqual({})

@@ -192,7 +192,7 @@ describe('Readers', () => {
       (step) => void told.push(step),
       () => Promise.resolve(),
     )
-    await expect.poll(() => told, { timeout: 10_000 }).toEqual(['waiting for a reader: 1 upload is being read'])
+    await expect.poll(() => told).toEqual(['waiting for a reader: 1 upload is being read'])
     await first.end()
     await second
     expect(told).toEqual(['waiting for a reader: 1 upload is being read', undefined])

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { NestFastifyApplication } from '@nestjs/platform-fastify'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { allowEveryone, secretInHeader } from '../http/authentication.js'
 import { createHttpApp } from '../http/http-app.js'
 import { closeListener, openListener } from '../listener/open-listener.js'
@@ -144,12 +144,12 @@ it('what a client never took is not counted back when it leaves', async () => {
   const client = await RawClient.connect({ port: (listener.address() as AddressInfo).port })
   client.socket.pause()
   await client.send(requestText('GET /', []))
-  await vi.waitUntil(() => (answer?.socket?.writableLength ?? 0) > 0)
+  await expect.poll(() => answer?.socket?.writableLength ?? 0).toBeGreaterThan(0)
   const sent = async () => Number(/^strata_http_sent_bytes_total\{.*\} (\d+)$/m.exec((await own.scrape()).text)?.[1])
   // Behind what the kernel has not taken: it waits in memory.
   answer!.write(Buffer.alloc(64 * 1024))
   const socket = answer!.socket!
-  await vi.waitUntil(() => socket.writableLength > 64 * 1024)
+  await expect.poll(() => socket.writableLength).toBeGreaterThan(64 * 1024)
   const before = await sent()
   const closed = once(answer!, 'close')
   socket.resetAndDestroy()

@@ -118,7 +118,7 @@ describe('FolderStore', () => {
       await store.put('data/u/a/b', b)
       await store.put('data/v', b)
       await store.delete(['data/u/a/b'])
-      await expect.poll(objects, { timeout: 10_000 }).toEqual(['data', 'data/v'])
+      await expect.poll(objects).toEqual(['data', 'data/v'])
       await store.close()
     })
 
@@ -152,7 +152,7 @@ describe('FolderStore', () => {
       mkdirSync(join(root, 'objects/data/left/by/the'), { recursive: true })
       mkdirSync(join(root, 'objects/data/other'), { recursive: true })
       expect((await store.list('data/l')).objects).toEqual([])
-      await expect.poll(objects, { timeout: 10_000 }).toEqual(['data', 'data/other'])
+      await expect.poll(objects).toEqual(['data', 'data/other'])
       await store.close()
     })
 

@@ -586,13 +586,14 @@ describe('where the machine does not tell of changes, the folder is read', () =>
       await store.delete([nth(n)])
     }
     // Until its time says that no name changed meanwhile.
-    await vi.waitFor(async () => expect(await cost(store)).toBe(MANY))
+    await expect.poll(() => cost(store)).toBe(MANY)
     // No reading is shared.
-    await vi.waitFor(async () => {
+    const readingAtOnce = async () => {
       world.mostReading = 0
       await Promise.all([keysOf(store), keysOf(store)])
-      expect(world.mostReading).toBe(2)
-    })
+      return world.mostReading
+    }
+    await expect.poll(readingAtOnce).toBe(2)
     expect(warnings).toEqual([expect.stringMatching(/cannot be watched \(inotify_\w+: (EMFILE|ENOSPC).*max_user_/)])
     // It is tried again.
     world.fails = undefined
@@ -686,7 +687,7 @@ describe('Listing', () => {
     plantMany(MANY, 'a/')
     const one = listing({ idleMs: 1 })
     await read(one, 'a/')
-    await vi.waitFor(async () => expect(await read(one, 'a/')).toBe(MANY))
+    await expect.poll(() => read(one, 'a/')).toBe(MANY)
   })
 
   it('gives up what it reads when it is closed meanwhile', async () => {

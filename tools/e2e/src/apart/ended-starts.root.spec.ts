@@ -25,5 +25,5 @@ it('a runtime that is told to end while it starts, and waits for a Redis that is
   )
   await strata.redis.stop('SIGKILL')
   expect(await strata.stop('SIGTERM', 'runtime')).toEqual([0])
-  expect(await strata.leftovers()).toEqual([])
+  await expect.poll(() => strata.leftovers()).toEqual([])
 })

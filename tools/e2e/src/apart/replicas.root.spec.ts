@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { gzipSync } from 'node:zlib'
-import type { ContainerView, JobView } from '@strata/api'
+import type { ContainerView, JobView, NodeList } from '@strata/api'
 import { TarReader } from '@strata/archive'
 import { busyboxTree, header, makeLayer, type Tree } from '@strata/archive/testing'
 import { IndexBuilder } from '@strata/layers'
@@ -30,8 +30,12 @@ const secondNode = (): Record<string, string> => ({
   STRATA_RUN_FOLDER: `/run/strata/${second}`,
 })
 const startSecondNode = (): Promise<void> => strata.startGroup(NODE, false, { name: 'b', environment: secondNode() })
+/** Those that take work: a node is named by /v1/info as soon as its runtime lives. */
 const nodes = async (): Promise<string[]> =>
-  (await strata.request('GET', '/v1/info')).json<{ nodes: { id: string }[] }>().nodes.map(({ id }) => id)
+  (await strata.request('GET', '/v1/nodes'))
+    .json<NodeList>()
+    .nodes.filter(({ state }) => state === 'ready')
+    .map(({ id }) => id)
 
 beforeAll(async () => {
   strata = await StrataUnderTest.start({

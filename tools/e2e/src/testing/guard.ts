@@ -45,7 +45,7 @@ export function guarded(strata: () => StrataUnderTest): string {
     for (const folder of ['layers/tmp', 'snapshots/tmp']
       .map((path) => join(strata().node.folder, path))
       .filter(existsSync))
-      expect(readdirSync(folder), folder).toEqual([])
+      await expect.poll(() => readdirSync(folder), { message: folder }).toEqual([])
   })
   afterAll(() => rmSync(outside, { recursive: true }))
   return outside

@@ -63,7 +63,7 @@ export async function unfinished(strata: StrataUnderTest): Promise<string[]> {
  */
 export async function settledStore(strata: StrataUnderTest): Promise<string[]> {
   let left: string[] = []
-  await until(async () => (left = await unfinished(strata)).length === 0, 'nothing left of any upload', 20).catch(
+  await until(async () => (left = await unfinished(strata)).length === 0, 'nothing left of any upload').catch(
     (error: unknown) => {
       throw new Error(`left in the store: ${left.join(', ')}`, { cause: error })
     },

@@ -285,9 +285,16 @@ export class StrataUnderTest {
   async dispose(): Promise<void> {
     let left: string[]
     try {
-      for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
+      // A node that has much to do may be taken for one that does not answer.
+      await until(async () => {
+        for (const { id } of await this.containers()) await this.request('DELETE', `/v1/containers/${id}?force`)
+        return (await this.containers()).length === 0
+      }, 'no container is left')
       for (const { id } of await this.images())
-        await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)
+        await until(
+          async () => (await this.request('DELETE', `/v1/images/${encodeURIComponent(id)}/mount`)).status < 500,
+          `${id} is not mounted`,
+        )
       await this.stop()
       // The store's last sync is a process of its own, which ends by itself.
       const isSynced = async () => !(await this.leftovers()).some((line) => /^process \d+: sync -f /.test(line))

@@ -164,7 +164,7 @@ describe('LentBody', () => {
       copies.push(Buffer.from(chunk))
       if (copies.length === 2) {
         await expect.poll(() => memory.held).toBe(7 * UNIT)
-        await expect.poll(() => memory.held, { timeout: 10_000 }).toBe(UNIT)
+        await expect.poll(() => memory.held).toBe(UNIT)
         expect(begun).toBe(7)
       }
       if (copies.length === 3) expect([begun, memory.held]).toEqual([7, 0])
