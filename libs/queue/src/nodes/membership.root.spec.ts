@@ -256,7 +256,8 @@ describe('whether an image is used', () => {
   const uses = async (): Promise<boolean[]> => Promise.all(['i', 'ij', 'j'].map((image) => directory.usesImage(image)))
 
   it('is told as containers come, go, and are published anew', async () => {
-    await (await member(A, 'runtime')).show(record)
+    const runtime = await member(A, 'runtime')
+    await runtime.show(record)
     await expect(directory.usesImage('i')).rejects.toMatchObject({ code: 'node_unavailable' })
     expect(await directory.usesImage('i', { forced: true })).toBe(false)
     await directory.publishAll('n', new Map([['c', { imageId: 'i' }]]))
@@ -268,6 +269,8 @@ describe('whether an image is used', () => {
     expect(await uses()).toEqual([false, true, false])
     await directory.publishAll('n', new Map([['f', { imageId: 'j' }]]))
     expect(await uses()).toEqual([false, false, true])
+    // It would be known again with its next renewal.
+    await runtime.leave()
     await directory.forget('n')
     await connection.sadd(KEY.nodes, 'other')
     expect(await uses()).toEqual([false, false, false])
