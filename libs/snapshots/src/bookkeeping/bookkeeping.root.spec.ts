@@ -77,6 +77,6 @@ describe('a snapshot that an earlier start made', () => {
     await snapshots.remove(key)
     await snapshots.removeRoot(chainId)
     await snapshots.close()
-    expect(leftoversOf(layout(folder))).toEqual([])
+    expect(await leftoversOf(layout(folder))).toEqual([])
   })
 })

@@ -61,7 +61,7 @@ it.each(VARIANTS.map((variant) => [variant.title, variant] as const))(
       expect(readTree(await other.root(chainId))).toHaveLength(1 + 8 * 501)
       await next.removeRoot(chainId)
       for (const one of [next, other]) await one.close()
-      expect(leftoversOf(layout)).toEqual([])
+      expect(await leftoversOf(layout)).toEqual([])
     } finally {
       umount(base, MNT_DETACH)
       rmSync(base, { recursive: true })

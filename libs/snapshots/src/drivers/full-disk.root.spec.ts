@@ -75,7 +75,7 @@ it.each(VARIANTS.map((variant) => [variant.title, variant] as const))(
       await snapshots.removeRoot(chainId)
     } finally {
       await snapshots.close()
-      left = leftoversOf(layout)
+      left = await leftoversOf(layout)
       for (const { mountPoint } of mountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${disk}/`)))
         umount(mountPoint)
       umount(disk, MNT_DETACH)

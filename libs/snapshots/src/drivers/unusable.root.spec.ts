@@ -74,7 +74,7 @@ describe.each(VARIANTS.map((variant) => [variant.title, variant] as const))('%s'
       await next.remove(key)
       await next.removeRoot(chainId)
       await next.close()
-      expect(leftoversOf(layoutOf(folder))).toEqual([])
+      expect(await leftoversOf(layoutOf(folder))).toEqual([])
     },
   )
 

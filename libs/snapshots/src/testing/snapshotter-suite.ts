@@ -670,7 +670,7 @@ export function describeDriver(driver: DriverName, departures: readonly Departur
       for await (const { chainId } of last.roots()) roots.push(chainId)
       for (const chainId of roots) await last.removeRoot(chainId)
       await last.close()
-      const left = leftoversOf(place.layout)
+      const left = await leftoversOf(place.layout)
       umount(base, MNT_DETACH)
       rmSync(base, { recursive: true })
       expect(left).toEqual([])
