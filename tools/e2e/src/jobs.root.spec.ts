@@ -127,6 +127,7 @@ describe('cancelled', () => {
     await settledStore(strata)
     expect(await objectsOf(strata, 'images/')).toEqual(before)
     await strata.startGroup(['extractor'])
+    await strata.ready()
     expect((await strata.load(openFixture('skopeo-oci-zstd.tar'))).images).toMatchObject([{ names: ['fx/odd:3'] }])
   })
 
