@@ -11,10 +11,10 @@ import type { LogChunk, LogLimits, LogOptions, LogPlace } from './types.js'
 const FASTEST_MS = 20
 const SLOWEST_MS = 1000
 /**
- * conmon opens a new generation under another name and renames it over `current`: what it wrote
- * into `current` between two commands is lost. So it is told a second time only where it cannot
- * have had the first command, for it takes milliseconds. Until then it writes on into the closed
- * generation.
+ * At each command conmon makes a new file and renames it over `current`. What it has written into
+ * `current` since the command before is lost. So a second command is sent only if `current` is
+ * still missing after so long: conmon cannot have read the first one then. Meanwhile conmon writes
+ * into the closed generation, and nothing is lost.
  */
 const TOLD_AGAIN_MS = 10_000
 
@@ -42,7 +42,7 @@ interface Reader {
 export class ContainerLog {
   readonly #readers = new Set<Reader>()
   readonly #rotations = new Serial()
-  /** Since when `current` is missing, and conmon knows of it for all we know. */
+  /** When conmon was last told, or `current` was first seen to be missing. */
   #toldAt: number | undefined
   #expected: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
@@ -176,7 +176,7 @@ export class ContainerLog {
     const closed = await closedGenerations(this.folder)
     let size = await sizeOf(this.path)
     if (size === undefined) {
-      // Renamed. Perhaps nobody told conmon, because the service died in between.
+      // It is renamed, and the service may have died before it told conmon.
       this.#toldAt ??= performance.now()
       if (closed.length > 0 && performance.now() - this.#toldAt >= TOLD_AGAIN_MS) await this.#tell(bundle)
       return 0

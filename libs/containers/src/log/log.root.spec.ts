@@ -118,7 +118,7 @@ it('grows to its bound while no service runs; the container goes on, and the nex
           /^the log of a container was full: what it wrote after \d{4}-.* and before \d{4}-.* is not in /,
         ) as string,
       ])
-    // What conmon writes before it has opened its new file is lost as well.
+    // Until conmon has opened its new file, its output is lost.
     await expect.poll(() => readdirSync(log)).toContain('current')
     writeFileSync(join(upper, 'on'), '')
     expect(await own.containers.wait(id)).toEqual({ code: 9 })

@@ -111,7 +111,7 @@ class IdleClock {
     this.#timer = undefined
   }
 
-  /** Of a process that stood still, a timer comes before what the kernel has. */
+  /** After a standstill of the process, timers run before sockets are read: sockets get a turn. */
   #lookAgain(runs: number): void {
     setImmediate(() => {
       if (this.#runs !== runs) return

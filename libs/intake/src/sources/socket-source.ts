@@ -107,7 +107,7 @@ export class SocketSource implements Source {
     const onStop = (): void => reject(stop.reason instanceof Error ? stop.reason : new Error(String(stop.reason)))
     const silent = (): void =>
       reject(new StrataError('upload_interrupted', `no byte of the upload came for ${idleMs / 1000} seconds`))
-    // Of a process that stood still, a timer comes before what the kernel has.
+    // After a standstill of the process, timers run before sockets are read.
     const idle = setTimeout(() => setImmediate(silent), idleMs)
     stop.addEventListener('abort', onStop)
     this.request.on('readable', onReadable)

@@ -93,7 +93,7 @@ export async function openListener(
   server.on('upgrade', (request, socket, head) => serveUpgrade(turns, handler, request, socket as Socket, head))
   // Without this listener Node sends `100 Continue` before the handler runs, to anyone.
   server.on('checkContinue', take(handler, true))
-  // An expectation that nobody knows is none (RFC 9110, 10.1.1). Node would answer 417, to anyone.
+  // Unknown expectations are ignored (RFC 9110, 10.1.1). Node would answer 417, to anyone.
   server.on('checkExpectation', take(handler))
   if (listener.kind === 'unix') {
     mkdirSync(dirname(listener.path), { recursive: true })

@@ -99,7 +99,7 @@ describe('FolderStore', () => {
       truncateSync(await store.createLocal(`data/u/${n}`), 300_000)
       await store.sealLocal(`data/u/${n}`)
     }
-    /** Of this process, by any system call. */
+    /** Counts what this process reads, by any system call. */
     const bytesRead = (): number => Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
     const before = bytesRead()
     const { objects } = await store.list('data/u/')
