@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { mount, umount } from '@strata/linux'
 import { digestOf } from '@strata/oci'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { BlobStore } from '../blobs/blobs.js'
 import { Collector } from '../blobs/collector.js'
 import { Leases } from '../leases/leases.js'
@@ -62,6 +62,13 @@ describe('FolderStore on a disk of 4 MiB', () => {
     await leases.end('ended')
     expect(() => writeFileSync(join(root, 'filler'), randomBytes(4 * MIB))).toThrow('ENOSPC')
     await expect(leases.touch(live)).rejects.toMatchObject({ code: 'storage_full' })
+    // Room is made after the shorter record was refused, whichever comes first in the list.
+    const refused = Promise.withResolvers<undefined>()
+    const [replace, remove] = [store.replace.bind(store), store.removeUnchanged.bind(store)]
+    vi.spyOn(store, 'replace').mockImplementation((...change) =>
+      replace(...change).finally(() => refused.resolve(undefined)),
+    )
+    vi.spyOn(store, 'removeUnchanged').mockImplementation((key, etag) => refused.promise.then(() => remove(key, etag)))
     const { report } = await new Collector(store).collect({ references: async function* () {}, dryRun: false })
     expect(report.blobs).toEqual({ count: 1, bytes: unused.length })
     expect((await blobs.stat(digestOf(held)))?.holders).toEqual(['ended', 'live'])
