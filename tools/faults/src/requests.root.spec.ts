@@ -11,8 +11,7 @@ import { onEachStore, triesAll } from './testing/each-store.js'
 import { archiveOf } from './testing/images.js'
 import { World } from './testing/world.js'
 
-/** Less than a message that was lost would take: its lock ends after 6 s. */
-const CANCELLED_WITHIN_MS = 4_500
+const CANCELLED_WITHIN_MS = 2_000
 
 onEachStore(
   'on %s',
@@ -63,7 +62,7 @@ onEachStore(
       expect(await world.job(job!.id)).toMatchObject({ state: 'failed', error: { code: 'upload_interrupted' } })
     })
 
-    describe('cancelled through another gateway, soon and with nothing left:', () => {
+    describe('cancelled through another gateway, within 2 s and with nothing left:', () => {
       /** The request is under way in the state; it is cancelled through the second gateway. */
       async function cancelled(what: string, id: string, reached: (state: string) => boolean): Promise<void> {
         await until(async () => reached(await state(id)), what)

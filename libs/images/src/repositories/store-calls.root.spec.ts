@@ -19,5 +19,5 @@ else
       }
     },
     // More than a page of a list has (1,000), and each is some ten requests.
-    { few: 10, many: 1_100 },
+    { few: 10, many: 1_100, joined: 6 },
   )
