@@ -33,7 +33,8 @@ const PART_MS = 1_000
  * - If the body breaks off, or its client is slower than `slowest`, the iteration gives what came,
  *   and then throws `upload_interrupted` or `request_timeout`.
  * - If the iteration is left early, the request can still be answered, and what still comes of its
- *   body can be read and dropped.
+ *   body can be read and dropped. A reader that may be left while it waits for the client ends with
+ *   `stop`: the iteration's own end would come after that wait.
  */
 export class GatheredBody implements AsyncIterable<Uint8Array> {
   #filling: Buffer | undefined
@@ -45,6 +46,8 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
   #failure: StrataError | undefined
   /** Ends the wait of the reader; `undefined` if it does not wait. */
   #wake: (() => void) | undefined
+  /** Ends the reading of the request; `undefined` if it is not read. */
+  #leave: (() => void) | undefined
   /** The window of the least rate: what came in it, and how long the reader has waited. */
   #came = 0
   #waitedMs = 0
@@ -66,6 +69,11 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
     const onBreak = (cause?: Error): void =>
       this.#end(new StrataError('upload_interrupted', 'the connection was closed before the body was whole', { cause }))
     request.on('data', onPiece).once('end', onEnd).once('error', onBreak).once('close', onBreak)
+    this.#leave = () => {
+      this.#leave = undefined
+      request.pause()
+      request.off('data', onPiece).off('end', onEnd).off('error', onBreak).off('close', onBreak)
+    }
     if (request.readableEnded) onEnd()
     else if (request.destroyed) onBreak()
     else request.resume()
@@ -81,9 +89,14 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
         else return
       }
     } finally {
-      request.pause()
-      request.off('data', onPiece).off('end', onEnd).off('error', onBreak).off('close', onBreak)
+      this.#leave?.()
     }
+  }
+
+  /** Nobody reads on. From here on the request is the caller's. */
+  stop(): void {
+    this.#leave?.()
+    this.#end()
   }
 
   get #isFull(): boolean {
@@ -111,7 +124,7 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
 
   #takeRest(): void {
     for (const piece of this.#rest.splice(0)) this.#put(piece)
-    if (!this.#isFull && this.request.isPaused()) this.request.resume()
+    if (!this.#isFull && !this.#isOver && this.request.isPaused()) this.request.resume()
   }
 
   #end(failure?: StrataError): void {

@@ -14,7 +14,7 @@ import type { SlowestClient } from './gathered-body.js'
 import { linkTo, pageIn } from './page.js'
 import { PushService } from './push.service.js'
 import { RegistryService } from './registry.service.js'
-import { chunkOf } from './request-chunk.js'
+import { withChunk } from './request-chunk.js'
 import { routeOf, type Call, type Operation } from './routes.js'
 import { tokenFollows } from './token-follows.js'
 import { warningOf } from './warning.js'
@@ -197,7 +197,8 @@ export class RegistryApi implements TreeServer {
     const repository = repositoryOf(name)
     const [digest, mount, from] = [query.get('digest'), query.get('mount'), query.get('from')]
     if (digest !== null) {
-      await this.push.put(repository, digestIn(digest), chunkOf(request, this.#slowest) ?? emptyChunk())
+      const blob = digestIn(digest)
+      await withChunk(request, this.#slowest, (chunk = emptyChunk()) => this.push.put(repository, blob, chunk))
       return isThere(name, digest, response)
     }
     if (mount !== null) {
@@ -219,7 +220,7 @@ export class RegistryApi implements TreeServer {
   async #append({ name, last }: Call, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const repository = repositoryOf(name)
     const status = await this.#atRange(name, last, response, () =>
-      this.push.append(repository, last, chunkOf(request, this.#slowest) ?? emptyChunk()),
+      withChunk(request, this.#slowest, (chunk = emptyChunk()) => this.push.append(repository, last, chunk)),
     )
     answer(response, 202, headersOf(name, status))
   }
@@ -228,7 +229,9 @@ export class RegistryApi implements TreeServer {
     const repository = repositoryOf(name)
     const digest = digestIn(query.get('digest') ?? '')
     await this.#atRange(name, last, response, () =>
-      this.push.finish(repository, last, digest, chunkOf(request, this.#slowest), closedSignal(response)),
+      withChunk(request, this.#slowest, (chunk) =>
+        this.push.finish(repository, last, digest, chunk, closedSignal(response)),
+      ),
     )
     isThere(name, digest, response)
   }

@@ -3,7 +3,7 @@ import { createServer, request, type ClientRequest, type IncomingMessage, type S
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { chunkOf } from './request-chunk.js'
+import { chunkOf, withChunk } from './request-chunk.js'
 
 /** Serves one request, whose body `send` sends. */
 async function served(
@@ -45,6 +45,30 @@ it('a body that is not read to its end can be dropped', async () => {
     (client) => client.end(Buffer.alloc(5_000_000)),
   )
   expect(dropped).toBeGreaterThan(4_000_000)
+})
+
+it('a body that is left while its client is waited for can be dropped', async () => {
+  let dropped = 0
+  await served(
+    async (incoming, response) => {
+      const left = withChunk(incoming, { idleMs: 10_000, bytesPerSecond: 0 }, async (chunk) => {
+        // As of a request that another one supersedes.
+        void chunk!.source[Symbol.asyncIterator]().next()
+        throw new Error('superseded')
+      })
+      await expect(left).rejects.toThrow('superseded')
+      response.writeContinue()
+      incoming.on('data', (piece: Buffer) => (dropped += piece.length))
+      incoming.resume()
+      await once(incoming, 'end')
+      response.end('all of it came')
+    },
+    (client) => {
+      client.flushHeaders()
+      client.once('continue', () => client.end(Buffer.alloc(5_000_000)))
+    },
+  )
+  expect(dropped).toBe(5_000_000)
 })
 
 it('a client that sends a byte now and then has sent its last one, and one that has to wait for us has not', async () => {

@@ -3,13 +3,36 @@ import { StrataError } from '@strata/base'
 import type { Chunk } from '@strata/store'
 import { GatheredBody, type SlowestClient } from './gathered-body.js'
 
+interface ReceivedChunk extends Chunk {
+  readonly source: GatheredBody
+}
+
+/**
+ * Runs work on the body of a request, as a chunk of an upload; `undefined` if the request has none.
+ * When the work has ended, the request is not read any more: another request may have superseded
+ * this one while its client was waited for.
+ * @throws as `chunkOf`, and what the work throws
+ */
+export async function withChunk<T>(
+  request: IncomingMessage,
+  slowest: SlowestClient,
+  work: (chunk: Chunk | undefined) => Promise<T>,
+): Promise<T> {
+  const chunk = chunkOf(request, slowest)
+  try {
+    return await work(chunk)
+  } finally {
+    chunk?.source.stop()
+  }
+}
+
 /**
  * The body of a request as a chunk of an upload; `undefined` if the request has none. The body
  * fails with `request_timeout` if its client is slower than `slowest`.
  * @throws StrataError `range_invalid` if `Content-Range` is not valid, or has another length than
  * the body
  */
-export function chunkOf(request: IncomingMessage, slowest: SlowestClient): Chunk | undefined {
+export function chunkOf(request: IncomingMessage, slowest: SlowestClient): ReceivedChunk | undefined {
   const { 'content-length': length, 'content-range': header, 'transfer-encoding': encoding } = request.headers
   const size = length === undefined ? undefined : Number(length)
   if (header === undefined)
