@@ -111,3 +111,20 @@ it('a run gets the items of all whom it serves, and each item goes into one run'
   expect(await last).toBe('4')
   expect(ends).toHaveLength(3)
 })
+
+it('a run gets at most 256 items, and those beyond get the next one, whether or not one is under way', async () => {
+  const joint = new JointItems<string, number, void>()
+  const sizes: number[] = []
+  const run = (item: number): Promise<void> =>
+    joint.run('all', item, async ({ size }) => {
+      sizes.push(size)
+      await setImmediate()
+    })
+  const items = Array.from({ length: 600 }, (_, n) => n)
+  await Promise.all([...items.map(run), run(599)])
+  expect(sizes).toEqual([256, 256, 88])
+  const first = run(0)
+  await setImmediate()
+  await Promise.all([first, ...items.map(run)])
+  expect(sizes.slice(3)).toEqual([1, 256, 256, 88])
+})

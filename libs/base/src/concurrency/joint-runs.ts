@@ -27,17 +27,40 @@ export class JointRuns<K, T> {
   }
 }
 
-/** The same where each caller has an item: a run gets the items of all whom it serves. */
+/** Items of one run: what is written for them grows with each. */
+const MOST_ITEMS = 256
+
+/** What a run that has not begun is asked for. */
+interface Batch<I, T> {
+  readonly items: Set<I>
+  readonly done: Promise<T>
+}
+
+/**
+ * The same where each caller has an item, and no signal: a run gets the items of all whom it
+ * serves, `MOST_ITEMS` at most. Those beyond get the run behind it.
+ */
 export class JointItems<K, I, T> {
-  readonly #runs = new JointRuns<K, T>()
-  readonly #waiting = new Map<K, Set<I>>()
+  /** Of each key, the one that is joined. */
+  readonly #joined = new Map<K, Batch<I, T>>()
+  readonly #line = new SerialByKey<K>()
 
   run(key: K, item: I, work: (items: ReadonlySet<I>) => Promise<T>): Promise<T> {
-    const items = this.#waiting.get(key) ?? new Set<I>()
-    this.#waiting.set(key, items.add(item))
-    return this.#runs.run(key, () => {
-      this.#waiting.delete(key)
+    const joined = this.#joined.get(key)
+    const hasRoom = joined && (joined.items.size < MOST_ITEMS || joined.items.has(item))
+    const batch = hasRoom ? joined : this.#begin(key, work)
+    batch.items.add(item)
+    return batch.done
+  }
+
+  #begin(key: K, work: (items: ReadonlySet<I>) => Promise<T>): Batch<I, T> {
+    const items = new Set<I>()
+    const done = this.#line.run(key, () => {
+      if (this.#joined.get(key) === batch) this.#joined.delete(key)
       return work(items)
     })
+    const batch = { items, done }
+    this.#joined.set(key, batch)
+    return batch
   }
 }
