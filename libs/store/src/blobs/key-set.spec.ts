@@ -29,6 +29,22 @@ describe('KeySet', () => {
     for (let n = 0; n < 20_000; n++) expect(set.has(`${n}`)).toBe(n % 7 === 0)
   })
 
+  it('grows in small steps: nothing else runs in one', () => {
+    const set = new KeySet()
+    const count = 60_000
+    let largest = 0
+    const held = () => process.memoryUsage().arrayBuffers
+    for (let n = 0; n < count; n++) {
+      const before = held()
+      set.add(`${n}`)
+      largest = Math.max(largest, held() - before)
+    }
+    expect(set.size).toBe(count)
+    expect(largest).toBeGreaterThan(0)
+    // All of them take more than a megabyte.
+    expect(largest).toBeLessThan(50_000)
+  })
+
   it('takes the empty text', () => {
     const set = new KeySet()
     expect(set.has('')).toBe(false)
