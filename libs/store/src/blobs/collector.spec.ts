@@ -1,10 +1,11 @@
 import { hash, randomUUID } from 'node:crypto'
-import { digestFromHex, digestOf, type Repository } from '@strata/oci'
+import { Readable } from 'node:stream'
+import { digestFromHex, digestOf, type Digest, type Repository } from '@strata/oci'
 import { expect, it } from 'vitest'
 import { BlobStore } from './blobs.js'
 import { Collector } from './collector.js'
 import type { Told } from './unreadable.js'
-import { keys } from '../keys.js'
+import { keys, numberedDataKey } from '../keys.js'
 import { Leases } from '../leases/leases.js'
 import type { Etag, ObjectStore } from '../objects/object-store.js'
 import { collectorSuite } from '../testing/collector-suite.js'
@@ -109,6 +110,48 @@ it('leaves the event loop to others, and sees that it is stopped, also where all
     expect(turns).toBeGreaterThan(20)
     for (const at of [1, Math.floor(turns / 4)])
       await expect(collect((turn) => turn === at && stop.abort(new Error('stopped')))).rejects.toThrow('stopped')
+  } finally {
+    await dispose()
+  }
+})
+
+it('sees that it is stopped between two pieces of a blob, and while it counts tombstones', async () => {
+  const { store: folder, dispose } = await temporaryStore()
+  const digest = digestOf('in pieces')
+  const pieces = [{ data: numberedDataKey(randomUUID(), 0), size: 10, count: 1_000 }]
+  const record = Buffer.from(JSON.stringify({ rev: '', value: { pieces, size: 10_000, holders: [] } }))
+  const store = withObjects(folder, new Map([[keys.blob(digest), record]]))
+  const references = (): AsyncIterable<Digest> => Readable.from([])
+  const stoppedAfter = async (
+    method: 'stat' | 'list',
+    count: number,
+  ): Promise<{ readonly calls: number; readonly error: unknown }> => {
+    const stop = new AbortController()
+    let calls = 0
+    const stopping = {
+      ...store,
+      [method]: async (...args: [string]) => {
+        if (++calls === count) stop.abort(new Error('stopped'))
+        return store[method](...args)
+      },
+    }
+    const error: unknown = await new Collector(stopping)
+      .collect({ dryRun: true, references, signal: stop.signal })
+      .then(
+        () => undefined,
+        (reason: unknown) => reason,
+      )
+    return { calls, error }
+  }
+  try {
+    const all = await stoppedAfter('stat', Infinity)
+    expect(all).toEqual({ calls: 1_000, error: undefined })
+    const some = await stoppedAfter('stat', 3)
+    expect(some.calls).toBe(3)
+    expect(some.error).toMatchObject({ message: 'stopped' })
+    const { calls: lists } = await stoppedAfter('list', Infinity)
+    // Of the last lists there is one for each kind of record that may be a tombstone.
+    expect((await stoppedAfter('list', lists - 4)).error).toMatchObject({ message: 'stopped' })
   } finally {
     await dispose()
   }

@@ -157,7 +157,7 @@ export class Collector {
       await this.#collectUsedMarks(options, marks, (id) => live.has(id) || requests.has(id) || inUse(id), sum)
     await this.#collectEndedLeases(options, deletes, sum)
     await this.#collectTombstonesOfNames(options, sum)
-    const report = sum.report(await this.#tombstones(options.dryRun ? named.doomed.size + ended : 0))
+    const report = sum.report(await this.#tombstones(options, options.dryRun ? named.doomed.size + ended : 0))
     return { report, indexes, unreadable }
   }
 
@@ -243,7 +243,7 @@ export class Collector {
         if (dryRun || (await this.#pruned(this.#blobs.prune(blob, holders)))) sum.add('records', shorter)
         return
       }
-      const there = await this.#objectsOf(record)
+      const there = await this.#objectsOf(record, signal)
       // Not as it was listed: somebody counts on it by now, or another collector was quicker.
       if (!dryRun && !(await this.#blobs.retire(blob))) {
         changed.add(digest)
@@ -399,7 +399,7 @@ export class Collector {
     const store = partialUploads(this.store)
     if (!store) return
     const partial: PartialUpload[] = []
-    for await (const one of store.listPartial()) if (leaseInKey(one.key) !== undefined) partial.push(one)
+    for await (const one of inTurns(store.listPartial(), signal)) if (leaseInKey(one.key) !== undefined) partial.push(one)
     const live = await this.#leases.liveIds()
     await each(
       partial.filter(({ key }) => !live.has(leaseInKey(key) ?? '')),
@@ -430,7 +430,7 @@ export class Collector {
    * `more`: those that a dry run would make. Where tombstones are deleted, nothing is listed: none
    * stands but that of a name that is being written.
    */
-  async #tombstones(more: number): Promise<Tally> {
+  async #tombstones({ signal }: CollectOptions, more: number): Promise<Tally> {
     if (!this.#tombstonesStay) return { count: 0, bytes: 0 }
     let count = more
     let bytes = count * TOMBSTONE_BYTES
@@ -439,9 +439,11 @@ export class Collector {
       bytes += size
     }
     for (const prefix of [PREFIX.blobs, PREFIX.images, PREFIX.repositories, PREFIX.repositoryBlobs])
-      for await (const { size } of listAll(this.store, prefix)) if (size === TOMBSTONE_BYTES) add(size)
+      for await (const { size } of inTurns(listAll(this.store, prefix), signal))
+        if (size === TOMBSTONE_BYTES) add(size)
     // A mark that names its lease is larger than a tombstone, and stays as one.
-    for await (const { key, size } of listAll(this.store, PREFIX.used)) if (key !== keys.allUsedMarked) add(size)
+    for await (const { key, size } of inTurns(listAll(this.store, PREFIX.used), signal))
+      if (key !== keys.allUsedMarked) add(size)
     return { count, bytes }
   }
 
@@ -467,9 +469,12 @@ export class Collector {
   }
 
   /** A blob's objects that exist. `linked`: of their bytes, those of files with another name. */
-  async #objectsOf(record: BlobRecord): Promise<{ key: string; size: number; linked: number }[]> {
+  async #objectsOf(
+    record: BlobRecord,
+    signal: AbortSignal | undefined,
+  ): Promise<{ key: string; size: number; linked: number }[]> {
     const found: { key: string; size: number; linked: number }[] = []
-    for (const { data: key } of piecesOf(record)) {
+    for await (const { data: key } of inTurns(piecesOf(record), signal)) {
       const info = await this.store.stat(key)
       if (info) found.push({ key, size: info.size, linked: this.#linkedIn(key, info.size) })
     }
