@@ -54,7 +54,9 @@ export class RequestBodies {
     const pieces: Buffer[] = []
     let size = 0
     return new Promise((resolve, reject) => {
+      let isOver = false
       const end = (): void => {
+        isOver = true
         clearTimeout(timer)
         request.off('data', take).off('end', succeed).off('close', interrupted).off('error', interrupted)
       }
@@ -81,10 +83,11 @@ export class RequestBodies {
         this.#held += piece.length
         pieces.push(piece)
       }
-      const timer = setTimeout(
-        () => refuse('request_timeout', `the body was not whole after ${timeoutMs / 1000} seconds`),
-        timeoutMs,
-      )
+      const late = (): void => {
+        if (!isOver) refuse('request_timeout', `the body was not whole after ${timeoutMs / 1000} seconds`)
+      }
+      // After a standstill of the process, timers run before sockets are read.
+      const timer = setTimeout(() => setImmediate(late), timeoutMs)
       if (request.destroyed) interrupted()
       else if (Number(request.headers['content-length'] ?? 0) > bytes) refuse(...tooLarge)
       else request.on('data', take).once('end', succeed).once('close', interrupted).once('error', interrupted)
