@@ -3,7 +3,7 @@ import { mkdir, open, rename, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Serial } from '@strata/base'
 import { setAside } from '@strata/linux'
-import { closedGenerations, CURRENT, isAbsent } from './generations.js'
+import { closedGenerations, CURRENT, isAbsent, NEXT } from './generations.js'
 import { readLog, type LogSource } from './reader.js'
 import { endsInRecord, placeOfTail } from './tail.js'
 import type { LogChunk, LogLimits, LogOptions, LogPlace } from './types.js'
@@ -44,6 +44,8 @@ export class ContainerLog {
   readonly #rotations = new Serial()
   /** When conmon was last told, or `current` was first seen to be missing. */
   #toldAt: number | undefined
+  /** The disk took no further file when one was last needed. */
+  #isDiskFull = false
   #expected: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
   #watcher: FSWatcher | undefined
@@ -178,11 +180,12 @@ export class ContainerLog {
     if (size === undefined) {
       // It is renamed, and the service may have died before it told conmon.
       this.#toldAt ??= performance.now()
-      if (closed.length > 0 && performance.now() - this.#toldAt >= TOLD_AGAIN_MS) await this.#tell(bundle)
+      const isLate = closed.length > 0 && performance.now() - this.#toldAt >= TOLD_AGAIN_MS
+      if (isLate && (await this.#makeNext())) await this.#tell(bundle)
       return 0
     }
     this.#toldAt = undefined
-    if (size >= this.limits.maxBytes) {
+    if (size >= this.limits.maxBytes && (await this.#makeNext())) {
       await this.#close(closed, size, bundle)
       size = 0
     }
@@ -204,6 +207,26 @@ export class ContainerLog {
       this.warn(
         `the log of a container was full: what it wrote after ${(await stat(path)).mtime.toISOString()} and before ${new Date().toISOString()} is not in ${this.folder}`,
       )
+  }
+
+  /**
+   * Makes the file that conmon would make when it is told. A conmon that cannot make it ends, and
+   * its container with it: a disk without free inodes would kill each container that writes much.
+   * `false`: there is no room for it, so the generation goes on, to `unattendedBytes` at most.
+   */
+  async #makeNext(): Promise<boolean> {
+    try {
+      await (await open(join(this.folder, NEXT), 'a', 0o640)).close()
+      this.#isDiskFull = false
+      return true
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')))
+        throw error
+      if (!this.#isDiskFull)
+        this.warn(`the log in ${this.folder} stays in one file until there is room: ${error.message}`)
+      this.#isDiskFull = true
+      return false
+    }
   }
 
   async #tell(bundle: string): Promise<void> {

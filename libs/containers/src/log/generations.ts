@@ -6,6 +6,8 @@ import { join } from 'node:path'
  * writing.
  */
 export const CURRENT = 'current'
+/** Where conmon makes its next file, before it renames it over `current`. */
+export const NEXT = `${CURRENT}.tmp`
 
 export interface Generation {
   readonly file: FileHandle

@@ -1,9 +1,19 @@
 import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { readdir, writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { join } from 'node:path'
+import { mount, umount } from '@strata/linux'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Containers } from '../containers.js'
 import { World } from '../testing/world.js'
@@ -150,3 +160,56 @@ it('grows to its bound while no service runs; the container goes on, and the nex
     expect(await own.end()).toEqual([])
   }
 })
+
+it('a container goes on where its full log cannot be followed by a new one: its disk takes no further file', async () => {
+  const disk = mkdtempSync('/var/tmp/strata-log-disk-')
+  mount('tmpfs', disk, 'tmpfs', 0, 'size=64m,nr_inodes=100')
+  const warnings: string[] = []
+  const logLimits = { maxBytes: 2 ** 16, generations: 100, heldBytes: 2 ** 30, unattendedBytes: 2 ** 30 }
+  const own = await World.make({
+    folder: join(disk, 'containers'),
+    logLimits,
+    warn: (message) => warnings.push(message),
+  })
+  try {
+    const id = await own.start([
+      'sh',
+      '-c',
+      'while [ ! -e /go ]; do sleep 0.02; done; seq 100000 129999; while [ ! -e /on ]; do sleep 0.02; done; seq 130000 130099; exit 9',
+    ])
+    const upper = join(own.folder, 'roots', id, 'merged')
+    const log = join(own.options.folder, id, 'log')
+    const files = fill(disk)
+    writeFileSync(join(upper, 'go'), '')
+    await expect.poll(() => warnings).toHaveLength(1)
+    expect(warnings[0]).toMatch(/^the log in .* stays in one file until there is room: ENOSPC/)
+    for (const path of files) unlinkSync(path)
+    await expect.poll(() => readdirSync(log)).toContain('0')
+    writeFileSync(join(upper, 'on'), '')
+    expect(await own.containers.wait(id)).toEqual({ code: 9 })
+    const lines = (await own.output(id)).toString().trimEnd().split('\n').map(Number)
+    expect(lines).toEqual(Array.from({ length: 30_100 }, (_, n) => 100_000 + n))
+    expect(warnings).toHaveLength(1)
+    await own.containers.remove(id)
+  } finally {
+    for (const name of readdirSync(disk).filter((name) => name.startsWith('file-'))) unlinkSync(join(disk, name))
+    expect(await own.end()).toEqual([])
+    umount(disk)
+    rmdirSync(disk)
+  }
+})
+
+/** Makes files until the disk takes no further one. */
+function fill(disk: string): string[] {
+  const made: string[] = []
+  for (;;) {
+    const path = join(disk, `file-${made.length}`)
+    try {
+      writeFileSync(path, '')
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ENOSPC' })
+      return made
+    }
+    made.push(path)
+  }
+}

@@ -399,7 +399,8 @@ export class Collector {
     const store = partialUploads(this.store)
     if (!store) return
     const partial: PartialUpload[] = []
-    for await (const one of inTurns(store.listPartial(), signal)) if (leaseInKey(one.key) !== undefined) partial.push(one)
+    for await (const one of inTurns(store.listPartial(), signal))
+      if (leaseInKey(one.key) !== undefined) partial.push(one)
     const live = await this.#leases.liveIds()
     await each(
       partial.filter(({ key }) => !live.has(leaseInKey(key) ?? '')),
@@ -439,8 +440,7 @@ export class Collector {
       bytes += size
     }
     for (const prefix of [PREFIX.blobs, PREFIX.images, PREFIX.repositories, PREFIX.repositoryBlobs])
-      for await (const { size } of inTurns(listAll(this.store, prefix), signal))
-        if (size === TOMBSTONE_BYTES) add(size)
+      for await (const { size } of inTurns(listAll(this.store, prefix), signal)) if (size === TOMBSTONE_BYTES) add(size)
     // A mark that names its lease is larger than a tombstone, and stays as one.
     for await (const { key, size } of inTurns(listAll(this.store, PREFIX.used), signal))
       if (key !== keys.allUsedMarked) add(size)
