@@ -1,6 +1,7 @@
 import { lstatSync } from 'node:fs'
 import { lstat, mkdir, opendir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { asStrataError } from '@strata/base'
 import { ownFolder, readOwnJson, UnusableFile } from '@strata/linux'
 import type { ContainerRecord } from '../container.js'
 import { replaceFile, syncFolder } from './atomic.js'
@@ -56,6 +57,10 @@ export class RecordStore {
     return join(this.folder, id)
   }
 
+  logOf(id: string): string {
+    return join(this.folderOf(id), 'log')
+  }
+
   /**
    * The records; the ids of folders that are to go, since a removal or a claim was interrupted; and
    * the containers that cannot be read, which stay as they are until `putAside`.
@@ -100,10 +105,16 @@ export class RecordStore {
   /**
    * From here on the container is gone, whatever is left of it; a loss of power does not bring it
    * back. Of ids that were removed long ago the first removal of a day lets go, so that their
-   * number is that of a few days, not of all time.
+   * number is that of a few days, not of all time. On a full disk its log goes first, and makes
+   * the room for that.
    */
   async bury(id: string): Promise<void> {
-    if (await this.#addTombstone(id)) await this.#forget()
+    const isFirst = await this.#addTombstone(id).catch(async (error: unknown) => {
+      if (asStrataError(error).code !== 'storage_full') throw error
+      await rm(this.logOf(id), { recursive: true, force: true })
+      return this.#addTombstone(id)
+    })
+    if (isFirst) await this.#forget()
   }
 
   /** Whether it is the first of its day. */
@@ -179,7 +190,7 @@ export class RecordStore {
   }
 
   async #hasRun(id: string): Promise<boolean> {
-    return (await readdir(join(this.folderOf(id), 'log')).catch(() => [])).length > 0
+    return (await readdir(this.logOf(id)).catch(() => [])).length > 0
   }
 
   /** Tombstones of an older version lie side by side, with their time as the date. */

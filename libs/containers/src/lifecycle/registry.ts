@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import { StrataError } from '@strata/base'
 import type { ContainerRecord } from '../container.js'
 import { Entry, notFound } from './entry.js'
@@ -24,7 +23,7 @@ export class Registry {
   ) {}
 
   enter(record: ContainerRecord): Entry {
-    const log = new ContainerLog(join(this.store.folderOf(record.id), 'log'), this.logLimits, this.warn)
+    const log = new ContainerLog(this.store.logOf(record.id), this.logLimits, this.warn)
     const entry = new Entry(record, log)
     this.#entries.set(record.id, entry)
     return entry

@@ -1,7 +1,7 @@
 import { constants, watch, type FSWatcher } from 'node:fs'
 import { mkdir, open, rename, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Serial } from '@strata/base'
+import { asStrataError, Serial } from '@strata/base'
 import { setAside } from '@strata/linux'
 import { closedGenerations, CURRENT, isAbsent, NEXT } from './generations.js'
 import { readLog, type LogSource } from './reader.js'
@@ -220,10 +220,9 @@ export class ContainerLog {
       this.#isDiskFull = false
       return true
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')))
-        throw error
-      if (!this.#isDiskFull)
-        this.warn(`the log in ${this.folder} stays in one file until there is room: ${error.message}`)
+      const { code, message } = asStrataError(error)
+      if (code !== 'storage_full') throw error
+      if (!this.#isDiskFull) this.warn(`the log in ${this.folder} stays in one file until there is room: ${message}`)
       this.#isDiskFull = true
       return false
     }
