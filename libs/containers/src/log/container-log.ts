@@ -134,10 +134,7 @@ export class ContainerLog {
       // At the pace of the writer: again when half of what is left could be full. A silent one is
       // woken for; the slow look is for where that is not told.
       this.#arm(look, pace > 0 ? (this.limits.maxBytes - next) / pace / 2 : SLOWEST_MS)
-      if (pace === 0) {
-        this.#watcher = watch(this.folder, () => this.#arm(look, FASTEST_MS))
-        this.#watcher.on('error', () => this.#watcher?.close())
-      }
+      if (pace === 0) this.#watch(look)
     }
     this.#arm(look, FASTEST_MS)
   }
@@ -164,6 +161,16 @@ export class ContainerLog {
       },
       Math.min(SLOWEST_MS, Math.max(FASTEST_MS, wait)),
     ).unref()
+  }
+
+  #watch(look: () => Promise<void>): void {
+    try {
+      const watcher = watch(this.folder, () => this.#arm(look, FASTEST_MS))
+      watcher.on('error', () => watcher.close())
+      this.#watcher = watcher
+    } catch {
+      return // the folder is gone, or no more watches are to be had: the slow look does
+    }
   }
 
   /**
