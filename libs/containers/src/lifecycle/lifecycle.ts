@@ -218,7 +218,16 @@ export class Lifecycle {
     if (this.node.isClosed() || entry.state.status !== 'running') return
     const observed = await this.observe(entry)
     if (observed.found === 'exited') await this.#exited(entry, { code: observed.code })
-    else await this.#exited(entry, { code: UNKNOWN, reason: 'its monitor was killed, so its process was too' })
+    else await this.#unwatched(entry, 'its monitor was killed, so its process was too')
+  }
+
+  /**
+   * Nobody knows how the process ends, nor whether it has. So it is ended before that is recorded: a
+   * full disk may not take the record.
+   */
+  async #unwatched(entry: Entry, reason: string): Promise<void> {
+    await this.clean(entry)
+    await this.#exited(entry, { code: UNKNOWN, reason })
   }
 
   /** The end of a start. The record first: whoever starts anew after it only has to clean. */
@@ -274,13 +283,12 @@ export class Lifecycle {
       const observed = await this.observe(entry)
       if (observed.found === 'running' || observed.found === 'exited') await this.resume(entry, observed)
       else
-        await this.#exited(entry, {
-          code: UNKNOWN,
-          reason:
-            record.bootId === this.#bootId
-              ? 'its monitor was killed, so its process was too'
-              : 'the machine was restarted',
-        })
+        await this.#unwatched(
+          entry,
+          record.bootId === this.#bootId
+            ? 'its monitor was killed, so its process was too'
+            : 'the machine was restarted',
+        )
     } else if (waitsForStart(record)) {
       if (this.node.launcher.isUnclean(record.id)) await this.clean(entry)
     } else if (record.starts > 0) {
