@@ -42,6 +42,21 @@ describe.each(STORE_KINDS)('referrers on %s', (kind) => {
   const signature = (content: string, more: object = {}) => artifactOf(content, SIGNATURE, { ...refers, ...more })
   const listed = async (of = subject) => (await registry.repositories.referrers.page(app, of, 100)).referrers
 
+  it('however many pages are made at the same time, a few manifests are read at once, and each is counted when it is held', async () => {
+    const made = Array.from({ length: 5 }, (_, i) => signature(`${i}`, { annotations: { large: 'x'.repeat(20_000) } }))
+    for (const one of made) await registry.client.push(app, one)
+    const { store, most } = watched(registry.store)
+    const { referrers } = new Repositories(store)
+    let counted = 0
+    const pages = await Promise.all(
+      Array.from({ length: 20 }, () => referrers.page(app, subject, 100, { count: (bytes) => (counted += bytes) })),
+    )
+    expect(most()).toBeLessThanOrEqual(4)
+    const sizes = pages.map((page) => page.referrers.map((one) => Buffer.byteLength(JSON.stringify(one))))
+    expect(counted).toBe(sizes.flat().reduce((sum, size) => sum + size, 0))
+    for (const page of pages) expect(page.referrers).toHaveLength(5)
+  })
+
   it('a page ends before it has more than 4 MiB, reads a few manifests at once, and all are in some page', async () => {
     const made = Array.from({ length: 7 }, (_, i) =>
       signature(`${i}`, { annotations: { large: 'x'.repeat(1.5 * MIB), number: `${i}` } }),

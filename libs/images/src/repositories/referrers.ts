@@ -1,4 +1,4 @@
-import { StrataError } from '@strata/base'
+import { Serial, StrataError } from '@strata/base'
 import { MAX_JSON_BYTES, type Digest, type Repository } from '@strata/oci'
 import { keys } from '@strata/store'
 import type { Attached } from '../image.js'
@@ -15,7 +15,16 @@ export interface Referrer {
   readonly annotations: Readonly<Record<string, string>>
 }
 
-/** How many manifests of a page are read at the same time. Each has at most 4 MiB. */
+/** A referrer, and its bytes as JSON. */
+interface Counted {
+  readonly referrer: Referrer
+  readonly size: number
+}
+
+/**
+ * How many referrers of a page are looked for at the same time, and how many manifests are read for
+ * all pages together. Each has at most 4 MiB.
+ */
 const AT_ONCE = 4
 /** A page ends before its referrers have more bytes than this as JSON, but it has at least one. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024
@@ -33,12 +42,17 @@ const MAX_PAGE_BYTES = 4 * 1024 * 1024
  * subject is deleted: a subject may be put after its referrers, and may be put again.
  */
 export class Referrers {
+  /** Bytes of manifests are held in these lines alone. */
+  readonly #lines = Array.from({ length: AT_ONCE }, () => new Serial())
+  #reads = 0
+
   constructor(private readonly parts: RepositoryParts) {}
 
   /**
    * At most `limit` referrers behind `after`, in the order of their digests; `next` if more may
    * follow. A page has at most `MAX_PAGE` referrers and 4 MiB. With `artifactType` only those of
-   * that type, so that a page may have fewer, even none. `count` gets the bytes of each as JSON.
+   * that type, so that a page may have fewer, even none. `count` gets the bytes of each as JSON, as
+   * soon as it is held.
    */
   async page(
     repository: Repository,
@@ -52,19 +66,23 @@ export class Referrers {
   ): Promise<{ readonly referrers: readonly Referrer[]; readonly next?: Digest }> {
     const { names } = this.parts
     const { digests, ...rest } = await names.mayReferTo(repository, subject, Math.min(limit, MAX_PAGE), after)
+    const find = async (digest: Digest): Promise<Counted | undefined> => {
+      const referrer = await this.#find(repository, subject, digest, artifactType)
+      if (!referrer) return undefined
+      const size = Buffer.byteLength(JSON.stringify(referrer))
+      count(size)
+      return { referrer, size }
+    }
     const referrers: Referrer[] = []
     let bytes = 0
     let last: Digest | undefined
     for (let at = 0; at < digests.length; at += AT_ONCE) {
       const some = digests.slice(at, at + AT_ONCE)
-      const found = await Promise.all(some.map((digest) => this.#find(repository, subject, digest, artifactType)))
-      for (const [i, referrer] of found.entries()) {
-        if (referrer) {
-          const size = Buffer.byteLength(JSON.stringify(referrer))
-          bytes += size
+      for (const [i, one] of (await Promise.all(some.map(find))).entries()) {
+        if (one) {
+          bytes += one.size
           if (bytes > MAX_PAGE_BYTES && referrers.length > 0 && last) return { referrers, next: last }
-          count(size)
-          referrers.push(referrer)
+          referrers.push(one.referrer)
         }
         last = some[i]
       }
@@ -96,15 +114,20 @@ export class Referrers {
     digest: Digest,
   ): Promise<{ mediaType: string; size: number; attached: Attached | undefined } | undefined> {
     const index = (await this.parts.names.parentsOf(repository, digest).next()).value as Digest | undefined
-    const bytes = index && (await this.#bytes(digest))
-    return bytes && readDocument(digest, bytes, mediaTypeOfPart(bytes, digest))
+    return index && this.#read(digest, (bytes) => readDocument(digest, bytes, mediaTypeOfPart(bytes, digest)))
   }
 
   /** Empty if the manifest's bytes are gone: it was deleted, or is damaged. */
   async #annotations(digest: Digest, attached: Attached): Promise<Record<string, string>> {
     if (attached.annotations) return attached.annotations
-    const bytes = await this.#bytes(digest)
-    return bytes ? annotationsOf(bytes, digest) : {}
+    return (await this.#read(digest, (bytes) => annotationsOf(bytes, digest))) ?? {}
+  }
+
+  async #read<T>(digest: Digest, work: (bytes: Buffer) => T): Promise<T | undefined> {
+    return this.#lines[this.#reads++ % AT_ONCE]!.run(async () => {
+      const bytes = await this.#bytes(digest)
+      return bytes && work(bytes)
+    })
   }
 
   async #bytes(digest: Digest): Promise<Buffer | undefined> {
