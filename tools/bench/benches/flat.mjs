@@ -165,7 +165,7 @@ class Side {
 async function oneRound(side, round, part) {
   side.isCounted = round >= 0
   await pull(side, part)
-  await push(side, `${round + WARM_UP}`)
+  await push(side, `${round + WARM_UP}`, part)
   await lists(side)
 }
 
@@ -195,14 +195,15 @@ async function pull(side, part) {
 }
 
 /** A new image into the repository with many tags, and out again. */
-async function push(side, id) {
+async function push(side, id, part) {
   const { contents } = side
   const uploads = `${MANY}/blobs/uploads/`
   const begin = async () => (await side.timed('upload: begin', 'POST', uploads, { expected: 202 })).headers.location
   const layer = { bytes: randomBytes(1000), mediaType: MEDIA.layer }
   layer.digest = digestOf(layer.bytes)
-  const mounted = contents.ofRepository(any(contents.repositories))
-  const layers = [layer, mounted.layers[0]]
+  // Another one in each round, that no other request names: one that is held already takes no write.
+  const mounted = contents.ofRepository(Math.floor(part * contents.repositories))
+  const layers = [layer, mounted.layers[2]]
   const config = documentOf(
     {
       architecture: 'amd64',
