@@ -17,6 +17,7 @@ import { joinNode, QUEUES, type ExtractRef, type Handlers, type NodeMembership, 
 import { BlobStore, DurableFolder, openStore, RemovedNodes, type ObjectStore } from '@strata/store'
 import { layersFolder, type ExtractorConfig } from './config.js'
 import { LayerMaker } from './layer-maker.js'
+import { InflateThreads } from './thread-pool.js'
 
 /** Works the shared `extract` queue and this node's own, as long as this node has its place. */
 @Injectable()
@@ -77,7 +78,9 @@ export class ExtractorWorker implements OnApplicationShutdown {
         const durable = new DurableFolder(layers.path, { warn })
         await durable.recover([''], (tail) => layers.removeHolding(tail))
         const memory = IndexMemory.ofProcess(config.STRATA_INDEX_MEMORY)
-        const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config), memory)
+        // As many as there are jobs: each of the two queues has so many.
+        const threads = new InflateThreads(2 * config.STRATA_EXTRACT_CONCURRENCY)
+        const maker = await LayerMaker.open(store, new BlobStore(store), layers, packedLimits(config), memory, threads)
         await membership.show(undefined)
         return new ExtractorWorker(store, maker, durable, queue, membership, config, metrics)
       })

@@ -58,6 +58,7 @@ export class Gunzip implements Disposable {
 
   [Symbol.dispose](): void {
     this.#inflater[Symbol.dispose]()
+    this.#chunks[Symbol.dispose]()
   }
 
   #begin(piece: Buffer): void {

@@ -171,8 +171,12 @@ class TarFile implements AsyncDisposable {
     await this.file.close()
   }
 
-  /** Whatever there is to tell was told before. */
+  /**
+   * Whatever there is to tell was told before. A write that is under way goes first: its descriptor
+   * may be another file's as soon as it is closed.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writing.catch(() => undefined)
     await this.file.close().catch(() => undefined)
   }
 

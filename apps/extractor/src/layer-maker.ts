@@ -19,7 +19,7 @@ import type { ExtractRef } from '@strata/queue'
 import { keys, type BlobStore, type ObjectStore } from '@strata/store'
 import { fetchPlain } from './fetch-plain.js'
 import type { InflateTask } from './inflate.js'
-import { inflateInThread } from './run-worker.js'
+import { InflateThreads } from './thread-pool.js'
 
 /** An index of ten million entries with long names. */
 const MAX_INDEX_BYTES = 2 ** 31
@@ -46,6 +46,7 @@ export class LayerMaker {
     private readonly folder: LayerFolder,
     private readonly limits: PackedLimits,
     private readonly memory: IndexMemory,
+    private readonly threads: InflateThreads,
   ) {}
 
   /**
@@ -58,6 +59,7 @@ export class LayerMaker {
     folder: LayerFolder,
     limits = PACKED_LIMITS,
     memory = new IndexMemory(INDEX_MEMORY),
+    threads = new InflateThreads(2),
   ): Promise<LayerMaker> {
     const temporary = join(folder.path, 'tmp')
     ownFolder(folder.path)
@@ -69,7 +71,7 @@ export class LayerMaker {
       )
     await rm(temporary, { recursive: true, force: true })
     await mkdir(temporary, { mode: 0o700 })
-    const maker = new LayerMaker(store, blobs, folder, limits, memory)
+    const maker = new LayerMaker(store, blobs, folder, limits, memory, threads)
     maker.#lock = lock
     return maker
   }
@@ -119,7 +121,9 @@ export class LayerMaker {
     return (await this.blobs.stat(digest))?.diffId
   }
 
+  /** To be called when no work is under way. */
   async close(): Promise<void> {
+    await this.threads.close()
     await this.#lock?.close()
   }
 
@@ -176,7 +180,7 @@ export class LayerMaker {
           ? await this.#fetch(task, isKnownPlain, signal)
           : isKnownPlain
             ? await linkPlain(file, tar, layer)
-            : await inflateInThread(task, file, signal)
+            : await this.threads.inflate(task, file, signal)
       failpoint('extract.fetched')
       if (known) await writeFile(index, known.bytes, { mode: 0o600 })
       else await this.#keepIndex(diffId, index)
@@ -230,7 +234,7 @@ export class LayerMaker {
   async #fetch(task: InflateTask, isKnownPlain: boolean, signal: AbortSignal): Promise<DiffId> {
     const attempt = async (): Promise<DiffId> => {
       const { body } = await this.blobs.open(task.blob)
-      return isKnownPlain ? fetchPlain(task.blob, task.tar, body, signal) : inflateInThread(task, body, signal)
+      return isKnownPlain ? fetchPlain(task.blob, task.tar, body, signal) : this.threads.inflate(task, body, signal)
     }
     try {
       return await attempt()

@@ -46,6 +46,7 @@ export class Unzstd implements Disposable {
 
   [Symbol.dispose](): void {
     this.#decoder[Symbol.dispose]()
+    this.#chunks[Symbol.dispose]()
   }
 
   #handOut(): Buffer {
