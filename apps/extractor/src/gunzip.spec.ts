@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { buffer } from 'node:stream/consumers'
+import { Readable } from 'node:stream'
 import { constants, gunzipSync, gzipSync, inflateRawSync } from 'node:zlib'
-import { checkpointBefore, type Checkpoint } from '@strata/archive'
+import { checkpointBefore, fromAmidByte, type Checkpoint } from '@strata/archive'
 import { describe, expect, it } from 'vitest'
 import { Gunzip } from './gunzip.js'
 
@@ -51,51 +53,59 @@ function pointsOf(object: Buffer | undefined, size: number): Checkpoint[] {
 }
 
 /** What a reader gets from a place, who stops at the next one. */
-function unpackFrom(object: Buffer, { packed: start, out, end, window, isWindow }: Checkpoint, packed: Buffer): Buffer {
+async function unpackFrom(
+  object: Buffer,
+  { packed: start, bit, out, end, window, isWindow }: Checkpoint,
+  packed: Buffer,
+): Promise<Buffer> {
   const kept = object.subarray(window.start, window.end)
   expect(isWindow(kept)).toBe(true)
   const rest = packed.subarray(start)
-  const plain = kept.length === 0 ? gunzipSync(rest) : inflateRawSync(rest, { dictionary: inflateRawSync(kept) })
-  return plain.subarray(0, end - out)
+  if (kept.length === 0) return gunzipSync(rest).subarray(0, end - out)
+  const moved = bit === 0 ? rest : await buffer(Readable.from(fromAmidByte(Readable.from([rest]), bit)))
+  return inflateRawSync(moved, { dictionary: inflateRawSync(kept) }).subarray(0, end - out)
 }
 
 /** Everything comes out, and from each checkpoint what lies behind it. */
-function expectAll(
+async function expectAll(
   packed: Buffer,
   plain: Buffer,
   options: { piece?: number } = {},
-): { object: Buffer | undefined; points: Checkpoint[] } {
+): Promise<{ object: Buffer | undefined; points: Checkpoint[] }> {
   const { plain: found, checkpoints: object } = gunzip(packed, options)
   expect(found.equals(plain)).toBe(true)
   const points = pointsOf(object, plain.length)
   for (const point of points)
-    expect(unpackFrom(object!, point, packed).equals(plain.subarray(point.out, point.end)), `at ${point.out}`).toBe(
-      true,
-    )
+    expect(
+      (await unpackFrom(object!, point, packed)).equals(plain.subarray(point.out, point.end)),
+      `at ${point.out}`,
+    ).toBe(true)
   return { object, points }
 }
 
 describe('checkpoints of a gzip stream', () => {
-  it.each([1, 6, 9])('level %i: the tar from each, and they are small', (level) => {
+  it.each([1, 6, 9])('level %i: the tar from each, and they are small', async (level) => {
     const plain = text(13 * MEBIBYTE)
-    const { object, points } = expectAll(gzipSync(plain, { level }), plain)
-    expect(points.length).toBe(3)
+    const { object, points } = await expectAll(gzipSync(plain, { level }), plain)
+    expect(points.length).toBe(4)
+    for (const { out, end } of points) expect(end - out).toBeLessThan(3_600_000)
+    expect(new Set(points.map(({ bit }) => bit)).size).toBeGreaterThan(1)
     expect(object!.length).toBeLessThan(plain.length / 100)
   })
 
-  it.each([13, 4096, Infinity])('whatever the pieces it came in: of %s bytes', (piece) => {
+  it.each([13, 4096, Infinity])('whatever the pieces it came in: of %s bytes', async (piece) => {
     const plain = text(9 * MEBIBYTE)
     const packed = gzipSync(plain, { level: 1 })
-    expect(expectAll(packed, plain, { piece: Math.min(piece, packed.length) }).points.length).toBe(2)
+    expect((await expectAll(packed, plain, { piece: Math.min(piece, packed.length) })).points.length).toBe(2)
   })
 
-  it('where blocks are stored and look like others within', () => {
+  it('where blocks are stored and look like others within', async () => {
     const inner = Buffer.concat(Array.from({ length: 3 }, (_, seed) => gzipSync(text(2 * MEBIBYTE, seed + 1))))
     const plain = Buffer.concat([inner, inner, inner, inner])
-    expectAll(gzipSync(plain, { level: constants.Z_NO_COMPRESSION }), plain)
+    await expectAll(gzipSync(plain, { level: constants.Z_NO_COMPRESSION }), plain)
   })
 
-  it('between stored pieces, zeros and members', () => {
+  it('between stored pieces, zeros and members', async () => {
     const plain = Buffer.concat([
       text(5 * MEBIBYTE),
       randomBytes(3 * MEBIBYTE),
@@ -105,22 +115,22 @@ describe('checkpoints of a gzip stream', () => {
     ])
     const last = text(6 * MEBIBYTE, 3)
     expect(
-      expectAll(Buffer.concat([gzipSync(plain), gzipSync(last)]), Buffer.concat([plain, last])).points.length,
+      (await expectAll(Buffer.concat([gzipSync(plain), gzipSync(last)]), Buffer.concat([plain, last]))).points.length,
     ).toBeGreaterThan(4)
   })
 
-  it('of very many small members, some of them empty', () => {
+  it('of very many small members, some of them empty', async () => {
     const plain = text(9_000_000)
     const plains = Array.from({ length: 900 }, (_, n) => [
       plain.subarray(n * 10_000, (n + 1) * 10_000),
       Buffer.alloc(0),
     ]).flat()
-    expect(expectAll(Buffer.concat(plains.map((each) => gzipSync(each))), plain).points.length).toBe(2)
+    expect((await expectAll(Buffer.concat(plains.map((each) => gzipSync(each))), plain)).points.length).toBe(2)
   })
 
-  it('of members a little larger than what lies between two, each with a beginning of its own', () => {
+  it('of members a little larger than what lies between two, each with a beginning of its own', async () => {
     const plains = Array.from({ length: 4 }, (_, n) => text(4 * MEBIBYTE + 300_000, n + 1))
-    const { points } = expectAll(Buffer.concat(plains.map((each) => gzipSync(each))), Buffer.concat(plains))
+    const { points } = await expectAll(Buffer.concat(plains.map((each) => gzipSync(each))), Buffer.concat(plains))
     expect(points.some(({ window }) => window.start === window.end)).toBe(true)
   })
 

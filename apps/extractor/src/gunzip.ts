@@ -5,8 +5,8 @@ import { StrataError } from '@strata/base'
 import { CHUNK, Chunks } from './chunks.js'
 
 /**
- * Bytes of the tar from one checkpoint to the next, at least: then the next block is taken that
- * begins with a byte, one of eight, and blocks have some 100 KiB.
+ * Bytes of the tar from one checkpoint to the next, at least: then the next block is taken, and
+ * blocks have some 100 KiB.
  */
 const INTERVAL = 3 * 1024 * 1024
 
@@ -69,7 +69,8 @@ export class Gunzip implements Disposable {
     }
     // Nobody goes on from one member's block into the next member.
     const last = this.#found.at(-1)
-    if (this.#isDue || (last !== undefined && last.window.length > 0)) this.#note(this.#before + at, NOTHING)
+    if (this.#isDue || (last !== undefined && last.window.length > 0))
+      this.#note({ packed: this.#before + at, bit: 0 }, NOTHING)
     this.#state = 'in a member'
   }
 
@@ -85,7 +86,12 @@ export class Gunzip implements Disposable {
     if (result === 'end') {
       this.#state = 'between members'
       inflater.reset()
-    } else if (isDue && inflater.isAtBlock) this.#note(taken, deflateRawSync(inflater.window(), { level: 1 }))
+      return
+    }
+    const bits = isDue ? inflater.blockBits : undefined
+    if (bits === undefined) return
+    const place = bits === 0 ? { packed: taken, bit: 0 } : { packed: taken - 1, bit: 8 - bits }
+    this.#note(place, deflateRawSync(inflater.window(), { level: 1 }))
   }
 
   get #isDue(): boolean {
@@ -95,8 +101,8 @@ export class Gunzip implements Disposable {
     )
   }
 
-  #note(packed: number, window: Buffer): void {
-    this.#found.push({ packed, out: this.#chunks.out + this.#inflater.made, window })
+  #note(place: Pick<NewCheckpoint, 'packed' | 'bit'>, window: Buffer): void {
+    this.#found.push({ ...place, out: this.#chunks.out + this.#inflater.made, window })
   }
 
   #handOut(): Buffer {

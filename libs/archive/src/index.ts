@@ -30,6 +30,7 @@ export {
   type ArchiveCompression,
 } from './packing/archive-compression.js'
 export { originOf, type ArchiveOrigin } from './images/archive-origin.js'
+export { fromAmidByte } from './packing/amid-byte.js'
 export {
   CHECKPOINTS_HEADER,
   checkpointBefore,

@@ -10,6 +10,7 @@ import {
   COMPRESSION_HEAD,
   decompressor,
   detectCompression,
+  fromAmidByte,
   type Checkpoint,
 } from '@strata/archive'
 import type { ImageLayer } from '@strata/images'
@@ -89,16 +90,14 @@ export class LayerBytes {
   async *#fromPoint(
     digest: Digest,
     packed: number,
-    { packed: start, out, end }: Checkpoint,
+    { packed: start, bit, out, end }: Checkpoint,
     window: Buffer,
   ): AsyncGenerator<Uint8Array> {
     const { body } = await this.#blobs.open(digest, { start, end: packed })
-    const plain = unpacked(
-      body,
+    const plain =
       window.length === 0
-        ? decompressor('gzip', { maxRatio: Infinity })
-        : createInflateRaw({ dictionary: window, chunkSize: CHUNK }),
-    )
+        ? unpacked(body, decompressor('gzip', { maxRatio: Infinity }))
+        : unpacked(body, createInflateRaw({ dictionary: window, chunkSize: CHUNK }), bit)
     let left = end - out
     try {
       for await (const piece of plain as AsyncIterable<Buffer>) {
@@ -160,9 +159,16 @@ export class LayerBytes {
   }
 }
 
-/** `plain` passes an error of `body` to its reader. When the reader stops, both streams end. */
-function unpacked(body: Readable, plain: Duplex): Duplex {
-  pipeline(body, plain).catch(() => undefined)
+/**
+ * `plain` passes an error of `body` to its reader. When the reader stops, both streams end. `bit`
+ * says where in its first byte the body begins.
+ */
+function unpacked(body: Readable, plain: Duplex, bit = 0): Duplex {
+  const fed =
+    bit === 0
+      ? pipeline(body, plain)
+      : pipeline(body, (bytes: AsyncIterable<Buffer>) => fromAmidByte(bytes, bit), plain)
+  fed.catch(() => undefined)
   return plain
 }
 

@@ -3,9 +3,9 @@ import { CHECKPOINTS_HEADER, checkpointBefore, checkpointRows, encodeCheckpoints
 
 describe('checkpoints', () => {
   const object = encodeCheckpoints([
-    { packed: 100, out: 1000, window: Buffer.from('first') },
-    { packed: 800, out: 2000, window: Buffer.alloc(0) },
-    { packed: 999, out: 3000, window: Buffer.from('third') },
+    { packed: 100, bit: 0, out: 1000, window: Buffer.from('first') },
+    { packed: 800, bit: 5, out: 2000, window: Buffer.alloc(0) },
+    { packed: 999, bit: 0, out: 3000, window: Buffer.from('third') },
   ])
 
   it('are found by a byte of the tar, each up to the next one', () => {
@@ -13,14 +13,14 @@ describe('checkpoints', () => {
     expect(
       [1000, 1999, 2000, 2999, 3000, 4999]
         .map((offset) => checkpointBefore(object, offset, 5000))
-        .map((point) => point && [point.packed, point.out, point.end]),
+        .map((point) => point && [point.packed, point.bit, point.out, point.end]),
     ).toEqual([
-      [100, 1000, 2000],
-      [100, 1000, 2000],
-      [800, 2000, 3000],
-      [800, 2000, 3000],
-      [999, 3000, 5000],
-      [999, 3000, 5000],
+      [100, 0, 1000, 2000],
+      [100, 0, 1000, 2000],
+      [800, 5, 2000, 3000],
+      [800, 5, 2000, 3000],
+      [999, 0, 3000, 5000],
+      [999, 0, 3000, 5000],
     ])
   })
 
@@ -41,6 +41,8 @@ describe('checkpoints', () => {
     const moved = Buffer.from(object)
     moved.writeDoubleLE(101, CHECKPOINTS_HEADER)
     expect(checkpointBefore(moved, 1000, 5000)!.isWindow(Buffer.from('first'))).toBe(false)
+    moved.writeDoubleLE(100.01, CHECKPOINTS_HEADER)
+    expect(() => checkpointBefore(moved, 1000, 5000)).toThrow(expect.objectContaining({ code: 'corrupt' }) as Error)
   })
 })
 

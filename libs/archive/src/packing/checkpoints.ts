@@ -7,9 +7,10 @@ import { StrataError } from '@strata/base'
  * them.
  *
  *     0 magic "strataCP"   8 u32 version   12 u32 rows                                     16… zeros to 64
- *     row: 0 f64 byte of the blob  8 f64 byte of the tar   16 f64 window's offset in this object   24 u32 its length   28 zeros   32 sha256 of the row's first 16 bytes and the window
+ *     row: 0 f64 place in the blob  8 f64 byte of the tar   16 f64 window's offset in this object   24 u32 its length   28 zeros   32 sha256 of the row's first 16 bytes and the window
  *
- * A place is where a block of a member's deflate stream begins, with a byte; its window is raw
+ * A place in the blob is a number of bytes, with an eighth for each bit: a block of a member's
+ * deflate stream begins there. Its window is raw
  * deflate of the up to 32 KiB of the tar before, and the next place is in the same member or at the
  * beginning of another. Or it is where a member itself begins: then it needs no window, and the
  * next place may be in any member.
@@ -20,8 +21,10 @@ export const CHECKPOINTS_HEADER = 64
 const ROW = 64
 
 export interface Checkpoint {
-  /** Where in the blob. */
+  /** Where in the blob: a byte … */
   readonly packed: number
+  /** … and how many of its bits, from the lowest, are before the place (`fromAmidByte`). */
+  readonly bit: number
   /** Where in the tar. */
   readonly out: number
   /** The next one's `out`; of the last one, the end. */
@@ -34,6 +37,7 @@ export interface Checkpoint {
 
 export interface NewCheckpoint {
   readonly packed: number
+  readonly bit: number
   readonly out: number
   /** As it is kept: packed. Empty where a member begins. */
   readonly window: Buffer
@@ -45,9 +49,9 @@ export function encodeCheckpoints(points: readonly NewCheckpoint[]): Buffer {
   head.writeUInt32LE(VERSION, 8)
   head.writeUInt32LE(points.length, 12)
   let end = head.length
-  for (const [at, { packed, out, window }] of points.entries()) {
+  for (const [at, { packed, bit, out, window }] of points.entries()) {
     const row = CHECKPOINTS_HEADER + at * ROW
-    head.writeDoubleLE(packed, row)
+    head.writeDoubleLE(packed + bit / 8, row)
     head.writeDoubleLE(out, row + 8)
     head.writeDoubleLE(end, row + 16)
     head.writeUInt32LE(window.length, row + 24)
@@ -80,7 +84,7 @@ export function checkpointBefore(rows: Buffer, offset: number, size: number): Ch
   }
   if (low === 0) return undefined
   const at = CHECKPOINTS_HEADER + (low - 1) * ROW
-  const [packed, out, start, length] = [
+  const [place, out, start, length] = [
     rows.readDoubleLE(at),
     rows.readDoubleLE(at + 8),
     rows.readDoubleLE(at + 16),
@@ -88,13 +92,15 @@ export function checkpointBefore(rows: Buffer, offset: number, size: number): Ch
   ]
   const end = low < count ? outOf(low) : size
   if (
-    ![packed, out, start, end].every((number) => Number.isSafeInteger(number) && number >= 0) ||
+    ![place * 8, out, start, end].every((number) => Number.isSafeInteger(number) && number >= 0) ||
     end < out ||
     length > MAX_WINDOW
   )
     throw corrupt()
+  const packed = Math.floor(place)
   return {
     packed,
+    bit: (place - packed) * 8,
     out,
     end,
     window: { start, end: start + length },

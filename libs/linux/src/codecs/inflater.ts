@@ -61,9 +61,14 @@ export class Inflater implements Disposable {
     throw new Error(`zlib fails with ${result} on ${this.#input.length} bytes`)
   }
 
-  /** Whether the byte that comes next begins a block: to be asked after an `inflate` to a block. */
-  get isAtBlock(): boolean {
-    return (this.#stream.readInt32LE(Z_STREAM.dataType) & (AT_BLOCK | BEHIND_LAST_BLOCK | UNUSED_BITS)) === AT_BLOCK
+  /**
+   * Where a block begins, to be asked after an `inflate` to a block: so many bits of the byte that
+   * was taken last are its first ones. 0 if it begins with the byte that comes next, `undefined` if
+   * none begins here.
+   */
+  get blockBits(): number | undefined {
+    const type = this.#stream.readInt32LE(Z_STREAM.dataType)
+    return (type & (AT_BLOCK | BEHIND_LAST_BLOCK)) === AT_BLOCK ? type & UNUSED_BITS : undefined
   }
 
   /** The up to 32 KiB of its member that were made last, which a block may refer to. */
