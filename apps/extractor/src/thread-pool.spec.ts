@@ -120,7 +120,9 @@ it('a layer that is aborted while it waits for a thread never begins; those behi
   const [first, second] = [layer(), layer()]
   const bodies = [first, second].map(({ packed }) => endless(packed))
   const abort = new AbortController()
-  const busy = [first, second].map(({ task }, n) => threads.inflate(task, bodies[n]!.body, abort.signal))
+  const busy = [first, second].map(({ task }, n) =>
+    expect(threads.inflate(task, bodies[n]!.body, abort.signal)).rejects.toMatchObject({ message: 'room' }),
+  )
   await Promise.all(bodies.map(({ taken }) => taken))
   const [leaves, stays] = [layer(), layer()]
   const { body } = endless(leaves.packed)
@@ -131,7 +133,7 @@ it('a layer that is aborted while it waits for a thread never begins; those behi
   await expect(left).rejects.toMatchObject({ message: 'out of the line' })
   expect([body.destroyed, existsSync(leaves.task.tar)]).toEqual([true, false])
   abort.abort(new StrataError('cancelled', 'room'))
-  for (const each of busy) await expect(each).rejects.toMatchObject({ message: 'room' })
+  await Promise.all(busy)
   await staying
   expect(started).toHaveLength(2)
 })
@@ -139,10 +141,10 @@ it('a layer that is aborted while it waits for a thread never begins; those behi
 it('a thread that dies fails its layer, and another takes its place', async () => {
   const { task, packed } = layer()
   const { body, taken } = endless(packed)
-  const dying = threads.inflate(task, body, never)
+  const failed = expect(threads.inflate(task, body, never)).rejects.toMatchObject({ code: 'internal' })
   await taken
   await started[0]!.terminate()
-  await expect(dying).rejects.toMatchObject({ code: 'internal' })
+  await failed
   expect(body.destroyed).toBe(true)
   await inflated(layer())
   expect(started).toHaveLength(2)

@@ -11,10 +11,10 @@ import type { InflateJob, InflateReply } from './worker.js'
 const FILE = new URL(import.meta.url.endsWith('.ts') ? '../dist/worker.js' : './worker.js', import.meta.url)
 
 /**
- * A thread with more memory than this gets no other task. An idle thread collects no garbage, so it
- * would keep what its largest layer took.
+ * A thread that has gained more memory than this since its start gets no other task. An idle thread
+ * collects no garbage, so it would keep what its largest layer took.
  */
-const MAX_IDLE_BYTES = 32 * 1024 * 1024
+const MAX_GAINED_BYTES = 12 * 1024 * 1024
 
 /**
  * A thread for `inflate`, one task after another. It keeps no process alive between tasks, and
@@ -65,8 +65,8 @@ export class InflateThread {
       worker.postMessage(job, belt ? [belt.port2] : [])
       if (signal.aborted) stop()
       if (belt) void convey(lentChunks(stream), belt.port1)
-      const { outcome, held } = await replied.promise
-      this.#isFit &&= held <= MAX_IDLE_BYTES
+      const { outcome, gained } = await replied.promise
+      this.#isFit &&= gained <= MAX_GAINED_BYTES
       signal.throwIfAborted()
       if ('diffId' in outcome) return outcome.diffId
       // Nobody knows what state that has left the thread in.

@@ -15,11 +15,12 @@ export interface InflateJob {
 type InflateOutcome = { readonly diffId: DiffId } | { readonly code: string; readonly message: string }
 export interface InflateReply {
   readonly outcome: InflateOutcome
-  /** Bytes that the thread has then. */
-  readonly held: number
+  /** Bytes that the thread has then, more than when it had started. */
+  readonly gained: number
 }
 
 const port = parentPort!
+const atStart = held()
 /** Of the job under way. Nobody sends a job before the reply to the one before. */
 let stop: AbortController | undefined
 
@@ -28,11 +29,15 @@ port.on('message', (message: InflateJob | 'stop') => {
   stop = new AbortController()
   void outcomeOf(message, stop.signal).then((outcome) => {
     stop = undefined
-    // These two figures are of this thread alone.
-    const { arrayBuffers, heapTotal } = process.memoryUsage()
-    port.postMessage({ outcome, held: arrayBuffers + heapTotal } satisfies InflateReply)
+    port.postMessage({ outcome, gained: held() - atStart } satisfies InflateReply)
   })
 })
+
+function held(): number {
+  // These two figures are of this thread alone.
+  const { arrayBuffers, heapTotal } = process.memoryUsage()
+  return arrayBuffers + heapTotal
+}
 
 async function outcomeOf({ task, from }: InflateJob, signal: AbortSignal): Promise<InflateOutcome> {
   const buffers: Buffer<ArrayBuffer>[] = []
