@@ -201,7 +201,7 @@ async function push(side, id, part) {
   const begin = async () => (await side.timed('upload: begin', 'POST', uploads, { expected: 202 })).headers.location
   const layer = { bytes: randomBytes(1000), mediaType: MEDIA.layer }
   layer.digest = digestOf(layer.bytes)
-  // Another one in each round, that no other request names: one that is held already takes no write.
+  // Another one in each round, that no other request names: one that is held takes no write.
   const mounted = contents.ofRepository(Math.floor(part * contents.repositories))
   const layers = [layer, mounted.layers[2]]
   const config = documentOf(
