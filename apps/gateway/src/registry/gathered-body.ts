@@ -70,7 +70,6 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
       this.#end(new StrataError('upload_interrupted', 'the connection was closed before the body was whole', { cause }))
     request.on('data', onPiece).once('end', onEnd).once('error', onBreak).once('close', onBreak)
     this.#leave = () => {
-      this.#leave = undefined
       request.pause()
       request.off('data', onPiece).off('end', onEnd).off('error', onBreak).off('close', onBreak)
     }
@@ -89,14 +88,20 @@ export class GatheredBody implements AsyncIterable<Uint8Array> {
         else return
       }
     } finally {
-      this.#leave?.()
+      this.#endReading()
     }
   }
 
   /** Nobody reads on. From here on the request is the caller's. */
   stop(): void {
-    this.#leave?.()
+    this.#endReading()
     this.#end()
+  }
+
+  /** Once: after that, whoever has the request may read it. */
+  #endReading(): void {
+    this.#leave?.()
+    this.#leave = undefined
   }
 
   get #isFull(): boolean {

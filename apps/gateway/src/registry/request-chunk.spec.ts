@@ -36,7 +36,7 @@ it('a body that is not read to its end can be dropped', async () => {
       // One piece, as of a chunk that turns out to be too large.
       const pieces = chunkOf(incoming, { idleMs: 10_000, bytesPerSecond: 0 })!.source[Symbol.asyncIterator]()
       await pieces.next()
-      await pieces.return?.()
+      await pieces.return(undefined)
       incoming.on('data', (piece: Buffer) => (dropped += piece.length))
       incoming.resume()
       await once(incoming, 'end')
@@ -51,10 +51,10 @@ it('a body that is left while its client is waited for can be dropped', async ()
   let dropped = 0
   await served(
     async (incoming, response) => {
-      const left = withChunk(incoming, { idleMs: 10_000, bytesPerSecond: 0 }, async (chunk) => {
+      const left = withChunk(incoming, { idleMs: 10_000, bytesPerSecond: 0 }, (chunk) => {
         // As of a request that another one supersedes.
         void chunk!.source[Symbol.asyncIterator]().next()
-        throw new Error('superseded')
+        return Promise.reject(new Error('superseded'))
       })
       await expect(left).rejects.toThrow('superseded')
       response.writeContinue()

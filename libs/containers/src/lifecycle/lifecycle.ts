@@ -222,8 +222,8 @@ export class Lifecycle {
   }
 
   /**
-   * Nobody knows how the process ends, nor whether it has. So it is ended before that is recorded: a
-   * full disk may not take the record.
+   * Nobody knows how the process ends, nor whether it has. So it is ended before that is recorded:
+   * a full disk may not take the record.
    */
   async #unwatched(entry: Entry, reason: string): Promise<void> {
     await this.clean(entry)
