@@ -34,6 +34,16 @@ export const FAILPOINTS = [
   'push.committed',
   'push.held',
   'push.upload-ended',
+  // A pull: in the gateway; then in the ingest service. `resolved`: which manifest it is, is
+  // recorded; `upload-noted`: which upload brings a blob, is recorded (the steps of a push follow);
+  // `blob-held`, once a blob; `received`: all are here. After that come the steps of a load from
+  // `children-added` on.
+  'pull.lease-made',
+  'pull.queued',
+  'pull.resolved',
+  'pull.upload-noted',
+  'pull.blob-held',
+  'pull.received',
   // A layer made usable on a node, by its extractor. `fetched`: the bytes are in the node's
   // temporary folder; `renaming`: all is ready but the name.
   'extract.fetched',
