@@ -20,11 +20,12 @@ const may = {
   intake: ['base', 'oci', 'archive', 'layers', 'store', 'linux'],
   snapshots: ['base', 'oci', 'layers', 'erofs', 'linux', 'archive'],
   containers: ['base', 'oci', 'linux'],
+  remote: ['base', 'oci'],
   queue: ['base', 'oci', 'api'],
   api: ['base', 'oci'],
   platform: ['base', 'oci'],
   gateway: ['base', 'oci', 'linux', 'api', 'archive', 'layers', 'intake', 'images', 'store', 'queue', 'platform'],
-  ingest: ['base', 'oci', 'archive', 'images', 'store', 'queue', 'platform'],
+  ingest: ['base', 'oci', 'archive', 'images', 'remote', 'store', 'queue', 'platform'],
   extractor: ['base', 'oci', 'archive', 'layers', 'store', 'linux', 'queue', 'platform'],
   storage: ['base', 'oci', 'images', 'store', 'queue', 'platform'],
   runtime: [

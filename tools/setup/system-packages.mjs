@@ -19,6 +19,7 @@ const PACKAGES = [
 const FOR_TESTS = [
   { name: 'curl', command: 'curl', why: 'loads an archive from a pipe as the manual says, in a test' },
   { name: 'haproxy', command: 'haproxy', why: 'runs with the configuration of the compose file, in a test' },
+  { name: 'docker-registry', command: 'docker-registry', why: 'a registry that images are pulled from, in tests' },
   { name: 'skopeo', command: 'skopeo', why: 'writes archives and reads ours, in tests' },
   { name: 'libarchive-tools', command: 'bsdtar', why: 'a reader of tars that ours is compared with, in a test' },
   { name: 'python3', command: 'python3', why: 'another one' },
