@@ -1,6 +1,7 @@
 import { failpoint, SingleFlight, StrataError } from '@strata/base'
 import { isDigest, type Digest } from '@strata/oci'
 import {
+  CONTRACTS,
   ENDS,
   QUEUES,
   type JobResult,
@@ -214,10 +215,10 @@ export class Reaper {
    * A request that is not ended and has no lease: its job ends it, if it has one. A lease of `live`
    * whose record is damaged does not say that it is the request's.
    */
-  async #clearWithout({ id, state }: JournalRecord, live: ReadonlySet<string>, ended: Ended[]): Promise<void> {
+  async #clearWithout({ id, kind, state }: JournalRecord, live: ReadonlySet<string>, ended: Ended[]): Promise<void> {
     const lease = await this.leases.idOf(id)
     if (lease !== id && live.has(lease)) return
-    const job = { queue: QUEUES.ingest, id }
+    const job = { queue: kind === 'pull' ? QUEUES.pull : QUEUES.ingest, id }
     if (state !== 'receiving' && (await this.producer.has(job)) && !(await this.producer.isOver(job))) return
     ended.push({ lease, told: { request: id, why: interrupted() } })
   }
@@ -278,6 +279,7 @@ type JobPlace = { readonly queue: string } | 'its node'
 const QUEUE_OF: Readonly<Record<JournalRecord['kind'], JobPlace | undefined>> = {
   load: undefined,
   import: undefined,
+  pull: undefined,
   launch: { queue: QUEUES.runtime },
   start: 'its node',
   prepare: { queue: QUEUES.runtime },
@@ -317,6 +319,7 @@ function blobsOf({ job, state, request: { digest } }: LiveLease): readonly Diges
 /** The job that finishes a lease; a lease that no job finishes has none. */
 function jobOf({ id, job, request }: LiveLease): NewJob<JobLeaseKind> | undefined {
   if (!isJobLease(job.kind)) return undefined
+  if (job.kind === 'pull') return pullOf(job.id, id, request)
   const { prepare, name, platform } = request
   const asked = {
     prepare: prepare === true,
@@ -324,4 +327,10 @@ function jobOf({ id, job, request }: LiveLease): NewJob<JobLeaseKind> | undefine
     ...(typeof platform === 'string' ? { platform } : {}),
   }
   return { name: job.kind, queue: QUEUES.ingest, id: job.id, data: { root: job.id, upload: id, ...asked } }
+}
+
+/** Without credentials: no lease has them. The job says so if it needs them. */
+function pullOf(root: string, upload: string, request: LiveLease['request']): NewJob<'pull'> | undefined {
+  const { data } = CONTRACTS.pull.data.safeParse({ ...request, root, upload, sealed: undefined })
+  return data && { name: 'pull', queue: QUEUES.pull, id: root, data }
 }

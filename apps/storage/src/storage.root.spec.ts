@@ -142,6 +142,38 @@ describe('an upload whose job is gone or over', () => {
     },
   )
 
+  it.each(['receiving', 'received', 'committing', 'named'] as const)(
+    'of a pull, %s, and Redis has lost all that it knew: it is queued again as it was asked for',
+    async (state) => {
+      const id = randomUUID()
+      const asked = { reference: 'docker.io/library/a:1', prepare: true, insecure: false, platform: 'linux/arm64' }
+      const own = { hasCredentials: true, uploads: { [digestOf('a layer')]: randomUUID() } }
+      const run = await leases.create(leaseOf(id), {
+        job: { kind: 'pull', id },
+        request: { ...asked, ...own },
+        state: state === 'named' ? 'committing' : state,
+      })
+      if (state === 'named') await leases.named(run, result)
+      await begin()
+      await expect.poll(() => queue.producer.has({ queue: QUEUES.pull, id })).toBe(true)
+      const queued = await queue.producer.queue(QUEUES.pull).getJob(id)
+      expect(queued?.data).toEqual({ root: id, upload: leaseOf(id), ...asked })
+      expect(await queue.journal.get(id)).toMatchObject({ kind: 'pull', state: 'waiting' })
+      expect(await isLive(id)).toBe(true)
+    },
+  )
+
+  it('of a pull, and its client was told how it ended: it is ended', async () => {
+    const id = randomUUID()
+    const request = { reference: 'docker.io/library/a:1', prepare: true, insecure: false }
+    await leases.create(leaseOf(id), { job: { kind: 'pull', id }, request })
+    await queue.journal.create(id, 'pull', 'waiting')
+    await queue.journal.fail(id, new StrataError('registry_unavailable', 'away'))
+    await begin()
+    await expect.poll(() => isLive(id)).toBe(false)
+    expect(await queue.producer.has({ queue: QUEUES.pull, id })).toBe(false)
+  })
+
   it('named, and its job has failed: its client is told the result', async () => {
     const id = await uploadIn('named')
     await queue.journal.create(id, 'load', 'waiting')

@@ -1,4 +1,4 @@
-import { JOB_KINDS, JOB_STATES, type JobKind, type JobState } from '@strata/api'
+import { JOB_KINDS, JOB_STATES, type JobKind, type JobState, type LayerProgress } from '@strata/api'
 import { isErrorCode, StrataError, toldToCaller, type ToldError } from '@strata/base'
 
 /** A request that became a job, as `GET /v1/jobs/:id` shows it. Times are ISO 8601. */
@@ -12,6 +12,8 @@ export interface JournalRecord {
   readonly total?: number
   /** Of a launch or a start: its container. */
   readonly container?: string
+  /** Of a pull. */
+  readonly layers?: LayerProgress[]
   readonly createdAt: string
   readonly updatedAt: string
   readonly result?: unknown
@@ -65,6 +67,7 @@ export function toRecord(fields: JournalFields): JournalRecord {
     entries: Number(fields['entries']),
     ...(fields['total'] === undefined ? {} : { total: Number(fields['total']) }),
     ...(fields['container'] === undefined ? {} : { container: fields['container'] }),
+    ...(fields['layers'] === undefined ? {} : { layers: JSON.parse(fields['layers']) as LayerProgress[] }),
     createdAt: fields['createdAt'] ?? '',
     updatedAt: fields['updatedAt'] ?? '',
     ...(fields['result'] === undefined ? {} : { result: JSON.parse(fields['result']) as unknown }),

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { MAX_PAGE, PAGE_BYTES, type JobKind } from '@strata/api'
+import { MAX_PAGE, PAGE_BYTES, type JobKind, type LayerProgress } from '@strata/api'
 import { StrataError, toldToAll } from '@strata/base'
 import type { Redis } from 'ioredis'
 import { orUnavailable } from './connection.js'
@@ -13,6 +13,9 @@ export interface JournalChange {
   readonly step?: string
   readonly bytes?: number
   readonly entries?: number
+  readonly total?: number
+  /** Of a pull: at most `MAX_TOLD_LAYERS`. */
+  readonly layers?: readonly LayerProgress[]
 }
 
 const KEPT_SECONDS = 24 * 3600
@@ -158,8 +161,9 @@ export class Journal {
     })
   }
 
-  async update(id: string, change: JournalChange, lock?: JobLock): Promise<boolean> {
-    return (await this.#write(id, '', false, { ...change }, lock)) === WRITTEN
+  async update(id: string, { layers, ...change }: JournalChange, lock?: JobLock): Promise<boolean> {
+    const fields = { ...change, ...(layers && { layers: JSON.stringify(layers) }) }
+    return (await this.#write(id, '', false, fields, lock)) === WRITTEN
   }
 
   /** @throws LostRun */

@@ -88,7 +88,7 @@ it('a release that would start what a job only creates does not come to the jobs
   const { fast } = await client()
   const queue = await QueueClient.forWork(redis.url)
   open.push(queue)
-  expect(await fast.get(KEY.version)).toBe('2')
+  expect(await fast.get(KEY.version)).toBe('3')
 })
 
 describe('jobs', () => {
@@ -117,6 +117,175 @@ describe('jobs', () => {
     await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed', result: { images: [] } })
     expect(runs).toBe(2)
+  })
+
+  it('a parent starts children and goes on, and waits for them later', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const made: number[] = []
+    let runs = 0
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async ({ root }, context) => {
+        runs++
+        const all = children(root, 3)
+        if (runs === 1) {
+          await Promise.all(all.slice(0, 2).map((one) => context.startChildren([one])))
+          // They are worked on while this run goes on.
+          await expect.poll(() => [...made].sort()).toEqual([0, 1])
+        }
+        await context.children(all)
+        return { images: [] }
+      },
+    })
+    await worker('extract', QUEUES.extract, {
+      extract: async ({ layer }) => {
+        if (layer.size === 2)
+          await expect
+            .poll(async () => (await producer.queue(QUEUES.ingest).getJob(root))?.isWaitingChildren())
+            .toBe(true)
+        made.push(layer.size)
+        return { node: 'n', made: true }
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed', result: { images: [] } })
+    expect({ runs, made: made.sort() }).toEqual({ runs: 2, made: [0, 1, 2] })
+  })
+
+  it('a parent that fails while children run stops them, also those that no worker has', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const reasons: unknown[] = []
+    let isRunning = false
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async ({ root }, context) => {
+        await context.startChildren(children(root, 2))
+        await expect.poll(() => isRunning).toBe(true)
+        throw new StrataError('blob_not_found', 'the parent')
+      },
+    })
+    await worker('extract', QUEUES.extract, {
+      extract: async (_, context) => {
+        isRunning = true
+        await aborted(context.signal)
+        reasons.push(context.signal.reason)
+        throw context.signal.reason
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'blob_not_found' } })
+    await expect.poll(() => reasons).toMatchObject([{ code: 'blob_not_found' }])
+    await expect.poll(async () => producer.unfinished(QUEUES.extract)).toBe(0)
+  })
+
+  it('a run that fails stops the children of the run before, which had started them and was cut short', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const started = Promise.withResolvers<undefined>()
+    const stop = Promise.withResolvers<undefined>()
+    const first = await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async ({ root }, context) => {
+        await context.startChildren(children(root, 2))
+        started.resolve(undefined)
+        await stop.promise
+        return context.giveBack()
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    await started.promise
+    const closed = first.close()
+    stop.resolve(undefined)
+    await closed
+    expect(await producer.unfinished(QUEUES.extract)).toBe(2)
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: () => Promise.reject(new StrataError('unsupported', 'the next run')),
+    })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'unsupported' } })
+    await expect.poll(async () => producer.unfinished(QUEUES.extract)).toBe(0)
+  })
+
+  it('a child that fails aborts its parent, which has not waited yet', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async ({ root }, context) => {
+        await context.startChildren(children(root, 1))
+        await aborted(context.signal)
+        throw context.signal.reason
+      },
+    })
+    await worker('extract', QUEUES.extract, {
+      extract: () => Promise.reject(new StrataError('layer_invalid', 'the child')),
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'layer_invalid' } })
+  })
+
+  it('a child that failed between two runs aborts the second one', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const started = Promise.withResolvers<undefined>()
+    const stop = Promise.withResolvers<undefined>()
+    const first = await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async ({ root }, context) => {
+        await context.startChildren(children(root, 1))
+        started.resolve(undefined)
+        await stop.promise
+        return context.giveBack()
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    await started.promise
+    const closed = first.close()
+    stop.resolve(undefined)
+    await closed
+    await worker('extract', QUEUES.extract, {
+      extract: () => Promise.reject(new StrataError('layer_invalid', 'the child')),
+    })
+    await expect.poll(async () => producer.unfinished(QUEUES.extract)).toBe(0)
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        await aborted(context.signal)
+        throw context.signal.reason
+      },
+    })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'failed', error: { code: 'layer_invalid' } })
+  })
+
+  it('a job that is given back is run from its start by another worker, at once', async () => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    const begun = Promise.withResolvers<undefined>()
+    const stop = Promise.withResolvers<undefined>()
+    const first = await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        begun.resolve(undefined)
+        await stop.promise
+        return context.giveBack()
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer.add({ name: 'load', queue: QUEUES.ingest, id: root, data: { root, upload: root, prepare: false } })
+    await begun.promise
+    const closed = first.close()
+    stop.resolve(undefined)
+    await closed
+    expect((await journal.get(root)).state).toBe('waiting')
+    await worker('ingest', QUEUES.ingest, { ...noImport, load: () => Promise.resolve({ images: [] }) })
+    expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
   })
 
   it('a job in the background waits for all others, leaves nothing when it has ended, and has a bound', async () => {
@@ -681,6 +850,28 @@ describe('jobs', () => {
     expect(await journal.end(root, never)).toMatchObject({ state: 'completed' })
     // Before its children, put back behind them, and the run that ends it.
     expect(runs).toEqual([0, 1, 1])
+  })
+
+  it.each([true, false])('a job whose run has got on (%s) is put back for a minute from then on', async (hasGotOn) => {
+    const { journal, producer } = await client()
+    const root = randomUUID()
+    let runs = 0
+    await worker('ingest', QUEUES.ingest, {
+      ...noImport,
+      load: async (_, context) => {
+        if (++runs < 2) await context.again(new StrataError('store_unavailable', 'the store is away'), hasGotOn)
+        return { images: [] }
+      },
+    })
+    await journal.create(root, 'load', 'waiting')
+    await producer
+      .queue(QUEUES.ingest)
+      .add(
+        'load',
+        { root, upload: root, prepare: false, again: { times: 9, since: Date.now() - 61_000 } },
+        { jobId: root },
+      )
+    expect((await journal.end(root, never)).state).toBe(hasGotOn ? 'completed' : 'failed')
   })
 
   it('a child of another worker’s flow may itself have the parent that waits', async () => {

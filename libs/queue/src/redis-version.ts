@@ -25,6 +25,12 @@ const REDIS_MIGRATIONS: readonly Migration<Redis>[] = [
     mayWait: true,
     run: () => Promise.resolve(),
   },
+  {
+    // Releases of version 2 have no worker for the queue `pull`: these jobs would wait for ever.
+    does: 'pulls have a queue',
+    mayWait: true,
+    run: () => Promise.resolve(),
+  },
 ]
 
 /** Both for the owner of the lock alone. */

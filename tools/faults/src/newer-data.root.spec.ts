@@ -66,7 +66,7 @@ it('newer data in Redis stop the start, and a service that runs', { timeout: 300
   const strata = await StrataUnderTest.start({ topology: 'standalone', store: 'folder' })
   try {
     const redis = new Redis({ path: strata.redisSocket })
-    expect(await redis.get('strata:version')).toBe('2')
+    expect(await redis.get('strata:version')).toBe('3')
     expect(readFileSync(join(strata.data, 'node', 'version'), 'utf8')).toBe('2\n')
     expect(readFileSync(join(strata.data, 'store', 'version'), 'utf8')).toBe('5\n')
     await redis.set('strata:version', '999')
@@ -76,7 +76,7 @@ it('newer data in Redis stop the start, and a service that runs', { timeout: 300
       if (id[1] !== String(await redis.client('ID'))) await redis.client('KILL', 'ID', id[1]!)
     redis.disconnect()
     const message =
-      /strata: Redis has data of version 999, and this release of Strata knows version 2: start the release/
+      /strata: Redis has data of version 999, and this release of Strata knows version 3: start the release/
     await expect.poll(() => strata.log, { timeout: 60_000 }).toMatch(message)
     await strata.stop('SIGKILL')
     await expect(strata.startProcesses()).rejects.toThrow(message)

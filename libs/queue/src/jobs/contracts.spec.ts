@@ -58,6 +58,7 @@ it('no job gets a member, and no queue a job, without a look at the version of R
   expect(Object.fromEntries(members)).toEqual({
     load: 'root upload prepare name platform',
     import: 'root upload prepare name',
+    pull: 'root upload reference prepare platform insecure sealed',
     extract: 'root layer layer.digest layer.diffId layer.size',
     place: `root purpose ${spec} ${image('image')}`,
     assemble: `root ${image('image')}`,
@@ -71,6 +72,7 @@ it('no job gets a member, and no queue a job, without a look at the version of R
   })
   expect(QUEUE_JOBS).toEqual({
     ingest: ['load', 'import'],
+    pull: ['pull'],
     extract: ['extract'],
     runtime: ['place'],
     'runtime.node': ['assemble', 'launch', 'start', 'clean'],

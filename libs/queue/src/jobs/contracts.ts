@@ -3,8 +3,8 @@ import { isDiffId, isDigest, NOT_A_DIGEST, PLATFORM, type DiffId, type Digest } 
 import { z } from 'zod'
 
 /** What jobs and requests answer has one shape each, in `@strata/api`. */
-export { MAX_UNREADABLE } from '@strata/api'
-export type { LayerRef, LoadReport } from '@strata/api'
+export { MAX_TOLD_LAYERS, MAX_UNREADABLE } from '@strata/api'
+export type { LayerProgress, LayerRef, LoadReport } from '@strata/api'
 
 /**
  * The job contracts: a public API. Whoever reaches Redis may add these jobs and gets the same work
@@ -15,6 +15,7 @@ export type { LayerRef, LoadReport } from '@strata/api'
  * | --- | --- | --- | --- |
  * | `load` | `ingest` | makes images of an upload whose bytes have come | the images |
  * | `import` | `ingest` | makes one image of an upload that is a tree in a tar | the images: one |
+ * | `pull` | `pull` | brings an image from another registry, and makes it an image here | the images |
  * | `extract` | `extract`, `extract.<node>` | proves a layer, indexes it, makes it usable on the node that works | the node |
  * | `place` | `runtime` | finds a node (the one that takes it) and adds `launch` or `assemble` there, with an `extract` child for each layer it lacks | the node |
  * | `assemble` | `assemble.<node>` | the image's read-only root | the node |
@@ -76,6 +77,14 @@ export const sealedSchema = z.object({
 })
 export type SealedSpec = z.infer<typeof sealedSchema>
 
+/** What `sealed` of a pull opens to: one of docker's three ways to say who asks. */
+export const pullCredentialsSchema = z.union([
+  z.object({ username: z.string(), password: z.string() }),
+  z.object({ identityToken: z.string() }),
+  z.object({ registryToken: z.string() }),
+])
+export type PullCredentials = z.infer<typeof pullCredentialsSchema>
+
 /** What a dry run takes for removed already. */
 const absentSchema = z.object({
   /** Manifests of images. */
@@ -101,6 +110,26 @@ export const CONTRACTS = {
   import: {
     data: z.object({ root, upload: root, prepare: z.boolean(), name: z.string().optional() }),
     result: loadResultSchema.pick({ images: true }),
+    endsRoot: true,
+  },
+  pull: {
+    data: z.object({
+      root,
+      /** The lease, which says how far the pull has come. */
+      upload: root,
+      /** The full form, with a tag or a digest. */
+      reference: z.string().max(512),
+      prepare: z.boolean(),
+      platform: z.union([z.literal('all'), z.string().regex(PLATFORM)]).optional(),
+      /** The registry may answer by HTTP, or with a certificate that nobody vouches for. */
+      insecure: z.boolean(),
+      /** Who asks there (`pullCredentialsSchema`), readable by the ingest service only. */
+      sealed: z
+        .string()
+        .max(64 * 1024)
+        .optional(),
+    }),
+    result: loadResultSchema,
     endsRoot: true,
   },
   extract: {
@@ -194,6 +223,8 @@ export function parseResult<N extends JobName>(name: N, value: unknown): JobResu
 /** Which jobs a queue carries. A worker of the queue handles them all or does not start. */
 export const QUEUE_JOBS = {
   ingest: ['load', 'import'],
+  // Of its own, so that registries that are slow hold up no load.
+  pull: ['pull'],
   extract: ['extract'],
   runtime: ['place'],
   // An `assemble` here is one that an older release added.
@@ -208,6 +239,7 @@ export type QueueKind = keyof typeof QUEUE_JOBS
 
 export const QUEUES = {
   ingest: 'ingest',
+  pull: 'pull',
   extract: 'extract',
   runtime: 'runtime',
   storage: 'storage',

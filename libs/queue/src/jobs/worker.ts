@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { asStrataError, Background, ERROR_TITLES, failpoint, inLogContext, StrataError } from '@strata/base'
+import { asStrataError, Background, ERROR_TITLES, failpoint, inLogContext, Serial, StrataError } from '@strata/base'
 import {
   DelayedError,
   UnrecoverableError,
@@ -20,11 +20,11 @@ import type { Signals } from '../signals.js'
 
 /**
  * Whether a handler that ends so has ended its run only, and not its job: it waits for its
- * children, it was put back (`again`), or it has lost the job. Such an error is let through:
- * nothing is ended, answered or taken away for it.
+ * children, it was put back (`again`, `giveBack`), or it has lost the job. Such an error is let
+ * through: nothing is ended, answered or taken away for it.
  */
 export function endsRunOnly(error: unknown): boolean {
-  return error instanceof WaitingForChildren || error instanceof DelayedError || error instanceof LostRun
+  return [WaitingForChildren, DelayedError, WaitingError, LostRun].some((kind) => error instanceof kind)
 }
 
 /** What a handler gets beside its data. */
@@ -61,12 +61,20 @@ export interface JobContext {
   assertOwned(): Promise<void>
   /**
    * Gives up the worker, and has the handler run again from its start after a while: what it needs
-   * is away. The pauses grow to 5 s.
+   * is away. The pauses grow to 5 s. `hasGotOn`: this run has recorded what the next one need not
+   * do again.
    * @throws DelayedError, which is to be let through; `reason` if the first time was a minute ago
-   * (a job that has asked for children since has got on, and its minute begins anew); the signal's
-   * reason in a run that is only to end the job
+   * (the minute of a job begins anew when it has got on, or has asked for children since); the
+   * signal's reason in a run that is only to end the job
    */
-  again(reason: StrataError): Promise<never>
+  again(reason: StrataError, hasGotOn?: boolean): Promise<never>
+  /**
+   * Gives the job back to its queue, for a run from its start at once: this process ends. The same
+   * process would take it again, unless its worker is being closed.
+   * @throws WaitingError, which is to be let through; the signal's reason in a run that is only to
+   * end the job
+   */
+  giveBack(): Promise<never>
   /**
    * Ends the request well now, for a handler that still has to clean up what a second run would
    * need: a crash after this leaves a request that is done, not one that cannot be done again.
@@ -88,6 +96,13 @@ export interface JobContext {
    * taken away and the others told to stop.
    */
   children(jobs: readonly NewJob<JobName>[]): Promise<void>
+  /**
+   * Adds children that are worked on while this run goes on; `children` waits for them later, and
+   * is to be given them again. If this run fails before that, they are stopped. If one of them
+   * fails, the others are stopped, and this run's signal aborts with its error.
+   * @throws that error
+   */
+  startChildren(jobs: readonly NewJob<JobName>[]): Promise<void>
 }
 type Handler<N extends JobName> = (data: JobData<N>, context: JobContext) => Promise<JobResult<N>>
 export type Handlers<K extends QueueKind> = { readonly [N in (typeof QUEUE_JOBS)[K][number]]: Handler<N> }
@@ -130,6 +145,9 @@ const STALLS = { lockDuration: 6_000, stalledInterval: 3_000, maxStalledCount: 1
 
 /** Pauses of a job that is put back, and for how long in all. */
 const AGAIN = { firstMs: 250, longestMs: 5_000, inAllMs: 60_000 }
+
+/** How often a run that has started children looks whether one has failed. */
+const LOOK_AT_CHILDREN_MS = 1_000
 
 /** States of a job that no worker has, and that waits for nothing but a worker or a time. */
 const NOT_TAKEN: ReadonlySet<string> = new Set(['waiting', 'prioritized', 'delayed'])
@@ -291,7 +309,17 @@ export class JobWorker<K extends QueueKind> {
         : await this.signals.watchCancel(root)
     const { signal } = watch.controller
     this.#runs.set(id, (this.#runs.get(id) ?? new Set()).add(watch.controller))
+    const adding = new Serial()
+    /** `run`: this run or one before has started children, and this one has not waited for them. */
+    const ahead: { run: boolean; looks?: NodeJS.Timeout } = { run: kept.added !== undefined }
+    const look = (): void => {
+      // It aborts the signal of all work of the request, this run's too.
+      ahead.looks ??= setInterval(() => {
+        this.#stopIfOneFailed(job).catch(() => undefined)
+      }, LOOK_AT_CHILDREN_MS)
+    }
     try {
+      if (ahead.run) look()
       const context: JobContext = {
         id,
         queue: this.options.queue,
@@ -309,18 +337,33 @@ export class JobWorker<K extends QueueKind> {
         assertOwned: async () => {
           if (!(await this.#producer.isHeld(lock))) throw new LostRun(`the job ${id}`)
         },
-        again: (reason) =>
+        again: (reason, hasGotOn = false) =>
           isTaken
-            ? this.#again(job, lock, reason, signal)
+            ? this.#again(job, lock, reason, hasGotOn, signal)
             : Promise.reject(asStrataError(signal.aborted ? signal.reason : reason)),
+        giveBack: async () => {
+          if (!isTaken) throw signal.reason
+          await job.moveToWait(lock.token)
+          throw new WaitingError()
+        },
         complete: async (result) => {
           if (!job.parent && root !== undefined) await this.journal.complete(root, result, lock)
         },
         fail: (error) => this.#fail(job, error, lock),
+        startChildren: (jobs) =>
+          adding.run(async () => {
+            signal.throwIfAborted()
+            ahead.run = true
+            look()
+            await this.#add(job, jobs)
+            const failed = await this.#stopIfOneFailed(job)
+            if (failed) throw failed
+          }),
         children: async (jobs) => {
           if (!isTaken) throw signal.reason
           try {
             await this.#children(job, lock.token, jobs, signal)
+            ahead.run = false
           } catch (error) {
             // BullMQ's own words for a lost lock are a plain Error.
             if (!endsRunOnly(error)) await context.assertOwned()
@@ -333,7 +376,11 @@ export class JobWorker<K extends QueueKind> {
       )[name]
       if (!handler) throw new StrataError('internal', `no handler for ${name}`)
       return await handler(data, context)
+    } catch (error) {
+      if (ahead.run && !endsRunOnly(error)) await this.#stopChildren(job, asStrataError(error))
+      throw error
     } finally {
+      clearInterval(ahead.looks)
       watch.done()
       if (job.parent && signal.aborted && !(signal.reason instanceof LostRun)) this.#stopping.add(job)
       this.#runs.get(id)?.delete(watch.controller)
@@ -346,9 +393,16 @@ export class JobWorker<K extends QueueKind> {
     for (const controller of this.#runs.get(id) ?? []) controller.abort(new LostRun(`the job ${id}`))
   }
 
-  async #again(job: Job, lock: JobLock, reason: StrataError, cancelled: AbortSignal): Promise<never> {
+  async #again(
+    job: Job,
+    lock: JobLock,
+    reason: StrataError,
+    hasGotOn: boolean,
+    cancelled: AbortSignal,
+  ): Promise<never> {
     const wasCancelled = cancelled.aborted
-    const { times, since } = (job.data as Kept).again ?? { times: 0, since: Date.now() }
+    const before = hasGotOn ? undefined : (job.data as Kept).again
+    const { times, since } = before ?? { times: 0, since: Date.now() }
     if (Date.now() - since > AGAIN.inAllMs) throw reason
     await job.updateData({ ...(job.data as object), again: { times: times + 1, since } })
     await job.moveToDelayed(Date.now() + Math.min(AGAIN.firstMs * 2 ** times, AGAIN.longestMs), lock.token)
@@ -358,7 +412,8 @@ export class JobWorker<K extends QueueKind> {
     throw new DelayedError()
   }
 
-  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[], cancelled: AbortSignal): Promise<void> {
+  /** Adds those that the job has not had yet. */
+  async #add(job: Job, jobs: readonly NewJob<JobName>[]): Promise<void> {
     const known = (job.data as Kept).added ?? []
     const fresh = jobs.filter(({ id }) => !known.includes(id))
     for (const child of fresh) await this.#producer.add(child, { queue: this.options.queue, id: job.id ?? '' })
@@ -370,6 +425,10 @@ export class JobWorker<K extends QueueKind> {
         again: undefined,
       })
     if (fresh.length > 0) failpoint('load.children-added')
+  }
+
+  async #children(job: Job, token: string, jobs: readonly NewJob<JobName>[], cancelled: AbortSignal): Promise<void> {
+    await this.#add(job, jobs)
     const failed = await this.#stopIfOneFailed(job)
     if (failed) throw failed
     const waits = await job.moveToWaitingChildren(token)
@@ -389,10 +448,14 @@ export class JobWorker<K extends QueueKind> {
     const [reason] = Object.values(await job.getIgnoredChildrenFailures())
     if (reason === undefined) return undefined
     const failed = decodeFailure(reason)
-    const { root } = job.data as { root?: string }
-    if (root !== undefined) await this.journal.stopWork(root, failed)
-    await job.removeUnprocessedChildren()
+    await this.#stopChildren(job, failed)
     return failed
+  }
+
+  async #stopChildren(job: Job, reason: StrataError): Promise<void> {
+    const { root } = job.data as { root?: string }
+    if (root !== undefined) await this.journal.stopWork(root, reason)
+    await job.removeUnprocessedChildren()
   }
 
   /** A request is to stop: what its job waits for in this queue is not waited for. */

@@ -13,11 +13,12 @@ export const LEASE_STATES = ['receiving', 'received', 'committing', 'named'] as 
 export type LeaseState = (typeof LEASE_STATES)[number]
 
 /** A new kind needs a row in `LEASE_POLICIES`; without it nothing compiles. */
-export const LEASE_KINDS = ['load', 'import', 'tag', 'push', 'hold', 'unknown'] as const
+export const LEASE_KINDS = ['load', 'import', 'pull', 'tag', 'push', 'hold', 'unknown'] as const
 export type LeaseKind = (typeof LEASE_KINDS)[number]
 
 /**
- * Who keeps a lease alive. lease-model.ts tries every interleaving of each of the three.
+ * Who keeps a lease alive. lease-model.ts tries every interleaving of each of the three, and of a
+ * job that has its lease from the beginning.
  *
  * - `heartbeat`: one process. It writes the record every `HEARTBEAT_MS`. The lease ends when the
  *   record has not changed for some seconds.
@@ -39,6 +40,7 @@ export interface LeasePolicy {
 }
 
 const A_JOB_AFTER_THE_BYTES = { receiving: 'heartbeat', received: 'job', committing: 'job', named: 'job' } as const
+const A_JOB = { receiving: 'job', received: 'job', committing: 'job', named: 'job' } as const
 const A_PROCESS = {
   receiving: 'heartbeat',
   received: 'heartbeat',
@@ -51,6 +53,7 @@ const REQUESTS = { receiving: 'expiry', received: 'expiry', committing: 'expiry'
  * | kind | its owner |
  * | --- | --- |
  * | `load`, `import` | a gateway while bytes arrive, then the job of that name |
+ * | `pull` | the job of that name, from the beginning: it brings the bytes itself |
  * | `tag` | one process that sets names: a tag, a registry's put of a manifest, the storage service's upkeep |
  * | `push` | the requests of a registry's client that uploads a blob, and no process in between |
  * | `hold` | the requests that were answered that a blob is there, until a manifest refers to it |
@@ -59,6 +62,7 @@ const REQUESTS = { receiving: 'expiry', received: 'expiry', committing: 'expiry'
 export const LEASE_POLICIES = {
   load: { keptBy: A_JOB_AFTER_THE_BYTES, tells: 'request' },
   import: { keptBy: A_JOB_AFTER_THE_BYTES, tells: 'request' },
+  pull: { keptBy: A_JOB, tells: 'request' },
   tag: { keptBy: A_PROCESS, tells: 'nobody' },
   push: { keptBy: REQUESTS, tells: 'nobody' },
   hold: { keptBy: REQUESTS, tells: 'nobody' },

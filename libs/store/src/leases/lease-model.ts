@@ -3,7 +3,7 @@ import { explore, type Model, type Verdict } from '@strata/base/testing'
 /**
  * A model for lease-model.spec.ts of the rule "a lease lives exactly as long as its owner"
  * (lease-kinds.ts, leases.ts, the reaper of the storage service). It is small enough to try every
- * interleaving: one lease, whose owner is of one of three kinds and may stop for ever or stand
+ * interleaving: one lease, whose owner is of one of four kinds and may stop for ever or stand
  * still at any step; a reaper that looks at it, ends it and deletes its bytes. One step here is one
  * request to the store or the queue. Collectors beside that are in store-model.ts, two runs that
  * name at once in names-model.ts.
@@ -22,6 +22,7 @@ import { explore, type Model, type Verdict } from '@strata/base/testing'
  * - `job`: a process with heartbeats first, then runs of a job. If a run dies or stands still,
  *   another one follows. Redis may lose the job. The job may be over without having ended the lease
  *   (its worker died, and it is not run again).
+ * - `job alone`: the same, but the job has the lease from the beginning: its runs bring the bytes.
  *
  * The `wrong` rules each leave out one thing. The spec shows that without it a law breaks:
  * - `beat`: the owner sends no heartbeats;
@@ -40,10 +41,10 @@ export type WrongLeasing =
   'beat' | 'renew' | 'silence' | 'expiry' | 'kind' | 'job' | 'queue' | 'over' | 'unchanged' | 'owner' | 'order'
 
 /** The owners that the model tries, as above. */
-export const LEASE_OWNERS = ['heartbeat', 'expires', 'job'] as const
+export const LEASE_OWNERS = ['heartbeat', 'expires', 'job', 'job alone'] as const
 export type LeaseOwner = (typeof LEASE_OWNERS)[number]
 
-type At = 'none' | 'create' | 'receive' | 'hand over' | 'queue' | 'work' | 'away' | 'name' | 'end' | 'over'
+type At = 'none' | 'create' | 'receive' | 'hand over' | 'queue' | 'bring' | 'work' | 'away' | 'name' | 'end' | 'over'
 /** A process that works for the owner. */
 interface Worker {
   readonly at: At
@@ -78,6 +79,7 @@ interface State {
 const SILENT = 2
 const EXPIRED = 4
 const RUNS = [1, 2, 3] as const
+const KEPT_FIRST = { heartbeat: 'heartbeat', expires: 'expiry', job: 'heartbeat', 'job alone': 'job' } as const
 
 class Leasing implements Model<State> {
   readonly first: State
@@ -87,12 +89,12 @@ class Leasing implements Model<State> {
   ) {
     const nobody: Worker = { at: 'none', health: 'well' }
     this.first = {
-      lease: { is: 'none', keptBy: owner === 'expires' ? 'expiry' : 'heartbeat', run: 0 },
+      lease: { is: 'none', keptBy: KEPT_FIRST[owner], run: 0 },
       hasBytes: false,
       isNamed: false,
       job: 'none',
       faults: 2,
-      losses: owner === 'job' ? 1 : 0,
+      losses: owner === 'job' || owner === 'job alone' ? 1 : 0,
       workers: [{ ...nobody, at: 'create' }, ...RUNS.map(() => nobody)],
       reaper: { at: 'watch', looks: 0, isUnchanged: false },
       isRobbed: false,
@@ -130,7 +132,7 @@ class Leasing implements Model<State> {
     if (isOurs && lease.keptBy === 'heartbeat' && health === 'well' && this.wrong !== 'beat') yield change(state, {})
     switch (at) {
       case 'create':
-        yield to('receive', change(state, { is: 'live', run: i }))
+        yield to(this.owner === 'job alone' ? 'queue' : 'receive', change(state, { is: 'live', run: i }))
         break
       case 'receive':
         yield to(this.owner === 'job' ? 'hand over' : 'work', { ...state, hasBytes: lease.is === 'live' })
@@ -141,6 +143,10 @@ class Leasing implements Model<State> {
         break
       case 'queue':
         yield to('over', state.job === 'none' ? { ...state, job: 'queued' } : state)
+        break
+      case 'bring':
+        yield to('work', { ...state, hasBytes: state.hasBytes || lease.is === 'live' })
+        yield to('end')
         break
       case 'work':
         yield isOurs ? to(this.owner === 'expires' ? 'away' : 'name') : to('over')
@@ -176,7 +182,8 @@ class Leasing implements Model<State> {
     const next = RUNS.find((i) => workers[i]!.at === 'none')
     if (!isUnderWay) {
       if (lease.is !== 'live') yield { ...state, job: 'over' }
-      else if (next !== undefined) yield set(change(state, { run: next }), next, { at: 'work' })
+      else if (next !== undefined)
+        yield set(change(state, { run: next }), next, { at: this.owner === 'job alone' ? 'bring' : 'work' })
       if (next !== 1) yield { ...state, job: 'over' }
     }
     if (state.losses > 0) yield { ...state, job: 'lost', losses: state.losses - 1 }
