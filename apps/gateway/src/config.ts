@@ -3,7 +3,14 @@ import { sparseImagesShape } from '@strata/images'
 import { DEFAULT_READERS, INTAKE_LIMITS } from '@strata/intake'
 import { MAX_JSON_BYTES } from '@strata/oci'
 import { absolutePath, apiConfigShape, hostPort, serviceConfigShape } from '@strata/platform'
-import { checkPublicReads, checkStoreConfig, publicReadsShape, pushTimesShape, storeConfigShape } from '@strata/store'
+import {
+  blobLimitShape,
+  checkPublicReads,
+  checkStoreConfig,
+  publicReadsShape,
+  pushTimesShape,
+  storeConfigShape,
+} from '@strata/store'
 import { z } from 'zod'
 
 /** The gateway's environment. */
@@ -108,13 +115,7 @@ export const gatewayConfigSchema = z
       .describe(
         'Limit: bytes a second that a client of the registry has to send of a chunk or blob, on the average of STRATA_UPLOAD_IDLE_MS; 0 for any',
       ),
-    STRATA_MAX_BLOB_BYTES: z.coerce
-      .number()
-      .int()
-      .min(1)
-      .max(2 ** 50)
-      .default(2 ** 40)
-      .describe('Limit: bytes of a blob that is pushed'),
+    ...blobLimitShape,
     STRATA_MAX_MANIFEST_BYTES: z.coerce
       .number()
       .int()

@@ -12,6 +12,7 @@ import { FilesService } from './files/files.service.js'
 import { ImageMounts } from './images/image-mounts.js'
 import { ImagesService } from './images/images.service.js'
 import { LoadService } from './images/load.service.js'
+import { PullService } from './images/pull.service.js'
 import { Cancellation } from './jobs/cancellation.js'
 import { Requests } from './jobs/requests.js'
 import { PushService } from './registry/push.service.js'
@@ -113,6 +114,7 @@ export class ServicesModule {
         ContainersService,
         LaunchService,
         LoadService,
+        PullService,
         Cancellation,
         Requests,
         ImagesService,

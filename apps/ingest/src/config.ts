@@ -1,7 +1,7 @@
 import { indexMemoryShape, MAX_ARCHIVE_NAMES } from '@strata/archive'
 import { MAX_JSON_BYTES } from '@strata/oci'
-import { serviceConfigShape } from '@strata/platform'
-import { checkStoreConfig, storeConfigShape } from '@strata/store'
+import { absolutePath, serviceConfigShape } from '@strata/platform'
+import { blobLimitShape, checkStoreConfig, pushTimesShape, storeConfigShape } from '@strata/store'
 import { z } from 'zod'
 
 export const ingestConfigSchema = z
@@ -16,6 +16,20 @@ export const ingestConfigSchema = z
       .max(64)
       .default(4)
       .describe('How many loads are worked on at a time; those that wait for their layers do not count'),
+    STRATA_PULL_CONCURRENCY: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(64)
+      .default(4)
+      .describe('How many pulls are worked on at a time; those that wait for their layers do not count'),
+    STRATA_NODE_SECRET_FILE: absolutePath
+      .optional()
+      .describe(
+        'The file of the secret that all gateways and nodes share. Without it, pulls that need credentials are refused',
+      ),
+    ...blobLimitShape,
+    ...pushTimesShape,
     STRATA_MAX_JSON_BYTES: z.coerce
       .number()
       .int()

@@ -45,6 +45,8 @@ for (const [name, strip] of [
         leftWhenItFailed = await dataKeys()
       },
       children: (jobs) => Promise.resolve(void children.push(...jobs)),
+      startChildren: () => Promise.resolve(),
+      giveBack: () => Promise.reject(new Error('given back')),
     })
     const dataKeys = async (): Promise<string[]> => {
       const found: string[] = []

@@ -102,7 +102,32 @@ export const loadQuery = jobQuery.extend({
     description:
       'of an import: when the image was created, in seconds since 1970; 0 if left out, so that the same tree gives the same image',
   }),
+  pull: text(512).min(1).optional().meta({
+    description:
+      'there is no body: the image of this name is pulled from the registry in the name, by tag or digest. `platform` chooses of an index as for a load, and `X-Registry-Auth` says who asks',
+  }),
+  insecure: optionalFlag().meta({
+    description: 'of a pull: the registry may answer by HTTP, or with a certificate that nobody vouches for',
+  }),
 })
+/**
+ * Of a pull: docker’s own header, base64url of `registryAuthSchema` in JSON, of at most so many
+ * bytes. The gateway seals it; no record, log or queue has it in clear.
+ */
+export const REGISTRY_AUTH_HEADER = 'x-registry-auth'
+export const MAX_REGISTRY_AUTH = 16 * 1024
+const secret = text(MAX_REGISTRY_AUTH).optional()
+/** As docker’s API has it (`AuthConfig`). What is empty counts as left out. */
+export const registryAuthSchema = z
+  .object({
+    username: secret,
+    password: secret,
+    identitytoken: secret,
+    registrytoken: secret,
+    serveraddress: text(512).optional(),
+  })
+  .meta({ id: 'RegistryAuth' })
+export type RegistryAuth = z.infer<typeof registryAuthSchema>
 export type LoadQuery = z.infer<typeof loadQuery>
 /**
  * A load whose body is not the archive, but names a file that the caller has open: over the unix
@@ -156,6 +181,19 @@ export const loadResultSchema = z
         }),
       })
       .optional(),
+    pulled: z
+      .object({
+        name: z.string().meta({ description: 'what was pulled, in its short form, with its tag or digest' }),
+        digest: digest.meta({ description: 'of the manifest or index that the registry has under that name' }),
+        mediaType: z.string(),
+        changed: z.boolean().meta({ description: 'false: the name stood for this digest already' }),
+        blobs: z.object({
+          new: tally,
+          known: tally.meta({ description: 'blobs that were here already, and were not fetched' }),
+        }),
+      })
+      .optional()
+      .meta({ description: 'of a pull. `images` is empty if what was pulled is no image: a chart, a signature' }),
   })
   .meta({ id: 'LoadResult' })
 export type LoadResult = z.infer<typeof loadResultSchema>

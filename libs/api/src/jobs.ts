@@ -1,6 +1,6 @@
 import { ERROR_CODES } from '@strata/base'
 import { z } from 'zod'
-import { flag, uuid } from './common.js'
+import { digest, flag, uuid } from './common.js'
 import { nextOf, pageQuery } from './page.js'
 
 /**
@@ -10,8 +10,20 @@ import { nextOf, pageQuery } from './page.js'
  */
 export const JOB_STATES = ['receiving', 'waiting', 'active', 'completed', 'failed', 'cancelled'] as const
 /** What a request asks for. */
-export const JOB_KINDS = ['load', 'import', 'launch', 'start', 'prepare', 'collect'] as const
+export const JOB_KINDS = ['load', 'import', 'pull', 'launch', 'start', 'prepare', 'collect'] as const
 export type JobKind = (typeof JOB_KINDS)[number]
+
+/** A pull tells of so many of its layers, the largest. */
+export const MAX_TOLD_LAYERS = 100
+const layerProgressSchema = z.object({
+  digest,
+  size: z.number().int().nonnegative(),
+  bytes: z.number().int().nonnegative().meta({ description: 'that have come' }),
+  state: z.enum(['waiting', 'pulling', 'pulled', 'known']).meta({
+    description: 'known: it was here already',
+  }),
+})
+export type LayerProgress = z.infer<typeof layerProgressSchema>
 
 export const jobSchema = z
   .object({
@@ -20,12 +32,17 @@ export const jobSchema = z
     state: z.enum(JOB_STATES),
     step: z.string().meta({
       description:
-        'what is being done, in a word or two: receiving, resolving, extracting, preparing, naming …; or what is waited for',
+        'what is being done, in a word or two: receiving, resolving, pulling, extracting, preparing, naming …; or what is waited for',
     }),
     bytes: z.number().int().nonnegative().meta({ description: 'bytes taken in so far' }),
     entries: z.number().int().nonnegative().meta({ description: 'archive entries read so far' }),
     total: z.number().int().nonnegative().optional().meta({ description: 'bytes to come in all, where known' }),
     container: z.string().optional().meta({ description: 'of a launch or a start: the id of its container' }),
+    layers: z
+      .array(layerProgressSchema)
+      .max(MAX_TOLD_LAYERS)
+      .optional()
+      .meta({ description: 'of a pull: its layers, the largest first' }),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
     result: z.unknown().optional().meta({ description: 'of a completed job: what its request would have answered' }),

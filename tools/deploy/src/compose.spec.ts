@@ -121,7 +121,7 @@ describe('docker-compose.yml', () => {
     for (const name of Object.keys(services))
       if (name !== 'proxy')
         expect(service(name).networks ?? service(name).network_mode, name).toEqual(
-          service(name).network_mode ? 'none' : ['inside'],
+          service(name).network_mode ? 'none' : name === 'ingest' ? ['inside', 'outside'] : ['inside'],
         )
     const { STRATA_LISTEN, STRATA_HOST, STRATA_HEALTH } = environmentOf('gateway')
     const dockerfile = readFileSync(join(ROOT, 'infra/proxy/Dockerfile'), 'utf8')

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { Body, Controller, Param, Query, Req, Res } from '@nestjs/common'
-import { ApiBody, ApiResponse, ApiTags } from '@nestjs/swagger'
+import { ApiBody, ApiHeader, ApiResponse, ApiTags } from '@nestjs/swagger'
 import {
   API,
+  REGISTRY_AUTH_HEADER,
   type ImageList,
   type ImageView,
   type LoadQuery,
@@ -40,6 +41,17 @@ const LOADS: readonly ErrorCode[] = [
   'queue_unavailable',
   'storage_full',
 ]
+/** Of a pull. */
+const PULLS: readonly ErrorCode[] = [
+  'registry_unavailable',
+  'registry_denied',
+  'registry_invalid',
+  'address_refused',
+  'hosts_invalid',
+  'repository_not_found',
+  'manifest_not_found',
+  'blob_not_found',
+]
 
 @ApiTags('images')
 @Controller()
@@ -48,10 +60,11 @@ export class ImagesController {
 
   @Endpoint(
     API.loadImages,
-    'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar',
-    LOADS,
+    'Loads the images of an archive: the body, docker’s or an OCI layout in a tar, plain, gzip, zstd, bzip2 or xz. With ?import makes one image of a root file system in a tar. With ?pull there is no body, and the image comes from another registry',
+    [...LOADS, ...PULLS],
   )
   @ReadsBody()
+  @ApiHeader({ name: REGISTRY_AUTH_HEADER, required: false, description: 'of a pull: docker’s AuthConfig, base64url' })
   @ApiBody({ schema: BYTES })
   @ApiResponse({ status: 202, description: 'with ?wait=false, once the body is in; Location is the job' })
   async load(
@@ -68,8 +81,7 @@ export class ImagesController {
     const gone = closedSignal(response)
     const job = query.job ?? randomUUID()
     try {
-      const named = namesDescriptor(raw) ? parseDescriptor(request.body) : undefined
-      await this.images.receive({ request: raw, named }, query, job, gone)
+      await this.#begin(request, query, job, gone)
       if (!query.wait) {
         response.writeHead(202, { location: `/v1/jobs/${job}`, 'content-length': 0 }).end()
         return
@@ -85,6 +97,14 @@ export class ImagesController {
     } catch (error) {
       await answerEarly(raw, response, error, bytesLeft(raw))
     }
+  }
+
+  async #begin(request: FastifyRequest, query: LoadQuery, job: string, gone: AbortSignal): Promise<void> {
+    const { raw } = request
+    const { pull } = query
+    if (pull !== undefined) return this.images.pull(raw, { ...query, pull }, job)
+    const named = namesDescriptor(raw) ? parseDescriptor(request.body) : undefined
+    await this.images.receive({ request: raw, named }, query, job, gone)
   }
 
   @Endpoint(API.loadImagesByPut, 'As POST: for clients that upload files by PUT (curl -T)', LOADS)

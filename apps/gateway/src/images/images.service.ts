@@ -1,6 +1,15 @@
 import type { IncomingMessage } from 'node:http'
 import { Inject, Injectable, Logger } from '@nestjs/common'
-import type { ApiAnswer, Descriptor, ImageList, ImageView, LoadQuery, LoadResult, MountResult } from '@strata/api'
+import {
+  REGISTRY_AUTH_HEADER,
+  type ApiAnswer,
+  type Descriptor,
+  type ImageList,
+  type ImageView,
+  type LoadQuery,
+  type LoadResult,
+  type MountResult,
+} from '@strata/api'
 import { archiveBytes, planArchive, type ArchivePlan, type SavedImage } from '@strata/archive'
 import { atMost, StrataError } from '@strata/base'
 import { Images } from '@strata/images'
@@ -14,6 +23,8 @@ import { ImageMounts } from './image-mounts.js'
 import { imageSummary, imageView } from './image-views.js'
 import { importRecipe } from './import-recipe.js'
 import { LoadService } from './load.service.js'
+import { PullService } from './pull.service.js'
+import { credentialsIn } from './registry-auth.js'
 
 /** Blobs that are looked for at the same time: one small store call each. */
 const LOOKS_AT_ONCE = 16
@@ -36,8 +47,8 @@ export interface LoadBody {
 }
 
 /**
- * Loads, lists, names, mounts, saves and removes images. An image is named by a name, a digest or
- * the unique beginning of its id.
+ * Loads, pulls, lists, names, mounts, saves and removes images. An image is named by a name, a
+ * digest or the unique beginning of its id.
  *
  * `gone` aborts when the client has left. All methods that name an image throw `image_not_found`,
  * `image_ambiguous` and `name_invalid`.
@@ -50,6 +61,7 @@ export class ImagesService {
   constructor(
     private readonly images: Images,
     private readonly loads: LoadService,
+    private readonly pulls: PullService,
     private readonly mounts: ImageMounts,
     private readonly nodes: NodeDirectory,
     @Inject(GATEWAY_CONFIG) private readonly config: GatewayConfig,
@@ -81,7 +93,31 @@ export class ImagesService {
     }
   }
 
-  /** The result of the load `job`, once it has ended. @throws StrataError why it failed */
+  /**
+   * Begins a pull as the request `job`. `auth`: docker's header.
+   * @throws StrataError as `PullService.begin`; `bad_request` for a body, for options of a load, or
+   * for a header that is not docker's
+   */
+  async pull(
+    { headers }: IncomingMessage,
+    { pull: name, ...query }: LoadQuery & { readonly pull: string },
+    job: string,
+  ): Promise<void> {
+    if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0)
+      throw new StrataError('bad_request', 'a pull has no body: leave it out, or leave out pull')
+    for (const option of ['name', 'import', 'message', 'timestamp'] as const)
+      if (query[option] !== undefined) throw new StrataError('bad_request', `a pull takes no ${option}`)
+    await this.pulls.begin({
+      job,
+      name,
+      platform: query.platform,
+      prepare: query.prepare ?? this.config.STRATA_PREPARE,
+      insecure: query.insecure ?? false,
+      credentials: credentialsIn(headers[REGISTRY_AUTH_HEADER]?.toString()),
+    })
+  }
+
+  /** The result of the load or pull `job`, once it has ended. @throws StrataError why it failed */
   async loaded(job: string, gone: AbortSignal): Promise<LoadResult> {
     return this.loads.result(job, gone)
   }

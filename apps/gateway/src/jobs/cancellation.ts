@@ -1,14 +1,14 @@
 import { Inject, Injectable } from '@nestjs/common'
 import { Journal } from '@strata/queue'
-import { OBJECT_STORE, Leases, type ObjectStore } from '@strata/store'
+import { LEASE_POLICIES, OBJECT_STORE, Leases, type Lease, type ObjectStore } from '@strata/store'
 
 /**
  * Cancels a request, in whatever state it is.
  *
- * The upload of a load that waits is ended before the request is recorded as cancelled. The cancel
- * request itself lies in Redis alone: if Redis lost its data, a load whose bytes are in the store
- * would still be made. An upload whose names are being set, or that another run takes over at this
- * moment, is left to that run. The run sees the cancel request, or the cancel was too late.
+ * The lease of a load or a pull that waits is ended before the request is recorded as cancelled.
+ * The cancel request itself lies in Redis alone: if Redis lost its data, a load whose bytes are in
+ * the store would still be made. A lease whose names are being set, or that another run takes over
+ * at this moment, is left to that run. The run sees the cancel request, or the cancel was too late.
  */
 @Injectable()
 export class Cancellation {
@@ -27,7 +27,12 @@ export class Cancellation {
   async cancel(id: string): Promise<void> {
     await this.journal.cancel(id, async () => {
       const upload = await this.#leases.ofRequest(id)
-      if (upload?.state === 'received') await this.#leases.endUnchanged(upload.id, upload.etag)
+      if (upload && waitsForItsJob(upload)) await this.#leases.endUnchanged(upload.id, upload.etag)
     })
   }
+}
+
+/** A job keeps the lease, and sets no name yet. */
+function waitsForItsJob({ job, state }: Lease): boolean {
+  return LEASE_POLICIES[job.kind].keptBy[state] === 'job' && (state === 'receiving' || state === 'received')
 }

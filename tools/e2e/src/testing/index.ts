@@ -1,4 +1,5 @@
 export * from './busybox-image.js'
+export * from './debian-registry.js'
 export * from './store-state.js'
 export * from './strata.js'
 export * from './unfinished-body.js'

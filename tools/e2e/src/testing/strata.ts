@@ -430,8 +430,11 @@ export class StrataUnderTest {
   }
 
   /** The CLI, as a person calls it. */
-  async cli(args: readonly string[], options: { input?: Readable } = {}): Promise<Output> {
-    const child = this.spawnCli(args)
+  async cli(
+    args: readonly string[],
+    options: { input?: Readable; environment?: NodeJS.ProcessEnv } = {},
+  ): Promise<Output> {
+    const child = this.spawnCli(args, options.environment)
     const stdout: Buffer[] = []
     let stderr = ''
     child.stdout?.on('data', (piece: Buffer) => stdout.push(piece))
@@ -444,9 +447,9 @@ export class StrataUnderTest {
     return { code, stdout: Buffer.concat(stdout), stderr }
   }
 
-  spawnCli(args: readonly string[]): ChildProcess {
+  spawnCli(args: readonly string[], environment: NodeJS.ProcessEnv = {}): ChildProcess {
     return spawn(process.execPath, [CLI, ...args], {
-      env: { ...INHERITED, STRATA_HOST: `unix://${this.socket}` },
+      env: { ...INHERITED, ...environment, STRATA_HOST: `unix://${this.socket}` },
       stdio: ['pipe', 'pipe', 'pipe'],
     })
   }

@@ -73,7 +73,7 @@ export function processes(
       STRATA_TOKEN_FILE: tokenFile('processes', ground),
       STRATA_NODE_SECRET_FILE: join(ground.folder, 'gateway', 'node-secret'),
     },
-    ingest: {},
+    ingest: { STRATA_NODE_SECRET_FILE: join(ground.folder, 'gateway', 'node-secret') },
     storage: {},
     extractor: node,
     runtime: {
