@@ -1,6 +1,14 @@
 import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import type { RequestOptions } from 'node:https'
-import type { ApiAnswer, ApiName, ApiRequest, Descriptor, DESCRIPTOR_TYPE, Problem } from '@strata/api'
+import type {
+  ApiAnswer,
+  ApiName,
+  ApiRequest,
+  Descriptor,
+  DESCRIPTOR_TYPE,
+  Problem,
+  REGISTRY_AUTH_HEADER,
+} from '@strata/api'
 import { pathOf, ROUTES, type RequestParts } from '@strata/api/routes'
 import type { Readable } from 'node:stream'
 import { DEFAULT_SOCKET, type Endpoint } from './endpoint.js'
@@ -71,6 +79,23 @@ export class Client {
     signal?: AbortSignal,
   ): Promise<ApiAnswer<N>> {
     return this.#call(name, urlOf(name, request), request.body, 'application/json', signal)
+  }
+
+  /** Has the service pull an image. `auth`: docker's header with the login for its registry. */
+  async pull(
+    query: ApiRequest<'loadImages'>['query'],
+    auth: string | undefined,
+    signal: AbortSignal,
+  ): Promise<ApiAnswer<'loadImages'>> {
+    const header: typeof REGISTRY_AUTH_HEADER = 'x-registry-auth'
+    const { outgoing, answer } = this.#open(
+      'POST',
+      urlOf('loadImages', { query }),
+      { 'content-length': 0, ...(auth !== undefined && { [header]: auth }) },
+      signal,
+    )
+    outgoing.end()
+    return this.#json<ApiAnswer<'loadImages'>>(await answer)
   }
 
   /** A page of a folder. `url`: with a path whose bytes are encoded already. */

@@ -1,9 +1,10 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import type { CreateContainer } from '@strata/api'
 import { collectEnv } from './env-file.js'
+import { parsePullPolicy, type PullChoice } from './pull-policy.js'
 
 /** The options of the container that `run` and `create` share. */
-export interface ContainerOptions {
+export interface ContainerOptions extends PullChoice {
   readonly rm?: boolean
   readonly name?: string
   readonly env: string[]
@@ -32,6 +33,8 @@ export function withContainerOptions(command: Command): Command {
     .option('-u, --user <user>', 'NAME|UID[:GROUP|GID]')
     .option('--entrypoint <program>', "replaces the image's entrypoint and drops its command; empty for none")
     .option('-h, --hostname <name>', 'the host name in the container')
+    .option('--pull <when>', 'pull the image: always, missing or never', parsePullPolicy, 'missing')
+    .option('-q, --quiet', 'no progress of the pull')
     .option('--network <network>', 'none (only lo, the default) or host', parseNetwork)
 }
 

@@ -4,8 +4,8 @@
  */
 const DOCKER_COMMANDS = new Set(
   (
-    'attach bake build builder buildx checkpoint commit compose config container context cp events exec image init login logout ' +
-    'network pause plugin port pull push rename restart save scout search secret service stack stats swarm top trust unpause update volume'
+    'attach bake build builder buildx checkpoint commit compose config container context cp events exec image init ' +
+    'network pause plugin port push rename restart save scout search secret service stack stats swarm top trust unpause update volume'
   ).split(' '),
 )
 

@@ -77,8 +77,8 @@ describe('server-sent events', () => {
 
 describe('docker’s words', () => {
   it('knows its commands', () => {
-    expect(unknownCommand('pull')).toContain('is a docker command')
-    expect(unknownCommand('pul')).toContain('is not a strata command')
+    expect(unknownCommand('push')).toContain('is a docker command')
+    expect(unknownCommand('pus')).toContain('is not a strata command')
   })
   it.each([
     ['-p80:80', '-p'],

@@ -5,7 +5,7 @@ import { ServiceDouble } from './testing/service-double.js'
 import { strata } from './testing/strata.js'
 
 it.each([
-  [['pull', 'x'], "strata: 'pull' is a docker command that Strata does not have (yet)"],
+  [['push', 'x'], "strata: 'push' is a docker command that Strata does not have (yet)"],
   [['foo'], "strata: 'foo' is not a strata command. See 'strata --help'"],
   [['run', '-p', '80:80', 'x'], "strata run: the flag -p is not supported. See 'strata run --help'"],
   [['run', '-dit', 'x'], "strata run: the flag -i is not supported. See 'strata run --help'"],

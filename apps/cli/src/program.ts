@@ -11,9 +11,11 @@ import { importCommand } from './commands/import.js'
 import { inspectCommand } from './commands/inspect.js'
 import { jobsCommand } from './commands/jobs.js'
 import { loadCommand } from './commands/load.js'
+import { loginCommands } from './commands/login.js'
 import { logsCommand } from './commands/logs.js'
 import { manifestCommands } from './commands/manifest.js'
 import { nodeCommands } from './commands/nodes.js'
+import { pullCommand } from './commands/pull.js'
 import { repositoryCommands } from './commands/repositories.js'
 import { runCommand } from './commands/run.js'
 import { saveCommand } from './commands/save.js'
@@ -51,6 +53,8 @@ export function createProgram(context: Context): Command {
   serviceCommands(program)
   systemCommands(program, context, version)
   loadCommand(program, context)
+  pullCommand(program, context)
+  loginCommands(program, context)
   saveCommand(program, context)
   importCommand(program, context)
   imageCommands(program, context)

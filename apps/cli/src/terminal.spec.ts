@@ -59,6 +59,7 @@ const loaded = {
     { id: EVIL, names: [] },
   ],
   found,
+  pulled: { name: EVIL, digest: EVIL, mediaType: EVIL, changed: true },
 }
 const nodeView = {
   id: EVIL,
@@ -139,6 +140,9 @@ const CALLS: Readonly<Record<string, readonly string[][] | null>> = {
   ],
   load: [[], ['-q']],
   import: [['-', 'x']],
+  pull: [['x'], ['-q', 'x']],
+  login: null,
+  logout: null,
   ps: [['-a'], ['-q'], ['--format', 'json']],
   run: [['-d', 'x']],
   create: [['x']],

@@ -5,7 +5,7 @@ const ROOT = new URL('../../../', import.meta.url)
 /** A number of the table: `20,000`, `64 KiB`, `5 s`. */
 const UNITS: Record<string, number> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, ms: 1, s: 1_000 }
 /** Names that the products in the code use. */
-const NAMES: Record<string, number> = { MEBIBYTE: 2 ** 20, MIB: 2 ** 20 }
+const NAMES: Record<string, number> = { MEBIBYTE: 2 ** 20, KIB: 2 ** 10, MIB: 2 ** 20 }
 
 /** `4 * MEBIBYTE`, `2 ** 30`, `20_000`: what the code gives a name, behind `=` or `:`. */
 function valueIn(code: string, name: string): number {

@@ -7,7 +7,9 @@ import { printList, withListOptions, type ListOptions } from '../list.js'
 
 export function jobsCommand(program: Command, context: Context): void {
   withListOptions(
-    program.command('jobs').description('list what requests became: loads and launches, those of the last day too'),
+    program
+      .command('jobs')
+      .description('list what requests became: loads, pulls and launches, those of the last day too'),
   ).action(async (options: ListOptions) => {
     const client = context.client()
     const jobs = await allPages(async (page) => {
@@ -48,6 +50,6 @@ export function jobsCommand(program: Command, context: Context): void {
 }
 
 function bytes(job: JobView): string {
-  if (job.kind !== 'load') return ''
+  if (job.kind !== 'load' && job.kind !== 'pull') return ''
   return job.total === undefined ? humanSize(job.bytes) : `${humanSize(job.bytes)}/${humanSize(job.total)}`
 }

@@ -1,16 +1,13 @@
-import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { Descriptor, DESCRIPTOR_TYPE, JobView, LoadResult } from '@strata/api'
+import type { Descriptor, DESCRIPTOR_TYPE, LoadResult } from '@strata/api'
 import type { Command } from 'commander'
 import { openArchive, type Archive } from '../archive.js'
 import { urlOf, type Client } from '../client.js'
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
-import { serverEvents } from '../events.js'
 import { loadReport } from '../format/load-report.js'
+import { cancellable, followJob } from '../job.js'
 import { barProgress, lineProgress, noProgress, type Progress } from '../progress.js'
-import { exitCodeOf, onSignals } from '../signals.js'
 import { note, print } from '../terminal.js'
 
 interface LoadOptions {
@@ -70,33 +67,23 @@ export async function send(
     : process.stderr.isTTY
       ? barProgress(process.stderr)
       : lineProgress(process.stderr)
-  const job = randomUUID()
-  const parameters = new URLSearchParams({ job })
-  for (const [key, value] of query) if (value !== undefined) parameters.append(key, value)
-  const path = `${urlOf('loadImages', {})}?${parameters.toString()}`
-  const ended = new AbortController()
-  const cancelled = Promise.withResolvers<never>()
-  const release = onSignals(['SIGINT', 'SIGTERM', 'SIGHUP'], (signal) => {
-    // The job is told first: a connection that merely breaks could be a client about to come back.
-    // A second signal does not wait.
-    release()
-    const leave = (): void => cancelled.reject(new CliError('the load was cancelled', { exitCode: exitCodeOf(signal) }))
-    client.call('cancelJob', { params: { id: job } }, ended.signal).then(leave, leave)
-  })
-  const follow = (until: AbortSignal, counts = false): void => void followJob(client, job, { progress, counts }, until)
   const descriptor = client.endpoint.kind === 'unix' ? archive.descriptor() : undefined
   try {
-    const named = descriptor && nameDescriptor(client, path, descriptor, follow, ended.signal)
-    const loaded = await Promise.race([named, cancelled.promise])
-    if (loaded) return loaded
-    const bytes = archive.bytes()
-    const upload = client.upload(path, { bytes, length: archive.length }, ended.signal)
-    countBytes(bytes, archive.length, progress)
-    follow(ended.signal)
-    return await Promise.race([upload, cancelled.promise])
+    return await cancellable(client, 'the load', async (job, signal) => {
+      const parameters = new URLSearchParams({ job })
+      for (const [key, value] of query) if (value !== undefined) parameters.append(key, value)
+      const path = `${urlOf('loadImages', {})}?${parameters.toString()}`
+      const follow = (until: AbortSignal, counts = false): void => void showJob(client, job, progress, counts, until)
+      const loaded = descriptor && (await nameDescriptor(client, path, descriptor, follow, signal))
+      if (loaded) return loaded
+      signal.throwIfAborted()
+      const bytes = archive.bytes()
+      const upload = client.upload(path, { bytes, length: archive.length }, signal)
+      countBytes(bytes, archive.length, progress)
+      follow(signal)
+      return await upload
+    })
   } finally {
-    release()
-    ended.abort()
     progress.close()
     archive.close()
   }
@@ -134,40 +121,22 @@ function countBytes(bytes: Readable, length: number | undefined, progress: Progr
   })
 }
 
-const NOT_YET_MS = 50
-
-/**
- * Only to show something: whatever fails here, the request's own answer says how the load ended.
- * `counts`: the service's count of bytes is shown, for nobody else counts them.
- */
-async function followJob(
+/** `counts`: the service's count of bytes is shown, for nobody else counts them. */
+async function showJob(
   client: Client,
   job: string,
-  { progress, counts }: { progress: Progress; counts: boolean },
+  progress: Progress,
+  counts: boolean,
   signal: AbortSignal,
 ): Promise<void> {
   if (progress === noProgress) return
-  try {
-    const body = await eventsOf(client, job, signal)
-    for await (const { event, data } of serverEvents(body)) {
-      if (signal.aborted || event === 'end') return
-      const { state, step, bytes, total } = JSON.parse(data) as Partial<JobView>
+  await followJob(
+    client,
+    job,
+    ({ state, step, bytes, total }) => {
       if (state !== 'receiving' || step !== 'receiving') progress.step(step ?? '')
       else if (counts) progress.sent(bytes ?? 0, total)
-    }
-  } catch {
-    return
-  }
-}
-
-/** A job is there a moment after its request began. */
-async function eventsOf(client: Client, job: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
-  for (;;) {
-    try {
-      return await client.stream(urlOf('followJob', { params: { id: job } }), signal)
-    } catch (error) {
-      if (!(error instanceof CliError) || error.code !== 'job_not_found') throw error
-      await sleep(NOT_YET_MS, undefined, { signal })
-    }
-  }
+    },
+    signal,
+  )
 }

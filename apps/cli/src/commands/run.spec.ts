@@ -82,7 +82,7 @@ it.each([
 ])('ends with docker’s code for %s', async (code, exit) => {
   await using service = await ServiceDouble.start()
   service.problem('POST /v1/containers', 400, code, 'that went wrong')
-  expect(await strata(service, ['run', 'img'])).toMatchObject({
+  expect(await strata(service, ['run', '--pull', 'never', 'img'])).toMatchObject({
     code: exit,
     stderr: 'strata: Error response: that went wrong\n',
   })

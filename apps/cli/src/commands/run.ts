@@ -6,6 +6,7 @@ import type { Client } from '../client.js'
 import { containerRequest, withContainerOptions, type ContainerOptions } from '../container-options.js'
 import { type Context } from '../context.js'
 import { CliError, EXIT_NOT_RUN } from '../errors.js'
+import { withImage } from '../pull-policy.js'
 import { print } from '../terminal.js'
 
 interface RunOptions extends ContainerOptions {
@@ -18,7 +19,10 @@ export function runCommand(program: Command, context: Context): void {
     .action(async (image: string, command: string[], options: RunOptions) => {
       try {
         const request = containerRequest(image, command, options, context.environment)
-        await run(context.client(), { ...request, attach: !options.detach }, options)
+        const client = context.client()
+        await withImage(client, context, image, options, () =>
+          run(client, { ...request, attach: !options.detach }, options),
+        )
       } catch (error) {
         throw error instanceof CliError ? withExitCode(error) : error
       }

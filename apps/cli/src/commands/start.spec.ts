@@ -26,7 +26,7 @@ it('create makes a container that nothing starts, and prints its id', async () =
 it('create ends with 1 where it cannot, and with 125 for a flag that is not there', async () => {
   await using service = await ServiceDouble.start()
   service.problem('POST /v1/containers', 404, 'image_not_found', 'no such image')
-  expect(await strata(service, ['create', 'img'])).toMatchObject({
+  expect(await strata(service, ['create', '--pull', 'never', 'img'])).toMatchObject({
     code: 1,
     stderr: 'strata: Error response: no such image\n',
   })

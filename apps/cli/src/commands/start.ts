@@ -4,6 +4,7 @@ import { containerRequest, withContainerOptions, type ContainerOptions } from '.
 import { type Context } from '../context.js'
 import { CliError } from '../errors.js'
 import { every } from '../every.js'
+import { withImage } from '../pull-policy.js'
 import { print } from '../terminal.js'
 
 /** `create` and `start`: the two halves of `run`. */
@@ -12,13 +13,15 @@ export function startCommands(program: Command, context: Context): void {
     async (image: string, command: string[], options: ContainerOptions) => {
       const client = context.client()
       const body = containerRequest(image, command, options, context.environment)
-      await withSignals(
-        client,
-        (job) => client.call('createContainer', { query: { job, start: false }, body }),
-        (id) => Promise.resolve(print(id)),
-        async (id) => {
-          await client.call('removeContainer', { params: { id } })
-        },
+      await withImage(client, context, image, options, () =>
+        withSignals(
+          client,
+          (job) => client.call('createContainer', { query: { job, start: false }, body }),
+          (id) => Promise.resolve(print(id)),
+          async (id) => {
+            await client.call('removeContainer', { params: { id } })
+          },
+        ),
       )
     },
   )
