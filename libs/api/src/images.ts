@@ -116,14 +116,15 @@ export const loadQuery = jobQuery.extend({
  */
 export const REGISTRY_AUTH_HEADER = 'x-registry-auth'
 export const MAX_REGISTRY_AUTH = 16 * 1024
-const secret = text(MAX_REGISTRY_AUTH).optional()
+const secret = text(MAX_REGISTRY_AUTH)
 /** As docker’s API has it (`AuthConfig`). What is empty counts as left out. */
 export const registryAuthSchema = z
   .object({
-    username: secret,
-    password: secret,
-    identitytoken: secret,
-    registrytoken: secret,
+    username: secret.optional(),
+    password: secret.optional(),
+    identitytoken: secret.optional(),
+    // It becomes a header as it is.
+    registrytoken: secret.regex(/^[\x21-\x7e]*$/).optional(),
     serveraddress: text(512).optional(),
   })
   .meta({ id: 'RegistryAuth' })

@@ -41,7 +41,7 @@ describe('what strata run shows', () => {
   })
 
   it.each([
-    ['125 where Strata cannot', 125, ['t/none'], 't/none'],
+    ['125 where Strata cannot', 125, ['--pull', 'never', 't/none'], 't/none'],
     ['125 for an option that is not there', 125, ['--privileged', 't/box'], '--privileged'],
     ['125 for a user that is not there', 125, ['-u', 'nobody-here', 't/box'], 'nobody-here'],
     ['126 for what is no program', 126, ['t/box', '/etc/plain'], '/etc/plain'],

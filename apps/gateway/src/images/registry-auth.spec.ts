@@ -20,10 +20,13 @@ it.each([
   expect(credentialsIn(text)).toEqual(credentials)
 })
 
-it.each([['no json'], [header('secret')], [header({ username: { secret: 1 } })], ['secret'.repeat(MAX_REGISTRY_AUTH)]])(
-  'refuses what it is not, and quotes nothing of it',
-  (text) => {
-    expect(() => credentialsIn(text)).toThrow(expect.objectContaining({ code: 'bad_request' }) as Error)
-    expect(() => credentialsIn(text)).not.toThrow(/secret/)
-  },
-)
+it.each([
+  ['no json'],
+  [header('secret')],
+  [header({ username: { secret: 1 } })],
+  [header({ registrytoken: 'secret\nx: y' })],
+  ['secret'.repeat(MAX_REGISTRY_AUTH)],
+])('refuses what it is not, and quotes nothing of it', (text) => {
+  expect(() => credentialsIn(text)).toThrow(expect.objectContaining({ code: 'bad_request' }) as Error)
+  expect(() => credentialsIn(text)).not.toThrow(/secret/)
+})
