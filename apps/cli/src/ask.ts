@@ -24,7 +24,7 @@ export async function ask(question: string, isHidden = false): Promise<string> {
         for (const [at, character] of Array.from(text).entries()) {
           if (character === INTERRUPT) return end(() => reject(new CliError('', { exitCode: exitCodeOf('SIGINT') })))
           if (character === '\r' || character === '\n' || character === EOT) {
-            // What was typed ahead is for the next question.
+            // The user may have typed the answer to the next question already.
             const rest = Array.from(text).slice(at + 1)
             if (rest.length > 0) stdin.unshift(rest.join(''))
             return end(() => resolve(line.join('')))

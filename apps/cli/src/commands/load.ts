@@ -121,7 +121,7 @@ function countBytes(bytes: Readable, length: number | undefined, progress: Progr
   })
 }
 
-/** `counts`: the service's count of bytes is shown, for nobody else counts them. */
+/** `counts`: the bytes that are shown are those that the service has counted. */
 async function showJob(
   client: Client,
   job: string,

@@ -80,7 +80,7 @@ function checkOptions({ username, password, passwordStdin }: LoginOptions): void
   if (password !== undefined) note('WARNING! Using --password via the CLI is insecure. Use --password-stdin.')
 }
 
-/** What the options say; the terminal is asked for the rest. */
+/** Takes name and password from the options. Asks the user for what they lack. */
 async function credentials(
   options: LoginOptions,
   known: string | undefined,

@@ -57,7 +57,7 @@ export function isMembers(value: unknown): value is Members {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** That docker's configuration cannot be used. Nothing of its content is quoted: it has secrets. */
+/** Docker's configuration cannot be used. The sentence quotes nothing of it: it has secrets. */
 export function broken(path: string, why: string): CliError {
   return new CliError(`docker's configuration ${path} cannot be used: ${why}. Mend it, or move it away`)
 }

@@ -12,13 +12,13 @@ import { isMembers } from './docker-config.js'
  * have to ask.
  */
 
-/** What a helper may answer, and how long it may take: it may ask its user for a passphrase. */
+/** Bounds of a helper: bytes of its answer, and its time. It may ask the user for a passphrase. */
 export const HELPER_LIMITS = { maxBytes: 64 * 1024, maxMs: 120_000 }
 type Limits = typeof HELPER_LIMITS
 type Action = 'get' | 'store' | 'erase'
 
 const NAME = /^[A-Za-z0-9._-]{1,100}$/
-/** What it says of a server that it knows nothing of. */
+/** A helper says this if it has no login for the server. */
 const NOT_FOUND = 'credentials not found in native keychain'
 /** Whose "password" is an identity token. */
 const TOKEN_USER = '<token>'
@@ -111,7 +111,7 @@ export class CredentialHelper {
   }
 }
 
-/** As a shell does, but never in the working directory, whoever's that is. */
+/** Looks in PATH as a shell does, but never in the working directory: others may write there. */
 function findProgram(name: string, path: string): string {
   for (const folder of path.split(':').filter(isAbsolute)) {
     const file = join(folder, name)

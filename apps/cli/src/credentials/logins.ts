@@ -60,8 +60,8 @@ export class Logins {
 }
 
 /**
- * Of the file as it is when it is written: while a user types a password, or a helper asks for a
- * passphrase, others may have logged in.
+ * The logins of all other hosts. The caller reads the file right before it writes: others may log
+ * in while the user types a password.
  */
 function otherThan(host: string, { auths }: DockerConfig): Record<string, unknown> {
   return Object.fromEntries(Object.entries(auths).filter(([key]) => hostOf(key) !== host))
