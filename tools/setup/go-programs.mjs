@@ -45,7 +45,8 @@ const PROGRAMS = [
     version: 'v0.11.7',
     flags: QUICK,
   },
-  // By name only: they take minutes and gigabytes.
+  // By name only: helm and cosign take minutes and gigabytes.
+  { name: 'registry', module: 'github.com/distribution/distribution/v3', package: '/cmd/registry', version: 'v3.1.2' },
   { name: 'helm', module: 'helm.sh/helm/v4', package: '/cmd/helm', version: 'v4.3.1', flags: QUICK },
   { name: 'cosign', module: 'github.com/sigstore/cosign/v3', package: '/cmd/cosign', version: 'v3.1.3', flags: QUICK },
 ]

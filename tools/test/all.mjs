@@ -169,6 +169,8 @@ function summary() {
     print(
       'not run: what a newer docker makes of archives that Strata writes: STRATA_TEST_DOCKER names no folder with its docker and dockerd',
     )
+  if (!existsSync(join(ROOT, '.tools/bin/registry')))
+    print('not run: pulls from distribution 3: node tools/setup/go-programs.mjs registry builds it')
   const strict = process.env.CI === 'true' && skipped.length > 0
   if (strict) print('CI=true: a test that is skipped is a failure.')
   if (interrupted) print('interrupted')

@@ -7,7 +7,7 @@ import { digestOf, MEDIA, parseReference, type Tag } from '@strata/oci'
 import { HostsConfiguration } from './hosts/hosts-configuration.js'
 import { RemoteRegistries } from './remote-registries.js'
 import type { Credentials, RemoteRepository } from './remote-repository.js'
-import { collect, Distribution, DISTRIBUTIONS, selfSigned, TestRegistry, whyNoDistribution } from './testing/index.js'
+import { collect, Distribution, DISTRIBUTIONS, selfSigned, TestRegistry } from './testing/index.js'
 
 const USER = { username: 'ann', password: 'secret-of-ann' }
 const BASIC = `Basic ${Buffer.from('ann:secret-of-ann').toString('base64')}`
@@ -36,14 +36,13 @@ let folder: string
 beforeAll(async () => void (folder = await mkdtemp(join(tmpdir(), 'strata-remote-'))))
 afterAll(async () => await rm(folder, { recursive: true }))
 
-describe.each(DISTRIBUTIONS)('%s', (name) => {
-  const why = whyNoDistribution(name)
-  describe.skipIf(why !== undefined)(why ?? 'with a password', () => {
+describe.each(DISTRIBUTIONS)('%s', (_, program) => {
+  describe('with a password', () => {
     let there: Distribution
     let client: RemoteRegistries
     beforeAll(async () => {
       const auth = { htpasswd: { realm: 'test', path: 'FOLDER/htpasswd' } }
-      there = await Distribution.start(name, { auth, files: { htpasswd: HTPASSWD } })
+      there = await Distribution.start(program, { auth, files: { htpasswd: HTPASSWD } })
       await there.push('fx/app', '1', MANIFEST, [CONFIG, LAYER], BASIC)
       for (const tag of ['2', '3', '4']) await there.push('fx/app', tag, MANIFEST, [], BASIC)
       client = new RemoteRegistries({ hosts: new HostsConfiguration({ folders: [folder] }) })
@@ -67,14 +66,14 @@ describe.each(DISTRIBUTIONS)('%s', (name) => {
     })
   })
 
-  describe.skipIf(why !== undefined)(why ?? 'with tokens', () => {
+  describe('with tokens', () => {
     const service = new TokenService()
     let there: Distribution
     let client: RemoteRegistries
     beforeAll(async () => {
       await service.start()
       const token = { realm: service.realm, service: 'fx', issuer: 'test', rootcertbundle: 'FOLDER/root.pem' }
-      there = await Distribution.start(name, { auth: { token }, files: { 'root.pem': service.certificate } })
+      there = await Distribution.start(program, { auth: { token }, files: { 'root.pem': service.certificate } })
       const all = `Bearer ${service.token(['pull', 'push'])}`
       await there.push('fx/app', '1', MANIFEST, [CONFIG, LAYER], all)
       for (const tag of ['2', '3', '4']) await there.push('fx/app', tag, MANIFEST, [], all)

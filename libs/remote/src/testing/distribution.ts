@@ -1,4 +1,4 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -8,24 +8,13 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { digestOf } from '@strata/oci'
 
-/** Programs of the CNCF's distribution: Debian's of version 2, and one that Go has built. */
-export const DISTRIBUTIONS = ['docker-registry', 'registry'] as const
-type DistributionName = (typeof DISTRIBUTIONS)[number]
-
-const BIN = fileURLToPath(new URL('../../../../.tools/bin/', import.meta.url))
-
-/** Why this program cannot be run here; `undefined` if it can. */
-export function whyNoDistribution(name: DistributionName): string | undefined {
-  if (spawnSync(programOf(name), ['--version']).status === 0) return undefined
-  return name === 'registry'
-    ? 'it needs distribution 3: build github.com/distribution/distribution/v3/cmd/registry as .tools/bin/registry'
-    : 'it needs docker-registry: apt-get install docker-registry'
-}
-
-function programOf(name: DistributionName): string {
-  const own = join(BIN, name)
-  return existsSync(own) ? own : name
-}
+/** Distribution 3, where it was built (CONTRIBUTING.md). */
+const BUILT = fileURLToPath(new URL('../../../../.tools/bin/registry', import.meta.url))
+/** The CNCF's distribution, each with its program: Debian's of version 2, and that one. */
+export const DISTRIBUTIONS = [
+  ['docker-registry', 'docker-registry'],
+  ...(existsSync(BUILT) ? [['distribution 3', BUILT] as const] : []),
+] as const
 
 /** A distribution on a port of its own, with its blobs in a folder of its own. */
 export class Distribution implements AsyncDisposable {
@@ -38,7 +27,7 @@ export class Distribution implements AsyncDisposable {
 
   /** @param files by name: `auth` may name them with `FOLDER/` before. */
   static async start(
-    name: DistributionName,
+    program: string,
     { auth, files = {} }: { readonly auth: object; readonly files?: Readonly<Record<string, string>> },
   ): Promise<Distribution> {
     const folder = await mkdtemp(join(tmpdir(), 'strata-distribution-'))
@@ -52,7 +41,7 @@ export class Distribution implements AsyncDisposable {
     }
     // YAML is a superset of JSON.
     await writeFile(join(folder, 'config.yml'), JSON.stringify(config).replaceAll('FOLDER', folder))
-    const child = spawn(programOf(name), ['serve', join(folder, 'config.yml')], {
+    const child = spawn(program, ['serve', join(folder, 'config.yml')], {
       env: { PATH: process.env['PATH'], OTEL_TRACES_EXPORTER: 'none' },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
@@ -66,7 +55,7 @@ export class Distribution implements AsyncDisposable {
       return new Distribution(child, folder, `127.0.0.1:${port}`)
     }
     await rm(folder, { recursive: true })
-    throw new Error(`${name} does not start: ${words.join('\n')}`)
+    throw new Error(`${program} does not start: ${words.join('\n')}`)
   }
 
   /** Pushes as a client does, in one request for each blob. */
