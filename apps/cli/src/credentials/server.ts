@@ -3,7 +3,7 @@ import { CliError } from '../errors.js'
 /** The key under which docker keeps what is for Docker Hub (docker/cli, config/configfile). */
 const HUB_KEY = 'https://index.docker.io/v1/'
 const HUB = 'docker.io'
-/** What Docker Hub is called: in names, by its key, and where the images are. */
+/** The host names of Docker Hub: in image names, in docker's configuration, and of its registry. */
 const HUB_HOSTS: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker.io']
 
 /**

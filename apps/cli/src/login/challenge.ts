@@ -1,4 +1,4 @@
-/** What a registry asks for before it answers (RFC 9110, section 11.6.1). */
+/** The ways of authentication that an answer offers (RFC 9110, section 11.6.1). */
 export interface Challenge {
   /** In lower case: `basic`, `bearer`. */
   readonly scheme: string

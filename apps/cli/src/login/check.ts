@@ -40,7 +40,7 @@ export async function checkLogin(host: string, login: Login, isInsecure = false)
   if (!isLoose) return attempt(url, route, login)
   const loose = { ...route, tls: { rejectUnauthorized: false } }
   const first = await get(url, loose, {}).catch((error: unknown) => asCliError(error))
-  // Not after a refusal: only if nobody speaks TLS there.
+  // Plain HTTP is tried only if the server does not speak TLS.
   if (!(first instanceof CliError)) return attempt(url, loose, login)
   return attempt(new URL(`http://${server}/v2/`), loose, login)
 }
@@ -118,7 +118,7 @@ async function routeTo(realm: URL, registry: URL, route: Route): Promise<Route> 
     throw new CliError(
       `${registry.host} wants the password sent to ${realm.host}, which is in a private network: it is not sent`,
     )
-  // What may be loose is the registry, not where it leads.
+  // --insecure is for the registry's own host, and not for hosts to which it leads.
   return { addresses, tls: realm.hostname === registry.hostname ? route.tls : authorities(realm.host) }
 }
 

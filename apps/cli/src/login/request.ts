@@ -66,7 +66,7 @@ export async function get(url: URL, { addresses, tls }: Route, headers: Outgoing
   }
 }
 
-/** Of several addresses each has failed, for a reason of its own. */
+/** All addresses of a host have failed, each for its own reason. */
 function firstOf(error: unknown): unknown {
   return error instanceof AggregateError ? error.errors[0] : error
 }
@@ -99,8 +99,11 @@ const NOT_PUBLIC: readonly (readonly [net: string, prefix: number])[] = [
   ['192.0.2.0', 24],
   ['192.168.0.0', 16],
   ['198.18.0.0', 15],
+  ['192.88.99.0', 24],
   ['198.51.100.0', 24],
   ['203.0.113.0', 24],
+  // The wire server of Azure's machines.
+  ['168.63.129.16', 32],
   ['224.0.0.0', 3],
   // An IPv4 address in IPv6 is looked at by BlockList as the IPv4 address that it is.
   ['::', 96],
@@ -110,6 +113,7 @@ const NOT_PUBLIC: readonly (readonly [net: string, prefix: number])[] = [
   ['2001::', 23],
   ['2001:db8::', 32],
   ['2002::', 16],
+  ['3fff::', 20],
   ['fc00::', 7],
   ['fe80::', 10],
   ['fec0::', 10],
